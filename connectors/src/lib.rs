@@ -1,0 +1,19 @@
+//! Connectors: how rows come into the engine and leave it.
+//!
+//! [`Source`] and [`Sink`] are the two contracts; [`Connector`] ties them to a name, options and a table definition;
+//! [`registry`] lists all connectors that were compiled in. Formats (JSON, CSV, Parquet, raw) turn bytes into Arrow
+//! batches and back, for every connector that moves bytes.
+//!
+//! This crate knows nothing of the engine.
+
+pub mod error;
+pub mod sink;
+pub mod source;
+pub mod table;
+
+pub use error::Error;
+pub use sink::{Committable, Delivery, JobIdentity, Sink, SinkWriter, WriterContext};
+pub use source::{Boundedness, ReaderContext, RejectedRecord, Source, SourceBatch, SourceEvent, SourceReader, Split};
+pub use table::{
+    Connector, MetadataColumn, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, TableDefinition,
+};

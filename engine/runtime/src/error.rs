@@ -1,0 +1,16 @@
+//! What ends a task.
+
+/// An error of a running task. Each names the operator and says what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{operator}: {message}")]
+    Operator { operator: String, message: String },
+    #[error(transparent)]
+    Connector(#[from] millstream_connectors::Error),
+    #[error(transparent)]
+    State(#[from] millstream_state::Error),
+    #[error(transparent)]
+    DataFusion(#[from] datafusion::error::DataFusionError),
+    #[error(transparent)]
+    Arrow(#[from] arrow::error::ArrowError),
+}

@@ -1,0 +1,129 @@
+//! Running a job graph in this process: deploy it over slots, feed it commands, hear its events.
+//!
+//! [`deploy`] builds the tasks of every subtask, spreads them over slot threads and starts them. The caller (the
+//! cluster crate's driver) triggers checkpoints, hands out newly discovered splits, and asks the job to stop; it hears
+//! [`TaskEvent`]s. This module decides nothing about checkpoints or recovery.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use millstream_connectors::{Committable, JobIdentity, Sink, Source, Split};
+use millstream_planner::graph::{JobGraph, NodeIndex, OperatorId};
+use millstream_state::store::{Backend, KeyedSnapshot};
+
+use crate::Error;
+use crate::operator::Timestamp;
+
+/// Everything a job needs to start.
+pub struct Deployment {
+    pub graph: Arc<JobGraph>,
+    pub identity: JobIdentity,
+    pub parallelism: usize,
+    /// Slot threads. Subtask `i` of every node runs in slot `i % slots`.
+    pub slots: usize,
+    /// One per source node.
+    pub sources: HashMap<NodeIndex, Arc<dyn Source>>,
+    /// One per sink node.
+    pub sinks: HashMap<NodeIndex, Arc<dyn Sink>>,
+    /// Splits of each source node, per subtask.
+    pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
+    /// Source nodes for which no further splits will ever be assigned.
+    pub splits_are_final: bool,
+    /// State of the checkpoint to resume from, by operator; every old subtask's part.
+    pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
+    pub backend: Backend,
+    pub runtime: tokio::runtime::Handle,
+    pub options: Options,
+}
+
+/// Limits and modes of a run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Batch mode: no watermark before the end of input; clock-driven features are off.
+    pub batch: bool,
+    /// Capacity of one channel between two subtasks.
+    pub channel_bytes_max: usize,
+    pub batch_rows_max: usize,
+    pub batch_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            batch: false,
+            channel_bytes_max: 4 << 20,
+            batch_rows_max: 8192,
+            batch_bytes_max: 2 << 20,
+        }
+    }
+}
+
+/// What one subtask of one operator contributes to a checkpoint, and gets back at a restore.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SubtaskState {
+    pub subtask: usize,
+    /// The operator's small state.
+    pub inline: Vec<u8>,
+    pub keyed: Option<KeyedSnapshot>,
+    /// Sources: their splits with positions, and (in `inline`) watermarks.
+    pub splits: Vec<SplitState>,
+    /// Sinks: what to commit once the checkpoint is complete.
+    pub committables: Vec<Committable>,
+    /// The subtask had ended before the barrier.
+    pub finished: bool,
+}
+
+/// A split in a checkpoint: [`Split`] with the watermark it had reached.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SplitState {
+    pub id: String,
+    pub position: Vec<u8>,
+    pub weight: u64,
+    pub finished: bool,
+    pub watermark: Option<Timestamp>,
+}
+
+/// What the caller tells a running job.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Cut a checkpoint: sources snapshot and inject the barrier.
+    Checkpoint { id: u64, last: bool },
+    /// More splits for a source node's subtask.
+    AssignSplits {
+        node: NodeIndex,
+        subtask: usize,
+        splits: Vec<Split>,
+    },
+    /// No further splits will come for this source node.
+    NoMoreSplits { node: NodeIndex },
+    /// Stop at once without emitting anything more.
+    Cancel,
+}
+
+/// What a running job tells the caller.
+#[derive(Debug)]
+pub enum TaskEvent {
+    /// One subtask of one operator has finished its part of a checkpoint, uploads included.
+    Snapshot {
+        checkpoint: u64,
+        operator: OperatorId,
+        state: SubtaskState,
+    },
+    /// A subtask's part failed (a full disk, an unreachable store); the job itself goes on.
+    SnapshotFailed {
+        checkpoint: u64,
+        operator: OperatorId,
+        subtask: usize,
+        error: Error,
+    },
+    /// All subtasks of all tasks have processed the end of their input.
+    Finished,
+    /// A task failed (or panicked); all others are being stopped.
+    Failed {
+        operator: OperatorId,
+        subtask: usize,
+        error: Error,
+    },
+    /// All slot threads have ended after `Cancel`, failure or finish.
+    Stopped,
+}

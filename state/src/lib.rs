@@ -1,0 +1,18 @@
+//! Keyed state on RocksDB, key groups, and snapshots in object storage.
+//!
+//! This crate knows nothing of jobs or operators. It offers, from the bottom up:
+//!
+//! * [`key_group`]: the hash, key groups and their ranges;
+//! * [`encoding`]: the order-preserving key encoding and the row encoding, both held by golden vectors;
+//! * [`memory`]: the one memory budget of a process;
+//! * [`store`]: one RocksDB per stateful subtask, behind an ordered queue of background work;
+//! * [`storage`]: object storage with put-if-absent, checksums and a local store that fsyncs;
+//! * [`snapshot`]: files and manifests of checkpoints, their retention and their recovery.
+
+pub mod error;
+pub mod key_group;
+pub mod memory;
+pub mod store;
+
+pub use error::Error;
+pub use store::SnapshotTicket;
