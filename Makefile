@@ -1,0 +1,26 @@
+# Everything a person does with this repository. Each target installs what it needs first.
+SHELL := /usr/bin/env bash -o pipefail
+ENV := . scripts/env.sh
+
+.PHONY: help setup demo test bench lint fmt
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+setup: ## install what this machine lacks (quick when all is there)
+	@scripts/setup.sh test
+
+demo: ## build, then run the toll-booth example on the embedded engine
+	@scripts/demo.sh
+
+test: ## every test, those against a real Kafka broker included
+	@scripts/test.sh
+
+bench: ## the benchmarks, in release: Nexmark, Kafka to Kafka, latency, large state
+	@scripts/bench.sh $(BENCH)
+
+lint: ## formatting, clippy with warnings as errors, dependency policy
+	@scripts/lint.sh
+
+fmt: ## format the code
+	@$(ENV) && cargo fmt --all

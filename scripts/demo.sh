@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The toll-booth example on the embedded engine: makes its data (with the engine itself), runs, shows the result.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+
+scripts/setup.sh build
+if [ ! -x "$CARGO_TARGET_DIR/release/engine" ]; then
+  say "building the engine in release (the first time this compiles Arrow and DataFusion: about 20 minutes on 2 cores)"
+fi
+cargo build --release --locked --bin engine
+engine="$CARGO_TARGET_DIR/release/engine"
+
+here=examples/toll-booth
+if ! ls "$here"/data/entries/part-* >/dev/null 2>&1; then
+  say "making 300,000 toll-booth entries in $here/data"
+  "$engine" run "$here/generate.sql" --fresh
+fi
+
+say "engine run $here/pipeline.yaml"
+rm -rf "$here/output"
+"$engine" run "$here/pipeline.yaml" --fresh
+
+say "the first rows of the result (booth, minute, cars, different plates, takings)"
+cat "$here"/output/stats/part-* | sort -t, -k2,2 -k1,1n | head -n 12
+rows=$(cat "$here"/output/stats/part-* | wc -l)
+say "$rows rows are in $here/output/stats; the same pipeline as SQL: engine run $here/pipeline.sql"

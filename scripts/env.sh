@@ -1,0 +1,9 @@
+# Sourced by every script and by the Makefile: where builds and downloads live, outside the checkout, so that a fresh
+# clone on the same machine reuses them. Each variable is kept if it is set already.
+export MILLSTREAM_CACHE="${MILLSTREAM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/millstream}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$MILLSTREAM_CACHE/target}"
+if [ -z "${ROCKSDB_LIB_DIR:-}" ]; then
+  export ROCKSDB_LIB_DIR="$MILLSTREAM_CACHE/rocksdb" ROCKSDB_STATIC=1
+fi
+# A cargo that rustup installed for this user may not be on the PATH of this shell yet.
+case ":$PATH:" in *":$HOME/.cargo/bin:"*) ;; *) [ -d "$HOME/.cargo/bin" ] && export PATH="$HOME/.cargo/bin:$PATH" ;; esac

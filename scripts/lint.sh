@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Formatting, clippy with warnings as errors, and, where cargo-deny is installed, the dependency policy.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+scripts/setup.sh build
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+if command -v cargo-deny >/dev/null; then
+  cargo deny --offline check bans licenses sources
+fi

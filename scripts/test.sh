@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Every test: unit, property, SQL cases against an independent engine, whole processes, a real Kafka broker.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+scripts/setup.sh test
+cargo test --workspace --locked "$@"
