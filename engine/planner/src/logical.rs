@@ -119,6 +119,8 @@ pub struct WindowTableFunction {
     pub window: WindowFunction,
     /// `DESCRIPTOR(column)`.
     pub time_column: Column,
+    /// `SESSION(TABLE t PARTITION BY keys, ...)`: rows of different keys never share a session. Empty for others.
+    pub partition_by: Vec<Column>,
     pub schema: DFSchemaRef,
 }
 
@@ -165,7 +167,11 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![Expr::Column(self.time_column.clone())]
+        std::iter::once(&self.time_column)
+            .chain(&self.partition_by)
+            .cloned()
+            .map(Expr::Column)
+            .collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
