@@ -1,0 +1,1 @@
+SELECT DISTINCT bucket(ts, 10), channel FROM bids;
