@@ -1,12 +1,14 @@
 //! What stands between the two halves of the planner: the front end (SQL, YAML) makes a [`Pipeline`] of DataFusion
 //! logical plans, the translation turns it into a job graph.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::common::{Column, DFSchemaRef};
-use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use arrow_schema::{DataType, Field, SchemaRef, TimeUnit};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, ExprSchema, Result, TableReference, plan_err};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, TableSource, UserDefinedLogicalNodeCore};
 use millstream_connectors::TableDefinition;
 
 use crate::error::Location;
@@ -102,14 +104,73 @@ pub enum InsertInput {
 #[derive(Debug, Clone)]
 pub struct CatalogTable {
     pub table: Arc<Table>,
-    pub schema: arrow_schema::SchemaRef,
+    pub schema: SchemaRef,
+}
+
+impl CatalogTable {
+    pub fn new(table: Arc<Table>) -> Self {
+        let fields: Vec<_> = table.columns.iter().map(|column| column.field.clone()).collect();
+        Self {
+            table,
+            schema: Arc::new(arrow_schema::Schema::new(fields)),
+        }
+    }
+}
+
+impl TableSource for CatalogTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
 }
 
 /// A named step used as a relation. The translation computes it once however often it is used.
+///
+/// A leaf for the optimiser; its schema is the plan's own (qualifiers included), so that the translation may put the
+/// plan in its place. Give it its name as a relation with a `SubqueryAlias` above it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
 pub struct StepReference {
     pub name: String,
     pub plan: Arc<LogicalPlan>,
+}
+
+impl StepReference {
+    /// The relation that a reference to the step stands for: the step, under its name.
+    pub fn relation(name: &str, plan: Arc<LogicalPlan>) -> Result<LogicalPlan> {
+        let reference = LogicalPlan::Extension(Extension {
+            node: Arc::new(Self {
+                name: name.to_owned(),
+                plan,
+            }),
+        });
+        let alias = datafusion::logical_expr::SubqueryAlias::try_new(Arc::new(reference), TableReference::bare(name))?;
+        Ok(LogicalPlan::SubqueryAlias(alias))
+    }
+}
+
+impl UserDefinedLogicalNodeCore for StepReference {
+    fn name(&self) -> &str {
+        "StepReference"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        Vec::new()
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        self.plan.schema()
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "StepReference: {}", self.name)
+    }
+
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, _inputs: Vec<LogicalPlan>) -> Result<Self> {
+        Ok(self.clone())
+    }
 }
 
 /// A window table function: its input's columns, then `window_start`, `window_end`, `window_time`.
@@ -121,8 +182,14 @@ pub struct WindowTableFunction {
     pub time_column: Column,
     /// `SESSION(TABLE t PARTITION BY keys, ...)`: rows of different keys never share a session. Empty for others.
     pub partition_by: Vec<Column>,
+    /// The input's fields, qualified as there, then the three window columns.
     pub schema: DFSchemaRef,
+    /// Keep every input column through optimisation: the step's late rows are wanted whole.
+    pub keep_all_columns: bool,
 }
+
+/// Names of the columns a window table function appends.
+pub const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
 
 /// The function and its intervals, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
@@ -145,6 +212,55 @@ pub enum WindowFunction {
     Session {
         gap: i64,
     },
+}
+
+impl WindowTableFunction {
+    /// Over `input`; the window columns are unqualified. `window_start` and `window_end` are `TIMESTAMP`,
+    /// `window_time` has the type of the time column, as in Flink.
+    pub fn try_new(
+        input: LogicalPlan,
+        window: WindowFunction,
+        time_column: Column,
+        partition_by: Vec<Column>,
+    ) -> Result<Self> {
+        let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let time_type = input.schema().field_from_column(&time_column)?.data_type().clone();
+        if !matches!(time_type, DataType::Timestamp(TimeUnit::Microsecond, _)) {
+            return plan_err!(
+                "window time column `{}` has type {time_type}; it must be a TIMESTAMP or TIMESTAMP_LTZ",
+                time_column.name
+            );
+        }
+        let types = [plain.clone(), plain, time_type];
+        let window_fields = WINDOW_COLUMNS
+            .iter()
+            .zip(types)
+            .map(|(name, data_type)| (None, Arc::new(Field::new(*name, data_type, true))))
+            .collect();
+        let schema = Self::schema_over(&input, window_fields)?;
+        Ok(Self {
+            input,
+            window,
+            time_column,
+            partition_by,
+            schema,
+            keep_all_columns: false,
+        })
+    }
+
+    fn schema_over(
+        input: &LogicalPlan,
+        window_fields: Vec<(Option<TableReference>, Arc<Field>)>,
+    ) -> Result<DFSchemaRef> {
+        let fields = input
+            .schema()
+            .iter()
+            .map(|(qualifier, field)| (qualifier.cloned(), field.clone()))
+            .chain(window_fields)
+            .collect();
+        let metadata = input.schema().as_arrow().metadata().clone();
+        Ok(Arc::new(DFSchema::new_with_metadata(fields, metadata)?))
+    }
 }
 
 impl PartialOrd for WindowTableFunction {
@@ -174,18 +290,69 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
             .collect()
     }
 
+    /// A condition on the rows themselves may go below the function, one on their window may not. Below a session
+    /// only conditions on its keys may: any other would change which rows meet.
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        let names = self.schema.fields().iter().map(|field| field.name().clone());
+        match self.window {
+            WindowFunction::Session { .. } => {
+                let keys: HashSet<&str> = self.partition_by.iter().map(|key| key.name.as_str()).collect();
+                names.filter(|name| !keys.contains(name.as_str())).collect()
+            }
+            _ => names.filter(|name| WINDOW_COLUMNS.contains(&name.as_str())).collect(),
+        }
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let width = self.input.schema().fields().len();
+        if self.keep_all_columns {
+            return Some(vec![(0..width).collect()]);
+        }
+        let mut needed: Vec<usize> = output_columns
+            .iter()
+            .copied()
+            .filter(|&column| column < width)
+            .collect();
+        for column in std::iter::once(&self.time_column).chain(&self.partition_by) {
+            needed.push(self.input.schema().maybe_index_of_column(column)?);
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        Some(vec![needed])
+    }
+
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "WindowTableFunction: {:?} on {}", self.window, self.time_column)
     }
 
-    fn with_exprs_and_inputs(
-        &self,
-        _exprs: Vec<Expr>,
-        mut inputs: Vec<LogicalPlan>,
-    ) -> datafusion::error::Result<Self> {
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let mut columns = Vec::with_capacity(exprs.len());
+        for expr in exprs {
+            match expr {
+                Expr::Column(column) => columns.push(column),
+                other => return plan_err!("a window table function takes columns, not `{other}`"),
+            }
+        }
+        if columns.is_empty() || inputs.len() != 1 {
+            return plan_err!("a window table function has one input and a time column");
+        }
+        let input = inputs.remove(0);
+        let time_column = columns.remove(0);
+        let first = self.schema.fields().len() - WINDOW_COLUMNS.len();
+        let window_fields = self
+            .schema
+            .iter()
+            .skip(first)
+            .map(|(qualifier, field)| (qualifier.cloned(), field.clone()))
+            .collect();
+        let schema = Self::schema_over(&input, window_fields)?;
         Ok(Self {
-            input: inputs.remove(0),
-            ..self.clone()
+            input,
+            window: self.window,
+            time_column,
+            partition_by: columns,
+            schema,
+            keep_all_columns: self.keep_all_columns,
         })
     }
 }
