@@ -299,7 +299,8 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
                 let keys: HashSet<&str> = self.partition_by.iter().map(|key| key.name.as_str()).collect();
                 names.filter(|name| !keys.contains(name.as_str())).collect()
             }
-            _ => names.filter(|name| WINDOW_COLUMNS.contains(&name.as_str())).collect(),
+            // By place: over windowed rows the names may be numbered.
+            _ => names.skip(self.schema.fields().len() - WINDOW_COLUMNS.len()).collect(),
         }
     }
 
