@@ -1,0 +1,71 @@
+//! From the start of the process to its first output row, and the memory of a process that only waits.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const RUNS: usize = 10;
+/// A job that reads one row a second: as good as idle.
+const SCRIPT: &str = "
+CREATE TABLE ticks (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1', 'fields.n.kind' = 'sequence',
+  'fields.n.start' = '0', 'fields.n.end' = '1000000');
+CREATE TABLE result (n BIGINT) WITH ('connector' = 'print');
+INSERT INTO result SELECT n FROM ticks;
+";
+
+pub fn run() -> Result<Value> {
+    let mut first_row_ms = Vec::new();
+    let (mut rss_bytes, mut idle_cpu_seconds) = (0, 0.0);
+    for round in 0..RUNS {
+        let folder = TempDir::new()?;
+        let file = folder.path().join("ticks.sql");
+        fs::write(&file, SCRIPT)?;
+        let start = Instant::now();
+        let mut child = Command::new(millstream_integration_tests::engine())
+            .arg("run")
+            .arg(&file)
+            .arg("--data-dir")
+            .arg(folder.path().join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("the engine's output")?).lines();
+        lines.next().context("the engine ended without a row")??;
+        first_row_ms.push(start.elapsed().as_secs_f64() * 1000.0);
+        if round == 0 {
+            let before = cpu_seconds(child.id())?;
+            thread::sleep(Duration::from_secs(5));
+            idle_cpu_seconds = (cpu_seconds(child.id())? - before) / 5.0;
+            rss_bytes = resident_bytes(child.id())?;
+        }
+        child.kill()?;
+        child.wait()?;
+    }
+    first_row_ms.sort_by(f64::total_cmp);
+    let median = first_row_ms[RUNS / 2];
+    println!("first row after {median:.0} ms (median of {RUNS}; slowest {:.0} ms)", first_row_ms[RUNS - 1]);
+    println!("idle: {:.1} MB resident, {:.4} of a core", rss_bytes as f64 / 1e6, idle_cpu_seconds);
+    Ok(json!({ "first_row_ms": median, "idle_rss_bytes": rss_bytes, "idle_cores": idle_cpu_seconds }))
+}
+
+fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS in /proc")?;
+    let kilobytes: u64 = line.split_whitespace().nth(1).context("a number of kB")?.parse()?;
+    Ok(kilobytes * 1024)
+}
+
+/// User and system time of a process so far.
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().context("fields in /proc")?.split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok(ticks / 100.0)
+}

@@ -1,0 +1,218 @@
+//! SQL cases: each folder of `sql/` holds a pipeline and the rows it must give, computed by DuckDB.
+//!
+//! Every case runs four ways, as a user would run it: whole; at parallelism 2 with checkpoints in the middle; killed
+//! with SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Cases that run at the same time.
+const WORKERS: usize = 4;
+
+/// Rows per second of the slow runs: about a second and a half for the larger input.
+const SLOW: &str = "1600";
+/// No limit that a run would notice.
+const FAST: &str = "10000000";
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[test]
+fn every_sql_case_gives_the_expected_rows_however_it_runs() {
+    let cases = cases();
+    assert!(cases.len() > 20, "no SQL cases found");
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = check(case) {
+                        failures.lock().unwrap().push(format!("{}: {error}", name(case)));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sql")
+}
+
+fn cases() -> Vec<PathBuf> {
+    let only = std::env::var("SQL_CASE").ok();
+    let mut cases: Vec<PathBuf> = fs::read_dir(root())
+        .expect("the folder of SQL cases")
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.join("pipeline.sql").exists())
+        .filter(|path| only.as_ref().is_none_or(|only| name(path) == *only))
+        .collect();
+    cases.sort();
+    cases
+}
+
+fn name(case: &Path) -> String {
+    case.file_name().expect("a case has a name").to_string_lossy().into_owned()
+}
+
+fn check(case: &Path) -> Result<(), String> {
+    let expected = sorted_lines(&fs::read_to_string(case.join("expected.csv")).map_err(|e| e.to_string())?);
+
+    let whole = Run::new(case);
+    whole.finish(FAST, &["--parallelism", "1"])?;
+    whole.compare("whole", &expected)?;
+
+    let divided = Run::new(case);
+    divided.finish(SLOW, &["--parallelism", "2", "--checkpoint-interval", "150ms"])?;
+    let checkpoints = divided.checkpoints();
+    if checkpoints == 0 {
+        return Err("at parallelism 2: no checkpoint was taken".into());
+    }
+    divided.compare("at parallelism 2 with checkpoints", &expected)?;
+
+    let killed = Run::new(case);
+    killed.kill_after_checkpoints(2)?;
+    killed.finish(FAST, &["--parallelism", "3"])?;
+    killed.compare("killed and resumed at parallelism 3", &expected)?;
+
+    let batch = Run::new(case);
+    batch.finish(FAST, &["--mode", "batch", "--parallelism", "2"])?;
+    batch.compare("as a batch", &expected)
+}
+
+/// One way of running one case, in folders of its own.
+struct Run {
+    folder: TempDir,
+    case: PathBuf,
+}
+
+impl Run {
+    fn new(case: &Path) -> Self {
+        Self { folder: TempDir::new().expect("a temporary folder"), case: case.to_path_buf() }
+    }
+
+    fn command(&self, rate: &str, arguments: &[&str]) -> Result<Command, String> {
+        let read = |path: PathBuf| fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()));
+        let script = read(root().join("tables.sql"))? + &read(self.case.join("pipeline.sql"))?;
+        let script = script
+            .replace("${DATA}", &root().join("data").display().to_string())
+            .replace("${OUT}", &self.output().display().to_string())
+            .replace("${RATE}", rate);
+        let file = self.folder.path().join("case.sql");
+        fs::write(&file, script).map_err(|e| e.to_string())?;
+        let mut command = Command::new(millstream_integration_tests::engine());
+        command.arg("run").arg(file).arg("--data-dir").arg(self.data()).args(arguments).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    fn finish(&self, rate: &str, arguments: &[&str]) -> Result<(), String> {
+        let output = self.command(rate, arguments)?.output().map_err(|e| format!("cannot start the engine: {e}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let error = String::from_utf8_lossy(&output.stderr);
+        let tail: Vec<&str> = error.lines().rev().take(12).collect();
+        Err(format!("{}: {}", arguments.join(" "), tail.into_iter().rev().collect::<Vec<_>>().join("\n    ")))
+    }
+
+    /// Starts a slow run and kills it, without warning, once so many checkpoints are complete.
+    fn kill_after_checkpoints(&self, wanted: usize) -> Result<(), String> {
+        let mut command = self.command(SLOW, &["--parallelism", "2", "--checkpoint-interval", "100ms"])?;
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(|e| e.to_string())?;
+        let reached = self.wait_for_checkpoints(&mut child, wanted);
+        child.kill().map_err(|e| e.to_string())?;
+        child.wait().map_err(|e| e.to_string())?;
+        reached
+    }
+
+    fn wait_for_checkpoints(&self, child: &mut Child, wanted: usize) -> Result<(), String> {
+        let deadline = Instant::now() + DEADLINE;
+        while self.checkpoints() < wanted {
+            if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+                return Err(format!("the run to be killed ended by itself ({status}) before checkpoint {wanted}"));
+            }
+            if Instant::now() > deadline {
+                return Err(format!("no {wanted} checkpoints within {DEADLINE:?}"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn output(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn checkpoints(&self) -> usize {
+        files_below(&self.data()).iter().filter(|path| path.file_name().is_some_and(|name| name == "manifest")).count()
+    }
+
+    fn compare(&self, way: &str, expected: &[String]) -> Result<(), String> {
+        let mut lines = Vec::new();
+        for file in files_below(&self.output()) {
+            let hidden = file.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+            if !hidden {
+                lines.extend(sorted_lines(&fs::read_to_string(&file).map_err(|e| e.to_string())?));
+            }
+        }
+        lines.sort();
+        if lines == expected {
+            return Ok(());
+        }
+        let missing = difference(expected, &lines);
+        let surplus = difference(&lines, expected);
+        Err(format!(
+            "{way}: {} rows instead of {}; missing {}: {:?}; surplus {}: {:?}",
+            lines.len(),
+            expected.len(),
+            missing.len(),
+            &missing[..missing.len().min(3)],
+            surplus.len(),
+            &surplus[..surplus.len().min(3)],
+        ))
+    }
+}
+
+fn sorted_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// Elements of `a` that `b` has not, as multisets; both sorted.
+fn difference(a: &[String], b: &[String]) -> Vec<String> {
+    let mut rest = b.iter().peekable();
+    let mut missing = Vec::new();
+    for line in a {
+        while rest.next_if(|other| *other < line).is_some() {}
+        if rest.next_if(|other| *other == line).is_none() {
+            missing.push(line.clone());
+        }
+    }
+    missing
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
+}
