@@ -6,7 +6,16 @@
 //!
 //! This crate knows nothing of the engine.
 
+#[cfg(feature = "blackhole")]
+pub mod blackhole;
 pub mod error;
+pub mod format;
+#[cfg(feature = "nexmark")]
+pub mod nexmark;
+pub mod options;
+#[cfg(feature = "print")]
+pub mod print;
+pub mod registry;
 pub mod sink;
 pub mod source;
 pub mod table;

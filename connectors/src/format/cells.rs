@@ -1,0 +1,685 @@
+//! Columns that grow cell by cell and can take a row back.
+//!
+//! A record is decoded field by field straight into its columns. When a field in the middle turns out to be wrong, the
+//! fields before it are already in theirs: [`Column::truncate`] takes them back, so a bad record costs itself and
+//! nothing else. All formats of records share these columns; what differs is how each finds its fields.
+
+use std::sync::Arc;
+
+use arrow_array::types::{
+    ArrowPrimitiveType, ArrowTimestampType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    StringArray, StructArray,
+};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{DataType, Field, FieldRef, Fields, SchemaRef, TimeUnit};
+
+use super::time;
+use crate::Error;
+
+/// Why a cell cannot be what its column wants. Small, because every cell's result carries room for one.
+#[derive(Debug)]
+pub struct Problem(pub Box<str>);
+
+impl Problem {
+    pub fn new(message: impl Into<Box<str>>) -> Self {
+        Self(message.into())
+    }
+
+    /// The same, inside the column or field `name`.
+    pub fn inside(self, name: &str) -> Self {
+        let text = match self.0.strip_prefix("column `") {
+            Some(rest) => format!("column `{name}.{rest}"),
+            None => format!("column `{name}`: {}", self.0),
+        };
+        Self(text.into())
+    }
+}
+
+pub type CellResult = Result<(), Problem>;
+
+/// A text as an error message may quote it.
+pub fn excerpt(text: &[u8]) -> String {
+    const SHOWN: usize = 60;
+    let shown = String::from_utf8_lossy(&text[..text.len().min(SHOWN)]);
+    if text.len() > SHOWN {
+        format!("`{shown}…`")
+    } else {
+        format!("`{shown}`")
+    }
+}
+
+/// One growing column.
+pub struct Column {
+    pub field: FieldRef,
+    /// Indices of NULL cells, ascending: most columns have few, and a value then costs nothing here.
+    nulls: Vec<usize>,
+    pub values: Values,
+}
+
+/// The cells of a column; NULL cells hold a default.
+pub enum Values {
+    Boolean(Vec<bool>),
+    Int8(Vec<i8>),
+    Int16(Vec<i16>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+    Utf8(Bytes),
+    Binary(Bytes),
+    Decimal {
+        values: Vec<i128>,
+        precision: u8,
+        scale: i8,
+    },
+    Date(Vec<i32>),
+    /// Microseconds since midnight, until finished.
+    Time(Vec<i64>),
+    /// Microseconds since the epoch, until finished.
+    Timestamp(Vec<i64>),
+    Struct {
+        children: Vec<Column>,
+        rows: usize,
+        order: FieldOrder,
+    },
+    List {
+        ends: Vec<i32>,
+        child: Box<Column>,
+    },
+    Map {
+        ends: Vec<i32>,
+        key: Box<Column>,
+        value: Box<Column>,
+    },
+}
+
+/// Cells of varying length.
+#[derive(Default)]
+pub struct Bytes {
+    pub data: Vec<u8>,
+    ends: Vec<i32>,
+}
+
+impl Bytes {
+    pub fn push(&mut self, value: &[u8]) {
+        self.data.extend_from_slice(value);
+        self.finish_cell();
+    }
+
+    /// What was appended to `data` since the last cell is the next one.
+    pub fn finish_cell(&mut self) {
+        // The input of one call is below 2 GiB and no cell is longer than its input.
+        self.ends.push(self.data.len() as i32);
+    }
+
+    /// Drops what was appended to `data` and not finished.
+    pub fn abandon_cell(&mut self) {
+        self.data.truncate(self.ends.last().map_or(0, |end| *end as usize));
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.abandon_cell();
+    }
+
+    fn take(&mut self) -> (OffsetBuffer<i32>, Buffer) {
+        let (rows, bytes) = (self.ends.len(), self.data.len());
+        let offsets = offsets(std::mem::replace(&mut self.ends, Vec::with_capacity(rows)));
+        (
+            offsets,
+            Buffer::from(std::mem::replace(&mut self.data, Vec::with_capacity(bytes))),
+        )
+    }
+}
+
+/// Finds an object's columns by name, remembering the order in which the fields came last time.
+#[derive(Default)]
+pub struct FieldOrder {
+    by_name: ahash::AHashMap<Box<[u8]>, usize>,
+    seen: Vec<(Vec<u8>, Option<usize>)>,
+}
+
+impl FieldOrder {
+    /// Positions remembered; fields after these are looked up.
+    const SEEN_MAX: usize = 64;
+
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let by_name = names
+            .into_iter()
+            .enumerate()
+            .map(|(index, name)| (name.as_bytes().into(), index))
+            .collect();
+        Self {
+            by_name,
+            seen: Vec::new(),
+        }
+    }
+
+    /// The column for the field `name`, the `nth` of its object.
+    #[inline]
+    pub fn find(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
+        match self.seen.get(nth) {
+            Some((seen, column)) if seen == name => *column,
+            _ => self.look_up(nth, name),
+        }
+    }
+
+    fn look_up(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
+        let column = self.by_name.get(name).copied();
+        if let Some((seen, seen_column)) = self.seen.get_mut(nth) {
+            seen.clear();
+            seen.extend_from_slice(name);
+            *seen_column = column;
+        } else if self.seen.len() == nth && nth < Self::SEEN_MAX {
+            self.seen.push((name.to_vec(), column));
+        }
+        column
+    }
+}
+
+impl Column {
+    pub fn new(field: &FieldRef) -> Result<Self, Error> {
+        let values = match field.data_type() {
+            DataType::Boolean => Values::Boolean(Vec::new()),
+            DataType::Int8 => Values::Int8(Vec::new()),
+            DataType::Int16 => Values::Int16(Vec::new()),
+            DataType::Int32 => Values::Int32(Vec::new()),
+            DataType::Int64 => Values::Int64(Vec::new()),
+            DataType::Float32 => Values::Float32(Vec::new()),
+            DataType::Float64 => Values::Float64(Vec::new()),
+            DataType::Utf8 => Values::Utf8(Bytes::default()),
+            DataType::Binary => Values::Binary(Bytes::default()),
+            DataType::Decimal128(precision, scale) => Values::Decimal {
+                values: Vec::new(),
+                precision: *precision,
+                scale: *scale,
+            },
+            DataType::Date32 => Values::Date(Vec::new()),
+            DataType::Time32(_) | DataType::Time64(_) => Values::Time(Vec::new()),
+            DataType::Timestamp(_, _) => Values::Timestamp(Vec::new()),
+            DataType::Struct(fields) => Values::Struct {
+                children: fields.iter().map(Column::new).collect::<Result<_, _>>()?,
+                rows: 0,
+                order: FieldOrder::new(fields.iter().map(|field| field.name().as_str())),
+            },
+            DataType::List(child) => Values::List {
+                ends: Vec::new(),
+                child: Box::new(Column::new(child)?),
+            },
+            DataType::Map(entries, _) => {
+                let DataType::Struct(fields) = entries.data_type() else {
+                    return Err(unsupported(field));
+                };
+                let [key, value] = &fields[..] else {
+                    return Err(unsupported(field));
+                };
+                Values::Map {
+                    ends: Vec::new(),
+                    key: Box::new(Column::new(key)?),
+                    value: Box::new(Column::new(value)?),
+                }
+            }
+            _ => return Err(unsupported(field)),
+        };
+        Ok(Self {
+            field: field.clone(),
+            nulls: Vec::new(),
+            values,
+        })
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.values {
+            Values::Boolean(values) => values.len(),
+            Values::Int8(values) => values.len(),
+            Values::Int16(values) => values.len(),
+            Values::Int32(values) | Values::Date(values) => values.len(),
+            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) => values.len(),
+            Values::Float32(values) => values.len(),
+            Values::Float64(values) => values.len(),
+            Values::Utf8(bytes) | Values::Binary(bytes) => bytes.ends.len(),
+            Values::Decimal { values, .. } => values.len(),
+            Values::Struct { rows, .. } => *rows,
+            Values::List { ends, .. } | Values::Map { ends, .. } => ends.len(),
+        }
+    }
+
+    /// Takes back all cells from `rows` on, finished or not.
+    pub fn truncate(&mut self, rows: usize) {
+        while self.nulls.last().is_some_and(|null| *null >= rows) {
+            self.nulls.pop();
+        }
+        match &mut self.values {
+            Values::Boolean(values) => values.truncate(rows),
+            Values::Int8(values) => values.truncate(rows),
+            Values::Int16(values) => values.truncate(rows),
+            Values::Int32(values) | Values::Date(values) => values.truncate(rows),
+            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) => values.truncate(rows),
+            Values::Float32(values) => values.truncate(rows),
+            Values::Float64(values) => values.truncate(rows),
+            Values::Utf8(bytes) | Values::Binary(bytes) => bytes.truncate(rows),
+            Values::Decimal { values, .. } => values.truncate(rows),
+            Values::Struct {
+                children, rows: length, ..
+            } => {
+                for child in children {
+                    child.truncate(rows);
+                }
+                *length = (*length).min(rows);
+            }
+            Values::List { ends, child } => {
+                ends.truncate(rows);
+                child.truncate(ends.last().map_or(0, |end| *end as usize));
+            }
+            Values::Map { ends, key, value } => {
+                ends.truncate(rows);
+                let entries = ends.last().map_or(0, |end| *end as usize);
+                key.truncate(entries);
+                value.truncate(entries);
+            }
+        }
+    }
+
+    /// Appends NULL, or says that the column cannot be NULL.
+    pub fn push_null(&mut self) -> CellResult {
+        if !self.field.is_nullable() {
+            return Err(Problem::new("is NOT NULL, but the record has no value for it"));
+        }
+        self.push_default(true);
+        Ok(())
+    }
+
+    fn push_default(&mut self, null: bool) {
+        if null {
+            self.nulls.push(self.len());
+        }
+        match &mut self.values {
+            Values::Boolean(values) => values.push(false),
+            Values::Int8(values) => values.push(0),
+            Values::Int16(values) => values.push(0),
+            Values::Int32(values) | Values::Date(values) => values.push(0),
+            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) => values.push(0),
+            Values::Float32(values) => values.push(0.0),
+            Values::Float64(values) => values.push(0.0),
+            Values::Utf8(bytes) | Values::Binary(bytes) => bytes.finish_cell(),
+            Values::Decimal { values, .. } => values.push(0),
+            Values::Struct { children, rows, .. } => {
+                for child in children {
+                    let nullable = child.field.is_nullable();
+                    child.push_default(nullable);
+                }
+                *rows += 1;
+            }
+            Values::List { ends, .. } | Values::Map { ends, .. } => ends.push(ends.last().copied().unwrap_or(0)),
+        }
+    }
+
+    /// Appends the value that `text` (valid UTF-8) spells, for every type that is one piece of text.
+    pub fn push_text(&mut self, text: &[u8]) -> CellResult {
+        match &mut self.values {
+            Values::Utf8(bytes) => bytes.push(text),
+            Values::Boolean(values) => values.push(match text.trim_ascii() {
+                word if word.eq_ignore_ascii_case(b"true") => true,
+                word if word.eq_ignore_ascii_case(b"false") => false,
+                _ => return Err(wrong(text, "a BOOLEAN")),
+            }),
+            Values::Int8(values) => values.push(narrow(text, "a TINYINT")?),
+            Values::Int16(values) => values.push(narrow(text, "a SMALLINT")?),
+            Values::Int32(values) => values.push(narrow(text, "an INT")?),
+            Values::Int64(values) => values.push(narrow(text, "a BIGINT")?),
+            Values::Float32(values) => values.push(parse_float(text).ok_or_else(|| wrong(text, "a FLOAT"))?),
+            Values::Float64(values) => values.push(parse_float(text).ok_or_else(|| wrong(text, "a DOUBLE"))?),
+            Values::Decimal {
+                values,
+                precision,
+                scale,
+            } => {
+                let value = parse_decimal(text.trim_ascii(), *precision, *scale)
+                    .ok_or_else(|| wrong(text, &format!("a DECIMAL({precision}, {scale})")))?;
+                values.push(value);
+            }
+            Values::Date(values) => {
+                values
+                    .push(time::parse_date(text.trim_ascii()).ok_or_else(|| wrong(text, "a DATE like `2024-12-31`"))?);
+            }
+            Values::Time(values) => {
+                values.push(time::parse_time(text.trim_ascii()).ok_or_else(|| wrong(text, "a TIME like `23:59:59`"))?);
+            }
+            Values::Timestamp(values) => {
+                let value = time::parse_timestamp(text.trim_ascii())
+                    .ok_or_else(|| wrong(text, "a TIMESTAMP like `2024-12-31 23:59:59.123`"))?;
+                values.push(value);
+            }
+            Values::Binary(bytes) => decode_base64(text, bytes)?,
+            Values::Struct { .. } | Values::List { .. } | Values::Map { .. } => {
+                return Err(wrong(text, &format!("a value of type {}", self.field.data_type())));
+            }
+        }
+        Ok(())
+    }
+
+    /// The array of all cells; the column is empty afterwards, with room for as many again.
+    pub fn finish(&mut self) -> Result<ArrayRef, Error> {
+        let rows = self.len();
+        let nulls = null_buffer(&mut self.nulls, rows);
+        let array: ArrayRef = match &mut self.values {
+            Values::Boolean(values) => {
+                let array = BooleanArray::new(BooleanBuffer::from(values.as_slice()), nulls);
+                values.clear();
+                Arc::new(array)
+            }
+            Values::Int8(values) => primitive::<Int8Type>(values, nulls),
+            Values::Int16(values) => primitive::<Int16Type>(values, nulls),
+            Values::Int32(values) => primitive::<Int32Type>(values, nulls),
+            Values::Int64(values) => primitive::<Int64Type>(values, nulls),
+            Values::Float32(values) => primitive::<Float32Type>(values, nulls),
+            Values::Float64(values) => primitive::<Float64Type>(values, nulls),
+            Values::Utf8(bytes) => {
+                let (offsets, data) = bytes.take();
+                Arc::new(StringArray::try_new(offsets, data, nulls)?)
+            }
+            Values::Binary(bytes) => {
+                let (offsets, data) = bytes.take();
+                Arc::new(BinaryArray::try_new(offsets, data, nulls)?)
+            }
+            Values::Decimal {
+                values,
+                precision,
+                scale,
+            } => {
+                let array = PrimitiveArray::<Decimal128Type>::new(fresh(values).into(), nulls);
+                Arc::new(array.with_precision_and_scale(*precision, *scale)?)
+            }
+            Values::Date(values) => primitive::<Date32Type>(values, nulls),
+            Values::Time(values) => finish_time(self.field.data_type(), values, nulls),
+            Values::Timestamp(values) => finish_timestamp(self.field.data_type(), values, nulls),
+            Values::Struct { children, rows, .. } => {
+                let arrays = children.iter_mut().map(Column::finish).collect::<Result<Vec<_>, _>>()?;
+                let fields: Fields = children.iter().map(|child| child.field.clone()).collect();
+                let length = std::mem::take(rows);
+                Arc::new(StructArray::try_new_with_length(fields, arrays, nulls, length)?)
+            }
+            Values::List { ends, child } => {
+                let offsets = offsets(std::mem::take(ends));
+                Arc::new(ListArray::try_new(
+                    child.field.clone(),
+                    offsets,
+                    child.finish()?,
+                    nulls,
+                )?)
+            }
+            Values::Map { ends, key, value } => {
+                let DataType::Map(entries, ordered) = self.field.data_type() else {
+                    return Err(unsupported(&self.field));
+                };
+                let offsets = offsets(std::mem::take(ends));
+                let fields: Fields = [key.field.clone(), value.field.clone()].into_iter().collect();
+                let pairs = StructArray::try_new(fields, vec![key.finish()?, value.finish()?], None)?;
+                Arc::new(MapArray::try_new(entries.clone(), offsets, pairs, nulls, *ordered)?)
+            }
+        };
+        Ok(array)
+    }
+}
+
+/// All columns of a record.
+pub struct Row {
+    pub columns: Vec<Column>,
+    schema: SchemaRef,
+    /// Finished rows. A column that is longer holds a cell of the row in progress.
+    pub rows: usize,
+}
+
+impl Row {
+    pub fn new(schema: SchemaRef) -> Result<Self, Error> {
+        let columns = schema.fields().iter().map(Column::new).collect::<Result<_, _>>()?;
+        Ok(Self {
+            columns,
+            schema,
+            rows: 0,
+        })
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Takes the row in progress back.
+    pub fn roll_back(&mut self) {
+        for column in &mut self.columns {
+            column.truncate(self.rows);
+        }
+    }
+
+    pub fn finish(&mut self) -> Result<RecordBatch, Error> {
+        let arrays = self
+            .columns
+            .iter_mut()
+            .map(Column::finish)
+            .collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
+        Ok(RecordBatch::try_new_with_options(
+            self.schema.clone(),
+            arrays,
+            &options,
+        )?)
+    }
+}
+
+pub fn wrong(text: &[u8], what: &str) -> Problem {
+    Problem::new(format!("{} is not {what}", excerpt(text)))
+}
+
+fn unsupported(field: &Field) -> Error {
+    Error::Invalid(format!(
+        "column `{}`: the type {} cannot be read from or written to text",
+        field.name(),
+        field.data_type()
+    ))
+}
+
+fn narrow<T: TryFrom<i64>>(text: &[u8], what: &str) -> Result<T, Problem> {
+    parse_integer(text.trim_ascii())
+        .and_then(|value| T::try_from(value).ok())
+        .ok_or_else(|| wrong(text, what))
+}
+
+/// Decimal digits with an optional sign; `12.0` and `1e3` are whole numbers too.
+#[inline]
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    if digits.is_empty() || digits.len() > 18 {
+        return parse_integer_slowly(text);
+    }
+    let mut value: i64 = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return parse_integer_slowly(text);
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Some(if negative { -value } else { value })
+}
+
+#[cold]
+fn parse_integer_slowly(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    if let Ok(value) = text.parse() {
+        return Some(value);
+    }
+    if !text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+        return None;
+    }
+    let value: f64 = text.parse().ok()?;
+    let exact = value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0;
+    exact.then_some(value as i64)
+}
+
+pub fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
+}
+
+/// The unscaled value, rounded half up to `scale`; `None` where it is no number or has too many digits.
+pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+    let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(at) => (
+            &text[..at],
+            std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?,
+        ),
+        None => (text, 0),
+    };
+    let (negative, digits) = match mantissa {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
+    // How many digits, counted from the first, stand before the unit of the result.
+    let kept = i64::try_from(point).ok()? + i64::from(exponent) + i64::from(scale);
+    let mut value: i128 = 0;
+    let mut count: i64 = 0;
+    let mut round_up = false;
+    for (index, byte) in digits.iter().enumerate() {
+        if index == point {
+            continue;
+        }
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        if count < kept {
+            value = value.checked_mul(10)?.checked_add(i128::from(digit))?;
+        } else if count == kept {
+            round_up = digit >= 5;
+        }
+        count += 1;
+    }
+    if count == 0 {
+        return None;
+    }
+    if value != 0 && kept > count {
+        let missing = u32::try_from(kept - count).ok().filter(|missing| *missing <= 38)?;
+        value = value.checked_mul(10_i128.checked_pow(missing)?)?;
+    }
+    value += i128::from(round_up);
+    let limit = 10_i128.checked_pow(u32::from(precision))?;
+    (value < limit).then_some(if negative { -value } else { value })
+}
+
+/// Standard alphabet, with or without padding.
+fn decode_base64(text: &[u8], out: &mut Bytes) -> CellResult {
+    let digits = text.trim_ascii();
+    let digits = digits
+        .strip_suffix(b"==")
+        .or_else(|| digits.strip_suffix(b"="))
+        .unwrap_or(digits);
+    let mut bits: u32 = 0;
+    let mut count = 0;
+    for byte in digits {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => {
+                out.abandon_cell();
+                return Err(wrong(text, "binary data in base64"));
+            }
+        };
+        bits = bits << 6 | u32::from(digit);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.data.push((bits >> count) as u8);
+        }
+    }
+    if count == 6 {
+        out.abandon_cell();
+        return Err(wrong(text, "binary data in base64"));
+    }
+    out.finish_cell();
+    Ok(())
+}
+
+fn fresh<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = values.len();
+    std::mem::replace(values, Vec::with_capacity(room))
+}
+
+fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(fresh(values)), nulls))
+}
+
+fn finish_time(data_type: &DataType, values: &mut Vec<i64>, nulls: Option<NullBuffer>) -> ArrayRef {
+    let narrow =
+        |values: &mut Vec<i64>, divisor: i64| values.drain(..).map(|us| (us / divisor) as i32).collect::<Vec<_>>();
+    match data_type {
+        DataType::Time32(TimeUnit::Second) => primitive::<Time32SecondType>(&mut narrow(values, 1_000_000), nulls),
+        DataType::Time32(_) => primitive::<Time32MillisecondType>(&mut narrow(values, 1_000), nulls),
+        DataType::Time64(TimeUnit::Nanosecond) => {
+            values.iter_mut().for_each(|us| *us *= 1_000);
+            primitive::<Time64NanosecondType>(values, nulls)
+        }
+        _ => primitive::<Time64MicrosecondType>(values, nulls),
+    }
+}
+
+fn finish_timestamp(data_type: &DataType, values: &mut Vec<i64>, nulls: Option<NullBuffer>) -> ArrayRef {
+    fn with_zone<T: ArrowTimestampType>(
+        values: &mut Vec<i64>,
+        nulls: Option<NullBuffer>,
+        zone: Option<Arc<str>>,
+    ) -> ArrayRef {
+        Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(fresh(values)), nulls).with_timezone_opt(zone))
+    }
+    let DataType::Timestamp(unit, zone) = data_type else {
+        return with_zone::<TimestampMicrosecondType>(values, nulls, None);
+    };
+    let zone = zone.clone();
+    match unit {
+        TimeUnit::Second => {
+            values.iter_mut().for_each(|us| *us = us.div_euclid(1_000_000));
+            with_zone::<TimestampSecondType>(values, nulls, zone)
+        }
+        TimeUnit::Millisecond => {
+            values.iter_mut().for_each(|us| *us = us.div_euclid(1_000));
+            with_zone::<TimestampMillisecondType>(values, nulls, zone)
+        }
+        TimeUnit::Microsecond => with_zone::<TimestampMicrosecondType>(values, nulls, zone),
+        TimeUnit::Nanosecond => {
+            values.iter_mut().for_each(|us| *us = us.saturating_mul(1_000));
+            with_zone::<TimestampNanosecondType>(values, nulls, zone)
+        }
+    }
+}
+
+fn offsets(ends: Vec<i32>) -> OffsetBuffer<i32> {
+    let mut offsets = Vec::with_capacity(ends.len() + 1);
+    offsets.push(0);
+    offsets.extend_from_slice(&ends);
+    OffsetBuffer::new(offsets.into())
+}
+
+fn null_buffer(nulls: &mut Vec<usize>, rows: usize) -> Option<NullBuffer> {
+    if nulls.is_empty() {
+        return None;
+    }
+    let mut valid = arrow_buffer::BooleanBufferBuilder::new(rows);
+    valid.append_n(rows, true);
+    for null in nulls.drain(..) {
+        valid.set_bit(null, false);
+    }
+    Some(NullBuffer::new(valid.finish()))
+}

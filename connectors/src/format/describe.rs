@@ -1,0 +1,207 @@
+//! What formats there are and which options each takes: pure data, for validation and documentation.
+
+use crate::{OptionDescription, OptionKind};
+
+/// One format.
+#[derive(Debug)]
+pub struct Format {
+    /// The value of the `format` option.
+    pub name: &'static str,
+    /// One sentence for a person.
+    pub help: &'static str,
+    pub options: &'static [OptionDescription],
+}
+
+/// The option that names a format.
+pub const FORMAT_OPTION: OptionDescription = option(
+    "format",
+    OptionKind::Text,
+    None,
+    "How rows are written as bytes: json, csv, raw or (files only) parquet.",
+);
+
+/// Every format of this build.
+pub fn formats() -> &'static [Format] {
+    &[
+        Format {
+            name: "json",
+            help: "One JSON object per record.",
+            options: JSON,
+        },
+        Format {
+            name: "csv",
+            help: "One line of separated fields per record (RFC 4180).",
+            options: CSV,
+        },
+        Format {
+            name: "raw",
+            help: "The record's bytes are the value of the only column.",
+            options: RAW,
+        },
+        Format {
+            name: "parquet",
+            help: "Apache Parquet files (connector `filesystem` only).",
+            options: PARQUET,
+        },
+    ]
+}
+
+const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> OptionDescription {
+    OptionDescription {
+        name,
+        kind,
+        required: false,
+        default,
+        secret: false,
+        help,
+    }
+}
+
+const JSON: &[OptionDescription] = &[
+    option(
+        "json.fail-on-missing-field",
+        OptionKind::Boolean,
+        Some("false"),
+        "Reject a record that lacks a declared column; otherwise the column is NULL.",
+    ),
+    option(
+        "json.ignore-parse-errors",
+        OptionKind::Boolean,
+        Some("false"),
+        "A field that does not parse becomes NULL, a record that is not JSON is skipped.",
+    ),
+    option(
+        "json.timestamp-format.standard",
+        OptionKind::OneOf(&["SQL", "ISO-8601"]),
+        Some("SQL"),
+        "How timestamps are written: `2024-01-01 00:00:00.123` or `2024-01-01T00:00:00.123`; both are read.",
+    ),
+    option(
+        "json.timestamp-format.number",
+        OptionKind::OneOf(&["s", "ms", "us", "ns"]),
+        Some("ms"),
+        "The unit of a timestamp that is read as a number: since 1970-01-01 UTC.",
+    ),
+    option(
+        "json.map-null-key.mode",
+        OptionKind::OneOf(&["FAIL", "DROP", "LITERAL"]),
+        Some("FAIL"),
+        "What a NULL key of a map becomes when written.",
+    ),
+    option(
+        "json.map-null-key.literal",
+        OptionKind::Text,
+        Some("null"),
+        "The key to write for NULL where the mode is LITERAL.",
+    ),
+    option(
+        "json.encode.decimal-as-plain-number",
+        OptionKind::Boolean,
+        Some("true"),
+        "Decimals are always written with all their digits; accepted for Flink's sake.",
+    ),
+    option(
+        "json.encode.ignore-null-fields",
+        OptionKind::Boolean,
+        Some("false"),
+        "Leave NULL fields out of written objects.",
+    ),
+];
+
+const CSV: &[OptionDescription] = &[
+    option(
+        "csv.field-delimiter",
+        OptionKind::Text,
+        Some(","),
+        "The character between fields; `\\t` for a tab.",
+    ),
+    option(
+        "csv.quote-character",
+        OptionKind::Text,
+        Some("\""),
+        "The character around fields that need it.",
+    ),
+    option(
+        "csv.disable-quote-character",
+        OptionKind::Boolean,
+        Some("false"),
+        "Quotes mean nothing: every character is content.",
+    ),
+    option(
+        "csv.escape-character",
+        OptionKind::Text,
+        None,
+        "The character that makes the next one content.",
+    ),
+    option(
+        "csv.null-literal",
+        OptionKind::Text,
+        None,
+        "The unquoted text that stands for NULL.",
+    ),
+    option(
+        "csv.allow-comments",
+        OptionKind::Boolean,
+        Some("false"),
+        "Lines that start with `#` are skipped.",
+    ),
+    option(
+        "csv.ignore-parse-errors",
+        OptionKind::Boolean,
+        Some("false"),
+        "A field that does not parse becomes NULL, a line with the wrong number of fields is skipped.",
+    ),
+    option(
+        "csv.array-element-delimiter",
+        OptionKind::Text,
+        Some(";"),
+        "The character between an array's elements.",
+    ),
+    option(
+        "csv.header",
+        OptionKind::Boolean,
+        Some("false"),
+        "Files start with a line of column names: skipped when read, written when written.",
+    ),
+    option(
+        "csv.quoted-newlines",
+        OptionKind::Boolean,
+        Some("true"),
+        "Quoted fields may contain line breaks; set 'false' to let several tasks share one large file.",
+    ),
+];
+
+const RAW: &[OptionDescription] = &[
+    option(
+        "raw.charset",
+        OptionKind::OneOf(&["UTF-8"]),
+        Some("UTF-8"),
+        "The encoding of text.",
+    ),
+    option(
+        "raw.endianness",
+        OptionKind::OneOf(&["big-endian", "little-endian"]),
+        Some("big-endian"),
+        "The byte order of numbers.",
+    ),
+];
+
+const PARQUET: &[OptionDescription] = &[
+    option(
+        "parquet.compression",
+        OptionKind::OneOf(&["NONE", "UNCOMPRESSED", "SNAPPY", "GZIP", "ZSTD", "LZ4"]),
+        Some("SNAPPY"),
+        "How written files are compressed.",
+    ),
+    option(
+        "parquet.row-group-rows",
+        OptionKind::Integer,
+        Some("1048576"),
+        "Most rows of a row group in written files.",
+    ),
+];

@@ -1,0 +1,323 @@
+//! What JSON records become, and what they are refused for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use proptest::prelude::*;
+
+use super::super::{EncodedRecords, FormatSpec, Framing, Records};
+use crate::TableDefinition;
+
+fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, None)
+}
+
+pub fn all_types() -> SchemaRef {
+    let entries = Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Int64, true),
+    ]);
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("small", DataType::Int8, true),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("price", DataType::Decimal128(10, 2), true),
+        Field::new("ratio", DataType::Float64, true),
+        Field::new("ok", DataType::Boolean, true),
+        Field::new("at", timestamp(), true),
+        Field::new("day", DataType::Date32, true),
+        Field::new("data", DataType::Binary, true),
+        Field::new(
+            "place",
+            DataType::Struct(
+                vec![
+                    Field::new("city", DataType::Utf8, true),
+                    Field::new("zip", DataType::Int32, true),
+                ]
+                .into(),
+            ),
+            true,
+        ),
+        Field::new(
+            "tags",
+            DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))),
+            true,
+        ),
+        Field::new(
+            "counts",
+            DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false),
+            true,
+        ),
+    ]))
+}
+
+pub fn spec(format: &str, options: &[(&str, &str)], schema: &SchemaRef) -> FormatSpec {
+    let mut all: BTreeMap<String, String> = options
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    all.insert("format".to_string(), format.to_string());
+    let table = TableDefinition {
+        name: "t".to_string(),
+        schema: schema.clone(),
+        metadata: Vec::new(),
+        options: all,
+        partitioned_by: Vec::new(),
+        primary_key: Vec::new(),
+    };
+    FormatSpec::of_value(&table).unwrap()
+}
+
+/// Decodes the records and says, for each, `ok`, `skipped` or the error.
+pub fn outcomes(spec: &FormatSpec, schema: &SchemaRef, records: &[&[u8]]) -> (RecordBatch, Vec<String>) {
+    let mut data = Vec::new();
+    let mut ranges = Vec::new();
+    for record in records {
+        ranges.push((data.len(), data.len() + record.len()));
+        data.extend_from_slice(record);
+    }
+    let columns: Vec<usize> = (0..schema.fields().len()).collect();
+    let mut decoder = spec.decoder(schema, &columns).unwrap();
+    let decoded = decoder
+        .decode(Records {
+            data: &data,
+            ranges: &ranges,
+        })
+        .unwrap();
+    let mut outcomes = vec!["ok".to_string(); records.len()];
+    for skipped in &decoded.skipped {
+        outcomes[*skipped] = "skipped".to_string();
+    }
+    for rejection in &decoded.rejected {
+        outcomes[rejection.record] = rejection.error.clone();
+    }
+    let accepted = outcomes.iter().filter(|outcome| *outcome == "ok").count();
+    assert_eq!(decoded.rows.num_rows(), accepted);
+    (decoded.rows, outcomes)
+}
+
+pub fn encode(spec: &FormatSpec, rows: &RecordBatch) -> String {
+    let mut out = EncodedRecords::default();
+    spec.encoder(&rows.schema(), Framing::Lines)
+        .unwrap()
+        .encode(rows, &mut out)
+        .unwrap();
+    assert_eq!(out.len(), rows.num_rows());
+    String::from_utf8(out.data).unwrap()
+}
+
+#[track_caller]
+fn check(options: &[(&str, &str)], record: &str, expected: &str) {
+    let schema = all_types();
+    let spec = spec("json", options, &schema);
+    let (rows, outcomes) = outcomes(&spec, &schema, &[b"{\"id\":1}", record.as_bytes(), b"{\"id\":2}"]);
+    assert_eq!((outcomes[0].as_str(), outcomes[2].as_str()), ("ok", "ok"));
+    let written = if outcomes[1] == "ok" {
+        let spec = super::tests::spec("json", &[("json.encode.ignore-null-fields", "true")], &schema);
+        encode(&spec, &rows.slice(1, 1)).trim_end().to_string()
+    } else {
+        outcomes[1].clone()
+    };
+    assert_eq!(written, expected, "{record}");
+}
+
+#[test]
+fn every_type_survives_the_round_trip() {
+    let record = r#"{"id":-9223372036854775808,"small":-128,"name":"a \"b\" \\ \n é 😀","price":12345678.90,"ratio":1.5e-7,"ok":true,"at":"2024-01-01 00:00:00.123","day":"0001-01-01","data":"AAEC/w==","place":{"city":"Łódź","zip":90001},"tags":["a",null,""],"counts":{"x":1,"y":null}}"#;
+    check(&[], record, record);
+    check(
+        &[],
+        r#"{"tags":[],"counts":{},"place":{}}"#,
+        r#"{"place":{},"tags":[],"counts":{}}"#,
+    );
+}
+
+#[test]
+fn values_are_taken_as_flink_takes_them() {
+    check(
+        &[],
+        r#" { "id" : "42" , "small" : 1.0, "ratio": "2.5", "ok": "TRUE" } "#,
+        r#"{"id":42,"small":1,"ratio":2.5,"ok":true}"#,
+    );
+    check(&[], r#"{"name":12}"#, r#"{"name":"12"}"#);
+    check(&[], r#"{"name":{"a":[1, 2]}}"#, r#"{"name":"{\"a\":[1, 2]}"}"#);
+    check(&[], r#"{"price":"1.005"}"#, r#"{"price":1.01}"#);
+    check(&[], r#"{"price":1e3}"#, r#"{"price":1000.00}"#);
+    check(&[], r#"{"at":1704067200123}"#, r#"{"at":"2024-01-01 00:00:00.123"}"#);
+    check(
+        &[("json.timestamp-format.number", "s")],
+        r#"{"at":1704067200}"#,
+        r#"{"at":"2024-01-01 00:00:00"}"#,
+    );
+    check(
+        &[],
+        r#"{"at":"2024-01-01T00:00:00Z"}"#,
+        r#"{"at":"2024-01-01 00:00:00"}"#,
+    );
+    check(
+        &[],
+        r#"{"id":1,"id":7,"tags":["x"],"tags":[]}"#,
+        r#"{"id":7,"tags":[]}"#,
+    );
+    check(&[], r#"{"unknown":{"deep":[[{"x":"}"}]]},"id":3}"#, r#"{"id":3}"#);
+    check(
+        &[],
+        r#"{"name":"\u00e9\ud83d\ude00\ud800\/"}"#,
+        "{\"name\":\"é😀\u{fffd}/\"}",
+    );
+    check(&[], "", "skipped");
+    check(&[], "  ", "skipped");
+}
+
+#[test]
+fn bad_records_are_refused_with_the_reason() {
+    for (record, expected) in [
+        ("not json", "not JSON: expected a JSON object at byte 0, found `n`"),
+        ("[1]", "not JSON: expected a JSON object at byte 0, found `[`"),
+        ("null", "not JSON: expected a JSON object at byte 0, found `n`"),
+        ("{", "not JSON: expected `\"` at byte 1, found the end"),
+        (r#"{"id"}"#, "not JSON: expected `:` at byte 5, found `}`"),
+        (r#"{"id":1"#, "not JSON: expected `,` or `}` at byte 7, found the end"),
+        (
+            r#"{"id":1} x"#,
+            "not JSON: expected the end of the record at byte 9, found `x`",
+        ),
+        (
+            r#"{"id":1}{"id":2}"#,
+            "not JSON: expected the end of the record at byte 8, found `{`",
+        ),
+        (
+            r#"{"id":NaN}"#,
+            "column `id`: not JSON: expected a value at byte 6, found `N`",
+        ),
+        (
+            r#"{"id":01}"#,
+            "column `id`: not JSON: expected no digit after a leading zero at byte 7, found `1`",
+        ),
+        (
+            r#"{"id":9223372036854775808}"#,
+            "column `id`: `9223372036854775808` is not a BIGINT",
+        ),
+        (r#"{"id":1.5}"#, "column `id`: `1.5` is not a BIGINT"),
+        (r#"{"small":128}"#, "column `small`: `128` is not a TINYINT"),
+        (
+            r#"{"ratio":1e999}"#,
+            "column `ratio`: `1e999` is not within the range of a DOUBLE",
+        ),
+        (
+            r#"{"price":123456789.00}"#,
+            "column `price`: `123456789.00` is not a DECIMAL(10, 2)",
+        ),
+        (
+            r#"{"id":true}"#,
+            "column `id`: `true` is not a value for the type Int64",
+        ),
+        (r#"{"ok":1}"#, "column `ok`: `1` is not a value for the type Boolean"),
+        (
+            r#"{"at":"yesterday"}"#,
+            "column `at`: `yesterday` is not a TIMESTAMP like `2024-12-31 23:59:59.123`",
+        ),
+        (r#"{"place":{"zip":"x"}}"#, "column `place.zip`: `x` is not an INT"),
+        (r#"{"place":[1]}"#, "column `place`: `[1]` is not an object"),
+        (r#"{"tags":{"a":1}}"#, "column `tags`: `{\"a\":1}` is not an array"),
+        (r#"{"data":"*"}"#, "column `data`: `*` is not binary data in base64"),
+        (
+            "{\"name\":\"a\nb\"}",
+            "column `name`: not JSON: expected a string without raw control characters at byte 10, found `\\n`",
+        ),
+        (
+            r#"{"name":"\x"}"#,
+            "column `name`: not JSON: expected one of the escapes \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u at byte 10, found `x`",
+        ),
+    ] {
+        check(&[], record, expected);
+    }
+}
+
+#[test]
+fn ignored_errors_null_the_field_or_skip_the_record() {
+    let ignore = &[("json.ignore-parse-errors", "true")];
+    check(ignore, r#"{"id":"x","name":"kept","tags":[1,{"#, "skipped");
+    check(ignore, r#"{"id":"x","name":"kept","small":1000}"#, r#"{"name":"kept"}"#);
+    check(ignore, "garbage", "skipped");
+    let schema: SchemaRef = Arc::new(all_types().project(&[0, 1]).unwrap());
+    let strict = spec("json", &[("json.fail-on-missing-field", "true")], &schema);
+    let (_, outcomes) = outcomes(&strict, &schema, &[br#"{"id":1}"#, br#"{"id":1,"small":null}"#]);
+    assert_eq!(outcomes, ["column `small`: is missing", "ok"]);
+}
+
+#[test]
+fn invalid_utf8_and_deep_nesting_cost_only_their_record() {
+    let schema = all_types();
+    let spec = spec("json", &[], &schema);
+    let deep = format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let big = format!("{{\"name\":\"{}\"}}", "x".repeat(10 << 20));
+    let records: &[&[u8]] = &[
+        b"{\"id\":1}",
+        b"{\"name\":\"\xff\"}",
+        deep.as_bytes(),
+        big.as_bytes(),
+        b"\xc3",
+        b"\xa9{}",
+    ];
+    let (rows, outcomes) = outcomes(&spec, &schema, records);
+    assert_eq!(outcomes[0], "ok");
+    assert_eq!(outcomes[1], "not UTF-8 text: the byte at 9 is wrong");
+    assert_eq!(outcomes[2], "is nested deeper than 512 levels");
+    assert_eq!(outcomes[3], "ok");
+    assert_eq!(outcomes[4], "not UTF-8 text: the byte at 0 is wrong");
+    assert_eq!(outcomes[5], "not UTF-8 text: the byte at 0 is wrong");
+    assert_eq!(rows.num_rows(), 2);
+}
+
+#[test]
+fn a_missing_not_null_column_rejects_the_record() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("name", DataType::Utf8, true),
+    ]));
+    let (_, outcomes) = outcomes(
+        &spec("json", &[], &schema),
+        &schema,
+        &[b"{\"name\":\"x\"}", b"{\"id\":null}", b"{\"id\":1}"],
+    );
+    assert_eq!(
+        outcomes[0],
+        "column `id`: is NOT NULL, but the record has no value for it"
+    );
+    assert_eq!(outcomes[1], outcomes[0]);
+    assert_eq!(outcomes[2], "ok");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_panic_a_decoder(records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20)) {
+        for format in ["json", "csv", "raw"] {
+            let schema = if format == "raw" { Arc::new(all_types().project(&[2]).unwrap()) } else { flat() };
+            let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+            outcomes(&spec(format, &[], &schema), &schema, &records);
+        }
+    }
+
+    #[test]
+    fn no_mutated_json_panics(at in 0..300usize, byte in any::<u8>(), cut in 0..300usize) {
+        let mut record = r#"{"id":-92233,"small":-128,"name":"a \"b\" \\ \n \u00e9","price":12345678.90,"ratio":1.5e-7,"ok":true,"at":"2024-01-01 00:00:00.123","day":"0001-01-01","data":"AAEC/w==","place":{"city":"x","zip":90001},"tags":["a",null,""],"counts":{"x":1,"y":null}}"#.as_bytes().to_vec();
+        let index = at % record.len();
+        record[index] = byte;
+        record.truncate(cut.max(1));
+        let schema = all_types();
+        for ignore in ["true", "false"] {
+            let (_, outcomes) = outcomes(&spec("json", &[("json.ignore-parse-errors", ignore)], &schema), &schema, &[&record, b"{\"id\":1}"]);
+            assert_eq!(outcomes[1], "ok");
+        }
+    }
+}
+
+/// The types that CSV can write.
+pub fn flat() -> SchemaRef {
+    Arc::new(all_types().project(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 10]).unwrap())
+}

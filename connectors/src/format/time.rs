@@ -1,0 +1,276 @@
+//! Dates, times and timestamps as text.
+//!
+//! Read: `2024-01-01`, `2024-01-01 10:20`, `2024-01-01 10:20:30.123456`, with `T` instead of the blank and with `Z` or
+//! an offset at the end; years 1 to 9999; fractions beyond the microsecond are cut off. Written as Flink does: seconds
+//! always, the fraction with as few digits as it needs. All arithmetic is on the proleptic Gregorian calendar, by Howard
+//! Hinnant's `days_from_civil` and `civil_from_days`.
+
+/// Microseconds of a day.
+const DAY_US: i64 = 86_400_000_000;
+
+/// The separator between date and time, as the option `json.timestamp-format.standard` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampStyle {
+    /// `2024-01-01 00:00:00.123`
+    Sql,
+    /// `2024-01-01T00:00:00.123`
+    Iso8601,
+}
+
+/// Microseconds since the epoch, UTC. `None`: not a timestamp, or out of the years 1 to 9999.
+pub fn parse_timestamp(text: &[u8]) -> Option<i64> {
+    let days = i64::from(parse_date(text.get(..10)?)?);
+    let rest = &text[10..];
+    if rest.is_empty() {
+        return Some(days * DAY_US);
+    }
+    if !matches!(rest[0], b' ' | b'T' | b't') {
+        return None;
+    }
+    let (time_us, zone) = parse_time_prefix(&rest[1..])?;
+    let offset_us = parse_zone(zone)?;
+    Some(days * DAY_US + time_us - offset_us)
+}
+
+/// Days since the epoch.
+pub fn parse_date(text: &[u8]) -> Option<i32> {
+    let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = text else {
+        return None;
+    };
+    let year = i32::from(digits(y0, y1)?) * 100 + i32::from(digits(y2, y3)?);
+    let (month, day) = (digits(m0, m1)?, digits(d0, d1)?);
+    if year == 0 || !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
+        return None;
+    }
+    Some(days_from_civil(year, month, day))
+}
+
+/// Microseconds since midnight, of a text that is a time and nothing else.
+pub fn parse_time(text: &[u8]) -> Option<i64> {
+    let (time_us, rest) = parse_time_prefix(text)?;
+    rest.is_empty().then_some(time_us)
+}
+
+/// `HH:MM[:SS[.fraction]]` and what follows it.
+fn parse_time_prefix(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (&[h0, h1, b':', m0, m1], mut rest) = text.split_first_chunk::<5>()? else {
+        return None;
+    };
+    let (hour, minute) = (digits(h0, h1)?, digits(m0, m1)?);
+    let mut second = 0;
+    let mut fraction_us = 0;
+    if let [b':', s0, s1, after @ ..] = rest {
+        second = digits(*s0, *s1)?;
+        rest = after;
+        if let [b'.' | b',', after @ ..] = rest {
+            let count = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if count == 0 {
+                return None;
+            }
+            for index in 0..6 {
+                let digit = if index < count { after[index] - b'0' } else { 0 };
+                fraction_us = fraction_us * 10 + i64::from(digit);
+            }
+            rest = &after[count..];
+        }
+    }
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let seconds = (i64::from(hour) * 60 + i64::from(minute)) * 60 + i64::from(second);
+    Some((seconds * 1_000_000 + fraction_us, rest))
+}
+
+/// Microseconds east of UTC: nothing, `Z`, `+02`, `+0200`, `+02:00`.
+fn parse_zone(text: &[u8]) -> Option<i64> {
+    let (sign, rest) = match text {
+        [] | [b'Z' | b'z'] => return Some(0),
+        [b'+', rest @ ..] => (1, rest),
+        [b'-', rest @ ..] => (-1, rest),
+        _ => return None,
+    };
+    let (hour, minute) = match rest {
+        &[h0, h1] => (digits(h0, h1)?, 0),
+        &[h0, h1, m0, m1] | &[h0, h1, b':', m0, m1] => (digits(h0, h1)?, digits(m0, m1)?),
+        _ => return None,
+    };
+    if hour > 18 || minute > 59 {
+        return None;
+    }
+    Some(sign * (i64::from(hour) * 60 + i64::from(minute)) * 60_000_000)
+}
+
+fn digits(tens: u8, ones: u8) -> Option<u8> {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    (tens < 10 && ones < 10).then(|| tens * 10 + ones)
+}
+
+fn days_in_month(year: i32, month: u8) -> u8 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+fn days_from_civil(year: i32, month: u8, day: u8) -> i32 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let month_from_march = (i32::from(month) + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + i32::from(day) - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+fn civil_from_days(days: i64) -> (i64, u8, u8) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u8;
+    let month = (if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    }) as u8;
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+const PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
+2021222324252627282930313233343536373839\
+4041424344454647484950515253545556575859\
+6061626364656667686970717273747576777879\
+8081828384858687888990919293949596979899";
+
+fn two(value: u8) -> [u8; 2] {
+    let at = usize::from(value) * 2;
+    [PAIRS[at], PAIRS[at + 1]]
+}
+
+pub fn write_date(days: i64, out: &mut Vec<u8>) {
+    let (year, month, day) = civil_from_days(days);
+    let (m, d) = (two(month), two(day));
+    if (0..=9999).contains(&year) {
+        let (y0, y1) = (two((year / 100) as u8), two((year % 100) as u8));
+        out.extend_from_slice(&[y0[0], y0[1], y1[0], y1[1], b'-', m[0], m[1], b'-', d[0], d[1]]);
+    } else {
+        out.extend_from_slice(format!("{year:05}").as_bytes());
+        out.extend_from_slice(&[b'-', m[0], m[1], b'-', d[0], d[1]]);
+    }
+}
+
+/// `HH:MM:SS` and as much of the fraction as is not zero.
+pub fn write_time(time_us: i64, out: &mut Vec<u8>) {
+    let (seconds, mut fraction_us) = (time_us / 1_000_000, (time_us % 1_000_000) as u32);
+    let (h, m, s) = (
+        two((seconds / 3600) as u8),
+        two((seconds / 60 % 60) as u8),
+        two((seconds % 60) as u8),
+    );
+    out.extend_from_slice(&[h[0], h[1], b':', m[0], m[1], b':', s[0], s[1]]);
+    if fraction_us != 0 {
+        let mut width = 6;
+        while fraction_us % 10 == 0 {
+            fraction_us /= 10;
+            width -= 1;
+        }
+        let mut text = [b'0'; 7];
+        text[0] = b'.';
+        for index in (1..=width).rev() {
+            text[index] = b'0' + (fraction_us % 10) as u8;
+            fraction_us /= 10;
+        }
+        out.extend_from_slice(&text[..=width]);
+    }
+}
+
+pub fn write_timestamp(timestamp_us: i64, style: TimestampStyle, utc: bool, out: &mut Vec<u8>) {
+    write_date(timestamp_us.div_euclid(DAY_US), out);
+    out.push(match style {
+        TimestampStyle::Sql => b' ',
+        TimestampStyle::Iso8601 => b'T',
+    });
+    write_time(timestamp_us.rem_euclid(DAY_US), out);
+    if utc {
+        out.push(b'Z');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected_us: i64, written: &str) {
+        assert_eq!(parse_timestamp(text.as_bytes()), Some(expected_us), "{text}");
+        let mut out = Vec::new();
+        write_timestamp(expected_us, TimestampStyle::Sql, false, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), written);
+    }
+
+    #[test]
+    fn timestamps_are_read_in_all_spellings_and_written_in_one() {
+        check("1970-01-01 00:00:00", 0, "1970-01-01 00:00:00");
+        check("1970-01-01", 0, "1970-01-01 00:00:00");
+        check(
+            "2024-01-01 00:00:00.123",
+            1_704_067_200_123_000,
+            "2024-01-01 00:00:00.123",
+        );
+        check(
+            "2024-01-01T00:00:00.123456789",
+            1_704_067_200_123_456,
+            "2024-01-01 00:00:00.123456",
+        );
+        check("2024-02-29 12:30", 1_709_209_800_000_000, "2024-02-29 12:30:00");
+        check(
+            "2024-01-01T02:00:00+02:00",
+            1_704_067_200_000_000,
+            "2024-01-01 00:00:00",
+        );
+        check("2024-01-01T00:00:00Z", 1_704_067_200_000_000, "2024-01-01 00:00:00");
+        check("0001-01-01 00:00:00", -62_135_596_800_000_000, "0001-01-01 00:00:00");
+        check(
+            "9999-12-31 23:59:59.999999",
+            253_402_300_799_999_999,
+            "9999-12-31 23:59:59.999999",
+        );
+    }
+
+    #[test]
+    fn what_is_no_timestamp_is_refused() {
+        for text in [
+            "",
+            "2024",
+            "2024-13-01",
+            "2023-02-29",
+            "2024-01-01 24:00:00",
+            "2024-01-01 00:00:60",
+            "0000-01-01",
+            "2024-01-01 00:00:00.",
+            "2024-01-01 00:00:00 x",
+            "2024-01-01x00:00:00",
+            "20240101",
+            "2024-01-01 00:00:00+99:00",
+            "é024-01-01",
+        ] {
+            assert_eq!(parse_timestamp(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_day_survives_the_round_trip() {
+        let last = i64::from(parse_date(b"9999-12-31").unwrap());
+        let first = i64::from(parse_date(b"0001-01-01").unwrap());
+        for days in (first..=last).step_by(97) {
+            let mut out = Vec::new();
+            write_date(days, &mut out);
+            assert_eq!(parse_date(&out).map(i64::from), Some(days));
+        }
+    }
+}

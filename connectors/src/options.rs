@@ -1,0 +1,362 @@
+//! Reading option values: the text after `=` in `WITH (...)` or under `options:` in YAML.
+//!
+//! [`Options`] looks an option up in a table definition and parses it; every error names the table, the option, the
+//! value and an example of what would be right. The spellings are Flink's: `10 s`, `500ms`, `1 min` for durations (a
+//! bare number is milliseconds), `64mb`, `1 gb` for sizes (powers of 1024; a bare number is bytes), `a;b;c` for lists.
+//! [`check`] is the same as a question, for validation from an [`OptionDescription`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::{Connector, Error, OptionDescription, OptionKind, Role, TableDefinition};
+
+/// What is shown instead of a secret.
+pub const MASK: &str = "******";
+
+/// Typed access to the options of one table.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    table: &'a str,
+    options: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Options<'a> {
+    pub fn of(table: &'a TableDefinition) -> Self {
+        Self {
+            table: &table.name,
+            options: &table.options,
+        }
+    }
+
+    pub fn new(table: &'a str, options: &'a BTreeMap<String, String>) -> Self {
+        Self { table, options }
+    }
+
+    /// The name of the table, for error messages.
+    pub fn table(&self) -> &'a str {
+        self.table
+    }
+
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        self.options.get(name).map(String::as_str)
+    }
+
+    pub fn required(&self, name: &str) -> Result<&'a str, Error> {
+        self.text(name)
+            .ok_or_else(|| Error::Invalid(format!("table `{}`: the option '{name}' is missing", self.table)))
+    }
+
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
+        self.parsed(name, parse_boolean)
+    }
+
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
+        self.parsed(name, parse_integer)
+    }
+
+    /// An integer that cannot be negative: a count, a limit.
+    pub fn count(&self, name: &str) -> Result<Option<u64>, Error> {
+        self.parsed(name, |text| {
+            u64::try_from(parse_integer(text)?).map_err(|_| format!("`{text}` must not be negative; write e.g. 100"))
+        })
+    }
+
+    pub fn float(&self, name: &str) -> Result<Option<f64>, Error> {
+        self.parsed(name, parse_float)
+    }
+
+    pub fn duration(&self, name: &str) -> Result<Option<Duration>, Error> {
+        self.parsed(name, parse_duration)
+    }
+
+    pub fn bytes(&self, name: &str) -> Result<Option<u64>, Error> {
+        self.parsed(name, parse_bytes)
+    }
+
+    /// Exactly one character, such as a delimiter. `\t`, `\n` and the like may be written as escapes.
+    pub fn byte(&self, name: &str) -> Result<Option<u8>, Error> {
+        self.parsed(name, parse_byte)
+    }
+
+    /// Items separated by `;` (Flink's list separator); empty items are left out.
+    pub fn list(&self, name: &str) -> Option<Vec<&'a str>> {
+        self.text(name)
+            .map(|text| text.split(';').map(str::trim).filter(|item| !item.is_empty()).collect())
+    }
+
+    /// All options whose names start with `prefix`, without it.
+    pub fn with_prefix(&self, prefix: &str) -> BTreeMap<&'a str, &'a str> {
+        self.options
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
+            .filter(|(name, _)| !name.is_empty())
+            .collect()
+    }
+
+    fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Error> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        parse(text)
+            .map(Some)
+            .map_err(|problem| Error::Invalid(format!("table `{}`: option '{name}': {problem}", self.table)))
+    }
+}
+
+/// Checks one value against its description. `Err` says what is wrong and what would be right; a secret's value is
+/// not repeated.
+pub fn check(description: &OptionDescription, value: &str) -> Result<(), String> {
+    let result = match description.kind {
+        OptionKind::Text => Ok(()),
+        OptionKind::Integer => parse_integer(value).map(drop),
+        OptionKind::Float => parse_float(value).map(drop),
+        OptionKind::Boolean => parse_boolean(value).map(drop),
+        OptionKind::Duration => parse_duration(value).map(drop),
+        OptionKind::Bytes => parse_bytes(value).map(drop),
+        OptionKind::OneOf(words) => {
+            if words.iter().any(|word| word.eq_ignore_ascii_case(value.trim())) {
+                Ok(())
+            } else {
+                let near = suggest(value, words.iter().copied());
+                Err(format!(
+                    "`{value}` is not one of {}{near}",
+                    quoted(words.iter().copied())
+                ))
+            }
+        }
+    };
+    result.map_err(|problem| {
+        if description.secret {
+            "the value does not have the right form".to_string()
+        } else {
+            problem
+        }
+    })
+}
+
+/// The table's options as they may be shown to a person or written to a log.
+pub fn masked(table: &TableDefinition, connector: Option<&dyn Connector>) -> BTreeMap<String, String> {
+    let secret = |name: &str| {
+        let described = connector.is_some_and(|connector| {
+            [Role::Source, Role::Sink]
+                .into_iter()
+                .flat_map(|role| connector.options(role))
+                .any(|description| description.secret && names(description, name))
+        });
+        described || looks_secret(name)
+    };
+    table
+        .options
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.clone(),
+                if secret(name) { MASK.to_string() } else { value.clone() },
+            )
+        })
+        .collect()
+}
+
+/// Whether a description is about this option.
+pub fn names(description: &OptionDescription, option: &str) -> bool {
+    match description.name.strip_suffix('*') {
+        Some(prefix) => option.len() > prefix.len() && option.starts_with(prefix),
+        None => description.name == option,
+    }
+}
+
+fn looks_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [
+        "password",
+        "secret",
+        "token",
+        "sasl.jaas.config",
+        "access_key",
+        "access-key",
+        "credential",
+        "ssl.key.pem",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
+}
+
+/// ` (did you mean `x`?)`, or nothing where no candidate is near.
+pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    match nearest(word, candidates) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => String::new(),
+    }
+}
+
+/// The candidate a person most likely meant, if one is near enough.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.trim().to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            (
+                strsim::normalized_damerau_levenshtein(&word, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
+        .filter(|(similarity, _)| *similarity > 0.6)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, candidate)| candidate)
+}
+
+pub fn parse_boolean(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("`{text}` is not a boolean; write 'true' or 'false'")),
+    }
+}
+
+pub fn parse_integer(text: &str) -> Result<i64, String> {
+    text.trim()
+        .replace('_', "")
+        .parse()
+        .map_err(|_| format!("`{text}` is not a whole number; write e.g. '1000'"))
+}
+
+pub fn parse_float(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(format!("`{text}` is not a number; write e.g. '0.5'")),
+    }
+}
+
+/// `10 s`, `500ms`, `1 min`, `2 h`, `1 d`, `1 min 30 s`, `PT1M30S`; a bare number is milliseconds, as in Flink.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration; write e.g. '10 s', '500 ms' or '1 min'");
+    let lower = text.trim().to_ascii_lowercase();
+    let iso = lower.strip_prefix("pt");
+    let mut rest = iso.unwrap_or(&lower).trim();
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = rest[digits..].trim_start();
+        let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
+        let unit_ns: u64 = match &rest[..letters] {
+            "d" | "day" | "days" => 86_400_000_000_000,
+            "h" | "hour" | "hours" => 3_600_000_000_000,
+            "m" | "min" | "minute" | "minutes" => 60_000_000_000,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1_000_000_000,
+            "" if iso.is_none() => 1_000_000,
+            "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1_000_000,
+            "us" | "µs" | "micro" | "micros" | "microsecond" | "microseconds" => 1_000,
+            "ns" | "nano" | "nanos" | "nanosecond" | "nanoseconds" => 1,
+            _ => return Err(wrong()),
+        };
+        let part = number
+            .checked_mul(unit_ns)
+            .map(Duration::from_nanos)
+            .ok_or_else(wrong)?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
+        rest = rest[letters..].trim_start();
+    }
+    Ok(total)
+}
+
+/// `64mb`, `1 gb`, `512 kb`; powers of 1024; a bare number is bytes.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size; write e.g. '64mb', '1 gb' or '4096'");
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
+    let number: u64 = lower[..digits].parse().map_err(|_| wrong())?;
+    let shift = match lower[digits..].trim() {
+        "" | "b" | "byte" | "bytes" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+fn parse_byte(text: &str) -> Result<u8, String> {
+    let unescaped = match text {
+        "\\t" => "\t",
+        "\\n" => "\n",
+        "\\r" => "\r",
+        "\\0" => "\0",
+        "\\\\" => "\\",
+        other => other,
+    };
+    match unescaped.as_bytes() {
+        [byte] => Ok(*byte),
+        _ => Err(format!(
+            "`{text}` must be exactly one ASCII character, such as ';' or '\\t'"
+        )),
+    }
+}
+
+fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    words
+        .into_iter()
+        .map(|word| format!("'{word}'"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_flink_writes_them() {
+        for (text, expected_ms) in [
+            ("10 s", 10_000),
+            ("500ms", 500),
+            ("1 min", 60_000),
+            ("1 min 30 s", 90_000),
+            ("PT1M30S", 90_000),
+            ("2 h", 7_200_000),
+            ("1d", 86_400_000),
+            ("250", 250),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(expected_ms)), "{text}");
+        }
+        for text in [
+            "",
+            "ten s",
+            "10 parsecs",
+            "-1 s",
+            "1.5 s",
+            "99999999999999999999 s",
+            "18446744073709551615 d",
+        ] {
+            assert!(parse_duration(text).unwrap_err().contains("'10 s'"), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, expected) in [
+            ("64mb", 64 << 20),
+            ("1 gb", 1 << 30),
+            ("4096", 4096),
+            ("2 KiB", 2048),
+            ("0", 0),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "mb", "1 zb", "-5", "1.5mb", "99999999999999999999gb"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn near_words_are_suggested_and_far_ones_are_not() {
+        assert_eq!(nearest("kafak", ["kafka", "print"]), Some("kafka"));
+        assert_eq!(
+            nearest("scan.startup.mod", ["scan.startup.mode", "topic"]),
+            Some("scan.startup.mode")
+        );
+        assert_eq!(nearest("elephant", ["kafka", "print"]), None);
+    }
+}

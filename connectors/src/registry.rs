@@ -1,0 +1,241 @@
+//! All connectors that were compiled in, and the check of a table definition against what they say of themselves.
+//!
+//! Each connector is one cargo feature and one line in [`registry`]. [`validate`] is pure: it reads descriptions and
+//! the definition, never the outside world, and reports everything that is wrong at once.
+
+use std::collections::BTreeSet;
+
+use crate::format::{self, Format};
+use crate::options;
+use crate::{Connector, OptionDescription, OptionError, Role, TableDefinition};
+
+/// Every connector of this build, by name.
+pub fn registry() -> &'static [&'static dyn Connector] {
+    &[
+        #[cfg(feature = "blackhole")]
+        &crate::blackhole::Blackhole,
+        #[cfg(feature = "nexmark")]
+        &crate::nexmark::Nexmark,
+        #[cfg(feature = "print")]
+        &crate::print::Print,
+    ]
+}
+
+/// The connector with this name.
+pub fn find(name: &str) -> Option<&'static dyn Connector> {
+    registry().iter().copied().find(|connector| connector.name() == name)
+}
+
+/// Options every table may have, whatever its connector.
+const COMMON: &[OptionDescription] = &[OptionDescription {
+    name: "connector",
+    kind: crate::OptionKind::Text,
+    required: true,
+    default: None,
+    secret: false,
+    help: "Which connector serves the table.",
+}];
+
+/// The options that name a format: the plain one, and one for each part of a record with two parts.
+const FORMAT_PREFIXES: [&str; 3] = ["", "key.", "value."];
+
+/// Everything that is wrong with a table in this role; empty if it can be built.
+pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
+    let Some(name) = table.option("connector") else {
+        let known = names();
+        return vec![wrong(
+            "connector",
+            format!("the option 'connector' is missing; it is one of {known}"),
+        )];
+    };
+    let Some(connector) = find(name) else {
+        let near = options::suggest(name, registry().iter().map(|connector| connector.name()));
+        return vec![wrong(
+            "connector",
+            format!("unknown connector `{name}`{near} Known are {}", names()).replace("` Known", "`. Known"),
+        )];
+    };
+    let mut errors = Vec::new();
+    if !connector.roles().contains(&role) {
+        let (can, cannot) = match role {
+            Role::Source => ("written to", "read from"),
+            Role::Sink => ("read from", "written to"),
+        };
+        errors.push(wrong(
+            "connector",
+            format!("a table of the connector `{name}` can be {can}, not {cannot}"),
+        ));
+        return errors;
+    }
+
+    let formats = formats(table, connector, role, &mut errors);
+    let known = known_options(connector, &formats);
+    for (option, value) in &table.options {
+        match known.iter().find(|(prefix, description)| {
+            option
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| options::names(description, rest))
+        }) {
+            Some((_, description)) => {
+                if let Err(problem) = options::check(description, value) {
+                    errors.push(wrong(option, problem));
+                }
+            }
+            None => {
+                let candidates: Vec<String> = known
+                    .iter()
+                    .filter(|(_, description)| !description.name.ends_with('*'))
+                    .map(|(prefix, description)| format!("{prefix}{}", description.name))
+                    .collect();
+                let near = options::suggest(option, candidates.iter().map(String::as_str));
+                errors.push(wrong(
+                    option,
+                    format!("unknown option '{option}' for the connector `{name}`{near}"),
+                ));
+            }
+        }
+    }
+    for description in connector.options(role) {
+        if description.required && !table.options.keys().any(|option| options::names(description, option)) {
+            errors.push(wrong(
+                description.name,
+                format!("the option '{}' is missing: {}", description.name, description.help),
+            ));
+        }
+    }
+    validate_metadata(table, connector, role, &mut errors);
+    if errors.is_empty() {
+        errors.extend(connector.validate(table, role));
+    }
+    errors
+}
+
+/// The formats the table names, with the prefix of the option that named each.
+fn formats(
+    table: &TableDefinition,
+    connector: &dyn Connector,
+    role: Role,
+    errors: &mut Vec<OptionError>,
+) -> Vec<(&'static str, &'static Format)> {
+    let mut formats = Vec::new();
+    for prefix in FORMAT_PREFIXES {
+        let option = format!("{prefix}format");
+        let Some(name) = table.option(&option) else { continue };
+        match format::find(name) {
+            Some(format) => {
+                formats.push((prefix, format));
+                if prefix != "value." && prefix != "key." {
+                    // `format` and `value.format` say the same: options may be written either way.
+                    formats.push(("value.", format));
+                }
+            }
+            None => {
+                let all = format::formats().iter().map(|format| format.name).collect::<Vec<_>>();
+                let near = options::suggest(name, all.iter().copied());
+                errors.push(wrong(
+                    &option,
+                    format!("unknown format `{name}`{near} (known: {})", all.join(", ")),
+                ));
+            }
+        }
+    }
+    let has_value = table.option("format").is_some() || table.option("value.format").is_some();
+    if connector.uses_format(role) && !has_value {
+        let all = format::formats()
+            .iter()
+            .map(|format| format.name)
+            .collect::<Vec<_>>()
+            .join(", ");
+        errors.push(wrong(
+            "format",
+            format!("the option 'format' is missing; it is one of {all}"),
+        ));
+    }
+    formats
+}
+
+fn known_options(
+    connector: &dyn Connector,
+    formats: &[(&'static str, &'static Format)],
+) -> Vec<(String, &'static OptionDescription)> {
+    let mut known: Vec<(String, &'static OptionDescription)> = Vec::new();
+    known.extend(COMMON.iter().map(|description| (String::new(), description)));
+    // A table may be read and written: options of the other role are no mistake.
+    for role in connector.roles() {
+        known.extend(
+            connector
+                .options(*role)
+                .iter()
+                .map(|description| (String::new(), description)),
+        );
+    }
+    if connector.roles().iter().any(|role| connector.uses_format(*role)) {
+        known.push((String::new(), &format::FORMAT_OPTION));
+    }
+    for (prefix, format) in formats {
+        known.extend(
+            format
+                .options
+                .iter()
+                .map(|description| ((*prefix).to_string(), description)),
+        );
+    }
+    known
+}
+
+fn validate_metadata(table: &TableDefinition, connector: &dyn Connector, role: Role, errors: &mut Vec<OptionError>) {
+    let offered = connector.metadata();
+    let mut written = BTreeSet::new();
+    for column in &table.metadata {
+        let Some(description) = offered.iter().find(|description| description.key == column.key) else {
+            let keys: Vec<&str> = offered.iter().map(|description| description.key).collect();
+            let message = if keys.is_empty() {
+                format!(
+                    "the connector `{}` has no metadata, so no key '{}'",
+                    connector.name(),
+                    column.key
+                )
+            } else {
+                let near = options::suggest(&column.key, keys.iter().copied());
+                format!(
+                    "unknown metadata key '{}'{near} (known: {})",
+                    column.key,
+                    keys.join(", ")
+                )
+            };
+            errors.push(wrong(&column.column, message));
+            continue;
+        };
+        if role == Role::Sink && !column.is_virtual {
+            if !description.writable {
+                errors.push(wrong(
+                    &column.column,
+                    format!(
+                        "the metadata '{}' cannot be written; declare the column VIRTUAL",
+                        column.key
+                    ),
+                ));
+            } else if !written.insert(&column.key) {
+                errors.push(wrong(
+                    &column.column,
+                    format!("the metadata '{}' is written by two columns", column.key),
+                ));
+            }
+        }
+    }
+}
+
+fn names() -> String {
+    registry()
+        .iter()
+        .map(|connector| connector.name())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn wrong(subject: &str, message: String) -> OptionError {
+    OptionError {
+        subject: Some(subject.to_string()),
+        message,
+    }
+}
