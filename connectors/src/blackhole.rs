@@ -1,0 +1,89 @@
+//! The sink that takes everything and keeps nothing: for benchmarks, and to run a pipeline for its side outputs.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+
+use crate::source::Source;
+use crate::{
+    Committable, Connector, Delivery, Error, JobIdentity, OptionDescription, Role, Sink, SinkWriter, TableDefinition,
+    WriterContext,
+};
+
+pub struct Blackhole;
+
+impl Connector for Blackhole {
+    fn name(&self) -> &'static str {
+        "blackhole"
+    }
+
+    fn help(&self) -> &'static str {
+        "Discards every row."
+    }
+
+    fn roles(&self) -> &'static [Role] {
+        &[Role::Sink]
+    }
+
+    fn options(&self, _role: Role) -> &'static [OptionDescription] {
+        &[]
+    }
+
+    fn uses_format(&self, _role: Role) -> bool {
+        false
+    }
+
+    fn is_bounded(&self, _table: &TableDefinition) -> bool {
+        false
+    }
+
+    fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
+        Err(Error::Invalid(format!(
+            "table `{}`: the connector `blackhole` cannot be read from",
+            table.name
+        )))
+    }
+
+    fn sink(&self, _table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
+        Ok(Arc::new(Blackhole))
+    }
+}
+
+#[async_trait]
+impl Sink for Blackhole {
+    /// Nothing becomes visible, so nothing is visible twice.
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
+    async fn start(&self, _job: &JobIdentity) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn writer(&self, _context: WriterContext) -> Result<Box<dyn SinkWriter>, Error> {
+        Ok(Box::new(Writer))
+    }
+
+    async fn commit(&self, _committables: Vec<Committable>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+struct Writer;
+
+impl SinkWriter for Writer {
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn write(&mut self, _rows: &RecordBatch) -> Result<u64, Error> {
+        Ok(0)
+    }
+
+    fn prepare(&mut self, _checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}

@@ -1,0 +1,264 @@
+//! The sink that writes rows to standard output (or standard error) for a person to read, one row per line, as Flink's
+//! `print` connector does: `+I[7, toll, null]`, with an optional identifier and, at parallelism above one, the
+//! subtask's number in front: `stats:2> +I[7, toll, null]`.
+//!
+//! All subtasks share one [`queue::LineQueue`], which writes whole lines from a blocking thread: lines of several
+//! subtasks never mix, and a terminal that has stopped reading never stops a slot, only the rows behind it.
+
+mod queue;
+pub(crate) mod row;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+
+use self::queue::LineQueue;
+use crate::options::Options;
+use crate::source::Source;
+use crate::{
+    Committable, Connector, Delivery, Error, JobIdentity, OptionDescription, OptionKind, Role, Sink, SinkWriter,
+    TableDefinition, WriterContext,
+};
+
+pub struct Print;
+
+const OPTIONS: &[OptionDescription] = &[
+    OptionDescription {
+        name: "print-identifier",
+        kind: OptionKind::Text,
+        required: false,
+        default: None,
+        secret: false,
+        help: "Text in front of every line, to tell several print sinks apart.",
+    },
+    OptionDescription {
+        name: "standard-error",
+        kind: OptionKind::Boolean,
+        required: false,
+        default: Some("false"),
+        secret: false,
+        help: "Print to standard error instead of standard output.",
+    },
+];
+
+impl Connector for Print {
+    fn name(&self) -> &'static str {
+        "print"
+    }
+
+    fn help(&self) -> &'static str {
+        "Prints every row to standard output."
+    }
+
+    fn roles(&self) -> &'static [Role] {
+        &[Role::Sink]
+    }
+
+    fn options(&self, _role: Role) -> &'static [OptionDescription] {
+        OPTIONS
+    }
+
+    fn uses_format(&self, _role: Role) -> bool {
+        false
+    }
+
+    fn is_bounded(&self, _table: &TableDefinition) -> bool {
+        false
+    }
+
+    fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
+        Err(Error::Invalid(format!(
+            "table `{}`: the connector `print` cannot be read from",
+            table.name
+        )))
+    }
+
+    fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
+        let options = Options::of(table);
+        let identifier = options.text("print-identifier").unwrap_or_default().to_string();
+        let (target, name): (Box<dyn Write + Send>, _) = if options.boolean("standard-error")?.unwrap_or(false) {
+            (Box::new(std::io::stderr()), "standard error")
+        } else {
+            (Box::new(std::io::stdout()), "standard output")
+        };
+        Ok(Arc::new(PrintSink {
+            identifier,
+            queue: LineQueue::new(target, name),
+        }))
+    }
+}
+
+struct PrintSink {
+    identifier: String,
+    queue: Arc<LineQueue>,
+}
+
+#[async_trait]
+impl Sink for PrintSink {
+    fn delivery(&self) -> Delivery {
+        Delivery::AtLeastOnce
+    }
+
+    async fn start(&self, _job: &JobIdentity) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error> {
+        let prefix = match (self.identifier.as_str(), context.parallelism) {
+            ("", 0 | 1) => String::new(),
+            ("", _) => format!("{}> ", context.subtask + 1),
+            (identifier, 0 | 1) => format!("{identifier}> "),
+            (identifier, _) => format!("{identifier}:{}> ", context.subtask + 1),
+        };
+        Ok(Box::new(PrintWriter {
+            prefix,
+            queue: self.queue.clone(),
+            runtime: context.runtime,
+        }))
+    }
+
+    async fn commit(&self, _committables: Vec<Committable>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+struct PrintWriter {
+    prefix: String,
+    queue: Arc<LineQueue>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl SinkWriter for PrintWriter {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.queue.poll_ready(context)
+    }
+
+    fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error> {
+        let mut lines = String::with_capacity(rows.num_rows() * 64);
+        for row in 0..rows.num_rows() {
+            lines.push_str(&self.prefix);
+            row::append(&mut lines, rows.columns(), row);
+            lines.push('\n');
+        }
+        let bytes = lines.len() as u64;
+        self.queue.push(lines.into_bytes(), &self.runtime);
+        Ok(bytes)
+    }
+
+    fn prepare(&mut self, _checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
+        let written = self.queue.written();
+        Box::pin(async move {
+            written.await?;
+            Ok(Vec::new())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use arrow_array::{ArrayRef, Int64Array, StringArray};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no writer panics").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _bytes: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn rows(from: i64, count: i64) -> RecordBatch {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + count));
+        let words: ArrayRef = Arc::new(StringArray::from_iter(
+            (from..from + count).map(|n| (n % 2 == 0).then_some("even")),
+        ));
+        RecordBatch::try_from_iter([("n", numbers), ("word", words)]).expect("two columns of one length")
+    }
+
+    fn writers(sink: &PrintSink, parallelism: usize) -> Vec<Box<dyn SinkWriter>> {
+        (0..parallelism)
+            .map(|subtask| {
+                sink.writer(WriterContext {
+                    job: JobIdentity {
+                        job: "j".into(),
+                        attempt: "1".into(),
+                    },
+                    subtask,
+                    parallelism,
+                    runtime: tokio::runtime::Handle::current(),
+                })
+                .expect("a print writer needs nothing")
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn lines_of_several_subtasks_are_whole_and_carry_their_prefix() {
+        let captured = Captured::default();
+        let queue = LineQueue::new(Box::new(captured.clone()), "the test");
+        let sink = PrintSink {
+            identifier: "out".into(),
+            queue,
+        };
+        let mut writers = writers(&sink, 2);
+        for round in 0..10 {
+            for writer in &mut writers {
+                futures::future::poll_fn(|context| writer.poll_ready(context))
+                    .await
+                    .expect("nothing fails");
+                writer.write(&rows(round * 2, 2)).expect("nothing fails");
+            }
+        }
+        for writer in &mut writers {
+            writer.prepare(1, true).await.expect("nothing fails");
+        }
+        let text = String::from_utf8(captured.0.lock().expect("no writer panics").clone()).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 40);
+        assert_eq!(lines[0], "out:1> +I[0, even]");
+        assert_eq!(lines[1], "out:1> +I[1, null]");
+        assert_eq!(lines[2], "out:2> +I[0, even]");
+        assert!(lines.iter().all(|line| line.starts_with("out:") && line.ends_with(']')));
+    }
+
+    #[tokio::test]
+    async fn a_closed_pipe_is_an_error_that_names_it() {
+        let sink = PrintSink {
+            identifier: String::new(),
+            queue: LineQueue::new(Box::new(Closed), "standard output"),
+        };
+        let mut writer = writers(&sink, 1).remove(0);
+        writer.write(&rows(0, 1)).expect("the failure comes later");
+        let error = writer
+            .prepare(1, true)
+            .await
+            .expect_err("the pipe is closed")
+            .to_string();
+        assert!(error.contains("standard output") && error.contains("closed"), "{error}");
+    }
+}

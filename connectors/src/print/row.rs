@@ -1,0 +1,245 @@
+//! One row as Flink's `Row.toString` writes it: `+I[a, b]`, nested rows alike, `null` for nulls, times in ISO form.
+
+use std::fmt::Write;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{DataType, TimeUnit};
+use chrono::{DateTime, NaiveTime, Timelike};
+
+/// Appends one row of these columns.
+pub fn append(out: &mut String, columns: &[ArrayRef], row: usize) {
+    out.push_str("+I[");
+    append_list(out, columns.iter().map(|column| (column.as_ref(), row)));
+    out.push(']');
+}
+
+fn append_list<'a>(out: &mut String, values: impl Iterator<Item = (&'a dyn Array, usize)>) {
+    for (index, (array, row)) in values.enumerate() {
+        if index > 0 {
+            out.push_str(", ");
+        }
+        append_value(out, array, row);
+    }
+}
+
+fn append_value(out: &mut String, array: &dyn Array, row: usize) {
+    if array.is_null(row) {
+        out.push_str("null");
+        return;
+    }
+    // Writing into a String cannot fail; the results are joined so that none is ignored.
+    let result = match array.data_type() {
+        DataType::Boolean => write!(out, "{}", array.as_boolean().value(row)),
+        DataType::Int8 => write!(out, "{}", array.as_primitive::<Int8Type>().value(row)),
+        DataType::Int16 => write!(out, "{}", array.as_primitive::<Int16Type>().value(row)),
+        DataType::Int32 => write!(out, "{}", array.as_primitive::<Int32Type>().value(row)),
+        DataType::Int64 => write!(out, "{}", array.as_primitive::<Int64Type>().value(row)),
+        DataType::UInt8 => write!(out, "{}", array.as_primitive::<UInt8Type>().value(row)),
+        DataType::UInt16 => write!(out, "{}", array.as_primitive::<UInt16Type>().value(row)),
+        DataType::UInt32 => write!(out, "{}", array.as_primitive::<UInt32Type>().value(row)),
+        DataType::UInt64 => write!(out, "{}", array.as_primitive::<UInt64Type>().value(row)),
+        DataType::Float32 => {
+            let value = array.as_primitive::<Float32Type>().value(row);
+            append_float(out, f64::from(value), &format!("{value:?}"), &format!("{value:E}"))
+        }
+        DataType::Float64 => {
+            let value = array.as_primitive::<Float64Type>().value(row);
+            append_float(out, value, &format!("{value:?}"), &format!("{value:E}"))
+        }
+        DataType::Utf8 => out.write_str(array.as_string::<i32>().value(row)),
+        DataType::LargeUtf8 => out.write_str(array.as_string::<i64>().value(row)),
+        DataType::Utf8View => out.write_str(array.as_string_view().value(row)),
+        DataType::Decimal128(_, _) => out.write_str(&array.as_primitive::<Decimal128Type>().value_as_string(row)),
+        DataType::Date32 => match array.as_primitive::<Date32Type>().value_as_date(row) {
+            Some(date) => write!(out, "{date}"),
+            None => out.write_str("<date out of range>"),
+        },
+        DataType::Time32(unit) => append_time_of_day(
+            out,
+            match unit {
+                TimeUnit::Second => array.as_primitive::<Time32SecondType>().value_as_time(row),
+                _ => array.as_primitive::<Time32MillisecondType>().value_as_time(row),
+            },
+        ),
+        DataType::Time64(unit) => append_time_of_day(
+            out,
+            match unit {
+                TimeUnit::Nanosecond => array.as_primitive::<Time64NanosecondType>().value_as_time(row),
+                _ => array.as_primitive::<Time64MicrosecondType>().value_as_time(row),
+            },
+        ),
+        DataType::Timestamp(unit, zone) => append_timestamp(out, array, row, *unit, zone.is_some()),
+        DataType::Struct(_) => {
+            append(out, array.as_struct().columns(), row);
+            Ok(())
+        }
+        DataType::List(_) => {
+            let items = array.as_list::<i32>().value(row);
+            out.push('[');
+            append_list(out, (0..items.len()).map(|item| (items.as_ref(), item)));
+            out.write_str("]")
+        }
+        DataType::Map(_, _) => {
+            let entries = array.as_map().value(row);
+            out.push('{');
+            for entry in 0..entries.len() {
+                if entry > 0 {
+                    out.push_str(", ");
+                }
+                append_value(out, entries.column(0), entry);
+                out.push('=');
+                append_value(out, entries.column(1), entry);
+            }
+            out.write_str("}")
+        }
+        DataType::Binary => append_bytes(out, array.as_binary::<i32>().value(row)),
+        DataType::LargeBinary => append_bytes(out, array.as_binary::<i64>().value(row)),
+        _ => match ArrayFormatter::try_new(array, &FormatOptions::default()) {
+            Ok(formatter) => write!(out, "{}", formatter.value(row)),
+            Err(error) => write!(out, "<{error}>"),
+        },
+    };
+    debug_assert!(result.is_ok());
+}
+
+/// As Java: plain between 0.001 and ten million, `1.0E10` beyond.
+fn append_float(out: &mut String, value: f64, plain: &str, scientific: &str) -> std::fmt::Result {
+    if value.is_nan() {
+        return out.write_str("NaN");
+    }
+    if value.is_infinite() {
+        return out.write_str(if value > 0.0 { "Infinity" } else { "-Infinity" });
+    }
+    if value == 0.0 || (1e-3..1e7).contains(&value.abs()) {
+        return out.write_str(plain);
+    }
+    match scientific.split_once('E') {
+        Some((mantissa, exponent)) if !mantissa.contains('.') => write!(out, "{mantissa}.0E{exponent}"),
+        _ => out.write_str(scientific),
+    }
+}
+
+fn append_bytes(out: &mut String, bytes: &[u8]) -> std::fmt::Result {
+    out.push('[');
+    for (index, byte) in bytes.iter().enumerate() {
+        if index > 0 {
+            out.push_str(", ");
+        }
+        write!(out, "{}", byte.cast_signed())?;
+    }
+    out.write_str("]")
+}
+
+fn append_timestamp(
+    out: &mut String,
+    array: &dyn Array,
+    row: usize,
+    unit: TimeUnit,
+    is_instant: bool,
+) -> std::fmt::Result {
+    use arrow_array::types::{
+        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    };
+    let moment = match unit {
+        TimeUnit::Second => DateTime::from_timestamp(array.as_primitive::<TimestampSecondType>().value(row), 0),
+        TimeUnit::Millisecond => {
+            DateTime::from_timestamp_millis(array.as_primitive::<TimestampMillisecondType>().value(row))
+        }
+        TimeUnit::Microsecond => {
+            DateTime::from_timestamp_micros(array.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
+        TimeUnit::Nanosecond => Some(DateTime::from_timestamp_nanos(
+            array.as_primitive::<TimestampNanosecondType>().value(row),
+        )),
+    };
+    let Some(moment) = moment.map(|moment| moment.naive_utc()) else {
+        return out.write_str("<time out of range>");
+    };
+    write!(out, "{}T", moment.date())?;
+    append_time(out, moment.time(), is_instant)?;
+    if is_instant { out.write_str("Z") } else { Ok(()) }
+}
+
+fn append_time_of_day(out: &mut String, time: Option<NaiveTime>) -> std::fmt::Result {
+    match time {
+        Some(time) => append_time(out, time, false),
+        None => out.write_str("<time out of range>"),
+    }
+}
+
+/// `10:15`, `10:15:30`, `10:15:30.123`: seconds and fractions only where they are not zero, fractions in threes.
+fn append_time(out: &mut String, time: NaiveTime, always_seconds: bool) -> std::fmt::Result {
+    write!(out, "{:02}:{:02}", time.hour(), time.minute())?;
+    let nanos = time.nanosecond() % 1_000_000_000;
+    if time.second() != 0 || nanos != 0 || always_seconds {
+        write!(out, ":{:02}", time.second())?;
+    }
+    match nanos {
+        0 => Ok(()),
+        _ if nanos % 1_000_000 == 0 => write!(out, ".{:03}", nanos / 1_000_000),
+        _ if nanos % 1_000 == 0 => write!(out, ".{:06}", nanos / 1_000),
+        _ => write!(out, ".{nanos:09}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{BinaryArray, Float64Array, Int64Array, StructArray, TimestampMicrosecondArray};
+    use arrow_schema::Field;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(column: ArrayRef, expected: &[&str]) {
+        let lines: Vec<String> = (0..column.len())
+            .map(|row| {
+                let mut line = String::new();
+                append(&mut line, std::slice::from_ref(&column), row);
+                line
+            })
+            .collect();
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn values_print_as_in_flink() {
+        check(
+            Arc::new(Float64Array::from(vec![1.0, 0.25, 1e7, 1.5e-9, f64::NAN])),
+            &["+I[1.0]", "+I[0.25]", "+I[1.0E7]", "+I[1.5E-9]", "+I[NaN]"],
+        );
+        let times = vec![1_436_918_400_000_000, 1_436_918_401_000_000, 1_436_918_400_123_000];
+        check(
+            Arc::new(TimestampMicrosecondArray::from(times.clone())),
+            &[
+                "+I[2015-07-15T00:00]",
+                "+I[2015-07-15T00:00:01]",
+                "+I[2015-07-15T00:00:00.123]",
+            ],
+        );
+        check(
+            Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")),
+            &[
+                "+I[2015-07-15T00:00:00Z]",
+                "+I[2015-07-15T00:00:01Z]",
+                "+I[2015-07-15T00:00:00.123Z]",
+            ],
+        );
+        check(Arc::new(BinaryArray::from(vec![&[1u8, 255][..]])), &["+I[[1, -1]]"]);
+    }
+
+    #[test]
+    fn nested_rows_print_like_rows() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+        let nested = StructArray::from(vec![(Arc::new(Field::new("n", DataType::Int64, true)), numbers)]);
+        check(Arc::new(nested), &["+I[+I[1]]", "+I[+I[null]]"]);
+    }
+}
