@@ -15,6 +15,7 @@ pub mod nexmark;
 pub mod options;
 #[cfg(feature = "print")]
 pub mod print;
+pub mod rate_limit;
 pub mod registry;
 pub mod sink;
 pub mod source;

@@ -4,10 +4,12 @@
 //! the definition, never the outside world, and reports everything that is wrong at once.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::format::{self, Format};
-use crate::options;
-use crate::{Connector, OptionDescription, OptionError, Role, TableDefinition};
+use crate::options::{self, Options};
+use crate::rate_limit::{self, RateLimited};
+use crate::{Connector, Error, OptionDescription, OptionError, Role, Sink, Source, TableDefinition};
 
 /// Every connector of this build, by name.
 pub fn registry() -> &'static [&'static dyn Connector] {
@@ -26,15 +28,55 @@ pub fn find(name: &str) -> Option<&'static dyn Connector> {
     registry().iter().copied().find(|connector| connector.name() == name)
 }
 
+/// The source of a checked table, held back if the table says so.
+pub fn source(table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
+    let source = connector_of(table)?.source(table)?;
+    match Options::of(table).float(rate_limit::OPTION)? {
+        None => Ok(source),
+        Some(rate) if rate.is_finite() && rate > 0.0 => Ok(Arc::new(RateLimited::new(source, rate))),
+        Some(rate) => Err(Error::Invalid(format!(
+            "table `{}`: '{}' is {rate}; it is a positive number of rows per second",
+            table.name,
+            rate_limit::OPTION
+        ))),
+    }
+}
+
+/// The sink of a checked table.
+pub fn sink(table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
+    connector_of(table)?.sink(table)
+}
+
+fn connector_of(table: &TableDefinition) -> Result<&'static dyn Connector, Error> {
+    let name = table.connector();
+    find(name).ok_or_else(|| {
+        Error::Invalid(format!(
+            "table `{}`: unknown connector `{name}`; known are {}",
+            table.name,
+            names()
+        ))
+    })
+}
+
 /// Options every table may have, whatever its connector.
-const COMMON: &[OptionDescription] = &[OptionDescription {
-    name: "connector",
-    kind: crate::OptionKind::Text,
-    required: true,
-    default: None,
-    secret: false,
-    help: "Which connector serves the table.",
-}];
+const COMMON: &[OptionDescription] = &[
+    OptionDescription {
+        name: "connector",
+        kind: crate::OptionKind::Text,
+        required: true,
+        default: None,
+        secret: false,
+        help: "Which connector serves the table.",
+    },
+    OptionDescription {
+        name: rate_limit::OPTION,
+        kind: crate::OptionKind::Float,
+        required: false,
+        default: None,
+        secret: false,
+        help: "Reads no faster than this many rows per second, over all subtasks.",
+    },
+];
 
 /// The options that name a format: the plain one, and one for each part of a record with two parts.
 const FORMAT_PREFIXES: [&str; 3] = ["", "key.", "value."];

@@ -1,0 +1,122 @@
+//! A source that reads no faster than told: `scan.rate-limit`, in rows per second over all subtasks.
+//!
+//! For replays that must not overwhelm what is downstream. The limit is kept by time: after a batch of `n` rows the
+//! next one is due `n / rate` seconds later, so a slow consumer never causes a burst of more than one batch. Works for
+//! every connector, since it only stands between the engine and the connector's own reader.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+
+use crate::Error;
+use crate::source::{Boundedness, ReaderContext, Source, SourceEvent, SourceReader, Split};
+
+/// The option's name.
+pub const OPTION: &str = "scan.rate-limit";
+
+/// Batches per second and subtask that the limit aims for: small enough to be even, large enough to be cheap.
+const BATCHES_PER_SECOND: f64 = 20.0;
+
+/// A source whose readers are held back.
+pub struct RateLimited {
+    inner: Arc<dyn Source>,
+    rows_per_second: f64,
+}
+
+impl RateLimited {
+    /// `rows_per_second` must be positive.
+    pub fn new(inner: Arc<dyn Source>, rows_per_second: f64) -> Self {
+        Self { inner, rows_per_second }
+    }
+}
+
+#[async_trait]
+impl Source for RateLimited {
+    fn schema(&self) -> SchemaRef {
+        self.inner.schema()
+    }
+
+    fn boundedness(&self) -> Boundedness {
+        self.inner.boundedness()
+    }
+
+    async fn splits(&self) -> Result<Vec<Split>, Error> {
+        self.inner.splits().await
+    }
+
+    fn discovery_interval(&self) -> Option<Duration> {
+        self.inner.discovery_interval()
+    }
+
+    fn splits_are_ordered(&self) -> bool {
+        self.inner.splits_are_ordered()
+    }
+
+    fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
+        let rate = self.rows_per_second / context.parallelism.max(1) as f64;
+        let batch_rows = ((rate / BATCHES_PER_SECOND) as usize).clamp(1, context.batch_rows_max);
+        let reader = RateLimitedReader {
+            seconds_per_row: rate.recip(),
+            due: Instant::now(),
+            timer_set: false,
+            waker: context.waker.clone(),
+            runtime: context.runtime.clone(),
+            inner: self.inner.reader(ReaderContext { batch_rows_max: batch_rows, ..context })?,
+        };
+        Ok(Box::new(reader))
+    }
+
+    async fn checkpoint_completed(&self, splits: &[Split]) -> Result<(), Error> {
+        self.inner.checkpoint_completed(splits).await
+    }
+}
+
+struct RateLimitedReader {
+    inner: Box<dyn SourceReader>,
+    seconds_per_row: f64,
+    /// When the next batch may be delivered.
+    due: Instant,
+    /// A wake-up for `due` is under way.
+    timer_set: bool,
+    waker: Waker,
+    runtime: tokio::runtime::Handle,
+}
+
+impl SourceReader for RateLimitedReader {
+    fn add_splits(&mut self, splits: Vec<Split>) -> Result<(), Error> {
+        self.inner.add_splits(splits)
+    }
+
+    fn no_more_splits(&mut self) {
+        self.inner.no_more_splits();
+    }
+
+    fn poll(&mut self) -> Result<SourceEvent, Error> {
+        let now = Instant::now();
+        if now < self.due {
+            if !self.timer_set {
+                self.timer_set = true;
+                let (waker, due) = (self.waker.clone(), self.due);
+                self.runtime.spawn(async move {
+                    tokio::time::sleep_until(due.into()).await;
+                    waker.wake();
+                });
+            }
+            return Ok(SourceEvent::Pending);
+        }
+        self.timer_set = false;
+        let event = self.inner.poll()?;
+        if let SourceEvent::Batch(batch) = &event {
+            let rows = batch.rows.num_rows() + batch.rejected.len();
+            self.due = self.due.max(now) + Duration::from_secs_f64(rows as f64 * self.seconds_per_row);
+        }
+        Ok(event)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Split>, Error> {
+        self.inner.snapshot()
+    }
+}
