@@ -1,1 +1,22 @@
-//! millstream-proto
+//! The wire: messages that travel between client, coordinator and workers, and the spellings that people write.
+//!
+//! [`JobSpec`] is a pipeline. [`spec`] reads and writes it as YAML or JSON, says what is wrong with a file (all of it
+//! at once, with line and column), resolves `${NAME}` and publishes the JSON Schema. Whether the SQL, the connectors
+//! and their options make sense is the planner's to say.
+
+pub mod spec;
+
+/// Messages of protocol version 1.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/millstream.v1.rs"));
+}
+
+pub use v1::{Checkpoints, Column, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, Property, Sink, Source, Step};
+
+impl std::fmt::Debug for Property {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let masked = spec::secret::mask(&self.key, &self.value);
+        write!(f, "{}: {masked:?}", self.key)
+    }
+}

@@ -1,0 +1,90 @@
+//! `${NAME}` in option values: replaced by the environment of the process that runs the job, never earlier.
+//!
+//! `${NAME}` must be set; `${NAME:-default}` need not be (an empty variable counts as not set); `$${` is a literal
+//! `${`. A replaced value is not looked at again.
+
+use crate::JobSpec;
+use crate::spec::{Error, Positions};
+
+/// Replaces the references in all option values and in the checkpoint storage.
+pub fn expand(
+    spec: &mut JobSpec,
+    positions: &Positions,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), Vec<Error>> {
+    let mut errors = Vec::new();
+    let mut replace = |path: String, value: &mut String| match expand_text(value, lookup) {
+        Ok(expanded) => *value = expanded,
+        Err(message) => errors.push(Error {
+            at: positions.find(&path).map(|position| (position.line, position.column)),
+            path,
+            message,
+        }),
+    };
+    if let Some(storage) = spec
+        .checkpoints
+        .as_mut()
+        .and_then(|checkpoints| checkpoints.storage.as_mut())
+    {
+        replace("checkpoints.storage".to_string(), storage);
+    }
+    for source in &mut spec.sources {
+        for property in &mut source.options {
+            replace(
+                format!("sources.{}.options.{}", source.name, property.key),
+                &mut property.value,
+            );
+        }
+    }
+    for sink in &mut spec.sinks {
+        for property in &mut sink.options {
+            replace(
+                format!("sinks.{}.options.{}", sink.name, property.key),
+                &mut property.value,
+            );
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Replaces the references in one text. The error says what is wrong and what would be right.
+pub fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            out.push_str(&rest[..at - 1]);
+            out.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        out.push_str(&rest[..at]);
+        let inner = &rest[at + 2..];
+        let end = inner
+            .find('}')
+            .ok_or_else(|| "`${` has no `}`; write `${NAME}`, or `$${` for a literal `${`".to_string())?;
+        let (name, default) = match inner[..end].split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (&inner[..end], None),
+        };
+        let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !named {
+            return Err(format!(
+                "`{name}` cannot name an environment variable; write `${{NAME}}` or `${{NAME:-default}}`, or `$${{` for a literal `${{`"
+            ));
+        }
+        let value = match default {
+            Some(default) => lookup(name)
+                .filter(|value| !value.is_empty())
+                .unwrap_or_else(|| default.to_string()),
+            None => lookup(name).ok_or_else(|| {
+                format!("the environment variable {name} is not set; set it, or write `${{{name}:-default}}`")
+            })?,
+        };
+        out.push_str(&value);
+        rest = &inner[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}

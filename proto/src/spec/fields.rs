@@ -1,0 +1,244 @@
+//! Every field of the spec: its name, what it takes and what it is for. The reader refuses what is not listed here,
+//! and the JSON Schema is made from this list, so the two cannot differ.
+
+/// What a field takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Text,
+    /// Text that names something: letters, digits, `_`, `-`.
+    Name,
+    /// From 1 to the given number.
+    Count(u32),
+    /// From 0 to the given number.
+    CountOrZero(u32),
+    Duration,
+    Boolean,
+    OneOf(&'static [&'static str]),
+    /// A list of texts; a single text stands for a list of one.
+    Texts,
+    /// Key to text.
+    Options,
+    Columns,
+    Map(&'static [Field]),
+    /// Name to map.
+    Named(&'static [Field]),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    pub help: &'static str,
+}
+
+const fn required(name: &'static str, kind: Kind, help: &'static str) -> Field {
+    Field {
+        name,
+        kind,
+        required: true,
+        help,
+    }
+}
+
+const fn optional(name: &'static str, kind: Kind, help: &'static str) -> Field {
+    Field {
+        name,
+        kind,
+        required: false,
+        help,
+    }
+}
+
+pub const MODES: &[&str] = &["stream", "batch"];
+pub const DELIVERIES: &[&str] = &["exactly-once", "at-least-once"];
+pub const ERROR_POLICIES: &[&str] = &["fail", "dead_letter", "skip", "null"];
+
+/// Subtasks per operator, and key groups, at most.
+pub const MAX_PARALLELISM_MAX: u32 = 32_768;
+
+pub const JOB: &[Field] = &[
+    required(
+        "name",
+        Kind::Name,
+        "The job's name: its state and checkpoints are kept under it.",
+    ),
+    optional(
+        "mode",
+        Kind::OneOf(MODES),
+        "`stream` follows the sources; `batch` reads them to their end. Default: stream.",
+    ),
+    optional(
+        "parallelism",
+        Kind::Count(MAX_PARALLELISM_MAX),
+        "Subtasks per operator. Default: one per slot.",
+    ),
+    optional(
+        "max_parallelism",
+        Kind::Count(MAX_PARALLELISM_MAX),
+        "Number of key groups; fixed for the life of the job's state. Default: 128.",
+    ),
+    optional(
+        "checkpoints",
+        Kind::Map(CHECKPOINTS),
+        "When and where checkpoints are taken.",
+    ),
+    required("sources", Kind::Named(SOURCE), "Tables that rows come from, by name."),
+    optional(
+        "steps",
+        Kind::Named(STEP),
+        "Queries, by name. Each may read sources and steps.",
+    ),
+    required("sinks", Kind::Named(SINK), "Tables that rows go to, by name."),
+];
+
+pub const CHECKPOINTS: &[Field] = &[
+    optional(
+        "interval",
+        Kind::Duration,
+        "From the start of one checkpoint to the start of the next. Default: 10s.",
+    ),
+    optional(
+        "delivery",
+        Kind::OneOf(DELIVERIES),
+        "What the sinks must promise. Default: exactly-once where they can.",
+    ),
+    optional(
+        "retain",
+        Kind::Count(1000),
+        "Completed checkpoints to keep. Default: 3.",
+    ),
+    optional(
+        "storage",
+        Kind::Text,
+        "URL of the folder that checkpoints are kept in: file://, s3://, gs:// or az://. Default: in the data folder.",
+    ),
+    optional(
+        "min_pause",
+        Kind::Duration,
+        "At least this long from the end of one checkpoint to the next. Default: 0s.",
+    ),
+    optional(
+        "timeout",
+        Kind::Duration,
+        "A checkpoint that takes longer is given up. Default: 10min.",
+    ),
+    optional(
+        "tolerable_failures",
+        Kind::CountOrZero(1_000_000),
+        "Failed checkpoints in a row that the job survives. Default: 3.",
+    ),
+];
+
+pub const SOURCE: &[Field] = &[
+    required(
+        "connector",
+        Kind::Text,
+        "Kind of outside system; `engine connectors` lists them.",
+    ),
+    optional(
+        "options",
+        Kind::Options,
+        "The connector's and format's options. `${NAME}` and `${NAME:-default}` stand for environment variables.",
+    ),
+    optional("format", Kind::Text, "How records are encoded."),
+    optional(
+        "columns",
+        Kind::Columns,
+        "The table's columns, in order: name to SQL type, or to a map for computed and metadata columns.",
+    ),
+    optional(
+        "event_time",
+        Kind::Map(EVENT_TIME),
+        "Which column says when a row happened.",
+    ),
+    optional(
+        "on_error",
+        Kind::OneOf(ERROR_POLICIES),
+        "What becomes of records that do not decode. Default: fail.",
+    ),
+    optional("partitioned_by", Kind::Texts, "Columns taken from the folders' names."),
+];
+
+pub const EVENT_TIME: &[Field] = &[
+    required("column", Kind::Text, "A column of type TIMESTAMP or TIMESTAMP_LTZ."),
+    optional(
+        "out_of_orderness",
+        Kind::Duration,
+        "How far behind the newest row a row may be without being late. Default: 0s.",
+    ),
+    optional(
+        "idle_timeout",
+        Kind::Duration,
+        "A split without rows for this long no longer holds event time back. Default: 5s.",
+    ),
+    optional(
+        "max_future",
+        Kind::Duration,
+        "Rows further ahead of the clock do not advance event time. Default: 1h.",
+    ),
+    optional(
+        "expression",
+        Kind::Text,
+        "The watermark a row justifies, in SQL, instead of `out_of_orderness`.",
+    ),
+];
+
+pub const COLUMN: &[Field] = &[
+    optional("type", Kind::Text, "SQL type. Not for computed columns."),
+    optional(
+        "as",
+        Kind::Text,
+        "SQL that computes the column from the table's other columns.",
+    ),
+    optional(
+        "metadata",
+        Kind::Text,
+        "The connector's metadata that fills the column.",
+    ),
+    optional("virtual", Kind::Boolean, "A metadata column that sinks do not write."),
+];
+
+pub const STEP: &[Field] = &[
+    required("sql", Kind::Text, "A SELECT over sources and other steps."),
+    optional(
+        "on_error",
+        Kind::OneOf(ERROR_POLICIES),
+        "What becomes of rows that the query fails on. Default: fail.",
+    ),
+];
+
+pub const SINK: &[Field] = &[
+    required(
+        "from",
+        Kind::Text,
+        "A step or source; `STEP.late` for its late rows, `NAME.dead_letters` for rows that failed.",
+    ),
+    required(
+        "connector",
+        Kind::Text,
+        "Kind of outside system; `engine connectors` lists them.",
+    ),
+    optional(
+        "options",
+        Kind::Options,
+        "The connector's and format's options. `${NAME}` and `${NAME:-default}` stand for environment variables.",
+    ),
+    optional("format", Kind::Text, "How records are encoded."),
+    optional(
+        "columns",
+        Kind::Columns,
+        "The table's columns, in order. Default: those of `from`.",
+    ),
+    optional(
+        "partitioned_by",
+        Kind::Texts,
+        "Columns that divide the output into folders.",
+    ),
+    optional("primary_key", Kind::Texts, "Columns that identify a row."),
+    optional(
+        "on_error",
+        Kind::OneOf(ERROR_POLICIES),
+        "What becomes of rows that cannot be encoded. Default: fail.",
+    ),
+];

@@ -1,0 +1,111 @@
+//! The spec as people write it: YAML (or JSON, which is YAML too) to [`JobSpec`] and back, without loss.
+//!
+//! [`parse`] reads the text into a tree that remembers where everything stands, then walks the tree against the list
+//! of [`fields`], so that every mistake of a file is reported in one go. [`parse`] keeps `${NAME}` as written;
+//! [`expand`] replaces it in a step of its own, because only the process that runs the job has its environment.
+
+mod expand;
+pub mod fields;
+mod json_schema;
+mod read;
+pub mod secret;
+mod tree;
+mod units;
+mod write;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::JobSpec;
+
+pub use expand::{expand, expand_text};
+pub use json_schema::json_schema;
+pub use read::parse;
+pub use units::{format_duration_ms, parse_duration_ms};
+pub use write::{to_json, to_yaml};
+
+/// Longest spec that is read.
+pub const TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// A spec and where in the text its parts stand.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    pub spec: JobSpec,
+    pub positions: Positions,
+}
+
+/// Where values stand, by path (`steps.per_booth.sql`).
+#[derive(Debug, Clone, Default)]
+pub struct Positions(pub BTreeMap<String, Position>);
+
+/// A value's place in the text. Lines and columns count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub line: u64,
+    pub column: u64,
+    /// For text written as a literal block: the place of its first character, so that a position inside the text can be
+    /// told in the file.
+    pub block: Option<(u64, u64)>,
+}
+
+impl Positions {
+    /// The place of a path, or of its nearest ancestor that has one.
+    pub fn find(&self, path: &str) -> Option<Position> {
+        let mut path = path;
+        loop {
+            if let Some(position) = self.0.get(path) {
+                return Some(*position);
+            }
+            path = &path[..path.rfind('.')?];
+        }
+    }
+
+    /// The place in the file of a line and column inside the text at `path`.
+    pub fn find_within(&self, path: &str, line: u64, column: u64) -> Option<(u64, u64)> {
+        let position = self.find(path)?;
+        match position.block {
+            Some((first_line, first_column)) => Some((first_line + line - 1, first_column + column - 1)),
+            None if line == 1 => Some((position.line, position.column + column - 1)),
+            None => Some((position.line, position.column)),
+        }
+    }
+}
+
+/// One mistake in a spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// The value it is about (`sources.entries.event_time`); empty for the file as a whole.
+    pub path: String,
+    /// Line and column, from 1, where known.
+    pub at: Option<(u64, u64)>,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.at {
+            write!(f, "{line}:{column}: ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The candidate that was probably meant.
+pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= (name.len().max(candidate.len()) / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests;
