@@ -227,17 +227,17 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// For a literal block also where its text begins: the first line below the header that is not blank decides the
-    /// indentation.
+    /// For a literal block also where its text begins, which is what the parser's span tells; the first line that is
+    /// not blank decides the indentation.
     fn scalar_position(&self, span: &Span, style: ScalarStyle) -> Position {
         let mut position = position(span);
         if style == ScalarStyle::Literal {
-            let header = span.start.line();
-            let indentation = self.text_lines[header.min(self.text_lines.len())..]
+            let first = span.start.line();
+            let indentation = self.text_lines[(first - 1).min(self.text_lines.len())..]
                 .iter()
                 .find(|line| !line.trim().is_empty())
                 .map(|line| line.len() - line.trim_start_matches(' ').len());
-            position.block = indentation.map(|columns| (header as u64 + 1, columns as u64 + 1));
+            position.block = indentation.map(|columns| (first as u64, columns as u64 + 1));
         }
         position
     }
