@@ -1,0 +1,398 @@
+//! A job graph in words: for people (`--explain`, `EXPLAIN`), for snapshot tests, and for the fingerprint.
+//!
+//! The text depends on what the graph does and on nothing else: no addresses, no hash order. [`canonical`] is the
+//! exact form that tells two operators apart; [`explain`] is the readable one.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use arrow_schema::Schema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
+
+use crate::graph::{
+    Calc, Edge, ErrorPolicy, Exchange, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, Stream, TimeAttribute,
+    Window, WindowColumns,
+};
+
+/// The graph as a tree per sink, inputs below their readers. A node that several others read is written out once.
+pub fn explain(graph: &JobGraph) -> String {
+    let mut text = format!("job {} ({} key groups)\n", graph.name, graph.max_parallelism);
+    let mut seen = HashSet::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if matches!(node.operator, Operator::Sink(_)) {
+            write_node(graph, index, 0, "", &mut seen, &mut text);
+        }
+    }
+    text
+}
+
+fn write_node(
+    graph: &JobGraph,
+    index: NodeIndex,
+    depth: usize,
+    arrival: &str,
+    seen: &mut HashSet<NodeIndex>,
+    text: &mut String,
+) {
+    let node = &graph.nodes[index];
+    let indent = "  ".repeat(depth);
+    let single = if node.parallelism == Parallelism::One {
+        " [one subtask]"
+    } else {
+        ""
+    };
+    if !seen.insert(index) {
+        line(text, &format!("{indent}{arrival}{} (see above)", node.id));
+        return;
+    }
+    let mut inputs = graph.inputs(index);
+    let input_schema = inputs.next().map(|edge| edge_schema(graph, edge));
+    let right_schema = graph
+        .inputs(index)
+        .find(|edge| edge.input == 1)
+        .map(|edge| edge_schema(graph, edge));
+    let words = describe(&node.operator, input_schema.as_deref(), right_schema.as_deref());
+    line(text, &format!("{indent}{arrival}{}: {words}{single}", node.id));
+    let several = graph.inputs(index).any(|edge| edge.input > 0);
+    for edge in graph.inputs(index) {
+        let mut arrival = match &edge.exchange {
+            Exchange::Forward => "<- ".to_owned(),
+            Exchange::Hash(columns) => {
+                let schema = edge_schema(graph, edge);
+                format!("<- hash({}) ", names(&schema, columns))
+            }
+            Exchange::Rebalance if node.parallelism == Parallelism::One => "<- gather ".to_owned(),
+            Exchange::Rebalance => "<- rebalance ".to_owned(),
+            Exchange::Broadcast => "<- broadcast ".to_owned(),
+        };
+        match edge.port {
+            Port::Main => {}
+            Port::Late => arrival.push_str("late rows of "),
+            Port::DeadLetters => arrival.push_str("dead letters of "),
+        }
+        if several {
+            arrival.insert_str(0, if edge.input == 0 { "left " } else { "right " });
+        }
+        write_node(graph, edge.from, depth + 1, &arrival, seen, text);
+    }
+}
+
+fn line(text: &mut String, content: &str) {
+    text.push_str(content);
+    text.push('\n');
+}
+
+/// What flows on an edge.
+fn edge_schema(graph: &JobGraph, edge: &Edge) -> arrow_schema::SchemaRef {
+    match edge.port {
+        Port::Main => graph.nodes[edge.from].output.schema.clone(),
+        Port::DeadLetters => crate::graph::dead_letter_schema(),
+        Port::Late => graph
+            .inputs(edge.from)
+            .next()
+            .map(|edge| graph.nodes[edge.from].output.schema.clone())
+            .unwrap_or_else(|| graph.nodes[edge.from].output.schema.clone()),
+    }
+}
+
+fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>) -> String {
+    let empty = Schema::empty();
+    let input = input.unwrap_or(&empty);
+    match operator {
+        Operator::Source(source) => {
+            let mut words = format!("read {} ({})", source.table.name, source.table.connector());
+            let columns = names(&source.table.schema, &source.projection);
+            push(&mut words, &format!(" columns [{columns}]"));
+            if let Some(calc) = &source.calc {
+                push(&mut words, &format!(" {}", calc_words(calc)));
+            }
+            if let Some(watermark) = &source.watermark {
+                push(&mut words, &format!(" watermark {}", watermark.expression));
+            }
+            words + &policy(source.on_error)
+        }
+        Operator::Calc(calc) => calc_words(calc),
+        Operator::WindowAssign(assign) => {
+            format!("mark windows {}", window_words(&assign.window, &assign.time, input))
+        }
+        Operator::WindowAggregate(aggregate) => {
+            let phase = match aggregate.phase {
+                Phase::Single => "aggregate",
+                Phase::Local => "pre-aggregate",
+                Phase::Final => "merge",
+            };
+            let mut words = format!("{phase} {}", window_words(&aggregate.window, &aggregate.time, input));
+            if !aggregate.keys.is_empty() {
+                push(&mut words, &format!(" by {}", names(input, &aggregate.keys)));
+            }
+            let calls: Vec<String> = aggregate
+                .aggregates
+                .iter()
+                .map(|aggregate| {
+                    let mut call = aggregate.function.name().to_owned();
+                    if let Some(filter) = &aggregate.filter {
+                        push(&mut call, &format!(" where {filter}"));
+                    }
+                    call
+                })
+                .collect();
+            push(&mut words, &format!(" [{}]", calls.join(", ")));
+            if aggregate.phase != Phase::Local {
+                words.push_str(" (state)");
+            }
+            words
+        }
+        Operator::WindowJoin(join) => {
+            let right = right.unwrap_or(&empty);
+            let mut words = format!(
+                "{} join windows {} = {}",
+                join.join_type.to_string().to_lowercase(),
+                bounds(&join.left, input),
+                bounds(&join.right, right)
+            );
+            for (left_column, right_column) in &join.on {
+                push(
+                    &mut words,
+                    &format!(" on {} = {}", name(input, *left_column), name(right, *right_column)),
+                );
+            }
+            if let Some(filter) = &join.filter {
+                push(&mut words, &format!(" where {filter}"));
+            }
+            words + " (state)"
+        }
+        Operator::WindowTopN(top) => {
+            let mut words = format!("rows {}..={} of window {}", top.from, top.to, bounds(&top.window, input));
+            if !top.partition.is_empty() {
+                push(&mut words, &format!(" by {}", names(input, &top.partition)));
+            }
+            push(&mut words, &format!(" order by {}", sorts(&top.order)));
+            if top.emit_rank {
+                words.push_str(" with rank");
+            }
+            words + " (state)"
+        }
+        Operator::Sink(sink) => format!(
+            "write {} ({}){}",
+            sink.table.name,
+            sink.table.connector(),
+            policy(sink.on_error)
+        ),
+    }
+}
+
+fn push(words: &mut String, more: &str) {
+    words.push_str(more);
+}
+
+fn calc_words(calc: &Calc) -> String {
+    let columns: Vec<String> = calc
+        .projection
+        .iter()
+        .map(|column| {
+            let expr = column.expr.to_string();
+            // `price@2` as `price` needs no alias.
+            match expr.rsplit_once('@') {
+                Some((name, index)) if name == column.alias && index.bytes().all(|byte| byte.is_ascii_digit()) => expr,
+                _ => format!("{expr} as {}", column.alias),
+            }
+        })
+        .collect();
+    let mut words = format!("select [{}]", columns.join(", "));
+    if let Some(filter) = &calc.filter {
+        push(&mut words, &format!(" where {filter}"));
+    }
+    words + &policy(calc.on_error)
+}
+
+fn policy(policy: ErrorPolicy) -> String {
+    match policy {
+        ErrorPolicy::Fail => String::new(),
+        ErrorPolicy::DeadLetter => " on error: dead letter".to_owned(),
+        ErrorPolicy::Skip => " on error: skip".to_owned(),
+        ErrorPolicy::Null => " on error: null".to_owned(),
+    }
+}
+
+fn window_words(window: &Window, time: &TimeAttribute, input: &Schema) -> String {
+    let offset = |offset: i64| match offset {
+        0 => String::new(),
+        offset => format!(" offset {}", duration(offset)),
+    };
+    let shape = match *window {
+        Window::Tumble { size, offset: by } => format!("tumble {}{}", duration(size), offset(by)),
+        Window::Hop {
+            size,
+            slide,
+            offset: by,
+        } => format!("hop {} every {}{}", duration(size), duration(slide), offset(by)),
+        Window::Cumulate { size, step, offset: by } => {
+            format!("cumulate to {} by {}{}", duration(size), duration(step), offset(by))
+        }
+        Window::Session { gap } => format!("session gap {}", duration(gap)),
+        Window::Attached(columns) => return format!("window {}", bounds(&columns, input)),
+    };
+    match time {
+        TimeAttribute::Event(column) => format!("{shape} on {}", name(input, *column)),
+        TimeAttribute::Processing => format!("{shape} on the clock"),
+    }
+}
+
+fn bounds(columns: &WindowColumns, schema: &Schema) -> String {
+    format!("[{}, {})", name(schema, columns.start), name(schema, columns.end))
+}
+
+fn sorts(order: &[PhysicalSortExpr]) -> String {
+    let order: Vec<String> = order.iter().map(ToString::to_string).collect();
+    order.join(", ")
+}
+
+fn name(schema: &Schema, column: usize) -> String {
+    match schema.fields().get(column) {
+        Some(field) => format!("{}@{column}", field.name()),
+        None => format!("@{column}"),
+    }
+}
+
+fn names(schema: &Schema, columns: &[usize]) -> String {
+    let names: Vec<String> = columns
+        .iter()
+        .map(|&column| match schema.fields().get(column) {
+            Some(field) => field.name().clone(),
+            None => format!("@{column}"),
+        })
+        .collect();
+    names.join(", ")
+}
+
+/// Microseconds in the largest unit that divides them: `10s`, `1500ms`.
+pub(crate) fn duration(microseconds: i64) -> String {
+    for (unit, length) in [
+        ("d", 86_400_000_000),
+        ("h", 3_600_000_000),
+        ("min", 60_000_000),
+        ("s", 1_000_000),
+        ("ms", 1_000),
+    ] {
+        if microseconds != 0 && microseconds % length == 0 {
+            return format!("{}{unit}", microseconds / length);
+        }
+    }
+    format!("{microseconds}us")
+}
+
+/// All there is to know about an operator and its output. Two operators with the same text do the same.
+pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Parallelism) -> String {
+    let mut text = describe(operator, None, None);
+    match operator {
+        Operator::Source(source) => {
+            put(&mut text, &format!("{:?}", source.table));
+            put(&mut text, &format!("{:?}", source.projection));
+            if let Some(calc) = &source.calc {
+                calc_literals(calc, &mut text);
+            }
+            if let Some(watermark) = &source.watermark {
+                put(&mut text, &format!("{} {:?}", watermark.column, watermark.idle_timeout));
+                put(&mut text, &format!("{:?}", watermark.max_future));
+                literals(&watermark.expression, &mut text);
+            }
+        }
+        Operator::Calc(calc) => calc_literals(calc, &mut text),
+        Operator::WindowAssign(assign) => put(&mut text, &format!("{assign:?}")),
+        Operator::WindowAggregate(aggregate) => {
+            put(
+                &mut text,
+                &format!(
+                    "{:?} {:?} {:?} {:?} {}",
+                    aggregate.window, aggregate.time, aggregate.keys, aggregate.phase, aggregate.allowed_lateness
+                ),
+            );
+            for call in &aggregate.aggregates {
+                let function = &call.function;
+                put(&mut text, function.fun().name());
+                put(
+                    &mut text,
+                    &format!(
+                        "{} {} {}",
+                        function.is_distinct(),
+                        function.ignore_nulls(),
+                        function.field().data_type()
+                    ),
+                );
+                for argument in function.expressions().iter().chain(&call.filter) {
+                    put(&mut text, &argument.to_string());
+                    literals(argument, &mut text);
+                }
+                put(&mut text, &sorts(function.order_bys()));
+            }
+        }
+        Operator::WindowJoin(join) => {
+            put(&mut text, &format!("{:?} {:?} {:?}", join.left, join.right, join.on));
+            if let Some(filter) = &join.filter {
+                literals(filter, &mut text);
+            }
+        }
+        Operator::WindowTopN(top) => {
+            put(&mut text, &format!("{:?} {:?}", top.window, top.partition));
+            for sort in &top.order {
+                literals(&sort.expr, &mut text);
+            }
+        }
+        Operator::Sink(sink) => put(&mut text, &format!("{:?}", sink.table)),
+    }
+    for field in output.schema.fields() {
+        put(&mut text, &format!("{} {:?}", field.name(), field.data_type()));
+    }
+    put(
+        &mut text,
+        &format!("{:?} {:?} {parallelism:?}", output.event_time, output.window),
+    );
+    text
+}
+
+fn put(text: &mut String, more: &str) {
+    text.push('\n');
+    text.push_str(more);
+}
+
+fn calc_literals(calc: &Calc, text: &mut String) {
+    let exprs = calc.projection.iter().map(|column| &column.expr);
+    for expr in exprs.chain(&calc.filter) {
+        literals(expr, text);
+        text.push(';');
+    }
+}
+
+/// Constants with their types, which an expression's display leaves out.
+fn literals(expr: &PhysicalExprRef, text: &mut String) {
+    expr.apply(|expr| {
+        if let Some(literal) = expr.downcast_ref::<Literal>() {
+            text.push(' ');
+            write!(text, "{:?}", literal.value()).expect("writing to a string does not fail");
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .expect("the closure never fails");
+}
+
+/// FNV-1a (64 bits) over the canonical text of all nodes and edges.
+pub(crate) fn fingerprint(graph: &JobGraph) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut add = |text: &str| {
+        for byte in text.bytes().chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    add(&graph.name);
+    add(&graph.max_parallelism.to_string());
+    for node in &graph.nodes {
+        add(&node.id.0);
+        add(&canonical(&node.operator, &node.output, node.parallelism));
+    }
+    for edge in &graph.edges {
+        add(&format!("{edge:?}"));
+    }
+    hash
+}

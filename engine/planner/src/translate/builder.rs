@@ -1,0 +1,151 @@
+//! Collects the nodes and edges of a graph.
+//!
+//! A node is added by what it does and what it reads. Asking for the same twice gives the same node: this is how
+//! sub-plans that several inserts share are computed once. Nodes get their stable names here, and nodes that no sink
+//! needs are dropped at the end.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::explain;
+use crate::graph::{Edge, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream};
+
+#[derive(Debug, Default)]
+pub(super) struct GraphBuilder {
+    pub nodes: Vec<Node>,
+    edges: Vec<Edge>,
+    /// Who asked for a node first: a step, an insert or a table.
+    owners: Vec<String>,
+    /// Canonical text of operator and inputs.
+    known: HashMap<String, NodeIndex>,
+    names: HashSet<String>,
+}
+
+/// An edge whose target is the node being added.
+#[derive(Debug, Clone)]
+pub(super) struct InputEdge {
+    pub from: NodeIndex,
+    pub port: Port,
+    pub input: usize,
+    pub exchange: Exchange,
+}
+
+impl GraphBuilder {
+    /// The node that does this; its id is `owner/kind`, or `owner` alone where `kind` is empty.
+    pub fn add(
+        &mut self,
+        owner: &str,
+        kind: &str,
+        operator: Operator,
+        inputs: Vec<InputEdge>,
+        output: Stream,
+        parallelism: Parallelism,
+    ) -> NodeIndex {
+        let mut key = explain::canonical(&operator, &output, parallelism);
+        for edge in &inputs {
+            key.push_str(&format!(
+                "\n<- {} {:?} {} {:?}",
+                edge.from, edge.port, edge.input, edge.exchange
+            ));
+        }
+        if let Some(&node) = self.known.get(&key) {
+            return node;
+        }
+        let node = self.nodes.len();
+        let id = self.unique_name(owner, kind);
+        self.nodes.push(Node {
+            id,
+            operator,
+            output,
+            parallelism,
+        });
+        self.owners.push(owner.to_owned());
+        self.edges.extend(inputs.into_iter().map(|edge| Edge {
+            from: edge.from,
+            port: edge.port,
+            to: node,
+            input: edge.input,
+            exchange: edge.exchange,
+        }));
+        self.known.insert(key, node);
+        node
+    }
+
+    /// How rows of `from` get to a node with this parallelism where no key matters.
+    pub fn plain_edge(&self, from: NodeIndex, input: usize, parallelism: Parallelism) -> InputEdge {
+        InputEdge {
+            from,
+            port: Port::Main,
+            input,
+            exchange: if self.nodes[from].parallelism == parallelism {
+                Exchange::Forward
+            } else {
+                Exchange::Rebalance
+            },
+        }
+    }
+
+    /// The first input of a node.
+    pub fn input_of(&self, node: NodeIndex) -> Option<NodeIndex> {
+        self.edges.iter().find(|edge| edge.to == node).map(|edge| edge.from)
+    }
+
+    pub fn owned_by<'s>(&'s self, owner: &'s str) -> impl Iterator<Item = NodeIndex> + 's {
+        (0..self.nodes.len()).filter(move |&node| self.owners[node] == owner)
+    }
+
+    fn unique_name(&mut self, owner: &str, kind: &str) -> OperatorId {
+        let base = if kind.is_empty() {
+            owner.to_owned()
+        } else {
+            format!("{owner}/{kind}")
+        };
+        let name = std::iter::once(base.clone())
+            .chain((2..).map(|number| format!("{base}-{number}")))
+            .find(|name| !self.names.contains(name))
+            .expect("the numbers do not end");
+        self.names.insert(name.clone());
+        OperatorId(name)
+    }
+
+    /// The graph of all nodes that a sink needs.
+    pub fn finish(self, name: &str, max_parallelism: u16) -> JobGraph {
+        let mut needed = vec![false; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            needed[index] = matches!(node.operator, Operator::Sink(_));
+        }
+        for to in (0..self.nodes.len()).rev() {
+            if needed[to] {
+                for edge in self.edges.iter().filter(|edge| edge.to == to) {
+                    needed[edge.from] = true;
+                }
+            }
+        }
+        let mut new_index = vec![0; self.nodes.len()];
+        let mut nodes = Vec::new();
+        for (index, node) in self.nodes.into_iter().enumerate() {
+            new_index[index] = nodes.len();
+            if needed[index] {
+                nodes.push(node);
+            }
+        }
+        let edges = self
+            .edges
+            .into_iter()
+            .filter(|edge| needed[edge.to])
+            .map(|edge| Edge {
+                from: new_index[edge.from],
+                to: new_index[edge.to],
+                ..edge
+            })
+            .collect();
+        let mut graph = JobGraph {
+            name: name.to_owned(),
+            nodes,
+            edges,
+            max_parallelism,
+            fingerprint: 0,
+        };
+        graph.fingerprint = explain::fingerprint(&graph);
+        graph
+    }
+}

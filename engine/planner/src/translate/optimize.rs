@@ -1,0 +1,81 @@
+//! DataFusion's analyser and logical optimiser, with everything pinned that could differ between two machines.
+//!
+//! The rules are listed by hand. Left out are those that are wrong for streams or blind to what the translation looks
+//! for: rules that turn a sub-plan into an empty relation (a stream without rows still has watermarks), that rewrite
+//! `DISTINCT` aggregates into two unwindowed ones, that push limits, and that move single struct fields about.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use datafusion::common::config::ConfigOptions;
+use datafusion::error::Result;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+
+/// The optimiser with its settings.
+pub(super) struct Planning {
+    config: Arc<ConfigOptions>,
+    now: DateTime<Utc>,
+    pub props: ExecutionProps,
+}
+
+impl Planning {
+    /// `now_us` is what `NOW()` means, in microseconds since the epoch.
+    pub fn new(now_us: i64) -> Self {
+        let mut config = ConfigOptions::default();
+        config.execution.target_partitions = 1;
+        config.execution.time_zone = Some("+00:00".to_owned());
+        config.optimizer.skip_failed_rules = false;
+        config.optimizer.expand_views_at_output = false;
+        let config = Arc::new(config);
+        let now = DateTime::from_timestamp_micros(now_us).unwrap_or(DateTime::UNIX_EPOCH);
+        let mut props = ExecutionProps::new().with_query_execution_start_time(now);
+        props.config_options = Some(config.clone());
+        Self { config, now, props }
+    }
+
+    pub fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let plan = Analyzer::new().execute_and_check(plan, &self.config, |_, _| {})?;
+        let context = OptimizerContext::new_with_config_options(self.config.clone())
+            .with_query_execution_start_time(self.now);
+        Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
+    }
+
+    pub fn config(&self) -> &Arc<ConfigOptions> {
+        &self.config
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+}
+
+fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(RewriteSetComparison::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(EliminateOuterJoin::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}
