@@ -1,12 +1,26 @@
 //! The operators of a job graph, one per file, and [`build`], which makes one from its node.
 
+pub mod calc;
+mod inline;
+mod stored_rows;
+mod table;
+#[cfg(test)]
+mod testing;
+mod window_aggregate;
+mod window_assign;
+
 use std::task::Waker;
 
-use millstream_planner::graph::Node;
+use arrow::datatypes::SchemaRef;
+use millstream_planner::graph::{self, Node, Phase, TimeAttribute, Window};
 use millstream_state::key_group::KeyGroupRange;
 use millstream_state::memory::MemoryBudget;
 use millstream_state::store::Store;
 
+use self::calc::CalcOperator;
+pub use self::calc::{Calc, Calculated};
+use self::window_aggregate::{LocalAggregate, WindowAggregate};
+use self::window_assign::WindowAssign;
 use crate::Error;
 use crate::operator::Operator;
 
@@ -28,10 +42,34 @@ pub struct OperatorContext {
 
 /// Makes the operator of one node's subtask. Sources and sinks are not operators: tasks drive them.
 /// `inputs` are the schemas of the node's inputs.
-pub fn build(
-    _node: &Node,
-    _inputs: &[arrow::datatypes::SchemaRef],
-    _context: OperatorContext,
-) -> Result<Box<dyn Operator>, Error> {
-    todo!()
+pub fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<Box<dyn Operator>, Error> {
+    let name = node.id.0.as_str();
+    let invalid = |message: &str| Error::Operator {
+        operator: name.to_owned(),
+        message: message.to_owned(),
+    };
+    let output = &node.output.schema;
+    let input = inputs.first().ok_or_else(|| invalid("an operator needs an input"))?;
+    match &node.operator {
+        graph::Operator::Source(_) | graph::Operator::Sink(_) => {
+            Err(invalid("sources and sinks are tasks of their own, not operators"))
+        }
+        graph::Operator::Calc(calc) => {
+            let calc = Calc::new(name, calc, input, output.clone())?;
+            Ok(Box::new(CalcOperator::new(calc)))
+        }
+        graph::Operator::WindowAggregate(aggregate) => match (aggregate.window, aggregate.phase) {
+            (Window::Session { .. }, _) => Err(invalid("session windows")),
+            (_, Phase::Local | Phase::Final) if aggregate.time == TimeAttribute::Processing => Err(invalid(
+                "windows of the clock cannot be aggregated in two phases: what a subtask sends may arrive after its window",
+            )),
+            (_, Phase::Local) => Ok(Box::new(LocalAggregate::new(name, aggregate, input, output)?)),
+            (_, Phase::Single | Phase::Final) => {
+                Ok(Box::new(WindowAggregate::new(name, aggregate, input, output, context)?))
+            }
+        },
+        graph::Operator::WindowAssign(assign) => Ok(Box::new(WindowAssign::new(name, assign, output)?)),
+        graph::Operator::WindowJoin(_) => Err(invalid("window join")),
+        graph::Operator::WindowTopN(_) => Err(invalid("window top-n")),
+    }
 }

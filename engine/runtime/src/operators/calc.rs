@@ -1,0 +1,331 @@
+//! Filter and projection: the stateless step, used by the operator here and by source tasks.
+//!
+//! The filter is evaluated first; only the columns the projection reads are filtered, then the projection is evaluated.
+//! A projection of plain columns copies nothing, nor does a filter that every row passes. A row that an expression
+//! cannot handle (a cast that fails, an overflow) is found by bisecting its batch, and only it meets the step's error
+//! policy.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray, new_null_array};
+use arrow::datatypes::SchemaRef;
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_select::concat::concat_batches;
+use arrow_select::filter::FilterBuilder;
+use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
+use millstream_planner::graph::{self, ErrorPolicy, Port, dead_letter_schema};
+
+use crate::Error;
+use crate::operator::{Collector, Operator, Progress, Snapshot};
+
+/// Evaluates a [`graph::Calc`] over batches.
+pub struct Calc {
+    /// Name of the step, for errors, dead letters and metrics.
+    step: String,
+    filter: Option<PhysicalExprRef>,
+    /// Columns of the input that the projection reads, ascending; its expressions refer to these.
+    read: Vec<usize>,
+    read_schema: SchemaRef,
+    projection: Vec<PhysicalExprRef>,
+    output: SchemaRef,
+    on_error: ErrorPolicy,
+}
+
+/// What a batch became.
+#[derive(Debug)]
+pub struct Calculated {
+    /// `None` if no row is left.
+    pub rows: Option<RecordBatch>,
+    /// Rows that failed under [`ErrorPolicy::DeadLetter`].
+    pub dead_letters: Option<RecordBatch>,
+}
+
+impl Calc {
+    pub fn new(
+        step: impl Into<String>,
+        calc: &graph::Calc,
+        input: &SchemaRef,
+        output: SchemaRef,
+    ) -> Result<Self, Error> {
+        let read: BTreeSet<usize> = calc
+            .projection
+            .iter()
+            .flat_map(|projection| collect_columns(&projection.expr))
+            .map(|column| column.index())
+            .collect();
+        let read: Vec<usize> = read.into_iter().collect();
+        let read_schema = Arc::new(input.project(&read)?);
+        let projection = calc
+            .projection
+            .iter()
+            .map(|projection| rebase(&projection.expr, &read, &read_schema))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            step: step.into(),
+            filter: calc.filter.clone(),
+            read,
+            read_schema,
+            projection,
+            output,
+            on_error: calc.on_error,
+        })
+    }
+
+    /// Filters and projects a batch. `position` says where its rows came from, in dead letters.
+    pub fn evaluate(&self, batch: &RecordBatch, position: Option<&str>) -> Result<Calculated, Error> {
+        match self.whole(batch) {
+            Ok(rows) => Ok(Calculated {
+                rows: Some(rows).filter(|rows| rows.num_rows() > 0),
+                dead_letters: None,
+            }),
+            Err(error) if self.on_error == ErrorPolicy::Fail => Err(self.fail(batch, error)),
+            Err(error) => self.piecewise(batch, error, position),
+        }
+    }
+
+    /// The whole batch, or the first error.
+    fn whole(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        let kept = self.filtered(batch)?;
+        let columns = self
+            .projection
+            .iter()
+            .map(|expression| Ok(expression.evaluate(&kept)?.into_array(kept.num_rows())?))
+            .collect::<Result<Vec<_>, Error>>()?;
+        self.batch(columns, kept.num_rows())
+    }
+
+    fn batch(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, Error> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.output),
+            columns,
+            &options,
+        )?)
+    }
+
+    /// The rows that pass, with only the columns the projection reads.
+    fn filtered(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        let read = |columns: Vec<ArrayRef>, rows: usize| {
+            RecordBatch::try_new_with_options(
+                Arc::clone(&self.read_schema),
+                columns,
+                &RecordBatchOptions::new().with_row_count(Some(rows)),
+            )
+        };
+        let columns: Vec<ArrayRef> = self.read.iter().map(|index| Arc::clone(batch.column(*index))).collect();
+        let Some(filter) = &self.filter else {
+            return Ok(read(columns, batch.num_rows())?);
+        };
+        let passed = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+        let passed = datafusion::common::cast::as_boolean_array(&passed)?;
+        let count = passed.true_count();
+        if count == batch.num_rows() {
+            return Ok(read(columns, count)?);
+        }
+        let mut predicate = FilterBuilder::new(passed);
+        if columns.len() > 1 {
+            predicate = predicate.optimize();
+        }
+        let predicate = predicate.build();
+        let columns = columns
+            .iter()
+            .map(|column| predicate.filter(column))
+            .collect::<Result<_, _>>()?;
+        Ok(read(columns, count)?)
+    }
+
+    /// Halves the batch until the rows that fail stand alone.
+    fn piecewise(&self, batch: &RecordBatch, error: Error, position: Option<&str>) -> Result<Calculated, Error> {
+        let mut kept = Vec::new();
+        let mut failed = Vec::new();
+        let mut open = vec![(0, batch.num_rows(), error)];
+        while let Some((start, rows, error)) = open.pop() {
+            if rows == 1 {
+                let row = batch.slice(start, 1);
+                self.count();
+                match self.on_error {
+                    ErrorPolicy::Null => kept.extend(self.with_nulls(&row)?.map(|row| (start, row))),
+                    ErrorPolicy::DeadLetter => failed.push((start, error.to_string())),
+                    ErrorPolicy::Skip | ErrorPolicy::Fail => {}
+                }
+                continue;
+            }
+            let half = rows / 2;
+            // The second half first: the stack hands the first half out first, so rows keep their order.
+            let mut pieces = Vec::new();
+            for (start, rows) in [(start + half, rows - half), (start, half)] {
+                match self.whole(&batch.slice(start, rows)) {
+                    Ok(done) => pieces.push(Piece::Done(start, done)),
+                    Err(error) => pieces.push(Piece::Open(start, rows, error)),
+                }
+            }
+            for piece in pieces {
+                match piece {
+                    Piece::Done(at, done) => kept.push((at, done)),
+                    Piece::Open(start, rows, error) => open.push((start, rows, error)),
+                }
+            }
+        }
+        kept.sort_by_key(|(start, _)| *start);
+        failed.sort_by_key(|(start, _)| *start);
+        let rows = concat_batches(&self.output, kept.iter().map(|(_, rows)| rows))?;
+        Ok(Calculated {
+            rows: Some(rows).filter(|rows| rows.num_rows() > 0),
+            dead_letters: (!failed.is_empty())
+                .then(|| self.dead_letters(batch, &failed, position))
+                .transpose()?,
+        })
+    }
+
+    /// One failing row with NULL for each value that fails; nothing if the filter is what fails.
+    fn with_nulls(&self, row: &RecordBatch) -> Result<Option<RecordBatch>, Error> {
+        let Ok(kept) = self.filtered(row) else {
+            return Ok(None);
+        };
+        let columns = self
+            .projection
+            .iter()
+            .zip(self.output.fields())
+            .map(|(expression, field)| {
+                expression
+                    .evaluate(&kept)
+                    .and_then(|value| value.into_array(kept.num_rows()))
+                    .unwrap_or_else(|_| new_null_array(field.data_type(), kept.num_rows()))
+            })
+            .collect();
+        self.batch(columns, kept.num_rows()).map(Some)
+    }
+
+    fn dead_letters(
+        &self,
+        batch: &RecordBatch,
+        failed: &[(usize, String)],
+        position: Option<&str>,
+    ) -> Result<RecordBatch, Error> {
+        let now = now_us();
+        let payloads = failed
+            .iter()
+            .map(|(row, _)| row_as_json(&batch.slice(*row, 1)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values(failed.iter().map(|_| &self.step))),
+            Arc::new(StringArray::from_iter(failed.iter().map(|_| position))),
+            Arc::new(StringArray::from_iter_values(failed.iter().map(|(_, error)| error))),
+            Arc::new(TimestampMicrosecondArray::from(vec![now; failed.len()]).with_timezone("UTC")),
+            Arc::new(BinaryArray::from_iter_values(payloads)),
+        ];
+        Ok(RecordBatch::try_new(dead_letter_schema(), columns)?)
+    }
+
+    /// The error of a batch under [`ErrorPolicy::Fail`], with the row that caused it.
+    fn fail(&self, batch: &RecordBatch, error: Error) -> Error {
+        let (mut start, mut rows, mut error) = (0, batch.num_rows(), error);
+        while rows > 1 {
+            let half = rows / 2;
+            match self.whole(&batch.slice(start, half)) {
+                Err(first) => (rows, error) = (half, first),
+                Ok(_) => match self.whole(&batch.slice(start + half, rows - half)) {
+                    Err(second) => (start, rows, error) = (start + half, rows - half, second),
+                    Ok(_) => break,
+                },
+            }
+        }
+        let row = row_as_json(&batch.slice(start, rows.min(1)))
+            .map(|row| String::from_utf8_lossy(&row).into_owned())
+            .unwrap_or_default();
+        Error::Operator {
+            operator: self.step.clone(),
+            message: format!("{error}; the row is {row}; set the step's `on_error` to go on without such rows"),
+        }
+    }
+
+    fn count(&self) {
+        let policy = match self.on_error {
+            ErrorPolicy::Fail => "fail",
+            ErrorPolicy::DeadLetter => "dead_letter",
+            ErrorPolicy::Skip => "skip",
+            ErrorPolicy::Null => "null",
+        };
+        metrics::counter!("millstream_bad_rows_total", "operator" => self.step.clone(), "policy" => policy)
+            .increment(1);
+    }
+}
+
+enum Piece {
+    Done(usize, RecordBatch),
+    Open(usize, usize, Error),
+}
+
+/// An expression over the whole input, as one over some of its columns.
+fn rebase(expression: &PhysicalExprRef, read: &[usize], schema: &SchemaRef) -> Result<PhysicalExprRef, Error> {
+    use datafusion::common::tree_node::{Transformed, TreeNode};
+    Ok(Arc::clone(expression)
+        .transform(|node| {
+            let Some(column) = node.downcast_ref::<Column>() else {
+                return Ok(Transformed::no(node));
+            };
+            let index = read
+                .binary_search(&column.index())
+                .map_err(|_| datafusion::error::DataFusionError::Internal(format!("column {column} is not read")))?;
+            let moved: PhysicalExprRef = Arc::new(Column::new(schema.field(index).name(), index));
+            Ok(Transformed::yes(moved))
+        })?
+        .data)
+}
+
+/// One row as a JSON object, without a line end.
+pub(super) fn row_as_json(row: &RecordBatch) -> Result<Vec<u8>, Error> {
+    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+    let written = writer.write(row).and_then(|()| writer.finish());
+    match written {
+        Ok(()) => {
+            let mut bytes = writer.into_inner();
+            while bytes.last() == Some(&b'\n') {
+                bytes.pop();
+            }
+            Ok(bytes)
+        }
+        // A type that JSON cannot spell: readable text instead.
+        Err(_) => Ok(arrow::util::pretty::pretty_format_batches(std::slice::from_ref(row))?
+            .to_string()
+            .into_bytes()),
+    }
+}
+
+fn now_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as i64)
+}
+
+/// The operator.
+pub struct CalcOperator {
+    calc: Calc,
+}
+
+impl CalcOperator {
+    pub fn new(calc: Calc) -> Self {
+        Self { calc }
+    }
+}
+
+impl Operator for CalcOperator {
+    fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let calculated = self.calc.evaluate(&batch, None)?;
+        if let Some(rows) = calculated.rows {
+            out.emit(Port::Main, rows);
+        }
+        if let Some(letters) = calculated.dead_letters {
+            out.emit(Port::DeadLetters, letters);
+        }
+        Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self, _checkpoint: u64) -> Result<Snapshot, Error> {
+        Ok(Snapshot::default())
+    }
+}

@@ -1,0 +1,34 @@
+//! Small operator state in the manifest: a version byte, then bincode.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+
+pub fn encode<T: Serialize>(state: &T, version: u8) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![version];
+    bincode::serde::encode_into_std_write(state, &mut bytes, bincode::config::standard())
+        .map_err(|error| invalid(format!("operator state cannot be written: {error}")))?;
+    Ok(bytes)
+}
+
+pub fn decode<T: DeserializeOwned>(bytes: &[u8], version: u8) -> Result<T, Error> {
+    match bytes.split_first() {
+        Some((found, rest)) if *found == version => {
+            let (state, _) = bincode::serde::decode_from_slice(rest, bincode::config::standard())
+                .map_err(|error| invalid(format!("operator state in the checkpoint cannot be read: {error}")))?;
+            Ok(state)
+        }
+        Some((found, _)) => Err(invalid(format!(
+            "operator state in the checkpoint has version {found}, this engine reads version {version}"
+        ))),
+        None => Err(invalid("operator state in the checkpoint is empty".to_owned())),
+    }
+}
+
+fn invalid(message: String) -> Error {
+    Error::Operator {
+        operator: "restore".to_owned(),
+        message,
+    }
+}

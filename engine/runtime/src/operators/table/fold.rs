@@ -1,0 +1,330 @@
+//! Accumulators that fold numbers in place: count, sum, min, max and average.
+//!
+//! Each is one vector indexed by group. Whether a group has seen a value at all (else its sum is NULL) is kept only
+//! once it can be false: as long as every input was free of NULLs and filters, every group has.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Int64Array, PrimitiveArray, UInt64Array,
+};
+use arrow::buffer::NullBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{ArrowNativeTypeOp, DataType, Float64Type, Int64Type, UInt64Type};
+
+use super::{Accumulator, Select};
+use crate::Error;
+
+/// What a fold does with two values.
+pub trait Operation: Send {
+    fn initial<N: ArrowNativeTypeOp>() -> N;
+    fn apply<N: ArrowNativeTypeOp>(held: N, value: N) -> N;
+}
+
+/// Wraps on integer overflow, as DataFusion's sum does.
+pub struct Sum;
+pub struct Min;
+pub struct Max;
+
+impl Operation for Sum {
+    fn initial<N: ArrowNativeTypeOp>() -> N {
+        N::ZERO
+    }
+
+    #[inline]
+    fn apply<N: ArrowNativeTypeOp>(held: N, value: N) -> N {
+        held.add_wrapping(value)
+    }
+}
+
+impl Operation for Min {
+    fn initial<N: ArrowNativeTypeOp>() -> N {
+        N::MAX_TOTAL_ORDER
+    }
+
+    #[inline]
+    fn apply<N: ArrowNativeTypeOp>(held: N, value: N) -> N {
+        if value.is_lt(held) { value } else { held }
+    }
+}
+
+impl Operation for Max {
+    fn initial<N: ArrowNativeTypeOp>() -> N {
+        N::MIN_TOTAL_ORDER
+    }
+
+    #[inline]
+    fn apply<N: ArrowNativeTypeOp>(held: N, value: N) -> N {
+        if value.is_gt(held) { value } else { held }
+    }
+}
+
+/// Rows that count: neither NULL nor filtered out. `None`: all.
+fn counted(array: Option<&dyn Array>, filter: Option<&BooleanArray>) -> Option<NullBuffer> {
+    let nulls = array
+        .and_then(|array| array.nulls())
+        .filter(|nulls| nulls.null_count() > 0)
+        .cloned();
+    let passed = filter.map(|filter| {
+        let passed = match filter.nulls() {
+            Some(nulls) => filter.values() & nulls.inner(),
+            None => filter.values().clone(),
+        };
+        NullBuffer::new(passed)
+    });
+    NullBuffer::union(nulls.as_ref(), passed.as_ref())
+}
+
+/// Sum, minimum or maximum.
+pub struct Fold<T: ArrowPrimitiveType, O> {
+    data_type: DataType,
+    values: Vec<T::Native>,
+    /// Which groups have seen a value; `None`: all of them.
+    seen: Option<Vec<bool>>,
+    operation: PhantomData<O>,
+}
+
+impl<T: ArrowPrimitiveType, O: Operation> Fold<T, O>
+where
+    T::Native: ArrowNativeTypeOp,
+{
+    pub fn new(data_type: &DataType) -> Self {
+        Self {
+            data_type: data_type.clone(),
+            values: Vec::new(),
+            seen: None,
+            operation: PhantomData,
+        }
+    }
+
+    fn fold(
+        &mut self,
+        array: &ArrayRef,
+        filter: Option<&BooleanArray>,
+        groups: &[u32],
+        group_count: usize,
+    ) -> Result<(), Error> {
+        let converted;
+        let array = if array.data_type() == &self.data_type {
+            array
+        } else {
+            converted = cast(array, &self.data_type)?;
+            &converted
+        };
+        let array = array.as_primitive::<T>();
+        let counted = counted(Some(array), filter);
+        if counted.is_some() && self.seen.is_none() {
+            self.seen = Some(vec![true; self.values.len()]);
+        }
+        self.values.resize(group_count, O::initial());
+        let values = &mut self.values[..];
+        match counted {
+            None => {
+                for (group, value) in groups.iter().zip(array.values()) {
+                    let held = &mut values[*group as usize];
+                    *held = O::apply(*held, *value);
+                }
+                if let Some(seen) = &mut self.seen {
+                    seen.resize(group_count, false);
+                    for group in groups {
+                        seen[*group as usize] = true;
+                    }
+                }
+            }
+            Some(counted) => {
+                let seen = self.seen.as_mut().expect("made above");
+                seen.resize(group_count, false);
+                for row in counted.valid_indices() {
+                    let group = groups[row] as usize;
+                    values[group] = O::apply(values[group], array.value(row));
+                    seen[group] = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, select: &Select<'_>) -> ArrayRef {
+        let values = select.gather(&self.values);
+        let nulls = self.seen.as_ref().map(|seen| NullBuffer::from(select.gather(seen)));
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        Arc::new(PrimitiveArray::<T>::new(values.into(), nulls).with_data_type(self.data_type.clone()))
+    }
+}
+
+impl<T: ArrowPrimitiveType, O: Operation> Accumulator for Fold<T, O>
+where
+    T::Native: ArrowNativeTypeOp,
+{
+    fn update(
+        &mut self,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+        groups: &[u32],
+        group_count: usize,
+    ) -> Result<(), Error> {
+        self.fold(&values[0], filter, groups, group_count)
+    }
+
+    fn merge(&mut self, states: &[ArrayRef], groups: &[u32], group_count: usize) -> Result<(), Error> {
+        self.fold(&states[0], None, groups, group_count)
+    }
+
+    fn state(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+        Ok(vec![self.read(select)])
+    }
+
+    fn evaluate(&mut self, range: Range<usize>) -> Result<ArrayRef, Error> {
+        Ok(self.read(&Select::Range(range)))
+    }
+
+    fn size(&self) -> usize {
+        self.values.capacity() * size_of::<T::Native>() + self.seen.as_ref().map_or(0, Vec::capacity)
+    }
+
+    fn clear(&mut self) -> Result<(), Error> {
+        self.values.clear();
+        self.seen = None;
+        Ok(())
+    }
+}
+
+/// Counts rows, or the values that are not NULL.
+#[derive(Default)]
+pub struct Count {
+    counts: Vec<i64>,
+}
+
+impl Accumulator for Count {
+    fn update(
+        &mut self,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+        groups: &[u32],
+        group_count: usize,
+    ) -> Result<(), Error> {
+        self.counts.resize(group_count, 0);
+        let counts = &mut self.counts[..];
+        match counted(values.first().map(|array| array.as_ref()), filter) {
+            None => {
+                for group in groups {
+                    counts[*group as usize] += 1;
+                }
+            }
+            Some(counted) => {
+                for row in counted.valid_indices() {
+                    counts[groups[row] as usize] += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, states: &[ArrayRef], groups: &[u32], group_count: usize) -> Result<(), Error> {
+        self.counts.resize(group_count, 0);
+        for (group, count) in groups.iter().zip(states[0].as_primitive::<Int64Type>().values()) {
+            self.counts[*group as usize] += count;
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+        Ok(vec![Arc::new(Int64Array::from(select.gather(&self.counts)))])
+    }
+
+    fn evaluate(&mut self, range: Range<usize>) -> Result<ArrayRef, Error> {
+        Ok(Arc::new(Int64Array::from(self.counts[range].to_vec())))
+    }
+
+    fn size(&self) -> usize {
+        self.counts.capacity() * size_of::<i64>()
+    }
+
+    fn clear(&mut self) -> Result<(), Error> {
+        self.counts.clear();
+        Ok(())
+    }
+}
+
+/// The mean of floating-point numbers (integers are converted before).
+#[derive(Default)]
+pub struct Average {
+    counts: Vec<u64>,
+    sums: Vec<f64>,
+}
+
+impl Average {
+    fn resize(&mut self, group_count: usize) {
+        self.counts.resize(group_count, 0);
+        self.sums.resize(group_count, 0.0);
+    }
+}
+
+impl Accumulator for Average {
+    fn update(
+        &mut self,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+        groups: &[u32],
+        group_count: usize,
+    ) -> Result<(), Error> {
+        self.resize(group_count);
+        let array = cast(&values[0], &DataType::Float64)?;
+        let array = array.as_primitive::<Float64Type>();
+        match counted(Some(array), filter) {
+            None => {
+                for (group, value) in groups.iter().zip(array.values()) {
+                    self.sums[*group as usize] += value;
+                    self.counts[*group as usize] += 1;
+                }
+            }
+            Some(counted) => {
+                for row in counted.valid_indices() {
+                    self.sums[groups[row] as usize] += array.value(row);
+                    self.counts[groups[row] as usize] += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, states: &[ArrayRef], groups: &[u32], group_count: usize) -> Result<(), Error> {
+        self.resize(group_count);
+        let counts = states[0].as_primitive::<UInt64Type>();
+        let sums = states[1].as_primitive::<Float64Type>();
+        for (row, group) in groups.iter().enumerate() {
+            if counts.is_valid(row) && sums.is_valid(row) {
+                self.counts[*group as usize] += counts.value(row);
+                self.sums[*group as usize] += sums.value(row);
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+        Ok(vec![
+            Arc::new(UInt64Array::from(select.gather(&self.counts))),
+            Arc::new(PrimitiveArray::<Float64Type>::from(select.gather(&self.sums))),
+        ])
+    }
+
+    fn evaluate(&mut self, range: Range<usize>) -> Result<ArrayRef, Error> {
+        let means = self.sums[range.clone()]
+            .iter()
+            .zip(&self.counts[range])
+            .map(|(sum, count)| (*count > 0).then(|| sum / *count as f64));
+        Ok(Arc::new(means.collect::<PrimitiveArray<Float64Type>>()))
+    }
+
+    fn size(&self) -> usize {
+        self.counts.capacity() * size_of::<u64>() + self.sums.capacity() * size_of::<f64>()
+    }
+
+    fn clear(&mut self) -> Result<(), Error> {
+        self.counts.clear();
+        self.sums.clear();
+        Ok(())
+    }
+}

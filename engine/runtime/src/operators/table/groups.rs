@@ -1,0 +1,527 @@
+//! Which group a row belongs to: from key columns to dense group numbers, and back.
+//!
+//! [`GroupIndex::intern`] maps each row of a batch of key columns to a group number, giving new keys the next number;
+//! [`GroupIndex::keys`] reads keys back without consuming them (firing, snapshots and merges all read, and the table
+//! lives on). There is one index per shape of key: no key at all, one integer-like column, one string column, and
+//! anything else through Arrow's row format. The row format here lives in memory only; what goes to disk is the state
+//! crate's own encoding.
+
+use std::sync::Arc;
+
+use ahash::RandomState;
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, FieldRef};
+use arrow_row::{RowConverter, SortField};
+use hashbrown::HashTable;
+
+use super::Select;
+use crate::Error;
+
+/// Dense numbering of distinct keys. Groups are numbered from 0 in order of first appearance.
+pub trait GroupIndex: Send {
+    /// Replaces `groups` by the group of each row; all key columns have `rows` rows.
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error>;
+
+    fn len(&self) -> usize;
+
+    /// The key columns of some groups.
+    fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
+
+    /// Bytes held.
+    fn size(&self) -> usize;
+
+    /// Forgets all groups, keeping allocations for the next ones.
+    fn clear(&mut self);
+}
+
+/// The index that fits keys of these types.
+pub fn new_group_index(fields: &[FieldRef]) -> Result<Box<dyn GroupIndex>, Error> {
+    Ok(match fields {
+        [] => Box::new(SingleGroup { used: false }),
+        [field] if integer_width(field.data_type()).is_some() => Box::new(IntegerIndex::new(field.data_type())),
+        [field] if field.data_type() == &DataType::Utf8 => Box::new(StringIndex::new()),
+        _ => Box::new(RowIndex::new(fields)?),
+    })
+}
+
+/// No key: every row is in group 0.
+struct SingleGroup {
+    used: bool,
+}
+
+impl GroupIndex for SingleGroup {
+    fn intern(&mut self, _keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+        self.used |= rows > 0;
+        groups.clear();
+        groups.resize(rows, 0);
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.used)
+    }
+
+    fn keys(&self, _select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+
+    fn clear(&mut self) {
+        self.used = false;
+    }
+}
+
+/// Bytes of the values of an integer-like type, if it is one.
+fn integer_width(data_type: &DataType) -> Option<usize> {
+    match data_type {
+        DataType::Int64
+        | DataType::UInt64
+        | DataType::Timestamp(..)
+        | DataType::Date64
+        | DataType::Time64(_)
+        | DataType::Duration(_) => Some(8),
+        DataType::Int32 | DataType::UInt32 | DataType::Date32 | DataType::Time32(_) => Some(4),
+        _ => None,
+    }
+}
+
+/// The values of an integer-like column as `i64`, borrowed where the width allows.
+fn integer_values(array: &ArrayRef, width: usize) -> ScalarBuffer<i64> {
+    let data = array.to_data();
+    if width == 8 {
+        ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len())
+    } else {
+        let narrow = ScalarBuffer::<i32>::new(data.buffers()[0].clone(), data.offset(), data.len());
+        narrow.iter().map(|value| i64::from(*value)).collect()
+    }
+}
+
+/// One integer-like key column: open addressing with linear probing, key and group in one slot, so that a probe of a
+/// table larger than the caches costs one miss.
+struct IntegerIndex {
+    data_type: DataType,
+    width: usize,
+    slots: Vec<IntegerSlot>,
+    /// 64 - log2(slots): the hash's top bits choose the slot.
+    shift: u32,
+    keys: Vec<i64>,
+    null_group: Option<u32>,
+}
+
+#[derive(Clone, Copy)]
+struct IntegerSlot {
+    key: i64,
+    group: u32,
+}
+
+const EMPTY: u32 = u32::MAX;
+const SLOTS_MIN: usize = 64;
+
+impl IntegerIndex {
+    fn new(data_type: &DataType) -> Self {
+        Self {
+            data_type: data_type.clone(),
+            width: integer_width(data_type).expect("chosen by its width"),
+            slots: vec![IntegerSlot { key: 0, group: EMPTY }; SLOTS_MIN],
+            shift: 64 - SLOTS_MIN.trailing_zeros(),
+            keys: Vec::new(),
+            null_group: None,
+        }
+    }
+
+    #[inline]
+    fn slot_of(key: i64, shift: u32) -> usize {
+        let mixed = (key as u64 ^ (key as u64 >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> shift) as usize
+    }
+
+    fn reserve(&mut self, more: usize) {
+        // At most half full.
+        let wanted = (self.keys.len() + more) * 2;
+        if wanted <= self.slots.len() {
+            return;
+        }
+        let count = wanted.next_power_of_two().max(SLOTS_MIN);
+        let shift = 64 - count.trailing_zeros();
+        let mut slots = vec![IntegerSlot { key: 0, group: EMPTY }; count];
+        for (group, key) in self.keys.iter().enumerate() {
+            if Some(group as u32) == self.null_group {
+                continue;
+            }
+            let mut at = Self::slot_of(*key, shift);
+            while slots[at].group != EMPTY {
+                at = (at + 1) & (count - 1);
+            }
+            slots[at] = IntegerSlot {
+                key: *key,
+                group: group as u32,
+            };
+        }
+        self.slots = slots;
+        self.shift = shift;
+    }
+
+    #[inline]
+    fn group_of(&mut self, key: i64) -> u32 {
+        let mask = self.slots.len() - 1;
+        let mut at = Self::slot_of(key, self.shift) & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot.group == EMPTY {
+                let group = self.keys.len() as u32;
+                self.slots[at] = IntegerSlot { key, group };
+                self.keys.push(key);
+                return group;
+            }
+            if slot.key == key {
+                return slot.group;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}
+
+/// Rows interned between two checks of the table's capacity: the table stays at most half full without growing ahead
+/// of the distinct keys by a whole batch.
+const INTERN_STEP: usize = 1024;
+
+impl GroupIndex for IntegerIndex {
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+        groups.clear();
+        groups.reserve(rows);
+        let values = integer_values(&keys[0], self.width);
+        let nulls = keys[0].nulls().filter(|nulls| nulls.null_count() > 0);
+        let mut start = 0;
+        while start < rows {
+            let end = rows.min(start + INTERN_STEP);
+            self.reserve(end - start);
+            match nulls {
+                None => groups.extend(values[start..end].iter().map(|key| self.group_of(*key))),
+                Some(nulls) => {
+                    for row in start..end {
+                        let group = if nulls.is_valid(row) {
+                            self.group_of(values[row])
+                        } else {
+                            *self.null_group.get_or_insert_with(|| {
+                                self.keys.push(0);
+                                (self.keys.len() - 1) as u32
+                            })
+                        };
+                        groups.push(group);
+                    }
+                }
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+        let values = select.gather(&self.keys);
+        let nulls = self.null_group.and_then(|null| {
+            let nulls: NullBuffer = select.iter().map(|group| group != null).collect();
+            (nulls.null_count() > 0).then_some(nulls)
+        });
+        let len = values.len();
+        let buffer = if self.width == 8 {
+            Buffer::from_vec(values)
+        } else {
+            Buffer::from_vec(values.into_iter().map(|value| value as i32).collect::<Vec<i32>>())
+        };
+        let data = ArrayData::builder(self.data_type.clone())
+            .len(len)
+            .add_buffer(buffer)
+            .nulls(nulls)
+            .build()?;
+        Ok(vec![make_array(data)])
+    }
+
+    fn size(&self) -> usize {
+        self.slots.capacity() * size_of::<IntegerSlot>() + self.keys.capacity() * size_of::<i64>()
+    }
+
+    fn clear(&mut self) {
+        self.slots.fill(IntegerSlot { key: 0, group: EMPTY });
+        self.keys.clear();
+        self.null_group = None;
+    }
+}
+
+/// Bytes of many keys in one buffer.
+#[derive(Default)]
+struct ByteKeys {
+    bytes: Vec<u8>,
+    /// End of each key in `bytes`.
+    ends: Vec<usize>,
+}
+
+impl ByteKeys {
+    #[inline]
+    fn get(&self, group: u32) -> &[u8] {
+        let group = group as usize;
+        let start = if group == 0 { 0 } else { self.ends[group - 1] };
+        &self.bytes[start..self.ends[group]]
+    }
+
+    fn push(&mut self, key: &[u8]) -> u32 {
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+        (self.ends.len() - 1) as u32
+    }
+
+    fn size(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+/// Finds byte strings: hash and group in the table, bytes beside it.
+struct ByteTable {
+    table: HashTable<(u64, u32)>,
+    hasher: RandomState,
+    keys: ByteKeys,
+}
+
+impl ByteTable {
+    fn new() -> Self {
+        Self {
+            table: HashTable::new(),
+            // Fixed seeds: group numbering never depends on the hash, but runs should be alike.
+            hasher: RandomState::with_seeds(0x6d69, 0x6c6c, 0x7374, 0x7265),
+            keys: ByteKeys::default(),
+        }
+    }
+
+    #[inline]
+    fn group_of(&mut self, key: &[u8]) -> u32 {
+        let hash = self.hasher.hash_one(key);
+        let keys = &mut self.keys;
+        match self.table.entry(
+            hash,
+            |(other, group)| *other == hash && keys.get(*group) == key,
+            |(hash, _)| *hash,
+        ) {
+            hashbrown::hash_table::Entry::Occupied(entry) => entry.get().1,
+            hashbrown::hash_table::Entry::Vacant(entry) => {
+                let group = keys.push(key);
+                entry.insert((hash, group));
+                group
+            }
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.table.capacity() * (size_of::<(u64, u32)>() + 1) + self.keys.size()
+    }
+
+    fn clear(&mut self) {
+        self.table.clear();
+        self.keys.clear();
+    }
+}
+
+/// One string key column.
+struct StringIndex {
+    table: ByteTable,
+    null_group: Option<u32>,
+}
+
+impl StringIndex {
+    fn new() -> Self {
+        Self {
+            table: ByteTable::new(),
+            null_group: None,
+        }
+    }
+}
+
+impl GroupIndex for StringIndex {
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+        groups.clear();
+        groups.reserve(rows);
+        let strings = keys[0].as_string::<i32>();
+        let offsets = strings.value_offsets();
+        let bytes = strings.value_data();
+        let nulls = strings.nulls().filter(|nulls| nulls.null_count() > 0);
+        for row in 0..rows {
+            let group = if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                match self.null_group {
+                    Some(group) => group,
+                    None => {
+                        let group = self.table.keys.push(b"");
+                        self.null_group = Some(group);
+                        group
+                    }
+                }
+            } else {
+                self.table
+                    .group_of(&bytes[offsets[row] as usize..offsets[row + 1] as usize])
+            };
+            groups.push(group);
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.table.keys.ends.len()
+    }
+
+    fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+        let mut bytes = Vec::new();
+        let mut offsets = Vec::with_capacity(select.len() + 1);
+        offsets.push(0i32);
+        for group in select.iter() {
+            bytes.extend_from_slice(self.table.keys.get(group));
+            offsets.push(i32::try_from(bytes.len()).map_err(|_| {
+                arrow::error::ArrowError::ComputeError("string keys of one batch exceed 2 GiB".to_owned())
+            })?);
+        }
+        let nulls = self
+            .null_group
+            .map(|null| select.iter().map(|group| group != null).collect::<NullBuffer>());
+        Ok(vec![Arc::new(arrow::array::StringArray::try_new(
+            OffsetBuffer::new(offsets.into()),
+            Buffer::from_vec(bytes),
+            nulls.filter(|nulls| nulls.null_count() > 0),
+        )?)])
+    }
+
+    fn size(&self) -> usize {
+        self.table.size()
+    }
+
+    fn clear(&mut self) {
+        self.table.clear();
+        self.null_group = None;
+    }
+}
+
+/// Any key columns, through Arrow's row format.
+struct RowIndex {
+    converter: RowConverter,
+    table: ByteTable,
+    rows: Option<arrow_row::Rows>,
+}
+
+impl RowIndex {
+    fn new(fields: &[FieldRef]) -> Result<Self, Error> {
+        let sort_fields = fields
+            .iter()
+            .map(|field| SortField::new(field.data_type().clone()))
+            .collect();
+        Ok(Self {
+            converter: RowConverter::new(sort_fields)?,
+            table: ByteTable::new(),
+            rows: None,
+        })
+    }
+}
+
+impl GroupIndex for RowIndex {
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+        groups.clear();
+        groups.reserve(rows);
+        let mut scratch = match self.rows.take() {
+            Some(scratch) => scratch,
+            None => self.converter.empty_rows(rows, 0),
+        };
+        scratch.clear();
+        self.converter.append(&mut scratch, keys)?;
+        groups.extend(scratch.iter().map(|row| self.table.group_of(row.data())));
+        self.rows = Some(scratch);
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.table.keys.ends.len()
+    }
+
+    fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+        let parser = self.converter.parser();
+        Ok(self
+            .converter
+            .convert_rows(select.iter().map(|group| parser.parse(self.table.keys.get(group))))?)
+    }
+
+    fn size(&self) -> usize {
+        self.table.size() + self.rows.as_ref().map_or(0, arrow_row::Rows::size)
+    }
+
+    fn clear(&mut self) {
+        self.table.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int32Array, Int64Array, StringArray};
+    use arrow::datatypes::Field;
+
+    #[track_caller]
+    fn check(columns: Vec<ArrayRef>, expected: &[u32]) {
+        let fields: Vec<FieldRef> = columns
+            .iter()
+            .map(|column| Arc::new(Field::new("k", column.data_type().clone(), true)))
+            .collect();
+        let mut index = new_group_index(&fields).unwrap();
+        let mut groups = Vec::new();
+        let rows = columns[0].len();
+        for _ in 0..2 {
+            index.intern(&columns, rows, &mut groups).unwrap();
+            assert_eq!(groups, expected);
+        }
+        let keys = index.keys(&Select::Indices(expected)).unwrap();
+        assert_eq!(keys.len(), columns.len());
+        for (key, column) in keys.iter().zip(&columns) {
+            assert_eq!(key, column);
+        }
+        index.clear();
+        assert_eq!(index.len(), 0);
+    }
+
+    #[test]
+    fn groups_are_numbered_by_first_appearance_and_keys_read_back() {
+        check(
+            vec![Arc::new(Int64Array::from(vec![Some(7), None, Some(0), Some(7), None]))],
+            &[0, 1, 2, 0, 1],
+        );
+        check(vec![Arc::new(Int32Array::from(vec![-1, i32::MIN, -1]))], &[0, 1, 0]);
+        check(
+            vec![Arc::new(StringArray::from(vec![Some(""), None, Some("a"), Some("")]))],
+            &[0, 1, 2, 0],
+        );
+        check(
+            vec![
+                Arc::new(StringArray::from(vec!["a", "a", "b", "a"])),
+                Arc::new(Int64Array::from(vec![Some(1), None, Some(1), Some(1)])),
+            ],
+            &[0, 1, 2, 0],
+        );
+    }
+
+    #[test]
+    fn integer_index_grows() {
+        let field: FieldRef = Arc::new(Field::new("k", DataType::Int64, true));
+        let mut index = new_group_index(&[field]).unwrap();
+        let mut groups = Vec::new();
+        for start in (0..100_000i64).step_by(10_000) {
+            let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((start..start + 10_000).map(|k| k * 128)));
+            index.intern(&[keys], 10_000, &mut groups).unwrap();
+            assert_eq!(groups[0] as i64, start);
+        }
+        assert_eq!(index.len(), 100_000);
+    }
+}

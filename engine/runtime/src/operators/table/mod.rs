@@ -1,0 +1,301 @@
+//! Tables of groups: the hot set of every aggregate.
+//!
+//! A [`Table`] is a group index (keys to dense numbers) and one columnar accumulator per aggregate, indexed by group.
+//! Everything that is read is read without being consumed, so a table can be fired, snapshotted and merged into
+//! another and go on taking rows. What a table does not know: windows, time, dirt, disks.
+
+mod accumulator;
+mod count_distinct;
+mod external;
+mod fold;
+mod groups;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow_array::RecordBatch;
+use datafusion::physical_expr::PhysicalExprRef;
+use millstream_planner::graph::Aggregate;
+
+pub use self::accumulator::{Accumulator, new_accumulator};
+pub use self::groups::{GroupIndex, new_group_index};
+use crate::Error;
+
+/// Some groups of a table.
+pub enum Select<'a> {
+    Range(Range<usize>),
+    Indices(&'a [u32]),
+}
+
+impl Select<'_> {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Range(range) => range.len(),
+            Self::Indices(indices) => indices.len(),
+        }
+    }
+
+    pub fn iter(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        match self {
+            Self::Range(range) => Box::new(range.start as u32..range.end as u32),
+            Self::Indices(indices) => Box::new(indices.iter().copied()),
+        }
+    }
+
+    /// The chosen elements of a vector that is indexed by group.
+    pub fn gather<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        match self {
+            Self::Range(range) => values[range.clone()].to_vec(),
+            Self::Indices(indices) => indices.iter().map(|index| values[*index as usize]).collect(),
+        }
+    }
+}
+
+/// What a table computes: shared by all tables of an operator.
+pub struct TableSpec {
+    pub key_fields: Vec<FieldRef>,
+    pub aggregates: Vec<AggregateSpec>,
+}
+
+/// One aggregate, with what is derived from it.
+pub struct AggregateSpec {
+    pub aggregate: Aggregate,
+    /// Expressions of the values an update takes: the arguments, then what the aggregate orders by.
+    arguments: Vec<PhysicalExprRef>,
+    pub state_fields: Vec<FieldRef>,
+    pub result_type: DataType,
+}
+
+impl TableSpec {
+    pub fn new(key_fields: Vec<FieldRef>, aggregates: &[Aggregate]) -> Result<Arc<Self>, Error> {
+        let aggregates = aggregates
+            .iter()
+            .map(|aggregate| {
+                let function = &aggregate.function;
+                let mut arguments = function.expressions();
+                if accumulator::counts_rows(function) {
+                    arguments.clear();
+                }
+                arguments.extend(function.order_bys().iter().map(|sort| Arc::clone(&sort.expr)));
+                Ok(AggregateSpec {
+                    aggregate: aggregate.clone(),
+                    arguments,
+                    state_fields: function.state_fields()?,
+                    result_type: function.field().data_type().clone(),
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Arc::new(Self { key_fields, aggregates }))
+    }
+
+    /// Number of partial state columns of all aggregates.
+    pub fn state_width(&self) -> usize {
+        self.aggregates.iter().map(|spec| spec.state_fields.len()).sum()
+    }
+
+    /// The fields of keys, then partial states: a row of a table as it is stored.
+    pub fn stored_schema(&self) -> SchemaRef {
+        let states = self
+            .aggregates
+            .iter()
+            .flat_map(|spec| spec.state_fields.iter().cloned());
+        let fields: Vec<FieldRef> = self.key_fields.iter().cloned().chain(states).collect();
+        Arc::new(arrow::datatypes::Schema::new(fields))
+    }
+
+    /// Evaluates what an update of all aggregates needs from a batch of input rows.
+    pub fn arguments(&self, batch: &RecordBatch) -> Result<Vec<Argument>, Error> {
+        self.aggregates
+            .iter()
+            .map(|spec| {
+                let rows = batch.num_rows();
+                let values = spec
+                    .arguments
+                    .iter()
+                    .map(|expression| Ok(expression.evaluate(batch)?.into_array(rows)?))
+                    .collect::<Result<Vec<_>, Error>>()?;
+                let filter = match &spec.aggregate.filter {
+                    None => None,
+                    Some(filter) => Some(
+                        datafusion::common::cast::as_boolean_array(&filter.evaluate(batch)?.into_array(rows)?)?.clone(),
+                    ),
+                };
+                Ok(Argument { values, filter })
+            })
+            .collect()
+    }
+
+    /// Splits state columns (of all aggregates, in order) by aggregate.
+    pub fn split_states(&self, mut columns: &[ArrayRef]) -> Vec<Vec<ArrayRef>> {
+        self.aggregates
+            .iter()
+            .map(|spec| {
+                let (mine, rest) = columns.split_at(spec.state_fields.len());
+                columns = rest;
+                mine.to_vec()
+            })
+            .collect()
+    }
+}
+
+/// The evaluated input of one aggregate for one batch.
+#[derive(Clone)]
+pub struct Argument {
+    pub values: Vec<ArrayRef>,
+    pub filter: Option<BooleanArray>,
+}
+
+impl Argument {
+    /// The same with every column replaced (by some of its rows).
+    pub fn map(&self, mut replace: impl FnMut(&ArrayRef) -> Result<ArrayRef, Error>) -> Result<Self, Error> {
+        let values = self.values.iter().map(&mut replace).collect::<Result<_, _>>()?;
+        let filter = match &self.filter {
+            None => None,
+            Some(filter) => {
+                let filter: ArrayRef = Arc::new(filter.clone());
+                Some(datafusion::common::cast::as_boolean_array(&replace(&filter)?)?.clone())
+            }
+        };
+        Ok(Self { values, filter })
+    }
+}
+
+/// Accumulators used row by row: each row becomes a partial state of its own. What pre-aggregation does when keys hardly
+/// repeat.
+pub struct RowStates {
+    accumulators: Vec<Box<dyn Accumulator>>,
+    groups: Vec<u32>,
+}
+
+impl RowStates {
+    pub fn new(spec: &TableSpec) -> Result<Self, Error> {
+        Ok(Self {
+            accumulators: spec.aggregates.iter().map(new_accumulator).collect::<Result<_, _>>()?,
+            groups: Vec::new(),
+        })
+    }
+
+    /// State columns of all aggregates in order.
+    pub fn convert(&mut self, arguments: &[Argument], rows: usize) -> Result<Vec<ArrayRef>, Error> {
+        self.groups.clear();
+        self.groups.extend(0..rows as u32);
+        let mut columns = Vec::new();
+        for (accumulator, argument) in self.accumulators.iter_mut().zip(arguments) {
+            accumulator.clear()?;
+            accumulator.update(&argument.values, argument.filter.as_ref(), &self.groups, rows)?;
+            columns.extend(accumulator.state(&Select::Range(0..rows))?);
+        }
+        Ok(columns)
+    }
+}
+
+/// Groups and their accumulators.
+pub struct Table {
+    spec: Arc<TableSpec>,
+    groups: Box<dyn GroupIndex>,
+    accumulators: Vec<Box<dyn Accumulator>>,
+}
+
+impl Table {
+    pub fn new(spec: &Arc<TableSpec>) -> Result<Self, Error> {
+        Ok(Self {
+            groups: new_group_index(&spec.key_fields)?,
+            accumulators: spec.aggregates.iter().map(new_accumulator).collect::<Result<_, _>>()?,
+            spec: Arc::clone(spec),
+        })
+    }
+
+    /// Number of groups.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes input rows. `groups` is scratch; it holds the rows' groups afterwards.
+    pub fn update(
+        &mut self,
+        keys: &[ArrayRef],
+        arguments: &[Argument],
+        rows: usize,
+        groups: &mut Vec<u32>,
+    ) -> Result<(), Error> {
+        self.groups.intern(keys, rows, groups)?;
+        let count = self.groups.len();
+        for (accumulator, argument) in self.accumulators.iter_mut().zip(arguments) {
+            accumulator.update(&argument.values, argument.filter.as_ref(), groups, count)?;
+        }
+        Ok(())
+    }
+
+    /// Takes partial states: `states` are the state columns of all aggregates in order.
+    pub fn merge(
+        &mut self,
+        keys: &[ArrayRef],
+        states: &[Vec<ArrayRef>],
+        rows: usize,
+        groups: &mut Vec<u32>,
+    ) -> Result<(), Error> {
+        self.groups.intern(keys, rows, groups)?;
+        let count = self.groups.len();
+        for (accumulator, states) in self.accumulators.iter_mut().zip(states) {
+            accumulator.merge(states, groups, count)?;
+        }
+        Ok(())
+    }
+
+    /// Takes some groups of another table of the same spec.
+    pub fn merge_table(&mut self, other: &mut Self, range: Range<usize>, groups: &mut Vec<u32>) -> Result<(), Error> {
+        let select = Select::Range(range);
+        let keys = other.keys(&select)?;
+        let states = other.states(&select)?;
+        self.merge(&keys, &states, select.len(), groups)
+    }
+
+    pub fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+        self.groups.keys(select)
+    }
+
+    /// Partial states of some groups, by aggregate.
+    pub fn states(&mut self, select: &Select<'_>) -> Result<Vec<Vec<ArrayRef>>, Error> {
+        self.accumulators
+            .iter_mut()
+            .map(|accumulator| accumulator.state(select))
+            .collect()
+    }
+
+    /// Results of some groups, one column per aggregate.
+    pub fn results(&mut self, range: Range<usize>) -> Result<Vec<ArrayRef>, Error> {
+        self.accumulators
+            .iter_mut()
+            .map(|accumulator| accumulator.evaluate(range.clone()))
+            .collect()
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.groups.size()
+            + self
+                .accumulators
+                .iter()
+                .map(|accumulator| accumulator.size())
+                .sum::<usize>()
+    }
+
+    /// Forgets all groups, keeping allocations.
+    pub fn clear(&mut self) -> Result<(), Error> {
+        self.groups.clear();
+        for accumulator in &mut self.accumulators {
+            accumulator.clear()?;
+        }
+        Ok(())
+    }
+
+    pub fn spec(&self) -> &Arc<TableSpec> {
+        &self.spec
+    }
+}

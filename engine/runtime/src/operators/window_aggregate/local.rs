@@ -1,0 +1,220 @@
+//! Local pre-aggregation: the first of two phases, before rows are exchanged by key.
+//!
+//! Rows are aggregated into small tables per slice and leave as partial states: at the latest when the watermark passes
+//! the slice, before a barrier, or when the tables are full. Nothing is kept over a barrier, so there is no state. Where
+//! keys hardly repeat, tables only cost; then rows become partial states one by one for a while, before it is tried
+//! again.
+
+use std::collections::BTreeMap;
+
+use arrow_array::RecordBatch;
+use millstream_planner::graph::{self, Port};
+
+use super::{Assignment, Layout, RowTime, Rows};
+use crate::Error;
+use crate::operator::{
+    Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN,
+};
+use crate::operators::table::{Argument, RowStates, Select, Table};
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+
+/// Groups held before all are emitted: tables of this size stay in the processor's cache.
+const GROUPS_MAX: usize = 16_384;
+/// Rows after which it is judged whether pre-aggregation pays.
+const TRIAL_ROWS: usize = 65_536;
+/// It does not where more than this share of the rows comes out again, in percent.
+const PAYS_BELOW_PERCENT: usize = 60;
+/// Rows that are passed through before the next trial.
+const PASS_ROWS: usize = 4_000_000;
+
+/// Phase `Local`.
+pub struct LocalAggregate {
+    layout: Layout,
+    /// By slice end.
+    tables: BTreeMap<i64, Table>,
+    /// The slices being emitted, up to this end, and the first group of the first one that is not.
+    emitting: Option<(i64, usize)>,
+    row_states: RowStates,
+    /// Rows in and groups out since the trial began.
+    rows_in: usize,
+    groups_out: usize,
+    /// Rows still to be passed through.
+    pass_rows: usize,
+    now: Timestamp,
+    late_rows: metrics::Counter,
+    groups: Vec<u32>,
+}
+
+impl LocalAggregate {
+    pub fn new(
+        name: &str,
+        node: &graph::WindowAggregate,
+        input: &SchemaRef,
+        output: &SchemaRef,
+    ) -> Result<Self, Error> {
+        let layout = Layout::new(node, input, output)?;
+        Ok(Self {
+            row_states: RowStates::new(&layout.spec)?,
+            layout,
+            tables: BTreeMap::new(),
+            emitting: None,
+            rows_in: 0,
+            groups_out: 0,
+            pass_rows: 0,
+            now: WATERMARK_MIN,
+            late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
+            groups: Vec::new(),
+        })
+    }
+
+    fn held(&self) -> usize {
+        self.tables.values().map(Table::len).sum()
+    }
+
+    fn pass(
+        &mut self,
+        keys: Vec<ArrayRef>,
+        arguments: &[Argument],
+        slice_end: i64,
+        rows: usize,
+        out: &mut dyn Collector,
+    ) -> Result<(), Error> {
+        let states = self.row_states.convert(arguments, rows)?;
+        let start = self.layout.slices.slice_start(slice_end);
+        out.emit(
+            Port::Main,
+            self.layout.output.batch(keys, states, start, slice_end, rows)?,
+        );
+        Ok(())
+    }
+
+    /// Emits tables of slices up to `end`.
+    fn emit(&mut self, end: i64, next: usize, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let mut next = next;
+        let mut allowance = EMIT_ROWS_MAX;
+        while let Some(mut first) = self.tables.first_entry() {
+            let slice_end = *first.key();
+            if slice_end > end {
+                break;
+            }
+            let table = first.get_mut();
+            let to = table.len().min(next + allowance);
+            if to > next {
+                let select = Select::Range(next..to);
+                let keys = table.keys(&select)?;
+                let states: Vec<ArrayRef> = table.states(&select)?.into_iter().flatten().collect();
+                let start = self.layout.slices.slice_start(slice_end);
+                out.emit(
+                    Port::Main,
+                    self.layout.output.batch(keys, states, start, slice_end, to - next)?,
+                );
+                allowance -= to - next;
+                self.groups_out += to - next;
+            }
+            if to < table.len() {
+                self.emitting = Some((end, to));
+                return Ok(Progress::More);
+            }
+            next = 0;
+            first.remove();
+            if allowance == 0 && self.tables.first_key_value().is_some_and(|(slice, _)| *slice <= end) {
+                self.emitting = Some((end, 0));
+                return Ok(Progress::More);
+            }
+        }
+        self.emitting = None;
+        self.judge();
+        Ok(Progress::Done)
+    }
+
+    fn judge(&mut self) {
+        if self.rows_in < TRIAL_ROWS {
+            return;
+        }
+        if self.groups_out * 100 > self.rows_in * PAYS_BELOW_PERCENT {
+            self.pass_rows = PASS_ROWS;
+        }
+        self.rows_in = 0;
+        self.groups_out = 0;
+    }
+}
+
+impl Operator for LocalAggregate {
+    fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
+        // Only rows without a time are late here: the final phase knows what has fired.
+        let assignment = Assignment::new(&self.layout.slices, self.layout.time, &batch, self.now, WATERMARK_MIN)?;
+        if !assignment.late.is_empty() {
+            self.late_rows.increment(assignment.late.len() as u64);
+        }
+        let total = batch.num_rows();
+        let keys = self.layout.keys(&batch);
+        let arguments = self.layout.spec.arguments(&batch)?;
+        for (slice_end, rows) in &assignment.slices {
+            let count = rows.count(total);
+            let keys = rows.take_all(&keys)?;
+            let taken;
+            let arguments = match rows {
+                Rows::All => &arguments,
+                _ => {
+                    taken = arguments
+                        .iter()
+                        .map(|argument| argument.map(|array| rows.take(array)))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    &taken
+                }
+            };
+            if self.pass_rows > 0 {
+                self.pass_rows = self.pass_rows.saturating_sub(count);
+                self.pass(keys, arguments, *slice_end, count, out)?;
+                continue;
+            }
+            let table = match self.tables.entry(*slice_end) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Table::new(&self.layout.spec)?),
+            };
+            table.update(&keys, arguments, count, &mut self.groups)?;
+            self.rows_in += count;
+        }
+        if self.held() > GROUPS_MAX {
+            return self.emit(WATERMARK_MAX, 0, out);
+        }
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.emit(watermark.saturating_add(1), 0, out)
+    }
+
+    fn on_time(&mut self, now: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.now = now;
+        if self.layout.time != RowTime::Processing {
+            return Ok(Progress::Done);
+        }
+        self.emit(now, 0, out)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        let processing = self.layout.time == RowTime::Processing;
+        self.tables.keys().next().copied().filter(|_| processing)
+    }
+
+    fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        match self.emitting {
+            Some((end, next)) => self.emit(end, next, out),
+            None => Ok(Progress::Done),
+        }
+    }
+
+    fn flush(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.emit(WATERMARK_MAX, 0, out)
+    }
+
+    fn snapshot(&mut self, _checkpoint: u64) -> Result<Snapshot, Error> {
+        Ok(Snapshot::default())
+    }
+
+    fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.emit(WATERMARK_MAX, 0, out)
+    }
+}

@@ -1,0 +1,323 @@
+//! Aggregates per key and window: the engine's heart.
+//!
+//! Time is cut into slices ([`slices`]); every open slice has a *pane*: a table of groups that rows of the slice go
+//! into ([`assign`] finds each row's slice). When the watermark passes the end of a window, its panes are merged, if
+//! there are several, and emitted in bounded pieces ([`firing`]). Windows fire in ascending order of their end; a pane
+//! goes when the last window that contains it has fired.
+//!
+//! Panes are the hot set. What changed since the last checkpoint is written at each barrier, and whole panes go to the
+//! store when memory is short; such a window is then fired from the store, key group by key group ([`stored`]).
+//!
+//! Phases: `Single` takes rows, `Final` the partial states that [`local`] pre-aggregation emits per slice.
+
+mod assign;
+mod firing;
+mod local;
+mod output;
+mod slices;
+mod stored;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_select::take::take_record_batch;
+use millstream_planner::graph::{self, Phase, Port, TimeAttribute, Window};
+
+pub use self::assign::{Assignment, RowTime, Rows, micros};
+use self::firing::Firing;
+pub use self::local::LocalAggregate;
+pub use self::output::{WindowOutput, conform};
+pub use self::slices::Slices;
+use self::stored::PaneStore;
+use super::OperatorContext;
+use super::table::{Table, TableSpec};
+use crate::Error;
+use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
+
+/// What both halves of an aggregate know of its node.
+struct Layout {
+    slices: Slices,
+    time: RowTime,
+    /// Columns of the key; for attached windows the window's start is the last of them, since windows with the same
+    /// end may start at different times.
+    keys: Vec<usize>,
+    /// Whether the input is rows of partial states.
+    partial: bool,
+    spec: Arc<TableSpec>,
+    output: WindowOutput,
+}
+
+impl Layout {
+    fn new(node: &graph::WindowAggregate, input: &SchemaRef, output: &SchemaRef) -> Result<Self, Error> {
+        let mut keys = node.keys.clone();
+        let partial = node.phase == Phase::Final;
+        let width = input.fields().len();
+        let attached = match node.window {
+            Window::Attached(columns) => Some(columns),
+            _ => None,
+        };
+        let time = match (partial, attached, node.time) {
+            (true, ..) => RowTime::SliceEnd(width - 1),
+            (false, Some(columns), _) => RowTime::SliceEnd(columns.end),
+            (false, None, TimeAttribute::Event(column)) => RowTime::Event(column),
+            (false, None, TimeAttribute::Processing) => RowTime::Processing,
+        };
+        if partial {
+            // The keys come first in what the local phase emits.
+            keys = (0..node.keys.len()).collect();
+        }
+        if let Some(columns) = attached {
+            keys.push(if partial { width - 2 } else { columns.start });
+        }
+        let key_fields: Vec<FieldRef> = keys.iter().map(|key| Arc::clone(&input.fields()[*key])).collect();
+        Ok(Self {
+            slices: Slices::new(&node.window)?,
+            time,
+            keys,
+            partial,
+            spec: TableSpec::new(key_fields, &node.aggregates)?,
+            output: WindowOutput::new(Arc::clone(output), attached.is_some()),
+        })
+    }
+
+    fn keys(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
+        self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect()
+    }
+}
+
+/// A slice's groups.
+struct Pane {
+    table: Table,
+    /// Which groups changed since they were last written.
+    dirty: Dirty,
+    /// Whether the store has rows of this slice that are not in `table`.
+    stored: bool,
+    /// Key groups that have rows of this slice in the store; indexed by key group, empty if none.
+    written: Vec<bool>,
+}
+
+/// Groups that differ from what is in the store.
+enum Dirty {
+    All,
+    Listed { marks: Vec<bool>, groups: Vec<u32> },
+}
+
+impl Dirty {
+    fn none(group_count: usize) -> Self {
+        Self::Listed {
+            marks: vec![false; group_count],
+            groups: Vec::new(),
+        }
+    }
+
+    fn mark(&mut self, touched: &[u32], group_count: usize) {
+        let Self::Listed { marks, groups } = self else {
+            return;
+        };
+        marks.resize(group_count, false);
+        for group in touched {
+            let mark = &mut marks[*group as usize];
+            if !*mark {
+                *mark = true;
+                groups.push(*group);
+            }
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::All => 0,
+            Self::Listed { marks, groups } => marks.capacity() + groups.capacity() * size_of::<u32>(),
+        }
+    }
+}
+
+impl Pane {
+    fn new(spec: &Arc<TableSpec>) -> Result<Self, Error> {
+        Ok(Self {
+            table: Table::new(spec)?,
+            dirty: Dirty::All,
+            stored: false,
+            written: Vec::new(),
+        })
+    }
+
+    fn size(&self) -> usize {
+        self.table.size() + self.dirty.size()
+    }
+}
+
+/// Phases `Single` and `Final`.
+pub struct WindowAggregate {
+    layout: Layout,
+    /// By slice end.
+    panes: BTreeMap<i64, Pane>,
+    /// All windows that end here or before have fired.
+    fired: i64,
+    /// Windows that end here or before are complete and are to be fired.
+    complete: i64,
+    firing: Option<Firing>,
+    /// For cumulating windows: the merged slices of the period that is firing.
+    running: Option<firing::Running>,
+    store: PaneStore,
+    now: Timestamp,
+    late_rows: metrics::Counter,
+    /// The rows' groups of the batch in hand.
+    groups: Vec<u32>,
+}
+
+impl WindowAggregate {
+    pub fn new(
+        name: &str,
+        node: &graph::WindowAggregate,
+        input: &SchemaRef,
+        output: &SchemaRef,
+        context: OperatorContext,
+    ) -> Result<Self, Error> {
+        if node.allowed_lateness != 0 {
+            return Err(Error::Operator {
+                operator: name.to_owned(),
+                message: "allowed lateness makes a window fire again, which an append-only result cannot show; \
+                          set it to 0 and take late rows from the step's `late` output"
+                    .to_owned(),
+            });
+        }
+        let layout = Layout::new(node, input, output)?;
+        let (store, restored) = PaneStore::open(context, &layout)?;
+        let mut panes = BTreeMap::new();
+        for (slice_end, written) in restored.panes {
+            let mut pane = Pane::new(&layout.spec)?;
+            pane.stored = true;
+            pane.written = written;
+            panes.insert(slice_end, pane);
+        }
+        let mut aggregate = Self {
+            layout,
+            panes,
+            fired: restored.fired,
+            complete: restored.fired,
+            firing: None,
+            running: None,
+            store,
+            now: WATERMARK_MIN,
+            late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
+            groups: Vec::new(),
+        };
+        // At another parallelism the slowest of the old subtasks sets the time; what others had fired is not here.
+        aggregate.drop_expired()?;
+        Ok(aggregate)
+    }
+
+    fn update(&mut self, batch: &RecordBatch, assignment: &Assignment) -> Result<(), Error> {
+        let total = batch.num_rows();
+        let keys = self.layout.keys(batch);
+        let spec = &self.layout.spec;
+        let arguments = if self.layout.partial {
+            Vec::new()
+        } else {
+            spec.arguments(batch)?
+        };
+        let states = if self.layout.partial {
+            let first = self.layout.output.partial_keys(self.layout.keys.len());
+            spec.split_states(&batch.columns()[first..first + spec.state_width()])
+        } else {
+            Vec::new()
+        };
+        for (slice_end, rows) in &assignment.slices {
+            let pane = match self.panes.entry(*slice_end) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Pane::new(spec)?),
+            };
+            let count = rows.count(total);
+            let keys = rows.take_all(&keys)?;
+            if self.layout.partial {
+                let states = states
+                    .iter()
+                    .map(|columns| rows.take_all(columns))
+                    .collect::<Result<Vec<_>, _>>()?;
+                pane.table.merge(&keys, &states, count, &mut self.groups)?;
+            } else {
+                let taken;
+                let arguments = match rows {
+                    Rows::All => &arguments,
+                    _ => {
+                        taken = arguments
+                            .iter()
+                            .map(|argument| argument.map(|array| rows.take(array)))
+                            .collect::<Result<Vec<_>, _>>()?;
+                        &taken
+                    }
+                };
+                pane.table.update(&keys, arguments, count, &mut self.groups)?;
+            }
+            pane.dirty.mark(&self.groups, pane.table.len());
+        }
+        Ok(())
+    }
+
+    fn take_late(&mut self, batch: &RecordBatch, late: Vec<u32>, out: &mut dyn Collector) -> Result<(), Error> {
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.late_rows.increment(late.len() as u64);
+        if !self.layout.partial {
+            out.emit(Port::Late, take_record_batch(batch, &UInt32Array::from(late))?);
+        }
+        Ok(())
+    }
+
+    /// Everything that ends at `complete` or before may fire.
+    fn completed(&mut self, complete: i64, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.complete = self.complete.max(complete);
+        self.advance(out)
+    }
+}
+
+impl Operator for WindowAggregate {
+    fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let assignment = Assignment::new(&self.layout.slices, self.layout.time, &batch, self.now, self.fired)?;
+        self.update(&batch, &assignment)?;
+        self.take_late(&batch, assignment.late, out)?;
+        self.relieve_memory()
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
+        if self.layout.time == RowTime::Processing {
+            return Ok(Progress::Done);
+        }
+        self.completed(watermark.saturating_add(1), out)
+    }
+
+    fn on_time(&mut self, now: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.now = now;
+        if self.layout.time != RowTime::Processing {
+            return Ok(Progress::Done);
+        }
+        self.completed(now, out)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        if self.layout.time != RowTime::Processing {
+            return None;
+        }
+        self.next_window()
+    }
+
+    fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.advance(out)
+    }
+
+    fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
+        self.freeze(checkpoint)
+    }
+
+    fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.completed(WATERMARK_MAX, out)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! The rows a window aggregate emits: keys, values, window bounds.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use arrow_array::RecordBatch;
+
+use crate::Error;
+
+/// Puts output batches together.
+pub struct WindowOutput {
+    schema: SchemaRef,
+    /// Whether the last key column is the window's start.
+    start_is_key: bool,
+}
+
+impl WindowOutput {
+    pub fn new(schema: SchemaRef, start_is_key: bool) -> Self {
+        Self { schema, start_is_key }
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn start_is_key(&self) -> bool {
+        self.start_is_key
+    }
+
+    /// How many of the key columns stand before the partial states.
+    pub fn partial_keys(&self, keys: usize) -> usize {
+        keys - usize::from(self.start_is_key)
+    }
+
+    /// Rows of the window (or slice) that starts and ends there. The start is ignored if it is among the keys.
+    pub fn batch(
+        &self,
+        mut keys: Vec<ArrayRef>,
+        values: impl IntoIterator<Item = ArrayRef>,
+        start: i64,
+        end: i64,
+        rows: usize,
+    ) -> Result<RecordBatch, Error> {
+        let constant = |time: i64| Arc::new(TimestampMicrosecondArray::from_value(time, rows)) as ArrayRef;
+        let start = match self.start_is_key.then(|| keys.pop()).flatten() {
+            Some(start) => start,
+            None => constant(start),
+        };
+        let mut columns = keys;
+        columns.extend(values);
+        columns.push(start);
+        columns.push(constant(end));
+        conform(&self.schema, columns)
+    }
+}
+
+/// A batch of these columns; those of another type than the schema's are cast.
+pub fn conform(schema: &SchemaRef, mut columns: Vec<ArrayRef>) -> Result<RecordBatch, Error> {
+    for (column, field) in columns.iter_mut().zip(schema.fields()) {
+        if column.data_type() != field.data_type() {
+            *column = cast(column, field.data_type())?;
+        }
+    }
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}

@@ -1,0 +1,471 @@
+//! Panes and the store: writing what changed, giving memory back, firing from disk.
+//!
+//! At a barrier the dirty groups of every pane are copied out as columns and queued as one generation, encoded and
+//! written off the slot thread. When the memory budget refuses, the largest pane is written whole and dropped; rows
+//! that come for it later gather in a fresh table, as further partial states, and are not merged with the stored ones
+//! before the window fires. A window with stored panes fires one key group after the other: what is still hot is
+//! written, then the key group's rows of all its slices are scanned into one table and emitted.
+//!
+//! Layout of a row: namespace = slice end; key = the key columns in the store's key encoding, then the *epoch* (u32
+//! BE); value = the partial states of all aggregates in the store's row encoding. The epoch tells a pane's dropped
+//! partial states from those that came after: it grows at every eviction and every restore, so rows written under an
+//! older epoch are never overwritten, and equal keys merge when they are read.
+//!
+//! Inline state: version byte 1, then bincode of [`Inline`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::Waker;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow_select::take::take_arrays;
+use millstream_state::key_group::KeyGroup;
+use millstream_state::memory::{MemoryBudget, Reservation};
+use millstream_state::store::{Generation, Slot, Store, WriteChunk};
+
+use super::firing::{Allowance, Firing};
+use super::{Dirty, Layout, Pane, WindowAggregate};
+use crate::Error;
+use crate::operator::{Progress, Snapshot, WATERMARK_MIN};
+use crate::operators::OperatorContext;
+use crate::operators::inline;
+use crate::operators::stored_rows::{RowFormat, StoredRows};
+use crate::operators::table::{Select, Table};
+
+/// Rows of one encoding step.
+const ENCODE_ROWS: usize = 8_192;
+/// Rows read from the store at once.
+const SCAN_ROWS: usize = 8_192;
+/// A pane smaller than this is not worth evicting while others hold the memory, as a share of the budget.
+const EVICT_SHARE_MIN: usize = 256;
+
+/// The aggregate's side of its store.
+pub(super) struct PaneStore {
+    store: Store,
+    format: Arc<RowFormat>,
+    memory: MemoryBudget,
+    reservation: Reservation,
+    waker: Waker,
+    /// The epoch rows are written under.
+    epoch: u32,
+    /// Whether nothing may go on before the store has carried out what was queued.
+    waiting: bool,
+    max_parallelism: u16,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Inline {
+    fired: i64,
+    epoch: u32,
+}
+
+const INLINE_VERSION: u8 = 1;
+
+/// What a restore finds.
+pub(super) struct Restored {
+    pub fired: i64,
+    /// Slices with rows in the store, and their key groups.
+    pub panes: BTreeMap<i64, Vec<bool>>,
+}
+
+impl PaneStore {
+    pub(super) fn open(context: OperatorContext, layout: &Layout) -> Result<(Self, Restored), Error> {
+        let mut fired: Option<i64> = None;
+        let mut epoch = 0;
+        for bytes in context.restored_inline.iter().filter(|bytes| !bytes.is_empty()) {
+            let state: Inline = inline::decode(bytes, INLINE_VERSION)?;
+            fired = Some(fired.map_or(state.fired, |fired| fired.min(state.fired)));
+            epoch = epoch.max(state.epoch + 1);
+        }
+        let mut panes: BTreeMap<i64, Vec<bool>> = BTreeMap::new();
+        if fired.is_some() {
+            for slot in context.store.namespaces()? {
+                let written = panes.entry(slot.namespace).or_default();
+                mark_written(written, slot.group.0);
+            }
+        }
+        let hashed = layout.keys.len() - usize::from(layout.output.start_is_key());
+        let store = Self {
+            store: context.store,
+            format: Arc::new(RowFormat::new(
+                &layout.spec.key_fields,
+                hashed,
+                &layout.spec.stored_schema().fields()[layout.keys.len()..],
+                context.max_parallelism,
+            )?),
+            reservation: context.memory.reservation(),
+            memory: context.memory,
+            waker: context.waker,
+            epoch,
+            waiting: false,
+            max_parallelism: context.max_parallelism,
+        };
+        let restored = Restored {
+            fired: fired.unwrap_or(WATERMARK_MIN),
+            panes,
+        };
+        Ok((store, restored))
+    }
+
+    /// Whether work may go on; otherwise the waker is called when it may.
+    pub(super) fn is_ready(&mut self) -> Result<bool, Error> {
+        if self.waiting {
+            self.waiting = !self.store.is_settled(&self.waker)?;
+        }
+        Ok(!self.waiting)
+    }
+
+    /// Deletes a slice from the key groups that have rows of it.
+    pub(super) fn delete(&mut self, slice_end: i64, written: &[bool]) -> Result<(), Error> {
+        let groups: Vec<KeyGroup> = written
+            .iter()
+            .enumerate()
+            .filter(|(_, written)| **written)
+            .map(|(group, _)| KeyGroup(group as u16))
+            .collect();
+        if !groups.is_empty() {
+            self.store.delete_namespace(slice_end, &groups)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a pane's dirty groups out, to be written.
+    fn freeze(&self, slice_end: i64, pane: &mut Pane) -> Result<Option<FrozenPane>, Error> {
+        let all = 0..pane.table.len();
+        let select = match &pane.dirty {
+            Dirty::All => Select::Range(all),
+            Dirty::Listed { groups, .. } => Select::Indices(groups),
+        };
+        if select.len() == 0 {
+            return Ok(None);
+        }
+        let keys = pane.table.keys(&select)?;
+        let states: Vec<ArrayRef> = pane.table.states(&select)?.into_iter().flatten().collect();
+        let key_groups = self.format.key_groups(&keys, select.len());
+        if pane.written.is_empty() {
+            pane.written = vec![false; self.max_parallelism as usize];
+        }
+        for group in &key_groups {
+            pane.written[*group as usize] = true;
+        }
+        Ok(Some(FrozenPane {
+            slice_end,
+            epoch: self.epoch,
+            keys,
+            states,
+            key_groups,
+        }))
+    }
+
+    /// Queues frozen panes.
+    fn write(&mut self, panes: Vec<FrozenPane>) -> Result<(), Error> {
+        let mut reservation = self.memory.reservation();
+        reservation.force_resize(panes.iter().map(FrozenPane::size).sum());
+        let frozen = Frozen {
+            panes: panes.into_iter().rev().collect(),
+            current: None,
+            format: Arc::clone(&self.format),
+            _reservation: reservation,
+        };
+        self.store.write(Box::new(frozen), None)?;
+        Ok(())
+    }
+}
+
+fn mark_written(written: &mut Vec<bool>, group: u16) {
+    let group = group as usize;
+    if written.len() <= group {
+        written.resize(group + 1, false);
+    }
+    written[group] = true;
+}
+
+/// The dirty groups of one pane, as columns.
+struct FrozenPane {
+    slice_end: i64,
+    epoch: u32,
+    keys: Vec<ArrayRef>,
+    states: Vec<ArrayRef>,
+    key_groups: Vec<u16>,
+}
+
+impl FrozenPane {
+    fn size(&self) -> usize {
+        let columns = self.keys.iter().chain(&self.states);
+        columns.map(|column| column.get_array_memory_size()).sum::<usize>() + self.key_groups.len() * 2
+    }
+}
+
+/// Frozen panes on their way to the store, last one first.
+struct Frozen {
+    panes: Vec<FrozenPane>,
+    current: Option<Encoding>,
+    format: Arc<RowFormat>,
+    /// Held until everything is written.
+    _reservation: Reservation,
+}
+
+/// A pane being encoded: its rows in the order of their keys.
+struct Encoding {
+    pane: FrozenPane,
+    keys: StoredRows,
+    order: Vec<u32>,
+    next: usize,
+}
+
+impl Generation for Frozen {
+    fn next_chunk(&mut self) -> Option<WriteChunk> {
+        self.encode_chunk()
+            .expect("types were checked when the format was made")
+    }
+}
+
+impl Frozen {
+    fn encode_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
+        let mut encoding = match self.current.take() {
+            Some(encoding) => encoding,
+            None => {
+                let Some(pane) = self.panes.pop() else {
+                    return Ok(None);
+                };
+                let keys = self.format.encode_keys(&pane.keys, pane.key_groups.len())?;
+                let mut order: Vec<u32> = (0..pane.key_groups.len() as u32).collect();
+                order.sort_unstable_by(|a, b| {
+                    let (a, b) = (*a as usize, *b as usize);
+                    (pane.key_groups[a], keys.row(a)).cmp(&(pane.key_groups[b], keys.row(b)))
+                });
+                Encoding {
+                    pane,
+                    keys,
+                    order,
+                    next: 0,
+                }
+            }
+        };
+        let to = encoding.order.len().min(encoding.next + ENCODE_ROWS);
+        let rows = &encoding.order[encoding.next..to];
+        let states = take_arrays(&encoding.pane.states, &UInt32Array::from(rows.to_vec()), None)
+            .map_err(|error| millstream_state::Error::Corrupt(format!("partial states: {error}")))?;
+        let values = self.format.encode_values(&states, rows.len())?;
+        let mut chunk = WriteChunk::default();
+        let mut key = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let row = *row as usize;
+            key.clear();
+            key.extend_from_slice(encoding.keys.row(row));
+            key.extend_from_slice(&encoding.pane.epoch.to_be_bytes());
+            let slot = Slot {
+                group: KeyGroup(encoding.pane.key_groups[row]),
+                namespace: encoding.pane.slice_end,
+            };
+            chunk.put(slot, &key, values.row(at));
+        }
+        encoding.next = to;
+        if to < encoding.order.len() {
+            self.current = Some(encoding);
+        }
+        Ok(Some(chunk))
+    }
+}
+
+/// A window that is fired from the store.
+pub(super) struct StoredFiring {
+    end: i64,
+    slices: Vec<i64>,
+    /// Key groups with rows of the window, the next one last.
+    key_groups: Vec<u16>,
+    /// The slice being scanned, and the last key that was.
+    slice: usize,
+    after: Option<Vec<u8>>,
+    /// The key group's groups, and the first that is not emitted once all its slices are scanned.
+    table: Table,
+    next: usize,
+}
+
+impl WindowAggregate {
+    /// The state as of now: what is dirty is queued, and the cut behind it.
+    pub(super) fn freeze(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
+        let mut frozen = Vec::new();
+        for (slice_end, pane) in &mut self.panes {
+            if let Some(pane) = self.store.freeze(*slice_end, pane)? {
+                frozen.push(pane);
+            }
+            pane.dirty = Dirty::none(pane.table.len());
+        }
+        if !frozen.is_empty() {
+            self.store.write(frozen)?;
+        }
+        let state = Inline {
+            fired: self.fired,
+            epoch: self.store.epoch,
+        };
+        Ok(Snapshot {
+            inline: inline::encode(&state, INLINE_VERSION)?,
+            keyed: Some(self.store.store.snapshot(checkpoint)?),
+        })
+    }
+
+    /// Keeps the hot set within the budget, by evicting the largest panes.
+    pub(super) fn relieve_memory(&mut self) -> Result<Progress, Error> {
+        let mut size: usize = self.panes.values().map(Pane::size).sum();
+        if let Some(running) = &self.running {
+            size += running.table.size();
+        }
+        if self.store.reservation.try_resize(size) {
+            return Ok(Progress::Done);
+        }
+        if self.running.take().is_some() {
+            return self.relieve_memory();
+        }
+        let worth = self.store.memory.limit_bytes() / EVICT_SHARE_MIN;
+        let largest = self
+            .panes
+            .iter()
+            .filter(|(_, pane)| !pane.table.is_empty())
+            .max_by_key(|(_, pane)| pane.size())
+            .map(|(slice_end, pane)| (*slice_end, pane.size()));
+        let Some((slice_end, bytes)) = largest.filter(|(_, bytes)| *bytes >= worth) else {
+            // Others hold the memory.
+            self.store.reservation.force_resize(size);
+            return Ok(Progress::Done);
+        };
+        let frozen = self.evict(slice_end)?;
+        if let Some(frozen) = frozen {
+            self.store.write(vec![frozen])?;
+        }
+        self.store.reservation.force_resize(size.saturating_sub(bytes));
+        if self.store.memory.used_bytes() > self.store.memory.limit_bytes() {
+            // What was frozen counts until it is written.
+            self.store.waiting = true;
+            if !self.store.is_ready()? {
+                return Ok(Progress::Pending);
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Drops a pane's table; what of it is dirty is returned, to be written.
+    fn evict(&mut self, slice_end: i64) -> Result<Option<FrozenPane>, Error> {
+        let pane = self.panes.get_mut(&slice_end).expect("evicted panes are open");
+        let frozen = self.store.freeze(slice_end, pane)?;
+        pane.table = Table::new(&self.layout.spec)?;
+        pane.dirty = Dirty::All;
+        pane.stored = true;
+        self.store.epoch += 1;
+        metrics::counter!("millstream_state_evictions_total").increment(1);
+        Ok(frozen)
+    }
+
+    /// Starts to fire a window of which some panes are stored.
+    pub(super) fn begin_stored(&mut self, end: i64, slices: Vec<i64>) -> Result<StoredFiring, Error> {
+        let mut frozen = Vec::new();
+        for slice in &slices {
+            if !self.panes[slice].table.is_empty() {
+                frozen.extend(self.evict(*slice)?);
+            }
+        }
+        if !frozen.is_empty() {
+            self.store.write(frozen)?;
+        }
+        self.store.waiting = true;
+        let mut written = Vec::new();
+        for slice in &slices {
+            for (group, _) in self.panes[slice]
+                .written
+                .iter()
+                .enumerate()
+                .filter(|(_, written)| **written)
+            {
+                mark_written(&mut written, group as u16);
+            }
+        }
+        let key_groups = (0..written.len() as u16)
+            .rev()
+            .filter(|group| written[*group as usize])
+            .collect();
+        Ok(StoredFiring {
+            end,
+            slices,
+            key_groups,
+            slice: 0,
+            after: None,
+            table: Table::new(&self.layout.spec)?,
+            next: 0,
+        })
+    }
+
+    /// One step: a scan, or an emission.
+    pub(super) fn step_stored(
+        &mut self,
+        mut firing: StoredFiring,
+        allowance: &mut Allowance,
+    ) -> Result<(Option<Firing>, bool), Error> {
+        if !self.store.is_ready()? {
+            return Ok((Some(Firing::Stored(firing)), false));
+        }
+        let Some(group) = firing.key_groups.last().copied() else {
+            self.end_window(firing.end)?;
+            return Ok((None, true));
+        };
+        if let Some(slice) = firing.slices.get(firing.slice).copied() {
+            self.scan(&mut firing, group, slice)?;
+            allowance.groups = allowance.groups.saturating_sub(SCAN_ROWS);
+            return Ok((Some(Firing::Stored(firing)), true));
+        }
+        let table = &mut firing.table;
+        let to = table.len().min(firing.next + allowance.rows);
+        if to > firing.next {
+            let keys = table.keys(&Select::Range(firing.next..to))?;
+            let results = table.results(firing.next..to)?;
+            let start = self.layout.slices.window_start(firing.end);
+            let rows = to - firing.next;
+            allowance.emit(self.layout.output.batch(keys, results, start, firing.end, rows)?);
+        }
+        firing.next = to;
+        if to == table.len() {
+            table.clear()?;
+            firing.key_groups.pop();
+            firing.slice = 0;
+            firing.next = 0;
+        }
+        Ok((Some(Firing::Stored(firing)), true))
+    }
+
+    /// Merges some more rows of a slice and key group.
+    fn scan(&mut self, firing: &mut StoredFiring, group: u16, slice: i64) -> Result<(), Error> {
+        let slot = Slot {
+            group: KeyGroup(group),
+            namespace: slice,
+        };
+        let mut keys = StoredRows::default();
+        let mut values = StoredRows::default();
+        let mut last = Vec::new();
+        let written = self.panes[&slice].written.get(group as usize).copied().unwrap_or(false);
+        let more = written
+            && self
+                .store
+                .store
+                .scan(slot, firing.after.as_deref(), SCAN_ROWS, &mut |key, value| {
+                    last.clear();
+                    last.extend_from_slice(key);
+                    keys.push(&key[..key.len().saturating_sub(size_of::<u32>())]);
+                    values.push(value);
+                })?;
+        if keys.len() > 0 {
+            let rows = keys.len();
+            let keys = self.store.format.decode_keys(&keys)?;
+            let states = self
+                .layout
+                .spec
+                .split_states(&self.store.format.decode_values(&values)?);
+            firing.table.merge(&keys, &states, rows, &mut self.groups)?;
+        }
+        if more && !last.is_empty() {
+            firing.after = Some(last);
+        } else {
+            firing.after = None;
+            firing.slice += 1;
+        }
+        Ok(())
+    }
+}

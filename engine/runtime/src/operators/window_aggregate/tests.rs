@@ -1,0 +1,225 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use datafusion::functions_aggregate::{average, count, min_max, sum};
+use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::{Column, lit};
+use proptest::prelude::*;
+
+use super::*;
+use crate::operators::testing::{Emitted, integers, rows_of, settle, timestamps};
+use millstream_planner::graph::Aggregate;
+
+/// Input columns: `t` timestamp, `k` bigint, `v` bigint.
+fn input_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("t", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        Field::new("k", DataType::Int64, true),
+        Field::new("v", DataType::Int64, true),
+    ]))
+}
+
+fn aggregates(schema: &SchemaRef) -> Vec<Aggregate> {
+    let value: PhysicalExprRef = Arc::new(Column::new("v", 2));
+    let build = |udaf, argument: PhysicalExprRef, distinct: bool, name: &str| Aggregate {
+        function: Arc::new(
+            AggregateExprBuilder::new(udaf, vec![argument])
+                .schema(Arc::clone(schema))
+                .alias(name)
+                .with_distinct(distinct)
+                .build()
+                .unwrap(),
+        ),
+        filter: None,
+    };
+    let float = datafusion::physical_expr::expressions::cast(Arc::clone(&value), schema, DataType::Float64).unwrap();
+    vec![
+        build(count::count_udaf(), lit(1i64), false, "rows"),
+        build(sum::sum_udaf(), Arc::clone(&value), false, "sum"),
+        build(min_max::min_udaf(), Arc::clone(&value), false, "min"),
+        build(average::avg_udaf(), float, false, "avg"),
+        build(count::count_udaf(), value, true, "distinct"),
+    ]
+}
+
+fn node(window: Window, phase: Phase) -> graph::WindowAggregate {
+    graph::WindowAggregate {
+        window,
+        time: TimeAttribute::Event(0),
+        keys: vec![1],
+        aggregates: aggregates(&input_schema()),
+        phase,
+        allowed_lateness: 0,
+    }
+}
+
+fn output_schema(node: &graph::WindowAggregate) -> SchemaRef {
+    let mut fields = vec![Arc::new(input_schema().field(1).clone())];
+    for aggregate in &node.aggregates {
+        match node.phase {
+            Phase::Local => fields.extend(aggregate.function.state_fields().unwrap()),
+            Phase::Single | Phase::Final => fields.push(aggregate.function.field()),
+        }
+    }
+    for name in ["window_start", "window_end"] {
+        fields.push(Arc::new(Field::new(
+            name,
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            false,
+        )));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+fn batch(rows: &[Row]) -> RecordBatch {
+    let column = |value: fn(&Row) -> Option<i64>| rows.iter().map(value).collect::<Vec<_>>();
+    let columns: Vec<ArrayRef> = vec![
+        timestamps(&column(|row| Some(row.0))),
+        integers(&column(|row| row.1)),
+        integers(&column(|row| row.2)),
+    ];
+    RecordBatch::try_new(input_schema(), columns).unwrap()
+}
+
+/// Time, key, value.
+type Row = (i64, Option<i64>, Option<i64>);
+
+fn text(value: Option<i64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// The answer by definition: every window of every row.
+fn expected(window: &Window, rows: &[Row]) -> Vec<String> {
+    let slices = Slices::new(window).unwrap();
+    let mut groups: BTreeMap<(i64, Option<i64>), Vec<Option<i64>>> = BTreeMap::new();
+    for (time, key, value) in rows {
+        for end in slices.windows_of(*time) {
+            groups.entry((end, *key)).or_default().push(*value);
+        }
+    }
+    let mut lines: Vec<String> = groups
+        .into_iter()
+        .map(|((end, key), values)| {
+            let some: Vec<i64> = values.iter().flatten().copied().collect();
+            let sum = (!some.is_empty()).then(|| some.iter().sum::<i64>());
+            let mean = sum.map(|sum| format!("{:?}", sum as f64 / some.len() as f64));
+            format!(
+                "{},{},{},{},{},{},{},{}",
+                text(key),
+                values.len(),
+                text(sum),
+                text(some.iter().min().copied()),
+                mean.unwrap_or_default(),
+                some.iter().collect::<BTreeSet<_>>().len(),
+                slices.window_start(end),
+                end
+            )
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn any_window() -> impl Strategy<Value = Window> {
+    (1i64..20, 1i64..5, -30i64..30, 0..3).prop_map(|(part, count, offset, kind)| match kind {
+        0 => Window::Tumble { size: part, offset },
+        1 => Window::Hop {
+            size: part * count,
+            slide: part,
+            offset,
+        },
+        _ => Window::Cumulate {
+            size: part * count,
+            step: part,
+            offset,
+        },
+    })
+}
+
+/// Rows in time order, shuffled a little, with NULLs among keys and values.
+fn any_rows() -> impl Strategy<Value = Vec<Row>> {
+    proptest::collection::vec(
+        (
+            0i64..120,
+            proptest::option::weighted(0.9, -3i64..3),
+            proptest::option::weighted(0.8, -5i64..5),
+        ),
+        0..60,
+    )
+    .prop_map(|mut rows: Vec<Row>| {
+        rows.sort_by_key(|(time, ..)| time / 8);
+        rows
+    })
+}
+
+/// The highest watermark under which none of the rows to come is late.
+fn watermark(rest: &[Row]) -> i64 {
+    rest.iter().map(|(time, ..)| time - 1).min().unwrap_or(WATERMARK_MAX)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Local and final phases together give what the definition says, whatever the batches and watermarks.
+    #[test]
+    fn two_phases_agree_with_the_definition(window in any_window(), rows in any_rows(), step in 1usize..9) {
+        let local_node = node(window, Phase::Local);
+        let middle = output_schema(&local_node);
+        let mut local = LocalAggregate::new("local", &local_node, &input_schema(), &middle).unwrap();
+        let final_node = node(window, Phase::Final);
+        let mut last = testing_aggregate(&final_node, &middle);
+        let mut out = Emitted::default();
+        for (at, chunk) in rows.chunks(step).enumerate() {
+            let mut states = Emitted::default();
+            let progress = local.process(0, batch(chunk), &mut states).unwrap();
+            settle(&mut local, progress, &mut states).unwrap();
+            let watermark = watermark(&rows[(at * step + chunk.len())..]);
+            let progress = local.on_watermark(watermark, &mut states).unwrap();
+            settle(&mut local, progress, &mut states).unwrap();
+            for states in states.main {
+                let progress = last.process(0, states, &mut out).unwrap();
+                settle(&mut last, progress, &mut out).unwrap();
+            }
+            let progress = last.on_watermark(watermark, &mut out).unwrap();
+            settle(&mut last, progress, &mut out).unwrap();
+        }
+        prop_assert_eq!(rows_of(&out.main), expected(&window, &rows));
+    }
+
+    #[test]
+    fn one_phase_agrees_with_the_definition(window in any_window(), rows in any_rows(), step in 1usize..9) {
+        let mut operator = testing_aggregate(&node(window, Phase::Single), &input_schema());
+        let mut out = Emitted::default();
+        for (at, chunk) in rows.chunks(step).enumerate() {
+            let progress = operator.process(0, batch(chunk), &mut out).unwrap();
+            settle(&mut operator, progress, &mut out).unwrap();
+            let watermark = watermark(&rows[(at * step + chunk.len())..]);
+            let progress = operator.on_watermark(watermark, &mut out).unwrap();
+            settle(&mut operator, progress, &mut out).unwrap();
+        }
+        prop_assert_eq!(rows_of(&out.main), expected(&window, &rows));
+    }
+}
+
+fn testing_aggregate(node: &graph::WindowAggregate, input: &SchemaRef) -> WindowAggregate {
+    let context = crate::operators::testing::context(usize::MAX);
+    WindowAggregate::new("aggregate", node, input, &output_schema(node), context).unwrap()
+}
+
+#[test]
+fn late_rows_leave_by_their_own_port() {
+    let window = Window::Tumble { size: 10, offset: 0 };
+    let mut operator = testing_aggregate(&node(window, Phase::Single), &input_schema());
+    let mut out = Emitted::default();
+    let _ = operator.process(0, batch(&[(1, Some(1), None)]), &mut out).unwrap();
+    let _ = operator.on_watermark(9, &mut out).unwrap();
+    let _ = operator
+        .process(0, batch(&[(9, Some(2), None), (10, Some(2), None)]), &mut out)
+        .unwrap();
+    let _ = operator.finish(&mut out).unwrap();
+    assert_eq!(rows_of(&out.main), ["1,1,,,,0,0,10", "2,1,,,,0,10,20"]);
+    assert_eq!(rows_of(&out.late), ["9,2,"]);
+}
