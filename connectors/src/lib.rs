@@ -9,7 +9,11 @@
 #[cfg(feature = "blackhole")]
 pub mod blackhole;
 pub mod error;
+#[cfg(feature = "filesystem")]
+pub mod filesystem;
 pub mod format;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "nexmark")]
 pub mod nexmark;
 pub mod options;

@@ -16,6 +16,10 @@ pub fn registry() -> &'static [&'static dyn Connector] {
     &[
         #[cfg(feature = "blackhole")]
         &crate::blackhole::Blackhole,
+        #[cfg(feature = "filesystem")]
+        &crate::filesystem::Filesystem,
+        #[cfg(feature = "kafka")]
+        &crate::kafka::Kafka,
         #[cfg(feature = "nexmark")]
         &crate::nexmark::Nexmark,
         #[cfg(feature = "print")]

@@ -26,11 +26,12 @@ mod time;
 use json::tests as json_test_kit;
 use std::collections::BTreeMap;
 
-use arrow_array::{BooleanArray, RecordBatch};
-use arrow_schema::SchemaRef;
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow_schema::{FieldRef, SchemaRef};
 
 pub use self::csv::Lines;
 pub use self::describe::{FORMAT_OPTION, Format, formats};
+pub use self::text::Column as TextColumn;
 pub use self::time::{TimestampStyle, parse_timestamp};
 use crate::options::Options;
 use crate::{Error, TableDefinition};
@@ -85,6 +86,17 @@ impl Decoded {
         }
         Some(BooleanArray::from(accepted))
     }
+}
+
+/// One value from its text, as an array of one row; `None` is NULL.
+pub fn parse_cell(field: &FieldRef, text: Option<&str>) -> Result<ArrayRef, Error> {
+    let mut column = cells::Column::new(field)?;
+    let pushed = match text {
+        Some(text) => column.push_text(text.as_bytes()),
+        None => column.push_null(),
+    };
+    pushed.map_err(|problem| Error::Data(problem.0.into()))?;
+    column.finish()
 }
 
 /// Turns records into rows.

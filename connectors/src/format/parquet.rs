@@ -1,1 +1,190 @@
-//! Parquet files.
+//! Parquet files: reading the columns a table declares, and how files are written.
+//!
+//! A file's columns are matched with the table's by name. A column of another type is converted where every value
+//! survives it; one that the file lacks is NULL. What a file's bytes claim is not trusted: whatever goes wrong inside
+//! the decoder, a panic included, is an error that names the file.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow_array::{Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
+use arrow_schema::SchemaRef;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::ChunkReader;
+
+use super::FormatSpec;
+use crate::Error;
+
+/// Reads a part of one file as batches.
+pub struct FileReader {
+    reader: ParquetRecordBatchReader,
+    schema: SchemaRef,
+    /// For each column of `schema`: its index in what the file delivers.
+    sources: Vec<Option<usize>>,
+    path: String,
+}
+
+/// Which part of a file to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// Row groups that begin in this range of bytes.
+    pub start: u64,
+    pub end: u64,
+    /// Rows of them to leave out at the beginning.
+    pub skip_rows: u64,
+    pub batch_rows: usize,
+}
+
+impl FileReader {
+    /// Reads the columns `schema` of the file at `path`.
+    pub fn new<R: ChunkReader + 'static>(input: R, path: &str, schema: &SchemaRef, part: Part) -> Result<Self, Error> {
+        guarded(path, || {
+            let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(|error| damaged(path, &error))?;
+            let in_file = builder.schema().clone();
+            let mut roots = Vec::new();
+            for field in schema.fields() {
+                match in_file.index_of(field.name()) {
+                    Ok(index) => {
+                        let found = in_file.field(index).data_type();
+                        if !can_cast_types(found, field.data_type()) {
+                            return Err(Error::Data(format!(
+                                "`{path}`: column `{}` is {found} in the file, which cannot become the declared {}",
+                                field.name(),
+                                field.data_type()
+                            )));
+                        }
+                        roots.push(index);
+                    }
+                    Err(_) if field.is_nullable() => {}
+                    Err(_) => {
+                        let names = in_file.fields().iter().map(|field| field.name().as_str());
+                        return Err(Error::Data(format!(
+                            "`{path}`: the file has no column `{}`, which is declared NOT NULL{}",
+                            field.name(),
+                            crate::options::suggest(field.name(), names)
+                        )));
+                    }
+                }
+            }
+            let mut delivered = roots.clone();
+            delivered.sort_unstable();
+            delivered.dedup();
+            let sources = schema
+                .fields()
+                .iter()
+                .map(|field| {
+                    let index = in_file.index_of(field.name()).ok()?;
+                    delivered.binary_search(&index).ok()
+                })
+                .collect();
+            let groups: Vec<usize> = builder
+                .metadata()
+                .row_groups()
+                .iter()
+                .enumerate()
+                .filter(|(_, group)| {
+                    let first = group
+                        .columns()
+                        .iter()
+                        .map(|column| column.byte_range().0)
+                        .min()
+                        .unwrap_or(0);
+                    (part.start..part.end).contains(&first)
+                })
+                .map(|(index, _)| index)
+                .collect();
+            let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+            let reader = builder
+                .with_projection(mask)
+                .with_row_groups(groups)
+                .with_batch_size(part.batch_rows)
+                .with_offset(usize::try_from(part.skip_rows).unwrap_or(usize::MAX))
+                .build()
+                .map_err(|error| damaged(path, &error))?;
+            Ok(Self {
+                reader,
+                schema: schema.clone(),
+                sources,
+                path: path.to_string(),
+            })
+        })
+    }
+
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error> {
+        let path = self.path.clone();
+        guarded(&path, || match self.reader.next() {
+            None => Ok(None),
+            Some(Ok(rows)) => self.adapt(&rows).map(Some),
+            Some(Err(error)) => Err(damaged(&path, &error)),
+        })
+    }
+
+    fn adapt(&self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+        let strict = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
+        let mut columns = Vec::with_capacity(self.sources.len());
+        for (field, source) in self.schema.fields().iter().zip(&self.sources) {
+            let wrong = |problem: &str| Error::Data(format!("`{}`: column `{}`: {problem}", self.path, field.name()));
+            let column = match source {
+                None => new_null_array(field.data_type(), rows.num_rows()),
+                Some(index) if rows.column(*index).data_type() == field.data_type() => rows.column(*index).clone(),
+                Some(index) => cast_with_options(rows.column(*index), field.data_type(), &strict)
+                    .map_err(|error| wrong(&error.to_string()))?,
+            };
+            if !field.is_nullable() && column.null_count() > 0 {
+                return Err(wrong("is declared NOT NULL, but the file has NULLs in it"));
+            }
+            columns.push(column);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(
+            self.schema.clone(),
+            columns,
+            &options,
+        )?)
+    }
+}
+
+/// Runs the Parquet decoder on bytes from outside.
+fn guarded<T>(path: &str, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        Err(Error::Data(format!(
+            "`{path}` is damaged: its content is no valid Parquet; replace the file or take it away, then start again"
+        )))
+    })
+}
+
+fn damaged(path: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::Data(format!(
+        "`{path}` is not a complete Parquet file (cut off, damaged, or still being written): {error}; replace the file or \
+         take it away, then start again"
+    ))
+}
+
+/// How files are written, from the options `parquet.*`.
+pub fn writer_properties(spec: &FormatSpec) -> Result<WriterProperties, Error> {
+    let options = spec.options();
+    let compression = match options
+        .text("parquet.compression")
+        .unwrap_or("SNAPPY")
+        .to_ascii_uppercase()
+        .as_str()
+    {
+        "NONE" | "UNCOMPRESSED" => Compression::UNCOMPRESSED,
+        "GZIP" => Compression::GZIP(GzipLevel::default()),
+        "ZSTD" => Compression::ZSTD(ZstdLevel::default()),
+        "LZ4" => Compression::LZ4_RAW,
+        _ => Compression::SNAPPY,
+    };
+    let rows = options.count("parquet.row-group-rows")?.unwrap_or(1 << 20).max(1);
+    Ok(WriterProperties::builder()
+        .set_compression(compression)
+        .set_max_row_group_row_count(Some(usize::try_from(rows).unwrap_or(usize::MAX)))
+        .set_created_by("millstream".to_string())
+        .build())
+}

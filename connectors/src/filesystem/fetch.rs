@@ -1,0 +1,252 @@
+//! Reading a split's bytes ahead of the slot thread.
+//!
+//! One blocking task per split being read: it opens the file, checks that it is still the one the split was made of,
+//! decompresses, and passes pieces on through a short queue, waking the slot for each. Parquet is decoded here too,
+//! because its decoder fetches as it goes. The task ends when the reader drops its end of the queue.
+
+use std::io::Read;
+use std::task::Waker;
+
+use ::parquet::file::reader::{ChunkReader, Length};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use object_store::ObjectStoreExt;
+use tokio::runtime::Handle;
+
+use super::compression::Compression;
+use super::location::{FileEntry, Location, StoreLocation, io};
+use super::split::Position;
+use crate::Error;
+use crate::format::parquet;
+
+/// Bytes of a piece.
+const PIECE_BYTES: usize = 512 << 10;
+/// Bytes of a piece beyond the split's end, where only the rest of one record is wanted.
+const TAIL_BYTES: usize = 32 << 10;
+/// Pieces that wait for the slot.
+const QUEUE_PIECES_MAX: usize = 4;
+
+/// What the task passes on.
+pub enum Fetched {
+    Bytes(Vec<u8>),
+    Rows(RecordBatch),
+    /// The end of the file, or of the split's row groups.
+    End,
+    Failed(Error),
+}
+
+/// What to fetch.
+pub struct Fetch {
+    pub location: Location,
+    pub position: Position,
+    pub content: Content,
+    pub runtime: Handle,
+}
+
+pub enum Content {
+    Lines(Compression),
+    Parquet { columns: SchemaRef, batch_rows: usize },
+}
+
+impl Fetch {
+    /// Starts reading. What arrives first is, for lines that are not aligned, the byte before the split.
+    pub fn start(self, waker: Waker) -> Receiver<Fetched> {
+        let (sender, receiver) = bounded(QUEUE_PIECES_MAX);
+        let runtime = self.runtime.clone();
+        drop(runtime.spawn_blocking(move || {
+            let end = match self.run(&sender, &waker) {
+                Ok(()) => Fetched::End,
+                Err(error) => Fetched::Failed(error),
+            };
+            pass(&sender, &waker, end);
+        }));
+        receiver
+    }
+
+    fn run(&self, sender: &Sender<Fetched>, waker: &Waker) -> Result<(), Error> {
+        let file = self.location.stat(&self.position.path, &self.runtime)?;
+        let parquet = matches!(self.content, Content::Parquet { .. });
+        self.check_unchanged(&file, parquet)?;
+        match &self.content {
+            Content::Lines(compression) => self.lines(&file, *compression, sender, waker),
+            Content::Parquet { columns, batch_rows } => self.parquet(&file, columns, *batch_rows, sender, waker),
+        }
+    }
+
+    fn check_unchanged(&self, file: &FileEntry, parquet: bool) -> Result<(), Error> {
+        let position = &self.position;
+        let path = &position.path;
+        let advice = "put the file back as it was, or start again with --fresh";
+        if file.size < position.size {
+            return Err(Error::Data(format!(
+                "`{path}` shrank from {} to {} bytes after reading of it began; {advice}",
+                position.size, file.size
+            )));
+        }
+        let rewritten = file.modified_us != position.modified_us && (file.size == position.size || parquet);
+        if rewritten && position.is_resumed(parquet) {
+            return Err(Error::Data(format!(
+                "`{path}` was changed after {} of it had been read, so the rest cannot be trusted to belong to it; \
+                 {advice}",
+                if parquet {
+                    format!("{} rows", position.next)
+                } else {
+                    format!("{} bytes", position.next)
+                }
+            )));
+        }
+        Ok(())
+    }
+
+    fn lines(
+        &self,
+        file: &FileEntry,
+        compression: Compression,
+        sender: &Sender<Fetched>,
+        waker: &Waker,
+    ) -> Result<(), Error> {
+        let path = &file.path;
+        let from = if self.position.aligned {
+            self.position.next
+        } else {
+            self.position.next.saturating_sub(1)
+        };
+        let compressed = compression != Compression::None;
+        let input = self
+            .location
+            .open(file, if compressed { 0 } else { from }, &self.runtime)?;
+        let mut input = compression.reader(input, path)?;
+        if compressed {
+            let skipped = std::io::copy(&mut (&mut input).take(from), &mut std::io::sink())
+                .map_err(|error| read_error(path, compression, 0, error))?;
+            if skipped < from {
+                return Err(Error::Data(format!(
+                    "`{path}` holds {skipped} bytes decompressed, but {from} had been read from it; put the file back as \
+                     it was, or start again with --fresh"
+                )));
+            }
+        }
+        let mut offset = from;
+        loop {
+            let wanted = match self.position.end.checked_sub(offset) {
+                Some(left) if left > 0 => left.min(PIECE_BYTES as u64) as usize,
+                _ => TAIL_BYTES,
+            };
+            let piece = read_piece(&mut input, wanted).map_err(|error| read_error(path, compression, offset, error))?;
+            if piece.is_empty() {
+                break;
+            }
+            offset += piece.len() as u64;
+            if !pass(sender, waker, Fetched::Bytes(piece)) {
+                return Ok(());
+            }
+        }
+        if !compressed && offset < self.position.size.min(self.position.end) {
+            return Err(Error::Data(format!(
+                "`{path}` ended at byte {offset}, but it was {} bytes long when reading began: it was cut off meanwhile; \
+                 put the file back as it was, or start again with --fresh",
+                self.position.size
+            )));
+        }
+        Ok(())
+    }
+
+    fn parquet(
+        &self,
+        file: &FileEntry,
+        columns: &SchemaRef,
+        batch_rows: usize,
+        sender: &Sender<Fetched>,
+        waker: &Waker,
+    ) -> Result<(), Error> {
+        let position = &self.position;
+        let part = parquet::Part {
+            start: position.start,
+            end: position.end,
+            skip_rows: position.next,
+            batch_rows,
+        };
+        let mut reader = match &self.location {
+            Location::Local(_) => {
+                let opened =
+                    std::fs::File::open(&file.path).map_err(|error| io("cannot open the file", &file.path, error))?;
+                parquet::FileReader::new(opened, &file.path, columns, part)?
+            }
+            Location::Store(store) => {
+                let object = StoredObject {
+                    key: store.key_of(&file.path)?,
+                    store: store.clone(),
+                    size: file.size,
+                    runtime: self.runtime.clone(),
+                };
+                parquet::FileReader::new(object, &file.path, columns, part)?
+            }
+        };
+        while let Some(rows) = reader.next_batch()? {
+            if !pass(sender, waker, Fetched::Rows(rows)) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the reader is still there.
+fn pass(sender: &Sender<Fetched>, waker: &Waker, fetched: Fetched) -> bool {
+    let sent = sender.send(fetched).is_ok();
+    if sent {
+        waker.wake_by_ref();
+    }
+    sent
+}
+
+/// Up to `wanted` bytes; fewer only at the end of the input.
+fn read_piece(input: &mut dyn Read, wanted: usize) -> std::io::Result<Vec<u8>> {
+    let mut piece = Vec::with_capacity(wanted);
+    input.take(wanted as u64).read_to_end(&mut piece)?;
+    Ok(piece)
+}
+
+fn read_error(path: &str, compression: Compression, offset: u64, error: std::io::Error) -> Error {
+    if compression == Compression::None {
+        return io("cannot read the file", path, error);
+    }
+    Error::Data(format!(
+        "`{path}`: the compressed data is damaged or cut off near byte {offset} of the decompressed text ({error}); \
+         replace the file with a complete one and start again"
+    ))
+}
+
+/// An object as the Parquet reader wants it.
+struct StoredObject {
+    store: StoreLocation,
+    key: object_store::path::Path,
+    size: u64,
+    runtime: Handle,
+}
+
+impl Length for StoredObject {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for StoredObject {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> ::parquet::errors::Result<Self::T> {
+        /// Page headers are read through this; they are short.
+        const AHEAD_BYTES: u64 = 64 << 10;
+        let length = AHEAD_BYTES.min(self.size.saturating_sub(start));
+        Ok(bytes::Buf::reader(self.get_bytes(start, length as usize)?))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ::parquet::errors::Result<Bytes> {
+        let range = start..start + length as u64;
+        self.runtime
+            .block_on(self.store.store.get_range(&self.key, range))
+            .map_err(|error| ::parquet::errors::ParquetError::External(Box::new(error)))
+    }
+}

@@ -1,0 +1,244 @@
+//! Files, on this machine or in an object store: JSON lines, CSV, raw lines and Parquet, plain or compressed.
+//!
+//! As a source it reads a file, a folder or a glob, in splits, to the end or (with `source.monitor-interval`) for ever,
+//! taking in new files as they appear. As a sink it writes files that become visible only when a checkpoint completes.
+
+mod commit;
+mod compression;
+mod fetch;
+mod location;
+mod partition;
+mod reader;
+mod sink;
+mod source;
+mod split;
+mod target;
+mod writer;
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, TimeUnit};
+
+use crate::format::FormatSpec;
+use crate::options::Options;
+use crate::{
+    Connector, Error, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, Sink, Source,
+    TableDefinition,
+};
+
+pub struct Filesystem;
+
+const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> OptionDescription {
+    OptionDescription {
+        name,
+        kind,
+        required: false,
+        default,
+        secret: false,
+        help,
+    }
+}
+
+const PATH: OptionDescription = OptionDescription {
+    required: true,
+    ..option(
+        "path",
+        OptionKind::Text,
+        None,
+        "A file, a folder, a glob (`data/*.json`) or a URL (`file://`, `s3://`, `gs://`, `az://`).",
+    )
+};
+
+const STORE: OptionDescription = OptionDescription {
+    secret: true,
+    ..option(
+        "store.*",
+        OptionKind::Text,
+        None,
+        "Settings of the object store, such as `store.aws_endpoint`; the environment (`AWS_...`) counts too.",
+    )
+};
+
+const PARTITION_NAME: OptionDescription = option(
+    "partition.default-name",
+    OptionKind::Text,
+    Some("__HIVE_DEFAULT_PARTITION__"),
+    "The folder's value for a partition column that is NULL or empty.",
+);
+
+const SOURCE_OPTIONS: &[OptionDescription] = &[
+    PATH,
+    STORE,
+    PARTITION_NAME,
+    option(
+        "source.monitor-interval",
+        OptionKind::Duration,
+        None,
+        "Look for new files this often, for ever; without it the files that exist are read once.",
+    ),
+    option(
+        "source.ordered",
+        OptionKind::Boolean,
+        Some("false"),
+        "Files follow one another in event time, in the order of their names: a later file does not hold the watermark back.",
+    ),
+    option(
+        "source.split-size",
+        OptionKind::Bytes,
+        Some("64mb"),
+        "Larger uncompressed files are read by several tasks, in parts of this size.",
+    ),
+    option(
+        "source.compression",
+        OptionKind::OneOf(&["auto", "none", "gzip", "zstd"]),
+        Some("auto"),
+        "How files are compressed; `auto` goes by the extension (.gz, .zst).",
+    ),
+    option(
+        "source.max-record-size",
+        OptionKind::Bytes,
+        Some("64mb"),
+        "A longer record ends the job with an error.",
+    ),
+];
+
+const SINK_OPTIONS: &[OptionDescription] = &[
+    PATH,
+    STORE,
+    PARTITION_NAME,
+    option(
+        "sink.rolling-policy.file-size",
+        OptionKind::Bytes,
+        Some("128mb"),
+        "A file of this size (before compression) is closed and a new one begun.",
+    ),
+    option(
+        "sink.rolling-policy.rollover-interval",
+        OptionKind::Duration,
+        Some("30 min"),
+        "A file this old is closed and a new one begun. Every checkpoint closes all files too.",
+    ),
+    option(
+        "sink.compression",
+        OptionKind::OneOf(&["none", "gzip", "zstd"]),
+        Some("none"),
+        "How files of lines are compressed; Parquet has its own option.",
+    ),
+    option(
+        "sink.max-open-files",
+        OptionKind::Integer,
+        Some("128"),
+        "Most files one task writes at once (one per partition); beyond it the one least recently written is closed.",
+    ),
+];
+
+impl Connector for Filesystem {
+    fn name(&self) -> &'static str {
+        "filesystem"
+    }
+
+    fn help(&self) -> &'static str {
+        "Files on this machine or in an object store."
+    }
+
+    fn roles(&self) -> &'static [Role] {
+        &[Role::Source, Role::Sink]
+    }
+
+    fn options(&self, role: Role) -> &'static [OptionDescription] {
+        match role {
+            Role::Source => SOURCE_OPTIONS,
+            Role::Sink => SINK_OPTIONS,
+        }
+    }
+
+    fn metadata(&self) -> Vec<MetadataDescription> {
+        let read_only = |key, data_type| MetadataDescription {
+            key,
+            data_type,
+            writable: false,
+        };
+        vec![
+            read_only("file.path", DataType::Utf8),
+            read_only("file.name", DataType::Utf8),
+            read_only("file.size", DataType::Int64),
+            read_only(
+                "file.modification-time",
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            ),
+        ]
+    }
+
+    fn uses_format(&self, _role: Role) -> bool {
+        true
+    }
+
+    fn validate(&self, table: &TableDefinition, role: Role) -> Vec<OptionError> {
+        let mut errors = Vec::new();
+        for column in &table.partitioned_by {
+            if table.field(column).is_none() {
+                let near =
+                    crate::options::suggest(column, table.schema.fields().iter().map(|field| field.name().as_str()));
+                errors.push(OptionError {
+                    subject: Some(column.clone()),
+                    message: format!("PARTITIONED BY names the column `{column}`, which the table does not have{near}"),
+                });
+            }
+        }
+        if errors.is_empty()
+            && let Err(error) = check(table, role)
+        {
+            errors.push(OptionError {
+                subject: None,
+                message: error.to_string(),
+            });
+        }
+        errors
+    }
+
+    fn is_bounded(&self, table: &TableDefinition) -> bool {
+        table.option("source.monitor-interval").is_none()
+    }
+
+    fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
+        Ok(Arc::new(source::FileSource::new(table)?))
+    }
+
+    fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
+        Ok(Arc::new(sink::FileSink::new(table)?))
+    }
+}
+
+/// What can be said without looking at any file: that the format can carry the columns, and what a sink's path must be.
+fn check(table: &TableDefinition, role: Role) -> Result<(), Error> {
+    let format = FormatSpec::of_value(table)?;
+    let schema = partition::file_schema(table)?;
+    if role == Role::Sink {
+        let path = Options::of(table).required("path")?;
+        if location::has_wildcard(path) {
+            return Err(Error::Invalid(format!(
+                "table `{}`: option 'path': `{path}` is a pattern; a table that is written needs a folder",
+                table.name
+            )));
+        }
+        if !format.is_file_format() {
+            format.encoder(&schema, crate::format::Framing::Lines)?;
+        }
+    } else if !format.is_file_format() {
+        let columns: Vec<usize> = (0..schema.fields().len()).collect();
+        format.decoder(&schema, &columns)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod sink_tests;
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod source_tests;

@@ -1,0 +1,300 @@
+//! Writing files: nothing is visible before a commit, nothing is lost after a crash.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use arrow_array::{Int64Array, RecordBatch, StringArray};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::Filesystem;
+use super::location::{Location, StoreLocation};
+use super::sink::FileSink;
+use super::source_tests::{ids, read_all, runtime, table};
+use crate::{Committable, Connector, JobIdentity, Sink, SinkWriter, TableDefinition, WriterContext};
+
+fn job(attempt: &str) -> JobIdentity {
+    JobIdentity {
+        job: "job".to_string(),
+        attempt: attempt.to_string(),
+    }
+}
+
+fn writer(sink: &dyn Sink, runtime: &tokio::runtime::Runtime, attempt: &str, subtask: usize) -> Box<dyn SinkWriter> {
+    let runtime = runtime.handle().clone();
+    sink.writer(WriterContext {
+        job: job(attempt),
+        subtask,
+        parallelism: 2,
+        runtime,
+    })
+    .unwrap()
+}
+
+fn rows(table: &TableDefinition, range: std::ops::Range<i64>) -> RecordBatch {
+    let names = range.clone().map(|id| {
+        if id % 3 == 0 {
+            None
+        } else {
+            Some(format!("n/{}", id % 3))
+        }
+    });
+    RecordBatch::try_new(
+        table.schema.clone(),
+        vec![
+            Arc::new(Int64Array::from_iter_values(range.clone())),
+            Arc::new(StringArray::from_iter(names)),
+        ],
+    )
+    .unwrap()
+}
+
+/// All files below a folder, hidden ones included, without the folder.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(folder).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn visible(folder: &Path) -> Vec<String> {
+    files(folder)
+        .into_iter()
+        .filter(|name| !name.contains(".inprogress"))
+        .collect()
+}
+
+#[test]
+fn every_format_and_compression_survives_the_round_trip() {
+    let runtime = runtime();
+    for options in [
+        vec![("format", "json")],
+        vec![("format", "json"), ("sink.compression", "gzip")],
+        vec![
+            ("format", "csv"),
+            ("sink.compression", "zstd"),
+            ("csv.header", "true"),
+            ("csv.null-literal", "NULL"),
+        ],
+        vec![("format", "parquet")],
+        vec![
+            ("format", "parquet"),
+            ("parquet.compression", "ZSTD"),
+            ("sink.rolling-policy.file-size", "1kb"),
+        ],
+        vec![("format", "json"), ("sink.rolling-policy.file-size", "1kb")],
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(&folder.path().join("out").to_string_lossy(), &ids(), &options);
+        assert_eq!(crate::registry::validate(&table, crate::Role::Sink), []);
+        let sink = Filesystem.sink(&table).unwrap();
+        runtime.block_on(sink.start(&job("a"))).unwrap();
+        let mut writer = writer(&*sink, &runtime, "a", 0);
+        for start in (0..1000).step_by(100) {
+            assert!(writer.write(&rows(&table, start..start + 100)).unwrap() > 0);
+        }
+        let committables = runtime.block_on(writer.prepare(1, true)).unwrap();
+        assert_eq!(visible(folder.path()), [""; 0]);
+        runtime.block_on(sink.commit(committables.clone())).unwrap();
+        runtime.block_on(sink.commit(committables)).unwrap();
+        let mut found = read_all(&table).unwrap().ids();
+        found.sort_unstable();
+        assert_eq!(found, (0..1000).collect::<Vec<_>>(), "{options:?}");
+        let rolled = options.iter().any(|(name, _)| name.ends_with("file-size"));
+        assert_eq!(visible(folder.path()).len() > 1, rolled, "{options:?}");
+    }
+}
+
+#[test]
+fn partitions_become_folders_and_come_back() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = table(
+        &folder.path().to_string_lossy(),
+        &ids(),
+        &[("sink.max-open-files", "2")],
+    );
+    table.partitioned_by = vec!["name".to_string()];
+    let sink = Filesystem.sink(&table).unwrap();
+    runtime.block_on(sink.start(&job("a"))).unwrap();
+    let mut writer = writer(&*sink, &runtime, "a", 1);
+    writer.write(&rows(&table, 0..30)).unwrap();
+    let committables = runtime.block_on(writer.prepare(1, true)).unwrap();
+    runtime.block_on(sink.commit(committables)).unwrap();
+    let folders: Vec<_> = visible(folder.path())
+        .iter()
+        .map(|name| name.split('/').next().unwrap().to_string())
+        .collect();
+    assert_eq!(folders, ["name=__HIVE_DEFAULT_PARTITION__", "name=n%2F1", "name=n%2F2"]);
+    let mut found = read_all(&table).unwrap().ids();
+    found.sort_unstable();
+    assert_eq!(found, (0..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_crash_loses_what_no_checkpoint_names_and_nothing_else() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let table = table(&folder.path().to_string_lossy(), &ids(), &[]);
+    let first = Filesystem.sink(&table).unwrap();
+    runtime.block_on(first.start(&job("a"))).unwrap();
+    let mut one = writer(&*first, &runtime, "a", 0);
+    one.write(&rows(&table, 0..10)).unwrap();
+    let in_checkpoint = runtime.block_on(one.prepare(1, false)).unwrap();
+    one.write(&rows(&table, 10..20)).unwrap();
+    let in_no_checkpoint = runtime.block_on(one.prepare(2, false)).unwrap();
+    assert_eq!(in_no_checkpoint.len(), 1);
+    // Another job's file in the same folder.
+    let strange = folder.path().join(".part-x-0-0.json.0000000000000000.inprogress");
+    std::fs::write(&strange, "").unwrap();
+
+    let second = Filesystem.sink(&table).unwrap();
+    runtime.block_on(second.commit(in_checkpoint.clone())).unwrap();
+    runtime.block_on(second.start(&job("b"))).unwrap();
+    assert_eq!(read_all(&table).unwrap().ids(), (0..10).collect::<Vec<_>>());
+    assert!(strange.exists());
+    assert_eq!(files(folder.path()).len(), 2);
+    // Told again, after the reader of the output took the file away.
+    std::fs::remove_file(folder.path().join(&visible(folder.path())[0])).unwrap();
+    runtime.block_on(second.commit(in_checkpoint)).unwrap();
+}
+
+#[test]
+fn a_dropped_writer_leaves_nothing_behind() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let table = table(&folder.path().to_string_lossy(), &ids(), &[]);
+    let sink = Filesystem.sink(&table).unwrap();
+    runtime.block_on(sink.start(&job("a"))).unwrap();
+    let mut writer = writer(&*sink, &runtime, "a", 0);
+    writer.write(&rows(&table, 0..10)).unwrap();
+    drop(writer);
+    drop(runtime);
+    assert_eq!(files(folder.path()), [""; 0]);
+}
+
+#[test]
+fn a_file_changed_after_it_was_prepared_is_not_published() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let table = table(&folder.path().to_string_lossy(), &ids(), &[]);
+    let sink = Filesystem.sink(&table).unwrap();
+    let mut writer = writer(&*sink, &runtime, "a", 0);
+    writer.write(&rows(&table, 0..10)).unwrap();
+    let committables = runtime.block_on(writer.prepare(1, true)).unwrap();
+    std::fs::write(folder.path().join(&files(folder.path())[0]), "half").unwrap();
+    let error = runtime.block_on(sink.commit(committables)).unwrap_err().to_string();
+    assert!(error.contains("nothing is published from it"), "{error}");
+    assert_eq!(visible(folder.path()), [""; 0]);
+}
+
+#[test]
+fn a_target_that_cannot_be_written_is_refused_at_the_start() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let start = |path: &Path| {
+        let sink = Filesystem.sink(&table(&path.to_string_lossy(), &ids(), &[])).unwrap();
+        runtime.block_on(sink.start(&job("a"))).unwrap_err().to_string()
+    };
+    assert!(start(&file).contains("is a file"));
+    assert!(start(&file.join("below")).contains("cannot create the folder"));
+    let errors = crate::registry::validate(&table("out/*", &ids(), &[]), crate::Role::Sink);
+    assert!(errors[0].message.contains("needs a folder"), "{errors:?}");
+}
+
+#[test]
+fn a_failing_disk_surfaces_and_shows_nothing() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let table = table(&out.to_string_lossy(), &ids(), &[]);
+    let sink = Filesystem.sink(&table).unwrap();
+    runtime.block_on(sink.start(&job("a"))).unwrap();
+    let mut writer = writer(&*sink, &runtime, "a", 0);
+    std::fs::remove_dir(&out).unwrap();
+    std::fs::write(&out, "").unwrap();
+    writer.write(&rows(&table, 0..10)).unwrap();
+    let error = runtime.block_on(writer.prepare(1, true)).unwrap_err().to_string();
+    assert!(error.contains("cannot create the f"), "{error}");
+}
+
+#[test]
+fn a_slow_disk_makes_the_writer_ask_for_a_pause_and_wake_later() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let table = table(
+        &folder.path().to_string_lossy(),
+        &ids(),
+        &[("sink.compression", "gzip")],
+    );
+    let sink = Filesystem.sink(&table).unwrap();
+    let mut writer = writer(&*sink, &runtime, "a", 0);
+    let batch = rows(&table, 0..200_000);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut pauses = 0;
+    while pauses == 0 {
+        match writer.poll_ready(&mut context) {
+            Poll::Ready(ready) => {
+                ready.unwrap();
+                writer.write(&batch).unwrap();
+            }
+            Poll::Pending => pauses += 1,
+        }
+    }
+    runtime
+        .block_on(futures::future::poll_fn(|context| writer.poll_ready(context)))
+        .unwrap();
+}
+
+#[test]
+fn uploads_are_completed_from_what_the_checkpoint_holds_and_only_then_visible() {
+    let runtime = runtime();
+    let store = Arc::new(InMemory::new());
+    let table = table("memory://x/out", &ids(), &[("sink.rolling-policy.file-size", "20mb")]);
+    let sink = || {
+        let location = Location::Store(StoreLocation {
+            store: store.clone(),
+            multipart: store.clone(),
+            root: "memory://x".to_string(),
+            key: "out".to_string(),
+        });
+        FileSink::at(&table, location).unwrap()
+    };
+    let names = || -> Vec<_> { runtime.block_on(store.list(None).try_collect::<Vec<_>>()).unwrap() };
+    let first = sink();
+    runtime.block_on(first.start(&job("a"))).unwrap();
+    let mut writer = writer(&first, &runtime, "a", 0);
+    for start in 0..10 {
+        writer
+            .write(&rows(&table, start * 50_000..(start + 1) * 50_000))
+            .unwrap();
+    }
+    let committables: Vec<Committable> = runtime.block_on(writer.prepare(1, true)).unwrap();
+    assert!(names().is_empty());
+    drop(first);
+
+    let second = sink();
+    runtime.block_on(second.commit(committables.clone())).unwrap();
+    let published = names();
+    assert!(!published.is_empty());
+    let size: u64 = published.iter().map(|meta| meta.size).sum();
+    assert!(size > 8 << 20, "{size}");
+    runtime.block_on(second.commit(committables)).unwrap();
+    assert_eq!(names(), published);
+    let data = runtime.block_on(async { store.get(&published[0].location).await.unwrap().bytes().await.unwrap() });
+    assert!(data.ends_with(b"}\n"));
+}

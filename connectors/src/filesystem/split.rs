@@ -1,0 +1,99 @@
+//! Splits of files: how a file is cut, and how a place in it is written down.
+//!
+//! A file of lines is cut at multiples of the split size; a line belongs to the split in which it starts, a Parquet row
+//! group likewise. Cuts depend on nothing but the offset, so a file that grows keeps the ids of the splits it has. A
+//! compressed file, or one whose records may contain line breaks, is one split.
+//!
+//! A position is a version byte (1) and then, in bincode's standard encoding, the fields of [`Position`] in order.
+
+use serde::{Deserialize, Serialize};
+
+use super::location::FileEntry;
+use crate::{Error, Split};
+
+const VERSION: u8 = 1;
+
+/// What to read, and from where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    pub path: String,
+    /// Size and time of the file when the split was made: a file that is no longer the same cannot be resumed.
+    pub size: u64,
+    pub modified_us: i64,
+    /// The split's range in bytes; `end` is `u64::MAX` where the whole file is meant.
+    pub start: u64,
+    pub end: u64,
+    /// Lines: the offset of the next record (in the decompressed text). Parquet: rows of the split already read.
+    pub next: u64,
+    /// Whether `next` is the beginning of a record. If not, a record of the split before reaches into this one.
+    pub aligned: bool,
+    /// Records read from the file's beginning on; meaningful where `start` is 0.
+    pub records: u64,
+}
+
+impl Position {
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![VERSION];
+        bytes.extend(
+            bincode::serde::encode_to_vec(self, bincode::config::standard())
+                .map_err(|error| Error::Invalid(format!("a position of `{}` cannot be stored: {error}", self.path)))?,
+        );
+        Ok(bytes)
+    }
+
+    pub fn decode(split: &Split) -> Result<Self, Error> {
+        let damaged = |problem: &str| {
+            Error::Invalid(format!(
+                "the stored position of the split `{}` is not readable: {problem}",
+                split.id
+            ))
+        };
+        match split.position.split_first() {
+            Some((&VERSION, rest)) => bincode::serde::decode_from_slice(rest, bincode::config::standard())
+                .map(|(position, _)| position)
+                .map_err(|error| damaged(&error.to_string())),
+            Some((version, _)) => Err(damaged(&format!(
+                "its version is {version}, this engine reads {VERSION}"
+            ))),
+            None => Err(damaged("it is empty")),
+        }
+    }
+
+    /// Whether any of it was read before.
+    pub fn is_resumed(&self, parquet: bool) -> bool {
+        self.next > if parquet { 0 } else { self.start }
+    }
+}
+
+/// The splits of one file, in order. `split_bytes`: `None` for a file that cannot be cut.
+pub fn splits_of(file: &FileEntry, split_bytes: Option<u64>, parquet: bool) -> Result<Vec<Split>, Error> {
+    let step = split_bytes.filter(|bytes| *bytes > 0 && *bytes < file.size);
+    let Some(step) = step else {
+        return Ok(vec![split(file, file.path.clone(), 0, u64::MAX, parquet)?]);
+    };
+    (0..file.size.div_ceil(step))
+        .map(|index| {
+            let (start, end) = (index * step, (index + 1) * step);
+            split(file, format!("{}[{start}..{end}]", file.path), start, end, parquet)
+        })
+        .collect()
+}
+
+fn split(file: &FileEntry, id: String, start: u64, end: u64, parquet: bool) -> Result<Split, Error> {
+    let position = Position {
+        path: file.path.clone(),
+        size: file.size,
+        modified_us: file.modified_us,
+        start,
+        end,
+        next: if parquet { 0 } else { start },
+        aligned: parquet || start == 0,
+        records: 0,
+    };
+    Ok(Split {
+        id,
+        position: position.encode()?,
+        weight: end.min(file.size) - start,
+        finished: false,
+    })
+}
