@@ -1,0 +1,330 @@
+//! From `properties.*` to a librdkafka client, and from its failures to sentences.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::{ClientConfig, Message};
+
+use crate::options::suggest;
+use crate::{Error, Role};
+
+/// How long to wait for an answer of the cluster when a job starts.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Properties of the Java client that have no meaning here, or are set by other options.
+const IGNORED: [&str; 13] = [
+    "key.deserializer",
+    "value.deserializer",
+    "key.serializer",
+    "value.serializer",
+    "auto.offset.reset",
+    "enable.auto.commit",
+    "auto.commit.interval.ms",
+    "partition.discovery.interval.ms",
+    "client.id.prefix",
+    "max.poll.records",
+    "partitioner.class",
+    "buffer.memory",
+    "transaction.timeout.ms",
+];
+
+/// Settings that the connector relies on; what users say wins over the second kind.
+const SOURCE_FIXED: [(&str, &str); 4] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    // A lost offset is an error to decide about, never a silent jump.
+    ("auto.offset.reset", "error"),
+];
+const SOURCE_DEFAULTS: [(&str, &str); 5] = [
+    // The Java client's default.
+    ("isolation.level", "read_uncommitted"),
+    ("queued.min.messages", "100000"),
+    ("queued.max.messages.kbytes", "32768"),
+    // After the prefetch queue was full, ask again soon: the default of a second starves a fast reader.
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.error.backoff.ms", "100"),
+];
+const SINK_DEFAULTS: [(&str, &str); 6] = [
+    ("enable.idempotence", "true"),
+    // The Java client's hash of keys, so that both write a key to the same partition.
+    ("partitioner", "murmur2_random"),
+    ("linger.ms", "5"),
+    ("queue.buffering.max.messages", "2000000"),
+    ("queue.buffering.max.kbytes", "1048576"),
+    ("message.max.bytes", "10485760"),
+];
+
+/// The client's configuration; an error names the property.
+pub fn config(brokers: &str, properties: &BTreeMap<&str, &str>, role: Role) -> Result<ClientConfig, (String, String)> {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "millstream");
+    let defaults: &[_] = match role {
+        Role::Source => &SOURCE_DEFAULTS,
+        Role::Sink => &SINK_DEFAULTS,
+    };
+    for (name, value) in defaults {
+        config.set(*name, *value);
+    }
+    for (name, value) in properties {
+        match *name {
+            "sasl.jaas.config" => {
+                let (user, password) = jaas(value).ok_or_else(|| {
+                    let message = "cannot read a user name and password from it; write properties.sasl.username and \
+                                   properties.sasl.password instead";
+                    ((*name).to_string(), message.to_string())
+                })?;
+                config.set("sasl.username", user).set("sasl.password", password);
+            }
+            "security.protocol" => {
+                config.set(*name, value.to_ascii_lowercase());
+            }
+            "group.id" if role == Role::Sink => {}
+            name if IGNORED.contains(&name) => {}
+            name if name.starts_with("ssl.truststore") || name.starts_with("ssl.keystore.type") => {
+                let message = "Java key stores cannot be read; convert to PEM and write properties.ssl.ca.location, \
+                               properties.ssl.certificate.location and properties.ssl.key.location";
+                return Err((name.to_string(), message.to_string()));
+            }
+            name => {
+                config.set(name, *value);
+                // Each on its own, so that the error names the right one.
+                check_property(name, value)?;
+            }
+        }
+    }
+    config.set("bootstrap.servers", brokers);
+    if role == Role::Source {
+        for (name, value) in SOURCE_FIXED {
+            config.set(name, value);
+        }
+        if config.get("group.id").is_none() {
+            // librdkafka wants a name even where no group is used.
+            config.set("group.id", "millstream");
+        }
+    }
+    config
+        .create_native_config()
+        .map_err(|error| ("bootstrap.servers".to_string(), error.to_string()))?;
+    Ok(config)
+}
+
+fn check_property(name: &str, value: &str) -> Result<(), (String, String)> {
+    let mut alone = ClientConfig::new();
+    alone.set(name, value);
+    alone.create_native_config().map(drop).map_err(|error| {
+        let message = match error {
+            KafkaError::ClientConfig(rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
+                let near = suggest(
+                    name,
+                    [
+                        "bootstrap.servers",
+                        "group.id",
+                        "security.protocol",
+                        "sasl.mechanism",
+                        "sasl.username",
+                        "sasl.password",
+                        "ssl.ca.location",
+                        "client.id",
+                        "compression.type",
+                        "linger.ms",
+                        "acks",
+                    ],
+                );
+                format!("the Kafka client (librdkafka) has no property `{name}`{near}")
+            }
+            // The value may be a secret: it is not repeated.
+            _ => format!("the Kafka client (librdkafka) refuses this value for `{name}`"),
+        };
+        (name.to_string(), message)
+    })
+}
+
+/// `...LoginModule required username="u" password="p";`
+fn jaas(text: &str) -> Option<(String, String)> {
+    let value = |key: &str| {
+        let rest = &text[text.find(&format!("{key}="))? + key.len() + 1..];
+        let quote = rest.chars().next().filter(|c| *c == '"' || *c == '\'')?;
+        rest[1..].split(quote).next().map(String::from)
+    };
+    Some((value("username")?, value("password")?))
+}
+
+/// Epoch and size of a record that left, and why it failed if it did.
+type OnDelivery = dyn Fn(usize, usize, Option<String>) + Send + Sync;
+
+/// What librdkafka says outside of any call.
+pub struct Context {
+    /// The last problem it spoke of: usually the reason why nothing arrives.
+    last_problem: Mutex<Option<String>>,
+    /// A problem that does not go away by waiting.
+    failure: Mutex<Option<String>>,
+    deliveries: Option<Box<OnDelivery>>,
+}
+
+impl Context {
+    pub fn new() -> Self {
+        Self {
+            last_problem: Mutex::new(None),
+            failure: Mutex::new(None),
+            deliveries: None,
+        }
+    }
+
+    /// `on_delivery` is told of each record that left.
+    pub fn with_deliveries(on_delivery: impl Fn(usize, usize, Option<String>) + Send + Sync + 'static) -> Self {
+        Self {
+            deliveries: Some(Box::new(on_delivery)),
+            ..Self::new()
+        }
+    }
+
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.lock().clone().map(Error::Unavailable)
+    }
+
+    pub fn last_problem(&self) -> Option<String> {
+        self.last_problem.lock().clone()
+    }
+
+    fn note(&self, error: &KafkaError, reason: &str) {
+        let text = if reason.is_empty() {
+            error.to_string()
+        } else {
+            reason.to_string()
+        };
+        if error.rdkafka_error_code().is_some_and(is_final) {
+            self.failure.lock().get_or_insert(format!("Kafka: {text}"));
+        }
+        *self.last_problem.lock() = Some(text);
+    }
+}
+
+fn is_final(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Fatal
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::UnsupportedSASLMechanism
+    )
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(target: "kafka", "{facility}: {message}"),
+            _ => tracing::debug!(target: "kafka", "{facility}: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "kafka", "{error}: {reason}");
+        self.note(&error, reason);
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    /// The epoch that the record belongs to.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, epoch: usize) {
+        let Some(on_delivery) = &self.deliveries else { return };
+        match result {
+            Ok(message) => on_delivery(epoch, message.payload_len(), None),
+            Err((error, message)) => on_delivery(epoch, message.payload_len(), Some(error.to_string())),
+        }
+    }
+}
+
+/// All topics of the cluster. Blocks.
+pub fn metadata(consumer: &BaseConsumer<Context>, brokers: &str) -> Result<Metadata, Error> {
+    consumer
+        .fetch_metadata(None, REQUEST_TIMEOUT)
+        .map_err(|error| unreachable(consumer, brokers, &error))
+}
+
+/// The error of a request, with what librdkafka said about the connection.
+pub fn unreachable(consumer: &BaseConsumer<Context>, brokers: &str, error: &KafkaError) -> Error {
+    drain_events(consumer);
+    match consumer.context().last_problem() {
+        Some(problem) => cannot_reach(brokers, &problem),
+        None => cannot_reach(brokers, &error.to_string()),
+    }
+}
+
+pub fn cannot_reach(brokers: &str, problem: &str) -> Error {
+    Error::Unavailable(format!(
+        "the Kafka brokers `{brokers}` do not answer within {} s ({problem}): check 'properties.bootstrap.servers', and \
+         that the cluster is up",
+        REQUEST_TIMEOUT.as_secs()
+    ))
+}
+
+/// Lets the client hand over what it has to say. No messages are expected from it.
+fn drain_events(consumer: &BaseConsumer<Context>) {
+    for _ in 0..32 {
+        match consumer.poll(Duration::from_millis(1)) {
+            Some(Err(error)) => consumer.context().note(&error, ""),
+            Some(Ok(_)) | None => {}
+        }
+    }
+}
+
+impl Context {
+    /// Like `drain_events`, once and without waiting; for a consumer that is reading.
+    pub fn serve(consumer: &BaseConsumer<Context>) -> Result<(), Error> {
+        while let Some(event) = consumer.poll(Duration::ZERO) {
+            match event {
+                Err(error) => consumer.context().note(&error, ""),
+                Ok(message) => {
+                    return Err(Error::Unavailable(format!(
+                        "Kafka: a record of `{}-{}` arrived outside its queue; restart the job",
+                        message.topic(),
+                        message.partition()
+                    )));
+                }
+            }
+        }
+        match consumer.context().failure() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error that says which topics there are.
+pub fn missing_topic(topic: &str, metadata: &Metadata) -> Error {
+    let names: Vec<&str> = metadata
+        .topics()
+        .iter()
+        .map(rdkafka::metadata::MetadataTopic::name)
+        .filter(|name| !name.starts_with("__"))
+        .collect();
+    let near = suggest(topic, names.iter().copied());
+    let there_are = match names.as_slice() {
+        [] => "the cluster has no topics yet".to_string(),
+        names if names.len() <= 20 => format!("there are: {}", names.join(", ")),
+        names => format!(
+            "there are {} topics, among them: {}",
+            names.len(),
+            names[..20].join(", ")
+        ),
+    };
+    Error::Invalid(format!("the topic `{topic}` does not exist{near} ({there_are})"))
+}

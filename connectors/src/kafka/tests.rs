@@ -1,0 +1,186 @@
+//! Without a broker: what options and positions mean. Everything else is tested against a real one, in
+//! `integration-tests`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema};
+
+use super::options::{Place, SourceOptions};
+use super::source::{Position, split_name};
+use super::{Kafka, headers_type};
+use crate::{Connector, MetadataColumn, Role, Split, TableDefinition};
+
+fn table(options: &[(&str, &str)]) -> TableDefinition {
+    let mut all = BTreeMap::from([
+        ("connector".to_string(), "kafka".to_string()),
+        ("format".into(), "json".into()),
+    ]);
+    all.extend(
+        options
+            .iter()
+            .map(|(name, value)| ((*name).to_string(), (*value).to_string())),
+    );
+    TableDefinition {
+        name: "t".into(),
+        schema: Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("word", DataType::Utf8, true),
+            Field::new("headers", headers_type(), true),
+        ])),
+        metadata: vec![MetadataColumn {
+            column: "headers".into(),
+            key: "headers".into(),
+            is_virtual: false,
+        }],
+        options: all,
+        partitioned_by: Vec::new(),
+        primary_key: Vec::new(),
+    }
+}
+
+const BROKER: (&str, &str) = ("properties.bootstrap.servers", "localhost:9092");
+
+#[track_caller]
+fn check_error(role: Role, options: &[(&str, &str)], expected: &str) {
+    let errors = Kafka.validate(&table(options), role);
+    assert!(
+        errors.iter().any(|error| error.message.contains(expected)),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn wrong_options_say_what_would_be_right() {
+    check_error(
+        Role::Source,
+        &[("topic", "a")],
+        "'properties.bootstrap.servers' = 'localhost:9092'",
+    );
+    check_error(Role::Source, &[BROKER], "'topic' = 'NAME'");
+    check_error(
+        Role::Source,
+        &[BROKER, ("topic", "a"), ("topic-pattern", "b")],
+        "not both",
+    );
+    check_error(
+        Role::Source,
+        &[BROKER, ("topic-pattern", "(")],
+        "not a regular expression",
+    );
+    check_error(
+        Role::Source,
+        &[BROKER, ("topic", "a"), ("properties.group.idd", "g")],
+        "did you mean `group.id`?",
+    );
+    check_error(
+        Role::Source,
+        &[BROKER, ("topic", "a"), ("scan.startup.mode", "timestamp")],
+        "timestamp-millis",
+    );
+    check_error(
+        Role::Source,
+        &[BROKER, ("topic", "a"), ("scan.startup.mode", "group-offsets")],
+        "properties.group.id",
+    );
+    check_error(
+        Role::Source,
+        &[
+            BROKER,
+            ("topic", "a"),
+            ("scan.startup.mode", "specific-offsets"),
+            ("scan.startup.specific-offsets", "0:1"),
+        ],
+        "partition:0,offset:42",
+    );
+    check_error(
+        Role::Source,
+        &[BROKER, ("topic", "a"), ("key.format", "raw")],
+        "needs 'key.fields'",
+    );
+    check_error(
+        Role::Source,
+        &[BROKER, ("topic", "a"), ("key.format", "raw"), ("key.fields", "wordd")],
+        "did you mean `word`?",
+    );
+    check_error(Role::Sink, &[BROKER, ("topic", "a;b")], "exactly one topic");
+    check_error(
+        Role::Sink,
+        &[BROKER, ("topic", "a"), ("sink.delivery-guarantee", "exactly-once")],
+        "write 'at-least-once'",
+    );
+}
+
+#[test]
+fn secrets_are_not_in_errors() {
+    let options = [
+        BROKER,
+        ("topic", "a"),
+        ("properties.sasl.jaas.config", "Login required username=u"),
+    ];
+    let errors = Kafka.validate(&table(&options), Role::Source);
+    assert!(
+        errors.iter().all(|error| !error.message.contains("Login")),
+        "{errors:?}"
+    );
+    assert!(errors[0].message.contains("properties.sasl.username"));
+}
+
+#[test]
+fn properties_of_the_java_client_are_understood() {
+    let options = [
+        BROKER,
+        ("topic", "a"),
+        ("properties.group.id", "g"),
+        ("properties.auto.offset.reset", "latest"),
+        (
+            "properties.key.deserializer",
+            "org.apache.kafka.common.serialization.StringDeserializer",
+        ),
+        ("properties.security.protocol", "SASL_SSL"),
+        ("properties.sasl.mechanism", "PLAIN"),
+        (
+            "properties.sasl.jaas.config",
+            "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"me\" password=\"x y\";",
+        ),
+    ];
+    let options = SourceOptions::of(&table(&options)).expect("all are known");
+    assert_eq!(options.client.get("sasl.username"), Some("me"));
+    assert_eq!(options.client.get("sasl.password"), Some("x y"));
+    assert_eq!(options.startup, Place::Group { else_latest: true });
+    assert!(options.discovery_interval.is_some());
+}
+
+#[test]
+fn keys_may_be_in_the_value_too_or_not() {
+    let key = [BROKER, ("topic", "a"), ("key.format", "raw"), ("key.fields", "word")];
+    let both = SourceOptions::of(&table(&key)).expect("right");
+    assert_eq!(both.layout.value, [0, 1]);
+    let options: Vec<_> = key
+        .into_iter()
+        .chain([("value.fields-include", "EXCEPT_KEY")])
+        .collect();
+    let apart = SourceOptions::of(&table(&options)).expect("right");
+    assert_eq!(apart.layout.value, [0]);
+}
+
+#[test]
+fn positions_come_back_as_they_were() {
+    for position in [Position { next: 42, end: None }, Position { next: 0, end: Some(7) }] {
+        let split = Split {
+            id: "a-b-3".into(),
+            position: position.encode(),
+            weight: 0,
+            finished: false,
+        };
+        assert_eq!(Position::decode(&split).expect("own encoding"), position);
+        assert_eq!(split_name(&split.id).expect("a partition"), ("a-b", 3));
+    }
+    let foreign = Split {
+        id: "x".into(),
+        position: vec![1, 2],
+        weight: 0,
+        finished: false,
+    };
+    assert!(Position::decode(&foreign).is_err() && split_name("x").is_err());
+}
