@@ -7,12 +7,73 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crossbeam::channel::TrySendError;
 use millstream_connectors::{Committable, JobIdentity, Sink, Source, Split};
 use millstream_planner::graph::{JobGraph, NodeIndex, OperatorId};
 use millstream_state::store::{Backend, KeyedSnapshot};
 
+use tokio::sync::mpsc;
+
 use crate::Error;
+use crate::deployment;
 use crate::operator::Timestamp;
+use crate::progress::{JobCounters, Progress};
+use crate::slot::SlotHandle;
+
+/// Builds the tasks of every subtask, restores their state, and starts the slot threads.
+pub async fn deploy(deployment: Deployment) -> Result<RunningJob, Error> {
+    deployment::deploy(deployment).await
+}
+
+/// A job whose slot threads run. Dropping it cancels the job.
+pub struct RunningJob {
+    pub(crate) slots: Vec<SlotHandle>,
+    pub(crate) events: mpsc::Receiver<TaskEvent>,
+    pub(crate) counters: Arc<JobCounters>,
+}
+
+impl RunningJob {
+    /// Hands a command to the slots it concerns. An error means that a slot is so far behind that its bounded command
+    /// queue is full; the command then reached no further slot and should be given up (a checkpoint) or repeated.
+    pub fn send(&self, command: Command) -> Result<(), Error> {
+        for slot in &self.slots {
+            match slot.send(command.clone()) {
+                // A slot that has ended needs no command.
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                Err(TrySendError::Full(_)) => {
+                    return Err(Error::Operator {
+                        operator: format!("slot {}", slot.index),
+                        message: "the queue of unprocessed commands is full: the slot does not respond".into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What happens next; `None` after [`TaskEvent::Stopped`].
+    pub async fn next_event(&mut self) -> Option<TaskEvent> {
+        self.events.recv().await
+    }
+
+    /// Rows, watermark and lag as of now. Cheap: reads plain atomics.
+    pub fn progress(&self) -> Progress {
+        self.counters.progress()
+    }
+
+    /// The counters behind [`RunningJob::progress`], which stay readable after the job has ended.
+    pub fn counters(&self) -> Arc<JobCounters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+impl Drop for RunningJob {
+    fn drop(&mut self) {
+        for slot in &self.slots {
+            slot.cancel();
+        }
+    }
+}
 
 /// Everything a job needs to start.
 pub struct Deployment {
@@ -86,7 +147,7 @@ pub struct SplitState {
 /// What the caller tells a running job.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Cut a checkpoint: sources snapshot and inject the barrier.
+    /// Cut a checkpoint: sources snapshot and inject the barrier. After one that is the `last`, sources read no further.
     Checkpoint { id: u64, last: bool },
     /// More splits for a source node's subtask.
     AssignSplits {
@@ -116,7 +177,9 @@ pub enum TaskEvent {
         subtask: usize,
         error: Error,
     },
-    /// All subtasks of all tasks have processed the end of their input.
+    /// All subtasks of all tasks have processed the end of their input. Sinks hold what they were given: a last
+    /// checkpoint (`Command::Checkpoint { last: true }`, which ended subtasks answer at once) makes it durable, then
+    /// `Command::Cancel` ends the slots.
     Finished,
     /// A task failed (or panicked); all others are being stopped.
     Failed {

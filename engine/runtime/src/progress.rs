@@ -1,0 +1,221 @@
+//! What a running job counts: plain atomics per operator and source split, cheap enough to touch once per batch.
+//!
+//! Tasks write them from their slot threads; the status line reads [`Progress`]; a background task publishes the same
+//! numbers through the `metrics` facade ([`JobCounters::publish`]), so that the hot path never looks a metric up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use millstream_planner::graph::OperatorId;
+use parking_lot::Mutex;
+
+use crate::operator::{Timestamp, WATERMARK_MIN};
+
+/// Lag of a split whose source does not know it.
+const LAG_UNKNOWN: u64 = u64::MAX;
+
+/// What one operator is, as far as counting goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Source,
+    Operator,
+    Sink,
+}
+
+/// Counters of one subtask of one operator.
+#[derive(Debug)]
+pub struct OperatorCounters {
+    pub operator: OperatorId,
+    pub subtask: usize,
+    pub kind: Kind,
+    pub rows_in: AtomicU64,
+    pub rows_out: AtomicU64,
+    pub bytes_in: AtomicU64,
+    pub bytes_out: AtomicU64,
+    /// Nanoseconds spent inside the operator.
+    pub busy_ns: AtomicU64,
+    /// Microseconds spent waiting for room downstream.
+    pub blocked_us: AtomicU64,
+    pub late_rows: AtomicU64,
+    pub dead_letters: AtomicU64,
+    /// Records that did not decode, or rows that did not encode, whatever became of them.
+    pub bad_rows: AtomicU64,
+    /// Rows too far ahead of the clock to advance the watermark.
+    pub future_rows: AtomicU64,
+    /// Microseconds between the first and the last barrier of checkpoints, summed.
+    pub alignment_us: AtomicU64,
+    /// The watermark the operator has processed.
+    pub watermark: AtomicI64,
+}
+
+impl OperatorCounters {
+    pub fn new(operator: OperatorId, subtask: usize, kind: Kind) -> Self {
+        Self {
+            operator,
+            subtask,
+            kind,
+            rows_in: AtomicU64::new(0),
+            rows_out: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            busy_ns: AtomicU64::new(0),
+            blocked_us: AtomicU64::new(0),
+            late_rows: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
+            bad_rows: AtomicU64::new(0),
+            future_rows: AtomicU64::new(0),
+            alignment_us: AtomicU64::new(0),
+            watermark: AtomicI64::new(WATERMARK_MIN),
+        }
+    }
+}
+
+/// Adds to a counter that only its own slot thread writes: no locked instruction is needed.
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+}
+
+/// What is known of one split.
+#[derive(Debug)]
+pub struct SplitCounters {
+    pub source: OperatorId,
+    pub split: Arc<str>,
+    pub watermark: AtomicI64,
+    lag: AtomicU64,
+}
+
+impl SplitCounters {
+    pub(crate) fn set_lag(&self, lag: Option<u64>) {
+        self.lag.store(lag.unwrap_or(LAG_UNKNOWN), Ordering::Relaxed);
+    }
+
+    pub fn lag(&self) -> Option<u64> {
+        Some(self.lag.load(Ordering::Relaxed)).filter(|lag| *lag != LAG_UNKNOWN)
+    }
+}
+
+/// All counters of a running job.
+#[derive(Debug, Default)]
+pub struct JobCounters {
+    pub job: String,
+    pub operators: Vec<Arc<OperatorCounters>>,
+    splits: Mutex<Vec<Arc<SplitCounters>>>,
+}
+
+/// A job's numbers as of now, for a person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows that sources have delivered (after decoding).
+    pub rows_in: u64,
+    /// Bytes that sources have read.
+    pub bytes_in: u64,
+    /// Rows handed to sinks.
+    pub rows_out: u64,
+    /// Bytes that sinks have encoded.
+    pub bytes_out: u64,
+    pub late_rows: u64,
+    pub dead_letters: u64,
+    pub bad_rows: u64,
+    pub future_rows: u64,
+    /// The watermark all sinks have reached; `None` before the first.
+    pub watermark: Option<Timestamp>,
+    /// Records waiting in the sources, where they know it.
+    pub lag: Option<u64>,
+}
+
+impl JobCounters {
+    pub fn new(job: String, operators: Vec<Arc<OperatorCounters>>) -> Self {
+        Self {
+            job,
+            operators,
+            splits: Mutex::default(),
+        }
+    }
+
+    /// Counters for a split that a subtask was given.
+    pub(crate) fn split(&self, source: &OperatorId, split: &Arc<str>) -> Arc<SplitCounters> {
+        let counters = Arc::new(SplitCounters {
+            source: source.clone(),
+            split: Arc::clone(split),
+            watermark: AtomicI64::new(WATERMARK_MIN),
+            lag: AtomicU64::new(LAG_UNKNOWN),
+        });
+        self.splits.lock().push(Arc::clone(&counters));
+        counters
+    }
+
+    /// The splits that were assigned so far.
+    pub fn splits(&self) -> Vec<Arc<SplitCounters>> {
+        self.splits.lock().clone()
+    }
+
+    pub fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        let mut watermark = Timestamp::MAX;
+        for counters in &self.operators {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            match counters.kind {
+                Kind::Source => {
+                    progress.rows_in += read(&counters.rows_in);
+                    progress.bytes_in += read(&counters.bytes_in);
+                }
+                Kind::Sink => {
+                    progress.rows_out += read(&counters.rows_out);
+                    progress.bytes_out += read(&counters.bytes_out);
+                    watermark = watermark.min(counters.watermark.load(Ordering::Relaxed));
+                }
+                Kind::Operator => {}
+            }
+            progress.late_rows += read(&counters.late_rows);
+            progress.dead_letters += read(&counters.dead_letters);
+            progress.bad_rows += read(&counters.bad_rows);
+            progress.future_rows += read(&counters.future_rows);
+        }
+        progress.watermark = Some(watermark).filter(|watermark| *watermark != WATERMARK_MIN);
+        progress.lag = self
+            .splits
+            .lock()
+            .iter()
+            .filter_map(|split| split.lag())
+            .reduce(|all, lag| all + lag);
+        progress
+    }
+
+    /// Publishes everything through the `metrics` facade.
+    pub fn publish(&self) {
+        for counters in &self.operators {
+            let labels = [
+                ("job", self.job.clone()),
+                ("operator", counters.operator.0.clone()),
+                ("subtask", counters.subtask.to_string()),
+            ];
+            let counter = |name: &'static str, value: u64| metrics::counter!(name, &labels).absolute(value);
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            counter("millstream_rows_in_total", read(&counters.rows_in));
+            counter("millstream_rows_out_total", read(&counters.rows_out));
+            counter("millstream_bytes_in_total", read(&counters.bytes_in));
+            counter("millstream_bytes_out_total", read(&counters.bytes_out));
+            counter("millstream_busy_microseconds_total", read(&counters.busy_ns) / 1_000);
+            counter("millstream_blocked_microseconds_total", read(&counters.blocked_us));
+            counter("millstream_late_rows_total", read(&counters.late_rows));
+            counter("millstream_dead_letters_total", read(&counters.dead_letters));
+            counter("millstream_bad_rows_total", read(&counters.bad_rows));
+            counter("millstream_future_rows_total", read(&counters.future_rows));
+            counter("millstream_alignment_microseconds_total", read(&counters.alignment_us));
+        }
+        for split in self.splits.lock().iter() {
+            let labels = [
+                ("job", self.job.clone()),
+                ("source", split.source.0.clone()),
+                ("split", split.split.to_string()),
+            ];
+            let watermark = split.watermark.load(Ordering::Relaxed);
+            if watermark != WATERMARK_MIN {
+                metrics::gauge!("millstream_split_watermark_seconds", &labels).set(watermark as f64 / 1e6);
+            }
+            if let Some(lag) = split.lag() {
+                metrics::gauge!("millstream_split_lag_records", &labels).set(lag as f64);
+            }
+        }
+    }
+}
