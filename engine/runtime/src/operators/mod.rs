@@ -2,6 +2,7 @@
 
 pub mod calc;
 mod inline;
+mod session;
 mod stored_rows;
 mod table;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use millstream_state::store::Store;
 
 use self::calc::CalcOperator;
 pub use self::calc::{Calc, Calculated};
+use self::session::SessionAggregate;
 use self::window_aggregate::{LocalAggregate, WindowAggregate};
 use self::window_assign::WindowAssign;
 use crate::Error;
@@ -59,7 +61,12 @@ pub fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Res
             Ok(Box::new(CalcOperator::new(calc)))
         }
         graph::Operator::WindowAggregate(aggregate) => match (aggregate.window, aggregate.phase) {
-            (Window::Session { .. }, _) => Err(invalid("session windows")),
+            (Window::Session { .. }, Phase::Single) => {
+                Ok(Box::new(SessionAggregate::new(name, aggregate, input, output, context)?))
+            }
+            (Window::Session { .. }, Phase::Local | Phase::Final) => {
+                Err(invalid("sessions are aggregated in one phase: where they end is not known before all rows of a key meet"))
+            }
             (_, Phase::Local | Phase::Final) if aggregate.time == TimeAttribute::Processing => Err(invalid(
                 "windows of the clock cannot be aggregated in two phases: what a subtask sends may arrive after its window",
             )),

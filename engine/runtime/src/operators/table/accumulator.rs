@@ -9,7 +9,6 @@ use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::*;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
-use std::ops::Range;
 
 use super::count_distinct::CountDistinct;
 use super::external::External;
@@ -35,7 +34,7 @@ pub trait Accumulator: Send {
     fn state(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
 
     /// Results of some groups.
-    fn evaluate(&mut self, range: Range<usize>) -> Result<ArrayRef, Error>;
+    fn evaluate(&mut self, select: &Select<'_>) -> Result<ArrayRef, Error>;
 
     /// Bytes held.
     fn size(&self) -> usize;

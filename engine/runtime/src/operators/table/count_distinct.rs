@@ -4,7 +4,6 @@
 //! packed into one integer. A pair seen for the first time counts one for its group. The partial state is, as
 //! DataFusion has it, the list of each group's values.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
@@ -165,8 +164,8 @@ impl Accumulator for CountDistinct {
         )?)])
     }
 
-    fn evaluate(&mut self, range: Range<usize>) -> Result<ArrayRef, Error> {
-        Ok(Arc::new(Int64Array::from(self.counts[range].to_vec())))
+    fn evaluate(&mut self, select: &Select<'_>) -> Result<ArrayRef, Error> {
+        Ok(Arc::new(Int64Array::from(select.gather(&self.counts))))
     }
 
     fn size(&self) -> usize {

@@ -4,7 +4,6 @@
 //! columns of all its groups, from which any number of reads are served; the next update *thaws* it by merging those
 //! columns into a fresh accumulator. Functions without a group accumulator run one row-wise accumulator per group.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
@@ -74,6 +73,15 @@ fn make(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulat
     })))
 }
 
+fn choose(array: &ArrayRef, select: &Select<'_>) -> Result<ArrayRef, Error> {
+    Ok(match select {
+        Select::Range(range) => array.slice(range.start, range.len()),
+        Select::Indices(indices) => {
+            arrow_select::take::take(array, &UInt32Array::from(indices.to_vec()), None)?
+        }
+    })
+}
+
 impl Accumulator for External {
     fn update(
         &mut self,
@@ -100,23 +108,10 @@ impl Accumulator for External {
     }
 
     fn state(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
-        let frozen = self.freeze()?;
-        match select {
-            Select::Range(range) => Ok(frozen
-                .iter()
-                .map(|array| array.slice(range.start, range.len()))
-                .collect()),
-            Select::Indices(indices) => {
-                let indices = UInt32Array::from(indices.to_vec());
-                frozen
-                    .iter()
-                    .map(|array| Ok(arrow_select::take::take(array, &indices, None)?))
-                    .collect()
-            }
-        }
+        self.freeze()?.iter().map(|array| choose(array, select)).collect()
     }
 
-    fn evaluate(&mut self, range: Range<usize>) -> Result<ArrayRef, Error> {
+    fn evaluate(&mut self, select: &Select<'_>) -> Result<ArrayRef, Error> {
         if self.results.is_none() {
             self.freeze()?;
             let states = self.frozen.as_deref().expect("frozen above");
@@ -126,7 +121,7 @@ impl Accumulator for External {
             self.results = Some(reader.evaluate(EmitTo::All)?);
         }
         let results = self.results.as_ref().expect("filled above");
-        Ok(results.slice(range.start, range.len()))
+        choose(results, select)
     }
 
     fn size(&self) -> usize {

@@ -4,7 +4,6 @@
 //! once it can be false: as long as every input was free of NULLs and filters, every group has.
 
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -176,8 +175,8 @@ where
         Ok(vec![self.read(select)])
     }
 
-    fn evaluate(&mut self, range: Range<usize>) -> Result<ArrayRef, Error> {
-        Ok(self.read(&Select::Range(range)))
+    fn evaluate(&mut self, select: &Select<'_>) -> Result<ArrayRef, Error> {
+        Ok(self.read(select))
     }
 
     fn size(&self) -> usize {
@@ -234,8 +233,8 @@ impl Accumulator for Count {
         Ok(vec![Arc::new(Int64Array::from(select.gather(&self.counts)))])
     }
 
-    fn evaluate(&mut self, range: Range<usize>) -> Result<ArrayRef, Error> {
-        Ok(Arc::new(Int64Array::from(self.counts[range].to_vec())))
+    fn evaluate(&mut self, select: &Select<'_>) -> Result<ArrayRef, Error> {
+        Ok(Arc::new(Int64Array::from(select.gather(&self.counts))))
     }
 
     fn size(&self) -> usize {
@@ -310,11 +309,11 @@ impl Accumulator for Average {
         ])
     }
 
-    fn evaluate(&mut self, range: Range<usize>) -> Result<ArrayRef, Error> {
-        let means = self.sums[range.clone()]
-            .iter()
-            .zip(&self.counts[range])
-            .map(|(sum, count)| (*count > 0).then(|| sum / *count as f64));
+    fn evaluate(&mut self, select: &Select<'_>) -> Result<ArrayRef, Error> {
+        let means = select.iter().map(|group| {
+            let count = self.counts[group as usize];
+            (count > 0).then(|| self.sums[group as usize] / count as f64)
+        });
         Ok(Arc::new(means.collect::<PrimitiveArray<Float64Type>>()))
     }
 

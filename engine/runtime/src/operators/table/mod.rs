@@ -193,7 +193,6 @@ impl RowStates {
 
 /// Groups and their accumulators.
 pub struct Table {
-    spec: Arc<TableSpec>,
     groups: Box<dyn GroupIndex>,
     accumulators: Vec<Box<dyn Accumulator>>,
 }
@@ -203,7 +202,6 @@ impl Table {
         Ok(Self {
             groups: new_group_index(&spec.key_fields)?,
             accumulators: spec.aggregates.iter().map(new_accumulator).collect::<Result<_, _>>()?,
-            spec: Arc::clone(spec),
         })
     }
 
@@ -269,10 +267,10 @@ impl Table {
     }
 
     /// Results of some groups, one column per aggregate.
-    pub fn results(&mut self, range: Range<usize>) -> Result<Vec<ArrayRef>, Error> {
+    pub fn results(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         self.accumulators
             .iter_mut()
-            .map(|accumulator| accumulator.evaluate(range.clone()))
+            .map(|accumulator| accumulator.evaluate(select))
             .collect()
     }
 
@@ -293,9 +291,5 @@ impl Table {
             accumulator.clear()?;
         }
         Ok(())
-    }
-
-    pub fn spec(&self) -> &Arc<TableSpec> {
-        &self.spec
     }
 }

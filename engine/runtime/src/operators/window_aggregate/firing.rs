@@ -234,8 +234,9 @@ impl WindowAggregate {
                 };
                 let to = table.len().min(next + allowance.rows);
                 if to > next {
-                    let keys = table.keys(&Select::Range(next..to))?;
-                    let results = table.results(next..to)?;
+                    let select = Select::Range(next..to);
+                    let keys = table.keys(&select)?;
+                    let results = table.results(&select)?;
                     let start = self.layout.slices.window_start(end);
                     allowance.emit(self.layout.output.batch(keys, results, start, end, to - next)?);
                 }

@@ -320,4 +320,4 @@ impl Operator for WindowAggregate {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

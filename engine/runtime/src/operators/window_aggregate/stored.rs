@@ -415,8 +415,9 @@ impl WindowAggregate {
         let table = &mut firing.table;
         let to = table.len().min(firing.next + allowance.rows);
         if to > firing.next {
-            let keys = table.keys(&Select::Range(firing.next..to))?;
-            let results = table.results(firing.next..to)?;
+            let select = Select::Range(firing.next..to);
+            let keys = table.keys(&select)?;
+            let results = table.results(&select)?;
             let start = self.layout.slices.window_start(firing.end);
             let rows = to - firing.next;
             allowance.emit(self.layout.output.batch(keys, results, start, firing.end, rows)?);

@@ -14,7 +14,7 @@ use crate::operators::testing::{Emitted, integers, rows_of, settle, timestamps};
 use millstream_planner::graph::Aggregate;
 
 /// Input columns: `t` timestamp, `k` bigint, `v` bigint.
-fn input_schema() -> SchemaRef {
+pub(in crate::operators) fn input_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("t", DataType::Timestamp(TimeUnit::Microsecond, None), true),
         Field::new("k", DataType::Int64, true),
@@ -45,7 +45,7 @@ fn aggregates(schema: &SchemaRef) -> Vec<Aggregate> {
     ]
 }
 
-fn node(window: Window, phase: Phase) -> graph::WindowAggregate {
+pub(in crate::operators) fn node(window: Window, phase: Phase) -> graph::WindowAggregate {
     graph::WindowAggregate {
         window,
         time: TimeAttribute::Event(0),
@@ -56,7 +56,7 @@ fn node(window: Window, phase: Phase) -> graph::WindowAggregate {
     }
 }
 
-fn output_schema(node: &graph::WindowAggregate) -> SchemaRef {
+pub(in crate::operators) fn output_schema(node: &graph::WindowAggregate) -> SchemaRef {
     let mut fields = vec![Arc::new(input_schema().field(1).clone())];
     for aggregate in &node.aggregates {
         match node.phase {
@@ -74,7 +74,7 @@ fn output_schema(node: &graph::WindowAggregate) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn batch(rows: &[Row]) -> RecordBatch {
+pub(in crate::operators) fn batch(rows: &[Row]) -> RecordBatch {
     let column = |value: fn(&Row) -> Option<i64>| rows.iter().map(value).collect::<Vec<_>>();
     let columns: Vec<ArrayRef> = vec![
         timestamps(&column(|row| Some(row.0))),
@@ -85,9 +85,9 @@ fn batch(rows: &[Row]) -> RecordBatch {
 }
 
 /// Time, key, value.
-type Row = (i64, Option<i64>, Option<i64>);
+pub(in crate::operators) type Row = (i64, Option<i64>, Option<i64>);
 
-fn text(value: Option<i64>) -> String {
+pub(in crate::operators) fn text(value: Option<i64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
@@ -102,7 +102,14 @@ fn expected(window: &Window, rows: &[Row]) -> Vec<String> {
     }
     let mut lines: Vec<String> = groups
         .into_iter()
-        .map(|((end, key), values)| {
+        .map(|((end, key), values)| line(key, &values, slices.window_start(end), end))
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// An output row of these values.
+pub(in crate::operators) fn line(key: Option<i64>, values: &[Option<i64>], start: i64, end: i64) -> String {
             let some: Vec<i64> = values.iter().flatten().copied().collect();
             let sum = (!some.is_empty()).then(|| some.iter().sum::<i64>());
             let mean = sum.map(|sum| format!("{:?}", sum as f64 / some.len() as f64));
@@ -114,13 +121,9 @@ fn expected(window: &Window, rows: &[Row]) -> Vec<String> {
                 text(some.iter().min().copied()),
                 mean.unwrap_or_default(),
                 some.iter().collect::<BTreeSet<_>>().len(),
-                slices.window_start(end),
+                start,
                 end
             )
-        })
-        .collect();
-    lines.sort();
-    lines
 }
 
 fn any_window() -> impl Strategy<Value = Window> {
@@ -140,7 +143,7 @@ fn any_window() -> impl Strategy<Value = Window> {
 }
 
 /// Rows in time order, shuffled a little, with NULLs among keys and values.
-fn any_rows() -> impl Strategy<Value = Vec<Row>> {
+pub(in crate::operators) fn any_rows() -> impl Strategy<Value = Vec<Row>> {
     proptest::collection::vec(
         (
             0i64..120,
@@ -156,7 +159,7 @@ fn any_rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 /// The highest watermark under which none of the rows to come is late.
-fn watermark(rest: &[Row]) -> i64 {
+pub(in crate::operators) fn watermark(rest: &[Row]) -> i64 {
     rest.iter().map(|(time, ..)| time - 1).min().unwrap_or(WATERMARK_MAX)
 }
 

@@ -1,0 +1,760 @@
+//! Session windows: rows of one key closer together than the gap belong to one window, which ends a gap after its last
+//! row.
+//!
+//! Every open session is a *slot*: its bounds, and a group of the columnar accumulators. A row finds its key's sessions
+//! by a dense key number; nearly always the newest one takes it. A row that closes the gap between two sessions joins
+//! them: rows go on into the slots they were given, and once the batch is accumulated the absorbed slots' partial
+//! states are merged, all at once. Slots are due by a coarse calendar ([`Calendar`]); a session that has grown since it
+//! was noted there is noted again. Slots of sessions that are over are given back by rebuilding the table when they
+//! are the majority.
+//!
+//! Rows exactly a gap apart are two sessions: the first one's window `[start, last + gap)` does not contain the second
+//! row, and may have fired before it came.
+//!
+//! State: namespace 0; key = the key columns in the store's key encoding, then the session's number (u64 BE, never used
+//! twice); value = first and last time (`Int64`), then the partial states, in the store's row encoding. Dirty sessions
+//! are written at a barrier, those that ended are deleted. Inline state: version byte 1, then bincode of [`Inline`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray, UInt32Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_select::take::{take_arrays, take_record_batch};
+use millstream_planner::graph::{self, Port, TimeAttribute, Window};
+use millstream_state::key_group::KeyGroup;
+use millstream_state::memory::{MemoryBudget, Reservation};
+use millstream_state::store::{Generation, Slot as StoreSlot, Store, WriteChunk};
+
+use super::stored_rows::{RowFormat, StoredRows};
+use super::table::{Accumulator, GroupIndex, Select, TableSpec, new_accumulator, new_group_index};
+use super::window_aggregate::{conform, micros};
+use super::{OperatorContext, inline};
+use crate::Error;
+use crate::operator::{
+    Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN,
+};
+
+const NONE: u32 = u32::MAX;
+/// Slots before a rebuild is considered.
+const REBUILD_SLOTS_MIN: usize = 16_384;
+/// Rows of one encoding step.
+const ENCODE_ROWS: usize = 8_192;
+/// Rows read from the store at once.
+const SCAN_ROWS: usize = 65_536;
+const INLINE_VERSION: u8 = 1;
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Inline {
+    watermark: i64,
+    next_number: u64,
+}
+
+/// The bounds of a session and where it stands.
+#[derive(Clone, Copy)]
+struct Session {
+    first: i64,
+    last: i64,
+    key: u32,
+    /// The key's next session, or `NONE`.
+    next: u32,
+    /// Names its row in the store.
+    number: u64,
+    is_open: bool,
+    is_dirty: bool,
+    is_stored: bool,
+}
+
+/// When sessions are due, roughly: by stretches of time, unordered within one.
+struct Calendar {
+    stretch: i64,
+    slots: BTreeMap<i64, Vec<u32>>,
+}
+
+impl Calendar {
+    fn new(gap: i64) -> Self {
+        Self {
+            stretch: (gap / 64).max(1),
+            slots: BTreeMap::new(),
+        }
+    }
+
+    fn note(&mut self, slot: u32, end: i64) {
+        self.slots.entry(end.div_euclid(self.stretch)).or_default().push(slot);
+    }
+
+    /// Takes the slots of one stretch that may hold sessions that end at `time` or before.
+    fn take_due(&mut self, time: i64) -> Option<Vec<u32>> {
+        let first = self.slots.first_entry()?;
+        (*first.key() <= time.div_euclid(self.stretch)).then(|| first.remove())
+    }
+}
+
+/// The operator.
+pub struct SessionAggregate {
+    spec: Arc<TableSpec>,
+    keys: Vec<usize>,
+    time: TimeAttribute,
+    gap: i64,
+    output: SchemaRef,
+
+    index: Box<dyn GroupIndex>,
+    /// First session of each key, or `NONE`.
+    heads: Vec<u32>,
+    sessions: Vec<Session>,
+    accumulators: Vec<Box<dyn Accumulator>>,
+    open: usize,
+    calendar: Calendar,
+    /// Due sessions not yet emitted.
+    due: Vec<u32>,
+    /// Sessions absorbed by others in the batch in hand, and by which.
+    absorbed: Vec<(u32, u32)>,
+
+    watermark: Timestamp,
+    now: Timestamp,
+    next_number: u64,
+    store: Store,
+    format: Arc<RowFormat>,
+    /// Keys and numbers of sessions that are over but have a row in the store.
+    over: Vec<(Vec<ArrayRef>, Vec<u64>)>,
+    memory: MemoryBudget,
+    reservation: Reservation,
+    late_rows: metrics::Counter,
+    groups: Vec<u32>,
+    slots: Vec<u32>,
+}
+
+impl SessionAggregate {
+    pub fn new(
+        name: &str,
+        node: &graph::WindowAggregate,
+        input: &SchemaRef,
+        output: &SchemaRef,
+        context: OperatorContext,
+    ) -> Result<Self, Error> {
+        let Window::Session { gap } = node.window else {
+            return Err(Error::Operator {
+                operator: name.to_owned(),
+                message: "not a session window".to_owned(),
+            });
+        };
+        let key_fields: Vec<FieldRef> = node
+            .keys
+            .iter()
+            .map(|key| Arc::clone(&input.fields()[*key]))
+            .collect();
+        let spec = TableSpec::new(key_fields, &node.aggregates)?;
+        let time = Arc::new(Field::new("time", DataType::Int64, false));
+        let mut values = vec![Arc::clone(&time), time];
+        values.extend(spec.stored_schema().fields()[node.keys.len()..].iter().cloned());
+        let mut watermark: Option<i64> = None;
+        let mut next_number = 0;
+        let is_restored = context.restored_inline.iter().any(|bytes| !bytes.is_empty());
+        for bytes in context.restored_inline.iter().filter(|bytes| !bytes.is_empty()) {
+            let state: Inline = inline::decode(bytes, INLINE_VERSION)?;
+            watermark = Some(watermark.map_or(state.watermark, |found| found.min(state.watermark)));
+            next_number = next_number.max(state.next_number);
+        }
+        let mut operator = Self {
+            index: new_group_index(&spec.key_fields)?,
+            heads: Vec::new(),
+            sessions: Vec::new(),
+            accumulators: accumulators(&spec)?,
+            open: 0,
+            calendar: Calendar::new(gap),
+            due: Vec::new(),
+            absorbed: Vec::new(),
+            watermark: watermark.unwrap_or(WATERMARK_MIN),
+            now: WATERMARK_MIN,
+            next_number,
+            store: context.store,
+            format: Arc::new(RowFormat::new(
+                &spec.key_fields,
+                spec.key_fields.len(),
+                &values,
+                context.max_parallelism,
+            )?),
+            over: Vec::new(),
+            reservation: context.memory.reservation(),
+            memory: context.memory,
+            late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
+            groups: Vec::new(),
+            slots: Vec::new(),
+            keys: node.keys.clone(),
+            time: node.time,
+            gap,
+            output: Arc::clone(output),
+            spec,
+        };
+        if is_restored {
+            operator.load()?;
+        }
+        Ok(operator)
+    }
+
+    /// Reads all sessions back.
+    fn load(&mut self) -> Result<(), Error> {
+        for slot in self.store.namespaces()? {
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let mut keys = StoredRows::default();
+                let mut values = StoredRows::default();
+                let mut numbers = Vec::new();
+                let mut last = Vec::new();
+                let more = self.store.scan(slot, after.as_deref(), SCAN_ROWS, &mut |key, value| {
+                    let (columns, number) = key.split_at(key.len().saturating_sub(size_of::<u64>()));
+                    let mut bytes = [0; size_of::<u64>()];
+                    bytes[size_of::<u64>() - number.len()..].copy_from_slice(number);
+                    numbers.push(u64::from_be_bytes(bytes));
+                    keys.push(columns);
+                    values.push(value);
+                    last.clear();
+                    last.extend_from_slice(key);
+                })?;
+                if numbers.is_empty() {
+                    break;
+                }
+                self.add_stored(&keys, &values, &numbers)?;
+                if !more {
+                    break;
+                }
+                after = Some(last);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_stored(&mut self, keys: &StoredRows, values: &StoredRows, numbers: &[u64]) -> Result<(), Error> {
+        let keys = self.format.decode_keys(keys)?;
+        let values = self.format.decode_values(values)?;
+        let firsts = values[0].as_primitive::<Int64Type>();
+        let lasts = values[1].as_primitive::<Int64Type>();
+        self.intern(&keys, numbers.len())?;
+        let mut slots = Vec::with_capacity(numbers.len());
+        for (row, number) in numbers.iter().enumerate() {
+            let slot = self.open_session(self.groups[row], firsts.value(row), lasts.value(row));
+            let session = &mut self.sessions[slot as usize];
+            session.number = *number;
+            session.is_dirty = false;
+            session.is_stored = true;
+            slots.push(slot);
+        }
+        let states = self.spec.split_states(&values[2..]);
+        let count = self.sessions.len();
+        for (accumulator, states) in self.accumulators.iter_mut().zip(&states) {
+            accumulator.merge(states, &slots, count)?;
+        }
+        Ok(())
+    }
+
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(), Error> {
+        self.index.intern(keys, rows, &mut self.groups)?;
+        self.heads.resize(self.index.len(), NONE);
+        Ok(())
+    }
+
+    /// A new session in front of its key's others.
+    fn open_session(&mut self, key: u32, first: i64, last: i64) -> u32 {
+        let slot = self.sessions.len() as u32;
+        self.sessions.push(Session {
+            first,
+            last,
+            key,
+            next: self.heads[key as usize],
+            number: self.next_number,
+            is_open: true,
+            is_dirty: true,
+            is_stored: false,
+        });
+        self.next_number += 1;
+        self.heads[key as usize] = slot;
+        self.open += 1;
+        self.calendar.note(slot, last.saturating_add(self.gap));
+        slot
+    }
+
+    /// The session a row belongs to; `None` if it is late.
+    #[inline]
+    fn place(&mut self, key: u32, time: i64) -> Option<u32> {
+        let head = self.heads[key as usize];
+        if head != NONE {
+            let session = &mut self.sessions[head as usize];
+            // The usual row: within its key's only session, or at most a gap behind it.
+            if session.next == NONE && session.first <= time && time < session.last.saturating_add(self.gap) {
+                session.last = session.last.max(time);
+                session.is_dirty = true;
+                return Some(head);
+            }
+        }
+        self.place_among(key, time)
+    }
+
+    fn place_among(&mut self, key: u32, time: i64) -> Option<u32> {
+        let near = |session: &Session, first: i64, last: i64| {
+            first < session.last.saturating_add(self.gap) && session.first < last.saturating_add(self.gap)
+        };
+        let mut at = self.heads[key as usize];
+        while at != NONE && !near(&self.sessions[at as usize], time, time) {
+            at = self.sessions[at as usize].next;
+        }
+        if at == NONE {
+            let end = time.saturating_add(self.gap);
+            if end.saturating_sub(1) <= self.watermark {
+                return None;
+            }
+            return Some(self.open_session(key, time, time));
+        }
+        let (mut first, mut last) = {
+            let session = &self.sessions[at as usize];
+            (session.first.min(time), session.last.max(time))
+        };
+        // Absorb what is now near.
+        let mut before = NONE;
+        let mut other = self.heads[key as usize];
+        while other != NONE {
+            let session = self.sessions[other as usize];
+            if other != at && near(&session, first, last) {
+                first = first.min(session.first);
+                last = last.max(session.last);
+                self.absorbed.push((other, at));
+                self.sessions[other as usize].is_open = false;
+                self.open -= 1;
+                if before == NONE {
+                    self.heads[key as usize] = session.next;
+                } else {
+                    self.sessions[before as usize].next = session.next;
+                }
+            } else {
+                before = other;
+            }
+            other = session.next;
+        }
+        let session = &mut self.sessions[at as usize];
+        session.is_dirty = true;
+        if first < session.first || last > session.last {
+            session.first = first;
+            session.last = last;
+        }
+        Some(at)
+    }
+
+    fn update(&mut self, batch: &RecordBatch, rows: Option<UInt32Array>) -> Result<(), Error> {
+        let mut arguments = self.spec.arguments(batch)?;
+        if let Some(rows) = rows {
+            for argument in &mut arguments {
+                *argument = argument.map(|array| Ok(arrow_select::take::take(array, &rows, None)?))?;
+            }
+        }
+        let count = self.sessions.len();
+        for (accumulator, argument) in self.accumulators.iter_mut().zip(&arguments) {
+            accumulator.update(&argument.values, argument.filter.as_ref(), &self.slots, count)?;
+        }
+        if self.absorbed.is_empty() {
+            return Ok(());
+        }
+        // Each absorbed slot holds only its own rows: all go straight to the session that remained.
+        let absorbed = std::mem::take(&mut self.absorbed);
+        let into: std::collections::HashMap<u32, u32> = absorbed.iter().copied().collect();
+        let from: Vec<u32> = absorbed.iter().map(|(from, _)| *from).collect();
+        let roots: Vec<u32> = absorbed
+            .iter()
+            .map(|(_, into_slot)| {
+                let mut root = *into_slot;
+                while let Some(next) = into.get(&root) {
+                    root = *next;
+                }
+                root
+            })
+            .collect();
+        for accumulator in &mut self.accumulators {
+            let states = accumulator.state(&Select::Indices(&from))?;
+            accumulator.merge(&states, &roots, count)?;
+        }
+        self.note_over(&from)
+    }
+
+    /// Remembers which of these sessions, all of them over, have rows to be deleted.
+    fn note_over(&mut self, slots: &[u32]) -> Result<(), Error> {
+        let stored: Vec<&Session> = slots
+            .iter()
+            .map(|slot| &self.sessions[*slot as usize])
+            .filter(|session| session.is_stored)
+            .collect();
+        if stored.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<u32> = stored.iter().map(|session| session.key).collect();
+        let numbers = stored.iter().map(|session| session.number).collect();
+        self.over.push((self.index.keys(&Select::Indices(&keys))?, numbers));
+        Ok(())
+    }
+
+    /// Emits sessions that end before the watermark passes.
+    fn fire(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let complete = self.watermark.saturating_add(1);
+        let mut emitted = 0;
+        let mut later = Vec::new();
+        loop {
+            while self.due.len() < EMIT_ROWS_MAX {
+                let Some(noted) = self.calendar.take_due(complete) else {
+                    break;
+                };
+                for slot in noted {
+                    let session = self.sessions[slot as usize];
+                    if !session.is_open {
+                        continue;
+                    }
+                    let end = session.last.saturating_add(self.gap);
+                    if end <= complete {
+                        self.due.push(slot);
+                    } else {
+                        later.push((slot, end));
+                    }
+                }
+            }
+            if self.due.is_empty() {
+                break;
+            }
+            let rest = self.due.split_off(self.due.len().min(EMIT_ROWS_MAX));
+            let slots = std::mem::replace(&mut self.due, rest);
+            emitted += slots.len();
+            self.emit(&slots, out)?;
+            if emitted >= EMIT_ROWS_MAX {
+                break;
+            }
+        }
+        for (slot, end) in later {
+            self.calendar.note(slot, end);
+        }
+        if emitted >= EMIT_ROWS_MAX {
+            return Ok(Progress::More);
+        }
+        self.rebuild()?;
+        Ok(Progress::Done)
+    }
+
+    fn emit(&mut self, slots: &[u32], out: &mut dyn Collector) -> Result<(), Error> {
+        let select = Select::Indices(slots);
+        let keys: Vec<u32> = slots.iter().map(|slot| self.sessions[*slot as usize].key).collect();
+        let mut columns = self.index.keys(&Select::Indices(&keys))?;
+        for accumulator in &mut self.accumulators {
+            columns.push(accumulator.evaluate(&select)?);
+        }
+        let bounds = |bound: &dyn Fn(&Session) -> i64| -> ArrayRef {
+            Arc::new(TimestampMicrosecondArray::from_iter_values(
+                slots.iter().map(|slot| bound(&self.sessions[*slot as usize])),
+            ))
+        };
+        columns.push(bounds(&|session| session.first));
+        columns.push(bounds(&|session| session.last.saturating_add(self.gap)));
+        out.emit(Port::Main, conform(&self.output, columns)?);
+        for slot in slots {
+            self.unlink(*slot);
+        }
+        self.note_over(slots)
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let session = self.sessions[slot as usize];
+        self.sessions[slot as usize].is_open = false;
+        self.open -= 1;
+        let mut at = self.heads[session.key as usize];
+        if at == slot {
+            self.heads[session.key as usize] = session.next;
+            return;
+        }
+        while self.sessions[at as usize].next != slot {
+            at = self.sessions[at as usize].next;
+        }
+        self.sessions[at as usize].next = session.next;
+    }
+
+    /// Gives back what sessions that are over still hold, once they are the majority.
+    fn rebuild(&mut self) -> Result<(), Error> {
+        if self.sessions.len() < REBUILD_SLOTS_MIN || self.open * 2 > self.sessions.len() {
+            return Ok(());
+        }
+        let live: Vec<u32> = (0..self.sessions.len() as u32)
+            .filter(|slot| self.sessions[*slot as usize].is_open)
+            .collect();
+        let select = Select::Indices(&live);
+        let count = live.len();
+        let slots: Vec<u32> = (0..count as u32).collect();
+        let mut fresh = accumulators(&self.spec)?;
+        for (fresh, old) in fresh.iter_mut().zip(&mut self.accumulators) {
+            let states = old.state(&select)?;
+            fresh.merge(&states, &slots, count)?;
+        }
+        self.accumulators = fresh;
+        let keys: Vec<u32> = live.iter().map(|slot| self.sessions[*slot as usize].key).collect();
+        let keys = self.index.keys(&Select::Indices(&keys))?;
+        self.index = new_group_index(&self.spec.key_fields)?;
+        self.heads.clear();
+        self.intern(&keys, count)?;
+        let old = std::mem::take(&mut self.sessions);
+        self.calendar.slots.clear();
+        for (slot, old_slot) in live.iter().enumerate() {
+            let mut session = old[*old_slot as usize];
+            session.key = self.groups[slot];
+            session.next = std::mem::replace(&mut self.heads[session.key as usize], slot as u32);
+            self.calendar.note(slot as u32, session.last.saturating_add(self.gap));
+            self.sessions.push(session);
+        }
+        Ok(())
+    }
+
+    fn account(&mut self) {
+        let size = self.index.size()
+            + self.heads.capacity() * size_of::<u32>()
+            + self.sessions.capacity() * size_of::<Session>()
+            + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>();
+        // Sessions must be read to be updated: they stay, others evict.
+        if !self.reservation.try_resize(size) {
+            self.reservation.force_resize(size);
+        }
+    }
+}
+
+fn accumulators(spec: &TableSpec) -> Result<Vec<Box<dyn Accumulator>>, Error> {
+    spec.aggregates.iter().map(new_accumulator).collect()
+}
+
+impl Operator for SessionAggregate {
+    fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let rows = batch.num_rows();
+        let (times, nulls): (ScalarBuffer<i64>, _) = match self.time {
+            TimeAttribute::Event(column) => micros(batch.column(column))?,
+            TimeAttribute::Processing => (vec![self.now; rows].into(), None),
+        };
+        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+        self.intern(&keys, rows)?;
+        let groups = std::mem::take(&mut self.groups);
+        let mut slots = std::mem::take(&mut self.slots);
+        slots.clear();
+        let mut late = Vec::new();
+        for (row, (key, time)) in groups.iter().zip(times.iter()).enumerate() {
+            let has_time = nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
+            match has_time.then(|| self.place(*key, *time)).flatten() {
+                Some(slot) => slots.push(slot),
+                None => late.push(row as u32),
+            }
+        }
+        self.groups = groups;
+        self.slots = slots;
+        if late.is_empty() {
+            self.update(&batch, None)?;
+        } else {
+            self.late_rows.increment(late.len() as u64);
+            let mut is_late = late.iter().copied().peekable();
+            let kept: Vec<u32> = (0..rows as u32)
+                .filter(|row| is_late.next_if_eq(row).is_none())
+                .collect();
+            self.update(&batch, Some(kept.into()))?;
+            out.emit(Port::Late, take_record_batch(&batch, &UInt32Array::from(late))?);
+        }
+        self.account();
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
+        if self.time == TimeAttribute::Processing {
+            return Ok(Progress::Done);
+        }
+        self.watermark = self.watermark.max(watermark);
+        self.fire(out)
+    }
+
+    fn on_time(&mut self, now: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.now = now;
+        if self.time != TimeAttribute::Processing {
+            return Ok(Progress::Done);
+        }
+        self.watermark = self.watermark.max(now.saturating_sub(1));
+        self.fire(out)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        if self.time != TimeAttribute::Processing {
+            return None;
+        }
+        let stretch = self.calendar.slots.keys().next()?;
+        // Not before the stretch has passed: one timer for all its sessions.
+        Some(stretch.saturating_add(1).saturating_mul(self.calendar.stretch))
+    }
+
+    fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.fire(out)
+    }
+
+    fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
+        let dirty: Vec<u32> = (0..self.sessions.len() as u32)
+            .filter(|slot| {
+                let session = &self.sessions[*slot as usize];
+                session.is_open && session.is_dirty
+            })
+            .collect();
+        let mut parts = Vec::new();
+        for (keys, numbers) in self.over.drain(..) {
+            parts.push(FrozenSessions {
+                key_groups: self.format.key_groups(&keys, numbers.len()),
+                keys,
+                numbers,
+                values: None,
+            });
+        }
+        if !dirty.is_empty() {
+            let select = Select::Indices(&dirty);
+            let keys: Vec<u32> = dirty.iter().map(|slot| self.sessions[*slot as usize].key).collect();
+            let keys = self.index.keys(&Select::Indices(&keys))?;
+            let column = |value: fn(&Session) -> i64| -> ArrayRef {
+                Arc::new(Int64Array::from_iter_values(
+                    dirty.iter().map(|slot| value(&self.sessions[*slot as usize])),
+                ))
+            };
+            let mut values = vec![column(|session| session.first), column(|session| session.last)];
+            for accumulator in &mut self.accumulators {
+                values.extend(accumulator.state(&select)?);
+            }
+            parts.push(FrozenSessions {
+                key_groups: self.format.key_groups(&keys, dirty.len()),
+                keys,
+                numbers: dirty
+                    .iter()
+                    .map(|slot| self.sessions[*slot as usize].number)
+                    .collect(),
+                values: Some(values),
+            });
+            for slot in &dirty {
+                let session = &mut self.sessions[*slot as usize];
+                session.is_dirty = false;
+                session.is_stored = true;
+            }
+        }
+        if !parts.is_empty() {
+            let mut reservation = self.memory.reservation();
+            reservation.force_resize(parts.iter().map(FrozenSessions::size).sum());
+            let frozen = Frozen {
+                parts,
+                current: None,
+                format: Arc::clone(&self.format),
+                _reservation: reservation,
+            };
+            self.store.write(Box::new(frozen), None)?;
+        }
+        let state = Inline {
+            watermark: self.watermark,
+            next_number: self.next_number,
+        };
+        Ok(Snapshot {
+            inline: inline::encode(&state, INLINE_VERSION)?,
+            keyed: Some(self.store.snapshot(checkpoint)?),
+        })
+    }
+
+    fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.watermark = WATERMARK_MAX;
+        self.fire(out)
+    }
+}
+
+/// Sessions to write, or to delete where there are no values.
+struct FrozenSessions {
+    keys: Vec<ArrayRef>,
+    key_groups: Vec<u16>,
+    numbers: Vec<u64>,
+    values: Option<Vec<ArrayRef>>,
+}
+
+impl FrozenSessions {
+    fn size(&self) -> usize {
+        let columns = self.keys.iter().chain(self.values.iter().flatten());
+        columns.map(|column| column.get_array_memory_size()).sum::<usize>() + self.numbers.len() * 10
+    }
+}
+
+struct Frozen {
+    parts: Vec<FrozenSessions>,
+    current: Option<Encoding>,
+    format: Arc<RowFormat>,
+    /// Held until everything is written.
+    _reservation: Reservation,
+}
+
+struct Encoding {
+    part: FrozenSessions,
+    keys: StoredRows,
+    order: Vec<u32>,
+    next: usize,
+}
+
+impl Generation for Frozen {
+    fn next_chunk(&mut self) -> Option<WriteChunk> {
+        self.encode_chunk()
+            .expect("types were checked when the format was made")
+    }
+}
+
+impl Frozen {
+    fn encode_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
+        let mut encoding = match self.current.take() {
+            Some(encoding) => encoding,
+            None => {
+                let Some(part) = self.parts.pop() else {
+                    return Ok(None);
+                };
+                let keys = self.format.encode_keys(&part.keys, part.numbers.len())?;
+                let mut order: Vec<u32> = (0..part.numbers.len() as u32).collect();
+                order.sort_unstable_by(|a, b| {
+                    let (a, b) = (*a as usize, *b as usize);
+                    (part.key_groups[a], keys.row(a), part.numbers[a]).cmp(&(
+                        part.key_groups[b],
+                        keys.row(b),
+                        part.numbers[b],
+                    ))
+                });
+                Encoding {
+                    part,
+                    keys,
+                    order,
+                    next: 0,
+                }
+            }
+        };
+        let to = encoding.order.len().min(encoding.next + ENCODE_ROWS);
+        let rows = &encoding.order[encoding.next..to];
+        let values = match &encoding.part.values {
+            None => None,
+            Some(values) => {
+                let values = take_arrays(values, &UInt32Array::from(rows.to_vec()), None)
+                    .map_err(|error| millstream_state::Error::Corrupt(format!("session state: {error}")))?;
+                Some(self.format.encode_values(&values, rows.len())?)
+            }
+        };
+        let mut chunk = WriteChunk::default();
+        let mut key = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let row = *row as usize;
+            key.clear();
+            key.extend_from_slice(encoding.keys.row(row));
+            key.extend_from_slice(&encoding.part.numbers[row].to_be_bytes());
+            let slot = StoreSlot {
+                group: KeyGroup(encoding.part.key_groups[row]),
+                namespace: 0,
+            };
+            match &values {
+                Some(values) => chunk.put(slot, &key, values.row(at)),
+                None => chunk.delete(slot, &key),
+            }
+        }
+        encoding.next = to;
+        if to < encoding.order.len() {
+            self.current = Some(encoding);
+        }
+        Ok(Some(chunk))
+    }
+}
+
+#[cfg(test)]
+mod tests;

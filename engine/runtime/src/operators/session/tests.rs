@@ -1,0 +1,67 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::operators::testing::{Emitted, context, rows_of, settle};
+use crate::operators::window_aggregate::tests::{
+    Row, any_rows, batch, input_schema, line, node, output_schema, watermark,
+};
+use millstream_planner::graph::Phase;
+
+/// The answer by definition: sort each key's rows, cut where the gap is reached.
+fn expected(gap: i64, rows: &[Row]) -> Vec<String> {
+    let mut by_key: BTreeMap<Option<i64>, Vec<(i64, Option<i64>)>> = BTreeMap::new();
+    for (time, key, value) in rows {
+        by_key.entry(*key).or_default().push((*time, *value));
+    }
+    let mut lines = Vec::new();
+    for (key, mut rows) in by_key {
+        rows.sort_by_key(|(time, _)| *time);
+        for session in rows.chunk_by(|before, after| after.0 - before.0 < gap) {
+            let values: Vec<Option<i64>> = session.iter().map(|(_, value)| *value).collect();
+            let last = session[session.len() - 1].0;
+            lines.push(line(key, &values, session[0].0, last + gap));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn operator(gap: i64) -> SessionAggregate {
+    let node = node(Window::Session { gap }, Phase::Single);
+    SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context(usize::MAX)).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn sessions_agree_with_the_definition(gap in 1i64..15, rows in any_rows(), step in 1usize..9) {
+        let mut operator = operator(gap);
+        let mut out = Emitted::default();
+        for (at, chunk) in rows.chunks(step).enumerate() {
+            let progress = operator.process(0, batch(chunk), &mut out).unwrap();
+            settle(&mut operator, progress, &mut out).unwrap();
+            let watermark = watermark(&rows[(at * step + chunk.len())..]);
+            let progress = operator.on_watermark(watermark, &mut out).unwrap();
+            settle(&mut operator, progress, &mut out).unwrap();
+        }
+        prop_assert!(out.late.is_empty());
+        prop_assert_eq!(rows_of(&out.main), expected(gap, &rows));
+    }
+}
+
+#[test]
+fn a_late_row_joins_an_open_session_or_is_late() {
+    let mut operator = operator(10);
+    let mut out = Emitted::default();
+    let rows = batch(&[(100, Some(1), Some(1))]);
+    let _ = operator.process(0, rows, &mut out).unwrap();
+    let _ = operator.on_watermark(105, &mut out).unwrap();
+    let rows = batch(&[(95, Some(1), Some(1)), (95, Some(2), Some(1)), (97, Some(2), Some(1))]);
+    let _ = operator.process(0, rows, &mut out).unwrap();
+    let _ = operator.finish(&mut out).unwrap();
+    assert_eq!(rows_of(&out.main), ["1,2,2,1,1.0,1,95,110", "2,1,1,1,1.0,1,97,107"]);
+    assert_eq!(rows_of(&out.late), ["95,2,1"]);
+}
