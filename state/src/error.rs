@@ -12,10 +12,44 @@ pub enum Error {
         context: String,
         source: object_store::Error,
     },
+    /// Something that should be there is not.
+    #[error("{0}")]
+    NotFound(String),
     /// Bytes that are not what was written: torn, flipped, of another version.
     #[error("{0}")]
     Corrupt(String),
     /// A limit was reached; the message has its name and value.
     #[error("{0}")]
     Limit(String),
+    /// A setting that cannot work (a malformed URL, an empty name).
+    #[error("{0}")]
+    Invalid(String),
+    /// Another process holds what was asked for.
+    #[error("{0}")]
+    Busy(String),
+    /// A later claim on the job's journal exists: whoever gets this error must stop and change nothing more.
+    #[error("{0}")]
+    Superseded(String),
+    /// Work of the background threads failed earlier; every later call on the same store repeats it.
+    #[error("{0}")]
+    Background(String),
+}
+
+impl Error {
+    /// For `map_err`: an I/O error with what was being done, where.
+    pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        let context = context.into();
+        move |source| Error::Io { context, source }
+    }
+
+    /// For `map_err`: an error of the database in `path`.
+    pub(crate) fn database(path: &std::path::Path) -> impl FnOnce(rocksdb::Error) -> Error {
+        let path = path.display().to_string();
+        move |source| Error::Database { path, source }
+    }
+
+    /// Whether an older checkpoint may still be good where this error came from.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Corrupt(_) | Error::NotFound(_))
+    }
 }

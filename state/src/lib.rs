@@ -7,12 +7,22 @@
 //! * [`memory`]: the one memory budget of a process;
 //! * [`store`]: one RocksDB per stateful subtask, behind an ordered queue of background work;
 //! * [`storage`]: object storage with put-if-absent, checksums and a local store that fsyncs;
-//! * [`snapshot`]: files and manifests of checkpoints, their retention and their recovery.
+//! * [`manifest`]: what a checkpoint says;
+//! * [`checkpoint`]: which checkpoints exist, their retention and their recovery;
+//! * [`lock`]: one process per data folder.
 
+pub mod checkpoint;
 pub mod error;
 pub mod key_group;
+pub mod lock;
+pub mod manifest;
 pub mod memory;
+pub mod storage;
 pub mod store;
 
+pub use checkpoint::{CheckpointInfo, CheckpointStore, Claim, Damaged, Depth, JobFiles, Recovery};
 pub use error::Error;
+pub use lock::DataFolderLock;
+pub use manifest::{Header, Manifest, OperatorEntry};
+pub use storage::Storage;
 pub use store::SnapshotTicket;

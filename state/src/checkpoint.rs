@@ -1,0 +1,288 @@
+//! The checkpoints of one job in object storage: committing, finding, verifying, retaining.
+//!
+//! ```text
+//! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/manifest     what a checkpoint says
+//! <root>/<job>/files/<operator>-<subtask>-<attempt>-<uuid>.sst   files it names
+//! <root>/<job>/journal/<epoch>/<seq>                          which checkpoints exist
+//! ```
+//!
+//! A checkpoint exists once a journal record says so, and ends when a journal record says that it is being deleted; a
+//! manifest that no record names is garbage. Whoever writes must hold a [`Claim`] (an epoch), of which the highest wins:
+//! a superseded holder is refused by the journal. Reading needs no claim.
+//!
+//! Typical use:
+//!
+//! ```text
+//! let store = CheckpointStore::open(url, job).await?;
+//! let claim = store.claim("host:pid").await?;            // fences whoever was there before
+//! claim.sweep().await?;                                  // before any task runs
+//! let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Contents, &[]).await?;
+//! let backend = Backend::new(options)?.with_files(store.files(claim.epoch()));
+//! ...
+//! claim.commit(manifest).await?; claim.retain(3, &[]).await?;
+//! ```
+
+mod claim;
+mod journal;
+
+use std::collections::HashMap;
+
+use futures::{StreamExt, TryStreamExt};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::manifest::{Header, Manifest};
+use crate::storage::Storage;
+use crate::store::FileReference;
+
+pub use claim::{Claim, Retained};
+
+const REQUESTS_IN_FLIGHT_MAX: usize = 16;
+
+/// The checkpoints of one job. Cheap to clone; reads only, except through a [`Claim`].
+#[derive(Debug, Clone)]
+pub struct CheckpointStore {
+    storage: Storage,
+    job: String,
+}
+
+/// A complete checkpoint, as the journal records it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointInfo {
+    pub checkpoint: u64,
+    pub epoch: u64,
+    pub attempt: u64,
+    pub created_ms: i64,
+    /// Its name if it is a savepoint.
+    pub savepoint: Option<String>,
+    /// Length and checksum of the manifest.
+    pub length: u64,
+    pub crc32: u32,
+    /// Bytes of all files it needs, manifest not counted.
+    pub state_bytes: u64,
+}
+
+/// How far [`CheckpointStore::latest`] looks before it trusts a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The manifest's checksum, and that every file is there with its length.
+    Lengths,
+    /// The checksum of every file as well: reads them all once.
+    Contents,
+}
+
+/// What was found to resume from.
+#[derive(Debug)]
+pub struct Recovery<T> {
+    /// The newest valid checkpoint, if any.
+    pub manifest: Option<Manifest<T>>,
+    /// Newer ones that were passed over, and why.
+    pub damaged: Vec<Damaged>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    pub checkpoint: u64,
+    /// Names the object and what is wrong with it.
+    pub reason: String,
+}
+
+/// Where keyed state of one attempt of a job keeps its files. Given to the `Backend`.
+#[derive(Debug, Clone)]
+pub struct JobFiles {
+    pub(crate) storage: Storage,
+    pub(crate) job: String,
+    pub(crate) attempt: u64,
+}
+
+impl JobFiles {
+    pub fn new(storage: Storage, job: &str, attempt: u64) -> Self {
+        Self {
+            storage,
+            job: job.to_string(),
+            attempt,
+        }
+    }
+
+    /// The path below the root of a file known by its path below the job's folder.
+    pub(crate) fn path(&self, below: &str) -> String {
+        format!("{}/{below}", self.job)
+    }
+}
+
+impl CheckpointStore {
+    /// Opens the root (a URL or folder, see [`Storage::open`]) and checks that it can be reached and, if local, written.
+    pub async fn open(root_url: &str, job: &str) -> Result<Self, Error> {
+        Self::within(Storage::open(root_url).await?, job)
+    }
+
+    pub fn within(storage: Storage, job: &str) -> Result<Self, Error> {
+        let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
+        if job.is_empty() || job.starts_with('.') || !job.chars().all(allowed) {
+            return Err(Error::Invalid(format!(
+                "`{job}` cannot be a job's folder: use letters, digits, `-`, `_` and `.`, not starting with `.`"
+            )));
+        }
+        Ok(Self {
+            storage,
+            job: job.to_string(),
+        })
+    }
+
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// Where the job's folder is, for messages.
+    pub fn url(&self) -> String {
+        format!("{}/{}", self.storage.url(), self.job)
+    }
+
+    /// Where the stores of an attempt keep their files. `attempt` must be new: it is part of the files' names.
+    pub fn files(&self, attempt: u64) -> JobFiles {
+        JobFiles::new(self.storage.clone(), &self.job, attempt)
+    }
+
+    /// Claims the next epoch: from now on whoever held an earlier one is refused. `owner` is for people to read.
+    pub async fn claim(&self, owner: &str) -> Result<Claim, Error> {
+        Claim::take(self.clone(), owner).await
+    }
+
+    /// All complete checkpoints, oldest first.
+    pub async fn list(&self) -> Result<Vec<CheckpointInfo>, Error> {
+        Ok(self.read_journal().await?.state.checkpoints.into_values().collect())
+    }
+
+    /// The newest valid checkpoint that is not in `skip` (those a restore has failed on), with the damaged ones that
+    /// were passed over. `body_version` is the version of `T`. Errors that are not damage (no permission, unreachable,
+    /// another version) are errors.
+    pub async fn latest<T: Serialize + DeserializeOwned>(
+        &self,
+        body_version: u16,
+        depth: Depth,
+        skip: &[u64],
+    ) -> Result<Recovery<T>, Error> {
+        let journal = self.read_journal().await?;
+        let mut damaged = journal.damaged;
+        for info in journal.state.checkpoints.values().rev() {
+            if skip.contains(&info.checkpoint) {
+                continue;
+            }
+            match self.read_checkpoint(info, body_version, depth).await {
+                Ok(manifest) => {
+                    return Ok(Recovery {
+                        manifest: Some(manifest),
+                        damaged,
+                    });
+                }
+                Err(error) if error.is_damage() => {
+                    tracing::warn!(job = %self.job, checkpoint = info.checkpoint, %error, "checkpoint is damaged");
+                    damaged.push(Damaged {
+                        checkpoint: info.checkpoint,
+                        reason: error.to_string(),
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Recovery {
+            manifest: None,
+            damaged,
+        })
+    }
+
+    /// One checkpoint by its number, verified as far as `depth` says.
+    pub async fn load<T: Serialize + DeserializeOwned>(
+        &self,
+        checkpoint: u64,
+        body_version: u16,
+        depth: Depth,
+    ) -> Result<Manifest<T>, Error> {
+        let checkpoints = self.read_journal().await?.state.checkpoints;
+        let Some(info) = checkpoints.get(&checkpoint) else {
+            let known: Vec<String> = checkpoints.keys().map(u64::to_string).collect();
+            return Err(Error::NotFound(format!(
+                "{} has no complete checkpoint {checkpoint}; it has {}",
+                self.url(),
+                if known.is_empty() {
+                    "none".to_string()
+                } else {
+                    known.join(", ")
+                }
+            )));
+        };
+        self.read_checkpoint(info, body_version, depth).await
+    }
+
+    async fn read_checkpoint<T: Serialize + DeserializeOwned>(
+        &self,
+        info: &CheckpointInfo,
+        body_version: u16,
+        depth: Depth,
+    ) -> Result<Manifest<T>, Error> {
+        let path = self.manifest_path(info);
+        let bytes = self.storage.read_verified(&path, info.length, info.crc32).await?;
+        let manifest = Manifest::decode(&bytes, &format!("{}/{path}", self.storage.url()), body_version)?;
+        self.check_files(&manifest.header.files, depth).await?;
+        Ok(manifest)
+    }
+
+    async fn read_header(&self, info: &CheckpointInfo) -> Result<Header, Error> {
+        let path = self.manifest_path(info);
+        let bytes = self.storage.read_verified(&path, info.length, info.crc32).await?;
+        Header::decode(&bytes, &format!("{}/{path}", self.storage.url()))
+    }
+
+    async fn check_files(&self, files: &[FileReference], depth: Depth) -> Result<(), Error> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let listed: HashMap<String, u64> = self
+            .storage
+            .list(&self.files_folder())
+            .await?
+            .into_iter()
+            .map(|file| (file.path, file.length))
+            .collect();
+        for file in files {
+            let path = format!("{}/{}", self.job, file.path);
+            match listed.get(&path) {
+                None => return Err(Error::NotFound(format!("{}/{path} is missing", self.storage.url()))),
+                Some(length) if *length != file.length => {
+                    return Err(Error::Corrupt(format!(
+                        "{}/{path} is damaged: {length} bytes long, written with {}",
+                        self.storage.url(),
+                        file.length
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        if depth == Depth::Contents {
+            futures::stream::iter(files)
+                .map(|file| async move {
+                    let path = format!("{}/{}", self.job, file.path);
+                    self.storage.check(&path, file.length, file.crc32).await
+                })
+                .buffer_unordered(REQUESTS_IN_FLIGHT_MAX)
+                .try_collect::<Vec<()>>()
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn manifest_path(&self, info: &CheckpointInfo) -> String {
+        format!(
+            "{}/checkpoints/{}-{}-{}/manifest",
+            self.job, info.checkpoint, info.epoch, info.attempt
+        )
+    }
+
+    fn files_folder(&self) -> String {
+        format!("{}/files", self.job)
+    }
+}
+
+#[cfg(test)]
+mod tests;

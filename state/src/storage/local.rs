@@ -1,0 +1,321 @@
+//! A local folder as object storage, durable: content is written to a temporary file, fsynced, linked under its name
+//! (which fails if the name exists), and the folder is fsynced.
+//!
+//! Temporary files are hidden (`.tmp-<uuid>`); what a crash leaves of them is never listed.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::{Listed, Written};
+use crate::Error;
+
+const TEMPORARY_PREFIX: &str = ".tmp-";
+const COPY_BUFFER_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Clone)]
+pub struct Local {
+    root: PathBuf,
+}
+
+impl Local {
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn create_root(&self) -> Result<(), Error> {
+        create_folder(&self.root)?;
+        // A folder that can be read but not written is found out now, not at the first checkpoint.
+        let probe = self.root.join(temporary_name());
+        File::create_new(&probe).map_err(Error::io(format!(
+            "cannot write in the folder {} (make it writable or choose another)",
+            self.root.display()
+        )))?;
+        fs::remove_file(&probe).map_err(Error::io(format!("cannot delete {}", probe.display())))
+    }
+
+    pub fn put_if_absent(&self, path: &str, content: &[u8]) -> Result<bool, Error> {
+        let target = self.target(path)?;
+        if target.exists() {
+            return Ok(false);
+        }
+        let folder = folder_of(&target);
+        let temporary = folder.join(temporary_name());
+        let context = || format!("cannot write {}", target.display());
+        let written = File::create_new(&temporary).and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        });
+        if let Err(source) = written {
+            remove_quietly(&temporary);
+            return Err(Error::Io {
+                context: context(),
+                source,
+            });
+        }
+        let linked = fs::hard_link(&temporary, &target);
+        remove_quietly(&temporary);
+        match linked {
+            Ok(()) => {
+                sync_folder(folder)?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) if no_links(&error) => put_without_links(&target, content),
+            Err(source) => Err(Error::Io {
+                context: context(),
+                source,
+            }),
+        }
+    }
+
+    pub fn put_file(&self, path: &str, file: &Path) -> Result<Written, Error> {
+        let target = self.target(path)?;
+        let context = || format!("cannot store {} as {}", file.display(), target.display());
+        match fs::hard_link(file, &target) {
+            Ok(()) => {
+                let linked = File::open(&target).map_err(Error::io(context()))?;
+                linked.sync_all().map_err(Error::io(context()))?;
+                sync_folder(folder_of(&target))?;
+                measure(linked).map_err(Error::io(context()))
+            }
+            Err(error) if no_links(&error) => {
+                let folder = folder_of(&target);
+                let temporary = folder.join(temporary_name());
+                let copied = copy(file, &temporary).and_then(|written| {
+                    fs::rename(&temporary, &target)?;
+                    Ok(written)
+                });
+                if copied.is_err() {
+                    remove_quietly(&temporary);
+                }
+                let written = copied.map_err(Error::io(context()))?;
+                sync_folder(folder)?;
+                Ok(written)
+            }
+            Err(source) => Err(Error::Io {
+                context: context(),
+                source,
+            }),
+        }
+    }
+
+    pub fn read(&self, path: &str) -> Result<Bytes, Error> {
+        let target = self.root.join(path);
+        fs::read(&target)
+            .map(Bytes::from)
+            .map_err(|error| read_error(&target, error))
+    }
+
+    pub fn fetch(&self, path: &str, to: &Path) -> Result<Written, Error> {
+        let source = self.root.join(path);
+        match fs::hard_link(&source, to) {
+            Ok(()) => self.measure(path),
+            Err(error) if no_links(&error) => copy(&source, to).map_err(|error| read_error(&source, error)),
+            Err(error) => Err(read_error(&source, error)),
+        }
+    }
+
+    pub fn measure(&self, path: &str) -> Result<Written, Error> {
+        let target = self.root.join(path);
+        File::open(&target)
+            .and_then(measure)
+            .map_err(|error| read_error(&target, error))
+    }
+
+    pub fn length(&self, path: &str) -> Result<Option<u64>, Error> {
+        let target = self.root.join(path);
+        match fs::metadata(&target) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(read_error(&target, error)),
+        }
+    }
+
+    pub fn list(&self, folder: &str) -> Result<Vec<Listed>, Error> {
+        let mut listed = Vec::new();
+        let mut open = vec![folder.to_string()];
+        while let Some(folder) = open.pop() {
+            let path = self.root.join(&folder);
+            let entries = match fs::read_dir(&path) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(read_error(&path, error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|error| read_error(&path, error))?;
+                let Ok(name) = entry.file_name().into_string() else {
+                    continue;
+                };
+                if name.starts_with(TEMPORARY_PREFIX) {
+                    continue;
+                }
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_dir() => open.push(format!("{folder}/{name}")),
+                    Ok(metadata) => listed.push(Listed {
+                        path: format!("{folder}/{name}"),
+                        length: metadata.len(),
+                    }),
+                    // Deleted between the listing and the look.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(read_error(&entry.path(), error)),
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    pub fn delete(&self, path: &str) -> Result<(), Error> {
+        let target = self.root.join(path);
+        match fs::remove_file(&target) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io(format!("cannot delete {}", target.display()))(error)),
+        }
+        // A checkpoint's folder goes with its only file; a folder that is not empty stays, and that is no error.
+        if let Err(error) = fs::remove_dir(folder_of(&target)) {
+            tracing::trace!(folder = %folder_of(&target).display(), %error, "folder kept");
+        }
+        Ok(())
+    }
+
+    /// The path of an object to be created, with its folder made.
+    fn target(&self, path: &str) -> Result<PathBuf, Error> {
+        let target = self.root.join(path);
+        create_folder(folder_of(&target))?;
+        Ok(target)
+    }
+}
+
+/// Makes a folder and its missing parents, each durable in its own parent.
+fn create_folder(folder: &Path) -> Result<(), Error> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent();
+    if let Some(parent) = parent {
+        create_folder(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => return Ok(()),
+        Err(source) => {
+            return Err(Error::Io {
+                context: format!(
+                    "cannot create the folder {} (create it, make its parent writable, or choose another)",
+                    folder.display()
+                ),
+                source,
+            });
+        }
+    }
+    sync_folder(folder_of(folder))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io(format!(
+            "cannot make the folder {} durable",
+            folder.display()
+        )))
+}
+
+fn temporary_name() -> String {
+    format!("{TEMPORARY_PREFIX}{}", uuid::Uuid::new_v4().simple())
+}
+
+fn remove_quietly(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::debug!(path = %path.display(), %error, "a temporary file stays behind");
+    }
+}
+
+/// Links do not work here: another device, or a file system without them.
+fn no_links(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::CrossesDevices | ErrorKind::Unsupported | ErrorKind::PermissionDenied | ErrorKind::TooManyLinks
+    )
+}
+
+/// The fallback where names cannot be linked: create-new decides who wins. A crash may leave a torn object, which its
+/// checksum gives away.
+fn put_without_links(target: &Path, content: &[u8]) -> Result<bool, Error> {
+    let context = || format!("cannot write {}", target.display());
+    let mut file = match File::create_new(target) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+        Err(source) => {
+            return Err(Error::Io {
+                context: context(),
+                source,
+            });
+        }
+    };
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .map_err(Error::io(context()))?;
+    sync_folder(folder_of(target))?;
+    Ok(true)
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<Written> {
+    let mut source = File::open(from)?;
+    let mut target = File::create_new(to)?;
+    let written = pump(&mut source, |bytes| target.write_all(bytes))?;
+    target.sync_all()?;
+    Ok(written)
+}
+
+fn measure(mut file: File) -> std::io::Result<Written> {
+    pump(&mut file, |_| Ok(()))
+}
+
+fn pump(source: &mut File, mut sink: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<Written> {
+    let mut buffer = vec![0; COPY_BUFFER_BYTES];
+    let mut hasher = crc32fast::Hasher::new();
+    let mut length = 0;
+    loop {
+        let count = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hasher.update(&buffer[..count]);
+        sink(&buffer[..count])?;
+        length += count as u64;
+    }
+    Ok(Written {
+        length,
+        crc32: hasher.finalize(),
+    })
+}
+
+fn read_error(path: &Path, source: std::io::Error) -> Error {
+    if source.kind() == ErrorKind::NotFound {
+        return Error::NotFound(format!("{} is missing", path.display()));
+    }
+    let advice = match source.kind() {
+        ErrorKind::PermissionDenied => " (give this user permission to read it)",
+        _ => "",
+    };
+    Error::Io {
+        context: format!("cannot read {}{advice}", path.display()),
+        source,
+    }
+}

@@ -1,0 +1,213 @@
+//! A bucket as object storage, through the `object_store` crate.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{Listed, Written};
+use crate::Error;
+
+/// Files up to this size are one put; larger ones are multipart uploads in parts of this size.
+const PART_BYTES: usize = 8 << 20;
+const PARTS_IN_FLIGHT_MAX: usize = 4;
+
+#[derive(Debug, Clone)]
+pub struct Remote {
+    store: Arc<dyn ObjectStore>,
+    prefix: ObjectPath,
+    url: String,
+}
+
+impl Remote {
+    pub fn new(url: &url::Url) -> Result<Self, Error> {
+        let (store, prefix) = object_store::parse_url_opts(url, std::env::vars()).map_err(|source| Error::Storage {
+            context: format!("cannot use the storage URL {url} (schemes: file, s3, gs, az)"),
+            source,
+        })?;
+        Ok(Self {
+            store: Arc::from(store),
+            prefix,
+            url: url.as_str().trim_end_matches('/').to_string(),
+        })
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// One cheap request that needs address, credentials and bucket to be right.
+    pub async fn check(&self) -> Result<(), Error> {
+        match self.store.list(Some(&self.prefix)).next().await {
+            Some(Err(object_store::Error::NotFound { .. })) | None | Some(Ok(_)) => Ok(()),
+            Some(Err(source)) => Err(self.error("cannot reach", "", source)),
+        }
+    }
+
+    pub async fn put_if_absent(&self, path: &str, content: Bytes) -> Result<bool, Error> {
+        let options = PutOptions::from(PutMode::Create);
+        match self
+            .store
+            .put_opts(&self.object(path), PutPayload::from_bytes(content), options)
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(source) => Err(self.error("cannot write", path, source)),
+        }
+    }
+
+    pub async fn put_file(&self, path: &str, file: &Path) -> Result<Written, Error> {
+        let unreadable = || format!("cannot read {} for upload to {}/{path}", file.display(), self.url);
+        let mut source = tokio::fs::File::open(file).await.map_err(Error::io(unreadable()))?;
+        let failed = |source| self.error("cannot upload", path, source);
+        let mut hasher = crc32fast::Hasher::new();
+        let first = read_part(&mut source).await.map_err(Error::io(unreadable()))?;
+        hasher.update(&first);
+        let mut length = first.len() as u64;
+        if first.len() < PART_BYTES {
+            self.store
+                .put(&self.object(path), PutPayload::from_bytes(first))
+                .await
+                .map_err(failed)?;
+        } else {
+            let upload = self.store.put_multipart(&self.object(path)).await.map_err(failed)?;
+            let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+            upload.put(first);
+            loop {
+                let part = match read_part(&mut source).await {
+                    Ok(part) if part.is_empty() => break,
+                    Ok(part) => part,
+                    Err(source) => {
+                        upload.abort().await.map_err(failed)?;
+                        return Err(Error::io(unreadable())(source));
+                    }
+                };
+                hasher.update(&part);
+                length += part.len() as u64;
+                upload.wait_for_capacity(PARTS_IN_FLIGHT_MAX).await.map_err(failed)?;
+                upload.put(part);
+            }
+            upload.finish().await.map_err(failed)?;
+        }
+        Ok(Written {
+            length,
+            crc32: hasher.finalize(),
+        })
+    }
+
+    pub async fn read(&self, path: &str) -> Result<Bytes, Error> {
+        let failed = |source| self.error("cannot read", path, source);
+        let found = self.store.get(&self.object(path)).await.map_err(failed)?;
+        found.bytes().await.map_err(failed)
+    }
+
+    pub async fn fetch(&self, path: &str, to: &Path) -> Result<Written, Error> {
+        let context = || format!("cannot write {}", to.display());
+        let mut target = tokio::fs::File::create_new(to).await.map_err(Error::io(context()))?;
+        let failed = |source| self.error("cannot read", path, source);
+        let found = self.store.get(&self.object(path)).await.map_err(failed)?;
+        let mut content = found.into_stream();
+        let mut hasher = crc32fast::Hasher::new();
+        let mut length = 0;
+        while let Some(piece) = content.try_next().await.map_err(failed)? {
+            hasher.update(&piece);
+            length += piece.len() as u64;
+            target.write_all(&piece).await.map_err(Error::io(context()))?;
+        }
+        target.flush().await.map_err(Error::io(context()))?;
+        Ok(Written {
+            length,
+            crc32: hasher.finalize(),
+        })
+    }
+
+    pub async fn measure(&self, path: &str) -> Result<Written, Error> {
+        let failed = |source| self.error("cannot read", path, source);
+        let found = self.store.get(&self.object(path)).await.map_err(failed)?;
+        let mut content = found.into_stream();
+        let mut hasher = crc32fast::Hasher::new();
+        let mut length = 0;
+        while let Some(piece) = content.try_next().await.map_err(failed)? {
+            hasher.update(&piece);
+            length += piece.len() as u64;
+        }
+        Ok(Written {
+            length,
+            crc32: hasher.finalize(),
+        })
+    }
+
+    pub async fn length(&self, path: &str) -> Result<Option<u64>, Error> {
+        match self.store.head(&self.object(path)).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(self.error("cannot read", path, source)),
+        }
+    }
+
+    pub async fn list(&self, folder: &str) -> Result<Vec<Listed>, Error> {
+        let mut listing = self.store.list(Some(&self.object(folder)));
+        let mut listed = Vec::new();
+        while let Some(found) = listing.next().await {
+            let found = match found {
+                Ok(found) => found,
+                Err(object_store::Error::NotFound { .. }) => break,
+                Err(source) => return Err(self.error("cannot list", folder, source)),
+            };
+            let full = found.location.as_ref();
+            let below = full.strip_prefix(self.prefix.as_ref()).unwrap_or(full);
+            listed.push(Listed {
+                path: below.trim_start_matches('/').to_string(),
+                length: found.size,
+            });
+        }
+        Ok(listed)
+    }
+
+    pub async fn delete(&self, path: &str) -> Result<(), Error> {
+        match self.store.delete(&self.object(path)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(self.error("cannot delete", path, source)),
+        }
+    }
+
+    fn object(&self, path: &str) -> ObjectPath {
+        path.split('/')
+            .fold(self.prefix.clone(), |parent, part| parent.join(part))
+    }
+
+    fn error(&self, what: &str, path: &str, source: object_store::Error) -> Error {
+        let separator = if path.is_empty() { "" } else { "/" };
+        let place = format!("{}{separator}{path}", self.url);
+        if let object_store::Error::NotFound { .. } = source {
+            return Error::NotFound(format!("{place} is missing"));
+        }
+        let advice = match source {
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                "check the credentials in the environment and what they may do in this bucket"
+            }
+            _ => "check the address, the bucket's name and the credentials in the environment",
+        };
+        Error::Storage {
+            context: format!("{what} {place} ({advice})"),
+            source,
+        }
+    }
+}
+
+/// Up to [`PART_BYTES`] from the file; fewer only at its end.
+async fn read_part(file: &mut tokio::fs::File) -> std::io::Result<Bytes> {
+    let mut part = bytes::BytesMut::with_capacity(PART_BYTES);
+    while part.len() < PART_BYTES {
+        let room = PART_BYTES - part.len();
+        if (&mut *file).take(room as u64).read_buf(&mut part).await? == 0 {
+            break;
+        }
+    }
+    Ok(part.freeze())
+}
