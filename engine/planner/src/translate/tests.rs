@@ -1,0 +1,138 @@
+//! Scripts and the graphs they become: every `cases/NAME.sql` with its plan (or its refusal) in `cases/NAME.plan`, and
+//! the benchmark's Nexmark queries with their plans in `cases/nexmark/`. `UPDATE_EXPECT=1` writes what is found.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::graph::JobGraph;
+use crate::{Errors, Input, PlanOptions, explain, front_end};
+
+fn plan(script: &str) -> Result<JobGraph, Errors> {
+    let mut options = PlanOptions::default();
+    options.environment.insert("EVENTS".to_owned(), "1000".to_owned());
+    let name = "job";
+    let pipeline = front_end(Input::Sql { name, text: script }, &options)?;
+    super::translate(&pipeline, &options)
+}
+
+fn rendered(script: &str) -> String {
+    match plan(script) {
+        Ok(graph) => {
+            check_graph(&graph);
+            explain::explain(&graph)
+        }
+        Err(errors) => format!("refused:\n{errors}\n"),
+    }
+}
+
+/// What every graph must be: sorted, named apart, its columns within its schemas.
+fn check_graph(graph: &JobGraph) {
+    assert_eq!(graph.by_id().len(), graph.nodes.len(), "ids are unique");
+    for edge in &graph.edges {
+        assert!(edge.from < edge.to, "edges go forward");
+        if edge.exchange == crate::graph::Exchange::Forward {
+            let (from, to) = (&graph.nodes[edge.from], &graph.nodes[edge.to]);
+            assert_eq!(from.parallelism, to.parallelism, "{} -> {}", from.id, to.id);
+        }
+        if let crate::graph::Exchange::Hash(columns) = &edge.exchange {
+            let width = graph.nodes[edge.from].output.schema.fields().len();
+            assert!(!columns.is_empty() && columns.iter().all(|&column| column < width));
+        }
+    }
+    for node in &graph.nodes {
+        for field in node.output.schema.fields() {
+            assert!(
+                !matches!(field.data_type(), arrow_schema::DataType::Utf8View),
+                "{}: `{}` is a view of strings",
+                node.id,
+                field.name()
+            );
+        }
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/translate/cases")
+}
+
+fn scripts(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder exists");
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Compares with the file, or writes it; returns what differs.
+fn compare(found: &str, path: &Path) -> Option<String> {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(path, found).expect("the plan can be written");
+        return None;
+    }
+    let expected = fs::read_to_string(path).unwrap_or_default();
+    (expected != found).then(|| format!("{}\nexpected:\n{expected}\nfound:\n{found}", path.display()))
+}
+
+#[test]
+fn scripts_become_the_expected_graphs() {
+    let common = fs::read_to_string(folder().join("tables.ddl")).expect("the tables exist");
+    let differences: Vec<String> = scripts(&folder())
+        .iter()
+        .filter_map(|path| {
+            let script = fs::read_to_string(path).expect("readable");
+            compare(&rendered(&format!("{common}\n{script}")), &path.with_extension("plan"))
+        })
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn nexmark_queries_become_the_expected_graphs() {
+    let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration-tests/benchmarks/nexmark");
+    let ddl = fs::read_to_string(queries.join("ddl.sql")).expect("the tables exist");
+    let mut differences = Vec::new();
+    for path in scripts(&queries) {
+        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+        if name == "ddl.sql" {
+            continue;
+        }
+        let script = fs::read_to_string(&path).expect("readable");
+        let found = rendered(&format!("{ddl}\n{script}"));
+        assert!(!found.starts_with("refused"), "{name}: {found}");
+        differences.extend(compare(&found, &folder().join("nexmark").join(name).with_extension("plan")));
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn the_same_script_gives_the_same_graph_byte_for_byte() {
+    let common = fs::read_to_string(folder().join("tables.ddl")).expect("the tables exist");
+    for path in scripts(&folder()) {
+        let script = format!("{common}\n{}", fs::read_to_string(&path).expect("readable"));
+        match (plan(&script), plan(&script)) {
+            (Ok(first), Ok(second)) => {
+                assert_eq!(first.fingerprint, second.fingerprint, "{}", path.display());
+                assert_eq!(explain::explain(&first), explain::explain(&second));
+            }
+            (Err(first), Err(second)) => assert_eq!(first, second),
+            _ => panic!("{}: planned once, refused once", path.display()),
+        }
+    }
+}
+
+#[test]
+fn another_script_has_another_fingerprint() {
+    let script = |size: u32| {
+        let common = fs::read_to_string(folder().join("tables.ddl")).expect("the tables exist");
+        format!(
+            "{common}
+             INSERT INTO counts SELECT k, count(*), window_start FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), \
+             INTERVAL '{size}' SECOND)) GROUP BY k, window_start, window_end;"
+        )
+    };
+    let first = plan(&script(10)).expect("a valid script");
+    let second = plan(&script(20)).expect("a valid script");
+    assert_ne!(first.fingerprint, second.fingerprint);
+}

@@ -1,0 +1,1 @@
+INSERT INTO names SELECT doubled, address.city FROM clicks;

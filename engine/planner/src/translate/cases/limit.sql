@@ -1,0 +1,1 @@
+INSERT INTO names SELECT k, name FROM clicks LIMIT 10;

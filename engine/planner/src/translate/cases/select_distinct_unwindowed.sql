@@ -1,0 +1,1 @@
+INSERT INTO names SELECT DISTINCT k, name FROM clicks;

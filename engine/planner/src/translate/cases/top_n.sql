@@ -1,0 +1,1 @@
+INSERT INTO counts SELECT k, rn, window_start FROM (SELECT k, window_start, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, name ORDER BY price DESC) AS rn FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND))) WHERE rn <= 3;

@@ -1,0 +1,1 @@
+INSERT INTO counts SELECT k % 7, sum(price) FILTER (WHERE name = 'x'), window_end FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) WHERE price > 3 GROUP BY k % 7, window_start, window_end HAVING count(*) > 2;
