@@ -67,9 +67,8 @@ fn parse_time_prefix(text: &[u8]) -> Option<(i64, &[u8])> {
             if count == 0 {
                 return None;
             }
-            for index in 0..6 {
-                let digit = if index < count { after[index] - b'0' } else { 0 };
-                fraction_us = fraction_us * 10 + i64::from(digit);
+            for digit in after[..count].iter().chain(std::iter::repeat(&b'0')).take(6) {
+                fraction_us = fraction_us * 10 + i64::from(digit - b'0');
             }
             rest = &after[count..];
         }
