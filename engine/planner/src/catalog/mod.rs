@@ -1,0 +1,251 @@
+//! The names a query may use: tables, steps and functions, and their place in DataFusion's planner.
+//!
+//! A pipeline's tables and steps are entered in the order of the text; a query sees what came before it. A name that
+//! failed to become a table stays known as broken, so that one mistake is not reported again at each use.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::plan_datafusion_err;
+use datafusion::common::tree_node::Transformed;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::common::TableReference;
+
+use crate::{Mode, PlanOptions};
+use crate::functions::Functions;
+use crate::logical::{CatalogTable, Step, StepReference, Table};
+use crate::sql::{FlinkTypes, WindowFunctions};
+
+mod declaration;
+mod environment;
+mod validation;
+
+pub(crate) use declaration::{
+    ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause, columns_of, resolve,
+};
+pub(crate) use environment::substitute;
+pub(crate) use validation::{check, tables_read};
+
+/// What queries refer to.
+pub(crate) struct Catalog {
+    /// In declared order.
+    pub tables: Vec<Arc<Table>>,
+    pub steps: Vec<Step>,
+    /// Declarations of `tables`, for `LIKE`.
+    pub declarations: HashMap<String, TableDeclaration>,
+    relations: HashMap<String, Relation>,
+    broken: HashSet<String>,
+    functions: Functions,
+    /// What `NOW()` is for all rows, in a batch job.
+    pub pinned_now_us: Option<i64>,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    config: ConfigOptions,
+}
+
+enum Relation {
+    Table(Arc<CatalogTable>),
+    Step(Arc<StepSource>),
+}
+
+/// A relation that could not be made; its own mistake is reported already.
+#[derive(Debug)]
+pub(crate) struct Broken(String);
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` has errors", self.0)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Stands for a step while DataFusion plans a query; replaced by a [`StepReference`] afterwards.
+struct StepSource {
+    name: String,
+    plan: Arc<LogicalPlan>,
+    schema: SchemaRef,
+}
+
+impl TableSource for StepSource {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+impl Catalog {
+    pub(crate) fn new(options: &PlanOptions) -> Self {
+        let mut config = ConfigOptions::new();
+        pin(&mut config);
+        Self {
+            tables: Vec::new(),
+            steps: Vec::new(),
+            declarations: HashMap::new(),
+            relations: HashMap::new(),
+            broken: HashSet::new(),
+            functions: Functions::new(),
+            pinned_now_us: (options.mode == Mode::Batch).then_some(options.now_us),
+            expr_planners: datafusion::execution::SessionStateDefaults::default_expr_planners(),
+            relation_planners: vec![Arc::new(WindowFunctions)],
+            config,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &ConfigOptions {
+        &self.config
+    }
+
+    pub(crate) fn functions(&self) -> &Functions {
+        &self.functions
+    }
+
+    /// Whether a table or step of this name exists (or was meant to).
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.relations.contains_key(name) || self.broken.contains(name)
+    }
+
+    pub(crate) fn is_broken(&self, name: &str) -> bool {
+        self.broken.contains(name)
+    }
+
+    pub(crate) fn is_step(&self, name: &str) -> bool {
+        matches!(self.relations.get(name), Some(Relation::Step(_)))
+    }
+
+    pub(crate) fn table(&self, name: &str) -> Option<Arc<Table>> {
+        match self.relations.get(name)? {
+            Relation::Table(table) => Some(table.table.clone()),
+            Relation::Step(_) => None,
+        }
+    }
+
+    pub(crate) fn add_table(&mut self, table: Arc<Table>) {
+        self.tables.push(table.clone());
+        self.relations
+            .insert(table.name.clone(), Relation::Table(Arc::new(CatalogTable::new(table))));
+    }
+
+    pub(crate) fn add_step(&mut self, step: Step) {
+        let source = StepSource {
+            name: step.name.clone(),
+            plan: Arc::new(step.plan.clone()),
+            schema: Arc::new(step.plan.schema().as_arrow().clone()),
+        };
+        self.relations.insert(step.name.clone(), Relation::Step(Arc::new(source)));
+        self.steps.push(step);
+    }
+
+    /// Remembers that a name has no relation because of a mistake already reported.
+    pub(crate) fn add_broken(&mut self, name: &str) {
+        self.broken.insert(name.to_owned());
+    }
+
+    /// Names of tables and steps, for suggestions.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.relations.keys().map(String::as_str)
+    }
+
+    /// A step as a relation of its own.
+    pub(crate) fn step_relation(&self, name: &str) -> Option<Result<LogicalPlan>> {
+        match self.relations.get(name)? {
+            Relation::Step(step) => Some(StepReference::relation(&step.name, step.plan.clone())),
+            Relation::Table(_) => None,
+        }
+    }
+
+    /// Puts [`StepReference`]s where DataFusion planned scans of steps.
+    pub(crate) fn link_steps(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            if let LogicalPlan::TableScan(scan) = &plan
+                && let Some(step) = scan.source.downcast_ref::<StepSource>()
+            {
+                let relation = StepReference::relation(&step.name, step.plan.clone())?;
+                return Ok(Transformed::yes(relation));
+            }
+            Ok(Transformed::no(plan))
+        })
+        .map(|transformed| transformed.data)
+    }
+}
+
+/// Everything in DataFusion's configuration that could differ between machines or change a plan.
+fn pin(config: &mut ConfigOptions) {
+    config.sql_parser.enable_ident_normalization = false;
+    config.sql_parser.map_string_types_to_utf8view = false;
+    config.sql_parser.collect_spans = true;
+    config.sql_parser.parse_float_as_decimal = false;
+    config.execution.target_partitions = 1;
+    config.execution.time_zone = Some("UTC".into());
+}
+
+impl ContextProvider for Catalog {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        match self.relations.get(name.table()) {
+            Some(Relation::Table(table)) => Ok(table.clone()),
+            Some(Relation::Step(step)) => Ok(step.clone()),
+            None if self.broken.contains(name.table()) => {
+                Err(DataFusionError::External(Box::new(Broken(name.table().to_owned()))))
+            }
+            None => {
+                let hint = crate::sql::suggest(name.table(), self.names());
+                Err(plan_datafusion_err!("unknown table or view `{}`{hint}", name.table()))
+            }
+        }
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.expr_planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(FlinkTypes))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.functions.scalar(name)
+    }
+
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.functions.aggregate(name)
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.functions.window(name)
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.config
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.functions.scalar_names()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.functions.aggregate_names()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.functions.window_names()
+    }
+}

@@ -1,0 +1,167 @@
+//! Functions that are another spelling of an expression, or of a function DataFusion has.
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, CaseWhen, Expr, Function, Ident, UnaryOperator, Value, ValueWithSpan,
+};
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+use crate::sql::{call, parts, text};
+
+/// Flink's names for DataFusion's scalar functions.
+pub(super) const ALIASES: &[(&str, &str)] = &[
+    ("sign", "signum"),
+    ("rand", "random"),
+    ("ifnull", "nvl"),
+    ("char_length", "character_length"),
+    ("startswith", "starts_with"),
+    ("endswith", "ends_with"),
+    ("array_contains", "array_has"),
+    ("array_join", "array_to_string"),
+    ("truncate", "trunc"),
+    ("pow", "power"),
+];
+
+/// Flink's names for DataFusion's aggregates.
+pub(super) const AGGREGATE_ALIASES: &[(&str, &str)] = &[
+    ("listagg", "string_agg"),
+    ("approx_count_distinct", "approx_distinct"),
+    ("stddev_samp", "stddev"),
+    ("variance", "var"),
+    ("collect", "array_agg"),
+];
+
+/// Names of Flink's that are not functions here, and what to write instead.
+pub(super) const REFUSED: &[(&str, &str)] = &[
+    ("current_watermark", "is not supported: late rows go to the step's `late` output"),
+    ("to_char", "is not Flink's: use DATE_FORMAT(timestamp, 'yyyy-MM-dd HH:mm:ss')"),
+    ("date_bin", "is not Flink's: use FLOOR(timestamp TO unit)"),
+    ("unnest", "is not supported yet: take elements with `array[1]`"),
+];
+
+/// Names that [`rewrite`] takes.
+const FORMS: &[&str] = &[
+    "mod", "if", "concat", "greatest", "least", "locate", "regexp", "regexp_like", "sha224", "sha256", "sha384", "sha512", "sha2", "rand_integer",
+    "to_base64", "from_base64", "listagg", "unix_timestamp", "year", "quarter", "month", "week", "dayofyear",
+    "dayofmonth", "dayofweek", "hour", "minute", "second", "e",
+];
+
+pub(super) fn is_form(name: &str) -> bool {
+    FORMS.contains(&name)
+}
+
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    FORMS.iter().copied()
+}
+
+/// What a call stands for; `None`: itself.
+pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Expr> {
+    if !is_form(name) || function.over.is_some() {
+        return None;
+    }
+    let (_, arguments) = parts(function)?;
+    let plain = |name: &str, arguments: Vec<Expr>| call(Ident::with_span(span, name), arguments);
+    let unit = |unit: &str, arguments: Vec<Expr>| {
+        let mut all = vec![text(unit)];
+        all.extend(arguments);
+        call(Ident::with_span(span, "$part"), all)
+    };
+    Some(match (name, arguments.as_slice()) {
+        ("mod", [left, right]) => nested(Expr::BinaryOp {
+            left: Box::new(nested(left.clone())),
+            op: BinaryOperator::Modulo,
+            right: Box::new(nested(right.clone())),
+        }),
+        ("if", [condition, yes, no]) => case(condition.clone(), yes.clone(), Some(no.clone())),
+        // `||` is NULL where a part is, as CONCAT is in Flink.
+        ("concat", [first, rest @ ..]) => {
+            let first = plain("$text", vec![first.clone()]);
+            nested(rest.iter().fold(first, |left, right| Expr::BinaryOp {
+                left: Box::new(left),
+                op: BinaryOperator::StringConcat,
+                right: Box::new(nested(right.clone())),
+            }))
+        }
+        // Flink's are NULL where any argument is, DataFusion's leave NULLs out.
+        ("greatest" | "least", [_, ..]) => {
+            let any_null = arguments
+                .iter()
+                .map(|argument| Expr::IsNull(Box::new(nested(argument.clone()))))
+                .reduce(|left, right| Expr::BinaryOp {
+                    left: Box::new(left),
+                    op: BinaryOperator::Or,
+                    right: Box::new(right),
+                })?;
+            case(
+                Expr::UnaryOp {
+                    op: UnaryOperator::Not,
+                    expr: Box::new(nested(any_null)),
+                },
+                plain(&format!("${name}"), arguments),
+                None,
+            )
+        }
+        ("locate", [needle, hay]) => plain("strpos", vec![hay.clone(), needle.clone()]),
+        ("locate", [_, _, _]) => plain("$locate", arguments),
+        ("regexp" | "regexp_like", [_, _]) => plain("$regexp", arguments),
+        ("sha224" | "sha256" | "sha384" | "sha512", [_]) => {
+            plain("encode", vec![plain(&format!("${name}"), arguments), text("hex")])
+        }
+        ("sha2", [value, Expr::Value(ValueWithSpan { value: Value::Number(bits, _), .. })])
+            if matches!(bits.as_str(), "224" | "256" | "384" | "512") =>
+        {
+            plain("encode", vec![plain(&format!("$sha{bits}"), vec![value.clone()]), text("hex")])
+        }
+        ("rand_integer", [bound]) => Expr::Cast {
+            kind: datafusion::sql::sqlparser::ast::CastKind::Cast,
+            expr: Box::new(plain(
+                "floor",
+                vec![Expr::BinaryOp {
+                    left: Box::new(plain("random", Vec::new())),
+                    op: BinaryOperator::Multiply,
+                    right: Box::new(nested(bound.clone())),
+                }],
+            )),
+            data_type: datafusion::sql::sqlparser::ast::DataType::Int(None),
+            array: false,
+            format: None,
+        },
+        ("to_base64", [value]) => plain("encode", vec![value.clone(), text("base64pad")]),
+        ("from_base64", [value]) => Expr::Cast {
+            kind: datafusion::sql::sqlparser::ast::CastKind::Cast,
+            expr: Box::new(plain("decode", vec![value.clone(), text("base64")])),
+            data_type: datafusion::sql::sqlparser::ast::DataType::String(None),
+            array: false,
+            format: None,
+        },
+        ("unix_timestamp", []) => plain("$unix_now", Vec::new()),
+        ("unix_timestamp", _) => plain("$unix_timestamp", arguments),
+        ("year" | "quarter" | "month" | "week" | "hour" | "minute" | "second", [_]) => {
+            unit(&name.to_ascii_uppercase(), arguments)
+        }
+        ("dayofyear", [_]) => unit("DOY", arguments),
+        ("dayofmonth", [_]) => unit("DAY", arguments),
+        ("dayofweek", [_]) => unit("DOW", arguments),
+        ("e", []) => plain("exp", vec![Expr::Value(ValueWithSpan::from(Value::Number("1".into(), false)))]),
+        _ => return None,
+    })
+}
+
+fn nested(expr: Expr) -> Expr {
+    match expr {
+        plain @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) | Expr::Nested(_) | Expr::Function(_)) => {
+            plain
+        }
+        other => Expr::Nested(Box::new(other)),
+    }
+}
+
+fn case(condition: Expr, result: Expr, otherwise: Option<Expr>) -> Expr {
+    use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+    Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition, result }],
+        else_result: otherwise.map(Box::new),
+    }
+}

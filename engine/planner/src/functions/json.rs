@@ -1,0 +1,176 @@
+//! `JSON_VALUE`, `JSON_QUERY`, `JSON_EXISTS`, `IS_JSON`.
+//!
+//! Paths are SQL's in their lax mode, the part of it that names one place: `$`, `$.key`, `$['key']`, `$[0]`, and `$[*]`
+//! for `JSON_QUERY`. A text that is not JSON, or a place that is not there, gives NULL (false for `JSON_EXISTS`).
+
+use datafusion::arrow::array::{BooleanArray, StringBuilder};
+use datafusion::common::exec_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+use serde_json::Value;
+
+use super::{Scalar, Texts, boolean, finished, strings, utf8};
+
+pub(super) fn all() -> Vec<Scalar> {
+    vec![
+        Scalar::new("json_value", strings::<2>, utf8, |arguments| {
+            texts(arguments, |value| match value {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(number) => Some(number.to_string()),
+                Value::Bool(value) => Some(value.to_string()),
+                Value::Null | Value::Array(_) | Value::Object(_) => None,
+            })
+        }),
+        Scalar::new("json_query", strings::<2>, utf8, |arguments| {
+            texts(arguments, |value| match value {
+                Value::Array(_) | Value::Object(_) => Some(value.to_string()),
+                _ => None,
+            })
+        }),
+        Scalar::new("json_exists", strings::<2>, boolean, exists),
+        Scalar::new("is_json", strings::<1>, boolean, is_json),
+    ]
+}
+
+/// A step of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Index(usize),
+    All,
+}
+
+/// Reads a path; `None` if it is not one.
+fn path(text: &str) -> Option<Vec<Step>> {
+    let text = text.trim();
+    let text = text.strip_prefix("lax ").unwrap_or(text).trim_start();
+    let mut rest = text.strip_prefix('$')?;
+    let mut steps = Vec::new();
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix('.') {
+            if let Some(quoted) = after.strip_prefix('"') {
+                let end = quoted.find('"')?;
+                steps.push(Step::Key(quoted[..end].to_owned()));
+                rest = &quoted[end + 1..];
+                continue;
+            }
+            let end = after.find(['.', '[']).unwrap_or(after.len());
+            let key = &after[..end];
+            match key {
+                "" => return None,
+                "*" => steps.push(Step::All),
+                key => steps.push(Step::Key(key.to_owned())),
+            }
+            rest = &after[end..];
+        } else {
+            let inside = rest.strip_prefix('[')?;
+            let quote = inside.chars().next().filter(|first| matches!(first, '\'' | '"'));
+            if let Some(quote) = quote {
+                let end = inside[1..].find(quote)? + 1;
+                steps.push(Step::Key(inside[1..end].to_owned()));
+                rest = inside[end + 1..].strip_prefix(']')?;
+            } else {
+                let end = inside.find(']')?;
+                steps.push(match inside[..end].trim() {
+                    "*" => Step::All,
+                    index => Step::Index(index.parse().ok()?),
+                });
+                rest = &inside[end + 1..];
+            }
+        }
+    }
+    Some(steps)
+}
+
+/// The value at a place. Lax mode: an index into something that is no array takes it as an array of one.
+fn find(value: Value, steps: &[Step]) -> Option<Value> {
+    let Some((step, rest)) = steps.split_first() else {
+        return Some(value);
+    };
+    match (step, value) {
+        (Step::Key(key), Value::Object(mut map)) => find(map.remove(key)?, rest),
+        (Step::Key(_), Value::Array(items)) => {
+            let mut found = items.into_iter().filter_map(|item| find(item, steps));
+            let first = found.next()?;
+            found.next().is_none().then_some(first)
+        }
+        (Step::Index(index), Value::Array(mut items)) => {
+            (*index < items.len()).then(|| items.swap_remove(*index)).and_then(|item| find(item, rest))
+        }
+        (Step::Index(0), value) => find(value, rest),
+        (Step::All, Value::Array(items)) => {
+            let found: Vec<Value> = items.into_iter().filter_map(|item| find(item, rest)).collect();
+            (!found.is_empty()).then_some(Value::Array(found))
+        }
+        (Step::All, Value::Object(map)) => {
+            let found: Vec<Value> = map.into_iter().filter_map(|(_, item)| find(item, rest)).collect();
+            (!found.is_empty()).then_some(Value::Array(found))
+        }
+        _ => None,
+    }
+}
+
+/// The paths of an argument, read once while they repeat.
+struct Paths<'a> {
+    texts: Texts<'a>,
+    last: Option<(&'a str, Option<Vec<Step>>)>,
+}
+
+impl<'a> Paths<'a> {
+    fn of(arguments: &'a ScalarFunctionArgs) -> Result<Self> {
+        let texts = Texts::of(arguments, 1)?;
+        if let Some(constant) = texts.constant()
+            && path(constant).is_none()
+        {
+            return exec_err!("`{constant}` is not a JSON path; write it as '$.key' or '$.list[0].key'");
+        }
+        Ok(Self { texts, last: None })
+    }
+
+    fn get(&mut self, row: usize) -> Option<&[Step]> {
+        let text = self.texts.get(row)?;
+        if self.last.as_ref().is_none_or(|(last, _)| *last != text) {
+            self.last = Some((text, path(text)));
+        }
+        self.last.as_ref()?.1.as_deref()
+    }
+}
+
+fn texts(arguments: &ScalarFunctionArgs, show: fn(&Value) -> Option<String>) -> Result<ColumnarValue> {
+    let documents = Texts::of(arguments, 0)?;
+    let mut paths = Paths::of(arguments)?;
+    let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
+    for row in 0..arguments.number_rows {
+        let found = match (documents.get(row), paths.get(row)) {
+            (Some(document), Some(steps)) => serde_json::from_str(document)
+                .ok()
+                .and_then(|value| find(value, steps))
+                .and_then(|value| show(&value)),
+            _ => None,
+        };
+        result.append_option(found);
+    }
+    finished(result.finish())
+}
+
+fn exists(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let documents = Texts::of(arguments, 0)?;
+    let mut paths = Paths::of(arguments)?;
+    let result: BooleanArray = (0..arguments.number_rows)
+        .map(|row| {
+            let document = documents.get(row)?;
+            let steps = paths.get(row)?;
+            let value = serde_json::from_str(document).ok();
+            Some(value.and_then(|value| find(value, steps)).is_some())
+        })
+        .collect();
+    finished(result)
+}
+
+fn is_json(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let documents = Texts::of(arguments, 0)?;
+    let result: BooleanArray = (0..arguments.number_rows)
+        .map(|row| Some(documents.get(row).is_some_and(|text| serde_json::from_str::<Value>(text).is_ok())))
+        .collect();
+    finished(result)
+}

@@ -1,0 +1,92 @@
+//! String functions that DataFusion lacks or means otherwise.
+
+use datafusion::arrow::array::{Array, AsArray, Int32Builder, Int64Array, StringBuilder};
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::common::plan_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+
+use super::{Scalar, Texts, array, bigint, finished, strings, utf8};
+
+pub(super) fn all() -> Vec<Scalar> {
+    vec![
+        Scalar::new("split_index", text_text_integer, utf8, split_index),
+        Scalar::new("count_char", strings::<2>, bigint, count_char),
+        Scalar::new("$locate", text_text_integer, |_| DataType::Int32, locate),
+    ]
+}
+
+fn text_text_integer(given: &[DataType]) -> Result<Vec<DataType>> {
+    if given.len() == 3 {
+        Ok(vec![DataType::Utf8, DataType::Utf8, DataType::Int64])
+    } else {
+        plan_err!("takes 3 arguments, not {}", given.len())
+    }
+}
+
+/// `SPLIT_INDEX(text, separator, n)`: part `n`, from 0; NULL if there is none.
+fn split_index(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let (texts, separators) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?);
+    let indices = array(arguments, 2)?;
+    let indices = indices.as_primitive::<Int64Type>();
+    let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
+    for row in 0..arguments.number_rows {
+        let part = match (texts.get(row), separators.get(row), indices.is_null(row)) {
+            (Some(text), Some(separator), false) => part(text, separator, indices.value(row)),
+            _ => None,
+        };
+        result.append_option(part);
+    }
+    finished(result.finish())
+}
+
+fn part<'a>(text: &'a str, separator: &str, index: i64) -> Option<&'a str> {
+    let index = usize::try_from(index).ok()?;
+    match separator.as_bytes() {
+        [] => (index == 0).then_some(text),
+        // One byte is the usual case, and the fast one.
+        [byte] if byte.is_ascii() => text.split(char::from(*byte)).nth(index),
+        _ => text.split(separator).nth(index),
+    }
+}
+
+/// `COUNT_CHAR(text, character)`: how often the character occurs.
+fn count_char(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let (texts, characters) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?);
+    let count = |text: &str, character: &str| match character.as_bytes() {
+        [] => 0,
+        [byte] => text.bytes().map(|other| i64::from(other == *byte)).sum(),
+        _ => text.matches(character.chars().next().unwrap_or_default()).count() as i64,
+    };
+    let result: Int64Array = (0..arguments.number_rows)
+        .map(|row| Some(count(texts.get(row)?, characters.get(row)?)))
+        .collect();
+    finished(result)
+}
+
+/// `LOCATE(needle, text, from)`: 1-based character position at or after `from`; 0 if there is none.
+fn locate(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let (needles, texts) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?);
+    let starts = array(arguments, 2)?;
+    let starts = starts.as_primitive::<Int64Type>();
+    let mut result = Int32Builder::with_capacity(arguments.number_rows);
+    for row in 0..arguments.number_rows {
+        let position = match (needles.get(row), texts.get(row), starts.is_null(row)) {
+            (Some(needle), Some(text), false) => Some(locate_from(needle, text, starts.value(row))),
+            _ => None,
+        };
+        result.append_option(position);
+    }
+    finished(result.finish())
+}
+
+fn locate_from(needle: &str, text: &str, start: i64) -> i32 {
+    let Some(skip) = start.checked_sub(1).and_then(|skip| usize::try_from(skip).ok()) else {
+        return 0;
+    };
+    let Some(at) = text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(skip) else {
+        return 0;
+    };
+    let found = text[at..].find(needle).map(|found| skip + text[at..at + found].chars().count() + 1);
+    found.and_then(|position| i32::try_from(position).ok()).unwrap_or(0)
+}

@@ -1,0 +1,501 @@
+//! The YAML front end: a [`JobSpec`] becomes the same [`Pipeline`] as the script that says the same.
+//!
+//! Sources and sinks become tables, steps become views. Mistakes are placed by their path in the spec
+//! (`sources.entries.columns.entered`), those inside SQL also by line and column. The spec is resolved: its options
+//! hold no `${NAME}` any more.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::LogicalPlan;
+use millstream_connectors::Role;
+use millstream_proto as proto;
+
+use crate::catalog::{
+    self, Catalog, ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause, columns_of,
+    resolve,
+};
+use crate::error::{Error, Errors, Location};
+use crate::graph::{ErrorPolicy, dead_letter_schema};
+use crate::logical::{Insert, InsertInput, Pipeline, Step, Table, WindowTableFunction};
+use crate::sql::{self, suggest, types};
+use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
+
+/// Plans a resolved spec.
+pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<Pipeline, Errors> {
+    let mut front = Front {
+        catalog: Catalog::new(options),
+        inserts: Vec::new(),
+        errors: Vec::new(),
+        later: HashSet::new(),
+    };
+    for source in &spec.sources {
+        front.source(source);
+    }
+    front.later = spec.steps.iter().map(|step| step.name.clone()).collect();
+    for step in &spec.steps {
+        front.later.remove(&step.name);
+        front.step(step);
+    }
+    for sink in &spec.sinks {
+        front.sink(sink);
+    }
+    if spec.sinks.is_empty() {
+        front.mistake("sinks", "the pipeline has no sink: add one under `sinks:` with `from: STEP`".into());
+    }
+    let max_parallelism = match spec.max_parallelism {
+        None => MAX_PARALLELISM_DEFAULT,
+        Some(number) => match u16::try_from(number).ok().filter(|number| (1..=32768).contains(number)) {
+            Some(number) => number,
+            None => {
+                front.mistake("max_parallelism", format!("{number} is not between 1 and 32768"));
+                MAX_PARALLELISM_DEFAULT
+            }
+        },
+    };
+    if !front.errors.is_empty() {
+        front.errors.dedup();
+        return Err(Errors(front.errors));
+    }
+    Ok(Pipeline {
+        name: spec.name.clone(),
+        max_parallelism,
+        tables: front.catalog.tables,
+        steps: front.catalog.steps,
+        inserts: front.inserts,
+    })
+}
+
+struct Front {
+    catalog: Catalog,
+    inserts: Vec<Insert>,
+    errors: Vec<Error>,
+    /// Steps not yet planned: a step that uses one is told so.
+    later: HashSet<String>,
+}
+
+impl Front {
+    fn mistake(&mut self, path: &str, message: String) {
+        self.errors.push(Error {
+            location: Location::Path(path.to_owned()),
+            message,
+        });
+    }
+
+    fn taken(&mut self, path: &str, name: &str) -> bool {
+        let taken = self.catalog.contains(name);
+        if taken {
+            self.mistake(path, format!("a source or step named `{name}` exists already"));
+        }
+        taken
+    }
+
+    fn source(&mut self, source: &proto::Source) {
+        let path = format!("sources.{}", source.name);
+        if self.taken(&path, &source.name) {
+            return;
+        }
+        let found = self.errors.len();
+        let mut table = TableDeclaration::new(source.name.clone(), Location::Path(path.clone()));
+        table.options = options(&path, &source.connector, source.format.as_deref(), &source.options);
+        table.columns = self.columns(&path, &source.columns);
+        table.partitioned_by = named(&path, "partitioned_by", &source.partitioned_by);
+        table.on_error = policy(source.on_error);
+        if let Some(event_time) = &source.event_time {
+            table.idle_timeout = event_time.idle_timeout_ms.map(Duration::from_millis);
+            table.max_future = event_time.max_future_ms.map(Duration::from_millis);
+            table.watermark = self.watermark(&format!("{path}.event_time"), event_time);
+        }
+        if source.columns.is_empty() {
+            self.mistake(&path, "the source has no columns: list them under `columns:` as `name: type`".into());
+        }
+        let table = if self.errors.len() > found {
+            None
+        } else {
+            match resolve(&self.catalog, &table, None, None) {
+                Ok(resolved) => {
+                    let mut errors = catalog::check(&resolved, Some(&table), Role::Source);
+                    self.errors.append(&mut errors);
+                    Some(resolved)
+                }
+                Err(errors) => {
+                    self.errors.extend(within(errors, &path));
+                    None
+                }
+            }
+        };
+        match table {
+            Some(table) => self.catalog.add_table(Arc::new(table)),
+            None => self.catalog.add_broken(&source.name),
+        }
+    }
+
+    fn columns(&mut self, table: &str, columns: &[proto::Column]) -> Vec<ColumnDeclaration> {
+        let mut declared = Vec::new();
+        for column in columns {
+            let path = format!("{table}.columns.{}", column.name);
+            let data_type = column.r#type.as_deref().map(types::parse).transpose();
+            let data_type = match data_type {
+                Ok(data_type) => data_type,
+                Err(message) => {
+                    self.mistake(&path, message);
+                    continue;
+                }
+            };
+            let kind = match (&column.computed, data_type, &column.metadata) {
+                (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+                    self.mistake(&path, "a computed column has the type of its expression, and no metadata".into());
+                    continue;
+                }
+                (Some(expression), None, None) => match sql::read_expression(expression) {
+                    Ok(expression) => ColumnKind::Computed(expression),
+                    Err(error) => {
+                        self.errors.extend(within(vec![error], &path));
+                        continue;
+                    }
+                },
+                (None, None, _) => {
+                    self.mistake(&path, "the column needs a type, such as `string` or `bigint`".into());
+                    continue;
+                }
+                (None, Some(data_type), Some(key)) => ColumnKind::Metadata {
+                    data_type,
+                    key: Some(key.clone()),
+                    is_virtual: column.r#virtual,
+                },
+                (None, Some(data_type), None) => ColumnKind::Physical(data_type),
+            };
+            declared.push(ColumnDeclaration {
+                name: column.name.clone(),
+                location: Location::Path(path),
+                kind,
+            });
+        }
+        declared
+    }
+
+    fn watermark(&mut self, path: &str, event_time: &proto::EventTime) -> Option<WatermarkClause> {
+        let text = match (&event_time.expression, event_time.out_of_orderness_ms) {
+            (Some(_), Some(_)) => {
+                self.mistake(path, "give `out_of_orderness` or `expression`, not both".into());
+                return None;
+            }
+            (Some(expression), None) => expression.clone(),
+            (None, delay) => {
+                let delay = delay.unwrap_or(0);
+                let column = event_time.column.replace('`', "``");
+                format!("`{column}` - INTERVAL '{}.{:03}' SECOND", delay / 1000, delay % 1000)
+            }
+        };
+        match sql::read_expression(&text) {
+            Ok(expression) => Some(WatermarkClause {
+                location: Location::Path(path.to_owned()),
+                column: event_time.column.clone(),
+                expression,
+            }),
+            Err(error) => {
+                self.errors.extend(within(vec![error], path));
+                None
+            }
+        }
+    }
+
+    fn step(&mut self, step: &proto::Step) {
+        let path = format!("steps.{}", step.name);
+        if self.taken(&path, &step.name) {
+            return;
+        }
+        let sql_path = format!("{path}.sql");
+        let location = Location::Path(sql_path.clone());
+        let planned = sql::read_query(&step.sql)
+            .map_err(|error| vec![error])
+            .and_then(|query| sql::plan_query(&self.catalog, query, &location))
+            .and_then(|plan| sql::check_names(&plan, &step.name, &location).map(|()| plan));
+        match planned {
+            Ok(plan) => self.catalog.add_step(Step {
+                name: step.name.clone(),
+                plan,
+                on_error: policy(step.on_error),
+                location: Location::Path(path),
+            }),
+            Err(errors) => {
+                self.catalog.add_broken(&step.name);
+                let mut errors = within(errors, &sql_path);
+                for error in &mut errors {
+                    let unknown = error.message.strip_prefix("unknown table or view `");
+                    if let Some((name, _)) = unknown.and_then(|rest| rest.split_once('`'))
+                        && self.later.contains(name)
+                    {
+                        error.message = format!("step `{name}` comes later: a step uses only those before it; move it up");
+                    }
+                }
+                self.errors.extend(errors);
+            }
+        }
+    }
+
+    fn sink(&mut self, sink: &proto::Sink) {
+        let path = format!("sinks.{}", sink.name);
+        if self.catalog.tables.iter().any(|table| table.name == sink.name) || self.taken(&path, &sink.name) {
+            self.mistake(&path, format!("a table named `{}` exists already: sources and sinks share their names", sink.name));
+            return;
+        }
+        let Some(input) = self.input(sink) else { return };
+        let declared = self.columns(&path, &sink.columns);
+        let mut table = TableDeclaration::new(sink.name.clone(), Location::Path(path.clone()));
+        table.options = options(&path, &sink.connector, sink.format.as_deref(), &sink.options);
+        table.partitioned_by = named(&path, "partitioned_by", &sink.partitioned_by);
+        table.primary_key = named(&path, "primary_key", &sink.primary_key);
+        table.on_error = policy(sink.on_error);
+        table.columns = if sink.columns.is_empty() { input.columns.clone() } else { declared };
+        if table.columns.len() < sink.columns.len() {
+            return;
+        }
+        let resolved = match resolve(&self.catalog, &table, None, None) {
+            Ok(resolved) => sql::sink_table(&resolved),
+            Err(errors) => {
+                self.errors.extend(within(errors, &path));
+                return;
+            }
+        };
+        self.errors.extend(catalog::check(&resolved, Some(&table), Role::Sink));
+        let resolved = Arc::new(resolved);
+        let location = Location::Path(path.clone());
+        let input = match input.plan {
+            Planned::Rows(plan) => match self.by_name(&resolved, plan, &location) {
+                Ok(plan) => InsertInput::Plan(plan),
+                Err(errors) => {
+                    self.errors.extend(within(errors, &path));
+                    return;
+                }
+            },
+            Planned::Aside(input) => input,
+        };
+        self.catalog.add_table(resolved.clone());
+        self.inserts.push(Insert {
+            table: resolved,
+            input,
+            on_error: policy(sink.on_error),
+            location,
+        });
+    }
+
+    /// The plan's columns that the sink names, in the sink's order and types.
+    fn by_name(&self, sink: &Table, plan: LogicalPlan, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
+        let given: Vec<String> = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let mut errors = Vec::new();
+        for column in &sink.columns {
+            let name = column.field.name();
+            if !given.contains(name) {
+                let hint = suggest(name, given.iter().map(String::as_str));
+                errors.push(Error {
+                    location: location.clone(),
+                    message: format!("the sink has a column `{name}` that `from` does not have{hint}"),
+                });
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        // The sink may leave columns out: project first, then match.
+        let wanted: Vec<_> = sink
+            .columns
+            .iter()
+            .filter_map(|column| {
+                let position = given.iter().position(|name| name == column.field.name())?;
+                let (qualifier, field) = plan.schema().qualified_field(position);
+                Some(datafusion::logical_expr::Expr::Column((qualifier, field).into()))
+            })
+            .collect();
+        let plan = datafusion::logical_expr::LogicalPlanBuilder::from(plan)
+            .project(wanted)
+            .and_then(datafusion::logical_expr::LogicalPlanBuilder::build)
+            .map_err(|error| {
+                vec![Error {
+                    location: location.clone(),
+                    message: error.strip_backtrace(),
+                }]
+            })?;
+        sql::matched(sink, &[], plan, location, &self.catalog)
+    }
+
+    /// What `from:` names.
+    fn input(&mut self, sink: &proto::Sink) -> Option<Input> {
+        let path = format!("sinks.{}.from", sink.name);
+        let location = Location::Path(path.clone());
+        let (name, port) = match sink.from.rsplit_once('.') {
+            Some((name, port)) if !self.catalog.contains(&sink.from) => (name, Some(port)),
+            _ => (sink.from.as_str(), None),
+        };
+        if self.catalog.is_broken(name) {
+            return None;
+        }
+        if !self.catalog.contains(name) || self.is_sink(name) {
+            let hint = suggest(name, self.catalog.names());
+            let message = if sink.from.is_empty() {
+                "the sink needs `from:`, the name of a step or source".to_owned()
+            } else {
+                format!("unknown step or source `{name}`{hint}")
+            };
+            self.mistake(&path, message);
+            return None;
+        }
+        match port {
+            None => {
+                let quoted = name.replace('`', "``");
+                let planned = sql::read_query(&format!("SELECT * FROM `{quoted}`"))
+                    .map_err(|error| vec![error])
+                    .and_then(|query| sql::plan_query(&self.catalog, query, &location));
+                match planned {
+                    Ok(plan) => Some(Input {
+                        columns: columns_of(plan.schema(), &location),
+                        plan: Planned::Rows(plan),
+                    }),
+                    Err(errors) => {
+                        self.errors.extend(within(errors, &path));
+                        None
+                    }
+                }
+            }
+            Some("late") => {
+                let step = self.catalog.steps.iter().find(|step| step.name == name);
+                let Some(columns) = step.and_then(|step| late_columns(&step.plan, &location)) else {
+                    self.mistake(&path, format!("`{name}` has no late rows: only steps with a window have"));
+                    return None;
+                };
+                Some(Input {
+                    columns,
+                    plan: Planned::Aside(InsertInput::Late { step: name.to_owned() }),
+                })
+            }
+            Some("dead_letters") => {
+                let columns = dead_letter_schema()
+                    .fields()
+                    .iter()
+                    .map(|field| ColumnDeclaration {
+                        name: field.name().clone(),
+                        location: location.clone(),
+                        kind: ColumnKind::Physical(field.data_type().clone()),
+                    })
+                    .collect();
+                Some(Input {
+                    columns,
+                    plan: Planned::Aside(InsertInput::DeadLetters { name: name.to_owned() }),
+                })
+            }
+            Some(other) => {
+                let hint = suggest(other, ["late", "dead_letters"]);
+                self.mistake(&path, format!("`{name}` has no output `{other}`{hint}; there are `late` and `dead_letters`"));
+                None
+            }
+        }
+    }
+
+    fn is_sink(&self, name: &str) -> bool {
+        self.inserts.iter().any(|insert| insert.table.name == name)
+    }
+}
+
+/// What a sink is fed, and the columns it has if it declares none.
+struct Input {
+    columns: Vec<ColumnDeclaration>,
+    plan: Planned,
+}
+
+enum Planned {
+    Rows(LogicalPlan),
+    /// Late rows or dead letters.
+    Aside(InsertInput),
+}
+
+/// The columns of the rows that the step's window may find late: those of its window function's input.
+fn late_columns(plan: &LogicalPlan, location: &Location) -> Option<Vec<ColumnDeclaration>> {
+    let mut columns = None;
+    let walked = plan.apply(|node| {
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(window) = extension.node.as_any().downcast_ref::<WindowTableFunction>()
+        {
+            columns = Some(columns_of(window.input.schema(), location));
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.ok().and(columns)
+}
+
+/// Short names that a spec may use for Flink's, by connector.
+const SHORT_NAMES: &[(&str, &str, &str)] = &[
+    ("kafka", "brokers", "properties.bootstrap.servers"),
+    ("kafka", "group", "properties.group.id"),
+    ("kafka", "start", "scan.startup.mode"),
+];
+
+fn options(
+    path: &str,
+    connector: &str,
+    format: Option<&str>,
+    properties: &[proto::Property],
+) -> Vec<OptionDeclaration> {
+    let mut options = Vec::new();
+    let mut push = |name: &str, value: &str, path: String| {
+        options.push(OptionDeclaration {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            location: Location::Path(path),
+        });
+    };
+    if !connector.is_empty() {
+        push("connector", connector, format!("{path}.connector"));
+    }
+    if let Some(format) = format {
+        push("format", format, format!("{path}.format"));
+    }
+    for property in properties {
+        let long = SHORT_NAMES
+            .iter()
+            .find(|(of, short, _)| *of == connector && *short == property.key)
+            .map_or(property.key.as_str(), |(_, _, long)| long);
+        push(long, &property.value, format!("{path}.options.{}", property.key));
+    }
+    options
+}
+
+fn named(path: &str, list: &str, names: &[String]) -> Vec<(String, Location)> {
+    names
+        .iter()
+        .map(|name| (name.clone(), Location::Path(format!("{path}.{list}"))))
+        .collect()
+}
+
+fn policy(policy: Option<i32>) -> ErrorPolicy {
+    match policy.and_then(|policy| proto::ErrorPolicy::try_from(policy).ok()) {
+        None | Some(proto::ErrorPolicy::Fail) => ErrorPolicy::Fail,
+        Some(proto::ErrorPolicy::DeadLetter) => ErrorPolicy::DeadLetter,
+        Some(proto::ErrorPolicy::Skip) => ErrorPolicy::Skip,
+        Some(proto::ErrorPolicy::Null) => ErrorPolicy::Null,
+    }
+}
+
+/// Errors whose lines and columns are inside the text at `path`.
+fn within(errors: Vec<Error>, path: &str) -> Vec<Error> {
+    errors
+        .into_iter()
+        .map(|error| Error {
+            location: match error.location {
+                Location::LineColumn { line, column } => Location::Within {
+                    path: path.to_owned(),
+                    line,
+                    column,
+                },
+                Location::Unknown => Location::Path(path.to_owned()),
+                location => location,
+            },
+            message: error.message,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! DataFusion's errors in our words, with their places.
+
+use datafusion::common::{SchemaError, Span};
+use datafusion::error::DataFusionError;
+use itertools::Itertools;
+
+use super::script::line_column;
+use crate::catalog::Broken;
+use crate::error::{Error, Location};
+
+/// Everything an error says, each with the best place known; `fallback` is where the statement starts.
+pub(crate) fn errors(error: DataFusionError, fallback: &Location) -> Vec<Error> {
+    let mut found = Vec::new();
+    collect(error, None, fallback, &mut found);
+    found.dedup();
+    found
+}
+
+fn collect(error: DataFusionError, span: Option<Span>, fallback: &Location, found: &mut Vec<Error>) {
+    let message = match error {
+        DataFusionError::Diagnostic(diagnostic, inner) => {
+            return collect(*inner, diagnostic.span.or(span), fallback, found);
+        }
+        DataFusionError::Collection(errors) => {
+            for error in errors {
+                collect(error, span, fallback, found);
+            }
+            return;
+        }
+        DataFusionError::Context(_, inner) => return collect(*inner, span, fallback, found),
+        DataFusionError::External(inner) if inner.downcast_ref::<Broken>().is_some() => return,
+        DataFusionError::SchemaError(inner, _) => {
+            return found.push(Error {
+                location: place(span.or_else(|| column_span(&inner)), fallback),
+                message: schema_message(&inner),
+            });
+        }
+        DataFusionError::Plan(message) | DataFusionError::Execution(message) => plain(&message),
+        DataFusionError::NotImplemented(message) => format!("not supported: {}", plain(&message)),
+        other => plain(&other.strip_backtrace()),
+    };
+    found.push(Error {
+        location: place(span, fallback),
+        message,
+    });
+}
+
+fn place(span: Option<Span>, fallback: &Location) -> Location {
+    match span.map(|span| line_column(span.start.line, span.start.column)) {
+        Some(location @ Location::LineColumn { .. }) => location,
+        _ => fallback.clone(),
+    }
+}
+
+fn column_span(error: &SchemaError) -> Option<Span> {
+    match error {
+        SchemaError::AmbiguousReference { field } => field.spans.first(),
+        SchemaError::FieldNotFound { field, .. } => field.spans.first(),
+        _ => None,
+    }
+}
+
+fn schema_message(error: &SchemaError) -> String {
+    match error {
+        SchemaError::AmbiguousReference { field } => format!(
+            "column `{}` is in more than one of the tables: write it with its table, such as `t.{}`",
+            field.name, field.name
+        ),
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            format!("two columns are named `{name}`: give one another name with AS")
+        }
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let wanted = field.flat_name();
+            let valid: Vec<&str> = valid_fields
+                .iter()
+                .filter(|valid| field.relation.is_none() || field.relation == valid.relation)
+                .map(|valid| valid.name.as_str())
+                .unique()
+                .collect();
+            if valid.is_empty() && field.relation.is_some() {
+                let relations = valid_fields.iter().filter_map(|valid| valid.relation.as_ref()).unique();
+                let relations = relations.map(ToString::to_string).collect::<Vec<_>>();
+                let qualifier = field.relation.as_ref().map(ToString::to_string).unwrap_or_default();
+                let hint = super::suggest(&qualifier, relations.iter().map(String::as_str));
+                return format!("unknown column `{wanted}`: there is no table `{qualifier}` here{hint}");
+            }
+            let hint = super::suggest(&field.name, valid.iter().copied());
+            if hint.is_empty() && !valid.is_empty() {
+                let shown = valid.iter().take(12).map(|name| format!("`{name}`")).join(", ");
+                let more = if valid.len() > 12 { ", ..." } else { "" };
+                return format!("unknown column `{wanted}`; there are {shown}{more}");
+            }
+            format!("unknown column `{wanted}`{hint}")
+        }
+    }
+}
+
+/// The parts of DataFusion's texts that speak to its developers, left out.
+fn plain(message: &str) -> String {
+    let mut text = message.split("\n\nbacktrace").next().unwrap_or(message).trim();
+    for prefix in [
+        "Error during planning: ",
+        "This feature is not implemented: ",
+        "Internal error: ",
+        "Execution error: ",
+        "type_coercion\ncaused by\n",
+    ] {
+        text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    let end = text
+        .find("\nThis issue was likely caused by a bug in DataFusion")
+        .unwrap_or(text.len());
+    let text = text[..end].trim_end_matches('.').replace("\n\tCandidate functions:", "; it takes").replace(['\n', '\t'], " ");
+    let mut characters = text.chars();
+    match (characters.next(), text.chars().nth(1)) {
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
+            first.to_lowercase().chain(characters).collect()
+        }
+        _ => text,
+    }
+}

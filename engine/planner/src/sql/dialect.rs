@@ -1,0 +1,223 @@
+//! Flink's SQL as the stock parser needs to be told: which characters start identifiers, and the two expressions it
+//! does not know, `TABLE name [PARTITION BY ...]` as a function's argument and `JSON_VALUE(... RETURNING type ...)`.
+//!
+//! Statements the stock parser does not know (DDL, `SET`, statement sets) never reach it: [`super::script`] reads them.
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    ObjectNamePart, Value, ValueWithSpan,
+};
+use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// Name of the function that stands for `TABLE name` in the parsed tree. No user can write it.
+pub(crate) const TABLE_ARGUMENT: &str = "$table";
+
+#[derive(Debug)]
+pub(crate) struct FlinkDialect;
+
+impl Dialect for FlinkDialect {
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '`' || ch == '"'
+    }
+
+    fn identifier_quote_style(&self, _identifier: &str) -> Option<char> {
+        Some('`')
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        ch.is_alphabetic() || ch == '_' || ch == '$'
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        ch.is_alphanumeric() || ch == '_' || ch == '$'
+    }
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
+
+    fn supports_window_clause_named_window_reference(&self) -> bool {
+        true
+    }
+
+    fn supports_named_fn_args_with_rarrow_operator(&self) -> bool {
+        true
+    }
+
+    fn supports_unicode_string_literal(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
+
+    fn supports_comment_optimizer_hint(&self) -> bool {
+        false
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let Token::Word(word) = parser.peek_token().token else {
+            return None;
+        };
+        if word.quote_style.is_some() {
+            return None;
+        }
+        let followed_by_parenthesis = parser.peek_nth_token(1).token == Token::LParen;
+        if word.keyword == Keyword::TABLE && !followed_by_parenthesis {
+            return Some(table_argument(parser));
+        }
+        let is_json = word.value.eq_ignore_ascii_case("JSON_VALUE") || word.value.eq_ignore_ascii_case("JSON_QUERY");
+        if is_json && followed_by_parenthesis {
+            return Some(json_function(parser));
+        }
+        None
+    }
+}
+
+/// `TABLE name [PARTITION BY column, ...]`.
+fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let span = parser.next_token().span;
+    let name = parser.parse_object_name(false)?;
+    let mut arguments = vec![Expr::CompoundIdentifier(
+        name.0.into_iter().filter_map(|part| part.as_ident().cloned()).collect(),
+    )];
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        let parenthesised = parser.consume_token(&Token::LParen);
+        // Not a plain comma-separated list: the next argument of the function follows after a comma too. As in Flink,
+        // several columns need parentheses unless what follows is no plain column.
+        loop {
+            arguments.push(column(parser)?);
+            if parenthesised {
+                if !parser.consume_token(&Token::Comma) {
+                    parser.expect_token(&Token::RParen)?;
+                    break;
+                }
+            } else if parser.peek_token().token == Token::Comma && is_plain_column_next(parser) {
+                parser.next_token();
+            } else {
+                break;
+            }
+        }
+    }
+    Ok(call(Ident::with_span(span, TABLE_ARGUMENT), arguments))
+}
+
+/// Whether the tokens after the comma are a column name and then a comma, rather than `DESCRIPTOR(...)` or `NAME => ...`.
+fn is_plain_column_next(parser: &Parser) -> bool {
+    matches!(parser.peek_nth_token(1).token, Token::Word(_))
+        && matches!(parser.peek_nth_token(2).token, Token::Comma | Token::Period)
+}
+
+fn column(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let mut parts = vec![parser.parse_identifier()?];
+    while parser.consume_token(&Token::Period) {
+        parts.push(parser.parse_identifier()?);
+    }
+    Ok(if parts.len() == 1 {
+        Expr::Identifier(parts.remove(0))
+    } else {
+        Expr::CompoundIdentifier(parts)
+    })
+}
+
+/// `JSON_VALUE(json, path [RETURNING type] [... ON EMPTY] [... ON ERROR])` and `JSON_QUERY` with its wrapper words.
+///
+/// Only behaviours that equal the default are understood (`NULL ON EMPTY`, `NULL ON ERROR`, `WITHOUT WRAPPER`), and
+/// `RETURNING`, which becomes a cast that yields NULL on failure.
+fn json_function(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let name = parser.parse_identifier()?;
+    parser.expect_token(&Token::LParen)?;
+    let arguments = parser.parse_comma_separated(Parser::parse_expr)?;
+    let mut returning = None;
+    loop {
+        let token = parser.peek_token();
+        let Token::Word(word) = &token.token else { break };
+        match word.value.to_ascii_uppercase().as_str() {
+            "RETURNING" => {
+                parser.next_token();
+                returning = Some(parser.parse_data_type()?);
+            }
+            "NULL" => {
+                parser.next_token();
+                parser.expect_keyword_is(Keyword::ON)?;
+                let target = parser.parse_identifier()?;
+                if !target.value.eq_ignore_ascii_case("EMPTY") && !target.value.eq_ignore_ascii_case("ERROR") {
+                    return Err(ParserError::ParserError(format!(
+                        "Expected: ON EMPTY or ON ERROR, found: ON {target}{}",
+                        token.span.start
+                    )));
+                }
+            }
+            "WITHOUT" => {
+                parser.next_token();
+                for word in ["ARRAY", "WRAPPER"] {
+                    let next = parser.peek_token();
+                    if matches!(&next.token, Token::Word(found) if found.value.eq_ignore_ascii_case(word)) {
+                        parser.next_token();
+                    }
+                }
+            }
+            other => {
+                return Err(ParserError::ParserError(format!(
+                    "{name}: `{other} ...` is not supported; values that are missing or malformed give NULL (`NULL ON \
+                     EMPTY NULL ON ERROR`){}",
+                    token.span.start
+                )));
+            }
+        }
+    }
+    parser.expect_token(&Token::RParen)?;
+    let function = call(name, arguments);
+    Ok(match returning {
+        None => function,
+        Some(data_type) => Expr::Cast {
+            kind: datafusion::sql::sqlparser::ast::CastKind::TryCast,
+            expr: Box::new(function),
+            data_type,
+            array: false,
+            format: None,
+        },
+    })
+}
+
+/// A plain function call.
+pub(crate) fn call(name: Ident, arguments: Vec<Expr>) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName(vec![ObjectNamePart::Identifier(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: arguments
+                .into_iter()
+                .map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)))
+                .collect(),
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+/// A string literal.
+pub(crate) fn text(value: impl Into<String>) -> Expr {
+    Expr::Value(ValueWithSpan::from(Value::SingleQuotedString(value.into())))
+}

@@ -1,0 +1,138 @@
+//! `INTERVAL '...' unit [TO unit]`, as Flink reads it: the text is one number per unit, with the separators of a clock.
+
+use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Interval, Value, ValueWithSpan};
+
+/// What an interval literal spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Span {
+    Months(i64),
+    Microseconds(i64),
+}
+
+const SECOND: i64 = 1_000_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// The span of a literal, or why it has none.
+pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
+    let text = match interval.value.as_ref() {
+        Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(text) | Value::Number(text, _),
+            ..
+        }) => text.trim(),
+        other => return Err(format!("an interval needs a text literal, such as INTERVAL '10' SECOND, not `{other}`")),
+    };
+    let wrong = || format!("`{interval}` is not an interval; write it as INTERVAL '10' SECOND");
+    let Some(leading) = &interval.leading_field else {
+        return Err(format!("INTERVAL '{text}' needs a unit, such as INTERVAL '{text}' SECOND"));
+    };
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let first = unit(leading).ok_or_else(|| format!("`{leading}` is not a unit of an interval"))?;
+    let last = match &interval.last_field {
+        None => first,
+        Some(field) => unit(field).filter(|last| *last > first && *last <= LAST_OF_RANGE).ok_or_else(wrong)?,
+    };
+    // Each part of the text belongs to one unit; months and days do not mix.
+    let units = &UNITS[first..=last];
+    let parts: Vec<&str> = if units.len() == 1 {
+        vec![digits]
+    } else {
+        digits.split(['-', ' ', ':']).collect()
+    };
+    let mixes = first <= 1 && last > 1;
+    if parts.len() != units.len() || mixes {
+        return Err(wrong());
+    }
+    let mut months = 0_i64;
+    let mut micros = 0_i64;
+    for (part, unit) in parts.iter().zip(units) {
+        let value = match unit {
+            Unit::Seconds => seconds(part).ok_or_else(wrong)?,
+            Unit::Months(count) | Unit::Micros(count) => {
+                let number: i64 = part.parse().map_err(|_| wrong())?;
+                if number < 0 {
+                    return Err(wrong());
+                }
+                number.checked_mul(*count).ok_or_else(wrong)?
+            }
+        };
+        let total = if matches!(unit, Unit::Months(_)) { &mut months } else { &mut micros };
+        *total = total.checked_add(value).ok_or_else(wrong)?;
+    }
+    let sign = if negative { -1 } else { 1 };
+    Ok(if matches!(UNITS[first], Unit::Months(_)) {
+        Span::Months(months * sign)
+    } else {
+        Span::Microseconds(micros * sign)
+    })
+}
+
+/// The literal rewritten so that any parser reads it alike.
+pub(crate) fn canonical(span: Span) -> Expr {
+    let (count, unit) = match span {
+        Span::Months(count) => (count, DateTimeField::Month),
+        Span::Microseconds(count) if count % SECOND == 0 => (count / SECOND, DateTimeField::Second),
+        Span::Microseconds(count) => (count, DateTimeField::Microsecond),
+    };
+    Expr::Interval(Interval {
+        value: Box::new(super::dialect::text(count.to_string())),
+        leading_field: Some(unit),
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    })
+}
+
+/// `3`, `3.5`: microseconds.
+fn seconds(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let micros: i64 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
+    whole.parse::<i64>().ok()?.checked_mul(SECOND)?.checked_add(micros)
+}
+
+enum Unit {
+    Months(i64),
+    Micros(i64),
+    Seconds,
+}
+
+/// From the coarsest to the finest: `A TO B` spans all units between them. The last ones stand alone.
+const UNITS: &[Unit] = &[
+    Unit::Months(12),
+    Unit::Months(1),
+    Unit::Micros(DAY),
+    Unit::Micros(HOUR),
+    Unit::Micros(MINUTE),
+    Unit::Seconds,
+    Unit::Micros(1_000),
+    Unit::Micros(1),
+    Unit::Micros(7 * DAY),
+    Unit::Months(3),
+];
+
+/// Seconds: no range ends with a finer unit.
+const LAST_OF_RANGE: usize = 5;
+
+/// Index into [`UNITS`].
+fn unit(field: &DateTimeField) -> Option<usize> {
+    Some(match field {
+        DateTimeField::Year | DateTimeField::Years => 0,
+        DateTimeField::Month | DateTimeField::Months => 1,
+        DateTimeField::Day | DateTimeField::Days => 2,
+        DateTimeField::Hour | DateTimeField::Hours => 3,
+        DateTimeField::Minute | DateTimeField::Minutes => 4,
+        DateTimeField::Second | DateTimeField::Seconds => LAST_OF_RANGE,
+        DateTimeField::Millisecond | DateTimeField::Milliseconds => 6,
+        DateTimeField::Microsecond | DateTimeField::Microseconds => 7,
+        DateTimeField::Week(_) | DateTimeField::Weeks => 8,
+        DateTimeField::Quarter => 9,
+        _ => return None,
+    })
+}

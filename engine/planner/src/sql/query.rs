@@ -1,0 +1,140 @@
+//! From a parsed query or expression to a checked logical plan: rewritten, planned, linked to steps, coerced.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::logical_plan::{EmptyRelation, Projection};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::optimizer::Analyzer;
+use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast::{self, Query, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+use super::group_windows::Mistake;
+use super::script::line_column;
+use super::{diagnose, rewrite, semantics};
+use crate::catalog::Catalog;
+use crate::error::{Error, Location};
+
+/// Plans a query against what the catalog knows so far.
+pub(crate) fn plan(catalog: &Catalog, mut query: Box<Query>, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
+    let mistakes = rewrite::query(&mut query, catalog.functions());
+    if !mistakes.is_empty() {
+        return Err(placed(mistakes, location));
+    }
+    let found = |error| diagnose::errors(error, location);
+    let plan = SqlToRel::new(catalog)
+        .sql_statement_to_plan(ast::Statement::Query(query))
+        .map_err(found)?;
+    let plan = catalog.link_steps(plan).map_err(found)?;
+    analyze(catalog, plan).map_err(found)
+}
+
+/// Expressions over columns, with their types.
+pub(crate) fn typed_expressions(
+    catalog: &Catalog,
+    expressions: Vec<ast::Expr>,
+    schema: &DFSchema,
+    location: &Location,
+) -> Result<Vec<(Expr, DataType)>, Vec<Error>> {
+    let mut errors = Vec::new();
+    let mut planned = Vec::new();
+    for mut expression in expressions {
+        let mistakes = rewrite::expression(&mut expression, catalog.functions());
+        if !mistakes.is_empty() {
+            errors.extend(placed(mistakes, location));
+            continue;
+        }
+        let planner = SqlToRel::new(catalog);
+        match planner.sql_to_expr(expression, schema, &mut PlannerContext::new()) {
+            Ok(expression) => planned.push(expression),
+            Err(error) => errors.extend(diagnose::errors(error, location)),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    coerced(catalog, planned, schema).map_err(|error| diagnose::errors(error, location))
+}
+
+fn coerced(
+    catalog: &Catalog,
+    expressions: Vec<Expr>,
+    schema: &DFSchema,
+) -> Result<Vec<(Expr, DataType)>, DataFusionError> {
+    if expressions
+        .iter()
+        .any(|expression| datafusion::logical_expr::utils::find_aggregate_exprs([expression]).len() > 0)
+    {
+        return datafusion::common::plan_err!("an aggregate cannot be computed from one row");
+    }
+    let schema = Arc::new(schema.clone());
+    let input = LogicalPlan::EmptyRelation(EmptyRelation {
+        produce_one_row: false,
+        schema: schema.clone(),
+    });
+    let aliased = expressions
+        .into_iter()
+        .enumerate()
+        .map(|(index, expression)| expression.alias(format!("${index}")))
+        .collect();
+    let plan = LogicalPlan::Projection(Projection::try_new(aliased, Arc::new(input))?);
+    let plan = analyze(catalog, plan)?;
+    let LogicalPlan::Projection(projection) = plan else {
+        return datafusion::common::plan_err!("an expression of a table must be a plain one, without subqueries");
+    };
+    projection
+        .expr
+        .into_iter()
+        .map(|expression| {
+            let expression = expression.unalias();
+            let data_type = expression.get_type(&schema)?;
+            Ok((expression, data_type))
+        })
+        .collect()
+}
+
+/// Checks and coerces types, the way Flink means them.
+pub(crate) fn analyze(catalog: &Catalog, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    let plan = semantics::before_coercion(plan)?;
+    let plan = Analyzer::new().execute_and_check(plan, catalog.config(), |_, _| {})?;
+    semantics::after_coercion(plan)
+}
+
+/// Puts the expressions of columns in the place of their names.
+pub(crate) fn inline(mut expression: ast::Expr, columns: &[(String, ast::Expr)]) -> ast::Expr {
+    struct Inline<'a>(&'a [(String, ast::Expr)]);
+    impl VisitorMut for Inline<'_> {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> std::ops::ControlFlow<()> {
+            if let ast::Expr::Identifier(name) = expr
+                && let Some((_, computed)) = self.0.iter().find(|(column, _)| *column == name.value)
+            {
+                *expr = ast::Expr::Nested(Box::new(computed.clone()));
+            }
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+    match expression.visit(&mut Inline(columns)) {
+        std::ops::ControlFlow::Continue(()) | std::ops::ControlFlow::Break(()) => expression,
+    }
+}
+
+pub(super) fn placed(mistakes: Vec<Mistake>, fallback: &Location) -> Vec<Error> {
+    mistakes
+        .into_iter()
+        .map(|(message, span)| Error {
+            location: location(span, fallback),
+            message,
+        })
+        .collect()
+}
+
+fn location(span: Span, fallback: &Location) -> Location {
+    match line_column(span.start.line, span.start.column) {
+        Location::Unknown => fallback.clone(),
+        location => location,
+    }
+}

@@ -1,0 +1,391 @@
+//! A SQL script as a list of statements, each with its place in the text.
+//!
+//! The text becomes tokens once; a `;` ends a statement. Every statement is then read by itself, so that a mistake in
+//! one does not hide the mistakes in the next. `EXECUTE STATEMENT SET BEGIN ... END` is only a bracket around its
+//! `INSERT`s: all inserts of a script are one job anyway.
+
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+use super::dialect::FlinkDialect;
+use crate::catalog::TableDeclaration;
+use crate::error::{Error, Location};
+
+/// One statement and where it starts.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub location: Location,
+    pub kind: StatementKind,
+}
+
+#[derive(Debug)]
+pub(crate) enum StatementKind {
+    CreateTable(Box<CreateTable>),
+    CreateView {
+        name: Ident,
+        columns: Vec<Ident>,
+        query: Box<Query>,
+    },
+    Insert(Insert),
+    Set {
+        key: String,
+        value: String,
+    },
+    Explain(Insert),
+    /// Nothing to do here: `USE`, `SHOW`, `DROP ... IF EXISTS` before a `CREATE`.
+    Ignored,
+}
+
+#[derive(Debug)]
+pub(crate) struct CreateTable {
+    pub declaration: TableDeclaration,
+    pub if_not_exists: bool,
+    /// `LIKE other`: columns and options that the declaration adds to or overrides.
+    pub like: Option<Ident>,
+    /// `AS SELECT ...`.
+    pub query: Option<Box<Query>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Insert {
+    /// `None`: the query of an `EXPLAIN SELECT`.
+    pub table: Option<Ident>,
+    pub columns: Vec<Ident>,
+    pub query: Box<Query>,
+}
+
+/// Reads a script. Statements that cannot be read are in the errors; the others are returned all the same.
+pub(crate) fn read(text: &str) -> (Vec<Statement>, Vec<Error>) {
+    let tokens = match Tokenizer::new(&FlinkDialect, text).tokenize_with_location() {
+        Ok(tokens) => tokens,
+        Err(error) => {
+            let location = line_column(error.location.line, error.location.column);
+            return (
+                Vec::new(),
+                vec![Error {
+                    location,
+                    message: error.message,
+                }],
+            );
+        }
+    };
+    let mut statements = Vec::new();
+    let mut errors = Vec::new();
+    for tokens in split(tokens) {
+        let Some(first) = tokens.first() else { continue };
+        let location = start(first);
+        match statement(tokens) {
+            Ok(kind) => statements.push(Statement { location, kind }),
+            Err(error) => errors.push(syntax_error(error, location)),
+        }
+    }
+    (statements, errors)
+}
+
+/// Reads one query, such as a step's; a `;` may follow it.
+pub(crate) fn read_query(text: &str) -> Result<Box<Query>, Error> {
+    read_whole(text, |parser| parser.parse_query())
+}
+
+/// Reads one expression.
+pub(crate) fn read_expression(text: &str) -> Result<Expr, Error> {
+    read_whole(text, |parser| parser.parse_expr())
+}
+
+fn read_whole<T>(text: &str, read: impl Fn(&mut Parser) -> Result<T, ParserError>) -> Result<T, Error> {
+    let beginning = line_column(1, 1);
+    let tokens = Tokenizer::new(&FlinkDialect, text)
+        .tokenize_with_location()
+        .map_err(|error| Error {
+            location: line_column(error.location.line, error.location.column),
+            message: error.message,
+        })?;
+    let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(tokens);
+    read(&mut parser)
+        .and_then(|found| {
+            let _separator = parser.consume_token(&Token::SemiColon);
+            match parser.peek_token() {
+                rest if rest.token == Token::EOF => Ok(found),
+                rest => parser.expected("the end of the text", rest),
+            }
+        })
+        .map_err(|error| syntax_error(error, beginning))
+}
+
+/// Tokens of each statement, without white space, comments and the brackets of statement sets.
+fn split(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
+    let mut statements = vec![Vec::new()];
+    for token in tokens {
+        match token.token {
+            Token::SemiColon => statements.push(Vec::new()),
+            Token::Whitespace(_) | Token::EOF => {}
+            // `ROW<a ROW<b INT>>` ends with two brackets, not with a shift.
+            Token::ShiftRight => {
+                for offset in 0..2 {
+                    let mut half = token.clone();
+                    half.token = Token::Gt;
+                    half.span.start.column += offset;
+                    last(&mut statements).push(half);
+                }
+            }
+            _ => last(&mut statements).push(token),
+        }
+    }
+    let mut open_sets = 0_usize;
+    for statement in &mut statements {
+        let prefix = set_prefix(statement);
+        if prefix > 0 {
+            statement.drain(..prefix);
+            open_sets += 1;
+        }
+        if open_sets > 0 && statement.len() == 1 && is_word(&statement[0], "END") {
+            statement.clear();
+            open_sets -= 1;
+        }
+    }
+    statements
+}
+
+fn last(statements: &mut [Vec<TokenWithSpan>]) -> &mut Vec<TokenWithSpan> {
+    statements.last_mut().expect("there is always a statement being read")
+}
+
+/// Length of `[EXECUTE] [BEGIN] STATEMENT SET [BEGIN]` at the start of a statement, 0 if it is not there.
+fn set_prefix(tokens: &[TokenWithSpan]) -> usize {
+    let mut at = 0;
+    for optional in ["EXECUTE", "BEGIN"] {
+        if tokens.get(at).is_some_and(|token| is_word(token, optional)) {
+            at += 1;
+        }
+    }
+    for required in ["STATEMENT", "SET"] {
+        if !tokens.get(at).is_some_and(|token| is_word(token, required)) {
+            return 0;
+        }
+        at += 1;
+    }
+    if tokens.get(at).is_some_and(|token| is_word(token, "BEGIN")) {
+        at += 1;
+    }
+    at
+}
+
+fn is_word(token: &TokenWithSpan, expected: &str) -> bool {
+    matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected))
+}
+
+/// Reads one statement.
+fn statement(tokens: Vec<TokenWithSpan>) -> Result<StatementKind, ParserError> {
+    let words: Vec<String> = tokens
+        .iter()
+        .take(4)
+        .map(|token| match &token.token {
+            Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_uppercase(),
+            _ => String::new(),
+        })
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let parser = &mut Parser::new(&FlinkDialect).with_tokens_with_locations(tokens);
+    let kind = match words.as_slice() {
+        ["CREATE", "TABLE", ..] => super::ddl::create_table(skip(parser, 2))?,
+        ["CREATE", "TEMPORARY", "TABLE", ..] => super::ddl::create_table(skip(parser, 3))?,
+        ["CREATE", "VIEW", ..] => create_view(skip(parser, 2))?,
+        ["CREATE", "TEMPORARY", "VIEW", ..] => create_view(skip(parser, 3))?,
+        ["CREATE", "OR", "REPLACE", "TABLE"] => super::ddl::create_table(skip(parser, 4))?,
+        ["INSERT", ..] => StatementKind::Insert(insert(parser)?),
+        ["SET", ..] => set(skip(parser, 1))?,
+        ["EXPLAIN", ..] => StatementKind::Explain(explain(skip(parser, 1))?),
+        ["USE" | "SHOW" | "DROP" | "RESET", ..] => {
+            skip(parser, usize::MAX);
+            StatementKind::Ignored
+        }
+        ["SELECT" | "WITH" | "VALUES", ..] => {
+            return refuse(
+                parser,
+                "a query alone has nowhere to go: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see \
+                 its plan",
+            );
+        }
+        ["CREATE", what @ ("FUNCTION" | "CATALOG" | "DATABASE" | "MODEL"), ..]
+        | ["CREATE", "TEMPORARY" | "OR", what, ..] => {
+            let message = format!("`CREATE {what}` is not supported: only `CREATE TABLE` and `CREATE VIEW` are");
+            return refuse(parser, &message);
+        }
+        [first @ ("UPDATE" | "DELETE" | "ALTER" | "MERGE" | "TRUNCATE" | "CALL" | "ANALYZE"), ..] => {
+            let message = format!("`{first}` is not supported: streams are only appended to, with `INSERT INTO`");
+            return refuse(parser, &message);
+        }
+        _ => {
+            let found = parser.peek_token();
+            return parser.expected(
+                "CREATE TABLE, CREATE VIEW, INSERT INTO, SET, EXPLAIN or EXECUTE STATEMENT SET",
+                found,
+            );
+        }
+    };
+    let rest = parser.peek_token();
+    if rest.token != Token::EOF {
+        return parser.expected("`;` or the end of the statement", rest);
+    }
+    Ok(kind)
+}
+
+fn skip<'p, 'd>(parser: &'p mut Parser<'d>, count: usize) -> &'p mut Parser<'d> {
+    for _ in 0..count {
+        if parser.next_token().token == Token::EOF {
+            break;
+        }
+    }
+    parser
+}
+
+fn refuse(parser: &Parser, message: &str) -> Result<StatementKind, ParserError> {
+    let at = parser.peek_token().span.start;
+    Err(ParserError::ParserError(format!("{message}{at}")))
+}
+
+/// After `CREATE VIEW`.
+fn create_view(parser: &mut Parser) -> Result<StatementKind, ParserError> {
+    let _optional = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let name = table_name(parser)?;
+    let mut columns = Vec::new();
+    if parser.consume_token(&Token::LParen) {
+        columns = parser.parse_comma_separated(|parser| {
+            let column = parser.parse_identifier()?;
+            super::ddl::skip_comment(parser)?;
+            Ok(column)
+        })?;
+        parser.expect_token(&Token::RParen)?;
+    }
+    super::ddl::skip_comment(parser)?;
+    parser.expect_keyword_is(Keyword::AS)?;
+    let query = parser.parse_query()?;
+    Ok(StatementKind::CreateView { name, columns, query })
+}
+
+/// At `INSERT`.
+fn insert(parser: &mut Parser) -> Result<Insert, ParserError> {
+    parser.expect_keyword_is(Keyword::INSERT)?;
+    if parser.parse_keyword(Keyword::OVERWRITE) {
+        let at = parser.peek_token().span.start;
+        return Err(ParserError::ParserError(format!(
+            "`INSERT OVERWRITE` is not supported: write `INSERT INTO`{at}"
+        )));
+    }
+    parser.expect_keyword_is(Keyword::INTO)?;
+    let table = table_name(parser)?;
+    let mut columns = Vec::new();
+    if parser.peek_token().token == Token::LParen
+        && !matches!(&parser.peek_nth_token(1).token, Token::Word(word) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH))
+    {
+        parser.expect_token(&Token::LParen)?;
+        columns = parser.parse_comma_separated(Parser::parse_identifier)?;
+        parser.expect_token(&Token::RParen)?;
+    }
+    let query = parser.parse_query()?;
+    Ok(Insert {
+        table: Some(table),
+        columns,
+        query,
+    })
+}
+
+/// After `EXPLAIN`.
+fn explain(parser: &mut Parser) -> Result<Insert, ParserError> {
+    if !parser.parse_keywords(&[Keyword::PLAN, Keyword::FOR]) {
+        // `EXPLAIN ESTIMATED_COST, JSON_EXECUTION_PLAN INSERT ...`: details we show anyway or not at all.
+        while matches!(&parser.peek_token().token, Token::Word(word)
+            if !matches!(word.keyword, Keyword::INSERT | Keyword::SELECT | Keyword::WITH))
+        {
+            parser.next_token();
+            let _separator = parser.consume_token(&Token::Comma);
+        }
+    }
+    if parser.peek_keyword(Keyword::INSERT) {
+        insert(parser)
+    } else {
+        Ok(Insert {
+            table: None,
+            columns: Vec::new(),
+            query: parser.parse_query()?,
+        })
+    }
+}
+
+/// After `SET`: `'key' = 'value'`, or `key = value` with dotted words.
+fn set(parser: &mut Parser) -> Result<StatementKind, ParserError> {
+    let mut side = |end: Token| {
+        let mut text = String::new();
+        loop {
+            let token = parser.next_token();
+            match token.token {
+                Token::SingleQuotedString(value) => text.push_str(&value),
+                ref found if *found == end => return Ok(text),
+                Token::EOF => return parser.expected("`SET 'key' = 'value'`", token),
+                other => text.push_str(&other.to_string()),
+            }
+        }
+    };
+    let key = side(Token::Eq)?;
+    let value = side(Token::EOF)?;
+    Ok(StatementKind::Set { key, value })
+}
+
+/// A table's name; of `catalog.database.table` only the last part counts, as there is one catalog.
+pub(crate) fn table_name(parser: &mut Parser) -> Result<Ident, ParserError> {
+    let mut name = parser.parse_identifier()?;
+    for _ in 0..2 {
+        if !parser.consume_token(&Token::Period) {
+            break;
+        }
+        name = parser.parse_identifier()?;
+    }
+    Ok(name)
+}
+
+pub(crate) fn start(token: &TokenWithSpan) -> Location {
+    line_column(token.span.start.line, token.span.start.column)
+}
+
+/// A place, if the parser knew one.
+pub(crate) fn line_column(line: u64, column: u64) -> Location {
+    if line == 0 {
+        Location::Unknown
+    } else {
+        Location::LineColumn { line, column }
+    }
+}
+
+/// The parser says where in its text: take it out again.
+pub(crate) fn syntax_error(error: ParserError, statement: Location) -> Error {
+    let message = match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+        ParserError::RecursionLimitExceeded => {
+            return Error {
+                location: statement,
+                message: "this statement is nested too deeply (more than 50 levels)".into(),
+            };
+        }
+    };
+    let placed = message.rsplit_once(" at Line: ").and_then(|(text, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some(Error {
+            location: line_column(line.parse().ok()?, column.parse().ok()?),
+            message: lower_first(text),
+        })
+    });
+    placed.unwrap_or_else(|| Error {
+        location: statement,
+        message: lower_first(&message),
+    })
+}
+
+fn lower_first(text: &str) -> String {
+    let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
+    match text.strip_prefix("Expected") {
+        Some(rest) => format!("expected{rest}").replace(", found: EOF", ", found the end of the statement"),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,135 @@
+//! Where Flink's expressions mean something else than DataFusion's of the same name, once types are known.
+//!
+//! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`.
+//! * `CAST(timestamp AS STRING)` is `2024-01-01 00:00:00.000`, without the `T`; booleans are `TRUE` and `FALSE`.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::error::Result;
+use datafusion::functions::core::expr_fn::nullif;
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::logical_expr::expr::{AggregateFunction, Cast};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, lit};
+
+/// Rewrites a plan as it was written, before types are coerced: afterwards an integer under AVG is a DOUBLE.
+pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(averages)
+        .map(|transformed| transformed.data)
+}
+
+/// Rewrites a coerced plan.
+pub(super) fn after_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(casts)
+        .map(|transformed| transformed.data)
+}
+
+/// Casts to STRING where Flink's text differs.
+fn casts(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = DFSchema::empty();
+    for input in plan.inputs() {
+        schema.merge(input.schema());
+    }
+    let preserver = NamePreserver::new(&plan);
+    let transformed = plan.map_expressions(|expr| {
+        let name = preserver.save(&expr);
+        let expr = expr.transform_up(|expr| match expr {
+            Expr::Cast(Cast { expr: inner, field }) if *field.data_type() == DataType::Utf8 => {
+                let from = inner.get_type(&schema)?;
+                if matches!(from, DataType::Timestamp(..) | DataType::Boolean) {
+                    let function = crate::functions::to_text();
+                    return Ok(Transformed::yes(function.call(vec![*inner])));
+                }
+                Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field })))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(expr.update_data(|expr| name.restore(expr)))
+    })?;
+    if transformed.transformed {
+        transformed.map_data(LogicalPlan::recompute_schema)
+    } else {
+        Ok(transformed)
+    }
+}
+
+/// `AVG(integer)` as `SUM / COUNT`.
+fn averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Aggregate(aggregate) = plan else {
+        return Ok(Transformed::no(plan));
+    };
+    let input = aggregate.input.clone();
+    let integers = aggregate
+        .aggr_expr
+        .iter()
+        .map(|expr| integer_average(expr, input.schema()))
+        .collect::<Result<Vec<_>>>()?;
+    if integers.iter().all(Option::is_none) {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+    }
+    let mut calls: Vec<Expr> = Vec::new();
+    let mut outputs: Vec<Expr> = Vec::new();
+    let group_width = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+    for (qualifier, field) in aggregate.schema.iter().take(group_width) {
+        outputs.push(Expr::Column(Column::new(qualifier.cloned(), field.name())));
+    }
+    let names: Vec<_> = aggregate.schema.iter().skip(group_width).collect();
+    for ((expr, integer), (qualifier, field)) in aggregate.aggr_expr.iter().zip(integers).zip(names) {
+        let Some((average, data_type)) = integer else {
+            push(&mut calls, expr.clone());
+            outputs.push(Expr::Column(Column::new(qualifier.cloned(), field.name())));
+            continue;
+        };
+        let mut wide = average.clone();
+        wide.func = sum_udaf();
+        for argument in &mut wide.params.args {
+            let inner = std::mem::replace(argument, lit(0));
+            *argument = if data_type == DataType::Int64 {
+                inner
+            } else {
+                Expr::Cast(Cast::new(Box::new(inner), DataType::Int64))
+            };
+        }
+        let sum = Expr::AggregateFunction(wide.clone());
+        let mut counted = wide;
+        counted.func = count_udaf();
+        let count = Expr::AggregateFunction(counted);
+        let column = |expr: &Expr| Expr::Column(Column::new_unqualified(expr.schema_name().to_string()));
+        let zero = Expr::Literal(ScalarValue::Int64(Some(0)), None);
+        let quotient = column(&sum) / nullif(column(&count), zero);
+        push(&mut calls, sum);
+        push(&mut calls, count);
+        let quotient = if data_type == DataType::Int64 {
+            quotient
+        } else {
+            Expr::Cast(Cast::new(Box::new(quotient), data_type))
+        };
+        outputs.push(quotient.alias_qualified(qualifier.cloned(), field.name()));
+    }
+    let inner = Aggregate::try_new(input, aggregate.group_expr.clone(), calls)?;
+    let projection = Projection::try_new(outputs, Arc::new(LogicalPlan::Aggregate(inner)))?;
+    Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+}
+
+fn push(calls: &mut Vec<Expr>, call: Expr) {
+    if !calls.contains(&call) {
+        calls.push(call);
+    }
+}
+
+/// The average and the type of its argument, if that is an integer.
+fn integer_average(expr: &Expr, schema: &DFSchema) -> Result<Option<(AggregateFunction, DataType)>> {
+    let Expr::AggregateFunction(call) = expr.clone().unalias() else {
+        return Ok(None);
+    };
+    if call.func.name() != "avg" || call.params.args.len() != 1 {
+        return Ok(None);
+    }
+    let data_type = call.params.args[0].get_type(schema)?;
+    Ok(data_type.is_integer().then_some((call, data_type)))
+}

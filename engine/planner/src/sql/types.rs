@@ -1,0 +1,360 @@
+//! Flink's type names and what they are in Arrow.
+//!
+//! Strings are `Utf8`, timestamps are microseconds: without a zone for `TIMESTAMP`, in UTC for `TIMESTAMP_LTZ`.
+//! Lengths and precisions are read and not enforced, except that of `DECIMAL`. Columns may always hold NULL: `NOT NULL`
+//! is read as a comment.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::dialect::FlinkDialect;
+
+pub(crate) fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, None)
+}
+
+pub(crate) fn timestamp_ltz() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+const NAMES: &[&str] = &[
+    "STRING",
+    "VARCHAR",
+    "CHAR",
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "NUMERIC",
+    "DATE",
+    "TIME",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "BYTES",
+    "VARBINARY",
+    "BINARY",
+    "ARRAY",
+    "MAP",
+    "ROW",
+];
+
+/// The type that `text` spells, as in a spec's `columns:`.
+pub(crate) fn parse(text: &str) -> Result<DataType, String> {
+    let tokens = Tokenizer::new(&FlinkDialect, text)
+        .tokenize_with_location()
+        .map_err(|error| error.message)?;
+    let tokens = tokens
+        .into_iter()
+        .flat_map(|token| match token.token {
+            Token::ShiftRight => {
+                let mut half = token;
+                half.token = Token::Gt;
+                vec![half.clone(), half]
+            }
+            _ => vec![token],
+        })
+        .collect();
+    let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(tokens);
+    let parsed = data_type(&mut parser, 0).and_then(|parsed| match parser.peek_token() {
+        rest if rest.token == Token::EOF => Ok(parsed),
+        rest => parser.expected("the end of the type", rest),
+    });
+    parsed.map_err(|error| super::script::syntax_error(error, crate::Location::Unknown).message)
+}
+
+/// Reads a type with its trailing `NULL`, `NOT NULL`.
+pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, ParserError> {
+    if depth > 32 {
+        return Err(ParserError::RecursionLimitExceeded);
+    }
+    let token = parser.next_token();
+    let Token::Word(word) = &token.token else {
+        return parser.expected("a type", token);
+    };
+    let name = word.value.to_ascii_uppercase();
+    let data_type = match name.as_str() {
+        "STRING" => DataType::Utf8,
+        "VARCHAR" | "CHAR" | "CHARACTER" => {
+            eat_word(parser, "VARYING");
+            arguments(parser)?;
+            DataType::Utf8
+        }
+        "BOOLEAN" | "BOOL" => DataType::Boolean,
+        "TINYINT" => DataType::Int8,
+        "SMALLINT" => DataType::Int16,
+        "INT" | "INTEGER" => DataType::Int32,
+        "BIGINT" => DataType::Int64,
+        "FLOAT" | "REAL" => DataType::Float32,
+        "DOUBLE" => {
+            eat_word(parser, "PRECISION");
+            DataType::Float64
+        }
+        "DECIMAL" | "DEC" | "NUMERIC" => decimal(&arguments(parser)?, &token)?,
+        "DATE" => DataType::Date32,
+        "TIME" => {
+            arguments(parser)?;
+            zone(parser)?;
+            DataType::Time64(TimeUnit::Microsecond)
+        }
+        "TIMESTAMP" => {
+            arguments(parser)?;
+            if zone(parser)? { timestamp_ltz() } else { timestamp() }
+        }
+        "TIMESTAMP_LTZ" => {
+            arguments(parser)?;
+            timestamp_ltz()
+        }
+        "BYTES" => DataType::Binary,
+        "VARBINARY" | "BINARY" => {
+            arguments(parser)?;
+            DataType::Binary
+        }
+        "ARRAY" => {
+            parser.expect_token(&Token::Lt)?;
+            let item = self::data_type(parser, depth + 1)?;
+            parser.expect_token(&Token::Gt)?;
+            DataType::List(Arc::new(Field::new_list_field(item, true)))
+        }
+        "MAP" => {
+            parser.expect_token(&Token::Lt)?;
+            let key = self::data_type(parser, depth + 1)?;
+            parser.expect_token(&Token::Comma)?;
+            let value = self::data_type(parser, depth + 1)?;
+            parser.expect_token(&Token::Gt)?;
+            let entries = DataType::Struct(Fields::from(vec![
+                Field::new("key", key, false),
+                Field::new("value", value, true),
+            ]));
+            DataType::Map(Arc::new(Field::new("entries", entries, false)), false)
+        }
+        "ROW" => DataType::Struct(row_fields(parser, depth)?),
+        unknown => {
+            let hint = super::suggest(unknown, NAMES.iter().copied());
+            let at = token.span.start;
+            return Err(ParserError::ParserError(format!("unknown type `{}`{hint}{at}", word.value)));
+        }
+    };
+    if eat_word(parser, "NOT") && !eat_word(parser, "NULL") {
+        let found = parser.peek_token();
+        return parser.expected("NULL", found);
+    }
+    eat_word(parser, "NULL");
+    Ok(data_type)
+}
+
+/// `<name type ['comment'], ...>` or the same in parentheses.
+fn row_fields(parser: &mut Parser, depth: usize) -> Result<Fields, ParserError> {
+    let close = if parser.consume_token(&Token::LParen) {
+        Token::RParen
+    } else {
+        parser.expect_token(&Token::Lt)?;
+        Token::Gt
+    };
+    let mut fields: Vec<Field> = Vec::new();
+    loop {
+        let name = parser.parse_identifier()?;
+        let data_type = data_type(parser, depth + 1)?;
+        if matches!(parser.peek_token().token, Token::SingleQuotedString(_)) {
+            parser.next_token();
+        }
+        fields.push(Field::new(name.value, data_type, true));
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    parser.expect_token(&close)?;
+    Ok(Fields::from(fields))
+}
+
+/// `(number, ...)`, if it is there.
+fn arguments(parser: &mut Parser) -> Result<Vec<u64>, ParserError> {
+    if !parser.consume_token(&Token::LParen) {
+        return Ok(Vec::new());
+    }
+    let numbers = parser.parse_comma_separated(|parser| {
+        let token = parser.next_token();
+        match &token.token {
+            Token::Number(digits, _) => digits.parse().or_else(|_| parser.expected("a small number", token.clone())),
+            _ => parser.expected("a number", token),
+        }
+    })?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(numbers)
+}
+
+fn decimal(
+    arguments: &[u64],
+    token: &datafusion::sql::sqlparser::tokenizer::TokenWithSpan,
+) -> Result<DataType, ParserError> {
+    let precision = arguments.first().copied().unwrap_or(10);
+    let scale = arguments.get(1).copied().unwrap_or(0);
+    match (u8::try_from(precision), i8::try_from(scale)) {
+        (Ok(precision @ 1..=38), Ok(scale)) if scale as u64 <= u64::from(precision) => {
+            Ok(DataType::Decimal128(precision, scale))
+        }
+        _ => Err(ParserError::ParserError(format!(
+            "DECIMAL takes a precision of 1 to 38 and a scale no greater than it{}",
+            token.span.start
+        ))),
+    }
+}
+
+/// `WITH [LOCAL] TIME ZONE` (true) or `WITHOUT TIME ZONE` (false) or nothing (false).
+fn zone(parser: &mut Parser) -> Result<bool, ParserError> {
+    let with = match &parser.peek_token().token {
+        Token::Word(word) if word.value.eq_ignore_ascii_case("WITH") => true,
+        Token::Word(word) if word.value.eq_ignore_ascii_case("WITHOUT") => false,
+        _ => return Ok(false),
+    };
+    parser.next_token();
+    eat_word(parser, "LOCAL");
+    for word in ["TIME", "ZONE"] {
+        if !eat_word(parser, word) {
+            let found = parser.peek_token();
+            return parser.expected(word, found);
+        }
+    }
+    Ok(with)
+}
+
+pub(crate) fn eat_word(parser: &mut Parser, expected: &str) -> bool {
+    let found = matches!(&parser.peek_token().token,
+        Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected));
+    if found {
+        parser.next_token();
+    }
+    found
+}
+
+/// The type's name in SQL, for messages.
+pub(crate) fn name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
+        DataType::Boolean => "BOOLEAN".into(),
+        DataType::Int8 => "TINYINT".into(),
+        DataType::Int16 => "SMALLINT".into(),
+        DataType::Int32 => "INT".into(),
+        DataType::Int64 | DataType::UInt64 => "BIGINT".into(),
+        DataType::Float32 => "FLOAT".into(),
+        DataType::Float64 => "DOUBLE".into(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Date32 => "DATE".into(),
+        DataType::Time64(_) => "TIME".into(),
+        DataType::Timestamp(_, None) => "TIMESTAMP".into(),
+        DataType::Timestamp(_, Some(_)) => "TIMESTAMP_LTZ".into(),
+        DataType::Binary => "BYTES".into(),
+        DataType::List(item) => format!("ARRAY<{}>", name(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|field| format!("{} {}", field.name(), name(field.data_type())))
+                .collect();
+            format!("ROW<{}>", fields.join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => {
+                format!("MAP<{}, {}>", name(fields[0].data_type()), name(fields[1].data_type()))
+            }
+            other => other.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// The types of `CAST(... AS type)`, which the stock parser reads.
+#[derive(Debug)]
+pub(crate) struct FlinkTypes;
+
+impl TypePlanner for FlinkTypes {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
+        use ast::DataType as Sql;
+        let data_type = match sql_type {
+            // Types with parts and those the stock parser does not know go through our own reading.
+            Sql::Timestamp(_, ast::TimezoneInfo::WithTimeZone) | Sql::TimestampNtz(_) => timestamp_ltz(),
+            Sql::Timestamp(..) | Sql::Datetime(_) => timestamp(),
+            Sql::Time(..) => DataType::Time64(TimeUnit::Microsecond),
+            Sql::String(_)
+            | Sql::Varchar(_)
+            | Sql::Char(_)
+            | Sql::Character(_)
+            | Sql::CharacterVarying(_)
+            | Sql::CharVarying(_)
+            | Sql::Text => DataType::Utf8,
+            Sql::Bytes(_) | Sql::Varbinary(_) | Sql::Binary(_) => DataType::Binary,
+            Sql::Float(_) | Sql::Real => DataType::Float32,
+            other => match parse(&other.to_string()) {
+                Ok(data_type) => data_type,
+                Err(message) => return datafusion::common::plan_err!("{message}"),
+            },
+        };
+        Ok(Some(Arc::new(Field::new("", data_type, true))))
+    }
+}
+
+/// The nearest type that tables can have, for columns taken from a query's result.
+pub(crate) fn storable(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => DataType::Utf8,
+        DataType::UInt64 | DataType::UInt32 => DataType::Int64,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt8 => DataType::Int16,
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::Timestamp(_, None) => timestamp(),
+        DataType::Timestamp(_, Some(_)) => timestamp_ltz(),
+        DataType::Date64 => DataType::Date32,
+        DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
+        DataType::Interval(_) | DataType::Duration(_) => DataType::Utf8,
+        other => other.clone(),
+    }
+}
+
+/// Whether `INSERT` may convert by itself: never from text, never to a narrower type, as in Flink.
+pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Binary, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Null, Timestamp};
+    if storable(from) == *to {
+        return true;
+    }
+    let rank = |data_type: &DataType| match data_type {
+        Int8 => Some(1),
+        Int16 | DataType::UInt8 => Some(2),
+        Int32 | DataType::UInt16 => Some(3),
+        Int64 | DataType::UInt32 | DataType::UInt64 => Some(4),
+        Float32 => Some(6),
+        Float64 => Some(7),
+        _ => None,
+    };
+    match (from, to) {
+        (Null, _) => true,
+        // A decimal is rounded to the column's scale; one too large for it is an error of the row.
+        (Decimal128(..), Decimal128(..)) => true,
+        (Decimal128(..), Float32 | Float64) => true,
+        (_, Decimal128(..)) => rank(from).is_some_and(|rank| rank <= 4),
+        (Timestamp(..), Timestamp(..)) => true,
+        (Date32, Timestamp(..)) => true,
+        (DataType::LargeBinary | DataType::BinaryView, Binary) => true,
+        (DataType::List(from), DataType::List(to)) => {
+            from.data_type() == to.data_type() || casts_implicitly(from.data_type(), to.data_type())
+        }
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            from.len() == to.len()
+                && from.iter().zip(to).all(|(from, to)| {
+                    from.data_type() == to.data_type() || casts_implicitly(from.data_type(), to.data_type())
+                })
+        }
+        _ => match (rank(from), rank(to)) {
+            (Some(from), Some(to)) => from <= to,
+            _ => false,
+        },
+    }
+}
