@@ -9,6 +9,8 @@ mod table;
 mod testing;
 mod window_aggregate;
 mod window_assign;
+mod window_join;
+mod window_top_n;
 
 use std::task::Waker;
 
@@ -23,6 +25,8 @@ pub use self::calc::{Calc, Calculated};
 use self::session::SessionAggregate;
 use self::window_aggregate::{LocalAggregate, WindowAggregate};
 use self::window_assign::WindowAssign;
+use self::window_join::WindowJoin;
+use self::window_top_n::WindowTopN;
 use crate::Error;
 use crate::operator::Operator;
 
@@ -76,7 +80,10 @@ pub fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Res
             }
         },
         graph::Operator::WindowAssign(assign) => Ok(Box::new(WindowAssign::new(name, assign, output)?)),
-        graph::Operator::WindowJoin(_) => Err(invalid("window join")),
-        graph::Operator::WindowTopN(_) => Err(invalid("window top-n")),
+        graph::Operator::WindowJoin(join) => {
+            let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;
+            Ok(Box::new(WindowJoin::new(name, join, [input, right], output, context)?))
+        }
+        graph::Operator::WindowTopN(top_n) => Ok(Box::new(WindowTopN::new(name, top_n, input, output, context)?)),
     }
 }

@@ -1,8 +1,14 @@
 //! Rows of state as the store keeps them: key columns and value columns, each encoded row by row.
 
-use arrow::array::ArrayRef;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, UInt32Array};
 use arrow::datatypes::FieldRef;
 use arrow_row::{RowConverter, SortField};
+use arrow_select::take::take_arrays;
+use millstream_state::key_group::KeyGroup;
+use millstream_state::memory::{MemoryBudget, Reservation};
+use millstream_state::store::{Generation, Slot, WriteChunk};
 
 use crate::Error;
 
@@ -106,4 +112,179 @@ fn encode(converter: &RowConverter, columns: &[ArrayRef], rows: usize) -> Result
         encoded.push(row.data());
     }
     Ok(encoded)
+}
+
+/// Rows encoded at once.
+const ENCODE_ROWS: usize = 8_192;
+
+/// What follows the key columns in a row's key.
+pub enum Suffix {
+    /// The same for all rows, as u32 BE.
+    Same(u32),
+    /// One number per row, as u32 BE.
+    Short(Vec<u32>),
+    /// One number per row, as u64 BE.
+    Long(Vec<u64>),
+}
+
+impl Suffix {
+    fn of(&self, row: usize) -> u64 {
+        match self {
+            Self::Same(number) => u64::from(*number),
+            Self::Short(numbers) => u64::from(numbers[row]),
+            Self::Long(numbers) => numbers[row],
+        }
+    }
+
+    fn append(&self, row: usize, key: &mut Vec<u8>) {
+        match self {
+            Self::Same(number) => key.extend_from_slice(&number.to_be_bytes()),
+            Self::Short(numbers) => key.extend_from_slice(&numbers[row].to_be_bytes()),
+            Self::Long(numbers) => key.extend_from_slice(&numbers[row].to_be_bytes()),
+        }
+    }
+}
+
+/// Rows of one namespace that were frozen: to be written, or deleted where there are no values.
+pub struct FrozenRows {
+    pub namespace: i64,
+    pub keys: Vec<ArrayRef>,
+    pub key_groups: Vec<u16>,
+    pub suffix: Suffix,
+    pub values: Option<Vec<ArrayRef>>,
+}
+
+impl FrozenRows {
+    fn size(&self) -> usize {
+        let columns = self.keys.iter().chain(self.values.iter().flatten());
+        columns.map(|column| column.get_array_memory_size()).sum::<usize>() + self.key_groups.len() * 10
+    }
+}
+
+/// A generation of frozen rows, encoded off the slot thread, part by part, each in the order of its keys.
+pub struct Frozen {
+    /// The next one last.
+    parts: Vec<FrozenRows>,
+    current: Option<Encoding>,
+    format: Arc<RowFormat>,
+    /// Held until everything is written.
+    _reservation: Reservation,
+}
+
+struct Encoding {
+    part: FrozenRows,
+    keys: StoredRows,
+    order: Vec<u32>,
+    next: usize,
+}
+
+impl Frozen {
+    /// Parts in the order in which they take effect.
+    pub fn new(mut parts: Vec<FrozenRows>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
+        let mut reservation = memory.reservation();
+        reservation.force_resize(parts.iter().map(FrozenRows::size).sum());
+        parts.reverse();
+        Self {
+            parts,
+            current: None,
+            format: Arc::clone(format),
+            _reservation: reservation,
+        }
+    }
+
+    fn encode_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
+        let mut encoding = match self.current.take() {
+            Some(encoding) => encoding,
+            None => {
+                let Some(part) = self.parts.pop() else {
+                    return Ok(None);
+                };
+                let rows = part.key_groups.len();
+                let keys = self.format.encode_keys(&part.keys, rows)?;
+                let mut order: Vec<u32> = (0..rows as u32).collect();
+                let place = |row: u32| {
+                    let row = row as usize;
+                    (part.key_groups[row], keys.row(row), part.suffix.of(row))
+                };
+                order.sort_unstable_by(|a, b| place(*a).cmp(&place(*b)));
+                Encoding {
+                    part,
+                    keys,
+                    order,
+                    next: 0,
+                }
+            }
+        };
+        let to = encoding.order.len().min(encoding.next + ENCODE_ROWS);
+        let rows = &encoding.order[encoding.next..to];
+        let values = match &encoding.part.values {
+            None => None,
+            Some(values) => {
+                let values = take_arrays(values, &UInt32Array::from(rows.to_vec()), None)
+                    .map_err(|error| millstream_state::Error::Corrupt(format!("rows of state: {error}")))?;
+                Some(self.format.encode_values(&values, rows.len())?)
+            }
+        };
+        let mut chunk = WriteChunk::default();
+        let mut key = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let row = *row as usize;
+            key.clear();
+            key.extend_from_slice(encoding.keys.row(row));
+            encoding.part.suffix.append(row, &mut key);
+            let slot = Slot {
+                group: KeyGroup(encoding.part.key_groups[row]),
+                namespace: encoding.part.namespace,
+            };
+            match &values {
+                Some(values) => chunk.put(slot, &key, values.row(at)),
+                None => chunk.delete(slot, &key),
+            }
+        }
+        encoding.next = to;
+        if to < encoding.order.len() {
+            self.current = Some(encoding);
+        }
+        Ok(Some(chunk))
+    }
+}
+
+impl Generation for Frozen {
+    fn next_chunk(&mut self) -> Option<WriteChunk> {
+        self.encode_chunk()
+            .expect("types were checked when the format was made")
+    }
+}
+
+/// The key groups that have rows of one namespace in the store, so that only those are deleted from.
+#[derive(Debug, Clone, Default)]
+pub struct WrittenGroups {
+    /// By key group; as long as needed.
+    written: Vec<bool>,
+}
+
+impl WrittenGroups {
+    pub fn insert(&mut self, group: u16) {
+        let group = group as usize;
+        if self.written.len() <= group {
+            self.written.resize(group + 1, false);
+        }
+        self.written[group] = true;
+    }
+
+    pub fn contains(&self, group: u16) -> bool {
+        self.written.get(group as usize).copied().unwrap_or(false)
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = u16> {
+        self.written
+            .iter()
+            .enumerate()
+            .filter(|(_, written)| **written)
+            .map(|(group, _)| group as u16)
+    }
+
+    pub fn to_vec(&self) -> Vec<KeyGroup> {
+        self.iter().map(KeyGroup).collect()
+    }
 }

@@ -18,17 +18,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, SchemaRef};
 use arrow_array::RecordBatch;
-use arrow_select::take::{take_arrays, take_record_batch};
+use arrow_select::take::take_record_batch;
 use millstream_planner::graph::{self, Port, TimeAttribute, Window};
-use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{Generation, Slot as StoreSlot, Store, WriteChunk};
+use millstream_state::store::Store;
 
-use super::stored_rows::{RowFormat, StoredRows};
+use super::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix};
 use super::table::{Accumulator, GroupIndex, Select, TableSpec, new_accumulator, new_group_index};
 use super::window_aggregate::{conform, micros};
 use super::{OperatorContext, inline};
@@ -40,8 +39,6 @@ use crate::operator::{
 const NONE: u32 = u32::MAX;
 /// Slots before a rebuild is considered.
 const REBUILD_SLOTS_MIN: usize = 16_384;
-/// Rows of one encoding step.
-const ENCODE_ROWS: usize = 8_192;
 /// Rows read from the store at once.
 const SCAN_ROWS: usize = 65_536;
 const INLINE_VERSION: u8 = 1;
@@ -597,10 +594,11 @@ impl Operator for SessionAggregate {
             .collect();
         let mut parts = Vec::new();
         for (keys, numbers) in self.over.drain(..) {
-            parts.push(FrozenSessions {
+            parts.push(FrozenRows {
+                namespace: 0,
                 key_groups: self.format.key_groups(&keys, numbers.len()),
                 keys,
-                numbers,
+                suffix: Suffix::Long(numbers),
                 values: None,
             });
         }
@@ -617,13 +615,12 @@ impl Operator for SessionAggregate {
             for accumulator in &mut self.accumulators {
                 values.extend(accumulator.state(&select)?);
             }
-            parts.push(FrozenSessions {
+            let numbers = dirty.iter().map(|slot| self.sessions[*slot as usize].number);
+            parts.push(FrozenRows {
+                namespace: 0,
                 key_groups: self.format.key_groups(&keys, dirty.len()),
                 keys,
-                numbers: dirty
-                    .iter()
-                    .map(|slot| self.sessions[*slot as usize].number)
-                    .collect(),
+                suffix: Suffix::Long(numbers.collect()),
                 values: Some(values),
             });
             for slot in &dirty {
@@ -633,14 +630,7 @@ impl Operator for SessionAggregate {
             }
         }
         if !parts.is_empty() {
-            let mut reservation = self.memory.reservation();
-            reservation.force_resize(parts.iter().map(FrozenSessions::size).sum());
-            let frozen = Frozen {
-                parts,
-                current: None,
-                format: Arc::clone(&self.format),
-                _reservation: reservation,
-            };
+            let frozen = Frozen::new(parts, &self.format, &self.memory);
             self.store.write(Box::new(frozen), None)?;
         }
         let state = Inline {
@@ -656,103 +646,6 @@ impl Operator for SessionAggregate {
     fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         self.watermark = WATERMARK_MAX;
         self.fire(out)
-    }
-}
-
-/// Sessions to write, or to delete where there are no values.
-struct FrozenSessions {
-    keys: Vec<ArrayRef>,
-    key_groups: Vec<u16>,
-    numbers: Vec<u64>,
-    values: Option<Vec<ArrayRef>>,
-}
-
-impl FrozenSessions {
-    fn size(&self) -> usize {
-        let columns = self.keys.iter().chain(self.values.iter().flatten());
-        columns.map(|column| column.get_array_memory_size()).sum::<usize>() + self.numbers.len() * 10
-    }
-}
-
-struct Frozen {
-    parts: Vec<FrozenSessions>,
-    current: Option<Encoding>,
-    format: Arc<RowFormat>,
-    /// Held until everything is written.
-    _reservation: Reservation,
-}
-
-struct Encoding {
-    part: FrozenSessions,
-    keys: StoredRows,
-    order: Vec<u32>,
-    next: usize,
-}
-
-impl Generation for Frozen {
-    fn next_chunk(&mut self) -> Option<WriteChunk> {
-        self.encode_chunk()
-            .expect("types were checked when the format was made")
-    }
-}
-
-impl Frozen {
-    fn encode_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
-        let mut encoding = match self.current.take() {
-            Some(encoding) => encoding,
-            None => {
-                let Some(part) = self.parts.pop() else {
-                    return Ok(None);
-                };
-                let keys = self.format.encode_keys(&part.keys, part.numbers.len())?;
-                let mut order: Vec<u32> = (0..part.numbers.len() as u32).collect();
-                order.sort_unstable_by(|a, b| {
-                    let (a, b) = (*a as usize, *b as usize);
-                    (part.key_groups[a], keys.row(a), part.numbers[a]).cmp(&(
-                        part.key_groups[b],
-                        keys.row(b),
-                        part.numbers[b],
-                    ))
-                });
-                Encoding {
-                    part,
-                    keys,
-                    order,
-                    next: 0,
-                }
-            }
-        };
-        let to = encoding.order.len().min(encoding.next + ENCODE_ROWS);
-        let rows = &encoding.order[encoding.next..to];
-        let values = match &encoding.part.values {
-            None => None,
-            Some(values) => {
-                let values = take_arrays(values, &UInt32Array::from(rows.to_vec()), None)
-                    .map_err(|error| millstream_state::Error::Corrupt(format!("session state: {error}")))?;
-                Some(self.format.encode_values(&values, rows.len())?)
-            }
-        };
-        let mut chunk = WriteChunk::default();
-        let mut key = Vec::new();
-        for (at, row) in rows.iter().enumerate() {
-            let row = *row as usize;
-            key.clear();
-            key.extend_from_slice(encoding.keys.row(row));
-            key.extend_from_slice(&encoding.part.numbers[row].to_be_bytes());
-            let slot = StoreSlot {
-                group: KeyGroup(encoding.part.key_groups[row]),
-                namespace: 0,
-            };
-            match &values {
-                Some(values) => chunk.put(slot, &key, values.row(at)),
-                None => chunk.delete(slot, &key),
-            }
-        }
-        encoding.next = to;
-        if to < encoding.order.len() {
-            self.current = Some(encoding);
-        }
-        Ok(Some(chunk))
     }
 }
 

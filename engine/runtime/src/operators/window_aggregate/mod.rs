@@ -33,6 +33,7 @@ pub use self::output::{WindowOutput, conform};
 pub use self::slices::Slices;
 use self::stored::PaneStore;
 use super::OperatorContext;
+use super::stored_rows::WrittenGroups;
 use super::table::{Table, TableSpec};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
@@ -95,8 +96,8 @@ struct Pane {
     dirty: Dirty,
     /// Whether the store has rows of this slice that are not in `table`.
     stored: bool,
-    /// Key groups that have rows of this slice in the store; indexed by key group, empty if none.
-    written: Vec<bool>,
+    /// Key groups that have rows of this slice in the store.
+    written: WrittenGroups,
 }
 
 /// Groups that differ from what is in the store.
@@ -141,7 +142,7 @@ impl Pane {
             table: Table::new(spec)?,
             dirty: Dirty::All,
             stored: false,
-            written: Vec::new(),
+            written: WrittenGroups::default(),
         })
     }
 

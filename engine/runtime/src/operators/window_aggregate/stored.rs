@@ -17,11 +17,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use arrow::array::{ArrayRef, UInt32Array};
-use arrow_select::take::take_arrays;
+use arrow::array::ArrayRef;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{Generation, Slot, Store, WriteChunk};
+use millstream_state::store::{Slot, Store};
 
 use super::firing::{Allowance, Firing};
 use super::{Dirty, Layout, Pane, WindowAggregate};
@@ -29,11 +28,9 @@ use crate::Error;
 use crate::operator::{Progress, Snapshot, WATERMARK_MIN};
 use crate::operators::OperatorContext;
 use crate::operators::inline;
-use crate::operators::stored_rows::{RowFormat, StoredRows};
+use crate::operators::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups};
 use crate::operators::table::{Select, Table};
 
-/// Rows of one encoding step.
-const ENCODE_ROWS: usize = 8_192;
 /// Rows read from the store at once.
 const SCAN_ROWS: usize = 8_192;
 /// A pane smaller than this is not worth evicting while others hold the memory, as a share of the budget.
@@ -50,7 +47,6 @@ pub(super) struct PaneStore {
     epoch: u32,
     /// Whether nothing may go on before the store has carried out what was queued.
     waiting: bool,
-    max_parallelism: u16,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -65,7 +61,7 @@ const INLINE_VERSION: u8 = 1;
 pub(super) struct Restored {
     pub fired: i64,
     /// Slices with rows in the store, and their key groups.
-    pub panes: BTreeMap<i64, Vec<bool>>,
+    pub panes: BTreeMap<i64, WrittenGroups>,
 }
 
 impl PaneStore {
@@ -77,11 +73,10 @@ impl PaneStore {
             fired = Some(fired.map_or(state.fired, |fired| fired.min(state.fired)));
             epoch = epoch.max(state.epoch + 1);
         }
-        let mut panes: BTreeMap<i64, Vec<bool>> = BTreeMap::new();
+        let mut panes: BTreeMap<i64, WrittenGroups> = BTreeMap::new();
         if fired.is_some() {
             for slot in context.store.namespaces()? {
-                let written = panes.entry(slot.namespace).or_default();
-                mark_written(written, slot.group.0);
+                panes.entry(slot.namespace).or_default().insert(slot.group.0);
             }
         }
         let hashed = layout.keys.len() - usize::from(layout.output.start_is_key());
@@ -98,7 +93,6 @@ impl PaneStore {
             waker: context.waker,
             epoch,
             waiting: false,
-            max_parallelism: context.max_parallelism,
         };
         let restored = Restored {
             fired: fired.unwrap_or(WATERMARK_MIN),
@@ -116,13 +110,8 @@ impl PaneStore {
     }
 
     /// Deletes a slice from the key groups that have rows of it.
-    pub(super) fn delete(&mut self, slice_end: i64, written: &[bool]) -> Result<(), Error> {
-        let groups: Vec<KeyGroup> = written
-            .iter()
-            .enumerate()
-            .filter(|(_, written)| **written)
-            .map(|(group, _)| KeyGroup(group as u16))
-            .collect();
+    pub(super) fn delete(&mut self, slice_end: i64, written: &WrittenGroups) -> Result<(), Error> {
+        let groups = written.to_vec();
         if !groups.is_empty() {
             self.store.delete_namespace(slice_end, &groups)?;
         }
@@ -130,7 +119,7 @@ impl PaneStore {
     }
 
     /// Copies a pane's dirty groups out, to be written.
-    fn freeze(&self, slice_end: i64, pane: &mut Pane) -> Result<Option<FrozenPane>, Error> {
+    fn freeze(&self, slice_end: i64, pane: &mut Pane) -> Result<Option<FrozenRows>, Error> {
         let all = 0..pane.table.len();
         let select = match &pane.dirty {
             Dirty::All => Select::Range(all),
@@ -142,129 +131,23 @@ impl PaneStore {
         let keys = pane.table.keys(&select)?;
         let states: Vec<ArrayRef> = pane.table.states(&select)?.into_iter().flatten().collect();
         let key_groups = self.format.key_groups(&keys, select.len());
-        if pane.written.is_empty() {
-            pane.written = vec![false; self.max_parallelism as usize];
-        }
         for group in &key_groups {
-            pane.written[*group as usize] = true;
+            pane.written.insert(*group);
         }
-        Ok(Some(FrozenPane {
-            slice_end,
-            epoch: self.epoch,
+        Ok(Some(FrozenRows {
+            namespace: slice_end,
             keys,
-            states,
             key_groups,
+            suffix: Suffix::Same(self.epoch),
+            values: Some(states),
         }))
     }
 
     /// Queues frozen panes.
-    fn write(&mut self, panes: Vec<FrozenPane>) -> Result<(), Error> {
-        let mut reservation = self.memory.reservation();
-        reservation.force_resize(panes.iter().map(FrozenPane::size).sum());
-        let frozen = Frozen {
-            panes: panes.into_iter().rev().collect(),
-            current: None,
-            format: Arc::clone(&self.format),
-            _reservation: reservation,
-        };
+    fn write(&mut self, panes: Vec<FrozenRows>) -> Result<(), Error> {
+        let frozen = Frozen::new(panes, &self.format, &self.memory);
         self.store.write(Box::new(frozen), None)?;
         Ok(())
-    }
-}
-
-fn mark_written(written: &mut Vec<bool>, group: u16) {
-    let group = group as usize;
-    if written.len() <= group {
-        written.resize(group + 1, false);
-    }
-    written[group] = true;
-}
-
-/// The dirty groups of one pane, as columns.
-struct FrozenPane {
-    slice_end: i64,
-    epoch: u32,
-    keys: Vec<ArrayRef>,
-    states: Vec<ArrayRef>,
-    key_groups: Vec<u16>,
-}
-
-impl FrozenPane {
-    fn size(&self) -> usize {
-        let columns = self.keys.iter().chain(&self.states);
-        columns.map(|column| column.get_array_memory_size()).sum::<usize>() + self.key_groups.len() * 2
-    }
-}
-
-/// Frozen panes on their way to the store, last one first.
-struct Frozen {
-    panes: Vec<FrozenPane>,
-    current: Option<Encoding>,
-    format: Arc<RowFormat>,
-    /// Held until everything is written.
-    _reservation: Reservation,
-}
-
-/// A pane being encoded: its rows in the order of their keys.
-struct Encoding {
-    pane: FrozenPane,
-    keys: StoredRows,
-    order: Vec<u32>,
-    next: usize,
-}
-
-impl Generation for Frozen {
-    fn next_chunk(&mut self) -> Option<WriteChunk> {
-        self.encode_chunk()
-            .expect("types were checked when the format was made")
-    }
-}
-
-impl Frozen {
-    fn encode_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
-        let mut encoding = match self.current.take() {
-            Some(encoding) => encoding,
-            None => {
-                let Some(pane) = self.panes.pop() else {
-                    return Ok(None);
-                };
-                let keys = self.format.encode_keys(&pane.keys, pane.key_groups.len())?;
-                let mut order: Vec<u32> = (0..pane.key_groups.len() as u32).collect();
-                order.sort_unstable_by(|a, b| {
-                    let (a, b) = (*a as usize, *b as usize);
-                    (pane.key_groups[a], keys.row(a)).cmp(&(pane.key_groups[b], keys.row(b)))
-                });
-                Encoding {
-                    pane,
-                    keys,
-                    order,
-                    next: 0,
-                }
-            }
-        };
-        let to = encoding.order.len().min(encoding.next + ENCODE_ROWS);
-        let rows = &encoding.order[encoding.next..to];
-        let states = take_arrays(&encoding.pane.states, &UInt32Array::from(rows.to_vec()), None)
-            .map_err(|error| millstream_state::Error::Corrupt(format!("partial states: {error}")))?;
-        let values = self.format.encode_values(&states, rows.len())?;
-        let mut chunk = WriteChunk::default();
-        let mut key = Vec::new();
-        for (at, row) in rows.iter().enumerate() {
-            let row = *row as usize;
-            key.clear();
-            key.extend_from_slice(encoding.keys.row(row));
-            key.extend_from_slice(&encoding.pane.epoch.to_be_bytes());
-            let slot = Slot {
-                group: KeyGroup(encoding.pane.key_groups[row]),
-                namespace: encoding.pane.slice_end,
-            };
-            chunk.put(slot, &key, values.row(at));
-        }
-        encoding.next = to;
-        if to < encoding.order.len() {
-            self.current = Some(encoding);
-        }
-        Ok(Some(chunk))
     }
 }
 
@@ -345,7 +228,7 @@ impl WindowAggregate {
     }
 
     /// Drops a pane's table; what of it is dirty is returned, to be written.
-    fn evict(&mut self, slice_end: i64) -> Result<Option<FrozenPane>, Error> {
+    fn evict(&mut self, slice_end: i64) -> Result<Option<FrozenRows>, Error> {
         let pane = self.panes.get_mut(&slice_end).expect("evicted panes are open");
         let frozen = self.store.freeze(slice_end, pane)?;
         pane.table = Table::new(&self.layout.spec)?;
@@ -368,21 +251,11 @@ impl WindowAggregate {
             self.store.write(frozen)?;
         }
         self.store.waiting = true;
-        let mut written = Vec::new();
+        let mut written = WrittenGroups::default();
         for slice in &slices {
-            for (group, _) in self.panes[slice]
-                .written
-                .iter()
-                .enumerate()
-                .filter(|(_, written)| **written)
-            {
-                mark_written(&mut written, group as u16);
-            }
+            self.panes[slice].written.iter().for_each(|group| written.insert(group));
         }
-        let key_groups = (0..written.len() as u16)
-            .rev()
-            .filter(|group| written[*group as usize])
-            .collect();
+        let key_groups = written.iter().rev().collect();
         Ok(StoredFiring {
             end,
             slices,
@@ -441,7 +314,7 @@ impl WindowAggregate {
         let mut keys = StoredRows::default();
         let mut values = StoredRows::default();
         let mut last = Vec::new();
-        let written = self.panes[&slice].written.get(group as usize).copied().unwrap_or(false);
+        let written = self.panes[&slice].written.contains(group);
         let more = written
             && self
                 .store
