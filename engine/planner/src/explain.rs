@@ -109,7 +109,7 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
                 push(&mut words, &format!(" {}", calc_words(calc)));
             }
             if let Some(watermark) = &source.watermark {
-                push(&mut words, &format!(" watermark {}", watermark.expression));
+                push(&mut words, &format!(" watermark {}", expression(&watermark.expression)));
             }
             words + &policy(source.on_error)
         }
@@ -133,7 +133,7 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
                 .map(|aggregate| {
                     let mut call = aggregate.function.name().to_owned();
                     if let Some(filter) = &aggregate.filter {
-                        push(&mut call, &format!(" where {filter}"));
+                        push(&mut call, &format!(" where {}", expression(filter)));
                     }
                     call
                 })
@@ -159,12 +159,17 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
                 );
             }
             if let Some(filter) = &join.filter {
-                push(&mut words, &format!(" where {filter}"));
+                push(&mut words, &format!(" where {}", expression(filter)));
             }
             words + " (state)"
         }
         Operator::WindowTopN(top) => {
-            let mut words = format!("rows {}..={} of window {}", top.from, top.to, bounds(&top.window, input));
+            let mut words = format!(
+                "rows {}..={} of window {}",
+                top.from,
+                top.to,
+                bounds(&top.window, input)
+            );
             if !top.partition.is_empty() {
                 push(&mut words, &format!(" by {}", names(input, &top.partition)));
             }
@@ -192,7 +197,7 @@ fn calc_words(calc: &Calc) -> String {
         .projection
         .iter()
         .map(|column| {
-            let expr = column.expr.to_string();
+            let expr = expression(&column.expr);
             // `price@2` as `price` needs no alias.
             match expr.rsplit_once('@') {
                 Some((name, index)) if name == column.alias && index.bytes().all(|byte| byte.is_ascii_digit()) => expr,
@@ -202,7 +207,7 @@ fn calc_words(calc: &Calc) -> String {
         .collect();
     let mut words = format!("select [{}]", columns.join(", "));
     if let Some(filter) = &calc.filter {
-        push(&mut words, &format!(" where {filter}"));
+        push(&mut words, &format!(" where {}", expression(filter)));
     }
     words + &policy(calc.on_error)
 }
@@ -242,6 +247,24 @@ fn window_words(window: &Window, time: &TimeAttribute, input: &Schema) -> String
 
 fn bounds(columns: &WindowColumns, schema: &Schema) -> String {
     format!("[{}, {})", name(schema, columns.start), name(schema, columns.end))
+}
+
+/// An expression as text, its intervals in a person's units.
+fn expression(expr: &PhysicalExprRef) -> String {
+    const INTERVAL: &str = "IntervalMonthDayNano { months: 0, days: 0, nanoseconds: ";
+    let mut text = expr.to_string();
+    while let Some(start) = text.find(INTERVAL) {
+        let number = start + INTERVAL.len();
+        let Some(length) = text[number..].find(" }") else {
+            break;
+        };
+        let Ok(nanoseconds) = text[number..number + length].parse::<i64>() else {
+            break;
+        };
+        let interval = format!("interval {}", duration(nanoseconds / 1_000));
+        text.replace_range(start..number + length + 2, &interval);
+    }
+    text
 }
 
 fn sorts(order: &[PhysicalSortExpr]) -> String {

@@ -177,7 +177,9 @@ fn pin(config: &mut ConfigOptions) {
     config.sql_parser.enable_ident_normalization = false;
     config.sql_parser.map_string_types_to_utf8view = false;
     config.sql_parser.collect_spans = true;
-    config.sql_parser.parse_float_as_decimal = false;
+    config.sql_parser.parse_float_as_decimal = true;
+    // NULL is the lowest value, as in Flink.
+    config.sql_parser.default_null_ordering = "nulls_min".to_owned();
     config.execution.target_partitions = 1;
     config.execution.time_zone = Some("UTC".into());
 }

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CeilFloorKind, DateTimeField, Expr, Function, FunctionArguments, Ident, Query, Select, SetExpr,
+    CeilFloorKind, DateTimeField, Expr, Function, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr,
     SetOperator, SetQuantifier, Spanned, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
@@ -32,6 +32,40 @@ fn run<T: VisitMut>(target: &mut T, functions: &Functions) -> Vec<Mistake> {
     };
     match target.visit(&mut rewrite) {
         ControlFlow::Continue(()) | ControlFlow::Break(()) => rewrite.mistakes,
+    }
+}
+
+/// `SELECT bid.auction` from a ROW column `bid` makes a column `auction`; DataFusion would name it by the whole path.
+fn name_fields(select: &mut Select) {
+    let mut relations = Vec::new();
+    for from in &select.from {
+        let joined = from.joins.iter().map(|join| &join.relation);
+        for factor in std::iter::once(&from.relation).chain(joined) {
+            let alias = match factor {
+                TableFactor::Table { alias, name, .. } => {
+                    let last = name.0.last().map(ToString::to_string);
+                    relations.extend(last.map(|name| name.trim_matches('`').to_owned()));
+                    alias
+                }
+                TableFactor::Derived { alias, .. }
+                | TableFactor::TableFunction { alias, .. }
+                | TableFactor::Function { alias, .. } => alias,
+                _ => continue,
+            };
+            relations.extend(alias.as_ref().map(|alias| alias.name.value.clone()));
+        }
+    }
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) = item else {
+            continue;
+        };
+        let of_relation = relations.contains(&parts[0].value);
+        if let Some(last) = parts.last().cloned()
+            && parts.len() > if of_relation { 2 } else { 1 }
+        {
+            let expr = Expr::CompoundIdentifier(parts.clone());
+            *item = SelectItem::ExprWithAlias { expr, alias: last };
+        }
     }
 }
 
@@ -66,6 +100,7 @@ impl VisitorMut for Rewrite<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        name_fields(select);
         if let Err(mistake) = group_windows::rewrite(select) {
             self.mistakes.push(mistake);
         }

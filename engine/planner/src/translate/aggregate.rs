@@ -10,20 +10,20 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
-use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, GroupingSet, LogicalPlan, Operator as BinaryOperator};
+use datafusion::logical_expr::{
+    Aggregate as LogicalAggregate, Expr, GroupingSet, LogicalPlan, Operator as BinaryOperator,
+};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal, cast};
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 
 use super::plan::{Columns, null};
 use super::relation::{
-    Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, columns_of,
-    is_virtual, stream, substitute,
+    Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, columns_of, is_virtual,
+    stream, substitute,
 };
 use super::{Fallible, Translator, keyed};
-use crate::graph::{
-    Aggregate, NodeIndex, Operator, Phase, TimeAttribute, Window, WindowAggregate, WindowColumns,
-};
+use crate::graph::{Aggregate, NodeIndex, Operator, Phase, TimeAttribute, Window, WindowAggregate, WindowColumns};
 
 /// An aggregate call over the relation's columns.
 struct Call {
@@ -55,13 +55,21 @@ impl Translator<'_> {
         }
         let calls = self.calls(&aggregate.aggr_expr, schema)?;
         let keys = self.keys(&aggregate.group_expr, schema, &input)?;
-        let names: Vec<String> = aggregate.schema.fields().iter().map(|field| field.name().clone()).collect();
+        let names: Vec<String> = aggregate
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
         self.grouped(input, keys, calls, &names)
     }
 
     pub(super) fn distinct(&mut self, plan: &LogicalPlan) -> Fallible<Relation> {
         let input = self.plan(plan)?;
-        let has_window = input.columns.iter().any(|column| matches!(column.attribute, Attribute::Window(..)));
+        let has_window = input
+            .columns
+            .iter()
+            .any(|column| matches!(column.attribute, Attribute::Window(..)));
         if !has_window {
             return Err(self.error(
                 "SELECT DISTINCT over a stream would have to remember every row for ever: make it distinct per window, \
@@ -86,7 +94,9 @@ impl Translator<'_> {
             return Err(self.error("write CUBE and ROLLUP out as GROUPING SETS ((window_start, window_end, ...), ...)"));
         };
         let input = self.resolve(input)?;
-        let all = self.df(datafusion::logical_expr::utils::grouping_set_to_exprlist(&aggregate.group_expr))?;
+        let all = self.df(datafusion::logical_expr::utils::grouping_set_to_exprlist(
+            &aggregate.group_expr,
+        ))?;
         let fields = aggregate.schema.fields();
         let mut branches = Vec::new();
         let mut columns: Option<Vec<ColumnInfo>> = None;
@@ -122,7 +132,10 @@ impl Translator<'_> {
                 let expr: PhysicalExprRef = match position {
                     Some(position) => {
                         info.attribute = part.columns[position].attribute;
-                        Arc::new(datafusion::physical_expr::expressions::Column::new(field.name(), position))
+                        Arc::new(datafusion::physical_expr::expressions::Column::new(
+                            field.name(),
+                            position,
+                        ))
                     }
                     None if index == all.len() => {
                         let id = ScalarValue::UInt64(Some(grouping_id)).cast_to(field.data_type());
@@ -156,7 +169,11 @@ impl Translator<'_> {
             };
             let params = &function.params;
             let args: Fallible<Vec<_>> = params.args.iter().map(|arg| self.physical(arg, schema)).collect();
-            let filter = params.filter.as_ref().map(|filter| self.physical(filter, schema)).transpose()?;
+            let filter = params
+                .filter
+                .as_ref()
+                .map(|filter| self.physical(filter, schema))
+                .transpose()?;
             let order = datafusion::physical_expr::create_physical_sort_exprs(
                 &params.order_by,
                 schema,
@@ -220,14 +237,18 @@ impl Translator<'_> {
                 real_keys.push(key);
             }
         }
-        let uses_window = |expr: &PhysicalExprRef| columns_of(expr).iter().any(|column| window_columns.contains(column));
+        let uses_window =
+            |expr: &PhysicalExprRef| columns_of(expr).iter().any(|column| window_columns.contains(column));
         let call_exprs = calls.iter().flat_map(|call| {
             let order = call.order.iter().map(|sort| &sort.expr);
             call.args.iter().chain(&call.filter).chain(order)
         });
         let below = real_keys.iter().map(|key| &key.expr).chain(call_exprs);
         let mixed = below.clone().any(uses_window)
-            || input.branches.iter().any(|branch| branch.filter.as_ref().is_some_and(is_virtual));
+            || input
+                .branches
+                .iter()
+                .any(|branch| branch.filter.as_ref().is_some_and(is_virtual));
         let fused = fused && !mixed;
         let below: Vec<PhysicalExprRef> = below.cloned().collect();
         if !fused {
@@ -261,10 +282,12 @@ impl Translator<'_> {
             let Attribute::Window(id, _) = key.info.attribute else {
                 continue;
             };
-            let has = |bound| keys.iter().any(|key| key.info.attribute == Attribute::Window(id, bound));
-            let complete = has(Bound::End)
-                || has(Bound::Time)
-                || (has(Bound::Start) && self.windows[id].start_determines_end());
+            let has = |bound| {
+                keys.iter()
+                    .any(|key| key.info.attribute == Attribute::Window(id, bound))
+            };
+            let complete =
+                has(Bound::End) || has(Bound::Time) || (has(Bound::Start) && self.windows[id].start_determines_end());
             // The end must be among the input's columns for rows that carry their window.
             let pending = matches!(&input.pending, Pending::Window(pending) if pending.id == id);
             let end_known = pending || input.column_with(Attribute::Window(id, Bound::End)).is_some();
@@ -299,10 +322,11 @@ impl Translator<'_> {
             ));
         }
         for branch in &input.branches {
-            let partition = &branch.carried[usize::from(pending.event_time)..];
+            let partition = pending.keys(branch);
             let composed: Result<Vec<_>, _> = keys.iter().map(|key| branch.compose(&key.expr)).collect();
             let composed = self.df(composed)?;
-            let same = composed.iter().all(|key| partition.contains(key)) && partition.iter().all(|key| composed.contains(key));
+            let same = composed.iter().all(|key| partition.contains(key))
+                && partition.iter().all(|key| composed.contains(key));
             if !same {
                 return Err(self.error(
                     "the keys of SESSION(... PARTITION BY keys ...) and of GROUP BY must be the same columns (besides \
@@ -348,11 +372,20 @@ impl Translator<'_> {
             attribute: Attribute::None,
             origin: None,
         };
-        // Late rows are wanted whole.
+        // Late rows are wanted whole: as the window function got them, or as they are.
         if self.late_wanted.contains(&self.scope.owner) {
-            for (expr, info) in branch.exprs.iter().zip(&input.columns) {
-                if !is_virtual(expr) {
-                    columns.index_of(expr, info.clone());
+            match &input.pending {
+                Pending::Window(pending) => {
+                    for (expr, info) in pending.late_row(branch).iter().zip(&pending.late) {
+                        columns.exprs.push(expr.clone());
+                        columns.infos.push(info.clone());
+                    }
+                }
+                _ => {
+                    for (expr, info) in branch.exprs.iter().zip(&input.columns) {
+                        columns.exprs.push(expr.clone());
+                        columns.infos.push(info.clone());
+                    }
                 }
             }
         }
@@ -362,23 +395,27 @@ impl Translator<'_> {
             key_columns.push(columns.index_of(&expr, key.info.clone()));
         }
         let mut places = Vec::with_capacity(calls.len());
-        let place = |expr: &PhysicalExprRef, columns: &mut Columns| -> Result<Place, datafusion::error::DataFusionError> {
-            let expr = branch.compose(expr)?;
-            if expr.downcast_ref::<Literal>().is_some() {
-                return Ok(Place::Literal(expr));
-            }
-            let name = match bare_column(&expr) {
-                Some(index) => schema.field(index).name().clone(),
-                None => format!("$arg{}", columns.exprs.len()),
+        let place =
+            |expr: &PhysicalExprRef, columns: &mut Columns| -> Result<Place, datafusion::error::DataFusionError> {
+                let expr = branch.compose(expr)?;
+                if expr.downcast_ref::<Literal>().is_some() {
+                    return Ok(Place::Literal(expr));
+                }
+                let name = match bare_column(&expr) {
+                    Some(index) => schema.field(index).name().clone(),
+                    None => format!("$arg{}", columns.exprs.len()),
+                };
+                let data_type = expr.data_type(&schema)?;
+                Ok(Place::Column(columns.index_of(&expr, plain(&name, data_type))))
             };
-            let data_type = expr.data_type(&schema)?;
-            Ok(Place::Column(columns.index_of(&expr, plain(&name, data_type))))
-        };
         for call in calls {
             let args: Result<Vec<_>, _> = call.args.iter().map(|arg| place(arg, &mut columns)).collect();
-            let filter = call.filter.as_ref().map(|filter| place(filter, &mut columns)).transpose();
-            let order: Result<Vec<_>, _> =
-                call.order.iter().map(|sort| place(&sort.expr, &mut columns)).collect();
+            let filter = call
+                .filter
+                .as_ref()
+                .map(|filter| place(filter, &mut columns))
+                .transpose();
+            let order: Result<Vec<_>, _> = call.order.iter().map(|sort| place(&sort.expr, &mut columns)).collect();
             places.push((self.df(args)?, self.df(filter)?, self.df(order)?));
         }
         let (mut window, mut time) = (self.windows[id].window, TimeAttribute::Processing);
@@ -467,8 +504,11 @@ impl Translator<'_> {
             Field::new("window_end", bound_type, true),
         ];
         let first = sides.first().ok_or_else(|| self.error("an aggregate over nothing"))?;
-        let functions: Vec<Arc<AggregateFunctionExpr>> =
-            first.aggregates.iter().map(|aggregate| aggregate.function.clone()).collect();
+        let functions: Vec<Arc<AggregateFunctionExpr>> = first
+            .aggregates
+            .iter()
+            .map(|aggregate| aggregate.function.clone())
+            .collect();
         let key_fields = |schema: &Schema, keys: &[usize]| -> Vec<Field> {
             keys.iter()
                 .map(|&key| schema.field(key).clone().with_nullable(true))

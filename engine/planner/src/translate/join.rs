@@ -12,7 +12,9 @@ use datafusion::logical_expr::{Expr, Join};
 use datafusion::physical_expr::PhysicalExprRef;
 
 use super::plan::Columns;
-use super::relation::{Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, stream, substitute};
+use super::relation::{
+    Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, stream, substitute,
+};
 use super::{Fallible, InputEdge, Translator, keyed};
 use crate::graph::{NodeIndex, Operator, Port, WindowColumns, WindowJoin};
 
@@ -252,7 +254,8 @@ impl Translator<'_> {
         let end = end.ok_or_else(|| self.error("select window_end (and window_start) on both sides of the join"))?;
         // Where the start was not passed on, the ends alone tell windows apart: alike on both sides.
         let start = position(Bound::Start);
-        let start = start.ok_or_else(|| self.error("select window_start (and window_end) on both sides of the join"))?;
+        let start =
+            start.ok_or_else(|| self.error("select window_start (and window_end) on both sides of the join"))?;
         Ok(WindowColumns { start, end })
     }
 }

@@ -15,12 +15,12 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::expressions::cast;
 use datafusion::physical_expr::{PhysicalExprRef, create_physical_expr};
 
+use crate::PlanOptions;
 use crate::error::{Error, Errors, Location};
 use crate::graph::{
     ErrorPolicy, Exchange, JobGraph, NodeIndex, Operator, Parallelism, Port, Sink, Stream, dead_letter_schema,
 };
 use crate::logical::{CatalogTable, Insert, InsertInput, Pipeline, StepReference, Table, WindowTableFunction};
-use crate::PlanOptions;
 
 mod aggregate;
 mod builder;
@@ -302,11 +302,29 @@ impl<'p> Translator<'p> {
                 "step `{step}` has no window aggregate on event time, so none of its rows can be late"
             )));
         }
+        // Aggregates of aggregates have late rows too, but not of these columns.
+        let wanted = &table.definition.0.schema;
+        let has_columns = |schema: &arrow_schema::Schema| {
+            let mut names = wanted.fields().iter().map(|field| field.name());
+            names.all(|name| schema.column_with_name(name).is_some())
+        };
+        let inputs: Vec<(NodeIndex, Arc<arrow_schema::Schema>)> = ports
+            .iter()
+            .filter_map(|&node| Some((node, self.schema(self.builder.input_of(node)?))))
+            .collect();
+        let any = inputs.iter().any(|(_, schema)| has_columns(schema));
         let mut edges = Vec::new();
-        for node in ports {
-            let input = self.builder.input_of(node).expect("a window aggregate has an input");
-            let schema = self.schema(input);
-            edges.push(self.port_by_name(node, Port::Late, &schema, table, &format!("the late rows of step `{step}`"))?);
+        for (node, schema) in inputs {
+            if any && !has_columns(&schema) {
+                continue;
+            }
+            edges.push(self.port_by_name(
+                node,
+                Port::Late,
+                &schema,
+                table,
+                &format!("the late rows of step `{step}`"),
+            )?);
         }
         Ok(edges)
     }

@@ -49,8 +49,8 @@ impl Planning {
 
     pub fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let plan = Analyzer::new().execute_and_check(plan, &self.config, |_, _| {})?;
-        let context = OptimizerContext::new_with_config_options(self.config.clone())
-            .with_query_execution_start_time(self.now);
+        let context =
+            OptimizerContext::new_with_config_options(self.config.clone()).with_query_execution_start_time(self.now);
         Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
     }
 

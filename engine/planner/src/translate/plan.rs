@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Union};
+use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
 use datafusion::physical_expr::projection::ProjectionExpr;
-use datafusion::physical_expr::PhysicalExprRef;
 
 use super::builder::InputEdge;
 use super::relation::{
@@ -140,15 +140,15 @@ impl Translator<'_> {
             return Ok(input);
         }
         let mut input = self.settle_if_repeated(input, std::slice::from_ref(predicate))?;
-        let keys = match &input.pending {
-            Pending::Window(pending) => usize::from(pending.event_time),
-            _ => 0,
+        let pending = match &input.pending {
+            Pending::Window(pending) => Some(pending.clone()),
+            _ => None,
         };
         let mut on_session_keys = true;
         for branch in &mut input.branches {
             let condition = branch.compose(predicate);
             let condition = condition.map_err(|error| self.from_datafusion(error, &self.scope.location))?;
-            let session_keys = branch.carried.get(keys..).unwrap_or_default();
+            let session_keys = pending.as_ref().map_or(&[][..], |pending| pending.keys(branch));
             on_session_keys &= columns_of(&condition)
                 .iter()
                 .all(|&column| session_keys.iter().any(|key| bare_column(key) == Some(column)));
@@ -270,7 +270,10 @@ impl Translator<'_> {
             carried.push(below.index_of(expr, info));
         }
         let upper = branch.exprs.iter().filter(|expr| is_virtual(expr)).chain(&above_filter);
-        for index in upper.flat_map(columns_of).filter(|&index| index < schema.fields().len()) {
+        for index in upper
+            .flat_map(columns_of)
+            .filter(|&index| index < schema.fields().len())
+        {
             let expr = super::relation::column(&schema, index);
             moved.insert(index, below.index_of(&expr, unnamed(index)));
         }
@@ -323,16 +326,18 @@ impl Translator<'_> {
         if as_is {
             return Ok(branch.node);
         }
-        if exprs.iter().chain(&branch.filter).any(|expr| columns_of(expr).contains(&VIRTUAL_RANK)) {
+        if exprs
+            .iter()
+            .chain(&branch.filter)
+            .any(|expr| columns_of(expr).contains(&VIRTUAL_RANK))
+        {
             return Err(self.error(super::top_n::RANK_UNBOUNDED));
         }
         let (calc, output) = self.calc_operator(&schema, branch.filter.clone(), exprs, columns)?;
         let parallelism = self.builder.nodes[branch.node].parallelism;
         let edge = self.builder.plain_edge(branch.node, 0, parallelism);
         let owner = self.scope.owner.clone();
-        Ok(self
-            .builder
-            .add(&owner, "calc", calc, vec![edge], output, parallelism))
+        Ok(self.builder.add(&owner, "calc", calc, vec![edge], output, parallelism))
     }
 
     /// A projection of what another port than the main one carries; nothing where it is the identity.
@@ -359,9 +364,7 @@ impl Translator<'_> {
             ..self.builder.plain_edge(node, 0, parallelism)
         };
         let owner = self.scope.owner.clone();
-        let node = self
-            .builder
-            .add(&owner, "calc", calc, vec![edge], output, parallelism);
+        let node = self.builder.add(&owner, "calc", calc, vec![edge], output, parallelism);
         Ok((node, Port::Main))
     }
 

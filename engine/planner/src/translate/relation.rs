@@ -39,7 +39,8 @@ pub(super) struct Branch {
     pub filter: Option<PhysicalExprRef>,
     /// The relation's columns, over the node's output.
     pub exprs: Vec<PhysicalExprRef>,
-    /// What a pending window needs besides the columns: its time (event time only), then the session keys.
+    /// What a pending window needs besides the columns: its time (event time only), the session keys, then the whole
+    /// input row where late rows are wanted.
     pub carried: Vec<PhysicalExprRef>,
 }
 
@@ -106,6 +107,10 @@ pub(super) struct PendingWindow {
     pub window: Window,
     /// Event time is carried by the branches; processing time needs no column.
     pub event_time: bool,
+    /// How many session keys the branches carry.
+    pub key_count: usize,
+    /// The function's input columns, carried by the branches, where late rows are wanted; else none.
+    pub late: Vec<ColumnInfo>,
     /// A condition stands above the function. For sessions that is not the same as one below.
     pub filtered: bool,
 }
@@ -123,23 +128,23 @@ pub(super) struct PendingRank {
 }
 
 impl Relation {
-    /// A node's rows as they are.
-    pub fn of_node(node: NodeIndex, schema: &Schema, columns: Vec<ColumnInfo>) -> Self {
-        Self {
-            branches: vec![Branch {
-                node,
-                filter: None,
-                exprs: all_columns(schema, columns.len()),
-                carried: Vec::new(),
-            }],
-            columns,
-            pending: Pending::Nothing,
-        }
-    }
-
     /// The first column with this meaning.
     pub fn column_with(&self, attribute: Attribute) -> Option<usize> {
         self.columns.iter().position(|column| column.attribute == attribute)
+    }
+}
+
+impl PendingWindow {
+    /// The session keys among what a branch carries.
+    pub fn keys<'b>(&self, branch: &'b Branch) -> &'b [PhysicalExprRef] {
+        let first = usize::from(self.event_time);
+        branch.carried.get(first..first + self.key_count).unwrap_or_default()
+    }
+
+    /// The input row among what a branch carries.
+    pub fn late_row<'b>(&self, branch: &'b Branch) -> &'b [PhysicalExprRef] {
+        let first = usize::from(self.event_time) + self.key_count;
+        branch.carried.get(first..).unwrap_or_default()
     }
 }
 

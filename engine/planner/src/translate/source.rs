@@ -46,10 +46,16 @@ impl Translator<'_> {
         let branch = &whole.branches[0];
         Ok(Relation {
             branches: vec![Branch {
-                exprs: positions.iter().map(|&position| branch.exprs[position].clone()).collect(),
+                exprs: positions
+                    .iter()
+                    .map(|&position| branch.exprs[position].clone())
+                    .collect(),
                 ..branch.clone()
             }],
-            columns: positions.iter().map(|&position| whole.columns[position].clone()).collect(),
+            columns: positions
+                .iter()
+                .map(|&position| whole.columns[position].clone())
+                .collect(),
             pending: Pending::Nothing,
         })
     }
@@ -145,7 +151,13 @@ impl Translator<'_> {
             .collect();
         if let Some(watermark) = &table.watermark {
             wanted.insert(watermark.column.clone());
-            wanted.extend(watermark.expression.column_refs().iter().map(|column| column.name.clone()));
+            wanted.extend(
+                watermark
+                    .expression
+                    .column_refs()
+                    .iter()
+                    .map(|column| column.name.clone()),
+            );
         }
         let output: Vec<usize> = (0..table.columns.len())
             .filter(|&index| {
@@ -168,7 +180,10 @@ impl Translator<'_> {
             .map(|&index| {
                 let column = &table.columns[index];
                 let name = column.field.name();
-                let is_event_time = table.watermark.as_ref().is_some_and(|watermark| watermark.column == *name);
+                let is_event_time = table
+                    .watermark
+                    .as_ref()
+                    .is_some_and(|watermark| watermark.column == *name);
                 ColumnInfo {
                     name: name.clone(),
                     data_type: column.field.data_type().clone(),

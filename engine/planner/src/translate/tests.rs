@@ -16,7 +16,19 @@ fn plan(script: &str) -> Result<JobGraph, Errors> {
 }
 
 fn rendered(script: &str) -> String {
-    match plan(script) {
+    rendered_plan(plan(script))
+}
+
+fn rendered_spec(text: &str) -> String {
+    let parsed = millstream_proto::spec::parse(text).expect("a valid spec");
+    let options = PlanOptions::default();
+    let plan =
+        front_end(Input::Spec(&parsed.spec), &options).and_then(|pipeline| super::translate(&pipeline, &options));
+    rendered_plan(plan)
+}
+
+fn rendered_plan(plan: Result<JobGraph, Errors>) -> String {
+    match plan {
         Ok(graph) => {
             check_graph(&graph);
             explain::explain(&graph)
@@ -56,10 +68,14 @@ fn folder() -> PathBuf {
 }
 
 fn scripts(folder: &Path) -> Vec<PathBuf> {
+    files(folder, "sql")
+}
+
+fn files(folder: &Path, wanted: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("the folder exists");
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.expect("readable").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == wanted))
         .collect();
     paths.sort();
     paths
@@ -89,6 +105,18 @@ fn scripts_become_the_expected_graphs() {
 }
 
 #[test]
+fn specs_become_the_expected_graphs() {
+    let differences: Vec<String> = files(&folder(), "yaml")
+        .iter()
+        .filter_map(|path| {
+            let spec = fs::read_to_string(path).expect("readable");
+            compare(&rendered_spec(&spec), &path.with_extension("plan"))
+        })
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
 fn nexmark_queries_become_the_expected_graphs() {
     let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration-tests/benchmarks/nexmark");
     let ddl = fs::read_to_string(queries.join("ddl.sql")).expect("the tables exist");
@@ -101,7 +129,10 @@ fn nexmark_queries_become_the_expected_graphs() {
         let script = fs::read_to_string(&path).expect("readable");
         let found = rendered(&format!("{ddl}\n{script}"));
         assert!(!found.starts_with("refused"), "{name}: {found}");
-        differences.extend(compare(&found, &folder().join("nexmark").join(name).with_extension("plan")));
+        differences.extend(compare(
+            &found,
+            &folder().join("nexmark").join(name).with_extension("plan"),
+        ));
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }

@@ -12,8 +12,8 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, create_physical_sort_exprs};
 
 use super::relation::{
-    Attribute, Bound, Branch, ColumnInfo, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column, columns_of,
-    stream, substitute,
+    Attribute, Bound, Branch, ColumnInfo, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column,
+    columns_of, stream, substitute,
 };
 use super::{Fallible, InputEdge, Translator, keyed};
 use crate::graph::{Operator, Port, WindowColumns, WindowTopN};
@@ -127,7 +127,7 @@ impl Translator<'_> {
                     .map(|(index, options)| PhysicalSortExpr::new(column(&node_schema, index), options))
                     .collect(),
                 rank_type: rank.data_type().clone(),
-                rank_name: rank.name().clone(),
+                rank_name: "rank".to_owned(),
                 from: 1,
                 to: None,
             }),
@@ -211,9 +211,7 @@ impl Translator<'_> {
             }
             Expr::Between(between) if !between.negated && is_rank(&between.expr) => {
                 match (integer(&between.low), integer(&between.high)) {
-                    (Some(low), Some(high)) => {
-                        narrow(BinaryOperator::GtEq, low) && narrow(BinaryOperator::LtEq, high)
-                    }
+                    (Some(low), Some(high)) => narrow(BinaryOperator::GtEq, low) && narrow(BinaryOperator::LtEq, high),
                     _ => false,
                 }
             }
@@ -268,9 +266,8 @@ impl Translator<'_> {
         });
         let owner = self.scope.owner.clone();
         let node = self.builder.add(&owner, "top-n", operator, edges, output, parallelism);
-        let real = |expr: &PhysicalExprRef| {
-            substitute(expr, &|index| (index == VIRTUAL_RANK).then(|| column(&schema, width)))
-        };
+        let real =
+            |expr: &PhysicalExprRef| substitute(expr, &|index| (index == VIRTUAL_RANK).then(|| column(&schema, width)));
         // All branches have the same shape over their nodes: after the exchange they are one.
         let exprs: Result<Vec<_>, _> = first.exprs.iter().map(real).collect();
         let filter = first.filter.as_ref().map(real).transpose();

@@ -29,6 +29,12 @@ impl Translator<'_> {
         for key in &function.partition_by {
             carried.push(self.df(schema.index_of_column(key))?);
         }
+        let late = if self.late_wanted.contains(&self.scope.owner) {
+            carried.extend(0..input.columns.len());
+            input.columns.clone()
+        } else {
+            Vec::new()
+        };
 
         let id = self.windows.len();
         self.windows.push(WindowInfo {
@@ -57,6 +63,8 @@ impl Translator<'_> {
                 id,
                 window,
                 event_time,
+                key_count: function.partition_by.len(),
+                late,
                 filtered: false,
             }),
         })
