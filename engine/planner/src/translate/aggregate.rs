@@ -198,7 +198,10 @@ impl Translator<'_> {
                 let source = bare_column(&physical).map(|index| &input.columns[index]);
                 let data_type = self.df(physical.data_type(schema.as_arrow()))?;
                 let info = ColumnInfo {
-                    name: expr.schema_name().to_string(),
+                    name: match expr {
+                        Expr::Column(column) => column.name.clone(),
+                        other => other.schema_name().to_string(),
+                    },
                     data_type,
                     attribute: source.map_or(Attribute::None, |column| column.attribute),
                     origin: source.and_then(|column| column.origin.clone()),
@@ -647,9 +650,8 @@ impl Translator<'_> {
             let mut info = key.info.clone();
             exprs.push(match output {
                 Output::Key(index) => {
-                    if info.attribute == Attribute::EventTime {
-                        info.attribute = Attribute::None;
-                    }
+                    // Rows now wait for the window's end: no other time attribute outlives that.
+                    info.attribute = Attribute::None;
                     column(&schema, index)
                 }
                 Output::FromWindow(expr) => {

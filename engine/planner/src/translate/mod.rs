@@ -486,6 +486,18 @@ impl<'p> Translator<'p> {
 
     /// A logical expression over a plan's columns, as a physical one by position.
     fn physical(&self, expr: &Expr, schema: &datafusion::common::DFSchema) -> Fallible<PhysicalExprRef> {
+        let has_subquery = expr.exists(|expr| {
+            Ok(matches!(
+                expr,
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)
+            ))
+        });
+        if self.df(has_subquery)? {
+            return Err(self.error(
+                "a subquery inside an expression has no end on a stream: write it as a window join (both sides windowed \
+                 alike, ON window_start and window_end equal)",
+            ));
+        }
         let context = Default::default();
         self.df(create_physical_expr(expr, schema, &self.planning.props, &context))
     }

@@ -1,0 +1,1 @@
+INSERT INTO pairs SELECT l.k, r.amount, l.window_start FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) l, TABLE(TUMBLE(TABLE orders, DESCRIPTOR(at), INTERVAL '10' SECOND)) r WHERE l.k + 1 = r.k AND l.window_start = r.window_start AND l.window_end = r.window_end AND r.amount > 1;

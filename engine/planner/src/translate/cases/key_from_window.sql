@@ -1,0 +1,1 @@
+INSERT INTO names SELECT count(*), DATE_FORMAT(window_start, 'yyyy') FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY DATE_FORMAT(window_start, 'yyyy'), window_start, window_end;

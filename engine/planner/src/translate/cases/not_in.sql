@@ -1,0 +1,1 @@
+INSERT INTO counts SELECT l.k, l.price, l.window_start FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) l WHERE l.k NOT IN (SELECT r.k FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(at), INTERVAL '10' SECOND)) r WHERE l.window_start = r.window_start AND l.window_end = r.window_end);

@@ -1,0 +1,1 @@
+INSERT INTO pairs SELECT count(*) + sum(price), avg(score) / stddev_pop(score), window_start FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY name, window_start, window_end;

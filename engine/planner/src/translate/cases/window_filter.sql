@@ -1,0 +1,1 @@
+INSERT INTO counts SELECT k, count(*), window_start FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) WHERE window_start > TIMESTAMP '2024-01-01 00:00:00' GROUP BY k, window_start, window_end;
