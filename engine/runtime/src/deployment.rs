@@ -1,7 +1,418 @@
-//! From a job graph to tasks.
-use crate::Error;
-use crate::job::{Deployment, RunningJob};
+//! From a job graph to running slots: chains, channels, operators with their state, threads.
 
-pub(crate) async fn deploy(_deployment: Deployment) -> Result<RunningJob, Error> {
-    todo!()
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use crossbeam::channel::bounded;
+use crossbeam::sync::Parker;
+use millstream_connectors::Split;
+use millstream_connectors::sink::WriterContext;
+use millstream_connectors::source::ReaderContext;
+use millstream_planner::graph::{self, Exchange, JobGraph, NodeIndex, Operator, Port, dead_letter_schema};
+use millstream_state::key_group::KeyGroupRange;
+use millstream_state::store::Store;
+use tokio::sync::mpsc;
+
+use crate::Error;
+use crate::chain::{Chains, parallelism_of};
+use crate::channel::{Receiver, Sender, channel};
+use crate::exchange::{OutputEdge, Partitioner, Routing};
+use crate::inputs::{Input, Inputs};
+use crate::job::{Deployment, RunningJob, SubtaskState};
+use crate::operators::{self, OperatorContext};
+use crate::progress::{JobCounters, Kind, OperatorCounters};
+use crate::sink_task::SinkStage;
+use crate::slot::{self, COMMANDS_MAX, JobShared, SlotHandle, SlotTask, TaskWaker};
+use crate::source_task::SourceStage;
+use crate::stage::{Output, Stage, StageKind, Target};
+use crate::task::Task;
+
+/// Events that may wait for the caller.
+const EVENTS_MAX: usize = 1_024;
+/// How often counters are published as metrics.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) async fn deploy(deployment: Deployment) -> Result<RunningJob, Error> {
+    let slots = deployment.slots.max(1);
+    let parkers: Vec<Parker> = (0..slots).map(|_| Parker::new()).collect();
+    let chains = Chains::of(&deployment.graph, deployment.parallelism);
+    let wakers = wakers(&deployment, &chains, |slot| {
+        TaskWaker::new(parkers[slot % slots].unparker().clone())
+    });
+    let counters = counters(&deployment);
+    let as_wakers = |chain: usize, subtask: usize| wakers[chain][subtask].waker();
+    let tasks = build(&deployment, &chains, &as_wakers, &counters).await?;
+    let mut by_slot: Vec<Vec<SlotTask>> = (0..slots).map(|_| Vec::new()).collect();
+    let task_count = tasks.len();
+    for built in tasks {
+        let waker = Arc::clone(&wakers[built.chain][built.subtask]);
+        by_slot[built.subtask % slots].push(SlotTask::new(built.task, waker));
+    }
+    let (events_sender, events) = mpsc::channel(EVENTS_MAX);
+    let unparkers = parkers.iter().map(|parker| parker.unparker().clone()).collect();
+    let shared = Arc::new(JobShared::new(
+        unparkers,
+        task_count,
+        events_sender,
+        Arc::clone(&counters),
+        deployment.runtime.clone(),
+    ));
+    let mut handles = Vec::with_capacity(slots);
+    for (index, (tasks, parker)) in by_slot.into_iter().zip(parkers).enumerate() {
+        let (commands, receiver) = bounded(COMMANDS_MAX);
+        handles.push(SlotHandle {
+            index,
+            commands,
+            shared: Arc::clone(&shared),
+        });
+        slot::start(index, tasks, receiver, parker, Arc::clone(&shared)).map_err(|error| {
+            shared_stop(&handles);
+            Error::Operator {
+                operator: format!("slot {index}"),
+                message: format!("its thread cannot be started: {error}"),
+            }
+        })?;
+    }
+    deployment
+        .runtime
+        .spawn(publish(Arc::clone(&shared), Arc::clone(&counters)));
+    Ok(RunningJob {
+        slots: handles,
+        events,
+        counters,
+    })
+}
+
+fn shared_stop(handles: &[SlotHandle]) {
+    if let Some(handle) = handles.first() {
+        handle.cancel();
+    }
+}
+
+async fn publish(shared: Arc<JobShared>, counters: Arc<JobCounters>) {
+    while !shared.has_stopped() {
+        counters.publish();
+        tokio::time::sleep(PUBLISH_EVERY).await;
+    }
+}
+
+/// A waker for each subtask of each chain.
+fn wakers<T>(deployment: &Deployment, chains: &Chains, make: impl Fn(usize) -> T) -> Vec<Vec<T>> {
+    chains
+        .chains
+        .iter()
+        .map(|chain| {
+            let subtasks = parallelism_of(&deployment.graph, chain[0], deployment.parallelism);
+            (0..subtasks).map(&make).collect()
+        })
+        .collect()
+}
+
+/// Counters of every subtask of every node, by node.
+pub(crate) fn counters(deployment: &Deployment) -> Arc<JobCounters> {
+    let graph = &deployment.graph;
+    let mut all = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let kind = match node.operator {
+            Operator::Source(_) => Kind::Source,
+            Operator::Sink(_) => Kind::Sink,
+            _ => Kind::Operator,
+        };
+        for subtask in 0..parallelism_of(graph, index, deployment.parallelism) {
+            all.push(Arc::new(OperatorCounters::new(node.id.clone(), subtask, kind)));
+        }
+    }
+    Arc::new(JobCounters::new(deployment.identity.job.clone(), all))
+}
+
+/// A task and where it belongs.
+pub(crate) struct Built {
+    pub chain: usize,
+    pub subtask: usize,
+    pub task: Task,
+}
+
+/// Makes all tasks, connected. `wakers` gives the waker of a chain's subtask.
+pub(crate) async fn build(
+    deployment: &Deployment,
+    chains: &Chains,
+    wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
+    counters: &Arc<JobCounters>,
+) -> Result<Vec<Built>, Error> {
+    let graph = &*deployment.graph;
+    let mut wiring = Wiring::new(deployment, chains, wakers);
+    let mut built = Vec::new();
+    for (chain_index, chain) in chains.chains.iter().enumerate() {
+        for subtask in 0..parallelism_of(graph, chain[0], deployment.parallelism) {
+            let waker = wakers(chain_index, subtask);
+            let mut edges = Vec::new();
+            let mut stages = Vec::with_capacity(chain.len());
+            for node in chain {
+                let outputs = wiring.outputs(*node, subtask, &mut edges);
+                let id = &graph.nodes[*node].id;
+                let own = counters
+                    .operators
+                    .iter()
+                    .find(|counters| counters.operator == *id && counters.subtask == subtask);
+                let Some(own) = own.map(Arc::clone) else {
+                    return Err(invalid(id.to_string(), "has no counters"));
+                };
+                let kind = stage_kind(deployment, *node, subtask, &waker, counters).await?;
+                stages.push(Stage::new(id.clone(), subtask, kind, outputs, own));
+            }
+            let inputs = match graph.nodes[chain[0]].operator {
+                Operator::Source(_) => None,
+                _ => Some(Inputs::new(wiring.inputs(chain[0], subtask))),
+            };
+            built.push(Built {
+                chain: chain_index,
+                subtask,
+                task: Task::new(chain[0], stages, edges, inputs, Arc::clone(counters)),
+            });
+        }
+    }
+    Ok(built)
+}
+
+fn invalid(operator: String, message: &str) -> Error {
+    Error::Operator {
+        operator,
+        message: message.to_owned(),
+    }
+}
+
+/// The channels between tasks, until they are handed to them.
+struct Wiring<'a> {
+    deployment: &'a Deployment,
+    chains: &'a Chains,
+    /// By edge and sending subtask: a channel to each receiving subtask.
+    senders: HashMap<(usize, usize), Vec<Sender>>,
+    /// By node and receiving subtask.
+    receivers: HashMap<(NodeIndex, usize), Vec<Input>>,
+}
+
+impl<'a> Wiring<'a> {
+    fn new(
+        deployment: &'a Deployment,
+        chains: &'a Chains,
+        wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
+    ) -> Self {
+        let graph = &deployment.graph;
+        let mut senders: HashMap<_, Vec<Sender>> = HashMap::new();
+        let mut receivers: HashMap<_, Vec<Input>> = HashMap::new();
+        for (index, edge) in graph
+            .edges
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !chains.inside[*index])
+        {
+            let from_count = parallelism_of(graph, edge.from, deployment.parallelism);
+            let to_count = parallelism_of(graph, edge.to, deployment.parallelism);
+            let is_forward = edge.exchange == Exchange::Forward && from_count == to_count;
+            for from in 0..from_count {
+                for to in 0..to_count {
+                    if is_forward && from != to {
+                        continue;
+                    }
+                    let (sender, receiver): (Sender, Receiver) = channel(
+                        deployment.options.channel_bytes_max,
+                        wakers(chains.places[edge.from].0, from),
+                        wakers(chains.places[edge.to].0, to),
+                    );
+                    senders.entry((index, from)).or_default().push(sender);
+                    receivers.entry((edge.to, to)).or_default().push(Input {
+                        channel: receiver,
+                        input: edge.input,
+                    });
+                }
+            }
+        }
+        Self {
+            deployment,
+            chains,
+            senders,
+            receivers,
+        }
+    }
+
+    fn inputs(&mut self, node: NodeIndex, subtask: usize) -> Vec<Input> {
+        self.receivers.remove(&(node, subtask)).unwrap_or_default()
+    }
+
+    /// Where a node's output goes; edges that leave the chain are added to `edges`.
+    fn outputs(&mut self, node: NodeIndex, subtask: usize, edges: &mut Vec<OutputEdge>) -> Vec<Output> {
+        let graph = &self.deployment.graph;
+        let mut outputs = Vec::new();
+        for (index, edge) in graph.edges.iter().enumerate().filter(|(_, edge)| edge.from == node) {
+            let target = if self.chains.inside[index] {
+                Target::Stage(self.chains.places[edge.to].1)
+            } else {
+                let senders = self.senders.remove(&(index, subtask)).unwrap_or_default();
+                let routing = match &edge.exchange {
+                    Exchange::Hash(keys) => {
+                        Routing::Hash(Partitioner::new(keys.clone(), graph.max_parallelism, senders.len()))
+                    }
+                    Exchange::Broadcast => Routing::Broadcast,
+                    // Subtasks start with different targets, so that few batches spread, too.
+                    Exchange::Forward | Exchange::Rebalance => Routing::Rebalance(subtask % senders.len().max(1)),
+                };
+                edges.push(OutputEdge::new(routing, senders));
+                Target::Edge(edges.len() - 1)
+            };
+            outputs.push(Output {
+                port: edge.port,
+                target,
+            });
+        }
+        outputs
+    }
+}
+
+async fn stage_kind(
+    deployment: &Deployment,
+    index: NodeIndex,
+    subtask: usize,
+    waker: &std::task::Waker,
+    counters: &JobCounters,
+) -> Result<StageKind, Error> {
+    let graph = &*deployment.graph;
+    let node = &graph.nodes[index];
+    let parallelism = parallelism_of(graph, index, deployment.parallelism);
+    let restored: &[SubtaskState] = deployment.restore.get(&node.id).map_or(&[], Vec::as_slice);
+    match &node.operator {
+        Operator::Source(source) => {
+            let stage = source_stage(
+                deployment,
+                index,
+                source,
+                subtask,
+                parallelism,
+                waker,
+                restored,
+                counters,
+            )?;
+            Ok(StageKind::Source(Box::new(stage)))
+        }
+        Operator::Sink(sink) => {
+            let writers = deployment
+                .sinks
+                .get(&index)
+                .ok_or_else(|| invalid(node.id.to_string(), "no sink was given for this node"))?;
+            let writer = writers.writer(WriterContext {
+                job: deployment.identity.clone(),
+                subtask,
+                parallelism,
+                runtime: deployment.runtime.clone(),
+            })?;
+            let stage = SinkStage::new(node.id.clone(), writer, sink.on_error, waker.clone());
+            Ok(StageKind::Sink(Box::new(stage)))
+        }
+        _ => {
+            let key_groups = KeyGroupRange::of_subtask(graph.max_parallelism, parallelism, subtask);
+            let context = OperatorContext {
+                subtask,
+                parallelism,
+                max_parallelism: graph.max_parallelism,
+                key_groups,
+                store: store(deployment, node, subtask, key_groups, restored).await?,
+                restored_inline: restored
+                    .iter()
+                    .map(|state| state.inline.clone())
+                    .filter(|inline| !inline.is_empty())
+                    .collect(),
+                memory: deployment.backend.memory().clone(),
+                waker: waker.clone(),
+            };
+            Ok(StageKind::Operator(operators::build(
+                node,
+                &input_schemas(graph, index),
+                context,
+            )?))
+        }
+    }
+}
+
+async fn store(
+    deployment: &Deployment,
+    node: &graph::Node,
+    subtask: usize,
+    key_groups: KeyGroupRange,
+    _restored: &[SubtaskState],
+) -> Result<Store, Error> {
+    Ok(deployment.backend.store(&format!("{}-{subtask}", node.id), key_groups))
+}
+
+#[expect(clippy::too_many_arguments)]
+fn source_stage(
+    deployment: &Deployment,
+    index: NodeIndex,
+    source: &graph::Source,
+    subtask: usize,
+    parallelism: usize,
+    waker: &std::task::Waker,
+    restored: &[SubtaskState],
+    counters: &JobCounters,
+) -> Result<SourceStage, Error> {
+    let node = &deployment.graph.nodes[index];
+    let connector = deployment
+        .sources
+        .get(&index)
+        .ok_or_else(|| invalid(node.id.to_string(), "no source was given for this node"))?;
+    let schema = connector.schema();
+    let is_whole = source.projection.iter().copied().eq(0..schema.fields().len());
+    let reader = connector.reader(ReaderContext {
+        projection: (!is_whole).then(|| source.projection.clone()),
+        batch_rows_max: deployment.options.batch_rows_max,
+        batch_bytes_max: deployment.options.batch_bytes_max,
+        waker: waker.clone(),
+        runtime: deployment.runtime.clone(),
+        subtask,
+        parallelism,
+    })?;
+    let input: SchemaRef = Arc::new(schema.project(&source.projection)?);
+    let mut stage = SourceStage::new(
+        node.id.clone(),
+        node,
+        source,
+        &input,
+        reader,
+        connector.boundedness(),
+        deployment.options.batch,
+    )?;
+    if connector.splits_are_ordered() {
+        stage.set_ordered();
+    }
+    stage.restore(restored.iter().flat_map(|state| &state.splits).cloned());
+    let splits: Vec<Split> = deployment
+        .splits
+        .get(&index)
+        .and_then(|subtasks| subtasks.get(subtask))
+        .cloned()
+        .unwrap_or_default();
+    stage.add_splits(splits, counters)?;
+    if deployment.splits_are_final {
+        stage.no_more_splits();
+    }
+    Ok(stage)
+}
+
+/// Schemas of a node's inputs, by input.
+fn input_schemas(graph: &JobGraph, node: NodeIndex) -> Vec<SchemaRef> {
+    let mut schemas = Vec::new();
+    for input in 0.. {
+        let Some(edge) = graph.inputs(node).find(|edge| edge.input == input) else {
+            break;
+        };
+        schemas.push(match edge.port {
+            Port::Main => graph.nodes[edge.from].output.schema.clone(),
+            Port::DeadLetters => dead_letter_schema(),
+            Port::Late => match input_schemas(graph, edge.from).into_iter().next() {
+                Some(schema) => schema,
+                None => graph.nodes[edge.from].output.schema.clone(),
+            },
+        });
+    }
+    schemas
 }

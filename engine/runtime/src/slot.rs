@@ -1,19 +1,354 @@
-//! One OS thread per slot.
+//! A slot: one OS thread that runs its tasks in turn, and parks when none has anything to do.
+//!
+//! Each task has a waker with a flag: a task runs when its flag is up, when its last turn ended by the clock, or when
+//! its timer is due. The flag is taken down before the task runs, so whatever happens meanwhile puts it up again and no
+//! wake-up is lost. A turn lasts until the task has nothing to do or its time budget is used up.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam::channel::{Sender, TrySendError};
+use crossbeam::channel::{Receiver, Sender, TrySendError};
+use crossbeam::sync::{Parker, Unparker};
+use tokio::sync::mpsc;
 
-use crate::job::Command;
-pub(crate) struct SlotHandle {
-    pub(crate) index: usize,
-    commands: Sender<Command>,
-    signal: Arc<()>,
+use crate::Error;
+use crate::job::{Command, TaskEvent};
+use crate::operator::Timestamp;
+use crate::progress::JobCounters;
+use crate::task::{Failure, Step, Task};
+
+/// How long one task may run before the others of its slot have their turn.
+const TURN_US: i64 = 1_000;
+/// Commands that may wait for one slot.
+pub const COMMANDS_MAX: usize = 1_024;
+/// Operators recurse over nested types and expressions.
+const STACK_BYTES: usize = 8 << 20;
+
+/// What all slots of a job share.
+pub struct JobShared {
+    stopped: AtomicBool,
+    slots: Vec<Unparker>,
+    running_slots: AtomicUsize,
+    running_tasks: AtomicUsize,
+    failed: AtomicBool,
+    events: mpsc::Sender<TaskEvent>,
+    counters: Arc<JobCounters>,
+    runtime: tokio::runtime::Handle,
 }
+
+impl JobShared {
+    pub fn new(
+        slots: Vec<Unparker>,
+        tasks: usize,
+        events: mpsc::Sender<TaskEvent>,
+        counters: Arc<JobCounters>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        Self {
+            stopped: AtomicBool::new(false),
+            running_slots: AtomicUsize::new(slots.len()),
+            running_tasks: AtomicUsize::new(tasks),
+            failed: AtomicBool::new(false),
+            slots,
+            events,
+            counters,
+            runtime,
+        }
+    }
+
+    pub fn has_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        for slot in &self.slots {
+            slot.unpark();
+        }
+    }
+
+    /// Tells the caller. Waits for room: only threads that have nothing left to do say anything this way.
+    fn tell(&self, event: TaskEvent) {
+        if let Err(event) = self.events.blocking_send(event) {
+            tracing::debug!("nobody listens to the job any more: {:?}", event.0);
+        }
+    }
+
+    /// Stops all slots; the first failure is the one that is told.
+    fn fail(&self, failure: Failure) {
+        self.stop();
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            self.tell(TaskEvent::Failed {
+                operator: failure.operator,
+                subtask: failure.subtask,
+                error: failure.error,
+            });
+        }
+    }
+
+    fn task_ended(&self) {
+        if self.running_tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.tell(TaskEvent::Finished);
+        }
+    }
+
+    fn slot_ended(&self) {
+        if self.running_slots.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.stopped.store(true, Ordering::Release);
+            self.counters.publish();
+            self.tell(TaskEvent::Stopped);
+        }
+    }
+}
+
+/// The caller's end of a slot.
+pub struct SlotHandle {
+    pub index: usize,
+    pub commands: Sender<Command>,
+    pub shared: Arc<JobShared>,
+}
+
 impl SlotHandle {
-    pub(crate) fn send(&self, command: Command) -> Result<(), TrySendError<Command>> {
+    pub fn send(&self, command: Command) -> Result<(), TrySendError<Command>> {
+        if matches!(command, Command::Cancel) {
+            self.shared.stop();
+            return Ok(());
+        }
         self.commands.try_send(command)?;
-        let _ = &self.signal;
+        self.shared.slots[self.index].unpark();
         Ok(())
     }
-    pub(crate) fn cancel(&self) {}
+
+    pub fn cancel(&self) {
+        self.shared.stop();
+    }
+}
+
+/// Wakes one task: puts its flag up and its slot's thread to work.
+pub struct TaskWaker {
+    ready: AtomicBool,
+    slot: Unparker,
+}
+
+impl TaskWaker {
+    pub fn new(slot: Unparker) -> Arc<Self> {
+        Arc::new(Self {
+            ready: AtomicBool::new(true),
+            slot,
+        })
+    }
+
+    pub fn waker(self: &Arc<Self>) -> Waker {
+        Waker::from(Arc::clone(self))
+    }
+
+    fn take(&self) -> bool {
+        self.ready.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.ready.swap(true, Ordering::AcqRel) {
+            self.slot.unpark();
+        }
+    }
+}
+
+/// A task and what its slot knows of it.
+pub struct SlotTask {
+    task: Task,
+    waker: Arc<TaskWaker>,
+    /// The last turn ended by the clock.
+    more: bool,
+    until: Option<Timestamp>,
+    ended: bool,
+}
+
+impl SlotTask {
+    pub fn new(task: Task, waker: Arc<TaskWaker>) -> Self {
+        Self {
+            task,
+            waker,
+            more: false,
+            until: None,
+            ended: false,
+        }
+    }
+}
+
+/// Starts the thread of one slot.
+pub fn start(
+    index: usize,
+    tasks: Vec<SlotTask>,
+    commands: Receiver<Command>,
+    parker: Parker,
+    shared: Arc<JobShared>,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new()
+        .name(format!("slot-{index}"))
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let ended = Ended(Arc::clone(&shared));
+            let mut slot = Slot {
+                tasks,
+                commands,
+                parker,
+                shared,
+                now: clock(),
+            };
+            if let Err(failure) = slot.run() {
+                slot.shared.fail(failure);
+            }
+            let tasks = std::mem::take(&mut slot.tasks);
+            if catch_unwind(AssertUnwindSafe(|| drop(tasks))).is_err() {
+                tracing::warn!(slot = index, "a task panicked while it was dropped");
+            }
+            drop(ended);
+        })
+}
+
+/// Says that the slot has ended, even if its thread unwinds.
+struct Ended(Arc<JobShared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.slot_ended();
+    }
+}
+
+struct Slot {
+    tasks: Vec<SlotTask>,
+    commands: Receiver<Command>,
+    parker: Parker,
+    shared: Arc<JobShared>,
+    now: Timestamp,
+}
+
+impl Slot {
+    fn run(&mut self) -> Result<(), Failure> {
+        while !self.shared.has_stopped() {
+            self.take_commands()?;
+            self.tick();
+            let mut worked = false;
+            for index in 0..self.tasks.len() {
+                let slot_task = &mut self.tasks[index];
+                let is_due = slot_task.until.is_some_and(|until| until <= self.now);
+                if slot_task.waker.take() || slot_task.more || is_due {
+                    self.turn(index)?;
+                    worked = true;
+                }
+            }
+            if !worked {
+                self.park();
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.now = self.now.max(clock());
+    }
+
+    fn take_commands(&mut self) -> Result<(), Failure> {
+        while let Ok(command) = self.commands.try_recv() {
+            for slot_task in &mut self.tasks {
+                let task = &mut slot_task.task;
+                guarded(task, |task| task.on_command(&command))?;
+                slot_task.more = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn park(&self) {
+        match self.tasks.iter().filter_map(|task| task.until).min() {
+            None => self.parker.park(),
+            Some(until) => {
+                let wait_us = until.saturating_sub(self.now).max(0) as u64;
+                self.parker.park_timeout(Duration::from_micros(wait_us));
+            }
+        }
+    }
+
+    fn turn(&mut self, index: usize) -> Result<(), Failure> {
+        let until = self.now + TURN_US;
+        loop {
+            let now = self.now;
+            let slot_task = &mut self.tasks[index];
+            match guarded(&mut slot_task.task, |task| task.step(now))? {
+                Step::Worked => {
+                    slot_task.more = true;
+                    slot_task.until = None;
+                }
+                Step::Waiting { until } => {
+                    slot_task.more = false;
+                    slot_task.until = until;
+                }
+            }
+            if !slot_task.more || self.now >= until {
+                break;
+            }
+            self.tick();
+        }
+        let slot_task = &mut self.tasks[index];
+        for part in slot_task.task.take_parts() {
+            let events = self.shared.events.clone();
+            self.shared.runtime.spawn(async move {
+                let event = part.complete().await;
+                if events.send(event).await.is_err() {
+                    tracing::debug!("a checkpoint's part was finished after the job had ended");
+                }
+            });
+        }
+        if slot_task.task.has_ended() && !slot_task.ended {
+            slot_task.ended = true;
+            self.shared.task_ended();
+        }
+        Ok(())
+    }
+}
+
+/// Runs a piece of a task; a panic becomes its failure.
+fn guarded<T>(task: &mut Task, run: impl FnOnce(&mut Task) -> Result<T, Failure>) -> Result<T, Failure> {
+    match catch_unwind(AssertUnwindSafe(|| run(task))) {
+        Ok(result) => result,
+        Err(panic) => {
+            let mut message = format!("panicked: {}", panic_message(panic.as_ref()));
+            if let Some(position) = task.position() {
+                message = format!("{message} ({position})");
+            }
+            let mut failure = task.failure(Error::Operator {
+                operator: String::new(),
+                message,
+            });
+            if let Error::Operator { operator, .. } = &mut failure.error {
+                *operator = failure.operator.0.clone();
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// The engine's clock.
+fn clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(Timestamp::MAX)
 }

@@ -1,0 +1,205 @@
+//! Barrier alignment for tasks with several inputs.
+//!
+//! A barrier splits each input into "before" and "after" the checkpoint. The task may take its snapshot only when every
+//! input has reached the split, so inputs that arrive first are held back. `Alignment` decides which inputs are
+//! readable; it holds no elements itself and knows no channel. An input that has ended has nothing after any split: it
+//! counts as aligned.
+
+use crate::element::Barrier;
+
+/// Which inputs of one task may be read while a checkpoint is being aligned.
+#[derive(Debug)]
+pub struct Alignment {
+    /// The barrier being aligned, if any. Checkpoints never overlap on one task.
+    current: Option<Barrier>,
+    /// The newest checkpoint that was aligned or given up.
+    passed: u64,
+    inputs: Vec<Input>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Open,
+    /// Has delivered the current barrier and is held back until all others have.
+    Arrived,
+    Ended,
+}
+
+impl Alignment {
+    pub fn new(inputs: usize) -> Self {
+        Self {
+            current: None,
+            passed: 0,
+            inputs: vec![Input::Open; inputs],
+        }
+    }
+
+    pub fn is_readable(&self, input: usize) -> bool {
+        self.inputs[input] == Input::Open
+    }
+
+    pub fn is_aligning(&self) -> bool {
+        self.current.is_some()
+    }
+
+    pub fn all_ended(&self) -> bool {
+        self.inputs.iter().all(|input| *input == Input::Ended)
+    }
+
+    /// An input delivered a barrier. Answers the barrier once all inputs have; they are readable again then.
+    /// A newer checkpoint's barrier replaces one that is still incomplete: its trigger has given the old one up.
+    pub fn on_barrier(&mut self, input: usize, barrier: Barrier) -> Option<Barrier> {
+        debug_assert!(self.is_readable(input), "a held-back input was read");
+        let known = self
+            .current
+            .map_or(self.passed, |current| current.checkpoint.max(self.passed));
+        if barrier.checkpoint < known || (self.current.is_none() && barrier.checkpoint == known) {
+            return None;
+        }
+        if self
+            .current
+            .is_some_and(|current| current.checkpoint < barrier.checkpoint)
+        {
+            self.release();
+        }
+        self.current = Some(barrier);
+        self.inputs[input] = Input::Arrived;
+        self.complete()
+    }
+
+    /// An input has ended. Answers the barrier that only this input was missing for.
+    pub fn on_end(&mut self, input: usize) -> Option<Barrier> {
+        self.inputs[input] = Input::Ended;
+        self.complete()
+    }
+
+    fn complete(&mut self) -> Option<Barrier> {
+        let barrier = self.current?;
+        if self.inputs.contains(&Input::Open) {
+            return None;
+        }
+        self.current = None;
+        self.passed = barrier.checkpoint;
+        self.release();
+        Some(barrier)
+    }
+
+    fn release(&mut self) {
+        for input in &mut self.inputs {
+            if *input == Input::Arrived {
+                *input = Input::Open;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn barrier(checkpoint: u64) -> Barrier {
+        Barrier {
+            checkpoint,
+            last: false,
+        }
+    }
+
+    #[test]
+    fn inputs_are_held_back_until_all_have_delivered_the_barrier() {
+        let mut alignment = Alignment::new(3);
+        assert_eq!(alignment.on_barrier(1, barrier(1)), None);
+        assert!(!alignment.is_readable(1));
+        assert_eq!(alignment.on_barrier(0, barrier(1)), None);
+        assert_eq!(alignment.on_barrier(2, barrier(1)), Some(barrier(1)));
+        assert!((0..3).all(|input| alignment.is_readable(input)));
+    }
+
+    #[test]
+    fn an_ended_input_counts_as_aligned() {
+        let mut alignment = Alignment::new(2);
+        assert_eq!(alignment.on_barrier(0, barrier(1)), None);
+        assert_eq!(alignment.on_end(1), Some(barrier(1)));
+        assert_eq!(alignment.on_barrier(0, barrier(2)), Some(barrier(2)));
+    }
+
+    #[test]
+    fn a_newer_barrier_replaces_one_that_was_given_up() {
+        let mut alignment = Alignment::new(2);
+        assert_eq!(alignment.on_barrier(0, barrier(1)), None);
+        assert_eq!(alignment.on_barrier(1, barrier(2)), None);
+        assert!(alignment.is_readable(0));
+        assert!(!alignment.is_readable(1));
+        assert_eq!(alignment.on_barrier(0, barrier(2)), Some(barrier(2)));
+        assert_eq!(
+            alignment.on_barrier(0, barrier(2)),
+            None,
+            "a stale barrier holds nothing back"
+        );
+        assert!(alignment.is_readable(0));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Inputs are sequences of rows (0) and barriers (1..), each barrier on each input unless it ends; read in any
+        /// order, every checkpoint is passed once, in order, and splits every input exactly at its barrier.
+        #[test]
+        fn every_checkpoint_splits_every_input_at_its_barrier(
+            inputs in prop::collection::vec(prop::collection::vec(0usize..4, 5), 1..5),
+            ends in prop::collection::vec(0usize..7, 5),
+            choices in prop::collection::vec(0usize..64, 0..400),
+        ) {
+            // input i: rows[k] rows before barrier k + 1; it ends after `ends[i]` of the sections.
+            let mut scripts: Vec<std::collections::VecDeque<u64>> = inputs.iter().zip(&ends).map(|(rows, end)| {
+                let mut script = std::collections::VecDeque::new();
+                for (section, count) in rows.iter().enumerate().take(*end) {
+                    script.extend(std::iter::repeat_n(0, *count));
+                    script.push_back(section as u64 + 1);
+                }
+                script
+            }).collect();
+            let count = scripts.len();
+            let mut alignment = Alignment::new(count);
+            let mut read = vec![0u64; count];
+            let mut ended = vec![false; count];
+            let mut passed = 0;
+            let mut choices = choices.into_iter().cycle();
+            let mut on_pass = |barrier: Option<Barrier>, read: &[u64], ended: &[bool]| -> Result<(), TestCaseError> {
+                if let Some(barrier) = barrier {
+                    prop_assert_eq!(barrier.checkpoint, passed + 1);
+                    passed = barrier.checkpoint;
+                    for input in 0..count {
+                        prop_assert!(ended[input] || read[input] == passed);
+                    }
+                }
+                Ok(())
+            };
+            loop {
+                let readable: Vec<usize> =
+                    (0..count).filter(|input| !ended[*input] && alignment.is_readable(*input)).collect();
+                if readable.is_empty() {
+                    break;
+                }
+                let input = readable[choices.next().unwrap_or(0) % readable.len()];
+                match scripts[input].pop_front() {
+                    Some(0) => {}
+                    Some(checkpoint) => {
+                        read[input] = checkpoint;
+                        let aligned = alignment.on_barrier(input, barrier(checkpoint));
+                        on_pass(aligned, &read, &ended)?;
+                    }
+                    None => {
+                        ended[input] = true;
+                        let aligned = alignment.on_end(input);
+                        on_pass(aligned, &read, &ended)?;
+                    }
+                }
+            }
+            prop_assert!(ended.iter().all(|ended| *ended), "an input was held back for ever");
+            let longest = inputs.iter().zip(&ends).map(|(rows, end)| rows.len().min(*end)).max().unwrap_or(0);
+            prop_assert_eq!(passed, longest as u64);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The end of a chain that writes: drives a [`SinkWriter`].
+//!
+//! A writer that is not ready holds the stage back until it calls the task's waker. A batch that cannot be encoded is
+//! halved until the rows that fail stand alone, and only they meet the sink's error policy. At a barrier the writer
+//! prepares: what that takes runs off the slot thread, and its committables travel in the checkpoint.
+
+use std::task::{Context, Poll, Waker};
+
+use arrow::json::LineDelimitedWriter;
+use arrow_array::RecordBatch;
+use futures::future::BoxFuture;
+use millstream_connectors::sink::{Committable, SinkWriter};
+use millstream_planner::graph::{ErrorPolicy, OperatorId, Port};
+
+use crate::Error;
+use crate::element::{Barrier, batch_bytes};
+use crate::operator::{Collector, Timestamp};
+use crate::progress::{OperatorCounters, add};
+use crate::source_task::{DeadLetter, dead_letters};
+use crate::stage::Outlet;
+
+/// A sink's subtask.
+pub struct SinkStage {
+    name: OperatorId,
+    writer: Box<dyn SinkWriter>,
+    on_error: ErrorPolicy,
+    waker: Waker,
+}
+
+impl SinkStage {
+    pub fn new(name: OperatorId, writer: Box<dyn SinkWriter>, on_error: ErrorPolicy, waker: Waker) -> Self {
+        Self {
+            name,
+            writer,
+            on_error,
+            waker,
+        }
+    }
+
+    /// Whether the writer takes a batch now; if not, the task is woken when it does.
+    pub fn is_ready(&mut self) -> Result<bool, Error> {
+        match self.writer.poll_ready(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(ready) => Ok(ready.map(|()| true)?),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    pub fn write(
+        &mut self,
+        batch: &RecordBatch,
+        now: Timestamp,
+        counters: &OperatorCounters,
+        out: &mut Outlet<'_>,
+    ) -> Result<(), Error> {
+        add(&counters.rows_in, batch.num_rows() as u64);
+        add(&counters.bytes_in, batch_bytes(batch) as u64);
+        self.write_rows(batch, now, counters, out)
+    }
+
+    fn write_rows(
+        &mut self,
+        rows: &RecordBatch,
+        now: Timestamp,
+        counters: &OperatorCounters,
+        out: &mut Outlet<'_>,
+    ) -> Result<(), Error> {
+        let error = match self.writer.write(rows) {
+            Ok(bytes) => {
+                add(&counters.rows_out, rows.num_rows() as u64);
+                add(&counters.bytes_out, bytes);
+                return Ok(());
+            }
+            Err(error @ millstream_connectors::Error::Data(_)) if self.on_error != ErrorPolicy::Fail => error,
+            Err(error) => return Err(error.into()),
+        };
+        if rows.num_rows() > 1 {
+            let half = rows.num_rows() / 2;
+            self.write_rows(&rows.slice(0, half), now, counters, out)?;
+            return self.write_rows(&rows.slice(half, rows.num_rows() - half), now, counters, out);
+        }
+        add(&counters.bad_rows, 1);
+        if self.on_error == ErrorPolicy::DeadLetter {
+            let payload = json(rows)?;
+            let letter = DeadLetter {
+                position: None,
+                error: &error.to_string(),
+                payload: Some(&payload),
+            };
+            out.emit(
+                Port::DeadLetters,
+                dead_letters(&self.name.0, now, std::iter::once(letter))?,
+            );
+        }
+        Ok(())
+    }
+
+    pub fn prepare(
+        &mut self,
+        barrier: Barrier,
+    ) -> BoxFuture<'static, Result<Vec<Committable>, millstream_connectors::Error>> {
+        self.writer.prepare(barrier.checkpoint, barrier.last)
+    }
+}
+
+/// A row as one JSON object: what a person finds in the dead letter of a row that could not be written.
+fn json(row: &RecordBatch) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let mut writer = LineDelimitedWriter::new(&mut bytes);
+    writer.write(row)?;
+    writer.finish()?;
+    drop(writer);
+    while bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Ok(bytes)
+}

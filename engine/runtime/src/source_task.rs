@@ -1,0 +1,325 @@
+//! The head of a chain that reads: drives a [`SourceReader`], computes columns, and follows event time per split.
+//!
+//! One call is one poll of the reader: about one batch. Its rows pass the table's calc (computed columns, pushed-down
+//! filter) and go on; then the watermark that all splits together justify goes on, if it has advanced. In batch mode
+//! there is no watermark before the end. Records that did not decode meet the source's error policy here.
+
+mod event_time;
+mod splits;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{BinaryArray, StringArray, TimestampMicrosecondArray};
+use arrow_array::RecordBatch;
+use millstream_connectors::source::{RejectedRecord, SourceBatch, SourceEvent, SourceReader};
+use millstream_connectors::{Boundedness, Split};
+use millstream_planner::graph::{self, ErrorPolicy, OperatorId, Port, dead_letter_schema};
+
+use self::event_time::EventTime;
+use self::splits::{Splits, Standing};
+use crate::Error;
+use crate::element::Element;
+use crate::job::SplitState;
+use crate::operator::{Collector, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
+use crate::operators::Calc;
+use crate::progress::{JobCounters, OperatorCounters, add};
+use crate::stage::Outlet;
+
+/// A source's subtask.
+pub struct SourceStage {
+    name: OperatorId,
+    reader: Box<dyn SourceReader>,
+    calc: Option<Calc>,
+    event_time: Option<EventTime>,
+    splits: Splits,
+    on_error: ErrorPolicy,
+    /// No watermark before the end.
+    batch: bool,
+    /// The watermark downstream knows.
+    watermark: Timestamp,
+    /// Downstream was told not to wait for this source.
+    idle: bool,
+    /// The last barrier was sent: nothing more is read.
+    stopped: bool,
+    /// Watermarks of the checkpoint, for splits that are added.
+    restored: HashMap<String, Timestamp>,
+    /// Finished before this run; kept in checkpoints.
+    finished: Vec<Split>,
+    /// The split that was read last, for whoever has to explain a failure.
+    last_split: Option<Arc<str>>,
+}
+
+/// What a poll came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polled {
+    Something,
+    /// The reader's waker is called when there is more.
+    Nothing,
+    Ended,
+}
+
+impl SourceStage {
+    pub fn new(
+        name: OperatorId,
+        node: &graph::Node,
+        source: &graph::Source,
+        input: &arrow::datatypes::SchemaRef,
+        reader: Box<dyn SourceReader>,
+        boundedness: Boundedness,
+        batch: bool,
+    ) -> Result<Self, Error> {
+        let calc = match &source.calc {
+            Some(calc) => Some(Calc::new(name.0.clone(), calc, input, node.output.schema.clone())?),
+            None => None,
+        };
+        let event_time = source.watermark.as_ref().map(EventTime::new);
+        let idle_timeout_us = source.watermark.as_ref().map_or(i64::MAX, |watermark| {
+            i64::try_from(watermark.idle_timeout.as_micros()).unwrap_or(i64::MAX)
+        });
+        Ok(Self {
+            name,
+            reader,
+            calc,
+            event_time,
+            splits: Splits::new(idle_timeout_us, boundedness),
+            on_error: source.on_error,
+            batch,
+            watermark: WATERMARK_MIN,
+            idle: false,
+            stopped: false,
+            restored: HashMap::new(),
+            finished: Vec::new(),
+            last_split: None,
+        })
+    }
+
+    /// Splits follow one another in event time: those not yet started do not hold the watermark back.
+    pub fn set_ordered(&mut self) {
+        self.splits.set_ordered();
+    }
+
+    /// Watermarks that splits had reached in the checkpoint the job resumes from.
+    pub fn restore(&mut self, states: impl Iterator<Item = SplitState>) {
+        self.restored
+            .extend(states.filter_map(|state| state.watermark.map(|watermark| (state.id, watermark))));
+    }
+
+    pub fn add_splits(&mut self, splits: Vec<Split>, counters: &JobCounters) -> Result<(), Error> {
+        let (finished, open): (Vec<_>, Vec<_>) = splits.into_iter().partition(|split| split.finished);
+        self.finished.extend(finished);
+        for split in &open {
+            let id: Arc<str> = Arc::from(split.id.as_str());
+            let gauge = counters.split(&self.name, &id);
+            self.splits.add(id, self.restored.get(&split.id).copied(), gauge);
+        }
+        if !open.is_empty() {
+            self.reader.add_splits(open)?;
+        }
+        Ok(())
+    }
+
+    pub fn no_more_splits(&mut self) {
+        self.splits.no_more();
+        self.reader.no_more_splits();
+    }
+
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// The task had to wait for room downstream: that time says nothing about splits being idle.
+    pub fn on_blocked(&mut self, now: Timestamp) {
+        self.splits.restart_idle_clock(now);
+    }
+
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let follows_time = self.event_time.is_some() && !self.batch && !self.stopped && !self.idle;
+        follows_time.then(|| self.splits.next_idle()).flatten()
+    }
+
+    /// Where the source was reading, for error messages.
+    pub fn position(&self) -> Option<String> {
+        self.last_split.as_ref().map(|split| format!("after rows of {split}"))
+    }
+
+    pub fn snapshot(&mut self) -> Result<Vec<SplitState>, Error> {
+        let mut splits = self.reader.snapshot()?;
+        splits.extend(self.finished.iter().cloned());
+        Ok(splits
+            .into_iter()
+            .map(|split| SplitState {
+                watermark: self.splits.watermark(&split.id),
+                id: split.id,
+                position: split.position,
+                weight: split.weight,
+                finished: split.finished,
+            })
+            .collect())
+    }
+
+    pub fn poll(&mut self, now: Timestamp, counters: &OperatorCounters, out: &mut Outlet<'_>) -> Result<Polled, Error> {
+        if self.stopped {
+            return Ok(Polled::Nothing);
+        }
+        match self.reader.poll()? {
+            SourceEvent::Batch(batch) => {
+                self.on_batch(batch, now, counters, out)?;
+                self.advance(now, out);
+                Ok(Polled::Something)
+            }
+            SourceEvent::SplitFinished { split } => {
+                self.splits.finish(&split);
+                self.advance(now, out);
+                Ok(Polled::Something)
+            }
+            SourceEvent::CaughtUp { split } => {
+                self.splits.caught_up(&split, now);
+                Ok(Polled::Something)
+            }
+            SourceEvent::Pending => {
+                self.advance(now, out);
+                Ok(Polled::Nothing)
+            }
+            SourceEvent::End => {
+                out.forward(&Element::Watermark(WATERMARK_MAX));
+                out.forward(&Element::End);
+                Ok(Polled::Ended)
+            }
+        }
+    }
+
+    fn on_batch(
+        &mut self,
+        batch: SourceBatch,
+        now: Timestamp,
+        counters: &OperatorCounters,
+        out: &mut Outlet<'_>,
+    ) -> Result<(), Error> {
+        add(&counters.rows_in, batch.rows.num_rows() as u64);
+        add(&counters.bytes_in, batch.bytes);
+        self.last_split = Some(Arc::clone(&batch.split));
+        if self.idle {
+            // Everyone downstream must wait for this source again before a row of it passes.
+            self.idle = false;
+            out.forward(&Element::Watermark(self.watermark));
+        }
+        if !batch.rejected.is_empty() {
+            self.reject(batch.rejected, now, counters, out)?;
+        }
+        self.splits.started(&batch.split, batch.lag);
+        if batch.rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let rows = match &self.calc {
+            None => Some(batch.rows),
+            Some(calc) => {
+                let calculated = calc.evaluate(&batch.rows, Some(&batch.split))?;
+                if let Some(dead_letters) = calculated.dead_letters {
+                    out.emit(Port::DeadLetters, dead_letters);
+                }
+                calculated.rows
+            }
+        };
+        let Some(rows) = rows else {
+            return Ok(());
+        };
+        if let Some(event_time) = &self.event_time
+            && !self.batch
+        {
+            let observed = event_time.observe(&rows, now)?;
+            add(&counters.future_rows, observed.future_rows);
+            if let Some(watermark) = observed.watermark {
+                self.splits.advance(&batch.split, watermark);
+            }
+        }
+        out.emit(Port::Main, rows);
+        Ok(())
+    }
+
+    fn reject(
+        &mut self,
+        rejected: Vec<RejectedRecord>,
+        now: Timestamp,
+        counters: &OperatorCounters,
+        out: &mut Outlet<'_>,
+    ) -> Result<(), Error> {
+        add(&counters.bad_rows, rejected.len() as u64);
+        match self.on_error {
+            ErrorPolicy::Fail => {
+                let record = &rejected[0];
+                Err(Error::Operator {
+                    operator: self.name.0.clone(),
+                    message: format!(
+                        "{}: {}. To go on past such records set the source's error policy to `skip` or `dead_letter`",
+                        record.position, record.error
+                    ),
+                })
+            }
+            ErrorPolicy::DeadLetter => {
+                let letters = rejected.iter().map(|record| DeadLetter {
+                    position: Some(&record.position),
+                    error: &record.error,
+                    payload: Some(&record.payload),
+                });
+                out.emit(Port::DeadLetters, dead_letters(&self.name.0, now, letters)?);
+                Ok(())
+            }
+            ErrorPolicy::Skip | ErrorPolicy::Null => Ok(()),
+        }
+    }
+
+    /// Tells downstream what has changed about event time.
+    fn advance(&mut self, now: Timestamp, out: &mut Outlet<'_>) {
+        if self.event_time.is_none() || self.batch {
+            return;
+        }
+        match self.splits.standing(now) {
+            Standing::Watermark(watermark) => {
+                if watermark > self.watermark || self.idle {
+                    self.watermark = self.watermark.max(watermark);
+                    self.idle = false;
+                    out.forward(&Element::Watermark(self.watermark));
+                }
+            }
+            Standing::Idle => {
+                if !self.idle {
+                    self.idle = true;
+                    out.forward(&Element::Idle);
+                }
+            }
+            Standing::Unknown => {}
+        }
+    }
+}
+
+/// One row of a dead-letter output.
+pub struct DeadLetter<'a> {
+    pub position: Option<&'a str>,
+    pub error: &'a str,
+    pub payload: Option<&'a [u8]>,
+}
+
+/// Dead letters as rows of [`dead_letter_schema`].
+pub fn dead_letters<'a>(
+    step: &str,
+    now: Timestamp,
+    letters: impl Iterator<Item = DeadLetter<'a>>,
+) -> Result<RecordBatch, Error> {
+    let letters: Vec<_> = letters.collect();
+    let steps: StringArray = letters.iter().map(|_| Some(step)).collect();
+    let positions: StringArray = letters.iter().map(|letter| letter.position).collect();
+    let errors: StringArray = letters.iter().map(|letter| Some(letter.error)).collect();
+    let times = TimestampMicrosecondArray::from(vec![now; letters.len()]).with_timezone("UTC");
+    let payloads: BinaryArray = letters.iter().map(|letter| letter.payload).collect();
+    Ok(RecordBatch::try_new(
+        dead_letter_schema(),
+        vec![
+            Arc::new(steps),
+            Arc::new(positions),
+            Arc::new(errors),
+            Arc::new(times),
+            Arc::new(payloads),
+        ],
+    )?)
+}

@@ -1,0 +1,245 @@
+//! Watermarks per split, and what they justify together.
+//!
+//! A split that is known but unstarted holds the watermark back, unless splits are ordered: else reading file A whole
+//! before file B would make B late. A finished split no longer counts. A split is idle once it has been caught up for
+//! the idle time; time during which the task was blocked does not count.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use millstream_connectors::Boundedness;
+
+use crate::operator::{Timestamp, WATERMARK_MIN};
+use crate::progress::SplitCounters;
+
+pub struct Splits {
+    splits: Vec<Split>,
+    by_id: HashMap<Arc<str>, usize>,
+    idle_timeout_us: i64,
+    boundedness: Boundedness,
+    ordered: bool,
+    no_more: bool,
+}
+
+struct Split {
+    watermark: Timestamp,
+    state: State,
+    counters: Arc<SplitCounters>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unstarted,
+    Reading,
+    /// Nothing was left to read at this time (or when the task was last blocked since).
+    CaughtUp(Timestamp),
+    Finished,
+}
+
+/// What all splits of a subtask say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Watermark(Timestamp),
+    /// Nobody should wait for this subtask.
+    Idle,
+    /// Nothing can be said beyond what was said before.
+    Unknown,
+}
+
+impl Splits {
+    pub fn new(idle_timeout_us: i64, boundedness: Boundedness) -> Self {
+        Self {
+            splits: Vec::new(),
+            by_id: HashMap::new(),
+            idle_timeout_us,
+            boundedness,
+            ordered: false,
+            no_more: false,
+        }
+    }
+
+    pub fn set_ordered(&mut self) {
+        self.ordered = true;
+    }
+
+    pub fn no_more(&mut self) {
+        self.no_more = true;
+    }
+
+    pub fn add(&mut self, id: Arc<str>, watermark: Option<Timestamp>, counters: Arc<SplitCounters>) {
+        if self.by_id.contains_key(&id) {
+            return;
+        }
+        let watermark = watermark.unwrap_or(WATERMARK_MIN);
+        counters.watermark.store(watermark, Ordering::Relaxed);
+        self.by_id.insert(id, self.splits.len());
+        self.splits.push(Split {
+            watermark,
+            state: if watermark == WATERMARK_MIN {
+                State::Unstarted
+            } else {
+                State::Reading
+            },
+            counters,
+        });
+    }
+
+    fn get(&mut self, id: &str) -> Option<&mut Split> {
+        self.by_id.get(id).map(|index| &mut self.splits[*index])
+    }
+
+    /// Rows (or records that did not decode) came.
+    pub fn started(&mut self, id: &str, lag: Option<u64>) {
+        if let Some(split) = self.get(id) {
+            split.state = State::Reading;
+            split.counters.set_lag(lag);
+        }
+    }
+
+    pub fn advance(&mut self, id: &str, watermark: Timestamp) {
+        if let Some(split) = self.get(id)
+            && watermark > split.watermark
+        {
+            split.watermark = watermark;
+            split.counters.watermark.store(watermark, Ordering::Relaxed);
+        }
+    }
+
+    pub fn caught_up(&mut self, id: &str, now: Timestamp) {
+        if let Some(split) = self.get(id)
+            && split.state != State::Finished
+        {
+            split.state = State::CaughtUp(now);
+            split.counters.set_lag(Some(0));
+        }
+    }
+
+    pub fn finish(&mut self, id: &str) {
+        if let Some(split) = self.get(id) {
+            split.state = State::Finished;
+            split.counters.set_lag(Some(0));
+        }
+    }
+
+    pub fn restart_idle_clock(&mut self, now: Timestamp) {
+        for split in &mut self.splits {
+            if let State::CaughtUp(since) = &mut split.state
+                && now.saturating_sub(*since) < self.idle_timeout_us
+            {
+                *since = now;
+            }
+        }
+    }
+
+    pub fn watermark(&self, id: &str) -> Option<Timestamp> {
+        let split = &self.splits[*self.by_id.get(id)?];
+        Some(split.watermark).filter(|watermark| *watermark != WATERMARK_MIN)
+    }
+
+    /// When the next split may become idle.
+    pub fn next_idle(&self) -> Option<Timestamp> {
+        self.splits
+            .iter()
+            .filter_map(|split| match split.state {
+                State::CaughtUp(since) => Some(since.saturating_add(self.idle_timeout_us)),
+                _ => None,
+            })
+            .filter(|due| *due != Timestamp::MAX)
+            .min()
+    }
+
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        let mut least: Option<Timestamp> = None;
+        let mut has_idle = false;
+        let mut has_open = false;
+        for split in &self.splits {
+            match split.state {
+                State::Finished => continue,
+                State::CaughtUp(since) if now >= since.saturating_add(self.idle_timeout_us) => has_idle = true,
+                State::Unstarted if self.ordered => {}
+                _ => least = Some(least.map_or(split.watermark, |least| least.min(split.watermark))),
+            }
+            has_open = true;
+        }
+        match least {
+            Some(WATERMARK_MIN) => Standing::Unknown,
+            Some(watermark) => Standing::Watermark(watermark),
+            // Ordered splits remain, none of them started: the next one is about to be.
+            None if has_open && !has_idle => Standing::Unknown,
+            None if has_idle => Standing::Idle,
+            // All that was given is read. Either the end is about to follow, or more splits may come at any time and
+            // nobody should wait for them; before the first assignment to a bounded source they are sure to come.
+            None if self.no_more => Standing::Unknown,
+            None if self.splits.is_empty() && self.boundedness == Boundedness::Bounded => Standing::Unknown,
+            None => Standing::Idle,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_planner::graph::OperatorId;
+
+    use super::*;
+    use crate::progress::JobCounters;
+
+    fn splits(boundedness: Boundedness, ids: &[&str]) -> Splits {
+        let counters = JobCounters::default();
+        let mut splits = Splits::new(100, boundedness);
+        for id in ids {
+            let id: Arc<str> = Arc::from(*id);
+            let gauge = counters.split(&OperatorId("source".into()), &id);
+            splits.add(id, None, gauge);
+        }
+        splits
+    }
+
+    fn read(splits: &mut Splits, id: &str, watermark: Timestamp) {
+        splits.started(id, None);
+        splits.advance(id, watermark);
+    }
+
+    #[test]
+    fn an_unstarted_split_holds_the_watermark_back() {
+        let mut splits = splits(Boundedness::Bounded, &["a", "b"]);
+        read(&mut splits, "a", 50);
+        assert_eq!(splits.standing(0), Standing::Unknown);
+        read(&mut splits, "b", 7);
+        assert_eq!(splits.standing(0), Standing::Watermark(7));
+        splits.finish("b");
+        assert_eq!(splits.standing(0), Standing::Watermark(50));
+    }
+
+    #[test]
+    fn an_unstarted_split_of_an_ordered_source_does_not() {
+        let mut splits = splits(Boundedness::Bounded, &["a", "b"]);
+        splits.set_ordered();
+        read(&mut splits, "a", 50);
+        assert_eq!(splits.standing(0), Standing::Watermark(50));
+        splits.finish("a");
+        assert_eq!(splits.standing(0), Standing::Unknown);
+    }
+
+    #[test]
+    fn only_a_caught_up_split_becomes_idle_and_blocked_time_does_not_count() {
+        let mut splits = splits(Boundedness::Unbounded, &["a", "b"]);
+        read(&mut splits, "a", 50);
+        read(&mut splits, "b", 7);
+        assert_eq!(splits.standing(10_000), Standing::Watermark(7));
+        splits.caught_up("b", 10_000);
+        assert_eq!(splits.next_idle(), Some(10_100));
+        splits.restart_idle_clock(10_050);
+        assert_eq!(splits.standing(10_100), Standing::Watermark(7));
+        assert_eq!(splits.standing(10_150), Standing::Watermark(50));
+        splits.caught_up("a", 10_150);
+        assert_eq!(splits.standing(10_250), Standing::Idle);
+        splits.started("b", None);
+        assert_eq!(splits.standing(10_250), Standing::Watermark(7));
+    }
+
+    #[test]
+    fn a_subtask_without_splits_holds_nobody_back() {
+        assert_eq!(splits(Boundedness::Unbounded, &[]).standing(0), Standing::Idle);
+    }
+}

@@ -1,0 +1,232 @@
+//! One step of a chain inside a task: an operator (or a source, or a sink), what it still has to do, and where its
+//! output goes.
+//!
+//! What is to be done is a queue of [`Call`]s. An element that reaches the stage is expanded into the calls it means: a
+//! watermark is "flush, tell the operator, pass it on". The task always works on the deepest stage that has something
+//! to do, so an operator's output is consumed before the operator is asked for more, and no queue holds more than what
+//! one call emits. A call that answers `More` or `Pending` is resumed before anything else of its stage.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use arrow_array::RecordBatch;
+use millstream_planner::graph::{OperatorId, Port};
+
+use crate::Error;
+use crate::element::{Barrier, Element, batch_bytes};
+use crate::exchange::OutputEdge;
+use crate::operator::{Collector, Operator, Progress, Timestamp, WATERMARK_MIN};
+use crate::progress::{OperatorCounters, add};
+use crate::sink_task::SinkStage;
+use crate::source_task::SourceStage;
+
+/// One step of a chain.
+pub struct Stage {
+    pub id: OperatorId,
+    pub subtask: usize,
+    pub kind: StageKind,
+    pub outputs: Vec<Output>,
+    pub counters: Arc<OperatorCounters>,
+    pub calls: VecDeque<Call>,
+    /// The call before the next one in `calls` answered this.
+    pub progress: Progress,
+    /// The newest time the operator was told.
+    pub told: Timestamp,
+    pub watermark: Timestamp,
+    pub ended: bool,
+}
+
+pub enum StageKind {
+    Source(Box<SourceStage>),
+    Operator(Box<dyn Operator>),
+    Sink(Box<SinkStage>),
+}
+
+/// Where a stage's output goes.
+pub struct Output {
+    pub port: Port,
+    pub target: Target,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A later stage of the same chain.
+    Stage(usize),
+    /// An output edge of the task.
+    Edge(usize),
+}
+
+/// One thing a stage has to do.
+pub enum Call {
+    Process {
+        input: usize,
+        batch: RecordBatch,
+    },
+    Time,
+    Flush,
+    Watermark(Timestamp),
+    Snapshot(Barrier),
+    Finish,
+    /// Pass it to everything downstream.
+    Forward(Element),
+}
+
+impl Stage {
+    pub fn new(
+        id: OperatorId,
+        subtask: usize,
+        kind: StageKind,
+        outputs: Vec<Output>,
+        counters: Arc<OperatorCounters>,
+    ) -> Self {
+        Self {
+            id,
+            subtask,
+            kind,
+            outputs,
+            counters,
+            calls: VecDeque::new(),
+            progress: Progress::Done,
+            told: Timestamp::MIN,
+            watermark: WATERMARK_MIN,
+            ended: false,
+        }
+    }
+
+    pub fn has_work(&self) -> bool {
+        self.progress != Progress::Done || !self.calls.is_empty()
+    }
+
+    /// Expands an element into calls.
+    pub fn accept(&mut self, input: usize, element: Element) {
+        match element {
+            Element::Batch(batch) => self.calls.push_back(Call::Process { input, batch }),
+            Element::Watermark(watermark) => {
+                if watermark > self.watermark {
+                    self.watermark = watermark;
+                    self.calls.push_back(Call::Flush);
+                    self.calls.push_back(Call::Watermark(watermark));
+                }
+                self.calls.push_back(Call::Forward(Element::Watermark(watermark)));
+            }
+            Element::Idle => {
+                self.calls.push_back(Call::Flush);
+                self.calls.push_back(Call::Forward(Element::Idle));
+            }
+            Element::Barrier(barrier) => {
+                self.calls.push_back(Call::Flush);
+                self.calls.push_back(Call::Snapshot(barrier));
+                self.calls.push_back(Call::Forward(Element::Barrier(barrier)));
+            }
+            Element::End => {
+                self.calls.push_back(Call::Flush);
+                self.calls.push_back(Call::Finish);
+                self.calls.push_back(Call::Forward(Element::End));
+            }
+        }
+    }
+
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        match &self.kind {
+            StageKind::Operator(operator) if !self.ended => operator.next_timer(),
+            StageKind::Source(source) => source.next_timer(),
+            _ => None,
+        }
+    }
+}
+
+/// Takes what one stage emits to the stages and edges behind it.
+pub struct Outlet<'a> {
+    pub outputs: &'a [Output],
+    /// The stages after the emitting one; `first` is the index of the first of them.
+    pub later: &'a mut [Stage],
+    pub first: usize,
+    pub edges: &'a mut [OutputEdge],
+    pub counters: &'a OperatorCounters,
+    /// The first error of an edge; an operator's `emit` cannot fail.
+    pub error: Option<Error>,
+}
+
+impl Outlet<'_> {
+    /// Passes an element other than a batch to everything downstream, once.
+    pub fn forward(&mut self, element: &Element) {
+        for (index, output) in self.outputs.iter().enumerate() {
+            if self.outputs[..index]
+                .iter()
+                .any(|earlier| earlier.target == output.target)
+            {
+                continue;
+            }
+            match output.target {
+                Target::Stage(stage) => self.later[stage - self.first].accept(0, element.clone()),
+                Target::Edge(edge) => {
+                    if let Err(error) = self.edges[edge].send_control(element) {
+                        self.error.get_or_insert(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, target: Target, batch: RecordBatch) {
+        match target {
+            Target::Stage(stage) => self.later[stage - self.first].accept(0, Element::Batch(batch)),
+            Target::Edge(edge) => {
+                if let Err(error) = self.edges[edge].send(batch) {
+                    self.error.get_or_insert(error);
+                }
+            }
+        }
+    }
+}
+
+impl Collector for Outlet<'_> {
+    fn emit(&mut self, port: Port, batch: RecordBatch) {
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return;
+        }
+        match port {
+            Port::Main => {
+                add(&self.counters.rows_out, rows as u64);
+                add(&self.counters.bytes_out, batch_bytes(&batch) as u64);
+            }
+            Port::Late => add(&self.counters.late_rows, rows as u64),
+            Port::DeadLetters => add(&self.counters.dead_letters, rows as u64),
+        }
+        let outputs = self.outputs;
+        let mut rest = Some(batch);
+        let last = outputs.iter().rposition(|output| output.port == port);
+        for (index, output) in outputs.iter().enumerate().filter(|(_, output)| output.port == port) {
+            let batch = if Some(index) == last { rest.take() } else { rest.clone() };
+            if let Some(batch) = batch {
+                self.deliver(output.target, batch);
+            }
+        }
+    }
+}
+
+/// Measures the time spent inside an operator.
+pub struct Busy<'a> {
+    counters: &'a OperatorCounters,
+    since: Instant,
+}
+
+impl<'a> Busy<'a> {
+    pub fn of(counters: &'a OperatorCounters) -> Self {
+        Self {
+            counters,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let elapsed = self.since.elapsed().as_nanos() as u64;
+        let busy = &self.counters.busy_ns;
+        busy.store(busy.load(Ordering::Relaxed) + elapsed, Ordering::Relaxed);
+    }
+}

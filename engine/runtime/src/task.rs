@@ -1,0 +1,466 @@
+//! One subtask of one chain: a state machine that takes elements in and gives elements out.
+//!
+//! [`Task::step`] makes one bounded call and says whether it is worth calling again. The deepest stage with something to
+//! do goes first, then timers, then the head of the chain takes new input: the next element of a channel, or a poll of
+//! the source. Nothing runs while an output edge lacks credit, so one call's output is all that ever exceeds a channel.
+//! When there is nothing to do, what operators and edges hold back for batching leaves.
+//!
+//! A task knows no thread, socket or clock: it is told the time, and it leaves the parts of its checkpoints to be
+//! finished by whoever runs it ([`Task::take_parts`]). A simulator can therefore run a whole job in one thread.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use millstream_planner::graph::{NodeIndex, OperatorId};
+
+use crate::Error;
+use crate::element::{Barrier, Element, batch_bytes};
+use crate::exchange::OutputEdge;
+use crate::inputs::Inputs;
+use crate::job::{Command, SubtaskState};
+use crate::operator::{Progress, Timestamp};
+use crate::progress::{JobCounters, add};
+use crate::snapshot::{SnapshotPart, Work};
+use crate::source_task::Polled;
+use crate::stage::{Busy, Call, Outlet, Stage, StageKind};
+
+/// One subtask of one chain.
+pub struct Task {
+    /// Node of the chain's head, which commands name.
+    head: NodeIndex,
+    stages: Vec<Stage>,
+    edges: Vec<OutputEdge>,
+    /// `None`: the first stage is a source.
+    inputs: Option<Inputs>,
+    counters: Arc<JobCounters>,
+    parts: Vec<SnapshotPart>,
+    /// The newest checkpoint asked for.
+    requested: Option<Barrier>,
+    /// The newest checkpoint whose barrier has entered the chain.
+    entered: u64,
+    /// Something was processed since operators were last flushed.
+    unflushed: bool,
+    /// The stage that is or was last at work: who to name in a failure.
+    current: usize,
+    blocked_since: Option<Timestamp>,
+    ended: bool,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There may be more to do.
+    Worked,
+    /// Nothing to do until the task's waker is called, or until this time.
+    Waiting { until: Option<Timestamp> },
+}
+
+/// What ends a task, and where.
+#[derive(Debug)]
+pub struct Failure {
+    pub operator: OperatorId,
+    pub subtask: usize,
+    pub error: Error,
+}
+
+impl Task {
+    pub fn new(
+        head: NodeIndex,
+        stages: Vec<Stage>,
+        edges: Vec<OutputEdge>,
+        inputs: Option<Inputs>,
+        counters: Arc<JobCounters>,
+    ) -> Self {
+        Self {
+            head,
+            stages,
+            edges,
+            inputs,
+            counters,
+            parts: Vec::new(),
+            requested: None,
+            entered: 0,
+            unflushed: false,
+            current: 0,
+            blocked_since: None,
+            ended: false,
+        }
+    }
+
+    /// All stages have processed the end of their input.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Parts of checkpoints that were cut since this was last asked.
+    pub fn take_parts(&mut self) -> Vec<SnapshotPart> {
+        std::mem::take(&mut self.parts)
+    }
+
+    /// A failure of whatever was last at work.
+    pub fn failure(&self, error: Error) -> Failure {
+        let stage = &self.stages[self.current.min(self.stages.len() - 1)];
+        Failure {
+            operator: stage.id.clone(),
+            subtask: stage.subtask,
+            error,
+        }
+    }
+
+    /// Where the task's source was reading, if it has one.
+    pub fn position(&self) -> Option<String> {
+        match &self.stages.first()?.kind {
+            StageKind::Source(source) => source.position(),
+            _ => None,
+        }
+    }
+
+    pub fn on_command(&mut self, command: &Command) -> Result<(), Failure> {
+        self.current = 0;
+        let subtask = self.stages[0].subtask;
+        match command {
+            Command::Checkpoint { id, last } => {
+                let barrier = Barrier {
+                    checkpoint: *id,
+                    last: *last,
+                };
+                if self.requested.is_none_or(|requested| requested.checkpoint < *id) {
+                    self.requested = Some(barrier);
+                }
+            }
+            Command::AssignSplits {
+                node,
+                subtask: receiver,
+                splits,
+            } => {
+                if *node == self.head
+                    && *receiver == subtask
+                    && let StageKind::Source(source) = &mut self.stages[0].kind
+                    && let Err(error) = source.add_splits(splits.clone(), &self.counters)
+                {
+                    return Err(self.failure(error));
+                }
+            }
+            Command::NoMoreSplits { node } => {
+                if *node == self.head
+                    && let StageKind::Source(source) = &mut self.stages[0].kind
+                {
+                    source.no_more_splits();
+                }
+            }
+            Command::Cancel => {}
+        }
+        Ok(())
+    }
+
+    /// One bounded piece of work.
+    pub fn step(&mut self, now: Timestamp) -> Result<Step, Failure> {
+        self.try_step(now).map_err(|error| self.failure(error))
+    }
+
+    fn try_step(&mut self, now: Timestamp) -> Result<Step, Error> {
+        if self.ended {
+            return self.answer_after_the_end();
+        }
+        if !self.edges.iter().all(OutputEdge::has_credit) {
+            self.flush_edges()?;
+            if !self.edges.iter().all(OutputEdge::has_credit) {
+                self.blocked_since.get_or_insert(now);
+                return Ok(Step::Waiting { until: None });
+            }
+        }
+        if let Some(since) = self.blocked_since.take() {
+            self.on_unblocked(since, now);
+        }
+        if let Some(deepest) = self.stages.iter().rposition(Stage::has_work) {
+            self.run_stage(deepest, now)?;
+            if self.stages[deepest].progress == Progress::Pending {
+                self.flush_edges()?;
+                return Ok(Step::Waiting {
+                    until: self.next_timer(),
+                });
+            }
+            return Ok(Step::Worked);
+        }
+        if self.start_timers(now) || self.take_input(now)? {
+            return Ok(Step::Worked);
+        }
+        if std::mem::take(&mut self.unflushed) {
+            for stage in &mut self.stages {
+                if let (StageKind::Operator(_), false) = (&stage.kind, stage.ended) {
+                    stage.calls.push_back(Call::Flush);
+                }
+            }
+            return Ok(Step::Worked);
+        }
+        self.flush_edges()?;
+        Ok(Step::Waiting {
+            until: self.next_timer(),
+        })
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.stages.iter().filter_map(Stage::next_timer).min()
+    }
+
+    fn flush_edges(&mut self) -> Result<(), Error> {
+        self.edges.iter_mut().try_for_each(OutputEdge::flush)
+    }
+
+    fn on_unblocked(&mut self, since: Timestamp, now: Timestamp) {
+        let head = &mut self.stages[0];
+        add(&head.counters.blocked_us, now.saturating_sub(since).max(0) as u64);
+        if let StageKind::Source(source) = &mut head.kind {
+            source.on_blocked(now);
+        }
+    }
+
+    /// Lets operators whose time has come know.
+    fn start_timers(&mut self, now: Timestamp) -> bool {
+        let mut started = false;
+        for stage in &mut self.stages {
+            if let StageKind::Operator(operator) = &stage.kind
+                && !stage.ended
+                && stage.told < now
+                && operator.next_timer().is_some_and(|due| due <= now)
+            {
+                stage.calls.push_back(Call::Time);
+                started = true;
+            }
+        }
+        started
+    }
+
+    /// The head of the chain takes one thing from outside. Answers whether there was one.
+    fn take_input(&mut self, now: Timestamp) -> Result<bool, Error> {
+        self.current = 0;
+        if let Some(inputs) = &mut self.inputs {
+            let stage = &mut self.stages[0];
+            let entered = &mut self.entered;
+            let found = inputs.read(now, |input, element| {
+                if let Element::Barrier(barrier) = element {
+                    *entered = barrier.checkpoint;
+                }
+                stage.accept(input, element);
+            });
+            let aligned_us = inputs.take_alignment_us();
+            if aligned_us > 0 {
+                add(&stage.counters.alignment_us, aligned_us);
+            }
+            self.unflushed |= found;
+            return Ok(found);
+        }
+        if let Some(barrier) = self.requested.filter(|barrier| barrier.checkpoint > self.entered) {
+            self.cut_source(barrier)?;
+            return Ok(true);
+        }
+        let (first, later) = self.stages.split_at_mut(1);
+        let stage = &mut first[0];
+        let StageKind::Source(source) = &mut stage.kind else {
+            return Ok(false);
+        };
+        let mut outlet = Outlet {
+            outputs: &stage.outputs,
+            later,
+            first: 1,
+            edges: &mut self.edges,
+            counters: &stage.counters,
+            error: None,
+        };
+        let busy = Busy::of(&stage.counters);
+        let polled = source.poll(now, &stage.counters, &mut outlet)?;
+        drop(busy);
+        if let Some(error) = outlet.error {
+            return Err(error);
+        }
+        match polled {
+            Polled::Something => self.unflushed = true,
+            // What `poll` said on the way (an idle source) is work for the stages behind it.
+            Polled::Nothing => return Ok(self.stages.iter().any(Stage::has_work)),
+            Polled::Ended => {
+                stage.ended = true;
+                self.check_end();
+            }
+        }
+        Ok(true)
+    }
+
+    /// A source's part of a checkpoint: its splits, then the barrier.
+    fn cut_source(&mut self, barrier: Barrier) -> Result<(), Error> {
+        self.entered = barrier.checkpoint;
+        self.snapshot_stage(0, barrier)?;
+        let (first, later) = self.stages.split_at_mut(1);
+        let stage = &mut first[0];
+        if let (true, StageKind::Source(source)) = (barrier.last, &mut stage.kind) {
+            source.stop();
+        }
+        let mut outlet = Outlet {
+            outputs: &stage.outputs,
+            later,
+            first: 1,
+            edges: &mut self.edges,
+            counters: &stage.counters,
+            error: None,
+        };
+        outlet.forward(&Element::Barrier(barrier));
+        outlet.error.map_or(Ok(()), Err)
+    }
+
+    /// No barrier will come any more: a checkpoint is answered as soon as it is asked for.
+    fn answer_after_the_end(&mut self) -> Result<Step, Error> {
+        let Some(barrier) = self.requested.filter(|barrier| barrier.checkpoint > self.entered) else {
+            return Ok(Step::Waiting { until: None });
+        };
+        self.entered = barrier.checkpoint;
+        for stage in 0..self.stages.len() {
+            self.snapshot_stage(stage, barrier)?;
+        }
+        Ok(Step::Worked)
+    }
+
+    fn check_end(&mut self) {
+        self.ended = self.stages.iter().all(|stage| stage.ended);
+    }
+
+    fn snapshot_stage(&mut self, index: usize, barrier: Barrier) -> Result<(), Error> {
+        self.current = index;
+        let stage = &mut self.stages[index];
+        let mut state = SubtaskState {
+            subtask: stage.subtask,
+            finished: stage.ended,
+            ..SubtaskState::default()
+        };
+        let work = match &mut stage.kind {
+            StageKind::Source(source) => {
+                state.splits = source.snapshot()?;
+                Work::Nothing
+            }
+            StageKind::Operator(operator) => {
+                let snapshot = operator.snapshot(barrier.checkpoint)?;
+                state.inline = snapshot.inline;
+                snapshot.keyed.map_or(Work::Nothing, Work::Keyed)
+            }
+            StageKind::Sink(sink) => Work::Prepare(sink.prepare(barrier)),
+        };
+        self.parts.push(SnapshotPart {
+            checkpoint: barrier.checkpoint,
+            operator: stage.id.clone(),
+            state,
+            work,
+        });
+        Ok(())
+    }
+
+    /// Makes one call of a stage.
+    fn run_stage(&mut self, index: usize, now: Timestamp) -> Result<(), Error> {
+        self.current = index;
+        let stage = &mut self.stages[index];
+        let resumes = stage.progress != Progress::Done;
+        if !resumes && let Some(Call::Snapshot(barrier)) = stage.calls.front() {
+            let barrier = *barrier;
+            stage.calls.pop_front();
+            return self.snapshot_stage(index, barrier);
+        }
+        let (stages, later) = self.stages.split_at_mut(index + 1);
+        let stage = &mut stages[index];
+        let mut outlet = Outlet {
+            outputs: &stage.outputs,
+            later,
+            first: index + 1,
+            edges: &mut self.edges,
+            counters: &stage.counters,
+            error: None,
+        };
+        let mut ended = false;
+        let calls = &mut stage.calls;
+        stage.progress = match &mut stage.kind {
+            StageKind::Operator(operator) => {
+                let _busy = Busy::of(&stage.counters);
+                if resumes {
+                    operator.resume(&mut outlet)?
+                } else {
+                    match calls.pop_front() {
+                        Some(Call::Process { input, batch }) => {
+                            let mut progress = Progress::Done;
+                            if stage.told < now {
+                                stage.told = now;
+                                progress = operator.on_time(now, &mut outlet)?;
+                            }
+                            if progress == Progress::Done {
+                                add(&stage.counters.rows_in, batch.num_rows() as u64);
+                                add(&stage.counters.bytes_in, batch_bytes(&batch) as u64);
+                                operator.process(input, batch, &mut outlet)?
+                            } else {
+                                calls.push_front(Call::Process { input, batch });
+                                progress
+                            }
+                        }
+                        Some(Call::Time) => {
+                            stage.told = stage.told.max(now);
+                            operator.on_time(now, &mut outlet)?
+                        }
+                        Some(Call::Flush) => operator.flush(&mut outlet)?,
+                        Some(Call::Watermark(watermark)) => {
+                            let counter = &stage.counters.watermark;
+                            counter.store(watermark, std::sync::atomic::Ordering::Relaxed);
+                            operator.on_watermark(watermark, &mut outlet)?
+                        }
+                        Some(Call::Finish) => operator.finish(&mut outlet)?,
+                        Some(Call::Forward(Element::Watermark(watermark))) => {
+                            outlet.forward(&Element::Watermark(operator.output_watermark(watermark)));
+                            Progress::Done
+                        }
+                        Some(Call::Forward(element)) => {
+                            outlet.forward(&element);
+                            ended = matches!(element, Element::End);
+                            Progress::Done
+                        }
+                        Some(Call::Snapshot(_)) | None => Progress::Done,
+                    }
+                }
+            }
+            StageKind::Sink(sink) => {
+                let _busy = Busy::of(&stage.counters);
+                run_sink(sink, calls, &stage.counters, now, &mut outlet, &mut ended)?
+            }
+            StageKind::Source(_) => Progress::Done,
+        };
+        if let Some(error) = outlet.error {
+            return Err(error);
+        }
+        if ended {
+            stage.ended = true;
+            self.check_end();
+        }
+        Ok(())
+    }
+}
+
+fn run_sink(
+    sink: &mut crate::sink_task::SinkStage,
+    calls: &mut VecDeque<Call>,
+    counters: &crate::progress::OperatorCounters,
+    now: Timestamp,
+    outlet: &mut Outlet<'_>,
+    ended: &mut bool,
+) -> Result<Progress, Error> {
+    match calls.pop_front() {
+        Some(Call::Process { input, batch }) => {
+            if !sink.is_ready()? {
+                calls.push_front(Call::Process { input, batch });
+                return Ok(Progress::Pending);
+            }
+            sink.write(&batch, now, counters, outlet)?;
+        }
+        Some(Call::Watermark(watermark)) => counters
+            .watermark
+            .store(watermark, std::sync::atomic::Ordering::Relaxed),
+        // A sink has outputs only for dead letters.
+        Some(Call::Forward(element)) => {
+            outlet.forward(&element);
+            *ended = matches!(element, Element::End);
+        }
+        Some(Call::Time | Call::Flush | Call::Finish | Call::Snapshot(_)) | None => {}
+    }
+    Ok(Progress::Done)
+}

@@ -1,0 +1,221 @@
+//! The watermark of a task with several inputs: the least of those that count.
+//!
+//! An idle input does not hold the others back; nor does one that has ended, but it does not push them forward either:
+//! while every remaining input is idle the merged watermark stays where it is, because rows may still come from them.
+//! The merged watermark never goes back, even if an input that was idle comes back with an older one (its rows may
+//! then be late).
+
+use crate::operator::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
+
+/// Merges the watermarks of several inputs.
+#[derive(Debug)]
+pub struct Merge {
+    inputs: Vec<Input>,
+    merged: Timestamp,
+    idle: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Input {
+    watermark: Timestamp,
+    status: Status,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Active,
+    Idle,
+    Ended,
+}
+
+/// What downstream must be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Nothing,
+    /// The merged watermark; told again, unchanged, when the task is no longer idle.
+    Watermark(Timestamp),
+    Idle,
+}
+
+impl Merge {
+    pub fn new(inputs: usize) -> Self {
+        Self {
+            inputs: vec![
+                Input {
+                    watermark: WATERMARK_MIN,
+                    status: Status::Active,
+                };
+                inputs
+            ],
+            merged: WATERMARK_MIN,
+            idle: false,
+        }
+    }
+
+    pub fn on_watermark(&mut self, input: usize, watermark: Timestamp) -> Change {
+        let input = &mut self.inputs[input];
+        input.watermark = input.watermark.max(watermark);
+        input.status = Status::Active;
+        self.merge()
+    }
+
+    /// Rows came.
+    pub fn on_rows(&mut self, input: usize) -> Change {
+        if self.inputs[input].status != Status::Idle {
+            return Change::Nothing;
+        }
+        self.inputs[input].status = Status::Active;
+        self.merge()
+    }
+
+    pub fn on_idle(&mut self, input: usize) -> Change {
+        self.inputs[input].status = Status::Idle;
+        self.merge()
+    }
+
+    /// The input has ended. Once all have, what follows downstream is the end, not a watermark of this merge, except
+    /// for the final one.
+    pub fn on_end(&mut self, input: usize) -> Change {
+        self.inputs[input].status = Status::Ended;
+        self.merge()
+    }
+
+    fn merge(&mut self) -> Change {
+        let least = |status: Status| {
+            let inputs = self.inputs.iter().filter(|input| input.status == status);
+            inputs.map(|input| input.watermark).min()
+        };
+        let has_idle = self.inputs.iter().any(|input| input.status == Status::Idle);
+        let least = match least(Status::Active) {
+            Some(watermark) => watermark,
+            None if has_idle => {
+                let was_idle = std::mem::replace(&mut self.idle, true);
+                return if was_idle { Change::Nothing } else { Change::Idle };
+            }
+            // All have ended: final only if each said so.
+            None => least(Status::Ended).unwrap_or(WATERMARK_MAX),
+        };
+        // A final watermark of one input says nothing about others that are idle now.
+        let least = if has_idle && least == WATERMARK_MAX {
+            self.merged
+        } else {
+            least
+        };
+        let was_idle = std::mem::replace(&mut self.idle, false);
+        if least > self.merged {
+            self.merged = least;
+            return Change::Watermark(least);
+        }
+        if was_idle {
+            Change::Watermark(self.merged)
+        } else {
+            Change::Nothing
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_slowest_active_input_decides() {
+        let mut merge = Merge::new(2);
+        assert_eq!(merge.on_watermark(0, 10), Change::Nothing);
+        assert_eq!(merge.on_watermark(1, 5), Change::Watermark(5));
+        assert_eq!(merge.on_idle(1), Change::Watermark(10));
+        assert_eq!(merge.on_rows(1), Change::Nothing);
+        assert_eq!(merge.on_watermark(0, 20), Change::Nothing, "input 1 holds back again");
+        assert_eq!(merge.on_watermark(1, 15), Change::Watermark(15));
+    }
+
+    #[test]
+    fn all_idle_is_idle_and_comes_back_with_the_watermark() {
+        let mut merge = Merge::new(2);
+        assert_eq!(merge.on_watermark(0, 10), Change::Nothing);
+        assert_eq!(merge.on_idle(0), Change::Nothing);
+        assert_eq!(merge.on_idle(1), Change::Idle);
+        assert_eq!(merge.on_rows(0), Change::Watermark(10));
+    }
+
+    #[test]
+    fn a_final_watermark_does_not_fire_what_an_idle_input_may_still_fill() {
+        let mut merge = Merge::new(2);
+        assert_eq!(merge.on_watermark(1, 5), Change::Nothing);
+        assert_eq!(merge.on_idle(1), Change::Nothing);
+        assert_eq!(merge.on_watermark(0, WATERMARK_MAX), Change::Nothing);
+        assert_eq!(merge.on_end(0), Change::Idle);
+        assert_eq!(merge.on_watermark(1, 7), Change::Watermark(7));
+        assert_eq!(merge.on_watermark(1, WATERMARK_MAX), Change::Watermark(WATERMARK_MAX));
+        assert_eq!(merge.on_end(1), Change::Nothing);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Watermark(i64),
+        Rows,
+        Idle,
+        End,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            6 => (0i64..100).prop_map(Event::Watermark),
+            3 => Just(Event::Rows),
+            2 => Just(Event::Idle),
+            1 => Just(Event::End),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn merged_watermark_is_monotone_and_never_ahead_of_an_active_input(
+            count in 1usize..4,
+            events in prop::collection::vec((0usize..4, event()), 0..60),
+        ) {
+            let mut merge = Merge::new(count);
+            let mut model = vec![(WATERMARK_MIN, 'a'); count];
+            let mut last = WATERMARK_MIN;
+            for (input, event) in events {
+                let input = input % count;
+                if model[input].1 == 'e' {
+                    continue;
+                }
+                let change = match event {
+                    Event::Watermark(time) => {
+                        model[input] = (model[input].0.max(time), 'a');
+                        merge.on_watermark(input, time)
+                    }
+                    Event::Rows => {
+                        model[input].1 = 'a';
+                        merge.on_rows(input)
+                    }
+                    Event::Idle => {
+                        model[input].1 = 'i';
+                        merge.on_idle(input)
+                    }
+                    Event::End => {
+                        model[input].1 = 'e';
+                        merge.on_end(input)
+                    }
+                };
+                let active = model.iter().filter(|(_, status)| *status == 'a').map(|(time, _)| *time).min();
+                if let Change::Watermark(time) = change {
+                    prop_assert!(time >= last);
+                    if time > last && let Some(active) = active {
+                        prop_assert_eq!(time, active);
+                    }
+                    last = time;
+                }
+                // What is known is said: nothing is held back without a reason.
+                if let Some(active) = active {
+                    prop_assert!(last >= active);
+                }
+            }
+        }
+    }
+}
