@@ -8,130 +8,368 @@
 //! Key layout, version 1: `key_group (u16 BE) | namespace (i64 BE, sign bit flipped) | key`. Values start with a
 //! version byte.
 
+mod chunk;
+mod database;
+mod queue;
+mod restore;
+mod snapshot;
+
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 
+use crossbeam::channel::Sender;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::Error;
+use crate::checkpoint::JobFiles;
 use crate::key_group::{KeyGroup, KeyGroupRange};
+use crate::lock::DataFolderLock;
 use crate::memory::MemoryBudget;
+use crate::storage::Storage;
+
+pub use chunk::WriteChunk;
+use database::{Database, Resources};
+use queue::{Job, Queue};
 
 /// What one process shares among its stores: block cache, write-buffer manager, memory budget, background threads.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Backend {
-    _shared: Arc<()>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug, Clone)]
 pub struct BackendOptions {
-    /// Folder for databases; each store has a folder of its own in it. Wiped when the backend starts.
+    /// Folder for databases; each store has a folder of its own in `stores/`, which is wiped when the backend starts.
     pub dir: PathBuf,
-    /// The process's whole budget for state. RocksDB's cache and write buffers are carved out of it.
+    /// The process's whole budget for state. RocksDB's cache and write buffers (a quarter) are carved out of it.
     pub memory_bytes: usize,
     pub background_threads: usize,
 }
 
+pub(crate) struct Shared {
+    folder: PathBuf,
+    memory: MemoryBudget,
+    resources: Arc<Resources>,
+    files: JobFiles,
+    threads: Arc<Threads>,
+}
+
+/// What lives as long as any backend of the folder does.
+struct Threads {
+    work: Sender<Arc<StoreInner>>,
+    /// Makes folders of stores of the same name (one job restarted) different.
+    stores_made: AtomicU64,
+    stores: Mutex<Vec<Weak<StoreInner>>>,
+    _lock: DataFolderLock,
+}
+
 impl Backend {
-    pub fn new(_options: BackendOptions) -> Result<Self, Error> {
-        todo!()
+    /// Locks and wipes the folder and starts the threads. Snapshots go to a folder below it until
+    /// [`Backend::with_files`] says where they belong.
+    pub fn new(options: BackendOptions) -> Result<Self, Error> {
+        let lock = DataFolderLock::acquire(&options.dir)?;
+        let folder = options.dir.join("stores");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)
+                .map_err(Error::io(format!("cannot clear the state folder {}", folder.display())))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(Error::io(format!(
+            "cannot create the state folder {}",
+            folder.display()
+        )))?;
+        let resources = Resources::new(options.memory_bytes);
+        let (work, stores) = crossbeam::channel::unbounded();
+        for index in 0..options.background_threads.max(1) {
+            let stores = stores.clone();
+            std::thread::Builder::new()
+                .name(format!("state-{index}"))
+                .spawn(move || queue::work(&stores))
+                .map_err(Error::io("cannot start a thread for state"))?;
+        }
+        let local = Storage::at(&folder.join("snapshots").display().to_string())?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                memory: MemoryBudget::new(options.memory_bytes.saturating_sub(resources.bytes).max(1 << 20)),
+                resources: Arc::new(resources),
+                files: JobFiles::new(local, "job", 0),
+                threads: Arc::new(Threads {
+                    work,
+                    stores_made: AtomicU64::new(0),
+                    stores: Mutex::new(Vec::new()),
+                    _lock: lock,
+                }),
+                folder,
+            }),
+        })
     }
 
+    /// The same backend, keeping snapshots where a job's checkpoints are. For each attempt of a job anew.
+    pub fn with_files(&self, files: JobFiles) -> Self {
+        let shared = &self.shared;
+        Self {
+            shared: Arc::new(Shared {
+                folder: shared.folder.clone(),
+                memory: shared.memory.clone(),
+                resources: Arc::clone(&shared.resources),
+                files,
+                threads: Arc::clone(&shared.threads),
+            }),
+        }
+    }
+
+    /// The budget of operators' hot state: what the databases do not take.
     pub fn memory(&self) -> &MemoryBudget {
-        todo!()
+        &self.shared.memory
     }
 
     /// The store of one stateful subtask. Nothing is opened before the first write or restore.
     /// `name` is unique in the process (`operator-subtask`).
-    pub fn store(&self, _name: &str, _range: KeyGroupRange) -> Store {
-        todo!()
+    pub fn store(&self, name: &str, range: KeyGroupRange) -> Store {
+        let name: String = name
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+        let number = self.shared.threads.stores_made.fetch_add(1, Ordering::Relaxed);
+        let inner = Arc::new(StoreInner {
+            folder: self.shared.folder.join(format!("{number}-{name}")),
+            name,
+            range,
+            shared: Arc::clone(&self.shared),
+            database: OnceLock::new(),
+            opening: Mutex::new(()),
+            queue: Queue::default(),
+            known: tokio::sync::Mutex::default(),
+        });
+        let mut stores = self.shared.threads.stores.lock();
+        stores.retain(|store| store.strong_count() > 0);
+        stores.push(Arc::downgrade(&inner));
+        Store { inner, cuts: 0 }
+    }
+
+    /// The store of one stateful subtask with the state of a checkpoint: every old subtask's part of the operator may be
+    /// given, those without key groups of `range` are passed over. Needs a tokio runtime. An [`Error::Corrupt`] or
+    /// [`Error::NotFound`] names the damaged file: an older checkpoint may do.
+    pub async fn restore(&self, name: &str, range: KeyGroupRange, snapshots: &[KeyedSnapshot]) -> Result<Store, Error> {
+        let store = self.store(name, range);
+        restore::restore(&store.inner, snapshots).await?;
+        Ok(store)
+    }
+
+    /// Publishes sizes through the metrics facade. To be called every few seconds; reads counters only.
+    pub fn report_metrics(&self) {
+        let stores: Vec<_> = self
+            .shared
+            .threads
+            .stores
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let mut total = database::Sizes::default();
+        for store in stores {
+            let sizes = store.opened().map(Database::sizes).unwrap_or_default();
+            total.files += sizes.files;
+            total.write_buffers += sizes.write_buffers;
+            total.pending_compaction += sizes.pending_compaction;
+            metrics::gauge!("millstream_state_bytes", "store" => store.name.clone())
+                .set((sizes.files + sizes.write_buffers) as f64);
+        }
+        metrics::gauge!("millstream_rocksdb_sst_bytes").set(total.files as f64);
+        metrics::gauge!("millstream_rocksdb_memtable_bytes").set(total.write_buffers as f64);
+        metrics::gauge!("millstream_rocksdb_pending_compaction_bytes").set(total.pending_compaction as f64);
+        metrics::gauge!("millstream_rocksdb_block_cache_bytes").set(self.shared.resources.cache_bytes() as f64);
+        metrics::gauge!("millstream_state_memory_used_bytes").set(self.shared.memory.used_bytes() as f64);
+        metrics::gauge!("millstream_state_memory_limit_bytes").set(self.shared.memory.limit_bytes() as f64);
     }
 }
 
-/// The keyed state of one subtask.
+/// The keyed state of one subtask. Dropping it deletes its folder; what was queued and not begun is not done.
 pub struct Store {
-    _private: (),
+    inner: Arc<StoreInner>,
+    cuts: u64,
+}
+
+pub(crate) struct StoreInner {
+    name: String,
+    range: KeyGroupRange,
+    folder: PathBuf,
+    shared: Arc<Shared>,
+    database: OnceLock<Database>,
+    opening: Mutex<()>,
+    queue: Queue,
+    known: tokio::sync::Mutex<snapshot::Known>,
 }
 
 /// Where a row of state lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
     pub group: KeyGroup,
     /// What separates windows (or kinds of state) of one key; ordered. For windows: the window's or slice's end.
     pub namespace: i64,
 }
 
-/// Rows to write, already in key order (group, namespace, key): one allocation for all keys, one for all values.
-/// A value of `None` deletes.
-#[derive(Debug, Default)]
-pub struct WriteChunk {
-    _private: (),
-}
-
-impl WriteChunk {
-    pub fn put(&mut self, _slot: Slot, _key: &[u8], _value: &[u8]) {
-        todo!()
-    }
-
-    pub fn delete(&mut self, _slot: Slot, _key: &[u8]) {
-        todo!()
-    }
-
-    pub fn bytes(&self) -> usize {
-        todo!()
-    }
-}
-
 /// A frozen generation of dirty rows, encoded chunk by chunk on a background thread.
 pub trait Generation: Send {
-    /// The next chunk, of about a megabyte; `None` at the end. Dropping the generation gives its memory back.
+    /// The next chunk, of about a megabyte; `None` at the end. Dropping the generation gives its memory back. Chunks
+    /// that go on in key order where the last one ended are written fastest.
     fn next_chunk(&mut self) -> Option<WriteChunk>;
 }
 
 impl Store {
-    /// Queues a frozen generation. `done` is woken when it has been written.
-    pub fn write(&mut self, _generation: Box<dyn Generation>, _done: Option<Waker>) -> Result<(), Error> {
-        todo!()
+    pub fn range(&self) -> KeyGroupRange {
+        self.inner.range
+    }
+
+    /// Queues a frozen generation. `done` is woken when it has been written (or has failed: ask `is_settled`).
+    pub fn write(&mut self, generation: Box<dyn Generation>, done: Option<Waker>) -> Result<(), Error> {
+        self.push(Job::Write { generation, done })
     }
 
     /// Queues the deletion of a namespace in the given key groups (those ever written).
-    pub fn delete_namespace(&mut self, _namespace: i64, _groups: &[KeyGroup]) -> Result<(), Error> {
-        todo!()
+    pub fn delete_namespace(&mut self, namespace: i64, groups: &[KeyGroup]) -> Result<(), Error> {
+        if groups.is_empty() {
+            return Ok(());
+        }
+        self.push(Job::Delete(
+            groups.iter().map(|&group| Slot { group, namespace }).collect(),
+        ))
     }
 
     /// Queues a snapshot: everything queued before is in it, nothing queued later. The ticket finishes when the files
-    /// are cut, uploaded and named.
-    pub fn snapshot(&mut self, _checkpoint: u64) -> Result<SnapshotTicket, Error> {
-        todo!()
+    /// are cut, uploaded and named; it must be awaited on a tokio runtime.
+    pub fn snapshot(&mut self, checkpoint: u64) -> Result<SnapshotTicket, Error> {
+        self.cuts += 1;
+        let (reply, cut) = oneshot::channel();
+        let folder = self.inner.folder.join(format!("cut-{checkpoint}-{}", self.cuts));
+        self.push(Job::Cut { folder, reply })?;
+        let store = Arc::clone(&self.inner);
+        let finished = async move {
+            let cut = cut.await.unwrap_or_else(|_| {
+                Err(Error::Background(format!(
+                    "state store {} was closed before its snapshot",
+                    store.name
+                )))
+            })?;
+            snapshot::upload(&store, cut).await
+        };
+        Ok(SnapshotTicket {
+            finished: Box::pin(finished),
+        })
     }
 
     /// Whether everything queued so far has been carried out; otherwise the waker is called when it is.
     /// A failed background write is reported here and by every later call.
-    pub fn is_settled(&mut self, _waker: &Waker) -> Result<bool, Error> {
-        todo!()
+    pub fn is_settled(&mut self, waker: &Waker) -> Result<bool, Error> {
+        self.inner.queue.is_settled(waker)
     }
 
     /// Rows of one slot in key order, at most `rows_max` of them, after `after` (exclusive) if given. Requires a
     /// settled store. `visit(key, value)`; returns whether more may follow.
     pub fn scan(
         &self,
-        _slot: Slot,
-        _after: Option<&[u8]>,
-        _rows_max: usize,
-        _visit: &mut dyn FnMut(&[u8], &[u8]),
+        slot: Slot,
+        after: Option<&[u8]>,
+        rows_max: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<bool, Error> {
-        todo!()
+        match self.inner.opened() {
+            Some(database) => database.scan(slot, after, rows_max, visit),
+            None => Ok(false),
+        }
     }
 
     /// Values of many keys, in the order asked; sorted and batched inside.
-    pub fn get_many(&self, _keys: &[(Slot, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        todo!()
+    pub fn get_many(&self, keys: &[(Slot, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        match self.inner.opened() {
+            Some(database) => database.get_many(keys),
+            None => Ok(vec![None; keys.len()]),
+        }
     }
 
-    /// The namespaces that have rows, with their key groups, ascending. For restore.
+    /// The namespaces that have rows, with their key groups, ascending by key group. For restore.
     pub fn namespaces(&self) -> Result<Vec<Slot>, Error> {
-        todo!()
+        match self.inner.opened() {
+            Some(database) => database.slots(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn push(&self, job: Job) -> Result<(), Error> {
+        if self.inner.queue.push(job)? && !self.inner.hand_over() {
+            return Err(Error::Background(format!(
+                "the threads of state store {} have ended",
+                self.inner.name
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.inner.queue.abandon();
+    }
+}
+
+impl StoreInner {
+    /// The database, opened now if it is not yet.
+    fn database(&self) -> Result<&Database, Error> {
+        if let Some(database) = self.database.get() {
+            return Ok(database);
+        }
+        let _only_one = self.opening.lock();
+        if let Some(database) = self.database.get() {
+            return Ok(database);
+        }
+        let database = Database::open(&self.database_folder(), &self.shared.resources)?;
+        Ok(self.database.get_or_init(|| database))
+    }
+
+    fn opened(&self) -> Option<&Database> {
+        self.database.get()
+    }
+
+    fn database_folder(&self) -> PathBuf {
+        self.folder.join("db")
+    }
+
+    /// A folder for files on their way into the database, on its file system.
+    fn scratch(&self) -> Result<PathBuf, Error> {
+        let scratch = self.folder.join("scratch");
+        std::fs::create_dir_all(&scratch).map_err(Error::io(format!(
+            "cannot create the folder {} for state",
+            scratch.display()
+        )))?;
+        Ok(scratch)
+    }
+
+    /// Puts the store in line for the threads; `false` if they have ended.
+    fn hand_over(self: &Arc<Self>) -> bool {
+        self.shared.threads.work.send(Arc::clone(self)).is_ok()
+    }
+}
+
+impl Drop for StoreInner {
+    fn drop(&mut self) {
+        if let Some(database) = self.database.take() {
+            drop(database);
+        }
+        if self.folder.exists()
+            && let Err(error) = std::fs::remove_dir_all(&self.folder)
+        {
+            tracing::warn!(folder = %self.folder.display(), %error, "the folder of a closed store stays until the next start");
+        }
     }
 }
 
@@ -158,3 +396,6 @@ pub struct FileReference {
     pub length: u64,
     pub crc32: u32,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! The ordered queue of one store's background work, and the threads that carry it out.
+//!
+//! Jobs of one store run one after the other, in the order queued, on whichever thread is free; those of different
+//! stores run side by side. A store is in the channel to the threads at most once, so the channel is bounded by the
+//! number of stores. What a store queues is bounded by the memory its generations hold and by [`JOBS_MAX`].
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crossbeam::channel::Receiver;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{Generation, Slot, StoreInner};
+use crate::Error;
+
+/// Jobs one store may have queued.
+const JOBS_MAX: usize = 65_536;
+
+pub enum Job {
+    Write {
+        generation: Box<dyn Generation>,
+        done: Option<Waker>,
+    },
+    Delete(Vec<Slot>),
+    /// Cut a hard-link copy; answers with its folder, or nothing if the store was never written.
+    Cut {
+        folder: PathBuf,
+        reply: oneshot::Sender<Result<Option<PathBuf>, Error>>,
+    },
+}
+
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    /// Whether the store is with the threads: in the channel, or being worked on.
+    active: bool,
+    failed: Option<String>,
+    wakers: Vec<Waker>,
+}
+
+impl Queue {
+    /// Queues a job; `true` if the store must now be handed to the threads.
+    pub fn push(&self, job: Job) -> Result<bool, Error> {
+        let mut state = self.state.lock();
+        if let Some(reason) = &state.failed {
+            return Err(Error::Background(reason.clone()));
+        }
+        match (state.jobs.back_mut(), job) {
+            // Deletions next to each other become one batch.
+            (Some(Job::Delete(slots)), Job::Delete(more)) => slots.extend(more),
+            (_, job) => {
+                if state.jobs.len() == JOBS_MAX {
+                    return Err(Error::Limit(format!(
+                        "background work of a state store: {JOBS_MAX} jobs (JOBS_MAX) are waiting; the disk is too slow"
+                    )));
+                }
+                state.jobs.push_back(job);
+            }
+        }
+        Ok(!std::mem::replace(&mut state.active, true))
+    }
+
+    pub fn is_settled(&self, waker: &Waker) -> Result<bool, Error> {
+        let mut state = self.state.lock();
+        if let Some(reason) = &state.failed {
+            return Err(Error::Background(reason.clone()));
+        }
+        if !state.active {
+            return Ok(true);
+        }
+        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
+            state.wakers.push(waker.clone());
+        }
+        Ok(false)
+    }
+
+    /// Drops what is queued: its store is gone.
+    pub fn abandon(&self) {
+        let jobs = std::mem::take(&mut self.state.lock().jobs);
+        drop(jobs);
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        let job = state.jobs.pop_front();
+        if job.is_none() {
+            state.active = false;
+            let wakers = std::mem::take(&mut state.wakers);
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+        job
+    }
+
+    fn has_more(&self) -> bool {
+        !self.state.lock().jobs.is_empty()
+    }
+
+    fn fail(&self, reason: String) {
+        let mut state = self.state.lock();
+        let jobs = std::mem::take(&mut state.jobs);
+        let wakers = std::mem::take(&mut state.wakers);
+        state.failed = Some(reason.clone());
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        for job in jobs {
+            match job {
+                Job::Write { done: Some(waker), .. } => waker.wake(),
+                Job::Write { .. } | Job::Delete(_) => {}
+                Job::Cut { reply, .. } => answer(reply, Err(Error::Background(reason.clone()))),
+            }
+        }
+    }
+}
+
+/// A thread of the backend: takes a store, does one of its jobs, puts it back.
+pub fn work(stores: &Receiver<Arc<StoreInner>>) {
+    while let Ok(store) = stores.recv() {
+        // A job's panic (an operator's generation that cannot be encoded) ends its store, not the thread.
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| step(&store)));
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => store
+                .queue
+                .fail(format!("background work of state store {}: {error}", store.name)),
+            Err(panic) => {
+                let what = panic.downcast_ref::<String>().map(String::as_str);
+                let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
+                store.queue.fail(format!(
+                    "background work of state store {} panicked: {what}",
+                    store.name
+                ));
+            }
+        }
+    }
+}
+
+fn step(store: &Arc<StoreInner>) -> Result<(), Error> {
+    while let Some(job) = store.queue.next() {
+        match job {
+            Job::Write { mut generation, done } => {
+                store.database()?.write(generation.as_mut(), &store.scratch()?)?;
+                drop(generation);
+                if let Some(waker) = done {
+                    waker.wake();
+                }
+            }
+            Job::Delete(slots) => {
+                if let Some(database) = store.opened() {
+                    database.delete_slots(&slots)?;
+                }
+            }
+            Job::Cut { folder, reply } => {
+                // A cut that fails (a full disk) fails its checkpoint, not the store.
+                let cut = match store.opened() {
+                    Some(database) => database.cut(&folder).map(|()| Some(folder)),
+                    None => Ok(None),
+                };
+                answer(reply, cut);
+            }
+        }
+        if store.queue.has_more() && store.hand_over() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    if reply.send(value).is_err() {
+        tracing::debug!("nobody waits for this snapshot any more");
+    }
+}

@@ -1,0 +1,153 @@
+//! Opening a store from the files of a checkpoint.
+//!
+//! With the key groups it had, a store takes over the old one's files as they are. With others, it opens every old
+//! database that had some of its key groups, scans what it owns now, writes that in order to new files, and takes those
+//! over.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::database::{Database, Resources};
+use super::snapshot::Known;
+use super::{FileReference, KeyedSnapshot, Slot, StoreInner};
+use crate::Error;
+use crate::checkpoint::JobFiles;
+use crate::key_group::{KeyGroup, KeyGroupRange};
+
+const FETCHES_IN_FLIGHT_MAX: usize = 4;
+
+pub async fn restore(store: &Arc<StoreInner>, snapshots: &[KeyedSnapshot]) -> Result<(), Error> {
+    let mut parts: Vec<&KeyedSnapshot> = snapshots
+        .iter()
+        .filter(|part| !part.files.is_empty() && overlap(part.range, store.range).is_some())
+        .collect();
+    parts.sort_by_key(|part| part.range.start);
+    if let Some(pair) = parts.windows(2).find(|pair| pair[0].range.end > pair[1].range.start) {
+        return Err(Error::Corrupt(format!(
+            "state of {}: two parts of the checkpoint both have key group {}",
+            store.name, pair[1].range.start
+        )));
+    }
+    match parts.as_slice() {
+        [] => Ok(()),
+        [same] if same.range == store.range => take_over(store, same).await,
+        parts => copy_owned(store, parts).await,
+    }
+}
+
+async fn take_over(store: &Arc<StoreInner>, part: &KeyedSnapshot) -> Result<(), Error> {
+    let folder = store.database_folder();
+    fetch(&store.shared.files, part, &folder).await?;
+    let sorted = part.files.iter().filter(|file| file.name.ends_with(".sst"));
+    let known: Known = sorted
+        .map(|file| (file.name.clone(), file.clone()))
+        .collect::<HashMap<_, _>>();
+    *store.known.lock().await = known;
+    blocking({
+        let store = Arc::clone(store);
+        move || store.database().map(|_| ())
+    })
+    .await
+}
+
+async fn copy_owned(store: &Arc<StoreInner>, parts: &[&KeyedSnapshot]) -> Result<(), Error> {
+    let scratch = store.scratch()?;
+    let mut sources = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        let folder = scratch.join(format!("part-{index}"));
+        fetch(&store.shared.files, part, &folder).await?;
+        if let Some(owned) = overlap(part.range, store.range) {
+            sources.push((folder, owned));
+        }
+    }
+    blocking({
+        let store = Arc::clone(store);
+        move || copy_rows(&store, &scratch, &sources)
+    })
+    .await
+}
+
+fn copy_rows(store: &StoreInner, scratch: &Path, sources: &[(PathBuf, KeyGroupRange)]) -> Result<(), Error> {
+    let target = store.database()?;
+    let mut files = target.sorted_files(scratch);
+    for (folder, owned) in sources {
+        let source = open_source(folder, &store.shared.resources)?;
+        source.copy_to(&group_start(owned.start), &group_start(owned.end), &mut files)?;
+    }
+    target.ingest(files)?;
+    for (folder, _) in sources {
+        std::fs::remove_dir_all(folder).map_err(Error::io(format!("cannot delete {}", folder.display())))?;
+    }
+    Ok(())
+}
+
+fn open_source(folder: &Path, resources: &Resources) -> Result<Database, Error> {
+    Database::open_read_only(folder, resources)
+}
+
+fn group_start(group: u16) -> Vec<u8> {
+    let slot = Slot {
+        group: KeyGroup(group),
+        namespace: i64::MIN,
+    };
+    slot.prefix().to_vec()
+}
+
+/// Fetches a part's files under the names the database knows, verified, and names its manifest as the current one.
+async fn fetch(job: &JobFiles, part: &KeyedSnapshot, folder: &Path) -> Result<(), Error> {
+    tokio::fs::create_dir_all(folder).await.map_err(Error::io(format!(
+        "cannot create the folder {} for state",
+        folder.display()
+    )))?;
+    let manifest = part.files.iter().find(|file| file.name.starts_with("MANIFEST-"));
+    let Some(FileReference { name: manifest, .. }) = manifest else {
+        return Err(Error::Corrupt(format!(
+            "the checkpoint's state of key groups {}..{} has no database manifest among its files",
+            part.range.start, part.range.end
+        )));
+    };
+    if let Some(file) = part.files.iter().find(|file| file.name.contains(['/', '\\'])) {
+        return Err(Error::Corrupt(format!(
+            "the checkpoint names a database file `{}`",
+            file.name
+        )));
+    }
+    futures::stream::iter(&part.files)
+        .map(|file| async move {
+            let to = folder.join(&file.name);
+            let path = job.path(&file.path);
+            if file.name.starts_with("MANIFEST-") {
+                // The database appends to its manifest: it must be a copy, never a link to the stored one.
+                let content = job.storage.read_verified(&path, file.length, file.crc32).await?;
+                return tokio::fs::write(&to, content)
+                    .await
+                    .map_err(Error::io(format!("cannot write {}", to.display())));
+            }
+            job.storage.fetch(&path, &to, file.length, file.crc32).await
+        })
+        .buffer_unordered(FETCHES_IN_FLIGHT_MAX)
+        .try_collect::<Vec<()>>()
+        .await?;
+    let current = folder.join("CURRENT");
+    tokio::fs::write(&current, format!("{manifest}\n"))
+        .await
+        .map_err(Error::io(format!("cannot write {}", current.display())))
+}
+
+fn overlap(a: KeyGroupRange, b: KeyGroupRange) -> Option<KeyGroupRange> {
+    let range = KeyGroupRange {
+        start: a.start.max(b.start),
+        end: a.end.min(b.end),
+    };
+    (range.start < range.end).then_some(range)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Background(format!("restoring state was aborted: {error}"))),
+    }
+}
