@@ -14,7 +14,8 @@ use super::builder::InputEdge;
 use super::relation::{
     Attribute, Branch, ColumnInfo, Pending, Relation, VIRTUAL_RANK, bare_column, columns_of, is_virtual, stream,
 };
-use super::{Fallible, Scope, Translator, step_reference};
+use super::steps::step_reference;
+use super::{Fallible, Scope, Translator, located};
 use crate::graph::{Calc, NodeIndex, Operator, Parallelism, Port};
 use crate::logical::WindowTableFunction;
 
@@ -147,7 +148,7 @@ impl Translator<'_> {
         let mut on_session_keys = true;
         for branch in &mut input.branches {
             let condition = branch.compose(predicate);
-            let condition = condition.map_err(|error| self.from_datafusion(error, &self.scope.location))?;
+            let condition = condition.map_err(|error| located(error, &self.scope.location))?;
             let session_keys = pending.as_ref().map_or(&[][..], |pending| pending.keys(branch));
             on_session_keys &= columns_of(&condition)
                 .iter()

@@ -1,0 +1,204 @@
+//! What stands below an aggregate: a `Calc` that computes keys, arguments and conditions, and the aggregate calls over its
+//! columns.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Schema};
+use datafusion::logical_expr::expr::NullTreatment;
+use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
+
+use super::{Call, Key};
+use crate::graph::{Aggregate, NodeIndex, TimeAttribute, Window, WindowColumns};
+use crate::translate::plan::Columns;
+use crate::translate::relation::{
+    Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column,
+};
+use crate::translate::{Fallible, Translator};
+
+/// One branch's node with what the aggregate does to its columns.
+pub(super) struct Side {
+    pub node: NodeIndex,
+    pub keys: Vec<usize>,
+    pub aggregates: Vec<Aggregate>,
+    pub window: Window,
+    pub time: TimeAttribute,
+}
+
+enum Place {
+    Literal(PhysicalExprRef),
+    Column(usize),
+}
+
+impl Translator<'_> {
+    /// The columns an aggregate reads, and the aggregate calls over them.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn below(
+        &mut self,
+        branch: &Branch,
+        input: &Relation,
+        keys: &[&Key],
+        calls: &[Call],
+        id: WindowId,
+        fused: bool,
+        two_phase: bool,
+    ) -> Fallible<Side> {
+        let schema = self.schema(branch.node);
+        let mut columns = Columns::default();
+        let plain = |name: &str, data_type: DataType| ColumnInfo {
+            name: name.to_owned(),
+            data_type,
+            attribute: Attribute::None,
+            origin: None,
+        };
+        // Late rows are wanted whole: as the window function got them, or as they are.
+        if self.late_wanted.contains(&self.scope.owner) {
+            match &input.pending {
+                Pending::Window(pending) => {
+                    for (expr, info) in pending.late_row(branch).iter().zip(&pending.late) {
+                        columns.exprs.push(expr.clone());
+                        columns.infos.push(info.clone());
+                    }
+                }
+                _ => {
+                    for (expr, info) in branch.exprs.iter().zip(&input.columns) {
+                        columns.exprs.push(expr.clone());
+                        columns.infos.push(info.clone());
+                    }
+                }
+            }
+        }
+        let mut key_columns = Vec::with_capacity(keys.len());
+        for key in keys {
+            let expr = self.df(branch.compose(&key.expr))?;
+            key_columns.push(columns.index_of(&expr, key.info.clone()));
+        }
+        let mut places = Vec::with_capacity(calls.len());
+        let place =
+            |expr: &PhysicalExprRef, columns: &mut Columns| -> Result<Place, datafusion::error::DataFusionError> {
+                let expr = branch.compose(expr)?;
+                if expr.downcast_ref::<Literal>().is_some() {
+                    return Ok(Place::Literal(expr));
+                }
+                let name = match bare_column(&expr) {
+                    Some(index) => schema.field(index).name().clone(),
+                    None => format!("$arg{}", columns.exprs.len()),
+                };
+                let data_type = expr.data_type(&schema)?;
+                Ok(Place::Column(columns.index_of(&expr, plain(&name, data_type))))
+            };
+        for call in calls {
+            let args: Result<Vec<_>, _> = call.args.iter().map(|arg| place(arg, &mut columns)).collect();
+            let filter = call
+                .filter
+                .as_ref()
+                .map(|filter| place(filter, &mut columns))
+                .transpose();
+            let order: Result<Vec<_>, _> = call.order.iter().map(|sort| place(&sort.expr, &mut columns)).collect();
+            places.push((self.df(args)?, self.df(filter)?, self.df(order)?));
+        }
+        let (mut window, mut time) = (self.windows[id].window, TimeAttribute::Processing);
+        if fused {
+            if let Some(expr) = branch.carried.first().filter(|_| !self.windows[id].processing_time) {
+                let name = bare_column(expr).map_or("$time", |index| schema.field(index).name());
+                let mut info = plain(name, self.df(expr.data_type(&schema))?);
+                info.attribute = Attribute::EventTime;
+                time = TimeAttribute::Event(columns.index_of(expr, info));
+            }
+        } else {
+            let mut bound = |bound: Bound| {
+                let index = input.column_with(Attribute::Window(id, bound))?;
+                Some(columns.index_of(&branch.exprs[index], input.columns[index].clone()))
+            };
+            let end = bound(Bound::End);
+            let end = end.ok_or_else(|| self.error("a window's end was lost before the GROUP BY"))?;
+            let mut bound = |bound: Bound| {
+                let index = input.column_with(Attribute::Window(id, bound))?;
+                Some(columns.index_of(&branch.exprs[index], input.columns[index].clone()))
+            };
+            // Where the start was not passed on, the end alone tells windows apart.
+            let start = bound(Bound::Start).unwrap_or(end);
+            window = Window::Attached(WindowColumns { start, end });
+            time = TimeAttribute::Event(end);
+        }
+
+        // Where all are columns that exist, no calculation is needed; but before an exchange rows should be narrow.
+        let direct: Option<Vec<usize>> = columns.exprs.iter().map(bare_column).collect();
+        let direct = direct
+            .filter(|_| branch.filter.is_none() && input.branches.len() == 1)
+            .filter(|direct| two_phase || direct.len() == schema.fields().len());
+        let (node, at): (NodeIndex, Vec<usize>) = match direct {
+            Some(direct) => (branch.node, direct),
+            None => {
+                let node = self.calc(branch, &columns.exprs, &columns.infos, false)?;
+                (node, (0..columns.exprs.len()).collect())
+            }
+        };
+        let schema = self.schema(node);
+        let mut aggregates = Vec::with_capacity(calls.len());
+        for (call, (args, filter, order)) in calls.iter().zip(places) {
+            let real = |place: &Place| match place {
+                Place::Literal(expr) => expr.clone(),
+                Place::Column(index) => column(&schema, at[*index]),
+            };
+            let args = args.iter().map(real).collect();
+            let order: Vec<PhysicalSortExpr> = order
+                .iter()
+                .zip(&call.order)
+                .map(|(place, sort)| PhysicalSortExpr::new(real(place), sort.options))
+                .collect();
+            let filter = filter.as_ref().map(real);
+            let function = self.df(function(call, args, order, &schema))?;
+            aggregates.push(Aggregate {
+                function: Arc::new(function),
+                filter,
+            });
+        }
+        let renumbered = |index: usize| at[index];
+        Ok(Side {
+            node,
+            keys: key_columns.into_iter().map(renumbered).collect(),
+            aggregates,
+            window: match window {
+                Window::Attached(columns) => Window::Attached(WindowColumns {
+                    start: at[columns.start],
+                    end: at[columns.end],
+                }),
+                other => other,
+            },
+            time: match time {
+                TimeAttribute::Event(index) => TimeAttribute::Event(at[index]),
+                TimeAttribute::Processing => TimeAttribute::Processing,
+            },
+        })
+    }
+}
+
+fn function(
+    call: &Call,
+    args: Vec<PhysicalExprRef>,
+    order: Vec<PhysicalSortExpr>,
+    schema: &Arc<Schema>,
+) -> Result<AggregateFunctionExpr, datafusion::error::DataFusionError> {
+    let func = &call.function.func;
+    let params = &call.function.params;
+    let rendered: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let mut name = format!(
+        "{}({}{})",
+        func.name(),
+        if params.distinct { "DISTINCT " } else { "" },
+        rendered.join(", ")
+    );
+    if !order.is_empty() {
+        let order: Vec<String> = order.iter().map(ToString::to_string).collect();
+        name.push_str(&format!(" ORDER BY {}", order.join(", ")));
+    }
+    AggregateExprBuilder::new(func.clone(), args)
+        .schema(schema.clone())
+        .order_by(order)
+        .alias(name)
+        .with_distinct(params.distinct)
+        .with_ignore_nulls(params.null_treatment == Some(NullTreatment::IgnoreNulls))
+        .build()
+}

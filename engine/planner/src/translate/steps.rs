@@ -1,0 +1,194 @@
+//! Which steps are computed once on their own and which are put in the places that name them, and the optimised plans of
+//! both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Extension, LogicalPlan};
+
+use super::relation::Relation;
+use super::{Fallible, Scope, SharedStep, Translator, located};
+use crate::error::Error;
+use crate::graph::ErrorPolicy;
+use crate::logical::{CatalogTable, Insert, InsertInput, StepReference, WindowTableFunction};
+
+impl<'p> Translator<'p> {
+    /// Decides which steps stand alone, puts the others in their places, and optimises everything.
+    pub(super) fn optimize_all(&mut self, errors: &mut Vec<Error>) -> Vec<(&'p Insert, LogicalPlan)> {
+        let alone = self.steps_alone();
+        for step in &self.pipeline.steps {
+            if !alone.contains(&step.name) {
+                continue;
+            }
+            let plan = self.prepare(&step.plan, &alone, self.late_wanted.contains(&step.name));
+            match plan {
+                Ok(plan) => {
+                    let scope = Scope {
+                        owner: step.name.clone(),
+                        location: step.location.clone(),
+                        on_error: step.on_error,
+                    };
+                    let relation = None;
+                    self.shared_steps
+                        .insert(step.name.clone(), SharedStep { plan, scope, relation });
+                }
+                Err(error) => errors.push(located(error, &step.location)),
+            }
+        }
+        let mut plans = Vec::new();
+        for insert in &self.pipeline.inserts {
+            let InsertInput::Plan(plan) = &insert.input else {
+                continue;
+            };
+            match self.prepare(plan, &alone, false) {
+                Ok(plan) => plans.push((insert, plan)),
+                Err(error) => errors.push(located(error, &insert.location)),
+            }
+        }
+        plans
+    }
+
+    /// Puts the steps that do not stand alone in their places, optimises, and notes what is read of each table.
+    fn prepare(
+        &mut self,
+        plan: &LogicalPlan,
+        alone: &BTreeSet<String>,
+        keep_all_columns: bool,
+    ) -> Result<LogicalPlan, DataFusionError> {
+        let plan = inline_steps(plan.clone(), alone)?;
+        let plan = if keep_all_columns { keep_columns(plan)? } else { plan };
+        let plan = self.planning.optimize(plan)?;
+        plan.apply_with_subqueries(|plan| {
+            if let LogicalPlan::TableScan(scan) = plan
+                && let Some(table) = scan.source.downcast_ref::<CatalogTable>()
+            {
+                let all = || (0..table.schema.fields().len()).collect();
+                let read = scan.projection.clone().unwrap_or_else(all);
+                self.columns_read
+                    .entry(table.table.name.clone())
+                    .or_default()
+                    .extend(read);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(plan)
+    }
+
+    /// Steps that are computed once, apart from their users.
+    fn steps_alone(&self) -> BTreeSet<String> {
+        let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+        let plans = self.pipeline.steps.iter().map(|step| &step.plan);
+        let inserts = self.pipeline.inserts.iter().filter_map(|insert| match &insert.input {
+            InsertInput::Plan(plan) => Some(plan),
+            _ => None,
+        });
+        for plan in plans.chain(inserts) {
+            for name in step_references(plan) {
+                *uses.entry(name).or_default() += 1;
+            }
+        }
+        let dead_letters_wanted: BTreeSet<&str> = self
+            .pipeline
+            .inserts
+            .iter()
+            .filter_map(|insert| match &insert.input {
+                InsertInput::DeadLetters { name } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        self.pipeline
+            .steps
+            .iter()
+            .filter(|step| {
+                let many = uses.get(&step.name).copied().unwrap_or(0) > 1;
+                (many && !is_stateless(&step.plan))
+                    || step.on_error != ErrorPolicy::default()
+                    || self.late_wanted.contains(&step.name)
+                    || dead_letters_wanted.contains(step.name.as_str())
+            })
+            .map(|step| step.name.clone())
+            .collect()
+    }
+
+    /// The relation of a step that stands alone, translated at its first use.
+    pub(super) fn shared_step(&mut self, name: &str) -> Fallible<Relation> {
+        let Some(step) = self.shared_steps.get(name) else {
+            return Err(self.error(format!("unknown step `{name}`")));
+        };
+        if let Some(relation) = &step.relation {
+            return Ok(relation.clone());
+        }
+        let plan = step.plan.clone();
+        let outer = std::mem::replace(&mut self.scope, step.scope.clone());
+        let relation = self.plan(&plan).and_then(|relation| {
+            // Its own nodes must follow its own error policy.
+            let relation = self.resolve(relation)?;
+            self.settle(relation)
+        });
+        self.scope = outer;
+        let relation = relation?;
+        if let Some(step) = self.shared_steps.get_mut(name) {
+            step.relation = Some(relation.clone());
+        }
+        Ok(relation)
+    }
+}
+
+pub(super) fn step_reference(plan: &LogicalPlan) -> Option<&StepReference> {
+    match plan {
+        LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<StepReference>(),
+        _ => None,
+    }
+}
+
+fn step_references(plan: &LogicalPlan) -> Vec<String> {
+    let mut names = Vec::new();
+    plan.apply_with_subqueries(|plan| {
+        names.extend(step_reference(plan).map(|step| step.name.clone()));
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .expect("the closure never fails");
+    names
+}
+
+fn inline_steps(plan: LogicalPlan, alone: &BTreeSet<String>) -> Result<LogicalPlan, DataFusionError> {
+    let inlined = plan.transform_up_with_subqueries(|plan| match step_reference(&plan) {
+        Some(step) if !alone.contains(&step.name) => {
+            let plan = inline_steps(step.plan.as_ref().clone(), alone)?;
+            Ok(Transformed::yes(plan))
+        }
+        _ => Ok(Transformed::no(plan)),
+    })?;
+    Ok(inlined.data)
+}
+
+/// Projections and filters over one table or over such steps: cheaper to repeat than to share.
+fn is_stateless(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
+            plan.inputs().into_iter().all(is_stateless)
+        }
+        LogicalPlan::TableScan(_) => true,
+        other => step_reference(other).is_some_and(|step| is_stateless(&step.plan)),
+    }
+}
+
+/// Makes the window functions of a plan keep every column of their input.
+fn keep_columns(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    let kept = plan.transform_up(|plan| {
+        let LogicalPlan::Extension(extension) = &plan else {
+            return Ok(Transformed::no(plan));
+        };
+        let Some(function) = extension.node.as_any().downcast_ref::<WindowTableFunction>() else {
+            return Ok(Transformed::no(plan));
+        };
+        let node = Arc::new(WindowTableFunction {
+            keep_all_columns: true,
+            ..function.clone()
+        });
+        Ok(Transformed::yes(LogicalPlan::Extension(Extension { node })))
+    })?;
+    Ok(kept.data)
+}
