@@ -4,4 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 scripts/setup.sh test
+"$MILLSTREAM_CACHE/venv/bin/python" integration-tests/sql/expected.py --check
+cargo build --workspace --locked --bins
 cargo test --workspace --locked "$@"
