@@ -9,7 +9,9 @@ use crate::{Errors, Input, PlanOptions, explain, front_end};
 
 fn plan(script: &str) -> Result<JobGraph, Errors> {
     let mut options = PlanOptions::default();
-    options.environment.insert("EVENTS".to_owned(), "1000".to_owned());
+    for (name, value) in [("EVENTS", "1000"), ("DATA", "data"), ("OUT", "out"), ("RATE", "1000")] {
+        options.environment.insert(name.to_owned(), value.to_owned());
+    }
     let name = "job";
     let pipeline = front_end(Input::Sql { name, text: script }, &options)?;
     super::translate(&pipeline, &options)
@@ -135,6 +137,23 @@ fn nexmark_queries_become_the_expected_graphs() {
         ));
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn the_sql_cases_of_the_integration_tests_are_planned() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration-tests/sql");
+    let tables = fs::read_to_string(cases.join("tables.sql")).expect("the tables exist");
+    let mut refused = Vec::new();
+    for entry in fs::read_dir(&cases).expect("the folder exists") {
+        let script = entry.expect("readable").path().join("pipeline.sql");
+        if let Ok(text) = fs::read_to_string(&script)
+            && let Err(errors) = plan(&format!("{tables}\n{text}"))
+        {
+            refused.push(format!("{}: {errors}", script.display()));
+        }
+    }
+    refused.sort();
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
 }
 
 #[test]
