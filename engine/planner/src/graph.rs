@@ -223,7 +223,8 @@ pub struct WindowAssign {
 ///
 /// Main output: the key columns, then (`Single` and `Final`) one column per aggregate or (`Local`) the aggregates'
 /// partial states, then `window_start`, `window_end`. `Local` emits slices: for `Hop` and `Cumulate` the bounds are
-/// those of the slice, which `Final` merges into windows.
+/// those of the slice, which `Final` merges into windows. In `Final`, `time` is the input's `window_end`, and the bounds
+/// of `Window::Attached` are the input's last two columns.
 #[derive(Debug, Clone)]
 pub struct WindowAggregate {
     pub window: Window,
@@ -257,7 +258,8 @@ pub enum Phase {
     Final,
 }
 
-/// Joins rows of equal windows. Output: left columns, then right columns (for semi and anti joins: left only).
+/// Joins rows of equal windows. Output: all columns of the left input, then all of the right (for semi and anti joins:
+/// left only).
 #[derive(Debug, Clone)]
 pub struct WindowJoin {
     pub join_type: JoinType,

@@ -7,7 +7,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::explain;
-use crate::graph::{Edge, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream};
+use crate::graph::{
+    Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct GraphBuilder {
@@ -41,6 +43,12 @@ impl GraphBuilder {
         parallelism: Parallelism,
     ) -> NodeIndex {
         let mut key = explain::canonical(&operator, &output, parallelism);
+        // Dead letters belong to the step whose rows failed.
+        if let Operator::Calc(calc) = &operator
+            && calc.on_error == ErrorPolicy::DeadLetter
+        {
+            key.push_str(owner);
+        }
         for edge in &inputs {
             key.push_str(&format!(
                 "\n<- {} {:?} {} {:?}",

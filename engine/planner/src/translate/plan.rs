@@ -20,6 +20,8 @@ use crate::graph::{Calc, NodeIndex, Operator, Parallelism, Port};
 use crate::logical::WindowTableFunction;
 
 impl Translator<'_> {
+    /// Deep plans (long chains of views) grow the stack instead of overflowing it.
+    #[recursive::recursive]
     pub(super) fn plan(&mut self, plan: &LogicalPlan) -> Fallible<Relation> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
@@ -171,7 +173,7 @@ impl Translator<'_> {
     fn union(&mut self, union: &Union) -> Fallible<Relation> {
         let mut branches = Vec::new();
         let mut columns: Option<Vec<ColumnInfo>> = None;
-        for input in &union.inputs {
+        for input in parts(union) {
             let relation = self.plan(input)?;
             let relation = self.resolve(relation)?;
             columns = Some(match columns {
@@ -423,6 +425,19 @@ pub(super) fn is_proctime(expr: &Expr) -> bool {
         Expr::ScalarFunction(function) => function.func.name().eq_ignore_ascii_case("proctime"),
         _ => false,
     }
+}
+
+/// The parts of a union and of the unions within it, in order.
+fn parts(union: &Union) -> Vec<&LogicalPlan> {
+    let mut parts = Vec::new();
+    let mut waiting: Vec<&LogicalPlan> = union.inputs.iter().rev().map(AsRef::as_ref).collect();
+    while let Some(plan) = waiting.pop() {
+        match plan {
+            LogicalPlan::Union(union) => waiting.extend(union.inputs.iter().rev().map(AsRef::as_ref)),
+            other => parts.push(other),
+        }
+    }
+    parts
 }
 
 /// A literal NULL.

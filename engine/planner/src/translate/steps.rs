@@ -153,6 +153,7 @@ fn step_references(plan: &LogicalPlan) -> Vec<String> {
     names
 }
 
+#[recursive::recursive]
 fn inline_steps(plan: LogicalPlan, alone: &BTreeSet<String>) -> Result<LogicalPlan, DataFusionError> {
     let inlined = plan.transform_up_with_subqueries(|plan| match step_reference(&plan) {
         Some(step) if !alone.contains(&step.name) => {
@@ -165,6 +166,7 @@ fn inline_steps(plan: LogicalPlan, alone: &BTreeSet<String>) -> Result<LogicalPl
 }
 
 /// Projections and filters over one table or over such steps: cheaper to repeat than to share.
+#[recursive::recursive]
 fn is_stateless(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {

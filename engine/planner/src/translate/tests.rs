@@ -186,3 +186,20 @@ fn another_script_has_another_fingerprint() {
     let second = plan(&script(20)).expect("a valid script");
     assert_ne!(first.fingerprint, second.fingerprint);
 }
+
+#[test]
+fn long_chains_of_views_and_unions_are_planned() {
+    let common = fs::read_to_string(folder().join("tables.ddl")).expect("the tables exist");
+    let mut script = format!("{common}\nCREATE VIEW v0 AS SELECT k, name FROM clicks;\n");
+    for number in 1..150 {
+        script.push_str(&format!(
+            "CREATE VIEW v{number} AS SELECT k + 1 AS k, name FROM v{};\n",
+            number - 1
+        ));
+    }
+    script.push_str("INSERT INTO names SELECT k, name FROM v149");
+    for _ in 0..150 {
+        script.push_str(" UNION ALL SELECT k, name FROM clicks");
+    }
+    plan(&script).expect("a valid script");
+}
