@@ -13,7 +13,7 @@ use super::Catalog;
 use crate::error::{Error, Location};
 use crate::graph::ErrorPolicy;
 use crate::logical::{DefinitionRef, Table, TableColumn, WatermarkDeclaration};
-use crate::sql::{types, typed_expressions};
+use crate::sql::{typed_expressions, types};
 
 /// A name and where it was written.
 pub(crate) type Named = (String, Location);
@@ -135,15 +135,13 @@ pub(crate) fn resolve(
     let definition = definition(declaration, values);
     let columns = columns(catalog, declaration, &definition, &mut errors);
     let watermark = match &declaration.watermark {
-        Some(clause) if errors.is_empty() => {
-            match watermark(catalog, declaration, clause, &columns, idle_timeout) {
-                Ok(watermark) => Some(watermark),
-                Err(found) => {
-                    errors.extend(found);
-                    None
-                }
+        Some(clause) if errors.is_empty() => match watermark(catalog, declaration, clause, &columns, idle_timeout) {
+            Ok(watermark) => Some(watermark),
+            Err(found) => {
+                errors.extend(found);
+                None
             }
-        }
+        },
         _ => None,
     };
     if !errors.is_empty() {
@@ -280,7 +278,10 @@ fn watermark(
         }]
     };
     let Some(column) = columns.iter().find(|column| column.field.name() == &clause.column) else {
-        let hint = crate::sql::suggest(&clause.column, columns.iter().map(|column| column.field.name().as_str()));
+        let hint = crate::sql::suggest(
+            &clause.column,
+            columns.iter().map(|column| column.field.name().as_str()),
+        );
         return Err(mistake(format!(
             "the watermark is for `{}`, which table `{}` does not have{hint}",
             clause.column, declaration.name
@@ -296,7 +297,9 @@ fn watermark(
         )));
     }
     if column.is_proctime {
-        return Err(mistake("a PROCTIME() column is the engine's clock: it takes no watermark".into()));
+        return Err(mistake(
+            "a PROCTIME() column is the engine's clock: it takes no watermark".into(),
+        ));
     }
     let fields: Vec<_> = columns.iter().map(|column| column.field.as_ref().clone()).collect();
     let schema = DFSchema::try_from(Schema::new(fields)).map_err(|error| mistake(error.to_string()))?;
@@ -312,7 +315,10 @@ fn watermark(
     Ok(WatermarkDeclaration {
         column: clause.column.clone(),
         expression,
-        idle_timeout: declaration.idle_timeout.or(idle_timeout).unwrap_or(IDLE_TIMEOUT_DEFAULT),
+        idle_timeout: declaration
+            .idle_timeout
+            .or(idle_timeout)
+            .unwrap_or(IDLE_TIMEOUT_DEFAULT),
         max_future: Some(declaration.max_future.unwrap_or(MAX_FUTURE_DEFAULT)),
     })
 }

@@ -23,7 +23,9 @@ pub(crate) fn substitute(value: &str, environment: &BTreeMap<String, String>) ->
             Some((name, default)) => (name, Some(default)),
             None => (&inside[..end], None),
         };
-        let found = environment.get(name).filter(|value| !value.is_empty() || default.is_none());
+        let found = environment
+            .get(name)
+            .filter(|value| !value.is_empty() || default.is_none());
         match (found, default) {
             (Some(value), _) => result.push_str(value),
             (None, Some(default)) => result.push_str(default),
@@ -46,7 +48,10 @@ mod tests {
 
     #[track_caller]
     fn check(value: &str, expected: Result<&str, &str>) {
-        let environment = BTreeMap::from([("HOST".to_owned(), "broker".to_owned()), ("EMPTY".to_owned(), String::new())]);
+        let environment = BTreeMap::from([
+            ("HOST".to_owned(), "broker".to_owned()),
+            ("EMPTY".to_owned(), String::new()),
+        ]);
         let found = substitute(value, &environment);
         match expected {
             Ok(expected) => assert_eq!(found.as_deref(), Ok(expected)),

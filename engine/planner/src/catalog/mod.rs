@@ -7,18 +7,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::TableReference;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::plan_datafusion_err;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
-use datafusion::common::TableReference;
 
-use crate::{Mode, PlanOptions};
 use crate::functions::Functions;
 use crate::logical::{CatalogTable, Step, StepReference, Table};
 use crate::sql::{FlinkTypes, WindowFunctions};
+use crate::{Mode, PlanOptions};
 
 mod declaration;
 mod environment;
@@ -28,7 +28,7 @@ pub(crate) use declaration::{
     ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause, columns_of, resolve,
 };
 pub(crate) use environment::substitute;
-pub(crate) use validation::{check, tables_read};
+pub(crate) use validation::{check, check_options, tables_read};
 
 /// What queries refer to.
 pub(crate) struct Catalog {
@@ -135,7 +135,8 @@ impl Catalog {
             plan: Arc::new(step.plan.clone()),
             schema: Arc::new(step.plan.schema().as_arrow().clone()),
         };
-        self.relations.insert(step.name.clone(), Relation::Step(Arc::new(source)));
+        self.relations
+            .insert(step.name.clone(), Relation::Step(Arc::new(source)));
         self.steps.push(step);
     }
 
@@ -146,15 +147,7 @@ impl Catalog {
 
     /// Names of tables and steps, for suggestions.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.relations.keys().map(String::as_str)
-    }
-
-    /// A step as a relation of its own.
-    pub(crate) fn step_relation(&self, name: &str) -> Option<Result<LogicalPlan>> {
-        match self.relations.get(name)? {
-            Relation::Step(step) => Some(StepReference::relation(&step.name, step.plan.clone())),
-            Relation::Table(_) => None,
-        }
+        self.relations.keys().chain(&self.broken).map(String::as_str)
     }
 
     /// Puts [`StepReference`]s where DataFusion planned scans of steps.

@@ -28,6 +28,30 @@ fn validate(table: &millstream_connectors::TableDefinition, role: Role) -> Vec<O
     millstream_connectors::registry::validate(table, role)
 }
 
+/// The same for a table that could not be made: only what is wrong with its options.
+pub(crate) fn check_options(declaration: &TableDeclaration, role: Role) -> Vec<Error> {
+    let definition = millstream_connectors::TableDefinition {
+        name: declaration.name.clone(),
+        schema: std::sync::Arc::new(arrow_schema::Schema::empty()),
+        metadata: Vec::new(),
+        options: declaration
+            .options
+            .iter()
+            .map(|option| (option.name.clone(), option.value.clone()))
+            .collect(),
+        partitioned_by: Vec::new(),
+        primary_key: Vec::new(),
+    };
+    validate(&definition, role)
+        .into_iter()
+        .filter_map(|OptionError { subject, message }| {
+            let location = declaration.option(&subject?)?.location.clone();
+            let message = format!("table `{}`: {message}", declaration.name);
+            Some(Error { location, message })
+        })
+        .collect()
+}
+
 /// Where an option or a column was written.
 fn place(declaration: &TableDeclaration, subject: &str) -> Option<Location> {
     let option = declaration.option(subject).map(|option| &option.location);

@@ -19,7 +19,11 @@ pub(super) fn civil(days: i64) -> (i64, u32, u32) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = (day_of_year - (153 * shifted_month + 2) / 5 + 1) as u32;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 } as u32;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    } as u32;
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -56,11 +60,47 @@ pub(super) fn iso_week(day: i64) -> (i64, i64) {
     (year, (thursday - days(year, 1, 1)) / 7 + 1)
 }
 
+/// Writes a number with at least so many digits; the usual two and four without the formatting machinery.
+fn digits(number: i64, count: usize, out: &mut impl Write) -> std::fmt::Result {
+    let digit = |value: i64| char::from(b'0' + (value % 10) as u8);
+    match (count, number) {
+        (2, 0..=99) => {
+            out.write_char(digit(number / 10))?;
+            out.write_char(digit(number))
+        }
+        (4, 0..=9999) => {
+            for divisor in [1000, 100, 10, 1] {
+                out.write_char(digit(number / divisor))?;
+            }
+            Ok(())
+        }
+        _ => write!(out, "{number:0count$}"),
+    }
+}
+
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const WEEKDAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
 
 /// A compiled date pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +148,10 @@ impl Pattern {
                 characters.next();
                 count += 1;
             }
-            if !matches!(character, 'y' | 'u' | 'M' | 'L' | 'd' | 'D' | 'H' | 'h' | 'm' | 's' | 'S' | 'a' | 'E' | 'Q' | 'w' | 'X' | 'Z') {
+            if !matches!(
+                character,
+                'y' | 'u' | 'M' | 'L' | 'd' | 'D' | 'H' | 'h' | 'm' | 's' | 'S' | 'a' | 'E' | 'Q' | 'w' | 'X' | 'Z'
+            ) {
                 return Err(format!(
                     "`{character}` in the date pattern `{text}` is not known; put letters that stand for themselves \
                      between quotes"
@@ -179,7 +222,7 @@ impl Pattern {
                     continue;
                 }
             };
-            write!(out, "{number:0count$}")?;
+            digits(number, count, out)?;
         }
         Ok(())
     }
@@ -199,7 +242,8 @@ impl Pattern {
                 Piece::Field(letter, count) => (*letter, *count),
             };
             // Digits that touch the next field's are exactly as many as the letters.
-            let touches = matches!(self.0.get(index + 1), Some(Piece::Field(next, _)) if !matches!(next, 'a' | 'E' | 'X' | 'Z'));
+            let touches =
+                matches!(self.0.get(index + 1), Some(Piece::Field(next, _)) if !matches!(next, 'a' | 'E' | 'X' | 'Z'));
             match letter {
                 'M' | 'L' if count >= 3 => month = name(&mut rest, &MONTHS, count)? as u32 + 1,
                 'E' => {
@@ -214,7 +258,11 @@ impl Pattern {
                     rest = &rest[2..];
                 }
                 'S' => {
-                    let digits: &str = &rest[..rest.bytes().take(count.max(if touches { 0 } else { 9 })).take_while(u8::is_ascii_digit).count()];
+                    let digits: &str = &rest[..rest
+                        .bytes()
+                        .take(count.max(if touches { 0 } else { 9 }))
+                        .take_while(u8::is_ascii_digit)
+                        .count()];
                     if digits.is_empty() {
                         return None;
                     }
@@ -223,7 +271,11 @@ impl Pattern {
                 }
                 'X' | 'Z' => offset = zone(&mut rest)?,
                 _ => {
-                    let most = if touches { count } else { if letter == 'y' { 9 } else { count.max(2) } };
+                    let most = if touches {
+                        count
+                    } else {
+                        if letter == 'y' { 9 } else { count.max(2) }
+                    };
                     let value = number(&mut rest, most)?;
                     match letter {
                         'y' if count == 2 => year = 2000 + value,
@@ -272,7 +324,10 @@ fn number(rest: &mut &str, most: usize) -> Option<i64> {
 fn name(rest: &mut &str, names: &[&str], count: usize) -> Option<usize> {
     for (index, name) in names.iter().enumerate() {
         let wanted = if count <= 3 { &name[..3] } else { name };
-        if rest.get(..wanted.len()).is_some_and(|found| found.eq_ignore_ascii_case(wanted)) {
+        if rest
+            .get(..wanted.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(wanted))
+        {
             *rest = &rest[wanted.len()..];
             return Some(index);
         }

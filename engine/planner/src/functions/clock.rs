@@ -25,19 +25,34 @@ pub(super) fn all() -> Vec<Scalar> {
         Scalar::new("now", nothing, ltz, |_| Ok(instant())).volatile(),
         Scalar::new("current_timestamp", nothing, ltz, |_| Ok(instant())).volatile(),
         Scalar::new("current_row_timestamp", nothing, ltz, |_| Ok(instant())).volatile(),
-        Scalar::new("localtimestamp", nothing, |_| timestamp(), |_| {
-            Ok(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(Some(clock_us()), None)))
-        })
+        Scalar::new(
+            "localtimestamp",
+            nothing,
+            |_| timestamp(),
+            |_| {
+                Ok(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(
+                    Some(clock_us()),
+                    None,
+                )))
+            },
+        )
         .volatile(),
-        Scalar::new("current_date", nothing, |_| DataType::Date32, |_| {
-            let days = i32::try_from(clock_us().div_euclid(DAY_US)).unwrap_or(i32::MAX);
-            Ok(ColumnarValue::Scalar(ScalarValue::Date32(Some(days))))
-        })
+        Scalar::new(
+            "current_date",
+            nothing,
+            |_| DataType::Date32,
+            |_| {
+                let days = i32::try_from(clock_us().div_euclid(DAY_US)).unwrap_or(i32::MAX);
+                Ok(ColumnarValue::Scalar(ScalarValue::Date32(Some(days))))
+            },
+        )
         .volatile(),
         Scalar::new("current_time", nothing, time_of_day, now_time).volatile(),
         Scalar::new("localtime", nothing, time_of_day, now_time).volatile(),
         Scalar::new("$unix_now", nothing, super::bigint, |_| {
-            Ok(ColumnarValue::Scalar(ScalarValue::Int64(Some(clock_us().div_euclid(1_000_000)))))
+            Ok(ColumnarValue::Scalar(ScalarValue::Int64(Some(
+                clock_us().div_euclid(1_000_000),
+            ))))
         })
         .volatile(),
     ]

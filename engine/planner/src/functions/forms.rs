@@ -32,17 +32,50 @@ pub(super) const AGGREGATE_ALIASES: &[(&str, &str)] = &[
 
 /// Names of Flink's that are not functions here, and what to write instead.
 pub(super) const REFUSED: &[(&str, &str)] = &[
-    ("current_watermark", "is not supported: late rows go to the step's `late` output"),
-    ("to_char", "is not Flink's: use DATE_FORMAT(timestamp, 'yyyy-MM-dd HH:mm:ss')"),
+    (
+        "current_watermark",
+        "is not supported: late rows go to the step's `late` output",
+    ),
+    (
+        "to_char",
+        "is not Flink's: use DATE_FORMAT(timestamp, 'yyyy-MM-dd HH:mm:ss')",
+    ),
     ("date_bin", "is not Flink's: use FLOOR(timestamp TO unit)"),
     ("unnest", "is not supported yet: take elements with `array[1]`"),
 ];
 
 /// Names that [`rewrite`] takes.
 const FORMS: &[&str] = &[
-    "mod", "if", "concat", "greatest", "least", "locate", "regexp", "regexp_like", "sha224", "sha256", "sha384", "sha512", "sha2", "rand_integer",
-    "to_base64", "from_base64", "listagg", "unix_timestamp", "year", "quarter", "month", "week", "dayofyear",
-    "dayofmonth", "dayofweek", "hour", "minute", "second", "e",
+    "mod",
+    "if",
+    "concat",
+    "greatest",
+    "least",
+    "locate",
+    "regexp",
+    "regexp_like",
+    "sha224",
+    "sha256",
+    "sha384",
+    "sha512",
+    "sha2",
+    "rand_integer",
+    "to_base64",
+    "from_base64",
+    "cardinality",
+    "array_length",
+    "unix_timestamp",
+    "year",
+    "quarter",
+    "month",
+    "week",
+    "dayofyear",
+    "dayofmonth",
+    "dayofweek",
+    "hour",
+    "minute",
+    "second",
+    "e",
 ];
 
 pub(super) fn is_form(name: &str) -> bool {
@@ -106,33 +139,39 @@ pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Exp
         ("sha224" | "sha256" | "sha384" | "sha512", [_]) => {
             plain("encode", vec![plain(&format!("${name}"), arguments), text("hex")])
         }
-        ("sha2", [value, Expr::Value(ValueWithSpan { value: Value::Number(bits, _), .. })])
-            if matches!(bits.as_str(), "224" | "256" | "384" | "512") =>
-        {
-            plain("encode", vec![plain(&format!("$sha{bits}"), vec![value.clone()]), text("hex")])
-        }
-        ("rand_integer", [bound]) => Expr::Cast {
-            kind: datafusion::sql::sqlparser::ast::CastKind::Cast,
-            expr: Box::new(plain(
+        (
+            "sha2",
+            [
+                value,
+                Expr::Value(ValueWithSpan {
+                    value: Value::Number(bits, _),
+                    ..
+                }),
+            ],
+        ) if matches!(bits.as_str(), "224" | "256" | "384" | "512") => plain(
+            "encode",
+            vec![plain(&format!("$sha{bits}"), vec![value.clone()]), text("hex")],
+        ),
+        ("rand_integer", [bound]) => cast(
+            plain(
                 "floor",
                 vec![Expr::BinaryOp {
                     left: Box::new(plain("random", Vec::new())),
                     op: BinaryOperator::Multiply,
                     right: Box::new(nested(bound.clone())),
                 }],
-            )),
-            data_type: datafusion::sql::sqlparser::ast::DataType::Int(None),
-            array: false,
-            format: None,
-        },
+            ),
+            datafusion::sql::sqlparser::ast::DataType::Int(None),
+        ),
+        ("cardinality" | "array_length", [_]) => cast(
+            plain(&format!("${name}"), arguments),
+            datafusion::sql::sqlparser::ast::DataType::Int(None),
+        ),
         ("to_base64", [value]) => plain("encode", vec![value.clone(), text("base64pad")]),
-        ("from_base64", [value]) => Expr::Cast {
-            kind: datafusion::sql::sqlparser::ast::CastKind::Cast,
-            expr: Box::new(plain("decode", vec![value.clone(), text("base64")])),
-            data_type: datafusion::sql::sqlparser::ast::DataType::String(None),
-            array: false,
-            format: None,
-        },
+        ("from_base64", [value]) => cast(
+            plain("decode", vec![value.clone(), text("base64")]),
+            datafusion::sql::sqlparser::ast::DataType::String(None),
+        ),
         ("unix_timestamp", []) => plain("$unix_now", Vec::new()),
         ("unix_timestamp", _) => plain("$unix_timestamp", arguments),
         ("year" | "quarter" | "month" | "week" | "hour" | "minute" | "second", [_]) => {
@@ -141,16 +180,21 @@ pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Exp
         ("dayofyear", [_]) => unit("DOY", arguments),
         ("dayofmonth", [_]) => unit("DAY", arguments),
         ("dayofweek", [_]) => unit("DOW", arguments),
-        ("e", []) => plain("exp", vec![Expr::Value(ValueWithSpan::from(Value::Number("1".into(), false)))]),
+        ("e", []) => plain(
+            "exp",
+            vec![Expr::Value(ValueWithSpan::from(Value::Number("1".into(), false)))],
+        ),
         _ => return None,
     })
 }
 
 fn nested(expr: Expr) -> Expr {
     match expr {
-        plain @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) | Expr::Nested(_) | Expr::Function(_)) => {
-            plain
-        }
+        plain @ (Expr::Identifier(_)
+        | Expr::CompoundIdentifier(_)
+        | Expr::Value(_)
+        | Expr::Nested(_)
+        | Expr::Function(_)) => plain,
         other => Expr::Nested(Box::new(other)),
     }
 }
@@ -163,5 +207,48 @@ fn case(condition: Expr, result: Expr, otherwise: Option<Expr>) -> Expr {
         operand: None,
         conditions: vec![CaseWhen { condition, result }],
         else_result: otherwise.map(Box::new),
+    }
+}
+
+fn cast(expr: Expr, data_type: datafusion::sql::sqlparser::ast::DataType) -> Expr {
+    Expr::Cast {
+        kind: datafusion::sql::sqlparser::ast::CastKind::Cast,
+        expr: Box::new(expr),
+        data_type,
+        array: false,
+        format: None,
+    }
+}
+
+/// What a function of the clock is for all rows of a batch job.
+pub(crate) fn pinned(name: &str, function: &Function, now_us: i64) -> Option<Expr> {
+    use datafusion::sql::sqlparser::ast::{DataType, FunctionArguments, TimezoneInfo};
+    let empty = match &function.args {
+        FunctionArguments::None => true,
+        FunctionArguments::List(list) => list.args.is_empty(),
+        FunctionArguments::Subquery(_) => false,
+    };
+    if !empty {
+        return None;
+    }
+    let number = |number: i64| Expr::Value(ValueWithSpan::from(Value::Number(number.to_string(), false)));
+    let instant = call(Ident::new("to_timestamp_ltz"), vec![number(now_us), number(6)]);
+    Some(match name {
+        "now" | "current_timestamp" | "current_row_timestamp" => instant,
+        "localtimestamp" => cast(instant, DataType::Timestamp(None, TimezoneInfo::None)),
+        "current_date" => cast(instant, DataType::Date),
+        "current_time" | "localtime" => cast(instant, DataType::Time(None, TimezoneInfo::None)),
+        "unix_timestamp" => number(now_us.div_euclid(1_000_000)),
+        _ => return None,
+    })
+}
+
+/// `LISTAGG(text)` separates by a comma.
+pub(crate) fn list_separator(function: &mut Function) {
+    use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr, FunctionArguments};
+    if let FunctionArguments::List(list) = &mut function.args
+        && list.args.len() == 1
+    {
+        list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(text(","))));
     }
 }

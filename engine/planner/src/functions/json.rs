@@ -94,9 +94,9 @@ fn find(value: Value, steps: &[Step]) -> Option<Value> {
             let first = found.next()?;
             found.next().is_none().then_some(first)
         }
-        (Step::Index(index), Value::Array(mut items)) => {
-            (*index < items.len()).then(|| items.swap_remove(*index)).and_then(|item| find(item, rest))
-        }
+        (Step::Index(index), Value::Array(mut items)) => (*index < items.len())
+            .then(|| items.swap_remove(*index))
+            .and_then(|item| find(item, rest)),
         (Step::Index(0), value) => find(value, rest),
         (Step::All, Value::Array(items)) => {
             let found: Vec<Value> = items.into_iter().filter_map(|item| find(item, rest)).collect();
@@ -170,7 +170,13 @@ fn exists(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
 fn is_json(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let documents = Texts::of(arguments, 0)?;
     let result: BooleanArray = (0..arguments.number_rows)
-        .map(|row| Some(documents.get(row).is_some_and(|text| serde_json::from_str::<Value>(text).is_ok())))
+        .map(|row| {
+            Some(
+                documents
+                    .get(row)
+                    .is_some_and(|text| serde_json::from_str::<Value>(text).is_ok()),
+            )
+        })
         .collect();
     finished(result)
 }

@@ -26,7 +26,7 @@ mod pattern;
 mod text;
 mod time;
 
-pub(crate) use forms::rewrite;
+pub(crate) use forms::{list_separator, pinned, rewrite};
 
 /// Everything callable, by lower-case name.
 pub(crate) struct Functions {
@@ -54,7 +54,9 @@ impl Functions {
     pub(crate) fn new() -> Self {
         let mut scalars = BTreeMap::new();
         let own = [clock::all(), text::all(), pattern::all(), time::all(), json::all()].concat();
-        let own = own.into_iter().map(|function| Arc::new(ScalarUDF::new_from_impl(function)));
+        let own = own
+            .into_iter()
+            .map(|function| Arc::new(ScalarUDF::new_from_impl(function)));
         for function in SessionStateDefaults::default_scalar_functions().into_iter().chain(own) {
             for alias in function.aliases() {
                 scalars.insert(alias.to_ascii_lowercase(), function.clone());
@@ -62,7 +64,16 @@ impl Functions {
             scalars.insert(function.name().to_ascii_lowercase(), function);
         }
         // Functions whose plain name is taken by a form that calls them.
-        for name in ["greatest", "least", "sha224", "sha256", "sha384", "sha512"] {
+        for name in [
+            "cardinality",
+            "array_length",
+            "greatest",
+            "least",
+            "sha224",
+            "sha256",
+            "sha384",
+            "sha512",
+        ] {
             if let Some(function) = scalars.get(name).cloned() {
                 scalars.insert(format!("${name}"), function);
             }
@@ -288,3 +299,6 @@ fn bigint(_: &[DataType]) -> DataType {
 fn finished(array: impl Array + Any) -> Result<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(array)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,9 @@
 //! constant one is an error when the pipeline is planned or its first rows are computed.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, Int64Array, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
@@ -34,7 +37,30 @@ fn text_text_maybe_integer(given: &[DataType]) -> Result<Vec<DataType>> {
 /// The patterns of an argument: compiled once if constant, else kept while they repeat.
 struct Patterns<'a> {
     texts: Texts<'a>,
-    last: Option<(Cow<'a, str>, Option<Regex>)>,
+    last: Option<(&'a str, Option<Rc<Regex>>)>,
+}
+
+/// Patterns each thread keeps compiled.
+const COMPILED_MAX: usize = 64;
+
+thread_local! {
+    /// Compiling a pattern costs more than matching a small batch of rows, and a compiled one is only fast while the
+    /// same thread goes on using it.
+    static COMPILED: RefCell<HashMap<String, Rc<Regex>>> = RefCell::new(HashMap::new());
+}
+
+fn compiled(pattern: &str) -> std::result::Result<Rc<Regex>, regex::Error> {
+    COMPILED.with_borrow_mut(|known| {
+        if let Some(regex) = known.get(pattern) {
+            return Ok(regex.clone());
+        }
+        let regex = Rc::new(Regex::new(pattern)?);
+        if known.len() >= COMPILED_MAX {
+            known.clear();
+        }
+        known.insert(pattern.to_owned(), regex.clone());
+        Ok(regex)
+    })
 }
 
 impl<'a> Patterns<'a> {
@@ -42,8 +68,8 @@ impl<'a> Patterns<'a> {
         let texts = Texts::of(arguments, index)?;
         let mut last = None;
         if let Some(pattern) = texts.constant() {
-            match Regex::new(pattern) {
-                Ok(regex) => last = Some((Cow::Borrowed(pattern), Some(regex))),
+            match compiled(pattern) {
+                Ok(regex) => last = Some((pattern, Some(regex))),
                 Err(error) => return exec_err!("the regular expression `{pattern}` is not valid: {error}"),
             }
         }
@@ -52,10 +78,10 @@ impl<'a> Patterns<'a> {
 
     fn get(&mut self, row: usize) -> Option<&Regex> {
         let pattern = self.texts.get(row)?;
-        if self.last.as_ref().is_none_or(|(last, _)| last != pattern) {
-            self.last = Some((Cow::Borrowed(pattern), Regex::new(pattern).ok()));
+        if self.last.as_ref().is_none_or(|(last, _)| *last != pattern) {
+            self.last = Some((pattern, compiled(pattern).ok()));
         }
-        self.last.as_ref()?.1.as_ref()
+        self.last.as_ref()?.1.as_deref()
     }
 }
 

@@ -55,7 +55,7 @@ fn count_char(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let (texts, characters) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?);
     let count = |text: &str, character: &str| match character.as_bytes() {
         [] => 0,
-        [byte] => text.bytes().map(|other| i64::from(other == *byte)).sum(),
+        [byte] => memchr::memchr_iter(*byte, text.as_bytes()).count() as i64,
         _ => text.matches(character.chars().next().unwrap_or_default()).count() as i64,
     };
     let result: Int64Array = (0..arguments.number_rows)
@@ -87,6 +87,8 @@ fn locate_from(needle: &str, text: &str, start: i64) -> i32 {
     let Some(at) = text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(skip) else {
         return 0;
     };
-    let found = text[at..].find(needle).map(|found| skip + text[at..at + found].chars().count() + 1);
+    let found = text[at..]
+        .find(needle)
+        .map(|found| skip + text[at..at + found].chars().count() + 1);
     found.and_then(|position| i32::try_from(position).ok()).unwrap_or(0)
 }

@@ -26,7 +26,12 @@ pub(super) fn all() -> Vec<Scalar> {
         Scalar::new("$ceil_time", time_text, first, |arguments| rounded(arguments, true)),
         Scalar::new("date_format", time_or_text_text, utf8, date_format),
         Scalar::new("to_timestamp", texts, |_| timestamp(), to_timestamp),
-        Scalar::new("to_timestamp_ltz", number_or_texts, |_| timestamp_ltz(), to_timestamp_ltz),
+        Scalar::new(
+            "to_timestamp_ltz",
+            number_or_texts,
+            |_| timestamp_ltz(),
+            to_timestamp_ltz,
+        ),
         Scalar::new("to_date", texts, |_| DataType::Date32, to_date),
         Scalar::new("$unix_timestamp", time_or_texts, bigint, unix_timestamp),
         Scalar::new("from_unixtime", number_maybe_text, utf8, from_unixtime),
@@ -80,7 +85,11 @@ fn time_text(given: &[DataType]) -> Result<Vec<DataType>> {
 
 fn time_or_text_text(given: &[DataType]) -> Result<Vec<DataType>> {
     arity(given, &[2])?;
-    let first = if given[0] == DataType::Utf8 { DataType::Utf8 } else { time(&given[0])? };
+    let first = if given[0] == DataType::Utf8 {
+        DataType::Utf8
+    } else {
+        time(&given[0])?
+    };
     Ok(vec![first, DataType::Utf8])
 }
 
@@ -208,7 +217,9 @@ fn rounded(arguments: &ScalarFunctionArgs, up: bool) -> Result<ColumnarValue> {
     let name = unit(arguments, 1)?.to_ascii_uppercase();
     let name = name.trim_end_matches('S');
     if floor(0, name).is_none() {
-        return plan_err!("a time is rounded to YEAR, QUARTER, MONTH, WEEK, DAY, HOUR, MINUTE or SECOND, not to `{name}`");
+        return plan_err!(
+            "a time is rounded to YEAR, QUARTER, MONTH, WEEK, DAY, HOUR, MINUTE or SECOND, not to `{name}`"
+        );
     }
     let result: PrimitiveArray<TimestampMicrosecondType> = times.unary(|us| {
         let start = floor(us, name).unwrap_or(us);
@@ -237,10 +248,15 @@ fn next(start: i64, unit: &str) -> i64 {
 /// Moves by months, to the last day of the month where the day does not exist.
 fn add_months(us: i64, months: i64) -> i64 {
     let (year, month, day) = civil(us.div_euclid(DAY_US));
-    let total = year.saturating_mul(12).saturating_add(i64::from(month) - 1).saturating_add(months);
+    let total = year
+        .saturating_mul(12)
+        .saturating_add(i64::from(month) - 1)
+        .saturating_add(months);
     let (year, month) = (total.div_euclid(12), total.rem_euclid(12) as u32 + 1);
     let day = day.min(days_in_month(year, month));
-    days(year, month, day).saturating_mul(DAY_US).saturating_add(us.rem_euclid(DAY_US))
+    days(year, month, day)
+        .saturating_mul(DAY_US)
+        .saturating_add(us.rem_euclid(DAY_US))
 }
 
 /// Compiled patterns of an argument.
@@ -321,7 +337,11 @@ fn parsed(arguments: &ScalarFunctionArgs) -> Result<TimestampMicrosecondArray> {
     Ok((0..arguments.number_rows)
         .map(|row| {
             let text = texts.get(row)?;
-            if by_pattern { patterns.get(row)?.parse(text) } else { parse_timestamp(text) }
+            if by_pattern {
+                patterns.get(row)?.parse(text)
+            } else {
+                parse_timestamp(text)
+            }
         })
         .collect())
 }
@@ -331,8 +351,8 @@ fn to_timestamp(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
 }
 
 fn to_date(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    let result: Date32Array = parsed(arguments)?
-        .unary_opt::<_, Date32Type>(|us| i32::try_from(us.div_euclid(DAY_US)).ok());
+    let result: Date32Array =
+        parsed(arguments)?.unary_opt::<_, Date32Type>(|us| i32::try_from(us.div_euclid(DAY_US)).ok());
     finished(result)
 }
 
@@ -348,7 +368,11 @@ fn to_timestamp_ltz(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         Some(argument) => {
             let precisions = argument.to_array(1)?;
             let precisions = precisions.as_primitive::<Int64Type>();
-            if precisions.is_empty() || precisions.is_null(0) { 3 } else { precisions.value(0) }
+            if precisions.is_empty() || precisions.is_null(0) {
+                3
+            } else {
+                precisions.value(0)
+            }
         }
     };
     let result: PrimitiveArray<TimestampMicrosecondType> = match precision {
@@ -357,7 +381,9 @@ fn to_timestamp_ltz(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         6 => numbers.unary(|number| number),
         9 => numbers.unary(|number| number.div_euclid(1000)),
         other => {
-            return plan_err!("TO_TIMESTAMP_LTZ counts in seconds (0), milliseconds (3), microseconds (6) or nanoseconds (9), not {other}");
+            return plan_err!(
+                "TO_TIMESTAMP_LTZ counts in seconds (0), milliseconds (3), microseconds (6) or nanoseconds (9), not {other}"
+            );
         }
     };
     finished(result.with_timezone("UTC"))
@@ -377,7 +403,11 @@ fn unix_timestamp(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
 fn from_unixtime(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let seconds = array(arguments, 0)?;
     let seconds = seconds.as_primitive::<Int64Type>();
-    let time = |row: usize| (!seconds.is_null(row)).then(|| seconds.value(row).checked_mul(SECOND_US)).flatten();
+    let time = |row: usize| {
+        (!seconds.is_null(row))
+            .then(|| seconds.value(row).checked_mul(SECOND_US))
+            .flatten()
+    };
     formatted(arguments.number_rows, time, Patterns::of(arguments, 1)?)
 }
 
@@ -461,7 +491,11 @@ fn addition(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
 /// `CONVERT_TZ(text, from, to)`: a local time of one zone as that of another.
 fn convert_tz(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     use chrono::{DateTime, TimeZone, offset::LocalResult};
-    let (texts, from, to) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?, Texts::of(arguments, 2)?);
+    let (texts, from, to) = (
+        Texts::of(arguments, 0)?,
+        Texts::of(arguments, 1)?,
+        Texts::of(arguments, 2)?,
+    );
     let convert = |row: usize| -> Option<i64> {
         let local = DateTime::from_timestamp_micros(parse_timestamp(texts.get(row)?)?)?.naive_utc();
         let from: chrono_tz::Tz = from.get(row)?.parse().ok()?;
@@ -503,7 +537,9 @@ fn as_text(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         DataType::Boolean => {
             let values = array(arguments, 0)?;
             let values = values.as_boolean();
-            let texts = values.iter().map(|value| value.map(|value| if value { "TRUE" } else { "FALSE" }));
+            let texts = values
+                .iter()
+                .map(|value| value.map(|value| if value { "TRUE" } else { "FALSE" }));
             finished(texts.collect::<datafusion::arrow::array::StringArray>())
         }
         DataType::Date32 => {

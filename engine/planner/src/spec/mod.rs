@@ -43,7 +43,10 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
         front.sink(sink);
     }
     if spec.sinks.is_empty() {
-        front.mistake("sinks", "the pipeline has no sink: add one under `sinks:` with `from: STEP`".into());
+        front.mistake(
+            "sinks",
+            "the pipeline has no sink: add one under `sinks:` with `from: STEP`".into(),
+        );
     }
     let max_parallelism = match spec.max_parallelism {
         None => MAX_PARALLELISM_DEFAULT,
@@ -109,9 +112,13 @@ impl Front {
             table.watermark = self.watermark(&format!("{path}.event_time"), event_time);
         }
         if source.columns.is_empty() {
-            self.mistake(&path, "the source has no columns: list them under `columns:` as `name: type`".into());
+            self.mistake(
+                &path,
+                "the source has no columns: list them under `columns:` as `name: type`".into(),
+            );
         }
         let table = if self.errors.len() > found {
+            self.errors.extend(catalog::check_options(&table, Role::Source));
             None
         } else {
             match resolve(&self.catalog, &table, None, None) {
@@ -122,6 +129,7 @@ impl Front {
                 }
                 Err(errors) => {
                     self.errors.extend(within(errors, &path));
+                    self.errors.extend(catalog::check_options(&table, Role::Source));
                     None
                 }
             }
@@ -146,7 +154,10 @@ impl Front {
             };
             let kind = match (&column.computed, data_type, &column.metadata) {
                 (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
-                    self.mistake(&path, "a computed column has the type of its expression, and no metadata".into());
+                    self.mistake(
+                        &path,
+                        "a computed column has the type of its expression, and no metadata".into(),
+                    );
                     continue;
                 }
                 (Some(expression), None, None) => match sql::read_expression(expression) {
@@ -228,7 +239,8 @@ impl Front {
                     if let Some((name, _)) = unknown.and_then(|rest| rest.split_once('`'))
                         && self.later.contains(name)
                     {
-                        error.message = format!("step `{name}` comes later: a step uses only those before it; move it up");
+                        error.message =
+                            format!("step `{name}` comes later: a step uses only those before it; move it up");
                     }
                 }
                 self.errors.extend(errors);
@@ -239,7 +251,13 @@ impl Front {
     fn sink(&mut self, sink: &proto::Sink) {
         let path = format!("sinks.{}", sink.name);
         if self.catalog.tables.iter().any(|table| table.name == sink.name) || self.taken(&path, &sink.name) {
-            self.mistake(&path, format!("a table named `{}` exists already: sources and sinks share their names", sink.name));
+            self.mistake(
+                &path,
+                format!(
+                    "a table named `{}` exists already: sources and sinks share their names",
+                    sink.name
+                ),
+            );
             return;
         }
         let Some(input) = self.input(sink) else { return };
@@ -249,7 +267,11 @@ impl Front {
         table.partitioned_by = named(&path, "partitioned_by", &sink.partitioned_by);
         table.primary_key = named(&path, "primary_key", &sink.primary_key);
         table.on_error = policy(sink.on_error);
-        table.columns = if sink.columns.is_empty() { input.columns.clone() } else { declared };
+        table.columns = if sink.columns.is_empty() {
+            input.columns.clone()
+        } else {
+            declared
+        };
         if table.columns.len() < sink.columns.len() {
             return;
         }
@@ -284,7 +306,12 @@ impl Front {
 
     /// The plan's columns that the sink names, in the sink's order and types.
     fn by_name(&self, sink: &Table, plan: LogicalPlan, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
-        let given: Vec<String> = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let given: Vec<String> = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
         let mut errors = Vec::new();
         for column in &sink.columns {
             let name = column.field.name();
@@ -362,7 +389,10 @@ impl Front {
             Some("late") => {
                 let step = self.catalog.steps.iter().find(|step| step.name == name);
                 let Some(columns) = step.and_then(|step| late_columns(&step.plan, &location)) else {
-                    self.mistake(&path, format!("`{name}` has no late rows: only steps with a window have"));
+                    self.mistake(
+                        &path,
+                        format!("`{name}` has no late rows: only steps with a window have"),
+                    );
                     return None;
                 };
                 Some(Input {
@@ -387,7 +417,10 @@ impl Front {
             }
             Some(other) => {
                 let hint = suggest(other, ["late", "dead_letters"]);
-                self.mistake(&path, format!("`{name}` has no output `{other}`{hint}; there are `late` and `dead_letters`"));
+                self.mistake(
+                    &path,
+                    format!("`{name}` has no output `{other}`{hint}; there are `late` and `dead_letters`"),
+                );
                 None
             }
         }

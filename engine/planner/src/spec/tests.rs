@@ -1,1 +1,127 @@
+//! Specs and what is said of them.
 
+use expect_test::{Expect, expect};
+
+use crate::logical::InsertInput;
+use crate::{Input, PlanOptions, front_end};
+
+fn planned(yaml: &str) -> String {
+    let spec = match millstream_proto::spec::parse(yaml) {
+        Ok(parsed) => parsed.spec,
+        Err(errors) => return errors.iter().map(|error| format!("{error}\n")).collect(),
+    };
+    match front_end(Input::Spec(&spec), &PlanOptions::default()) {
+        Ok(pipeline) => {
+            let steps = pipeline
+                .steps
+                .iter()
+                .map(|step| format!("{} =\n{}\n", step.name, step.plan.display_indent()));
+            let inserts = pipeline.inserts.iter().map(|insert| match &insert.input {
+                InsertInput::Plan(plan) => format!("{} <-\n{}\n", insert.table.name, plan.display_indent()),
+                other => format!(
+                    "{} <- {other:?} {:?}\n",
+                    insert.table.name,
+                    insert.table.definition.0.schema.fields().len()
+                ),
+            });
+            steps.chain(inserts).collect()
+        }
+        Err(errors) => format!("{errors}\n"),
+    }
+}
+
+#[track_caller]
+fn check(yaml: &str, expected: Expect) {
+    expected.assert_eq(&planned(yaml));
+}
+
+const SOURCES: &str = "
+name: toll-booth
+sources:
+  entries:
+    connector: filesystem
+    options: { path: /tmp/entries }
+    format: json
+    columns: { booth: bigint, plate: string, entered: timestamp(3), toll: 'decimal(6, 2)' }
+    event_time: { column: entered, out_of_orderness: 5s }
+";
+
+#[test]
+fn steps_are_views_and_sinks_take_their_columns() {
+    check(
+        &format!(
+            "{SOURCES}
+steps:
+  per_booth:
+    sql: |
+      SELECT booth, window_start, count(*) AS cars
+      FROM TABLE(TUMBLE(TABLE entries, DESCRIPTOR(entered), INTERVAL '1' MINUTE))
+      GROUP BY booth, window_start, window_end
+sinks:
+  stats: {{ from: per_booth, connector: print }}
+  some: {{ from: per_booth, connector: print, columns: {{ cars: bigint, booth: bigint }} }}
+  late: {{ from: per_booth.late, connector: print }}
+  bad: {{ from: entries.dead_letters, connector: print }}
+"
+        ),
+        expect![[r#"
+            per_booth =
+            Projection: entries.booth, window_start, count(Int64(1)) AS count(*) AS cars
+              Aggregate: groupBy=[[entries.booth, window_start, window_end]], aggr=[[count(Int64(1))]]
+                WindowTableFunction: Tumble { size: 60000000, offset: 0 } on entries.entered
+                  TableScan: entries
+            stats <-
+            Projection: per_booth.booth AS booth, per_booth.window_start AS window_start, per_booth.cars AS cars
+              Projection: per_booth.booth, per_booth.window_start, per_booth.cars
+                Projection: per_booth.booth, per_booth.window_start, per_booth.cars
+                  SubqueryAlias: per_booth
+                    StepReference: per_booth
+            some <-
+            Projection: per_booth.cars AS cars, per_booth.booth AS booth
+              Projection: per_booth.cars, per_booth.booth
+                Projection: per_booth.booth, per_booth.window_start, per_booth.cars
+                  SubqueryAlias: per_booth
+                    StepReference: per_booth
+            late <- Late { step: "per_booth" } 4
+            bad <- DeadLetters { name: "entries" } 5
+        "#]],
+    );
+}
+
+#[test]
+fn mistakes_are_placed_by_path() {
+    check(
+        &format!(
+            "{SOURCES}
+  exits:
+    connector: filesystm
+    options: {{ path: /tmp/exits }}
+    columns: {{ booth: bigit }}
+    event_time: {{ column: left }}
+steps:
+  first:
+    sql: SELECT * FROM second
+  second:
+    sql: |
+      SELECT booth,
+        plat
+      FROM entries
+  third:
+    sql: SELECT * FROM entries WHERE
+sinks:
+  stats: {{ from: secnd, connector: print }}
+  more: {{ from: entries.lat, connector: print, columns: {{ x: bigint }} }}
+  other: {{ from: entries, connector: print, columns: {{ booth: bigint }} }}
+"
+        ),
+        expect![[r#"
+            sources.exits.columns.booth: unknown type `bigit`; did you mean `BIGINT`?
+            sources.exits.connector: table `exits`: unknown connector `filesystm`; did you mean `filesystem`? (known: blackhole, filesystem, kafka, nexmark, print)
+            steps.first.sql 1:15: step `second` comes later: a step uses only those before it; move it up
+            steps.second.sql 2:3: unknown column `plat`; did you mean `plate`?
+            steps.third.sql 1:28: expected an expression, found the end of the statement
+            sinks.stats.from: unknown step or source `secnd`; did you mean `second`?
+            sinks.more.from: `entries` has no output `lat`; did you mean `late`?; there are `late` and `dead_letters`
+        "#]],
+    );
+}

@@ -79,7 +79,9 @@ fn element(parser: &mut Parser, table: &mut TableDeclaration) -> Result<(), Pars
         let expression = parser.parse_expr()?;
         if table.watermark.is_some() {
             let at = token.span.start;
-            return Err(ParserError::ParserError(format!("a table has one watermark at most{at}")));
+            return Err(ParserError::ParserError(format!(
+                "a table has one watermark at most{at}"
+            )));
         }
         table.watermark = Some(WatermarkClause {
             location: start(&token),

@@ -107,10 +107,41 @@ fn plain(message: &str) -> String {
     ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
+    // A function of ours said why it does not take its arguments.
+    if let Some((function, reason)) = text.split_once("user-defined coercion failed with: ") {
+        let reason = reason.strip_prefix("Error during planning: ").unwrap_or(reason);
+        let reason = reason
+            .split(" No function matches")
+            .next()
+            .unwrap_or(reason)
+            .trim_end_matches('.');
+        let name = function
+            .split('\'')
+            .nth(1)
+            .filter(|name| !name.starts_with('$'))
+            .unwrap_or("the function");
+        return format!(
+            "{} {reason}",
+            if name == "the function" {
+                name.to_owned()
+            } else {
+                name.to_ascii_uppercase()
+            }
+        );
+    }
     let end = text
         .find("\nThis issue was likely caused by a bug in DataFusion")
         .unwrap_or(text.len());
-    let text = text[..end].trim_end_matches('.').replace("\n\tCandidate functions:", "; it takes").replace(['\n', '\t'], " ");
+    if let Some((_, rest)) = text.split_once("While expanding wildcard, column ")
+        && let Some((column, _)) = rest.split_once(" must")
+    {
+        let column = column.trim_matches('"');
+        return format!("column `{column}` must be in GROUP BY, or inside an aggregate such as MAX({column})");
+    }
+    let text = text[..end]
+        .trim_end_matches('.')
+        .replace("\n\tCandidate functions:", "; it takes")
+        .replace(['\n', '\t'], " ");
     let mut characters = text.chars();
     match (characters.next(), text.chars().nth(1)) {
         (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {

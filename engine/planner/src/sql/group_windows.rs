@@ -12,12 +12,12 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Query, Select, SelectFlavor,
     SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
     WildcardAdditionalOptions,
 };
-use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::dialect::call;
@@ -37,10 +37,7 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), Mistake> {
     let [at] = calls.as_slice() else {
         return match calls.as_slice() {
             [] => stray(select),
-            [_, second, ..] => Err((
-                "a query groups by one window".into(),
-                expressions[*second].span(),
-            )),
+            [_, second, ..] => Err(("a query groups by one window".into(), expressions[*second].span())),
             [_] => Ok(()),
         };
     };
@@ -53,16 +50,22 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), Mistake> {
     let wanted = if name == "HOP" || name == "CUMULATE" { 3 } else { 2 };
     if arguments.len() < wanted || arguments.len() > wanted + 1 || name == "CUMULATE" {
         return Err((
-            format!("{name} in GROUP BY takes a time column and {} (and an optional offset)", match wanted {
-                3 => "a slide and a size",
-                _ => "an interval",
-            }),
+            format!(
+                "{name} in GROUP BY takes a time column and {} (and an optional offset)",
+                match wanted {
+                    3 => "a slide and a size",
+                    _ => "an interval",
+                }
+            ),
             span,
         ));
     }
     if !matches!(arguments[0], Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
         return Err((
-            format!("{name} groups by a time column, not by `{}`: compute it in a view or subquery first", arguments[0]),
+            format!(
+                "{name} groups by a time column, not by `{}`: compute it in a view or subquery first",
+                arguments[0]
+            ),
             span,
         ));
     }
@@ -107,13 +110,7 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), Mistake> {
 }
 
 /// `TABLE(name((SELECT * FROM ... WHERE ...), DESCRIPTOR(time), ...)) AS alias`.
-fn windowed(
-    select: &mut Select,
-    name: &str,
-    arguments: Vec<Expr>,
-    partition: Vec<Expr>,
-    span: Span,
-) -> TableWithJoins {
+fn windowed(select: &mut Select, name: &str, arguments: Vec<Expr>, partition: Vec<Expr>, span: Span) -> TableWithJoins {
     let from = std::mem::take(&mut select.from);
     let selection = select.selection.take();
     let alias = match from.as_slice() {
@@ -171,7 +168,10 @@ fn windowed(
     call_arguments.extend(arguments);
     if !partition.is_empty() {
         // Carried behind the gap: `windows` knows the name.
-        call_arguments.push(call(Ident::with_span(span, super::windows::PARTITION_ARGUMENT), partition));
+        call_arguments.push(call(
+            Ident::with_span(span, super::windows::PARTITION_ARGUMENT),
+            partition,
+        ));
     }
     TableWithJoins {
         relation: TableFactor::TableFunction {
@@ -272,10 +272,12 @@ impl VisitorMut for Auxiliaries<'_> {
 }
 
 /// The window and the column that an auxiliary function stands for.
-fn auxiliary(name: &str) -> Option<(&'static str, &'static str)> {
+pub(super) fn auxiliary(name: &str) -> Option<(&'static str, &'static str)> {
     let upper = name.to_ascii_uppercase();
     let (window, kind) = upper.split_once('_')?;
-    let window = ["TUMBLE", "HOP", "SESSION"].into_iter().find(|known| *known == window)?;
+    let window = ["TUMBLE", "HOP", "SESSION"]
+        .into_iter()
+        .find(|known| *known == window)?;
     let column = match kind {
         "START" => "window_start",
         "END" => "window_end",
@@ -293,7 +295,9 @@ fn group_call(expr: &Expr) -> Option<()> {
 
 /// Name and plain arguments of a call.
 pub(crate) fn parts(function: &Function) -> Option<(String, Vec<Expr>)> {
-    let [part] = function.name.0.as_slice() else { return None };
+    let [part] = function.name.0.as_slice() else {
+        return None;
+    };
     let name = part.as_ident()?.value.clone();
     let FunctionArguments::List(list) = &function.args else {
         return None;

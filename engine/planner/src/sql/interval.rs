@@ -21,11 +21,17 @@ pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
             value: Value::SingleQuotedString(text) | Value::Number(text, _),
             ..
         }) => text.trim(),
-        other => return Err(format!("an interval needs a text literal, such as INTERVAL '10' SECOND, not `{other}`")),
+        other => {
+            return Err(format!(
+                "an interval needs a text literal, such as INTERVAL '10' SECOND, not `{other}`"
+            ));
+        }
     };
     let wrong = || format!("`{interval}` is not an interval; write it as INTERVAL '10' SECOND");
     let Some(leading) = &interval.leading_field else {
-        return Err(format!("INTERVAL '{text}' needs a unit, such as INTERVAL '{text}' SECOND"));
+        return Err(format!(
+            "INTERVAL '{text}' needs a unit, such as INTERVAL '{text}' SECOND"
+        ));
     };
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -34,7 +40,9 @@ pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
     let first = unit(leading).ok_or_else(|| format!("`{leading}` is not a unit of an interval"))?;
     let last = match &interval.last_field {
         None => first,
-        Some(field) => unit(field).filter(|last| *last > first && *last <= LAST_OF_RANGE).ok_or_else(wrong)?,
+        Some(field) => unit(field)
+            .filter(|last| *last > first && *last <= LAST_OF_RANGE)
+            .ok_or_else(wrong)?,
     };
     // Each part of the text belongs to one unit; months and days do not mix.
     let units = &UNITS[first..=last];
@@ -60,7 +68,11 @@ pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
                 number.checked_mul(*count).ok_or_else(wrong)?
             }
         };
-        let total = if matches!(unit, Unit::Months(_)) { &mut months } else { &mut micros };
+        let total = if matches!(unit, Unit::Months(_)) {
+            &mut months
+        } else {
+            &mut micros
+        };
         *total = total.checked_add(value).ok_or_else(wrong)?;
     }
     let sign = if negative { -1 } else { 1 };

@@ -102,7 +102,11 @@ pub(crate) fn settings(text: &str) -> Result<Settings, Errors> {
             _ => {}
         }
     }
-    if errors.is_empty() { Ok(settings) } else { Err(Errors(errors)) }
+    if errors.is_empty() {
+        Ok(settings)
+    } else {
+        Err(Errors(errors))
+    }
 }
 
 /// Where a script's statements are taken one after the other.
@@ -195,7 +199,12 @@ impl Front<'_> {
 
     /// Enters a table into the catalog, or its name as broken.
     fn declare(&mut self, declaration: TableDeclaration) -> Result<Arc<Table>, Vec<Error>> {
-        match resolve(&self.catalog, &declaration, Some(&self.options.environment), self.idle_timeout) {
+        match resolve(
+            &self.catalog,
+            &declaration,
+            Some(&self.options.environment),
+            self.idle_timeout,
+        ) {
             Ok(table) => {
                 let table = Arc::new(table);
                 self.catalog.add_table(table.clone());
@@ -408,7 +417,10 @@ pub(crate) fn matched(
     for (index, (name, place)) in columns.iter().enumerate() {
         if !declared.contains(&name.as_str()) {
             let hint = suggest(name, declared.iter().copied());
-            errors.push(mistake(place, format!("table `{}` has no column `{name}` to write{hint}", sink.name)));
+            errors.push(mistake(
+                place,
+                format!("table `{}` has no column `{name}` to write{hint}", sink.name),
+            ));
         } else if columns[..index].iter().any(|(other, _)| other == name) {
             errors.push(mistake(place, format!("column `{name}` is given twice")));
         }
@@ -446,8 +458,8 @@ pub(crate) fn matched(
         };
         let (qualifier, given) = &fields[position];
         let column = Expr::Column(Column::new(qualifier.clone(), given.name()));
-        let found = given.data_type();
-        if found == expected {
+        let found = &types::as_flink_types(&plan, position, given.data_type());
+        if given.data_type() == expected {
             outputs.push(column.alias(field.name()));
         } else if types::casts_implicitly(found, expected) {
             outputs.push(Expr::Cast(Cast::new(Box::new(column), expected.clone())).alias(field.name()));
@@ -505,7 +517,10 @@ pub(crate) fn check_names(plan: &LogicalPlan, name: &str, location: &Location) -
         if !seen.insert(field.name()) {
             errors.push(Error {
                 location: location.clone(),
-                message: format!("`{name}` has two columns named `{}`: give one another name with AS", field.name()),
+                message: format!(
+                    "`{name}` has two columns named `{}`: give one another name with AS",
+                    field.name()
+                ),
             });
         }
     }
@@ -553,7 +568,9 @@ fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(), String> {
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration: write it as 10s, 500ms, 1min or 2h");
     let trimmed = text.trim();
-    let end = trimmed.find(|character: char| !character.is_ascii_digit()).unwrap_or(trimmed.len());
+    let end = trimmed
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(trimmed.len());
     let number: u64 = trimmed[..end].parse().map_err(|_| wrong())?;
     let micros = match trimmed[end..].trim().to_ascii_lowercase().as_str() {
         "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1_000,
@@ -573,7 +590,12 @@ pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     let limit = 1 + name.chars().count() / 4;
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(distance, candidate)| *distance <= limit && *candidate != name)
         .min()
         .map(|(_, candidate)| format!("; did you mean `{candidate}`?"))

@@ -7,7 +7,8 @@ use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::logical_plan::{EmptyRelation, Projection};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
-use datafusion::optimizer::Analyzer;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, Query, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Span;
@@ -20,7 +21,7 @@ use crate::error::{Error, Location};
 
 /// Plans a query against what the catalog knows so far.
 pub(crate) fn plan(catalog: &Catalog, mut query: Box<Query>, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
-    let mistakes = rewrite::query(&mut query, catalog.functions());
+    let mistakes = rewrite::query(&mut query, catalog);
     if !mistakes.is_empty() {
         return Err(placed(mistakes, location));
     }
@@ -42,7 +43,7 @@ pub(crate) fn typed_expressions(
     let mut errors = Vec::new();
     let mut planned = Vec::new();
     for mut expression in expressions {
-        let mistakes = rewrite::expression(&mut expression, catalog.functions());
+        let mistakes = rewrite::expression(&mut expression, catalog);
         if !mistakes.is_empty() {
             errors.extend(placed(mistakes, location));
             continue;
@@ -81,7 +82,12 @@ fn coerced(
         .map(|(index, expression)| expression.alias(format!("${index}")))
         .collect();
     let plan = LogicalPlan::Projection(Projection::try_new(aliased, Arc::new(input))?);
-    let plan = analyze(catalog, plan)?;
+    // Some functions, such as COALESCE, exist only to be simplified into others.
+    let plan = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]).optimize(
+        analyze(catalog, plan)?,
+        &OptimizerContext::new().with_max_passes(1),
+        |_, _| {},
+    )?;
     let LogicalPlan::Projection(projection) = plan else {
         return datafusion::common::plan_err!("an expression of a table must be a plain one, without subqueries");
     };

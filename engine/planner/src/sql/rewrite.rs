@@ -1,11 +1,13 @@
 //! What Flink's SQL says otherwise than DataFusion's, put right in the parsed tree; and what cannot be answered on a
 //! stream, refused while its place in the text is known.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CeilFloorKind, DateTimeField, Expr, Function, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableFactor, VisitMut, VisitorMut,
+    CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
+    Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, VisitMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -13,21 +15,23 @@ use super::dialect::{TABLE_ARGUMENT, call, text};
 use super::group_windows::{self, Mistake};
 use super::interval;
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
-use crate::functions::Functions;
+use crate::catalog::Catalog;
+use crate::functions::{self, Functions};
 
 /// Rewrites a query in place and says everything that is wrong with it.
-pub(super) fn query(query: &mut Query, functions: &Functions) -> Vec<Mistake> {
-    run(query, functions)
+pub(super) fn query(query: &mut Query, catalog: &Catalog) -> Vec<Mistake> {
+    run(query, catalog)
 }
 
 /// Rewrites a single expression.
-pub(super) fn expression(expression: &mut Expr, functions: &Functions) -> Vec<Mistake> {
-    run(expression, functions)
+pub(super) fn expression(expression: &mut Expr, catalog: &Catalog) -> Vec<Mistake> {
+    run(expression, catalog)
 }
 
-fn run<T: VisitMut>(target: &mut T, functions: &Functions) -> Vec<Mistake> {
+fn run<T: VisitMut>(target: &mut T, catalog: &Catalog) -> Vec<Mistake> {
     let mut rewrite = Rewrite {
-        functions,
+        functions: catalog.functions(),
+        pinned_now_us: catalog.pinned_now_us,
         mistakes: Vec::new(),
     };
     match target.visit(&mut rewrite) {
@@ -35,42 +39,10 @@ fn run<T: VisitMut>(target: &mut T, functions: &Functions) -> Vec<Mistake> {
     }
 }
 
-/// `SELECT bid.auction` from a ROW column `bid` makes a column `auction`; DataFusion would name it by the whole path.
-fn name_fields(select: &mut Select) {
-    let mut relations = Vec::new();
-    for from in &select.from {
-        let joined = from.joins.iter().map(|join| &join.relation);
-        for factor in std::iter::once(&from.relation).chain(joined) {
-            let alias = match factor {
-                TableFactor::Table { alias, name, .. } => {
-                    let last = name.0.last().map(ToString::to_string);
-                    relations.extend(last.map(|name| name.trim_matches('`').to_owned()));
-                    alias
-                }
-                TableFactor::Derived { alias, .. }
-                | TableFactor::TableFunction { alias, .. }
-                | TableFactor::Function { alias, .. } => alias,
-                _ => continue,
-            };
-            relations.extend(alias.as_ref().map(|alias| alias.name.value.clone()));
-        }
-    }
-    for item in &mut select.projection {
-        let SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) = item else {
-            continue;
-        };
-        let of_relation = relations.contains(&parts[0].value);
-        if let Some(last) = parts.last().cloned()
-            && parts.len() > if of_relation { 2 } else { 1 }
-        {
-            let expr = Expr::CompoundIdentifier(parts.clone());
-            *item = SelectItem::ExprWithAlias { expr, alias: last };
-        }
-    }
-}
-
 struct Rewrite<'a> {
     functions: &'a Functions,
+    /// The time that `NOW()` and its like stand for, if it is one for all rows.
+    pinned_now_us: Option<i64>,
     mistakes: Vec<Mistake>,
 }
 
@@ -87,7 +59,10 @@ impl VisitorMut for Rewrite<'_> {
             ));
         }
         if query.limit_clause.is_some() || query.fetch.is_some() {
-            let span = query.limit_clause.as_ref().map_or_else(|| query.body.span(), Spanned::span);
+            let span = query
+                .limit_clause
+                .as_ref()
+                .map_or_else(|| query.body.span(), Spanned::span);
             self.mistakes.push((
                 "LIMIT, OFFSET and FETCH are not supported on a stream: filter with WHERE, or keep the first rows of \
                  each window with ROW_NUMBER()"
@@ -101,12 +76,15 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_fields(select);
+        name_fields(select);
         if let Err(mistake) = group_windows::rewrite(select) {
             self.mistakes.push(mistake);
         }
         if let Some(top) = &select.top {
-            self.mistakes
-                .push((format!("`{top}` is not supported: filter with WHERE"), select.select_token.0.span));
+            self.mistakes.push((
+                format!("`{top}` is not supported: filter with WHERE"),
+                select.select_token.0.span,
+            ));
         }
         ControlFlow::Continue(())
     }
@@ -160,12 +138,24 @@ impl VisitorMut for Rewrite<'_> {
                 if !matches!(unit, DateTimeField::NoDateTime) {
                     let unit = text(unit.to_string());
                     let inner = std::mem::replace(inner.as_mut(), Expr::value(false_value()));
-                    let name = if matches!(expr, Expr::Floor { .. }) { "$floor_time" } else { "$ceil_time" };
+                    let name = if matches!(expr, Expr::Floor { .. }) {
+                        "$floor_time"
+                    } else {
+                        "$ceil_time"
+                    };
                     *expr = call(Ident::with_span(span, name), vec![inner, unit]);
                 }
             }
             Expr::Function(_) => self.function(expr, span),
-            Expr::InSubquery { .. } | Expr::Exists { .. } | Expr::Subquery(_) => {}
+            Expr::Extract { field, expr: inner, .. } => {
+                let unit = text(field.to_string().trim_matches('\'').to_ascii_uppercase());
+                let inner = std::mem::replace(inner.as_mut(), Expr::value(false_value()));
+                *expr = call(Ident::with_span(span, "$part"), vec![unit, inner]);
+            }
+            Expr::SimilarTo { .. } => self.mistakes.push((
+                "SIMILAR TO is not supported: use LIKE, or REGEXP(text, pattern)".into(),
+                span,
+            )),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -203,7 +193,6 @@ impl Rewrite<'_> {
 
     /// Makes the first argument of `TIMESTAMPDIFF(SECOND, a, b)` a text.
     fn unit_argument(&mut self, function: &mut Function) {
-        use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr};
         let FunctionArguments::List(list) = &mut function.args else {
             return;
         };
@@ -219,12 +208,17 @@ impl Rewrite<'_> {
         let Expr::Function(function) = expr else { return };
         let [part] = function.name.0.as_slice() else {
             let name = function.name.to_string();
-            self.mistakes.push((format!("unknown function `{name}`: functions have plain names"), span));
+            self.mistakes
+                .push((format!("unknown function `{name}`: functions have plain names"), span));
             return;
         };
         let Some(ident) = part.as_ident().cloned() else { return };
         let lower = ident.value.to_ascii_lowercase();
         if lower == TABLE_ARGUMENT || lower == PARTITION_ARGUMENT || lower == "descriptor" {
+            return;
+        }
+        if group_windows::auxiliary(&lower).is_some() && !self.mistakes.is_empty() {
+            // Its mistake was found where the SELECT was rewritten.
             return;
         }
         if is_window_function(&lower) {
@@ -236,17 +230,107 @@ impl Rewrite<'_> {
             return;
         }
         if let Some(instead) = Functions::refused(&lower) {
-            self.mistakes.push((format!("{} {instead}", ident.value.to_ascii_uppercase()), ident.span));
+            self.mistakes
+                .push((format!("{} {instead}", ident.value.to_ascii_uppercase()), ident.span));
             return;
         }
-        if let Some(form) = crate::functions::rewrite(&lower, function, ident.span) {
+        if let Some(now_us) = self.pinned_now_us
+            && let Some(pinned) = functions::pinned(&lower, function, now_us)
+        {
+            *expr = pinned;
+            return;
+        }
+        if lower == "listagg" {
+            functions::list_separator(function);
+        }
+        if let Some(form) = functions::rewrite(&lower, function, ident.span) {
             *expr = form;
             return;
         }
         if !self.functions.contains(&lower) {
-            let hint = super::suggest(&lower, self.functions.public_names());
+            let windows = ["tumble", "hop", "cumulate", "session"];
+            let hint = super::suggest(&lower, self.functions.public_names().chain(windows));
             let hint = hint.to_ascii_uppercase().replace("; DID YOU MEAN", "; did you mean");
-            self.mistakes.push((format!("unknown function `{}`{hint}", ident.value), ident.span));
+            self.mistakes
+                .push((format!("unknown function `{}`{hint}", ident.value), ident.span));
         }
+    }
+}
+
+/// Gives `SELECT nested.field` the name `field`, as Flink does; DataFusion would name it by the whole path.
+fn name_fields(select: &mut Select) {
+    let mut relations = HashSet::new();
+    for from in &select.from {
+        relation_names(from, &mut relations);
+    }
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) = item else {
+            continue;
+        };
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
+            continue;
+        };
+        let is_field = !relations.contains(&first.value) || parts.len() > 2;
+        if is_field {
+            *item = SelectItem::ExprWithAlias {
+                alias: last.clone(),
+                expr: Expr::CompoundIdentifier(std::mem::take(parts)),
+            };
+        }
+    }
+}
+
+fn relation_names(from: &TableWithJoins, names: &mut HashSet<String>) {
+    for factor in std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)) {
+        match factor {
+            TableFactor::Table { alias: Some(alias), .. }
+            | TableFactor::Derived { alias: Some(alias), .. }
+            | TableFactor::TableFunction { alias: Some(alias), .. } => {
+                names.insert(alias.name.value.clone());
+            }
+            TableFactor::Table { name, args: None, .. } => {
+                names.extend(
+                    name.0
+                        .iter()
+                        .filter_map(|part| part.as_ident())
+                        .map(|part| part.value.clone()),
+                );
+            }
+            // Without an alias, columns keep the name of the table inside.
+            TableFactor::Table {
+                args: Some(arguments), ..
+            } => {
+                names.extend(arguments.args.iter().filter_map(table_argument_name));
+            }
+            TableFactor::TableFunction {
+                expr: Expr::Function(function),
+                ..
+            } => {
+                if let FunctionArguments::List(list) = &function.args {
+                    names.extend(list.args.iter().filter_map(table_argument_name));
+                }
+            }
+            TableFactor::NestedJoin { table_with_joins, .. } => relation_names(table_with_joins, names),
+            _ => {}
+        }
+    }
+}
+
+/// The name in `TABLE name`.
+fn table_argument_name(argument: &FunctionArg) -> Option<String> {
+    let (FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(function)))
+    | FunctionArg::Named {
+        arg: FunctionArgExpr::Expr(Expr::Function(function)),
+        ..
+    }) = argument
+    else {
+        return None;
+    };
+    match group_windows::parts(function)? {
+        (name, arguments) if name == TABLE_ARGUMENT => match arguments.first()? {
+            Expr::CompoundIdentifier(parts) => parts.last().map(|part| part.value.clone()),
+            _ => None,
+        },
+        _ => None,
     }
 }

@@ -7,7 +7,7 @@
 use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::dialect::FlinkDialect;
 use crate::catalog::TableDeclaration;
@@ -72,16 +72,34 @@ pub(crate) fn read(text: &str) -> (Vec<Statement>, Vec<Error>) {
         }
     };
     let mut statements = Vec::new();
-    let mut errors = Vec::new();
+    let mut errors = hints(&tokens);
     for tokens in split(tokens) {
         let Some(first) = tokens.first() else { continue };
         let location = start(first);
+        let end = end(&tokens);
         match statement(tokens) {
             Ok(kind) => statements.push(Statement { location, kind }),
-            Err(error) => errors.push(syntax_error(error, location)),
+            Err(error) => errors.push(syntax_error(error, location, end)),
         }
     }
     (statements, errors)
+}
+
+/// `/*+ OPTIONS('key' = 'value') */` would change a table: it is refused rather than read as a comment.
+fn hints(tokens: &[TokenWithSpan]) -> Vec<Error> {
+    let is_hint = |token: &&TokenWithSpan| {
+        matches!(&token.token, Token::Whitespace(Whitespace::MultiLineComment(text))
+            if text.strip_prefix('+').is_some_and(|hint| hint.to_ascii_uppercase().contains("OPTIONS")))
+    };
+    tokens
+        .iter()
+        .filter(is_hint)
+        .map(|token| Error {
+            location: start(token),
+            message: "hints are not supported: put the options into WITH, or declare another table LIKE this one"
+                .into(),
+        })
+        .collect()
 }
 
 /// Reads one query, such as a step's; a `;` may follow it.
@@ -95,13 +113,13 @@ pub(crate) fn read_expression(text: &str) -> Result<Expr, Error> {
 }
 
 fn read_whole<T>(text: &str, read: impl Fn(&mut Parser) -> Result<T, ParserError>) -> Result<T, Error> {
-    let beginning = line_column(1, 1);
     let tokens = Tokenizer::new(&FlinkDialect, text)
         .tokenize_with_location()
         .map_err(|error| Error {
             location: line_column(error.location.line, error.location.column),
             message: error.message,
         })?;
+    let end = end(&tokens);
     let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(tokens);
     read(&mut parser)
         .and_then(|found| {
@@ -111,7 +129,7 @@ fn read_whole<T>(text: &str, read: impl Fn(&mut Parser) -> Result<T, ParserError
                 rest => parser.expected("the end of the text", rest),
             }
         })
-        .map_err(|error| syntax_error(error, beginning))
+        .map_err(|error| syntax_error(error, line_column(1, 1), end))
 }
 
 /// Tokens of each statement, without white space, comments and the brackets of statement sets.
@@ -213,7 +231,10 @@ fn statement(tokens: Vec<TokenWithSpan>) -> Result<StatementKind, ParserError> {
             let message = format!("`CREATE {what}` is not supported: only `CREATE TABLE` and `CREATE VIEW` are");
             return refuse(parser, &message);
         }
-        [first @ ("UPDATE" | "DELETE" | "ALTER" | "MERGE" | "TRUNCATE" | "CALL" | "ANALYZE"), ..] => {
+        [
+            first @ ("UPDATE" | "DELETE" | "ALTER" | "MERGE" | "TRUNCATE" | "CALL" | "ANALYZE"),
+            ..,
+        ] => {
             let message = format!("`{first}` is not supported: streams are only appended to, with `INSERT INTO`");
             return refuse(parser, &message);
         }
@@ -358,8 +379,19 @@ pub(crate) fn line_column(line: u64, column: u64) -> Location {
     }
 }
 
-/// The parser says where in its text: take it out again.
-pub(crate) fn syntax_error(error: ParserError, statement: Location) -> Error {
+/// Just behind the last token that says something.
+fn end(tokens: &[TokenWithSpan]) -> Location {
+    tokens
+        .iter()
+        .rev()
+        .find(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))
+        .map_or(Location::Unknown, |token| {
+            line_column(token.span.end.line, token.span.end.column)
+        })
+}
+
+/// The parser says where in its text: take it out again. Where it ran out of text, that is at its `end`.
+pub(crate) fn syntax_error(error: ParserError, statement: Location, end: Location) -> Error {
     let message = match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
         ParserError::RecursionLimitExceeded => {
@@ -377,7 +409,11 @@ pub(crate) fn syntax_error(error: ParserError, statement: Location) -> Error {
         })
     });
     placed.unwrap_or_else(|| Error {
-        location: statement,
+        location: if message.ends_with("found: EOF") {
+            end
+        } else {
+            statement
+        },
         message: lower_first(&message),
     })
 }
@@ -385,7 +421,8 @@ pub(crate) fn syntax_error(error: ParserError, statement: Location) -> Error {
 fn lower_first(text: &str) -> String {
     let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
     match text.strip_prefix("Expected") {
-        Some(rest) => format!("expected{rest}").replace(", found: EOF", ", found the end of the statement"),
+        Some(rest) => format!("expected {}", rest.trim_start_matches(':').trim_start())
+            .replace(", found: EOF", ", found the end of the statement"),
         None => text.to_owned(),
     }
 }

@@ -7,8 +7,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+use datafusion::common::ScalarValue;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -70,7 +72,8 @@ pub(crate) fn parse(text: &str) -> Result<DataType, String> {
         rest if rest.token == Token::EOF => Ok(parsed),
         rest => parser.expected("the end of the type", rest),
     });
-    parsed.map_err(|error| super::script::syntax_error(error, crate::Location::Unknown).message)
+    parsed
+        .map_err(|error| super::script::syntax_error(error, crate::Location::Unknown, crate::Location::Unknown).message)
 }
 
 /// Reads a type with its trailing `NULL`, `NOT NULL`.
@@ -142,7 +145,10 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
         unknown => {
             let hint = super::suggest(unknown, NAMES.iter().copied());
             let at = token.span.start;
-            return Err(ParserError::ParserError(format!("unknown type `{}`{hint}{at}", word.value)));
+            return Err(ParserError::ParserError(format!(
+                "unknown type `{}`{hint}{at}",
+                word.value
+            )));
         }
     };
     if eat_word(parser, "NOT") && !eat_word(parser, "NULL") {
@@ -185,7 +191,9 @@ fn arguments(parser: &mut Parser) -> Result<Vec<u64>, ParserError> {
     let numbers = parser.parse_comma_separated(|parser| {
         let token = parser.next_token();
         match &token.token {
-            Token::Number(digits, _) => digits.parse().or_else(|_| parser.expected("a small number", token.clone())),
+            Token::Number(digits, _) => digits
+                .parse()
+                .or_else(|_| parser.expected("a small number", token.clone())),
             _ => parser.expected("a number", token),
         }
     })?;
@@ -357,4 +365,65 @@ pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
             _ => false,
         },
     }
+}
+
+/// The type Flink would give a column of a plan: there, whole numbers that are written out are INT, not BIGINT.
+pub(crate) fn as_flink_types(plan: &LogicalPlan, column: usize, data_type: &DataType) -> DataType {
+    let width = if *data_type == DataType::Int64 {
+        integer_width(plan, column)
+    } else {
+        None
+    };
+    width.unwrap_or_else(|| data_type.clone())
+}
+
+fn integer_width(plan: &LogicalPlan, column: usize) -> Option<DataType> {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let expr = projection.expr.get(column)?;
+            narrow(expr, &projection.input)
+        }
+        LogicalPlan::SubqueryAlias(alias) => integer_width(&alias.input, column),
+        LogicalPlan::Filter(filter) => integer_width(&filter.input, column),
+        LogicalPlan::Union(union) => {
+            let widths: Option<Vec<DataType>> = union.inputs.iter().map(|input| integer_width(input, column)).collect();
+            widest(widths?)
+        }
+        _ => None,
+    }
+}
+
+/// INT where an expression is made of whole numbers that are written out and of columns no wider.
+fn narrow(expr: &Expr, input: &LogicalPlan) -> Option<DataType> {
+    match expr {
+        Expr::Alias(alias) => narrow(&alias.expr, input),
+        Expr::Literal(ScalarValue::Int64(Some(number)), _) => i32::try_from(*number).ok().map(|_| DataType::Int32),
+        Expr::Literal(value, _) if value.is_null() => Some(DataType::Int32),
+        Expr::Cast(cast) if *cast.field.data_type() == DataType::Int64 => {
+            let inner = cast.expr.get_type(input.schema()).ok()?;
+            if inner.is_null() {
+                return Some(DataType::Int32);
+            }
+            matches!(inner, DataType::Int8 | DataType::Int16 | DataType::Int32)
+                .then_some(DataType::Int32)
+                .filter(|_| matches!(cast.expr.as_ref(), Expr::Column(_)))
+                .or_else(|| narrow(&cast.expr, input))
+        }
+        Expr::Column(column) => {
+            let position = input.schema().maybe_index_of_column(column)?;
+            integer_width(input, position)
+        }
+        Expr::Case(case) => {
+            let branches = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+            let widths: Option<Vec<DataType>> = branches.map(|branch| narrow(branch, input)).collect();
+            widest(widths?)
+        }
+        Expr::Negative(inner) => narrow(inner, input),
+        _ => None,
+    }
+}
+
+fn widest(widths: Vec<DataType>) -> Option<DataType> {
+    // `narrow` knows one width only.
+    widths.into_iter().next()
 }

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::TableReference;
 use datafusion::common::{Column, DFSchema, Diagnostic, ExprSchema, Span as DataFusionSpan, plan_datafusion_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
-use datafusion::common::TableReference;
 use datafusion::sql::sqlparser::ast::{
     self, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Spanned,
     TableAlias, TableFactor,
@@ -72,9 +72,7 @@ impl RelationPlanner for WindowFunctions {
             } => (name, arguments.args, alias),
             TableFactor::TableFunction { .. } => {
                 return Err(placed(
-                    plan_datafusion_err!(
-                        "TABLE(...) takes a window table function: TUMBLE, HOP, CUMULATE or SESSION"
-                    ),
+                    plan_datafusion_err!("TABLE(...) takes a window table function: TUMBLE, HOP, CUMULATE or SESSION"),
                     span,
                 ));
             }
@@ -114,9 +112,7 @@ fn window(
         at.and_then(|at| values[at].take())
     };
     let required = |value: Option<ast::Expr>, parameter: &str| {
-        value.ok_or_else(|| {
-            plan_datafusion_err!("{function} needs {parameter}; it takes ({})", names.join(", "))
-        })
+        value.ok_or_else(|| plan_datafusion_err!("{function} needs {parameter}; it takes ({})", names.join(", ")))
     };
     let (input, mut partition) = data(required(take("DATA"), "DATA")?, context)?;
     let descriptor = descriptor(&function, required(take("TIMECOL"), "TIMECOL")?)?;
@@ -145,7 +141,11 @@ fn window(
     };
     let window = with_offset(window, offset)?;
     if let Some(ast::Expr::Function(carrier)) = take(PARTITION_ARGUMENT) {
-        partition.extend(super::group_windows::parts(&carrier).map(|(_, keys)| keys).unwrap_or_default());
+        partition.extend(
+            super::group_windows::parts(&carrier)
+                .map(|(_, keys)| keys)
+                .unwrap_or_default(),
+        );
     }
     if !matches!(window, WindowFunction::Session { .. }) && !partition.is_empty() {
         return Err(plan_datafusion_err!(
@@ -177,7 +177,9 @@ fn by_name(function: &str, names: &[&str], arguments: Vec<FunctionArg>) -> Resul
                 (slot, arg)
             }
             FunctionArg::ExprNamed { name, .. } => {
-                return Err(plan_datafusion_err!("`{name}` is not the name of an argument of {function}"));
+                return Err(plan_datafusion_err!(
+                    "`{name}` is not the name of an argument of {function}"
+                ));
             }
         };
         let FunctionArgExpr::Expr(value) = value else {
@@ -279,7 +281,9 @@ fn length(function: &str, parameter: &str, value: ast::Expr) -> Result<i64> {
     let text = value.to_string();
     let length = microseconds(function, parameter, value)?;
     if length <= 0 {
-        return Err(plan_datafusion_err!("{function}: {parameter} must be longer than nothing, not {text}"));
+        return Err(plan_datafusion_err!(
+            "{function}: {parameter} must be longer than nothing, not {text}"
+        ));
     }
     Ok(length)
 }

@@ -1,0 +1,261 @@
+//! Calls with constant arguments and what they give.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::RecordBatchOptions;
+use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::util::display::array_value_to_string;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::physical_expr::create_physical_expr;
+
+use crate::PlanOptions;
+use crate::catalog::Catalog;
+use crate::error::Location;
+
+/// The value of an expression without columns, as a text.
+fn value(expression: &str) -> String {
+    let catalog = Catalog::new(&PlanOptions::default());
+    let schema = DFSchema::empty();
+    let expression = match crate::sql::read_expression(expression) {
+        Ok(expression) => expression,
+        Err(error) => return error.to_string(),
+    };
+    let typed = crate::sql::typed_expressions(&catalog, vec![expression], &schema, &Location::Unknown);
+    let expression = match typed {
+        Ok(mut typed) => typed.remove(0).0,
+        Err(errors) => return crate::Errors(errors).to_string(),
+    };
+    let rows = RecordBatch::try_new_with_options(
+        Arc::new(Schema::empty()),
+        Vec::new(),
+        &RecordBatchOptions::new().with_row_count(Some(1)),
+    );
+    let evaluated = create_physical_expr(
+        &expression,
+        &schema,
+        &ExecutionProps::new(),
+        &PhysicalPlanningContext::default(),
+    )
+    .and_then(|physical| physical.evaluate(&rows?)?.into_array(1));
+    match evaluated {
+        Ok(array) if array.is_null(0) => "NULL".into(),
+        Ok(array) => array_value_to_string(&array, 0).unwrap_or_else(|error| error.to_string()),
+        Err(error) => error.strip_backtrace(),
+    }
+}
+
+#[track_caller]
+fn check(cases: &[(&str, &str)]) {
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter_map(|(expression, expected)| {
+            let found = value(expression);
+            (found != *expected).then(|| format!("{expression} is {found}, not {expected}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn texts() {
+    check(&[
+        ("SPLIT_INDEX('a/b/c', '/', 1)", "b"),
+        ("SPLIT_INDEX('a/b/c', '/', 3)", "NULL"),
+        ("SPLIT_INDEX('a/b/c', '/', -1)", "NULL"),
+        ("COUNT_CHAR('abcabc', 'c')", "2"),
+        ("CONCAT('a', 'b', 'c')", "abc"),
+        ("CONCAT('a', CAST(NULL AS STRING))", "NULL"),
+        ("CONCAT('n', 1)", "n1"),
+        ("CONCAT_WS('-', 'a', CAST(NULL AS STRING), 'b')", "a-b"),
+        ("SUBSTRING('hello' FROM 2 FOR 3)", "ell"),
+        ("SUBSTR('hello', 2)", "ello"),
+        ("POSITION('l' IN 'hello')", "3"),
+        ("LOCATE('l', 'hello')", "3"),
+        ("LOCATE('l', 'hello', 4)", "4"),
+        ("INSTR('hello', 'l')", "3"),
+        ("LPAD('7', 3, '0')", "007"),
+        ("RPAD('7', 3, '0')", "700"),
+        ("TRIM(BOTH 'x' FROM 'xax')", "a"),
+        ("LTRIM('  a')", "a"),
+        ("UPPER('a') || LOWER('B')", "Ab"),
+        ("CHAR_LENGTH('häß')", "3"),
+        ("CHARACTER_LENGTH('abc')", "3"),
+        ("REVERSE('abc')", "cba"),
+        ("REPEAT('ab', 2)", "abab"),
+        ("REPLACE('abc', 'b', 'x')", "axc"),
+        ("INITCAP('hello world')", "Hello World"),
+        ("LEFT('hello', 2)", "he"),
+        ("RIGHT('hello', 2)", "lo"),
+        ("OVERLAY('abcdef' PLACING 'xx' FROM 2 FOR 2)", "axxdef"),
+        ("ASCII('A')", "65"),
+        ("CHR(65)", "A"),
+        ("MD5('a')", "0cc175b9c0f1b6a831c399e269772661"),
+        (
+            "SHA256('a')",
+            "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
+        ),
+        (
+            "REGEXP_EXTRACT('a=1&channel_id=7&x', '(&|^)channel_id=([^&]*)', 2)",
+            "7",
+        ),
+        ("REGEXP_EXTRACT('abc', 'x')", "NULL"),
+        ("REGEXP_EXTRACT('abc', 'b')", "b"),
+        ("REGEXP_REPLACE('foobar', 'oo|ar', '')", "fb"),
+        ("REGEXP_REPLACE('ab', '(a)(b)', '$2x$1')", "bxa"),
+        ("REGEXP('abc', 'b.')", "true"),
+        (
+            "REGEXP('abc', '(')",
+            "Execution error: the regular expression `(` is not valid: regex parse error:\n    (\n    ^\nerror: unclosed group",
+        ),
+        ("'abc' LIKE 'a%'", "true"),
+        ("TO_BASE64('hello')", "aGVsbG8="),
+        ("FROM_BASE64('aGVsbG8=')", "hello"),
+        ("STARTSWITH('hello', 'he')", "true"),
+        ("TRANSLATE('abc', 'b', 'x')", "axc"),
+    ]);
+}
+
+#[test]
+fn json() {
+    check(&[
+        ("JSON_VALUE('{\"a\": {\"b\": [1, 2]}}', '$.a.b[1]')", "2"),
+        ("JSON_VALUE('{\"a\": \"x\"}', '$.a')", "x"),
+        ("JSON_VALUE('{\"a\": true}', 'lax $.a' RETURNING BOOLEAN)", "true"),
+        (
+            "JSON_VALUE('{\"a\": 5}', '$.a' RETURNING INT NULL ON EMPTY NULL ON ERROR)",
+            "5",
+        ),
+        ("JSON_VALUE('{\"a\": 5}', '$.b')", "NULL"),
+        ("JSON_VALUE('{\"a\": [1]}', '$.a')", "NULL"),
+        ("JSON_VALUE('not json', '$.a')", "NULL"),
+        ("JSON_QUERY('{\"a\": [1, {\"b\": 2}]}', '$.a')", "[1,{\"b\":2}]"),
+        ("JSON_QUERY('{\"a\": [{\"b\": 2}, {\"b\": 3}]}', '$.a[*].b')", "[2,3]"),
+        ("JSON_EXISTS('{\"a\": null}', '$.a')", "true"),
+        ("JSON_EXISTS('{\"a\": null}', '$.b')", "false"),
+        ("IS_JSON('[1]')", "true"),
+    ]);
+}
+
+#[test]
+fn times() {
+    check(&[
+        (
+            "CAST(TIMESTAMP '2024-02-29 12:34:56.789' AS STRING)",
+            "2024-02-29 12:34:56.789",
+        ),
+        (
+            "CAST(TIMESTAMP '2024-02-29 12:34:56' AS STRING)",
+            "2024-02-29 12:34:56.000",
+        ),
+        ("CAST(DATE '2024-02-29' AS STRING)", "2024-02-29"),
+        ("CAST(1 = 1 AS STRING)", "TRUE"),
+        (
+            "DATE_FORMAT(TIMESTAMP '2024-02-29 12:34:56', 'yyyy-MM-dd HH:mm')",
+            "2024-02-29 12:34",
+        ),
+        ("DATE_FORMAT('2024-02-29 12:34:56', 'yyyyMMdd')", "20240229"),
+        (
+            "DATE_FORMAT(TIMESTAMP '2024-02-09 00:04:05', 'EEE d MMM yy h:mm a ''o''')",
+            "Fri 9 Feb 24 12:04 AM o",
+        ),
+        ("HOUR(TIMESTAMP '2024-02-29 12:34:56')", "12"),
+        ("MINUTE(TIMESTAMP '2024-02-29 12:34:56')", "34"),
+        ("SECOND(TIMESTAMP '2024-02-29 12:34:56')", "56"),
+        ("HOUR(TIMESTAMP '1969-12-31 23:00:00')", "23"),
+        ("YEAR(DATE '2024-02-29')", "2024"),
+        ("MONTH(DATE '2024-02-29')", "2"),
+        ("DAYOFMONTH(DATE '2024-02-29')", "29"),
+        ("DAYOFYEAR(DATE '2024-02-29')", "60"),
+        ("DAYOFWEEK(DATE '2024-02-29')", "5"),
+        ("QUARTER(DATE '2024-04-01')", "2"),
+        ("WEEK(DATE '2021-01-03')", "53"),
+        ("EXTRACT(DAY FROM TIMESTAMP '2024-02-29 12:34:56')", "29"),
+        ("EXTRACT(EPOCH FROM TIMESTAMP '1970-01-02 00:00:00')", "86400"),
+        ("TO_TIMESTAMP('2024-02-29 12:34:56')", "2024-02-29T12:34:56"),
+        (
+            "TO_TIMESTAMP('29.02.2024 1:02', 'dd.MM.yyyy H:mm')",
+            "2024-02-29T01:02:00",
+        ),
+        ("TO_TIMESTAMP('nonsense')", "NULL"),
+        ("TO_TIMESTAMP_LTZ(1000, 3)", "1970-01-01T00:00:01Z"),
+        ("TO_TIMESTAMP_LTZ(1, 0)", "1970-01-01T00:00:01Z"),
+        ("TO_DATE('2024-02-29')", "2024-02-29"),
+        ("UNIX_TIMESTAMP('1970-01-02 00:00:01')", "86401"),
+        ("FROM_UNIXTIME(86401)", "1970-01-02 00:00:01"),
+        ("FROM_UNIXTIME(86401, 'HH:mm:ss')", "00:00:01"),
+        (
+            "TIMESTAMPDIFF(SECOND, TIMESTAMP '2024-01-01 00:00:00', TIMESTAMP '2024-01-01 00:01:00')",
+            "60",
+        ),
+        (
+            "TIMESTAMPDIFF(MONTH, TIMESTAMP '2024-01-31 00:00:00', TIMESTAMP '2024-02-29 00:00:00')",
+            "1",
+        ),
+        (
+            "TIMESTAMPADD(DAY, 1, TIMESTAMP '2024-02-29 00:00:00')",
+            "2024-03-01T00:00:00",
+        ),
+        (
+            "TIMESTAMPADD(MONTH, 1, TIMESTAMP '2024-01-31 00:00:00')",
+            "2024-02-29T00:00:00",
+        ),
+        ("FLOOR(TIMESTAMP '2024-02-29 12:34:56' TO HOUR)", "2024-02-29T12:00:00"),
+        ("CEIL(TIMESTAMP '2024-02-29 12:34:56' TO MONTH)", "2024-03-01T00:00:00"),
+        (
+            "TIMESTAMP '2024-02-29 12:34:56' + INTERVAL '1:30' MINUTE TO SECOND",
+            "2024-02-29T12:36:26",
+        ),
+        (
+            "TIMESTAMP '2024-02-29 12:34:56' - INTERVAL '2' DAY",
+            "2024-02-27T12:34:56",
+        ),
+        (
+            "CONVERT_TZ('2024-02-29 12:00:00', 'UTC', 'Europe/Berlin')",
+            "2024-02-29 13:00:00",
+        ),
+    ]);
+}
+
+#[test]
+fn numbers_and_conditions() {
+    check(&[
+        ("MOD(7, 3)", "1"),
+        ("MOD(-7, 3)", "-1"),
+        ("7 / 2", "3"),
+        ("ABS(-5)", "5"),
+        ("POWER(2, 3)", "8.0"),
+        ("SQRT(9)", "3.0"),
+        ("ROUND(2.567, 2)", "2.57"),
+        ("CEIL(1.2)", "2.0"),
+        ("FLOOR(1.8)", "1.0"),
+        ("SIGN(-3)", "-1.0"),
+        ("LN(1)", "0.0"),
+        ("LOG10(100)", "2.0"),
+        ("EXP(0)", "1.0"),
+        ("GREATEST(1, 3, 2)", "3"),
+        ("GREATEST(1, CAST(NULL AS INT))", "NULL"),
+        ("LEAST(1, 3)", "1"),
+        ("IF(1 > 2, 'a', 'b')", "b"),
+        ("IFNULL(CAST(NULL AS INT), 4)", "4"),
+        ("NULLIF(1, 1)", "NULL"),
+        ("COALESCE(CAST(NULL AS INT), 2)", "2"),
+        ("TRY_CAST('x' AS INT)", "NULL"),
+        ("CAST('12' AS BIGINT)", "12"),
+        ("CAST(1.5 AS STRING)", "1.5"),
+        ("(1 > 2) IS NOT TRUE", "true"),
+        ("CARDINALITY(ARRAY['a', 'b'])", "2"),
+        ("ARRAY['a', 'b'][2]", "b"),
+        ("ARRAY_CONTAINS(ARRAY[1, 2], 2)", "true"),
+        ("0.908 * 100", "90.800"),
+        ("CASE 3 WHEN 3 THEN 'x' END", "x"),
+        ("2 BETWEEN 1 AND 3", "true"),
+        ("SPLIT_INDEX('a')", "SPLIT_INDEX takes 3 arguments, not 1"),
+        (
+            "HOUR(5)",
+            "the function takes a TIMESTAMP or DATE, not BIGINT; for milliseconds use TO_TIMESTAMP_LTZ(n, 3)",
+        ),
+    ]);
+}
