@@ -73,8 +73,9 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
-    /// A barrier or watermark is about to pass, or no input waits: emit what is held back for batching only
-    /// (local pre-aggregates).
+    /// A barrier is about to pass, or no input waits: emit what is held back for batching only (local pre-aggregates).
+    /// Not called before a watermark: an operator that holds rows back emits in `on_watermark` those that must be ahead
+    /// of it.
     fn flush(&mut self, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }

@@ -2,7 +2,7 @@
 //! output goes.
 //!
 //! What is to be done is a queue of [`Call`]s. An element that reaches the stage is expanded into the calls it means: a
-//! watermark is "flush, tell the operator, pass it on". The task always works on the deepest stage that has something
+//! barrier is "flush, snapshot, pass it on". The task always works on the deepest stage that has something
 //! to do, so an operator's output is consumed before the operator is asked for more, and no queue holds more than what
 //! one call emits. A call that answers `More` or `Pending` is resumed before anything else of its stage.
 
@@ -106,7 +106,6 @@ impl Stage {
             Element::Watermark(watermark) => {
                 if watermark > self.watermark {
                     self.watermark = watermark;
-                    self.calls.push_back(Call::Flush);
                     self.calls.push_back(Call::Watermark(watermark));
                 }
                 self.calls.push_back(Call::Forward(Element::Watermark(watermark)));
