@@ -4,15 +4,17 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Union};
 use datafusion::physical_expr::PhysicalExprRef;
-use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::projection::ProjectionExpr;
 
 use super::builder::InputEdge;
 use super::relation::{
-    Attribute, Branch, ColumnInfo, Pending, Relation, VIRTUAL_RANK, bare_column, columns_of, is_virtual, stream,
+    Attribute, Branch, ColumnInfo, Pending, Relation, VIRTUAL_RANK, bare_column, columns_of, has_field_access,
+    is_field_access, is_virtual, stream,
 };
 use super::steps::step_reference;
 use super::{Fallible, Scope, Translator, located};
@@ -336,11 +338,71 @@ impl Translator<'_> {
         {
             return Err(self.error(super::top_n::RANK_UNBOUNDED));
         }
+        if let Some(filter) = &branch.filter
+            && let Some((lower, lifted)) = self.fields_first(branch, filter, exprs, columns)?
+        {
+            return self.calc(&lower, &lifted, columns, named);
+        }
         let (calc, output) = self.calc_operator(&schema, branch.filter.clone(), exprs, columns)?;
         let parallelism = self.builder.nodes[branch.node].parallelism;
         let edge = self.builder.plain_edge(branch.node, 0, parallelism);
         let owner = self.scope.owner.clone();
         Ok(self.builder.add(&owner, "calc", calc, vec![edge], output, parallelism))
+    }
+
+    /// Takes fields out of ROW columns before a filter: taking them costs nothing, but filtering a whole ROW copies all
+    /// its fields. The branch over the fields, and the expressions over it; nothing where no field is taken.
+    fn fields_first(
+        &mut self,
+        branch: &Branch,
+        filter: &PhysicalExprRef,
+        exprs: &[PhysicalExprRef],
+        columns: &[ColumnInfo],
+    ) -> Fallible<Option<(Branch, Vec<PhysicalExprRef>)>> {
+        if !exprs.iter().chain([filter]).any(has_field_access) {
+            return Ok(None);
+        }
+        let schema = self.schema(branch.node);
+        let mut below = Columns::default();
+        let mut lift = |expr: &PhysicalExprRef| {
+            Arc::clone(expr).transform_down(|expr| {
+                if bare_column(&expr).is_none() && !is_field_access(&expr) {
+                    return Ok(Transformed::no(expr));
+                }
+                let known = exprs.iter().position(|output| output == &expr);
+                let name = match (bare_column(&expr), known) {
+                    (Some(index), _) => schema.field(index).name().clone(),
+                    (None, Some(position)) => columns[position].name.clone(),
+                    (None, None) => format!("$field{}", below.exprs.len()),
+                };
+                let info = ColumnInfo {
+                    data_type: expr.data_type(&schema)?,
+                    attribute: known.map_or(Attribute::None, |position| columns[position].attribute),
+                    origin: None,
+                    name: name.clone(),
+                };
+                let index = below.index_of(&expr, info);
+                let column: PhysicalExprRef = Arc::new(Column::new(&below.infos[index].name, index));
+                Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
+            })
+        };
+        let lifted: Result<Vec<_>, _> = exprs.iter().map(|expr| lift(expr).map(|lifted| lifted.data)).collect();
+        let filter = lift(filter).map(|lifted| lifted.data);
+        let (lifted, filter) = (self.df(lifted)?, self.df(filter)?);
+        let (calc, output) = self.calc_operator(&schema, None, &below.exprs, &below.infos)?;
+        let parallelism = self.builder.nodes[branch.node].parallelism;
+        let edge = self.builder.plain_edge(branch.node, 0, parallelism);
+        let owner = self.scope.owner.clone();
+        let node = self
+            .builder
+            .add(&owner, "fields", calc, vec![edge], output, parallelism);
+        let branch = Branch {
+            node,
+            filter: Some(filter),
+            exprs: lifted.clone(),
+            carried: Vec::new(),
+        };
+        Ok(Some((branch, lifted)))
     }
 
     /// A projection of what another port than the main one carries; nothing where it is the identity.

@@ -221,8 +221,18 @@ fn is_cheap(expr: &PhysicalExprRef) -> bool {
     if expr.downcast_ref::<Column>().is_some() || expr.downcast_ref::<Literal>().is_some() {
         return true;
     }
+    is_field_access(expr)
+}
+
+/// A field of a column, or of a field of a column.
+pub(super) fn is_field_access(expr: &PhysicalExprRef) -> bool {
     expr.downcast_ref::<ScalarFunctionExpr>()
         .is_some_and(|function| function.name() == "get_field" && function.args().iter().all(is_cheap))
+}
+
+pub(super) fn has_field_access(expr: &PhysicalExprRef) -> bool {
+    expr.exists(|expr| Ok(is_field_access(expr)))
+        .expect("the closure never fails")
 }
 
 /// What a node with these output columns carries.
