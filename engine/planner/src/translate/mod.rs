@@ -22,6 +22,7 @@ use crate::logical::{Insert, InsertInput, Pipeline};
 mod aggregate;
 mod builder;
 mod join;
+mod lifted;
 mod optimize;
 mod plan;
 mod relation;

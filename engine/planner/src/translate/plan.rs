@@ -447,7 +447,7 @@ impl Translator<'_> {
             // Nullable, whatever the expression promises: a wrong promise would fail rows at run time.
             fields.push(Field::new(&column.name, data_type, true));
             projection.push(ProjectionExpr {
-                expr: expr.clone(),
+                expr: self.df(super::lifted::lifted(expr.clone(), input))?,
                 alias: column.name.clone(),
             });
         }

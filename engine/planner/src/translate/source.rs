@@ -101,6 +101,7 @@ impl Translator<'_> {
             let mut exprs = Vec::with_capacity(output.len());
             for &index in &output {
                 let expr = self.table_column_expr(&table.columns[index], &decoded)?;
+                let expr = self.df(super::lifted::lifted(expr, &decoded))?;
                 let alias = table.columns[index].field.name().clone();
                 exprs.push(ProjectionExpr { expr, alias });
             }

@@ -1,0 +1,185 @@
+//! An expression that takes the fields it needs out of ROW columns first.
+//!
+//! `CASE` evaluates each branch over the rows that take it, and to that end copies those rows of every column the branch
+//! reads: for a field of a ROW, the whole ROW. Here the fields are taken out first, which copies nothing, and the
+//! expression runs over them.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::expressions::{CaseExpr, Column};
+use datafusion::physical_expr::{PhysicalExpr, PhysicalExprRef};
+
+use super::relation::{bare_column, has_field_access, is_field_access};
+
+#[derive(Debug, Clone)]
+struct Lifted {
+    /// What is computed: its only child, and how it is shown.
+    original: PhysicalExprRef,
+    /// Columns and fields that `inner` reads, over the input.
+    fields: Vec<PhysicalExprRef>,
+    schema: SchemaRef,
+    /// The same over `schema`.
+    inner: PhysicalExprRef,
+}
+
+/// The expression, lifted where that saves copies.
+pub(super) fn lifted(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
+    let has_case = expr.exists(|expr| Ok(expr.downcast_ref::<CaseExpr>().is_some()))?;
+    if !has_case || !has_field_access(&expr) {
+        return Ok(expr);
+    }
+    let (inner, fields) = lift(&expr)?;
+    let types: Result<Vec<DataType>> = fields.iter().map(|field| field.data_type(input)).collect();
+    let named = types?
+        .into_iter()
+        .enumerate()
+        .map(|(index, data_type)| Field::new(format!("${index}"), data_type, true));
+    let schema = Arc::new(Schema::new(named.collect::<Vec<_>>()));
+    Ok(Arc::new(Lifted {
+        original: expr,
+        fields,
+        schema,
+        inner,
+    }))
+}
+
+fn lift(expr: &PhysicalExprRef) -> Result<(PhysicalExprRef, Vec<PhysicalExprRef>)> {
+    let mut fields: Vec<PhysicalExprRef> = Vec::new();
+    let inner = Arc::clone(expr).transform_down(|expr| {
+        if bare_column(&expr).is_none() && !is_field_access(&expr) {
+            return Ok(Transformed::no(expr));
+        }
+        let known = fields.iter().position(|field| field == &expr);
+        let index = known.unwrap_or(fields.len());
+        if known.is_none() {
+            fields.push(expr);
+        }
+        let column: PhysicalExprRef = Arc::new(Column::new(&format!("${index}"), index));
+        Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
+    })?;
+    Ok((inner.data, fields))
+}
+
+impl PhysicalExpr for Lifted {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let rows = batch.num_rows();
+        let columns: Result<Vec<_>> = self
+            .fields
+            .iter()
+            .map(|field| field.evaluate(batch)?.into_array(rows))
+            .collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns?, &options)?;
+        self.inner.evaluate(&batch)
+    }
+
+    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
+        self.original.return_field(input)
+    }
+
+    fn children(&self) -> Vec<&PhysicalExprRef> {
+        vec![&self.original]
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<PhysicalExprRef>) -> Result<PhysicalExprRef> {
+        let original = children.remove(0);
+        let (inner, fields) = lift(&original)?;
+        if fields.len() != self.fields.len() {
+            // Another expression altogether, of which no types are known.
+            return Ok(original);
+        }
+        Ok(Arc::new(Self {
+            original,
+            fields,
+            schema: self.schema.clone(),
+            inner,
+        }))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.original.fmt_sql(f)
+    }
+}
+
+impl fmt::Display for Lifted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.original.fmt(f)
+    }
+}
+
+impl PartialEq for Lifted {
+    fn eq(&self, other: &Self) -> bool {
+        self.original.eq(&other.original)
+    }
+}
+
+impl Eq for Lifted {}
+
+impl Hash for Lifted {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.original.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray, Int64Array, StructArray};
+    use arrow::datatypes::Int64Type;
+    use datafusion::common::{DFSchema, ScalarValue};
+    use datafusion::functions::core::expr_fn::get_field;
+    use datafusion::physical_expr::create_physical_expr;
+    use datafusion::physical_expr::utils::collect_columns;
+    use datafusion::prelude::{col, lit, when};
+
+    use super::*;
+
+    #[test]
+    fn a_case_over_fields_gives_the_same_lifted() {
+        let numbers = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values));
+        let field = Arc::new(Field::new("n", DataType::Int64, true));
+        let row = |values| StructArray::from(vec![(field.clone(), numbers(values) as _)]);
+        let batch = RecordBatch::try_from_iter([
+            ("unused", numbers(vec![None, None, None]) as Arc<dyn Array>),
+            ("kind", numbers(vec![Some(0), Some(1), None])),
+            ("a", Arc::new(row(vec![Some(1), Some(2), Some(3)]))),
+            ("b", Arc::new(row(vec![Some(10), Some(20), None]))),
+        ])
+        .expect("columns of one length");
+        let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("a schema");
+        let name = || ScalarValue::from("n");
+        let expr = when(col("kind").eq(lit(0i64)), get_field(col("a"), name()))
+            .otherwise(get_field(col("b"), name()) + col("kind"))
+            .expect("a case");
+        let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
+        let lifted = lifted(plain.clone(), batch.schema_ref()).expect("lifted");
+        assert!(lifted.downcast_ref::<Lifted>().is_some());
+        assert_eq!(collect_columns(&lifted), collect_columns(&plain));
+        assert_eq!(lifted.to_string(), plain.to_string());
+
+        let value = |expr: &PhysicalExprRef, batch: &RecordBatch| {
+            let array = expr
+                .evaluate(batch)
+                .and_then(|value| value.into_array(3))
+                .expect("a value");
+            array.as_primitive::<Int64Type>().iter().collect::<Vec<_>>()
+        };
+        assert_eq!(value(&lifted, &batch), [Some(1), Some(21), None]);
+        assert_eq!(value(&plain, &batch), [Some(1), Some(21), None]);
+
+        // Columns moved: as a narrower input moves them.
+        let moved = super::super::relation::substitute(&lifted, &|index| {
+            Some(Arc::new(Column::new("moved", index - 1)) as PhysicalExprRef)
+        })
+        .expect("moved");
+        assert!(moved.downcast_ref::<Lifted>().is_some());
+        let narrow = batch.project(&[1, 2, 3]).expect("columns");
+        assert_eq!(value(&moved, &narrow), [Some(1), Some(21), None]);
+    }
+}
