@@ -1,0 +1,1 @@
+INSERT INTO counts SELECT DISTINCT k, price, window_end FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) WHERE price > 0;
