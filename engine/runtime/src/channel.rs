@@ -95,10 +95,6 @@ impl Receiver {
         }
         Some(element)
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.queue.is_empty()
-    }
 }
 
 impl Shared {

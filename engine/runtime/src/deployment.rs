@@ -82,6 +82,7 @@ pub(crate) async fn deploy(deployment: Deployment) -> Result<RunningJob, Error> 
         slots: handles,
         events,
         counters,
+        stopped: false,
     })
 }
 
@@ -334,14 +335,20 @@ async fn stage_kind(
     }
 }
 
+/// A subtask's keyed state, as of the checkpoint the job resumes from.
 async fn store(
     deployment: &Deployment,
     node: &graph::Node,
     subtask: usize,
     key_groups: KeyGroupRange,
-    _restored: &[SubtaskState],
+    restored: &[SubtaskState],
 ) -> Result<Store, Error> {
-    Ok(deployment.backend.store(&format!("{}-{subtask}", node.id), key_groups))
+    let name = format!("{}-{subtask}", node.id);
+    let keyed: Vec<_> = restored.iter().filter_map(|state| state.keyed.clone()).collect();
+    if keyed.is_empty() {
+        return Ok(deployment.backend.store(&name, key_groups));
+    }
+    Ok(deployment.backend.restore(&name, key_groups, &keyed).await?)
 }
 
 #[expect(clippy::too_many_arguments)]

@@ -30,6 +30,7 @@ pub struct RunningJob {
     pub(crate) slots: Vec<SlotHandle>,
     pub(crate) events: mpsc::Receiver<TaskEvent>,
     pub(crate) counters: Arc<JobCounters>,
+    pub(crate) stopped: bool,
 }
 
 impl RunningJob {
@@ -53,7 +54,12 @@ impl RunningJob {
 
     /// What happens next; `None` after [`TaskEvent::Stopped`].
     pub async fn next_event(&mut self) -> Option<TaskEvent> {
-        self.events.recv().await
+        if self.stopped {
+            return None;
+        }
+        let event = self.events.recv().await;
+        self.stopped = matches!(event, Some(TaskEvent::Stopped) | None);
+        event
     }
 
     /// Rows, watermark and lag as of now. Cheap: reads plain atomics.

@@ -16,6 +16,8 @@ pub mod job;
 pub mod operator;
 pub mod operators;
 pub mod progress;
+#[cfg(test)]
+mod simulator;
 mod sink_task;
 mod slot;
 mod snapshot;
