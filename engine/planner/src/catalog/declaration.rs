@@ -48,7 +48,7 @@ pub(crate) enum ColumnKind {
         key: Option<String>,
         is_virtual: bool,
     },
-    Computed(ast::Expr),
+    Computed(Box<ast::Expr>),
 }
 
 /// `WATERMARK FOR column AS expression`.
@@ -240,7 +240,7 @@ fn columns(
         let (data_type, expression) = match &column.kind {
             ColumnKind::Physical(data_type) | ColumnKind::Metadata { data_type, .. } => (data_type.clone(), None),
             ColumnKind::Computed(expression) => {
-                let inlined = crate::sql::inline(expression.clone(), &computed);
+                let inlined = crate::sql::inline(expression.as_ref().clone(), &computed);
                 computed.push((column.name.clone(), inlined.clone()));
                 match typed_expressions(catalog, vec![inlined], &stored, &column.location) {
                     Ok(mut typed) => {

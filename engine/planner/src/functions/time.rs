@@ -95,6 +95,12 @@ fn time_or_text_text(given: &[DataType]) -> Result<Vec<DataType>> {
 
 fn texts(given: &[DataType]) -> Result<Vec<DataType>> {
     arity(given, &[1, 2])?;
+    if let Some(other) = given
+        .iter()
+        .find(|given| !matches!(given, DataType::Utf8 | DataType::Null))
+    {
+        return plan_err!("takes a STRING, not {}", crate::sql::types::name(other));
+    }
     Ok(vec![DataType::Utf8; given.len()])
 }
 
@@ -148,7 +154,7 @@ fn micros(arguments: &ScalarFunctionArgs, index: usize) -> Result<PrimitiveArray
 }
 
 /// The unit, which must be the same for all rows.
-fn unit<'a>(arguments: &'a ScalarFunctionArgs, index: usize) -> Result<&'a str> {
+fn unit(arguments: &ScalarFunctionArgs, index: usize) -> Result<&str> {
     match Texts::of(arguments, index)?.constant() {
         Some(unit) => Ok(unit.strip_prefix("SQL_TSI_").unwrap_or(unit)),
         None => plan_err!("the unit must be a word such as SECOND"),

@@ -161,7 +161,7 @@ impl Front {
                     continue;
                 }
                 (Some(expression), None, None) => match sql::read_expression(expression) {
-                    Ok(expression) => ColumnKind::Computed(expression),
+                    Ok(expression) => ColumnKind::Computed(Box::new(expression)),
                     Err(error) => {
                         self.errors.extend(within(vec![error], &path));
                         continue;

@@ -105,7 +105,7 @@ fn element(parser: &mut Parser, table: &mut TableDeclaration) -> Result<(), Pars
     }
     let name = parser.parse_identifier()?;
     let kind = if parser.parse_keyword(Keyword::AS) {
-        ColumnKind::Computed(parser.parse_expr()?)
+        ColumnKind::Computed(Box::new(parser.parse_expr()?))
     } else {
         let data_type = types::data_type(parser, 0)?;
         if eat_word(parser, "METADATA") {

@@ -66,7 +66,10 @@ fn schema_message(error: &SchemaError) -> String {
             "column `{}` is in more than one of the tables: write it with its table, such as `t.{}`",
             field.name, field.name
         ),
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+        SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+            format!("`{qualifier}` is used twice here: give it another name with AS")
+        }
+        SchemaError::DuplicateUnqualifiedField { name } => {
             format!("two columns are named `{name}`: give one another name with AS")
         }
         SchemaError::FieldNotFound { field, valid_fields } => {
@@ -95,6 +98,30 @@ fn schema_message(error: &SchemaError) -> String {
     }
 }
 
+/// Arrow's names of types as SQL's.
+fn sql_types(text: &str) -> String {
+    const NAMES: &[(&str, &str)] = &[
+        ("Utf8View", "STRING"),
+        ("LargeUtf8", "STRING"),
+        ("Utf8", "STRING"),
+        ("UInt64", "BIGINT"),
+        ("Int64", "BIGINT"),
+        ("Int32", "INT"),
+        ("Int16", "SMALLINT"),
+        ("Int8", "TINYINT"),
+        ("Float64", "DOUBLE"),
+        ("Float32", "FLOAT"),
+        ("Date32", "DATE"),
+        ("Decimal128", "DECIMAL"),
+        ("Timestamp(µs)", "TIMESTAMP"),
+        ("Timestamp(µs, \"UTC\")", "TIMESTAMP_LTZ"),
+        ("Boolean", "BOOLEAN"),
+    ];
+    NAMES
+        .iter()
+        .fold(text.to_owned(), |text, (arrow, sql)| text.replace(arrow, sql))
+}
+
 /// The parts of DataFusion's texts that speak to its developers, left out.
 fn plain(message: &str) -> String {
     let mut text = message.split("\n\nbacktrace").next().unwrap_or(message).trim();
@@ -106,6 +133,26 @@ fn plain(message: &str) -> String {
         "type_coercion\ncaused by\n",
     ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    if let Some(field) = text
+        .strip_prefix("Field ")
+        .and_then(|rest| rest.split_once(" not found in struct"))
+    {
+        return format!("unknown field `{}` of a ROW", field.0);
+    }
+    if let Some((function, rest)) = text.split_once(" failed to match any signature")
+        && let Some((_, rest)) = rest.split_once("(DataType: ")
+        && let Some((data_type, _)) = rest.split_once(')')
+    {
+        let name = function.trim_matches(|other: char| !other.is_alphanumeric() && other != '_');
+        let name = name.rsplit('\'').next().unwrap_or(name).to_ascii_uppercase();
+        return format!("{name} takes other types, not {}", sql_types(data_type));
+    }
+    if let Some((_, rest)) = text.split_once("filter with non-boolean predicate '")
+        && let Some((predicate, data_type)) = rest.split_once("' returning ")
+    {
+        let data_type = sql_types(data_type);
+        return format!("a condition is true or false, but `{predicate}` is {data_type}");
     }
     // A function of ours said why it does not take its arguments.
     if let Some((function, reason)) = text.split_once("user-defined coercion failed with: ") {
@@ -142,6 +189,7 @@ fn plain(message: &str) -> String {
         .trim_end_matches('.')
         .replace("\n\tCandidate functions:", "; it takes")
         .replace(['\n', '\t'], " ");
+    let text = sql_types(&text);
     let mut characters = text.chars();
     match (characters.next(), text.chars().nth(1)) {
         (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {

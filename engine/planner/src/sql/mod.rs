@@ -26,6 +26,7 @@ mod diagnose;
 mod dialect;
 mod group_windows;
 mod interval;
+mod places;
 mod query;
 mod rewrite;
 mod script;

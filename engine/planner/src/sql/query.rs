@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{self, Query, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::group_windows::Mistake;
+use super::places::Places;
 use super::script::line_column;
 use super::{diagnose, rewrite, semantics};
 use crate::catalog::Catalog;
@@ -25,7 +26,8 @@ pub(crate) fn plan(catalog: &Catalog, mut query: Box<Query>, location: &Location
     if !mistakes.is_empty() {
         return Err(placed(mistakes, location));
     }
-    let found = |error| diagnose::errors(error, location);
+    let places = Places::of(&query);
+    let found = |error| places.place(diagnose::errors(error, location), location);
     let plan = SqlToRel::new(catalog)
         .sql_statement_to_plan(ast::Statement::Query(query))
         .map_err(found)?;
@@ -65,10 +67,7 @@ fn coerced(
     expressions: Vec<Expr>,
     schema: &DFSchema,
 ) -> Result<Vec<(Expr, DataType)>, DataFusionError> {
-    if expressions
-        .iter()
-        .any(|expression| datafusion::logical_expr::utils::find_aggregate_exprs([expression]).len() > 0)
-    {
+    if !datafusion::logical_expr::utils::find_aggregate_exprs(&expressions).is_empty() {
         return datafusion::common::plan_err!("an aggregate cannot be computed from one row");
     }
     let schema = Arc::new(schema.clone());

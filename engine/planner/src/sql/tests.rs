@@ -110,10 +110,10 @@ INSERT INTO out1 SELECT price, ts FROM bid GROUP BY price;",
             13:37: expected an expression, found: FROM
             14:19: unknown type `BIGNT`; did you mean `BIGINT`?
             15:32: unknown column `c`; did you mean `a`?
-            16:1: field x not found in struct
+            16:32: unknown field `x` of a ROW
             17:61: unknown function `TUMBL`; did you mean `TUMBLE`?
             18:46: `price` is of type BIGINT: a window needs a TIMESTAMP column with a watermark, or a PROCTIME() column
-            19:25: cannot coerce arithmetic expression Utf8 + Int64 to valid types
+            19:25: cannot coerce arithmetic expression STRING + BIGINT to valid types
             20:32: column `bid.ts` must be in GROUP BY, or inside an aggregate such as MAX(bid.ts)
         "#]],
     );
@@ -227,6 +227,133 @@ INSERT INTO ints SELECT price, 3000000000, CARDINALITY(tags) FROM bid /*+ OPTION
             9:1: column `a` of table `ints` is INT, but the query's column 1 (`price`) is BIGINT: write CAST(... AS INT)
             9:1: column `b` of table `ints` is INT, but the query's column 2 (`Int64(3000000000)`) is BIGINT: write CAST(... AS INT)
             9:71: hints are not supported: put the options into WITH, or declare another table LIKE this one
+        "#]],
+    );
+}
+
+#[test]
+fn tables_have_metadata_and_computed_columns() {
+    check(
+        "CREATE TABLE k (
+  id BIGINT, body STRING COMMENT 'x', ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL, `offset` BIGINT METADATA VIRTUAL,
+  twice AS id * 2, four AS twice * 2, p AS PROCTIME(), PRIMARY KEY (id) NOT ENFORCED, WATERMARK FOR ts AS ts
+) COMMENT 'c' WITH ('connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = 'x:1', 'scan.startup.mode' = 'earliest-offset', 'format' = 'json');
+INSERT INTO out1 SELECT four, CAST(ts AS TIMESTAMP(3)) FROM k WHERE `offset` > 3;
+INSERT INTO k SELECT price, url FROM bid;
+EXPLAIN SELECT COALESCE(url, 'x') AS u FROM bid;",
+        expect![[r#"
+            out1 <-
+            Projection: k.four AS n, k.ts AS t
+              Projection: k.four, CAST(k.ts AS Timestamp(µs))
+                Filter: k.offset > Int64(3)
+                  TableScan: k
+            k <-
+            Projection: bid.price AS id, bid.url AS body
+              Projection: bid.price, bid.url
+                TableScan: bid
+            explained <-
+            Projection: u AS u
+              Projection: coalesce(bid.url, Utf8("x")) AS u
+                TableScan: bid
+        "#]],
+    );
+}
+
+#[test]
+fn mistakes_of_types_name_their_place() {
+    check(
+        "INSERT INTO out1 SELECT
+  nested.x, ts FROM bid;
+INSERT INTO out1 SELECT
+  sum(url), max(ts) FROM bid;
+INSERT INTO out1 SELECT price,
+  TO_TIMESTAMP_LTZ(ts, 3) FROM bid;
+INSERT INTO out1 SELECT price, DATE_FORMAT(price, 'yyyy') FROM bid;
+INSERT INTO out1 SELECT price, ts FROM bid WHERE price;
+INSERT INTO out1 SELECT price, ts FROM bid WHERE url > 3 AND url = ts;
+INSERT INTO out1 SELECT price, ts FROM bid, bid;
+INSERT INTO out1 SELECT ts, ts FROM bid AS a JOIN bid AS b ON a.auction = b.auction;
+INSERT INTO out1 VALUES (1, TIMESTAMP '2024-01-01 00:00:00');",
+        expect![[r#"
+            8:10: unknown field `x` of a ROW
+            10:3: SUM takes other types, not STRING
+            12:3: TO_TIMESTAMP_LTZ takes a STRING, not TIMESTAMP
+            13:32: DATE_FORMAT takes a TIMESTAMP or DATE, not BIGINT; for milliseconds use TO_TIMESTAMP_LTZ(n, 3)
+            14:1: a condition is true or false, but `bid.price` is BIGINT
+            16:1: `bid` is used twice here: give it another name with AS
+            17:25: column `ts` is in more than one of the tables: write it with its table, such as `t.ts`
+            17:29: column `ts` is in more than one of the tables: write it with its table, such as `t.ts`
+        "#]],
+    );
+}
+
+#[test]
+fn time_is_pinned_in_a_batch_job() {
+    let options = PlanOptions {
+        mode: crate::Mode::Batch,
+        now_us: 1_700_000_000_000_000,
+        ..PlanOptions::default()
+    };
+    let script = format!("{TABLES}INSERT INTO out1 SELECT UNIX_TIMESTAMP(), LOCALTIMESTAMP FROM bid WHERE ts < NOW()");
+    let plan = match pipeline("test", &script, &options) {
+        Ok((pipeline, _)) => match &pipeline.inserts[0].input {
+            InsertInput::Plan(plan) => format!("{}\n", plan.display_indent()),
+            other => format!("{other:?}"),
+        },
+        Err(errors) => errors.to_string(),
+    };
+    expect![[r#"
+        Projection: Int64(1700000000) AS n, to_timestamp_ltz(Int64(1700000000000000),Int64(6)) AS t
+          Projection: Int64(1700000000), CAST(to_timestamp_ltz(Int64(1700000000000000), Int64(6)) AS Timestamp(µs))
+            Filter: CAST(bid.ts AS Timestamp(µs, "UTC")) < to_timestamp_ltz(Int64(1700000000000000), Int64(6))
+              TableScan: bid
+    "#]].assert_eq(&plan);
+}
+
+#[track_caller]
+fn check_graph(query: &str, expected: Expect) {
+    let text = &format!("{TABLES}{query}");
+    let input = crate::Input::Sql { name: "test", text };
+    let found = match crate::plan(input, &PlanOptions::default()) {
+        Ok(graph) => crate::explain::explain(&graph),
+        Err(errors) => format!("{errors}\n"),
+    };
+    expected.assert_eq(&found);
+}
+
+#[test]
+fn graphs_of_unusual_queries() {
+    check_graph(
+        "INSERT INTO out1 VALUES (1, TIMESTAMP '2024-01-01 00:00:00')",
+        expect![[r#"
+            7:1: VALUES is not supported as an input: read it from a table
+        "#]],
+    );
+    check_graph(
+        "INSERT INTO out1 SELECT price, ts FROM bid ORDER BY price",
+        expect![[r#"
+            7:53: ORDER BY needs the end of its input, which a stream does not have: leave it out, or keep the first rows of each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...)
+        "#]],
+    );
+    check_graph("INSERT INTO out1 SELECT count(*), max(ts) FROM bid", expect![[r#"
+        7:1: a GROUP BY over a stream needs a window: SELECT ... FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end, ... (or HOP, CUMULATE, SESSION)
+    "#]]);
+    check_graph(
+        "INSERT INTO out1 SELECT a.price, b.ts FROM bid AS a JOIN bid AS b ON a.auction = b.auction",
+        expect![[r#"
+            7:1: a join of streams needs windows: both sides windowed alike (TABLE(TUMBLE(...)) or grouped by a window), and ON l.window_start = r.window_start AND l.window_end = r.window_end AND ...
+        "#]],
+    );
+    check_graph("INSERT INTO out1 SELECT RAND_INTEGER(3), NOW() FROM bid", expect![[r#"
+        job test (128 key groups)
+        out1/sink: write out1 (print)
+          <- out1/calc: select [CAST(CAST(floor(random() * 3) AS Int32) AS Int64) as n, CAST(now() AS Timestamp(µs)) as t]
+            <- bid: read bid (filesystem) columns [ts] watermark ts@0 - interval 4s
+    "#]]);
+    check_graph(
+        "INSERT INTO out1 SELECT sum(price) OVER (ORDER BY ts), ts FROM bid",
+        expect![[r#"
+            7:1: the only OVER supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end[, keys] ORDER BY ...) AS rn with WHERE rn <= N; aggregate with GROUP BY window_start, window_end and join windows for the rest
         "#]],
     );
 }
