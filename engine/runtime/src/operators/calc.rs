@@ -329,3 +329,6 @@ impl Operator for CalcOperator {
         Ok(Snapshot::default())
     }
 }
+
+#[cfg(test)]
+mod tests;

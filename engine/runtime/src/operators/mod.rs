@@ -65,12 +65,12 @@ pub fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Res
             Ok(Box::new(CalcOperator::new(calc)))
         }
         graph::Operator::WindowAggregate(aggregate) => match (aggregate.window, aggregate.phase) {
-            (Window::Session { .. }, Phase::Single) => {
-                Ok(Box::new(SessionAggregate::new(name, aggregate, input, output, context)?))
-            }
-            (Window::Session { .. }, Phase::Local | Phase::Final) => {
-                Err(invalid("sessions are aggregated in one phase: where they end is not known before all rows of a key meet"))
-            }
+            (Window::Session { .. }, Phase::Single) => Ok(Box::new(SessionAggregate::new(
+                name, aggregate, input, output, context,
+            )?)),
+            (Window::Session { .. }, Phase::Local | Phase::Final) => Err(invalid(
+                "sessions are aggregated in one phase: where they end is not known before all rows of a key meet",
+            )),
             (_, Phase::Local | Phase::Final) if aggregate.time == TimeAttribute::Processing => Err(invalid(
                 "windows of the clock cannot be aggregated in two phases: what a subtask sends may arrive after its window",
             )),

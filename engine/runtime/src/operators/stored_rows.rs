@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
-use arrow::datatypes::FieldRef;
-use arrow_row::{RowConverter, SortField};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef};
 use arrow_select::take::take_arrays;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{Generation, Slot, WriteChunk};
+use millstream_state::{Codec, EncodedRows};
 
 use crate::Error;
 
@@ -45,73 +46,72 @@ impl StoredRows {
 
 /// How the rows of one operator are encoded.
 pub struct RowFormat {
-    keys: RowConverter,
-    values: RowConverter,
-    /// How many of the key columns decide the key group.
+    keys: Codec,
+    key_types: Vec<DataType>,
+    values: Codec,
+    value_types: Vec<DataType>,
+    /// How many of the key columns, from the first, decide the key group: those the exchange hashes.
     hashed: usize,
     max_parallelism: u16,
 }
 
 impl RowFormat {
     pub fn new(keys: &[FieldRef], hashed: usize, values: &[FieldRef], max_parallelism: u16) -> Result<Self, Error> {
-        let converter = |fields: &[FieldRef]| {
-            RowConverter::new(
-                fields
-                    .iter()
-                    .map(|field| SortField::new(field.data_type().clone()))
-                    .collect(),
-            )
-        };
+        let types =
+            |fields: &[FieldRef]| -> Vec<DataType> { fields.iter().map(|field| field.data_type().clone()).collect() };
+        let (key_types, value_types) = (types(keys), types(values));
         Ok(Self {
-            keys: converter(keys)?,
-            values: converter(values)?,
+            keys: Codec::keys(&key_types)?,
+            values: Codec::values(&value_types)?,
+            key_types,
+            value_types,
             hashed,
             max_parallelism,
         })
     }
 
     /// The key group of each row.
-    pub fn key_groups(&self, keys: &[ArrayRef], rows: usize) -> Vec<u16> {
+    pub fn key_groups(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u16>, Error> {
         if self.hashed == 0 {
-            return vec![0; rows];
+            return Ok(vec![0; rows]);
         }
-        vec![keys.len() as u16 % self.max_parallelism; rows]
+        let mut hashes = Vec::with_capacity(rows);
+        millstream_state::hash_columns(&keys[..self.hashed], &mut hashes)?;
+        Ok(hashes
+            .iter()
+            .map(|hash| KeyGroup::of_hash(*hash, self.max_parallelism).0)
+            .collect())
     }
 
-    pub fn encode_keys(&self, keys: &[ArrayRef], rows: usize) -> Result<StoredRows, millstream_state::Error> {
-        encode(&self.keys, keys, rows)
+    fn encode_keys(&self, keys: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
+        encode(&self.keys, &self.key_types, keys)
     }
 
-    pub fn encode_values(&self, values: &[ArrayRef], rows: usize) -> Result<StoredRows, millstream_state::Error> {
-        encode(&self.values, values, rows)
+    fn encode_values(&self, values: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
+        encode(&self.values, &self.value_types, values)
     }
 
     pub fn decode_keys(&self, rows: &StoredRows) -> Result<Vec<ArrayRef>, Error> {
-        let parser = self.keys.parser();
-        Ok(self.keys.convert_rows(rows.iter().map(|row| parser.parse(row)))?)
+        Ok(self.keys.decode(rows.iter())?)
     }
 
     pub fn decode_values(&self, rows: &StoredRows) -> Result<Vec<ArrayRef>, Error> {
-        let parser = self.values.parser();
-        Ok(self.values.convert_rows(rows.iter().map(|row| parser.parse(row)))?)
+        Ok(self.values.decode(rows.iter())?)
     }
 }
 
-fn encode(converter: &RowConverter, columns: &[ArrayRef], rows: usize) -> Result<StoredRows, millstream_state::Error> {
-    let mut encoded = StoredRows::default();
-    if columns.is_empty() {
-        for _ in 0..rows {
-            encoded.push(b"");
-        }
-        return Ok(encoded);
-    }
-    let rows = converter
-        .convert_columns(columns)
-        .map_err(|error| millstream_state::Error::Corrupt(error.to_string()))?;
-    for row in rows.iter() {
-        encoded.push(row.data());
-    }
-    Ok(encoded)
+fn encode(codec: &Codec, types: &[DataType], columns: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
+    // Functions may name the items of their lists otherwise than they declare.
+    let columns = columns
+        .iter()
+        .zip(types)
+        .map(|(column, data_type)| match column.data_type() == data_type {
+            true => Ok(Arc::clone(column)),
+            false => cast(column, data_type),
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| millstream_state::Error::Invalid(format!("state of another type than declared: {error}")))?;
+    codec.encode(&columns)
 }
 
 /// Rows encoded at once.
@@ -173,7 +173,7 @@ pub struct Frozen {
 
 struct Encoding {
     part: FrozenRows,
-    keys: StoredRows,
+    keys: Option<EncodedRows>,
     order: Vec<u32>,
     next: usize,
 }
@@ -200,11 +200,15 @@ impl Frozen {
                     return Ok(None);
                 };
                 let rows = part.key_groups.len();
-                let keys = self.format.encode_keys(&part.keys, rows)?;
+                let keys = match part.keys.is_empty() {
+                    true => None,
+                    false => Some(self.format.encode_keys(&part.keys)?),
+                };
                 let mut order: Vec<u32> = (0..rows as u32).collect();
                 let place = |row: u32| {
                     let row = row as usize;
-                    (part.key_groups[row], keys.row(row), part.suffix.of(row))
+                    let key: &[u8] = keys.as_ref().map_or(&[], |keys| keys.row(row));
+                    (part.key_groups[row], key, part.suffix.of(row))
                 };
                 order.sort_unstable_by(|a, b| place(*a).cmp(&place(*b)));
                 Encoding {
@@ -217,12 +221,14 @@ impl Frozen {
         };
         let to = encoding.order.len().min(encoding.next + ENCODE_ROWS);
         let rows = &encoding.order[encoding.next..to];
-        let values = match &encoding.part.values {
+        let values: Option<EncodedRows> = match &encoding.part.values {
             None => None,
+            // A row without columns has an empty value.
+            Some(values) if values.is_empty() => Some(EncodedRows::default()),
             Some(values) => {
                 let values = take_arrays(values, &UInt32Array::from(rows.to_vec()), None)
                     .map_err(|error| millstream_state::Error::Corrupt(format!("rows of state: {error}")))?;
-                Some(self.format.encode_values(&values, rows.len())?)
+                Some(self.format.encode_values(&values)?)
             }
         };
         let mut chunk = WriteChunk::default();
@@ -230,13 +236,16 @@ impl Frozen {
         for (at, row) in rows.iter().enumerate() {
             let row = *row as usize;
             key.clear();
-            key.extend_from_slice(encoding.keys.row(row));
+            if let Some(keys) = &encoding.keys {
+                key.extend_from_slice(keys.row(row));
+            }
             encoding.part.suffix.append(row, &mut key);
             let slot = Slot {
                 group: KeyGroup(encoding.part.key_groups[row]),
                 namespace: encoding.part.namespace,
             };
             match &values {
+                Some(values) if values.is_empty() => chunk.put(slot, &key, &[]),
                 Some(values) => chunk.put(slot, &key, values.row(at)),
                 None => chunk.delete(slot, &key),
             }

@@ -1,6 +1,7 @@
 //! What the operators' tests share: a collector that keeps what it hears, batches from literals, rows as text.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray};
@@ -8,10 +9,11 @@ use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use arrow_array::RecordBatch;
 use millstream_planner::graph::Port;
-use millstream_state::key_group::KeyGroupRange;
+use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::memory::MemoryBudget;
-use millstream_state::store::{Backend, BackendOptions};
+use millstream_state::store::{Backend, BackendOptions, Store};
 
+use super::OperatorContext;
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress};
 
@@ -75,24 +77,131 @@ pub fn rows_of(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
-/// A context with this budget for all hot state, and a store in a folder of its own.
-pub fn context(memory_bytes: usize) -> super::OperatorContext {
-    let dir = tempfile::tempdir().expect("a folder for the test");
-    let backend = Backend::new(BackendOptions {
-        dir: dir.keep(),
-        memory_bytes: 64 << 20,
-        background_threads: 1,
+/// One backend for all tests of the process.
+fn backend() -> &'static Backend {
+    static BACKEND: OnceLock<Backend> = OnceLock::new();
+    BACKEND.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a folder for the tests");
+        Backend::new(BackendOptions {
+            dir: dir.keep(),
+            memory_bytes: 64 << 20,
+            background_threads: 1,
+        })
+        .expect("a backend for the tests")
     })
-    .expect("a backend for the test");
-    let key_groups = KeyGroupRange { start: 0, end: 128 };
-    super::OperatorContext {
-        subtask: 0,
-        parallelism: 1,
-        max_parallelism: 128,
-        key_groups,
-        store: backend.store("test-0", key_groups),
-        restored_inline: Vec::new(),
+}
+
+fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime for the tests"))
+}
+
+pub const MAX_PARALLELISM: u16 = 16;
+
+/// A context with this budget for all hot state, and an empty store.
+pub fn context(memory_bytes: usize) -> OperatorContext {
+    let key_groups = KeyGroupRange::of_subtask(MAX_PARALLELISM, 1, 0);
+    let store = backend().store("test-0", key_groups);
+    context_of(0, 1, memory_bytes, store, Vec::new())
+}
+
+fn context_of(
+    subtask: usize,
+    parallelism: usize,
+    memory_bytes: usize,
+    store: Store,
+    restored_inline: Vec<Vec<u8>>,
+) -> OperatorContext {
+    OperatorContext {
+        subtask,
+        parallelism,
+        max_parallelism: MAX_PARALLELISM,
+        key_groups: KeyGroupRange::of_subtask(MAX_PARALLELISM, parallelism, subtask),
+        store,
+        restored_inline,
         memory: MemoryBudget::new(memory_bytes),
         waker: Waker::noop().clone(),
+    }
+}
+
+/// All subtasks of one operator, fed by key, restored at any parallelism.
+pub struct Subtasks<'a> {
+    make: &'a dyn Fn(OperatorContext) -> Box<dyn Operator>,
+    /// The key column of each input.
+    keys: Vec<usize>,
+    memory_bytes: usize,
+    operators: Vec<Box<dyn Operator>>,
+    pub out: Emitted,
+}
+
+impl<'a> Subtasks<'a> {
+    pub fn new(make: &'a dyn Fn(OperatorContext) -> Box<dyn Operator>, keys: &[usize], memory_bytes: usize) -> Self {
+        Self {
+            make,
+            keys: keys.to_vec(),
+            memory_bytes,
+            operators: vec![make(context(memory_bytes))],
+            out: Emitted::default(),
+        }
+    }
+
+    pub fn process(&mut self, input: usize, batch: &RecordBatch) {
+        let mut hashes = Vec::new();
+        millstream_state::hash_columns(&[Arc::clone(batch.column(self.keys[input]))], &mut hashes).unwrap();
+        let parallelism = self.operators.len();
+        for (subtask, operator) in self.operators.iter_mut().enumerate() {
+            let mine: Vec<u32> = (0..batch.num_rows() as u32)
+                .filter(|row| {
+                    let group = KeyGroup::of_hash(hashes[*row as usize], MAX_PARALLELISM);
+                    KeyGroupRange::owner(MAX_PARALLELISM, parallelism, group) == subtask
+                })
+                .collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let rows = arrow_select::take::take_record_batch(batch, &arrow::array::UInt32Array::from(mine)).unwrap();
+            let progress = operator.process(input, rows, &mut self.out).unwrap();
+            settle(operator.as_mut(), progress, &mut self.out).unwrap();
+        }
+    }
+
+    pub fn watermark(&mut self, watermark: i64) {
+        for operator in &mut self.operators {
+            let progress = operator.on_watermark(watermark, &mut self.out).unwrap();
+            settle(operator.as_mut(), progress, &mut self.out).unwrap();
+        }
+    }
+
+    /// A snapshot; then, if asked for, all subtasks anew from it, as many as that.
+    pub fn snapshot(&mut self, restore_at: Option<usize>) {
+        static CHECKPOINT: AtomicU64 = AtomicU64::new(1);
+        let mut inline = Vec::new();
+        let mut keyed = Vec::new();
+        let checkpoint = CHECKPOINT.fetch_add(1, Ordering::Relaxed);
+        for operator in &mut self.operators {
+            let snapshot = operator.snapshot(checkpoint).unwrap();
+            inline.push(snapshot.inline);
+            if let Some(ticket) = snapshot.keyed {
+                keyed.push(runtime().block_on(ticket.finished).unwrap());
+            }
+        }
+        let Some(parallelism) = restore_at else {
+            return;
+        };
+        self.operators = (0..parallelism)
+            .map(|subtask| {
+                let key_groups = KeyGroupRange::of_subtask(MAX_PARALLELISM, parallelism, subtask);
+                let store = runtime()
+                    .block_on(backend().restore("test-0", key_groups, &keyed))
+                    .unwrap();
+                (self.make)(context_of(
+                    subtask,
+                    parallelism,
+                    self.memory_bytes,
+                    store,
+                    inline.clone(),
+                ))
+            })
+            .collect();
     }
 }

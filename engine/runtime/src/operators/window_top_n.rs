@@ -314,11 +314,7 @@ impl Pane {
     fn gather(&self, schema: &SchemaRef, rows: &[(usize, usize)]) -> Result<Vec<ArrayRef>, Error> {
         (0..schema.fields().len())
             .map(|column| {
-                let arrays: Vec<&dyn Array> = self
-                    .batches
-                    .iter()
-                    .map(|batch| batch.column(column).as_ref())
-                    .collect();
+                let arrays: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
                 Ok(interleave(&arrays, rows)?)
             })
             .collect()
@@ -394,7 +390,7 @@ impl Operator for WindowTopN {
             }
             pane.dirty.fill(false);
             let keys = pane.partitions.keys(&Select::Indices(&partitions))?;
-            let key_groups = self.format.key_groups(&keys, ranks.len());
+            let key_groups = self.format.key_groups(&keys, ranks.len())?;
             for group in &key_groups {
                 pane.written.insert(*group);
             }
@@ -425,7 +421,7 @@ impl Operator for WindowTopN {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operators::testing::{Emitted, context, integers, rows_of, timestamps};
+    use crate::operators::testing::{Subtasks, integers, rows_of, timestamps};
     use arrow::compute::SortOptions;
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
     use datafusion::physical_expr::PhysicalSortExpr;
@@ -460,11 +456,13 @@ mod tests {
             to,
             emit_rank: true,
         };
-        let mut operator =
-            WindowTopN::new("top-n", &node, &schema(false), &schema(true), context(usize::MAX)).unwrap();
-        let mut out = Emitted::default();
+        let make = |context: OperatorContext| -> Box<dyn Operator> {
+            Box::new(WindowTopN::new("top-n", &node, &schema(false), &schema(true), context).unwrap())
+        };
+        let mut subtasks = Subtasks::new(&make, &[2], usize::MAX);
         for rows in batches {
-            let column = |value: fn(&(i64, i64, i64)) -> i64| rows.iter().map(|row| Some(value(row))).collect::<Vec<_>>();
+            let column =
+                |value: fn(&(i64, i64, i64)) -> i64| rows.iter().map(|row| Some(value(row))).collect::<Vec<_>>();
             let columns = vec![
                 timestamps(&column(|row| row.0 - 10)),
                 timestamps(&column(|row| row.0)),
@@ -472,11 +470,12 @@ mod tests {
                 integers(&column(|row| row.2)),
             ];
             let rows = RecordBatch::try_new(schema(false), columns).unwrap();
-            assert_eq!(operator.process(0, rows, &mut out).unwrap(), Progress::Done);
+            subtasks.process(0, &rows);
+            subtasks.snapshot(Some(2));
         }
-        assert_eq!(operator.on_watermark(9, &mut out).unwrap(), Progress::Done);
-        assert_eq!(operator.finish(&mut out).unwrap(), Progress::Done);
-        assert_eq!(rows_of(&out.main), expected);
+        subtasks.watermark(9);
+        subtasks.watermark(WATERMARK_MAX);
+        assert_eq!(rows_of(&subtasks.out.main), expected);
     }
 
     #[test]
@@ -484,7 +483,10 @@ mod tests {
         check(
             1,
             2,
-            &[&[(10, 1, 5), (10, 1, 7), (20, 1, 1)], &[(10, 1, 6), (10, 2, 0), (20, 1, 0)]],
+            &[
+                &[(10, 1, 5), (10, 1, 7), (20, 1, 1)],
+                &[(10, 1, 6), (10, 2, 0), (20, 1, 0)],
+            ],
             &["0,10,1,6,2", "0,10,1,7,1", "0,10,2,0,1", "10,20,1,0,2", "10,20,1,1,1"],
         );
         check(2, 2, &[&[(10, 1, 5), (10, 1, 7), (10, 1, 9)]], &["0,10,1,7,2"]);

@@ -137,11 +137,7 @@ impl SessionAggregate {
                 message: "not a session window".to_owned(),
             });
         };
-        let key_fields: Vec<FieldRef> = node
-            .keys
-            .iter()
-            .map(|key| Arc::clone(&input.fields()[*key]))
-            .collect();
+        let key_fields: Vec<FieldRef> = node.keys.iter().map(|key| Arc::clone(&input.fields()[*key])).collect();
         let spec = TableSpec::new(key_fields, &node.aggregates)?;
         let time = Arc::new(Field::new("time", DataType::Int64, false));
         let mut values = vec![Arc::clone(&time), time];
@@ -506,7 +502,11 @@ impl SessionAggregate {
         let size = self.index.size()
             + self.heads.capacity() * size_of::<u32>()
             + self.sessions.capacity() * size_of::<Session>()
-            + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>();
+            + self
+                .accumulators
+                .iter()
+                .map(|accumulator| accumulator.size())
+                .sum::<usize>();
         // Sessions must be read to be updated: they stay, others evict.
         if !self.reservation.try_resize(size) {
             self.reservation.force_resize(size);
@@ -596,7 +596,7 @@ impl Operator for SessionAggregate {
         for (keys, numbers) in self.over.drain(..) {
             parts.push(FrozenRows {
                 namespace: 0,
-                key_groups: self.format.key_groups(&keys, numbers.len()),
+                key_groups: self.format.key_groups(&keys, numbers.len())?,
                 keys,
                 suffix: Suffix::Long(numbers),
                 values: None,
@@ -618,7 +618,7 @@ impl Operator for SessionAggregate {
             let numbers = dirty.iter().map(|slot| self.sessions[*slot as usize].number);
             parts.push(FrozenRows {
                 namespace: 0,
-                key_groups: self.format.key_groups(&keys, dirty.len()),
+                key_groups: self.format.key_groups(&keys, dirty.len())?,
                 keys,
                 suffix: Suffix::Long(numbers.collect()),
                 values: Some(values),

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, context, rows_of, settle};
+use crate::operators::testing::{Emitted, Subtasks, context, rows_of, settle};
 use crate::operators::window_aggregate::tests::{
     Row, any_rows, batch, input_schema, line, node, output_schema, watermark,
 };
@@ -30,7 +30,14 @@ fn expected(gap: i64, rows: &[Row]) -> Vec<String> {
 
 fn operator(gap: i64) -> SessionAggregate {
     let node = node(Window::Session { gap }, Phase::Single);
-    SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context(usize::MAX)).unwrap()
+    SessionAggregate::new(
+        "session",
+        &node,
+        &input_schema(),
+        &output_schema(&node),
+        context(usize::MAX),
+    )
+    .unwrap()
 }
 
 proptest! {
@@ -49,6 +56,32 @@ proptest! {
         }
         prop_assert!(out.late.is_empty());
         prop_assert_eq!(rows_of(&out.main), expected(gap, &rows));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn restores_keep_every_session(
+        gap in 1i64..15,
+        rows in any_rows(),
+        step in 1usize..9,
+        cuts in proptest::collection::vec(proptest::option::weighted(0.3, proptest::option::weighted(0.5, 1usize..4)), 8),
+    ) {
+        let node = node(Window::Session { gap }, Phase::Single);
+        let make = |context: OperatorContext| -> Box<dyn Operator> {
+            Box::new(SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context).unwrap())
+        };
+        let mut subtasks = Subtasks::new(&make, &[1], usize::MAX);
+        for (at, chunk) in rows.chunks(step).enumerate() {
+            subtasks.process(0, &batch(chunk));
+            subtasks.watermark(watermark(&rows[(at * step + chunk.len())..]));
+            if let Some(restore_at) = cuts.get(at).copied().flatten() {
+                subtasks.snapshot(restore_at);
+            }
+        }
+        prop_assert_eq!(rows_of(&subtasks.out.main), expected(gap, &rows));
     }
 }
 

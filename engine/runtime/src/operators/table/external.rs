@@ -76,9 +76,7 @@ fn make(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulat
 fn choose(array: &ArrayRef, select: &Select<'_>) -> Result<ArrayRef, Error> {
     Ok(match select {
         Select::Range(range) => array.slice(range.start, range.len()),
-        Select::Indices(indices) => {
-            arrow_select::take::take(array, &UInt32Array::from(indices.to_vec()), None)?
-        }
+        Select::Indices(indices) => arrow_select::take::take(array, &UInt32Array::from(indices.to_vec()), None)?,
     })
 }
 

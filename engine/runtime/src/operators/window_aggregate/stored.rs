@@ -130,7 +130,7 @@ impl PaneStore {
         }
         let keys = pane.table.keys(&select)?;
         let states: Vec<ArrayRef> = pane.table.states(&select)?.into_iter().flatten().collect();
-        let key_groups = self.format.key_groups(&keys, select.len());
+        let key_groups = self.format.key_groups(&keys, select.len())?;
         for group in &key_groups {
             pane.written.insert(*group);
         }

@@ -10,7 +10,7 @@ use datafusion::physical_expr::expressions::{Column, lit};
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, integers, rows_of, settle, timestamps};
+use crate::operators::testing::{Emitted, Subtasks, integers, rows_of, settle, timestamps};
 use millstream_planner::graph::Aggregate;
 
 /// Input columns: `t` timestamp, `k` bigint, `v` bigint.
@@ -110,20 +110,20 @@ fn expected(window: &Window, rows: &[Row]) -> Vec<String> {
 
 /// An output row of these values.
 pub(in crate::operators) fn line(key: Option<i64>, values: &[Option<i64>], start: i64, end: i64) -> String {
-            let some: Vec<i64> = values.iter().flatten().copied().collect();
-            let sum = (!some.is_empty()).then(|| some.iter().sum::<i64>());
-            let mean = sum.map(|sum| format!("{:?}", sum as f64 / some.len() as f64));
-            format!(
-                "{},{},{},{},{},{},{},{}",
-                text(key),
-                values.len(),
-                text(sum),
-                text(some.iter().min().copied()),
-                mean.unwrap_or_default(),
-                some.iter().collect::<BTreeSet<_>>().len(),
-                start,
-                end
-            )
+    let some: Vec<i64> = values.iter().flatten().copied().collect();
+    let sum = (!some.is_empty()).then(|| some.iter().sum::<i64>());
+    let mean = sum.map(|sum| format!("{:?}", sum as f64 / some.len() as f64));
+    format!(
+        "{},{},{},{},{},{},{},{}",
+        text(key),
+        values.len(),
+        text(sum),
+        text(some.iter().min().copied()),
+        mean.unwrap_or_default(),
+        some.iter().collect::<BTreeSet<_>>().len(),
+        start,
+        end
+    )
 }
 
 fn any_window() -> impl Strategy<Value = Window> {
@@ -204,6 +204,36 @@ proptest! {
             settle(&mut operator, progress, &mut out).unwrap();
         }
         prop_assert_eq!(rows_of(&out.main), expected(&window, &rows));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// However often it is snapshotted, restored at other parallelisms and evicted, every window is there, once.
+    #[test]
+    fn restores_and_evictions_keep_every_window(
+        window in any_window(),
+        rows in any_rows(),
+        step in 1usize..9,
+        memory in prop_oneof![Just(1usize), Just(usize::MAX)],
+        cuts in proptest::collection::vec(proptest::option::weighted(0.3, proptest::option::weighted(0.5, 1usize..4)), 8),
+    ) {
+        let node = node(window, Phase::Single);
+        let make = |context: OperatorContext| -> Box<dyn Operator> {
+            Box::new(WindowAggregate::new("aggregate", &node, &input_schema(), &output_schema(&node), context).unwrap())
+        };
+        let mut subtasks = Subtasks::new(&make, &[1], memory);
+        for (at, chunk) in rows.chunks(step).enumerate() {
+            subtasks.process(0, &batch(chunk));
+            subtasks.watermark(watermark(&rows[(at * step + chunk.len())..]));
+            if let Some(restore_at) = cuts.get(at).copied().flatten() {
+                subtasks.snapshot(restore_at);
+            }
+        }
+        subtasks.watermark(WATERMARK_MAX);
+        prop_assert!(subtasks.out.late.is_empty());
+        prop_assert_eq!(rows_of(&subtasks.out.main), expected(&window, &rows));
     }
 }
 

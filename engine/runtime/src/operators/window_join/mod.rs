@@ -193,8 +193,12 @@ impl WindowJoin {
             let mut parts = Vec::new();
             for batch in &pane.rows[at][pane.written[at]..] {
                 let rows = batch.num_rows();
-                let key: Vec<ArrayRef> = side.key.iter().map(|column| Arc::clone(batch.column(*column))).collect();
-                let key_groups = side.format.key_groups(&key, rows);
+                let key: Vec<ArrayRef> = side
+                    .key
+                    .iter()
+                    .map(|column| Arc::clone(batch.column(*column)))
+                    .collect();
+                let key_groups = side.format.key_groups(&key, rows)?;
                 for group in &key_groups {
                     pane.groups.insert(*group);
                 }
@@ -338,7 +342,9 @@ impl WindowJoin {
             micros(right.column(self.sides[1].window.start))?.0,
         ];
         let first = starts.iter().find_map(|starts| starts.first().copied());
-        let alike = starts.iter().all(|starts| starts.iter().all(|start| Some(*start) == first));
+        let alike = starts
+            .iter()
+            .all(|starts| starts.iter().all(|start| Some(*start) == first));
         let mut on = self.spec.on.clone();
         if !alike {
             on.push((self.sides[0].window.start, self.sides[1].window.start));

@@ -5,7 +5,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, context, integers, rows_of, settle, timestamps};
+use crate::operators::testing::{Subtasks, integers, rows_of, timestamps};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 /// Window end (all windows are 10 long), key, value.
@@ -38,9 +38,13 @@ fn text(row: &Row) -> String {
 
 /// The answer by definition; pairs must have left value <= right value.
 fn expected(join_type: JoinType, left: &[Row], right: &[Row]) -> Vec<String> {
-    let meets = |left: &Row, right: &Row| left.0 == right.0 && left.1.is_some() && left.1 == right.1 && left.2 <= right.2;
+    let meets =
+        |left: &Row, right: &Row| left.0 == right.0 && left.1.is_some() && left.1 == right.1 && left.2 <= right.2;
     let mut lines = Vec::new();
-    let is_pair = matches!(join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full);
+    let is_pair = matches!(
+        join_type,
+        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full
+    );
     for left in left {
         let partners: Vec<&Row> = right.iter().filter(|right| meets(left, right)).collect();
         match join_type {
@@ -59,7 +63,7 @@ fn expected(join_type: JoinType, left: &[Row], right: &[Row]) -> Vec<String> {
     lines
 }
 
-fn operator(join_type: JoinType, memory_bytes: usize) -> WindowJoin {
+fn operator(join_type: JoinType, context: OperatorContext) -> WindowJoin {
     let window = WindowColumns { start: 0, end: 1 };
     let node = graph::WindowJoin {
         join_type,
@@ -77,22 +81,31 @@ fn operator(join_type: JoinType, memory_bytes: usize) -> WindowJoin {
         fields.extend(schema().fields().to_vec());
     }
     let output = Arc::new(Schema::new(fields));
-    WindowJoin::new("join", &node, [&schema(), &schema()], &output, context(memory_bytes)).unwrap()
+    WindowJoin::new("join", &node, [&schema(), &schema()], &output, context).unwrap()
 }
 
 fn any_rows() -> impl Strategy<Value = Vec<Row>> {
-    proptest::collection::vec((1i64..4, proptest::option::weighted(0.9, 0i64..4), 0i64..5), 0..20).prop_map(|mut rows| {
-        rows.sort();
-        rows.into_iter().map(|(end, key, value)| (end * 10, key, value)).collect()
-    })
+    proptest::collection::vec((1i64..4, proptest::option::weighted(0.9, 0i64..4), 0i64..5), 0..20).prop_map(
+        |mut rows| {
+            rows.sort();
+            rows.into_iter()
+                .map(|(end, key, value)| (end * 10, key, value))
+                .collect()
+        },
+    )
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(3))]
 
     /// Every kind of join, in memory and from the store, gives what the definition says.
     #[test]
-    fn joins_agree_with_the_definition(left in any_rows(), right in any_rows(), memory in prop_oneof![Just(1usize), Just(usize::MAX)]) {
+    fn joins_agree_with_the_definition(
+        left in any_rows(),
+        right in any_rows(),
+        memory in prop_oneof![Just(1usize), Just(usize::MAX)],
+        restore_at in proptest::option::of(1usize..4),
+    ) {
         for join_type in [
             JoinType::Inner,
             JoinType::Left,
@@ -101,8 +114,8 @@ proptest! {
             JoinType::LeftSemi,
             JoinType::LeftAnti,
         ] {
-            let mut operator = operator(join_type, memory);
-            let mut out = Emitted::default();
+            let make = |context: OperatorContext| -> Box<dyn Operator> { Box::new(operator(join_type, context)) };
+            let mut subtasks = Subtasks::new(&make, &[2, 2], memory);
             let mut by_end: BTreeMap<i64, [Vec<Row>; 2]> = BTreeMap::new();
             for (side, rows) in [&left, &right].into_iter().enumerate() {
                 for row in rows {
@@ -112,14 +125,15 @@ proptest! {
             for (end, sides) in by_end {
                 for (side, rows) in sides.iter().enumerate() {
                     for rows in rows.chunks(3) {
-                        let progress = operator.process(side, batch(rows), &mut out).unwrap();
-                        settle(&mut operator, progress, &mut out).unwrap();
+                        subtasks.process(side, &batch(rows));
+                    }
+                    if restore_at.is_some() && side == (end / 10) as usize % 2 {
+                        subtasks.snapshot(restore_at);
                     }
                 }
-                let progress = operator.on_watermark(end - 1, &mut out).unwrap();
-                settle(&mut operator, progress, &mut out).unwrap();
+                subtasks.watermark(end - 1);
             }
-            prop_assert_eq!(rows_of(&out.main), expected(join_type, &left, &right), "{}", join_type);
+            prop_assert_eq!(rows_of(&subtasks.out.main), expected(join_type, &left, &right), "{}", join_type);
         }
     }
 }
