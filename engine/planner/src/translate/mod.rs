@@ -95,6 +95,8 @@ struct Scope {
 
 struct SharedStep {
     plan: LogicalPlan,
+    /// The schema its users were planned against: that of the plan before types were coerced.
+    schema: datafusion::common::DFSchemaRef,
     scope: Scope,
     relation: Option<Relation>,
 }

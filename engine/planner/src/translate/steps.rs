@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow_schema::{Field, FieldRef, Schema};
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Extension, LogicalPlan};
+use datafusion::physical_expr::expressions::cast;
 
-use super::relation::Relation;
+use super::relation::{Attribute, ColumnInfo, Relation, column};
 use super::{Fallible, Scope, SharedStep, Translator, located};
 use crate::error::Error;
 use crate::graph::ErrorPolicy;
@@ -31,8 +34,16 @@ impl<'p> Translator<'p> {
                         on_error: step.on_error,
                     };
                     let relation = None;
-                    self.shared_steps
-                        .insert(step.name.clone(), SharedStep { plan, scope, relation });
+                    let schema = step.plan.schema().clone();
+                    self.shared_steps.insert(
+                        step.name.clone(),
+                        SharedStep {
+                            plan,
+                            schema,
+                            scope,
+                            relation,
+                        },
+                    );
                 }
                 Err(error) => errors.push(located(error, &step.location)),
             }
@@ -120,11 +131,12 @@ impl<'p> Translator<'p> {
         if let Some(relation) = &step.relation {
             return Ok(relation.clone());
         }
-        let plan = step.plan.clone();
+        let (plan, schema) = (step.plan.clone(), step.schema.clone());
         let outer = std::mem::replace(&mut self.scope, step.scope.clone());
         let relation = self.plan(&plan).and_then(|relation| {
             // Its own nodes must follow its own error policy.
             let relation = self.resolve(relation)?;
+            let relation = self.as_promised(relation, &schema)?;
             self.settle(relation)
         });
         self.scope = outer;
@@ -133,6 +145,31 @@ impl<'p> Translator<'p> {
             step.relation = Some(relation.clone());
         }
         Ok(relation)
+    }
+
+    /// Casts columns whose types were coerced to what the step's users count on.
+    fn as_promised(&mut self, relation: Relation, schema: &DFSchema) -> Fallible<Relation> {
+        let same = |(column, field): (&ColumnInfo, &FieldRef)| column.data_type == *field.data_type();
+        if relation.columns.iter().zip(schema.fields()).all(same) {
+            return Ok(relation);
+        }
+        let fields = relation.columns.iter();
+        let fields: Vec<Field> = fields
+            .map(|column| Field::new(&column.name, column.data_type.clone(), true))
+            .collect();
+        let found = Schema::new(fields);
+        let mut exprs = Vec::with_capacity(relation.columns.len());
+        let mut columns = relation.columns.clone();
+        for (index, (info, field)) in columns.iter_mut().zip(schema.fields()).enumerate() {
+            let mut expr = column(&found, index);
+            if info.data_type != *field.data_type() {
+                expr = self.df(cast(expr, &found, field.data_type().clone()))?;
+                info.data_type = field.data_type().clone();
+                info.attribute = Attribute::None;
+            }
+            exprs.push(expr);
+        }
+        self.project_physical(relation, &exprs, columns)
     }
 }
 

@@ -1,0 +1,3 @@
+CREATE VIEW mixed AS SELECT k, 1 AS n FROM clicks UNION ALL SELECT k, price AS n FROM clicks;
+INSERT INTO counts SELECT k, n, CAST(NULL AS TIMESTAMP(3)) FROM mixed;
+INSERT INTO names SELECT n, 'x' FROM mixed WHERE n > 2;
