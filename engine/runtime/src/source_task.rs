@@ -46,6 +46,8 @@ pub struct SourceStage {
     restored: HashMap<String, Timestamp>,
     /// Finished before this run; kept in checkpoints.
     finished: Vec<Split>,
+    /// When the reader was last polled.
+    polled: Timestamp,
     /// The split that was read last, for whoever has to explain a failure.
     last_split: Option<Arc<str>>,
 }
@@ -90,6 +92,7 @@ impl SourceStage {
             stopped: false,
             restored: HashMap::new(),
             finished: Vec::new(),
+            polled: Timestamp::MIN,
             last_split: None,
         })
     }
@@ -135,7 +138,7 @@ impl SourceStage {
 
     pub fn next_timer(&self) -> Option<Timestamp> {
         let follows_time = self.event_time.is_some() && !self.batch && !self.stopped && !self.idle;
-        follows_time.then(|| self.splits.next_idle()).flatten()
+        follows_time.then(|| self.splits.next_idle(self.polled)).flatten()
     }
 
     /// Where the source was reading, for error messages.
@@ -162,6 +165,7 @@ impl SourceStage {
         if self.stopped {
             return Ok(Polled::Nothing);
         }
+        self.polled = now;
         match self.reader.poll()? {
             SourceEvent::Batch(batch) => {
                 self.on_batch(batch, now, counters, out)?;

@@ -6,7 +6,6 @@
 //! fragments are held waits with them, behind them; only the newest is kept. Where one subtask gets the whole batch,
 //! nothing is copied.
 
-mod hash;
 mod partition;
 
 use arrow_array::RecordBatch;

@@ -3,9 +3,9 @@
 use arrow::array::UInt32Array;
 use arrow_array::RecordBatch;
 use arrow_select::take::take_record_batch;
-use millstream_state::key_group::KeyGroupRange;
+use millstream_state::hash_columns;
+use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 
-use super::hash::hash_rows;
 use crate::Error;
 
 /// Divides batches among the subtasks that own their rows' key groups.
@@ -45,12 +45,15 @@ impl Partitioner {
         batch: RecordBatch,
         mut send: impl FnMut(usize, RecordBatch) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        if self.keys.is_empty() {
+            return send(self.owners[0] as usize, batch);
+        }
         let columns: Vec<_> = self.keys.iter().map(|key| batch.column(*key).clone()).collect();
-        hash_rows(&columns, batch.num_rows(), &mut self.hashes)?;
+        hash_columns(&columns, &mut self.hashes)?;
         let mut counts = vec![0usize; self.parallelism];
         self.rows.clear();
         self.rows.extend(self.hashes.iter().map(|hash| {
-            let owner = self.owners[(*hash % u64::from(self.max_parallelism)) as usize];
+            let owner = self.owners[KeyGroup::of_hash(*hash, self.max_parallelism).0 as usize];
             counts[owner as usize] += 1;
             owner
         }));
@@ -67,5 +70,56 @@ impl Partitioner {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array, StringArray};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    #[test]
+    fn every_row_goes_to_the_owner_of_its_key_group_in_order() {
+        let ids = Int64Array::from_iter_values(0..1_000);
+        let keys = StringArray::from_iter_values((0..1_000).map(|row| format!("key {}", row % 37)));
+        let batch = RecordBatch::try_from_iter([("id", Arc::new(ids) as _), ("key", Arc::new(keys) as _)])
+            .expect("two columns");
+        let mut hashes = Vec::new();
+        hash_columns(&batch.columns()[1..], &mut hashes).expect("strings have a hash");
+        let mut seen = 0;
+        Partitioner::new(vec![1], 128, 3)
+            .partition(batch, |target, fragment| {
+                let range = KeyGroupRange::of_subtask(128, 3, target);
+                let ids = fragment.column(0).as_primitive::<Int64Type>().values();
+                assert!(ids.is_sorted());
+                assert!(
+                    ids.iter()
+                        .all(|id| range.contains(KeyGroup::of_hash(hashes[*id as usize], 128)))
+                );
+                seen += ids.len();
+                Ok(())
+            })
+            .expect("the batch is cut");
+        assert_eq!(seen, 1_000);
+    }
+
+    #[test]
+    fn a_batch_for_one_target_is_not_copied() {
+        let keys = Arc::new(Int64Array::from(vec![5; 100])) as _;
+        let batch = RecordBatch::try_from_iter([("key", keys)]).expect("one column");
+        let buffer = batch.column(0).as_primitive::<Int64Type>().values().as_ptr();
+        let mut count = 0;
+        Partitioner::new(vec![0], 128, 4)
+            .partition(batch, |_, fragment| {
+                assert_eq!(fragment.column(0).as_primitive::<Int64Type>().values().as_ptr(), buffer);
+                count += 1;
+                Ok(())
+            })
+            .expect("the batch is cut");
+        assert_eq!(count, 1);
     }
 }

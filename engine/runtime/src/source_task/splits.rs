@@ -137,15 +137,15 @@ impl Splits {
         Some(split.watermark).filter(|watermark| *watermark != WATERMARK_MIN)
     }
 
-    /// When the next split may become idle.
-    pub fn next_idle(&self) -> Option<Timestamp> {
+    /// When the next split may become idle, of those that are not.
+    pub fn next_idle(&self, now: Timestamp) -> Option<Timestamp> {
         self.splits
             .iter()
             .filter_map(|split| match split.state {
                 State::CaughtUp(since) => Some(since.saturating_add(self.idle_timeout_us)),
                 _ => None,
             })
-            .filter(|due| *due != Timestamp::MAX)
+            .filter(|due| *due > now && *due != Timestamp::MAX)
             .min()
     }
 
@@ -228,7 +228,8 @@ mod tests {
         read(&mut splits, "b", 7);
         assert_eq!(splits.standing(10_000), Standing::Watermark(7));
         splits.caught_up("b", 10_000);
-        assert_eq!(splits.next_idle(), Some(10_100));
+        assert_eq!(splits.next_idle(10_000), Some(10_100));
+        assert_eq!(splits.next_idle(10_100), None);
         splits.restart_idle_clock(10_050);
         assert_eq!(splits.standing(10_100), Standing::Watermark(7));
         assert_eq!(splits.standing(10_150), Standing::Watermark(50));
