@@ -4,6 +4,14 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyGroup(pub u16);
 
+impl KeyGroup {
+    /// The key group of a key with this hash (see [`crate::hash`]).
+    #[inline]
+    pub fn of_hash(hash: u64, max_parallelism: u16) -> Self {
+        Self((hash % u64::from(max_parallelism)) as u16)
+    }
+}
+
 /// The key groups `start..end` that one subtask owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct KeyGroupRange {
@@ -23,7 +31,32 @@ impl KeyGroupRange {
         }
     }
 
+    /// The subtask that owns a key group: the inverse of [`KeyGroupRange::of_subtask`].
+    #[inline]
+    pub fn owner(max_parallelism: u16, parallelism: usize, group: KeyGroup) -> usize {
+        group.0 as usize * parallelism / max_parallelism as usize
+    }
+
     pub fn contains(self, group: KeyGroup) -> bool {
         (self.start..self.end).contains(&group.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_group_has_exactly_the_owner_that_says_so() {
+        for max in [1u16, 7, 128, 1000] {
+            for parallelism in 1..=usize::from(max.min(40)) {
+                for group in (0..max).map(KeyGroup) {
+                    let owners: Vec<usize> = (0..parallelism)
+                        .filter(|subtask| KeyGroupRange::of_subtask(max, parallelism, *subtask).contains(group))
+                        .collect();
+                    assert_eq!(owners, [KeyGroupRange::owner(max, parallelism, group)]);
+                }
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! This crate knows nothing of jobs or operators. It offers, from the bottom up:
 //!
-//! * [`key_group`]: the hash, key groups and their ranges;
+//! * [`mod@hash`] and [`key_group`]: the hash of keys, key groups and their ranges;
 //! * [`encoding`]: the order-preserving key encoding and the row encoding, both held by golden vectors;
 //! * [`memory`]: the one memory budget of a process;
 //! * [`store`]: one RocksDB per stateful subtask, behind an ordered queue of background work;
@@ -12,7 +12,9 @@
 //! * [`lock`]: one process per data folder.
 
 pub mod checkpoint;
+pub mod encoding;
 pub mod error;
+pub mod hash;
 pub mod key_group;
 pub mod lock;
 pub mod manifest;
@@ -21,7 +23,9 @@ pub mod storage;
 pub mod store;
 
 pub use checkpoint::{CheckpointInfo, CheckpointStore, Claim, Damaged, Depth, JobFiles, Recovery};
+pub use encoding::{Codec, EncodedRows};
 pub use error::Error;
+pub use hash::hash_columns;
 pub use lock::DataFolderLock;
 pub use manifest::{Header, Manifest, OperatorEntry};
 pub use storage::Storage;
