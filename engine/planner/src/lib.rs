@@ -71,20 +71,25 @@ pub struct Settings {
 /// Default of [`logical::Pipeline::max_parallelism`].
 pub const MAX_PARALLELISM_DEFAULT: u16 = 128;
 
+/// Parsing and planning recurse as deep as the text nests, which is bounded ([`sql::EXPRESSION_DEPTH_MAX`]); this is
+/// enough for it, on whatever thread the caller runs.
+const STACK_BYTES: usize = 64 << 20;
+
 /// Checks the input and makes its logical plans.
 pub fn front_end(input: Input<'_>, options: &PlanOptions) -> Result<logical::Pipeline, Errors> {
-    match input {
+    stacker::grow(STACK_BYTES, || match input {
         Input::Spec(spec) => spec::pipeline(spec, options),
         Input::Sql { name, text } => sql::pipeline(name, text, options).map(|(pipeline, _)| pipeline),
-    }
+    })
 }
 
 /// The `SET` statements of a script (and whether it only explains).
 pub fn sql_settings(text: &str) -> Result<Settings, Errors> {
-    sql::settings(text)
+    stacker::grow(STACK_BYTES, || sql::settings(text))
 }
 
 /// From the text to the graph that every runtime executes.
 pub fn plan(input: Input<'_>, options: &PlanOptions) -> Result<graph::JobGraph, Errors> {
-    translate::translate(&front_end(input, options)?, options)
+    let pipeline = front_end(input, options)?;
+    stacker::grow(STACK_BYTES, || translate::translate(&pipeline, options))
 }

@@ -37,6 +37,7 @@ mod windows;
 pub(crate) use dialect::{call, text};
 pub(crate) use group_windows::parts;
 pub(crate) use query::{inline, plan as plan_query, typed_expressions};
+pub use script::EXPRESSION_DEPTH_MAX;
 pub(crate) use script::{read_expression, read_query};
 pub(crate) use types::FlinkTypes;
 pub(crate) use windows::WindowFunctions;

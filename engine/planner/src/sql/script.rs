@@ -77,7 +77,11 @@ pub(crate) fn read(text: &str) -> (Vec<Statement>, Vec<Error>) {
         let Some(first) = tokens.first() else { continue };
         let location = start(first);
         let end = end(&tokens);
-        match statement(tokens) {
+        let read = match too_deep(&tokens) {
+            Some(error) => Err(error),
+            None => statement(tokens),
+        };
+        match read {
             Ok(kind) => statements.push(Statement { location, kind }),
             Err(error) => errors.push(syntax_error(error, location, end)),
         }
@@ -120,6 +124,9 @@ fn read_whole<T>(text: &str, read: impl Fn(&mut Parser) -> Result<T, ParserError
             message: error.message,
         })?;
     let end = end(&tokens);
+    if let Some(error) = too_deep(&tokens) {
+        return Err(syntax_error(error, line_column(1, 1), end));
+    }
     let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(tokens);
     read(&mut parser)
         .and_then(|found| {
@@ -130,6 +137,68 @@ fn read_whole<T>(text: &str, read: impl Fn(&mut Parser) -> Result<T, ParserError
             }
         })
         .map_err(|error| syntax_error(error, line_column(1, 1), end))
+}
+
+/// Operators that may nest in one expression, and `UNION`s and `JOIN`s in one statement: what is deeper would overflow
+/// the stack of whoever computes it.
+pub const EXPRESSION_DEPTH_MAX: usize = 500;
+
+/// Says where a statement nests too deeply. The parser itself bounds parentheses; chains such as `a + a + a ...` nest
+/// too, without any.
+fn too_deep(tokens: &[TokenWithSpan]) -> Option<ParserError> {
+    let mut open: Vec<usize> = vec![0];
+    let mut nested = 0;
+    let mut relations = 0;
+    for token in tokens {
+        let mut deeper = 0;
+        match &token.token {
+            Token::LParen => open.push(0),
+            Token::LBracket => {
+                deeper = 1;
+                open.push(0);
+            }
+            Token::RParen | Token::RBracket => {
+                nested -= open.pop().unwrap_or(0);
+                if open.is_empty() {
+                    open.push(0);
+                }
+            }
+            Token::Comma => nested -= open.last_mut().map(std::mem::take).unwrap_or(0),
+            Token::Plus
+            | Token::Minus
+            | Token::Mul
+            | Token::Div
+            | Token::Mod
+            | Token::StringConcat
+            | Token::DoubleColon
+            | Token::Period => deeper = 1,
+            Token::Word(word) if word.quote_style.is_none() => match word.keyword {
+                Keyword::AND | Keyword::OR | Keyword::BETWEEN | Keyword::IS | Keyword::LIKE => deeper = 1,
+                Keyword::SELECT
+                | Keyword::FROM
+                | Keyword::WHERE
+                | Keyword::GROUP
+                | Keyword::HAVING
+                | Keyword::WHEN
+                | Keyword::THEN
+                | Keyword::ON => nested -= open.last_mut().map(std::mem::take).unwrap_or(0),
+                Keyword::UNION | Keyword::JOIN | Keyword::EXCEPT | Keyword::INTERSECT => relations += 1,
+                _ => {}
+            },
+            _ => {}
+        }
+        if let Some(last) = open.last_mut() {
+            *last += deeper;
+        }
+        nested += deeper;
+        if nested > EXPRESSION_DEPTH_MAX || relations > EXPRESSION_DEPTH_MAX {
+            return Some(ParserError::ParserError(format!(
+                "this nests more than {EXPRESSION_DEPTH_MAX} operators: use IN (...), or compute parts in a view{}",
+                token.span.start
+            )));
+        }
+    }
+    None
 }
 
 /// Tokens of each statement, without white space, comments and the brackets of statement sets.

@@ -307,7 +307,8 @@ fn time_is_pinned_in_a_batch_job() {
           Projection: Int64(1700000000), CAST(to_timestamp_ltz(Int64(1700000000000000), Int64(6)) AS Timestamp(µs))
             Filter: CAST(bid.ts AS Timestamp(µs, "UTC")) < to_timestamp_ltz(Int64(1700000000000000), Int64(6))
               TableScan: bid
-    "#]].assert_eq(&plan);
+    "#]]
+    .assert_eq(&plan);
 }
 
 #[track_caller]
@@ -335,26 +336,92 @@ fn graphs_of_unusual_queries() {
             7:53: ORDER BY needs the end of its input, which a stream does not have: leave it out, or keep the first rows of each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...)
         "#]],
     );
-    check_graph("INSERT INTO out1 SELECT count(*), max(ts) FROM bid", expect![[r#"
+    check_graph(
+        "INSERT INTO out1 SELECT count(*), max(ts) FROM bid",
+        expect![[r#"
         7:1: a GROUP BY over a stream needs a window: SELECT ... FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end, ... (or HOP, CUMULATE, SESSION)
-    "#]]);
+    "#]],
+    );
     check_graph(
         "INSERT INTO out1 SELECT a.price, b.ts FROM bid AS a JOIN bid AS b ON a.auction = b.auction",
         expect![[r#"
             7:1: a join of streams needs windows: both sides windowed alike (TABLE(TUMBLE(...)) or grouped by a window), and ON l.window_start = r.window_start AND l.window_end = r.window_end AND ...
         "#]],
     );
-    check_graph("INSERT INTO out1 SELECT RAND_INTEGER(3), NOW() FROM bid", expect![[r#"
+    check_graph(
+        "INSERT INTO out1 SELECT RAND_INTEGER(3), NOW() FROM bid",
+        expect![[r#"
         job test (128 key groups)
         out1/sink: write out1 (print)
           <- out1/calc: select [CAST(CAST(floor(random() * 3) AS Int32) AS Int64) as n, CAST(now() AS Timestamp(µs)) as t]
             <- bid: read bid (filesystem) columns [ts] watermark ts@0 - interval 4s
-    "#]]);
+    "#]],
+    );
     check_graph(
         "INSERT INTO out1 SELECT sum(price) OVER (ORDER BY ts), ts FROM bid",
         expect![[r#"
             7:1: the only OVER supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end[, keys] ORDER BY ...) AS rn with WHERE rn <= N; aggregate with GROUP BY window_start, window_end and join windows for the rest
         "#]],
+    );
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let long = |operator: &str, count: usize| vec!["price"; count].join(operator);
+    let says = |query: String, expected: &str| {
+        let text = &format!("{TABLES}{query}");
+        let input = crate::Input::Sql { name: "test", text };
+        let found = match crate::plan(input, &PlanOptions::default()) {
+            Ok(_) => String::new(),
+            Err(errors) => errors.to_string(),
+        };
+        assert!(
+            found.contains(expected) && found.is_empty() == expected.is_empty(),
+            "{found}"
+        );
+    };
+    says(format!("INSERT INTO out1 SELECT {}, ts FROM bid", long(" + ", 200)), "");
+    says(
+        format!(
+            "INSERT INTO out1 SELECT price, ts FROM bid WHERE {}",
+            format!("{} = 1", long(" = 1 OR ", 300))
+        ),
+        "",
+    );
+    says(
+        format!("INSERT INTO out1 SELECT {}, ts FROM bid", long(" + ", 100_000)),
+        "nests more than 500",
+    );
+    says(
+        format!(
+            "INSERT INTO out1 SELECT price, ts FROM bid{}",
+            " UNION ALL SELECT price, ts FROM bid".repeat(2000)
+        ),
+        "nests",
+    );
+    says(
+        format!(
+            "INSERT INTO out1 SELECT {}price{}, ts FROM bid",
+            "(".repeat(5000),
+            ")".repeat(5000)
+        ),
+        "nested too deeply",
+    );
+    says(
+        format!("INSERT INTO out1 SELECT {}1, ts FROM bid", "- ".repeat(400)),
+        "nested too deeply",
+    );
+    says(
+        format!(
+            "INSERT INTO out1 SELECT {}price{}, ts FROM bid",
+            "ABS(".repeat(5000),
+            ")".repeat(5000)
+        ),
+        "nested too deeply",
+    );
+    says(
+        format!("CREATE TABLE d (a {}INT{})", "ARRAY<".repeat(5000), ">".repeat(5000)),
+        "nested too deeply",
     );
 }
 
@@ -511,7 +578,7 @@ mod soup {
     ];
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
         fn words_in_any_order_do_not_panic(words in prop::collection::vec(prop::sample::select(WORDS), 0..40)) {
