@@ -3,7 +3,7 @@ CREATE TABLE bids (
   id BIGINT, auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, fee DECIMAL(8, 2), ts TIMESTAMP(3),
   WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
 ) WITH (
-  'connector' = 'filesystem', 'path' = '${DATA}/bids.csv', 'format' = 'csv', 'csv.header' = 'true',
+  'connector' = 'filesystem', 'path' = '${DATA}/bids.csv', 'format' = 'csv', 'csv.header' = 'true', 'csv.null-literal' = '',
   'scan.rate-limit' = '${RATE}'
 );
 
