@@ -77,6 +77,12 @@ pub fn rows_of(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
+/// For calls that have nothing more to say.
+#[track_caller]
+pub fn settled(progress: Result<Progress, Error>) {
+    assert_eq!(progress.expect("the call succeeds"), Progress::Done);
+}
+
 /// One backend for all tests of the process.
 fn backend() -> &'static Backend {
     static BACKEND: OnceLock<Backend> = OnceLock::new();

@@ -51,6 +51,7 @@ struct Pane {
     best: Vec<Vec<Kept>>,
     dirty: Vec<bool>,
     batches: Vec<RecordBatch>,
+    bytes: usize,
     rows_held: usize,
     rows_kept: usize,
     /// Key groups that have rows of this window in the store.
@@ -183,6 +184,7 @@ impl WindowTopN {
                 best: Vec::new(),
                 dirty: Vec::new(),
                 batches: Vec::new(),
+                bytes: 0,
                 rows_held: 0,
                 rows_kept: 0,
                 written: WrittenGroups::default(),
@@ -236,6 +238,7 @@ impl WindowTopN {
         }
         if took {
             pane.rows_held += rows.num_rows();
+            pane.bytes += rows.get_array_memory_size();
             pane.batches.push(rows);
             pane.compact(&self.input)?;
         }
@@ -333,6 +336,7 @@ impl Pane {
             .collect();
         let columns = self.gather(schema, &places)?;
         self.batches = vec![RecordBatch::try_new(Arc::clone(schema), columns)?];
+        self.bytes = self.batches[0].get_array_memory_size();
         self.rows_held = places.len();
         for (row, kept) in self.best.iter_mut().flatten().enumerate() {
             kept.batch = 0;
@@ -342,9 +346,8 @@ impl Pane {
     }
 
     fn size(&self) -> usize {
-        let batches: usize = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
         // An order key of some tens of bytes each.
-        batches + self.partitions.size() + self.best.len() * size_of::<Vec<Kept>>() + self.rows_kept * 96
+        self.bytes + self.partitions.size() + self.best.len() * size_of::<Vec<Kept>>() + self.rows_kept * 96
     }
 }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, Subtasks, context, rows_of, settle};
+use crate::operators::testing::{Emitted, Subtasks, context, rows_of, settle, settled};
 use crate::operators::window_aggregate::tests::{
     Row, any_rows, batch, input_schema, line, node, output_schema, watermark,
 };
@@ -90,11 +90,11 @@ fn a_late_row_joins_an_open_session_or_is_late() {
     let mut operator = operator(10);
     let mut out = Emitted::default();
     let rows = batch(&[(100, Some(1), Some(1))]);
-    let _ = operator.process(0, rows, &mut out).unwrap();
-    let _ = operator.on_watermark(105, &mut out).unwrap();
+    settled(operator.process(0, rows, &mut out));
+    settled(operator.on_watermark(105, &mut out));
     let rows = batch(&[(95, Some(1), Some(1)), (95, Some(2), Some(1)), (97, Some(2), Some(1))]);
-    let _ = operator.process(0, rows, &mut out).unwrap();
-    let _ = operator.finish(&mut out).unwrap();
+    settled(operator.process(0, rows, &mut out));
+    settled(operator.finish(&mut out));
     assert_eq!(rows_of(&out.main), ["1,2,2,1,1.0,1,95,110", "2,1,1,1,1.0,1,97,107"]);
     assert_eq!(rows_of(&out.late), ["95,2,1"]);
 }

@@ -62,7 +62,7 @@ pub fn new_accumulator(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>, Err
     // Integers, floats and decimals fold in the result's type; arguments of another type are cast to it.
     let own: Option<Box<dyn Accumulator>> = match function.fun().name() {
         "count" if plain || counts_rows(function) => Some(Box::new(Count::default())),
-        "count" if function.is_distinct() && arguments == 1 => CountDistinct::new(spec)?,
+        "count" if function.is_distinct() && arguments == 1 => CountDistinct::for_call(spec)?,
         "sum" if plain => match result {
             DataType::Int64 => Some(Box::new(Fold::<Int64Type, Sum>::new(result))),
             DataType::UInt64 => Some(Box::new(Fold::<UInt64Type, Sum>::new(result))),

@@ -39,7 +39,7 @@ fn pair_index() -> Result<Box<dyn GroupIndex>, Error> {
 
 impl CountDistinct {
     /// `None` if the state is not a list of values.
-    pub fn new(spec: &AggregateSpec) -> Result<Option<Box<dyn Accumulator>>, Error> {
+    pub fn for_call(spec: &AggregateSpec) -> Result<Option<Box<dyn Accumulator>>, Error> {
         let [state] = spec.state_fields.as_slice() else {
             return Ok(None);
         };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type};
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
@@ -408,7 +408,8 @@ impl GroupIndex for StringIndex {
     }
 }
 
-/// Any key columns, through Arrow's row format.
+/// Any key columns, through Arrow's row format. Floats are equal as SQL has it: both zeros alike, every NaN alike; the
+/// store's key encoding agrees.
 struct RowIndex {
     converter: RowConverter,
     table: ByteTable,
@@ -429,6 +430,21 @@ impl RowIndex {
     }
 }
 
+/// A column of floats without negative zeros, and with one NaN; others as they are.
+fn one_zero(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Float64 => {
+            let floats = column.as_primitive::<Float64Type>();
+            Arc::new(floats.unary::<_, Float64Type>(|value| if value.is_nan() { f64::NAN } else { value + 0.0 }))
+        }
+        DataType::Float32 => {
+            let floats = column.as_primitive::<Float32Type>();
+            Arc::new(floats.unary::<_, Float32Type>(|value| if value.is_nan() { f32::NAN } else { value + 0.0 }))
+        }
+        _ => Arc::clone(column),
+    }
+}
+
 impl GroupIndex for RowIndex {
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
         groups.clear();
@@ -438,7 +454,8 @@ impl GroupIndex for RowIndex {
             None => self.converter.empty_rows(rows, 0),
         };
         scratch.clear();
-        self.converter.append(&mut scratch, keys)?;
+        let keys: Vec<ArrayRef> = keys.iter().map(one_zero).collect();
+        self.converter.append(&mut scratch, &keys)?;
         groups.extend(scratch.iter().map(|row| self.table.group_of(row.data())));
         self.rows = Some(scratch);
         Ok(())
@@ -510,6 +527,15 @@ mod tests {
             ],
             &[0, 1, 2, 0],
         );
+    }
+
+    #[test]
+    fn zeros_are_equal() {
+        let column: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN]));
+        let mut index = new_group_index(&[Arc::new(Field::new("k", DataType::Float64, true))]).unwrap();
+        let mut groups = Vec::new();
+        index.intern(&[column], 4, &mut groups).unwrap();
+        assert_eq!(groups, [0, 0, 1, 1]);
     }
 
     #[test]

@@ -325,7 +325,7 @@ impl WindowAggregate {
                     keys.push(&key[..key.len().saturating_sub(size_of::<u32>())]);
                     values.push(value);
                 })?;
-        if keys.len() > 0 {
+        if !keys.is_empty() {
             let rows = keys.len();
             let keys = self.store.format.decode_keys(&keys)?;
             let states = self

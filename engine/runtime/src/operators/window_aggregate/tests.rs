@@ -10,7 +10,7 @@ use datafusion::physical_expr::expressions::{Column, lit};
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, Subtasks, integers, rows_of, settle, timestamps};
+use crate::operators::testing::{Emitted, Subtasks, integers, rows_of, settle, settled, timestamps};
 use millstream_planner::graph::Aggregate;
 
 /// Input columns: `t` timestamp, `k` bigint, `v` bigint.
@@ -247,12 +247,10 @@ fn late_rows_leave_by_their_own_port() {
     let window = Window::Tumble { size: 10, offset: 0 };
     let mut operator = testing_aggregate(&node(window, Phase::Single), &input_schema());
     let mut out = Emitted::default();
-    let _ = operator.process(0, batch(&[(1, Some(1), None)]), &mut out).unwrap();
-    let _ = operator.on_watermark(9, &mut out).unwrap();
-    let _ = operator
-        .process(0, batch(&[(9, Some(2), None), (10, Some(2), None)]), &mut out)
-        .unwrap();
-    let _ = operator.finish(&mut out).unwrap();
+    settled(operator.process(0, batch(&[(1, Some(1), None)]), &mut out));
+    settled(operator.on_watermark(9, &mut out));
+    settled(operator.process(0, batch(&[(9, Some(2), None), (10, Some(2), None)]), &mut out));
+    settled(operator.finish(&mut out));
     assert_eq!(rows_of(&out.main), ["1,1,,,,0,0,10", "2,1,,,,0,10,20"]);
     assert_eq!(rows_of(&out.late), ["9,2,"]);
 }
