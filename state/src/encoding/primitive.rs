@@ -1,6 +1,5 @@
 //! Fixed-width values as bytes, in order and compactly.
 
-use arrow_array::types::Float16Type;
 use arrow_buffer::{IntervalDayTime, IntervalMonthDayNano, i256};
 
 /// A value of `N` bytes.

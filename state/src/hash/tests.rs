@@ -42,8 +42,13 @@ fn integers_are_golden() {
     check(Int64Array::from(vec![0, 1, 42]), GOLDEN_INTEGERS);
 }
 
-const GOLDEN_INTEGERS: &[u64] = &[0, 0, 0];
-const GOLDEN_STRINGS: &[u64] = &[0, 0, 0, 0];
+const GOLDEN_INTEGERS: &[u64] = &[0x4e17_cf67_001b_3979, 0xf762_2d37_84a0_ad54, 0x47d9_5004_a072_b9c3];
+const GOLDEN_STRINGS: &[u64] = &[
+    0x4e17_cf67_001b_3979,
+    0xa91c_e815_0ca4_4956,
+    0x5a71_8a4c_bf08_2b40,
+    0x765b_46f7_d239_ca45,
+];
 
 #[test]
 fn strings_are_golden() {

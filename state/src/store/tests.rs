@@ -140,7 +140,7 @@ fn apply(store: &mut Store, model: &mut Model, operation: &Operation) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn a_store_is_a_map_through_snapshots_and_restores_at_other_ranges(
