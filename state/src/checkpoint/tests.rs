@@ -130,7 +130,8 @@ fn what_was_committed_is_recovered() {
 
 #[test]
 fn damage_is_named_and_passed_over() {
-    let damages: [(&str, fn(&Bench), Depth, &str); 5] = [
+    type Damage = (&'static str, fn(&Bench), Depth, &'static str);
+    let damages: [Damage; 5] = [
         (
             "flipped manifest",
             |bench| flip(&bench.path("checkpoints/2-1-1/manifest")),

@@ -86,9 +86,12 @@ fn contents(store: &Store) -> Model {
     model
 }
 
+/// Key group, namespace, key, value unless deleted.
+type Row = (u16, i64, Vec<u8>, Option<Vec<u8>>);
+
 #[derive(Debug, Clone)]
 enum Operation {
-    Write(Vec<(u16, i64, Vec<u8>, Option<Vec<u8>>)>),
+    Write(Vec<Row>),
     DeleteNamespace(i64),
     Snapshot,
 }
@@ -252,7 +255,8 @@ fn a_damaged_file_is_named_by_the_restore() {
     let file = snapshot.files.iter().find(|file| file.name.ends_with(".sst")).unwrap();
     let path = folder.path().join("root/job").join(&file.path);
     let good = std::fs::read(&path).unwrap();
-    let damages: [(&str, Box<dyn Fn()>); 3] = [
+    type Damage<'a> = (&'static str, Box<dyn Fn() + 'a>);
+    let damages: [Damage<'_>; 3] = [
         (
             "checksum",
             Box::new(|| {
