@@ -19,6 +19,8 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ("array_join", "array_to_string"),
     ("truncate", "trunc"),
     ("pow", "power"),
+    // DataFusion's of the plain name removes the first one only.
+    ("array_remove", "array_remove_all"),
 ];
 
 /// Flink's names for DataFusion's aggregates.
@@ -76,6 +78,9 @@ const FORMS: &[&str] = &[
     "minute",
     "second",
     "e",
+    "log",
+    "substr",
+    "substring",
 ];
 
 pub(super) fn is_form(name: &str) -> bool {
@@ -177,6 +182,9 @@ pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Exp
         ("year" | "quarter" | "month" | "week" | "hour" | "minute" | "second", [_]) => {
             unit(&name.to_ascii_uppercase(), arguments)
         }
+        // DataFusion's is to base 10.
+        ("log", [_]) => plain("ln", arguments),
+        ("substr" | "substring", [_, _] | [_, _, _]) => plain("$substring", arguments),
         ("dayofyear", [_]) => unit("DOY", arguments),
         ("dayofmonth", [_]) => unit("DAY", arguments),
         ("dayofweek", [_]) => unit("DOW", arguments),
@@ -241,6 +249,14 @@ pub(crate) fn pinned(name: &str, function: &Function, now_us: i64) -> Option<Exp
         "unix_timestamp" => number(now_us.div_euclid(1_000_000)),
         _ => return None,
     })
+}
+
+/// `FIRST_VALUE` and `LAST_VALUE` leave NULLs out, unless the query says otherwise.
+pub(crate) fn ignore_nulls(function: &mut Function) {
+    use datafusion::sql::sqlparser::ast::NullTreatment;
+    if function.over.is_none() {
+        function.null_treatment.get_or_insert(NullTreatment::IgnoreNulls);
+    }
 }
 
 /// `LISTAGG(text)` separates by a comma.

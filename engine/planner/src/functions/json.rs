@@ -7,6 +7,8 @@ use datafusion::arrow::array::{BooleanArray, StringBuilder};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::{Scalar, Texts, boolean, finished, strings, utf8};
@@ -110,6 +112,145 @@ fn find(value: Value, steps: &[Step]) -> Option<Value> {
     }
 }
 
+/// What a walk through a text found.
+enum Found {
+    Value(Value),
+    Nothing,
+    /// The path meets an array where it has a key, or the like: [`find`] knows the rules.
+    Unusual,
+}
+
+/// Reads a text only as far as a path needs: what lies beside it is skipped, not built.
+struct Seek<'a>(&'a [Step]);
+
+impl<'de> DeserializeSeed<'de> for Seek<'_> {
+    type Value = Found;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Found, D::Error> {
+        if self.0.is_empty() {
+            return Value::deserialize(deserializer).map(Found::Value);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seek<'_> {
+    type Value = Found;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Found, A::Error> {
+        let wanted = match self.0 {
+            [Step::Key(key), ..] => Some(key),
+            _ => None,
+        };
+        let mut found = if wanted.is_some() {
+            Found::Nothing
+        } else {
+            Found::Unusual
+        };
+        while let Some(is_wanted) = map.next_key_seed(Is(wanted.map(String::as_str)))? {
+            if is_wanted {
+                // Of several members of one name the last counts.
+                found = map.next_value_seed(Seek(&self.0[1..]))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Found, A::Error> {
+        let mut found = Found::Unusual;
+        let mut rest = usize::MAX;
+        if let [Step::Index(index), ..] = self.0 {
+            found = Found::Nothing;
+            rest = *index;
+        }
+        loop {
+            if rest == 0 {
+                match items.next_element_seed(Seek(&self.0[1..]))? {
+                    Some(value) => found = value,
+                    None => return Ok(found),
+                }
+            } else if items.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(found);
+            }
+            rest = rest.wrapping_sub(1);
+        }
+    }
+
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<Found, E> {
+        Ok(self.scalar())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<Found, E> {
+        Ok(self.scalar())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<Found, E> {
+        Ok(self.scalar())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<Found, E> {
+        Ok(self.scalar())
+    }
+
+    fn visit_str<E>(self, _: &str) -> std::result::Result<Found, E> {
+        Ok(self.scalar())
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Found, E> {
+        Ok(self.scalar())
+    }
+}
+
+impl Seek<'_> {
+    fn scalar(&self) -> Found {
+        match self.0 {
+            [Step::Key(_), ..] => Found::Nothing,
+            _ => Found::Unusual,
+        }
+    }
+}
+
+/// Whether a member's name is the one wanted, without keeping it.
+struct Is<'a>(Option<&'a str>);
+
+impl<'de> DeserializeSeed<'de> for Is<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Is<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> std::result::Result<bool, E> {
+        Ok(self.0 == Some(name))
+    }
+}
+
+/// The value at a place of a text.
+fn seek(document: &str, steps: &[Step]) -> Option<Value> {
+    let mut deserializer = serde_json::Deserializer::from_str(document);
+    let found = Seek(steps).deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok()?;
+    match found {
+        Found::Value(value) => Some(value),
+        Found::Nothing => None,
+        Found::Unusual => find(serde_json::from_str(document).ok()?, steps),
+    }
+}
+
 /// The paths of an argument, read once while they repeat.
 struct Paths<'a> {
     texts: Texts<'a>,
@@ -142,10 +283,7 @@ fn texts(arguments: &ScalarFunctionArgs, show: fn(&Value) -> Option<String>) -> 
     let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
     for row in 0..arguments.number_rows {
         let found = match (documents.get(row), paths.get(row)) {
-            (Some(document), Some(steps)) => serde_json::from_str(document)
-                .ok()
-                .and_then(|value| find(value, steps))
-                .and_then(|value| show(&value)),
+            (Some(document), Some(steps)) => seek(document, steps).and_then(|value| show(&value)),
             _ => None,
         };
         result.append_option(found);
@@ -160,8 +298,7 @@ fn exists(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         .map(|row| {
             let document = documents.get(row)?;
             let steps = paths.get(row)?;
-            let value = serde_json::from_str(document).ok();
-            Some(value.and_then(|value| find(value, steps)).is_some())
+            Some(seek(document, steps).is_some())
         })
         .collect();
     finished(result)
@@ -174,7 +311,7 @@ fn is_json(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
             Some(
                 documents
                     .get(row)
-                    .is_some_and(|text| serde_json::from_str::<Value>(text).is_ok()),
+                    .is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok()),
             )
         })
         .collect();

@@ -26,7 +26,7 @@ mod pattern;
 mod text;
 mod time;
 
-pub(crate) use forms::{list_separator, pinned, rewrite};
+pub(crate) use forms::{ignore_nulls, list_separator, pinned, rewrite};
 
 /// Everything callable, by lower-case name.
 pub(crate) struct Functions {

@@ -12,6 +12,7 @@ pub(super) fn all() -> Vec<Scalar> {
     vec![
         Scalar::new("split_index", text_text_integer, utf8, split_index),
         Scalar::new("count_char", strings::<2>, bigint, count_char),
+        Scalar::new("$substring", text_integers, utf8, substring),
         Scalar::new("$locate", text_text_integer, |_| DataType::Int32, locate),
     ]
 }
@@ -22,6 +23,62 @@ fn text_text_integer(given: &[DataType]) -> Result<Vec<DataType>> {
     } else {
         plan_err!("takes 3 arguments, not {}", given.len())
     }
+}
+
+fn text_integers(given: &[DataType]) -> Result<Vec<DataType>> {
+    match given.len() {
+        2 => Ok(vec![DataType::Utf8, DataType::Int64]),
+        3 => Ok(vec![DataType::Utf8, DataType::Int64, DataType::Int64]),
+        other => plan_err!("takes a text, a position and a length, not {other} arguments"),
+    }
+}
+
+/// `SUBSTRING(text FROM n [FOR length])`: from character `n`, from 1; a negative `n` counts from the end.
+fn substring(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let texts = Texts::of(arguments, 0)?;
+    let starts = array(arguments, 1)?;
+    let starts = starts.as_primitive::<Int64Type>();
+    let lengths = match arguments.args.len() {
+        3 => Some(array(arguments, 2)?),
+        _ => None,
+    };
+    let lengths = lengths.as_ref().map(|lengths| lengths.as_primitive::<Int64Type>());
+    let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
+    for row in 0..arguments.number_rows {
+        let length = match lengths {
+            None => Some(i64::MAX),
+            Some(lengths) => (!lengths.is_null(row)).then(|| lengths.value(row)),
+        };
+        let part = match (texts.get(row), starts.is_null(row), length) {
+            (Some(text), false, Some(length)) if length >= 0 => Some(characters(text, starts.value(row), length)),
+            _ => None,
+        };
+        result.append_option(part);
+    }
+    finished(result.finish())
+}
+
+fn characters(text: &str, start: i64, length: i64) -> &str {
+    let is_ascii = text.is_ascii();
+    let count = if is_ascii { text.len() } else { text.chars().count() } as i64;
+    let first = match start {
+        1.. => start - 1,
+        0 => 0,
+        negative => count.saturating_add(negative),
+    };
+    if first < 0 || first >= count {
+        return "";
+    }
+    let last = first.saturating_add(length).min(count);
+    let byte = |character: i64| {
+        let character = character as usize;
+        if is_ascii {
+            character
+        } else {
+            text.char_indices().nth(character).map_or(text.len(), |(at, _)| at)
+        }
+    };
+    &text[byte(first)..byte(last)]
 }
 
 /// `SPLIT_INDEX(text, separator, n)`: part `n`, from 0; NULL if there is none.

@@ -152,6 +152,16 @@ impl VisitorMut for Rewrite<'_> {
                 let inner = std::mem::replace(inner.as_mut(), Expr::value(false_value()));
                 *expr = call(Ident::with_span(span, "$part"), vec![unit, inner]);
             }
+            Expr::Substring {
+                expr: inner,
+                substring_from: Some(from),
+                substring_for,
+                ..
+            } => {
+                let mut arguments = vec![inner.as_ref().clone(), from.as_ref().clone()];
+                arguments.extend(substring_for.take().map(|length| *length));
+                *expr = call(Ident::with_span(span, "$substring"), arguments);
+            }
             Expr::SimilarTo { .. } => self.mistakes.push((
                 "SIMILAR TO is not supported: use LIKE, or REGEXP(text, pattern)".into(),
                 span,
@@ -239,6 +249,9 @@ impl Rewrite<'_> {
         {
             *expr = pinned;
             return;
+        }
+        if lower == "first_value" || lower == "last_value" {
+            functions::ignore_nulls(function);
         }
         if lower == "listagg" {
             functions::list_separator(function);

@@ -224,7 +224,8 @@ fn split(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
     for statement in &mut statements {
         let prefix = set_prefix(statement);
         if prefix > 0 {
-            statement.drain(..prefix);
+            let explained = is_word(&statement[0], "EXPLAIN");
+            statement.drain(usize::from(explained)..prefix);
             open_sets += 1;
         }
         if open_sets > 0 && statement.len() == 1 && is_word(&statement[0], "END") {
@@ -239,10 +240,10 @@ fn last(statements: &mut [Vec<TokenWithSpan>]) -> &mut Vec<TokenWithSpan> {
     statements.last_mut().expect("there is always a statement being read")
 }
 
-/// Length of `[EXECUTE] [BEGIN] STATEMENT SET [BEGIN]` at the start of a statement, 0 if it is not there.
+/// Length of `[EXPLAIN] [EXECUTE] [BEGIN] STATEMENT SET [BEGIN]` at the start of a statement, 0 if it is not there.
 fn set_prefix(tokens: &[TokenWithSpan]) -> usize {
     let mut at = 0;
-    for optional in ["EXECUTE", "BEGIN"] {
+    for optional in ["EXPLAIN", "EXECUTE", "BEGIN"] {
         if tokens.get(at).is_some_and(|token| is_word(token, optional)) {
             at += 1;
         }

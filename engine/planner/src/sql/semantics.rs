@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::common::{Column, DFSchema, ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
-use datafusion::logical_expr::expr::{AggregateFunction, Cast};
+use datafusion::logical_expr::expr::{AggregateFunction, Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, lit};
@@ -38,7 +38,7 @@ fn casts(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let preserver = NamePreserver::new(&plan);
     let transformed = plan.map_expressions(|expr| {
         let name = preserver.save(&expr);
-        let expr = expr.transform_up(|expr| match expr {
+        let expr = expr.transform_up(|expr| match checked(expr, &schema)? {
             Expr::Cast(Cast { expr: inner, field }) if *field.data_type() == DataType::Utf8 => {
                 let from = inner.get_type(&schema)?;
                 if matches!(from, DataType::Timestamp(..) | DataType::Boolean) {
@@ -55,6 +55,22 @@ fn casts(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         transformed.map_data(LogicalPlan::recompute_schema)
     } else {
         Ok(transformed)
+    }
+}
+
+/// Refuses casts between times and numbers: whether those were seconds or microseconds would be a guess.
+fn checked(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let (Expr::Cast(Cast { expr: inner, field }) | Expr::TryCast(TryCast { expr: inner, field })) = &expr else {
+        return Ok(expr);
+    };
+    match (inner.get_type(schema)?, field.data_type()) {
+        (DataType::Timestamp(..), to) if to.is_numeric() => {
+            plan_err!("a TIMESTAMP is not a number: use EXTRACT(EPOCH FROM t) or TIMESTAMPDIFF")
+        }
+        (from, DataType::Timestamp(..)) if from.is_numeric() => {
+            plan_err!("a number is not a TIMESTAMP: use TO_TIMESTAMP_LTZ(n, 3) for milliseconds")
+        }
+        _ => Ok(expr),
     }
 }
 
