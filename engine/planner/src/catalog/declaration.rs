@@ -264,6 +264,12 @@ fn columns(
     columns
 }
 
+/// A generator makes its event time faster than the clock runs: none of it is in the future.
+fn is_generator(declaration: &TableDeclaration) -> bool {
+    let connector = declaration.option("connector").map(|option| option.value.as_str());
+    matches!(connector, Some("nexmark" | "datagen"))
+}
+
 fn watermark(
     catalog: &Catalog,
     declaration: &TableDeclaration,
@@ -319,6 +325,8 @@ fn watermark(
             .idle_timeout
             .or(idle_timeout)
             .unwrap_or(IDLE_TIMEOUT_DEFAULT),
-        max_future: Some(declaration.max_future.unwrap_or(MAX_FUTURE_DEFAULT)),
+        max_future: declaration
+            .max_future
+            .or_else(|| (!is_generator(declaration)).then_some(MAX_FUTURE_DEFAULT)),
     })
 }

@@ -12,6 +12,13 @@ pub(super) fn all() -> Vec<Scalar> {
     vec![
         Scalar::new("split_index", text_text_integer, utf8, split_index),
         Scalar::new("count_char", strings::<2>, bigint, count_char),
+        Scalar::new("parse_url", url_arguments, utf8, parse_url),
+        Scalar::new("url_encode", strings::<1>, utf8, |arguments| {
+            mapped(arguments, |text| Some(percent_encoded(text)))
+        }),
+        Scalar::new("url_decode", strings::<1>, utf8, |arguments| {
+            mapped(arguments, percent_decoded)
+        }),
         Scalar::new("$substring", text_integers, utf8, substring),
         Scalar::new("$locate", text_text_integer, |_| DataType::Int32, locate),
     ]
@@ -22,6 +29,116 @@ fn text_text_integer(given: &[DataType]) -> Result<Vec<DataType>> {
         Ok(vec![DataType::Utf8, DataType::Utf8, DataType::Int64])
     } else {
         plan_err!("takes 3 arguments, not {}", given.len())
+    }
+}
+
+fn url_arguments(given: &[DataType]) -> Result<Vec<DataType>> {
+    match given.len() {
+        2 | 3 => Ok(vec![DataType::Utf8; given.len()]),
+        other => plan_err!("takes a URL, a part such as 'HOST', and a key for 'QUERY', not {other} arguments"),
+    }
+}
+
+/// A function of one text, row by row.
+fn mapped(arguments: &ScalarFunctionArgs, map: impl Fn(&str) -> Option<String>) -> Result<ColumnarValue> {
+    let texts = Texts::of(arguments, 0)?;
+    let mut result = StringBuilder::with_capacity(arguments.number_rows, 32 * arguments.number_rows);
+    for row in 0..arguments.number_rows {
+        result.append_option(texts.get(row).and_then(&map));
+    }
+    finished(result.finish())
+}
+
+/// `application/x-www-form-urlencoded`, as Java's `URLEncoder` writes it.
+fn percent_encoded(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'*' | b'_' => result.push(char::from(byte)),
+            b' ' => result.push('+'),
+            other => result.push_str(&format!("%{other:02X}")),
+        }
+    }
+    result
+}
+
+/// NULL for a text that was not encoded so.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        bytes.push(match first {
+            b'+' => b' ',
+            b'%' => {
+                let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+                rest = &rest[2..];
+                u8::from_str_radix(digits, 16).ok()?
+            }
+            other => *other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// `PARSE_URL(url, part[, key])`: NULL where the part is missing.
+fn parse_url(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let (urls, parts) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?);
+    let keys = if arguments.args.len() == 3 {
+        Some(Texts::of(arguments, 2)?)
+    } else {
+        None
+    };
+    let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
+    for row in 0..arguments.number_rows {
+        let part = match (urls.get(row), parts.get(row)) {
+            (Some(url), Some(part)) => url_part(url, part),
+            _ => None,
+        };
+        let part = match &keys {
+            None => part,
+            Some(keys) => match (part, keys.get(row)) {
+                (Some(query), Some(key)) => query
+                    .split('&')
+                    .find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == key))
+                    .map(|(_, value)| value),
+                _ => None,
+            },
+        };
+        result.append_option(part);
+    }
+    finished(result.finish())
+}
+
+fn url_part<'a>(url: &'a str, part: &str) -> Option<&'a str> {
+    let (protocol, rest) = url.split_once("://")?;
+    let (rest, reference) = match rest.split_once('#') {
+        Some((rest, reference)) => (rest, Some(reference)),
+        None => (rest, None),
+    };
+    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, file) = rest.split_at(authority_end);
+    let (path, query) = match file.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (file, None),
+    };
+    let (user, server) = match authority.rsplit_once('@') {
+        Some((user, server)) => (Some(user), server),
+        None => (None, authority),
+    };
+    match part {
+        "PROTOCOL" => Some(protocol),
+        "AUTHORITY" => Some(authority),
+        "USERINFO" => user,
+        "HOST" => Some(match server.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => server,
+        }),
+        "PATH" => Some(path),
+        "FILE" => Some(file),
+        "QUERY" => query,
+        "REF" => reference,
+        _ => None,
     }
 }
 

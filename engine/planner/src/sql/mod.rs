@@ -127,7 +127,14 @@ impl Front<'_> {
         let Statement { location, kind } = statement;
         let outcome = match kind {
             StatementKind::CreateTable(create) => self.create_table(*create),
-            StatementKind::CreateView { name, columns, query } => {
+            StatementKind::CreateView {
+                name,
+                if_not_exists: true,
+                ..
+            } if self.catalog.contains(&name.value) => Ok(()),
+            StatementKind::CreateView {
+                name, columns, query, ..
+            } => {
                 let outcome = self.create_view(&name, columns, query, &location);
                 if outcome.is_err() {
                     self.catalog.add_broken(&name.value);
@@ -142,6 +149,20 @@ impl Front<'_> {
                 }),
             },
             StatementKind::Set { key, value } => self.set(&key, &value, &location),
+            StatementKind::CreateFunction { name } => {
+                if self.catalog.functions().contains(&name.value.to_ascii_lowercase()) {
+                    Ok(())
+                } else {
+                    Err(vec![Error {
+                        location: ddl::place(&name),
+                        message: format!(
+                            "`{}` cannot be loaded: functions of one's own are not supported; write it with those of the \
+                             SQL reference",
+                            name.value
+                        ),
+                    }])
+                }
+            }
             StatementKind::Ignored => Ok(()),
         };
         if let Err(errors) = outcome {

@@ -25,6 +25,7 @@ pub(crate) enum StatementKind {
     CreateTable(Box<CreateTable>),
     CreateView {
         name: Ident,
+        if_not_exists: bool,
         columns: Vec<Ident>,
         query: Box<Query>,
     },
@@ -34,6 +35,10 @@ pub(crate) enum StatementKind {
         value: String,
     },
     Explain(Insert),
+    /// `CREATE FUNCTION name AS 'class'`: fine if we have a function of that name.
+    CreateFunction {
+        name: Ident,
+    },
     /// Nothing to do here: `USE`, `SHOW`, `DROP ... IF EXISTS` before a `CREATE`.
     Ignored,
 }
@@ -285,6 +290,9 @@ fn statement(tokens: Vec<TokenWithSpan>) -> Result<StatementKind, ParserError> {
         ["INSERT", ..] => StatementKind::Insert(insert(parser)?),
         ["SET", ..] => set(skip(parser, 1))?,
         ["EXPLAIN", ..] => StatementKind::Explain(explain(skip(parser, 1))?),
+        ["CREATE", "FUNCTION", ..] => create_function(skip(parser, 2))?,
+        ["CREATE", "TEMPORARY", "FUNCTION", ..] => create_function(skip(parser, 3))?,
+        ["CREATE", "TEMPORARY", "SYSTEM", "FUNCTION"] => create_function(skip(parser, 4))?,
         ["USE" | "SHOW" | "DROP" | "RESET", ..] => {
             skip(parser, usize::MAX);
             StatementKind::Ignored
@@ -296,8 +304,7 @@ fn statement(tokens: Vec<TokenWithSpan>) -> Result<StatementKind, ParserError> {
                  its plan",
             );
         }
-        ["CREATE", what @ ("FUNCTION" | "CATALOG" | "DATABASE" | "MODEL"), ..]
-        | ["CREATE", "TEMPORARY" | "OR", what, ..] => {
+        ["CREATE", what @ ("CATALOG" | "DATABASE" | "MODEL"), ..] | ["CREATE", "TEMPORARY" | "OR", what, ..] => {
             let message = format!("`CREATE {what}` is not supported: only `CREATE TABLE` and `CREATE VIEW` are");
             return refuse(parser, &message);
         }
@@ -339,7 +346,7 @@ fn refuse(parser: &Parser, message: &str) -> Result<StatementKind, ParserError> 
 
 /// After `CREATE VIEW`.
 fn create_view(parser: &mut Parser) -> Result<StatementKind, ParserError> {
-    let _optional = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let name = table_name(parser)?;
     let mut columns = Vec::new();
     if parser.consume_token(&Token::LParen) {
@@ -353,7 +360,23 @@ fn create_view(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     super::ddl::skip_comment(parser)?;
     parser.expect_keyword_is(Keyword::AS)?;
     let query = parser.parse_query()?;
-    Ok(StatementKind::CreateView { name, columns, query })
+    Ok(StatementKind::CreateView {
+        name,
+        if_not_exists,
+        columns,
+        query,
+    })
+}
+
+/// After `CREATE FUNCTION`.
+fn create_function(parser: &mut Parser) -> Result<StatementKind, ParserError> {
+    while [Keyword::IF, Keyword::NOT, Keyword::EXISTS]
+        .iter()
+        .any(|word| parser.parse_keyword(*word))
+    {}
+    let name = table_name(parser)?;
+    skip(parser, usize::MAX);
+    Ok(StatementKind::CreateFunction { name })
 }
 
 /// At `INSERT`.
