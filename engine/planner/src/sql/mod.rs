@@ -268,7 +268,12 @@ impl Front<'_> {
     }
 
     fn insert(&mut self, insert: script::Insert, location: &Location) -> Result<(), Vec<Error>> {
-        let script::Insert { table, columns, query } = insert;
+        let script::Insert {
+            table,
+            columns,
+            mut query,
+        } = insert;
+        rewrite::name_all_outputs(&mut query.body);
         let planned = plan_query(&self.catalog, query, location);
         let Some(name) = table else { return planned.map(drop) };
         let Some(table) = self.catalog.table(&name.value) else {

@@ -76,7 +76,9 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_fields(select);
+        name_outputs(select, false);
         name_fields(select);
+        name_outputs(select, false);
         if let Err(mistake) = group_windows::rewrite(select) {
             self.mistakes.push(mistake);
         }
@@ -289,6 +291,67 @@ fn name_fields(select: &mut Select) {
                 alias: last.clone(),
                 expr: Expr::CompoundIdentifier(std::mem::take(parts)),
             };
+        }
+    }
+}
+
+/// Gives names to the outputs of a query whose names do not matter, as those of an `INSERT`.
+pub(super) fn name_all_outputs(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            name_fields(select);
+            name_outputs(select, true);
+        }
+        SetExpr::Query(query) => name_all_outputs(&mut query.body),
+        SetExpr::SetOperation { left, right, .. } => {
+            name_all_outputs(left);
+            name_all_outputs(right);
+        }
+        _ => {}
+    }
+}
+
+/// Gives outputs different names, as Flink does: DataFusion refuses two of one name, and to it `x` and `CAST(x AS t)`
+/// are of one name.
+fn name_outputs(select: &mut Select, all: bool) {
+    let mut seen = HashSet::new();
+    for (index, item) in select.projection.iter_mut().enumerate() {
+        let unique = |name: String, seen: &mut HashSet<String>| {
+            let mut unique = name.clone();
+            let mut number = 0;
+            while !seen.insert(unique.clone()) {
+                unique = format!("{name}{number}");
+                number += 1;
+            }
+            unique
+        };
+        match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let span = expr.span();
+                let name = match &*expr {
+                    // With its table, or of one of several tables: the same name again is no mistake yet.
+                    Expr::CompoundIdentifier(parts) => parts.last().filter(|_| all).map(|part| part.value.clone()),
+                    Expr::Identifier(name) => (all || seen.contains(&name.value)).then(|| name.value.clone()),
+                    other => {
+                        let text = other.to_string();
+                        (all || text.contains("CAST(") || seen.contains(&text)).then(|| format!("EXPR${index}"))
+                    }
+                };
+                match name {
+                    Some(name) => {
+                        let alias = Ident::with_span(span, unique(name, &mut seen));
+                        let expr = std::mem::replace(expr, Expr::value(false_value()));
+                        *item = SelectItem::ExprWithAlias { expr, alias };
+                    }
+                    None => {
+                        seen.insert(expr.to_string());
+                    }
+                }
+            }
+            SelectItem::ExprWithAlias { alias, .. } => {
+                alias.value = unique(std::mem::take(&mut alias.value), &mut seen)
+            }
+            _ => {}
         }
     }
 }

@@ -43,8 +43,8 @@ fn window_table_functions_become_nodes() {
         "INSERT INTO out1 SELECT count(*), window_start FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end",
         expect![[r#"
             out1 <-
-            Projection: count(*) AS n, window_start AS t
-              Projection: count(Int64(1)) AS count(*), window_start
+            Projection: EXPR$0 AS n, window_start AS t
+              Projection: count(Int64(1)) AS count(*) AS EXPR$0, window_start
                 Aggregate: groupBy=[[window_start, window_end]], aggr=[[count(Int64(1))]]
                   WindowTableFunction: Tumble { size: 10000000, offset: 0 } on bid.ts
                     TableScan: bid
@@ -54,8 +54,8 @@ fn window_table_functions_become_nodes() {
         "INSERT INTO out1 SELECT count(*), window_start FROM HOP(DATA => TABLE bid, TIMECOL => DESCRIPTOR(ts), SLIDE => INTERVAL '2' SECOND, SIZE => INTERVAL '1' MINUTE) AS B GROUP BY B.window_start, window_end",
         expect![[r#"
             out1 <-
-            Projection: count(*) AS n, B.window_start AS t
-              Projection: count(Int64(1)) AS count(*), B.window_start
+            Projection: EXPR$0 AS n, B.window_start AS t
+              Projection: count(Int64(1)) AS count(*) AS EXPR$0, B.window_start
                 Aggregate: groupBy=[[B.window_start, B.window_end]], aggr=[[count(Int64(1))]]
                   SubqueryAlias: B
                     WindowTableFunction: Hop { size: 60000000, slide: 2000000, offset: 0 } on bid.ts
@@ -66,8 +66,8 @@ fn window_table_functions_become_nodes() {
         "INSERT INTO out1 SELECT count(*), SESSION_START(ts, INTERVAL '10' SECOND) FROM bid AS B WHERE price > 3 GROUP BY SESSION(ts, INTERVAL '10' SECOND), B.bidder",
         expect![[r#"
             out1 <-
-            Projection: count(*) AS n, B.window_start AS t
-              Projection: count(Int64(1)) AS count(*), B.window_start
+            Projection: EXPR$0 AS n, EXPR$1 AS t
+              Projection: count(Int64(1)) AS count(*) AS EXPR$0, B.window_start AS EXPR$1
                 Aggregate: groupBy=[[B.window_start, B.window_end, B.bidder]], aggr=[[count(Int64(1))]]
                   SubqueryAlias: B
                     WindowTableFunction: Session { gap: 10000000 } on B.ts
@@ -129,8 +129,8 @@ INSERT INTO out1 SELECT CASE WHEN c = 'x' THEN 1 ELSE a END, TIMESTAMP '2024-01-
             Projection: get_field(get_field(bid.nested, Utf8("b")), Utf8("c")) AS c, get_field(bid.nested, Utf8("a")) AS a, array_element(bid.tags, Int64(1)) AS t, bid.price
               TableScan: bid
             out1 <-
-            Projection: CASE WHEN v.c = Utf8("x") THEN Int64(1) ELSE v.a END AS n, Utf8("2024-01-01 00:00:00") AS t
-              Projection: CASE WHEN v.c = Utf8("x") THEN Int64(1) ELSE CAST(v.a AS Int64) END, CAST(Utf8("2024-01-01 00:00:00") AS Timestamp(µs))
+            Projection: EXPR$0 AS n, EXPR$1 AS t
+              Projection: CASE WHEN v.c = Utf8("x") THEN Int64(1) ELSE CAST(v.a AS Int64) END AS EXPR$0, CAST(Utf8("2024-01-01 00:00:00") AS Timestamp(µs)) AS EXPR$1
                 SubqueryAlias: v
                   StepReference: v
         "#]],
@@ -146,19 +146,19 @@ INSERT INTO texts SELECT CAST(ts AS STRING) FROM bid;
 INSERT INTO texts SELECT CONCAT(url, '-', auction) FROM bid;",
         expect![[r#"
             out1 <-
-            Projection: avg(bid.price) AS n, max(window_end) AS t
-              Projection: avg(bid.price), max(window_end)
+            Projection: EXPR$0 AS n, EXPR$1 AS t
+              Projection: avg(bid.price) AS EXPR$0, max(window_end) AS EXPR$1
                 Projection: window_start, window_end, sum(bid.price) / nullif(count(bid.price), Int64(0)) AS avg(bid.price), max(window_end)
                   Aggregate: groupBy=[[window_start, window_end]], aggr=[[sum(bid.price), count(bid.price), max(window_end)]]
                     WindowTableFunction: Tumble { size: 10000000, offset: 0 } on bid.ts
                       TableScan: bid
             texts <-
-            Projection: bid.ts AS s
-              Projection: $text(bid.ts) AS bid.ts
+            Projection: EXPR$0 AS s
+              Projection: $text(bid.ts) AS EXPR$0
                 TableScan: bid
             texts <-
-            Projection: $text(bid.url) || Utf8("-") || bid.auction AS s
-              Projection: $text(bid.url) || Utf8("-") || CAST(bid.auction AS Utf8)
+            Projection: EXPR$0 AS s
+              Projection: $text(bid.url) || Utf8("-") || CAST(bid.auction AS Utf8) AS EXPR$0
                 TableScan: bid
         "#]],
     );
@@ -220,6 +220,36 @@ SELECT 1;",
 }
 
 #[test]
+fn outputs_may_have_one_name() {
+    check(
+        "CREATE TABLE three (a STRING, b BIGINT, c BIGINT) WITH ('connector' = 'print');
+CREATE VIEW v AS SELECT CAST(price AS STRING), price, price, url AS x, bidder AS x FROM bid;
+INSERT INTO three SELECT CAST(price AS STRING), price, price FROM bid UNION ALL SELECT url, 1, 1 FROM bid;
+INSERT INTO three SELECT a.url, a.price, b.price FROM bid AS a JOIN bid AS b ON a.ts = b.ts;",
+        expect![[r#"
+            v =
+            Projection: CAST(bid.price AS Utf8) AS EXPR$0, bid.price, bid.price AS price0, bid.url AS x, bid.bidder AS x0
+              TableScan: bid
+            three <-
+            Projection: EXPR$0 AS a, price AS b, price0 AS c
+              Union
+                Projection: CAST(bid.price AS Utf8) AS EXPR$0, bid.price, bid.price AS price0
+                  TableScan: bid
+                Projection: bid.url AS EXPR$0, Int64(1) AS price, Int64(1) AS price0
+                  TableScan: bid
+            three <-
+            Projection: a.url AS a, a.price AS b, price0 AS c
+              Projection: a.url, a.price, b.price AS price0
+                Inner Join:  Filter: a.ts = b.ts
+                  SubqueryAlias: a
+                    TableScan: bid
+                  SubqueryAlias: b
+                    TableScan: bid
+        "#]],
+    );
+}
+
+#[test]
 fn whole_numbers_written_out_are_int() {
     check(
         "CREATE TABLE ints (a INT, b INT, c INT) WITH ('connector' = 'print');
@@ -227,7 +257,7 @@ INSERT INTO ints SELECT 1, CASE WHEN price > 3 THEN 1 ELSE 0 END, nested.a FROM 
 INSERT INTO ints SELECT price, 3000000000, CARDINALITY(tags) FROM bid /*+ OPTIONS('a'='b') */;",
         expect![[r#"
             9:1: column `a` of table `ints` is INT, but the query's column 1 (`price`) is BIGINT: write CAST(... AS INT)
-            9:1: column `b` of table `ints` is INT, but the query's column 2 (`Int64(3000000000)`) is BIGINT: write CAST(... AS INT)
+            9:1: column `b` of table `ints` is INT, but the query's column 2 (`EXPR$1`) is BIGINT: write CAST(... AS INT)
             9:71: hints are not supported: put the options into WITH, or declare another table LIKE this one
         "#]],
     );
@@ -245,8 +275,8 @@ INSERT INTO k SELECT price, url FROM bid;
 EXPLAIN SELECT COALESCE(url, 'x') AS u FROM bid;",
         expect![[r#"
             out1 <-
-            Projection: k.four AS n, k.ts AS t
-              Projection: k.four, CAST(k.ts AS Timestamp(µs))
+            Projection: k.four AS n, EXPR$1 AS t
+              Projection: k.four, CAST(k.ts AS Timestamp(µs)) AS EXPR$1
                 Filter: k.offset > Int64(3)
                   TableScan: k
             k <-
@@ -305,8 +335,8 @@ fn time_is_pinned_in_a_batch_job() {
         Err(errors) => errors.to_string(),
     };
     expect![[r#"
-        Projection: Int64(1700000000) AS n, to_timestamp_ltz(Int64(1700000000000000),Int64(6)) AS t
-          Projection: Int64(1700000000), CAST(to_timestamp_ltz(Int64(1700000000000000), Int64(6)) AS Timestamp(µs))
+        Projection: EXPR$0 AS n, EXPR$1 AS t
+          Projection: Int64(1700000000) AS EXPR$0, CAST(to_timestamp_ltz(Int64(1700000000000000), Int64(6)) AS Timestamp(µs)) AS EXPR$1
             Filter: CAST(bid.ts AS Timestamp(µs, "UTC")) < to_timestamp_ltz(Int64(1700000000000000), Int64(6))
               TableScan: bid
     "#]]
