@@ -199,18 +199,11 @@ impl Frozen {
                 let Some(part) = self.parts.pop() else {
                     return Ok(None);
                 };
-                let rows = part.key_groups.len();
                 let keys = match part.keys.is_empty() {
                     true => None,
                     false => Some(self.format.encode_keys(&part.keys)?),
                 };
-                let mut order: Vec<u32> = (0..rows as u32).collect();
-                let place = |row: u32| {
-                    let row = row as usize;
-                    let key: &[u8] = keys.as_ref().map_or(&[], |keys| keys.row(row));
-                    (part.key_groups[row], key, part.suffix.of(row))
-                };
-                order.sort_unstable_by(|a, b| place(*a).cmp(&place(*b)));
+                let order = key_order(&part, keys.as_ref());
                 Encoding {
                     part,
                     keys,
@@ -257,6 +250,31 @@ impl Frozen {
         Ok(Some(chunk))
     }
 }
+
+/// The rows of a part in the order of their keys in the store.
+fn key_order(part: &FrozenRows, keys: Option<&EncodedRows>) -> Vec<u32> {
+    let key_of = |row: u32| -> &[u8] { keys.map_or(&[], |keys| keys.row(row as usize)) };
+    // Key group and the key's first bytes decide nearly always, as one integer.
+    let mut rows: Vec<(u128, u32)> = (0..part.key_groups.len() as u32)
+        .map(|row| {
+            let key = key_of(row);
+            let taken = key.len().min(PREFIX_BYTES);
+            let mut prefix = [0; size_of::<u128>()];
+            prefix[..2].copy_from_slice(&part.key_groups[row as usize].to_be_bytes());
+            prefix[2..2 + taken].copy_from_slice(&key[..taken]);
+            (u128::from_be_bytes(prefix), row)
+        })
+        .collect();
+    rows.sort_unstable_by(|(a, row_a), (b, row_b)| {
+        a.cmp(b).then_with(|| {
+            (key_of(*row_a), part.suffix.of(*row_a as usize)).cmp(&(key_of(*row_b), part.suffix.of(*row_b as usize)))
+        })
+    });
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// Bytes of a key that are compared at once, besides its key group.
+const PREFIX_BYTES: usize = size_of::<u128>() - size_of::<u16>();
 
 impl Generation for Frozen {
     fn next_chunk(&mut self) -> Option<WriteChunk> {

@@ -28,6 +28,9 @@ pub trait GroupIndex: Send {
     /// The key columns of some groups.
     fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
 
+    /// Makes room for about so many more groups.
+    fn expect(&mut self, _groups: usize) {}
+
     /// Bytes held.
     fn size(&self) -> usize;
 
@@ -140,8 +143,8 @@ impl IntegerIndex {
     }
 
     fn reserve(&mut self, more: usize) {
-        // At most half full.
-        let wanted = (self.keys.len() + more) * 2;
+        // At most two thirds full.
+        let wanted = (self.keys.len() + more) * 3 / 2;
         if wanted <= self.slots.len() {
             return;
         }
@@ -185,7 +188,7 @@ impl IntegerIndex {
     }
 }
 
-/// Rows interned between two checks of the table's capacity: the table stays at most half full without growing ahead
+/// Rows interned between two checks of the table's capacity: the table stays at most two thirds full without growing ahead
 /// of the distinct keys by a whole batch.
 const INTERN_STEP: usize = 1024;
 
@@ -242,6 +245,11 @@ impl GroupIndex for IntegerIndex {
             .nulls(nulls)
             .build()?;
         Ok(vec![make_array(data)])
+    }
+
+    fn expect(&mut self, groups: usize) {
+        self.keys.reserve(groups);
+        self.reserve(groups);
     }
 
     fn size(&self) -> usize {
@@ -322,6 +330,11 @@ impl ByteTable {
         }
     }
 
+    fn expect(&mut self, groups: usize) {
+        self.table.reserve(groups, |(hash, _)| *hash);
+        self.keys.ends.reserve(groups);
+    }
+
     fn size(&self) -> usize {
         self.table.capacity() * (size_of::<(u64, u32)>() + 1) + self.keys.size()
     }
@@ -398,6 +411,10 @@ impl GroupIndex for StringIndex {
         )?)])
     }
 
+    fn expect(&mut self, groups: usize) {
+        self.table.expect(groups);
+    }
+
     fn size(&self) -> usize {
         self.table.size()
     }
@@ -470,6 +487,10 @@ impl GroupIndex for RowIndex {
         Ok(self
             .converter
             .convert_rows(select.iter().map(|group| parser.parse(self.table.keys.get(group))))?)
+    }
+
+    fn expect(&mut self, groups: usize) {
+        self.table.expect(groups);
     }
 
     fn size(&self) -> usize {

@@ -205,6 +205,11 @@ impl Table {
         })
     }
 
+    /// Makes room for about so many more groups.
+    pub fn expect(&mut self, groups: usize) {
+        self.groups.expect(groups);
+    }
+
     /// Number of groups.
     pub fn len(&self) -> usize {
         self.groups.len()

@@ -114,6 +114,7 @@ impl WindowAggregate {
                     }
                     _ => {
                         self.fired = self.fired.max(self.complete);
+                        self.give_back_memory();
                         return Ok(Progress::Done);
                     }
                 }
@@ -144,6 +145,7 @@ impl WindowAggregate {
         match self.layout.slices {
             Slices::Tumble { .. } | Slices::Attached => {
                 let pane = self.panes.get_mut(&end).expect("the window's one slice is open");
+                self.groups_expected = pane.table.len() - pane.table.len() / 8;
                 let table = std::mem::replace(&mut pane.table, Table::new(&self.layout.spec)?);
                 Ok(Firing::Emit {
                     end,
@@ -270,6 +272,9 @@ impl WindowAggregate {
                 break;
             }
             let (slice_end, pane) = first.remove_entry();
+            if !pane.stored && !pane.table.is_empty() {
+                self.groups_expected = pane.table.len() - pane.table.len() / 8;
+            }
             self.store.delete(slice_end, &pane.written)?;
         }
         Ok(())

@@ -164,6 +164,8 @@ pub struct WindowAggregate {
     /// For cumulating windows: the merged slices of the period that is firing.
     running: Option<firing::Running>,
     store: PaneStore,
+    /// Groups of the last pane that fired, less a little; 0 while memory is short.
+    groups_expected: usize,
     now: Timestamp,
     late_rows: metrics::Counter,
     /// The rows' groups of the batch in hand.
@@ -203,6 +205,7 @@ impl WindowAggregate {
             firing: None,
             running: None,
             store,
+            groups_expected: 0,
             now: WATERMARK_MIN,
             late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
             groups: Vec::new(),
@@ -230,7 +233,12 @@ impl WindowAggregate {
         for (slice_end, rows) in &assignment.slices {
             let pane = match self.panes.entry(*slice_end) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Pane::new(spec)?),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    let mut pane = Pane::new(spec)?;
+                    // Windows are alike: about as many groups as the last one had.
+                    pane.table.expect(self.groups_expected);
+                    entry.insert(pane)
+                }
             };
             let count = rows.count(total);
             let keys = rows.take_all(&keys)?;
@@ -308,6 +316,9 @@ impl Operator for WindowAggregate {
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        if self.store.is_pressed() {
+            return self.relieve_memory();
+        }
         self.advance(out)
     }
 

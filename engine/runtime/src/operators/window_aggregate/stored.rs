@@ -47,6 +47,8 @@ pub(super) struct PaneStore {
     epoch: u32,
     /// Whether nothing may go on before the store has carried out what was queued.
     waiting: bool,
+    /// Whether the memory of rows that were taken is not granted yet.
+    pressed: bool,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -93,12 +95,18 @@ impl PaneStore {
             waker: context.waker,
             epoch,
             waiting: false,
+            pressed: false,
         };
         let restored = Restored {
             fired: fired.unwrap_or(WATERMARK_MIN),
             panes,
         };
         Ok((store, restored))
+    }
+
+    /// Whether rows that were taken wait for memory.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.pressed
     }
 
     /// Whether work may go on; otherwise the waker is called when it may.
@@ -188,18 +196,42 @@ impl WindowAggregate {
         })
     }
 
-    /// Keeps the hot set within the budget, by evicting the largest panes.
-    pub(super) fn relieve_memory(&mut self) -> Result<Progress, Error> {
-        let mut size: usize = self.panes.values().map(Pane::size).sum();
-        if let Some(running) = &self.running {
-            size += running.table.size();
+    fn hot_bytes(&self) -> usize {
+        let panes: usize = self.panes.values().map(Pane::size).sum();
+        panes + self.running.as_ref().map_or(0, |running| running.table.size())
+    }
+
+    /// After firing: what is not held any more.
+    pub(super) fn give_back_memory(&mut self) {
+        let bytes = self.hot_bytes();
+        if bytes < self.store.reservation.bytes() {
+            self.store.reservation.force_resize(bytes);
         }
+    }
+
+    /// Keeps the hot set within the budget, by evicting the largest panes.
+    ///
+    /// What was evicted holds memory until it is written. So while writes of ours are under way, a refusal means to
+    /// wait for them: evicting at once would only cut ever smaller pieces.
+    pub(super) fn relieve_memory(&mut self) -> Result<Progress, Error> {
+        let size = self.hot_bytes();
         if self.store.reservation.try_resize(size) {
+            self.store.pressed = false;
             return Ok(Progress::Done);
         }
         if self.running.take().is_some() {
             return self.relieve_memory();
         }
+        self.store.pressed = true;
+        self.store.waiting = true;
+        if !self.store.is_ready()? {
+            return Ok(Progress::Pending);
+        }
+        if self.store.reservation.try_resize(size) {
+            self.store.pressed = false;
+            return Ok(Progress::Done);
+        }
+        self.store.pressed = false;
         let worth = self.store.memory.limit_bytes() / EVICT_SHARE_MIN;
         let largest = self
             .panes
@@ -212,18 +244,11 @@ impl WindowAggregate {
             self.store.reservation.force_resize(size);
             return Ok(Progress::Done);
         };
-        let frozen = self.evict(slice_end)?;
-        if let Some(frozen) = frozen {
+        self.groups_expected = 0;
+        if let Some(frozen) = self.evict(slice_end)? {
             self.store.write(vec![frozen])?;
         }
         self.store.reservation.force_resize(size.saturating_sub(bytes));
-        if self.store.memory.used_bytes() > self.store.memory.limit_bytes() {
-            // What was frozen counts until it is written.
-            self.store.waiting = true;
-            if !self.store.is_ready()? {
-                return Ok(Progress::Pending);
-            }
-        }
         Ok(Progress::Done)
     }
 

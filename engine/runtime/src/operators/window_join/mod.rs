@@ -92,6 +92,8 @@ pub struct WindowJoin {
     waker: Waker,
     /// Whether nothing may go on before the store has carried out what was queued.
     waiting: bool,
+    /// Whether the memory of rows that were taken is not granted yet.
+    pressed: bool,
     next_number: u64,
     memory: MemoryBudget,
     reservation: Reservation,
@@ -170,6 +172,7 @@ impl WindowJoin {
             store: context.store,
             waker: context.waker,
             waiting: false,
+            pressed: false,
             next_number: restored.map_or(0, |restored| restored.next_number),
             reservation: context.memory.reservation(),
             memory: context.memory,
@@ -236,6 +239,16 @@ impl WindowJoin {
 
     fn relieve_memory(&mut self) -> Result<Progress, Error> {
         let size: usize = self.panes.values().map(|pane| pane.bytes).sum();
+        self.pressed = false;
+        if self.reservation.try_resize(size) {
+            return Ok(Progress::Done);
+        }
+        // What was evicted holds memory until it is written: wait for that before more is evicted.
+        self.waiting = true;
+        if !self.is_ready()? {
+            self.pressed = true;
+            return Ok(Progress::Pending);
+        }
         if self.reservation.try_resize(size) {
             return Ok(Progress::Done);
         }
@@ -248,12 +261,6 @@ impl WindowJoin {
         };
         self.evict(end)?;
         self.reservation.force_resize(size - bytes);
-        if self.memory.used_bytes() > self.memory.limit_bytes() {
-            self.waiting = true;
-            if !self.is_ready()? {
-                return Ok(Progress::Pending);
-            }
-        }
         Ok(Progress::Done)
     }
 
@@ -417,6 +424,9 @@ impl Operator for WindowJoin {
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        if self.pressed {
+            return self.relieve_memory();
+        }
         self.fire(out)
     }
 
