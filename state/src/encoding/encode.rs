@@ -1,7 +1,8 @@
 //! Columns to bytes: first every row's length, then one buffer, filled column by column.
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray};
+use arrow_array::types::ByteArrayType;
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, GenericByteArray, PrimitiveArray};
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::DataType;
 
@@ -34,6 +35,8 @@ fn add_lengths<const ORDERED: bool>(column: &dyn Array, lengths: &mut [usize]) {
     }
     with_fixed!(column.data_type(), fixed,
         DataType::Boolean => add_constant(column.nulls(), 1, lengths),
+        DataType::Utf8 => add_bytes::<Utf8Type, ORDERED>(column.as_bytes(), lengths),
+        DataType::Binary => add_bytes::<BinaryType, ORDERED>(column.as_bytes(), lengths),
         _ => {
             for (row, length) in lengths.iter_mut().enumerate() {
                 *length += length_of::<ORDERED>(column, row);
@@ -53,6 +56,25 @@ fn add_constant(nulls: Option<&NullBuffer>, count: usize, lengths: &mut [usize])
     }
 }
 
+/// The common strings, without a look at the type for every row.
+fn add_bytes<T: ByteArrayType, const ORDERED: bool>(column: &GenericByteArray<T>, lengths: &mut [usize]) {
+    for (row, length) in lengths.iter_mut().enumerate() {
+        *length += match column.is_null(row) {
+            true => 1,
+            false => bytes_length::<ORDERED>(column.value(row).as_ref()),
+        };
+    }
+}
+
+#[inline(always)]
+fn bytes_length<const ORDERED: bool>(bytes: &[u8]) -> usize {
+    if ORDERED {
+        3 + bytes.len() + zeros(bytes)
+    } else {
+        1 + varint_length(bytes.len()) + bytes.len()
+    }
+}
+
 fn length_of<const ORDERED: bool>(column: &dyn Array, row: usize) -> usize {
     if column.is_null(row) || column.data_type() == &DataType::Null {
         return 1;
@@ -69,8 +91,7 @@ fn length_of<const ORDERED: bool>(column: &dyn Array, row: usize) -> usize {
             1 + column.as_struct().columns().iter().map(|child| length_of::<ORDERED>(child, row)).sum::<usize>()
         }
         _ => match (bytes_of(column, row), elements_of(column, row)) {
-            (Some(bytes), _) if ORDERED => 3 + bytes.len() + zeros(bytes),
-            (Some(bytes), _) => 1 + varint_length(bytes.len()) + bytes.len(),
+            (Some(bytes), _) => bytes_length::<ORDERED>(bytes),
             (None, Some((child, start, end))) => {
                 let elements: usize = (start..end).map(|row| length_of::<ORDERED>(child, row)).sum();
                 1 + elements + if ORDERED { end - start + 1 } else { varint_length(end - start) }
@@ -87,12 +108,30 @@ fn fill<const ORDERED: bool>(column: &dyn Array, bytes: &mut [u8], cursors: &mut
         };
     }
     with_fixed!(column.data_type(), fixed,
+        DataType::Utf8 => fill_bytes::<Utf8Type, ORDERED>(column.as_bytes(), bytes, cursors),
+        DataType::Binary => fill_bytes::<BinaryType, ORDERED>(column.as_bytes(), bytes, cursors),
         _ => {
             for (row, cursor) in cursors.iter_mut().enumerate() {
                 *cursor += write::<ORDERED>(column, row, &mut bytes[*cursor..]);
             }
         }
     );
+}
+
+fn fill_bytes<T: ByteArrayType, const ORDERED: bool>(
+    column: &GenericByteArray<T>,
+    bytes: &mut [u8],
+    cursors: &mut [usize],
+) {
+    for (row, cursor) in cursors.iter_mut().enumerate() {
+        if column.is_null(row) {
+            bytes[*cursor] = NULL;
+            *cursor += 1;
+        } else {
+            bytes[*cursor] = PRESENT;
+            *cursor += 1 + write_bytes::<ORDERED>(column.value(row).as_ref(), &mut bytes[*cursor + 1..]);
+        }
+    }
 }
 
 fn fill_fixed<T, const N: usize, const ORDERED: bool>(
@@ -157,12 +196,7 @@ fn write<const ORDERED: bool>(column: &dyn Array, row: usize, out: &mut [u8]) ->
             at
         }
         _ => match (bytes_of(column, row), elements_of(column, row)) {
-            (Some(bytes), _) if ORDERED => 1 + write_escaped(bytes, &mut out[1..]),
-            (Some(bytes), _) => {
-                let at = 1 + write_varint(bytes.len(), &mut out[1..]);
-                out[at..at + bytes.len()].copy_from_slice(bytes);
-                at + bytes.len()
-            }
+            (Some(bytes), _) => 1 + write_bytes::<ORDERED>(bytes, &mut out[1..]),
             (None, Some((child, start, end))) => {
                 let mut at = 1;
                 if !ORDERED {
@@ -231,6 +265,16 @@ fn elements_of(column: &dyn Array, row: usize) -> Option<(&dyn Array, usize, usi
 
 fn zeros(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == 0).count()
+}
+
+#[inline(always)]
+fn write_bytes<const ORDERED: bool>(bytes: &[u8], out: &mut [u8]) -> usize {
+    if ORDERED {
+        return write_escaped(bytes, out);
+    }
+    let at = write_varint(bytes.len(), out);
+    out[at..at + bytes.len()].copy_from_slice(bytes);
+    at + bytes.len()
 }
 
 fn write_escaped(bytes: &[u8], out: &mut [u8]) -> usize {
