@@ -122,15 +122,16 @@ struct IntegerSlot {
 }
 
 const EMPTY: u32 = u32::MAX;
-const SLOTS_MIN: usize = 64;
+const SLOTS_MIN: usize = 16;
 
 impl IntegerIndex {
     fn new(data_type: &DataType) -> Self {
         Self {
             data_type: data_type.clone(),
             width: integer_width(data_type).expect("chosen by its width"),
-            slots: vec![IntegerSlot { key: 0, group: EMPTY }; SLOTS_MIN],
-            shift: 64 - SLOTS_MIN.trailing_zeros(),
+            // Thousands of windows may be open with a few keys each: nothing is allocated ahead.
+            slots: Vec::new(),
+            shift: u64::BITS - 1,
             keys: Vec::new(),
             null_group: None,
         }

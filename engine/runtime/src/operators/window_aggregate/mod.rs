@@ -94,6 +94,9 @@ struct Pane {
     table: Table,
     /// Which groups changed since they were last written.
     dirty: Dirty,
+    /// The epoch the table's rows are written under. The same for as long as the table lives: what is written again
+    /// must replace what was written before.
+    epoch: u32,
     /// Whether the store has rows of this slice that are not in `table`.
     stored: bool,
     /// Key groups that have rows of this slice in the store.
@@ -137,10 +140,11 @@ impl Dirty {
 }
 
 impl Pane {
-    fn new(spec: &Arc<TableSpec>) -> Result<Self, Error> {
+    fn new(spec: &Arc<TableSpec>, epoch: u32) -> Result<Self, Error> {
         Ok(Self {
             table: Table::new(spec)?,
             dirty: Dirty::All,
+            epoch,
             stored: false,
             written: WrittenGroups::default(),
         })
@@ -156,6 +160,8 @@ pub struct WindowAggregate {
     layout: Layout,
     /// By slice end.
     panes: BTreeMap<i64, Pane>,
+    /// Bytes held by `panes`.
+    pane_bytes: usize,
     /// All windows that end here or before have fired.
     fired: i64,
     /// Windows that end here or before are complete and are to be fired.
@@ -192,7 +198,7 @@ impl WindowAggregate {
         let (store, restored) = PaneStore::open(context, &layout)?;
         let mut panes = BTreeMap::new();
         for (slice_end, written) in restored.panes {
-            let mut pane = Pane::new(&layout.spec)?;
+            let mut pane = Pane::new(&layout.spec, store.epoch())?;
             pane.stored = true;
             pane.written = written;
             panes.insert(slice_end, pane);
@@ -200,6 +206,7 @@ impl WindowAggregate {
         let mut aggregate = Self {
             layout,
             panes,
+            pane_bytes: 0,
             fired: restored.fired,
             complete: restored.fired,
             firing: None,
@@ -234,12 +241,14 @@ impl WindowAggregate {
             let pane = match self.panes.entry(*slice_end) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => {
-                    let mut pane = Pane::new(spec)?;
+                    let mut pane = Pane::new(spec, self.store.epoch())?;
                     // Windows are alike: about as many groups as the last one had.
                     pane.table.expect(self.groups_expected);
+                    self.pane_bytes += pane.size();
                     entry.insert(pane)
                 }
             };
+            let bytes_before = pane.size();
             let count = rows.count(total);
             let keys = rows.take_all(&keys)?;
             if self.layout.partial {
@@ -263,6 +272,7 @@ impl WindowAggregate {
                 pane.table.update(&keys, arguments, count, &mut self.groups)?;
             }
             pane.dirty.mark(&self.groups, pane.table.len());
+            self.pane_bytes = (self.pane_bytes + pane.size()).saturating_sub(bytes_before);
         }
         Ok(())
     }

@@ -7,9 +7,10 @@
 //! written, then the key group's rows of all its slices are scanned into one table and emitted.
 //!
 //! Layout of a row: namespace = slice end; key = the key columns in the store's key encoding, then the *epoch* (u32
-//! BE); value = the partial states of all aggregates in the store's row encoding. The epoch tells a pane's dropped
-//! partial states from those that came after: it grows at every eviction and every restore, so rows written under an
-//! older epoch are never overwritten, and equal keys merge when they are read.
+//! BE); value = the partial states of all aggregates in the store's row encoding. The epoch is the table's: a table is
+//! written under one epoch for as long as it lives, each time over what was written before; the table that follows it
+//! after an eviction or a restore has a later one. So equal keys of different epochs are different partial states, and
+//! merge when they are read.
 //!
 //! Inline state: version byte 1, then bincode of [`Inline`].
 
@@ -33,7 +34,7 @@ use crate::operators::table::{Select, Table};
 
 /// Rows read from the store at once.
 const SCAN_ROWS: usize = 8_192;
-/// A pane smaller than this is not worth evicting while others hold the memory, as a share of the budget.
+/// An operator that holds less than this share of the budget does not evict: others hold the memory.
 const EVICT_SHARE_MIN: usize = 256;
 
 /// The aggregate's side of its store.
@@ -43,7 +44,7 @@ pub(super) struct PaneStore {
     memory: MemoryBudget,
     reservation: Reservation,
     waker: Waker,
-    /// The epoch rows are written under.
+    /// The epoch of tables made from now on.
     epoch: u32,
     /// Whether nothing may go on before the store has carried out what was queued.
     waiting: bool,
@@ -104,6 +105,10 @@ impl PaneStore {
         Ok((store, restored))
     }
 
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// Whether rows that were taken wait for memory.
     pub(super) fn is_pressed(&self) -> bool {
         self.pressed
@@ -146,7 +151,7 @@ impl PaneStore {
             namespace: slice_end,
             keys,
             key_groups,
-            suffix: Suffix::Same(self.epoch),
+            suffix: Suffix::Same(pane.epoch),
             values: Some(states),
         }))
     }
@@ -197,12 +202,12 @@ impl WindowAggregate {
     }
 
     fn hot_bytes(&self) -> usize {
-        let panes: usize = self.panes.values().map(Pane::size).sum();
-        panes + self.running.as_ref().map_or(0, |running| running.table.size())
+        self.pane_bytes + self.running.as_ref().map_or(0, |running| running.table.size())
     }
 
     /// After firing: what is not held any more.
     pub(super) fn give_back_memory(&mut self) {
+        self.pane_bytes = self.panes.values().map(Pane::size).sum();
         let bytes = self.hot_bytes();
         if bytes < self.store.reservation.bytes() {
             self.store.reservation.force_resize(bytes);
@@ -233,22 +238,31 @@ impl WindowAggregate {
         }
         self.store.pressed = false;
         let worth = self.store.memory.limit_bytes() / EVICT_SHARE_MIN;
-        let largest = self
-            .panes
-            .iter()
-            .filter(|(_, pane)| !pane.table.is_empty())
-            .max_by_key(|(_, pane)| pane.size())
-            .map(|(slice_end, pane)| (*slice_end, pane.size()));
-        let Some((slice_end, bytes)) = largest.filter(|(_, bytes)| *bytes >= worth) else {
+        if size < worth.max(1) {
             // Others hold the memory.
             self.store.reservation.force_resize(size);
             return Ok(Progress::Done);
-        };
-        self.groups_expected = 0;
-        if let Some(frozen) = self.evict(slice_end)? {
-            self.store.write(vec![frozen])?;
         }
-        self.store.reservation.force_resize(size.saturating_sub(bytes));
+        // The largest panes, until half of what is held is given back.
+        let mut panes: Vec<(usize, i64)> = self
+            .panes
+            .iter()
+            .filter(|(_, pane)| !pane.table.is_empty())
+            .map(|(slice_end, pane)| (pane.size(), *slice_end))
+            .collect();
+        panes.sort_unstable();
+        let mut frozen = Vec::new();
+        let mut freed = 0;
+        while let Some((bytes, slice_end)) = panes.pop().filter(|_| freed * 2 <= size) {
+            frozen.extend(self.evict(slice_end)?);
+            freed += bytes;
+        }
+        self.groups_expected = 0;
+        if !frozen.is_empty() {
+            frozen.sort_by_key(|rows| rows.namespace);
+            self.store.write(frozen)?;
+        }
+        self.store.reservation.force_resize(self.hot_bytes());
         Ok(Progress::Done)
     }
 
@@ -256,10 +270,13 @@ impl WindowAggregate {
     fn evict(&mut self, slice_end: i64) -> Result<Option<FrozenRows>, Error> {
         let pane = self.panes.get_mut(&slice_end).expect("evicted panes are open");
         let frozen = self.store.freeze(slice_end, pane)?;
+        self.pane_bytes = self.pane_bytes.saturating_sub(pane.size());
         pane.table = Table::new(&self.layout.spec)?;
         pane.dirty = Dirty::All;
         pane.stored = true;
+        self.pane_bytes += pane.size();
         self.store.epoch += 1;
+        pane.epoch = self.store.epoch;
         metrics::counter!("millstream_state_evictions_total").increment(1);
         Ok(frozen)
     }

@@ -216,7 +216,7 @@ proptest! {
         window in any_window(),
         rows in any_rows(),
         step in 1usize..9,
-        memory in prop_oneof![Just(1usize), Just(usize::MAX)],
+        memory in prop_oneof![Just(1usize), Just(6_000), Just(usize::MAX)],
         cuts in proptest::collection::vec(proptest::option::weighted(0.3, proptest::option::weighted(0.5, 1usize..4)), 8),
     ) {
         let node = node(window, Phase::Single);
