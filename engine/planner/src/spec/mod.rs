@@ -250,14 +250,9 @@ impl Front {
 
     fn sink(&mut self, sink: &proto::Sink) {
         let path = format!("sinks.{}", sink.name);
-        if self.catalog.tables.iter().any(|table| table.name == sink.name) || self.taken(&path, &sink.name) {
-            self.mistake(
-                &path,
-                format!(
-                    "a table named `{}` exists already: sources and sinks share their names",
-                    sink.name
-                ),
-            );
+        if self.catalog.contains(&sink.name) {
+            let message = format!("`{}` is taken: sources, steps and sinks share their names", sink.name);
+            self.mistake(&path, message);
             return;
         }
         let Some(input) = self.input(sink) else { return };

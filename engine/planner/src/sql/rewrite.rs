@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
-    Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, VisitMut,
-    VisitorMut,
+    Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -164,6 +164,13 @@ impl VisitorMut for Rewrite<'_> {
                 arguments.extend(substring_for.take().map(|length| *length));
                 *expr = call(Ident::with_span(span, "$substring"), arguments);
             }
+            Expr::Like {
+                pattern, escape_char, ..
+            } if escape_char.is_some() => {
+                if let Err(message) = backslash_escaped(pattern, escape_char) {
+                    self.mistakes.push((message, span));
+                }
+            }
             Expr::SimilarTo { .. } => self.mistakes.push((
                 "SIMILAR TO is not supported: use LIKE, or REGEXP(text, pattern)".into(),
                 span,
@@ -270,6 +277,41 @@ impl Rewrite<'_> {
                 .push((format!("unknown function `{}`{hint}", ident.value), ident.span));
         }
     }
+}
+
+/// `LIKE pattern ESCAPE '!'` with the backslash as the escape character, the only one DataFusion knows.
+fn backslash_escaped(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) -> Result<(), String> {
+    let character = match escape.as_ref().map(|escape| &escape.value) {
+        Some(Value::SingleQuotedString(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let mut characters = character.chars();
+    let (Some(character), None) = (characters.next(), characters.next()) else {
+        return Err("ESCAPE takes one character, such as ESCAPE '!'".into());
+    };
+    let Expr::Value(ValueWithSpan {
+        value: Value::SingleQuotedString(text),
+        ..
+    }) = pattern
+    else {
+        return Err("ESCAPE needs a pattern that is written out".into());
+    };
+    let mut result = String::with_capacity(text.len() + 4);
+    let mut rest = text.chars();
+    while let Some(next) = rest.next() {
+        if next == character {
+            result.push('\\');
+            result.extend(rest.next());
+        } else {
+            if next == '\\' {
+                result.push('\\');
+            }
+            result.push(next);
+        }
+    }
+    *text = result;
+    *escape = None;
+    Ok(())
 }
 
 /// Gives `SELECT nested.field` the name `field`, as Flink does; DataFusion would name it by the whole path.

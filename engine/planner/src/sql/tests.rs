@@ -219,6 +219,120 @@ SELECT 1;",
     );
 }
 
+/// What `docs/sql.md` promises is planned to the end.
+#[test]
+fn promised_functions_are_there() {
+    let plans = |query: &str| {
+        let text = &format!("{TABLES}CREATE TABLE sink WITH ('connector' = 'print') AS {query}");
+        let input = crate::Input::Sql { name: "test", text };
+        crate::plan(input, &PlanOptions::default())
+            .err()
+            .map(|errors| format!("{query}: {errors}\n"))
+    };
+    let windowed =
+        "FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end";
+    let aggregates = [
+        "STDDEV_POP(price)",
+        "STDDEV_SAMP(price)",
+        "STDDEV(price)",
+        "VAR_POP(price)",
+        "VAR_SAMP(price)",
+        "VARIANCE(price)",
+        "MEDIAN(price)",
+        "CORR(price, auction)",
+        "COVAR_POP(price, auction)",
+        "COVAR_SAMP(price, auction)",
+        "FIRST_VALUE(url ORDER BY ts)",
+        "LAST_VALUE(url)",
+        "LISTAGG(url)",
+        "LISTAGG(url, ';')",
+        "STRING_AGG(url, ',' ORDER BY ts)",
+        "ARRAY_AGG(url)",
+        "COLLECT(url)",
+        "APPROX_COUNT_DISTINCT(url)",
+        "APPROX_PERCENTILE_CONT(price, 0.5)",
+        "APPROX_MEDIAN(price)",
+        "BOOL_AND(price > 1)",
+        "BOOL_OR(price > 1)",
+        "BIT_AND(price)",
+        "BIT_OR(price)",
+        "BIT_XOR(price)",
+        "AVG(price) FILTER (WHERE price > 3)",
+        "SUM(DISTINCT price)",
+        "COUNT(DISTINCT url)",
+        "MAX(ts)",
+        "MIN(url)",
+    ];
+    let scalars = [
+        "CURRENT_TIMESTAMP",
+        "LOCALTIMESTAMP",
+        "CURRENT_DATE",
+        "CURRENT_TIME",
+        "NOW()",
+        "CURRENT_ROW_TIMESTAMP()",
+        "UNIX_TIMESTAMP()",
+        "UUID()",
+        "RAND()",
+        "PI()",
+        "E()",
+        "TRUNCATE(price / 3.0, 1)",
+        "ATAN2(price, 2)",
+        "SINH(price)",
+        "DEGREES(price)",
+        "price % 3",
+        "url IS DISTINCT FROM channel",
+        "url NOT LIKE 'a!%' ESCAPE '!'",
+        "tags[1]",
+        "ARRAY_DISTINCT(tags)",
+        "ARRAY_REVERSE(tags)",
+        "ARRAY_SLICE(tags, 1, 2)",
+        "ARRAY_JOIN(tags, '-')",
+        "ARRAY_CONCAT(tags, tags)",
+        "ARRAY_UNION(tags, tags)",
+        "ARRAY_MAX(tags)",
+        "ARRAY_REMOVE(tags, 'a')",
+        "CEIL(ts TO DAY)",
+        "ts - INTERVAL '1' DAY",
+        "CAST(ts AS DATE)",
+        "CAST('10:20:30' AS TIME)",
+        "SHA2(url, 256)",
+        "SHA512(url)",
+        "RAND_INTEGER(5)",
+        "NULLIF(price, 0)",
+        "CASE price WHEN 1 THEN 'a' END",
+        "nested.b.c",
+        "REGEXP_REPLACE(url, 'a', 'b')",
+        "BTRIM(url)",
+        "CAST(price AS DECIMAL(10, 2))",
+        "TRY_CAST(url AS TIMESTAMP_LTZ(3))",
+        "EXTRACT(MILLISECOND FROM ts)",
+        "EXTRACT(ISODOW FROM ts)",
+        "CAST(tags AS ARRAY<STRING>)",
+        "ROUND(price * 0.5, 1)",
+    ];
+    let group = |sets: &str| {
+        format!(
+            "SELECT channel, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) \
+             GROUP BY window_start, window_end, {sets}"
+        )
+    };
+    let failures: String = aggregates
+        .iter()
+        .map(|call| format!("SELECT {call} AS x {windowed}"))
+        .chain(scalars.iter().map(|call| format!("SELECT {call} AS x FROM bid")))
+        .chain(
+            [
+                "CUBE (channel, url)",
+                "ROLLUP (channel, url)",
+                "GROUPING SETS ((channel), ())",
+            ]
+            .map(group),
+        )
+        .filter_map(|query| plans(&query))
+        .collect();
+    assert!(failures.is_empty(), "{failures}");
+}
+
 #[test]
 fn outputs_may_have_one_name() {
     check(
