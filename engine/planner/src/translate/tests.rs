@@ -203,3 +203,107 @@ fn long_chains_of_views_and_unions_are_planned() {
     }
     plan(&script).expect("a valid script");
 }
+
+/// Queries put together at random from parts that fit and parts that do not: each is planned or refused, none panics,
+/// and none is refused for a reason that is ours.
+#[test]
+fn queries_of_random_parts_are_planned_or_refused() {
+    const RELATIONS: [&str; 9] = [
+        "clicks",
+        "TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND))",
+        "TABLE(HOP(TABLE clicks, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND))",
+        "TABLE(CUMULATE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND))",
+        "TABLE(SESSION(TABLE clicks PARTITION BY k, DESCRIPTOR(ts), INTERVAL '10' SECOND))",
+        "TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(p), INTERVAL '10' SECOND))",
+        "TABLE(TUMBLE(TABLE per_key, DESCRIPTOR(window_time), INTERVAL '1' MINUTE))",
+        "per_key",
+        "(SELECT * FROM per_key UNION ALL SELECT * FROM per_key)",
+    ];
+    const KEYS: [&str; 8] = [
+        "k",
+        "k % 3",
+        "window_start",
+        "window_end",
+        "window_time",
+        "name",
+        "1",
+        "CAST(window_end AS VARCHAR)",
+    ];
+    const VALUES: [&str; 6] = [
+        "count(*)",
+        "sum(k) FILTER (WHERE k > 3)",
+        "count(DISTINCT name)",
+        "max(window_end)",
+        "avg(k + 1)",
+        "min(name)",
+    ];
+    const CONDITIONS: [&str; 5] = ["k > 3", "window_start > ts", "name LIKE 'a%'", "1 = 1", "1 = 2"];
+    const ON: [&str; 4] = [
+        "l.k = r.k",
+        "l.window_start = r.window_start",
+        "l.window_end = r.window_end",
+        "l.k < r.k",
+    ];
+    const JOINS: [&str; 4] = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"];
+
+    let common = fs::read_to_string(folder().join("tables.ddl")).expect("the tables exist");
+    let view = "CREATE VIEW per_key AS SELECT k, name, k AS price, window_start, window_end, window_time, window_time AS ts \
+                FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) \
+                GROUP BY k, name, window_start, window_end, window_time;";
+    let sink = "CREATE TABLE anything (a VARCHAR) WITH ('connector' = 'blackhole');";
+    let mut seed: u64 = 0x5eed;
+    let mut next = move |below: usize| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let mut planned = 0;
+    for _ in 0..150 {
+        let mut some = |all: &[&'static str], more: usize| -> Vec<&'static str> {
+            let count = 1 + next(more);
+            let mut picked: Vec<&str> = (0..count).map(|_| all[next(all.len())]).collect();
+            picked.dedup();
+            picked
+        };
+        let from = some(&RELATIONS, 1)[0];
+        let conditions = some(&CONDITIONS, 2).join(" AND ");
+        let query = match some(&["group", "group", "join", "distinct", "top"], 1)[0] {
+            "group" => {
+                let mut keys = some(&KEYS, 3);
+                if some(&["both", "neither"], 1)[0] == "both" {
+                    keys.extend(["window_start", "window_end"]);
+                }
+                let value = some(&VALUES, 1)[0];
+                let keys = keys.join(", ");
+                format!("SELECT CAST({value} AS VARCHAR) FROM {from} WHERE {conditions} GROUP BY {keys}")
+            }
+            "join" => {
+                let (join, other) = (some(&JOINS, 1)[0], some(&RELATIONS, 1)[0]);
+                let on = some(&ON, 4).join(" AND ");
+                format!("SELECT l.name FROM {from} l {join} {other} r ON {on}")
+            }
+            "distinct" => format!("SELECT DISTINCT name FROM {from} WHERE {conditions}"),
+            _ => {
+                let keys = some(&KEYS, 3).join(", ");
+                format!(
+                    "SELECT name FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, {keys} ORDER BY k, price) \
+                     AS rn FROM {from}) WHERE rn < 3 AND {conditions}"
+                )
+            }
+        };
+        match plan(&format!("{common}\n{view}\n{sink}\nINSERT INTO anything {query};")) {
+            Ok(graph) => {
+                check_graph(&graph);
+                planned += 1;
+            }
+            Err(errors) => {
+                let text = errors.to_string();
+                for ours in ["Internal error", "internal error", "bug", "lost"] {
+                    assert!(!text.contains(ours), "{query}\n{text}");
+                }
+            }
+        }
+    }
+    assert!(planned > 20, "only {planned} queries were planned");
+}
