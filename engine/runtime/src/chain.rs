@@ -60,3 +60,78 @@ fn joins(graph: &JobGraph, edge: &Edge, parallelism: usize) -> bool {
         && graph.inputs(edge.to).count() == 1
         && !matches!(graph.nodes[edge.to].operator, Operator::Source(_))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::Schema;
+    use millstream_planner::graph::{Calc, ErrorPolicy, Node, OperatorId, Port, Stream};
+
+    use super::*;
+
+    fn graph(nodes: usize, edges: &[(NodeIndex, NodeIndex, Exchange)]) -> JobGraph {
+        let node = |index| Node {
+            id: OperatorId(format!("node {index}")),
+            operator: Operator::Calc(Calc {
+                filter: None,
+                projection: Vec::new(),
+                on_error: ErrorPolicy::Fail,
+            }),
+            output: Stream {
+                schema: Arc::new(Schema::empty()),
+                event_time: None,
+                window: None,
+            },
+            parallelism: Parallelism::Job,
+        };
+        let edge = |(from, to, exchange): &(NodeIndex, NodeIndex, Exchange)| Edge {
+            from: *from,
+            port: Port::Main,
+            to: *to,
+            input: 0,
+            exchange: exchange.clone(),
+        };
+        JobGraph {
+            name: "test".into(),
+            nodes: (0..nodes).map(node).collect(),
+            edges: edges.iter().map(edge).collect(),
+            max_parallelism: 128,
+            fingerprint: 0,
+        }
+    }
+
+    #[track_caller]
+    fn check(graph: &JobGraph, parallelism: usize, expected: &[&[NodeIndex]]) {
+        assert_eq!(Chains::of(graph, parallelism).chains, expected);
+    }
+
+    #[test]
+    fn rows_that_change_subtasks_leave_the_chain_unless_there_is_only_one() {
+        let graph = graph(3, &[(0, 1, Exchange::Forward), (1, 2, Exchange::Hash(vec![0]))]);
+        check(&graph, 2, &[&[0, 1], &[2]]);
+        check(&graph, 1, &[&[0, 1, 2]]);
+    }
+
+    #[test]
+    fn a_union_starts_a_chain_and_a_shared_node_has_several_next_ones() {
+        let forward = || Exchange::Forward;
+        let graph = graph(
+            5,
+            &[
+                (0, 2, forward()),
+                (1, 2, forward()),
+                (2, 3, forward()),
+                (2, 4, forward()),
+            ],
+        );
+        check(&graph, 2, &[&[0], &[1], &[2, 3, 4]]);
+    }
+
+    #[test]
+    fn a_node_of_another_parallelism_starts_a_chain() {
+        let mut graph = graph(2, &[(0, 1, Exchange::Forward)]);
+        graph.nodes[1].parallelism = Parallelism::One;
+        check(&graph, 2, &[&[0], &[1]]);
+    }
+}

@@ -39,6 +39,7 @@ fn column_bytes(column: &ArrayRef) -> usize {
         DataType::Binary => span(column.as_binary::<i32>().value_offsets()) + rows * 4,
         DataType::Boolean => rows.div_ceil(8),
         DataType::Null => 0,
+        DataType::Struct(_) => column.as_struct().columns().iter().map(column_bytes).sum(),
         other => match other.primitive_width() {
             Some(width) => rows * width,
             None => column

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use millstream_planner::graph::{NodeIndex, OperatorId};
 
@@ -19,7 +20,8 @@ use crate::exchange::OutputEdge;
 use crate::inputs::Inputs;
 use crate::job::{Command, SubtaskState};
 use crate::operator::{Progress, Timestamp};
-use crate::progress::{JobCounters, add};
+use crate::progress::{JobCounters, OperatorCounters, add};
+use crate::sink_task::SinkStage;
 use crate::snapshot::{SnapshotPart, Work};
 use crate::source_task::Polled;
 use crate::stage::{Busy, Call, Outlet, Stage, StageKind};
@@ -402,7 +404,7 @@ impl Task {
                         Some(Call::Flush) => operator.flush(&mut outlet)?,
                         Some(Call::Watermark(watermark)) => {
                             let counter = &stage.counters.watermark;
-                            counter.store(watermark, std::sync::atomic::Ordering::Relaxed);
+                            counter.store(watermark, Ordering::Relaxed);
                             operator.on_watermark(watermark, &mut outlet)?
                         }
                         Some(Call::Finish) => operator.finish(&mut outlet)?,
@@ -437,9 +439,9 @@ impl Task {
 }
 
 fn run_sink(
-    sink: &mut crate::sink_task::SinkStage,
+    sink: &mut SinkStage,
     calls: &mut VecDeque<Call>,
-    counters: &crate::progress::OperatorCounters,
+    counters: &OperatorCounters,
     now: Timestamp,
     outlet: &mut Outlet<'_>,
     ended: &mut bool,
@@ -452,9 +454,7 @@ fn run_sink(
             }
             sink.write(&batch, now, counters, outlet)?;
         }
-        Some(Call::Watermark(watermark)) => counters
-            .watermark
-            .store(watermark, std::sync::atomic::Ordering::Relaxed),
+        Some(Call::Watermark(watermark)) => counters.watermark.store(watermark, Ordering::Relaxed),
         // A sink has outputs only for dead letters.
         Some(Call::Forward(element)) => {
             outlet.forward(&element);

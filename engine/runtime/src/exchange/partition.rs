@@ -52,11 +52,21 @@ impl Partitioner {
         hash_columns(&columns, &mut self.hashes)?;
         let mut counts = vec![0usize; self.parallelism];
         self.rows.clear();
-        self.rows.extend(self.hashes.iter().map(|hash| {
-            let owner = self.owners[KeyGroup::of_hash(*hash, self.max_parallelism).0 as usize];
+        let mut count = |group: KeyGroup| {
+            let owner = self.owners[group.0 as usize];
             counts[owner as usize] += 1;
             owner
-        }));
+        };
+        if self.max_parallelism.is_power_of_two() {
+            // The remainder without a division per row.
+            let mask = u64::from(self.max_parallelism) - 1;
+            let owners = self.hashes.iter().map(|hash| count(KeyGroup((hash & mask) as u16)));
+            self.rows.extend(owners);
+        } else {
+            let max = self.max_parallelism;
+            self.rows
+                .extend(self.hashes.iter().map(|hash| count(KeyGroup::of_hash(*hash, max))));
+        }
         if let Some(target) = counts.iter().position(|count| *count == batch.num_rows()) {
             return send(target, batch);
         }

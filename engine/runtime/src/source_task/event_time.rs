@@ -69,7 +69,11 @@ impl EventTime {
             considered = Some(rows);
         }
         let rows = if self.is_shift {
-            match times.iter().position(|time| time == Some(latest)) {
+            // Rows mostly come in the order of their times: the latest is near the end.
+            match (0..times.len())
+                .rev()
+                .find(|row| times.value(*row) == latest && times.is_valid(*row))
+            {
                 Some(row) => rows.slice(row, 1),
                 None => rows.clone(),
             }
