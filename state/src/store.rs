@@ -14,10 +14,12 @@ mod queue;
 mod restore;
 mod snapshot;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use futures::future::BoxFuture;
@@ -35,6 +37,10 @@ pub use chunk::WriteChunk;
 use database::{Database, Resources};
 use queue::{Job, Queue};
 
+const STORES: &str = "stores";
+/// How often sizes are published as metrics.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What one process shares among its stores: block cache, write-buffer manager, memory budget, background threads.
 /// Cheap to clone.
 #[derive(Clone)]
@@ -44,7 +50,8 @@ pub struct Backend {
 
 #[derive(Debug, Clone)]
 pub struct BackendOptions {
-    /// Folder for databases; each store has a folder of its own in `stores/`, which is wiped when the backend starts.
+    /// Folder for databases; each store has a folder of its own below `stores/`, which is wiped when the first backend
+    /// of a process starts there. Other processes are kept off by a lock.
     pub dir: PathBuf,
     /// The process's whole budget for state. RocksDB's cache and write buffers (a quarter) are carved out of it.
     pub memory_bytes: usize,
@@ -65,34 +72,24 @@ struct Threads {
     /// Makes folders of stores of the same name (one job restarted) different.
     stores_made: AtomicU64,
     stores: Mutex<Vec<Weak<StoreInner>>>,
-    _lock: DataFolderLock,
+    _lock: Arc<DataFolderLock>,
 }
 
 impl Backend {
-    /// Locks and wipes the folder and starts the threads. Snapshots go to a folder below it until
+    /// Locks and wipes the folder (see [`BackendOptions::dir`]) and starts the threads. Snapshots go to a folder below it until
     /// [`Backend::with_files`] says where they belong.
     pub fn new(options: BackendOptions) -> Result<Self, Error> {
-        let lock = DataFolderLock::acquire(&options.dir)?;
-        let folder = options.dir.join("stores");
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder)
-                .map_err(Error::io(format!("cannot clear the state folder {}", folder.display())))?;
-        }
+        let lock = lock_folder(&options.dir)?;
+        // What an earlier attempt in this process still winds up there has a folder of its own.
+        let folder = options.dir.join(STORES).join(uuid::Uuid::new_v4().simple().to_string());
         std::fs::create_dir_all(&folder).map_err(Error::io(format!(
             "cannot create the state folder {}",
             folder.display()
         )))?;
         let resources = Resources::new(options.memory_bytes);
         let (work, stores) = crossbeam::channel::unbounded();
-        for index in 0..options.background_threads.max(1) {
-            let stores = stores.clone();
-            std::thread::Builder::new()
-                .name(format!("state-{index}"))
-                .spawn(move || queue::work(&stores))
-                .map_err(Error::io("cannot start a thread for state"))?;
-        }
         let local = Storage::at(&folder.join("snapshots").display().to_string())?;
-        Ok(Self {
+        let backend = Self {
             shared: Arc::new(Shared {
                 memory: MemoryBudget::new(options.memory_bytes.saturating_sub(resources.bytes).max(1 << 20)),
                 resources: Arc::new(resources),
@@ -105,7 +102,24 @@ impl Backend {
                 }),
                 folder,
             }),
-        })
+        };
+        for index in 0..options.background_threads.max(1) {
+            let stores = stores.clone();
+            // The threads end with the last backend and store: they must not keep them.
+            let threads = Arc::downgrade(&backend.shared.threads);
+            let resources = Arc::clone(&backend.shared.resources);
+            let memory = backend.shared.memory.clone();
+            let report = move || {
+                if let (0, Some(threads)) = (index, threads.upgrade()) {
+                    threads.report_metrics(&resources, &memory);
+                }
+            };
+            std::thread::Builder::new()
+                .name(format!("state-{index}"))
+                .spawn(move || queue::work(&stores, report))
+                .map_err(Error::io("cannot start a thread for state"))?;
+        }
+        Ok(backend)
     }
 
     /// The same backend, keeping snapshots where a job's checkpoints are. For each attempt of a job anew.
@@ -166,16 +180,16 @@ impl Backend {
         Ok(store)
     }
 
-    /// Publishes sizes through the metrics facade. To be called every few seconds; reads counters only.
+    /// Publishes sizes through the metrics facade now; the background threads do so every [`REPORT_INTERVAL`].
     pub fn report_metrics(&self) {
-        let stores: Vec<_> = self
-            .shared
-            .threads
-            .stores
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect();
+        let shared = &self.shared;
+        shared.threads.report_metrics(&shared.resources, &shared.memory);
+    }
+}
+
+impl Threads {
+    fn report_metrics(&self, resources: &Resources, memory: &MemoryBudget) {
+        let stores: Vec<_> = self.stores.lock().iter().filter_map(Weak::upgrade).collect();
         let mut total = database::Sizes::default();
         for store in stores {
             let sizes = store.opened().map(Database::sizes).unwrap_or_default();
@@ -188,10 +202,35 @@ impl Backend {
         metrics::gauge!("millstream_rocksdb_sst_bytes").set(total.files as f64);
         metrics::gauge!("millstream_rocksdb_memtable_bytes").set(total.write_buffers as f64);
         metrics::gauge!("millstream_rocksdb_pending_compaction_bytes").set(total.pending_compaction as f64);
-        metrics::gauge!("millstream_rocksdb_block_cache_bytes").set(self.shared.resources.cache_bytes() as f64);
-        metrics::gauge!("millstream_state_memory_used_bytes").set(self.shared.memory.used_bytes() as f64);
-        metrics::gauge!("millstream_state_memory_limit_bytes").set(self.shared.memory.limit_bytes() as f64);
+        metrics::gauge!("millstream_rocksdb_block_cache_bytes").set(resources.cache_bytes() as f64);
+        metrics::gauge!("millstream_state_memory_used_bytes").set(memory.used_bytes() as f64);
+        metrics::gauge!("millstream_state_memory_limit_bytes").set(memory.limit_bytes() as f64);
     }
+}
+
+/// Takes the folder for this process and wipes it, unless this process has it already: a restarted attempt begins while
+/// uploads of the one before it may still end.
+fn lock_folder(dir: &Path) -> Result<Arc<DataFolderLock>, Error> {
+    static HELD: Mutex<BTreeMap<PathBuf, Weak<DataFolderLock>>> = Mutex::new(BTreeMap::new());
+    std::fs::create_dir_all(dir).map_err(Error::io(format!(
+        "cannot create the state folder {} (make its parent writable or choose another)",
+        dir.display()
+    )))?;
+    let dir = dir
+        .canonicalize()
+        .map_err(Error::io(format!("cannot use the state folder {}", dir.display())))?;
+    let mut held = HELD.lock();
+    if let Some(lock) = held.get(&dir).and_then(Weak::upgrade) {
+        return Ok(lock);
+    }
+    let lock = Arc::new(DataFolderLock::acquire(&dir)?);
+    let stores = dir.join(STORES);
+    if stores.exists() {
+        std::fs::remove_dir_all(&stores)
+            .map_err(Error::io(format!("cannot clear the state folder {}", stores.display())))?;
+    }
+    held.insert(dir, Arc::downgrade(&lock));
+    Ok(lock)
 }
 
 /// The keyed state of one subtask. Dropping it deletes its folder; what was queued and not begun is not done.

@@ -9,12 +9,13 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Generation, Slot, StoreInner};
+use super::{Generation, REPORT_INTERVAL, Slot, StoreInner};
 use crate::Error;
 
 /// Jobs one store may have queued.
@@ -122,9 +123,19 @@ impl Queue {
     }
 }
 
-/// A thread of the backend: takes a store, does one of its jobs, puts it back.
-pub fn work(stores: &Receiver<Arc<StoreInner>>) {
-    while let Ok(store) = stores.recv() {
+/// A thread of the backend: takes a store, does one of its jobs, puts it back. `report` is called now and then.
+pub fn work(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
+    let mut next_report = Instant::now() + REPORT_INTERVAL;
+    loop {
+        if Instant::now() >= next_report {
+            report();
+            next_report = Instant::now() + REPORT_INTERVAL;
+        }
+        let store = match stores.recv_deadline(next_report) {
+            Ok(store) => store,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         // A job's panic (an operator's generation that cannot be encoded) ends its store, not the thread.
         let done = std::panic::catch_unwind(AssertUnwindSafe(|| step(&store)));
         match done {

@@ -301,17 +301,26 @@ fn a_failing_generation_fails_the_store_with_its_reason() {
 }
 
 #[test]
-fn two_backends_cannot_share_a_folder() {
+fn a_folder_of_another_process_is_refused_and_one_of_this_process_shared() {
     let folder = tempfile::tempdir().unwrap();
-    let first = backend(folder.path());
+    let other = DataFolderLock::acquire(folder.path()).unwrap();
     let options = BackendOptions {
         dir: folder.path().to_path_buf(),
         memory_bytes: 1 << 20,
         background_threads: 1,
     };
     assert!(matches!(Backend::new(options.clone()), Err(Error::Busy(_))));
+    drop(other);
+    // A restarted attempt begins while the one before it still winds up.
+    let first = Backend::new(options.clone()).unwrap();
+    let mut old = first.store("same-0", range(0, 8));
+    old.write(chunks(0, 10), None).unwrap();
     drop(first);
-    Backend::new(options).unwrap();
+    let mut new = Backend::new(options.clone()).unwrap().store("same-0", range(0, 8));
+    new.write(chunks(10, 20), None).unwrap();
+    settle(&mut old).unwrap();
+    settle(&mut new).unwrap();
+    assert_eq!((contents(&old).len(), contents(&new).len()), (10, 10));
 }
 
 #[test]
