@@ -39,7 +39,7 @@ pub(crate) struct Catalog {
     pub declarations: HashMap<String, TableDeclaration>,
     relations: HashMap<String, Relation>,
     broken: HashSet<String>,
-    functions: Functions,
+    functions: &'static Functions,
     /// What `NOW()` is for all rows, in a batch job.
     pub pinned_now_us: Option<i64>,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
@@ -87,7 +87,7 @@ impl Catalog {
             declarations: HashMap::new(),
             relations: HashMap::new(),
             broken: HashSet::new(),
-            functions: Functions::new(),
+            functions: Functions::all(),
             pinned_now_us: (options.mode == Mode::Batch).then_some(options.now_us),
             expr_planners: datafusion::execution::SessionStateDefaults::default_expr_planners(),
             relation_planners: vec![Arc::new(WindowFunctions)],
@@ -99,8 +99,8 @@ impl Catalog {
         &self.config
     }
 
-    pub(crate) fn functions(&self) -> &Functions {
-        &self.functions
+    pub(crate) fn functions(&self) -> &'static Functions {
+        self.functions
     }
 
     /// Whether a table or step of this name exists (or was meant to).

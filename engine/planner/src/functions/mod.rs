@@ -7,7 +7,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::datatypes::DataType;
@@ -51,7 +51,13 @@ pub(crate) fn to_text() -> ScalarUDF {
 }
 
 impl Functions {
-    pub(crate) fn new() -> Self {
+    /// They are the same for every pipeline: made once.
+    pub(crate) fn all() -> &'static Self {
+        static ALL: LazyLock<Functions> = LazyLock::new(Functions::new);
+        &ALL
+    }
+
+    fn new() -> Self {
         let mut scalars = BTreeMap::new();
         let own = [clock::all(), text::all(), pattern::all(), time::all(), json::all()].concat();
         let own = own

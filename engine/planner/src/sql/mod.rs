@@ -202,16 +202,19 @@ impl Front<'_> {
         }
         let planned = match query {
             None => None,
-            Some(query) => match plan_query(&self.catalog, query, &location) {
-                Ok(plan) => {
-                    declaration.columns.extend(columns_of(plan.schema(), &location));
-                    Some(plan)
+            Some(mut query) => {
+                rewrite::name_all_outputs(&mut query.body);
+                match plan_query(&self.catalog, query, &location) {
+                    Ok(plan) => {
+                        declaration.columns.extend(columns_of(plan.schema(), &location));
+                        Some(plan)
+                    }
+                    Err(errors) => {
+                        self.catalog.add_broken(&declaration.name);
+                        return Err(errors);
+                    }
                 }
-                Err(errors) => {
-                    self.catalog.add_broken(&declaration.name);
-                    return Err(errors);
-                }
-            },
+            }
         };
         let table = self.declare(declaration)?;
         if let Some(plan) = planned {
