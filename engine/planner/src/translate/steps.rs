@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{Field, FieldRef, Schema};
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, plan_err};
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::utils::find_aggregate_exprs;
 use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::physical_expr::expressions::cast;
 
@@ -70,6 +71,7 @@ impl<'p> Translator<'p> {
     ) -> Result<LogicalPlan, DataFusionError> {
         let plan = inline_steps(plan.clone(), alone)?;
         let plan = if keep_all_columns { keep_columns(plan)? } else { plan };
+        check_keys(&plan)?;
         let plan = self.planning.optimize(plan)?;
         plan.apply_with_subqueries(|plan| {
             if let LogicalPlan::TableScan(scan) = plan
@@ -200,6 +202,19 @@ fn inline_steps(plan: LogicalPlan, alone: &BTreeSet<String>) -> Result<LogicalPl
         _ => Ok(Transformed::no(plan)),
     })?;
     Ok(inlined.data)
+}
+
+/// Refuses aggregates among group keys, which `GROUP BY 1` may turn out to be.
+fn check_keys(plan: &LogicalPlan) -> Result<(), DataFusionError> {
+    plan.apply_with_subqueries(|plan| {
+        if let LogicalPlan::Aggregate(aggregate) = plan
+            && let Some(inner) = find_aggregate_exprs(&aggregate.group_expr).first()
+        {
+            return plan_err!("GROUP BY cannot contain the aggregate `{inner}`: group by columns of the input");
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
 }
 
 /// Projections and filters over one table or over such steps: cheaper to repeat than to share.

@@ -259,7 +259,7 @@ fn queries_of_random_parts_are_planned_or_refused() {
         (seed >> 33) as usize % below
     };
     let mut planned = 0;
-    for _ in 0..150 {
+    for _ in 0..60 {
         let mut some = |all: &[&'static str], more: usize| -> Vec<&'static str> {
             let count = 1 + next(more);
             let mut picked: Vec<&str> = (0..count).map(|_| all[next(all.len())]).collect();
@@ -299,11 +299,11 @@ fn queries_of_random_parts_are_planned_or_refused() {
             }
             Err(errors) => {
                 let text = errors.to_string();
-                for ours in ["Internal error", "internal error", "bug", "lost"] {
+                for ours in ["Internal error", "internal error", "bug", "lost", "Physical plan"] {
                     assert!(!text.contains(ours), "{query}\n{text}");
                 }
             }
         }
     }
-    assert!(planned > 20, "only {planned} queries were planned");
+    assert!(planned > 10, "only {planned} queries were planned");
 }
