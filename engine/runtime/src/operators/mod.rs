@@ -74,12 +74,12 @@ pub fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Res
             (_, Phase::Local | Phase::Final) if aggregate.time == TimeAttribute::Processing => Err(invalid(
                 "windows of the clock cannot be aggregated in two phases: what a subtask sends may arrive after its window",
             )),
-            (_, Phase::Local) => Ok(Box::new(LocalAggregate::new(name, aggregate, input, output)?)),
+            (_, Phase::Local) => Ok(Box::new(LocalAggregate::new(aggregate, input, output)?)),
             (_, Phase::Single | Phase::Final) => {
                 Ok(Box::new(WindowAggregate::new(name, aggregate, input, output, context)?))
             }
         },
-        graph::Operator::WindowAssign(assign) => Ok(Box::new(WindowAssign::new(name, assign, output)?)),
+        graph::Operator::WindowAssign(assign) => Ok(Box::new(WindowAssign::new(assign, output)?)),
         graph::Operator::WindowJoin(join) => {
             let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;
             Ok(Box::new(WindowJoin::new(name, join, [input, right], output, context)?))

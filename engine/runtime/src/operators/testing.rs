@@ -1,8 +1,10 @@
 //! What the operators' tests share: a collector that keeps what it hears, batches from literals, rows as text.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
@@ -83,18 +85,25 @@ pub fn settled(progress: Result<Progress, Error>) {
     assert_eq!(progress.expect("the call succeeds"), Progress::Done);
 }
 
-/// One backend for all tests of the process.
-fn backend() -> &'static Backend {
-    static BACKEND: OnceLock<Backend> = OnceLock::new();
+/// One backend for all tests of the process, and where its stores are.
+fn backend() -> &'static (Backend, PathBuf) {
+    static BACKEND: OnceLock<(Backend, PathBuf)> = OnceLock::new();
     BACKEND.get_or_init(|| {
-        let dir = tempfile::tempdir().expect("a folder for the tests");
-        Backend::new(BackendOptions {
-            dir: dir.keep(),
+        let dir = tempfile::tempdir().expect("a folder for the tests").keep();
+        let backend = Backend::new(BackendOptions {
+            dir: dir.clone(),
             memory_bytes: 64 << 20,
             background_threads: 1,
         })
-        .expect("a backend for the tests")
+        .expect("a backend for the tests");
+        (backend, dir.join("stores"))
     })
+}
+
+/// A store name that no other test has.
+fn store_name() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    format!("test{}x", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 fn runtime() -> &'static tokio::runtime::Runtime {
@@ -107,7 +116,7 @@ pub const MAX_PARALLELISM: u16 = 16;
 /// A context with this budget for all hot state, and an empty store.
 pub fn context(memory_bytes: usize) -> OperatorContext {
     let key_groups = KeyGroupRange::of_subtask(MAX_PARALLELISM, 1, 0);
-    let store = backend().store("test-0", key_groups);
+    let store = backend().0.store(&store_name(), key_groups);
     context_of(0, 1, memory_bytes, store, Vec::new())
 }
 
@@ -136,17 +145,23 @@ pub struct Subtasks<'a> {
     /// The key column of each input.
     keys: Vec<usize>,
     memory_bytes: usize,
+    name: String,
     operators: Vec<Box<dyn Operator>>,
     pub out: Emitted,
 }
 
 impl<'a> Subtasks<'a> {
     pub fn new(make: &'a dyn Fn(OperatorContext) -> Box<dyn Operator>, keys: &[usize], memory_bytes: usize) -> Self {
+        let name = store_name();
+        let store = backend()
+            .0
+            .store(&name, KeyGroupRange::of_subtask(MAX_PARALLELISM, 1, 0));
         Self {
             make,
             keys: keys.to_vec(),
             memory_bytes,
-            operators: vec![make(context(memory_bytes))],
+            name,
+            operators: vec![make(context_of(0, 1, memory_bytes, store, Vec::new()))],
             out: Emitted::default(),
         }
     }
@@ -198,7 +213,7 @@ impl<'a> Subtasks<'a> {
             .map(|subtask| {
                 let key_groups = KeyGroupRange::of_subtask(MAX_PARALLELISM, parallelism, subtask);
                 let store = runtime()
-                    .block_on(backend().restore("test-0", key_groups, &keyed))
+                    .block_on(backend().0.restore(&self.name, key_groups, &keyed))
                     .unwrap();
                 (self.make)(context_of(
                     subtask,
@@ -209,5 +224,22 @@ impl<'a> Subtasks<'a> {
                 ))
             })
             .collect();
+    }
+}
+
+impl Drop for Subtasks<'_> {
+    /// Waits until the databases are closed: the process must not end while one of them is at work.
+    fn drop(&mut self) {
+        self.operators.clear();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let is_open = || {
+            std::fs::read_dir(&backend().1).is_ok_and(|mut folders| {
+                folders
+                    .any(|folder| folder.is_ok_and(|folder| folder.file_name().to_string_lossy().ends_with(&self.name)))
+            })
+        };
+        while is_open() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
     }
 }

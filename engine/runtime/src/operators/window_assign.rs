@@ -24,19 +24,17 @@ pub struct WindowAssign {
     time: TimeAttribute,
     output: SchemaRef,
     now: Timestamp,
-    late_rows: metrics::Counter,
     /// The rest of a batch whose rows belong to many windows.
     rest: Option<RecordBatch>,
 }
 
 impl WindowAssign {
-    pub fn new(name: &str, node: &graph::WindowAssign, output: &SchemaRef) -> Result<Self, Error> {
+    pub fn new(node: &graph::WindowAssign, output: &SchemaRef) -> Result<Self, Error> {
         Ok(Self {
             slices: Slices::new(&node.window)?,
             time: node.time,
             output: Arc::clone(output),
             now: WATERMARK_MIN,
-            late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
             rest: None,
         })
     }
@@ -105,7 +103,6 @@ impl Operator for WindowAssign {
         {
             let (timed, untimed): (Vec<u32>, Vec<u32>) =
                 (0..batch.num_rows() as u32).partition(|row| batch.column(column).is_valid(*row as usize));
-            self.late_rows.increment(untimed.len() as u64);
             out.emit(Port::Late, take_record_batch(&batch, &UInt32Array::from(untimed))?);
             if timed.is_empty() {
                 return Ok(Progress::Done);
@@ -154,7 +151,7 @@ mod tests {
             window,
             time: TimeAttribute::Event(0),
         };
-        let mut operator = WindowAssign::new("assign", &node, &Arc::new(Schema::new(fields))).unwrap();
+        let mut operator = WindowAssign::new(&node, &Arc::new(Schema::new(fields))).unwrap();
         let mut out = Emitted::default();
         assert_eq!(operator.process(0, input, &mut out).unwrap(), Progress::Done);
         assert_eq!(rows_of(&out.main), expected);

@@ -12,11 +12,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array};
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_row::{OwnedRow, RowConverter, SortField};
 use arrow_select::interleave::interleave;
+use arrow_select::take::take_record_batch;
 use millstream_planner::graph::{self, Port};
 use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::Store;
@@ -83,7 +84,6 @@ pub struct WindowTopN {
     format: Arc<RowFormat>,
     memory: MemoryBudget,
     reservation: Reservation,
-    late_rows: metrics::Counter,
     groups: Vec<u32>,
 }
 
@@ -137,7 +137,6 @@ impl WindowTopN {
             partition_fields,
             reservation: context.memory.reservation(),
             memory: context.memory,
-            late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
             groups: Vec::new(),
         };
         if fired.is_some() {
@@ -352,11 +351,14 @@ impl Pane {
 }
 
 impl Operator for WindowTopN {
-    fn process(&mut self, _input: usize, batch: RecordBatch, _out: &mut dyn Collector) -> Result<Progress, Error> {
+    fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let time = RowTime::SliceEnd(self.node.window.end);
         let assignment = Assignment::new(&Slices::Attached, time, &batch, self.fired, self.fired)?;
         if !assignment.late.is_empty() {
-            self.late_rows.increment(assignment.late.len() as u64);
+            out.emit(
+                Port::Late,
+                take_record_batch(&batch, &UInt32Array::from(assignment.late))?,
+            );
         }
         for (end, rows) in assignment.slices {
             let columns = rows.take_all(batch.columns())?;

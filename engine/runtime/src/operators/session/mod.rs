@@ -118,7 +118,6 @@ pub struct SessionAggregate {
     over: Vec<(Vec<ArrayRef>, Vec<u64>)>,
     memory: MemoryBudget,
     reservation: Reservation,
-    late_rows: metrics::Counter,
     groups: Vec<u32>,
     slots: Vec<u32>,
 }
@@ -172,7 +171,6 @@ impl SessionAggregate {
             over: Vec::new(),
             reservation: context.memory.reservation(),
             memory: context.memory,
-            late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
             groups: Vec::new(),
             slots: Vec::new(),
             keys: node.keys.clone(),
@@ -543,7 +541,6 @@ impl Operator for SessionAggregate {
         if late.is_empty() {
             self.update(&batch, None)?;
         } else {
-            self.late_rows.increment(late.len() as u64);
             let mut is_late = late.iter().copied().peekable();
             let kept: Vec<u32> = (0..rows as u32)
                 .filter(|row| is_late.next_if_eq(row).is_none())

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
+use arrow_select::take::take_record_batch;
 use millstream_planner::graph::{self, Port};
 
 use super::{Assignment, Layout, RowTime, Rows};
@@ -16,7 +17,7 @@ use crate::operator::{
     Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN,
 };
 use crate::operators::table::{Argument, RowStates, Select, Table};
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, UInt32Array};
 use arrow::datatypes::SchemaRef;
 
 /// Groups held before all are emitted: tables of this size stay in the processor's cache.
@@ -42,17 +43,11 @@ pub struct LocalAggregate {
     /// Rows still to be passed through.
     pass_rows: usize,
     now: Timestamp,
-    late_rows: metrics::Counter,
     groups: Vec<u32>,
 }
 
 impl LocalAggregate {
-    pub fn new(
-        name: &str,
-        node: &graph::WindowAggregate,
-        input: &SchemaRef,
-        output: &SchemaRef,
-    ) -> Result<Self, Error> {
+    pub fn new(node: &graph::WindowAggregate, input: &SchemaRef, output: &SchemaRef) -> Result<Self, Error> {
         let layout = Layout::new(node, input, output)?;
         Ok(Self {
             row_states: RowStates::new(&layout.spec)?,
@@ -63,7 +58,6 @@ impl LocalAggregate {
             groups_out: 0,
             pass_rows: 0,
             now: WATERMARK_MIN,
-            late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
             groups: Vec::new(),
         })
     }
@@ -145,7 +139,8 @@ impl Operator for LocalAggregate {
         // Only rows without a time are late here: the final phase knows what has fired.
         let assignment = Assignment::new(&self.layout.slices, self.layout.time, &batch, self.now, WATERMARK_MIN)?;
         if !assignment.late.is_empty() {
-            self.late_rows.increment(assignment.late.len() as u64);
+            let late = UInt32Array::from(assignment.late);
+            out.emit(Port::Late, take_record_batch(&batch, &late)?);
         }
         let total = batch.num_rows();
         let keys = self.layout.keys(&batch);

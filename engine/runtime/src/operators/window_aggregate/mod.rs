@@ -173,7 +173,6 @@ pub struct WindowAggregate {
     /// Groups of the last pane that fired, less a little; 0 while memory is short.
     groups_expected: usize,
     now: Timestamp,
-    late_rows: metrics::Counter,
     /// The rows' groups of the batch in hand.
     groups: Vec<u32>,
 }
@@ -214,7 +213,6 @@ impl WindowAggregate {
             store,
             groups_expected: 0,
             now: WATERMARK_MIN,
-            late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
             groups: Vec::new(),
         };
         // At another parallelism the slowest of the old subtasks sets the time; what others had fired is not here.
@@ -281,10 +279,7 @@ impl WindowAggregate {
         if late.is_empty() {
             return Ok(());
         }
-        self.late_rows.increment(late.len() as u64);
-        if !self.layout.partial {
-            out.emit(Port::Late, take_record_batch(batch, &UInt32Array::from(late))?);
-        }
+        out.emit(Port::Late, take_record_batch(batch, &UInt32Array::from(late))?);
         Ok(())
     }
 

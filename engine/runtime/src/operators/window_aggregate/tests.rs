@@ -171,7 +171,7 @@ proptest! {
     fn two_phases_agree_with_the_definition(window in any_window(), rows in any_rows(), step in 1usize..9) {
         let local_node = node(window, Phase::Local);
         let middle = output_schema(&local_node);
-        let mut local = LocalAggregate::new("local", &local_node, &input_schema(), &middle).unwrap();
+        let mut local = LocalAggregate::new(&local_node, &input_schema(), &middle).unwrap();
         let final_node = node(window, Phase::Final);
         let mut last = testing_aggregate(&final_node, &middle);
         let mut out = Emitted::default();

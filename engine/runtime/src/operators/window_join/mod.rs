@@ -14,10 +14,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
+use arrow_select::take::take_record_batch;
 use datafusion::logical_expr::JoinType;
 use millstream_planner::graph::{self, Port, WindowColumns};
 use millstream_state::key_group::KeyGroup;
@@ -97,7 +98,6 @@ pub struct WindowJoin {
     next_number: u64,
     memory: MemoryBudget,
     reservation: Reservation,
-    late_rows: metrics::Counter,
 }
 
 impl WindowJoin {
@@ -176,7 +176,6 @@ impl WindowJoin {
             next_number: restored.map_or(0, |restored| restored.next_number),
             reservation: context.memory.reservation(),
             memory: context.memory,
-            late_rows: metrics::counter!("millstream_late_rows_total", "operator" => name.to_owned()),
         })
     }
 
@@ -401,12 +400,15 @@ impl WindowJoin {
 }
 
 impl Operator for WindowJoin {
-    fn process(&mut self, input: usize, batch: RecordBatch, _out: &mut dyn Collector) -> Result<Progress, Error> {
+    fn process(&mut self, input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let side = &self.sides[input];
         let time = RowTime::SliceEnd(side.window.end);
         let assignment = Assignment::new(&Slices::Attached, time, &batch, self.fired, self.fired)?;
         if !assignment.late.is_empty() {
-            self.late_rows.increment(assignment.late.len() as u64);
+            out.emit(
+                Port::Late,
+                take_record_batch(&batch, &UInt32Array::from(assignment.late))?,
+            );
         }
         for (end, rows) in assignment.slices {
             let columns = rows.take_all(batch.columns())?;
