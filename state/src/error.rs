@@ -12,6 +12,9 @@ pub enum Error {
         context: String,
         source: object_store::Error,
     },
+    /// Storage that does not answer.
+    #[error("{0}")]
+    Unreachable(String),
     /// Something that should be there is not.
     #[error("{0}")]
     NotFound(String),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -14,6 +15,8 @@ use crate::Error;
 
 /// Files up to this size are one put; larger ones are multipart uploads in parts of this size.
 const PART_BYTES: usize = 8 << 20;
+/// How long the first request may take, its retries included; later ones have the client's own patience (minutes).
+const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 const PARTS_IN_FLIGHT_MAX: usize = 4;
 
 #[derive(Debug, Clone)]
@@ -42,7 +45,15 @@ impl Remote {
 
     /// One cheap request that needs address, credentials and bucket to be right.
     pub async fn check(&self) -> Result<(), Error> {
-        match self.store.list(Some(&self.prefix)).next().await {
+        let mut listing = self.store.list(Some(&self.prefix));
+        let Ok(first) = tokio::time::timeout(CHECK_TIMEOUT, listing.next()).await else {
+            return Err(Error::Unreachable(format!(
+                "{} did not answer within {} s; check the address, the network and the endpoint in the environment",
+                self.url,
+                CHECK_TIMEOUT.as_secs()
+            )));
+        };
+        match first {
             Some(Err(object_store::Error::NotFound { .. })) | None | Some(Ok(_)) => Ok(()),
             Some(Err(source)) => Err(self.error("cannot reach", "", source)),
         }

@@ -1,4 +1,5 @@
-//! Both kinds of storage promise the same; the bucket is one in memory.
+//! All kinds of storage promise the same. The bucket is one in memory, and the one at `MILLSTREAM_TEST_S3_URL` if that is
+//! set (with `AWS_ENDPOINT`, `AWS_ALLOW_HTTP`, credentials).
 
 use super::*;
 
@@ -9,8 +10,8 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// Runs a check against a folder and against a bucket.
-fn with_both(check: impl AsyncFn(Storage, &Path)) {
+/// Runs a check against a folder and against buckets.
+fn with_all(check: impl AsyncFn(Storage, &Path)) {
     let folder = tempfile::tempdir().unwrap();
     runtime().block_on(async {
         let local = Storage::open(&format!("file://{}/root", folder.path().display()))
@@ -23,11 +24,21 @@ fn with_both(check: impl AsyncFn(Storage, &Path)) {
         let remote = Storage::open("memory:///root").await.unwrap();
         check(remote, folder.path()).await;
     });
+    let Ok(bucket) = std::env::var("MILLSTREAM_TEST_S3_URL") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let remote = Storage::open(&format!("{bucket}/{}", uuid::Uuid::new_v4()))
+            .await
+            .unwrap();
+        check(remote, folder.path()).await;
+    });
 }
 
 #[test]
 fn the_first_to_put_wins_and_nothing_is_overwritten() {
-    with_both(async |storage, _| {
+    with_all(async |storage, _| {
         assert!(
             storage
                 .put_if_absent("a/b", Bytes::from_static(b"first"))
@@ -53,7 +64,7 @@ fn the_first_to_put_wins_and_nothing_is_overwritten() {
 
 #[test]
 fn files_go_up_and_come_back_verified() {
-    with_both(async |storage, folder| {
+    with_all(async |storage, folder| {
         // Two and a half parts of a multipart upload.
         let content: Vec<u8> = (0..20u32 << 20).map(|at| (at % 251) as u8).collect();
         let file = folder.join("file");
@@ -91,7 +102,7 @@ fn files_go_up_and_come_back_verified() {
 
 #[test]
 fn listings_are_whole_sorted_and_empty_where_nothing_is() {
-    with_both(async |storage, _| {
+    with_all(async |storage, _| {
         for path in ["j/b/2", "j/a", "j/b/1", "other"] {
             storage.put_if_absent(path, Bytes::from_static(b"x")).await.unwrap();
         }
@@ -114,7 +125,7 @@ fn listings_are_whole_sorted_and_empty_where_nothing_is() {
 
 #[test]
 fn a_path_cannot_leave_the_root() {
-    with_both(async |storage, _| {
+    with_all(async |storage, _| {
         for path in ["../x", "/x", "a//b", "", "a/./b"] {
             assert!(matches!(storage.read(path).await, Err(Error::Invalid(_))), "{path}");
         }
