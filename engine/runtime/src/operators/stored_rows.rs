@@ -114,7 +114,7 @@ fn encode(codec: &Codec, types: &[DataType], columns: &[ArrayRef]) -> Result<Enc
     codec.encode(&columns)
 }
 
-/// Rows encoded at once.
+/// Rows encoded at once, at least.
 const ENCODE_ROWS: usize = 8_192;
 
 /// What follows the key columns in a row's key.
@@ -171,9 +171,9 @@ pub struct Frozen {
     _reservation: Reservation,
 }
 
+/// A part being encoded: its rows by key group.
 struct Encoding {
     part: FrozenRows,
-    keys: Option<EncodedRows>,
     order: Vec<u32>,
     next: usize,
 }
@@ -192,6 +192,7 @@ impl Frozen {
         }
     }
 
+    /// Encodes the next key groups, whole ones, so that what is sorted at once stays small.
     fn encode_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         let mut encoding = match self.current.take() {
             Some(encoding) => encoding,
@@ -199,78 +200,105 @@ impl Frozen {
                 let Some(part) = self.parts.pop() else {
                     return Ok(None);
                 };
-                let keys = match part.keys.is_empty() {
-                    true => None,
-                    false => Some(self.format.encode_keys(&part.keys)?),
-                };
-                let order = key_order(&part, keys.as_ref());
                 Encoding {
+                    order: by_key_group(&part.key_groups),
                     part,
-                    keys,
-                    order,
                     next: 0,
                 }
             }
         };
-        let to = encoding.order.len().min(encoding.next + ENCODE_ROWS);
-        let rows = &encoding.order[encoding.next..to];
-        let values: Option<EncodedRows> = match &encoding.part.values {
-            None => None,
-            // A row without columns has an empty value.
-            Some(values) if values.is_empty() => Some(EncodedRows::default()),
-            Some(values) => {
-                let values = take_arrays(values, &UInt32Array::from(rows.to_vec()), None)
-                    .map_err(|error| millstream_state::Error::Corrupt(format!("rows of state: {error}")))?;
-                Some(self.format.encode_values(&values)?)
+        let Encoding { part, order, next } = &mut encoding;
+        let mut to = *next;
+        while to < order.len() && to - *next < ENCODE_ROWS {
+            let group = part.key_groups[order[to] as usize];
+            while to < order.len() && part.key_groups[order[to] as usize] == group {
+                to += 1;
             }
+        }
+        let rows = &order[*next..to];
+        let keys = match part.keys.is_empty() {
+            true => None,
+            false => Some(self.format.encode_keys(&taken(&part.keys, rows)?)?),
+        };
+        let places = key_order(part, rows, keys.as_ref());
+        let values = match &part.values {
+            // A row without columns has an empty value.
+            Some(values) if !values.is_empty() => {
+                let sorted: Vec<u32> = places.iter().map(|place| rows[*place as usize]).collect();
+                Some(self.format.encode_values(&taken(values, &sorted)?)?)
+            }
+            _ => None,
         };
         let mut chunk = WriteChunk::default();
         let mut key = Vec::new();
-        for (at, row) in rows.iter().enumerate() {
-            let row = *row as usize;
+        for (at, place) in places.iter().enumerate() {
+            let row = rows[*place as usize] as usize;
             key.clear();
-            if let Some(keys) = &encoding.keys {
-                key.extend_from_slice(keys.row(row));
+            if let Some(keys) = &keys {
+                key.extend_from_slice(keys.row(*place as usize));
             }
-            encoding.part.suffix.append(row, &mut key);
+            part.suffix.append(row, &mut key);
             let slot = Slot {
-                group: KeyGroup(encoding.part.key_groups[row]),
-                namespace: encoding.part.namespace,
+                group: KeyGroup(part.key_groups[row]),
+                namespace: part.namespace,
             };
-            match &values {
-                Some(values) if values.is_empty() => chunk.put(slot, &key, &[]),
-                Some(values) => chunk.put(slot, &key, values.row(at)),
-                None => chunk.delete(slot, &key),
+            match (&part.values, &values) {
+                (None, _) => chunk.delete(slot, &key),
+                (Some(_), None) => chunk.put(slot, &key, &[]),
+                (Some(_), Some(values)) => chunk.put(slot, &key, values.row(at)),
             }
         }
-        encoding.next = to;
-        if to < encoding.order.len() {
+        *next = to;
+        if to < order.len() {
             self.current = Some(encoding);
         }
         Ok(Some(chunk))
     }
 }
 
-/// The rows of a part in the order of their keys in the store.
-fn key_order(part: &FrozenRows, keys: Option<&EncodedRows>) -> Vec<u32> {
-    let key_of = |row: u32| -> &[u8] { keys.map_or(&[], |keys| keys.row(row as usize)) };
+fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
+    take_arrays(columns, &UInt32Array::from(rows.to_vec()), None)
+        .map_err(|error| millstream_state::Error::Invalid(format!("rows of state: {error}")))
+}
+
+/// Rows by key group, by counting.
+fn by_key_group(key_groups: &[u16]) -> Vec<u32> {
+    let mut starts = vec![0u32; key_groups.iter().max().map_or(0, |max| *max as usize + 2)];
+    for group in key_groups {
+        starts[*group as usize + 1] += 1;
+    }
+    for group in 1..starts.len() {
+        starts[group] += starts[group - 1];
+    }
+    let mut order = vec![0; key_groups.len()];
+    for (row, group) in key_groups.iter().enumerate() {
+        let place = &mut starts[*group as usize];
+        order[*place as usize] = row as u32;
+        *place += 1;
+    }
+    order
+}
+
+/// The places of `rows` in the order of their keys in the store; `keys` are those rows' keys.
+fn key_order(part: &FrozenRows, rows: &[u32], keys: Option<&EncodedRows>) -> Vec<u32> {
+    let key_of = |place: u32| -> &[u8] { keys.map_or(&[], |keys| keys.row(place as usize)) };
+    let suffix_of = |place: u32| part.suffix.of(rows[place as usize] as usize);
     // Key group and the key's first bytes decide nearly always, as one integer.
-    let mut rows: Vec<(u128, u32)> = (0..part.key_groups.len() as u32)
-        .map(|row| {
-            let key = key_of(row);
+    let mut places: Vec<(u128, u32)> = (0..rows.len() as u32)
+        .map(|place| {
+            let key = key_of(place);
             let taken = key.len().min(PREFIX_BYTES);
             let mut prefix = [0; size_of::<u128>()];
-            prefix[..2].copy_from_slice(&part.key_groups[row as usize].to_be_bytes());
+            prefix[..2].copy_from_slice(&part.key_groups[rows[place as usize] as usize].to_be_bytes());
             prefix[2..2 + taken].copy_from_slice(&key[..taken]);
-            (u128::from_be_bytes(prefix), row)
+            (u128::from_be_bytes(prefix), place)
         })
         .collect();
-    rows.sort_unstable_by(|(a, row_a), (b, row_b)| {
-        a.cmp(b).then_with(|| {
-            (key_of(*row_a), part.suffix.of(*row_a as usize)).cmp(&(key_of(*row_b), part.suffix.of(*row_b as usize)))
-        })
+    places.sort_unstable_by(|(a, place_a), (b, place_b)| {
+        a.cmp(b)
+            .then_with(|| (key_of(*place_a), suffix_of(*place_a)).cmp(&(key_of(*place_b), suffix_of(*place_b))))
     });
-    rows.into_iter().map(|(_, row)| row).collect()
+    places.into_iter().map(|(_, place)| place).collect()
 }
 
 /// Bytes of a key that are compared at once, besides its key group.
