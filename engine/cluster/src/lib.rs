@@ -1,1 +1,24 @@
-//! millstream-cluster
+//! Running a job with checkpoints and recovery, embedded in one process.
+//!
+//! [`run`] takes a planned job and carries it to its end: it restores the latest checkpoint that is whole, makes
+//! sources and sinks, deploys the tasks, cuts checkpoints, lets sinks publish what is complete, restarts after
+//! failures that may pass, and stops cleanly when asked. What it decides is in plain state machines
+//! ([`checkpoint`], [`restart`], [`splits`], [`compatibility`]); what it does is in `attempt` and [`job`].
+//!
+//! This crate knows no command line and no terminal: it reports through [`Progress`].
+
+mod attempt;
+pub mod checkpoint;
+pub mod compatibility;
+mod error;
+mod history;
+pub mod job;
+pub mod manifest;
+mod progress;
+pub mod restart;
+pub mod splits;
+
+pub use error::Error;
+pub use history::{Detail, Listed, list};
+pub use job::{Job, Outcome, Start, StopRequest, run};
+pub use progress::{CheckpointReport, Note, Numbers, Phase, Progress, Report};

@@ -1,0 +1,228 @@
+//! Events in, commands out: each row of a table is one step of a story.
+
+use super::*;
+
+fn operator(name: &str) -> OperatorId {
+    OperatorId(name.to_string())
+}
+
+/// A source and a sink of two subtasks each; checkpoints every 100 ms, given up after 50.
+fn coordinator() -> Coordinator {
+    let participants = ["in", "out"].iter().flat_map(|name| [(operator(name), 0), (operator(name), 1)]).collect();
+    let config = Config {
+        interval_ms: 100,
+        min_pause_ms: 10,
+        timeout_ms: 50,
+        tolerable_failures: 1,
+    };
+    Coordinator::new(config, participants, BTreeSet::from([operator("out")]), 1, 0)
+}
+
+fn ack(checkpoint: u64, name: &str, subtask: usize) -> Event {
+    let committables = match name {
+        "out" => vec![Committable(vec![checkpoint as u8, subtask as u8])],
+        _ => Vec::new(),
+    };
+    Event::Acknowledged {
+        checkpoint,
+        operator: operator(name),
+        state: SubtaskState {
+            subtask,
+            committables,
+            ..SubtaskState::default()
+        },
+    }
+}
+
+fn declined(checkpoint: u64, name: &str, subtask: usize) -> Event {
+    Event::Declined {
+        checkpoint,
+        operator: operator(name),
+        subtask,
+        reason: "no".into(),
+    }
+}
+
+/// Commands in short: `trigger 1`, `trigger-last 1`, `store 1 [committables of out]`, `publish 1`, `warn 1`, `fail`, `done`.
+fn short(commands: &[Command]) -> String {
+    let texts: Vec<_> = commands
+        .iter()
+        .map(|command| match command {
+            Command::Trigger { checkpoint, last: false } => format!("trigger {checkpoint}"),
+            Command::Trigger { checkpoint, last: true } => format!("trigger-last {checkpoint}"),
+            Command::Store(completed) => {
+                let committables: Vec<_> = completed.states[&operator("out")]
+                    .iter()
+                    .flat_map(|state| state.committables.iter().map(|committable| committable.0.clone()))
+                    .collect();
+                let finished = if completed.finished { " finished" } else { "" };
+                format!("store {} {committables:?}{finished}", completed.checkpoint)
+            }
+            Command::Publish(completed) => format!("publish {}", completed.checkpoint),
+            Command::Warn { checkpoint, .. } => format!("warn {checkpoint}"),
+            Command::Fail { .. } => "fail".into(),
+            Command::Done => "done".into(),
+        })
+        .collect();
+    texts.join("; ")
+}
+
+#[track_caller]
+fn check(story: Vec<(u64, Event, &str)>) {
+    let mut coordinator = coordinator();
+    for (step, (now_ms, event, expected)) in story.into_iter().enumerate() {
+        let text = format!("{event:?}");
+        assert_eq!(short(&coordinator.on_event(event, now_ms)), expected, "step {step}: {text}");
+    }
+}
+
+fn stored(checkpoint: u64) -> Event {
+    Event::Stored { checkpoint }
+}
+
+fn published(checkpoint: u64) -> Event {
+    Event::Published { checkpoint }
+}
+
+#[test]
+fn a_checkpoint_exists_when_all_answered_and_is_published_after_it_is_stored() {
+    check(vec![
+        (99, Event::Tick, ""),
+        (100, Event::Tick, "trigger 1"),
+        (101, ack(1, "in", 0), ""),
+        (102, ack(1, "in", 1), ""),
+        (103, ack(1, "out", 1), ""),
+        (103, ack(1, "out", 1), ""),
+        (104, ack(1, "out", 0), "store 1 [[1, 0], [1, 1]]"),
+        (300, Event::Tick, ""),
+        (301, stored(1), "publish 1"),
+        (302, published(1), ""),
+        (311, Event::Tick, ""),
+        (312, Event::Tick, "trigger 2"),
+    ]);
+}
+
+#[test]
+fn what_sinks_prepared_for_a_failed_checkpoint_is_in_the_next() {
+    check(vec![
+        (100, Event::Tick, "trigger 1"),
+        (101, ack(1, "out", 0), ""),
+        (102, declined(1, "in", 0), "warn 1"),
+        (202, Event::Tick, "trigger 2"),
+        (203, ack(2, "in", 0), ""),
+        (203, ack(2, "in", 1), ""),
+        (203, ack(2, "out", 0), ""),
+        (203, ack(2, "out", 1), ""),
+        // Subtask 1 still owes its part of the first.
+        (204, ack(1, "out", 1), "store 2 [[1, 0], [2, 0], [1, 1], [2, 1]]"),
+        (205, stored(2), "publish 2"),
+        (206, published(2), ""),
+        (302, Event::Tick, "trigger 3"),
+        (303, ack(3, "in", 0), ""),
+        (303, ack(3, "in", 1), ""),
+        (303, ack(3, "out", 0), ""),
+        (303, ack(3, "out", 1), "store 3 [[3, 0], [3, 1]]"),
+    ]);
+}
+
+#[test]
+fn committables_of_a_manifest_that_was_not_written_are_carried_over() {
+    check(vec![
+        (100, Event::Tick, "trigger 1"),
+        (101, ack(1, "in", 0), ""),
+        (101, ack(1, "in", 1), ""),
+        (101, ack(1, "out", 0), ""),
+        (101, ack(1, "out", 1), "store 1 [[1, 0], [1, 1]]"),
+        (102, Event::NotStored { checkpoint: 1, reason: "full".into() }, "warn 1"),
+        (202, Event::Tick, "trigger 2"),
+        (203, ack(2, "in", 0), ""),
+        (203, ack(2, "in", 1), ""),
+        (203, ack(2, "out", 0), ""),
+        (203, ack(2, "out", 1), "store 2 [[1, 0], [2, 0], [1, 1], [2, 1]]"),
+    ]);
+}
+
+#[test]
+fn too_many_failures_in_a_row_fail_the_attempt() {
+    check(vec![
+        (100, Event::Tick, "trigger 1"),
+        (149, Event::Tick, ""),
+        (150, Event::Tick, "warn 1"),
+        (250, Event::Tick, "trigger 2"),
+        (300, Event::Tick, "fail"),
+        (900, Event::Tick, ""),
+    ]);
+}
+
+#[test]
+fn a_sink_that_cannot_prepare_fails_the_attempt_at_once() {
+    check(vec![(100, Event::Tick, "trigger 1"), (101, declined(1, "out", 0), "fail")]);
+    check(vec![
+        (100, Event::Tick, "trigger 1"),
+        (101, declined(1, "in", 0), "warn 1"),
+        (102, declined(1, "out", 0), "fail"),
+    ]);
+}
+
+#[test]
+fn stop_takes_one_last_checkpoint_at_once() {
+    check(vec![
+        (5, Event::Stop, "trigger-last 1"),
+        (6, ack(1, "in", 0), ""),
+        (6, ack(1, "in", 1), ""),
+        (6, ack(1, "out", 0), ""),
+        (6, ack(1, "out", 1), "store 1 [[1, 0], [1, 1]]"),
+        (7, stored(1), "publish 1"),
+        (8, published(1), "done"),
+        (900, Event::Tick, ""),
+    ]);
+}
+
+#[test]
+fn the_end_of_input_waits_for_the_checkpoint_under_way() {
+    check(vec![
+        (100, Event::Tick, "trigger 1"),
+        (101, Event::Ended, ""),
+        (102, ack(1, "in", 0), ""),
+        (102, ack(1, "in", 1), ""),
+        (102, ack(1, "out", 0), ""),
+        (102, ack(1, "out", 1), "store 1 [[1, 0], [1, 1]]"),
+        (103, stored(1), "publish 1"),
+        (104, published(1), "trigger-last 2"),
+        (105, ack(2, "in", 0), ""),
+        (105, ack(2, "in", 1), ""),
+        (105, ack(2, "out", 0), ""),
+        (105, ack(2, "out", 1), "store 2 [[2, 0], [2, 1]] finished"),
+        (106, stored(2), "publish 2"),
+        (107, published(2), "done"),
+    ]);
+}
+
+#[test]
+fn a_failed_last_checkpoint_fails_the_attempt() {
+    check(vec![(5, Event::Ended, "trigger-last 1"), (55, Event::Tick, "fail")]);
+}
+
+#[test]
+fn a_sink_that_cannot_publish_fails_the_attempt() {
+    check(vec![
+        (5, Event::Stop, "trigger-last 1"),
+        (6, ack(1, "in", 0), ""),
+        (6, ack(1, "in", 1), ""),
+        (6, ack(1, "out", 0), ""),
+        (6, ack(1, "out", 1), "store 1 [[1, 0], [1, 1]]"),
+        (7, stored(1), "publish 1"),
+        (8, Event::NotPublished { checkpoint: 1, reason: "gone".into() }, "fail"),
+    ]);
+}
+
+#[test]
+fn answers_for_other_checkpoints_change_nothing() {
+    check(vec![
+        (1, ack(7, "in", 0), ""),
+        (100, Event::Tick, "trigger 1"),
+        (101, stored(1), ""),
+        (101, published(1), ""),
+        (101, declined(9, "out", 0), ""),
+    ]);
+}

@@ -1,0 +1,18 @@
+//! Why a job did not run, or did not end well.
+
+/// An error of a whole job. Messages say what, where and what to do instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was asked for cannot work: trying again changes nothing.
+    #[error("{0}")]
+    Invalid(String),
+    /// The job failed while it ran.
+    #[error("{0}")]
+    Failed(String),
+    #[error(transparent)]
+    Runtime(#[from] millstream_runtime::Error),
+    #[error(transparent)]
+    Connector(#[from] millstream_connectors::Error),
+    #[error(transparent)]
+    State(#[from] millstream_state::Error),
+}

@@ -1,0 +1,162 @@
+//! A job from start to end: attempts, one after another, each resuming where the last complete checkpoint was.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_planner::graph::{JobGraph, NodeIndex, Parallelism};
+use millstream_runtime::job::Options;
+use tokio::sync::watch;
+
+use crate::attempt::{self, Attempt, Ended};
+use crate::history::History;
+use crate::progress::{Phase, Progress};
+use crate::restart::Restarts;
+use crate::{Error, checkpoint, restart};
+
+/// A planned job and everything about how it is to run.
+#[derive(Clone)]
+pub struct Job {
+    pub graph: Arc<JobGraph>,
+    pub parallelism: usize,
+    pub slots: usize,
+    /// Folder for databases and the lock.
+    pub data_dir: PathBuf,
+    /// URL of the folder for checkpoints; `None`: in the data folder.
+    pub checkpoint_storage: Option<String>,
+    pub memory_bytes: usize,
+    pub options: Options,
+    pub checkpoints: checkpoint::Config,
+    /// Completed checkpoints to keep.
+    pub retain: usize,
+    /// Refuse sinks that cannot publish exactly once.
+    pub exactly_once_required: bool,
+    pub restart: restart::Config,
+    pub start: Start,
+}
+
+impl Job {
+    /// How many subtasks a node has.
+    pub fn subtasks(&self, node: NodeIndex) -> usize {
+        match self.graph.nodes[node].parallelism {
+            Parallelism::Job => self.parallelism,
+            Parallelism::One => 1,
+        }
+    }
+
+    /// What this job keeps on this machine.
+    pub fn job_dir(&self) -> PathBuf {
+        self.data_dir.join("jobs").join(&self.graph.name)
+    }
+}
+
+/// Where a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the latest checkpoint, if there is one.
+    Resume,
+    /// Anew; what there was is moved aside, not deleted.
+    Fresh,
+    FromCheckpoint(u64),
+}
+
+/// What the outside asks of a running job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StopRequest {
+    None,
+    /// A last checkpoint, then end.
+    Stop,
+    /// End at once.
+    Abort,
+}
+
+/// How a job ended, when it did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All input is processed.
+    Finished { checkpoint: u64 },
+    /// It was finished before this run.
+    FinishedBefore { checkpoint: u64 },
+    /// Stopped after a last checkpoint.
+    Stopped { checkpoint: u64 },
+    /// Ended without a last checkpoint.
+    Aborted { last_checkpoint: Option<u64> },
+}
+
+/// Runs the job to its end.
+pub async fn run(job: Job, stop: watch::Receiver<StopRequest>, progress: Progress) -> Result<Outcome, Error> {
+    let outcome = run_attempts(&job, stop, &progress).await;
+    progress.update(|report| report.phase = Phase::Ended);
+    outcome
+}
+
+async fn run_attempts(job: &Job, mut stop: watch::Receiver<StopRequest>, progress: &Progress) -> Result<Outcome, Error> {
+    let history = History::open(job).await?;
+    let mut restarts = Restarts::new(job.restart.clone());
+    let mut base = match job.start {
+        Start::Fresh => {
+            history.start_anew(job, progress).await?;
+            None
+        }
+        Start::Resume => history.latest(progress).await?,
+        Start::FromCheckpoint(id) => Some(history.replay(id).await?),
+    };
+    let mut ever_started = false;
+    loop {
+        if let Some(snapshot) = &base {
+            progress.update(|report| report.restored_from = Some(snapshot.checkpoint));
+        }
+        let attempt = Attempt {
+            job,
+            history: &history,
+            base: base.as_ref(),
+            progress,
+            stop: stop.clone(),
+        };
+        let failure = match attempt::run(attempt).await? {
+            Ended::With(outcome) => return Ok(outcome),
+            Ended::Failed(failure) => failure,
+        };
+        ever_started |= failure.started;
+        if let Some(id) = failure.last_checkpoint {
+            restarts.on_progress();
+            base = Some(history.load(id).await?);
+        }
+        let resume = match &base {
+            Some(snapshot) => format!("checkpoint {}", snapshot.checkpoint),
+            None => "the beginning".to_string(),
+        };
+        // What fails before anything ever ran is more likely a wrong address than an outage.
+        if !failure.may_pass || !ever_started {
+            return Err(failure.error);
+        }
+        let Some(delay) = restarts.after_failure() else {
+            return Err(Error::Failed(format!(
+                "{} (gave up after {} restarts in a row; run the same command again to resume from {resume})",
+                failure.error,
+                restarts.attempts_max()
+            )));
+        };
+        progress.warn(format!("{}; restarting from {resume} in {:.1} s", failure.error, delay.as_secs_f64()));
+        progress.update(|report| {
+            report.phase = Phase::Restarting;
+            report.restarts += 1;
+        });
+        if stopped_within(&mut stop, delay).await {
+            return Ok(Outcome::Aborted {
+                last_checkpoint: base.map(|snapshot| snapshot.checkpoint),
+            });
+        }
+    }
+}
+
+/// Waits; whether someone asked to stop meanwhile.
+async fn stopped_within(stop: &mut watch::Receiver<StopRequest>, delay: Duration) -> bool {
+    let asked = async {
+        if stop.wait_for(|request| *request != StopRequest::None).await.is_err() {
+            // Nobody is left who could ask.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::time::timeout(delay, asked).await.is_ok()
+}

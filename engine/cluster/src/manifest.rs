@@ -1,0 +1,123 @@
+//! What a checkpoint says about a job: its shape, and every subtask's contribution.
+//!
+//! [`Snapshot`] is the engine's view; the state crate stores it as a manifest with a checksum. The contributions are the
+//! manifest's body (version [`BODY_VERSION`]); what the engine knows beside them is in the header's properties:
+//!
+//! | property | meaning |
+//! |---|---|
+//! | `finished` | `true`: all input had been processed, the job has nothing left to do |
+//! | `origin` | `checkpoint N`: a copy of N, the first of a replay; `fresh`: nothing, the first of a new start |
+//! | `state/OPERATOR` | the kind of state the operator kept ([`crate::compatibility::state_signature`]) |
+//! | `engine` | the version that wrote it |
+
+use std::collections::BTreeMap;
+
+use millstream_planner::graph::OperatorId;
+use millstream_runtime::job::SubtaskState;
+use millstream_state::manifest::{Header, Manifest, OperatorEntry};
+
+use crate::checkpoint::Completed;
+use crate::compatibility::state_signature;
+use crate::job::Job;
+
+/// Version of [`SubtaskState`] as the manifest's body.
+pub const BODY_VERSION: u16 = 1;
+
+const SIGNATURE: &str = "state/";
+
+/// A complete checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub checkpoint: u64,
+    pub finished: bool,
+    /// Where a checkpoint that no run took came from.
+    pub origin: Option<String>,
+    pub parallelism: usize,
+    pub max_parallelism: u16,
+    pub fingerprint: String,
+    pub operators: BTreeMap<OperatorId, Vec<SubtaskState>>,
+    /// What kind of state each operator kept.
+    pub signatures: BTreeMap<OperatorId, String>,
+}
+
+impl Snapshot {
+    pub fn new(job: &Job, completed: &Completed) -> Self {
+        Self {
+            finished: completed.finished,
+            operators: completed.states.clone(),
+            ..Self::empty(job, completed.checkpoint)
+        }
+    }
+
+    /// The beginning: nothing was read yet.
+    pub fn empty(job: &Job, checkpoint: u64) -> Self {
+        let nodes = job.graph.nodes.iter().enumerate();
+        Self {
+            checkpoint,
+            finished: false,
+            origin: None,
+            parallelism: job.parallelism,
+            max_parallelism: job.graph.max_parallelism,
+            fingerprint: format!("{:016x}", job.graph.fingerprint),
+            operators: BTreeMap::new(),
+            signatures: nodes.map(|(index, node)| (node.id.clone(), state_signature(&job.graph, index))).collect(),
+        }
+    }
+
+    pub fn to_manifest(&self, attempt: u64, created_ms: i64) -> Manifest<SubtaskState> {
+        let mut properties = BTreeMap::from([("engine".to_string(), env!("CARGO_PKG_VERSION").to_string())]);
+        if self.finished {
+            properties.insert("finished".into(), "true".into());
+        }
+        if let Some(origin) = &self.origin {
+            properties.insert("origin".into(), origin.clone());
+        }
+        for (operator, signature) in &self.signatures {
+            if !signature.is_empty() {
+                properties.insert(format!("{SIGNATURE}{operator}"), signature.clone());
+            }
+        }
+        let keyed = self.operators.values().flatten().filter_map(|state| state.keyed.as_ref());
+        let operators = self.operators.iter().map(|(operator, states)| OperatorEntry {
+            operator: operator.0.clone(),
+            subtasks: states.clone(),
+        });
+        Manifest {
+            header: Header {
+                job: String::new(),
+                checkpoint: self.checkpoint,
+                epoch: 0,
+                attempt,
+                created_ms,
+                fingerprint: self.fingerprint.clone(),
+                max_parallelism: self.max_parallelism,
+                parallelism: u32::try_from(self.parallelism).unwrap_or(u32::MAX),
+                savepoint: None,
+                files: keyed.flat_map(|keyed| keyed.files.iter().cloned()).collect(),
+                properties,
+            },
+            body_version: BODY_VERSION,
+            operators: operators.collect(),
+        }
+    }
+
+    pub fn of_manifest(manifest: Manifest<SubtaskState>) -> Self {
+        let header = manifest.header;
+        let property = |name: &str| header.properties.get(name).cloned();
+        let signatures = header.properties.iter().filter_map(|(name, signature)| {
+            let operator = name.strip_prefix(SIGNATURE)?;
+            Some((OperatorId(operator.to_string()), signature.clone()))
+        });
+        let operators = manifest.operators.into_iter().map(|entry| (OperatorId(entry.operator), entry.subtasks));
+        Self {
+            checkpoint: header.checkpoint,
+            finished: property("finished").as_deref() == Some("true"),
+            origin: property("origin"),
+            parallelism: header.parallelism as usize,
+            max_parallelism: header.max_parallelism,
+            signatures: signatures.collect(),
+            fingerprint: header.fingerprint,
+            operators: operators.collect(),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a running job tells an onlooker: the status line, the log, the summary and the metrics read it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use millstream_runtime::progress::Progress as Numbers;
+use millstream_runtime::progress::JobCounters;
+use parking_lot::Mutex;
+
+/// A checkpoint that is complete and published.
+#[derive(Debug, Clone)]
+pub struct CheckpointReport {
+    pub id: u64,
+    /// From the trigger to the last acknowledgement.
+    pub acknowledged_in: Duration,
+    /// From the trigger to the end of publishing.
+    pub took: Duration,
+    /// Keyed state it refers to.
+    pub state_bytes: u64,
+    pub at: Instant,
+}
+
+/// The job as of now.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub phase: Phase,
+    /// The checkpoint this attempt started from.
+    pub restored_from: Option<u64>,
+    pub last_checkpoint: Option<CheckpointReport>,
+    pub checkpoints: u64,
+    pub checkpoints_failed: u64,
+    /// The longest time between trigger and last acknowledgement.
+    pub acknowledged_in_max: Duration,
+    pub state_bytes_max: u64,
+    pub restarts: u32,
+    /// Rows, bytes, watermarks of each attempt; the last is the current one.
+    pub counters: Vec<Arc<JobCounters>>,
+    /// What the user should be told, in order; taken by the onlooker.
+    pub notes: Vec<Note>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    #[default]
+    Starting,
+    Running,
+    Stopping,
+    /// Waiting before the next attempt.
+    Restarting,
+    Ended,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    Info(String),
+    Warning(String),
+}
+
+/// Shared between the driver, which writes, and onlookers.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<Mutex<Report>>);
+
+impl Progress {
+    pub fn report(&self) -> Report {
+        let mut report = self.0.lock();
+        let notes = std::mem::take(&mut report.notes);
+        let copy = report.clone();
+        report.notes = notes;
+        copy
+    }
+
+    pub fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut self.0.lock().notes)
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Report)) {
+        change(&mut self.0.lock());
+    }
+
+    pub(crate) fn info(&self, text: impl Into<String>) {
+        self.update(|report| report.note(Note::Info(text.into())));
+    }
+
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        self.update(|report| report.note(Note::Warning(text.into())));
+    }
+}
+
+impl Report {
+    /// All attempts together: rows that were read again after a restart count again.
+    pub fn numbers(&self) -> Numbers {
+        let mut all = Numbers::default();
+        for counters in &self.counters {
+            let attempt = counters.progress();
+            all.rows_in += attempt.rows_in;
+            all.bytes_in += attempt.bytes_in;
+            all.rows_out += attempt.rows_out;
+            all.bytes_out += attempt.bytes_out;
+            all.late_rows += attempt.late_rows;
+            all.dead_letters += attempt.dead_letters;
+            all.bad_rows += attempt.bad_rows;
+            all.future_rows += attempt.future_rows;
+            all.watermark = attempt.watermark;
+            all.lag = attempt.lag;
+        }
+        all
+    }
+}
+
+/// Notes nobody has taken yet, at most.
+const NOTES_MAX: usize = 1000;
+
+impl Report {
+    fn note(&mut self, note: Note) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(note);
+        }
+    }
+}

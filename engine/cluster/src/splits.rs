@@ -1,0 +1,156 @@
+//! Which subtask reads which split.
+//!
+//! Splits are divided by their weight: the heaviest first, each to the subtask with the least so far. Ordered sources
+//! deal theirs out in turn instead, so that all subtasks move through time together. Splits that a checkpoint lists
+//! keep their position; those that discovery finds and nobody knows yet start at their beginning; those that are read
+//! to the end are remembered, so that discovery never hands them out again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millstream_connectors::Split;
+use millstream_planner::graph::OperatorId;
+use millstream_runtime::job::{SplitState, SubtaskState};
+
+/// What is known of the splits of one source over the life of one attempt.
+#[derive(Debug, Default)]
+pub struct Known {
+    ids: BTreeSet<String>,
+    /// Read to the end before this attempt: no subtask knows them, so the driver keeps them in every checkpoint.
+    finished: Vec<SplitState>,
+    /// Weight assigned so far, per subtask.
+    loads: Vec<u64>,
+    /// Whose turn it is, for ordered sources.
+    next: usize,
+    ordered: bool,
+}
+
+impl Known {
+    pub fn new(subtasks: usize, ordered: bool) -> Self {
+        Self {
+            loads: vec![0; subtasks],
+            ordered,
+            ..Self::default()
+        }
+    }
+
+    /// The splits of a checkpoint: finished ones are set aside, the others returned at their positions.
+    pub fn restore(&mut self, states: &[SubtaskState]) -> Vec<Split> {
+        let mut open = Vec::new();
+        for split in states.iter().flat_map(|state| &state.splits) {
+            if !self.ids.insert(split.id.clone()) {
+                continue;
+            }
+            if split.finished {
+                self.finished.push(split.clone());
+            } else {
+                open.push(Split {
+                    id: split.id.clone(),
+                    position: split.position.clone(),
+                    weight: split.weight,
+                    finished: false,
+                });
+            }
+        }
+        open
+    }
+
+    /// Those of the discovered splits that nobody knows yet.
+    pub fn unknown(&mut self, discovered: Vec<Split>) -> Vec<Split> {
+        discovered.into_iter().filter(|split| self.ids.insert(split.id.clone())).collect()
+    }
+
+    /// Divides splits among the subtasks; each keeps the given order.
+    pub fn assign(&mut self, splits: Vec<Split>) -> Vec<Vec<Split>> {
+        let mut owners = vec![0; splits.len()];
+        let mut order: Vec<usize> = (0..splits.len()).collect();
+        if !self.ordered {
+            // Stable: equal weights stay in order.
+            order.sort_by_key(|index| std::cmp::Reverse(splits[*index].weight));
+        }
+        for index in order {
+            let subtask = if self.ordered {
+                let subtask = self.next;
+                self.next = (self.next + 1) % self.loads.len();
+                subtask
+            } else {
+                (0..self.loads.len()).min_by_key(|subtask| self.loads[*subtask]).unwrap_or(0)
+            };
+            self.loads[subtask] += splits[index].weight.max(1);
+            owners[index] = subtask;
+        }
+        let mut assigned = vec![Vec::new(); self.loads.len()];
+        for (split, owner) in splits.into_iter().zip(owners) {
+            assigned[owner].push(split);
+        }
+        assigned
+    }
+}
+
+/// Adds to a checkpoint's states the splits that were finished before the attempt began.
+pub fn keep_finished(known: &BTreeMap<OperatorId, Known>, states: &mut BTreeMap<OperatorId, Vec<SubtaskState>>) {
+    for (operator, known) in known {
+        let Some(states) = states.get_mut(operator) else { continue };
+        let listed: BTreeSet<String> =
+            states.iter().flat_map(|state| state.splits.iter().map(|split| split.id.clone())).collect();
+        let missing = known.finished.iter().filter(|split| !listed.contains(&split.id)).cloned();
+        if let Some(first) = states.first_mut() {
+            first.splits.extend(missing);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(id: &str, weight: u64) -> Split {
+        Split {
+            id: id.into(),
+            position: vec![],
+            weight,
+            finished: false,
+        }
+    }
+
+    #[track_caller]
+    fn check(ordered: bool, weights: &[(&str, u64)], expected: &[&[&str]]) {
+        let mut known = Known::new(expected.len(), ordered);
+        let assigned = known.assign(weights.iter().map(|(id, weight)| split(id, *weight)).collect());
+        let ids: Vec<Vec<_>> = assigned.iter().map(|splits| splits.iter().map(|split| split.id.as_str()).collect()).collect();
+        assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn splits_are_divided_by_weight_or_dealt_out_in_order() {
+        check(false, &[("a", 1), ("b", 9), ("c", 5), ("d", 5)], &[&["a", "b"], &["c", "d"]]);
+        check(false, &[("a", 0), ("b", 0), ("c", 0)], &[&["a", "c"], &["b"]]);
+        check(true, &[("a", 1), ("b", 9), ("c", 5)], &[&["a", "c"], &["b"]]);
+        check(false, &[], &[&[], &[]]);
+    }
+
+    #[test]
+    fn finished_splits_are_never_handed_out_again_and_never_forgotten() {
+        let state = |id: &str, finished| SplitState {
+            id: id.into(),
+            position: vec![7],
+            weight: 1,
+            finished,
+            watermark: None,
+        };
+        let restored = SubtaskState {
+            splits: vec![state("a", true), state("b", false)],
+            ..SubtaskState::default()
+        };
+        let mut known = Known::new(1, false);
+        let open = known.restore(&[restored]);
+        assert_eq!(open.iter().map(|split| split.id.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(open[0].position, [7]);
+        let new = known.unknown(vec![split("a", 1), split("b", 1), split("c", 1)]);
+        assert_eq!(new.iter().map(|split| split.id.as_str()).collect::<Vec<_>>(), ["c"]);
+
+        let source = OperatorId("s".into());
+        let mut states = BTreeMap::from([(source.clone(), vec![SubtaskState::default()])]);
+        keep_finished(&BTreeMap::from([(source.clone(), known)]), &mut states);
+        assert_eq!(states[&source][0].splits[0].id, "a");
+    }
+}
