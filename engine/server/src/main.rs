@@ -1,1 +1,67 @@
-fn main() {}
+//! The `engine` binary: the command line around the embedded engine.
+//!
+//! Here, and only here, live the process's edges: arguments, the environment, the clock at start, signals, the terminal
+//! and the exit code (0: done, 1: the run failed, 2: what was asked for is wrong).
+
+mod arguments;
+mod checkpoints;
+mod http;
+mod listing;
+mod logging;
+mod measure;
+mod pipeline;
+mod report;
+mod run;
+mod status;
+mod summary;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How a command can end badly. The text is ready to be printed.
+pub enum Failure {
+    /// What was asked for is wrong: exit code 2.
+    Wrong(String),
+    /// It was tried and failed: exit code 1.
+    Failed(String),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Schema => print(&format!("{:#}\n", millstream_proto::spec::json_schema())),
+        Command::Connectors { name } => listing::connectors(name.as_deref())
+            .map_err(|what| Failure::Wrong(format!("error: {what}\n")))
+            .and_then(|text| print(&text)),
+        Command::Checkpoints { job, place } => checkpoints::list(&job, &place).and_then(|text| print(&text)),
+        Command::Version => print(&format!("engine {}\n", env!("CARGO_PKG_VERSION"))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Wrong(text)) => {
+            eprint!("{text}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(text)) => {
+            eprint!("{text}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// To standard output; a reader that went away (`engine schema | head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("error: standard output: {error}\n")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,157 @@
+//! The command line of the `engine` binary.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A stream-processing engine: pipelines in YAML or SQL, run here.
+#[derive(Debug, Parser)]
+#[command(name = "engine", disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a pipeline in this process until its input ends or someone stops it; the same command again resumes.
+    Run(Box<Run>),
+    /// Print the JSON Schema of the YAML spelling, for editors.
+    Schema,
+    /// List connectors and formats with their options.
+    Connectors {
+        /// Only this one.
+        name: Option<String>,
+    },
+    /// List the checkpoints of a job.
+    Checkpoints {
+        /// The pipeline file, or the job's name.
+        job: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Folder for state, checkpoints and locks.
+    #[arg(long, value_name = "DIR", env = "MILLSTREAM_DATA_DIR", default_value = ".millstream")]
+    pub data_dir: PathBuf,
+    /// Where checkpoints are kept, as a URL (file://, s3://, gs://, az://). Default: in the data folder.
+    #[arg(long, value_name = "URL", env = "MILLSTREAM_CHECKPOINT_STORAGE")]
+    pub checkpoint_storage: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The pipeline: .yaml, .yml, .json or .sql.
+    pub file: PathBuf,
+    /// Follow the sources, or read them to their end.
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// The job's name; state and checkpoints are kept under it. Default: the spec's, or the script's file name.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Start anew: earlier checkpoints of the job are moved aside.
+    #[arg(long, conflicts_with = "from_checkpoint")]
+    pub fresh: bool,
+    /// Resume from this retained checkpoint instead of the latest.
+    #[arg(long, value_name = "N")]
+    pub from_checkpoint: Option<u64>,
+    #[command(flatten)]
+    pub place: Place,
+    /// Subtasks per operator. Default: the spec's, else one per slot.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub parallelism: Option<u16>,
+    /// Threads that process rows. Default: the number of cores, but no more than the parallelism.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
+    pub slots: Option<u16>,
+    /// Memory for state, such as 512mb or 2gb. Default: a quarter of the machine's.
+    #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
+    pub memory: Option<usize>,
+    /// From the start of one checkpoint to the start of the next, such as 10s.
+    #[arg(long, value_name = "TIME", value_parser = duration_ms)]
+    pub checkpoint_interval: Option<u64>,
+    /// Plan, check, say what would run, and end.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the job graph as a tree, and end.
+    #[arg(long)]
+    pub explain: bool,
+    /// Serve /metrics, /healthz and /readyz here, such as 127.0.0.1:8080.
+    #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
+    pub http: Option<SocketAddr>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
+    pub log: Log,
+    /// Write the summary of the run to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    Stream,
+    Batch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Log {
+    Text,
+    Json,
+}
+
+fn duration_ms(text: &str) -> Result<u64, String> {
+    match millstream_proto::spec::parse_duration_ms(text)? {
+        0 => Err("0 would do nothing but checkpoints; write at least `10ms`".into()),
+        ms => Ok(ms),
+    }
+}
+
+/// `512mb`, `2 gb`, `1048576`; powers of 1024.
+fn bytes(text: &str) -> Result<usize, String> {
+    let wrong = || format!("`{text}` is not an amount of memory; write a number and a unit, such as `512mb` or `2gb`");
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: usize = text[..digits].parse().map_err(|_| wrong())?;
+    let shift = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    let amount = number.checked_mul(1 << shift).ok_or_else(wrong)?;
+    if amount < MEMORY_BYTES_MIN {
+        return Err(format!("{text} is less than the engine needs; give it at least 8mb"));
+    }
+    Ok(amount)
+}
+
+/// Below this there is no room for one write buffer and one block cache.
+const MEMORY_BYTES_MIN: usize = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_of_memory_read_as_people_write_them() {
+        assert_eq!(bytes("64mb"), Ok(64 << 20));
+        assert_eq!(bytes("2 GB"), Ok(2 << 30));
+        assert_eq!(bytes("16777216"), Ok(16 << 20));
+        assert!(bytes("1kb").is_err());
+        assert!(bytes("many").is_err());
+        assert!(bytes("99999999999999999999gb").is_err());
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

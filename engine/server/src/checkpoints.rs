@@ -1,0 +1,36 @@
+//! `engine checkpoints`: what can be resumed from.
+
+use crate::arguments::Place;
+use crate::{Failure, pipeline};
+
+/// One line per checkpoint, newest first.
+pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
+    let name = pipeline::job_name(job).map_err(Failure::Wrong)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
+    let listed = runtime
+        .block_on(millstream_cluster::list(&name, &place.data_dir, place.checkpoint_storage.as_deref()))
+        .map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
+    if listed.is_empty() {
+        return Ok(format!("no checkpoints of `{name}`\n"));
+    }
+    let mut out = String::from("CHECKPOINT  TAKEN                STATE       PARALLELISM  NOTE\n");
+    for checkpoint in listed {
+        let line = match checkpoint.detail {
+            Ok(detail) => format!(
+                "{:<10}  {}  {:<10}  {:<11}  {}",
+                checkpoint.id,
+                crate::summary::time(checkpoint.taken_us),
+                crate::summary::amount(checkpoint.state_bytes),
+                detail.parallelism,
+                if detail.finished { "all input processed" } else { "" }
+            ),
+            Err(damage) => format!("{:<10}  damaged: {damage}", checkpoint.id),
+        };
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    Ok(out)
+}

@@ -1,0 +1,182 @@
+//! `engine run`: plan, run in this process, report, stop on signals.
+
+use std::time::{Duration, Instant};
+
+use millstream_cluster::{Error, Job, Outcome, Progress, Start, StopRequest, checkpoint, restart};
+use millstream_runtime::job::Options;
+use tokio::sync::watch;
+
+use crate::arguments::Run;
+use crate::pipeline::{self, Planned, Wish};
+use crate::status::StatusLine;
+use crate::{Failure, http, logging, measure, summary};
+
+/// Completed checkpoints to keep, unless the pipeline says otherwise.
+const RETAIN_DEFAULT: usize = 3;
+/// Threads for everything that waits: files, sockets, object storage.
+const EDGE_THREADS: usize = 2;
+/// Their stacks are small: nothing deep runs there.
+const EDGE_STACK_BYTES: usize = 2 << 20;
+/// Threads for blocking file work, at most.
+const BLOCKING_THREADS_MAX: usize = 16;
+/// How long background work may take to end after the job did.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub fn run(arguments: &Run) -> Result<(), Failure> {
+    let started = Instant::now();
+    let wish = Wish {
+        name: arguments.name.clone(),
+        mode: arguments.mode,
+    };
+    let planned = pipeline::load(&arguments.file, &wish).map_err(Failure::Wrong)?;
+    if arguments.explain || planned.explain {
+        return crate::print(&planned.explain());
+    }
+    let job = job(arguments, &planned)?;
+    if arguments.dry_run {
+        return crate::print(&dry_run(&job, &planned));
+    }
+    let status = StatusLine::new(&job.graph);
+    logging::start(arguments.log, &status);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(EDGE_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_stack_size(EDGE_STACK_BYTES)
+        .thread_name("edge")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("error: threads could not be started: {error}\n")))?;
+    let result = runtime.block_on(run_job(arguments, job, status, started));
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    result
+}
+
+fn job(arguments: &Run, planned: &Planned) -> Result<Job, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let slots = arguments.slots.map(usize::from);
+    let parallelism = arguments
+        .parallelism
+        .map(usize::from)
+        .or(planned.parallelism)
+        .unwrap_or(slots.unwrap_or(cores).min(usize::from(planned.graph.max_parallelism)));
+    if parallelism > usize::from(planned.graph.max_parallelism) {
+        return Err(Failure::Wrong(format!(
+            "error: the parallelism, {parallelism}, is more than the job's key groups, {} (max_parallelism); choose a smaller one\n",
+            planned.graph.max_parallelism
+        )));
+    }
+    let defaults = checkpoint::Config::default();
+    Ok(Job {
+        graph: planned.graph.clone(),
+        parallelism,
+        slots: slots.unwrap_or(cores).min(parallelism).max(1),
+        data_dir: arguments.place.data_dir.clone(),
+        checkpoint_storage: arguments.place.checkpoint_storage.clone().or(planned.storage.clone()),
+        memory_bytes: arguments.memory.unwrap_or_else(default_memory),
+        options: Options {
+            batch: planned.batch,
+            ..Options::default()
+        },
+        checkpoints: checkpoint::Config {
+            interval_ms: arguments.checkpoint_interval.or(planned.interval_ms).unwrap_or(defaults.interval_ms),
+            min_pause_ms: planned.min_pause_ms.unwrap_or(defaults.min_pause_ms),
+            timeout_ms: planned.timeout_ms.unwrap_or(defaults.timeout_ms),
+            tolerable_failures: planned.tolerable_failures.unwrap_or(defaults.tolerable_failures),
+        },
+        retain: planned.retain.unwrap_or(RETAIN_DEFAULT),
+        exactly_once_required: planned.exactly_once_required,
+        restart: restart::Config::default(),
+        start: match (arguments.fresh, arguments.from_checkpoint) {
+            (true, _) => Start::Fresh,
+            (false, Some(id)) => Start::FromCheckpoint(id),
+            (false, None) => Start::Resume,
+        },
+    })
+}
+
+/// A quarter of the machine's memory; 1 GB where that cannot be told.
+fn default_memory() -> usize {
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<usize>().ok()
+    });
+    total.map_or(1 << 30, |kib| kib * 1024 / 4).max(64 << 20)
+}
+
+fn dry_run(job: &Job, planned: &Planned) -> String {
+    format!(
+        "{} is valid: {} operators, parallelism {}, {} slots, {} mode, a checkpoint every {}, {} for state\n{}",
+        job.graph.name,
+        job.graph.nodes.len(),
+        job.parallelism,
+        job.slots,
+        if planned.batch { "batch" } else { "stream" },
+        millstream_proto::spec::format_duration_ms(job.checkpoints.interval_ms),
+        summary::amount(job.memory_bytes as u64),
+        planned.explain(),
+    )
+}
+
+async fn run_job(
+    arguments: &Run,
+    job: Job,
+    status: StatusLine,
+    started: Instant,
+) -> Result<(), Failure> {
+    let progress = Progress::default();
+    let metrics = match arguments.http {
+        None => None,
+        Some(address) => {
+            let listener = http::bind(address).await.map_err(Failure::Failed)?;
+            let metrics = measure::install().map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
+            tokio::spawn(http::serve(listener, metrics.clone(), progress.clone()));
+            Some(metrics)
+        }
+    };
+    let (ask, stop) = watch::channel(StopRequest::None);
+    let signals = tokio::spawn(signals(ask));
+    let reporter = tokio::spawn(status.clone().follow(progress.clone(), metrics));
+    let result = millstream_cluster::run(job.clone(), stop, progress.clone()).await;
+    reporter.abort();
+    signals.abort();
+    status.end(&progress);
+    let summary = summary::Summary::new(&job, &progress, started.elapsed(), &result);
+    eprint!("{}", summary.text());
+    if let Some(file) = &arguments.summary {
+        std::fs::write(file, summary.json())
+            .map_err(|error| Failure::Failed(format!("error: --summary {}: {error}\n", file.display())))?;
+    }
+    match result {
+        Ok(Outcome::Aborted { .. }) => Err(Failure::Failed(String::new())),
+        Ok(_) => Ok(()),
+        Err(error @ Error::Invalid(_)) => {
+            Err(Failure::Wrong(format!("error: {}: {error}\n", arguments.file.display())))
+        }
+        Err(error) => Err(Failure::Failed(format!("error: {}: {error}\n", arguments.file.display()))),
+    }
+}
+
+/// The first Ctrl-C or SIGTERM asks for a clean stop, the second ends the run at once.
+async fn signals(ask: watch::Sender<StopRequest>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!("signals cannot be heard, so Ctrl-C ends the run without a last checkpoint: {error}");
+            return;
+        }
+    };
+    for (request, words) in [
+        (StopRequest::Stop, "stopping: taking a last checkpoint (again: end at once)"),
+        (StopRequest::Abort, "ending at once"),
+    ] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("{words}");
+        if ask.send(request).is_err() {
+            return;
+        }
+    }
+}

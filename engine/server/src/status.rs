@@ -1,0 +1,193 @@
+//! What a person sees while a job runs: one live line on a terminal, else a log line now and then.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use metrics_exporter_prometheus::PrometheusHandle;
+use millstream_cluster::{Note, Numbers, Phase, Progress, Report};
+use millstream_connectors::TableDefinition;
+use millstream_planner::graph::{JobGraph, Operator};
+
+use crate::summary::{amount, count, time};
+
+/// How often the line is drawn and notes are told.
+const DRAW_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a line goes to the log where there is no terminal.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Rates are over this many draws.
+const RATE_DRAWS: usize = 8;
+
+/// The live line, or nothing where standard error is not a terminal. Cheap to clone.
+#[derive(Clone)]
+pub struct StatusLine {
+    bar: Option<ProgressBar>,
+}
+
+impl StatusLine {
+    /// A job that prints rows to the same terminal gets no live line: the two would overwrite each other.
+    pub fn new(graph: &JobGraph) -> Self {
+        let prints = sinks(graph).any(|table| table.connector() == "print");
+        let shown = std::io::stderr().is_terminal() && !(prints && std::io::stdout().is_terminal());
+        let bar = shown.then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { bar }
+    }
+
+    /// Where log lines go: above the live line.
+    pub fn writer(&self) -> impl Write + use<> {
+        LineWriter { bar: self.bar.clone() }
+    }
+
+    /// Draws and logs until dropped.
+    pub async fn follow(self, progress: Progress, metrics: Option<PrometheusHandle>) {
+        let mut rates = Rates::new();
+        let mut logged = Instant::now();
+        let mut published = Instant::now();
+        loop {
+            tokio::time::sleep(DRAW_INTERVAL).await;
+            let report = progress.report();
+            let numbers = report.numbers();
+            let (rate_in, rate_out) = rates.add(&numbers);
+            tell_notes(&progress);
+            if let Some(metrics) = &metrics
+                && published.elapsed() >= Duration::from_secs(1)
+            {
+                published = Instant::now();
+                publish(&report, metrics);
+            }
+            let line = line(&report, &numbers, rate_in, rate_out);
+            if let Some(bar) = &self.bar {
+                bar.set_message(line);
+                bar.tick();
+            } else if logged.elapsed() >= LOG_INTERVAL {
+                logged = Instant::now();
+                tracing::info!("{line}");
+            }
+        }
+    }
+
+    /// Takes the line away and tells what is left to tell.
+    pub fn end(&self, progress: &Progress) {
+        tell_notes(progress);
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The tables a job writes to.
+pub fn sinks(graph: &JobGraph) -> impl Iterator<Item = &TableDefinition> {
+    graph.nodes.iter().filter_map(|node| match &node.operator {
+        Operator::Sink(sink) => Some(&*sink.table),
+        _ => None,
+    })
+}
+
+fn tell_notes(progress: &Progress) {
+    for note in progress.take_notes() {
+        match note {
+            Note::Info(text) => tracing::info!("{text}"),
+            Note::Warning(text) => tracing::warn!("{text}"),
+        }
+    }
+}
+
+fn publish(report: &Report, metrics: &PrometheusHandle) {
+    if let Some(counters) = report.counters.last() {
+        counters.publish();
+    }
+    if let Some(checkpoint) = &report.last_checkpoint {
+        metrics::gauge!("millstream_checkpoint_age_seconds").set(checkpoint.at.elapsed().as_secs_f64());
+    }
+    metrics::gauge!("millstream_restarts").set(f64::from(report.restarts));
+    metrics::gauge!("millstream_checkpoints_failed").set(report.checkpoints_failed as f64);
+    metrics.run_upkeep();
+}
+
+fn line(report: &Report, numbers: &Numbers, rate_in: f64, rate_out: f64) -> String {
+    let phase = match report.phase {
+        Phase::Starting => "starting: ",
+        Phase::Restarting => "restarting: ",
+        Phase::Stopping => "stopping: ",
+        Phase::Running | Phase::Ended => "",
+    };
+    let mut line = format!(
+        "{phase}in {} ({}/s)  out {} ({}/s)",
+        count(numbers.rows_in),
+        count(rate_in as u64),
+        count(numbers.rows_out),
+        count(rate_out as u64),
+    );
+    if let Some(watermark) = numbers.watermark {
+        line.push_str(&format!("  watermark {}", time(watermark)));
+    }
+    if let Some(lag) = numbers.lag {
+        line.push_str(&format!("  lag {}", count(lag)));
+    }
+    match &report.last_checkpoint {
+        Some(checkpoint) => line.push_str(&format!(
+            "  checkpoint {} {} s ago ({} ms, {})",
+            checkpoint.id,
+            checkpoint.at.elapsed().as_secs(),
+            checkpoint.took.as_millis(),
+            amount(checkpoint.state_bytes),
+        )),
+        None => line.push_str("  no checkpoint yet"),
+    }
+    for (what, number) in [("late", numbers.late_rows), ("bad", numbers.bad_rows), ("dead letters", numbers.dead_letters)] {
+        if number > 0 {
+            line.push_str(&format!("  {what} {}", count(number)));
+        }
+    }
+    line
+}
+
+/// Rows per second over the last draws.
+struct Rates {
+    points: std::collections::VecDeque<(Instant, u64, u64)>,
+}
+
+impl Rates {
+    fn new() -> Self {
+        Self {
+            points: std::collections::VecDeque::from([(Instant::now(), 0, 0)]),
+        }
+    }
+
+    fn add(&mut self, numbers: &Numbers) -> (f64, f64) {
+        let now = (Instant::now(), numbers.rows_in, numbers.rows_out);
+        self.points.push_back(now);
+        if self.points.len() > RATE_DRAWS {
+            self.points.pop_front();
+        }
+        let then = self.points.front().copied().unwrap_or(now);
+        let seconds = (now.0 - then.0).as_secs_f64().max(1e-3);
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        (rate(now.1, then.1), rate(now.2, then.2))
+    }
+}
+
+/// Standard error, without tearing the live line.
+struct LineWriter {
+    bar: Option<ProgressBar>,
+}
+
+impl Write for LineWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| std::io::stderr().write_all(bytes))?,
+            None => std::io::stderr().write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}

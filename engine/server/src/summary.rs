@@ -1,0 +1,202 @@
+//! The end of a run in a few lines, for a person and (`--summary`) for a program.
+
+use std::time::Duration;
+
+use millstream_cluster::{Error, Job, Numbers, Outcome, Progress, Report};
+use serde_json::json;
+
+use crate::status::sinks;
+
+/// What there is to say when a run has ended.
+pub struct Summary {
+    job: String,
+    outcome: String,
+    ended: &'static str,
+    wall: Duration,
+    numbers: Numbers,
+    report: Report,
+    checkpoints_at: String,
+    /// Name, connector and, for files, the path.
+    outputs: Vec<(String, String)>,
+}
+
+impl Summary {
+    pub fn new(job: &Job, progress: &Progress, wall: Duration, result: &Result<Outcome, Error>) -> Self {
+        let report = progress.report();
+        let (ended, outcome) = match result {
+            Ok(Outcome::Finished { .. }) => ("finished", "finished: all input is processed".to_string()),
+            Ok(Outcome::FinishedBefore { checkpoint }) => (
+                "finished before",
+                format!("nothing to do: all input was processed as of checkpoint {checkpoint} (--fresh starts anew)"),
+            ),
+            Ok(Outcome::Stopped { checkpoint }) => (
+                "stopped",
+                format!("stopped at checkpoint {checkpoint}; the same command resumes there"),
+            ),
+            Ok(Outcome::Aborted { last_checkpoint }) => ("aborted", format!("ended at once; {}", resume(*last_checkpoint))),
+            Err(_) => {
+                let last = report.last_checkpoint.as_ref().map(|last| last.id).or(report.restored_from);
+                ("failed", format!("failed; {}", resume(last)))
+            }
+        };
+        let local = job.data_dir.join("checkpoints").display().to_string();
+        let root = job.checkpoint_storage.clone().unwrap_or(local);
+        Self {
+            job: job.graph.name.clone(),
+            outcome,
+            ended,
+            wall,
+            numbers: report.numbers(),
+            checkpoints_at: format!("{}/{}", root.trim_end_matches('/'), job.graph.name),
+            outputs: sinks(&job.graph)
+                .map(|table| {
+                    let place = table.option("path").or(table.option("topic")).unwrap_or_default();
+                    (table.name.clone(), format!("{} {place}", table.connector()).trim_end().to_string())
+                })
+                .collect(),
+            report,
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let numbers = &self.numbers;
+        let seconds = self.wall.as_secs_f64().max(1e-3);
+        let mut out = format!("{}: {} ({:.1} s)\n", self.job, self.outcome, seconds);
+        if self.ended == "finished before" {
+            return out;
+        }
+        out.push_str(&format!(
+            "  rows in      {} ({}), {}/s\n",
+            count(numbers.rows_in),
+            amount(numbers.bytes_in),
+            count((numbers.rows_in as f64 / seconds) as u64),
+        ));
+        out.push_str(&format!("  rows out     {} ({})\n", count(numbers.rows_out), amount(numbers.bytes_out)));
+        out.push_str(&format!(
+            "  set aside    {} late, {} bad, {} dead letters, {} too far in the future\n",
+            count(numbers.late_rows),
+            count(numbers.bad_rows),
+            count(numbers.dead_letters),
+            count(numbers.future_rows),
+        ));
+        let last = match &self.report.last_checkpoint {
+            Some(last) => format!(
+                ", the last {} ({} ms, {} of state)",
+                last.id,
+                last.took.as_millis(),
+                amount(last.state_bytes)
+            ),
+            None => String::new(),
+        };
+        let failed = match self.report.checkpoints_failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed"),
+        };
+        out.push_str(&format!("  checkpoints  {}{failed}{last}, in {}\n", self.report.checkpoints, self.checkpoints_at));
+        if self.report.restarts > 0 {
+            out.push_str(&format!("  restarts     {}\n", self.report.restarts));
+        }
+        for (name, place) in &self.outputs {
+            out.push_str(&format!("  output       {name}: {place}\n"));
+        }
+        out
+    }
+
+    pub fn json(&self) -> String {
+        let numbers = &self.numbers;
+        let report = &self.report;
+        let summary = json!({
+            "job": self.job,
+            "ended": self.ended,
+            "seconds": self.wall.as_secs_f64(),
+            "rows_in": numbers.rows_in,
+            "rows_out": numbers.rows_out,
+            "bytes_in": numbers.bytes_in,
+            "bytes_out": numbers.bytes_out,
+            "late_rows": numbers.late_rows,
+            "bad_rows": numbers.bad_rows,
+            "dead_letters": numbers.dead_letters,
+            "future_rows": numbers.future_rows,
+            "checkpoints": report.checkpoints,
+            "checkpoints_failed": report.checkpoints_failed,
+            "checkpoint_pause_ms_max": report.acknowledged_in_max.as_millis() as u64,
+            "last_checkpoint": report.last_checkpoint.as_ref().map(|last| last.id),
+            "restored_from": report.restored_from,
+            "state_bytes_max": report.state_bytes_max,
+            "restarts": report.restarts,
+            "checkpoints_at": self.checkpoints_at,
+        });
+        format!("{summary:#}\n")
+    }
+}
+
+fn resume(checkpoint: Option<u64>) -> String {
+    match checkpoint {
+        Some(checkpoint) => format!("the same command resumes from checkpoint {checkpoint}"),
+        None => "there is no checkpoint: the same command starts from the beginning".to_string(),
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes, for a person.
+pub fn amount(bytes: u64) -> String {
+    let mut number = bytes as f64;
+    let mut unit = "B";
+    for next in ["kB", "MB", "GB", "TB"] {
+        if number < 1000.0 {
+            break;
+        }
+        number /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{number:.1} {unit}") }
+}
+
+/// Microseconds since the epoch as `2026-01-31 12:00:00`, UTC.
+pub fn time(us: i64) -> String {
+    if us == i64::MAX {
+        return "end".to_string();
+    }
+    let seconds = us.div_euclid(1_000_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days to civil date, after Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(amount(999), "999 B");
+        assert_eq!(amount(10 << 20), "10.0 MB");
+        assert_eq!(time(0), "1970-01-01 00:00:00");
+        assert_eq!(time(951_827_696_000_000), "2000-02-29 12:34:56");
+        assert_eq!(time(-1), "1969-12-31 23:59:59");
+        assert_eq!(time(i64::MAX), "end");
+    }
+}

@@ -1,0 +1,206 @@
+//! Runs that end, are stopped, are killed: what is written is always what one undisturbed run writes.
+
+use std::fs;
+use std::process::Output;
+
+use crate::process::{Place, manifests, signal, text};
+
+/// Two files of events, about a minute of event time each; windows of 10 s per key.
+fn place(rate: &str) -> Place {
+    let place = Place::new();
+    for file in 0..2 {
+        let mut lines = String::new();
+        for row in 0..1500 {
+            let at = 1_700_000_000_000u64 + row * 40 + file * 7;
+            let (second, ms) = (at / 1000, at % 1000);
+            let (minute, second) = (second / 60 % 60, second % 60);
+            lines.push_str(&format!(
+                "{{\"k\": {}, \"v\": {row}, \"ts\": \"2023-11-14 22:{minute:02}:{second:02}.{ms:03}\"}}\n",
+                (row * 7 + file) % 5
+            ));
+        }
+        place.write(&format!("in/{file}.json"), &lines);
+    }
+    write_job(&place, rate);
+    place
+}
+
+fn write_job(place: &Place, rate: &str) {
+    place.write(
+        "job.yaml",
+        &format!(
+            "name: job
+parallelism: 2
+checkpoints: {{ interval: 50ms, retain: 3 }}
+sources:
+  events:
+    connector: filesystem
+    options: {{ path: in, scan.rate-limit: {rate} }}
+    format: json
+    columns: {{ k: bigint, v: bigint, ts: timestamp(3) }}
+    event_time: {{ column: ts, out_of_orderness: 1s }}
+steps:
+  sums:
+    sql: |
+      SELECT k, window_start, sum(v) AS total, count(*) AS n
+      FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+      GROUP BY k, window_start, window_end
+sinks:
+  out:
+    from: sums
+    connector: filesystem
+    options: {{ path: out }}
+    format: csv
+"
+        ),
+    );
+}
+
+const SLOW: &str = "3000";
+const FAST: &str = "10000000";
+
+fn expected() -> Vec<String> {
+    let place = place(FAST);
+    place.run(&["run", "job.yaml"], 0);
+    let lines = place.lines("out");
+    assert!(lines.len() > 20, "{lines:?}");
+    lines
+}
+
+#[track_caller]
+fn says(output: &Output, what: &str) {
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains(what), "`{what}` is not in:\n{stderr}");
+}
+
+#[test]
+fn rows_are_printed_and_a_finished_job_says_so() {
+    let place = Place::new();
+    place.write(
+        "x.sql",
+        "CREATE TABLE t (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '100', 'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '100');
+CREATE TABLE out (n BIGINT) WITH ('connector' = 'print');
+INSERT INTO out SELECT n FROM t WHERE n <= 10;",
+    );
+    let output = place.run(&["run", "x.sql", "--summary", "summary.json"], 0);
+    assert_eq!(text(&output.stdout).lines().count(), 10, "{}", text(&output.stdout));
+    says(&output, "finished: all input is processed");
+    let summary = fs::read_to_string(place.path("summary.json")).unwrap();
+    assert!(summary.contains("\"rows_out\": 10"), "{summary}");
+
+    let again = place.run(&["run", "x.sql"], 0);
+    assert_eq!(text(&again.stdout), "");
+    says(&again, "nothing to do");
+
+    let fresh = place.run(&["run", "x.sql", "--fresh"], 0);
+    assert_eq!(text(&fresh.stdout).lines().count(), 10);
+}
+
+#[test]
+fn a_killed_run_resumes_and_writes_every_row_exactly_once() {
+    let expected = expected();
+    let place = place(SLOW);
+    for round in 0..2 {
+        let before = manifests(&place.path(".millstream")).pop();
+        let mut child = place.start(&["run", "job.yaml"]);
+        place.wait(&mut child, "two more checkpoints", || {
+            let manifests = manifests(&place.path(".millstream"));
+            manifests.len() >= 2 && manifests.last() != before.as_ref()
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(place.lines("out").len() < expected.len(), "round {round}: nothing was left to resume");
+    }
+    write_job(&place, FAST);
+    // A rate is not state: the edited pipeline resumes. So does another parallelism.
+    let output = place.run(&["run", "job.yaml", "--parallelism", "3"], 0);
+    says(&output, "finished");
+    assert_eq!(place.lines("out"), expected);
+}
+
+#[test]
+fn a_stopped_run_takes_a_last_checkpoint_and_resumes() {
+    let expected = expected();
+    let place = place(SLOW);
+    for name in ["TERM", "INT"] {
+        let before = place.checkpoints();
+        let mut child = place.start(&["run", "job.yaml"]);
+        place.wait(&mut child, "a checkpoint", || place.checkpoints() > before.min(2));
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        says(&output, "stopped at checkpoint");
+    }
+    write_job(&place, FAST);
+    place.run(&["run", "job.yaml"], 0);
+    assert_eq!(place.lines("out"), expected);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_named() {
+    let place = place(SLOW);
+    let mut child = place.start(&["run", "job.yaml"]);
+    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 3);
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let newest = manifests(&place.path(".millstream")).pop().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    write_job(&place, FAST);
+    let output = place.run(&["run", "job.yaml"], 0);
+    says(&output, "is damaged and passed over");
+    says(&output, "finished");
+}
+
+#[test]
+fn any_retained_checkpoint_can_be_replayed() {
+    let place = place(SLOW);
+    let mut child = place.start(&["run", "job.yaml"]);
+    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 3);
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let listed = text(&place.run(&["checkpoints", "job.yaml"], 0).stdout);
+    let ids: Vec<&str> = listed.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(ids.len(), 3, "{listed}");
+    write_job(&place, FAST);
+    let output = place.run(&["run", "job.yaml", "--from-checkpoint", ids[1]], 0);
+    says(&output, "finished");
+    let missing = place.run(&["run", "job.yaml", "--from-checkpoint", "99999"], 1);
+    says(&missing, "99999");
+}
+
+#[test]
+fn two_processes_never_run_one_job() {
+    let place = place(SLOW);
+    let mut child = place.start(&["run", "job.yaml"]);
+    place.wait(&mut child, "a checkpoint", || place.checkpoints() >= 1);
+    let second = place.run(&["run", "job.yaml"], 1);
+    says(&second, "in use by process");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn state_that_would_be_lost_is_refused() {
+    let place = place(SLOW);
+    let mut child = place.start(&["run", "job.yaml"]);
+    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 2);
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let job = fs::read_to_string(place.path("job.yaml")).unwrap().replace("sums", "totals");
+    place.write("job.yaml", &job);
+    let output = place.run(&["run", "job.yaml"], 2);
+    says(&output, "does not fit the pipeline");
+    says(&output, "sums");
+}
+
+#[test]
+fn a_row_that_does_not_decode_fails_the_run_with_its_place() {
+    let place = place(FAST);
+    place.write("in/2.json", "{\"k\": 1, \"v\": \"many\", \"ts\": \"2023-11-14 22:00:00.000\"}\nnot json\n");
+    let output = place.run(&["run", "job.yaml"], 1);
+    says(&output, "2.json");
+    assert_eq!(place.lines("out"), Vec::<String>::new());
+}
