@@ -5,7 +5,8 @@
 #   kafka.sh fetch                              download the broker once into the cache
 #   kafka.sh start DIR [PORT] [CONTROLLER_PORT] start in the background, wait until ready, print the address
 #   kafka.sh stop DIR                           stop what `start DIR` started
-#   kafka.sh run DIR [PORT] [CONTROLLER_PORT]   run until standard input closes (so it never outlives its parent)
+#   kafka.sh run DIR [PORT] [CONTROLLER_PORT]   run until standard input closes (so it never outlives its parent),
+#                                               then remove its data
 #
 # DIR holds the broker's data, log and pid; ports default to 9092 and 9093 on the loopback. KAFKA_JVM_OPTS adds
 # options for Java.
@@ -107,7 +108,7 @@ case "${1:-}" in
     "${broker[@]}" >"$dir/broker.log" 2>&1 </dev/null &
     pid=$!
     echo $pid >"$dir/pid"
-    trap 'kill -9 $pid 2>/dev/null || true' EXIT
+    trap 'kill -9 $pid 2>/dev/null || true; rm -rf "$dir/data"' EXIT
     wait_ready $pid
     echo "$address"
     cat >/dev/null

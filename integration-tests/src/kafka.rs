@@ -1,0 +1,260 @@
+//! A real Kafka broker for a test: started on free ports with data of its own, gone when the test is.
+//!
+//! The broker runs under `scripts/kafka.sh run`, which ends it when its standard input closes. That happens when a
+//! [`KafkaBroker`] is dropped, and also when the test process ends in any other way.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Headers as _, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tempfile::TempDir;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub struct KafkaBroker {
+    address: String,
+    script: Child,
+    /// Closing it ends the broker.
+    stdin: Option<ChildStdin>,
+    _dir: TempDir,
+}
+
+/// A record as it came out of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub timestamp_ms: Option<i64>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.value).into_owned()
+    }
+}
+
+impl KafkaBroker {
+    /// Starts a broker and waits until it is ready: about two seconds, once it is in the cache.
+    pub fn start() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("millstream-kafka-").tempdir()?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh");
+        let (port, controller) = free_ports()?;
+        let mut script = Command::new(script)
+            .arg("run")
+            .arg(dir.path())
+            .args([port.to_string(), controller.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run scripts/kafka.sh")?;
+        let (stdin, stdout) = (script.stdin.take(), script.stdout.take().context("piped above")?);
+        let mut address = String::new();
+        BufReader::new(stdout).read_line(&mut address)?;
+        let address = address.trim().to_string();
+        if address.is_empty() {
+            let status = script.wait()?;
+            bail!("Kafka did not start ({status}); what it said is above");
+        }
+        Ok(Self { address, script, stdin, _dir: dir })
+    }
+
+    /// One broker for all tests of this process.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<KafkaBroker> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start().expect("a Kafka broker; `scripts/setup.sh test` installs what it needs"))
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.address).set("message.max.bytes", "20000000");
+        config
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        Ok(self.client().create()?)
+    }
+
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let admin = self.admin()?;
+        let results = block_on(admin.create_topics([&topic], &AdminOptions::new()))?;
+        check(results)?;
+        // Creating answers before every part of the broker knows of it.
+        let consumer: BaseConsumer = self.client().create()?;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT)?;
+            let known = metadata.topics().iter().find(|topic| topic.name() == name);
+            if known.is_some_and(|topic| {
+                topic.partitions().len() == partitions as usize && topic.partitions().iter().all(|p| p.leader() >= 0)
+            }) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the topic {name} does not become ready");
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn add_partitions(&self, topic: &str, total: usize) -> Result<()> {
+        let admin = self.admin()?;
+        let partitions = NewPartitions::new(topic, total);
+        check(block_on(admin.create_partitions([&partitions], &AdminOptions::new()))?)
+    }
+
+    /// Removes the records before `offset`, as retention would.
+    pub fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+        block_on(self.admin()?.delete_records(&offsets, &AdminOptions::new()))?;
+        Ok(())
+    }
+
+    /// Writes records without keys to one partition, in order.
+    pub fn produce<V: AsRef<[u8]>>(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = V>) -> Result<()> {
+        self.produce_records(topic, values.into_iter().map(|value| (partition, None::<Vec<u8>>, value)))
+    }
+
+    /// Writes records, each `(partition, key, value)`, and waits until the broker has them.
+    pub fn produce_records<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = (i32, Option<K>, V)>,
+    ) -> Result<()> {
+        let producer: BaseProducer = self.client().set("linger.ms", "5").create()?;
+        for (partition, key, value) in records {
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).payload(value.as_ref());
+            if let Some(key) = &key {
+                record = record.key(key.as_ref());
+            }
+            loop {
+                match producer.send(record) {
+                    Ok(()) => break,
+                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                        record = refused;
+                        producer.poll(Duration::from_millis(10));
+                    }
+                    Err((error, _)) => return Err(error.into()),
+                }
+            }
+            producer.poll(Duration::ZERO);
+        }
+        producer.flush(REQUEST_TIMEOUT)?;
+        Ok(())
+    }
+
+    /// Everything in a topic now, by partition and offset.
+    pub fn records(&self, topic: &str) -> Result<Vec<Record>> {
+        let consumer: BaseConsumer = self
+            .client()
+            .set("group.id", "millstream-tests")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        let mut ends = Vec::new();
+        let mut assignment = TopicPartitionList::new();
+        for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT)?;
+            if high > low {
+                assignment.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
+                ends.push((partition.id(), high));
+            }
+        }
+        let mut records = Vec::new();
+        if !ends.is_empty() {
+            consumer.assign(&assignment)?;
+        }
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        while !ends.is_empty() {
+            if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+                let message = message?;
+                records.push(record(&message));
+                let next = message.offset() + 1;
+                ends.retain(|(partition, end)| *partition != message.partition() || next < *end);
+            }
+            if Instant::now() > deadline {
+                bail!("the rest of {topic} does not arrive: {ends:?}");
+            }
+        }
+        records.sort();
+        Ok(records)
+    }
+
+    /// How many records a topic has, without reading them.
+    pub fn count(&self, topic: &str) -> Result<i64> {
+        let consumer: BaseConsumer = self.client().create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        let mut count = 0;
+        for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT)?;
+            count += high - low;
+        }
+        Ok(count)
+    }
+}
+
+fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
+    let headers = message.headers().map(|headers| {
+        headers
+            .iter()
+            .map(|header| (header.key.to_string(), header.value.unwrap_or_default().to_vec()))
+            .collect()
+    });
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().unwrap_or_default().to_vec(),
+        timestamp_ms: message.timestamp().to_millis(),
+        headers: headers.unwrap_or_default(),
+    }
+}
+
+fn check(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Result<()> {
+    for result in results {
+        if let Err((name, code)) = result {
+            bail!("{name}: {code}");
+        }
+    }
+    Ok(())
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, KafkaError>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(work)?)
+}
+
+fn free_ports() -> Result<(u16, u16)> {
+    let (first, second) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    Ok((first.local_addr()?.port(), second.local_addr()?.port()))
+}
+
+impl Drop for KafkaBroker {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        if let Err(error) = self.script.wait() {
+            eprintln!("waiting for kafka.sh: {error}");
+        }
+    }
+}
