@@ -63,7 +63,7 @@ fn connector_of(table: &TableDefinition) -> Result<&'static dyn Connector, Error
 }
 
 /// Options every table may have, whatever its connector.
-const COMMON: &[OptionDescription] = &[
+pub const COMMON: &[OptionDescription] = &[
     OptionDescription {
         name: "connector",
         kind: crate::OptionKind::Text,
@@ -98,7 +98,7 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
         let near = options::suggest(name, registry().iter().map(|connector| connector.name()));
         return vec![wrong(
             "connector",
-            format!("unknown connector `{name}`{near} Known are {}", names()).replace("` Known", "`. Known"),
+            format!("unknown connector `{name}`{near} (known: {})", names()),
         )];
     };
     let mut errors = Vec::new();

@@ -195,7 +195,7 @@ impl Connector for Filesystem {
         {
             errors.push(OptionError {
                 subject: None,
-                message: error.to_string(),
+                message: without_table(&error.to_string(), table),
             });
         }
         errors
@@ -212,6 +212,12 @@ impl Connector for Filesystem {
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
         Ok(Arc::new(sink::FileSink::new(table)?))
     }
+}
+
+/// A message without the table's name before it: whoever reports it names the table.
+fn without_table(message: &str, table: &TableDefinition) -> String {
+    let name = format!("table `{}`: ", table.name);
+    message.strip_prefix(&name).unwrap_or(message).to_string()
 }
 
 /// What can be said without looking at any file: that the format can carry the columns, and what a sink's path must be.

@@ -9,6 +9,7 @@
 use arrow_schema::{DataType, SchemaRef};
 
 use super::cells::{CellResult, Column, Problem, Row, Values, excerpt};
+use super::ignored::Ignored;
 use super::text::Utf8Records;
 use super::{Decoded, Decoder, Records, Rejection};
 use crate::Error;
@@ -60,7 +61,8 @@ pub struct CsvDecoder {
     row: Row,
     /// For each field of a record: its column in `row`, or `None` if nobody reads it.
     targets: Vec<Option<usize>>,
-    ignore_errors: bool,
+    /// Set where `csv.ignore-parse-errors` is.
+    ignored: Option<Ignored>,
     /// The unquoted content of the field in progress.
     scratch: Vec<u8>,
 }
@@ -90,7 +92,10 @@ impl CsvDecoder {
             syntax: Syntax::new(options)?,
             row: Row::new(projected)?,
             targets,
-            ignore_errors: options.boolean("csv.ignore-parse-errors")?.unwrap_or(false),
+            ignored: options
+                .boolean("csv.ignore-parse-errors")?
+                .unwrap_or(false)
+                .then(|| Ignored::of(options.table())),
             scratch: Vec::new(),
         })
     }
@@ -214,11 +219,14 @@ impl CsvDecoder {
         let column = &mut self.row.columns[target];
         match cell(column, text, quoted, &self.syntax) {
             Ok(()) => Ok(()),
-            Err(_) if self.ignore_errors => {
-                column.truncate(self.row.rows);
-                column.push_null()
-            }
-            Err(problem) => Err(problem.inside(column.field.name())),
+            Err(problem) => match &self.ignored {
+                Some(ignored) => {
+                    ignored.fields.increment(1);
+                    column.truncate(self.row.rows);
+                    column.push_null()
+                }
+                None => Err(problem.inside(column.field.name())),
+            },
         }
     }
 }
@@ -272,13 +280,15 @@ impl Decoder for CsvDecoder {
                 Ok(false) => skipped.push(index),
                 Err(problem) => {
                     self.row.roll_back();
-                    if self.ignore_errors {
-                        skipped.push(index);
-                    } else {
-                        rejected.push(Rejection {
+                    match &self.ignored {
+                        Some(ignored) => {
+                            ignored.records.increment(1);
+                            skipped.push(index);
+                        }
+                        None => rejected.push(Rejection {
                             record: index,
                             error: problem.0.into(),
-                        });
+                        }),
                     }
                 }
             }

@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use arrow_schema::SchemaRef;
 
 use super::cells::{CellResult, Column, FieldOrder, Problem, Row, Values, parse_float, parse_integer, wrong};
+use super::ignored::Ignored;
 use super::text::Utf8Records;
 use super::{Decoded, Decoder, Records, Rejection};
 use crate::Error;
@@ -30,9 +31,9 @@ pub struct JsonDecoder {
     settings: Settings,
 }
 
-#[derive(Clone, Copy)]
 struct Settings {
-    ignore_errors: bool,
+    /// Set where `json.ignore-parse-errors` is.
+    ignored: Option<Ignored>,
     fail_on_missing: bool,
     /// What one unit of a timestamp that is a number is, as a fraction in microseconds.
     number_unit: (i64, i64),
@@ -60,7 +61,7 @@ impl JsonDecoder {
             row: Row::new(schema)?,
             order,
             settings: Settings {
-                ignore_errors,
+                ignored: ignore_errors.then(|| Ignored::of(options.table())),
                 fail_on_missing,
                 number_unit,
             },
@@ -81,7 +82,7 @@ impl JsonDecoder {
             &mut self.row.columns,
             &mut self.order,
             rows,
-            self.settings,
+            &self.settings,
             1,
         )?;
         cursor.skip_blanks();
@@ -111,13 +112,15 @@ impl Decoder for JsonDecoder {
                 Ok(false) => skipped.push(index),
                 Err(problem) => {
                     self.row.roll_back();
-                    if self.settings.ignore_errors {
-                        skipped.push(index);
-                    } else {
-                        rejected.push(Rejection {
+                    match &self.settings.ignored {
+                        Some(ignored) => {
+                            ignored.records.increment(1);
+                            skipped.push(index);
+                        }
+                        None => rejected.push(Rejection {
                             record: index,
                             error: problem.0.into(),
-                        });
+                        }),
                     }
                 }
             }
@@ -136,7 +139,7 @@ fn object(
     columns: &mut [Column],
     order: &mut FieldOrder,
     rows: usize,
-    settings: Settings,
+    settings: &Settings,
     depth: usize,
 ) -> CellResult {
     cursor.at += 1;
@@ -190,23 +193,26 @@ fn object(
 }
 
 #[inline]
-fn field(cursor: &mut Cursor<'_>, column: &mut Column, rows: usize, settings: Settings, depth: usize) -> CellResult {
+fn field(cursor: &mut Cursor<'_>, column: &mut Column, rows: usize, settings: &Settings, depth: usize) -> CellResult {
     let start = cursor.at;
     match value(cursor, column, settings, depth) {
         Ok(()) => Ok(()),
-        Err(_) if settings.ignore_errors => {
-            column.truncate(rows);
-            cursor.at = start;
-            cursor.skip_value(depth)?;
-            column.push_null()
-        }
-        Err(problem) => Err(problem.inside(column.field.name())),
+        Err(problem) => match &settings.ignored {
+            Some(ignored) => {
+                ignored.fields.increment(1);
+                column.truncate(rows);
+                cursor.at = start;
+                cursor.skip_value(depth)?;
+                column.push_null()
+            }
+            None => Err(problem.inside(column.field.name())),
+        },
     }
 }
 
 /// Reads one value into the column's next cell. The cursor is at its first byte.
 #[inline]
-fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: Settings, depth: usize) -> CellResult {
+fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: &Settings, depth: usize) -> CellResult {
     let Some(first) = cursor.peek() else {
         return Err(cursor.unexpected("a value"));
     };
@@ -332,7 +338,7 @@ fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: Settings, depth
     }
 }
 
-fn array(cursor: &mut Cursor<'_>, child: &mut Column, settings: Settings, depth: usize) -> CellResult {
+fn array(cursor: &mut Cursor<'_>, child: &mut Column, settings: &Settings, depth: usize) -> CellResult {
     cursor.at += 1;
     cursor.skip_blanks();
     if cursor.peek() == Some(b']') {
@@ -358,7 +364,7 @@ fn entries(
     cursor: &mut Cursor<'_>,
     key: &mut Column,
     value_column: &mut Column,
-    settings: Settings,
+    settings: &Settings,
     depth: usize,
 ) -> CellResult {
     cursor.at += 1;

@@ -15,6 +15,7 @@ mod cells;
 mod csv;
 mod csv_encode;
 mod describe;
+mod ignored;
 mod json;
 mod json_encode;
 pub mod parquet;
@@ -22,8 +23,6 @@ mod raw;
 mod text;
 mod time;
 
-#[cfg(test)]
-use json::tests as json_test_kit;
 use std::collections::BTreeMap;
 
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
@@ -35,6 +34,8 @@ pub use self::text::Column as TextColumn;
 pub use self::time::{TimestampStyle, parse_timestamp};
 use crate::options::Options;
 use crate::{Error, TableDefinition};
+#[cfg(test)]
+use json::tests as json_test_kit;
 
 /// The format with this name.
 pub fn find(name: &str) -> Option<&'static Format> {
