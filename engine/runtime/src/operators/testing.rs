@@ -108,7 +108,14 @@ fn store_name() -> String {
 
 fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime for the tests"))
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            // No thread that has read a database ends before the process does.
+            .thread_keep_alive(Duration::from_secs(3_600))
+            .build()
+            .expect("a runtime for the tests")
+    })
 }
 
 pub const MAX_PARALLELISM: u16 = 16;
@@ -137,6 +144,17 @@ fn context_of(
         memory: MemoryBudget::new(memory_bytes),
         waker: Waker::noop().clone(),
     }
+}
+
+/// Runs a test that reads stores on a thread that has ended, destructors of its thread-locals included, when this
+/// returns: RocksDB's must not run while the process ends.
+pub fn on_own_thread<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        scope
+            .spawn(test)
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// All subtasks of one operator, fed by key, restored at any parallelism.

@@ -426,7 +426,7 @@ impl Operator for WindowTopN {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operators::testing::{Subtasks, integers, rows_of, timestamps};
+    use crate::operators::testing::{Subtasks, integers, on_own_thread, rows_of, timestamps};
     use arrow::compute::SortOptions;
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
     use datafusion::physical_expr::PhysicalSortExpr;
@@ -485,15 +485,17 @@ mod tests {
 
     #[test]
     fn the_best_rows_of_each_partition_leave_in_order() {
-        check(
-            1,
-            2,
-            &[
-                &[(10, 1, 5), (10, 1, 7), (20, 1, 1)],
-                &[(10, 1, 6), (10, 2, 0), (20, 1, 0)],
-            ],
-            &["0,10,1,6,2", "0,10,1,7,1", "0,10,2,0,1", "10,20,1,0,2", "10,20,1,1,1"],
-        );
-        check(2, 2, &[&[(10, 1, 5), (10, 1, 7), (10, 1, 9)]], &["0,10,1,7,2"]);
+        on_own_thread(|| {
+            check(
+                1,
+                2,
+                &[
+                    &[(10, 1, 5), (10, 1, 7), (20, 1, 1)],
+                    &[(10, 1, 6), (10, 2, 0), (20, 1, 0)],
+                ],
+                &["0,10,1,6,2", "0,10,1,7,1", "0,10,2,0,1", "10,20,1,0,2", "10,20,1,1,1"],
+            );
+            check(2, 2, &[&[(10, 1, 5), (10, 1, 7), (10, 1, 9)]], &["0,10,1,7,2"]);
+        });
     }
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, Subtasks, context, rows_of, settle, settled};
+use crate::operators::testing::{Emitted, Subtasks, context, on_own_thread, rows_of, settle, settled};
 use crate::operators::window_aggregate::tests::{
     Row, any_rows, batch, input_schema, line, node, output_schema, watermark,
 };
@@ -69,6 +69,7 @@ proptest! {
         step in 1usize..9,
         cuts in proptest::collection::vec(proptest::option::weighted(0.3, proptest::option::weighted(0.5, 1usize..4)), 8),
     ) {
+        on_own_thread(|| {
         let node = node(Window::Session { gap }, Phase::Single);
         let make = |context: OperatorContext| -> Box<dyn Operator> {
             Box::new(SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context).unwrap())
@@ -82,6 +83,8 @@ proptest! {
             }
         }
         prop_assert_eq!(rows_of(&subtasks.out.main), expected(gap, &rows));
+        Ok(())
+        })?;
     }
 }
 

@@ -10,7 +10,7 @@ use datafusion::physical_expr::expressions::{Column, lit};
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, Subtasks, integers, rows_of, settle, settled, timestamps};
+use crate::operators::testing::{Emitted, Subtasks, integers, on_own_thread, rows_of, settle, settled, timestamps};
 use millstream_planner::graph::Aggregate;
 
 /// Input columns: `t` timestamp, `k` bigint, `v` bigint.
@@ -219,6 +219,7 @@ proptest! {
         memory in prop_oneof![Just(1usize), Just(6_000), Just(usize::MAX)],
         cuts in proptest::collection::vec(proptest::option::weighted(0.3, proptest::option::weighted(0.5, 1usize..4)), 8),
     ) {
+        on_own_thread(|| {
         let node = node(window, Phase::Single);
         let make = |context: OperatorContext| -> Box<dyn Operator> {
             Box::new(WindowAggregate::new("aggregate", &node, &input_schema(), &output_schema(&node), context).unwrap())
@@ -234,6 +235,8 @@ proptest! {
         subtasks.watermark(WATERMARK_MAX);
         prop_assert!(subtasks.out.late.is_empty());
         prop_assert_eq!(rows_of(&subtasks.out.main), expected(&window, &rows));
+        Ok(())
+        })?;
     }
 }
 

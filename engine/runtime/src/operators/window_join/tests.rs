@@ -5,7 +5,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Subtasks, integers, rows_of, timestamps};
+use crate::operators::testing::{Subtasks, integers, on_own_thread, rows_of, timestamps};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 /// Window end (all windows are 10 long), key, value.
@@ -106,6 +106,7 @@ proptest! {
         memory in prop_oneof![Just(1usize), Just(usize::MAX)],
         restore_at in proptest::option::of(1usize..4),
     ) {
+        on_own_thread(|| {
         for join_type in [
             JoinType::Inner,
             JoinType::Left,
@@ -135,5 +136,7 @@ proptest! {
             }
             prop_assert_eq!(rows_of(&subtasks.out.main), expected(join_type, &left, &right), "{}", join_type);
         }
+        Ok(())
+        })?;
     }
 }
