@@ -80,7 +80,7 @@ impl JobShared {
     }
 
     /// Stops all slots; the first failure is the one that is told.
-    fn fail(&self, failure: Failure) {
+    fn fail(&self, failure: Box<Failure>) {
         self.stop();
         if !self.failed.swap(true, Ordering::AcqRel) {
             self.tell(TaskEvent::Failed {
@@ -235,7 +235,7 @@ struct Slot {
 }
 
 impl Slot {
-    fn run(&mut self) -> Result<(), Failure> {
+    fn run(&mut self) -> Result<(), Box<Failure>> {
         while !self.shared.has_stopped() {
             self.take_commands()?;
             self.tick();
@@ -259,7 +259,7 @@ impl Slot {
         self.now = self.now.max(clock());
     }
 
-    fn take_commands(&mut self) -> Result<(), Failure> {
+    fn take_commands(&mut self) -> Result<(), Box<Failure>> {
         while let Ok(command) = self.commands.try_recv() {
             for slot_task in &mut self.tasks {
                 let task = &mut slot_task.task;
@@ -280,7 +280,7 @@ impl Slot {
         }
     }
 
-    fn turn(&mut self, index: usize) -> Result<(), Failure> {
+    fn turn(&mut self, index: usize) -> Result<(), Box<Failure>> {
         let until = self.now + TURN_US;
         loop {
             let now = self.now;
@@ -319,7 +319,7 @@ impl Slot {
 }
 
 /// Runs a piece of a task; a panic becomes its failure.
-fn guarded<T>(task: &mut Task, run: impl FnOnce(&mut Task) -> Result<T, Failure>) -> Result<T, Failure> {
+fn guarded<T>(task: &mut Task, run: impl FnOnce(&mut Task) -> Result<T, Box<Failure>>) -> Result<T, Box<Failure>> {
     match catch_unwind(AssertUnwindSafe(|| run(task))) {
         Ok(result) => result,
         Err(panic) => {

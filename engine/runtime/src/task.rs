@@ -100,13 +100,13 @@ impl Task {
     }
 
     /// A failure of whatever was last at work.
-    pub fn failure(&self, error: Error) -> Failure {
+    pub fn failure(&self, error: Error) -> Box<Failure> {
         let stage = &self.stages[self.current.min(self.stages.len() - 1)];
-        Failure {
+        Box::new(Failure {
             operator: stage.id.clone(),
             subtask: stage.subtask,
             error,
-        }
+        })
     }
 
     /// Where the task's source was reading, if it has one.
@@ -117,7 +117,7 @@ impl Task {
         }
     }
 
-    pub fn on_command(&mut self, command: &Command) -> Result<(), Failure> {
+    pub fn on_command(&mut self, command: &Command) -> Result<(), Box<Failure>> {
         self.current = 0;
         let subtask = self.stages[0].subtask;
         match command {
@@ -156,7 +156,7 @@ impl Task {
     }
 
     /// One bounded piece of work.
-    pub fn step(&mut self, now: Timestamp) -> Result<Step, Failure> {
+    pub fn step(&mut self, now: Timestamp) -> Result<Step, Box<Failure>> {
         self.try_step(now).map_err(|error| self.failure(error))
     }
 
