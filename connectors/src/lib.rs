@@ -8,6 +8,8 @@
 
 #[cfg(feature = "blackhole")]
 pub mod blackhole;
+#[cfg(feature = "datagen")]
+pub mod datagen;
 pub mod error;
 #[cfg(feature = "filesystem")]
 pub mod filesystem;

@@ -20,6 +20,8 @@ pub fn registry() -> &'static [&'static dyn Connector] {
         &crate::filesystem::Filesystem,
         #[cfg(feature = "kafka")]
         &crate::kafka::Kafka,
+        #[cfg(feature = "datagen")]
+        &crate::datagen::Datagen,
         #[cfg(feature = "nexmark")]
         &crate::nexmark::Nexmark,
         #[cfg(feature = "print")]

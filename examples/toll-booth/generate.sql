@@ -6,6 +6,7 @@ CREATE TABLE cars (
 ) WITH (
   'connector' = 'datagen',
   'number-of-rows' = '300000',
+  'rows-per-second' = '100000000',
   'fields.n.kind' = 'sequence',
   'fields.n.start' = '0',
   'fields.n.end' = '299999'

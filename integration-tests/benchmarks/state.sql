@@ -4,7 +4,7 @@ CREATE TABLE numbers (
   ts AS TO_TIMESTAMP_LTZ(1767225600000 + n / 100000, 3),
   WATERMARK FOR ts AS ts
 ) WITH (
-  'connector' = 'datagen', 'number-of-rows' = '${ROWS}',
+  'connector' = 'datagen', 'number-of-rows' = '${ROWS}', 'rows-per-second' = '1000000000',
   'fields.n.kind' = 'sequence', 'fields.n.start' = '0', 'fields.n.end' = '${ROWS}'
 );
 

@@ -203,7 +203,12 @@ impl Context {
         if error.rdkafka_error_code().is_some_and(is_final) {
             self.failure.lock().get_or_insert(format!("Kafka: {text}"));
         }
-        *self.last_problem.lock() = Some(text);
+        // That all brokers are down says less than why each of them is.
+        let says_why = !reason.is_empty() && error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
+        let mut last_problem = self.last_problem.lock();
+        if says_why || last_problem.is_none() {
+            *last_problem = Some(text);
+        }
     }
 }
 
@@ -279,9 +284,8 @@ pub fn cannot_reach(brokers: &str, problem: &str) -> Error {
 /// Lets the client hand over what it has to say. No messages are expected from it.
 fn drain_events(consumer: &BaseConsumer<Context>) {
     for _ in 0..32 {
-        match consumer.poll(Duration::from_millis(1)) {
-            Some(Err(error)) => consumer.context().note(&error, ""),
-            Some(Ok(_)) | None => {}
+        if let Some(Err(error)) = consumer.poll(Duration::from_millis(1)) {
+            consumer.context().note(&error, "");
         }
     }
 }
