@@ -1,0 +1,192 @@
+//! Rows in blocks, blocks dealt out to splits.
+//!
+//! Split `s` of [`SPLITS`] is made of the blocks `s, s + SPLITS, ...`. A position is a version byte, the split's number
+//! (u64 BE) and how many of its rows have been delivered (u64 BE).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
+use async_trait::async_trait;
+
+use super::column::Column;
+use crate::{Boundedness, Error, ReaderContext, Source, SourceBatch, SourceEvent, SourceReader, Split};
+
+const SPLITS: u64 = 16;
+const BLOCK_ROWS: u64 = 8192;
+const VERSION: u8 = 1;
+
+pub struct DatagenSource {
+    schema: SchemaRef,
+    columns: Arc<Vec<Column>>,
+    rows: Option<u64>,
+    seed: u64,
+}
+
+impl DatagenSource {
+    pub fn new(schema: SchemaRef, columns: Vec<Column>, rows: Option<u64>, seed: u64) -> Self {
+        Self {
+            schema,
+            columns: Arc::new(columns),
+            rows,
+            seed,
+        }
+    }
+}
+
+#[async_trait]
+impl Source for DatagenSource {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn boundedness(&self) -> Boundedness {
+        if self.rows.is_some() {
+            Boundedness::Bounded
+        } else {
+            Boundedness::Unbounded
+        }
+    }
+
+    async fn splits(&self) -> Result<Vec<Split>, Error> {
+        let blocks = self.rows.map_or(u64::MAX, |rows| rows.div_ceil(BLOCK_ROWS));
+        Ok((0..SPLITS.min(blocks))
+            .map(|number| Progress { number, taken: 0 }.split(false))
+            .collect())
+    }
+
+    fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
+        let projection = context.projection.unwrap_or_else(|| (0..self.columns.len()).collect());
+        let schema: Schema = self.schema.project(&projection)?;
+        Ok(Box::new(DatagenReader {
+            schema: Arc::new(schema),
+            projection,
+            columns: self.columns.clone(),
+            rows: self.rows.unwrap_or(u64::MAX),
+            seed: self.seed,
+            batch_rows_max: context.batch_rows_max as u64,
+            active: VecDeque::new(),
+            finished: Vec::new(),
+            no_more_splits: false,
+        }))
+    }
+}
+
+/// How far one split has been read.
+struct Progress {
+    number: u64,
+    taken: u64,
+}
+
+impl Progress {
+    fn id(&self) -> String {
+        format!("rows-{}", self.number)
+    }
+
+    fn split(&self, finished: bool) -> Split {
+        let mut position = vec![VERSION];
+        position.extend_from_slice(&self.number.to_be_bytes());
+        position.extend_from_slice(&self.taken.to_be_bytes());
+        Split {
+            id: self.id(),
+            position,
+            weight: 1,
+            finished,
+        }
+    }
+
+    fn of(split: &Split) -> Result<Self, Error> {
+        let word = |from: usize| {
+            split
+                .position
+                .get(from..from + 8)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(u64::from_be_bytes)
+        };
+        match (split.position.first(), word(1), word(9)) {
+            (Some(&VERSION), Some(number), Some(taken)) => Ok(Self { number, taken }),
+            _ => Err(Error::Invalid(format!(
+                "the checkpoint's position of {} is not one of datagen's",
+                split.id
+            ))),
+        }
+    }
+
+    /// The next row's number, and how many rows are left in its block.
+    fn next(&self) -> (u64, u64) {
+        let (block, offset) = (self.taken / BLOCK_ROWS, self.taken % BLOCK_ROWS);
+        let first = (block.saturating_mul(SPLITS) + self.number).saturating_mul(BLOCK_ROWS);
+        (first.saturating_add(offset), BLOCK_ROWS - offset)
+    }
+}
+
+struct DatagenReader {
+    schema: SchemaRef,
+    projection: Vec<usize>,
+    columns: Arc<Vec<Column>>,
+    rows: u64,
+    seed: u64,
+    batch_rows_max: u64,
+    /// Read in turn.
+    active: VecDeque<(Arc<str>, Progress)>,
+    finished: Vec<Progress>,
+    no_more_splits: bool,
+}
+
+impl SourceReader for DatagenReader {
+    fn add_splits(&mut self, splits: Vec<Split>) -> Result<(), Error> {
+        for split in splits {
+            self.active.push_back((split.id.as_str().into(), Progress::of(&split)?));
+        }
+        Ok(())
+    }
+
+    fn no_more_splits(&mut self) {
+        self.no_more_splits = true;
+    }
+
+    fn poll(&mut self) -> Result<SourceEvent, Error> {
+        let Some((split, mut progress)) = self.active.pop_front() else {
+            return Ok(if self.no_more_splits {
+                SourceEvent::End
+            } else {
+                SourceEvent::Pending
+            });
+        };
+        let (first, left) = progress.next();
+        let count = left.min(self.batch_rows_max).min(self.rows.saturating_sub(first));
+        if count == 0 {
+            self.finished.push(progress);
+            return Ok(SourceEvent::SplitFinished { split });
+        }
+        let arrays = self
+            .projection
+            .iter()
+            .map(|column| self.columns[*column].values(self.seed, first, count as usize));
+        let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(count as usize));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), arrays.collect(), &options)?;
+        progress.taken += count;
+        // A block is read to its end before the next split has its turn: rows come as near to their order as can be.
+        if count < left {
+            self.active.push_front((split.clone(), progress));
+        } else {
+            self.active.push_back((split.clone(), progress));
+        }
+        let bytes = rows.get_array_memory_size() as u64;
+        Ok(SourceEvent::Batch(SourceBatch {
+            split,
+            rows,
+            rejected: Vec::new(),
+            bytes,
+            lag: None,
+        }))
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Split>, Error> {
+        let active = self.active.iter().map(|(_, progress)| progress.split(false));
+        Ok(active
+            .chain(self.finished.iter().map(|progress| progress.split(true)))
+            .collect())
+    }
+}
