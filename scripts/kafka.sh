@@ -108,7 +108,7 @@ case "${1:-}" in
     "${broker[@]}" >"$dir/broker.log" 2>&1 </dev/null &
     pid=$!
     echo $pid >"$dir/pid"
-    trap 'kill -9 $pid 2>/dev/null || true; rm -rf "$dir/data"' EXIT
+    trap 'disown $pid 2>/dev/null || true; kill -9 $pid 2>/dev/null || true; rm -rf "$dir/data"' EXIT
     wait_ready $pid
     echo "$address"
     cat >/dev/null
