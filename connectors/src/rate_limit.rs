@@ -64,7 +64,10 @@ impl Source for RateLimited {
             timer_set: false,
             waker: context.waker.clone(),
             runtime: context.runtime.clone(),
-            inner: self.inner.reader(ReaderContext { batch_rows_max: batch_rows, ..context })?,
+            inner: self.inner.reader(ReaderContext {
+                batch_rows_max: batch_rows,
+                ..context
+            })?,
         };
         Ok(Box::new(reader))
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_connectors::{Boundedness, Committable, Delivery, JobIdentity, Sink, Source, Split, registry};
-use millstream_planner::graph::{NodeIndex, Operator, OperatorId, Parallelism};
+use millstream_planner::graph::{NodeIndex, Operator, OperatorId};
 use millstream_runtime::job::{self as runtime, Deployment, SubtaskState, TaskEvent};
 use millstream_state::store::{Backend, BackendOptions};
 use tokio::sync::{mpsc, watch};
@@ -150,7 +150,10 @@ async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, Error> {
         background_threads: 2,
     })?
     .with_files(attempt.history.files());
-    let restore = attempt.base.map(|base| base.operators.clone().into_iter().collect()).unwrap_or_default();
+    let restore = attempt
+        .base
+        .map(|base| base.operators.clone().into_iter().collect())
+        .unwrap_or_default();
     let deployment = Deployment {
         graph: job.graph.clone(),
         identity,
@@ -202,8 +205,12 @@ fn make_ends(job: &Job) -> Result<Ends, Error> {
 }
 
 fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
-    let findings =
-        compatibility::check(&attempt.job.graph, base.max_parallelism, &base.operators, &base.signatures);
+    let findings = compatibility::check(
+        &attempt.job.graph,
+        base.max_parallelism,
+        &base.operators,
+        &base.signatures,
+    );
     if findings.refusals.is_empty() {
         for note in findings.notes {
             attempt.progress.info(note);
@@ -218,7 +225,11 @@ fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
 }
 
 fn committables_of(states: Option<&Vec<SubtaskState>>) -> Vec<Committable> {
-    states.into_iter().flatten().flat_map(|state| state.committables.iter().cloned()).collect()
+    states
+        .into_iter()
+        .flatten()
+        .flat_map(|state| state.committables.iter().cloned())
+        .collect()
 }
 
 type Assigned = HashMap<NodeIndex, Vec<Vec<Split>>>;
@@ -287,9 +298,12 @@ impl<'a> Driver<'a> {
         for (index, node) in job.graph.nodes.iter().enumerate() {
             participants.extend((0..job.subtasks(index)).map(|subtask| (node.id.clone(), subtask)));
         }
-        let sinks = ends.sinks.keys().map(|node| job.graph.nodes[*node].id.clone()).collect();
-        let coordinator =
-            Coordinator::new(job.checkpoints.clone(), participants, sinks, next_id, 0);
+        let sinks = ends
+            .sinks
+            .keys()
+            .map(|node| job.graph.nodes[*node].id.clone())
+            .collect();
+        let coordinator = Coordinator::new(job.checkpoints.clone(), participants, sinks, next_id, 0);
         let (results, results_in) = mpsc::unbounded_channel();
         Self {
             job,
@@ -321,7 +335,10 @@ impl<'a> Driver<'a> {
         self.start_discovery();
         let mut asked = StopRequest::None;
         while self.failure.is_none() && self.outcome.is_none() {
-            let tick = self.coordinator.next_tick_ms().map(|at_ms| self.started + Duration::from_millis(at_ms));
+            let tick = self
+                .coordinator
+                .next_tick_ms()
+                .map(|at_ms| self.started + Duration::from_millis(at_ms));
             tokio::select! {
                 event = self.running.next_event() => match event {
                     Some(event) => self.task_event(event),
@@ -364,7 +381,10 @@ impl<'a> Driver<'a> {
         // What tasks still say no longer counts.
         let stopped = async { while self.running.next_event().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
-            self.progress.warn(format!("tasks did not end within {} s (STOP_TIMEOUT)", STOP_TIMEOUT.as_secs()));
+            self.progress.warn(format!(
+                "tasks did not end within {} s (STOP_TIMEOUT)",
+                STOP_TIMEOUT.as_secs()
+            ));
         }
         let background = async { while self.background.join_next().await.is_some() {} };
         tokio::select! {
@@ -516,7 +536,10 @@ impl<'a> Driver<'a> {
             for (operator, sink, committables) in commits {
                 if let Err(error) = commit(&sink, committables).await {
                     let reason = format!("{operator}: {error}");
-                    report(&results, Background::Checkpoint(Event::NotPublished { checkpoint, reason }));
+                    report(
+                        &results,
+                        Background::Checkpoint(Event::NotPublished { checkpoint, reason }),
+                    );
                     return;
                 }
             }
@@ -546,7 +569,9 @@ impl<'a> Driver<'a> {
             let (source, id, progress) = (source.clone(), id.clone(), self.progress.clone());
             let notify = async move {
                 if let Err(error) = source.checkpoint_completed(&splits).await {
-                    progress.warn(format!("{id}: the outside world could not be told how far was read: {error}"));
+                    progress.warn(format!(
+                        "{id}: the outside world could not be told how far was read: {error}"
+                    ));
                 }
             };
             // The last one must arrive before the process ends.
@@ -565,7 +590,13 @@ impl<'a> Driver<'a> {
             .ends
             .sources
             .iter()
-            .map(|(node, source)| (*node, source.clone(), source.discovery_interval().filter(|_| !self.job.options.batch)))
+            .map(|(node, source)| {
+                (
+                    *node,
+                    source.clone(),
+                    source.discovery_interval().filter(|_| !self.job.options.batch),
+                )
+            })
             .collect();
         let any = discovers.iter().any(|(_, _, interval)| interval.is_some());
         for (node, source, interval) in discovers {
@@ -591,7 +622,8 @@ impl<'a> Driver<'a> {
         let splits = match splits {
             Ok(splits) => splits,
             Err(error) if restart::connector_error_may_pass(&error) => {
-                self.progress.warn(format!("{id}: new splits could not be looked for: {error}"));
+                self.progress
+                    .warn(format!("{id}: new splits could not be looked for: {error}"));
                 return;
             }
             Err(error) => return self.fail(error.into(), false),
@@ -639,7 +671,9 @@ fn record(progress: &Progress, completed: &Completed, started: Instant) {
         .map(|keyed| keyed.bytes)
         .sum();
     let acknowledged_in = Duration::from_millis(completed.acknowledged_ms - completed.triggered_ms);
-    let took = started.elapsed().saturating_sub(Duration::from_millis(completed.triggered_ms));
+    let took = started
+        .elapsed()
+        .saturating_sub(Duration::from_millis(completed.triggered_ms));
     metrics::counter!("millstream_checkpoints_total").increment(1);
     metrics::gauge!("millstream_checkpoint_duration_seconds").set(took.as_secs_f64());
     metrics::gauge!("millstream_checkpoint_state_bytes").set(state_bytes as f64);

@@ -243,8 +243,8 @@ impl Coordinator {
                     && completed.checkpoint == checkpoint
                 {
                     let last = completed.last;
-                    self.due_ms = (completed.triggered_ms + self.config.interval_ms)
-                        .max(now_ms + self.config.min_pause_ms);
+                    self.due_ms =
+                        (completed.triggered_ms + self.config.interval_ms).max(now_ms + self.config.min_pause_ms);
                     self.phase = if last { Phase::Over } else { Phase::Idle };
                     if last {
                         commands.push(Command::Done);
@@ -253,7 +253,8 @@ impl Coordinator {
             }
             Event::NotPublished { checkpoint, reason } => {
                 if matches!(&self.phase, Phase::Publishing(completed) if completed.checkpoint == checkpoint) {
-                    let reason = format!("checkpoint {checkpoint} is complete, but a sink could not publish it: {reason}");
+                    let reason =
+                        format!("checkpoint {checkpoint} is complete, but a sink could not publish it: {reason}");
                     self.fail(reason, &mut commands);
                 }
             }
@@ -319,12 +320,19 @@ impl Coordinator {
     }
 
     fn check_timeout(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
-        let Phase::Collecting(collecting) = &self.phase else { return };
+        let Phase::Collecting(collecting) = &self.phase else {
+            return;
+        };
         let taken_ms = now_ms.saturating_sub(collecting.triggered_ms);
         if taken_ms < self.config.timeout_ms {
             return;
         }
-        let missing: Vec<_> = collecting.missing.iter().take(3).map(|(id, subtask)| format!("{id}[{subtask}]")).collect();
+        let missing: Vec<_> = collecting
+            .missing
+            .iter()
+            .take(3)
+            .map(|(id, subtask)| format!("{id}[{subtask}]"))
+            .collect();
         let reason = format!(
             "not acknowledged within {} ms by {} subtasks ({}{})",
             self.config.timeout_ms,
@@ -336,12 +344,18 @@ impl Coordinator {
     }
 
     fn abort_collecting(&mut self, reason: String, now_ms: u64, commands: &mut Vec<Command>) {
-        let Phase::Collecting(collecting) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        let Phase::Collecting(collecting) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return;
+        };
         for ((operator, subtask), state) in &collecting.states {
             self.carry(operator, *subtask, &state.committables);
         }
-        let owing = collecting.missing.into_iter().filter(|(operator, _)| self.sinks.contains(operator));
-        self.owed.extend(owing.map(|participant| (collecting.checkpoint, participant)));
+        let owing = collecting
+            .missing
+            .into_iter()
+            .filter(|(operator, _)| self.sinks.contains(operator));
+        self.owed
+            .extend(owing.map(|participant| (collecting.checkpoint, participant)));
         self.failed(collecting.checkpoint, collecting.last, reason, now_ms, commands);
     }
 
@@ -376,7 +390,9 @@ impl Coordinator {
     }
 
     fn complete_if_all_answered(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
-        let Phase::Collecting(collecting) = &mut self.phase else { return };
+        let Phase::Collecting(collecting) = &mut self.phase else {
+            return;
+        };
         if !collecting.missing.is_empty() || !self.owed.is_empty() {
             return;
         }

@@ -112,7 +112,9 @@ pub fn check(
     }
     for node in &graph.nodes {
         if !states.contains_key(&node.id) {
-            findings.notes.push(format!("`{}` is new in the pipeline and starts without state", node.id));
+            findings
+                .notes
+                .push(format!("`{}` is new in the pipeline and starts without state", node.id));
         }
     }
     findings

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_runtime::job::SubtaskState;
-use millstream_state::checkpoint::{CheckpointStore, Claim, Depth, JobFiles};
 use millstream_state::DataFolderLock;
+use millstream_state::checkpoint::{CheckpointStore, Claim, Depth, JobFiles};
 
 use crate::Error;
 use crate::job::Job;
@@ -50,10 +50,6 @@ impl History {
         })
     }
 
-    pub fn url(&self) -> String {
-        self.inner.claim.store().url()
-    }
-
     /// Where keyed state keeps its files.
     pub fn files(&self) -> JobFiles {
         self.inner.claim.store().files(self.inner.claim.epoch())
@@ -68,7 +64,10 @@ impl History {
         let store = self.inner.claim.store();
         let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Contents, &[]).await?;
         for damaged in &recovery.damaged {
-            progress.warn(format!("checkpoint {} is damaged and passed over: {}", damaged.checkpoint, damaged.reason));
+            progress.warn(format!(
+                "checkpoint {} is damaged and passed over: {}",
+                damaged.checkpoint, damaged.reason
+            ));
         }
         if recovery.manifest.is_none() && !recovery.damaged.is_empty() {
             return Err(Error::Failed(format!(
@@ -82,13 +81,19 @@ impl History {
 
     pub async fn load(&self, checkpoint: u64) -> Result<Snapshot, Error> {
         let store = self.inner.claim.store();
-        Ok(Snapshot::of_manifest(store.load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Contents).await?))
+        Ok(Snapshot::of_manifest(
+            store
+                .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Contents)
+                .await?,
+        ))
     }
 
     /// Makes nothing the latest checkpoint, if there is one at all.
     pub async fn start_anew(&self, job: &Job, progress: &Progress) -> Result<(), Error> {
         let checkpoints = self.inner.claim.checkpoints().await;
-        let Some(latest) = checkpoints.last() else { return Ok(()) };
+        let Some(latest) = checkpoints.last() else {
+            return Ok(());
+        };
         let mut snapshot = Snapshot::empty(job, self.next_id().await);
         snapshot.origin = Some("fresh".into());
         self.save(&snapshot).await?;
@@ -113,7 +118,9 @@ impl History {
 
     /// Writes a checkpoint; when this returns, it exists.
     pub async fn save(&self, snapshot: &Snapshot) -> Result<(), Error> {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as i64);
         let claim = &self.inner.claim;
         claim.commit(snapshot.to_manifest(claim.epoch(), now_ms)).await?;
         Ok(())
@@ -129,7 +136,10 @@ impl History {
 async fn open_store(name: &str, data_dir: &Path, storage: Option<&str>) -> Result<CheckpointStore, Error> {
     let local = data_dir.join("checkpoints");
     let local = local.to_str().ok_or_else(|| {
-        Error::Invalid(format!("the data folder {} is not UTF-8; choose another", data_dir.display()))
+        Error::Invalid(format!(
+            "the data folder {} is not UTF-8; choose another",
+            data_dir.display()
+        ))
     })?;
     Ok(CheckpointStore::open(storage.unwrap_or(local), name).await?)
 }
@@ -160,7 +170,9 @@ pub async fn list(name: &str, data_dir: &Path, storage: Option<&str>) -> Result<
     let store = open_store(name, data_dir, storage).await?;
     let mut listed = Vec::new();
     for info in store.list().await?.into_iter().rev() {
-        let detail = store.load::<SubtaskState>(info.checkpoint, BODY_VERSION, Depth::Lengths).await;
+        let detail = store
+            .load::<SubtaskState>(info.checkpoint, BODY_VERSION, Depth::Lengths)
+            .await;
         listed.push(Listed {
             id: info.checkpoint,
             taken_us: info.created_ms * 1000,

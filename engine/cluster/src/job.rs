@@ -90,7 +90,11 @@ pub async fn run(job: Job, stop: watch::Receiver<StopRequest>, progress: Progres
     outcome
 }
 
-async fn run_attempts(job: &Job, mut stop: watch::Receiver<StopRequest>, progress: &Progress) -> Result<Outcome, Error> {
+async fn run_attempts(
+    job: &Job,
+    mut stop: watch::Receiver<StopRequest>,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
     let history = History::open(job).await?;
     let mut restarts = Restarts::new(job.restart.clone());
     let mut base = match job.start {
@@ -137,7 +141,11 @@ async fn run_attempts(job: &Job, mut stop: watch::Receiver<StopRequest>, progres
                 restarts.attempts_max()
             )));
         };
-        progress.warn(format!("{}; restarting from {resume} in {:.1} s", failure.error, delay.as_secs_f64()));
+        progress.warn(format!(
+            "{}; restarting from {resume} in {:.1} s",
+            failure.error,
+            delay.as_secs_f64()
+        ));
         progress.update(|report| {
             report.phase = Phase::Restarting;
             report.restarts += 1;

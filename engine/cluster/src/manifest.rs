@@ -60,7 +60,9 @@ impl Snapshot {
             max_parallelism: job.graph.max_parallelism,
             fingerprint: format!("{:016x}", job.graph.fingerprint),
             operators: BTreeMap::new(),
-            signatures: nodes.map(|(index, node)| (node.id.clone(), state_signature(&job.graph, index))).collect(),
+            signatures: nodes
+                .map(|(index, node)| (node.id.clone(), state_signature(&job.graph, index)))
+                .collect(),
         }
     }
 
@@ -77,7 +79,11 @@ impl Snapshot {
                 properties.insert(format!("{SIGNATURE}{operator}"), signature.clone());
             }
         }
-        let keyed = self.operators.values().flatten().filter_map(|state| state.keyed.as_ref());
+        let keyed = self
+            .operators
+            .values()
+            .flatten()
+            .filter_map(|state| state.keyed.as_ref());
         let operators = self.operators.iter().map(|(operator, states)| OperatorEntry {
             operator: operator.0.clone(),
             subtasks: states.clone(),
@@ -108,7 +114,10 @@ impl Snapshot {
             let operator = name.strip_prefix(SIGNATURE)?;
             Some((OperatorId(operator.to_string()), signature.clone()))
         });
-        let operators = manifest.operators.into_iter().map(|entry| (OperatorId(entry.operator), entry.subtasks));
+        let operators = manifest
+            .operators
+            .into_iter()
+            .map(|entry| (OperatorId(entry.operator), entry.subtasks));
         Self {
             checkpoint: header.checkpoint,
             finished: property("finished").as_deref() == Some("true"),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use millstream_runtime::progress::Progress as Numbers;
 use millstream_runtime::progress::JobCounters;
+pub use millstream_runtime::progress::Progress as Numbers;
 use parking_lot::Mutex;
 
 /// A checkpoint that is complete and published.

@@ -123,7 +123,9 @@ mod tests {
             delay_max: Duration::from_secs(3),
             attempts_max: 3,
         });
-        let delays: Vec<_> = (0..4).map(|_| restarts.after_failure().map(|delay| delay.as_secs())).collect();
+        let delays: Vec<_> = (0..4)
+            .map(|_| restarts.after_failure().map(|delay| delay.as_secs()))
+            .collect();
         assert_eq!(delays, [Some(1), Some(2), Some(3), None]);
         restarts.on_progress();
         assert_eq!(restarts.after_failure(), Some(Duration::from_secs(1)));

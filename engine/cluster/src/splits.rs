@@ -56,7 +56,10 @@ impl Known {
 
     /// Those of the discovered splits that nobody knows yet.
     pub fn unknown(&mut self, discovered: Vec<Split>) -> Vec<Split> {
-        discovered.into_iter().filter(|split| self.ids.insert(split.id.clone())).collect()
+        discovered
+            .into_iter()
+            .filter(|split| self.ids.insert(split.id.clone()))
+            .collect()
     }
 
     /// Divides splits among the subtasks; each keeps the given order.
@@ -73,7 +76,9 @@ impl Known {
                 self.next = (self.next + 1) % self.loads.len();
                 subtask
             } else {
-                (0..self.loads.len()).min_by_key(|subtask| self.loads[*subtask]).unwrap_or(0)
+                (0..self.loads.len())
+                    .min_by_key(|subtask| self.loads[*subtask])
+                    .unwrap_or(0)
             };
             self.loads[subtask] += splits[index].weight.max(1);
             owners[index] = subtask;
@@ -89,10 +94,18 @@ impl Known {
 /// Adds to a checkpoint's states the splits that were finished before the attempt began.
 pub fn keep_finished(known: &BTreeMap<OperatorId, Known>, states: &mut BTreeMap<OperatorId, Vec<SubtaskState>>) {
     for (operator, known) in known {
-        let Some(states) = states.get_mut(operator) else { continue };
-        let listed: BTreeSet<String> =
-            states.iter().flat_map(|state| state.splits.iter().map(|split| split.id.clone())).collect();
-        let missing = known.finished.iter().filter(|split| !listed.contains(&split.id)).cloned();
+        let Some(states) = states.get_mut(operator) else {
+            continue;
+        };
+        let listed: BTreeSet<String> = states
+            .iter()
+            .flat_map(|state| state.splits.iter().map(|split| split.id.clone()))
+            .collect();
+        let missing = known
+            .finished
+            .iter()
+            .filter(|split| !listed.contains(&split.id))
+            .cloned();
         if let Some(first) = states.first_mut() {
             first.splits.extend(missing);
         }
@@ -116,13 +129,20 @@ mod tests {
     fn check(ordered: bool, weights: &[(&str, u64)], expected: &[&[&str]]) {
         let mut known = Known::new(expected.len(), ordered);
         let assigned = known.assign(weights.iter().map(|(id, weight)| split(id, *weight)).collect());
-        let ids: Vec<Vec<_>> = assigned.iter().map(|splits| splits.iter().map(|split| split.id.as_str()).collect()).collect();
+        let ids: Vec<Vec<_>> = assigned
+            .iter()
+            .map(|splits| splits.iter().map(|split| split.id.as_str()).collect())
+            .collect();
         assert_eq!(ids, expected);
     }
 
     #[test]
     fn splits_are_divided_by_weight_or_dealt_out_in_order() {
-        check(false, &[("a", 1), ("b", 9), ("c", 5), ("d", 5)], &[&["a", "b"], &["c", "d"]]);
+        check(
+            false,
+            &[("a", 1), ("b", 9), ("c", 5), ("d", 5)],
+            &[&["a", "b"], &["c", "d"]],
+        );
         check(false, &[("a", 0), ("b", 0), ("c", 0)], &[&["a", "c"], &["b"]]);
         check(true, &[("a", 1), ("b", 9), ("c", 5)], &[&["a", "c"], &["b"]]);
         check(false, &[], &[&[], &[]]);

@@ -80,7 +80,7 @@ impl JobShared {
     }
 
     /// Stops all slots; the first failure is the one that is told.
-    fn fail(&self, failure: Box<Failure>) {
+    fn fail(&self, failure: Failure) {
         self.stop();
         if !self.failed.swap(true, Ordering::AcqRel) {
             self.tell(TaskEvent::Failed {
@@ -207,7 +207,7 @@ pub fn start(
                 now: clock(),
             };
             if let Err(failure) = slot.run() {
-                slot.shared.fail(failure);
+                slot.shared.fail(*failure);
             }
             let tasks = std::mem::take(&mut slot.tasks);
             if catch_unwind(AssertUnwindSafe(|| drop(tasks))).is_err() {

@@ -11,7 +11,11 @@ pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
     let listed = runtime
-        .block_on(millstream_cluster::list(&name, &place.data_dir, place.checkpoint_storage.as_deref()))
+        .block_on(millstream_cluster::list(
+            &name,
+            &place.data_dir,
+            place.checkpoint_storage.as_deref(),
+        ))
         .map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
     if listed.is_empty() {
         return Ok(format!("no checkpoints of `{name}`\n"));

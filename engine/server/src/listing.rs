@@ -17,7 +17,12 @@ pub fn connectors(name: Option<&str>) -> Result<String, String> {
                 Role::Sink => "sink",
             })
             .collect();
-        out.push_str(&format!("{} ({})\n    {}\n", connector.name(), roles.join(", "), connector.help()));
+        out.push_str(&format!(
+            "{} ({})\n    {}\n",
+            connector.name(),
+            roles.join(", "),
+            connector.help()
+        ));
         let mut seen = Vec::new();
         for role in connector.roles() {
             for option in connector.options(*role) {
@@ -45,7 +50,9 @@ pub fn connectors(name: Option<&str>) -> Result<String, String> {
     }
     if out.is_empty() {
         let connectors = registry::registry().iter().map(|connector| connector.name());
-        let known: Vec<_> = connectors.chain(format::formats().iter().map(|format| format.name)).collect();
+        let known: Vec<_> = connectors
+            .chain(format::formats().iter().map(|format| format.name))
+            .collect();
         return Err(format!(
             "no connector or format is called `{}`; there are {}",
             name.unwrap_or_default(),
@@ -70,5 +77,8 @@ fn option_line(option: &OptionDescription, out: &mut String) {
         (false, Some(default)) => format!(", default {default}"),
         (false, None) => String::new(),
     };
-    out.push_str(&format!("    {:<36} {kind}{default}\n        {}\n", option.name, option.help));
+    out.push_str(&format!(
+        "    {:<36} {kind}{default}\n        {}\n",
+        option.name, option.help
+    ));
 }

@@ -65,7 +65,10 @@ enum Kind {
 }
 
 fn kind(path: &Path) -> Result<Kind, String> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default();
     match extension.to_ascii_lowercase().as_str() {
         "yaml" | "yml" | "json" => Ok(Kind::Spec),
         "sql" => Ok(Kind::Sql),
@@ -86,11 +89,17 @@ fn read(path: &Path) -> Result<String, String> {
         return Err(fail("this is a folder; give the pipeline's file".into()));
     }
     if metadata.len() > FILE_BYTES_MAX {
-        return Err(fail(format!("the file has more than {FILE_BYTES_MAX} bytes (FILE_BYTES_MAX); a pipeline is shorter")));
+        return Err(fail(format!(
+            "the file has more than {FILE_BYTES_MAX} bytes (FILE_BYTES_MAX); a pipeline is shorter"
+        )));
     }
     let bytes = std::fs::read(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
         fail(format!("line {line} is not UTF-8 text; save the file as UTF-8"))
     })
 }
@@ -102,16 +111,18 @@ fn load_spec(
     now_us: i64,
     environment: BTreeMap<String, String>,
 ) -> Result<Planned, String> {
-    let of_spec = |errors: Vec<spec::Error>| {
-        render(file, text, &errors.iter().map(Mistake::of_spec).collect::<Vec<_>>())
-    };
+    let of_spec =
+        |errors: Vec<spec::Error>| render(file, text, &errors.iter().map(Mistake::of_spec).collect::<Vec<_>>());
     let parsed = spec::parse(text).map_err(of_spec)?;
     let (mut job, positions) = (parsed.spec, parsed.positions);
     spec::expand(&mut job, &positions, &|name| environment.get(name).cloned()).map_err(of_spec)?;
     if let Some(name) = &wish.name {
         job.name = name.clone();
     }
-    let mode = mode(wish, (job.mode == Some(millstream_proto::Mode::Batch as i32)).then_some(Mode::Batch));
+    let mode = mode(
+        wish,
+        (job.mode == Some(millstream_proto::Mode::Batch as i32)).then_some(Mode::Batch),
+    );
     let options = PlanOptions {
         mode,
         now_us,
@@ -149,9 +160,13 @@ fn load_sql(
     environment: BTreeMap<String, String>,
 ) -> Result<Planned, String> {
     let none = Positions::default();
-    let settings = millstream_planner::sql_settings(text)
-        .map_err(|errors| render(file, text, &mistakes(&errors, &none)))?;
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("job").to_string();
+    let settings =
+        millstream_planner::sql_settings(text).map_err(|errors| render(file, text, &mistakes(&errors, &none)))?;
+    let stem = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or("job")
+        .to_string();
     let name = wish.name.clone().or(settings.name.clone()).unwrap_or(stem);
     let mode = mode(wish, settings.mode);
     let options = PlanOptions {
@@ -174,7 +189,11 @@ fn load_sql(
         timeout_ms: None,
         tolerable_failures: None,
         retain: settings.checkpoint_retention.map(|retain| retain as usize),
-        storage: settings.other.get("state.checkpoints.dir").or(settings.other.get("execution.checkpointing.dir")).cloned(),
+        storage: settings
+            .other
+            .get("state.checkpoints.dir")
+            .or(settings.other.get("execution.checkpointing.dir"))
+            .cloned(),
         exactly_once_required: false,
         explain: settings.explain,
     })
@@ -183,7 +202,9 @@ fn load_sql(
 /// The name becomes a folder's.
 fn check_name(name: &str) -> Result<(), String> {
     let good = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
         && name.len() <= 200;
     if good {
         return Ok(());
@@ -201,12 +222,22 @@ fn mode(wish: &Wish, from_text: Option<Mode>) -> Mode {
     }
 }
 
-fn plan(file: &str, text: &str, positions: &Positions, input: Input<'_>, options: &PlanOptions) -> Result<JobGraph, String> {
+fn plan(
+    file: &str,
+    text: &str,
+    positions: &Positions,
+    input: Input<'_>,
+    options: &PlanOptions,
+) -> Result<JobGraph, String> {
     millstream_planner::plan(input, options).map_err(|errors| render(file, text, &mistakes(&errors, positions)))
 }
 
 fn mistakes(errors: &millstream_planner::Errors, positions: &Positions) -> Vec<Mistake> {
-    errors.0.iter().map(|error| Mistake::of_plan(error, positions)).collect()
+    errors
+        .0
+        .iter()
+        .map(|error| Mistake::of_plan(error, positions))
+        .collect()
 }
 
 /// The job that `checkpoints` is asked about: a pipeline's file, or a name.
@@ -220,9 +251,8 @@ pub fn job_name(job: &str) -> Result<String, String> {
     let file = path.display().to_string();
     match kind(path)? {
         Kind::Spec => {
-            let parsed = spec::parse(&text).map_err(|errors| {
-                render(&file, &text, &errors.iter().map(Mistake::of_spec).collect::<Vec<_>>())
-            })?;
+            let parsed = spec::parse(&text)
+                .map_err(|errors| render(&file, &text, &errors.iter().map(Mistake::of_spec).collect::<Vec<_>>()))?;
             Ok(parsed.spec.name)
         }
         Kind::Sql => {

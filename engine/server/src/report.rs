@@ -57,7 +57,11 @@ impl Mistake {
 /// All mistakes of a file, ready to be printed.
 pub fn render(file: &str, text: &str, mistakes: &[Mistake]) -> String {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let (red, bold, plain) = if color { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let (red, bold, plain) = if color {
+        ("\x1b[31;1m", "\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "", "")
+    };
     let lines: Vec<&str> = text.lines().collect();
     let mut out = String::new();
     for mistake in mistakes {
@@ -68,7 +72,9 @@ pub fn render(file: &str, text: &str, mistakes: &[Mistake]) -> String {
         // Writing to a String cannot fail.
         writeln!(out, "{red}error{plain}: {bold}{place}{plain}: {}", mistake.message).expect("a String takes all");
         if let Some((line, column)) = mistake.at
-            && let Some(source) = usize::try_from(line).ok().and_then(|line| lines.get(line.checked_sub(1)?))
+            && let Some(source) = usize::try_from(line)
+                .ok()
+                .and_then(|line| lines.get(line.checked_sub(1)?))
             && source.chars().count() <= LINE_CHARS_MAX
             && !source.trim().is_empty()
         {

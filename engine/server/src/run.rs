@@ -78,7 +78,10 @@ fn job(arguments: &Run, planned: &Planned) -> Result<Job, Failure> {
             ..Options::default()
         },
         checkpoints: checkpoint::Config {
-            interval_ms: arguments.checkpoint_interval.or(planned.interval_ms).unwrap_or(defaults.interval_ms),
+            interval_ms: arguments
+                .checkpoint_interval
+                .or(planned.interval_ms)
+                .unwrap_or(defaults.interval_ms),
             min_pause_ms: planned.min_pause_ms.unwrap_or(defaults.min_pause_ms),
             timeout_ms: planned.timeout_ms.unwrap_or(defaults.timeout_ms),
             tolerable_failures: planned.tolerable_failures.unwrap_or(defaults.tolerable_failures),
@@ -117,12 +120,7 @@ fn dry_run(job: &Job, planned: &Planned) -> String {
     )
 }
 
-async fn run_job(
-    arguments: &Run,
-    job: Job,
-    status: StatusLine,
-    started: Instant,
-) -> Result<(), Failure> {
+async fn run_job(arguments: &Run, job: Job, status: StatusLine, started: Instant) -> Result<(), Failure> {
     let progress = Progress::default();
     let metrics = match arguments.http {
         None => None,
@@ -149,10 +147,14 @@ async fn run_job(
     match result {
         Ok(Outcome::Aborted { .. }) => Err(Failure::Failed(String::new())),
         Ok(_) => Ok(()),
-        Err(error @ Error::Invalid(_)) => {
-            Err(Failure::Wrong(format!("error: {}: {error}\n", arguments.file.display())))
-        }
-        Err(error) => Err(Failure::Failed(format!("error: {}: {error}\n", arguments.file.display()))),
+        Err(error @ Error::Invalid(_)) => Err(Failure::Wrong(format!(
+            "error: {}: {error}\n",
+            arguments.file.display()
+        ))),
+        Err(error) => Err(Failure::Failed(format!(
+            "error: {}: {error}\n",
+            arguments.file.display()
+        ))),
     }
 }
 
@@ -167,7 +169,10 @@ async fn signals(ask: watch::Sender<StopRequest>) {
         }
     };
     for (request, words) in [
-        (StopRequest::Stop, "stopping: taking a last checkpoint (again: end at once)"),
+        (
+            StopRequest::Stop,
+            "stopping: taking a last checkpoint (again: end at once)",
+        ),
         (StopRequest::Abort, "ending at once"),
     ] {
         tokio::select! {

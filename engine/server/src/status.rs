@@ -140,7 +140,11 @@ fn line(report: &Report, numbers: &Numbers, rate_in: f64, rate_out: f64) -> Stri
         )),
         None => line.push_str("  no checkpoint yet"),
     }
-    for (what, number) in [("late", numbers.late_rows), ("bad", numbers.bad_rows), ("dead letters", numbers.dead_letters)] {
+    for (what, number) in [
+        ("late", numbers.late_rows),
+        ("bad", numbers.bad_rows),
+        ("dead letters", numbers.dead_letters),
+    ] {
         if number > 0 {
             line.push_str(&format!("  {what} {}", count(number)));
         }

@@ -33,9 +33,15 @@ impl Summary {
                 "stopped",
                 format!("stopped at checkpoint {checkpoint}; the same command resumes there"),
             ),
-            Ok(Outcome::Aborted { last_checkpoint }) => ("aborted", format!("ended at once; {}", resume(*last_checkpoint))),
+            Ok(Outcome::Aborted { last_checkpoint }) => {
+                ("aborted", format!("ended at once; {}", resume(*last_checkpoint)))
+            }
             Err(_) => {
-                let last = report.last_checkpoint.as_ref().map(|last| last.id).or(report.restored_from);
+                let last = report
+                    .last_checkpoint
+                    .as_ref()
+                    .map(|last| last.id)
+                    .or(report.restored_from);
                 ("failed", format!("failed; {}", resume(last)))
             }
         };
@@ -51,7 +57,10 @@ impl Summary {
             outputs: sinks(&job.graph)
                 .map(|table| {
                     let place = table.option("path").or(table.option("topic")).unwrap_or_default();
-                    (table.name.clone(), format!("{} {place}", table.connector()).trim_end().to_string())
+                    (
+                        table.name.clone(),
+                        format!("{} {place}", table.connector()).trim_end().to_string(),
+                    )
                 })
                 .collect(),
             report,
@@ -71,7 +80,11 @@ impl Summary {
             amount(numbers.bytes_in),
             count((numbers.rows_in as f64 / seconds) as u64),
         ));
-        out.push_str(&format!("  rows out     {} ({})\n", count(numbers.rows_out), amount(numbers.bytes_out)));
+        out.push_str(&format!(
+            "  rows out     {} ({})\n",
+            count(numbers.rows_out),
+            amount(numbers.bytes_out)
+        ));
         out.push_str(&format!(
             "  set aside    {} late, {} bad, {} dead letters, {} too far in the future\n",
             count(numbers.late_rows),
@@ -92,7 +105,10 @@ impl Summary {
             0 => String::new(),
             failed => format!(", {failed} failed"),
         };
-        out.push_str(&format!("  checkpoints  {}{failed}{last}, in {}\n", self.report.checkpoints, self.checkpoints_at));
+        out.push_str(&format!(
+            "  checkpoints  {}{failed}{last}, in {}\n",
+            self.report.checkpoints, self.checkpoints_at
+        ));
         if self.report.restarts > 0 {
             out.push_str(&format!("  restarts     {}\n", self.report.restarts));
         }
@@ -142,7 +158,7 @@ pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -161,7 +177,11 @@ pub fn amount(bytes: u64) -> String {
         number /= 1024.0;
         unit = next;
     }
-    if unit == "B" { format!("{bytes} B") } else { format!("{number:.1} {unit}") }
+    if unit == "B" {
+        format!("{bytes} B")
+    } else {
+        format!("{number:.1} {unit}")
+    }
 }
 
 /// Microseconds since the epoch as `2026-01-31 12:00:00`, UTC.
@@ -179,9 +199,18 @@ pub fn time(us: i64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 #[cfg(test)]

@@ -32,7 +32,11 @@ impl Place {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
-        command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null()).env_remove("MILLSTREAM_DATA_DIR");
+        command
+            .current_dir(self.folder.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .env_remove("MILLSTREAM_DATA_DIR");
         command
     }
 
@@ -41,13 +45,21 @@ impl Place {
     pub fn run(&self, arguments: &[&str], code: i32) -> Output {
         let output = self.command(arguments).output().expect("the engine starts");
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\nstdout: {stdout}\nstderr: {stderr}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}\nstdout: {stdout}\nstderr: {stderr}"
+        );
         output
     }
 
     pub fn start(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
-        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the engine starts")
+        command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the engine starts")
     }
 
     pub fn checkpoints(&self) -> usize {
@@ -76,9 +88,18 @@ impl Place {
     pub fn lines(&self, folder: &str) -> Vec<String> {
         let mut lines = Vec::new();
         for file in files(&self.path(folder)) {
-            let name = file.file_name().expect("a file has a name").to_string_lossy().into_owned();
+            let name = file
+                .file_name()
+                .expect("a file has a name")
+                .to_string_lossy()
+                .into_owned();
             if !name.starts_with(['.', '_']) {
-                lines.extend(fs::read_to_string(&file).expect("a text file").lines().map(str::to_string));
+                lines.extend(
+                    fs::read_to_string(&file)
+                        .expect("a text file")
+                        .lines()
+                        .map(str::to_string),
+                );
             }
         }
         lines.sort();
@@ -87,10 +108,15 @@ impl Place {
 }
 
 pub fn manifests(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        files(folder).into_iter().filter(|path| path.file_name().is_some_and(|name| name == "manifest")).collect();
+    let mut found: Vec<PathBuf> = files(folder)
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|name| name == "manifest"))
+        .collect();
     found.sort_by_key(|path| {
-        let name = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let name = path
+            .parent()
+            .and_then(Path::file_name)
+            .map(|name| name.to_string_lossy().into_owned());
         name.and_then(|name| name.split('-').next()?.parse::<u64>().ok())
     });
     found
@@ -98,7 +124,9 @@ pub fn manifests(folder: &Path) -> Vec<PathBuf> {
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir(folder) else { return found };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return found;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() {
@@ -118,6 +146,10 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// A signal by name, sent as a person would.
 pub fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().expect("kill exists");
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(child.id().to_string())
+        .status()
+        .expect("kill exists");
     assert!(status.success());
 }

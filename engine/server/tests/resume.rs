@@ -109,7 +109,10 @@ fn a_killed_run_resumes_and_writes_every_row_exactly_once() {
         });
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(place.lines("out").len() < expected.len(), "round {round}: nothing was left to resume");
+        assert!(
+            place.lines("out").len() < expected.len(),
+            "round {round}: nothing was left to resume"
+        );
     }
     write_job(&place, FAST);
     // A rate is not state: the edited pipeline resumes. So does another parallelism.
@@ -162,7 +165,11 @@ fn any_retained_checkpoint_can_be_replayed() {
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let listed = text(&place.run(&["checkpoints", "job.yaml"], 0).stdout);
-    let ids: Vec<&str> = listed.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    let ids: Vec<&str> = listed
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     assert_eq!(ids.len(), 3, "{listed}");
     write_job(&place, FAST);
     let output = place.run(&["run", "job.yaml", "--from-checkpoint", ids[1]], 0);
@@ -189,7 +196,9 @@ fn state_that_would_be_lost_is_refused() {
     place.wait(&mut child, "checkpoints", || place.checkpoints() >= 2);
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let job = fs::read_to_string(place.path("job.yaml")).unwrap().replace("sums", "totals");
+    let job = fs::read_to_string(place.path("job.yaml"))
+        .unwrap()
+        .replace("sums", "totals");
     place.write("job.yaml", &job);
     let output = place.run(&["run", "job.yaml"], 2);
     says(&output, "does not fit the pipeline");
@@ -199,7 +208,10 @@ fn state_that_would_be_lost_is_refused() {
 #[test]
 fn a_row_that_does_not_decode_fails_the_run_with_its_place() {
     let place = place(FAST);
-    place.write("in/2.json", "{\"k\": 1, \"v\": \"many\", \"ts\": \"2023-11-14 22:00:00.000\"}\nnot json\n");
+    place.write(
+        "in/2.json",
+        "{\"k\": 1, \"v\": \"many\", \"ts\": \"2023-11-14 22:00:00.000\"}\nnot json\n",
+    );
     let output = place.run(&["run", "job.yaml"], 1);
     says(&output, "2.json");
     assert_eq!(place.lines("out"), Vec::<String>::new());

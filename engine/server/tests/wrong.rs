@@ -29,14 +29,24 @@ sinks:
 
 #[test]
 fn malformed_yaml_is_refused_with_its_line() {
-    check("x.yaml", "name: [a\nb: }\n", &["error: x.yaml:2:4: this is not valid YAML"]);
+    check(
+        "x.yaml",
+        "name: [a\nb: }\n",
+        &["error: x.yaml:2:4: this is not valid YAML"],
+    );
     check("x.yaml", "", &["error: x.yaml: the file is empty"]);
-    check("x.json", "{\"name\": \"a\", \"sources\": {}, \"sinks\": {}, \"sink\": 1}", &["unknown field `sink`; did you mean `sinks`?"]);
+    check(
+        "x.json",
+        "{\"name\": \"a\", \"sources\": {}, \"sinks\": {}, \"sink\": 1}",
+        &["unknown field `sink`; did you mean `sinks`?"],
+    );
 }
 
 #[test]
 fn every_mistake_of_a_spec_is_said_at_once() {
-    let text = GOOD.replace("name: good", "nmae: good").replace("connector: print", "conector: print");
+    let text = GOOD
+        .replace("name: good", "nmae: good")
+        .replace("connector: print", "conector: print");
     check(
         "x.yaml",
         &text,
@@ -50,13 +60,37 @@ fn every_mistake_of_a_spec_is_said_at_once() {
 
 #[test]
 fn unknown_connectors_options_and_columns_are_refused_with_suggestions() {
-    check("x.yaml", &GOOD.replace("connector: datagen", "connector: datagn"), &["datagn", "did you mean", "datagen"]);
-    check("x.yaml", &GOOD.replace("number-of-rows", "number-of-row"), &["x.yaml:5:", "number-of-row", "number-of-rows"]);
+    check(
+        "x.yaml",
+        &GOOD.replace("connector: datagen", "connector: datagn"),
+        &["datagn", "did you mean", "datagen"],
+    );
+    check(
+        "x.yaml",
+        &GOOD.replace("number-of-rows", "number-of-row"),
+        &["x.yaml:5:", "number-of-row", "number-of-rows"],
+    );
     check("x.yaml", &GOOD.replace("n > 5", "m > 5"), &["x.yaml:9:", "m"]);
-    check("x.yaml", &GOOD.replace("from: big", "from: bigg"), &["x.yaml:11:", "bigg", "big"]);
-    check("x.yaml", &GOOD.replace("n: bigint", "n: bigintt"), &["x.yaml:6:", "bigintt"]);
-    check("x.yaml", &GOOD.replace("column: ts", "column: tss"), &["x.yaml:7:", "tss"]);
-    check("x.yaml", &GOOD.replace("SELECT n FROM", "SELEC n FROM"), &["x.yaml:9:", "SELEC"]);
+    check(
+        "x.yaml",
+        &GOOD.replace("from: big", "from: bigg"),
+        &["x.yaml:11:", "bigg", "big"],
+    );
+    check(
+        "x.yaml",
+        &GOOD.replace("n: bigint", "n: bigintt"),
+        &["x.yaml:6:", "bigintt"],
+    );
+    check(
+        "x.yaml",
+        &GOOD.replace("column: ts", "column: tss"),
+        &["x.yaml:7:", "tss"],
+    );
+    check(
+        "x.yaml",
+        &GOOD.replace("SELECT n FROM", "SELEC n FROM"),
+        &["x.yaml:9:", "SELEC"],
+    );
 }
 
 #[test]
@@ -66,7 +100,15 @@ CREATE TABLE out (n BIGINT) WITH ('connector' = 'print');
 INSERT INTO out
 SELECT nn FROM t;
 ";
-    check("x.sql", script, &["error: x.sql:4:8: ", "nn", "    4 | SELECT nn FROM t;\n      |        ^"]);
+    check(
+        "x.sql",
+        script,
+        &[
+            "error: x.sql:4:8: ",
+            "nn",
+            "    4 | SELECT nn FROM t;\n      |        ^",
+        ],
+    );
     check("x.sql", "SELECT FROM WHERE", &["error: x.sql:1:"]);
 }
 
@@ -96,7 +138,11 @@ fn wrong_arguments_are_usage_errors() {
         &["connectors", "nothing-such"],
     ] {
         let output = place.run(arguments, 2);
-        assert!(text(&output.stderr).starts_with("error: "), "{arguments:?}: {}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).starts_with("error: "),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
     }
 }
 
@@ -110,9 +156,22 @@ CREATE TABLE out (n BIGINT) WITH ('connector' = 'blackhole');
 INSERT INTO out SELECT n FROM t;",
     );
     let output = place.command(&["run", "x.sql"]).output().expect("the engine starts");
-    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {}", output.status, text(&output.stderr));
-    assert!(text(&output.stderr).contains("nowhere/at/all.json"), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("error: x.sql: "), "{}", text(&output.stderr));
+    assert!(
+        matches!(output.status.code(), Some(1 | 2)),
+        "{:?}: {}",
+        output.status,
+        text(&output.stderr)
+    );
+    assert!(
+        text(&output.stderr).contains("nowhere/at/all.json"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(
+        text(&output.stderr).contains("error: x.sql: "),
+        "{}",
+        text(&output.stderr)
+    );
 
     place.write("good.yaml", GOOD);
     place.write("file", "");
@@ -126,7 +185,16 @@ fn the_listings_say_what_there_is() {
     let schema = text(&place.run(&["schema"], 0).stdout);
     assert!(schema.contains("\"event_time\""), "{schema}");
     let connectors = text(&place.run(&["connectors"], 0).stdout);
-    for name in ["filesystem", "kafka", "nexmark", "print", "blackhole", "datagen", "json", "csv"] {
+    for name in [
+        "filesystem",
+        "kafka",
+        "nexmark",
+        "print",
+        "blackhole",
+        "datagen",
+        "json",
+        "csv",
+    ] {
         assert!(connectors.contains(&format!("{name} (")), "{name}: {connectors}");
     }
     assert!(text(&place.run(&["version"], 0).stdout).starts_with("engine "));
@@ -138,7 +206,11 @@ fn dry_run_and_explain_run_nothing() {
     let place = Place::new();
     place.write("good.yaml", GOOD);
     let output = place.run(&["run", "good.yaml", "--dry-run"], 0);
-    assert!(text(&output.stdout).starts_with("good is valid"), "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).starts_with("good is valid"),
+        "{}",
+        text(&output.stdout)
+    );
     let output = place.run(&["run", "good.yaml", "--explain"], 0);
     assert!(text(&output.stdout).contains("numbers"), "{}", text(&output.stdout));
     assert!(!place.path(".millstream").exists());

@@ -8,7 +8,10 @@ fn operator(name: &str) -> OperatorId {
 
 /// A source and a sink of two subtasks each; checkpoints every 100 ms, given up after 50.
 fn coordinator() -> Coordinator {
-    let participants = ["in", "out"].iter().flat_map(|name| [(operator(name), 0), (operator(name), 1)]).collect();
+    let participants = ["in", "out"]
+        .iter()
+        .flat_map(|name| [(operator(name), 0), (operator(name), 1)])
+        .collect();
     let config = Config {
         interval_ms: 100,
         min_pause_ms: 10,
@@ -48,7 +51,10 @@ fn short(commands: &[Command]) -> String {
     let texts: Vec<_> = commands
         .iter()
         .map(|command| match command {
-            Command::Trigger { checkpoint, last: false } => format!("trigger {checkpoint}"),
+            Command::Trigger {
+                checkpoint,
+                last: false,
+            } => format!("trigger {checkpoint}"),
             Command::Trigger { checkpoint, last: true } => format!("trigger-last {checkpoint}"),
             Command::Store(completed) => {
                 let committables: Vec<_> = completed.states[&operator("out")]
@@ -72,7 +78,11 @@ fn check(story: Vec<(u64, Event, &str)>) {
     let mut coordinator = coordinator();
     for (step, (now_ms, event, expected)) in story.into_iter().enumerate() {
         let text = format!("{event:?}");
-        assert_eq!(short(&coordinator.on_event(event, now_ms)), expected, "step {step}: {text}");
+        assert_eq!(
+            short(&coordinator.on_event(event, now_ms)),
+            expected,
+            "step {step}: {text}"
+        );
     }
 }
 
@@ -133,7 +143,14 @@ fn committables_of_a_manifest_that_was_not_written_are_carried_over() {
         (101, ack(1, "in", 1), ""),
         (101, ack(1, "out", 0), ""),
         (101, ack(1, "out", 1), "store 1 [[1, 0], [1, 1]]"),
-        (102, Event::NotStored { checkpoint: 1, reason: "full".into() }, "warn 1"),
+        (
+            102,
+            Event::NotStored {
+                checkpoint: 1,
+                reason: "full".into(),
+            },
+            "warn 1",
+        ),
         (202, Event::Tick, "trigger 2"),
         (203, ack(2, "in", 0), ""),
         (203, ack(2, "in", 1), ""),
@@ -156,7 +173,10 @@ fn too_many_failures_in_a_row_fail_the_attempt() {
 
 #[test]
 fn a_sink_that_cannot_prepare_fails_the_attempt_at_once() {
-    check(vec![(100, Event::Tick, "trigger 1"), (101, declined(1, "out", 0), "fail")]);
+    check(vec![
+        (100, Event::Tick, "trigger 1"),
+        (101, declined(1, "out", 0), "fail"),
+    ]);
     check(vec![
         (100, Event::Tick, "trigger 1"),
         (101, declined(1, "in", 0), "warn 1"),
@@ -212,7 +232,14 @@ fn a_sink_that_cannot_publish_fails_the_attempt() {
         (6, ack(1, "out", 0), ""),
         (6, ack(1, "out", 1), "store 1 [[1, 0], [1, 1]]"),
         (7, stored(1), "publish 1"),
-        (8, Event::NotPublished { checkpoint: 1, reason: "gone".into() }, "fail"),
+        (
+            8,
+            Event::NotPublished {
+                checkpoint: 1,
+                reason: "gone".into(),
+            },
+            "fail",
+        ),
     ]);
 }
 
