@@ -69,7 +69,12 @@ impl KafkaBroker {
             let status = script.wait()?;
             bail!("Kafka did not start ({status}); what it said is above");
         }
-        Ok(Self { address, script, stdin, _dir: dir })
+        Ok(Self {
+            address,
+            script,
+            stdin,
+            _dir: dir,
+        })
     }
 
     /// One broker for all tests of this process.
@@ -85,7 +90,9 @@ impl KafkaBroker {
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.address).set("message.max.bytes", "20000000");
+        config
+            .set("bootstrap.servers", &self.address)
+            .set("message.max.bytes", "20000000");
         config
     }
 
@@ -131,8 +138,16 @@ impl KafkaBroker {
     }
 
     /// Writes records without keys to one partition, in order.
-    pub fn produce<V: AsRef<[u8]>>(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = V>) -> Result<()> {
-        self.produce_records(topic, values.into_iter().map(|value| (partition, None::<Vec<u8>>, value)))
+    pub fn produce<V: AsRef<[u8]>>(
+        &self,
+        topic: &str,
+        partition: i32,
+        values: impl IntoIterator<Item = V>,
+    ) -> Result<()> {
+        self.produce_records(
+            topic,
+            values.into_iter().map(|value| (partition, None::<Vec<u8>>, value)),
+        )
     }
 
     /// Writes records, each `(partition, key, value)`, and waits until the broker has them.
@@ -143,7 +158,9 @@ impl KafkaBroker {
     ) -> Result<()> {
         let producer: BaseProducer = self.client().set("linger.ms", "5").create()?;
         for (partition, key, value) in records {
-            let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).payload(value.as_ref());
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic)
+                .partition(partition)
+                .payload(value.as_ref());
             if let Some(key) = &key {
                 record = record.key(key.as_ref());
             }
@@ -174,7 +191,11 @@ impl KafkaBroker {
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
         let mut ends = Vec::new();
         let mut assignment = TopicPartitionList::new();
-        for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+        for partition in metadata
+            .topics()
+            .iter()
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions)
+        {
             let (low, high) = consumer.fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT)?;
             if high > low {
                 assignment.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
@@ -206,7 +227,11 @@ impl KafkaBroker {
         let consumer: BaseConsumer = self.client().create()?;
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
         let mut count = 0;
-        for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+        for partition in metadata
+            .topics()
+            .iter()
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions)
+        {
             let (low, high) = consumer.fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT)?;
             count += high - low;
         }

@@ -23,15 +23,24 @@ use tokio::runtime::Runtime;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn headers_type() -> DataType {
-    let entries =
-        Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Binary, true)]);
+    let entries = Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Binary, true),
+    ]);
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
 }
 
 /// A table with the columns `id`, `word` and this metadata.
 fn table(topic: &str, metadata: &[(&str, DataType)], options: &[(&str, &str)]) -> TableDefinition {
-    let mut fields = vec![Field::new("id", DataType::Int64, true), Field::new("word", DataType::Utf8, true)];
-    fields.extend(metadata.iter().map(|(key, data_type)| Field::new(format!("m_{key}"), data_type.clone(), true)));
+    let mut fields = vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("word", DataType::Utf8, true),
+    ];
+    fields.extend(
+        metadata
+            .iter()
+            .map(|(key, data_type)| Field::new(format!("m_{key}"), data_type.clone(), true)),
+    );
     let mut all: BTreeMap<String, String> = [
         ("connector", "kafka"),
         ("properties.bootstrap.servers", KafkaBroker::shared().address()),
@@ -48,7 +57,11 @@ fn table(topic: &str, metadata: &[(&str, DataType)], options: &[(&str, &str)]) -
         schema: Arc::new(Schema::new(fields)),
         metadata: metadata
             .iter()
-            .map(|(key, _)| MetadataColumn { column: format!("m_{key}"), key: (*key).into(), is_virtual: false })
+            .map(|(key, _)| MetadataColumn {
+                column: format!("m_{key}"),
+                key: (*key).into(),
+                is_virtual: false,
+            })
             .collect(),
         options: all,
         partitioned_by: Vec::new(),
@@ -127,7 +140,10 @@ fn batches(events: &[SourceEvent]) -> Vec<RecordBatch> {
 }
 
 fn ids(events: &[SourceEvent]) -> Vec<i64> {
-    batches(events).iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
+    batches(events)
+        .iter()
+        .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
+        .collect()
 }
 
 fn sorted(mut ids: Vec<i64>) -> Vec<i64> {
@@ -143,9 +159,17 @@ fn write(runtime: &Runtime, table: &TableDefinition, batches: &[RecordBatch]) ->
     let errors = registry::validate(table, Role::Sink);
     assert!(errors.is_empty(), "{errors:?}");
     let sink = registry::find("kafka").expect("compiled in").sink(table)?;
-    let job = JobIdentity { job: "test".into(), attempt: "1".into() };
+    let job = JobIdentity {
+        job: "test".into(),
+        attempt: "1".into(),
+    };
     runtime.block_on(sink.start(&job))?;
-    let context = WriterContext { job, subtask: 0, parallelism: 1, runtime: runtime.handle().clone() };
+    let context = WriterContext {
+        job,
+        subtask: 0,
+        parallelism: 1,
+        runtime: runtime.handle().clone(),
+    };
     let mut writer: Box<dyn SinkWriter> = sink.writer(context)?;
     runtime.block_on(async {
         for batch in batches {
@@ -163,13 +187,25 @@ fn rows_with_keys_headers_and_times_come_back_as_they_were_written() {
     let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
     broker.create_topic("round-trip", 3).expect("a new topic");
     let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let keyed = [("key.format", "raw"), ("key.fields", "word"), ("value.fields-include", "EXCEPT_KEY")];
-    let written = table("round-trip", &[("timestamp", time.clone()), ("headers", headers_type())], &keyed);
+    let keyed = [
+        ("key.format", "raw"),
+        ("key.fields", "word"),
+        ("value.fields-include", "EXCEPT_KEY"),
+    ];
+    let written = table(
+        "round-trip",
+        &[("timestamp", time.clone()), ("headers", headers_type())],
+        &keyed,
+    );
     let ids_written = Int64Array::from_iter_values(0..3000);
     let words = StringArray::from_iter_values((0..3000).map(|id| format!("word {}", id % 50)));
     let times = TimestampMicrosecondArray::from_iter_values((0..3000).map(|id| 1_600_000_000_000_000 + id * 1000))
         .with_timezone("UTC");
-    let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+    let names = MapFieldNames {
+        entry: "entries".into(),
+        key: "key".into(),
+        value: "value".into(),
+    };
     let mut headers = MapBuilder::new(Some(names), StringBuilder::new(), BinaryBuilder::new());
     for id in 0..3000 {
         if id % 2 == 0 {
@@ -178,8 +214,12 @@ fn rows_with_keys_headers_and_times_come_back_as_they_were_written() {
         }
         headers.append(true).expect("keys and values alike");
     }
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(ids_written), Arc::new(words), Arc::new(times), Arc::new(headers.finish())];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(ids_written),
+        Arc::new(words),
+        Arc::new(times),
+        Arc::new(headers.finish()),
+    ];
     let rows = RecordBatch::try_new(written.schema.clone(), columns).expect("the table's columns");
     write(&runtime, &written, &[rows.slice(0, 1000), rows.slice(1000, 2000)]).expect("the broker takes all");
 
@@ -192,8 +232,14 @@ fn rows_with_keys_headers_and_times_come_back_as_they_were_written() {
             map
         });
     assert_eq!(by_key.len(), 50);
-    assert!(by_key.values().all(|partitions| partitions.len() == 1), "one partition for each key");
-    assert!(records.iter().all(|record| !record.text().contains("word")), "the key is not in the value");
+    assert!(
+        by_key.values().all(|partitions| partitions.len() == 1),
+        "one partition for each key"
+    );
+    assert!(
+        records.iter().all(|record| !record.text().contains("word")),
+        "the key is not in the value"
+    );
 
     // As our source sees it.
     let metadata = [
@@ -205,7 +251,10 @@ fn rows_with_keys_headers_and_times_come_back_as_they_were_written() {
         ("headers", headers_type()),
         ("key", DataType::Binary),
     ];
-    let options: Vec<_> = keyed.into_iter().chain([("scan.bounded.mode", "latest-offset")]).collect();
+    let options: Vec<_> = keyed
+        .into_iter()
+        .chain([("scan.bounded.mode", "latest-offset")])
+        .collect();
     let read = table("round-trip", &metadata, &options);
     let source = source(&read);
     let splits = runtime.block_on(source.splits()).expect("partitions");
@@ -220,14 +269,21 @@ fn rows_with_keys_headers_and_times_come_back_as_they_were_written() {
             assert_eq!(batch.column(2).as_string::<i32>().value(row), "round-trip");
             let partition = batch.column(3).as_primitive::<Int32Type>().value(row);
             let offset = batch.column(4).as_primitive::<Int64Type>().value(row);
-            assert!(records.iter().any(|record| record.partition == partition && record.offset == offset));
+            assert!(
+                records
+                    .iter()
+                    .any(|record| record.partition == partition && record.offset == offset)
+            );
             let time = batch.column(5).as_primitive::<TimestampMicrosecondType>().value(row);
             assert_eq!(time, 1_600_000_000_000_000 + id * 1000);
             assert_eq!(batch.column(6).as_string::<i32>().value(row), "CreateTime");
             let headers = batch.column(7).as_map().value(row);
             assert_eq!(headers.len(), usize::from(id % 2 == 0));
             if id % 2 == 0 {
-                assert_eq!(headers.column(1).as_binary::<i32>().value(0), format!("t{id}").as_bytes());
+                assert_eq!(
+                    headers.column(1).as_binary::<i32>().value(0),
+                    format!("t{id}").as_bytes()
+                );
             }
             assert_eq!(batch.column(8).as_binary::<i32>().value(row), word.as_bytes());
         }
@@ -243,7 +299,10 @@ fn a_restored_reader_delivers_every_later_record_once() {
     let table = table("restored", &[], &[("scan.bounded.mode", "latest-offset")]);
     let source = source(&table);
     let splits = runtime.block_on(source.splits()).expect("partitions");
-    assert_eq!(splits.iter().map(|split| split.id.as_str()).collect::<Vec<_>>(), ["restored-0", "restored-1"]);
+    assert_eq!(
+        splits.iter().map(|split| split.id.as_str()).collect::<Vec<_>>(),
+        ["restored-0", "restored-1"]
+    );
     let mut first = reader(source.as_ref(), &runtime, splits, 70);
     let mut seen = 0;
     let before = poll_until(first.as_mut(), |_| {
@@ -269,11 +328,14 @@ fn an_unbounded_reader_says_when_it_is_caught_up_and_wakes_for_more() {
     let source = source(&table("unbounded", &[], &[]));
     let splits = runtime.block_on(source.splits()).expect("partitions");
     let mut reader = reader(source.as_ref(), &runtime, splits, 100);
-    let is_caught_up = |event: &SourceEvent| matches!(event, SourceEvent::CaughtUp { split } if &**split == "unbounded-0");
+    let is_caught_up =
+        |event: &SourceEvent| matches!(event, SourceEvent::CaughtUp { split } if &**split == "unbounded-0");
     let events = poll_until(reader.as_mut(), is_caught_up).expect("nothing is wrong");
     assert_eq!(events.len(), 1);
     for round in 0..3 {
-        broker.produce("unbounded", 0, json(round * 10..round * 10 + 10)).expect("records");
+        broker
+            .produce("unbounded", 0, json(round * 10..round * 10 + 10))
+            .expect("records");
         let mut count = 0;
         let events = poll_until(reader.as_mut(), |event| {
             count += match event {
@@ -298,8 +360,18 @@ fn every_way_to_begin_begins_there() {
     broker.create_topic("begin", 1).expect("a new topic");
     broker.produce("begin", 0, json(0..10)).expect("records");
     // Only later times than those of the first ten.
-    let between = broker.records("begin").expect("records").iter().filter_map(|r| r.timestamp_ms).max().expect("ten") + 1;
-    while std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis()
+    let between = broker
+        .records("begin")
+        .expect("records")
+        .iter()
+        .filter_map(|r| r.timestamp_ms)
+        .max()
+        .expect("ten")
+        + 1;
+    while std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_millis()
         <= between as u128
     {
         thread::yield_now();
@@ -307,7 +379,11 @@ fn every_way_to_begin_begins_there() {
     broker.produce("begin", 0, json(10..20)).expect("records");
     let timestamp = between.to_string();
     let check = |options: &[(&str, &str)], expected: std::ops::Range<i64>| {
-        let options: Vec<_> = options.iter().copied().chain([("scan.bounded.mode", "latest-offset")]).collect();
+        let options: Vec<_> = options
+            .iter()
+            .copied()
+            .chain([("scan.bounded.mode", "latest-offset")])
+            .collect();
         let source = source(&table("begin", &[], &options));
         let splits = runtime.block_on(source.splits()).expect("partitions");
         let mut reader = reader(source.as_ref(), &runtime, splits, 100);
@@ -317,15 +393,29 @@ fn every_way_to_begin_begins_there() {
     };
     check(&[], 0..20);
     check(&[("scan.startup.mode", "latest-offset")], 20..20);
-    check(&[("scan.startup.mode", "timestamp"), ("scan.startup.timestamp-millis", &timestamp)], 10..20);
     check(
-        &[("scan.startup.mode", "specific-offsets"), ("scan.startup.specific-offsets", "partition:0,offset:7")],
+        &[
+            ("scan.startup.mode", "timestamp"),
+            ("scan.startup.timestamp-millis", &timestamp),
+        ],
+        10..20,
+    );
+    check(
+        &[
+            ("scan.startup.mode", "specific-offsets"),
+            ("scan.startup.specific-offsets", "partition:0,offset:7"),
+        ],
         7..20,
     );
-    let group = [("properties.group.id", "begin-group"), ("scan.startup.mode", "group-offsets")];
+    let group = [
+        ("properties.group.id", "begin-group"),
+        ("scan.startup.mode", "group-offsets"),
+    ];
     let (source, mut reader) = check(&group, 0..20);
     let positions = reader.snapshot().expect("positions");
-    runtime.block_on(source.checkpoint_completed(&positions)).expect("the group's offsets are taken");
+    runtime
+        .block_on(source.checkpoint_completed(&positions))
+        .expect("the group's offsets are taken");
     check(&group, 20..20);
 }
 
@@ -349,7 +439,13 @@ fn records_that_do_not_decode_are_given_back_whole() {
     let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
     broker.create_topic("garbage", 1).expect("a new topic");
     let large = format!("{{\"id\":4,\"word\":\"{}\"}}", "x".repeat(10_000_000));
-    let values = ["{\"id\":1,\"word\":\"a\"}", "no json", "{\"id\":\"x\"}", "{\"id\":null}", &large];
+    let values = [
+        "{\"id\":1,\"word\":\"a\"}",
+        "no json",
+        "{\"id\":\"x\"}",
+        "{\"id\":null}",
+        &large,
+    ];
     broker.produce("garbage", 0, values).expect("records");
     let offset = [("offset", DataType::Int64)];
     let source = source(&table("garbage", &offset, &[("scan.bounded.mode", "latest-offset")]));
@@ -364,8 +460,17 @@ fn records_that_do_not_decode_are_given_back_whole() {
         })
         .flatten()
         .collect();
-    let seen: Vec<_> = rejected.iter().map(|r| (r.position.as_str(), r.payload.as_slice())).collect();
-    assert_eq!(seen, [("garbage-0@1", &b"no json"[..]), ("garbage-0@2", &b"{\"id\":\"x\"}"[..])]);
+    let seen: Vec<_> = rejected
+        .iter()
+        .map(|r| (r.position.as_str(), r.payload.as_slice()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("garbage-0@1", &b"no json"[..]),
+            ("garbage-0@2", &b"{\"id\":\"x\"}"[..])
+        ]
+    );
     assert!(rejected[1].error.contains("id"), "{}", rejected[1].error);
     let offsets: Vec<i64> = batches(&events)
         .iter()
@@ -373,7 +478,10 @@ fn records_that_do_not_decode_are_given_back_whole() {
         .collect();
     assert_eq!(offsets, [0, 3, 4]);
     let last = batches(&events).pop().expect("rows");
-    assert_eq!(last.column(1).as_string::<i32>().value(last.num_rows() - 1).len(), 10_000_000);
+    assert_eq!(
+        last.column(1).as_string::<i32>().value(last.num_rows() - 1).len(),
+        10_000_000
+    );
 }
 
 #[test]
@@ -381,20 +489,40 @@ fn what_is_wrong_is_said() {
     let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
     broker.create_topic("orders-in", 1).expect("a new topic");
     let error = |table: &TableDefinition| {
-        runtime.block_on(source(table).splits()).expect_err("it cannot work").to_string()
+        runtime
+            .block_on(source(table).splits())
+            .expect_err("it cannot work")
+            .to_string()
     };
     let missing = error(&table("orders-out", &[], &[]));
-    assert!(missing.contains("`orders-out` does not exist") && missing.contains("orders-in"), "{missing}");
-    let missing = write(&runtime, &table("orders-out", &[], &[]), &[]).expect_err("no such topic").to_string();
+    assert!(
+        missing.contains("`orders-out` does not exist") && missing.contains("orders-in"),
+        "{missing}"
+    );
+    let missing = write(&runtime, &table("orders-out", &[], &[]), &[])
+        .expect_err("no such topic")
+        .to_string();
     assert!(missing.contains("`orders-out` does not exist"), "{missing}");
-    let nobody = error(&table("orders-in", &[], &[("properties.bootstrap.servers", "127.0.0.1:1")]));
-    assert!(nobody.contains("`127.0.0.1:1` do not answer") && nobody.contains("refused"), "{nobody}");
+    let nobody = error(&table(
+        "orders-in",
+        &[],
+        &[("properties.bootstrap.servers", "127.0.0.1:1")],
+    ));
+    assert!(
+        nobody.contains("`127.0.0.1:1` do not answer") && nobody.contains("refused"),
+        "{nobody}"
+    );
 
     broker.produce("orders-in", 0, json(0..10)).expect("records");
     let source = source(&table("orders-in", &[], &[("scan.bounded.mode", "latest-offset")]));
     let splits = runtime.block_on(source.splits()).expect("partitions");
     broker.delete_records_before("orders-in", 0, 5).expect("retention");
     let mut reader = reader(source.as_ref(), &runtime, splits, 100);
-    let lost = poll_until(reader.as_mut(), |_| false).expect_err("offset 0 is gone").to_string();
-    assert!(lost.contains("orders-in-0: the offset 0") && lost.contains("retention"), "{lost}");
+    let lost = poll_until(reader.as_mut(), |_| false)
+        .expect_err("offset 0 is gone")
+        .to_string();
+    assert!(
+        lost.contains("orders-in-0: the offset 0") && lost.contains("retention"),
+        "{lost}"
+    );
 }

@@ -41,7 +41,13 @@ fn every_sql_case_gives_the_expected_rows_however_it_runs() {
         }
     });
     let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases failed:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
 }
 
 fn root() -> PathBuf {
@@ -61,7 +67,10 @@ fn cases() -> Vec<PathBuf> {
 }
 
 fn name(case: &Path) -> String {
-    case.file_name().expect("a case has a name").to_string_lossy().into_owned()
+    case.file_name()
+        .expect("a case has a name")
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn check(case: &Path) -> Result<(), String> {
@@ -97,7 +106,10 @@ struct Run {
 
 impl Run {
     fn new(case: &Path) -> Self {
-        Self { folder: TempDir::new().expect("a temporary folder"), case: case.to_path_buf() }
+        Self {
+            folder: TempDir::new().expect("a temporary folder"),
+            case: case.to_path_buf(),
+        }
     }
 
     fn command(&self, rate: &str, arguments: &[&str]) -> Result<Command, String> {
@@ -110,24 +122,41 @@ impl Run {
         let file = self.folder.path().join("case.sql");
         fs::write(&file, script).map_err(|e| e.to_string())?;
         let mut command = Command::new(millstream_integration_tests::engine());
-        command.arg("run").arg(file).arg("--data-dir").arg(self.data()).args(arguments).stdin(Stdio::null());
+        command
+            .arg("run")
+            .arg(file)
+            .arg("--data-dir")
+            .arg(self.data())
+            .args(arguments)
+            .stdin(Stdio::null());
         Ok(command)
     }
 
     fn finish(&self, rate: &str, arguments: &[&str]) -> Result<(), String> {
-        let output = self.command(rate, arguments)?.output().map_err(|e| format!("cannot start the engine: {e}"))?;
+        let output = self
+            .command(rate, arguments)?
+            .output()
+            .map_err(|e| format!("cannot start the engine: {e}"))?;
         if output.status.success() {
             return Ok(());
         }
         let error = String::from_utf8_lossy(&output.stderr);
         let tail: Vec<&str> = error.lines().rev().take(12).collect();
-        Err(format!("{}: {}", arguments.join(" "), tail.into_iter().rev().collect::<Vec<_>>().join("\n    ")))
+        Err(format!(
+            "{}: {}",
+            arguments.join(" "),
+            tail.into_iter().rev().collect::<Vec<_>>().join("\n    ")
+        ))
     }
 
     /// Starts a slow run and kills it, without warning, once so many checkpoints are complete.
     fn kill_after_checkpoints(&self, wanted: usize) -> Result<(), String> {
         let mut command = self.command(SLOW, &["--parallelism", "2", "--checkpoint-interval", "100ms"])?;
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(|e| e.to_string())?;
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| e.to_string())?;
         let reached = self.wait_for_checkpoints(&mut child, wanted);
         child.kill().map_err(|e| e.to_string())?;
         child.wait().map_err(|e| e.to_string())?;
@@ -138,7 +167,9 @@ impl Run {
         let deadline = Instant::now() + DEADLINE;
         while self.checkpoints() < wanted {
             if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
-                return Err(format!("the run to be killed ended by itself ({status}) before checkpoint {wanted}"));
+                return Err(format!(
+                    "the run to be killed ended by itself ({status}) before checkpoint {wanted}"
+                ));
             }
             if Instant::now() > deadline {
                 return Err(format!("no {wanted} checkpoints within {DEADLINE:?}"));
@@ -157,13 +188,18 @@ impl Run {
     }
 
     fn checkpoints(&self) -> usize {
-        files_below(&self.data()).iter().filter(|path| path.file_name().is_some_and(|name| name == "manifest")).count()
+        files_below(&self.data())
+            .iter()
+            .filter(|path| path.file_name().is_some_and(|name| name == "manifest"))
+            .count()
     }
 
     fn compare(&self, way: &str, expected: &[String]) -> Result<(), String> {
         let mut lines = Vec::new();
         for file in files_below(&self.output()) {
-            let hidden = file.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+            let hidden = file
+                .file_name()
+                .is_none_or(|name| name.to_string_lossy().starts_with('.'));
             if !hidden {
                 lines.extend(sorted_lines(&fs::read_to_string(&file).map_err(|e| e.to_string())?));
             }
@@ -211,7 +247,11 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
     files

@@ -27,10 +27,16 @@ pub fn run() -> Result<Value> {
     let read = summary["rows_in"].as_u64().unwrap_or_default();
     let written = broker.count("prices")?;
     if written == 0 || summary["rows_out"].as_i64() != Some(written) {
-        bail!("the engine says it wrote {} rows; the topic has {written}", summary["rows_out"]);
+        bail!(
+            "the engine says it wrote {} rows; the topic has {written}",
+            summary["rows_out"]
+        );
     }
     let rate = read as f64 / cost.wall.as_secs_f64();
-    println!("filled the topic at {:.0} rows/s", read as f64 / fill.wall.as_secs_f64());
+    println!(
+        "filled the topic at {:.0} rows/s",
+        read as f64 / fill.wall.as_secs_f64()
+    );
     println!(
         "{rate:.0} rows/s from topic to topic ({read} read, {written} written), {:.2} CPU s/M rows, {:.0} MB resident",
         cost.cpu.as_secs_f64() / (read as f64 / 1e6),
@@ -47,7 +53,11 @@ pub fn run() -> Result<Value> {
 fn step(folder: &Path, script: &str, brokers: &str) -> Result<(Cost, Value)> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks").join(script))?;
     let file = folder.join(script);
-    fs::write(&file, text.replace("${BROKERS}", brokers).replace("${EVENTS}", &EVENTS.to_string()))?;
+    fs::write(
+        &file,
+        text.replace("${BROKERS}", brokers)
+            .replace("${EVENTS}", &EVENTS.to_string()),
+    )?;
     let summary_file = folder.join("summary.json");
     let cost = measure::run(
         Command::new(millstream_integration_tests::engine())

@@ -27,7 +27,9 @@ pub fn run() -> Result<Value> {
     let folder = TempDir::new()?;
     let file = folder.path().join("latency.sql");
     let script = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/benchmarks/latency.sql"))?;
-    let script = script.replace("${EVENTS}", &(RATE * SECONDS).to_string()).replace("${RATE}", &RATE.to_string());
+    let script = script
+        .replace("${EVENTS}", &(RATE * SECONDS).to_string())
+        .replace("${RATE}", &RATE.to_string());
     fs::write(&file, script)?;
 
     let start = Instant::now();
@@ -68,7 +70,11 @@ pub fn run() -> Result<Value> {
     for name in ["p50_ms", "p90_ms", "p99_ms", "p999_ms", "p9999_ms", "max_ms"] {
         println!("{name:<10}{:>10.2}", row[name].as_f64().unwrap_or_default());
     }
-    println!("CPU {:.1} s, RSS {:.0} MB", cost.cpu.as_secs_f64(), cost.peak_rss_bytes as f64 / 1e6);
+    println!(
+        "CPU {:.1} s, RSS {:.0} MB",
+        cost.cpu.as_secs_f64(),
+        cost.peak_rss_bytes as f64 / 1e6
+    );
     Ok(row)
 }
 

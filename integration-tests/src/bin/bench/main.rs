@@ -18,8 +18,15 @@ const BENCHMARKS: [&str; 5] = ["startup", "nexmark", "kafka", "latency", "state"
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let named: Vec<&str> = BENCHMARKS.into_iter().filter(|name| arguments.iter().any(|a| a == name)).collect();
-    let rest: Vec<String> = arguments.iter().filter(|a| !BENCHMARKS.contains(&a.as_str())).cloned().collect();
+    let named: Vec<&str> = BENCHMARKS
+        .into_iter()
+        .filter(|name| arguments.iter().any(|a| a == name))
+        .collect();
+    let rest: Vec<String> = arguments
+        .iter()
+        .filter(|a| !BENCHMARKS.contains(&a.as_str()))
+        .cloned()
+        .collect();
     let chosen = match (named.is_empty(), rest.is_empty()) {
         (false, _) => named,
         // Query names alone mean Nexmark.
@@ -38,7 +45,10 @@ fn main() -> Result<()> {
         };
         results.insert(name.to_owned(), value);
     }
-    let folder = millstream_integration_tests::engine().parent().map(|p| p.to_path_buf()).unwrap_or_default();
+    let folder = millstream_integration_tests::engine()
+        .parent()
+        .map(|p| p.to_path_buf())
+        .unwrap_or_default();
     let file = folder.join("bench-results.json");
     std::fs::write(&file, serde_json::to_string_pretty(&Value::Object(results))?)
         .with_context(|| format!("cannot write {}", file.display()))?;

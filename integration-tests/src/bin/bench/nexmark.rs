@@ -11,8 +11,9 @@ use tempfile::TempDir;
 use crate::measure;
 
 /// Stateless ones first, then windows by how much state they keep. `source` is the generator alone.
-const QUERIES: [&str; 13] =
-    ["source", "q0", "q1", "q2", "q14", "q21", "q22", "q5", "q7", "q8", "q11", "q12", "q16"];
+const QUERIES: [&str; 13] = [
+    "source", "q0", "q1", "q2", "q14", "q21", "q22", "q5", "q7", "q8", "q11", "q12", "q16",
+];
 
 /// Runs `queries` (all of them if empty).
 pub fn run(queries: &[String]) -> Result<Value> {
@@ -39,7 +40,9 @@ pub fn run(queries: &[String]) -> Result<Value> {
 fn measure_query(query: &str, events: u64) -> Result<Value> {
     let folder = TempDir::new()?;
     let sql = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks/nexmark").join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("benchmarks/nexmark")
+            .join(name);
         fs::read_to_string(&path).with_context(|| format!("no such query: {}", path.display()))
     };
     let script = (sql("ddl.sql")? + &sql(&format!("{query}.sql"))?).replace("${EVENTS}", &events.to_string());

@@ -50,14 +50,24 @@ pub fn run() -> Result<Value> {
     }
     first_row_ms.sort_by(f64::total_cmp);
     let median = first_row_ms[RUNS / 2];
-    println!("first row after {median:.0} ms (median of {RUNS}; slowest {:.0} ms)", first_row_ms[RUNS - 1]);
-    println!("idle: {:.1} MB resident, {:.4} of a core", rss_bytes as f64 / 1e6, idle_cpu_seconds);
+    println!(
+        "first row after {median:.0} ms (median of {RUNS}; slowest {:.0} ms)",
+        first_row_ms[RUNS - 1]
+    );
+    println!(
+        "idle: {:.1} MB resident, {:.4} of a core",
+        rss_bytes as f64 / 1e6,
+        idle_cpu_seconds
+    );
     Ok(json!({ "first_row_ms": median, "idle_rss_bytes": rss_bytes, "idle_cores": idle_cpu_seconds }))
 }
 
 fn resident_bytes(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS in /proc")?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .context("VmRSS in /proc")?;
     let kilobytes: u64 = line.split_whitespace().nth(1).context("a number of kB")?.parse()?;
     Ok(kilobytes * 1024)
 }
@@ -65,7 +75,12 @@ fn resident_bytes(pid: u32) -> Result<u64> {
 /// User and system time of a process so far.
 fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit(')').next().context("fields in /proc")?.split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .context("fields in /proc")?
+        .split_whitespace()
+        .collect();
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
     Ok(ticks / 100.0)
 }

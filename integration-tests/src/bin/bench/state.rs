@@ -28,7 +28,11 @@ pub fn run() -> Result<Value> {
             cost.peak_rss_bytes as f64 / 1e6
         );
     }
-    println!("state {:.0} MB; with a quarter of it {:.2} of the in-memory speed", state_bytes as f64 / 1e6, share);
+    println!(
+        "state {:.0} MB; with a quarter of it {:.2} of the in-memory speed",
+        state_bytes as f64 / 1e6,
+        share
+    );
     Ok(json!({
         "keys": KEYS, "rows": ROWS, "state_bytes": state_bytes, "in_memory_rows_per_second": rate(&in_memory),
         "quarter_rows_per_second": rate(&spilled), "share": share, "quarter_peak_rss_bytes": spilled.peak_rss_bytes,
@@ -39,7 +43,12 @@ fn run_with(memory: &str) -> Result<(Cost, u64)> {
     let folder = TempDir::new()?;
     let file = folder.path().join("state.sql");
     let script = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/benchmarks/state.sql"))?;
-    fs::write(&file, script.replace("${KEYS}", &KEYS.to_string()).replace("${ROWS}", &ROWS.to_string()))?;
+    fs::write(
+        &file,
+        script
+            .replace("${KEYS}", &KEYS.to_string())
+            .replace("${ROWS}", &ROWS.to_string()),
+    )?;
     let summary_file = folder.path().join("summary.json");
     let cost = measure::run(
         Command::new(millstream_integration_tests::engine())
@@ -59,7 +68,10 @@ fn run_with(memory: &str) -> Result<(Cost, u64)> {
     }
     let summary: Value = serde_json::from_str(&fs::read_to_string(&summary_file)?)?;
     if summary["rows_out"].as_u64() != Some(KEYS) {
-        bail!("with --memory {memory}: {} result rows instead of {KEYS}", summary["rows_out"]);
+        bail!(
+            "with --memory {memory}: {} result rows instead of {KEYS}",
+            summary["rows_out"]
+        );
     }
     Ok((cost, summary["state_bytes_max"].as_u64().unwrap_or_default()))
 }
