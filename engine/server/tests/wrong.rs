@@ -32,7 +32,7 @@ fn malformed_yaml_is_refused_with_its_line() {
     check(
         "x.yaml",
         "name: [a\nb: }\n",
-        &["error: x.yaml:2:4: this is not valid YAML"],
+        &["error: x.yaml:2:2: this is not valid YAML"],
     );
     check("x.yaml", "", &["error: x.yaml: the file is empty"]);
     check(
