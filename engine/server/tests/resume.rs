@@ -129,7 +129,9 @@ fn a_stopped_run_takes_a_last_checkpoint_and_resumes() {
         let newest = || manifests(&place.path(".millstream")).pop();
         let before = newest();
         let mut child = place.start(&["run", "job.yaml"]);
-        place.wait(&mut child, "a checkpoint of its own", || newest().is_some() && newest() != before);
+        place.wait(&mut child, "a checkpoint of its own", || {
+            newest().is_some() && newest() != before
+        });
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
