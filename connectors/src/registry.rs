@@ -16,12 +16,12 @@ pub fn registry() -> &'static [&'static dyn Connector] {
     &[
         #[cfg(feature = "blackhole")]
         &crate::blackhole::Blackhole,
+        #[cfg(feature = "datagen")]
+        &crate::datagen::Datagen,
         #[cfg(feature = "filesystem")]
         &crate::filesystem::Filesystem,
         #[cfg(feature = "kafka")]
         &crate::kafka::Kafka,
-        #[cfg(feature = "datagen")]
-        &crate::datagen::Datagen,
         #[cfg(feature = "nexmark")]
         &crate::nexmark::Nexmark,
         #[cfg(feature = "print")]
