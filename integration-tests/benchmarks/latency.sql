@@ -7,7 +7,7 @@ CREATE TABLE nexmark (
 ) WITH (
   'connector' = 'nexmark',
   'first-event.rate' = '${RATE}', 'next-event.rate' = '${RATE}', 'events.num' = '${EVENTS}',
-  'nexmark.pace' = 'true'
+  'nexmark.pace' = 'true', 'nexmark.start-time' = 'now'
 );
 
 CREATE VIEW keyed AS SELECT MOD(bid.price, 10000) AS k, dateTime FROM nexmark WHERE event_type = 2;
