@@ -1,4 +1,7 @@
 //! State larger than memory: one window over ten million keys, in memory and with a quarter of the memory it needs.
+//!
+//! The state's size is taken to be the peak resident memory of the run that has plenty: the window fires only at the end,
+//! so nearly all of it is state.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -15,9 +18,10 @@ const ROWS: u64 = 30_000_000;
 const PLENTY: &str = "8gb";
 
 pub fn run() -> Result<Value> {
-    let (in_memory, state_bytes) = run_with(PLENTY)?;
+    let in_memory = run_with(PLENTY)?;
+    let state_bytes = in_memory.peak_rss_bytes;
     let quarter = format!("{}mb", (state_bytes / 4 / (1 << 20)).max(64));
-    let (spilled, _) = run_with(&quarter)?;
+    let spilled = run_with(&quarter)?;
     let rate = |cost: &Cost| ROWS as f64 / cost.wall.as_secs_f64();
     let share = rate(&spilled) / rate(&in_memory);
     for (memory, cost) in [(PLENTY, &in_memory), (quarter.as_str(), &spilled)] {
@@ -39,7 +43,7 @@ pub fn run() -> Result<Value> {
     }))
 }
 
-fn run_with(memory: &str) -> Result<(Cost, u64)> {
+fn run_with(memory: &str) -> Result<Cost> {
     let folder = TempDir::new()?;
     let file = folder.path().join("state.sql");
     let script = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/benchmarks/state.sql"))?;
@@ -73,5 +77,5 @@ fn run_with(memory: &str) -> Result<(Cost, u64)> {
             summary["rows_out"]
         );
     }
-    Ok((cost, summary["state_bytes_max"].as_u64().unwrap_or_default()))
+    Ok(cost)
 }
