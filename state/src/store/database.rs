@@ -72,6 +72,11 @@ impl Resources {
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_max_background_jobs(2);
+        // What is spilled is written blind and mostly read once, when its window fires: merging files early costs more
+        // than a scan over a few more of them.
+        options.set_level_zero_file_num_compaction_trigger(16);
+        options.set_level_zero_slowdown_writes_trigger(48);
+        options.set_level_zero_stop_writes_trigger(96);
         options.set_max_manifest_file_size(1 << 20);
         options.set_max_open_files(512);
         options.set_keep_log_file_num(1);

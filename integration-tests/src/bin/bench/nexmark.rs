@@ -90,8 +90,8 @@ fn measure_query(query: &str, events: u64) -> Result<Value> {
         seconds,
         row["cpu_seconds_per_million_events"].as_f64().unwrap_or_default(),
         cost.peak_rss_bytes as f64 / 1e6,
-        summary["checkpoints"],
-        summary["checkpoint_pause_ms_max"],
+        summary["checkpoints"].to_string(),
+        summary["checkpoint_pause_ms_max"].to_string(),
     );
     Ok(row)
 }
