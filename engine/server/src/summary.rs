@@ -135,7 +135,7 @@ impl Summary {
             "future_rows": numbers.future_rows,
             "checkpoints": report.checkpoints,
             "checkpoints_failed": report.checkpoints_failed,
-            "checkpoint_pause_ms_max": report.acknowledged_in_max.as_millis() as u64,
+            "checkpoint_acknowledged_ms_max": report.acknowledged_in_max.as_millis() as u64,
             "last_checkpoint": report.last_checkpoint.as_ref().map(|last| last.id),
             "restored_from": report.restored_from,
             "state_bytes_max": report.state_bytes_max,
