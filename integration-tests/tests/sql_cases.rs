@@ -26,7 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[test]
 fn every_sql_case_gives_the_expected_rows_however_it_runs() {
     let cases = cases();
-    assert!(cases.len() > 20, "no SQL cases found");
+    let wanted = if std::env::var_os("SQL_CASE").is_some() { 1 } else { 20 };
+    assert!(cases.len() >= wanted, "no SQL cases found");
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
