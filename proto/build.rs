@@ -4,15 +4,27 @@ use std::path::PathBuf;
 
 use protox::prost::Message;
 
+const FILES: [&str; 3] = [
+    "proto/millstream/v1/job.proto",
+    "proto/millstream/v1/client.proto",
+    "proto/millstream/v1/worker.proto",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    let descriptors = protox::compile(["proto/millstream/v1/job.proto"], ["proto"])?;
-    // For the test that the spec's list of fields and the messages agree.
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    // For reflection, and for the test that the spec's list of fields and the messages agree.
     std::fs::write(out.join("descriptor.bin"), descriptors.encode_to_vec())?;
-    prost_build::Config::new()
-        // Option values may be secrets: `Property` has a Debug of its own.
-        .skip_debug(["millstream.v1.Property"])
+    tonic_prost_build::configure()
+        // Option values and variables may be secrets: these have a Debug of their own.
+        .skip_debug([
+            "millstream.v1.Property",
+            "millstream.v1.Pipeline",
+            "millstream.v1.ResolvedJob",
+        ])
+        // Batches travel without being copied.
+        .bytes(".millstream.v1.Batch")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -6,11 +6,14 @@
 
 pub mod spec;
 
-/// Messages of protocol version 1.
+/// Messages and services of protocol version 1.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/millstream.v1.rs"));
 }
+
+/// The descriptors of [`v1`], for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
 pub use v1::{Checkpoints, Column, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, Property, Sink, Source, Step};
 
@@ -18,5 +21,22 @@ impl std::fmt::Debug for Property {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let masked = spec::secret::mask(&self.key, &self.value);
         write!(f, "{}: {masked:?}", self.key)
+    }
+}
+
+impl std::fmt::Debug for v1::Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let variables: Vec<&String> = self.environment.keys().collect();
+        f.debug_struct("Pipeline")
+            .field("variables", &variables)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for v1::ResolvedJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResolvedJob")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -260,7 +260,7 @@ impl CheckpointStore {
             }
         }
         if depth == Depth::Contents {
-            futures::stream::iter(files)
+            futures::stream::iter(files.to_vec())
                 .map(|file| async move {
                     let path = format!("{}/{}", self.job, file.path);
                     self.storage.check(&path, file.length, file.crc32).await

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use millstream_connectors::{Boundedness, Committable, Delivery, JobIdentity, Sink, Source, Split, registry};
 use millstream_planner::graph::{NodeIndex, Operator, OperatorId};
-use millstream_runtime::job::{self as runtime, Deployment, SubtaskState, TaskEvent};
-use millstream_state::store::{Backend, BackendOptions};
+use millstream_runtime::job::{self as runtime, SubtaskState, TaskEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::checkpoint::{Command, Completed, Coordinator, Event};
+use crate::deployer::{Allocation, Deployer, Request, Tasks};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
@@ -32,6 +32,7 @@ const PUBLISH_TRIES: u32 = 5;
 
 pub struct Attempt<'a> {
     pub job: &'a Job,
+    pub deployer: &'a dyn Deployer,
     pub history: &'a History,
     pub base: Option<&'a Snapshot>,
     pub progress: &'a Progress,
@@ -66,7 +67,7 @@ pub async fn run(mut attempt: Attempt<'_>) -> Result<Ended, Error> {
             return Ok(Ended::With(Outcome::Aborted { last_checkpoint: attempt.base.map(|base| base.checkpoint) }));
         }
     };
-    let (ends, known, deployment) = match prepared {
+    let prepared = match prepared {
         Ok(Some(prepared)) => prepared,
         Ok(None) => {
             let checkpoint = attempt.base.map_or(0, |base| base.checkpoint);
@@ -81,21 +82,10 @@ pub async fn run(mut attempt: Attempt<'_>) -> Result<Ended, Error> {
             }));
         }
     };
-    let running = match runtime::deploy(deployment).await {
-        Ok(running) => running,
-        Err(error) => {
-            return Ok(Ended::Failed(Failure {
-                may_pass: restart::may_pass(&error),
-                error: error.into(),
-                started: false,
-                last_checkpoint: None,
-            }));
-        }
-    };
-    let counters = running.counters();
+    let counters = prepared.tasks.counters();
     attempt.progress.update(|report| report.counters.push(counters));
     let next_id = attempt.history.next_id().await;
-    let mut driver = Driver::new(&attempt, ends, known, running, next_id);
+    let mut driver = Driver::new(&attempt, prepared, next_id);
     driver.drive(&mut attempt.stop).await
 }
 
@@ -116,9 +106,15 @@ fn may_pass(error: &Error) -> bool {
     }
 }
 
-type Prepared = (Ends, BTreeMap<OperatorId, Known>, Deployment);
+/// Tasks that run, and what the driver needs to know of them.
+struct Prepared {
+    ends: Ends,
+    known: BTreeMap<OperatorId, Known>,
+    tasks: Box<dyn Tasks>,
+    parallelism: usize,
+}
 
-/// Everything before the tasks run. `None`: the restored checkpoint says that the job is finished.
+/// Everything up to running tasks. `None`: the restored checkpoint says that the job is finished.
 async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, Error> {
     let job = attempt.job;
     let ends = make_ends(job)?;
@@ -141,34 +137,29 @@ async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, Error> {
     for sink in ends.sinks.values() {
         sink.start(&identity).await?;
     }
-    let (known, assigned) = find_splits(attempt, &ends).await?;
+    let allocation = attempt.deployer.allocate(job).await?;
+    let (known, splits) = find_splits(attempt, &allocation, &ends).await?;
     let discovers = |source: &Arc<dyn Source>| !job.options.batch && source.discovery_interval().is_some();
-    let state_dir = job.job_dir().join("state");
-    let backend = Backend::new(BackendOptions {
-        dir: state_dir,
-        memory_bytes: job.memory_bytes,
-        background_threads: 2,
-    })?
-    .with_files(attempt.history.files());
     let restore = attempt
         .base
         .map(|base| base.operators.clone().into_iter().collect())
         .unwrap_or_default();
-    let deployment = Deployment {
-        graph: job.graph.clone(),
+    let request = Request {
         identity,
-        parallelism: job.parallelism,
-        slots: job.slots,
         sources: ends.sources.clone(),
         sinks: ends.sinks.clone(),
-        splits: assigned,
+        splits,
         splits_are_final: !ends.sources.values().any(discovers),
         restore,
-        backend,
-        runtime: tokio::runtime::Handle::current(),
-        options: job.options.clone(),
+        files: attempt.history.files(),
     };
-    Ok(Some((ends, known, deployment)))
+    let tasks = attempt.deployer.deploy(job, &allocation, request).await?;
+    Ok(Some(Prepared {
+        ends,
+        known,
+        tasks,
+        parallelism: allocation.parallelism,
+    }))
 }
 
 fn make_ends(job: &Job) -> Result<Ends, Error> {
@@ -234,12 +225,19 @@ fn committables_of(states: Option<&Vec<SubtaskState>>) -> Vec<Committable> {
 
 type Assigned = HashMap<NodeIndex, Vec<Vec<Split>>>;
 
-async fn find_splits(attempt: &Attempt<'_>, ends: &Ends) -> Result<(BTreeMap<OperatorId, Known>, Assigned), Error> {
+async fn find_splits(
+    attempt: &Attempt<'_>,
+    allocation: &Allocation,
+    ends: &Ends,
+) -> Result<(BTreeMap<OperatorId, Known>, Assigned), Error> {
     let mut known_by_source = BTreeMap::new();
     let mut assigned = HashMap::new();
     for (node, source) in &ends.sources {
         let id = &attempt.job.graph.nodes[*node].id;
-        let mut known = Known::new(attempt.job.subtasks(*node), source.splits_are_ordered());
+        let mut known = Known::new(
+            attempt.job.subtasks(*node, allocation.parallelism),
+            source.splits_are_ordered(),
+        );
         let restored = attempt.base.and_then(|base| base.operators.get(id));
         let mut splits = restored.map(|states| known.restore(states)).unwrap_or_default();
         splits.extend(known.unknown(source.splits().await?));
@@ -268,7 +266,8 @@ struct Driver<'a> {
     progress: &'a Progress,
     ends: Ends,
     known: BTreeMap<OperatorId, Known>,
-    running: runtime::RunningJob,
+    tasks: Box<dyn Tasks>,
+    parallelism: usize,
     coordinator: Coordinator,
     started: Instant,
     /// Work that must end before the attempt does.
@@ -286,17 +285,17 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(
-        attempt: &Attempt<'a>,
-        ends: Ends,
-        known: BTreeMap<OperatorId, Known>,
-        running: runtime::RunningJob,
-        next_id: u64,
-    ) -> Self {
+    fn new(attempt: &Attempt<'a>, prepared: Prepared, next_id: u64) -> Self {
         let job = attempt.job;
+        let Prepared {
+            ends,
+            known,
+            tasks,
+            parallelism,
+        } = prepared;
         let mut participants = BTreeSet::new();
         for (index, node) in job.graph.nodes.iter().enumerate() {
-            participants.extend((0..job.subtasks(index)).map(|subtask| (node.id.clone(), subtask)));
+            participants.extend((0..job.subtasks(index, parallelism)).map(|subtask| (node.id.clone(), subtask)));
         }
         let sinks = ends
             .sinks
@@ -312,7 +311,8 @@ impl<'a> Driver<'a> {
             progress: attempt.progress,
             ends,
             known,
-            running,
+            tasks,
+            parallelism,
             coordinator,
             started: Instant::now(),
             background: JoinSet::new(),
@@ -340,7 +340,7 @@ impl<'a> Driver<'a> {
                 .next_tick_ms()
                 .map(|at_ms| self.started + Duration::from_millis(at_ms));
             tokio::select! {
-                event = self.running.next_event() => match event {
+                event = self.tasks.next_event() => match event {
                     Some(event) => self.task_event(event),
                     None => self.fail(Error::Failed("the tasks ended without saying why".into()), false),
                 },
@@ -375,11 +375,11 @@ impl<'a> Driver<'a> {
     /// Stops the tasks and waits for everything that runs.
     async fn shut_down(&mut self, stop: &mut watch::Receiver<StopRequest>) {
         self.watchers.abort_all();
-        if let Err(error) = self.running.send(runtime::Command::Cancel) {
+        if let Err(error) = self.tasks.send(runtime::Command::Cancel) {
             self.progress.warn(format!("a slot could not be told to end: {error}"));
         }
         // What tasks still say no longer counts.
-        let stopped = async { while self.running.next_event().await.is_some() {} };
+        let stopped = async { while self.tasks.next_event().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
             self.progress.warn(format!(
                 "tasks did not end within {} s (STOP_TIMEOUT)",
@@ -401,8 +401,8 @@ impl<'a> Driver<'a> {
 
     /// A slot that does not take commands any more would lose splits or barriers: the attempt fails, another may do.
     fn command(&mut self, command: runtime::Command) {
-        if let Err(error) = self.running.send(command) {
-            self.fail(error.into(), true);
+        if let Err(error) = self.tasks.send(command) {
+            self.fail(error, true);
         }
     }
 
@@ -453,8 +453,10 @@ impl<'a> Driver<'a> {
     fn background_result(&mut self, result: Background) {
         match result {
             Background::Checkpoint(event) => {
-                if let Event::Stored { checkpoint } = &event {
-                    self.last_checkpoint = Some(*checkpoint);
+                match &event {
+                    Event::Stored { checkpoint } => self.last_checkpoint = Some(*checkpoint),
+                    Event::Published { checkpoint } => self.tasks.confirm(*checkpoint),
+                    _ => {}
                 }
                 self.checkpoint_event(event);
             }
@@ -494,7 +496,7 @@ impl<'a> Driver<'a> {
 
     /// Writes the manifest, in the background.
     fn store(&mut self, completed: Arc<Completed>) {
-        let mut snapshot = Snapshot::new(self.job, &completed);
+        let mut snapshot = Snapshot::new(self.job, self.parallelism, &completed);
         splits::keep_finished(&self.known, &mut snapshot.operators);
         let history = self.history.clone();
         let results = self.results.clone();

@@ -1,16 +1,13 @@
 //! The checkpoints of a job: which there are, which one a run begins with, and how one is added.
 //!
-//! A run claims the job first: the data folder's lock keeps other processes of this machine away, the claim in the
-//! checkpoints' journal fences those elsewhere. Starting anew and replaying never delete: both add a first checkpoint
+//! A run claims the job first: the claim in the checkpoints' journal fences whoever ran it before. Starting anew and replaying never delete: both add a first checkpoint
 //! of their own (an empty one, a copy) with the next number, so that whatever happens then, "the latest checkpoint"
 //! is the one the user meant; older ones go by retention.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_runtime::job::SubtaskState;
-use millstream_state::DataFolderLock;
 use millstream_state::checkpoint::{CheckpointStore, Claim, Depth, JobFiles};
 
 use crate::Error;
@@ -27,25 +24,18 @@ pub struct History {
 struct Inner {
     claim: Claim,
     retain: usize,
-    /// Held as long as anything of the run lives.
-    _lock: DataFolderLock,
 }
 
 impl History {
-    /// Locks the job's folder and claims its checkpoints.
+    /// Claims the job's checkpoints.
     pub async fn open(job: &Job) -> Result<Self, Error> {
-        let folder = job.job_dir();
-        let lock = tokio::task::spawn_blocking(move || DataFolderLock::acquire(&folder))
-            .await
-            .map_err(|error| Error::Failed(format!("the data folder could not be locked: {error}")))??;
-        let store = open_store(&job.graph.name, &job.data_dir, job.checkpoint_storage.as_deref()).await?;
+        let store = CheckpointStore::open(&job.checkpoint_storage, &job.graph.name).await?;
         let claim = store.claim(&format!("process {}", std::process::id())).await?;
         claim.sweep().await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 claim,
                 retain: job.retain,
-                _lock: lock,
             }),
         })
     }
@@ -133,17 +123,6 @@ impl History {
     }
 }
 
-async fn open_store(name: &str, data_dir: &Path, storage: Option<&str>) -> Result<CheckpointStore, Error> {
-    let local = data_dir.join("checkpoints");
-    let local = local.to_str().ok_or_else(|| {
-        Error::Invalid(format!(
-            "the data folder {} is not UTF-8; choose another",
-            data_dir.display()
-        ))
-    })?;
-    Ok(CheckpointStore::open(storage.unwrap_or(local), name).await?)
-}
-
 /// A checkpoint, for a person.
 #[derive(Debug)]
 pub struct Listed {
@@ -162,12 +141,9 @@ pub struct Detail {
     pub origin: Option<String>,
 }
 
-/// The complete checkpoints of a job, newest first. Changes nothing.
-pub async fn list(name: &str, data_dir: &Path, storage: Option<&str>) -> Result<Vec<Listed>, Error> {
-    if storage.is_none() && !data_dir.join("checkpoints").exists() {
-        return Ok(Vec::new());
-    }
-    let store = open_store(name, data_dir, storage).await?;
+/// The complete checkpoints of a job below this URL or folder, newest first. Changes nothing.
+pub async fn list(name: &str, storage: &str) -> Result<Vec<Listed>, Error> {
+    let store = CheckpointStore::open(storage, name).await?;
     let mut listed = Vec::new();
     for info in store.list().await?.into_iter().rev() {
         let detail = store

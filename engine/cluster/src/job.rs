@@ -1,6 +1,5 @@
 //! A job from start to end: attempts, one after another, each resuming where the last complete checkpoint was.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use millstream_runtime::job::Options;
 use tokio::sync::watch;
 
 use crate::attempt::{self, Attempt, Ended};
+use crate::deployer::Deployer;
 use crate::history::History;
 use crate::progress::{Phase, Progress};
 use crate::restart::Restarts;
@@ -18,13 +18,10 @@ use crate::{Error, checkpoint, restart};
 #[derive(Clone)]
 pub struct Job {
     pub graph: Arc<JobGraph>,
+    /// Subtasks per operator, as wished: where tasks run decides ([`crate::deployer::Allocation`]).
     pub parallelism: usize,
-    pub slots: usize,
-    /// Folder for databases and the lock.
-    pub data_dir: PathBuf,
-    /// URL of the folder for checkpoints; `None`: in the data folder.
-    pub checkpoint_storage: Option<String>,
-    pub memory_bytes: usize,
+    /// URL or path of the folder for checkpoints.
+    pub checkpoint_storage: String,
     pub options: Options,
     pub checkpoints: checkpoint::Config,
     /// Completed checkpoints to keep.
@@ -36,17 +33,12 @@ pub struct Job {
 }
 
 impl Job {
-    /// How many subtasks a node has.
-    pub fn subtasks(&self, node: NodeIndex) -> usize {
+    /// How many subtasks a node has at this parallelism.
+    pub fn subtasks(&self, node: NodeIndex, parallelism: usize) -> usize {
         match self.graph.nodes[node].parallelism {
-            Parallelism::Job => self.parallelism,
+            Parallelism::Job => parallelism,
             Parallelism::One => 1,
         }
-    }
-
-    /// What this job keeps on this machine.
-    pub fn job_dir(&self) -> PathBuf {
-        self.data_dir.join("jobs").join(&self.graph.name)
     }
 }
 
@@ -84,14 +76,20 @@ pub enum Outcome {
 }
 
 /// Runs the job to its end.
-pub async fn run(job: Job, stop: watch::Receiver<StopRequest>, progress: Progress) -> Result<Outcome, Error> {
-    let outcome = run_attempts(&job, stop, &progress).await;
+pub async fn run(
+    job: &Job,
+    deployer: &dyn Deployer,
+    stop: watch::Receiver<StopRequest>,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let outcome = run_attempts(job, deployer, stop, progress).await;
     progress.update(|report| report.phase = Phase::Ended);
     outcome
 }
 
 async fn run_attempts(
     job: &Job,
+    deployer: &dyn Deployer,
     mut stop: watch::Receiver<StopRequest>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
@@ -112,6 +110,7 @@ async fn run_attempts(
         }
         let attempt = Attempt {
             job,
+            deployer,
             history: &history,
             base: base.as_ref(),
             progress,

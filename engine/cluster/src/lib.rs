@@ -1,4 +1,4 @@
-//! Running a job with checkpoints and recovery, embedded in one process.
+//! Running a job with checkpoints and recovery, in one process or over the workers of a cluster.
 //!
 //! [`run`] takes a planned job and carries it to its end: it restores the latest checkpoint that is whole, makes
 //! sources and sinks, deploys the tasks, cuts checkpoints, lets sinks publish what is complete, restarts after
@@ -7,9 +7,11 @@
 //!
 //! This crate knows no command line and no terminal: it reports through [`Progress`].
 
+pub mod api;
 mod attempt;
 pub mod checkpoint;
 pub mod compatibility;
+pub mod deployer;
 mod error;
 mod history;
 pub mod job;

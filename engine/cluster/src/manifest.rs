@@ -41,10 +41,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub fn new(job: &Job, completed: &Completed) -> Self {
+    pub fn new(job: &Job, parallelism: usize, completed: &Completed) -> Self {
         Self {
             finished: completed.finished,
             operators: completed.states.clone(),
+            parallelism,
             ..Self::empty(job, completed.checkpoint)
         }
     }

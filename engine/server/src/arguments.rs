@@ -50,6 +50,23 @@ pub struct Place {
     pub checkpoint_storage: Option<String>,
 }
 
+impl Place {
+    /// URL or folder of the checkpoints; what a pipeline says counts less than the command line.
+    pub fn checkpoints(&self, of_pipeline: Option<&str>) -> Result<String, String> {
+        if let Some(url) = self.checkpoint_storage.as_deref().or(of_pipeline) {
+            return Ok(url.to_string());
+        }
+        let local = self.data_dir.join("checkpoints");
+        let text = local.to_str().ok_or_else(|| {
+            format!(
+                "error: the data folder {} is not UTF-8; choose another\n",
+                self.data_dir.display()
+            )
+        })?;
+        Ok(text.to_string())
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Run {
     /// The pipeline: .yaml, .yml, .json or .sql.

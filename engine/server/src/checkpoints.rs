@@ -6,19 +6,19 @@ use crate::{Failure, pipeline};
 /// One line per checkpoint, newest first.
 pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
     let name = pipeline::job_name(job).map_err(Failure::Wrong)?;
+    let storage = place.checkpoints(None).map_err(Failure::Wrong)?;
+    if place.checkpoint_storage.is_none() && !std::path::Path::new(&storage).exists() {
+        return Ok(none(&name));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
     let listed = runtime
-        .block_on(millstream_cluster::list(
-            &name,
-            &place.data_dir,
-            place.checkpoint_storage.as_deref(),
-        ))
+        .block_on(millstream_cluster::list(&name, &storage))
         .map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
     if listed.is_empty() {
-        return Ok(format!("no checkpoints of `{name}`\n"));
+        return Ok(none(&name));
     }
     let mut out = String::from("CHECKPOINT  TAKEN                STATE       PARALLELISM  NOTE\n");
     for checkpoint in listed {
@@ -37,4 +37,8 @@ pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
         out.push('\n');
     }
     Ok(out)
+}
+
+fn none(name: &str) -> String {
+    format!("no checkpoints of `{name}`\n")
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use millstream_cluster::deployer::Embedded;
 use millstream_cluster::{Error, Job, Outcome, Progress, Start, StopRequest, checkpoint, restart};
 use millstream_runtime::job::Options;
 use tokio::sync::watch;
@@ -32,9 +33,10 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     if arguments.explain || planned.explain {
         return crate::print(&planned.explain());
     }
-    let job = job(arguments, &planned)?;
+    let local = Local::new(arguments, &planned);
+    let job = job(arguments, &planned, &local)?;
     if arguments.dry_run {
-        return crate::print(&dry_run(&job, &planned));
+        return crate::print(&dry_run(&job, &local, &planned));
     }
     let status = StatusLine::new(&job.graph);
     logging::start(arguments.log, &status);
@@ -46,19 +48,37 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("error: threads could not be started: {error}\n")))?;
-    let result = runtime.block_on(run_job(arguments, job, status, started));
+    let result = runtime.block_on(run_job(arguments, job, local, status, started));
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     result
 }
 
-fn job(arguments: &Run, planned: &Planned) -> Result<Job, Failure> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let slots = arguments.slots.map(usize::from);
-    let parallelism = arguments
-        .parallelism
-        .map(usize::from)
-        .or(planned.parallelism)
-        .unwrap_or(slots.unwrap_or(cores).min(usize::from(planned.graph.max_parallelism)));
+/// What the run has of this machine.
+struct Local {
+    parallelism: usize,
+    slots: usize,
+    memory_bytes: usize,
+}
+
+impl Local {
+    fn new(arguments: &Run, planned: &Planned) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = arguments.slots.map(usize::from);
+        let parallelism = arguments
+            .parallelism
+            .map(usize::from)
+            .or(planned.parallelism)
+            .unwrap_or(slots.unwrap_or(cores).min(usize::from(planned.graph.max_parallelism)));
+        Self {
+            parallelism,
+            slots: slots.unwrap_or(cores).min(parallelism).max(1),
+            memory_bytes: arguments.memory.unwrap_or_else(default_memory),
+        }
+    }
+}
+
+fn job(arguments: &Run, planned: &Planned, local: &Local) -> Result<Job, Failure> {
+    let parallelism = local.parallelism;
     if parallelism > usize::from(planned.graph.max_parallelism) {
         return Err(Failure::Wrong(format!(
             "error: the parallelism, {parallelism}, is more than the job's key groups, {} (max_parallelism); choose a smaller one\n",
@@ -69,10 +89,10 @@ fn job(arguments: &Run, planned: &Planned) -> Result<Job, Failure> {
     Ok(Job {
         graph: planned.graph.clone(),
         parallelism,
-        slots: slots.unwrap_or(cores).min(parallelism).max(1),
-        data_dir: arguments.place.data_dir.clone(),
-        checkpoint_storage: arguments.place.checkpoint_storage.clone().or(planned.storage.clone()),
-        memory_bytes: arguments.memory.unwrap_or_else(default_memory),
+        checkpoint_storage: arguments
+            .place
+            .checkpoints(planned.storage.as_deref())
+            .map_err(Failure::Wrong)?,
         options: Options {
             batch: planned.batch,
             ..Options::default()
@@ -106,21 +126,21 @@ fn default_memory() -> usize {
     total.map_or(1 << 30, |kib| kib * 1024 / 4).max(64 << 20)
 }
 
-fn dry_run(job: &Job, planned: &Planned) -> String {
+fn dry_run(job: &Job, local: &Local, planned: &Planned) -> String {
     format!(
         "{} is valid: {} operators, parallelism {}, {} slots, {} mode, a checkpoint every {}, {} for state\n{}",
         job.graph.name,
         job.graph.nodes.len(),
         job.parallelism,
-        job.slots,
+        local.slots,
         if planned.batch { "batch" } else { "stream" },
         millstream_proto::spec::format_duration_ms(job.checkpoints.interval_ms),
-        summary::amount(job.memory_bytes as u64),
+        summary::amount(local.memory_bytes as u64),
         planned.explain(),
     )
 }
 
-async fn run_job(arguments: &Run, job: Job, status: StatusLine, started: Instant) -> Result<(), Failure> {
+async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, started: Instant) -> Result<(), Failure> {
     let progress = Progress::default();
     let metrics = match arguments.http {
         None => None,
@@ -134,7 +154,7 @@ async fn run_job(arguments: &Run, job: Job, status: StatusLine, started: Instant
     let (ask, stop) = watch::channel(StopRequest::None);
     let signals = tokio::spawn(signals(ask));
     let reporter = tokio::spawn(status.clone().follow(progress.clone(), metrics));
-    let result = millstream_cluster::run(job.clone(), stop, progress.clone()).await;
+    let result = run_embedded(&job, arguments, &local, stop, &progress).await;
     reporter.abort();
     signals.abort();
     status.end(&progress);
@@ -156,6 +176,18 @@ async fn run_job(arguments: &Run, job: Job, status: StatusLine, started: Instant
             arguments.file.display()
         ))),
     }
+}
+
+async fn run_embedded(
+    job: &Job,
+    arguments: &Run,
+    local: &Local,
+    stop: watch::Receiver<StopRequest>,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let data_dir = arguments.place.data_dir.clone();
+    let deployer = Embedded::new(data_dir, &job.graph.name, local.slots, local.memory_bytes).await?;
+    millstream_cluster::run(job, &deployer, stop, progress).await
 }
 
 /// The first Ctrl-C or SIGTERM asks for a clean stop, the second ends the run at once.

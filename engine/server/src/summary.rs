@@ -45,15 +45,13 @@ impl Summary {
                 ("failed", format!("failed; {}", resume(last)))
             }
         };
-        let local = job.data_dir.join("checkpoints").display().to_string();
-        let root = job.checkpoint_storage.clone().unwrap_or(local);
         Self {
             job: job.graph.name.clone(),
             outcome,
             ended,
             wall,
             numbers: report.numbers(),
-            checkpoints_at: format!("{}/{}", root.trim_end_matches('/'), job.graph.name),
+            checkpoints_at: format!("{}/{}", job.checkpoint_storage.trim_end_matches('/'), job.graph.name),
             outputs: sinks(&job.graph)
                 .map(|table| {
                     let place = table.option("path").or(table.option("topic")).unwrap_or_default();

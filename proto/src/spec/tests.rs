@@ -164,9 +164,7 @@ fn secrets_are_never_printed() {
 /// The list of fields, the messages and the schema name the same things.
 #[test]
 fn schema_fields_and_messages_agree() {
-    let files =
-        prost_reflect::DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin")).as_slice())
-            .unwrap();
+    let files = prost_reflect::DescriptorPool::decode(crate::DESCRIPTORS).unwrap();
     for (message, list, key) in [
         ("JobSpec", fields::JOB, None),
         ("Checkpoints", fields::CHECKPOINTS, None),

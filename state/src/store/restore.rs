@@ -115,7 +115,7 @@ async fn fetch(job: &JobFiles, part: &KeyedSnapshot, folder: &Path) -> Result<()
             file.name
         )));
     }
-    futures::stream::iter(&part.files)
+    futures::stream::iter(part.files.clone())
         .map(|file| async move {
             let to = folder.join(&file.name);
             let path = job.path(&file.path);

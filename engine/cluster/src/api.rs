@@ -1,0 +1,99 @@
+//! What a client can ask of a cluster, without the wire: one method per call of the client API.
+//!
+//! gRPC and REST are two spellings of [`Api`]; the coordinator is its implementation. Requests and answers are the
+//! messages of the protocol, so that there is one vocabulary.
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use millstream_proto::v1;
+
+#[async_trait]
+pub trait Api: Send + Sync {
+    async fn submit(&self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Error>;
+    async fn validate(&self, request: v1::ValidateRequest) -> Result<v1::ValidateResponse, Error>;
+    async fn diff(&self, request: v1::DiffRequest) -> Result<v1::DiffResponse, Error>;
+    async fn list_jobs(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Error>;
+    async fn job(&self, request: v1::GetJobRequest) -> Result<v1::Job, Error>;
+    async fn watch(&self, request: v1::WatchJobsRequest) -> Result<BoxStream<'static, v1::JobEvent>, Error>;
+    async fn stop(&self, request: v1::StopJobRequest) -> Result<v1::Job, Error>;
+    async fn cancel(&self, request: v1::CancelJobRequest) -> Result<v1::Job, Error>;
+    async fn rescale(&self, request: v1::RescaleJobRequest) -> Result<v1::Job, Error>;
+    async fn restart(&self, request: v1::RestartJobRequest) -> Result<v1::Job, Error>;
+    async fn delete(&self, request: v1::DeleteJobRequest) -> Result<v1::DeleteJobResponse, Error>;
+    async fn logs(&self, request: v1::JobLogsRequest) -> Result<BoxStream<'static, v1::LogLine>, Error>;
+    async fn list_checkpoints(&self, request: v1::ListCheckpointsRequest)
+    -> Result<v1::ListCheckpointsResponse, Error>;
+    async fn inspect_checkpoint(&self, request: v1::InspectCheckpointRequest) -> Result<v1::CheckpointDetail, Error>;
+    async fn create_savepoint(&self, request: v1::CreateSavepointRequest) -> Result<v1::Checkpoint, Error>;
+    async fn delete_savepoint(&self, request: v1::DeleteSavepointRequest)
+    -> Result<v1::DeleteSavepointResponse, Error>;
+    async fn list_workers(&self, request: v1::ListWorkersRequest) -> Result<v1::ListWorkersResponse, Error>;
+    async fn drain_worker(&self, request: v1::DrainWorkerRequest) -> Result<v1::Worker, Error>;
+    async fn info(&self, request: v1::ClusterInfoRequest) -> Result<v1::ClusterInfo, Error>;
+}
+
+/// Why a call was refused. The code is stable, the message is for people.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    pub code: Code,
+    pub message: String,
+    /// Of a pipeline that does not plan.
+    pub mistakes: Vec<v1::Mistake>,
+    /// Where to go instead, for [`Code::NotLeader`].
+    pub leader: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The request itself makes no sense.
+    InvalidRequest,
+    /// The pipeline does not plan; see the mistakes.
+    InvalidPipeline,
+    JobNotFound,
+    CheckpointNotFound,
+    WorkerNotFound,
+    NameInUse,
+    /// The checkpoint's state does not fit the pipeline.
+    CheckpointDoesNotFit,
+    /// Not possible in the job's present state.
+    WrongState,
+    /// A named limit is reached.
+    LimitReached,
+    /// Another coordinator leads.
+    NotLeader,
+    /// The storage or something else outside cannot be reached; trying again may help.
+    Unavailable,
+    Internal,
+}
+
+impl Code {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid-request",
+            Self::InvalidPipeline => "invalid-pipeline",
+            Self::JobNotFound => "job-not-found",
+            Self::CheckpointNotFound => "checkpoint-not-found",
+            Self::WorkerNotFound => "worker-not-found",
+            Self::NameInUse => "name-in-use",
+            Self::CheckpointDoesNotFit => "checkpoint-does-not-fit",
+            Self::WrongState => "wrong-state",
+            Self::LimitReached => "limit-reached",
+            Self::NotLeader => "not-leader",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl Error {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            mistakes: Vec::new(),
+            leader: None,
+        }
+    }
+}

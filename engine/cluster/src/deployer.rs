@@ -1,0 +1,144 @@
+//! Where an attempt's tasks run: in this process ([`Embedded`]), or on the workers of a cluster.
+//!
+//! The driver of an attempt decides about checkpoints and recovery and does not know which it is. It asks for an
+//! [`Allocation`] first, because the parallelism decides which subtask reads which split, then has the tasks deployed
+//! and talks to them through [`Tasks`].
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use millstream_connectors::{JobIdentity, Sink, Source, Split};
+use millstream_planner::graph::{NodeIndex, OperatorId};
+use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, SubtaskState, TaskEvent};
+use millstream_runtime::progress::JobCounters;
+use millstream_state::DataFolderLock;
+use millstream_state::checkpoint::JobFiles;
+use millstream_state::store::{Backend, BackendOptions};
+
+use crate::{Error, Job};
+
+/// Finds a place for the tasks of an attempt and starts them there.
+#[async_trait]
+pub trait Deployer: Send + Sync {
+    /// Finds slots for one attempt; waits until there are some. The wait is given up by dropping the future.
+    async fn allocate(&self, job: &Job) -> Result<Allocation, Error>;
+
+    /// Starts all tasks. When this returns they run, or none does.
+    async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error>;
+}
+
+/// The slots that one attempt has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allocation {
+    pub parallelism: usize,
+    /// The worker of each slot, by name; subtask `i` of every node runs in slot `i` modulo their number.
+    pub slots: Vec<String>,
+}
+
+/// What an attempt starts with.
+pub struct Request {
+    pub identity: JobIdentity,
+    /// For tasks that run in this process; a worker makes its own.
+    pub sources: HashMap<NodeIndex, Arc<dyn Source>>,
+    pub sinks: HashMap<NodeIndex, Arc<dyn Sink>>,
+    /// Of each source node, per subtask.
+    pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
+    pub splits_are_final: bool,
+    pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
+    pub files: JobFiles,
+}
+
+/// The running tasks of one attempt. Dropping them cancels the attempt.
+#[async_trait]
+pub trait Tasks: Send {
+    /// Hands a command to every task it concerns. An error means that some do not respond: the attempt is to be failed.
+    fn send(&mut self, command: Command) -> Result<(), Error>;
+
+    /// What happens next; `None` after [`TaskEvent::Stopped`].
+    async fn next_event(&mut self) -> Option<TaskEvent>;
+
+    fn counters(&self) -> Arc<JobCounters>;
+
+    /// The checkpoint is complete and published: nobody will ask for its parts again.
+    fn confirm(&mut self, checkpoint: u64);
+}
+
+#[async_trait]
+impl Tasks for RunningJob {
+    fn send(&mut self, command: Command) -> Result<(), Error> {
+        Ok(RunningJob::send(self, command)?)
+    }
+
+    async fn next_event(&mut self) -> Option<TaskEvent> {
+        RunningJob::next_event(self).await
+    }
+
+    fn counters(&self) -> Arc<JobCounters> {
+        RunningJob::counters(self)
+    }
+
+    fn confirm(&mut self, _checkpoint: u64) {}
+}
+
+/// Tasks run in this process, over a data folder that this process has to itself.
+pub struct Embedded {
+    folder: PathBuf,
+    slots: usize,
+    memory_bytes: usize,
+    /// Held as long as anything of the run lives.
+    _lock: DataFolderLock,
+}
+
+impl Embedded {
+    /// Locks the job's folder below `data_dir`.
+    pub async fn new(data_dir: PathBuf, job: &str, slots: usize, memory_bytes: usize) -> Result<Self, Error> {
+        let folder = data_dir.join("jobs").join(job);
+        let locked = folder.clone();
+        let lock = tokio::task::spawn_blocking(move || DataFolderLock::acquire(&locked))
+            .await
+            .map_err(|error| Error::Failed(format!("the data folder could not be locked: {error}")))??;
+        Ok(Self {
+            folder,
+            slots,
+            memory_bytes,
+            _lock: lock,
+        })
+    }
+}
+
+#[async_trait]
+impl Deployer for Embedded {
+    async fn allocate(&self, job: &Job) -> Result<Allocation, Error> {
+        Ok(Allocation {
+            parallelism: job.parallelism,
+            slots: vec!["here".into(); self.slots],
+        })
+    }
+
+    async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
+        let backend = Backend::new(BackendOptions {
+            dir: self.folder.join("state"),
+            memory_bytes: self.memory_bytes,
+            background_threads: 2,
+        })?
+        .with_files(request.files);
+        let running = runtime::deploy(Deployment {
+            graph: job.graph.clone(),
+            identity: request.identity,
+            parallelism: allocation.parallelism,
+            slots: self.slots,
+            sources: request.sources,
+            sinks: request.sinks,
+            splits: request.splits,
+            splits_are_final: request.splits_are_final,
+            restore: request.restore,
+            backend,
+            runtime: tokio::runtime::Handle::current(),
+            options: job.options.clone(),
+        })
+        .await?;
+        Ok(Box::new(running))
+    }
+}
