@@ -6,4 +6,6 @@ if [ -z "${ROCKSDB_LIB_DIR:-}" ]; then
   export ROCKSDB_LIB_DIR="$MILLSTREAM_CACHE/rocksdb" ROCKSDB_STATIC=1
 fi
 # A cargo that rustup installed for this user may not be on the PATH of this shell yet.
-case ":$PATH:" in *":$HOME/.cargo/bin:"*) ;; *) [ -d "$HOME/.cargo/bin" ] && export PATH="$HOME/.cargo/bin:$PATH" ;; esac
+if [ -d "$HOME/.cargo/bin" ]; then
+  case ":$PATH:" in *":$HOME/.cargo/bin:"*) ;; *) export PATH="$HOME/.cargo/bin:$PATH" ;; esac
+fi
