@@ -19,7 +19,7 @@ test: ## every test, those against a real Kafka broker included
 bench: ## the benchmarks, in release: Nexmark, Kafka to Kafka, latency, large state
 	@scripts/bench.sh $(BENCH)
 
-lint: ## formatting, clippy with warnings as errors, dependency policy
+lint: ## formatting, clippy with warnings as errors, deploy/, dependency policy
 	@scripts/lint.sh
 
 fmt: ## format the code

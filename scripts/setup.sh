@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian or Ubuntu machine lacks, and builds RocksDB once. Quick when all is there.
 #
-# Usage: setup.sh [build|test]     build (default): what compiling and running needs; test: also what the tests need
+# Usage: setup.sh [packages|build|lint|test]
+#   packages         the distribution's packages that compiling needs, no more
+#   build (default)  what compiling and running needs
+#   lint             also what the checks of deploy/ need
+#   test             also what the tests need
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 
-for_tests=${1:-build}
+goal=${1:-build}
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 
@@ -23,10 +27,17 @@ if command -v apt-get >/dev/null; then
   if ! ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || ! ls -d /usr/lib/llvm-*/lib/clang/*/include >/dev/null 2>&1; then
     packages+=(libclang-dev)
   fi
-  if [ "$for_tests" = test ]; then
+  if [ "$goal" = test ]; then
     command -v java >/dev/null || packages+=(default-jre-headless)
     command -v mvn >/dev/null || packages+=(maven)
+  fi
+  if [ "$goal" = test ] || [ "$goal" = lint ]; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+  fi
+  if [ "$goal" = lint ] && ! command -v go >/dev/null; then
+    # Go from 1.21 on fetches the newer one that a tool wants; an older one is of no use.
+    offered=$(apt-cache policy golang-go | sed -n 's/^  Candidate: [0-9]*://p')
+    if [ -n "$offered" ] && dpkg --compare-versions "$offered" ge 1.21; then packages+=(golang-go); fi
   fi
   missing=()
   for package in "${packages[@]}"; do
@@ -39,6 +50,9 @@ if command -v apt-get >/dev/null; then
   fi
 else
   echo "note: not a Debian or Ubuntu machine; the build needs the equivalents of: ${packages[*]} libclang-dev" >&2
+fi
+if [ "$goal" = packages ]; then
+  exit 0
 fi
 
 # Rust, from the distribution's rustup where cargo is missing.
@@ -64,7 +78,7 @@ if [ "${ROCKSDB_LIB_DIR}" = "$MILLSTREAM_CACHE/rocksdb" ]; then
   scripts/build-rocksdb.sh "$ROCKSDB_LIB_DIR"
 fi
 
-if [ "$for_tests" = test ]; then
+if [ "$goal" = test ]; then
   scripts/kafka.sh fetch
   if [ ! -x "$MILLSTREAM_CACHE/venv/bin/python" ] || ! "$MILLSTREAM_CACHE/venv/bin/python" -c 'import duckdb' 2>/dev/null; then
     say "installing DuckDB (the tests' independent second opinion) into $MILLSTREAM_CACHE/venv"
