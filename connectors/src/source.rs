@@ -30,7 +30,7 @@ pub enum Boundedness {
 /// `id` is stable over restarts and unique in its source (`topic-3`, `entries.json[0..1048576]`): watermarks, metrics
 /// and checkpoints name it. `position` is the source's own encoding (versioned by the source) of what is read and
 /// from where; the engine stores and returns it unread.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Split {
     pub id: String,
     pub position: Vec<u8>,

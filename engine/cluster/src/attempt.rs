@@ -75,7 +75,7 @@ pub async fn run(mut attempt: Attempt<'_>) -> Result<Ended, Error> {
         }
         Err(error) => {
             return Ok(Ended::Failed(Failure {
-                may_pass: may_pass(&error),
+                may_pass: restart::error_may_pass(&error),
                 error,
                 started: false,
                 last_checkpoint: None,
@@ -94,15 +94,6 @@ async fn abort_requested(mut stop: watch::Receiver<StopRequest>, wanted: StopReq
     if stop.wait_for(|request| *request >= wanted).await.is_err() {
         // Nobody is left who could ask.
         std::future::pending::<()>().await;
-    }
-}
-
-fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Runtime(error) => restart::may_pass(error),
-        Error::Connector(error) => restart::connector_error_may_pass(error),
-        Error::State(error) => restart::state_error_may_pass(error),
-        Error::Invalid(_) | Error::Failed(_) => false,
     }
 }
 
@@ -151,6 +142,7 @@ async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, Error> {
         splits,
         splits_are_final: !ends.sources.values().any(discovers),
         restore,
+        epoch: attempt.history.epoch(),
         files: attempt.history.files(),
     };
     let tasks = attempt.deployer.deploy(job, &allocation, request).await?;

@@ -47,6 +47,8 @@ pub struct Request {
     pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
     pub splits_are_final: bool,
     pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
+    /// The claim on the job's checkpoints, and where keyed state keeps its files under it.
+    pub epoch: u64,
     pub files: JobFiles,
 }
 
@@ -129,6 +131,7 @@ impl Deployer for Embedded {
             identity: request.identity,
             parallelism: allocation.parallelism,
             slots: self.slots,
+            part: None,
             sources: request.sources,
             sinks: request.sinks,
             splits: request.splits,

@@ -45,6 +45,11 @@ impl History {
         self.inner.claim.store().files(self.inner.claim.epoch())
     }
 
+    /// The claim that fences all before it.
+    pub fn epoch(&self) -> u64 {
+        self.inner.claim.epoch()
+    }
+
     pub async fn next_id(&self) -> u64 {
         self.inner.claim.next_checkpoint().await
     }

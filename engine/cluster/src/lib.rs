@@ -12,13 +12,18 @@ mod attempt;
 pub mod checkpoint;
 pub mod compatibility;
 pub mod deployer;
+mod encoding;
+mod connect;
 mod error;
+pub mod exchange;
+pub mod fleet;
 mod history;
 pub mod job;
 pub mod manifest;
 mod progress;
 pub mod restart;
 pub mod splits;
+pub mod worker;
 
 pub use error::Error;
 pub use history::{Detail, Listed, list};

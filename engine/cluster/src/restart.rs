@@ -64,11 +64,23 @@ impl Restarts {
     }
 }
 
-/// Whether a failure may pass by itself.
+/// Whether an error may pass by itself.
+pub fn error_may_pass(error: &crate::Error) -> bool {
+    use crate::Error;
+    match error {
+        Error::Runtime(error) => may_pass(error),
+        Error::Connector(error) => connector_error_may_pass(error),
+        Error::State(error) => state_error_may_pass(error),
+        Error::Invalid(_) | Error::Failed(_) => false,
+    }
+}
+
+/// Whether a failure of tasks may pass by itself.
 pub fn may_pass(error: &Error) -> bool {
     match error {
         Error::Connector(error) => connector_error_may_pass(error),
         Error::State(error) => state_error_may_pass(error),
+        Error::Elsewhere { may_pass, .. } => *may_pass,
         _ => false,
     }
 }
@@ -88,6 +100,7 @@ pub fn state_error_may_pass(error: &millstream_state::Error) -> bool {
     match error {
         Error::Io { source, .. } => io_error_may_pass(source),
         Error::Storage { source, .. } => store_error_may_pass(source),
+        Error::Unreachable(_) => true,
         _ => false,
     }
 }

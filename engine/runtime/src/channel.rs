@@ -18,7 +18,7 @@ use crossbeam::queue::SegQueue;
 use crate::element::{Element, batch_bytes};
 
 /// Elements other than batches that may wait in one channel.
-const CONTROL_MAX: usize = 256;
+pub const CONTROL_MAX: usize = 256;
 
 pub struct Sender(Arc<Shared>);
 
@@ -59,6 +59,18 @@ impl Sender {
         // Against the fence in `Receiver::pop`: either we see what was taken, or the receiver sees that we wait.
         fence(Ordering::SeqCst);
         self.0.has_credit()
+    }
+
+    /// Asks for the sending side's waker to be called when the receiver takes something and half of the capacity is
+    /// free then, although there is credit now. Once; ask again after each call.
+    pub fn watch(&self) {
+        self.0.sender_waits.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Elements that were sent and not yet taken.
+    pub fn waiting(&self) -> usize {
+        self.0.queue.len()
     }
 
     pub fn send(&self, element: Element) {

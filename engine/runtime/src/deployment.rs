@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
 use crate::channel::{Receiver, Sender, channel};
+use crate::elsewhere::{ChannelId, Incoming, Outgoing, Part};
 use crate::exchange::{OutputEdge, Partitioner, Routing};
 use crate::inputs::{Input, Inputs};
 use crate::job::{Deployment, RunningJob, SubtaskState};
@@ -35,20 +36,25 @@ const EVENTS_MAX: usize = 1_024;
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn deploy(deployment: Deployment) -> Result<RunningJob, Error> {
-    let slots = deployment.slots.max(1);
-    let parkers: Vec<Parker> = (0..slots).map(|_| Parker::new()).collect();
+    let part = Part::of(&deployment);
+    let parkers: Vec<Parker> = part.slots.iter().map(|_| Parker::new()).collect();
     let chains = Chains::of(&deployment.graph, deployment.parallelism);
-    let wakers = wakers(&deployment, &chains, |slot| {
-        TaskWaker::new(parkers[slot % slots].unparker().clone())
+    let wakers = wakers(&deployment, &chains, |subtask| {
+        let place = part.place(subtask)?;
+        Some(TaskWaker::new(parkers[place].unparker().clone()))
     });
-    let counters = counters(&deployment);
-    let as_wakers = |chain: usize, subtask: usize| wakers[chain][subtask].waker();
-    let tasks = build(&deployment, &chains, &as_wakers, &counters).await?;
-    let mut by_slot: Vec<Vec<SlotTask>> = (0..slots).map(|_| Vec::new()).collect();
+    let counters = counters(&deployment, &part);
+    let as_wakers = |chain: usize, subtask: usize| match &wakers[chain][subtask] {
+        Some(waker) => waker.waker(),
+        None => std::task::Waker::noop().clone(),
+    };
+    let tasks = build(&deployment, &part, &chains, &as_wakers, &counters).await?;
+    let mut by_slot: Vec<Vec<SlotTask>> = part.slots.iter().map(|_| Vec::new()).collect();
     let task_count = tasks.len();
     for built in tasks {
-        let waker = Arc::clone(&wakers[built.chain][built.subtask]);
-        by_slot[built.subtask % slots].push(SlotTask::new(built.task, waker));
+        if let (Some(waker), Some(place)) = (&wakers[built.chain][built.subtask], part.place(built.subtask)) {
+            by_slot[place].push(SlotTask::new(built.task, Arc::clone(waker)));
+        }
     }
     let (events_sender, events) = mpsc::channel(EVENTS_MAX);
     let unparkers = parkers.iter().map(|parker| parker.unparker().clone()).collect();
@@ -59,7 +65,7 @@ pub(crate) async fn deploy(deployment: Deployment) -> Result<RunningJob, Error> 
         Arc::clone(&counters),
         deployment.runtime.clone(),
     ));
-    let mut handles = Vec::with_capacity(slots);
+    let mut handles = Vec::with_capacity(by_slot.len());
     for (index, (tasks, parker)) in by_slot.into_iter().zip(parkers).enumerate() {
         let (commands, receiver) = bounded(COMMANDS_MAX);
         handles.push(SlotHandle {
@@ -111,9 +117,19 @@ fn wakers<T>(deployment: &Deployment, chains: &Chains, make: impl Fn(usize) -> T
         .collect()
 }
 
-/// Counters of every subtask of every node, by node.
-pub(crate) fn counters(deployment: &Deployment) -> Arc<JobCounters> {
-    let graph = &deployment.graph;
+/// Counters of every subtask that runs here, by node.
+pub(crate) fn counters(deployment: &Deployment, part: &Part) -> Arc<JobCounters> {
+    let is_here = |subtask| part.place(subtask).is_some();
+    let job = deployment.identity.job.clone();
+    counters_of(&deployment.graph, job, deployment.parallelism, is_here)
+}
+
+pub(crate) fn counters_of(
+    graph: &JobGraph,
+    job: String,
+    parallelism: usize,
+    is_wanted: impl Fn(usize) -> bool,
+) -> Arc<JobCounters> {
     let mut all = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         let kind = match node.operator {
@@ -121,11 +137,11 @@ pub(crate) fn counters(deployment: &Deployment) -> Arc<JobCounters> {
             Operator::Sink(_) => Kind::Sink,
             _ => Kind::Operator,
         };
-        for subtask in 0..parallelism_of(graph, index, deployment.parallelism) {
+        for subtask in (0..parallelism_of(graph, index, parallelism)).filter(|subtask| is_wanted(*subtask)) {
             all.push(Arc::new(OperatorCounters::new(node.id.clone(), subtask, kind)));
         }
     }
-    Arc::new(JobCounters::new(deployment.identity.job.clone(), all))
+    Arc::new(JobCounters::new(job, all))
 }
 
 /// A task and where it belongs.
@@ -135,18 +151,20 @@ pub(crate) struct Built {
     pub task: Task,
 }
 
-/// Makes all tasks, connected. `wakers` gives the waker of a chain's subtask.
+/// Makes all tasks that run here, connected. `wakers` gives the waker of a chain's subtask.
 pub(crate) async fn build(
     deployment: &Deployment,
+    part: &Part,
     chains: &Chains,
     wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
     counters: &Arc<JobCounters>,
 ) -> Result<Vec<Built>, Error> {
     let graph = &*deployment.graph;
-    let mut wiring = Wiring::new(deployment, chains, wakers);
+    let mut wiring = Wiring::new(deployment, part, chains, wakers);
     let mut built = Vec::new();
     for (chain_index, chain) in chains.chains.iter().enumerate() {
-        for subtask in 0..parallelism_of(graph, chain[0], deployment.parallelism) {
+        let subtasks = 0..parallelism_of(graph, chain[0], deployment.parallelism);
+        for subtask in subtasks.filter(|subtask| part.place(*subtask).is_some()) {
             let waker = wakers(chain_index, subtask);
             let mut edges = Vec::new();
             let mut stages = Vec::with_capacity(chain.len());
@@ -197,12 +215,18 @@ struct Wiring<'a> {
 impl<'a> Wiring<'a> {
     fn new(
         deployment: &'a Deployment,
+        part: &Part,
         chains: &'a Chains,
         wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
     ) -> Self {
         let graph = &deployment.graph;
-        let mut senders: HashMap<_, Vec<Sender>> = HashMap::new();
-        let mut receivers: HashMap<_, Vec<Input>> = HashMap::new();
+        let mut wiring = Self {
+            deployment,
+            chains,
+            senders: HashMap::new(),
+            receivers: HashMap::new(),
+        };
+        let mut id: ChannelId = 0;
         for (index, edge) in graph
             .edges
             .iter()
@@ -217,24 +241,70 @@ impl<'a> Wiring<'a> {
                     if is_forward && from != to {
                         continue;
                     }
-                    let (sender, receiver): (Sender, Receiver) = channel(
-                        deployment.options.channel_bytes_max,
-                        wakers(chains.places[edge.from].0, from),
-                        wakers(chains.places[edge.to].0, to),
-                    );
-                    senders.entry((index, from)).or_default().push(sender);
-                    receivers.entry((edge.to, to)).or_default().push(Input {
-                        channel: receiver,
-                        input: edge.input,
-                    });
+                    wiring.connect(part, id, index, from, to, wakers);
+                    id += 1;
                 }
             }
         }
-        Self {
-            deployment,
-            chains,
-            senders,
-            receivers,
+        wiring
+    }
+
+    /// Makes the channel from one subtask to another, or the end of it that is here.
+    fn connect(
+        &mut self,
+        part: &Part,
+        id: ChannelId,
+        index: usize,
+        from: usize,
+        to: usize,
+        wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
+    ) {
+        let graph = &self.deployment.graph;
+        let edge = &graph.edges[index];
+        let from_waker = || wakers(self.chains.places[edge.from].0, from);
+        let to_waker = || wakers(self.chains.places[edge.to].0, to);
+        let bytes_max = self.deployment.options.channel_bytes_max;
+        let (from_here, to_here) = (part.place(from).is_some(), part.place(to).is_some());
+        let schema = || input_schemas(graph, edge.to).swap_remove(edge.input);
+        let elsewhere = part.elsewhere.as_deref();
+        let (sender, receiver): (Option<Sender>, Option<Receiver>) = match (from_here, to_here, elsewhere) {
+            (true, true, _) => {
+                let (sender, receiver) = channel(bytes_max, from_waker(), to_waker());
+                (Some(sender), Some(receiver))
+            }
+            (true, false, Some(elsewhere)) => {
+                let (sender, receiver) = channel(bytes_max, from_waker(), elsewhere.waker(id));
+                elsewhere.outgoing(Outgoing {
+                    id,
+                    slot: part.slot(to),
+                    schema: schema(),
+                    bytes_max,
+                    receiver,
+                });
+                (Some(sender), None)
+            }
+            (false, true, Some(elsewhere)) => {
+                let (sender, receiver) = channel(bytes_max, elsewhere.waker(id), to_waker());
+                elsewhere.incoming(Incoming {
+                    id,
+                    slot: part.slot(from),
+                    schema: schema(),
+                    bytes_max,
+                    sender,
+                });
+                (None, Some(receiver))
+            }
+            _ => (None, None),
+        };
+        if let Some(sender) = sender {
+            self.senders.entry((index, from)).or_default().push(sender);
+        }
+        if let Some(channel) = receiver {
+            let input = Input {
+                channel,
+                input: edge.input,
+            };
+            self.receivers.entry((edge.to, to)).or_default().push(input);
         }
     }
 

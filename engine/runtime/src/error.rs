@@ -5,6 +5,9 @@
 pub enum Error {
     #[error("{operator}: {message}")]
     Operator { operator: String, message: String },
+    /// In another process, of which only the words are known here.
+    #[error("{message}")]
+    Elsewhere { message: String, may_pass: bool },
     #[error(transparent)]
     Connector(#[from] millstream_connectors::Error),
     #[error(transparent)]

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::deployment;
+use crate::elsewhere::Part;
 use crate::operator::Timestamp;
 use crate::progress::{JobCounters, Progress};
 use crate::slot::SlotHandle;
@@ -23,6 +24,11 @@ use crate::slot::SlotHandle;
 /// Builds the tasks of every subtask, restores their state, and starts the slot threads.
 pub async fn deploy(deployment: Deployment) -> Result<RunningJob, Error> {
     deployment::deploy(deployment).await
+}
+
+/// Counters for all subtasks of a job, wherever they run: for whoever hears of them from afar.
+pub fn counters(graph: &JobGraph, parallelism: usize) -> Arc<JobCounters> {
+    deployment::counters_of(graph, graph.name.clone(), parallelism, |_| true)
 }
 
 /// A job whose slot threads run. Dropping it cancels the job.
@@ -88,6 +94,8 @@ pub struct Deployment {
     pub parallelism: usize,
     /// Slot threads. Subtask `i` of every node runs in slot `i % slots`.
     pub slots: usize,
+    /// Absent: all slots run in this process.
+    pub part: Option<Part>,
     /// One per source node.
     pub sources: HashMap<NodeIndex, Arc<dyn Source>>,
     /// One per sink node.

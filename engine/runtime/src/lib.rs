@@ -9,6 +9,7 @@ mod chain;
 mod channel;
 mod deployment;
 pub mod element;
+pub mod elsewhere;
 pub mod error;
 mod exchange;
 mod inputs;

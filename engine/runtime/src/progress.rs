@@ -219,3 +219,91 @@ impl JobCounters {
         }
     }
 }
+
+/// What one process knows of a job's numbers, for a process elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Sample {
+    operators: Vec<OperatorSample>,
+    splits: Vec<SplitSample>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct OperatorSample {
+    operator: String,
+    subtask: usize,
+    /// In the order of [`OperatorCounters::numbers`].
+    numbers: [u64; 11],
+    watermark: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct SplitSample {
+    source: String,
+    split: String,
+    watermark: Timestamp,
+    lag: Option<u64>,
+}
+
+impl OperatorCounters {
+    fn numbers(&self) -> [&AtomicU64; 11] {
+        [
+            &self.rows_in,
+            &self.rows_out,
+            &self.bytes_in,
+            &self.bytes_out,
+            &self.busy_ns,
+            &self.blocked_us,
+            &self.late_rows,
+            &self.dead_letters,
+            &self.bad_rows,
+            &self.future_rows,
+            &self.alignment_us,
+        ]
+    }
+}
+
+impl JobCounters {
+    pub fn sample(&self) -> Sample {
+        let operators = self.operators.iter().map(|counters| OperatorSample {
+            operator: counters.operator.0.clone(),
+            subtask: counters.subtask,
+            numbers: counters.numbers().map(|number| number.load(Ordering::Relaxed)),
+            watermark: counters.watermark.load(Ordering::Relaxed),
+        });
+        let splits = self.splits();
+        let splits = splits.iter().map(|split| SplitSample {
+            source: split.source.0.clone(),
+            split: split.split.to_string(),
+            watermark: split.watermark.load(Ordering::Relaxed),
+            lag: split.lag(),
+        });
+        Sample {
+            operators: operators.collect(),
+            splits: splits.collect(),
+        }
+    }
+
+    /// Takes over the numbers of the subtasks that a sample speaks of.
+    pub fn apply(&self, sample: &Sample) {
+        for new in &sample.operators {
+            let counters = self
+                .operators
+                .iter()
+                .find(|counters| counters.subtask == new.subtask && counters.operator.0 == new.operator);
+            let Some(counters) = counters else { continue };
+            for (number, value) in counters.numbers().into_iter().zip(new.numbers) {
+                number.store(value, Ordering::Relaxed);
+            }
+            counters.watermark.store(new.watermark, Ordering::Relaxed);
+        }
+        for new in &sample.splits {
+            let known = self
+                .splits()
+                .into_iter()
+                .find(|split| *split.split == *new.split && split.source.0 == new.source);
+            let split = known.unwrap_or_else(|| self.split(&OperatorId(new.source.clone()), &new.split.as_str().into()));
+            split.watermark.store(new.watermark, Ordering::Relaxed);
+            split.set_lag(new.lag);
+        }
+    }
+}

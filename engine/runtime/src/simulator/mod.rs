@@ -27,6 +27,7 @@ use millstream_state::store::{Backend, BackendOptions};
 use self::ends::{Kept, Numbers, ids_of, schema};
 use crate::chain::Chains;
 use crate::deployment;
+use crate::elsewhere::Part;
 use crate::job::{Command, Deployment, Options, SplitState, SubtaskState, TaskEvent};
 use crate::task::{Step, Task};
 
@@ -239,6 +240,7 @@ fn deployment(
     }
     let dir = tempfile::tempdir().expect("a folder for the test");
     Deployment {
+        part: None,
         graph: Arc::new(graph),
         identity: JobIdentity {
             job: "simulated".into(),
@@ -298,8 +300,9 @@ impl Simulation {
             })
             .collect();
         let waker = |chain: usize, subtask: usize| Waker::from(Arc::clone(&flags[chain][subtask]));
-        let counters = deployment::counters(deployment);
-        let built = deployment::build(deployment, &chains, &waker, &counters);
+        let part = Part::of(deployment);
+        let counters = deployment::counters(deployment, &part);
+        let built = deployment::build(deployment, &part, &chains, &waker, &counters);
         let built = futures::executor::block_on(built).expect("the job is built");
         Self {
             tasks: built

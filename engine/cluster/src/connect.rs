@@ -1,0 +1,52 @@
+//! Connections of this process to others: the one place where a client is built.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+use crate::Error;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that does not answer pings for this long is gone.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What may be on its way on one connection, so that a fast network is not kept waiting for acknowledgements.
+const WINDOW_BYTES: u32 = 16 << 20;
+
+/// To a worker's data port.
+pub async fn worker(address: &str) -> Result<Channel, Error> {
+    connect(address, "worker").await
+}
+
+/// To a coordinator.
+pub async fn coordinator(address: &str) -> Result<Channel, Error> {
+    connect(address, "coordinator").await
+}
+
+async fn connect(address: &str, what: &str) -> Result<Channel, Error> {
+    let endpoint = Endpoint::from_shared(address.to_string()).map_err(|error| {
+        Error::Invalid(format!(
+            "`{address}` is not the address of a {what}: {error}; write one like http://host:7070"
+        ))
+    })?;
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .tcp_nodelay(true)
+        .connect()
+        .await
+        .map_err(|error| Error::Failed(format!("the {what} at {address} cannot be reached: {}", cause(&error))))
+}
+
+/// What is at the bottom of an error: the top says no more than "transport error".
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,199 @@
+//! The receiving side of a stream: every frame goes at once to the task it is for; credit goes back as tasks take.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use millstream_proto::v1;
+use millstream_proto::v1::data_frame::Content;
+use millstream_proto::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
+use millstream_runtime::element::{Barrier, Element};
+use millstream_runtime::elsewhere::{CONTROL_MAX, Incoming};
+use parking_lot::Mutex;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::ready::{Mark, ReadyList};
+use super::{Attempt, Exchange, FRAME_BYTES_MAX, ready_list};
+
+impl Exchange {
+    /// The gRPC service that lets the other workers' streams in.
+    pub fn service(&self) -> ExchangeServiceServer<Exchange> {
+        ExchangeServiceServer::new(self.clone()).max_decoding_message_size(FRAME_BYTES_MAX * 2)
+    }
+}
+
+#[tonic::async_trait]
+impl ExchangeService for Exchange {
+    type OpenStream = BoxStream<'static, Result<v1::CreditFrame, Status>>;
+
+    async fn open(&self, request: Request<Streaming<v1::DataFrame>>) -> Result<Response<Self::OpenStream>, Status> {
+        let mut frames = request.into_inner();
+        let first = frames.message().await?;
+        let Some(open) = first.and_then(|frame| frame.open) else {
+            return Err(Status::invalid_argument("the first frame of an exchange says which it is"));
+        };
+        let Some(attempt) = self.find(&open.attempt).await else {
+            return Err(Status::not_found(format!(
+                "attempt {} of job `{}` does not run here",
+                open.attempt, open.job
+            )));
+        };
+        let peer = open.from as usize;
+        let Some(channels) = attempt.incoming.lock().remove(&peer) else {
+            return Err(Status::failed_precondition(format!(
+                "no channels lead from worker {peer} to this one, or its stream is open already"
+            )));
+        };
+        let list = ready_list(&channels);
+        let channels: Arc<Vec<Channel>> = Arc::new(channels.into_iter().map(Channel::new).collect());
+        tokio::spawn(drain(Arc::clone(&attempt), peer, Arc::clone(&channels), frames));
+        let closed = attempt.closed.clone();
+        let credits = credits(channels, list).take_until(closed.cancelled_owned());
+        Ok(Response::new(credits.map(Ok).boxed()))
+    }
+}
+
+struct Channel {
+    incoming: Incoming,
+    mark: Arc<Mark>,
+    account: Mutex<Account>,
+}
+
+/// What has come, and how much of it the task has taken.
+#[derive(Default)]
+struct Account {
+    /// Bytes of each element that was put into the channel and not known to be taken; 0 for controls.
+    lengths: VecDeque<u64>,
+    bytes_taken: u64,
+    controls_taken: u64,
+    bytes_said: u64,
+    controls_said: u64,
+}
+
+impl Channel {
+    fn new((incoming, mark): (Incoming, Arc<Mark>)) -> Self {
+        Self {
+            incoming,
+            mark,
+            account: Mutex::default(),
+        }
+    }
+
+    fn put(&self, element: Element, length: u64) {
+        // Before the task can take it.
+        self.account.lock().lengths.push_back(length);
+        self.incoming.sender.send(element);
+    }
+
+    /// How much has been taken, if the sender should hear of it now.
+    fn credit(&self) -> Option<v1::CreditFrame> {
+        self.incoming.sender.watch();
+        let mut account = self.account.lock();
+        let account = &mut *account;
+        let taken = account.lengths.len().saturating_sub(self.incoming.sender.waiting());
+        for length in account.lengths.drain(..taken) {
+            account.bytes_taken += length;
+            account.controls_taken += u64::from(length == 0);
+        }
+        let is_due = account.bytes_taken - account.bytes_said >= self.incoming.bytes_max as u64 / 4
+            || account.controls_taken - account.controls_said >= CONTROL_MAX as u64 / 4;
+        if !is_due {
+            return None;
+        }
+        account.bytes_said = account.bytes_taken;
+        account.controls_said = account.controls_taken;
+        Some(v1::CreditFrame {
+            channel: self.incoming.id,
+            bytes_taken: account.bytes_taken,
+            controls_taken: account.controls_taken,
+        })
+    }
+}
+
+fn credits(channels: Arc<Vec<Channel>>, list: Arc<ReadyList>) -> impl Stream<Item = v1::CreditFrame> {
+    for channel in channels.iter() {
+        channel.mark.put_up();
+    }
+    futures::stream::unfold((channels, list), |(channels, list)| async move {
+        loop {
+            let place = list.next().await;
+            channels[place].mark.take_down();
+            if let Some(frame) = channels[place].credit() {
+                return Some((frame, (channels, list)));
+            }
+        }
+    })
+}
+
+/// Puts everything that comes into the channels, until the attempt is closed.
+async fn drain(attempt: Arc<Attempt>, peer: usize, channels: Arc<Vec<Channel>>, frames: Streaming<v1::DataFrame>) {
+    let closed = attempt.closed.clone();
+    tokio::select! {
+        () = closed.cancelled() => {}
+        reason = drain_all(&channels, frames) => attempt.report(peer, reason),
+    }
+}
+
+async fn drain_all(channels: &[Channel], mut frames: Streaming<v1::DataFrame>) -> String {
+    let places: HashMap<u32, usize> = channels
+        .iter()
+        .enumerate()
+        .map(|(place, channel)| (channel.incoming.id, place))
+        .collect();
+    let mut decoders: Vec<StreamDecoder> = channels.iter().map(|_| StreamDecoder::new()).collect();
+    loop {
+        let frame = match frames.message().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return "it closed the stream".into(),
+            Err(status) => return status.message().to_string(),
+        };
+        let Some(place) = places.get(&frame.channel).copied() else {
+            return format!("it sent to channel {}, which is none between the two", frame.channel);
+        };
+        let taken = match frame.content {
+            Some(Content::Batch(batch)) => put_batch(&channels[place], &mut decoders[place], batch),
+            Some(Content::Control(control)) => put_control(&channels[place], &control),
+            None => Err("it sent an empty frame".into()),
+        };
+        if let Err(reason) = taken {
+            return reason;
+        }
+    }
+}
+
+fn put_batch(channel: &Channel, decoder: &mut StreamDecoder, batch: v1::Batch) -> Result<(), String> {
+    if batch.starts_stream {
+        *decoder = StreamDecoder::new();
+    }
+    let length = batch.ipc.len() as u64;
+    let mut buffer = Buffer::from(batch.ipc);
+    let mut decoded = None;
+    while !buffer.is_empty() {
+        let next = decoder.decode(&mut buffer).map_err(|error| format!("it sent a batch that does not decode: {error}"))?;
+        if next.is_some() {
+            decoded = next;
+        }
+    }
+    let rows = decoded.ok_or("it sent a frame without a batch")?;
+    channel.put(Element::Batch(rows), length.max(1));
+    Ok(())
+}
+
+fn put_control(channel: &Channel, control: &v1::Control) -> Result<(), String> {
+    use v1::control::Control;
+    let element = match &control.control {
+        Some(Control::Watermark(watermark)) => Element::Watermark(*watermark),
+        Some(Control::Idle(_)) => Element::Idle,
+        Some(Control::Barrier(barrier)) => Element::Barrier(Barrier {
+            checkpoint: barrier.checkpoint,
+            last: barrier.last,
+        }),
+        Some(Control::End(_)) => Element::End,
+        None => return Err("it sent an empty control frame".into()),
+    };
+    channel.put(element, 0);
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Rows between workers: Arrow IPC on one gRPC stream per attempt and pair of workers, with credit per channel.
+//!
+//! An [`Attempt`] is one job's carrier in one worker: it collects the ends of the channels that lead elsewhere
+//! (`millstream_runtime::elsewhere`) and groups them by the worker at the other side. The sending worker opens the
+//! stream ([`outgoing`]); the receiving one ([`incoming`]) puts every element at once into the channel of the task it is
+//! for, and says from time to time how much that task has taken. A sender is never more than a channel's capacity ahead
+//! of that, so a slow task holds back its own channel and no other, and no connection ever waits for one of them.
+//! Batches are counted in bytes on the wire, watermarks, barriers and the like by their number.
+//!
+//! A stream that breaks before its attempt is closed fails the attempt, not the process.
+
+mod incoming;
+mod outgoing;
+mod ready;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use millstream_runtime::elsewhere::{ChannelId, Elsewhere, Incoming, Outgoing};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use self::ready::{Mark, ReadyList};
+
+/// A batch is cut so that the rows of one frame have about so many bytes.
+const FRAME_BYTES: usize = 4 << 20;
+/// One row larger than this cannot travel.
+const FRAME_BYTES_MAX: usize = 64 << 20;
+/// How long a stream waits for its attempt to be deployed at the receiving worker.
+const DEPLOY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Broken streams of one attempt that may wait to be reported: the first is what counts.
+const FAILURES_MAX: usize = 16;
+
+/// The attempts of a worker, for streams that come in.
+#[derive(Clone, Default)]
+pub struct Exchange {
+    attempts: Arc<DashMap<String, Arc<Attempt>>>,
+    added: Arc<Notify>,
+}
+
+/// A stream that broke.
+#[derive(Debug)]
+pub struct Broken {
+    /// The worker at the other side.
+    pub peer: String,
+    pub reason: String,
+}
+
+impl Exchange {
+    /// A carrier for one attempt. `workers` has name and address of each worker, `slots` the worker of each slot, `own`
+    /// says which worker this is.
+    pub fn attempt(
+        &self,
+        job: &str,
+        id: &str,
+        workers: Vec<(String, String)>,
+        slots: Vec<usize>,
+        own: usize,
+    ) -> (Arc<Attempt>, mpsc::Receiver<Broken>) {
+        let (broken, failures) = mpsc::channel(FAILURES_MAX);
+        let attempt = Arc::new(Attempt {
+            job: job.to_string(),
+            id: id.to_string(),
+            workers,
+            slots,
+            own,
+            marks: Mutex::default(),
+            outgoing: Mutex::default(),
+            incoming: Mutex::default(),
+            broken,
+            closed: CancellationToken::new(),
+        });
+        (attempt, failures)
+    }
+
+    /// Lets streams of the other workers in, and opens those of this one. Called when all channels are known.
+    pub fn open(&self, attempt: &Arc<Attempt>) {
+        self.attempts.insert(attempt.id.clone(), Arc::clone(attempt));
+        self.added.notify_waiters();
+        let outgoing = std::mem::take(&mut *attempt.outgoing.lock());
+        for (peer, channels) in outgoing {
+            tokio::spawn(outgoing::carry(Arc::clone(attempt), peer, channels));
+        }
+    }
+
+    /// Ends all streams of an attempt.
+    pub fn close(&self, attempt: &Attempt) {
+        self.attempts.remove(&attempt.id);
+        attempt.closed.cancel();
+    }
+
+    async fn find(&self, id: &str) -> Option<Arc<Attempt>> {
+        let found = async {
+            loop {
+                let added = self.added.notified();
+                tokio::pin!(added);
+                added.as_mut().enable();
+                if let Some(attempt) = self.attempts.get(id) {
+                    return Arc::clone(&attempt);
+                }
+                added.await;
+            }
+        };
+        tokio::time::timeout(DEPLOY_TIMEOUT, found).await.ok()
+    }
+}
+
+/// One job's carrier in one worker.
+pub struct Attempt {
+    job: String,
+    id: String,
+    workers: Vec<(String, String)>,
+    slots: Vec<usize>,
+    own: usize,
+    /// Of channels whose end has not been handed over yet.
+    marks: Mutex<HashMap<ChannelId, Arc<Mark>>>,
+    outgoing: Mutex<BTreeMap<usize, Vec<(Outgoing, Arc<Mark>)>>>,
+    incoming: Mutex<BTreeMap<usize, Vec<(Incoming, Arc<Mark>)>>>,
+    broken: mpsc::Sender<Broken>,
+    closed: CancellationToken,
+}
+
+impl Attempt {
+    fn report(&self, peer: usize, reason: String) {
+        if self.closed.is_cancelled() {
+            return;
+        }
+        let broken = Broken {
+            peer: self.peer_name(peer).to_string(),
+            reason,
+        };
+        if let Err(error) = self.broken.try_send(broken) {
+            tracing::debug!(job = self.job, attempt = self.id, %error, "a broken stream was one of several");
+        }
+    }
+
+    fn peer_name(&self, peer: usize) -> &str {
+        self.workers.get(peer).map_or("an unknown worker", |(name, _)| name)
+    }
+
+    fn mark(&self, channel: ChannelId) -> Arc<Mark> {
+        Arc::clone(self.marks.lock().entry(channel).or_default())
+    }
+
+    fn take_mark(&self, channel: ChannelId) -> Arc<Mark> {
+        self.marks.lock().remove(&channel).unwrap_or_default()
+    }
+}
+
+impl Elsewhere for Attempt {
+    fn waker(&self, channel: ChannelId) -> Waker {
+        Waker::from(self.mark(channel))
+    }
+
+    fn outgoing(&self, channel: Outgoing) {
+        let mark = self.take_mark(channel.id);
+        let peer = self.slots[channel.slot];
+        self.outgoing.lock().entry(peer).or_default().push((channel, mark));
+    }
+
+    fn incoming(&self, channel: Incoming) {
+        let mark = self.take_mark(channel.id);
+        let peer = self.slots[channel.slot];
+        self.incoming.lock().entry(peer).or_default().push((channel, mark));
+    }
+}
+
+/// The channels of one stream, and which of them have something to do.
+fn ready_list<T>(channels: &[(T, Arc<Mark>)]) -> Arc<ReadyList> {
+    let list = Arc::new(ReadyList::default());
+    for (place, (_, mark)) in channels.iter().enumerate() {
+        mark.belong_to(&list, place);
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests;

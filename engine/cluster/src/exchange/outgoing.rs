@@ -1,0 +1,261 @@
+//! The sending side of a stream: elements leave their channels as frames, as far as credit goes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow_array::RecordBatch;
+use arrow_ipc::writer::StreamEncoder;
+use arrow_schema::{ArrowError, SchemaRef};
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use millstream_proto::v1;
+use millstream_proto::v1::data_frame::Content;
+use millstream_proto::v1::exchange_service_client::ExchangeServiceClient;
+use millstream_runtime::element::{Element, batch_bytes};
+use millstream_runtime::elsewhere::{CONTROL_MAX, Outgoing};
+
+use super::ready::{Mark, ReadyList};
+use super::{Attempt, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};
+use crate::connect;
+
+/// Carries everything to one peer until the attempt is closed.
+pub async fn carry(attempt: Arc<Attempt>, peer: usize, channels: Vec<(Outgoing, Arc<Mark>)>) {
+    let closed = attempt.closed.clone();
+    tokio::select! {
+        () = closed.cancelled() => {}
+        result = stream(&attempt, peer, channels) => {
+            let reason = match result {
+                Ok(()) => "it closed the stream".to_string(),
+                Err(reason) => reason,
+            };
+            attempt.report(peer, reason);
+        }
+    }
+}
+
+async fn stream(attempt: &Attempt, peer: usize, channels: Vec<(Outgoing, Arc<Mark>)>) -> Result<(), String> {
+    let address = attempt.workers.get(peer).map(|(_, address)| address.as_str());
+    let address = address.ok_or("the deployment does not list it")?;
+    let connection = connect::worker(address).await.map_err(|error| error.to_string())?;
+    let mut client = ExchangeServiceClient::new(connection).max_encoding_message_size(FRAME_BYTES_MAX * 2);
+    let list = ready_list(&channels);
+    let credits: Arc<Vec<Credit>> = Arc::new(channels.iter().map(|(_, mark)| Credit::new(mark)).collect());
+    let places: std::collections::HashMap<u32, usize> = channels
+        .iter()
+        .enumerate()
+        .map(|(place, (channel, _))| (channel.id, place))
+        .collect();
+    let open = v1::DataFrame {
+        open: Some(v1::OpenExchange {
+            job: attempt.job.clone(),
+            attempt: attempt.id.clone(),
+            from: attempt.own as u32,
+        }),
+        ..v1::DataFrame::default()
+    };
+    let (failed, mut failure) = tokio::sync::mpsc::channel(1);
+    let sending = Sending {
+        open: Some(open),
+        channels: channels.into_iter().map(|(channel, _)| Channel::new(channel)).collect(),
+        list,
+        credits: Arc::clone(&credits),
+        failed,
+    };
+    let mut answers = client
+        .open(frames(sending))
+        .await
+        .map_err(|status| status.message().to_string())?
+        .into_inner();
+    loop {
+        tokio::select! {
+            Some(error) = failure.recv() => return Err(error),
+            answer = answers.message() => match answer {
+                Ok(Some(credit)) => {
+                    if let Some(place) = places.get(&credit.channel) {
+                        credits[*place].taken(&credit);
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(status) => return Err(status.message().to_string()),
+            }
+        }
+    }
+}
+
+/// How much of a channel the receiving task has taken.
+struct Credit {
+    bytes_taken: AtomicU64,
+    controls_taken: AtomicU64,
+    mark: Arc<Mark>,
+}
+
+impl Credit {
+    fn new(mark: &Arc<Mark>) -> Self {
+        Self {
+            bytes_taken: AtomicU64::new(0),
+            controls_taken: AtomicU64::new(0),
+            mark: Arc::clone(mark),
+        }
+    }
+
+    fn taken(&self, frame: &v1::CreditFrame) {
+        self.bytes_taken.store(frame.bytes_taken, Ordering::Release);
+        self.controls_taken.store(frame.controls_taken, Ordering::Release);
+        self.mark.put_up();
+    }
+}
+
+struct Sending {
+    open: Option<v1::DataFrame>,
+    channels: Vec<Channel>,
+    list: Arc<ReadyList>,
+    credits: Arc<Vec<Credit>>,
+    failed: tokio::sync::mpsc::Sender<String>,
+}
+
+struct Channel {
+    outgoing: Outgoing,
+    /// The rest of a batch that was cut.
+    pieces: VecDeque<RecordBatch>,
+    encoder: Option<(SchemaRef, StreamEncoder)>,
+    bytes_sent: u64,
+    controls_sent: u64,
+}
+
+/// Frames as the transport asks for them: nothing is taken from a channel before it can leave.
+fn frames(sending: Sending) -> impl Stream<Item = v1::DataFrame> {
+    futures::stream::unfold(sending, |mut sending| async move {
+        if let Some(open) = sending.open.take() {
+            return Some((open, sending));
+        }
+        loop {
+            let place = sending.list.next().await;
+            let credit = &sending.credits[place];
+            // Down before the channel is read: what comes meanwhile puts it up again.
+            credit.mark.take_down();
+            let channel = &mut sending.channels[place];
+            if !channel.has_credit(credit) {
+                continue;
+            }
+            match channel.next_frame() {
+                Ok(Some(frame)) => {
+                    // Again, after the others have had their turn.
+                    credit.mark.put_up();
+                    return Some((frame, sending));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    if sending.failed.try_send(error).is_err() {
+                        tracing::debug!("the stream had failed before");
+                    }
+                    // Its receiver must not take this for the end.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    })
+}
+
+impl Channel {
+    fn new(outgoing: Outgoing) -> Self {
+        Self {
+            outgoing,
+            pieces: VecDeque::new(),
+            encoder: None,
+            bytes_sent: 0,
+            controls_sent: 0,
+        }
+    }
+
+    fn has_credit(&self, credit: &Credit) -> bool {
+        let bytes = self.bytes_sent - credit.bytes_taken.load(Ordering::Acquire);
+        let controls = self.controls_sent - credit.controls_taken.load(Ordering::Acquire);
+        bytes < self.outgoing.bytes_max as u64 && controls < CONTROL_MAX as u64
+    }
+
+    fn next_frame(&mut self) -> Result<Option<v1::DataFrame>, String> {
+        let content = match self.pieces.pop_front() {
+            Some(piece) => self.batch(&piece)?,
+            None => match self.outgoing.receiver.pop() {
+                None => return Ok(None),
+                Some(Element::Batch(batch)) => {
+                    self.cut(batch);
+                    match self.pieces.pop_front() {
+                        Some(piece) => self.batch(&piece)?,
+                        None => return Ok(None),
+                    }
+                }
+                Some(element) => {
+                    self.controls_sent += 1;
+                    Content::Control(control(&element))
+                }
+            },
+        };
+        Ok(Some(v1::DataFrame {
+            open: None,
+            channel: self.outgoing.id,
+            content: Some(content),
+        }))
+    }
+
+    /// Into pieces of about [`FRAME_BYTES`].
+    fn cut(&mut self, batch: RecordBatch) {
+        let rows = batch.num_rows();
+        let pieces = batch_bytes(&batch).div_ceil(FRAME_BYTES).clamp(1, rows.max(1));
+        let rows_each = rows.div_ceil(pieces).max(1);
+        if pieces == 1 {
+            return self.pieces.push_back(batch);
+        }
+        for start in (0..rows).step_by(rows_each) {
+            self.pieces.push_back(batch.slice(start, rows_each.min(rows - start)));
+        }
+    }
+
+    fn batch(&mut self, batch: &RecordBatch) -> Result<Content, String> {
+        let (ipc, starts_stream) = self
+            .encode(batch)
+            .map_err(|error| format!("a batch could not be encoded: {error}"))?;
+        if ipc.len() > FRAME_BYTES_MAX {
+            return Err(format!(
+                "{} rows have {} bytes, more than can travel between workers ({FRAME_BYTES_MAX}, FRAME_BYTES_MAX); \
+                 make the rows smaller before they are shuffled",
+                batch.num_rows(),
+                ipc.len()
+            ));
+        }
+        self.bytes_sent += ipc.len() as u64;
+        Ok(Content::Batch(v1::Batch { ipc, starts_stream }))
+    }
+
+    fn encode(&mut self, batch: &RecordBatch) -> Result<(Bytes, bool), ArrowError> {
+        let schema = batch.schema_ref();
+        let is_known = matches!(&self.encoder, Some((known, _)) if Arc::ptr_eq(known, schema) || known == schema);
+        if !is_known {
+            self.encoder = Some((schema.clone(), StreamEncoder::try_new(schema)?));
+        }
+        let Some((_, encoder)) = &mut self.encoder else {
+            return Err(ArrowError::IpcError("no encoder".into()));
+        };
+        let buffers = encoder.encode(batch)?;
+        let mut ipc = BytesMut::with_capacity(buffers.iter().map(|buffer| buffer.len()).sum());
+        for buffer in &buffers {
+            ipc.extend_from_slice(buffer.as_slice());
+        }
+        Ok((ipc.freeze(), !is_known))
+    }
+}
+
+fn control(element: &Element) -> v1::Control {
+    use v1::control::Control;
+    let control = match element {
+        Element::Watermark(watermark) => Control::Watermark(*watermark),
+        Element::Idle => Control::Idle(true),
+        Element::Barrier(barrier) => Control::Barrier(v1::Barrier {
+            checkpoint: barrier.checkpoint,
+            last: barrier.last,
+        }),
+        Element::End | Element::Batch(_) => Control::End(true),
+    };
+    v1::Control { control: Some(control) }
+}

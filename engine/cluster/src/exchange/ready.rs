@@ -1,0 +1,74 @@
+//! Which of a stream's channels have something to do.
+//!
+//! Tasks wake a channel's [`Mark`] from their slot threads; the first wake-up since the channel was last looked at puts
+//! it on its stream's list and wakes the stream. Looking takes the mark down before the channel is read, so no wake-up
+//! is lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Wake;
+
+use crossbeam::queue::SegQueue;
+use tokio::sync::Notify;
+
+#[derive(Default)]
+pub struct ReadyList {
+    /// Places of channels; at most one entry each, and one more for a wake-up while the list was being joined.
+    queue: SegQueue<usize>,
+    notify: Notify,
+}
+
+impl ReadyList {
+    /// The next channel with something to do.
+    pub async fn next(&self) -> usize {
+        loop {
+            if let Some(place) = self.queue.pop() {
+                return place;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// A channel's place on the list of its stream.
+#[derive(Default)]
+pub struct Mark {
+    up: AtomicBool,
+    list: OnceLock<(Arc<ReadyList>, usize)>,
+}
+
+impl Mark {
+    pub fn belong_to(&self, list: &Arc<ReadyList>, place: usize) {
+        if self.list.set((Arc::clone(list), place)).is_ok() && self.up.load(Ordering::Acquire) {
+            self.put_on_list();
+        }
+    }
+
+    pub fn take_down(&self) {
+        self.up.store(false, Ordering::Release);
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    pub fn put_up(&self) {
+        if !self.up.swap(true, Ordering::AcqRel) {
+            self.put_on_list();
+        }
+    }
+
+    fn put_on_list(&self) {
+        if let Some((list, place)) = self.list.get() {
+            list.queue.push(*place);
+            list.notify.notify_one();
+        }
+    }
+}
+
+impl Wake for Mark {
+    fn wake(self: Arc<Self>) {
+        self.put_up();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.put_up();
+    }
+}

@@ -1,0 +1,300 @@
+//! One attached worker.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use millstream_proto::v1;
+use millstream_proto::v1::worker_control_server::{WorkerControl, WorkerControlServer};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::tasks::{Heard, What};
+use super::{Fleet, FleetEvent, Heartbeat, Inner, WorkerStatus, clock_us};
+use crate::Error;
+
+/// Orders that may wait for one worker.
+const ORDERS_MAX: usize = 4_096;
+/// Restored state and splits travel in one message.
+const MESSAGE_BYTES_MAX: usize = 256 << 20;
+/// How often silence is looked for.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The coordinator's end of a worker's stream.
+pub struct Link {
+    pub name: String,
+    pub address: String,
+    incarnation: String,
+    version: String,
+    slots: u32,
+    memory_bytes: u64,
+    clock_offset_us: AtomicI64,
+    attached_us: i64,
+    is_leaving: AtomicBool,
+    epoch: u64,
+    orders: mpsc::Sender<Result<v1::Order, Status>>,
+    heartbeat: Heartbeat,
+    closed: CancellationToken,
+}
+
+impl Link {
+    pub fn status(&self) -> WorkerStatus {
+        WorkerStatus {
+            name: self.name.clone(),
+            incarnation: self.incarnation.clone(),
+            address: self.address.clone(),
+            version: self.version.clone(),
+            slots: self.slots,
+            memory_bytes: self.memory_bytes,
+            clock_offset_us: self.clock_offset_us.load(Ordering::Relaxed),
+            attached_us: self.attached_us,
+            is_leaving: self.is_leaving.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Hands an order to the worker; an error says that it takes none.
+    pub fn order(&self, order: v1::order::Order) -> Result<(), Error> {
+        let order = v1::Order {
+            epoch: self.epoch,
+            order: Some(order),
+        };
+        self.orders.try_send(Ok(order)).map_err(|error| {
+            let why = match error {
+                mpsc::error::TrySendError::Full(_) => "its queue of orders is full (ORDERS_MAX): it does not respond",
+                mpsc::error::TrySendError::Closed(_) => "it is no longer attached",
+            };
+            Error::Failed(format!("worker {}: {why}", self.name))
+        })
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+impl Fleet {
+    /// The gRPC service that workers attach to.
+    pub fn service(&self) -> WorkerControlServer<Fleet> {
+        WorkerControlServer::new(self.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerControl for Fleet {
+    type AttachStream = BoxStream<'static, Result<v1::Order, Status>>;
+
+    async fn attach(&self, request: Request<Streaming<v1::Report>>) -> Result<Response<Self::AttachStream>, Status> {
+        let mut reports = request.into_inner();
+        let first = reports.message().await?.and_then(|report| report.report);
+        let Some(v1::report::Report::Register(register)) = first else {
+            return Err(Status::invalid_argument("a worker registers first"));
+        };
+        if let Some(reason) = self.inner.ended.lock().clone() {
+            return Err(Status::unavailable(reason));
+        }
+        let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
+        if let Some(reason) = self.inner.refusal(&register) {
+            return Ok(Response::new(refused(self.inner.options.epoch, reason).boxed()));
+        }
+        let link = self.inner.attach(&register, orders)?;
+        let running = register.running.iter().map(|running| (running.job.clone(), running.attempt.clone()));
+        let running: Vec<_> = running.collect();
+        let unwanted = running.iter().map(|(_, attempt)| attempt.clone());
+        let welcome = v1::Welcome {
+            heartbeat_ms: self.inner.options.heartbeat.as_millis() as u64,
+            orphan_timeout_ms: self.inner.options.orphan_timeout.as_millis() as u64,
+            cancel_attempts: unwanted.filter(|attempt| !self.inner.attempts.contains_key(attempt)).collect(),
+        };
+        link.order(v1::order::Order::Welcome(welcome))
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        tracing::info!(worker = link.name, address = link.address, slots = link.slots, "worker attached");
+        self.inner
+            .tell(FleetEvent::Attached {
+                worker: link.name.clone(),
+                incarnation: link.incarnation.clone(),
+                slots: link.slots,
+                running,
+            })
+            .await;
+        let closed = link.closed.clone();
+        tokio::spawn(listen(Arc::clone(&self.inner), Arc::downgrade(&link), link.name.clone(), link.incarnation.clone(), reports, closed.clone()));
+        // Ends with the link, even while its sender lives in attempts.
+        let orders = ReceiverStream::new(orders_in).take_until(closed.cancelled_owned());
+        Ok(Response::new(orders.boxed()))
+    }
+}
+
+fn refused(epoch: u64, reason: String) -> impl Stream<Item = Result<v1::Order, Status>> {
+    tracing::warn!("a worker was refused: {reason}");
+    let order = v1::Order {
+        epoch,
+        order: Some(v1::order::Order::Refused(v1::Refused { reason })),
+    };
+    futures::stream::once(async { Ok(order) })
+}
+
+impl Inner {
+    /// Why a worker cannot be let in, whatever it tries.
+    fn refusal(&self, register: &v1::Register) -> Option<String> {
+        if register.version != self.options.version {
+            return Some(format!(
+                "worker {} is of version {}, this coordinator of {}; start the same version",
+                register.name, register.version, self.options.version
+            ));
+        }
+        if register.name.is_empty() || register.slots == 0 {
+            return Some("a worker needs a name and at least one slot".into());
+        }
+        None
+    }
+
+    fn attach(
+        &self,
+        register: &v1::Register,
+        orders: mpsc::Sender<Result<v1::Order, Status>>,
+    ) -> Result<Arc<Link>, Status> {
+        let link = Arc::new(Link {
+            name: register.name.clone(),
+            address: register.address.clone(),
+            incarnation: register.incarnation.clone(),
+            version: register.version.clone(),
+            slots: register.slots,
+            memory_bytes: register.memory_bytes,
+            clock_offset_us: AtomicI64::new(register.clock_us - clock_us()),
+            attached_us: clock_us(),
+            is_leaving: AtomicBool::new(false),
+            epoch: self.options.epoch,
+            orders,
+            heartbeat: Heartbeat::new(),
+            closed: CancellationToken::new(),
+        });
+        let mut links = self.links.lock();
+        if let Some(known) = links.get(&register.name) {
+            return Err(Status::already_exists(format!(
+                "a worker called `{}` is attached already, at {}; if that is another one, give this one another name \
+                 (--name)",
+                register.name, known.address
+            )));
+        }
+        links.insert(register.name.clone(), Arc::clone(&link));
+        Ok(link)
+    }
+
+    async fn tell(&self, event: FleetEvent) {
+        if self.events.send(event).await.is_err() {
+            tracing::debug!("no coordinator listens any more");
+        }
+    }
+
+    /// Takes a worker off the list and tells everyone whom it concerns.
+    async fn lose(&self, worker: &str, incarnation: &str, reason: &str) {
+        {
+            let mut links = self.links.lock();
+            if links.get(worker).is_none_or(|link| link.incarnation != incarnation) {
+                return;
+            }
+            links.remove(worker);
+        }
+        tracing::warn!(worker, "worker lost: {reason}");
+        let listeners: Vec<_> = self.attempts.iter().map(|entry| entry.value().clone()).collect();
+        for listener in listeners {
+            let heard = Heard {
+                worker: worker.to_string(),
+                what: What::Lost(reason.to_string()),
+            };
+            if listener.try_send(heard).is_err() {
+                tracing::debug!("an attempt that ends takes no news");
+            }
+        }
+        self.tell(FleetEvent::Lost {
+            worker: worker.to_string(),
+            incarnation: incarnation.to_string(),
+            reason: reason.to_string(),
+        })
+        .await;
+    }
+}
+
+/// Takes a worker's reports until its stream ends.
+async fn listen(
+    inner: Arc<Inner>,
+    link: Weak<Link>,
+    worker: String,
+    incarnation: String,
+    mut reports: Streaming<v1::Report>,
+    closed: CancellationToken,
+) {
+    let reason = loop {
+        let report = tokio::select! {
+            () = closed.cancelled() => return,
+            report = reports.message() => report,
+        };
+        let report = match report {
+            Ok(Some(report)) => report,
+            Ok(None) => break "it closed its stream".to_string(),
+            Err(status) => break status.message().to_string(),
+        };
+        let Some(link) = link.upgrade() else { return };
+        link.heartbeat.beat();
+        match report.report {
+            Some(v1::report::Report::Heartbeat(heartbeat)) => {
+                link.clock_offset_us
+                    .store(heartbeat.clock_us - clock_us(), Ordering::Relaxed);
+                for progress in heartbeat.progress {
+                    forward(&inner, &worker, progress.attempt.clone(), What::Progress(progress));
+                }
+            }
+            Some(v1::report::Report::Attempt(report)) => {
+                forward(&inner, &worker, report.attempt.clone(), What::Report(report));
+            }
+            Some(v1::report::Report::Leaving(_)) => {
+                link.is_leaving.store(true, Ordering::Relaxed);
+                inner.tell(FleetEvent::Leaving { worker: worker.clone() }).await;
+            }
+            Some(v1::report::Report::Register(_)) | None => {}
+        }
+    };
+    inner.lose(&worker, &incarnation, &reason).await;
+}
+
+/// To whoever runs the attempt. One that does not listen must not hold up the others: it is given up.
+fn forward(inner: &Inner, worker: &str, attempt: String, what: What) {
+    let Some(listener) = inner.attempts.get(&attempt).map(|entry| entry.value().clone()) else {
+        return;
+    };
+    let is_progress = matches!(what, What::Progress(_));
+    let heard = Heard {
+        worker: worker.to_string(),
+        what,
+    };
+    if let Err(mpsc::error::TrySendError::Full(_)) = listener.try_send(heard)
+        && !is_progress
+    {
+        tracing::warn!(attempt, "its reports are not taken: the attempt is given up");
+        inner.attempts.remove(&attempt);
+    }
+}
+
+/// Looks for workers that say nothing.
+pub async fn watch(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let links: Vec<_> = inner.links.lock().values().cloned().collect();
+        for link in links {
+            let silence = link.heartbeat.silence();
+            if silence > inner.options.lost_after {
+                let reason = format!("nothing was heard of it for {:.1} s", silence.as_secs_f64());
+                inner.lose(&link.name, &link.incarnation, &reason).await;
+            }
+        }
+    }
+}

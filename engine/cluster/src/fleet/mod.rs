@@ -1,0 +1,164 @@
+//! The workers that are attached to this coordinator.
+//!
+//! Each worker keeps one stream open ([`link`]): reports come in, orders go out. A worker whose stream ends, or of which
+//! nothing is heard for a while, is lost: its attempts fail, and what it says later is no longer listened to until it
+//! attaches anew. [`Fleet::deploy`] starts an attempt's tasks on several workers and gives them back as one
+//! [`crate::deployer::Tasks`] ([`tasks`]).
+
+mod link;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use dashmap::DashMap;
+use millstream_proto::v1;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use self::link::Link;
+use self::tasks::Heard;
+
+/// Events that may wait for the coordinator.
+const EVENTS_MAX: usize = 1_024;
+
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// The coordinator's epoch, which every order carries.
+    pub epoch: u64,
+    /// Workers of another version are refused.
+    pub version: String,
+    /// How often workers say that they live.
+    pub heartbeat: Duration,
+    /// A worker that says nothing for so long is lost.
+    pub lost_after: Duration,
+    /// Workers that find no coordinator for so long end their tasks.
+    pub orphan_timeout: Duration,
+}
+
+impl FleetOptions {
+    pub fn new(epoch: u64) -> Self {
+        Self {
+            epoch,
+            version: env!("CARGO_PKG_VERSION").into(),
+            heartbeat: Duration::from_secs(1),
+            lost_after: Duration::from_secs(5),
+            orphan_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What happens to workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FleetEvent {
+    Attached {
+        worker: String,
+        incarnation: String,
+        slots: u32,
+        /// Job and attempt of what it still runs.
+        running: Vec<(String, String)>,
+    },
+    Lost {
+        worker: String,
+        incarnation: String,
+        reason: String,
+    },
+    /// The worker asks for its tasks to be moved elsewhere.
+    Leaving { worker: String },
+}
+
+/// What is known of an attached worker.
+#[derive(Debug, Clone)]
+pub struct WorkerStatus {
+    pub name: String,
+    pub incarnation: String,
+    pub address: String,
+    pub version: String,
+    pub slots: u32,
+    pub memory_bytes: u64,
+    /// How far its clock is ahead of this one.
+    pub clock_offset_us: i64,
+    pub attached_us: i64,
+    pub is_leaving: bool,
+}
+
+/// The workers that are attached to this coordinator. Cheap to clone.
+#[derive(Clone)]
+pub struct Fleet {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: FleetOptions,
+    links: Mutex<BTreeMap<String, Arc<Link>>>,
+    /// Who listens to an attempt's workers.
+    attempts: DashMap<String, mpsc::Sender<Heard>>,
+    events: mpsc::Sender<FleetEvent>,
+    /// This coordinator no longer leads, and why.
+    ended: Mutex<Option<String>>,
+}
+
+impl Fleet {
+    pub fn new(options: FleetOptions) -> (Self, mpsc::Receiver<FleetEvent>) {
+        let (events, events_in) = mpsc::channel(EVENTS_MAX);
+        let fleet = Self {
+            inner: Arc::new(Inner {
+                options,
+                links: Mutex::default(),
+                attempts: DashMap::new(),
+                events,
+                ended: Mutex::new(None),
+            }),
+        };
+        tokio::spawn(link::watch(Arc::downgrade(&fleet.inner)));
+        (fleet, events_in)
+    }
+
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        self.inner.links.lock().values().map(|link| link.status()).collect()
+    }
+
+    /// Tells a worker without tasks that it may go.
+    pub fn leave(&self, worker: &str) {
+        let link = self.inner.links.lock().get(worker).cloned();
+        if let Some(link) = link
+            && let Err(error) = link.order(v1::order::Order::Leave(v1::Leave {}))
+        {
+            tracing::warn!(worker, "{error}");
+        }
+    }
+
+    /// This coordinator no longer leads: every stream ends, and no worker is let in.
+    pub fn shut_down(&self, reason: &str) {
+        *self.inner.ended.lock() = Some(reason.to_string());
+        self.inner.links.lock().clear();
+    }
+}
+
+fn clock_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as i64)
+}
+
+/// When something was last heard, for comparing with a duration only.
+#[derive(Debug)]
+struct Heartbeat(Mutex<Instant>);
+
+impl Heartbeat {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn beat(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    fn silence(&self) -> Duration {
+        self.0.lock().elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! The tasks of one attempt on several workers, as one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millstream_planner::graph::OperatorId;
+use millstream_proto::v1;
+use millstream_proto::v1::attempt_report::Event;
+use millstream_runtime::job::{Command, SubtaskState, TaskEvent};
+use millstream_runtime::progress::JobCounters;
+use tokio::sync::mpsc;
+
+use super::Fleet;
+use super::link::Link;
+use crate::deployer::{Allocation, Request, Tasks};
+use crate::{Error, Job, encoding};
+
+/// News that may wait for the driver of one attempt.
+const HEARD_MAX: usize = 16_384;
+/// Restoring state may take long; a worker that dies meanwhile is noticed at once.
+const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Something a worker said about an attempt.
+pub struct Heard {
+    pub worker: String,
+    pub what: What,
+}
+
+pub enum What {
+    Report(v1::AttemptReport),
+    Progress(v1::AttemptProgress),
+    Lost(String),
+}
+
+impl Fleet {
+    /// Starts an attempt's tasks on the workers of its allocation. When this returns they all run, or none does.
+    pub async fn deploy(
+        &self,
+        job: &Job,
+        resolved: &v1::ResolvedJob,
+        allocation: &Allocation,
+        request: Request,
+    ) -> Result<Box<dyn Tasks>, Error> {
+        let names: BTreeSet<&String> = allocation.slots.iter().collect();
+        let links = {
+            let known = self.inner.links.lock();
+            let links = names.iter().map(|name| {
+                known
+                    .get(*name)
+                    .cloned()
+                    .ok_or_else(|| elsewhere(format!("worker {name} is no longer attached")))
+            });
+            links.collect::<Result<Vec<Arc<Link>>, Error>>()?
+        };
+        let attempt = request.identity.attempt.clone();
+        let (listener, heard) = mpsc::channel(HEARD_MAX);
+        self.inner.attempts.insert(attempt.clone(), listener);
+        let mut tasks = RemoteTasks {
+            fleet: self.clone(),
+            job: job.graph.name.clone(),
+            attempt,
+            slots: allocation.slots.clone(),
+            links,
+            heard,
+            counters: millstream_runtime::job::counters(&job.graph, allocation.parallelism),
+            finished: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            lost: None,
+            is_over: false,
+        };
+        tasks.start(job, resolved, allocation, request)?;
+        tokio::time::timeout(DEPLOY_TIMEOUT, tasks.deployed())
+            .await
+            .map_err(|_| {
+                elsewhere(format!(
+                    "the tasks were not deployed within {} s (DEPLOY_TIMEOUT)",
+                    DEPLOY_TIMEOUT.as_secs()
+                ))
+            })??;
+        Ok(Box::new(tasks))
+    }
+}
+
+fn elsewhere(message: String) -> Error {
+    Error::Runtime(failure(message, true))
+}
+
+fn failure(message: String, may_pass: bool) -> millstream_runtime::Error {
+    millstream_runtime::Error::Elsewhere { message, may_pass }
+}
+
+struct RemoteTasks {
+    fleet: Fleet,
+    job: String,
+    attempt: String,
+    /// The worker of each slot.
+    slots: Vec<String>,
+    links: Vec<Arc<Link>>,
+    heard: mpsc::Receiver<Heard>,
+    counters: Arc<JobCounters>,
+    finished: BTreeSet<String>,
+    stopped: BTreeSet<String>,
+    /// A worker that was lost, to be told as a failure.
+    lost: Option<String>,
+    is_over: bool,
+}
+
+impl RemoteTasks {
+    fn start(
+        &self,
+        job: &Job,
+        resolved: &v1::ResolvedJob,
+        allocation: &Allocation,
+        request: Request,
+    ) -> Result<(), Error> {
+        let place = |name: &String| self.links.iter().position(|link| link.name == *name).unwrap_or(0) as u32;
+        let addresses = self.links.iter().map(|link| v1::WorkerAddress {
+            name: link.name.clone(),
+            address: link.address.clone(),
+        });
+        let restore = request.restore.iter().map(|(operator, states)| (&operator.0, states));
+        let restore: Vec<(&String, &Vec<SubtaskState>)> = restore.collect();
+        let deploy = v1::Deploy {
+            job: self.job.clone(),
+            attempt: self.attempt.clone(),
+            resolved: Some(resolved.clone()),
+            parallelism: allocation.parallelism as u32,
+            slots: allocation.slots.iter().map(place).collect(),
+            workers: addresses.collect(),
+            self_: 0,
+            splits: encoding::encode(&request.splits)?,
+            splits_are_final: request.splits_are_final,
+            restore: encoding::encode(&restore)?,
+            checkpoint_storage: job.checkpoint_storage.clone(),
+            checkpoint_epoch: request.epoch,
+        };
+        for (index, link) in self.links.iter().enumerate() {
+            let mut deploy = deploy.clone();
+            deploy.self_ = index as u32;
+            link.order(v1::order::Order::Deploy(deploy))
+                .map_err(|error| elsewhere(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all workers run their part.
+    async fn deployed(&mut self) -> Result<(), Error> {
+        let mut missing: BTreeSet<String> = self.links.iter().map(|link| link.name.clone()).collect();
+        while !missing.is_empty() {
+            let Some(heard) = self.heard.recv().await else {
+                return Err(elsewhere("the workers are not heard any more".into()));
+            };
+            match heard.what {
+                What::Lost(reason) if missing.contains(&heard.worker) || self.is_mine(&heard.worker) => {
+                    return Err(elsewhere(format!("worker {} was lost: {reason}", heard.worker)));
+                }
+                What::Report(report) => match report.event {
+                    Some(Event::Deployed(_)) => {
+                        missing.remove(&heard.worker);
+                    }
+                    Some(Event::Failed(failed)) => {
+                        let message = format!("worker {}: {}", heard.worker, failed.message);
+                        return Err(Error::Runtime(failure(message, failed.may_pass)));
+                    }
+                    Some(Event::Stopped(_)) => {
+                        return Err(elsewhere(format!("worker {} ended its part at once", heard.worker)));
+                    }
+                    _ => {}
+                },
+                What::Lost(_) | What::Progress(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn is_mine(&self, worker: &str) -> bool {
+        self.links.iter().any(|link| link.name == worker)
+    }
+
+    fn order(&self, worker: &str, command: v1::task_command::Command) -> Result<(), Error> {
+        let Some(link) = self.links.iter().find(|link| link.name == worker) else {
+            return Ok(());
+        };
+        link.order(v1::order::Order::Command(v1::TaskCommand {
+            job: self.job.clone(),
+            attempt: self.attempt.clone(),
+            command: Some(command),
+        }))
+    }
+
+    fn order_all(&self, command: &v1::task_command::Command) -> Result<(), Error> {
+        let open = self.links.iter().filter(|link| !self.stopped.contains(&link.name));
+        open.map(|link| self.order(&link.name, command.clone())).fold(Ok(()), Result::and)
+    }
+
+    /// What the driver should hear of it, if anything.
+    fn take(&mut self, heard: Heard) -> Result<Option<TaskEvent>, Error> {
+        match heard.what {
+            What::Progress(progress) => {
+                self.counters
+                    .apply(&encoding::decode(&progress.operators, "a worker's progress")?);
+                Ok(None)
+            }
+            What::Lost(reason) => {
+                if !self.is_mine(&heard.worker) || !self.stopped.insert(heard.worker.clone()) {
+                    return Ok(None);
+                }
+                let message = format!("worker {} was lost: {reason}", heard.worker);
+                self.lost = Some(message.clone());
+                Ok(Some(failed("worker", 0, message, true)))
+            }
+            What::Report(report) => match report.event {
+                Some(Event::Snapshot(done)) => Ok(Some(TaskEvent::Snapshot {
+                    checkpoint: done.checkpoint,
+                    operator: OperatorId(done.operator),
+                    state: encoding::decode(&done.state, "a subtask's snapshot")?,
+                })),
+                Some(Event::SnapshotFailed(failed)) => Ok(Some(TaskEvent::SnapshotFailed {
+                    checkpoint: failed.checkpoint,
+                    operator: OperatorId(failed.operator),
+                    subtask: failed.subtask as usize,
+                    error: failure(format!("worker {}: {}", heard.worker, failed.reason), true),
+                })),
+                Some(Event::Finished(_)) => {
+                    self.finished.insert(heard.worker);
+                    let all = self.finished.len() == self.links.len();
+                    Ok(all.then_some(TaskEvent::Finished))
+                }
+                Some(Event::Failed(task)) => {
+                    let operator = if task.operator.is_empty() { "worker" } else { &task.operator };
+                    let message = match task.operator.is_empty() {
+                        true => format!("worker {}: {}", heard.worker, task.message),
+                        false => task.message.clone(),
+                    };
+                    Ok(Some(failed(operator, task.subtask as usize, message, task.may_pass)))
+                }
+                Some(Event::Stopped(_)) => {
+                    self.stopped.insert(heard.worker);
+                    Ok(None)
+                }
+                Some(Event::Deployed(_)) | None => Ok(None),
+            },
+        }
+    }
+}
+
+fn failed(operator: &str, subtask: usize, message: String, may_pass: bool) -> TaskEvent {
+    TaskEvent::Failed {
+        operator: OperatorId(operator.to_string()),
+        subtask,
+        error: failure(message, may_pass),
+    }
+}
+
+#[async_trait]
+impl Tasks for RemoteTasks {
+    fn send(&mut self, command: Command) -> Result<(), Error> {
+        use v1::task_command::Command as Wire;
+        match command {
+            Command::Checkpoint { id, last } => self.order_all(&Wire::Checkpoint(v1::TriggerCheckpoint {
+                checkpoint: id,
+                last,
+            })),
+            Command::NoMoreSplits { node } => self.order_all(&Wire::NoMoreSplits(v1::NoMoreSplits { node: node as u32 })),
+            Command::Cancel => self.order_all(&Wire::Cancel(v1::CancelTasks {})),
+            Command::AssignSplits { node, subtask, splits } => {
+                let worker = self.slots[subtask % self.slots.len()].clone();
+                let assign = v1::AssignSplits {
+                    node: node as u32,
+                    subtask: subtask as u32,
+                    splits: encoding::encode(&splits)?,
+                };
+                self.order(&worker, Wire::AssignSplits(assign))
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Option<TaskEvent> {
+        loop {
+            if self.is_over {
+                return None;
+            }
+            if self.stopped.len() == self.links.len() {
+                self.is_over = true;
+                return Some(TaskEvent::Stopped);
+            }
+            let event = match self.heard.recv().await {
+                Some(heard) => self.take(heard),
+                None => {
+                    self.is_over = true;
+                    return Some(failed("worker", 0, "the workers are not heard any more".into(), true));
+                }
+            };
+            match event {
+                Ok(Some(event)) => return Some(event),
+                Ok(None) => {}
+                Err(error) => return Some(failed("worker", 0, error.to_string(), false)),
+            }
+        }
+    }
+
+    fn counters(&self) -> Arc<JobCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    fn confirm(&mut self, checkpoint: u64) {
+        for link in &self.links {
+            let confirm = v1::Confirm {
+                job: self.job.clone(),
+                attempt: self.attempt.clone(),
+                checkpoint,
+            };
+            if let Err(error) = link.order(v1::order::Order::Confirm(confirm)) {
+                tracing::debug!(job = self.job, "{error}");
+            }
+        }
+    }
+}
+
+impl Drop for RemoteTasks {
+    fn drop(&mut self) {
+        self.fleet.inner.attempts.remove(&self.attempt);
+        if let Err(error) = self.order_all(&v1::task_command::Command::Cancel(v1::CancelTasks {})) {
+            tracing::debug!(job = self.job, "{error}");
+        }
+    }
+}

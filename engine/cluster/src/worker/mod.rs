@@ -1,0 +1,261 @@
+//! A worker process: attached to the coordinator that leads, it runs the parts of jobs that it is told to.
+//!
+//! One task owns everything: the stream to the coordinator, the attempts that run here, what they report. It asks each
+//! coordinator address in turn until one lets it attach. When the stream breaks, tasks go on; what they report is kept
+//! until a coordinator confirms that it has acted on it. A worker that nobody leads for the orphan timeout ends its
+//! tasks: by then they run elsewhere. Orders of an older epoch than the newest seen are refused.
+
+mod attempt;
+mod session;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use millstream_proto::v1;
+use millstream_runtime::job as runtime;
+use millstream_runtime::progress::JobCounters;
+use millstream_state::store::{Backend, BackendOptions};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::exchange::Exchange;
+use crate::{Error, encoding};
+
+/// Reports of all attempts that may wait to be taken.
+const REPORTS_MAX: usize = 4_096;
+/// Commands that may wait for one attempt.
+const COMMANDS_MAX: usize = 1_024;
+/// Reports of one attempt that are kept for a coordinator to come.
+const UNCONFIRMED_MAX: usize = 65_536;
+/// Between two rounds over the coordinators' addresses.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+/// Until the first coordinator says otherwise.
+const ORPHAN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// How long a worker that was asked to end waits for its tasks to be moved elsewhere.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// What may be on its way on one connection.
+const WINDOW_BYTES: u32 = 16 << 20;
+const STATE_THREADS: usize = 2;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Stable over restarts, unique in the cluster.
+    pub name: String,
+    /// Addresses of coordinators; whichever leads is found.
+    pub coordinators: Vec<String>,
+    /// Where other workers connect. Port 0: any.
+    pub listen: SocketAddr,
+    /// How other workers reach that; `None`: as it is bound.
+    pub advertise: Option<String>,
+    pub slots: u32,
+    pub memory_bytes: usize,
+    pub data_dir: PathBuf,
+}
+
+/// Runs until it is asked to leave (`true`) and its tasks have moved, or a coordinator refuses it for good.
+pub async fn run(options: Options, leave: watch::Receiver<bool>) -> Result<(), Error> {
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| Error::Invalid(format!("--listen {}: {error}; choose another address", options.listen)))?;
+    let bound = listener
+        .local_addr()
+        .map_err(|error| Error::Failed(format!("the listening address is not known: {error}")))?;
+    let address = options.advertise.clone().unwrap_or_else(|| format!("http://{bound}"));
+    let exchange = Exchange::default();
+    let server = tonic::transport::Server::builder()
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .tcp_nodelay(true)
+        .add_service(exchange.service())
+        .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
+    let server = tokio::spawn(server);
+    let backend = Backend::new(BackendOptions {
+        dir: options.data_dir.join("state"),
+        memory_bytes: options.memory_bytes,
+        background_threads: STATE_THREADS,
+    })?;
+    let (reports, reports_in) = mpsc::channel(REPORTS_MAX);
+    tracing::info!(worker = options.name, address, slots = options.slots, "worker started");
+    let mut worker = Worker {
+        incarnation: uuid::Uuid::new_v4().simple().to_string(),
+        options,
+        address,
+        exchange,
+        backend,
+        attempts: BTreeMap::new(),
+        reports,
+        reports_in,
+        epoch: 0,
+        orphan_timeout: ORPHAN_TIMEOUT_DEFAULT,
+        heard_at: Instant::now(),
+        leave,
+        leaving_since: None,
+    };
+    let result = worker.work().await;
+    worker.end_all().await;
+    server.abort();
+    result
+}
+
+struct Worker {
+    options: Options,
+    /// New with every start of the process.
+    incarnation: String,
+    address: String,
+    exchange: Exchange,
+    backend: Backend,
+    /// By id.
+    attempts: BTreeMap<String, Running>,
+    reports: mpsc::Sender<v1::AttemptReport>,
+    reports_in: mpsc::Receiver<v1::AttemptReport>,
+    /// The newest coordinator's.
+    epoch: u64,
+    orphan_timeout: Duration,
+    /// When a coordinator was last heard.
+    heard_at: Instant,
+    leave: watch::Receiver<bool>,
+    leaving_since: Option<Instant>,
+}
+
+/// A part of a job that runs here.
+struct Running {
+    job: String,
+    commands: mpsc::Sender<runtime::Command>,
+    /// Known once its tasks run.
+    counters: Arc<OnceLock<Arc<JobCounters>>>,
+    /// Reports that a coordinator may not have acted on.
+    unconfirmed: VecDeque<v1::AttemptReport>,
+}
+
+/// Why a session with a coordinator ended.
+enum SessionEnd {
+    /// Try again, here or elsewhere.
+    Broken(String),
+    /// Trying again changes nothing.
+    Refused(String),
+    /// This process is no longer needed.
+    Left,
+}
+
+impl Worker {
+    async fn work(&mut self) -> Result<(), Error> {
+        let mut last_said = String::new();
+        loop {
+            for address in self.options.coordinators.clone() {
+                match self.session(&address).await {
+                    SessionEnd::Left => return Ok(()),
+                    SessionEnd::Refused(reason) => {
+                        return Err(Error::Invalid(format!("the coordinator refused this worker: {reason}")));
+                    }
+                    SessionEnd::Broken(reason) => {
+                        // Said once, not at each round.
+                        if reason != last_said {
+                            tracing::warn!(coordinator = address, "{reason}");
+                            last_said = reason;
+                        }
+                    }
+                }
+            }
+            if self.heard_at.elapsed() > self.orphan_timeout && !self.attempts.is_empty() {
+                tracing::warn!(
+                    "no coordinator for {} s: the tasks here are ended, they run elsewhere by now or will",
+                    self.orphan_timeout.as_secs()
+                );
+                self.end_all().await;
+            }
+            if *self.leave.borrow() && (self.attempts.is_empty() || self.is_overdue()) {
+                return Ok(());
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Keeps what attempts report while nobody listens.
+    async fn wait(&mut self) {
+        let until = tokio::time::Instant::now() + RETRY_DELAY;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                Some(report) = self.reports_in.recv() => {
+                    self.keep(&report);
+                }
+            }
+        }
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.leaving_since.is_some_and(|since| since.elapsed() > LEAVE_TIMEOUT)
+    }
+
+    /// Notes a report for a coordinator to come. False: nobody knows the attempt any more.
+    fn keep(&mut self, report: &v1::AttemptReport) -> bool {
+        let Some(running) = self.attempts.get_mut(&report.attempt) else {
+            return false;
+        };
+        if let Some(v1::attempt_report::Event::Stopped(_)) = report.event {
+            self.attempts.remove(&report.attempt);
+            return true;
+        }
+        if running.unconfirmed.len() < UNCONFIRMED_MAX {
+            running.unconfirmed.push_back(report.clone());
+        } else {
+            tracing::warn!(job = running.job, "more than {UNCONFIRMED_MAX} reports (UNCONFIRMED_MAX) wait for a coordinator");
+        }
+        true
+    }
+
+    fn command(&mut self, attempt: &str, command: runtime::Command) {
+        let Some(running) = self.attempts.get(attempt) else {
+            return;
+        };
+        if let Err(error) = running.commands.try_send(command) {
+            tracing::warn!(job = running.job, attempt, "a command could not be delivered: {error}");
+        }
+    }
+
+    async fn end_all(&mut self) {
+        for running in self.attempts.values() {
+            if running.commands.send(runtime::Command::Cancel).await.is_err() {
+                tracing::debug!(job = running.job, "had ended before");
+            }
+        }
+        let ended = async {
+            while !self.attempts.is_empty() {
+                match self.reports_in.recv().await {
+                    Some(report) => self.keep(&report),
+                    None => break,
+                };
+            }
+        };
+        if tokio::time::timeout(attempt::STOP_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("some tasks did not end within {} s", attempt::STOP_TIMEOUT.as_secs());
+        }
+    }
+
+    fn progress(&self) -> Vec<v1::AttemptProgress> {
+        let running = self.attempts.iter().filter_map(|(attempt, running)| {
+            let sample = running.counters.get()?.sample();
+            match encoding::encode(&sample) {
+                Ok(operators) => Some(v1::AttemptProgress {
+                    job: running.job.clone(),
+                    attempt: attempt.clone(),
+                    operators,
+                }),
+                Err(error) => {
+                    tracing::warn!(job = running.job, "{error}");
+                    None
+                }
+            }
+        });
+        running.collect()
+    }
+}
+
+fn clock_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as i64)
+}

@@ -1,0 +1,197 @@
+//! One session with a coordinator: from attaching until the stream ends.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use millstream_connectors::Split;
+use millstream_proto::v1;
+use millstream_proto::v1::worker_control_client::WorkerControlClient;
+use millstream_runtime::job as runtime;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::attempt::{self, Ground};
+use super::{COMMANDS_MAX, Running, SessionEnd, Worker, clock_us};
+use crate::{connect, encoding};
+
+/// Messages to the coordinator that may wait for the transport.
+const OUTBOX_MAX: usize = 64;
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
+/// Restored state and splits travel in one message.
+pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
+
+impl Worker {
+    /// Attaches to the coordinator at this address and carries out its orders until the stream ends.
+    pub(super) async fn session(&mut self, address: &str) -> SessionEnd {
+        let channel = match connect::coordinator(address).await {
+            Ok(channel) => channel,
+            Err(error) => return SessionEnd::Broken(error.to_string()),
+        };
+        let mut client = WorkerControlClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let (outbox, outbox_in) = mpsc::channel(OUTBOX_MAX);
+        if outbox.send(report(v1::report::Report::Register(self.register()))).await.is_err() {
+            return SessionEnd::Broken("the stream could not be opened".into());
+        }
+        let mut orders = match client.attach(ReceiverStream::new(outbox_in)).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => return SessionEnd::Broken(status.message().to_string()),
+        };
+        let mut heartbeat = tokio::time::interval(HEARTBEAT_DEFAULT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_leaving = false;
+        loop {
+            let message = tokio::select! {
+                order = orders.message() => match order {
+                    Ok(Some(order)) => match self.order(order, &mut heartbeat) {
+                        Ok(()) => continue,
+                        Err(end) => return end,
+                    },
+                    Ok(None) => return SessionEnd::Broken("the coordinator closed the stream".into()),
+                    Err(status) => return SessionEnd::Broken(status.message().to_string()),
+                },
+                Some(reported) = self.reports_in.recv() => {
+                    if !self.keep(&reported) {
+                        continue;
+                    }
+                    v1::report::Report::Attempt(reported)
+                }
+                _ = heartbeat.tick() => v1::report::Report::Heartbeat(v1::Heartbeat {
+                    clock_us: clock_us(),
+                    progress: self.progress(),
+                }),
+                () = asked(&mut self.leave), if !is_leaving => {
+                    is_leaving = true;
+                    self.leaving_since.get_or_insert_with(Instant::now);
+                    tracing::info!("leaving: the coordinator is asked to move the tasks elsewhere");
+                    v1::report::Report::Leaving(v1::Leaving {})
+                }
+            };
+            if outbox.send(report(message)).await.is_err() {
+                return SessionEnd::Broken("the coordinator takes no more reports".into());
+            }
+            if is_leaving && self.is_overdue() {
+                tracing::warn!("nobody moved the tasks in time: leaving with them");
+                return SessionEnd::Left;
+            }
+        }
+    }
+
+    fn register(&self) -> v1::Register {
+        let running = self.attempts.iter().map(|(attempt, running)| v1::RunningAttempt {
+            job: running.job.clone(),
+            attempt: attempt.clone(),
+            unconfirmed: running.unconfirmed.iter().cloned().collect(),
+        });
+        v1::Register {
+            name: self.options.name.clone(),
+            incarnation: self.incarnation.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            address: self.address.clone(),
+            slots: self.options.slots,
+            memory_bytes: self.options.memory_bytes as u64,
+            clock_us: clock_us(),
+            running: running.collect(),
+        }
+    }
+
+    fn order(&mut self, order: v1::Order, heartbeat: &mut tokio::time::Interval) -> Result<(), SessionEnd> {
+        use v1::order::Order;
+        if order.epoch < self.epoch {
+            return Err(SessionEnd::Broken(format!(
+                "the coordinator is superseded: its epoch is {}, another's {}",
+                order.epoch, self.epoch
+            )));
+        }
+        self.epoch = order.epoch;
+        self.heard_at = Instant::now();
+        match order.order {
+            Some(Order::Welcome(welcome)) => {
+                *heartbeat = tokio::time::interval(Duration::from_millis(welcome.heartbeat_ms.max(10)));
+                heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                self.orphan_timeout = Duration::from_millis(welcome.orphan_timeout_ms);
+                for attempt in welcome.cancel_attempts {
+                    self.command(&attempt, runtime::Command::Cancel);
+                }
+                tracing::info!(epoch = order.epoch, "attached");
+            }
+            Some(Order::Deploy(deploy)) => self.deploy(deploy),
+            Some(Order::Command(command)) => match task_command(&command) {
+                Ok(Some(order)) => self.command(&command.attempt, order),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(job = command.job, "an order of the coordinator was not understood: {error}"),
+            },
+            Some(Order::Confirm(confirm)) => {
+                if let Some(running) = self.attempts.get_mut(&confirm.attempt) {
+                    running.unconfirmed.retain(|report| !is_confirmed(report, confirm.checkpoint));
+                }
+            }
+            Some(Order::Leave(_)) => return Err(SessionEnd::Left),
+            Some(Order::Refused(refused)) => return Err(SessionEnd::Refused(refused.reason)),
+            Some(Order::Ping(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn deploy(&mut self, deploy: v1::Deploy) {
+        let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
+        let counters = Arc::new(OnceLock::new());
+        let running = Running {
+            job: deploy.job.clone(),
+            commands,
+            counters: Arc::clone(&counters),
+            unconfirmed: VecDeque::new(),
+        };
+        self.attempts.insert(deploy.attempt.clone(), running);
+        let ground = Ground {
+            exchange: self.exchange.clone(),
+            backend: self.backend.clone(),
+            reports: self.reports.clone(),
+        };
+        tokio::spawn(attempt::run(ground, deploy, counters, commands_in));
+    }
+}
+
+fn report(report: v1::report::Report) -> v1::Report {
+    v1::Report { report: Some(report) }
+}
+
+/// Resolves once the process was asked to leave.
+async fn asked(leave: &mut tokio::sync::watch::Receiver<bool>) {
+    if leave.wait_for(|leave| *leave).await.is_err() {
+        // Nobody is left who could ask.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn is_confirmed(report: &v1::AttemptReport, checkpoint: u64) -> bool {
+    use v1::attempt_report::Event;
+    match &report.event {
+        Some(Event::Snapshot(done)) => done.checkpoint <= checkpoint,
+        Some(Event::SnapshotFailed(failed)) => failed.checkpoint <= checkpoint,
+        _ => false,
+    }
+}
+
+fn task_command(command: &v1::TaskCommand) -> Result<Option<runtime::Command>, crate::Error> {
+    use v1::task_command::Command;
+    Ok(match &command.command {
+        Some(Command::Checkpoint(trigger)) => Some(runtime::Command::Checkpoint {
+            id: trigger.checkpoint,
+            last: trigger.last,
+        }),
+        Some(Command::AssignSplits(assign)) => Some(runtime::Command::AssignSplits {
+            node: assign.node as usize,
+            subtask: assign.subtask as usize,
+            splits: encoding::decode::<Vec<Split>>(&assign.splits, "the list of splits")?,
+        }),
+        Some(Command::NoMoreSplits(node)) => Some(runtime::Command::NoMoreSplits {
+            node: node.node as usize,
+        }),
+        Some(Command::Cancel(_)) => Some(runtime::Command::Cancel),
+        None => None,
+    })
+}
