@@ -21,6 +21,7 @@ mod history;
 pub mod job;
 pub mod manifest;
 mod progress;
+pub mod resolve;
 pub mod restart;
 pub mod splits;
 pub mod worker;

@@ -3,17 +3,16 @@
 use std::time::{Duration, Instant};
 
 use millstream_cluster::deployer::Embedded;
-use millstream_cluster::{Error, Job, Outcome, Progress, Start, StopRequest, checkpoint, restart};
-use millstream_runtime::job::Options;
+use millstream_cluster::resolve::Resolved;
+use millstream_cluster::{Error, Job, Outcome, Progress, Start, StopRequest};
+use millstream_planner::{Mode, explain};
 use tokio::sync::watch;
 
 use crate::arguments::Run;
-use crate::pipeline::{self, Planned, Wish};
+use crate::pipeline;
 use crate::status::StatusLine;
 use crate::{Failure, http, logging, measure, summary};
 
-/// Completed checkpoints to keep, unless the pipeline says otherwise.
-const RETAIN_DEFAULT: usize = 3;
 /// Threads for everything that waits: files, sockets, object storage.
 const EDGE_THREADS: usize = 2;
 /// Their stacks are small: nothing deep runs there.
@@ -25,13 +24,10 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub fn run(arguments: &Run) -> Result<(), Failure> {
     let started = Instant::now();
-    let wish = Wish {
-        name: arguments.name.clone(),
-        mode: arguments.mode,
-    };
+    let wish = pipeline::wish(arguments.name.clone(), arguments.mode);
     let planned = pipeline::load(&arguments.file, &wish).map_err(Failure::Wrong)?;
-    if arguments.explain || planned.explain {
-        return crate::print(&planned.explain());
+    if arguments.explain || planned.settings.explain {
+        return crate::print(&explain::explain(&planned.graph));
     }
     let local = Local::new(arguments, &planned);
     let job = job(arguments, &planned, &local)?;
@@ -61,13 +57,13 @@ struct Local {
 }
 
 impl Local {
-    fn new(arguments: &Run, planned: &Planned) -> Self {
+    fn new(arguments: &Run, planned: &Resolved) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = arguments.slots.map(usize::from);
         let parallelism = arguments
             .parallelism
             .map(usize::from)
-            .or(planned.parallelism)
+            .or(planned.settings.parallelism)
             .unwrap_or(slots.unwrap_or(cores).min(usize::from(planned.graph.max_parallelism)));
         Self {
             parallelism,
@@ -77,7 +73,7 @@ impl Local {
     }
 }
 
-fn job(arguments: &Run, planned: &Planned, local: &Local) -> Result<Job, Failure> {
+fn job(arguments: &Run, planned: &Resolved, local: &Local) -> Result<Job, Failure> {
     let parallelism = local.parallelism;
     if parallelism > usize::from(planned.graph.max_parallelism) {
         return Err(Failure::Wrong(format!(
@@ -85,36 +81,20 @@ fn job(arguments: &Run, planned: &Planned, local: &Local) -> Result<Job, Failure
             planned.graph.max_parallelism
         )));
     }
-    let defaults = checkpoint::Config::default();
-    Ok(Job {
-        graph: planned.graph.clone(),
-        parallelism,
-        checkpoint_storage: arguments
-            .place
-            .checkpoints(planned.storage.as_deref())
-            .map_err(Failure::Wrong)?,
-        options: Options {
-            batch: planned.batch,
-            ..Options::default()
-        },
-        checkpoints: checkpoint::Config {
-            interval_ms: arguments
-                .checkpoint_interval
-                .or(planned.interval_ms)
-                .unwrap_or(defaults.interval_ms),
-            min_pause_ms: planned.min_pause_ms.unwrap_or(defaults.min_pause_ms),
-            timeout_ms: planned.timeout_ms.unwrap_or(defaults.timeout_ms),
-            tolerable_failures: planned.tolerable_failures.unwrap_or(defaults.tolerable_failures),
-        },
-        retain: planned.retain.unwrap_or(RETAIN_DEFAULT),
-        exactly_once_required: planned.exactly_once_required,
-        restart: restart::Config::default(),
-        start: match (arguments.fresh, arguments.from_checkpoint) {
-            (true, _) => Start::Fresh,
-            (false, Some(id)) => Start::FromCheckpoint(id),
-            (false, None) => Start::Resume,
-        },
-    })
+    let storage = arguments
+        .place
+        .checkpoints(planned.settings.storage.as_deref())
+        .map_err(Failure::Wrong)?;
+    let start = match (arguments.fresh, arguments.from_checkpoint) {
+        (true, _) => Start::Fresh,
+        (false, Some(id)) => Start::FromCheckpoint(id),
+        (false, None) => Start::Resume,
+    };
+    let mut job = planned.job(parallelism, storage, start);
+    if let Some(interval_ms) = arguments.checkpoint_interval {
+        job.checkpoints.interval_ms = interval_ms;
+    }
+    Ok(job)
 }
 
 /// A quarter of the machine's memory; 1 GB where that cannot be told.
@@ -126,17 +106,20 @@ fn default_memory() -> usize {
     total.map_or(1 << 30, |kib| kib * 1024 / 4).max(64 << 20)
 }
 
-fn dry_run(job: &Job, local: &Local, planned: &Planned) -> String {
+fn dry_run(job: &Job, local: &Local, planned: &Resolved) -> String {
     format!(
         "{} is valid: {} operators, parallelism {}, {} slots, {} mode, a checkpoint every {}, {} for state\n{}",
         job.graph.name,
         job.graph.nodes.len(),
         job.parallelism,
         local.slots,
-        if planned.batch { "batch" } else { "stream" },
+        match planned.settings.mode {
+            Mode::Batch => "batch",
+            Mode::Stream => "stream",
+        },
         millstream_proto::spec::format_duration_ms(job.checkpoints.interval_ms),
         summary::amount(local.memory_bytes as u64),
-        planned.explain(),
+        explain::explain(&planned.graph),
     )
 }
 

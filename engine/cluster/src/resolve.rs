@@ -1,0 +1,471 @@
+//! From a pipeline's text to a resolved job: everything that the outside world decides is asked once, here.
+//!
+//! What comes in is the text (YAML, JSON or SQL) or a spec, the values of the variables it names, the time and what the
+//! caller wants otherwise; nothing is read from the process or the clock. What comes out is a [`v1::ResolvedJob`], of
+//! which everything else is a pure function: [`plan`] makes the same graph of it on every machine, [`settings`] says
+//! how it is to run. All mistakes are found at once, with their place in the text.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use millstream_planner::graph::JobGraph;
+use millstream_planner::{Input, Location, Mode, PlanOptions};
+use millstream_proto::spec::{self, Positions};
+use millstream_proto::v1::{self, pipeline, resolved_job};
+use millstream_runtime::job::Options;
+
+use crate::job::{Job, Start};
+use crate::{Error, checkpoint, restart};
+
+/// Completed checkpoints to keep, unless the pipeline says otherwise.
+const RETAIN_DEFAULT: usize = 3;
+/// Longest name of a job: it becomes a folder's.
+const NAME_BYTES_MAX: usize = 200;
+
+/// What the caller wants otherwise than the pipeline says.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    pub name: Option<String>,
+    pub mode: Option<Mode>,
+}
+
+/// A job that can be planned anywhere, its plan, and how it is to run.
+#[derive(Debug)]
+pub struct Resolved {
+    pub resolved: v1::ResolvedJob,
+    pub graph: Arc<JobGraph>,
+    pub settings: Settings,
+}
+
+/// What the pipeline says about how it runs, with defaults where it says nothing.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub mode: Mode,
+    /// Subtasks per operator; `None`: as many as there are slots.
+    pub parallelism: Option<usize>,
+    pub checkpoints: checkpoint::Config,
+    /// Completed checkpoints to keep.
+    pub retain: usize,
+    /// URL of the folder for checkpoints, if not the usual one.
+    pub storage: Option<String>,
+    /// Refuse sinks that cannot publish exactly once.
+    pub exactly_once_required: bool,
+    /// The text asks for its plan only (`EXPLAIN`).
+    pub explain: bool,
+}
+
+/// Answers every outside question of a pipeline, or says all that is wrong with it.
+pub fn resolve(pipeline: &v1::Pipeline, wish: &Wish, now_us: i64) -> Result<Resolved, Vec<v1::Mistake>> {
+    match &pipeline.pipeline {
+        Some(pipeline::Pipeline::Yaml(text)) => {
+            let parsed = spec::parse(&text.text).map_err(|errors| of_spec(&errors))?;
+            resolve_spec(parsed.spec, &parsed.positions, &pipeline.environment, wish, now_us)
+        }
+        Some(pipeline::Pipeline::Spec(spec)) => {
+            resolve_spec(spec.clone(), &Positions::default(), &pipeline.environment, wish, now_us)
+        }
+        Some(pipeline::Pipeline::Sql(text)) => resolve_sql(text, &pipeline.environment, wish, now_us),
+        None => Err(vec![mistake(
+            "there is no pipeline; give it as YAML, as SQL or as a spec",
+        )]),
+    }
+}
+
+/// The job's graph. Pure; an error where this engine plans otherwise than the one that resolved the job.
+pub fn plan(resolved: &v1::ResolvedJob) -> Result<JobGraph, Error> {
+    let graph = plan_unchecked(resolved, &Positions::default()).map_err(|mistakes| {
+        let mistakes: Vec<String> = mistakes.into_iter().map(|mistake| mistake.message).collect();
+        Error::Invalid(format!("{} does not plan: {}", resolved.name, mistakes.join("; ")))
+    })?;
+    if graph.fingerprint != resolved.fingerprint {
+        return Err(Error::Invalid(format!(
+            "{}: the plan differs from the one that was accepted (fingerprint {:016x}, accepted {:016x}); are all \
+             processes of the same version?",
+            resolved.name, graph.fingerprint, resolved.fingerprint
+        )));
+    }
+    Ok(graph)
+}
+
+/// How a resolved job is to run. Pure.
+pub fn settings(resolved: &v1::ResolvedJob) -> Result<Settings, Error> {
+    let mode = planner_mode(resolved.mode());
+    match &resolved.pipeline {
+        Some(resolved_job::Pipeline::Spec(spec)) => Ok(settings_of_spec(spec, mode)),
+        Some(resolved_job::Pipeline::Sql(text)) => {
+            let settings = millstream_planner::sql_settings(text)
+                .map_err(|errors| Error::Invalid(format!("{}: {errors}", resolved.name)))?;
+            Ok(settings_of_sql(&settings, mode))
+        }
+        None => Err(Error::Invalid(format!("{} has no pipeline", resolved.name))),
+    }
+}
+
+/// The job's name according to its text, without planning it.
+pub fn name(pipeline: &v1::Pipeline) -> Result<String, Vec<v1::Mistake>> {
+    match &pipeline.pipeline {
+        Some(pipeline::Pipeline::Yaml(text)) => {
+            let parsed = spec::parse(&text.text).map_err(|errors| of_spec(&errors))?;
+            Ok(parsed.spec.name)
+        }
+        Some(pipeline::Pipeline::Spec(spec)) => Ok(spec.name.clone()),
+        Some(pipeline::Pipeline::Sql(text)) => {
+            let settings = millstream_planner::sql_settings(&text.text).map_err(|errors| of_sql(&errors))?;
+            Ok(settings.name.unwrap_or_else(|| stem(&text.file)))
+        }
+        None => Err(vec![mistake("there is no pipeline")]),
+    }
+}
+
+/// The name becomes a folder's.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let good = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        && name.len() <= NAME_BYTES_MAX;
+    if good {
+        return Ok(());
+    }
+    Err(format!(
+        "`{name}` cannot be a job's name; it consists of letters, digits, `_`, `-` and `.`, at most {NAME_BYTES_MAX} of \
+         them: give one with --name, or SET 'pipeline.name' = '...'"
+    ))
+}
+
+impl Resolved {
+    /// A job ready to run. `storage` is where checkpoints go.
+    pub fn job(&self, parallelism: usize, storage: String, start: Start) -> Job {
+        self.settings.job(self.graph.clone(), parallelism, storage, start)
+    }
+}
+
+impl Settings {
+    pub fn job(&self, graph: Arc<JobGraph>, parallelism: usize, storage: String, start: Start) -> Job {
+        Job {
+            graph,
+            parallelism,
+            checkpoint_storage: storage,
+            options: Options {
+                batch: self.mode == Mode::Batch,
+                ..Options::default()
+            },
+            checkpoints: self.checkpoints.clone(),
+            retain: self.retain,
+            exactly_once_required: self.exactly_once_required,
+            restart: restart::Config::default(),
+            start,
+        }
+    }
+}
+
+fn resolve_spec(
+    mut spec: v1::JobSpec,
+    positions: &Positions,
+    environment: &HashMap<String, String>,
+    wish: &Wish,
+    now_us: i64,
+) -> Result<Resolved, Vec<v1::Mistake>> {
+    spec::expand(&mut spec, positions, &|name| environment.get(name).cloned()).map_err(|errors| of_spec(&errors))?;
+    if let Some(name) = &wish.name {
+        spec.name = name.clone();
+    }
+    let of_text = (spec.mode == Some(v1::Mode::Batch as i32)).then_some(Mode::Batch);
+    let mode = wish.mode.or(of_text).unwrap_or_default();
+    let settings = settings_of_spec(&spec, mode);
+    let resolved = v1::ResolvedJob {
+        name: spec.name.clone(),
+        mode: wire_mode(mode) as i32,
+        now_us,
+        // Replaced already: values are never looked at twice.
+        environment: HashMap::new(),
+        fingerprint: 0,
+        pipeline: Some(resolved_job::Pipeline::Spec(spec)),
+    };
+    finish(resolved, settings, positions)
+}
+
+fn resolve_sql(
+    text: &v1::SpecText,
+    environment: &HashMap<String, String>,
+    wish: &Wish,
+    now_us: i64,
+) -> Result<Resolved, Vec<v1::Mistake>> {
+    if text.text.len() > spec::TEXT_BYTES_MAX {
+        return Err(vec![mistake(&format!(
+            "the script has more than {} bytes (TEXT_BYTES_MAX); a pipeline is shorter",
+            spec::TEXT_BYTES_MAX
+        ))]);
+    }
+    let settings = millstream_planner::sql_settings(&text.text).map_err(|errors| of_sql(&errors))?;
+    let name = wish.name.clone().or(settings.name.clone());
+    let mode = wish.mode.or(settings.mode).unwrap_or_default();
+    let named = environment
+        .iter()
+        .filter(|(variable, _)| text.text.contains(&format!("${{{variable}")));
+    let resolved = v1::ResolvedJob {
+        name: name.unwrap_or_else(|| stem(&text.file)),
+        mode: wire_mode(mode) as i32,
+        now_us,
+        environment: named.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        fingerprint: 0,
+        pipeline: Some(resolved_job::Pipeline::Sql(text.text.clone())),
+    };
+    finish(resolved, settings_of_sql(&settings, mode), &Positions::default())
+}
+
+fn finish(
+    mut resolved: v1::ResolvedJob,
+    settings: Settings,
+    positions: &Positions,
+) -> Result<Resolved, Vec<v1::Mistake>> {
+    let graph = plan_unchecked(&resolved, positions)?;
+    check_name(&graph.name).map_err(|message| vec![mistake(&message)])?;
+    resolved.fingerprint = graph.fingerprint;
+    Ok(Resolved {
+        resolved,
+        graph: Arc::new(graph),
+        settings,
+    })
+}
+
+fn plan_unchecked(resolved: &v1::ResolvedJob, positions: &Positions) -> Result<JobGraph, Vec<v1::Mistake>> {
+    let options = PlanOptions {
+        mode: planner_mode(resolved.mode()),
+        now_us: resolved.now_us,
+        environment: resolved.environment.clone().into_iter().collect::<BTreeMap<_, _>>(),
+    };
+    let input = match &resolved.pipeline {
+        Some(resolved_job::Pipeline::Spec(spec)) => Input::Spec(spec),
+        Some(resolved_job::Pipeline::Sql(text)) => Input::Sql {
+            name: &resolved.name,
+            text,
+        },
+        None => return Err(vec![mistake("there is no pipeline")]),
+    };
+    let mut graph = millstream_planner::plan(input, &options).map_err(|errors| of_plan(&errors, positions))?;
+    // What was asked for counts more than what a script sets.
+    graph.name.clone_from(&resolved.name);
+    Ok(graph)
+}
+
+fn settings_of_spec(spec: &v1::JobSpec, mode: Mode) -> Settings {
+    let none = v1::Checkpoints::default();
+    let checkpoints = spec.checkpoints.as_ref().unwrap_or(&none);
+    let defaults = checkpoint::Config::default();
+    Settings {
+        mode,
+        parallelism: spec.parallelism.map(|parallelism| parallelism as usize),
+        checkpoints: checkpoint::Config {
+            interval_ms: checkpoints.interval_ms.unwrap_or(defaults.interval_ms),
+            min_pause_ms: checkpoints.min_pause_ms.unwrap_or(defaults.min_pause_ms),
+            timeout_ms: checkpoints.timeout_ms.unwrap_or(defaults.timeout_ms),
+            tolerable_failures: checkpoints.tolerable_failures.unwrap_or(defaults.tolerable_failures),
+        },
+        retain: checkpoints.retain.map_or(RETAIN_DEFAULT, |retain| retain as usize),
+        storage: checkpoints.storage.clone(),
+        exactly_once_required: checkpoints.delivery == Some(v1::Delivery::ExactlyOnce as i32),
+        explain: false,
+    }
+}
+
+fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Settings {
+    let defaults = checkpoint::Config::default();
+    let interval_ms = settings.checkpoint_interval.map(|interval| interval.as_millis() as u64);
+    Settings {
+        mode,
+        parallelism: settings.parallelism.map(usize::from),
+        checkpoints: checkpoint::Config {
+            interval_ms: interval_ms.unwrap_or(defaults.interval_ms),
+            ..defaults
+        },
+        retain: settings
+            .checkpoint_retention
+            .map_or(RETAIN_DEFAULT, |retain| retain as usize),
+        storage: settings
+            .other
+            .get("state.checkpoints.dir")
+            .or(settings.other.get("execution.checkpointing.dir"))
+            .cloned(),
+        exactly_once_required: false,
+        explain: settings.explain,
+    }
+}
+
+/// A script that gives no name is called after its file.
+fn stem(file: &str) -> String {
+    let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str());
+    stem.unwrap_or("job").to_string()
+}
+
+fn planner_mode(mode: v1::Mode) -> Mode {
+    match mode {
+        v1::Mode::Stream => Mode::Stream,
+        v1::Mode::Batch => Mode::Batch,
+    }
+}
+
+fn wire_mode(mode: Mode) -> v1::Mode {
+    match mode {
+        Mode::Stream => v1::Mode::Stream,
+        Mode::Batch => v1::Mode::Batch,
+    }
+}
+
+fn mistake(message: &str) -> v1::Mistake {
+    v1::Mistake {
+        message: message.to_string(),
+        ..v1::Mistake::default()
+    }
+}
+
+fn of_spec(errors: &[spec::Error]) -> Vec<v1::Mistake> {
+    let placed = errors.iter().map(|error| at(error.at, &error.path, &error.message));
+    placed.collect()
+}
+
+fn of_sql(errors: &millstream_planner::Errors) -> Vec<v1::Mistake> {
+    of_plan(errors, &Positions::default())
+}
+
+/// Paths of a spec are looked up in its text.
+fn of_plan(errors: &millstream_planner::Errors, positions: &Positions) -> Vec<v1::Mistake> {
+    let placed = errors.0.iter().map(|error| {
+        let message = &error.message;
+        match &error.location {
+            Location::Unknown => at(None, "", message),
+            Location::LineColumn { line, column } => at(Some((*line, *column)), "", message),
+            Location::Path(path) => {
+                let position = positions.find(path);
+                at(position.map(|position| (position.line, position.column)), path, message)
+            }
+            Location::Within { path, line, column } => at(positions.find_within(path, *line, *column), path, message),
+        }
+    });
+    placed.collect()
+}
+
+fn at(place: Option<(u64, u64)>, path: &str, message: &str) -> v1::Mistake {
+    let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let (line, column) = place.unwrap_or((0, 0));
+    v1::Mistake {
+        line: number(line),
+        column: number(column),
+        path: path.to_string(),
+        message: message.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YAML: &str = "
+name: tolls
+parallelism: 2
+checkpoints: { interval: 2s, retain: 5, delivery: exactly-once }
+sources:
+  entries:
+    connector: datagen
+    options: { number-of-rows: \"${ROWS:-10}\" }
+    columns: { booth: bigint }
+steps:
+  all:
+    sql: SELECT booth FROM entries
+sinks:
+  out: { from: all, connector: print }
+";
+
+    fn yaml(text: &str) -> v1::Pipeline {
+        pipeline(pipeline::Pipeline::Yaml(v1::SpecText {
+            text: text.into(),
+            file: "tolls.yaml".into(),
+        }))
+    }
+
+    fn sql(text: &str) -> v1::Pipeline {
+        pipeline(pipeline::Pipeline::Sql(v1::SpecText {
+            text: text.into(),
+            file: "folder/script.sql".into(),
+        }))
+    }
+
+    fn pipeline(pipeline: pipeline::Pipeline) -> v1::Pipeline {
+        v1::Pipeline {
+            pipeline: Some(pipeline),
+            environment: HashMap::from([("ROWS".into(), "7".into()), ("OTHER".into(), "secret".into())]),
+        }
+    }
+
+    const SQL: &str = "
+CREATE TABLE entries (booth BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '${ROWS}');
+CREATE TABLE printed (booth BIGINT) WITH ('connector' = 'print');
+INSERT INTO printed SELECT booth FROM entries;
+";
+
+    #[test]
+    fn a_resolved_job_plans_alike_anywhere() {
+        for pipeline in [yaml(YAML), sql(SQL)] {
+            let resolved = resolve(&pipeline, &Wish::default(), 1_700_000_000_000_000).unwrap();
+            let again = plan(&resolved.resolved).unwrap();
+            assert_eq!(again.fingerprint, resolved.graph.fingerprint);
+            assert_eq!(again.name, resolved.graph.name);
+            assert!(!resolved.resolved.environment.contains_key("OTHER"));
+            let mut other = resolved.resolved;
+            other.fingerprint += 1;
+            assert!(plan(&other).unwrap_err().to_string().contains("fingerprint"));
+        }
+    }
+
+    #[test]
+    fn settings_are_those_of_the_text() {
+        let resolved = resolve(&yaml(YAML), &Wish::default(), 0).unwrap();
+        for settings in [resolved.settings, settings(&resolved.resolved).unwrap()] {
+            assert_eq!(settings.parallelism, Some(2));
+            assert_eq!(settings.checkpoints.interval_ms, 2000);
+            assert_eq!(settings.retain, 5);
+            assert!(settings.exactly_once_required);
+            assert_eq!(settings.mode, Mode::Stream);
+        }
+    }
+
+    #[test]
+    fn a_wish_counts_more_than_the_text() {
+        let wish = Wish {
+            name: Some("replayed".into()),
+            mode: Some(Mode::Batch),
+        };
+        for pipeline in [yaml(YAML), sql(SQL)] {
+            let resolved = resolve(&pipeline, &wish, 0).unwrap();
+            assert_eq!(resolved.graph.name, "replayed");
+            assert_eq!(resolved.settings.mode, Mode::Batch);
+        }
+        let unnamed = resolve(&sql(SQL), &Wish::default(), 0).unwrap();
+        assert_eq!(unnamed.graph.name, "script");
+    }
+
+    #[test]
+    fn mistakes_have_their_place() {
+        let wrong = YAML
+            .replace("SELECT booth", "SELECT boot")
+            .replace("from: all", "from: al");
+        let mistakes = resolve(&yaml(&wrong), &Wish::default(), 0).unwrap_err();
+        let places: Vec<_> = mistakes
+            .iter()
+            .map(|mistake| (mistake.line, mistake.path.as_str()))
+            .collect();
+        assert!(places.contains(&(12, "steps.all.sql")), "{mistakes:?}");
+        let name = Wish {
+            name: Some("../etc".into()),
+            mode: None,
+        };
+        let mistakes = resolve(&yaml(YAML), &name, 0).unwrap_err();
+        assert!(mistakes[0].message.contains("cannot be a job's name"), "{mistakes:?}");
+        assert!(
+            !resolve(&v1::Pipeline::default(), &Wish::default(), 0)
+                .unwrap_err()
+                .is_empty()
+        );
+    }
+}
