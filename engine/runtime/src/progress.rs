@@ -301,7 +301,8 @@ impl JobCounters {
                 .splits()
                 .into_iter()
                 .find(|split| *split.split == *new.split && split.source.0 == new.source);
-            let split = known.unwrap_or_else(|| self.split(&OperatorId(new.source.clone()), &new.split.as_str().into()));
+            let split =
+                known.unwrap_or_else(|| self.split(&OperatorId(new.source.clone()), &new.split.as_str().into()));
             split.watermark.store(new.watermark, Ordering::Relaxed);
             split.set_lag(new.lag);
         }

@@ -22,6 +22,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run a pipeline in this process until its input ends or someone stops it; the same command again resumes.
     Run(Box<Run>),
+    /// Run the parts of jobs that a coordinator gives to this process.
+    Worker(Box<Worker>),
     /// Print the JSON Schema of the YAML spelling, for editors.
     Schema,
     /// List connectors and formats with their options.
@@ -112,6 +114,50 @@ pub struct Run {
     /// Write the summary of the run to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Worker {
+    /// Addresses of the coordinators, such as http://host:7070; whichever leads is found.
+    #[arg(
+        long,
+        value_name = "URL",
+        required = true,
+        value_delimiter = ',',
+        env = "MILLSTREAM_COORDINATOR"
+    )]
+    pub coordinator: Vec<String>,
+    /// Unique in the cluster, and the same after a restart. Default: the host's name and the process's number.
+    #[arg(long, env = "MILLSTREAM_NAME")]
+    pub name: Option<String>,
+    /// Where other workers connect. Default: port 7071, or any, at the address from which the coordinator is reached.
+    #[arg(long, value_name = "ADDR", env = "MILLSTREAM_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// How other workers reach that address, where they need another one, such as http://worker-0.workers:7071.
+    #[arg(long, value_name = "URL", env = "MILLSTREAM_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Threads that process rows, for all jobs together. Default: the number of cores.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
+    pub slots: Option<u16>,
+    /// Memory for state, such as 512mb or 2gb. Default: a quarter of the machine's.
+    #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
+    pub memory: Option<usize>,
+    /// Folder for local state. Default: .millstream/workers/NAME.
+    #[arg(long, value_name = "DIR", env = "MILLSTREAM_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub service: Service,
+}
+
+/// What every service has.
+#[derive(Debug, Args)]
+pub struct Service {
+    /// Serve /metrics, /healthz and /readyz here, such as 0.0.0.0:8080.
+    #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
+    pub http: Option<SocketAddr>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
+    pub log: Log,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,10 +10,12 @@ mod listing;
 mod logging;
 mod measure;
 mod pipeline;
+mod process;
 mod report;
 mod run;
 mod status;
 mod summary;
+mod worker;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
@@ -33,6 +35,7 @@ fn main() {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Worker(arguments) => worker::run(&arguments),
         Command::Schema => print(&format!("{:#}\n", millstream_proto::spec::json_schema())),
         Command::Connectors { name } => listing::connectors(name.as_deref())
             .map_err(|what| Failure::Wrong(format!("error: {what}\n")))

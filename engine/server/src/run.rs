@@ -1,26 +1,19 @@
 //! `engine run`: plan, run in this process, report, stop on signals.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use axum::Router;
+use axum::http::StatusCode;
 use millstream_cluster::deployer::Embedded;
 use millstream_cluster::resolve::Resolved;
-use millstream_cluster::{Error, Job, Outcome, Progress, Start, StopRequest};
+use millstream_cluster::{Error, Job, Outcome, Phase, Progress, Start, StopRequest};
 use millstream_planner::{Mode, explain};
 use tokio::sync::watch;
 
 use crate::arguments::Run;
 use crate::pipeline;
 use crate::status::StatusLine;
-use crate::{Failure, http, logging, measure, summary};
-
-/// Threads for everything that waits: files, sockets, object storage.
-const EDGE_THREADS: usize = 2;
-/// Their stacks are small: nothing deep runs there.
-const EDGE_STACK_BYTES: usize = 2 << 20;
-/// Threads for blocking file work, at most.
-const BLOCKING_THREADS_MAX: usize = 16;
-/// How long background work may take to end after the job did.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::{Failure, http, logging, measure, process, summary};
 
 pub fn run(arguments: &Run) -> Result<(), Failure> {
     let started = Instant::now();
@@ -36,17 +29,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     }
     let status = StatusLine::new(&job.graph);
     logging::start(arguments.log, &status);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(EDGE_THREADS)
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .thread_stack_size(EDGE_STACK_BYTES)
-        .thread_name("edge")
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Failed(format!("error: threads could not be started: {error}\n")))?;
-    let result = runtime.block_on(run_job(arguments, job, local, status, started));
-    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
-    result
+    process::block_on(run_job(arguments, job, local, status, started))
 }
 
 /// What the run has of this machine.
@@ -98,7 +81,7 @@ fn job(arguments: &Run, planned: &Resolved, local: &Local) -> Result<Job, Failur
 }
 
 /// A quarter of the machine's memory; 1 GB where that cannot be told.
-fn default_memory() -> usize {
+pub fn default_memory() -> usize {
     let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
         line.split_whitespace().nth(1)?.parse::<usize>().ok()
@@ -130,12 +113,22 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
         Some(address) => {
             let listener = http::bind(address).await.map_err(Failure::Failed)?;
             let metrics = measure::install().map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
-            tokio::spawn(http::serve(listener, metrics.clone(), progress.clone()));
+            let ready = ready(progress.clone());
+            tokio::spawn(http::serve(listener, metrics.clone(), ready, Router::new()));
             Some(metrics)
         }
     };
     let (ask, stop) = watch::channel(StopRequest::None);
-    let signals = tokio::spawn(signals(ask));
+    let signals = tokio::spawn(process::signals(
+        ask,
+        [
+            (
+                StopRequest::Stop,
+                "stopping: taking a last checkpoint (again: end at once)",
+            ),
+            (StopRequest::Abort, "ending at once"),
+        ],
+    ));
     let reporter = tokio::spawn(status.clone().follow(progress.clone(), metrics));
     let result = run_embedded(&job, arguments, &local, stop, &progress).await;
     reporter.abort();
@@ -161,6 +154,16 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
     }
 }
 
+/// Whether the job runs.
+fn ready(progress: Progress) -> http::Ready {
+    Box::new(move || match progress.report().phase {
+        Phase::Running | Phase::Stopping => (StatusCode::OK, "ready\n"),
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        Phase::Restarting => (StatusCode::SERVICE_UNAVAILABLE, "restarting\n"),
+        Phase::Ended => (StatusCode::SERVICE_UNAVAILABLE, "ended\n"),
+    })
+}
+
 async fn run_embedded(
     job: &Job,
     arguments: &Run,
@@ -171,32 +174,4 @@ async fn run_embedded(
     let data_dir = arguments.place.data_dir.clone();
     let deployer = Embedded::new(data_dir, &job.graph.name, local.slots, local.memory_bytes).await?;
     millstream_cluster::run(job, &deployer, stop, progress).await
-}
-
-/// The first Ctrl-C or SIGTERM asks for a clean stop, the second ends the run at once.
-async fn signals(ask: watch::Sender<StopRequest>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::warn!("signals cannot be heard, so Ctrl-C ends the run without a last checkpoint: {error}");
-            return;
-        }
-    };
-    for (request, words) in [
-        (
-            StopRequest::Stop,
-            "stopping: taking a last checkpoint (again: end at once)",
-        ),
-        (StopRequest::Abort, "ending at once"),
-    ] {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("{words}");
-        if ask.send(request).is_err() {
-            return;
-        }
-    }
 }

@@ -39,6 +39,11 @@ impl StatusLine {
         Self { bar }
     }
 
+    /// No live line: for commands that only log.
+    pub fn none() -> Self {
+        Self { bar: None }
+    }
+
     /// Where log lines go: above the live line.
     pub fn writer(&self) -> impl Write + use<> {
         LineWriter { bar: self.bar.clone() }

@@ -33,7 +33,9 @@ impl ExchangeService for Exchange {
         let mut frames = request.into_inner();
         let first = frames.message().await?;
         let Some(open) = first.and_then(|frame| frame.open) else {
-            return Err(Status::invalid_argument("the first frame of an exchange says which it is"));
+            return Err(Status::invalid_argument(
+                "the first frame of an exchange says which it is",
+            ));
         };
         let Some(attempt) = self.find(&open.attempt).await else {
             return Err(Status::not_found(format!(
@@ -172,7 +174,9 @@ fn put_batch(channel: &Channel, decoder: &mut StreamDecoder, batch: v1::Batch) -
     let mut buffer = Buffer::from(batch.ipc);
     let mut decoded = None;
     while !buffer.is_empty() {
-        let next = decoder.decode(&mut buffer).map_err(|error| format!("it sent a batch that does not decode: {error}"))?;
+        let next = decoder
+            .decode(&mut buffer)
+            .map_err(|error| format!("it sent a batch that does not decode: {error}"))?;
         if next.is_some() {
             decoded = next;
         }

@@ -109,6 +109,9 @@ impl Exchange {
     }
 }
 
+/// Ends of channels, by the worker at the other side.
+type ByPeer<T> = BTreeMap<usize, Vec<(T, Arc<Mark>)>>;
+
 /// One job's carrier in one worker.
 pub struct Attempt {
     job: String,
@@ -118,8 +121,8 @@ pub struct Attempt {
     own: usize,
     /// Of channels whose end has not been handed over yet.
     marks: Mutex<HashMap<ChannelId, Arc<Mark>>>,
-    outgoing: Mutex<BTreeMap<usize, Vec<(Outgoing, Arc<Mark>)>>>,
-    incoming: Mutex<BTreeMap<usize, Vec<(Incoming, Arc<Mark>)>>>,
+    outgoing: Mutex<ByPeer<Outgoing>>,
+    incoming: Mutex<ByPeer<Incoming>>,
     broken: mpsc::Sender<Broken>,
     closed: CancellationToken,
 }

@@ -105,17 +105,27 @@ impl WorkerControl for Fleet {
             return Ok(Response::new(refused(self.inner.options.epoch, reason).boxed()));
         }
         let link = self.inner.attach(&register, orders)?;
-        let running = register.running.iter().map(|running| (running.job.clone(), running.attempt.clone()));
+        let running = register
+            .running
+            .iter()
+            .map(|running| (running.job.clone(), running.attempt.clone()));
         let running: Vec<_> = running.collect();
         let unwanted = running.iter().map(|(_, attempt)| attempt.clone());
         let welcome = v1::Welcome {
             heartbeat_ms: self.inner.options.heartbeat.as_millis() as u64,
             orphan_timeout_ms: self.inner.options.orphan_timeout.as_millis() as u64,
-            cancel_attempts: unwanted.filter(|attempt| !self.inner.attempts.contains_key(attempt)).collect(),
+            cancel_attempts: unwanted
+                .filter(|attempt| !self.inner.attempts.contains_key(attempt))
+                .collect(),
         };
         link.order(v1::order::Order::Welcome(welcome))
             .map_err(|error| Status::unavailable(error.to_string()))?;
-        tracing::info!(worker = link.name, address = link.address, slots = link.slots, "worker attached");
+        tracing::info!(
+            worker = link.name,
+            address = link.address,
+            slots = link.slots,
+            "worker attached"
+        );
         self.inner
             .tell(FleetEvent::Attached {
                 worker: link.name.clone(),
@@ -125,7 +135,14 @@ impl WorkerControl for Fleet {
             })
             .await;
         let closed = link.closed.clone();
-        tokio::spawn(listen(Arc::clone(&self.inner), Arc::downgrade(&link), link.name.clone(), link.incarnation.clone(), reports, closed.clone()));
+        tokio::spawn(listen(
+            Arc::clone(&self.inner),
+            Arc::downgrade(&link),
+            link.name.clone(),
+            link.incarnation.clone(),
+            reports,
+            closed.clone(),
+        ));
         // Ends with the link, even while its sender lives in attempts.
         let orders = ReceiverStream::new(orders_in).take_until(closed.cancelled_owned());
         Ok(Response::new(orders.boxed()))

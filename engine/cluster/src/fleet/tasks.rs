@@ -192,7 +192,8 @@ impl RemoteTasks {
 
     fn order_all(&self, command: &v1::task_command::Command) -> Result<(), Error> {
         let open = self.links.iter().filter(|link| !self.stopped.contains(&link.name));
-        open.map(|link| self.order(&link.name, command.clone())).fold(Ok(()), Result::and)
+        open.map(|link| self.order(&link.name, command.clone()))
+            .fold(Ok(()), Result::and)
     }
 
     /// What the driver should hear of it, if anything.
@@ -229,7 +230,11 @@ impl RemoteTasks {
                     Ok(all.then_some(TaskEvent::Finished))
                 }
                 Some(Event::Failed(task)) => {
-                    let operator = if task.operator.is_empty() { "worker" } else { &task.operator };
+                    let operator = if task.operator.is_empty() {
+                        "worker"
+                    } else {
+                        &task.operator
+                    };
                     let message = match task.operator.is_empty() {
                         true => format!("worker {}: {}", heard.worker, task.message),
                         false => task.message.clone(),
@@ -259,11 +264,12 @@ impl Tasks for RemoteTasks {
     fn send(&mut self, command: Command) -> Result<(), Error> {
         use v1::task_command::Command as Wire;
         match command {
-            Command::Checkpoint { id, last } => self.order_all(&Wire::Checkpoint(v1::TriggerCheckpoint {
-                checkpoint: id,
-                last,
-            })),
-            Command::NoMoreSplits { node } => self.order_all(&Wire::NoMoreSplits(v1::NoMoreSplits { node: node as u32 })),
+            Command::Checkpoint { id, last } => {
+                self.order_all(&Wire::Checkpoint(v1::TriggerCheckpoint { checkpoint: id, last }))
+            }
+            Command::NoMoreSplits { node } => {
+                self.order_all(&Wire::NoMoreSplits(v1::NoMoreSplits { node: node as u32 }))
+            }
             Command::Cancel => self.order_all(&Wire::Cancel(v1::CancelTasks {})),
             Command::AssignSplits { node, subtask, splits } => {
                 let worker = self.slots[subtask % self.slots.len()].clone();

@@ -40,7 +40,10 @@ pub async fn run(
         job: deploy.job.clone(),
         attempt: deploy.attempt.clone(),
     };
-    let workers = deploy.workers.iter().map(|worker| (worker.name.clone(), worker.address.clone()));
+    let workers = deploy
+        .workers
+        .iter()
+        .map(|worker| (worker.name.clone(), worker.address.clone()));
     let slots = deploy.slots.iter().map(|worker| *worker as usize).collect();
     let own = deploy.self_ as usize;
     let (carrier, mut broken) = ground
@@ -89,7 +92,10 @@ async fn start(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> 
     let store = CheckpointStore::open(&deploy.checkpoint_storage, &deploy.job).await?;
     let slots = deploy.slots.iter().enumerate();
     let part = Part {
-        slots: slots.filter(|(_, worker)| **worker == deploy.self_).map(|(slot, _)| slot).collect(),
+        slots: slots
+            .filter(|(_, worker)| **worker == deploy.self_)
+            .map(|(slot, _)| slot)
+            .collect(),
         slots_total: deploy.slots.len(),
         elsewhere: Some(Arc::clone(carrier) as Arc<dyn Elsewhere>),
     };
@@ -97,7 +103,10 @@ async fn start(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> 
     let restore: Vec<(String, Vec<SubtaskState>)> = encoding::decode(&deploy.restore, "the state to restore")?;
     let (sources, sinks) = ends(&graph)?;
     let options = runtime::Options {
-        batch: deploy.resolved.as_ref().is_some_and(|job| job.mode() == v1::Mode::Batch),
+        batch: deploy
+            .resolved
+            .as_ref()
+            .is_some_and(|job| job.mode() == v1::Mode::Batch),
         ..runtime::Options::default()
     };
     let deployment = Deployment {
@@ -113,7 +122,10 @@ async fn start(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> 
         sinks,
         splits,
         splits_are_final: deploy.splits_are_final,
-        restore: restore.into_iter().map(|(operator, states)| (OperatorId(operator), states)).collect(),
+        restore: restore
+            .into_iter()
+            .map(|(operator, states)| (OperatorId(operator), states))
+            .collect(),
         backend: ground.backend.with_files(store.files(deploy.checkpoint_epoch)),
         runtime: tokio::runtime::Handle::current(),
         options,
@@ -220,7 +232,10 @@ impl Says {
                     }))
                     .await;
                 }
-                Err(error) => self.failed(&operator.0, state.subtask, error.to_string(), false, "").await,
+                Err(error) => {
+                    self.failed(&operator.0, state.subtask, error.to_string(), false, "")
+                        .await
+                }
             },
             TaskEvent::SnapshotFailed {
                 checkpoint,

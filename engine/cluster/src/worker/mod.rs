@@ -11,6 +11,7 @@ mod session;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -55,8 +56,21 @@ pub struct Options {
     pub data_dir: PathBuf,
 }
 
+/// What an onlooker may know of a worker. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    attached: Arc<AtomicBool>,
+}
+
+impl Status {
+    /// A coordinator leads this worker now.
+    pub fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Relaxed)
+    }
+}
+
 /// Runs until it is asked to leave (`true`) and its tasks have moved, or a coordinator refuses it for good.
-pub async fn run(options: Options, leave: watch::Receiver<bool>) -> Result<(), Error> {
+pub async fn run(options: Options, status: Status, leave: watch::Receiver<bool>) -> Result<(), Error> {
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|error| Error::Invalid(format!("--listen {}: {error}; choose another address", options.listen)))?;
@@ -90,6 +104,7 @@ pub async fn run(options: Options, leave: watch::Receiver<bool>) -> Result<(), E
         reports_in,
         epoch: 0,
         orphan_timeout: ORPHAN_TIMEOUT_DEFAULT,
+        status,
         heard_at: Instant::now(),
         leave,
         leaving_since: None,
@@ -114,6 +129,7 @@ struct Worker {
     /// The newest coordinator's.
     epoch: u64,
     orphan_timeout: Duration,
+    status: Status,
     /// When a coordinator was last heard.
     heard_at: Instant,
     leave: watch::Receiver<bool>,
@@ -145,7 +161,9 @@ impl Worker {
         let mut last_said = String::new();
         loop {
             for address in self.options.coordinators.clone() {
-                match self.session(&address).await {
+                let end = self.session(&address).await;
+                self.status.attached.store(false, Ordering::Relaxed);
+                match end {
                     SessionEnd::Left => return Ok(()),
                     SessionEnd::Refused(reason) => {
                         return Err(Error::Invalid(format!("the coordinator refused this worker: {reason}")));
@@ -202,7 +220,10 @@ impl Worker {
         if running.unconfirmed.len() < UNCONFIRMED_MAX {
             running.unconfirmed.push_back(report.clone());
         } else {
-            tracing::warn!(job = running.job, "more than {UNCONFIRMED_MAX} reports (UNCONFIRMED_MAX) wait for a coordinator");
+            tracing::warn!(
+                job = running.job,
+                "more than {UNCONFIRMED_MAX} reports (UNCONFIRMED_MAX) wait for a coordinator"
+            );
         }
         true
     }

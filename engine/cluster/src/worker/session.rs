@@ -1,6 +1,7 @@
 //! One session with a coordinator: from attaching until the stream ends.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,11 @@ impl Worker {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (outbox, outbox_in) = mpsc::channel(OUTBOX_MAX);
-        if outbox.send(report(v1::report::Report::Register(self.register()))).await.is_err() {
+        if outbox
+            .send(report(v1::report::Report::Register(self.register())))
+            .await
+            .is_err()
+        {
             return SessionEnd::Broken("the stream could not be opened".into());
         }
         let mut orders = match client.attach(ReceiverStream::new(outbox_in)).await {
@@ -116,17 +121,23 @@ impl Worker {
                 for attempt in welcome.cancel_attempts {
                     self.command(&attempt, runtime::Command::Cancel);
                 }
+                self.status.attached.store(true, Ordering::Relaxed);
                 tracing::info!(epoch = order.epoch, "attached");
             }
             Some(Order::Deploy(deploy)) => self.deploy(deploy),
             Some(Order::Command(command)) => match task_command(&command) {
                 Ok(Some(order)) => self.command(&command.attempt, order),
                 Ok(None) => {}
-                Err(error) => tracing::warn!(job = command.job, "an order of the coordinator was not understood: {error}"),
+                Err(error) => tracing::warn!(
+                    job = command.job,
+                    "an order of the coordinator was not understood: {error}"
+                ),
             },
             Some(Order::Confirm(confirm)) => {
                 if let Some(running) = self.attempts.get_mut(&confirm.attempt) {
-                    running.unconfirmed.retain(|report| !is_confirmed(report, confirm.checkpoint));
+                    running
+                        .unconfirmed
+                        .retain(|report| !is_confirmed(report, confirm.checkpoint));
                 }
             }
             Some(Order::Leave(_)) => return Err(SessionEnd::Left),

@@ -1,0 +1,91 @@
+//! What every long-running command shares: the edge threads, the signals, the service's log and HTTP port.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+
+use crate::arguments::{Log, Service};
+use crate::{Failure, http, logging, measure};
+
+/// Threads for everything that waits: files, sockets, object storage.
+const EDGE_THREADS: usize = 2;
+/// Their stacks are small: nothing deep runs there.
+const EDGE_STACK_BYTES: usize = 2 << 20;
+/// Threads for blocking file work, at most.
+const BLOCKING_THREADS_MAX: usize = 16;
+/// How long background work may take to end after the command did.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs a command's future on the edge threads.
+pub fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(EDGE_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_stack_size(EDGE_STACK_BYTES)
+        .thread_name("edge")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("error: threads could not be started: {error}\n")))?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    result
+}
+
+/// Hands on each request in turn with every Ctrl-C or SIGTERM, and says its words.
+pub async fn signals<T>(ask: watch::Sender<T>, requests: [(T, &str); 2]) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!("signals cannot be heard, so Ctrl-C ends the process at once: {error}");
+            return;
+        }
+    };
+    for (request, words) in requests {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("{words}");
+        if ask.send(request).is_err() {
+            return;
+        }
+    }
+}
+
+/// What a service is asked to do by signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ask {
+    GoOn,
+    Leave,
+    EndAtOnce,
+}
+
+/// The log and the HTTP port of a service. The metrics recorder is there only if somebody can read it.
+pub async fn start_service(service: &Service, ready: http::Ready, routes: Router) -> Result<(), Failure> {
+    if let Some(address) = service.http {
+        let listener = http::bind(address).await.map_err(Failure::Failed)?;
+        let metrics = measure::install().map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
+        let bound: SocketAddr = listener.local_addr().unwrap_or(address);
+        tracing::info!("HTTP on http://{bound}");
+        tokio::spawn(upkeep(metrics.clone()));
+        tokio::spawn(http::serve(listener, metrics, ready, routes));
+    }
+    Ok(())
+}
+
+/// Without it, histograms that nobody scrapes would grow.
+async fn upkeep(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        metrics.run_upkeep();
+    }
+}
+
+pub fn start_log(log: Log) {
+    logging::start(log, &crate::status::StatusLine::none());
+}
