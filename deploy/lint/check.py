@@ -237,6 +237,10 @@ def check_coordinators(by_kind, path):
     def hosts(addresses):
         return {re.sub(r"^http://([^.]+\.[^.]+)\..*:7070$", r"\1", address) for address in addresses.split(",")}
 
+    for argument in each["spec"]["template"]["spec"]["containers"][0]["args"]:
+        if argument.startswith("--advertise="):
+            address = argument.split("=", 1)[1].replace("$(POD_NAME)", f"{name}-0")
+            expect(hosts(address) <= pods, f"{path}: coordinators advertise {address}, the pods are {pods}")
     for other in by_kind["StatefulSet"].values():
         for argument in other["spec"]["template"]["spec"]["containers"][0]["args"]:
             if argument.startswith("--coordinator="):
