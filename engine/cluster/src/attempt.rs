@@ -447,7 +447,9 @@ impl<'a> Driver<'a> {
             Background::Checkpoint(event) => {
                 match &event {
                     Event::Stored { checkpoint } => self.last_checkpoint = Some(*checkpoint),
-                    Event::Published { checkpoint } => self.tasks.confirm(*checkpoint),
+                    Event::Published { checkpoint } => self.command(runtime::Command::Confirm {
+                        checkpoint: *checkpoint,
+                    }),
                     _ => {}
                 }
                 self.checkpoint_event(event);

@@ -8,16 +8,14 @@
 //!                       +--------> failed <--------------+      (idle again, until too many failed in a row)
 //! ```
 //!
-//! A sink prepares its rows for a checkpoint once. When that checkpoint fails its committables are not lost: they are
-//! carried over to the next one, and the next one is not complete before every sink has handed over what it still owes
-//! for failed ones. A sink that cannot prepare has lost rows, so that fails the attempt at once.
+//! A sink hands over with each checkpoint all that it has prepared and that is not published: what a failed checkpoint
+//! held is in the next. A sink that cannot prepare has lost rows, so that fails the attempt at once.
 //!
 //! The machine stores nothing, calls nobody and reads no clock: the driver does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_connectors::Committable;
 use millstream_planner::graph::OperatorId;
 use millstream_runtime::job::SubtaskState;
 
@@ -131,10 +129,6 @@ pub struct Coordinator {
     /// When the next periodic checkpoint is due.
     due_ms: u64,
     failures_in_row: u32,
-    /// Committables of failed checkpoints.
-    carried: BTreeMap<Participant, Vec<Committable>>,
-    /// Sink answers that failed checkpoints still wait for.
-    owed: BTreeSet<(u64, Participant)>,
     ending: Ending,
 }
 
@@ -182,8 +176,6 @@ impl Coordinator {
             next_id: first_id,
             phase: Phase::Idle,
             failures_in_row: 0,
-            carried: BTreeMap::new(),
-            owed: BTreeSet::new(),
             ending: Ending::Running,
         }
     }
@@ -217,7 +209,6 @@ impl Coordinator {
                     && completed.checkpoint == checkpoint
                 {
                     let completed = completed.clone();
-                    self.carried.clear();
                     self.failures_in_row = 0;
                     self.phase = Phase::Publishing(completed.clone());
                     commands.push(Command::Publish(completed));
@@ -227,15 +218,8 @@ impl Coordinator {
                 if let Phase::Storing(completed) = &self.phase
                     && completed.checkpoint == checkpoint
                 {
-                    // What was carried over is in the completed states; from there it is carried on.
-                    let completed = completed.clone();
-                    self.carried.clear();
-                    for (operator, states) in &completed.states {
-                        for state in states {
-                            self.carry(operator, state.subtask, &state.committables);
-                        }
-                    }
-                    self.failed(checkpoint, completed.last, reason, now_ms, &mut commands);
+                    let last = completed.last;
+                    self.failed(checkpoint, last, reason, now_ms, &mut commands);
                 }
             }
             Event::Published { checkpoint } => {
@@ -288,15 +272,9 @@ impl Coordinator {
         let participant = (operator, state.subtask);
         if let Phase::Collecting(collecting) = &mut self.phase
             && collecting.checkpoint == checkpoint
+            && collecting.missing.remove(&participant)
         {
-            if collecting.missing.remove(&participant) {
-                collecting.states.insert(participant, state);
-            }
-            return;
-        }
-        let (operator, subtask) = participant;
-        if self.owed.remove(&(checkpoint, (operator.clone(), subtask))) {
-            self.carry(&operator, subtask, &state.committables);
+            collecting.states.insert(participant, state);
         }
     }
 
@@ -310,8 +288,10 @@ impl Coordinator {
     ) {
         let reason = format!("{} (subtask {}): {reason}", participant.0, participant.1);
         let is_current = matches!(&self.phase, Phase::Collecting(current) if current.checkpoint == checkpoint);
-        let is_owed = self.owed.contains(&(checkpoint, participant.clone()));
-        if self.sinks.contains(&participant.0) && (is_current || is_owed) {
+        if matches!(self.phase, Phase::Over) || checkpoint >= self.next_id {
+            return;
+        }
+        if self.sinks.contains(&participant.0) {
             let reason = format!("rows could not be written out for checkpoint {checkpoint}: {reason}");
             self.fail(reason, commands);
         } else if is_current {
@@ -347,15 +327,6 @@ impl Coordinator {
         let Phase::Collecting(collecting) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             return;
         };
-        for ((operator, subtask), state) in &collecting.states {
-            self.carry(operator, *subtask, &state.committables);
-        }
-        let owing = collecting
-            .missing
-            .into_iter()
-            .filter(|(operator, _)| self.sinks.contains(operator));
-        self.owed
-            .extend(owing.map(|participant| (collecting.checkpoint, participant)));
         self.failed(collecting.checkpoint, collecting.last, reason, now_ms, commands);
     }
 
@@ -382,25 +353,15 @@ impl Coordinator {
         commands.push(Command::Fail { reason });
     }
 
-    fn carry(&mut self, operator: &OperatorId, subtask: usize, committables: &[Committable]) {
-        if !committables.is_empty() {
-            let carried = self.carried.entry((operator.clone(), subtask)).or_default();
-            carried.extend_from_slice(committables);
-        }
-    }
-
     fn complete_if_all_answered(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
         let Phase::Collecting(collecting) = &mut self.phase else {
             return;
         };
-        if !collecting.missing.is_empty() || !self.owed.is_empty() {
+        if !collecting.missing.is_empty() {
             return;
         }
         let mut states: BTreeMap<OperatorId, Vec<SubtaskState>> = BTreeMap::new();
-        for ((operator, subtask), mut state) in std::mem::take(&mut collecting.states) {
-            if let Some(carried) = self.carried.get(&(operator.clone(), subtask)) {
-                state.committables.splice(0..0, carried.iter().cloned());
-            }
+        for ((operator, _), state) in std::mem::take(&mut collecting.states) {
             states.entry(operator).or_default().push(state);
         }
         let completed = Arc::new(Completed {

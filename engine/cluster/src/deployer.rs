@@ -62,9 +62,6 @@ pub trait Tasks: Send {
     async fn next_event(&mut self) -> Option<TaskEvent>;
 
     fn counters(&self) -> Arc<JobCounters>;
-
-    /// The checkpoint is complete and published: nobody will ask for its parts again.
-    fn confirm(&mut self, checkpoint: u64);
 }
 
 #[async_trait]
@@ -80,8 +77,6 @@ impl Tasks for RunningJob {
     fn counters(&self) -> Arc<JobCounters> {
         RunningJob::counters(self)
     }
-
-    fn confirm(&mut self, _checkpoint: u64) {}
 }
 
 /// Tasks run in this process, over a data folder that this process has to itself.

@@ -171,6 +171,8 @@ pub enum Command {
     },
     /// No further splits will come for this source node.
     NoMoreSplits { node: NodeIndex },
+    /// A checkpoint is complete and published: sinks need not hand over again what they prepared for it.
+    Confirm { checkpoint: u64 },
     /// Stop at once without emitting anything more.
     Cancel,
 }

@@ -3,7 +3,13 @@
 //! A writer that is not ready holds the stage back until it calls the task's waker. A batch that cannot be encoded is
 //! halved until the rows that fail stand alone, and only they meet the sink's error policy. At a barrier the writer
 //! prepares: what that takes runs off the slot thread, and its committables travel in the checkpoint.
+//!
+//! A writer prepares its rows once, but the checkpoint they were prepared for may come to nothing. So every checkpoint
+//! gets all that was prepared and not yet confirmed as published: what a failed one held is in the next, whoever
+//! coordinates by then. Publishing is idempotent, so nothing is lost by handing something over twice.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use arrow::json::LineDelimitedWriter;
@@ -11,6 +17,7 @@ use arrow_array::RecordBatch;
 use futures::future::BoxFuture;
 use millstream_connectors::sink::{Committable, SinkWriter};
 use millstream_planner::graph::{ErrorPolicy, OperatorId, Port};
+use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::element::{Barrier, batch_bytes};
@@ -25,7 +32,14 @@ pub struct SinkStage {
     writer: Box<dyn SinkWriter>,
     on_error: ErrorPolicy,
     waker: Waker,
+    /// Handed on from one checkpoint to the next.
+    unpublished: Option<oneshot::Receiver<Unpublished>>,
+    /// The newest checkpoint that was published.
+    confirmed: Arc<AtomicU64>,
 }
+
+/// What was prepared for which checkpoint, oldest first.
+type Unpublished = Vec<(u64, Vec<Committable>)>;
 
 impl SinkStage {
     pub fn new(name: OperatorId, writer: Box<dyn SinkWriter>, on_error: ErrorPolicy, waker: Waker) -> Self {
@@ -34,6 +48,8 @@ impl SinkStage {
             writer,
             on_error,
             waker,
+            unpublished: None,
+            confirmed: Arc::default(),
         }
     }
 
@@ -94,11 +110,37 @@ impl SinkStage {
         Ok(())
     }
 
+    /// Prepares what was written since the last barrier; answers that and all that is prepared and not yet published.
     pub fn prepare(
         &mut self,
         barrier: Barrier,
     ) -> BoxFuture<'static, Result<Vec<Committable>, millstream_connectors::Error>> {
-        self.writer.prepare(barrier.checkpoint, barrier.last)
+        let prepared = self.writer.prepare(barrier.checkpoint, barrier.last);
+        let (hand_on, next) = oneshot::channel();
+        let earlier = self.unpublished.replace(next);
+        let confirmed = Arc::clone(&self.confirmed);
+        Box::pin(async move {
+            let committables = prepared.await?;
+            let mut unpublished = match earlier {
+                None => Vec::new(),
+                Some(earlier) => earlier.await.map_err(|_| {
+                    millstream_connectors::Error::Unavailable("the rows of an earlier checkpoint were lost".into())
+                })?,
+            };
+            unpublished.retain(|(checkpoint, _)| *checkpoint > confirmed.load(Ordering::Acquire));
+            unpublished.push((barrier.checkpoint, committables));
+            let all = unpublished.iter().flat_map(|(_, committables)| committables.iter().cloned());
+            let all = all.collect();
+            if hand_on.send(unpublished).is_err() {
+                tracing::debug!("no checkpoint will follow");
+            }
+            Ok(all)
+        })
+    }
+
+    /// What was prepared up to this checkpoint is published.
+    pub fn confirm(&self, checkpoint: u64) {
+        self.confirmed.fetch_max(checkpoint, Ordering::AcqRel);
     }
 }
 

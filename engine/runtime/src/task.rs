@@ -150,6 +150,13 @@ impl Task {
                     source.no_more_splits();
                 }
             }
+            Command::Confirm { checkpoint } => {
+                for stage in &self.stages {
+                    if let StageKind::Sink(sink) = &stage.kind {
+                        sink.confirm(*checkpoint);
+                    }
+                }
+            }
             Command::Cancel => {}
         }
         Ok(())

@@ -270,6 +270,7 @@ impl Tasks for RemoteTasks {
             Command::NoMoreSplits { node } => {
                 self.order_all(&Wire::NoMoreSplits(v1::NoMoreSplits { node: node as u32 }))
             }
+            Command::Confirm { checkpoint } => self.order_all(&Wire::Confirm(v1::ConfirmCheckpoint { checkpoint })),
             Command::Cancel => self.order_all(&Wire::Cancel(v1::CancelTasks {})),
             Command::AssignSplits { node, subtask, splits } => {
                 let worker = self.slots[subtask % self.slots.len()].clone();
@@ -309,19 +310,6 @@ impl Tasks for RemoteTasks {
 
     fn counters(&self) -> Arc<JobCounters> {
         Arc::clone(&self.counters)
-    }
-
-    fn confirm(&mut self, checkpoint: u64) {
-        for link in &self.links {
-            let confirm = v1::Confirm {
-                job: self.job.clone(),
-                attempt: self.attempt.clone(),
-                checkpoint,
-            };
-            if let Err(error) = link.order(v1::order::Order::Confirm(confirm)) {
-                tracing::debug!(job = self.job, "{error}");
-            }
-        }
     }
 }
 

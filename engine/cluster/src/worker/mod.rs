@@ -1,14 +1,14 @@
 //! A worker process: attached to the coordinator that leads, it runs the parts of jobs that it is told to.
 //!
 //! One task owns everything: the stream to the coordinator, the attempts that run here, what they report. It asks each
-//! coordinator address in turn until one lets it attach. When the stream breaks, tasks go on; what they report is kept
-//! until a coordinator confirms that it has acted on it. A worker that nobody leads for the orphan timeout ends its
+//! coordinator address in turn until one lets it attach. When the stream breaks, tasks go on; what they report
+//! meanwhile is lost, but a coordinator that takes them over cuts a checkpoint, which says it all again. A worker that nobody leads for the orphan timeout ends its
 //! tasks: by then they run elsewhere. Orders of an older epoch than the newest seen are refused.
 
 mod attempt;
 mod session;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,8 +29,6 @@ use crate::{Error, encoding};
 const REPORTS_MAX: usize = 4_096;
 /// Commands that may wait for one attempt.
 const COMMANDS_MAX: usize = 1_024;
-/// Reports of one attempt that are kept for a coordinator to come.
-const UNCONFIRMED_MAX: usize = 65_536;
 /// Between two rounds over the coordinators' addresses.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// Until the first coordinator says otherwise.
@@ -142,8 +140,9 @@ struct Running {
     commands: mpsc::Sender<runtime::Command>,
     /// Known once its tasks run.
     counters: Arc<OnceLock<Arc<JobCounters>>>,
-    /// Reports that a coordinator may not have acted on.
-    unconfirmed: VecDeque<v1::AttemptReport>,
+    /// The newest checkpoint it was asked for.
+    newest_checkpoint: u64,
+    is_finished: bool,
 }
 
 /// Why a session with a coordinator ended.
@@ -208,30 +207,29 @@ impl Worker {
         self.leaving_since.is_some_and(|since| since.elapsed() > LEAVE_TIMEOUT)
     }
 
-    /// Notes a report for a coordinator to come. False: nobody knows the attempt any more.
+    /// Takes note of what an attempt says. False: nobody knows it any more.
     fn keep(&mut self, report: &v1::AttemptReport) -> bool {
+        use v1::attempt_report::Event;
         let Some(running) = self.attempts.get_mut(&report.attempt) else {
             return false;
         };
-        if let Some(v1::attempt_report::Event::Stopped(_)) = report.event {
-            self.attempts.remove(&report.attempt);
-            return true;
-        }
-        if running.unconfirmed.len() < UNCONFIRMED_MAX {
-            running.unconfirmed.push_back(report.clone());
-        } else {
-            tracing::warn!(
-                job = running.job,
-                "more than {UNCONFIRMED_MAX} reports (UNCONFIRMED_MAX) wait for a coordinator"
-            );
+        match report.event {
+            Some(Event::Finished(_)) => running.is_finished = true,
+            Some(Event::Stopped(_)) => {
+                self.attempts.remove(&report.attempt);
+            }
+            _ => {}
         }
         true
     }
 
     fn command(&mut self, attempt: &str, command: runtime::Command) {
-        let Some(running) = self.attempts.get(attempt) else {
+        let Some(running) = self.attempts.get_mut(attempt) else {
             return;
         };
+        if let runtime::Command::Checkpoint { id, .. } = &command {
+            running.newest_checkpoint = running.newest_checkpoint.max(*id);
+        }
         if let Err(error) = running.commands.try_send(command) {
             tracing::warn!(job = running.job, attempt, "a command could not be delivered: {error}");
         }

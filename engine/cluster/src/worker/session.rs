@@ -1,6 +1,5 @@
 //! One session with a coordinator: from attaching until the stream ends.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -89,7 +88,9 @@ impl Worker {
         let running = self.attempts.iter().map(|(attempt, running)| v1::RunningAttempt {
             job: running.job.clone(),
             attempt: attempt.clone(),
-            unconfirmed: running.unconfirmed.iter().cloned().collect(),
+            newest_checkpoint: running.newest_checkpoint,
+            is_deployed: running.counters.get().is_some(),
+            is_finished: running.is_finished,
         });
         v1::Register {
             name: self.options.name.clone(),
@@ -133,13 +134,6 @@ impl Worker {
                     "an order of the coordinator was not understood: {error}"
                 ),
             },
-            Some(Order::Confirm(confirm)) => {
-                if let Some(running) = self.attempts.get_mut(&confirm.attempt) {
-                    running
-                        .unconfirmed
-                        .retain(|report| !is_confirmed(report, confirm.checkpoint));
-                }
-            }
             Some(Order::Leave(_)) => return Err(SessionEnd::Left),
             Some(Order::Refused(refused)) => return Err(SessionEnd::Refused(refused.reason)),
             Some(Order::Ping(_)) | None => {}
@@ -154,7 +148,8 @@ impl Worker {
             job: deploy.job.clone(),
             commands,
             counters: Arc::clone(&counters),
-            unconfirmed: VecDeque::new(),
+            newest_checkpoint: 0,
+            is_finished: false,
         };
         self.attempts.insert(deploy.attempt.clone(), running);
         let ground = Ground {
@@ -178,15 +173,6 @@ async fn asked(leave: &mut tokio::sync::watch::Receiver<bool>) {
     }
 }
 
-fn is_confirmed(report: &v1::AttemptReport, checkpoint: u64) -> bool {
-    use v1::attempt_report::Event;
-    match &report.event {
-        Some(Event::Snapshot(done)) => done.checkpoint <= checkpoint,
-        Some(Event::SnapshotFailed(failed)) => failed.checkpoint <= checkpoint,
-        _ => false,
-    }
-}
-
 fn task_command(command: &v1::TaskCommand) -> Result<Option<runtime::Command>, crate::Error> {
     use v1::task_command::Command;
     Ok(match &command.command {
@@ -201,6 +187,9 @@ fn task_command(command: &v1::TaskCommand) -> Result<Option<runtime::Command>, c
         }),
         Some(Command::NoMoreSplits(node)) => Some(runtime::Command::NoMoreSplits {
             node: node.node as usize,
+        }),
+        Some(Command::Confirm(confirm)) => Some(runtime::Command::Confirm {
+            checkpoint: confirm.checkpoint,
         }),
         Some(Command::Cancel(_)) => Some(runtime::Command::Cancel),
         None => None,

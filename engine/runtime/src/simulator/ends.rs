@@ -215,17 +215,16 @@ impl SinkWriter for KeptWriter {
         Ok(rows.num_rows() as u64)
     }
 
-    fn prepare(&mut self, _checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
-        let bytes = std::mem::take(&mut self.epoch)
-            .iter()
-            .flat_map(|id| id.to_le_bytes())
-            .collect();
+    fn prepare(&mut self, checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
+        // The number tells what was prepared together from the same rows prepared another time.
+        let mut bytes = checkpoint.to_le_bytes().to_vec();
+        bytes.extend(std::mem::take(&mut self.epoch).iter().flat_map(|id| id.to_le_bytes()));
         Box::pin(async move { Ok(vec![Committable(bytes)]) })
     }
 }
 
 pub fn ids_of(committable: &Committable) -> Vec<i64> {
-    let ids = committable.0.chunks_exact(8);
+    let ids = committable.0.chunks_exact(8).skip(1);
     ids.map(|id| i64::from_le_bytes(id.try_into().expect("eight bytes")))
         .collect()
 }

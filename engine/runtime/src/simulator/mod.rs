@@ -9,7 +9,7 @@
 
 mod ends;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExpr;
-use millstream_connectors::{JobIdentity, Sink, Source, Split, TableDefinition};
+use millstream_connectors::{Committable, JobIdentity, Sink, Source, Split, TableDefinition};
 use millstream_planner::graph::{
     self, Calc, Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port,
     Stream, Watermark,
@@ -323,6 +323,9 @@ impl Simulation {
         let mut steps = 0;
         while !self.tasks.iter().all(|(task, _)| task.has_ended()) {
             if self.random.below(60) == 0 && self.is_complete(asked) {
+                if self.random.below(2) == 0 {
+                    self.confirm(asked);
+                }
                 asked += 1;
                 self.ask(asked, false);
             }
@@ -352,6 +355,13 @@ impl Simulation {
                 .checkpoints
                 .get(&checkpoint)
                 .is_some_and(|parts| parts.values().map(Vec::len).sum::<usize>() == self.subtasks)
+    }
+
+    fn confirm(&mut self, checkpoint: u64) {
+        for (task, _) in &mut self.tasks {
+            task.on_command(&Command::Confirm { checkpoint })
+                .expect("a command is taken");
+        }
     }
 
     fn ask(&mut self, id: u64, last: bool) {
@@ -433,10 +443,10 @@ fn simulate(seed: u64) {
     );
     let mut first = Simulation::new(&start, seed);
     first.run();
-    let mut committed: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let mut committed = Committed::new();
     let chosen = 1 + random.below(first.checkpoints.len() as u64);
     for (id, checkpoint) in &first.checkpoints {
-        collect(checkpoint, &mut committed);
+        collect(checkpoint, 0, &mut committed);
         check(seed, *id, &positions(checkpoint), &committed);
         if *id == chosen {
             let other = 1 + parallelism % 3;
@@ -445,7 +455,7 @@ fn simulate(seed: u64) {
             second.run();
             let mut all = committed.clone();
             for checkpoint in second.checkpoints.values() {
-                collect(checkpoint, &mut all);
+                collect(checkpoint, 1, &mut all);
             }
             let whole = (0..2 * SPLITS).map(|split| (split, ROWS)).collect();
             check(seed, *id, &whole, &all);
@@ -453,22 +463,28 @@ fn simulate(seed: u64) {
     }
 }
 
-fn collect(checkpoint: &Checkpoint, committed: &mut BTreeMap<String, Vec<i64>>) {
+/// What the sinks have handed over so far, by run and subtask: publishing the same twice makes no difference.
+type Committed = BTreeMap<String, BTreeSet<(usize, usize, Vec<u8>)>>;
+
+fn collect(checkpoint: &Checkpoint, run: usize, committed: &mut Committed) {
     for sink in ["all", "both"] {
-        let states = checkpoint.get(&OperatorId(sink.into())).into_iter().flatten();
-        let ids = states.flat_map(|state| &state.committables).flat_map(ids_of);
         let kept = committed.entry(sink.into()).or_default();
-        kept.extend(ids);
-        kept.sort_unstable();
+        for state in checkpoint.get(&OperatorId(sink.into())).into_iter().flatten() {
+            let handed_over = state.committables.iter().map(|committable| committable.0.clone());
+            kept.extend(handed_over.map(|committable| (run, state.subtask, committable)));
+        }
     }
 }
 
-fn check(seed: u64, id: u64, positions: &BTreeMap<u64, u64>, committed: &BTreeMap<String, Vec<i64>>) {
+fn check(seed: u64, id: u64, positions: &BTreeMap<u64, u64>, committed: &Committed) {
     for (sink, ids) in expected(positions) {
+        let committables = committed[sink].iter().map(|(_, _, bytes)| Committable(bytes.clone()));
+        let mut rows: Vec<i64> = committables.flat_map(|committable| ids_of(&committable)).collect();
+        rows.sort_unstable();
         assert!(
-            committed[sink] == ids,
+            rows == ids,
             "seed {seed}: checkpoint {id}: sink {sink} has {} rows, its sources had read {}",
-            committed[sink].len(),
+            rows.len(),
             ids.len()
         );
     }

@@ -52,7 +52,7 @@ fn a_job_on_slot_threads_checkpoints_finishes_and_stops() {
         let third = collect_checkpoint(&mut job, 3, parts).await;
         let mut committed = BTreeMap::new();
         for checkpoint in [&first, &second, &third] {
-            collect(checkpoint, &mut committed);
+            collect(checkpoint, 0, &mut committed);
             check(7, 0, &positions(checkpoint), &committed);
         }
         assert_eq!(job.progress().rows_in, 2 * SPLITS * ROWS);
