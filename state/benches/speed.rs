@@ -8,7 +8,7 @@ use arrow_array::{ArrayRef, Int64Array, StringArray};
 use arrow_schema::DataType;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::store::{Backend, BackendOptions, Generation, Slot, Store, WriteChunk};
-use millstream_state::{Codec, hash_columns};
+use millstream_state::{Codec, Error, hash_columns};
 
 const BATCH_ROWS: usize = 8192;
 
@@ -60,9 +60,19 @@ fn main() {
     }
     let start = Instant::now();
     let mut rows = 0;
-    store
-        .scan(SLOT, None, usize::MAX, &mut |_, _| rows += 1)
-        .expect("the store is settled");
+    let mut after: Option<Vec<u8>> = None;
+    let mut more = true;
+    while more {
+        let from = after.take();
+        more = store
+            .scan(SLOT, from.as_deref(), BATCH_ROWS, &mut |key, _| {
+                rows += 1;
+                let last = after.get_or_insert_default();
+                last.clear();
+                last.extend_from_slice(key);
+            })
+            .expect("the store is settled");
+    }
     report("scan", rows, start);
     let keys: Vec<[u8; 8]> = (0..100_000u64).map(|row| (row * 19).to_be_bytes()).collect();
     let asked: Vec<(Slot, &[u8])> = keys.iter().map(|key| (SLOT, key.as_slice())).collect();
@@ -85,16 +95,16 @@ struct Rows {
 }
 
 impl Generation for Rows {
-    fn next_chunk(&mut self) -> Option<WriteChunk> {
+    fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
         if self.next == self.end {
-            return None;
+            return Ok(None);
         }
         let mut chunk = WriteChunk::default();
         while chunk.bytes() < 1 << 20 && self.next < self.end {
             chunk.put(SLOT, &u64::from(self.next).to_be_bytes(), &[self.next as u8; 100]);
             self.next += 1;
         }
-        Some(chunk)
+        Ok(Some(chunk))
     }
 }
 

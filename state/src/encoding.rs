@@ -26,6 +26,7 @@
 //! keys have equal bytes (hence the floats' zeros and NaNs). Values keep every bit. Dictionaries, unions and
 //! run-end-encoded columns are refused: state never has them.
 
+mod block;
 mod decode;
 mod encode;
 mod primitive;
@@ -34,6 +35,8 @@ use arrow_array::ArrayRef;
 use arrow_schema::DataType;
 
 use crate::Error;
+
+pub use block::{BLOCK_ROWS_MAX, BlockCodec};
 
 pub const ENCODING_VERSION: u8 = 1;
 

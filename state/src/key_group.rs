@@ -37,6 +37,11 @@ impl KeyGroupRange {
         group.0 as usize * parallelism / max_parallelism as usize
     }
 
+    /// How many key groups there are.
+    pub fn count(self) -> usize {
+        usize::from(self.end.saturating_sub(self.start))
+    }
+
     pub fn contains(self, group: KeyGroup) -> bool {
         (self.start..self.end).contains(&group.0)
     }

@@ -23,7 +23,7 @@ pub mod storage;
 pub mod store;
 
 pub use checkpoint::{CheckpointInfo, CheckpointStore, Claim, Damaged, Depth, JobFiles, Recovery};
-pub use encoding::{Codec, EncodedRows};
+pub use encoding::{BLOCK_ROWS_MAX, BlockCodec, Codec, EncodedRows};
 pub use error::Error;
 pub use hash::hash_columns;
 pub use lock::DataFolderLock;

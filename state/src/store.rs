@@ -261,8 +261,9 @@ pub struct Slot {
 /// A frozen generation of dirty rows, encoded chunk by chunk on a background thread.
 pub trait Generation: Send {
     /// The next chunk, of about a megabyte; `None` at the end. Dropping the generation gives its memory back. Chunks
-    /// that go on in key order where the last one ended are written fastest.
-    fn next_chunk(&mut self) -> Option<WriteChunk>;
+    /// that go on in key order where the last one ended are written fastest. An error fails the store: every later call
+    /// on it, and so its job, ends with that error.
+    fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error>;
 }
 
 impl Store {
@@ -313,8 +314,8 @@ impl Store {
         self.inner.queue.is_settled(waker)
     }
 
-    /// Rows of one slot in key order, at most `rows_max` of them, after `after` (exclusive) if given. Requires a
-    /// settled store. `visit(key, value)`; returns whether more may follow.
+    /// Rows of one slot in key order, at most `rows_max` of them and about a megabyte, after `after` (exclusive) if
+    /// given. Requires a settled store. `visit(key, value)`; returns whether more may follow.
     pub fn scan(
         &self,
         slot: Slot,

@@ -25,6 +25,8 @@ const WRITE_BUFFER_BYTES_MIN: usize = 1 << 20;
 const INGEST_BYTES_MIN: usize = 16 << 20;
 const SORTED_FILE_BYTES_MAX: u64 = 64 << 20;
 const KEYS_PER_READ: usize = 1024;
+/// Bytes of values after which a scan pauses.
+const SCAN_BYTES_MAX: usize = 1 << 20;
 const FAMILY: &str = "default";
 
 /// What the databases of a process share.
@@ -129,7 +131,7 @@ impl Database {
         let mut ordered: Vec<WriteChunk> = Vec::new();
         let mut ordered_bytes = 0;
         let mut sorted: Option<SortedFiles<'_>> = None;
-        while let Some(chunk) = generation.next_chunk() {
+        while let Some(chunk) = generation.next_chunk()? {
             if chunk.is_empty() {
                 continue;
             }
@@ -245,12 +247,14 @@ impl Database {
             }
         }
         let mut visited = 0;
+        let mut bytes = 0;
         while let Some((key, value)) = rows.item() {
-            if visited == rows_max {
+            if visited == rows_max || bytes >= SCAN_BYTES_MAX {
                 return Ok(true);
             }
             visit(&key[PREFIX_BYTES..], value_of(value, &self.path)?);
             visited += 1;
+            bytes += value.len();
             rows.next();
         }
         rows.status().map_err(Error::database(&self.path))?;

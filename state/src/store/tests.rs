@@ -12,11 +12,11 @@ type Model = BTreeMap<(u16, i64, Vec<u8>), Vec<u8>>;
 struct Rows(Vec<WriteChunk>);
 
 impl Generation for Rows {
-    fn next_chunk(&mut self) -> Option<WriteChunk> {
+    fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
         if self.0.is_empty() {
-            None
+            Ok(None)
         } else {
-            Some(self.0.remove(0))
+            Ok(Some(self.0.remove(0)))
         }
     }
 }
@@ -68,12 +68,17 @@ fn settle(store: &mut Store) -> Result<(), Error> {
 }
 
 fn contents(store: &Store) -> Model {
+    contents_by(store, 1_000)
+}
+
+/// What the store has, read a few rows at a time.
+fn contents_by(store: &Store, rows_max: usize) -> Model {
     let mut model = Model::new();
     for slot in store.namespaces().unwrap() {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let more = store
-                .scan(slot, after.clone().as_deref(), 3, &mut |key, value| {
+                .scan(slot, after.clone().as_deref(), rows_max, &mut |key, value| {
                     after = Some(key.to_vec());
                     model.insert((slot.group.0, slot.namespace, key.to_vec()), value.to_vec());
                 })
@@ -161,7 +166,7 @@ proptest! {
                 let ticket = store.snapshot(index as u64).unwrap();
                 let snapshot = runtime.block_on(ticket.finished).unwrap();
                 let restored = runtime.block_on(backend.restore("model-0", range(0, 8), &[snapshot])).unwrap();
-                prop_assert_eq!(contents(&restored), model.clone());
+                prop_assert_eq!(contents_by(&restored, 3), model.clone());
             }
         }
         let ticket = store.snapshot(99).unwrap();
@@ -219,9 +224,7 @@ fn a_large_sorted_generation_goes_in_as_files_and_over_what_was_there() {
     let found = store.get_many(&asked).unwrap();
     let row = Some(vec![7; 100]);
     assert_eq!(found, [row.clone(), row.clone(), Some(b"new".to_vec()), row, None]);
-    let mut rows = 0;
-    assert!(!store.scan(slot(1, 5), None, usize::MAX, &mut |_, _| rows += 1).unwrap());
-    assert_eq!(rows, 200_000);
+    assert_eq!(contents(&store).len(), 200_000);
 }
 
 #[test]
@@ -285,19 +288,33 @@ fn a_damaged_file_is_named_by_the_restore() {
 
 #[test]
 fn a_failing_generation_fails_the_store_with_its_reason() {
-    struct Panics;
-    impl Generation for Panics {
-        fn next_chunk(&mut self) -> Option<WriteChunk> {
-            panic!("no such column");
+    struct Fails {
+        by_panic: bool,
+    }
+    impl Generation for Fails {
+        fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
+            assert!(!self.by_panic, "no such column");
+            Err(Error::Invalid("a column of another type".into()))
         }
     }
-    let folder = tempfile::tempdir().unwrap();
-    let mut store = backend(folder.path()).store("p-0", range(0, 8));
-    store.write(Box::new(Panics), None).unwrap();
-    let error = settle(&mut store).unwrap_err().to_string();
-    assert!(error.contains("p-0 panicked: no such column"), "{error}");
-    assert!(store.write(chunks(0, 1), None).is_err());
-    assert!(store.snapshot(1).is_err());
+    for (by_panic, expected) in [
+        (true, "p-0 panicked: no such column"),
+        (false, "p-0: a column of another type"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = backend(folder.path()).store("p-0", range(0, 8));
+        store.write(Box::new(Fails { by_panic }), None).unwrap();
+        // A checkpoint that is cut behind it fails, and says why.
+        let ticket = store.snapshot(1);
+        let error = settle(&mut store).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        if let Ok(ticket) = ticket {
+            let error = runtime().block_on(ticket.finished).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(store.write(chunks(0, 1), None).is_err());
+        assert!(store.snapshot(1).is_err());
+    }
 }
 
 #[test]

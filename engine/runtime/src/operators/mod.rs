@@ -3,7 +3,9 @@
 pub mod calc;
 mod inline;
 mod session;
+mod spill;
 mod stored_rows;
+mod stored_tables;
 mod table;
 #[cfg(test)]
 mod testing;

@@ -6,10 +6,10 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef};
 use arrow_select::take::take_arrays;
-use millstream_state::key_group::KeyGroup;
+use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{Generation, Slot, WriteChunk};
-use millstream_state::{Codec, EncodedRows};
+use millstream_state::{BlockCodec, Codec, EncodedRows};
 
 use crate::Error;
 
@@ -50,6 +50,8 @@ pub struct RowFormat {
     key_types: Vec<DataType>,
     values: Codec,
     value_types: Vec<DataType>,
+    /// Of key and value columns together.
+    blocks: BlockCodec,
     /// How many of the key columns, from the first, decide the key group: those the exchange hashes.
     hashed: usize,
     max_parallelism: u16,
@@ -63,6 +65,7 @@ impl RowFormat {
         Ok(Self {
             keys: Codec::keys(&key_types)?,
             values: Codec::values(&value_types)?,
+            blocks: BlockCodec::new(&[key_types.as_slice(), &value_types].concat())?,
             key_types,
             value_types,
             hashed,
@@ -83,7 +86,7 @@ impl RowFormat {
             .collect())
     }
 
-    fn encode_keys(&self, keys: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
+    pub fn encode_keys(&self, keys: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
         encode(&self.keys, &self.key_types, keys)
     }
 
@@ -98,11 +101,35 @@ impl RowFormat {
     pub fn decode_values(&self, rows: &StoredRows) -> Result<Vec<ArrayRef>, Error> {
         Ok(self.values.decode(rows.iter())?)
     }
+
+    /// Appends a block of these rows: key columns, then value columns.
+    pub fn encode_block(
+        &self,
+        keys: &[ArrayRef],
+        values: &[ArrayRef],
+        rows: usize,
+        block: &mut Vec<u8>,
+    ) -> Result<(), millstream_state::Error> {
+        let mut columns = as_declared(&self.key_types, keys)?;
+        columns.extend(as_declared(&self.value_types, values)?);
+        self.blocks.encode(&columns, rows, block)
+    }
+
+    /// Key columns, value columns and number of rows of a block.
+    pub fn decode_block(&self, block: &[u8]) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, usize), Error> {
+        let (mut keys, rows) = self.blocks.decode(block)?;
+        let values = keys.split_off(self.key_types.len());
+        Ok((keys, values, rows))
+    }
 }
 
 fn encode(codec: &Codec, types: &[DataType], columns: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
-    // Functions may name the items of their lists otherwise than they declare.
-    let columns = columns
+    codec.encode(&as_declared(types, columns)?)
+}
+
+/// Functions may name the items of their lists otherwise than they declare.
+fn as_declared(types: &[DataType], columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
+    columns
         .iter()
         .zip(types)
         .map(|(column, data_type)| match column.data_type() == data_type {
@@ -110,19 +137,16 @@ fn encode(codec: &Codec, types: &[DataType], columns: &[ArrayRef]) -> Result<Enc
             false => cast(column, data_type),
         })
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| millstream_state::Error::Invalid(format!("state of another type than declared: {error}")))?;
-    codec.encode(&columns)
+        .map_err(|error| millstream_state::Error::Invalid(format!("state of another type than declared: {error}")))
 }
 
 /// Rows encoded at once, at least.
-const ENCODE_ROWS: usize = 8_192;
+pub const ENCODE_ROWS: usize = 8_192;
 
 /// What follows the key columns in a row's key.
 pub enum Suffix {
     /// The same for all rows, as u32 BE.
     Same(u32),
-    /// One number per row, as u32 BE.
-    Short(Vec<u32>),
     /// One number per row, as u64 BE.
     Long(Vec<u64>),
 }
@@ -131,7 +155,6 @@ impl Suffix {
     fn of(&self, row: usize) -> u64 {
         match self {
             Self::Same(number) => u64::from(*number),
-            Self::Short(numbers) => u64::from(numbers[row]),
             Self::Long(numbers) => numbers[row],
         }
     }
@@ -139,7 +162,6 @@ impl Suffix {
     fn append(&self, row: usize, key: &mut Vec<u8>) {
         match self {
             Self::Same(number) => key.extend_from_slice(&number.to_be_bytes()),
-            Self::Short(numbers) => key.extend_from_slice(&numbers[row].to_be_bytes()),
             Self::Long(numbers) => key.extend_from_slice(&numbers[row].to_be_bytes()),
         }
     }
@@ -215,39 +237,7 @@ impl Frozen {
                 to += 1;
             }
         }
-        let rows = &order[*next..to];
-        let keys = match part.keys.is_empty() {
-            true => None,
-            false => Some(self.format.encode_keys(&taken(&part.keys, rows)?)?),
-        };
-        let places = key_order(part, rows, keys.as_ref());
-        let values = match &part.values {
-            // A row without columns has an empty value.
-            Some(values) if !values.is_empty() => {
-                let sorted: Vec<u32> = places.iter().map(|place| rows[*place as usize]).collect();
-                Some(self.format.encode_values(&taken(values, &sorted)?)?)
-            }
-            _ => None,
-        };
-        let mut chunk = WriteChunk::default();
-        let mut key = Vec::new();
-        for (at, place) in places.iter().enumerate() {
-            let row = rows[*place as usize] as usize;
-            key.clear();
-            if let Some(keys) = &keys {
-                key.extend_from_slice(keys.row(*place as usize));
-            }
-            part.suffix.append(row, &mut key);
-            let slot = Slot {
-                group: KeyGroup(part.key_groups[row]),
-                namespace: part.namespace,
-            };
-            match (&part.values, &values) {
-                (None, _) => chunk.delete(slot, &key),
-                (Some(_), None) => chunk.put(slot, &key, &[]),
-                (Some(_), Some(values)) => chunk.put(slot, &key, values.row(at)),
-            }
-        }
+        let chunk = encode_rows(&self.format, part, &order[*next..to])?;
         *next = to;
         if to < order.len() {
             self.current = Some(encoding);
@@ -256,13 +246,50 @@ impl Frozen {
     }
 }
 
+/// Some rows of a part in the order of their keys.
+pub fn encode_rows(format: &RowFormat, part: &FrozenRows, rows: &[u32]) -> Result<WriteChunk, millstream_state::Error> {
+    let keys = match part.keys.is_empty() {
+        true => None,
+        false => Some(format.encode_keys(&taken(&part.keys, rows)?)?),
+    };
+    let places = key_order(part, rows, keys.as_ref());
+    let values = match &part.values {
+        // A row without columns has an empty value.
+        Some(values) if !values.is_empty() => {
+            let sorted: Vec<u32> = places.iter().map(|place| rows[*place as usize]).collect();
+            Some(format.encode_values(&taken(values, &sorted)?)?)
+        }
+        _ => None,
+    };
+    let mut chunk = WriteChunk::default();
+    let mut key = Vec::new();
+    for (at, place) in places.iter().enumerate() {
+        let row = rows[*place as usize] as usize;
+        key.clear();
+        if let Some(keys) = &keys {
+            key.extend_from_slice(keys.row(*place as usize));
+        }
+        part.suffix.append(row, &mut key);
+        let slot = Slot {
+            group: KeyGroup(part.key_groups[row]),
+            namespace: part.namespace,
+        };
+        match (&part.values, &values) {
+            (None, _) => chunk.delete(slot, &key),
+            (Some(_), None) => chunk.put(slot, &key, &[]),
+            (Some(_), Some(values)) => chunk.put(slot, &key, values.row(at)),
+        }
+    }
+    Ok(chunk)
+}
+
 fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
     take_arrays(columns, &UInt32Array::from(rows.to_vec()), None)
         .map_err(|error| millstream_state::Error::Invalid(format!("rows of state: {error}")))
 }
 
 /// Rows by key group, by counting.
-fn by_key_group(key_groups: &[u16]) -> Vec<u32> {
+pub fn by_key_group(key_groups: &[u16]) -> Vec<u32> {
     let mut starts = vec![0u32; key_groups.iter().max().map_or(0, |max| *max as usize + 2)];
     for group in key_groups {
         starts[*group as usize + 1] += 1;
@@ -305,9 +332,8 @@ fn key_order(part: &FrozenRows, rows: &[u32], keys: Option<&EncodedRows>) -> Vec
 const PREFIX_BYTES: usize = size_of::<u128>() - size_of::<u16>();
 
 impl Generation for Frozen {
-    fn next_chunk(&mut self) -> Option<WriteChunk> {
+    fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         self.encode_chunk()
-            .expect("types were checked when the format was made")
     }
 }
 
@@ -319,6 +345,11 @@ pub struct WrittenGroups {
 }
 
 impl WrittenGroups {
+    /// All of these: some of them may have no rows.
+    pub fn insert_all(&mut self, groups: KeyGroupRange) {
+        (groups.start..groups.end).for_each(|group| self.insert(group));
+    }
+
     pub fn insert(&mut self, group: u16) {
         let group = group as usize;
         if self.written.len() <= group {

@@ -11,23 +11,29 @@
 //! Rows exactly a gap apart are two sessions: the first one's window `[start, last + gap)` does not contain the second
 //! row, and may have fired before it came.
 //!
+//! When memory is short, sessions fall *asleep* and leave it ([`asleep`]), to be woken by a row of their key or when they
+//! are due.
+//!
 //! State: namespace 0; key = the key columns in the store's key encoding, then the session's number (u64 BE, never used
 //! twice); value = first and last time (`Int64`), then the partial states, in the store's row encoding. Dirty sessions
-//! are written at a barrier, those that ended are deleted. Inline state: version byte 1, then bincode of [`Inline`].
+//! are written at a barrier, those that ended are deleted. Sessions asleep have rows of their own. Inline state: version
+//! byte 1, then bincode of [`Inline`].
+
+mod asleep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{ArrayRef, TimestampMicrosecondArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_select::take::take_record_batch;
 use millstream_planner::graph::{self, Port, TimeAttribute, Window};
-use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::Store;
 
-use super::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix};
+use self::asleep::Asleep;
+use super::spill::{Room, Spill};
+use super::stored_rows::{Frozen, RowFormat};
 use super::table::{Accumulator, GroupIndex, Select, TableSpec, new_accumulator, new_group_index};
 use super::window_aggregate::{conform, micros};
 use super::{OperatorContext, inline};
@@ -39,8 +45,8 @@ use crate::operator::{
 const NONE: u32 = u32::MAX;
 /// Slots before a rebuild is considered.
 const REBUILD_SLOTS_MIN: usize = 16_384;
-/// Rows read from the store at once.
-const SCAN_ROWS: usize = 65_536;
+/// Sessions that are over and still have a row in the store, before those rows are deleted ahead of the next barrier.
+const OVER_ROWS_MAX: usize = 65_536;
 const INLINE_VERSION: u8 = 1;
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -78,14 +84,19 @@ impl Calendar {
         }
     }
 
+    fn stretch_of(&self, time: i64) -> i64 {
+        time.div_euclid(self.stretch)
+    }
+
     fn note(&mut self, slot: u32, end: i64) {
-        self.slots.entry(end.div_euclid(self.stretch)).or_default().push(slot);
+        self.slots.entry(self.stretch_of(end)).or_default().push(slot);
     }
 
     /// Takes the slots of one stretch that may hold sessions that end at `time` or before.
     fn take_due(&mut self, time: i64) -> Option<Vec<u32>> {
+        let due = self.stretch_of(time);
         let first = self.slots.first_entry()?;
-        (*first.key() <= time.div_euclid(self.stretch)).then(|| first.remove())
+        (*first.key() <= due).then(|| first.remove())
     }
 }
 
@@ -112,12 +123,13 @@ pub struct SessionAggregate {
     watermark: Timestamp,
     now: Timestamp,
     next_number: u64,
-    store: Store,
+    spill: Spill,
     format: Arc<RowFormat>,
     /// Keys and numbers of sessions that are over but have a row in the store.
     over: Vec<(Vec<ArrayRef>, Vec<u64>)>,
-    memory: MemoryBudget,
-    reservation: Reservation,
+    asleep: Asleep,
+    /// A batch whose keys' sessions may be asleep, while the store cannot be read.
+    held: Option<RecordBatch>,
     groups: Vec<u32>,
     slots: Vec<u32>,
 }
@@ -161,7 +173,7 @@ impl SessionAggregate {
             watermark: watermark.unwrap_or(WATERMARK_MIN),
             now: WATERMARK_MIN,
             next_number,
-            store: context.store,
+            spill: Spill::new(context.store, context.memory, context.waker),
             format: Arc::new(RowFormat::new(
                 &spec.key_fields,
                 spec.key_fields.len(),
@@ -169,8 +181,8 @@ impl SessionAggregate {
                 context.max_parallelism,
             )?),
             over: Vec::new(),
-            reservation: context.memory.reservation(),
-            memory: context.memory,
+            asleep: Asleep::default(),
+            held: None,
             groups: Vec::new(),
             slots: Vec::new(),
             keys: node.keys.clone(),
@@ -183,61 +195,6 @@ impl SessionAggregate {
             operator.load()?;
         }
         Ok(operator)
-    }
-
-    /// Reads all sessions back.
-    fn load(&mut self) -> Result<(), Error> {
-        for slot in self.store.namespaces()? {
-            let mut after: Option<Vec<u8>> = None;
-            loop {
-                let mut keys = StoredRows::default();
-                let mut values = StoredRows::default();
-                let mut numbers = Vec::new();
-                let mut last = Vec::new();
-                let more = self.store.scan(slot, after.as_deref(), SCAN_ROWS, &mut |key, value| {
-                    let (columns, number) = key.split_at(key.len().saturating_sub(size_of::<u64>()));
-                    let mut bytes = [0; size_of::<u64>()];
-                    bytes[size_of::<u64>() - number.len()..].copy_from_slice(number);
-                    numbers.push(u64::from_be_bytes(bytes));
-                    keys.push(columns);
-                    values.push(value);
-                    last.clear();
-                    last.extend_from_slice(key);
-                })?;
-                if numbers.is_empty() {
-                    break;
-                }
-                self.add_stored(&keys, &values, &numbers)?;
-                if !more {
-                    break;
-                }
-                after = Some(last);
-            }
-        }
-        Ok(())
-    }
-
-    fn add_stored(&mut self, keys: &StoredRows, values: &StoredRows, numbers: &[u64]) -> Result<(), Error> {
-        let keys = self.format.decode_keys(keys)?;
-        let values = self.format.decode_values(values)?;
-        let firsts = values[0].as_primitive::<Int64Type>();
-        let lasts = values[1].as_primitive::<Int64Type>();
-        self.intern(&keys, numbers.len())?;
-        let mut slots = Vec::with_capacity(numbers.len());
-        for (row, number) in numbers.iter().enumerate() {
-            let slot = self.open_session(self.groups[row], firsts.value(row), lasts.value(row));
-            let session = &mut self.sessions[slot as usize];
-            session.number = *number;
-            session.is_dirty = false;
-            session.is_stored = true;
-            slots.push(slot);
-        }
-        let states = self.spec.split_states(&values[2..]);
-        let count = self.sessions.len();
-        for (accumulator, states) in self.accumulators.iter_mut().zip(&states) {
-            accumulator.merge(states, &slots, count)?;
-        }
-        Ok(())
     }
 
     fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(), Error> {
@@ -379,11 +336,30 @@ impl SessionAggregate {
         let keys: Vec<u32> = stored.iter().map(|session| session.key).collect();
         let numbers = stored.iter().map(|session| session.number).collect();
         self.over.push((self.index.keys(&Select::Indices(&keys))?, numbers));
+        if self.over.iter().map(|(_, numbers)| numbers.len()).sum::<usize>() > OVER_ROWS_MAX {
+            self.delete_over()?;
+        }
         Ok(())
     }
 
-    /// Emits sessions that end before the watermark passes.
+    /// Emits sessions that end before the watermark passes; wakes those among them that are asleep.
     fn fire(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        if self.fire_awake(out)? == Progress::More {
+            return Ok(Progress::More);
+        }
+        self.rebuild()?;
+        match self.wake_due()? {
+            Some(true) => Ok(Progress::More),
+            Some(false) => {
+                let size = self.size();
+                self.spill.reservation.force_resize(size);
+                Ok(Progress::Done)
+            }
+            None => Ok(Progress::Pending),
+        }
+    }
+
+    fn fire_awake(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         let complete = self.watermark.saturating_add(1);
         let mut emitted = 0;
         let mut later = Vec::new();
@@ -419,11 +395,10 @@ impl SessionAggregate {
         for (slot, end) in later {
             self.calendar.note(slot, end);
         }
-        if emitted >= EMIT_ROWS_MAX {
-            return Ok(Progress::More);
-        }
-        self.rebuild()?;
-        Ok(Progress::Done)
+        Ok(match emitted >= EMIT_ROWS_MAX {
+            true => Progress::More,
+            false => Progress::Done,
+        })
     }
 
     fn emit(&mut self, slots: &[u32], out: &mut dyn Collector) -> Result<(), Error> {
@@ -470,7 +445,12 @@ impl SessionAggregate {
         let live: Vec<u32> = (0..self.sessions.len() as u32)
             .filter(|slot| self.sessions[*slot as usize].is_open)
             .collect();
-        let select = Select::Indices(&live);
+        self.keep(&live)
+    }
+
+    /// Forgets all sessions but these, and all keys without one.
+    fn keep(&mut self, live: &[u32]) -> Result<(), Error> {
+        let select = Select::Indices(live);
         let count = live.len();
         let slots: Vec<u32> = (0..count as u32).collect();
         let mut fresh = accumulators(&self.spec)?;
@@ -493,39 +473,50 @@ impl SessionAggregate {
             self.calendar.note(slot as u32, session.last.saturating_add(self.gap));
             self.sessions.push(session);
         }
-        Ok(())
+        self.open = count;
+        self.on_keys_forgotten()
     }
 
-    fn account(&mut self) {
-        let size = self.index.size()
+    /// Bytes held.
+    fn size(&self) -> usize {
+        self.index.size()
             + self.heads.capacity() * size_of::<u32>()
             + self.sessions.capacity() * size_of::<Session>()
             + self
                 .accumulators
                 .iter()
                 .map(|accumulator| accumulator.size())
-                .sum::<usize>();
-        // Sessions must be read to be updated: they stay, others evict.
-        if !self.reservation.try_resize(size) {
-            self.reservation.force_resize(size);
-        }
+                .sum::<usize>()
     }
-}
 
-fn accumulators(spec: &TableSpec) -> Result<Vec<Box<dyn Accumulator>>, Error> {
-    spec.aggregates.iter().map(new_accumulator).collect()
-}
+    fn relieve_memory(&mut self) -> Result<Progress, Error> {
+        let size = self.size();
+        // Putting sessions to sleep copies what goes and what stays.
+        match self.spill.ask(size, size)? {
+            Room::Granted => return Ok(Progress::Done),
+            Room::Wait => return Ok(Progress::Pending),
+            Room::Evict => {}
+        }
+        self.fall_asleep()?;
+        let size = self.size();
+        self.spill.reservation.force_resize(size);
+        Ok(Progress::Done)
+    }
 
-impl Operator for SessionAggregate {
-    fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
+    /// Takes a batch; answers `false`, and holds it, if sessions that are asleep cannot be looked up now.
+    fn take(&mut self, batch: RecordBatch, out: &mut dyn Collector) -> Result<bool, Error> {
         let rows = batch.num_rows();
+        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+        self.intern(&keys, rows)?;
+        let groups = std::mem::take(&mut self.groups);
+        if !self.wake_new_keys()? {
+            self.held = Some(batch);
+            return Ok(false);
+        }
         let (times, nulls): (ScalarBuffer<i64>, _) = match self.time {
             TimeAttribute::Event(column) => micros(batch.column(column))?,
             TimeAttribute::Processing => (vec![self.now; rows].into(), None),
         };
-        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
-        self.intern(&keys, rows)?;
-        let groups = std::mem::take(&mut self.groups);
         let mut slots = std::mem::take(&mut self.slots);
         slots.clear();
         let mut late = Vec::new();
@@ -548,8 +539,20 @@ impl Operator for SessionAggregate {
             self.update(&batch, Some(kept.into()))?;
             out.emit(Port::Late, take_record_batch(&batch, &UInt32Array::from(late))?);
         }
-        self.account();
-        Ok(Progress::Done)
+        Ok(true)
+    }
+}
+
+fn accumulators(spec: &TableSpec) -> Result<Vec<Box<dyn Accumulator>>, Error> {
+    spec.aggregates.iter().map(new_accumulator).collect()
+}
+
+impl Operator for SessionAggregate {
+    fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
+        if !self.take(batch, out)? {
+            return Ok(Progress::Pending);
+        }
+        self.relieve_memory()
     }
 
     fn on_watermark(&mut self, watermark: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
@@ -573,12 +576,19 @@ impl Operator for SessionAggregate {
         if self.time != TimeAttribute::Processing {
             return None;
         }
-        let stretch = self.calendar.slots.keys().next()?;
+        let awake = self.calendar.slots.keys().next();
+        let stretch = awake.into_iter().chain(self.asleep.next_due()).min()?;
         // Not before the stretch has passed: one timer for all its sessions.
         Some(stretch.saturating_add(1).saturating_mul(self.calendar.stretch))
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        if let Some(batch) = self.held.take() {
+            return self.process(0, batch, out);
+        }
+        if self.spill.is_pressed() {
+            return self.relieve_memory();
+        }
         self.fire(out)
     }
 
@@ -589,37 +599,10 @@ impl Operator for SessionAggregate {
                 session.is_open && session.is_dirty
             })
             .collect();
-        let mut parts = Vec::new();
-        for (keys, numbers) in self.over.drain(..) {
-            parts.push(FrozenRows {
-                namespace: 0,
-                key_groups: self.format.key_groups(&keys, numbers.len())?,
-                keys,
-                suffix: Suffix::Long(numbers),
-                values: None,
-            });
-        }
+        let mut parts = self.rows_over()?;
         if !dirty.is_empty() {
-            let select = Select::Indices(&dirty);
-            let keys: Vec<u32> = dirty.iter().map(|slot| self.sessions[*slot as usize].key).collect();
-            let keys = self.index.keys(&Select::Indices(&keys))?;
-            let column = |value: fn(&Session) -> i64| -> ArrayRef {
-                Arc::new(Int64Array::from_iter_values(
-                    dirty.iter().map(|slot| value(&self.sessions[*slot as usize])),
-                ))
-            };
-            let mut values = vec![column(|session| session.first), column(|session| session.last)];
-            for accumulator in &mut self.accumulators {
-                values.extend(accumulator.state(&select)?);
-            }
-            let numbers = dirty.iter().map(|slot| self.sessions[*slot as usize].number);
-            parts.push(FrozenRows {
-                namespace: 0,
-                key_groups: self.format.key_groups(&keys, dirty.len())?,
-                keys,
-                suffix: Suffix::Long(numbers.collect()),
-                values: Some(values),
-            });
+            let numbers = dirty.iter().map(|slot| self.sessions[*slot as usize].number).collect();
+            parts.push(self.rows_of(&dirty, numbers)?);
             for slot in &dirty {
                 let session = &mut self.sessions[*slot as usize];
                 session.is_dirty = false;
@@ -627,8 +610,8 @@ impl Operator for SessionAggregate {
             }
         }
         if !parts.is_empty() {
-            let frozen = Frozen::new(parts, &self.format, &self.memory);
-            self.store.write(Box::new(frozen), None)?;
+            let frozen = Frozen::new(parts, &self.format, &self.spill.memory);
+            self.spill.store.write(Box::new(frozen), None)?;
         }
         let state = Inline {
             watermark: self.watermark,
@@ -636,7 +619,7 @@ impl Operator for SessionAggregate {
         };
         Ok(Snapshot {
             inline: inline::encode(&state, INLINE_VERSION)?,
-            keyed: Some(self.store.snapshot(checkpoint)?),
+            keyed: Some(self.spill.store.snapshot(checkpoint)?),
         })
     }
 

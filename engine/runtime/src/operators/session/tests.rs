@@ -60,13 +60,15 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
+    /// However often they are snapshotted, restored at other parallelisms and put to sleep, all sessions are there, once.
     #[test]
-    fn restores_keep_every_session(
+    fn restores_and_sleep_keep_every_session(
         gap in 1i64..15,
         rows in any_rows(),
         step in 1usize..9,
+        memory in prop_oneof![Just(1usize), Just(6_000), Just(usize::MAX)],
         cuts in proptest::collection::vec(proptest::option::weighted(0.3, proptest::option::weighted(0.5, 1usize..4)), 8),
     ) {
         on_own_thread(|| {
@@ -74,7 +76,7 @@ proptest! {
         let make = |context: OperatorContext| -> Box<dyn Operator> {
             Box::new(SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context).unwrap())
         };
-        let mut subtasks = Subtasks::new(&make, &[1], usize::MAX);
+        let mut subtasks = Subtasks::new(&make, &[1], memory);
         for (at, chunk) in rows.chunks(step).enumerate() {
             subtasks.process(0, &batch(chunk));
             subtasks.watermark(watermark(&rows[(at * step + chunk.len())..]));

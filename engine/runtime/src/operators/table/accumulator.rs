@@ -39,6 +39,11 @@ pub trait Accumulator: Send {
     /// Bytes held.
     fn size(&self) -> usize;
 
+    /// Bytes that would be held besides if so many new groups came, as far as that is known.
+    fn growth(&self, _groups: usize) -> usize {
+        0
+    }
+
     fn clear(&mut self) -> Result<(), Error>;
 }
 

@@ -13,6 +13,7 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{ArrowNativeTypeOp, DataType, Float64Type, Int64Type, UInt64Type};
 
+use super::groups::vec_growth;
 use super::{Accumulator, Select};
 use crate::Error;
 
@@ -183,6 +184,11 @@ where
         self.values.capacity() * size_of::<T::Native>() + self.seen.as_ref().map_or(0, Vec::capacity)
     }
 
+    fn growth(&self, groups: usize) -> usize {
+        let seen = self.seen.as_ref().map_or(0, |seen| vec_growth(seen, groups));
+        vec_growth(&self.values, groups) + seen
+    }
+
     fn clear(&mut self) -> Result<(), Error> {
         self.values.clear();
         self.seen = None;
@@ -239,6 +245,10 @@ impl Accumulator for Count {
 
     fn size(&self) -> usize {
         self.counts.capacity() * size_of::<i64>()
+    }
+
+    fn growth(&self, groups: usize) -> usize {
+        vec_growth(&self.counts, groups)
     }
 
     fn clear(&mut self) -> Result<(), Error> {
@@ -319,6 +329,10 @@ impl Accumulator for Average {
 
     fn size(&self) -> usize {
         self.counts.capacity() * size_of::<u64>() + self.sums.capacity() * size_of::<f64>()
+    }
+
+    fn growth(&self, groups: usize) -> usize {
+        vec_growth(&self.counts, groups) + vec_growth(&self.sums, groups)
     }
 
     fn clear(&mut self) -> Result<(), Error> {

@@ -34,8 +34,25 @@ pub trait GroupIndex: Send {
     /// Bytes held.
     fn size(&self) -> usize;
 
+    /// Bytes that would be held besides if so many new groups came.
+    fn growth(&self, _groups: usize) -> usize {
+        0
+    }
+
+    /// Gives back what only interning needs: from now on, keys are only read.
+    fn freeze(&mut self) {}
+
     /// Forgets all groups, keeping allocations for the next ones.
     fn clear(&mut self);
+}
+
+/// Bytes that a vector takes besides when so many more elements are pushed one by one.
+pub fn vec_growth<T>(vec: &Vec<T>, more: usize) -> usize {
+    let needed = vec.len() + more;
+    if needed <= vec.capacity() {
+        return 0;
+    }
+    (needed.max(vec.capacity() * 2) - vec.capacity()) * size_of::<T>()
 }
 
 /// The index that fits keys of these types.
@@ -143,13 +160,21 @@ impl IntegerIndex {
         (mixed >> shift) as usize
     }
 
-    fn reserve(&mut self, more: usize) {
+    /// How many slots the table would have with so many more groups.
+    fn slots_for(&self, more: usize) -> usize {
         // At most two thirds full.
         let wanted = (self.keys.len() + more) * 3 / 2;
         if wanted <= self.slots.len() {
+            return self.slots.len();
+        }
+        wanted.next_power_of_two().max(SLOTS_MIN)
+    }
+
+    fn reserve(&mut self, more: usize) {
+        let count = self.slots_for(more);
+        if count == self.slots.len() {
             return;
         }
-        let count = wanted.next_power_of_two().max(SLOTS_MIN);
         let shift = 64 - count.trailing_zeros();
         let mut slots = vec![IntegerSlot { key: 0, group: EMPTY }; count];
         for (group, key) in self.keys.iter().enumerate() {
@@ -257,6 +282,15 @@ impl GroupIndex for IntegerIndex {
         self.slots.capacity() * size_of::<IntegerSlot>() + self.keys.capacity() * size_of::<i64>()
     }
 
+    fn growth(&self, groups: usize) -> usize {
+        let slots = self.slots_for(groups) - self.slots.len();
+        slots * size_of::<IntegerSlot>() + vec_growth(&self.keys, groups)
+    }
+
+    fn freeze(&mut self) {
+        self.slots = Vec::new();
+    }
+
     fn clear(&mut self) {
         self.slots.fill(IntegerSlot { key: 0, group: EMPTY });
         self.keys.clear();
@@ -340,6 +374,21 @@ impl ByteTable {
         self.table.capacity() * (size_of::<(u64, u32)>() + 1) + self.keys.size()
     }
 
+    fn growth(&self, groups: usize) -> usize {
+        let held = self.keys.ends.len();
+        let table = match held + groups <= self.table.capacity() {
+            true => 0,
+            false => self.table.capacity().max(groups) * (size_of::<(u64, u32)>() + 1),
+        };
+        // New keys are about as long as those that are here.
+        let bytes = self.keys.bytes.len() / held.max(1) * groups;
+        table + vec_growth(&self.keys.ends, groups) + vec_growth(&self.keys.bytes, bytes)
+    }
+
+    fn freeze(&mut self) {
+        self.table = HashTable::new();
+    }
+
     fn clear(&mut self) {
         self.table.clear();
         self.keys.clear();
@@ -420,6 +469,14 @@ impl GroupIndex for StringIndex {
         self.table.size()
     }
 
+    fn growth(&self, groups: usize) -> usize {
+        self.table.growth(groups)
+    }
+
+    fn freeze(&mut self) {
+        self.table.freeze();
+    }
+
     fn clear(&mut self) {
         self.table.clear();
         self.null_group = None;
@@ -496,6 +553,15 @@ impl GroupIndex for RowIndex {
 
     fn size(&self) -> usize {
         self.table.size() + self.rows.as_ref().map_or(0, arrow_row::Rows::size)
+    }
+
+    fn growth(&self, groups: usize) -> usize {
+        self.table.growth(groups)
+    }
+
+    fn freeze(&mut self) {
+        self.table.freeze();
+        self.rows = None;
     }
 
     fn clear(&mut self) {

@@ -289,6 +289,20 @@ impl Table {
                 .sum::<usize>()
     }
 
+    /// Bytes needed besides if so many new groups came: what would be held then, and for a moment the largest part twice.
+    pub fn growth(&self, groups: usize) -> usize {
+        let accumulators = self.accumulators.iter().map(|accumulator| accumulator.growth(groups));
+        match self.groups.growth(groups) + accumulators.sum::<usize>() {
+            0 => 0,
+            grown => grown + self.groups.size(),
+        }
+    }
+
+    /// Gives back what only updates need: from now on, the table is only read.
+    pub fn freeze(&mut self) {
+        self.groups.freeze();
+    }
+
     /// Forgets all groups, keeping allocations.
     pub fn clear(&mut self) -> Result<(), Error> {
         self.groups.clear();

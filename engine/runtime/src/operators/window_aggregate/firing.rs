@@ -11,6 +11,7 @@ use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
 use millstream_planner::graph::Port;
 
+use super::merging::Merging;
 use super::stored::StoredFiring;
 use super::{Slices, WindowAggregate};
 use crate::Error;
@@ -19,19 +20,11 @@ use crate::operators::table::{Select, Table};
 
 /// Groups that one call merges before it answers `More`.
 const MERGE_GROUPS_MAX: usize = 65_536;
-/// Groups merged at once.
-const MERGE_STEP: usize = 8_192;
 
 /// The window being fired.
 pub(super) enum Firing {
-    /// Merging panes into `merged`.
-    Merge {
-        end: i64,
-        merged: Table,
-        /// Slices still to merge; `next` is the first group of the first that is not.
-        slices: VecDeque<i64>,
-        next: usize,
-    },
+    /// Its panes are being merged.
+    Merge(Merging),
     /// Emitting groups from `next` on.
     Emit {
         end: i64,
@@ -39,6 +32,21 @@ pub(super) enum Firing {
         next: usize,
     },
     Stored(StoredFiring),
+}
+
+impl Firing {
+    /// Bytes held besides panes and what is running.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Merge(merging) => merging.size(),
+            Self::Emit {
+                source: Source::Owned(table),
+                ..
+            } => table.size(),
+            Self::Emit { .. } => 0,
+            Self::Stored(stored) => stored.size(),
+        }
+    }
 }
 
 /// Where the groups of a window are.
@@ -55,6 +63,12 @@ pub(super) struct Running {
     /// Slices up to here are merged.
     end: i64,
     pub(super) table: Table,
+}
+
+impl Running {
+    pub(super) fn new(start: i64, end: i64, table: Table) -> Self {
+        Self { start, end, table }
+    }
 }
 
 /// What is left of one call's allowance.
@@ -102,7 +116,7 @@ impl WindowAggregate {
     }
 
     fn fire(&mut self, allowance: &mut Allowance) -> Result<Progress, Error> {
-        if !self.store.is_ready()? {
+        if !self.store.spill.is_ready()? {
             return Ok(Progress::Pending);
         }
         loop {
@@ -139,7 +153,6 @@ impl WindowAggregate {
             .map(|(end, _)| *end)
             .collect();
         if slices.iter().any(|slice| self.panes[slice].stored) {
-            self.running = None;
             return Ok(Firing::Stored(self.begin_stored(end, slices.into())?));
         }
         match self.layout.slices {
@@ -158,12 +171,10 @@ impl WindowAggregate {
                 source: Source::Pane(slices[0]),
                 next: 0,
             }),
-            Slices::Hop { .. } => Ok(Firing::Merge {
-                end,
-                merged: Table::new(&self.layout.spec)?,
-                slices,
-                next: 0,
-            }),
+            Slices::Hop { .. } => {
+                let merged = Table::new(&self.layout.spec)?;
+                Ok(Firing::Merge(self.begin_merge(end, merged, slices.into_iter())))
+            }
             Slices::Cumulate { .. } => {
                 let running = match self.running.take().filter(|running| running.start == start) {
                     Some(running) => running,
@@ -173,14 +184,8 @@ impl WindowAggregate {
                         table: Table::new(&self.layout.spec)?,
                     },
                 };
-                let missing = slices.into_iter().filter(|slice| *slice > running.end).collect();
-                let merged = running.table;
-                Ok(Firing::Merge {
-                    end,
-                    merged,
-                    slices: missing,
-                    next: 0,
-                })
+                let missing = slices.into_iter().filter(|slice| *slice > running.end);
+                Ok(Firing::Merge(self.begin_merge(end, running.table, missing)))
             }
         }
     }
@@ -188,46 +193,7 @@ impl WindowAggregate {
     /// One step of a window; `None` when it is through. The flag is false while the store is not ready.
     fn step(&mut self, firing: Firing, allowance: &mut Allowance) -> Result<(Option<Firing>, bool), Error> {
         match firing {
-            Firing::Merge {
-                end,
-                mut merged,
-                mut slices,
-                mut next,
-            } => {
-                let Some(slice) = slices.front() else {
-                    let source = if matches!(self.layout.slices, Slices::Cumulate { .. }) {
-                        self.running = Some(Running {
-                            start: self.layout.slices.window_start(end),
-                            end,
-                            table: merged,
-                        });
-                        Source::Running
-                    } else {
-                        Source::Owned(merged)
-                    };
-                    return Ok((Some(Firing::Emit { end, source, next: 0 }), true));
-                };
-                let table = &mut self
-                    .panes
-                    .get_mut(slice)
-                    .expect("panes stay while they are merged")
-                    .table;
-                let to = table.len().min(next + MERGE_STEP);
-                merged.merge_table(table, next..to, &mut self.groups)?;
-                allowance.groups = allowance.groups.saturating_sub(to - next);
-                next = to;
-                if next == table.len() {
-                    slices.pop_front();
-                    next = 0;
-                }
-                let firing = Firing::Merge {
-                    end,
-                    merged,
-                    slices,
-                    next,
-                };
-                Ok((Some(firing), true))
-            }
+            Firing::Merge(merging) => Ok((Some(self.step_merge(merging, allowance)?), true)),
             Firing::Emit { end, mut source, next } => {
                 let table = match &mut source {
                     Source::Owned(table) => table,
@@ -262,6 +228,7 @@ impl WindowAggregate {
         {
             self.running = None;
         }
+        self.runs.expire(self.layout.slices.window_start(end));
         self.drop_expired()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Time is cut into slices ([`slices`]); every open slice has a *pane*: a table of groups that rows of the slice go
 //! into ([`assign`] finds each row's slice). When the watermark passes the end of a window, its panes are merged, if
-//! there are several, and emitted in bounded pieces ([`firing`]). Windows fire in ascending order of their end; a pane
+//! there are several ([`merging`]), and emitted in bounded pieces ([`firing`]). Windows fire in ascending order of their end; a pane
 //! goes when the last window that contains it has fired.
 //!
 //! Panes are the hot set. What changed since the last checkpoint is written at each barrier, and whole panes go to the
@@ -13,6 +13,7 @@
 mod assign;
 mod firing;
 mod local;
+mod merging;
 mod output;
 mod slices;
 mod stored;
@@ -29,6 +30,7 @@ use millstream_planner::graph::{self, Phase, Port, TimeAttribute, Window};
 pub use self::assign::{Assignment, RowTime, Rows, micros};
 use self::firing::Firing;
 pub use self::local::LocalAggregate;
+use self::merging::Runs;
 pub use self::output::{WindowOutput, conform};
 pub use self::slices::Slices;
 use self::stored::PaneStore;
@@ -94,6 +96,8 @@ struct Pane {
     table: Table,
     /// Which groups changed since they were last written.
     dirty: Dirty,
+    /// Groups before this one have been written, as rows that what is written of them later must replace.
+    rows_written: usize,
     /// The epoch the table's rows are written under. The same for as long as the table lives: what is written again
     /// must replace what was written before.
     epoch: u32,
@@ -144,6 +148,7 @@ impl Pane {
         Ok(Self {
             table: Table::new(spec)?,
             dirty: Dirty::All,
+            rows_written: 0,
             epoch,
             stored: false,
             written: WrittenGroups::default(),
@@ -162,6 +167,8 @@ pub struct WindowAggregate {
     panes: BTreeMap<i64, Pane>,
     /// Bytes held by `panes`.
     pane_bytes: usize,
+    /// Bytes that another batch like the last one may take besides.
+    growth_bytes: usize,
     /// All windows that end here or before have fired.
     fired: i64,
     /// Windows that end here or before are complete and are to be fired.
@@ -169,6 +176,8 @@ pub struct WindowAggregate {
     firing: Option<Firing>,
     /// For cumulating windows: the merged slices of the period that is firing.
     running: Option<firing::Running>,
+    /// For hopping windows of many slices: merged slices that several windows share.
+    runs: Runs,
     store: PaneStore,
     /// Groups of the last pane that fired, less a little; 0 while memory is short.
     groups_expected: usize,
@@ -195,6 +204,7 @@ impl WindowAggregate {
         }
         let layout = Layout::new(node, input, output)?;
         let (store, restored) = PaneStore::open(context, &layout)?;
+        let runs = Runs::new(&layout.slices);
         let mut panes = BTreeMap::new();
         for (slice_end, written) in restored.panes {
             let mut pane = Pane::new(&layout.spec, store.epoch())?;
@@ -206,10 +216,12 @@ impl WindowAggregate {
             layout,
             panes,
             pane_bytes: 0,
+            growth_bytes: 0,
             fired: restored.fired,
             complete: restored.fired,
             firing: None,
             running: None,
+            runs,
             store,
             groups_expected: 0,
             now: WATERMARK_MIN,
@@ -235,6 +247,7 @@ impl WindowAggregate {
         } else {
             Vec::new()
         };
+        self.growth_bytes = 0;
         for (slice_end, rows) in &assignment.slices {
             let pane = match self.panes.entry(*slice_end) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -246,6 +259,7 @@ impl WindowAggregate {
                     entry.insert(pane)
                 }
             };
+            self.runs.on_change(*slice_end);
             let bytes_before = pane.size();
             let count = rows.count(total);
             let keys = rows.take_all(&keys)?;
@@ -271,6 +285,7 @@ impl WindowAggregate {
             }
             pane.dirty.mark(&self.groups, pane.table.len());
             self.pane_bytes = (self.pane_bytes + pane.size()).saturating_sub(bytes_before);
+            self.growth_bytes = self.growth_bytes.max(pane.table.growth(count));
         }
         Ok(())
     }
@@ -321,7 +336,7 @@ impl Operator for WindowAggregate {
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if self.store.is_pressed() {
+        if self.store.spill.is_pressed() {
             return self.relieve_memory();
         }
         self.advance(out)

@@ -33,7 +33,7 @@ pub enum Slices {
 }
 
 /// Start of the stretch of `length` that contains `time`.
-fn floor(time: i64, length: i64, offset: i64) -> i64 {
+pub(super) fn floor(time: i64, length: i64, offset: i64) -> i64 {
     let into = time.saturating_sub(offset).rem_euclid(length);
     time.saturating_sub(into)
 }

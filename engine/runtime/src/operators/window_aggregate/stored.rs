@@ -1,27 +1,30 @@
 //! Panes and the store: writing what changed, giving memory back, firing from disk.
 //!
 //! At a barrier the dirty groups of every pane are copied out as columns and queued as one generation, encoded and
-//! written off the slot thread. When the memory budget refuses, the largest pane is written whole and dropped; rows
-//! that come for it later gather in a fresh table, as further partial states, and are not merged with the stored ones
-//! before the window fires. A window with stored panes fires one key group after the other: what is still hot is
-//! written, then the key group's rows of all its slices are scanned into one table and emitted.
+//! written off the slot thread. When the memory budget refuses, the largest panes leave memory: their tables are handed
+//! over whole, to be written as blocks of rows ([`stored_tables`](crate::operators::stored_tables)); rows that come for
+//! such a pane later gather in a fresh table, as further partial states, and are not merged with the stored ones before
+//! the window fires. At a barrier under memory pressure tables leave in the same way: there is no room for copies. A
+//! window with stored panes fires one key group after the other: what is still hot is written, then the key group's
+//! rows of all its slices are scanned into one table and emitted.
+//!
+//! The budget is asked before a table grows: after each batch for what is held, and for what another batch like it may
+//! take.
 //!
 //! Layout of a row: namespace = slice end; key = the key columns in the store's key encoding, then the *epoch* (u32
 //! BE); value = the partial states of all aggregates in the store's row encoding. The epoch is the table's: a table is
 //! written under one epoch for as long as it lives, each time over what was written before; the table that follows it
 //! after an eviction or a restore has a later one. So equal keys of different epochs are different partial states, and
-//! merge when they are read.
+//! merge when they are read. Blocks of rows lie in the same namespace, under keys of their own.
 //!
 //! Inline state: version byte 1, then bincode of [`Inline`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Waker;
 
 use arrow::array::ArrayRef;
-use millstream_state::key_group::KeyGroup;
-use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{Slot, Store};
+use millstream_state::key_group::{KeyGroup, KeyGroupRange};
+use millstream_state::store::Slot;
 
 use super::firing::{Allowance, Firing};
 use super::{Dirty, Layout, Pane, WindowAggregate};
@@ -29,27 +32,25 @@ use crate::Error;
 use crate::operator::{Progress, Snapshot, WATERMARK_MIN};
 use crate::operators::OperatorContext;
 use crate::operators::inline;
+use crate::operators::spill::{Room, Spill};
 use crate::operators::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups};
+use crate::operators::stored_tables::{FrozenTable, FrozenTables, is_block};
 use crate::operators::table::{Select, Table};
 
 /// Rows read from the store at once.
 const SCAN_ROWS: usize = 8_192;
-/// An operator that holds less than this share of the budget does not evict: others hold the memory.
-const EVICT_SHARE_MIN: usize = 256;
+/// From so many groups per key group on, a table is taken to have some in each.
+const DENSE_GROUPS: usize = 4;
 
 /// The aggregate's side of its store.
 pub(super) struct PaneStore {
-    store: Store,
+    pub(super) spill: Spill,
     format: Arc<RowFormat>,
-    memory: MemoryBudget,
-    reservation: Reservation,
-    waker: Waker,
+    key_groups: KeyGroupRange,
     /// The epoch of tables made from now on.
     epoch: u32,
-    /// Whether nothing may go on before the store has carried out what was queued.
-    waiting: bool,
-    /// Whether the memory of rows that were taken is not granted yet.
-    pressed: bool,
+    /// Whether panes had to leave since the last barrier.
+    evicted: bool,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -84,19 +85,16 @@ impl PaneStore {
         }
         let hashed = layout.keys.len() - usize::from(layout.output.start_is_key());
         let store = Self {
-            store: context.store,
             format: Arc::new(RowFormat::new(
                 &layout.spec.key_fields,
                 hashed,
                 &layout.spec.stored_schema().fields()[layout.keys.len()..],
                 context.max_parallelism,
             )?),
-            reservation: context.memory.reservation(),
-            memory: context.memory,
-            waker: context.waker,
+            spill: Spill::new(context.store, context.memory, context.waker),
+            key_groups: context.key_groups,
             epoch,
-            waiting: false,
-            pressed: false,
+            evicted: false,
         };
         let restored = Restored {
             fired: fired.unwrap_or(WATERMARK_MIN),
@@ -109,24 +107,11 @@ impl PaneStore {
         self.epoch
     }
 
-    /// Whether rows that were taken wait for memory.
-    pub(super) fn is_pressed(&self) -> bool {
-        self.pressed
-    }
-
-    /// Whether work may go on; otherwise the waker is called when it may.
-    pub(super) fn is_ready(&mut self) -> Result<bool, Error> {
-        if self.waiting {
-            self.waiting = !self.store.is_settled(&self.waker)?;
-        }
-        Ok(!self.waiting)
-    }
-
     /// Deletes a slice from the key groups that have rows of it.
     pub(super) fn delete(&mut self, slice_end: i64, written: &WrittenGroups) -> Result<(), Error> {
         let groups = written.to_vec();
         if !groups.is_empty() {
-            self.store.delete_namespace(slice_end, &groups)?;
+            self.spill.store.delete_namespace(slice_end, &groups)?;
         }
         Ok(())
     }
@@ -156,10 +141,33 @@ impl PaneStore {
         }))
     }
 
-    /// Queues frozen panes.
-    fn write(&mut self, panes: Vec<FrozenRows>) -> Result<(), Error> {
-        let frozen = Frozen::new(panes, &self.format, &self.memory);
-        self.store.write(Box::new(frozen), None)?;
+    /// Notes which key groups have groups of this table that were not written before.
+    fn note_written(&self, frozen: &FrozenTable, written: &mut WrittenGroups) -> Result<(), Error> {
+        let new = frozen.new_from..frozen.table.len();
+        if new.len() >= self.key_groups.count() * DENSE_GROUPS {
+            written.insert_all(self.key_groups);
+            return Ok(());
+        }
+        let rows = new.len();
+        let keys = frozen.table.keys(&Select::Range(new))?;
+        for group in self.format.key_groups(&keys, rows)? {
+            written.insert(group);
+        }
+        Ok(())
+    }
+
+    /// Queues frozen rows and tables, in the order of their slices.
+    fn write(&mut self, mut rows: Vec<FrozenRows>, mut tables: Vec<FrozenTable>) -> Result<(), Error> {
+        if !rows.is_empty() {
+            rows.sort_by_key(|rows| rows.namespace);
+            let frozen = Frozen::new(rows, &self.format, &self.spill.memory);
+            self.spill.store.write(Box::new(frozen), None)?;
+        }
+        if !tables.is_empty() {
+            tables.sort_by_key(|table| table.namespace);
+            let frozen = FrozenTables::new(tables, &self.format, &self.spill.memory);
+            self.spill.store.write(Box::new(frozen), None)?;
+        }
         Ok(())
     }
 }
@@ -178,70 +186,91 @@ pub(super) struct StoredFiring {
     next: usize,
 }
 
+impl StoredFiring {
+    pub(super) fn size(&self) -> usize {
+        self.table.size()
+    }
+}
+
+impl Pane {
+    /// Bytes of a copy of what is dirty.
+    fn copy_bytes(&self) -> usize {
+        let groups = self.table.len();
+        let dirty = match &self.dirty {
+            Dirty::All => groups,
+            Dirty::Listed { groups, .. } => groups.len(),
+        };
+        (self.table.size() / groups.max(1)) * dirty
+    }
+}
+
 impl WindowAggregate {
     /// The state as of now: what is dirty is queued, and the cut behind it.
     pub(super) fn freeze(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
-        let mut frozen = Vec::new();
-        for (slice_end, pane) in &mut self.panes {
-            if let Some(pane) = self.store.freeze(*slice_end, pane)? {
-                frozen.push(pane);
+        let mut rows = Vec::new();
+        let mut tables = Vec::new();
+        let mut room = self.store.spill.memory.reservation();
+        let slices: Vec<i64> = self.panes.keys().copied().collect();
+        for slice_end in slices {
+            let pane = self.panes.get_mut(&slice_end).expect("panes stay at a barrier");
+            // A pane that will have to leave soon is not copied first, and none is beyond the budget.
+            let leaves = pane.stored && self.store.evicted;
+            if leaves || !room.try_resize(room.bytes() + pane.copy_bytes()) {
+                tables.extend(self.evict(slice_end)?);
+                continue;
             }
+            rows.extend(self.store.freeze(slice_end, pane)?);
             pane.dirty = Dirty::none(pane.table.len());
+            pane.rows_written = pane.table.len();
         }
-        if !frozen.is_empty() {
-            self.store.write(frozen)?;
-        }
+        self.store.evicted = false;
+        drop(room);
+        self.store.write(rows, tables)?;
+        self.give_back_memory();
         let state = Inline {
             fired: self.fired,
             epoch: self.store.epoch,
         };
         Ok(Snapshot {
             inline: inline::encode(&state, INLINE_VERSION)?,
-            keyed: Some(self.store.store.snapshot(checkpoint)?),
+            keyed: Some(self.store.spill.store.snapshot(checkpoint)?),
         })
     }
 
     fn hot_bytes(&self) -> usize {
-        self.pane_bytes + self.running.as_ref().map_or(0, |running| running.table.size())
+        self.pane_bytes
+            + self.runs.size()
+            + self.running.as_ref().map_or(0, |running| running.table.size())
+            + self.firing.as_ref().map_or(0, Firing::size)
     }
 
     /// After firing: what is not held any more.
     pub(super) fn give_back_memory(&mut self) {
         self.pane_bytes = self.panes.values().map(Pane::size).sum();
         let bytes = self.hot_bytes();
-        if bytes < self.store.reservation.bytes() {
-            self.store.reservation.force_resize(bytes);
-        }
+        self.store.spill.holds(bytes);
+    }
+
+    /// Asks for the memory of something besides panes; `false` if it is not there and is worth going without.
+    pub(super) fn may_hold(&mut self, bytes: usize) -> bool {
+        let hot = self.hot_bytes();
+        let spill = &mut self.store.spill;
+        bytes < spill.worth_bytes() || spill.reservation.try_resize(hot + bytes)
     }
 
     /// Keeps the hot set within the budget, by evicting the largest panes.
-    ///
-    /// What was evicted holds memory until it is written. So while writes of ours are under way, a refusal means to
-    /// wait for them: evicting at once would only cut ever smaller pieces.
     pub(super) fn relieve_memory(&mut self) -> Result<Progress, Error> {
-        let size = self.hot_bytes();
-        if self.store.reservation.try_resize(size) {
-            self.store.pressed = false;
-            return Ok(Progress::Done);
+        let mut size = self.hot_bytes();
+        if !self.store.spill.reservation.try_resize(size + self.growth_bytes) {
+            // What is derived goes first.
+            self.running = None;
+            self.runs.clear();
+            size = self.hot_bytes();
         }
-        if self.running.take().is_some() {
-            return self.relieve_memory();
-        }
-        self.store.pressed = true;
-        self.store.waiting = true;
-        if !self.store.is_ready()? {
-            return Ok(Progress::Pending);
-        }
-        if self.store.reservation.try_resize(size) {
-            self.store.pressed = false;
-            return Ok(Progress::Done);
-        }
-        self.store.pressed = false;
-        let worth = self.store.memory.limit_bytes() / EVICT_SHARE_MIN;
-        if size < worth.max(1) {
-            // Others hold the memory.
-            self.store.reservation.force_resize(size);
-            return Ok(Progress::Done);
+        match self.store.spill.ask(size, self.growth_bytes)? {
+            Room::Granted => return Ok(Progress::Done),
+            Room::Wait => return Ok(Progress::Pending),
+            Room::Evict => {}
         }
         // The largest panes, until half of what is held is given back.
         let mut panes: Vec<(usize, i64)> = self
@@ -258,41 +287,56 @@ impl WindowAggregate {
             freed += bytes;
         }
         self.groups_expected = 0;
-        if !frozen.is_empty() {
-            frozen.sort_by_key(|rows| rows.namespace);
-            self.store.write(frozen)?;
-        }
-        self.store.reservation.force_resize(self.hot_bytes());
+        self.store.evicted = true;
+        let bytes = self.hot_bytes();
+        self.store.spill.reservation.force_resize(bytes);
+        self.store.write(Vec::new(), frozen)?;
         Ok(Progress::Done)
     }
 
-    /// Drops a pane's table; what of it is dirty is returned, to be written.
-    fn evict(&mut self, slice_end: i64) -> Result<Option<FrozenRows>, Error> {
+    /// Takes a pane's table away; it is returned if anything of it is to be written.
+    fn evict(&mut self, slice_end: i64) -> Result<Option<FrozenTable>, Error> {
         let pane = self.panes.get_mut(&slice_end).expect("evicted panes are open");
-        let frozen = self.store.freeze(slice_end, pane)?;
+        if pane.table.is_empty() {
+            return Ok(None);
+        }
         self.pane_bytes = self.pane_bytes.saturating_sub(pane.size());
-        pane.table = Table::new(&self.layout.spec)?;
-        pane.dirty = Dirty::All;
+        let changed = match std::mem::replace(&mut pane.dirty, Dirty::All) {
+            Dirty::All => Vec::new(),
+            Dirty::Listed { mut groups, .. } => {
+                groups.retain(|group| (*group as usize) < pane.rows_written);
+                groups
+            }
+        };
+        let frozen = FrozenTable {
+            namespace: slice_end,
+            table: std::mem::replace(&mut pane.table, Table::new(&self.layout.spec)?),
+            epoch: pane.epoch,
+            new_from: std::mem::take(&mut pane.rows_written),
+            changed,
+        };
+        self.store.note_written(&frozen, &mut pane.written)?;
         pane.stored = true;
         self.pane_bytes += pane.size();
         self.store.epoch += 1;
         pane.epoch = self.store.epoch;
         metrics::counter!("millstream_state_evictions_total").increment(1);
-        Ok(frozen)
+        let is_written = frozen.changed.is_empty() && frozen.new_from == frozen.table.len();
+        Ok((!is_written).then_some(frozen))
     }
 
     /// Starts to fire a window of which some panes are stored.
     pub(super) fn begin_stored(&mut self, end: i64, slices: Vec<i64>) -> Result<StoredFiring, Error> {
+        self.running = None;
+        self.runs.clear();
         let mut frozen = Vec::new();
         for slice in &slices {
-            if !self.panes[slice].table.is_empty() {
-                frozen.extend(self.evict(*slice)?);
-            }
+            frozen.extend(self.evict(*slice)?);
         }
-        if !frozen.is_empty() {
-            self.store.write(frozen)?;
-        }
-        self.store.waiting = true;
+        let bytes = self.hot_bytes();
+        self.store.spill.reservation.force_resize(bytes);
+        self.store.write(Vec::new(), frozen)?;
+        self.store.spill.wait();
         let mut written = WrittenGroups::default();
         for slice in &slices {
             self.panes[slice].written.iter().for_each(|group| written.insert(group));
@@ -315,7 +359,7 @@ impl WindowAggregate {
         mut firing: StoredFiring,
         allowance: &mut Allowance,
     ) -> Result<(Option<Firing>, bool), Error> {
-        if !self.store.is_ready()? {
+        if !self.store.spill.is_ready()? {
             return Ok((Some(Firing::Stored(firing)), false));
         }
         let Some(group) = firing.key_groups.last().copied() else {
@@ -355,15 +399,21 @@ impl WindowAggregate {
         };
         let mut keys = StoredRows::default();
         let mut values = StoredRows::default();
+        let mut blocks = StoredRows::default();
         let mut last = Vec::new();
         let written = self.panes[&slice].written.contains(group);
         let more = written
             && self
                 .store
+                .spill
                 .store
                 .scan(slot, firing.after.as_deref(), SCAN_ROWS, &mut |key, value| {
                     last.clear();
                     last.extend_from_slice(key);
+                    if is_block(key) {
+                        blocks.push(value);
+                        return;
+                    }
                     keys.push(&key[..key.len().saturating_sub(size_of::<u32>())]);
                     values.push(value);
                 })?;
@@ -374,6 +424,11 @@ impl WindowAggregate {
                 .layout
                 .spec
                 .split_states(&self.store.format.decode_values(&values)?);
+            firing.table.merge(&keys, &states, rows, &mut self.groups)?;
+        }
+        for block in blocks.iter() {
+            let (keys, states, rows) = self.store.format.decode_block(block)?;
+            let states = self.layout.spec.split_states(&states);
             firing.table.merge(&keys, &states, rows, &mut self.groups)?;
         }
         if more && !last.is_empty() {

@@ -127,7 +127,8 @@ pub(in crate::operators) fn line(key: Option<i64>, values: &[Option<i64>], start
 }
 
 fn any_window() -> impl Strategy<Value = Window> {
-    (1i64..20, 1i64..5, -30i64..30, 0..3).prop_map(|(part, count, offset, kind)| match kind {
+    let count = prop_oneof![3 => 1i64..5, 1 => 9i64..30];
+    (1i64..20, count, -30i64..30, 0..3).prop_map(|(part, count, offset, kind)| match kind {
         0 => Window::Tumble { size: part, offset },
         1 => Window::Hop {
             size: part * count,

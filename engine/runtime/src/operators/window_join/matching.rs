@@ -1,8 +1,8 @@
 //! Joining two sets of rows, in bounded steps.
 //!
-//! The right side is indexed by its key; left rows look their partners up, chunk by chunk. Each step yields at most the
-//! asked number of rows. Rows without a partner (outer and anti joins) follow once all pairs are known. A NULL key
-//! equals nothing.
+//! The right side is indexed by its key, batch by batch; left rows look their partners up, chunk by chunk. Each step
+//! yields at most the asked number of rows. Rows without a partner (outer and anti joins) follow once all pairs are
+//! known. A NULL key equals nothing.
 
 use std::sync::Arc;
 
@@ -11,15 +11,17 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_select::filter::filter;
-use arrow_select::take::take_arrays;
 use datafusion::logical_expr::JoinType;
 use datafusion::physical_expr::PhysicalExprRef;
 
+use super::rows::Rows;
 use crate::Error;
 use crate::operators::table::{GroupIndex, new_group_index};
 
 /// Left rows looked up at once.
 const PROBE_ROWS: usize = 8_192;
+/// No row.
+const NONE: u32 = u32::MAX;
 
 /// What is to be joined, and how; the same for all windows of an operator.
 pub struct JoinSpec {
@@ -58,29 +60,30 @@ impl JoinSpec {
 
 /// Two sets of rows being joined.
 pub struct Matching {
-    left: RecordBatch,
-    right: RecordBatch,
-    left_keys: Vec<ArrayRef>,
-    left_valid: Option<NullBuffer>,
+    left: Rows,
+    right: Rows,
+    on: Vec<(usize, usize)>,
     index: Box<dyn GroupIndex>,
-    /// Groups that have right rows; left keys that are new get higher numbers.
-    right_groups: usize,
-    /// Right rows by group: `rows[starts[g]..starts[g + 1]]`.
-    starts: Vec<u32>,
-    rows: Vec<u32>,
+    /// First and last right row of each group; left keys that are new get higher numbers.
+    ends: Vec<(u32, u32)>,
+    /// The next right row of the same group, by right row.
+    next: Vec<u32>,
     left_matched: Vec<bool>,
     right_matched: Vec<bool>,
-    /// Groups of the left rows from `chunk_start` on.
+    /// Groups of the left rows from `chunk_start` on, and which of them have no NULL key.
     chunk: Vec<u32>,
+    chunk_valid: Option<NullBuffer>,
     chunk_start: usize,
-    /// The next left row, and how many of its partners it has met.
+    /// The next left row, and the next of its partners if it has met some.
     at: usize,
-    met: usize,
+    partner: Option<u32>,
     phase: Phase,
+    groups: Vec<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    Index,
     Pairs,
     LeftRest(usize),
     RightRest(usize),
@@ -98,53 +101,76 @@ fn keys_of(batch: &RecordBatch, columns: impl Iterator<Item = usize>) -> (Vec<Ar
 
 impl Matching {
     /// `on` are the columns that must be equal here: the spec's, and the window's start where it is needed.
-    pub fn new(on: &[(usize, usize)], left: RecordBatch, right: RecordBatch) -> Result<Self, Error> {
-        let (left_keys, left_valid) = keys_of(&left, on.iter().map(|pair| pair.0));
-        let (right_keys, right_valid) = keys_of(&right, on.iter().map(|pair| pair.1));
+    pub fn new(on: Vec<(usize, usize)>, left: Rows, right: Rows) -> Result<Self, Error> {
         let fields: Vec<FieldRef> = on
             .iter()
             .map(|(_, column)| Arc::clone(&right.schema().fields()[*column]))
             .collect();
-        let mut index = new_group_index(&fields)?;
-        let mut groups = Vec::new();
-        index.intern(&right_keys, right.num_rows(), &mut groups)?;
-        let right_groups = index.len();
-        let is_valid = |row: usize| right_valid.as_ref().is_none_or(|valid| valid.is_valid(row));
-        let mut starts = vec![0u32; right_groups + 1];
-        for (row, group) in groups.iter().enumerate() {
-            if is_valid(row) {
-                starts[*group as usize + 1] += 1;
-            }
-        }
-        for group in 0..right_groups {
-            starts[group + 1] += starts[group];
-        }
-        let mut next = starts.clone();
-        let mut rows = vec![0; starts[right_groups] as usize];
-        for (row, group) in groups.iter().enumerate() {
-            if is_valid(row) {
-                let place = &mut next[*group as usize];
-                rows[*place as usize] = row as u32;
-                *place += 1;
-            }
-        }
         Ok(Self {
-            left_matched: vec![false; left.num_rows()],
-            right_matched: vec![false; right.num_rows()],
+            index: new_group_index(&fields)?,
+            on,
+            ends: Vec::new(),
+            next: Vec::new(),
+            left_matched: Vec::new(),
+            right_matched: Vec::new(),
             left,
             right,
-            left_keys,
-            left_valid,
-            index,
-            right_groups,
-            starts,
-            rows,
             chunk: Vec::new(),
+            chunk_valid: None,
             chunk_start: 0,
             at: 0,
-            met: 0,
-            phase: Phase::Pairs,
+            partner: None,
+            phase: Phase::Index,
+            groups: Vec::new(),
         })
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.left.size()
+            + self.right.size()
+            + self.index.size()
+            + self.ends.capacity() * size_of::<(u32, u32)>()
+            + self.next.capacity() * size_of::<u32>()
+            + self.left_matched.capacity()
+            + self.right_matched.capacity()
+    }
+
+    /// Takes in some more rows of each side.
+    fn index(&mut self) -> Result<(), Error> {
+        self.left.advance()?;
+        self.left_matched.resize(self.left.len(), false);
+        self.index_right()?;
+        if self.left.is_whole() && self.right.is_whole() {
+            self.phase = Phase::Pairs;
+        }
+        Ok(())
+    }
+
+    fn index_right(&mut self) -> Result<(), Error> {
+        let first = self.right.len();
+        let Some(batch) = self.right.advance()? else {
+            return Ok(());
+        };
+        let (keys, valid) = keys_of(batch, self.on.iter().map(|pair| pair.1));
+        self.index.intern(&keys, batch.num_rows(), &mut self.groups)?;
+        self.ends.resize(self.index.len(), (NONE, NONE));
+        self.next.resize(self.right.len(), NONE);
+        self.right_matched.resize(self.right.len(), false);
+        for (row, group) in self.groups.iter().enumerate() {
+            if valid.as_ref().is_some_and(|valid| valid.is_null(row)) {
+                continue;
+            }
+            let row = (first + row) as u32;
+            let (head, tail) = &mut self.ends[*group as usize];
+            if *head == NONE {
+                *head = row;
+            } else {
+                self.next[*tail as usize] = row;
+            }
+            *tail = row;
+        }
+        Ok(())
     }
 
     pub fn is_done(&self) -> bool {
@@ -154,6 +180,10 @@ impl Matching {
     /// The next rows, at most `rows_max` of them; possibly none although it is not done.
     pub fn step(&mut self, spec: &JoinSpec, rows_max: usize) -> Result<Option<RecordBatch>, Error> {
         match self.phase {
+            Phase::Index => {
+                self.index()?;
+                Ok(None)
+            }
             Phase::Pairs => self.pairs(spec, rows_max),
             Phase::LeftRest(from) => {
                 let wanted = match spec.join_type {
@@ -170,10 +200,9 @@ impl Matching {
                 if rows.is_empty() {
                     return Ok(None);
                 }
-                let mut columns = take_arrays(self.left.columns(), &UInt32Array::from(rows.clone()), None)?;
+                let mut columns = self.left.take(&UInt32Array::from(rows.clone()))?;
                 if spec.emits_pairs() {
-                    let nulls = |column: &ArrayRef| new_null_array(column.data_type(), rows.len());
-                    columns.extend(self.right.columns().iter().map(nulls));
+                    columns.extend(nulls(self.right.schema(), rows.len()));
                 }
                 self.batch(spec, columns, rows.len()).map(Some)
             }
@@ -188,14 +217,10 @@ impl Matching {
                 if rows.is_empty() {
                     return Ok(None);
                 }
-                let nulls = |column: &ArrayRef| new_null_array(column.data_type(), rows.len());
-                let mut columns: Vec<ArrayRef> = self.left.columns().iter().map(nulls).collect();
-                columns.extend(take_arrays(
-                    self.right.columns(),
-                    &UInt32Array::from(rows.clone()),
-                    None,
-                )?);
-                self.batch(spec, columns, rows.len()).map(Some)
+                let mut columns: Vec<ArrayRef> = nulls(self.left.schema(), rows.len()).collect();
+                let count = rows.len();
+                columns.extend(self.right.take(&UInt32Array::from(rows))?);
+                self.batch(spec, columns, count).map(Some)
             }
             Phase::Done => Ok(None),
         }
@@ -220,7 +245,7 @@ impl Matching {
 
     fn pairs(&mut self, spec: &JoinSpec, rows_max: usize) -> Result<Option<RecordBatch>, Error> {
         let (left_rows, right_rows) = self.find_pairs(rows_max)?;
-        if self.at == self.left.num_rows() {
+        if self.at == self.left.len() {
             self.phase = Phase::LeftRest(0);
         }
         if left_rows.is_empty() {
@@ -233,8 +258,8 @@ impl Matching {
             return Ok(None);
         }
         let (mut left_rows, mut right_rows) = (UInt32Array::from(left_rows), UInt32Array::from(right_rows));
-        let mut columns = take_arrays(self.left.columns(), &left_rows, None)?;
-        columns.extend(take_arrays(self.right.columns(), &right_rows, None)?);
+        let mut columns = self.left.take(&left_rows)?;
+        columns.extend(self.right.take(&right_rows)?);
         let mut pairs = self.batch(spec, columns, left_rows.len())?;
         if let Some(condition) = &spec.filter {
             let passed = condition.evaluate(&pairs)?.into_array(pairs.num_rows())?;
@@ -256,34 +281,40 @@ impl Matching {
 
     /// Pairs of equal keys: left rows and right rows.
     fn find_pairs(&mut self, rows_max: usize) -> Result<(Vec<u32>, Vec<u32>), Error> {
-        let total = self.left.num_rows();
+        let total = self.left.len();
         let mut left_rows = Vec::new();
         let mut right_rows = Vec::new();
         while self.at < total && left_rows.len() < rows_max {
             if self.at == self.chunk_start + self.chunk.len() {
                 self.chunk_start = self.at;
-                let rows = PROBE_ROWS.min(total - self.at);
-                let keys: Vec<ArrayRef> = self.left_keys.iter().map(|key| key.slice(self.at, rows)).collect();
-                self.index.intern(&keys, rows, &mut self.chunk)?;
+                let rows = self.left.stretch(self.at, PROBE_ROWS);
+                let (keys, valid) = keys_of(&rows, self.on.iter().map(|pair| pair.0));
+                self.index.intern(&keys, rows.num_rows(), &mut self.chunk)?;
+                self.chunk_valid = valid;
             }
-            let group = self.chunk[self.at - self.chunk_start] as usize;
-            let is_valid = self.left_valid.as_ref().is_none_or(|valid| valid.is_valid(self.at));
-            if group < self.right_groups && is_valid {
-                let partners = &self.rows[self.starts[group] as usize..self.starts[group + 1] as usize];
-                let partners = &partners[self.met..];
-                let taken = partners.len().min(rows_max - left_rows.len());
-                left_rows.resize(left_rows.len() + taken, self.at as u32);
-                right_rows.extend_from_slice(&partners[..taken]);
-                self.met += taken;
-                if taken < partners.len() {
-                    break;
-                }
+            let row = self.at - self.chunk_start;
+            let group = self.chunk[row] as usize;
+            let is_valid = self.chunk_valid.as_ref().is_none_or(|valid| valid.is_valid(row));
+            let first = self.ends.get(group).map_or(NONE, |ends| ends.0);
+            let mut partner = self.partner.take().unwrap_or(first);
+            while is_valid && partner != NONE && left_rows.len() < rows_max {
+                left_rows.push(self.at as u32);
+                right_rows.push(partner);
+                partner = self.next[partner as usize];
+            }
+            if is_valid && partner != NONE {
+                self.partner = Some(partner);
+                break;
             }
             self.at += 1;
-            self.met = 0;
         }
         Ok((left_rows, right_rows))
     }
+}
+
+fn nulls(schema: &SchemaRef, rows: usize) -> impl Iterator<Item = ArrayRef> {
+    let fields = schema.fields().iter();
+    fields.map(move |field| new_null_array(field.data_type(), rows))
 }
 
 fn as_rows(array: &ArrayRef) -> Result<UInt32Array, Error> {

@@ -1,31 +1,31 @@
 //! Joins the rows of equal windows.
 //!
 //! Rows of both sides gather per window end, as the batches they came in. When the watermark passes the end, the two
-//! sets are joined ([`matching`]) and leave in bounded pieces. Windows with the same end that start at different times
-//! are kept apart by their start, as a further key.
+//! sets are joined ([`matching`]), in bounded steps, and leave in bounded pieces. Windows with the same end that start at
+//! different times are kept apart by their start, as a further key.
 //!
 //! State: namespace = window end; key = a number never used twice (u64 BE), its top bit telling the side; value = the
 //! row in the store's row encoding. Rows are written once, at a barrier or when memory is short; a window with rows in
 //! the store is joined from there, key group by key group. Inline state: version byte 1, then bincode of [`Inline`].
 
 mod matching;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Waker;
 
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
-use arrow_select::concat::concat_batches;
 use arrow_select::take::take_record_batch;
 use datafusion::logical_expr::JoinType;
 use millstream_planner::graph::{self, Port, WindowColumns};
 use millstream_state::key_group::KeyGroup;
-use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{Slot, Store};
+use millstream_state::store::Slot;
 
 use self::matching::{JoinSpec, Matching};
+use self::rows::Rows;
+use super::spill::{Room, Spill};
 use super::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups};
 use super::window_aggregate::{Assignment, RowTime, Slices, conform, micros};
 use super::{OperatorContext, inline};
@@ -37,12 +37,12 @@ use crate::operator::{
 const INLINE_VERSION: u8 = 1;
 /// Rows read from the store at once.
 const SCAN_ROWS: usize = 8_192;
+/// What indexing a row of the right side takes, about.
+const INDEX_BYTES: usize = 48;
 /// Steps of one call that emit nothing.
 const STEPS_MAX: usize = 16;
 /// The top bit of a row's number: set for rows of the right side.
 const RIGHT: u64 = 1 << 63;
-/// A window smaller than this is not worth evicting while others hold the memory, as a share of the budget.
-const EVICT_SHARE_MIN: usize = 256;
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Inline {
@@ -58,10 +58,30 @@ struct Side {
     key: Vec<usize>,
 }
 
-/// Rows of one window.
+/// Rows of both sides of one window.
+#[derive(Default)]
+struct Gathered {
+    rows: [Vec<RecordBatch>; 2],
+    /// When their windows start, if all do at the same time.
+    start: Option<i64>,
+    /// Whether they do not.
+    starts_differ: bool,
+}
+
+impl Gathered {
+    fn push(&mut self, at: usize, side: &Side, rows: RecordBatch) -> Result<(), Error> {
+        let (starts, _) = micros(rows.column(side.window.start))?;
+        let first = *self.start.get_or_insert(starts.first().copied().unwrap_or_default());
+        self.starts_differ |= starts.iter().any(|start| *start != first);
+        self.rows[at].push(rows);
+        Ok(())
+    }
+}
+
+/// One window.
 #[derive(Default)]
 struct Pane {
-    rows: [Vec<RecordBatch>; 2],
+    gathered: Gathered,
     /// How many of each side's batches are in the store.
     written: [usize; 2],
     bytes: usize,
@@ -76,7 +96,7 @@ struct Firing {
     matching: Option<Matching>,
     /// For stored windows: key groups still to be joined, the next one last, and what has been read of it.
     key_groups: Vec<u16>,
-    read: [StoredRows; 2],
+    read: Gathered,
     after: Option<Vec<u8>>,
 }
 
@@ -89,15 +109,8 @@ pub struct WindowJoin {
     fired: i64,
     complete: i64,
     firing: Option<Firing>,
-    store: Store,
-    waker: Waker,
-    /// Whether nothing may go on before the store has carried out what was queued.
-    waiting: bool,
-    /// Whether the memory of rows that were taken is not granted yet.
-    pressed: bool,
+    spill: Spill,
     next_number: u64,
-    memory: MemoryBudget,
-    reservation: Reservation,
 }
 
 impl WindowJoin {
@@ -169,21 +182,9 @@ impl WindowJoin {
             fired,
             complete: fired,
             firing: None,
-            store: context.store,
-            waker: context.waker,
-            waiting: false,
-            pressed: false,
+            spill: Spill::new(context.store, context.memory, context.waker),
             next_number: restored.map_or(0, |restored| restored.next_number),
-            reservation: context.memory.reservation(),
-            memory: context.memory,
         })
-    }
-
-    fn is_ready(&mut self) -> Result<bool, Error> {
-        if self.waiting {
-            self.waiting = !self.store.is_settled(&self.waker)?;
-        }
-        Ok(!self.waiting)
     }
 
     /// Queues the rows of a window that are not in the store yet.
@@ -193,7 +194,7 @@ impl WindowJoin {
         };
         for (at, side) in self.sides.iter().enumerate() {
             let mut parts = Vec::new();
-            for batch in &pane.rows[at][pane.written[at]..] {
+            for batch in &pane.gathered.rows[at][pane.written[at]..] {
                 let rows = batch.num_rows();
                 let key: Vec<ArrayRef> = side
                     .key
@@ -215,10 +216,10 @@ impl WindowJoin {
                     values: Some(batch.columns().to_vec()),
                 });
             }
-            pane.written[at] = pane.rows[at].len();
+            pane.written[at] = pane.gathered.rows[at].len();
             if !parts.is_empty() {
-                let frozen = Frozen::new(parts, &side.format, &self.memory);
-                self.store.write(Box::new(frozen), None)?;
+                let frozen = Frozen::new(parts, &side.format, &self.spill.memory);
+                self.spill.store.write(Box::new(frozen), None)?;
             }
         }
         Ok(())
@@ -228,7 +229,7 @@ impl WindowJoin {
     fn evict(&mut self, end: i64) -> Result<(), Error> {
         self.write(end)?;
         if let Some(pane) = self.panes.get_mut(&end) {
-            pane.rows = Default::default();
+            pane.gathered = Gathered::default();
             pane.written = [0, 0];
             pane.bytes = 0;
             pane.stored = true;
@@ -237,34 +238,31 @@ impl WindowJoin {
     }
 
     fn relieve_memory(&mut self) -> Result<Progress, Error> {
-        let size: usize = self.panes.values().map(|pane| pane.bytes).sum();
-        self.pressed = false;
-        if self.reservation.try_resize(size) {
-            return Ok(Progress::Done);
+        let size = self.hot_bytes();
+        match self.spill.ask(size, 0)? {
+            Room::Granted => return Ok(Progress::Done),
+            Room::Wait => return Ok(Progress::Pending),
+            Room::Evict => {}
         }
-        // What was evicted holds memory until it is written: wait for that before more is evicted.
-        self.waiting = true;
-        if !self.is_ready()? {
-            self.pressed = true;
-            return Ok(Progress::Pending);
+        // The largest windows, until half of what is held is given back.
+        let mut panes: Vec<(usize, i64)> = self.panes.iter().map(|(end, pane)| (pane.bytes, *end)).collect();
+        panes.sort_unstable();
+        let mut freed = 0;
+        while let Some((bytes, end)) = panes.pop().filter(|(bytes, _)| *bytes > 0 && freed * 2 <= size) {
+            self.evict(end)?;
+            freed += bytes;
         }
-        if self.reservation.try_resize(size) {
-            return Ok(Progress::Done);
-        }
-        let largest = self.panes.iter().max_by_key(|(_, pane)| pane.bytes);
-        let largest = largest.map(|(end, pane)| (*end, pane.bytes));
-        let worth = (self.memory.limit_bytes() / EVICT_SHARE_MIN).max(1);
-        let Some((end, bytes)) = largest.filter(|(_, bytes)| *bytes >= worth) else {
-            self.reservation.force_resize(size);
-            return Ok(Progress::Done);
-        };
-        self.evict(end)?;
-        self.reservation.force_resize(size - bytes);
+        self.spill.holds(self.hot_bytes());
         Ok(Progress::Done)
     }
 
+    fn hot_bytes(&self) -> usize {
+        let matching = self.firing.as_ref().and_then(|firing| firing.matching.as_ref());
+        self.panes.values().map(|pane| pane.bytes).sum::<usize>() + matching.map_or(0, Matching::size)
+    }
+
     fn fire(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if !self.is_ready()? {
+        if !self.spill.is_ready()? {
             return Ok(Progress::Pending);
         }
         let mut allowance = EMIT_ROWS_MAX;
@@ -274,10 +272,11 @@ impl WindowJoin {
                 let next = self.panes.keys().next().copied();
                 let Some(end) = next.filter(|end| *end <= self.complete) else {
                     self.fired = self.complete;
+                    self.spill.holds(self.hot_bytes());
                     return Ok(Progress::Done);
                 };
                 self.firing = Some(self.begin(end)?);
-                if !self.is_ready()? {
+                if !self.spill.is_ready()? {
                     return Ok(Progress::Pending);
                 }
                 continue;
@@ -305,7 +304,7 @@ impl WindowJoin {
                 if let Some(pane) = self.panes.remove(&firing.end) {
                     let groups = pane.groups.to_vec();
                     if !groups.is_empty() {
-                        self.store.delete_namespace(firing.end, &groups)?;
+                        self.spill.store.delete_namespace(firing.end, &groups)?;
                     }
                 }
                 self.fired = firing.end;
@@ -324,38 +323,40 @@ impl WindowJoin {
             end,
             matching: None,
             key_groups: Vec::new(),
-            read: Default::default(),
+            read: Gathered::default(),
             after: None,
         };
-        if self.panes[&end].stored {
+        let pane = &self.panes[&end];
+        let right_rows: usize = pane.gathered.rows[1].iter().map(RecordBatch::num_rows).sum();
+        let index_bytes = right_rows * INDEX_BYTES;
+        let has_room = index_bytes < self.spill.worth_bytes() || {
+            let bytes = self.hot_bytes() + index_bytes;
+            self.spill.reservation.try_resize(bytes)
+        };
+        if pane.stored || !has_room {
             self.evict(end)?;
-            self.waiting = true;
+            self.spill.wait();
             firing.key_groups = self.panes[&end].groups.iter().rev().collect();
             return Ok(firing);
         }
         let pane = self.panes.get_mut(&end).expect("windows fire while they are open");
-        let rows = std::mem::take(&mut pane.rows);
+        let gathered = std::mem::take(&mut pane.gathered);
         pane.bytes = 0;
-        let left = concat_batches(&self.sides[0].schema, &rows[0])?;
-        let right = concat_batches(&self.sides[1].schema, &rows[1])?;
-        firing.matching = Some(self.matching(left, right)?);
+        firing.matching = Some(self.matching(gathered)?);
         Ok(firing)
     }
 
-    fn matching(&self, left: RecordBatch, right: RecordBatch) -> Result<Matching, Error> {
-        let starts = [
-            micros(left.column(self.sides[0].window.start))?.0,
-            micros(right.column(self.sides[1].window.start))?.0,
-        ];
-        let first = starts.iter().find_map(|starts| starts.first().copied());
-        let alike = starts
-            .iter()
-            .all(|starts| starts.iter().all(|start| Some(*start) == first));
+    fn matching(&self, gathered: Gathered) -> Result<Matching, Error> {
         let mut on = self.spec.on.clone();
-        if !alike {
+        if gathered.starts_differ {
             on.push((self.sides[0].window.start, self.sides[1].window.start));
         }
-        Matching::new(&on, left, right)
+        let [left, right] = gathered.rows;
+        Matching::new(
+            on,
+            Rows::new(&self.sides[0].schema, left),
+            Rows::new(&self.sides[1].schema, right),
+        )
     }
 
     /// Reads some more of a stored window's key group; once it is whole, its rows are joined.
@@ -368,8 +369,9 @@ impl WindowJoin {
             namespace: firing.end,
         };
         let mut last = Vec::new();
-        let read = &mut firing.read;
+        let mut read: [StoredRows; 2] = Default::default();
         let more = self
+            .spill
             .store
             .scan(slot, firing.after.as_deref(), SCAN_ROWS, &mut |key, value| {
                 let is_right = key.first().is_some_and(|byte| byte & 0x80 != 0);
@@ -377,22 +379,17 @@ impl WindowJoin {
                 last.clear();
                 last.extend_from_slice(key);
             })?;
+        for (at, (side, rows)) in self.sides.iter().zip(&read).enumerate() {
+            if !rows.is_empty() {
+                let rows = RecordBatch::try_new(Arc::clone(&side.schema), side.format.decode_values(rows)?)?;
+                firing.read.push(at, side, rows)?;
+            }
+        }
         if more && !last.is_empty() {
             firing.after = Some(last);
             return Ok(());
         }
-        let [left, right] = std::mem::take(&mut firing.read);
-        let rows = |side: &Side, rows: &StoredRows| -> Result<RecordBatch, Error> {
-            if rows.is_empty() {
-                return Ok(RecordBatch::new_empty(Arc::clone(&side.schema)));
-            }
-            Ok(RecordBatch::try_new(
-                Arc::clone(&side.schema),
-                side.format.decode_values(rows)?,
-            )?)
-        };
-        let (left, right) = (rows(&self.sides[0], &left)?, rows(&self.sides[1], &right)?);
-        firing.matching = Some(self.matching(left, right)?);
+        firing.matching = Some(self.matching(std::mem::take(&mut firing.read))?);
         firing.after = None;
         firing.key_groups.pop();
         Ok(())
@@ -415,7 +412,7 @@ impl Operator for WindowJoin {
             let pane = self.panes.entry(end).or_default();
             let rows = RecordBatch::try_new(Arc::clone(&side.schema), columns)?;
             pane.bytes += rows.get_array_memory_size();
-            pane.rows[input].push(rows);
+            pane.gathered.push(input, side, rows)?;
         }
         self.relieve_memory()
     }
@@ -426,7 +423,7 @@ impl Operator for WindowJoin {
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if self.pressed {
+        if self.spill.is_pressed() {
             return self.relieve_memory();
         }
         self.fire(out)
@@ -443,7 +440,7 @@ impl Operator for WindowJoin {
         };
         Ok(Snapshot {
             inline: inline::encode(&state, INLINE_VERSION)?,
-            keyed: Some(self.store.snapshot(checkpoint)?),
+            keyed: Some(self.spill.store.snapshot(checkpoint)?),
         })
     }
 

@@ -1,0 +1,101 @@
+//! An operator's store and its share of the memory budget: when hot state may stay and when some of it must leave.
+//!
+//! After each batch an operator asks for what it holds ([`Spill::ask`]). While writes of its own are under way, a refusal
+//! means to wait for them, since what they hold is about to be given back: evicting at once would only cut ever smaller
+//! pieces. When nothing of it is under way any more, the operator evicts; unless it holds so little that others must
+//! hold the memory.
+
+use std::task::Waker;
+
+use millstream_state::memory::{MemoryBudget, Reservation};
+use millstream_state::store::Store;
+
+use crate::Error;
+
+/// An operator that holds less than this share of the budget does not evict: others hold the memory.
+const EVICT_SHARE_MIN: usize = 256;
+
+/// What is to be done about the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    Granted,
+    /// Background work is under way that will give some back: the waker is called when it is done.
+    Wait,
+    Evict,
+}
+
+/// The store and the reservation of one operator.
+pub struct Spill {
+    pub store: Store,
+    pub memory: MemoryBudget,
+    pub reservation: Reservation,
+    waker: Waker,
+    /// Whether nothing may go on before the store has carried out what was queued.
+    waiting: bool,
+    /// Whether the memory of rows that were taken is not granted yet.
+    pressed: bool,
+}
+
+impl Spill {
+    pub fn new(store: Store, memory: MemoryBudget, waker: Waker) -> Self {
+        Self {
+            store,
+            reservation: memory.reservation(),
+            memory,
+            waker,
+            waiting: false,
+            pressed: false,
+        }
+    }
+
+    /// Whether rows that were taken wait for memory.
+    pub fn is_pressed(&self) -> bool {
+        self.pressed
+    }
+
+    /// Nothing may be read before what was queued so far has been carried out.
+    pub fn wait(&mut self) {
+        self.waiting = true;
+    }
+
+    /// Whether work may go on; otherwise the waker is called when it may.
+    pub fn is_ready(&mut self) -> Result<bool, Error> {
+        if self.waiting {
+            self.waiting = !self.store.is_settled(&self.waker)?;
+        }
+        Ok(!self.waiting)
+    }
+
+    /// Bytes from which on it is worth evicting something.
+    pub fn worth_bytes(&self) -> usize {
+        (self.memory.limit_bytes() / EVICT_SHARE_MIN).max(1)
+    }
+
+    /// Asks for the memory of what is held, and for what will be needed besides.
+    pub fn ask(&mut self, held: usize, besides: usize) -> Result<Room, Error> {
+        self.pressed = false;
+        if self.reservation.try_resize(held + besides) {
+            return Ok(Room::Granted);
+        }
+        self.waiting = true;
+        if !self.is_ready()? {
+            self.pressed = true;
+            return Ok(Room::Wait);
+        }
+        if self.reservation.try_resize(held + besides) {
+            return Ok(Room::Granted);
+        }
+        if held < self.worth_bytes() {
+            self.reservation.force_resize(held);
+            return Ok(Room::Granted);
+        }
+        Ok(Room::Evict)
+    }
+
+    /// Notes what is held after something was given back.
+    pub fn holds(&mut self, bytes: usize) {
+        if bytes < self.reservation.bytes() {
+            self.reservation.force_resize(bytes);
+        }
+    }
+}

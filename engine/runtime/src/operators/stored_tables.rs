@@ -1,0 +1,200 @@
+//! Whole tables on their way into the store, as blocks of rows.
+//!
+//! A table that leaves memory is handed over as it is: nothing is copied on the slot thread, and its memory goes when it
+//! is written. Its groups are put in the order of their key groups and encoded as blocks, column by column, which cost
+//! a database a fraction of what rows cost; nothing ever looks for one of those rows, and nothing replaces them. Groups
+//! that were written as rows before, by a checkpoint, are written as rows again, if they have changed since: they must
+//! replace what was written.
+//!
+//! Key of a block: `FF`, then the table's epoch (u32 BE), then the block's number within its key group (u32 BE). No
+//! row's key begins with `FF`: a key column begins with `00` or `01`, and an epoch alone is below `FF000000`.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use millstream_state::key_group::KeyGroup;
+use millstream_state::memory::{MemoryBudget, Reservation};
+use millstream_state::store::{Generation, Slot, WriteChunk};
+
+use super::stored_rows::{ENCODE_ROWS, FrozenRows, RowFormat, Suffix, by_key_group, encode_rows};
+use super::table::{Select, Table};
+
+const BLOCK: u8 = 0xff;
+/// Rows of a block, at most: large enough that the database's cost per entry vanishes.
+const BLOCK_ROWS_MAX: usize = 4_096;
+/// Bytes of a block, about: small beside a chunk.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Bytes of blocks that are handed to the database at once.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Groups whose keys are hashed at once.
+const HASH_ROWS: usize = 65_536;
+/// What ordering a table's groups by key group takes, per group.
+const ORDER_BYTES: usize = size_of::<u16>() + size_of::<u32>();
+
+/// Whether a stored key is that of a block.
+pub fn is_block(key: &[u8]) -> bool {
+    key.first() == Some(&BLOCK)
+}
+
+/// A table that has left memory, to be written under one namespace.
+pub struct FrozenTable {
+    pub namespace: i64,
+    pub table: Table,
+    pub epoch: u32,
+    /// Groups from this one on have never been written.
+    pub new_from: usize,
+    /// Groups before that have been written and have changed since.
+    pub changed: Vec<u32>,
+}
+
+/// Tables being written, one after the other.
+pub struct FrozenTables {
+    /// The next one last.
+    tables: Vec<FrozenTable>,
+    blocks: Option<Blocks>,
+    format: Arc<RowFormat>,
+    /// Held until everything is written.
+    reservation: Reservation,
+}
+
+/// Where a table's blocks have got to.
+struct Blocks {
+    /// Groups by key group, and each group's key group (from `new_from` on).
+    order: Vec<u32>,
+    key_groups: Vec<u16>,
+    block_rows: usize,
+    next: usize,
+    /// The number of the next block within its key group.
+    number: u32,
+}
+
+impl FrozenTables {
+    pub fn new(mut tables: Vec<FrozenTable>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
+        for frozen in &mut tables {
+            frozen.table.freeze();
+        }
+        tables.reverse();
+        let mut frozen = Self {
+            tables,
+            blocks: None,
+            format: Arc::clone(format),
+            reservation: memory.reservation(),
+        };
+        frozen.account();
+        frozen
+    }
+
+    fn account(&mut self) {
+        let size = |frozen: &FrozenTable| {
+            frozen.table.size() + frozen.table.len() * ORDER_BYTES + frozen.changed.capacity() * size_of::<u32>()
+        };
+        self.reservation.force_resize(self.tables.iter().map(size).sum());
+    }
+
+    fn encode_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
+        loop {
+            let Some(frozen) = self.tables.last_mut() else {
+                return Ok(None);
+            };
+            if !frozen.changed.is_empty() {
+                return changed_rows(frozen, &self.format).map(Some);
+            }
+            let blocks = match &mut self.blocks {
+                Some(blocks) => blocks,
+                None => self.blocks.insert(Blocks::of(frozen, &self.format)?),
+            };
+            if let Some(chunk) = blocks.next_chunk(frozen, &self.format)? {
+                return Ok(Some(chunk));
+            }
+            self.blocks = None;
+            self.tables.pop();
+            self.account();
+        }
+    }
+}
+
+impl Generation for FrozenTables {
+    fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
+        self.encode_chunk()
+    }
+}
+
+/// Keys and partial states of some groups.
+fn read(table: &mut Table, select: &Select<'_>) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>), millstream_state::Error> {
+    let keys = table.keys(select).map_err(unreadable)?;
+    let states = table.states(select).map_err(unreadable)?;
+    Ok((keys, states.into_iter().flatten().collect()))
+}
+
+fn unreadable(error: crate::Error) -> millstream_state::Error {
+    millstream_state::Error::Invalid(format!("state cannot be read from its table: {error}"))
+}
+
+/// Some of the changed groups, in the order of their keys.
+fn changed_rows(frozen: &mut FrozenTable, format: &RowFormat) -> Result<WriteChunk, millstream_state::Error> {
+    let groups = frozen
+        .changed
+        .split_off(frozen.changed.len().saturating_sub(ENCODE_ROWS));
+    let (keys, states) = read(&mut frozen.table, &Select::Indices(&groups))?;
+    let part = FrozenRows {
+        namespace: frozen.namespace,
+        key_groups: format.key_groups(&keys, groups.len()).map_err(unreadable)?,
+        keys,
+        suffix: Suffix::Same(frozen.epoch),
+        values: Some(states),
+    };
+    let rows: Vec<u32> = (0..groups.len() as u32).collect();
+    encode_rows(format, &part, &rows)
+}
+
+impl Blocks {
+    fn of(frozen: &FrozenTable, format: &RowFormat) -> Result<Self, millstream_state::Error> {
+        let all = frozen.new_from..frozen.table.len();
+        let mut key_groups = Vec::with_capacity(all.len());
+        for start in all.clone().step_by(HASH_ROWS) {
+            let some = start..all.end.min(start + HASH_ROWS);
+            let rows = some.len();
+            let keys = frozen.table.keys(&Select::Range(some)).map_err(unreadable)?;
+            key_groups.extend(format.key_groups(&keys, rows).map_err(unreadable)?);
+        }
+        let row_bytes = (frozen.table.size() / frozen.table.len().max(1)).max(1);
+        Ok(Self {
+            order: by_key_group(&key_groups),
+            key_groups,
+            block_rows: (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS_MAX),
+            next: 0,
+            number: 0,
+        })
+    }
+
+    fn next_chunk(
+        &mut self,
+        frozen: &mut FrozenTable,
+        format: &RowFormat,
+    ) -> Result<Option<WriteChunk>, millstream_state::Error> {
+        let mut chunk = WriteChunk::default();
+        let mut block = Vec::new();
+        while self.next < self.order.len() && chunk.bytes() < CHUNK_BYTES {
+            let group = self.key_groups[self.order[self.next] as usize];
+            let rest = &self.order[self.next..];
+            let some = &rest[..rest.len().min(self.block_rows)];
+            let same = some.partition_point(|row| self.key_groups[*row as usize] == group);
+            let groups: Vec<u32> = some[..same].iter().map(|row| row + frozen.new_from as u32).collect();
+            let (keys, states) = read(&mut frozen.table, &Select::Indices(&groups))?;
+            block.clear();
+            format.encode_block(&keys, &states, same, &mut block)?;
+            let mut key = vec![BLOCK];
+            key.extend_from_slice(&frozen.epoch.to_be_bytes());
+            key.extend_from_slice(&self.number.to_be_bytes());
+            let slot = Slot {
+                group: KeyGroup(group),
+                namespace: frozen.namespace,
+            };
+            chunk.put(slot, &key, &block);
+            let is_last = some.len() > same || rest.len() == same;
+            self.number = if is_last { 0 } else { self.number + 1 };
+            self.next += same;
+        }
+        Ok((!chunk.is_empty()).then_some(chunk))
+    }
+}
