@@ -16,6 +16,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(FILES, ["proto"])?;
     // For reflection, and for the test that the spec's list of fields and the messages agree.
     std::fs::write(out.join("descriptor.bin"), descriptors.encode_to_vec())?;
+    let mut config = tonic_prost_build::Config::new();
+    // By name, a message finds its descriptor.
+    config.enable_type_names();
+    config.type_name_domain(["."], "type.googleapis.com");
     tonic_prost_build::configure()
         // Option values and variables may be secrets: these have a Debug of their own.
         .skip_debug([
@@ -25,6 +29,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ])
         // Batches travel without being copied.
         .bytes(".millstream.v1.Batch")
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

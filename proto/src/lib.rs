@@ -4,7 +4,10 @@
 //! at once, with line and column), resolves `${NAME}` and publishes the JSON Schema. Whether the SQL, the connectors
 //! and their options make sense is the planner's to say.
 
+pub mod json;
+pub mod report;
 pub mod spec;
+pub mod status;
 
 /// Messages and services of protocol version 1.
 #[allow(missing_docs, clippy::all)]

@@ -26,8 +26,8 @@ pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
             Ok(detail) => format!(
                 "{:<10}  {}  {:<10}  {:<11}  {}",
                 checkpoint.id,
-                crate::summary::time(checkpoint.taken_us),
-                crate::summary::amount(checkpoint.state_bytes),
+                millstream_proto::report::time(checkpoint.taken_us),
+                millstream_proto::report::amount(checkpoint.state_bytes),
                 detail.parallelism,
                 if detail.finished { "all input processed" } else { "" }
             ),

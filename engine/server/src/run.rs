@@ -101,7 +101,7 @@ fn dry_run(job: &Job, local: &Local, planned: &Resolved) -> String {
             Mode::Stream => "stream",
         },
         millstream_proto::spec::format_duration_ms(job.checkpoints.interval_ms),
-        summary::amount(local.memory_bytes as u64),
+        millstream_proto::report::amount(local.memory_bytes as u64),
         explain::explain(&planned.graph),
     )
 }

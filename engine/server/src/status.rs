@@ -9,7 +9,7 @@ use millstream_cluster::{Note, Numbers, Phase, Progress, Report};
 use millstream_connectors::TableDefinition;
 use millstream_planner::graph::{JobGraph, Operator};
 
-use crate::summary::{amount, count, time};
+use millstream_proto::report::{amount, count, time};
 
 /// How often the line is drawn and notes are told.
 const DRAW_INTERVAL: Duration = Duration::from_millis(250);

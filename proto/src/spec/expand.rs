@@ -88,3 +88,35 @@ pub fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Resul
     out.push_str(rest);
     Ok(out)
 }
+
+/// The names that a text refers to, well-formed or not as a whole: what a client has to send along with it.
+pub fn variables(text: &str) -> std::collections::BTreeSet<String> {
+    let mut names = std::collections::BTreeSet::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let escaped = rest[..at].ends_with('$');
+        rest = &rest[at + 2..];
+        if escaped {
+            continue;
+        }
+        let end = rest
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
+        let closed = rest[end..].starts_with('}') || rest[end..].starts_with(":-");
+        if closed && end > 0 && !rest.starts_with(|c: char| c.is_ascii_digit()) {
+            names.insert(rest[..end].to_string());
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::variables;
+
+    #[test]
+    fn variables_are_those_that_would_be_replaced() {
+        let found = variables("a ${ONE} ${TWO:-${THREE}} $${FOUR} ${FIVE ${} ${6} $SEVEN ${ONE}");
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["ONE", "THREE", "TWO"]);
+    }
+}

@@ -18,7 +18,7 @@ use std::fmt;
 
 use crate::JobSpec;
 
-pub use expand::{expand, expand_text};
+pub use expand::{expand, expand_text, variables};
 pub use json_schema::json_schema;
 pub use read::parse;
 pub use units::{format_duration_ms, parse_duration_ms};

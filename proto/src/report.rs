@@ -1,0 +1,150 @@
+//! How things are said to people: mistakes as `error: FILE:LINE:COLUMN: what; what instead` with the line and a caret,
+//! and numbers, sizes and times. Text in, text out: whether there is a terminal is for the caller to know.
+
+use std::fmt::Write;
+
+use crate::v1::Mistake;
+
+/// Longest line that is repeated under an error.
+const LINE_CHARS_MAX: usize = 160;
+
+/// All mistakes of a file, ready to be printed.
+pub fn render(file: &str, text: &str, mistakes: &[Mistake], color: bool) -> String {
+    let (red, bold, plain) = if color {
+        ("\x1b[31;1m", "\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "", "")
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let mut out = String::new();
+    for mistake in mistakes {
+        let (line, column) = (mistake.line, mistake.column);
+        let place = match line {
+            0 => file.to_string(),
+            _ => format!("{file}:{line}:{column}"),
+        };
+        let path = match mistake.path.as_str() {
+            "" => String::new(),
+            path => format!("{path}: "),
+        };
+        // Writing to a String cannot fail.
+        writeln!(
+            out,
+            "{red}error{plain}: {bold}{place}{plain}: {path}{}",
+            mistake.message
+        )
+        .expect("a String takes all");
+        if let Some(source) = (line as usize).checked_sub(1).and_then(|line| lines.get(line))
+            && source.chars().count() <= LINE_CHARS_MAX
+            && !source.trim().is_empty()
+        {
+            let indent: String = source
+                .chars()
+                .take(column.saturating_sub(1) as usize)
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
+                .collect();
+            writeln!(out, "{line:>5} | {source}\n      | {indent}{red}^{plain}").expect("a String takes all");
+        }
+    }
+    out
+}
+
+/// `1234567` as `1,234,567`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes, for a person.
+pub fn amount(bytes: u64) -> String {
+    let mut number = bytes as f64;
+    let mut unit = "B";
+    for next in ["kB", "MB", "GB", "TB"] {
+        if number < 1000.0 {
+            break;
+        }
+        number /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" {
+        format!("{bytes} B")
+    } else {
+        format!("{number:.1} {unit}")
+    }
+}
+
+/// Microseconds since the epoch as `2026-01-31 12:00:00`, UTC.
+pub fn time(us: i64) -> String {
+    if us == i64::MAX {
+        return "end".to_string();
+    }
+    let seconds = us.div_euclid(1_000_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days to civil date, after Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_shows_its_line_and_a_caret() {
+        let mistakes = [
+            Mistake {
+                line: 2,
+                column: 8,
+                message: "unknown column `amout`; did you mean `amount`?".into(),
+                ..Mistake::default()
+            },
+            Mistake {
+                path: "sinks".into(),
+                message: "there are none".into(),
+                ..Mistake::default()
+            },
+        ];
+        let text = "a\nSELECT amout FROM t\n";
+        let rendered = render("q.sql", text, &mistakes, false);
+        assert_eq!(
+            rendered,
+            "error: q.sql:2:8: unknown column `amout`; did you mean `amount`?\n    2 | SELECT amout FROM t\n      |        ^\nerror: q.sql: sinks: there are none\n"
+        );
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(amount(999), "999 B");
+        assert_eq!(amount(10 << 20), "10.0 MB");
+        assert_eq!(time(0), "1970-01-01 00:00:00");
+        assert_eq!(time(951_827_696_000_000), "2000-02-29 12:34:56");
+        assert_eq!(time(-1), "1969-12-31 23:59:59");
+        assert_eq!(time(i64::MAX), "end");
+    }
+}
