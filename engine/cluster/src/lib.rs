@@ -23,6 +23,7 @@ pub mod manifest;
 mod progress;
 pub mod resolve;
 pub mod restart;
+pub mod serve;
 pub mod splits;
 pub mod worker;
 

@@ -1,0 +1,123 @@
+//! What every call passes: a limit on how many there are, a limit on how long one may take, and a count of both.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{CALL_TIMEOUT, CALLS_MAX, CHECKPOINT_CALL_TIMEOUT, STREAMS_MAX};
+use crate::api::{Code, Error};
+
+/// The gate of one surface. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    surface: &'static str,
+    calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl Gate {
+    pub fn new(surface: &'static str) -> Self {
+        Self {
+            surface,
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        }
+    }
+
+    /// Runs a call in a task of its own, so that a client that goes away does not end it half-way.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let began = Instant::now();
+        let permit = permit(&self.calls, "calls in progress", "CALLS_MAX", CALLS_MAX);
+        let result = match permit {
+            Err(error) => Err(error),
+            Ok(permit) => in_task(permit, name, call).await,
+        };
+        self.count(name, began, result.as_ref().err());
+        result
+    }
+
+    /// Opens a stream; it counts against the limit until it is dropped.
+    pub async fn stream<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        open: impl Future<Output = Result<BoxStream<'static, T>, Error>> + Send + 'static,
+    ) -> Result<BoxStream<'static, T>, Error> {
+        let began = Instant::now();
+        let result = match permit(&self.streams, "open streams", "STREAMS_MAX", STREAMS_MAX) {
+            Err(error) => Err(error),
+            Ok(permit) => within(name, CALL_TIMEOUT, open).await.map(|stream| {
+                let held = stream.map(move |item| {
+                    let _held = &permit;
+                    item
+                });
+                held.boxed()
+            }),
+        };
+        self.count(name, began, result.as_ref().err());
+        result
+    }
+
+    fn count(&self, name: &'static str, began: Instant, error: Option<&Error>) {
+        let code = error.map_or("ok", |error| error.code.as_str());
+        let labels = [("surface", self.surface), ("call", name), ("code", code)];
+        metrics::counter!("millstream_api_calls_total", &labels).increment(1);
+        metrics::histogram!("millstream_api_call_seconds", "surface" => self.surface, "call" => name)
+            .record(began.elapsed().as_secs_f64());
+        if let Some(error) = error {
+            tracing::debug!(surface = self.surface, call = name, code, "refused: {error}");
+        }
+    }
+}
+
+fn permit(semaphore: &Arc<Semaphore>, what: &str, limit: &str, max: usize) -> Result<OwnedSemaphorePermit, Error> {
+    semaphore.clone().try_acquire_owned().map_err(|_| {
+        let message = format!("{what} have reached their limit, {max} ({limit}); try again later");
+        Error::new(Code::LimitReached, message)
+    })
+}
+
+async fn in_task<T: Send + 'static>(
+    permit: OwnedSemaphorePermit,
+    name: &'static str,
+    call: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let task = tokio::spawn(async move {
+        let result = call.await;
+        drop(permit);
+        result
+    });
+    let timeout = match name {
+        "stop" | "rescale" | "create_savepoint" => CHECKPOINT_CALL_TIMEOUT,
+        _ => CALL_TIMEOUT,
+    };
+    let joined = async {
+        task.await.unwrap_or_else(|error| {
+            tracing::error!("the call `{name}` did not end: {error}");
+            let message = format!("the call `{name}` broke off; the coordinator's log tells where");
+            Err(Error::new(Code::Internal, message))
+        })
+    };
+    within(name, timeout, joined).await
+}
+
+async fn within<T>(
+    name: &'static str,
+    timeout: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| {
+        let message = format!(
+            "the call `{name}` had no answer within {} s; it may still take effect: look before trying again",
+            timeout.as_secs()
+        );
+        Err(Error::new(Code::Unavailable, message))
+    })
+}

@@ -1,0 +1,199 @@
+//! The gRPC services: each method hands its message to the [`Api`].
+
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use millstream_proto::v1::checkpoint_service_server::{CheckpointService, CheckpointServiceServer};
+use millstream_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
+use millstream_proto::v1::job_service_server::{JobService, JobServiceServer};
+use millstream_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
+use millstream_proto::{status, v1};
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use super::gate::Gate;
+use super::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
+use crate::api::{Api, Code, Error};
+
+pub async fn routes(api: Arc<dyn Api>) -> Routes {
+    let services = Services {
+        api,
+        gate: Gate::new("grpc"),
+    };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<JobServiceServer<Services>>().await;
+    health.set_serving::<CheckpointServiceServer<Services>>().await;
+    health.set_serving::<WorkerServiceServer<Services>>().await;
+    health.set_serving::<ClusterServiceServer<Services>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(millstream_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    macro_rules! limited {
+        ($server:ident) => {
+            $server::new(services.clone())
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX)
+        };
+    }
+    Routes::new(limited!(JobServiceServer))
+        .add_service(limited!(CheckpointServiceServer))
+        .add_service(limited!(WorkerServiceServer))
+        .add_service(limited!(ClusterServiceServer))
+        .add_service(health_service)
+        // Both generations of the protocol: some tools know only the older.
+        .add_service(reflection().build_v1().expect("the build wrote these descriptors"))
+        .add_service(reflection().build_v1alpha().expect("the build wrote these descriptors"))
+}
+
+#[derive(Clone)]
+struct Services {
+    api: Arc<dyn Api>,
+    gate: Gate,
+}
+
+/// `call!(self, method, request)`: through the gate to the method of the same name.
+macro_rules! call {
+    ($self:ident, $method:ident, $request:ident) => {{
+        let (api, message) = ($self.api.clone(), $request.into_inner());
+        let call = async move { api.$method(message).await };
+        answer($self.gate.call(stringify!($method), call).await)
+    }};
+}
+
+macro_rules! stream {
+    ($self:ident, $method:ident, $request:ident) => {{
+        let (api, message) = ($self.api.clone(), $request.into_inner());
+        let open = async move { api.$method(message).await }.boxed();
+        let opened = $self.gate.stream(stringify!($method), open).await;
+        answer(opened.map(|stream| stream.map(Ok).boxed()))
+    }};
+}
+
+fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| to_status(&error))
+}
+
+fn to_status(error: &Error) -> Status {
+    let code = match error.code {
+        Code::InvalidRequest | Code::InvalidPipeline => tonic::Code::InvalidArgument,
+        Code::JobNotFound | Code::CheckpointNotFound | Code::WorkerNotFound => tonic::Code::NotFound,
+        Code::NameInUse => tonic::Code::AlreadyExists,
+        Code::CheckpointDoesNotFit | Code::WrongState => tonic::Code::FailedPrecondition,
+        Code::LimitReached => tonic::Code::ResourceExhausted,
+        Code::NotLeader | Code::Unavailable => tonic::Code::Unavailable,
+        Code::Internal => tonic::Code::Internal,
+    };
+    status::with_detail(code, &error.message, &super::detail(error))
+}
+
+type Events<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl JobService for Services {
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+        call!(self, submit, request)
+    }
+
+    async fn validate(&self, request: Request<v1::ValidateRequest>) -> Result<Response<v1::ValidateResponse>, Status> {
+        call!(self, validate, request)
+    }
+
+    async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+        call!(self, diff, request)
+    }
+
+    async fn list(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+        call!(self, list_jobs, request)
+    }
+
+    async fn get(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
+        call!(self, job, request)
+    }
+
+    type WatchStream = Events<v1::JobEvent>;
+
+    async fn watch(&self, request: Request<v1::WatchJobsRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        stream!(self, watch, request)
+    }
+
+    async fn stop(&self, request: Request<v1::StopJobRequest>) -> Result<Response<v1::Job>, Status> {
+        call!(self, stop, request)
+    }
+
+    async fn cancel(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
+        call!(self, cancel, request)
+    }
+
+    async fn rescale(&self, request: Request<v1::RescaleJobRequest>) -> Result<Response<v1::Job>, Status> {
+        call!(self, rescale, request)
+    }
+
+    async fn restart(&self, request: Request<v1::RestartJobRequest>) -> Result<Response<v1::Job>, Status> {
+        call!(self, restart, request)
+    }
+
+    async fn delete(&self, request: Request<v1::DeleteJobRequest>) -> Result<Response<v1::DeleteJobResponse>, Status> {
+        call!(self, delete, request)
+    }
+
+    type LogsStream = Events<v1::LogLine>;
+
+    async fn logs(&self, request: Request<v1::JobLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        stream!(self, logs, request)
+    }
+}
+
+#[tonic::async_trait]
+impl CheckpointService for Services {
+    async fn list(
+        &self,
+        request: Request<v1::ListCheckpointsRequest>,
+    ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
+        call!(self, list_checkpoints, request)
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<v1::InspectCheckpointRequest>,
+    ) -> Result<Response<v1::CheckpointDetail>, Status> {
+        call!(self, inspect_checkpoint, request)
+    }
+
+    async fn create_savepoint(
+        &self,
+        request: Request<v1::CreateSavepointRequest>,
+    ) -> Result<Response<v1::Checkpoint>, Status> {
+        call!(self, create_savepoint, request)
+    }
+
+    async fn delete_savepoint(
+        &self,
+        request: Request<v1::DeleteSavepointRequest>,
+    ) -> Result<Response<v1::DeleteSavepointResponse>, Status> {
+        call!(self, delete_savepoint, request)
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerService for Services {
+    async fn list(
+        &self,
+        request: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        call!(self, list_workers, request)
+    }
+
+    async fn drain(&self, request: Request<v1::DrainWorkerRequest>) -> Result<Response<v1::Worker>, Status> {
+        call!(self, drain_worker, request)
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for Services {
+    async fn info(&self, request: Request<v1::ClusterInfoRequest>) -> Result<Response<v1::ClusterInfo>, Status> {
+        call!(self, info, request)
+    }
+}

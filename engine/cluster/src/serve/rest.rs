@@ -1,0 +1,242 @@
+//! REST/JSON below `/api/v1`, by the table of [`super::routes`].
+//!
+//! Answers are the messages as JSON; an error is `{code, message, mistakes}` with the status that fits. Streams are
+//! server-sent events whose data are messages. A body must say that it is JSON: a web page of another origin cannot
+//! send that without asking first.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Query, RawPathParams, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, get, on};
+use futures::StreamExt;
+use millstream_proto::json;
+use serde_json::{Map, Value};
+
+use super::gate::Gate;
+use super::openapi;
+use super::routes::{Method, Route, Run, table};
+use super::{REQUEST_BYTES_MAX, detail};
+use crate::api::{Api, Code, Error};
+
+/// Where the calls are.
+pub const PREFIX: &str = "/api/v1";
+/// A silent stream of events says so often that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The client API as REST/JSON, with its description at `/api/v1/openapi.json`.
+pub fn router(api: Arc<dyn Api>) -> Router {
+    let gate = Gate::new("rest");
+    let mut router = Router::new();
+    for route in table() {
+        let (path, method) = (format!("{PREFIX}{}", route.path), filter(route.method));
+        let shared = Arc::new(Shared::new(api.clone(), gate.clone(), route));
+        router = router.route(
+            &path,
+            on(method, move |path, query, headers, body| {
+                answer(shared.clone(), path, query, headers, body)
+            }),
+        );
+    }
+    router
+        .route(&format!("{PREFIX}/openapi.json"), get(description))
+        .route("/api/{*rest}", axum::routing::any(no_such_call))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+}
+
+fn filter(method: Method) -> MethodFilter {
+    match method {
+        Method::Get => MethodFilter::GET,
+        Method::Post => MethodFilter::POST,
+        Method::Delete => MethodFilter::DELETE,
+    }
+}
+
+/// What answers one route's requests.
+struct Shared {
+    api: Arc<dyn Api>,
+    gate: Gate,
+    route: Route,
+    /// The message's list fields: in a query their values are separated by commas.
+    lists: Vec<String>,
+}
+
+impl Shared {
+    fn new(api: Arc<dyn Api>, gate: Gate, route: Route) -> Self {
+        let schemas: BTreeMap<String, Value> = json::schema::schemas([route.request], "schemas");
+        let properties = schemas[route.request]["properties"].as_object();
+        let lists = properties
+            .into_iter()
+            .flatten()
+            .filter(|(_, schema)| schema["type"] == "array")
+            .map(|(name, _)| name.clone())
+            .collect();
+        Self {
+            api,
+            gate,
+            route,
+            lists,
+        }
+    }
+
+    fn request(
+        &self,
+        path: &RawPathParams,
+        query: Vec<(String, String)>,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Value, Error> {
+        let invalid = |message: String| Error::new(Code::InvalidRequest, message);
+        let mut request = match body.is_empty() {
+            true => Map::new(),
+            false if self.route.method != Method::Post => {
+                return Err(invalid("this call takes no body; use the query".to_string()));
+            }
+            false => object(headers, body)?,
+        };
+        for (name, value) in query {
+            let value = if self.lists.contains(&name) {
+                value.split(',').filter(|part| !part.is_empty()).collect()
+            } else {
+                Value::String(value)
+            };
+            if request.insert(name.clone(), value).is_some() {
+                return Err(invalid(format!("{name}: given twice")));
+            }
+        }
+        for (name, value) in path {
+            put(&mut request, self.route.field(name), value).map_err(invalid)?;
+        }
+        Ok(Value::Object(request))
+    }
+}
+
+fn object(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, Error> {
+    let invalid = |message: String| Error::new(Code::InvalidRequest, message);
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    if kind.split(';').next().unwrap_or_default().trim() != "application/json" {
+        return Err(invalid(
+            "the body must be JSON and say so: `content-type: application/json`".to_string(),
+        ));
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(invalid("the body must be a JSON object".to_string())),
+        Err(error) => Err(invalid(format!("the body is not JSON: {error}"))),
+    }
+}
+
+/// Sets a field, given by its path in the message.
+fn put(request: &mut Map<String, Value>, field: &str, value: &str) -> Result<(), String> {
+    match field.split_once('.') {
+        None => match request.insert(field.to_string(), value.into()) {
+            Some(other) if other != value => Err(format!("{field}: differs from the one in the path")),
+            _ => Ok(()),
+        },
+        Some((outer, inner)) => match request.entry(outer).or_insert_with(|| Map::new().into()) {
+            Value::Object(nested) => put(nested, inner, value),
+            _ => Err(format!("{outer}: expected an object")),
+        },
+    }
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    path: RawPathParams,
+    query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let request = query
+        .map_err(|error| Error::new(Code::InvalidRequest, error.body_text()))
+        .and_then(|Query(query)| {
+            let body = body.map_err(|error| unread(&error))?;
+            shared.request(&path, query, &headers, &body)
+        });
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return refusal(&error),
+    };
+    let (api, gate, name) = (shared.api.clone(), shared.gate.clone(), shared.route.name);
+    match &shared.route.run {
+        Run::Once(run) => match run(api, gate, name, request).await {
+            Ok(value) => axum::Json(value).into_response(),
+            Err(error) => refusal(&error),
+        },
+        Run::Stream(run) => match run(api, gate, name, request).await {
+            Ok(stream) => {
+                let events = stream.map(|value| Ok::<_, Infallible>(Event::default().data(value.to_string())));
+                Sse::new(events)
+                    .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+                    .into_response()
+            }
+            Err(error) => refusal(&error),
+        },
+    }
+}
+
+fn unread(error: &BytesRejection) -> Error {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let message = format!("the request has more than {REQUEST_BYTES_MAX} bytes (REQUEST_BYTES_MAX)");
+        return Error::new(Code::LimitReached, message);
+    }
+    Error::new(Code::InvalidRequest, error.body_text())
+}
+
+fn refusal(error: &Error) -> Response {
+    let status = match error.code {
+        Code::InvalidRequest => StatusCode::BAD_REQUEST,
+        Code::InvalidPipeline => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::JobNotFound | Code::CheckpointNotFound | Code::WorkerNotFound => StatusCode::NOT_FOUND,
+        Code::NameInUse | Code::CheckpointDoesNotFit | Code::WrongState => StatusCode::CONFLICT,
+        Code::LimitReached => StatusCode::TOO_MANY_REQUESTS,
+        Code::NotLeader => StatusCode::MISDIRECTED_REQUEST,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut body = json::to_value(&detail(error));
+    body["message"] = error.message.clone().into();
+    (status, axum::Json(body)).into_response()
+}
+
+async fn description() -> impl IntoResponse {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    let text = TEXT.get_or_init(|| openapi::description(&table()).to_string());
+    ([(header::CONTENT_TYPE, "application/json")], text.as_str())
+}
+
+async fn no_such_call(request: Request) -> Response {
+    let error = Error::new(
+        Code::InvalidRequest,
+        format!(
+            "there is no call `{} {}`; {PREFIX}/openapi.json lists them",
+            request.method(),
+            request.uri().path()
+        ),
+    );
+    (StatusCode::NOT_FOUND, refusal(&error).into_body()).into_response()
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let error = Error::new(
+        Code::InvalidRequest,
+        format!(
+            "`{}` does not take {}; {PREFIX}/openapi.json lists the calls",
+            request.uri().path(),
+            request.method()
+        ),
+    );
+    (StatusCode::METHOD_NOT_ALLOWED, refusal(&error).into_body()).into_response()
+}

@@ -1,0 +1,172 @@
+//! The one table of REST calls: the router serves it and OpenAPI describes it, so that they cannot differ.
+//!
+//! A request's message is put together from the names in the path, the query and the JSON body; the table says nothing
+//! about fields, those come from the message.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use millstream_proto::{json, v1};
+use prost::{Message, Name};
+use serde_json::Value;
+
+use super::gate::Gate;
+use crate::api::{Api, Code, Error};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+    Delete,
+}
+
+pub struct Route {
+    pub method: Method,
+    /// Below `/api/v1`. A name in braces is a field of the request's message.
+    pub path: &'static str,
+    /// Names in the path that stand deeper in the message.
+    pub nested: &'static [(&'static str, &'static str)],
+    /// Unique; OpenAPI's `operationId`, the word in metrics.
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub request: &'static str,
+    /// The answer's message, or that of each event of a stream.
+    pub answer: &'static str,
+    pub run: Run,
+}
+
+type Once = dyn Fn(Arc<dyn Api>, Gate, &'static str, Value) -> BoxFuture<'static, Result<Value, Error>> + Send + Sync;
+type Events = dyn Fn(Arc<dyn Api>, Gate, &'static str, Value) -> BoxFuture<'static, Result<BoxStream<'static, Value>, Error>>
+    + Send
+    + Sync;
+
+#[derive(Clone)]
+pub enum Run {
+    Once(Arc<Once>),
+    /// Server-sent events.
+    Stream(Arc<Events>),
+}
+
+impl Route {
+    /// The field that a name in the path stands for.
+    pub fn field<'a>(&self, name: &'a str) -> &'a str
+    where
+        'static: 'a,
+    {
+        self.nested
+            .iter()
+            .find(|(of_path, _)| *of_path == name)
+            .map_or(name, |(_, field)| field)
+    }
+
+    /// The names in the path.
+    pub fn path_names(&self) -> impl Iterator<Item = &'static str> {
+        self.path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+
+    fn nested(mut self, nested: &'static [(&'static str, &'static str)]) -> Self {
+        self.nested = nested;
+        self
+    }
+}
+
+fn parse<Q: Message + Name + Default>(value: &Value) -> Result<Q, Error> {
+    json::from_value(value).map_err(|error| Error::new(Code::InvalidRequest, error.to_string()))
+}
+
+fn call<Q, A, C, F>(method: Method, path: &'static str, name: &'static str, summary: &'static str, call: C) -> Route
+where
+    Q: Message + Name + Default,
+    A: Message + Name + 'static,
+    C: Fn(Arc<dyn Api>, Q) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<A, Error>> + Send + 'static,
+{
+    let call = Arc::new(call);
+    let run = move |api: Arc<dyn Api>, gate: Gate, name: &'static str, value: Value| {
+        let call = call.clone();
+        async move {
+            let answer = call(api, parse::<Q>(&value)?);
+            Ok(json::to_value(&gate.call(name, answer).await?))
+        }
+        .boxed()
+    };
+    Route {
+        method,
+        path,
+        nested: &[],
+        name,
+        summary,
+        request: Q::NAME,
+        answer: A::NAME,
+        run: Run::Once(Arc::new(run)),
+    }
+}
+
+fn stream<Q, A, C, F>(path: &'static str, name: &'static str, summary: &'static str, open: C) -> Route
+where
+    Q: Message + Name + Default,
+    A: Message + Name + 'static,
+    C: Fn(Arc<dyn Api>, Q) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<BoxStream<'static, A>, Error>> + Send + 'static,
+{
+    let open = Arc::new(open);
+    let run = move |api: Arc<dyn Api>, gate: Gate, name: &'static str, value: Value| {
+        let open = open.clone();
+        async move {
+            let opened = open(api, parse::<Q>(&value)?);
+            let stream = gate.stream(name, opened).await?;
+            Ok(stream.map(|event| json::to_value(&event)).boxed())
+        }
+        .boxed()
+    };
+    Route {
+        method: Method::Get,
+        path,
+        nested: &[],
+        name,
+        summary,
+        request: Q::NAME,
+        answer: A::NAME,
+        run: Run::Stream(Arc::new(run)),
+    }
+}
+
+/// `to!(method, Request)`: the method of the API with its request.
+macro_rules! to {
+    ($method:ident, $request:ident) => {
+        |api: Arc<dyn Api>, request: v1::$request| async move { api.$method(request).await }
+    };
+}
+
+/// Every call.
+#[rustfmt::skip]
+pub fn table() -> Vec<Route> {
+    use Method::{Delete, Get, Post};
+    vec![
+        call(Get, "/cluster", "info", "What this cluster is and who leads it", to!(info, ClusterInfoRequest)),
+        call(Get, "/jobs", "list_jobs", "Jobs; ended ones too with all=true", to!(list_jobs, ListJobsRequest)),
+        call(Post, "/jobs", "submit", "Plan, check, store and start a job", to!(submit, SubmitRequest)),
+        call(Post, "/validate", "validate", "Plan without submitting; all mistakes at once", to!(validate, ValidateRequest)),
+        call(Post, "/diff", "diff", "Whether a checkpoint fits a pipeline", to!(diff, DiffRequest)),
+        stream("/watch", "watch", "The present state of jobs, then each change", to!(watch, WatchJobsRequest)),
+        call(Get, "/jobs/{name}", "job", "One job", to!(job, GetJobRequest)),
+        call(Delete, "/jobs/{name}", "delete", "Forget an ended job and its checkpoints; savepoints stay", to!(delete, DeleteJobRequest)),
+        call(Post, "/jobs/{name}/stop", "stop", "End a job with a last checkpoint", to!(stop, StopJobRequest)),
+        call(Post, "/jobs/{name}/cancel", "cancel", "End a job at once", to!(cancel, CancelJobRequest)),
+        call(Post, "/jobs/{name}/rescale", "rescale", "Change a job's parallelism", to!(rescale, RescaleJobRequest)),
+        call(Post, "/jobs/{name}/restart", "restart", "Start a job anew from its latest checkpoint", to!(restart, RestartJobRequest)),
+        stream("/jobs/{name}/logs", "logs", "What was logged about a job", to!(logs, JobLogsRequest)),
+        call(Get, "/jobs/{job}/checkpoints", "list_checkpoints", "Checkpoints of a job, newest first", to!(list_checkpoints, ListCheckpointsRequest)),
+        call(Get, "/jobs/{job}/checkpoints/{checkpoint}", "inspect_checkpoint", "What is in a checkpoint", to!(inspect_checkpoint, InspectCheckpointRequest))
+            .nested(&[("job", "checkpoint.job"), ("checkpoint", "checkpoint.checkpoint")]),
+        call(Post, "/jobs/{job}/savepoints", "create_savepoint", "Take a checkpoint that is kept until it is deleted", to!(create_savepoint, CreateSavepointRequest)),
+        call(Delete, "/jobs/{job}/savepoints/{name}", "delete_savepoint", "Delete a savepoint", to!(delete_savepoint, DeleteSavepointRequest)),
+        call(Get, "/workers", "list_workers", "Workers", to!(list_workers, ListWorkersRequest)),
+        call(Post, "/workers/{name}/drain", "drain_worker", "Move a worker's tasks elsewhere", to!(drain_worker, DrainWorkerRequest)),
+    ]
+}
