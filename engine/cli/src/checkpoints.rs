@@ -1,0 +1,256 @@
+//! `checkpoints` and `savepoints`.
+
+use millstream_proto::report::{amount, time};
+use millstream_proto::v1;
+
+use crate::arguments::{Checkpoints, Savepoints};
+use crate::client::{Client, Repeat, checkpoints};
+use crate::failure::{Exit, Failure};
+use crate::follow::poll;
+use crate::jobs::{savepoint_name, watermark};
+use crate::output::{Cell, Paint, Printer, Table, age, now_us, print};
+
+pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) -> Result<(), Failure> {
+    match command {
+        Checkpoints::List { job, watch } => {
+            poll(printer, watch, async || listed(client, printer, &job.name, false).await).await
+        }
+        Checkpoints::Inspect { checkpoint } => {
+            let reference = reference(client, checkpoint).await?;
+            let request = v1::InspectCheckpointRequest {
+                checkpoint: Some(reference),
+            };
+            let detail = client
+                .call(Repeat::Harmless, async |channel| {
+                    checkpoints(channel).inspect(request.clone()).await
+                })
+                .await?;
+            let checkpoint = detail.checkpoint.clone().unwrap_or_default();
+            print(&printer.message(&detail, &name(&checkpoint), || describe(&detail, &checkpoint, printer)))
+        }
+    }
+}
+
+pub async fn savepoints(client: &mut Client, printer: &Printer, command: &Savepoints) -> Result<(), Failure> {
+    match command {
+        Savepoints::Create { job, name } => {
+            let request = v1::CreateSavepointRequest {
+                job: job.name.clone(),
+                // Named here, so that a second try is the same savepoint.
+                name: Some(name.clone().unwrap_or_else(|| savepoint_name(now_us()))),
+            };
+            let taken = client
+                .call(Repeat::Never, async |channel| {
+                    checkpoints(channel).create_savepoint(request.clone()).await
+                })
+                .await?;
+            print(&printer.message(&taken, taken.savepoint(), || {
+                format!(
+                    "{}: savepoint `{}` is checkpoint {} ({} of state)\n",
+                    taken.job,
+                    taken.savepoint(),
+                    taken.checkpoint,
+                    amount(taken.state_bytes)
+                )
+            }))
+        }
+        Savepoints::List { job } => print(&listed(client, printer, &job.name, true).await?),
+        Savepoints::Delete { job, name } => {
+            let request = v1::DeleteSavepointRequest {
+                job: job.name.clone(),
+                name: name.clone(),
+            };
+            client
+                .call(Repeat::Harmless, async |channel| {
+                    checkpoints(channel).delete_savepoint(request.clone()).await
+                })
+                .await?;
+            print(&printer.value(
+                || serde_json::json!({ "job": job.name, "savepoint": name, "deleted": true }),
+                || vec![name.clone()],
+                || format!("{}: savepoint `{name}` deleted\n", job.name),
+            ))
+        }
+    }
+}
+
+async fn list(client: &mut Client, job: &str, savepoints_only: bool) -> Result<v1::ListCheckpointsResponse, Failure> {
+    let request = v1::ListCheckpointsRequest {
+        job: job.to_string(),
+        savepoints_only,
+    };
+    client
+        .call(Repeat::Harmless, async |channel| {
+            checkpoints(channel).list(request.clone()).await
+        })
+        .await
+}
+
+async fn listed(client: &mut Client, printer: &Printer, job: &str, only: bool) -> Result<String, Failure> {
+    let answer = list(client, job, only).await?;
+    let names = answer.checkpoints.iter().map(name).collect();
+    Ok(printer.list(&answer, names, || table(&answer.checkpoints, only, printer.wide())))
+}
+
+/// What `--from-checkpoint` takes for this one.
+fn name(checkpoint: &v1::Checkpoint) -> String {
+    format!("{}/{}", checkpoint.job, checkpoint.checkpoint)
+}
+
+/// `JOB`, `JOB/NUMBER` or `JOB/SAVEPOINT`.
+pub async fn reference(client: &mut Client, text: &str) -> Result<v1::CheckpointRef, Failure> {
+    let (job, which) = match text.split_once('/') {
+        None => (text, None),
+        Some((job, which)) => (job, Some(which)),
+    };
+    if job.is_empty() || which.is_some_and(str::is_empty) {
+        return Err(Failure::wrong(format!(
+            "`{text}` does not name a checkpoint; write JOB, JOB/NUMBER or JOB/SAVEPOINT"
+        )));
+    }
+    let checkpoint = match which.map(|which| (which, which.parse::<u64>())) {
+        None => None,
+        Some((_, Ok(number))) => Some(number),
+        Some((savepoint, Err(_))) => {
+            let kept = list(client, job, true).await?.checkpoints;
+            let found = kept.iter().find(|kept| kept.savepoint.as_deref() == Some(savepoint));
+            match found {
+                Some(found) => Some(found.checkpoint),
+                None => {
+                    let names: Vec<&str> = kept.iter().filter_map(|kept| kept.savepoint.as_deref()).collect();
+                    let there = match names.is_empty() {
+                        true => "it has none".to_string(),
+                        false => format!("there are {}", names.join(", ")),
+                    };
+                    let message = format!("`{job}` has no savepoint `{savepoint}`; {there}");
+                    return Err(Failure::new(Exit::NotFound, message));
+                }
+            }
+        }
+    };
+    Ok(v1::CheckpointRef {
+        job: job.to_string(),
+        checkpoint,
+    })
+}
+
+fn table(checkpoints: &[v1::Checkpoint], only_savepoints: bool, wide: bool) -> Table {
+    let mut headings = vec![
+        "CHECKPOINT",
+        "SAVEPOINT",
+        "TAKEN",
+        "AGE",
+        "STATE",
+        "TOOK",
+        "PARALLELISM",
+        "NOTE",
+    ];
+    if wide {
+        headings.push("ORIGIN");
+    }
+    let empty = if only_savepoints {
+        "no savepoints"
+    } else {
+        "no checkpoints"
+    };
+    let mut table = Table::new(&headings, empty);
+    let now = now_us();
+    for checkpoint in checkpoints {
+        let note = match (checkpoint.damage.as_str(), checkpoint.finished) {
+            ("", false) => Cell::from(""),
+            ("", true) => Cell::from("all input processed"),
+            (damage, _) => Cell::painted(format!("damaged: {damage}"), Paint::Red),
+        };
+        let took = match checkpoint.duration_ms {
+            0 => "-".to_string(),
+            ms => format!("{ms} ms"),
+        };
+        let mut row = vec![
+            checkpoint.checkpoint.to_string().into(),
+            checkpoint.savepoint.as_deref().unwrap_or("-").into(),
+            time(checkpoint.taken_us).into(),
+            age(now, checkpoint.taken_us).into(),
+            Cell::number(amount(checkpoint.state_bytes)),
+            Cell::number(took),
+            Cell::number(checkpoint.parallelism.to_string()),
+            note,
+        ];
+        if wide {
+            row.push(checkpoint.origin.as_str().into());
+        }
+        table.row(row);
+    }
+    table
+}
+
+fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer: &Printer) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            out.push_str(&format!("{name:<13} {value}\n"));
+        }
+    };
+    line("checkpoint", printer.paint(Paint::Bold, &name(checkpoint)));
+    line("savepoint", checkpoint.savepoint.clone().unwrap_or_default());
+    line("taken", time(checkpoint.taken_us));
+    line("state", amount(checkpoint.state_bytes));
+    line(
+        "parallelism",
+        format!("{} of at most {}", checkpoint.parallelism, detail.max_parallelism),
+    );
+    line("origin", checkpoint.origin.clone());
+    line("engine", detail.engine_version.clone());
+    line("fingerprint", detail.fingerprint.clone());
+    line("damage", checkpoint.damage.clone());
+    if checkpoint.finished {
+        line("note", "all input was processed".to_string());
+    }
+    if !detail.operators.is_empty() {
+        let headings = [
+            "OPERATOR",
+            "SUBTASKS",
+            "KEYED STATE",
+            "FILES",
+            "OTHER STATE",
+            "TO PUBLISH",
+            "KIND",
+        ];
+        let mut table = Table::new(&headings, "");
+        for operator in &detail.operators {
+            table.row(vec![
+                operator.id.as_str().into(),
+                Cell::number(operator.subtasks.to_string()),
+                Cell::number(amount(operator.keyed_bytes)),
+                Cell::number(operator.files.to_string()),
+                Cell::number(amount(operator.inline_bytes)),
+                Cell::number(operator.committables.to_string()),
+                operator.signature.as_str().into(),
+            ]);
+        }
+        out.push('\n');
+        out.push_str(&table.render(printer.color));
+    }
+    let splits = || {
+        let of_each = detail.operators.iter();
+        of_each.flat_map(|operator| operator.splits.iter().map(move |split| (operator, split)))
+    };
+    if splits().next().is_some() {
+        let mut table = Table::new(&["SOURCE", "SPLIT", "POSITION", "WATERMARK", "NOTE"], "");
+        for (operator, split) in splits() {
+            table.row(vec![
+                operator.id.as_str().into(),
+                split.id.as_str().into(),
+                split.position.as_str().into(),
+                watermark(split.watermark_us).into(),
+                if split.finished {
+                    "read to the end".into()
+                } else {
+                    "".into()
+                },
+            ]);
+        }
+        out.push('\n');
+        out.push_str(&table.render(printer.color));
+    }
+    out
+}

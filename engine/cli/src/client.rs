@@ -1,0 +1,263 @@
+//! Reaching the coordinator that leads.
+//!
+//! Of several addresses the first that answers is taken; one that answers `not-leader` says where to go, and while
+//! nobody leads the client waits a little. A call whose connection breaks half-way is tried again only where that can
+//! do no harm.
+
+use std::time::Duration;
+
+use millstream_proto::v1::checkpoint_service_client::CheckpointServiceClient;
+use millstream_proto::v1::cluster_service_client::ClusterServiceClient;
+use millstream_proto::v1::job_service_client::JobServiceClient;
+use millstream_proto::v1::worker_service_client::WorkerServiceClient;
+use tokio::time::{Instant, sleep};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+use crate::failure::{Exit, Failure};
+
+/// Where a coordinator listens if nobody says otherwise.
+pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7070";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection whose other end is silent for twice this is given up.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How long a fail-over may take before the client gives up.
+const LEADER_PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks for a leader.
+const LEADER_PAUSE: Duration = Duration::from_millis(200);
+/// Other addresses that a `not-leader` may name, at most.
+const SERVERS_MAX: usize = 16;
+
+pub type Jobs = JobServiceClient<Channel>;
+pub type Checkpoints = CheckpointServiceClient<Channel>;
+pub type Workers = WorkerServiceClient<Channel>;
+pub type Cluster = ClusterServiceClient<Channel>;
+
+pub fn jobs(channel: Channel) -> Jobs {
+    JobServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+pub fn checkpoints(channel: Channel) -> Checkpoints {
+    CheckpointServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+pub fn workers(channel: Channel) -> Workers {
+    WorkerServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+pub fn cluster(channel: Channel) -> Cluster {
+    ClusterServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+/// Whether a call may be repeated when nobody knows if the first one arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// It only reads, or a second time changes nothing.
+    Harmless,
+    Never,
+}
+
+/// One cluster, by the addresses of its coordinators.
+pub struct Client {
+    servers: Vec<String>,
+    /// The one to ask first.
+    current: usize,
+    channel: Option<Channel>,
+}
+
+impl Client {
+    pub fn new(servers: Vec<String>) -> Self {
+        Self {
+            servers,
+            current: 0,
+            channel: None,
+        }
+    }
+
+    pub fn server(&self) -> &str {
+        &self.servers[self.current]
+    }
+
+    /// Makes a call on the coordinator that leads.
+    pub async fn call<T>(
+        &mut self,
+        repeat: Repeat,
+        call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let deadline = Instant::now() + LEADER_PATIENCE;
+        let mut unreachable: Vec<String> = Vec::new();
+        loop {
+            let channel = match self.channel().await {
+                Ok(channel) => channel,
+                Err(why) => {
+                    unreachable.push(why);
+                    self.next();
+                    if unreachable.len() < self.servers.len() {
+                        continue;
+                    }
+                    // One address alone is down; of several, another may be about to lead.
+                    if self.servers.len() == 1 || Instant::now() >= deadline {
+                        return Err(Failure::new(Exit::Unreachable, unreachable.join("; ")));
+                    }
+                    unreachable.clear();
+                    sleep(LEADER_PAUSE).await;
+                    continue;
+                }
+            };
+            let refused: Failure = match call(channel).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status.into(),
+            };
+            match &refused.detail {
+                Some(detail) if detail.code == "not-leader" => {
+                    if Instant::now() >= deadline {
+                        return Err(refused);
+                    }
+                    let led = self.follow(&detail.leader);
+                    if !led {
+                        sleep(LEADER_PAUSE).await;
+                    }
+                }
+                Some(_) => return Err(refused),
+                None if refused.exit == Exit::Unreachable && repeat == Repeat::Harmless => {
+                    unreachable.push(format!("{}: {}", self.server(), refused.message));
+                    self.next();
+                    if unreachable.len() > self.servers.len() {
+                        return Err(Failure::new(Exit::Unreachable, unreachable.join("; ")));
+                    }
+                }
+                None if refused.exit == Exit::Unreachable => {
+                    return Err(Failure::new(
+                        Exit::Unreachable,
+                        format!(
+                            "{}: the connection broke ({}); whether the request took effect is unknown: look before trying again",
+                            self.server(),
+                            refused.message
+                        ),
+                    ));
+                }
+                None => return Err(refused),
+            }
+        }
+    }
+
+    async fn channel(&mut self) -> Result<Channel, String> {
+        if let Some(channel) = &self.channel {
+            return Ok(channel.clone());
+        }
+        let channel = connect(self.server()).await?;
+        self.channel = Some(channel.clone());
+        Ok(channel)
+    }
+
+    fn next(&mut self) {
+        self.channel = None;
+        self.current = (self.current + 1) % self.servers.len();
+    }
+
+    /// Goes where a coordinator pointed; false if it knows of no leader or there is nowhere new to go.
+    fn follow(&mut self, leader: &str) -> bool {
+        let Ok(leader) = address(leader) else {
+            self.next();
+            return false;
+        };
+        if leader == self.server() {
+            self.channel = None;
+            return false;
+        }
+        self.channel = None;
+        match self.servers.iter().position(|server| *server == leader) {
+            Some(known) => self.current = known,
+            None if self.servers.len() < SERVERS_MAX => {
+                self.servers.push(leader);
+                self.current = self.servers.len() - 1;
+            }
+            None => self.next(),
+        }
+        true
+    }
+}
+
+/// Opens a connection: the one place where it is decided how.
+pub async fn connect(server: &str) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(server.to_string())
+        .and_then(|endpoint| endpoint.user_agent(concat!("engine-cli/", env!("CARGO_PKG_VERSION"))))
+        .map_err(|error| format!("{server}: not an address: {error}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    endpoint.connect().await.map_err(|error| {
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        format!("{server}: cannot be reached: {cause}; is a coordinator running there? (--server, MILLSTREAM_SERVER or a context says where to look)")
+    })
+}
+
+/// An address as people write it, in full.
+pub fn address(text: &str) -> Result<String, String> {
+    let text = text.trim().trim_end_matches('/');
+    if text.is_empty() {
+        return Err("an address is empty; write http://HOST:7070".to_string());
+    }
+    if text.starts_with("https://") {
+        return Err(format!("{text}: TLS is not spoken yet; write http://HOST:PORT"));
+    }
+    let full = if text.contains("://") {
+        text.to_string()
+    } else {
+        format!("http://{text}")
+    };
+    let uri: tonic::codegen::http::Uri = full
+        .parse()
+        .map_err(|error| format!("{text}: not an address: {error}; write http://HOST:PORT"))?;
+    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || uri.path().len() > 1 {
+        return Err(format!("{text}: not an address; write http://HOST:PORT"));
+    }
+    Ok(match uri.port() {
+        Some(_) => full,
+        None => format!("{full}:7070"),
+    })
+}
+
+/// Addresses separated by commas.
+pub fn addresses(text: &str) -> Result<Vec<String>, String> {
+    let addresses: Vec<String> = text.split(',').map(address).collect::<Result<_, _>>()?;
+    if addresses.len() > SERVERS_MAX {
+        return Err(format!("more than {SERVERS_MAX} addresses (SERVERS_MAX)"));
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_completed_or_refused() {
+        #[track_caller]
+        fn check(text: &str, expected: Result<&[&str], &str>) {
+            match (addresses(text), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+                (Err(found), Err(expected)) => assert_eq!(found, expected),
+                (found, expected) => panic!("{found:?}, not {expected:?}"),
+            }
+        }
+        check(
+            "http://a:7070,b:1,c",
+            Ok(&["http://a:7070", "http://b:1", "http://c:7070"]),
+        );
+        check("a,", Err("an address is empty; write http://HOST:7070"));
+        check(
+            "https://a",
+            Err("https://a: TLS is not spoken yet; write http://HOST:PORT"),
+        );
+        check("ftp://a", Err("ftp://a: not an address; write http://HOST:PORT"));
+        check("http://a/x", Err("http://a/x: not an address; write http://HOST:PORT"));
+    }
+}

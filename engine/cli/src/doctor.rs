@@ -1,0 +1,241 @@
+//! `doctor`: can this client reach the coordinators, their workers and their storage; are versions and clocks alike.
+
+use std::time::Instant;
+
+use millstream_proto::v1;
+
+use crate::client::{self, Client, Repeat};
+use crate::failure::{Exit, Failure};
+use crate::output::{Paint, Printer, print};
+use crate::workers;
+
+/// Clocks that differ more make checkpoints' times and processing-time windows misleading.
+const CLOCK_OFFSET_US_MAX: i64 = 1_000_000;
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Doubtful,
+    Bad,
+}
+
+struct Check {
+    verdict: Verdict,
+    what: String,
+}
+
+fn check(verdict: Verdict, what: impl Into<String>) -> Check {
+    Check {
+        verdict,
+        what: what.into(),
+    }
+}
+
+pub async fn doctor(servers: Vec<String>, printer: &Printer) -> Result<(), Failure> {
+    let mut checks = Vec::new();
+    let mut reached = false;
+    for server in &servers {
+        let found = coordinator(server).await;
+        reached |= found.iter().any(|check| check.verdict != Verdict::Bad);
+        checks.extend(found);
+    }
+    if reached {
+        let mut client = Client::new(servers);
+        checks.extend(behind(&mut client).await);
+    }
+    let bad = checks.iter().filter(|check| check.verdict == Verdict::Bad).count();
+    print(&printer.value(
+        || {
+            let checks = checks
+                .iter()
+                .map(|check| serde_json::json!({ "verdict": word(check.verdict), "what": check.what }));
+            serde_json::json!({ "checks": checks.collect::<Vec<_>>(), "healthy": bad == 0 })
+        },
+        || checks.iter().map(|check| word(check.verdict).to_string()).collect(),
+        || {
+            let lines = checks.iter().map(|check| {
+                let (sign, paint) = match check.verdict {
+                    Verdict::Good => ("ok", Paint::Green),
+                    Verdict::Doubtful => ("??", Paint::Yellow),
+                    Verdict::Bad => ("!!", Paint::Red),
+                };
+                format!("{}  {}\n", printer.paint(paint, sign), check.what)
+            });
+            lines.collect()
+        },
+    ))?;
+    match (bad, reached) {
+        (0, _) => Ok(()),
+        // Said already, on standard output.
+        (_, true) => Err(Failure::new(Exit::Failed, "")),
+        (_, false) => Err(Failure::new(Exit::Unreachable, "")),
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "good",
+        Verdict::Doubtful => "doubtful",
+        Verdict::Bad => "bad",
+    }
+}
+
+/// One coordinator, leader or not.
+async fn coordinator(server: &str) -> Vec<Check> {
+    let channel = match client::connect(server).await {
+        Ok(channel) => channel,
+        Err(why) => return vec![check(Verdict::Bad, format!("coordinator {why}"))],
+    };
+    let (asked, before_us) = (Instant::now(), crate::output::now_us());
+    let info = match client::cluster(channel).info(v1::ClusterInfoRequest {}).await {
+        Ok(info) => info.into_inner(),
+        Err(status) => {
+            let failure = Failure::from(status);
+            return vec![match failure.code() {
+                Some("not-leader") => check(
+                    Verdict::Good,
+                    format!("coordinator {server} stands by: {}", failure.message),
+                ),
+                _ => check(
+                    Verdict::Bad,
+                    format!("coordinator {server} answers, but: {}", failure.message),
+                ),
+            }];
+        }
+    };
+    let took = asked.elapsed();
+    let role = match (info.is_leader, info.leader.as_str()) {
+        (true, _) => format!("leads (epoch {})", info.epoch),
+        (false, "") => "stands by; nobody leads".to_string(),
+        (false, leader) => format!("stands by; {leader} leads"),
+    };
+    let alone = !info.is_leader && info.leader.is_empty();
+    let mut checks = vec![check(
+        if alone { Verdict::Bad } else { Verdict::Good },
+        format!(
+            "coordinator {server} answers in {:.1} ms and {role}",
+            took.as_secs_f64() * 1e3
+        ),
+    )];
+    if info.version != VERSION {
+        checks.push(check(
+            Verdict::Doubtful,
+            format!(
+                "coordinator {server} is version {}, this client {VERSION}",
+                info.version
+            ),
+        ));
+    }
+    // The answer was written about half-way through.
+    let offset_us = info.clock_us - (before_us + took.as_micros() as i64 / 2);
+    checks.push(clock(&format!("coordinator {server}"), "this machine's", offset_us));
+    checks
+}
+
+fn clock(whose: &str, than: &str, offset_us: i64) -> Check {
+    let ms = offset_us / 1000;
+    if offset_us.abs() <= CLOCK_OFFSET_US_MAX {
+        return check(
+            Verdict::Good,
+            format!("{whose}: its clock agrees with {than} ({ms:+} ms)"),
+        );
+    }
+    check(
+        Verdict::Bad,
+        format!("{whose}: its clock is {ms:+} ms off {than}; synchronise both (NTP)"),
+    )
+}
+
+/// What the leader knows: workers, slots, storage.
+async fn behind(client: &mut Client) -> Vec<Check> {
+    let info = match workers::info(client).await {
+        Ok(info) => info,
+        Err(failure) => {
+            return vec![check(
+                Verdict::Bad,
+                format!("no coordinator leads: {}", failure.message),
+            )];
+        }
+    };
+    let mut checks = match workers::list(client).await {
+        Ok(answer) => of_workers(&answer.workers, &info.version),
+        Err(failure) => vec![check(
+            Verdict::Bad,
+            format!("workers cannot be listed: {}", failure.message),
+        )],
+    };
+    checks.push(storage(client, &info).await);
+    checks
+}
+
+fn of_workers(workers: &[v1::Worker], version: &str) -> Vec<Check> {
+    if workers.is_empty() {
+        let what = "no worker is attached: jobs wait; start one with `engine worker --coordinator URL`";
+        return vec![check(Verdict::Bad, what)];
+    }
+    let mut checks = Vec::new();
+    for worker in workers {
+        let name = format!("worker {}", worker.name);
+        let slots = format!("{} of {} slots in use", worker.slots_used, worker.slots);
+        checks.push(match worker.state.as_str() {
+            "lost" => check(Verdict::Bad, format!("{name} ({}) is lost", worker.address)),
+            state => check(
+                Verdict::Good,
+                format!("{name} ({}) is {state}, {slots}", worker.address),
+            ),
+        });
+        if worker.version != version {
+            let what = format!("{name} is version {}, the coordinator {version}", worker.version);
+            checks.push(check(Verdict::Bad, what));
+        }
+        if worker.state != "lost" {
+            checks.push(clock(&name, "the coordinator's", worker.clock_offset_us));
+        }
+    }
+    if workers.iter().all(|worker| worker.slots_used >= worker.slots) {
+        let what = "all slots are in use: a job that is submitted now waits";
+        checks.push(check(Verdict::Doubtful, what));
+    }
+    checks
+}
+
+/// Storage is reached by the coordinator: what it can list, it can read.
+async fn storage(client: &mut Client, info: &v1::ClusterInfo) -> Check {
+    let jobs = client
+        .call(Repeat::Harmless, async |channel| {
+            client::jobs(channel).list(v1::ListJobsRequest { all: true }).await
+        })
+        .await;
+    let job = match jobs {
+        Ok(answer) => answer.jobs.into_iter().next().map(|job| job.name),
+        Err(failure) => return check(Verdict::Bad, format!("jobs cannot be listed: {}", failure.message)),
+    };
+    let Some(job) = job else {
+        let what = format!(
+            "storage {}: the journal is there; no job has checkpoints to look at",
+            info.storage
+        );
+        return check(Verdict::Good, what);
+    };
+    let request = v1::ListCheckpointsRequest {
+        job: job.clone(),
+        savepoints_only: false,
+    };
+    let listed = client
+        .call(Repeat::Harmless, async |channel| {
+            client::checkpoints(channel).list(request.clone()).await
+        })
+        .await;
+    match listed {
+        Ok(answer) => check(
+            Verdict::Good,
+            format!(
+                "storage {}: {} checkpoints of `{job}` found",
+                info.storage,
+                answer.checkpoints.len()
+            ),
+        ),
+        Err(failure) => check(Verdict::Bad, format!("storage {}: {}", info.storage, failure.message)),
+    }
+}

@@ -1,0 +1,449 @@
+//! `jobs`: what the verbs do, and how a job is shown.
+
+use millstream_proto::report::{amount, count, time};
+use millstream_proto::v1::{self, JobState};
+
+use crate::arguments::{Jobs, Parallelism, Watch};
+use crate::client::{Client, Repeat, jobs};
+use crate::failure::{Exit, Failure};
+use crate::output::{Cell, Paint, Printer, Table, age, now_us, print, rate};
+use crate::wait::{Until, wait};
+use crate::{follow, submit, top, why};
+
+pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Result<(), Failure> {
+    match command {
+        Jobs::Submit(arguments) => submit::submit(client, printer, arguments).await,
+        Jobs::Diff { file, from } => submit::diff(client, printer, file, from.as_deref()).await,
+        Jobs::Explain { file, mode } => submit::explain(client, printer, file, *mode).await,
+        Jobs::Validate { file, mode } => submit::validate(client, printer, file, *mode).await,
+        Jobs::List { all, watch } => list(client, printer, *all, watch).await,
+        Jobs::Describe { job, watch } => {
+            follow::poll(printer, watch, async || {
+                let job = get(client, &job.name).await?;
+                Ok(printer.message(&job, &job.name, || describe(&job, printer)))
+            })
+            .await
+        }
+        Jobs::Stop { jobs, savepoint, wait } => {
+            each(&jobs.names, async |name| {
+                stop(client, printer, name, savepoint.as_deref(), wait).await
+            })
+            .await
+        }
+        Jobs::Cancel { jobs: names, wait: how } => {
+            each(&names.names, async |name| {
+                let request = v1::CancelJobRequest { name: name.to_string() };
+                let mut job = client
+                    .call(Repeat::Harmless, async |channel| {
+                        jobs(channel).cancel(request.clone()).await
+                    })
+                    .await?;
+                if how.wait {
+                    job = wait(client, name, Until::Ended, how.timeout).await?;
+                }
+                print(&done(printer, &job))
+            })
+            .await
+        }
+        Jobs::Restart { jobs: names, wait: how } => {
+            each(&names.names, async |name| {
+                let before = get(client, name).await?.attempt;
+                let request = v1::RestartJobRequest { name: name.to_string() };
+                let mut job = client
+                    .call(Repeat::Never, async |channel| {
+                        jobs(channel).restart(request.clone()).await
+                    })
+                    .await?;
+                if how.wait {
+                    let until = Until::Running { after_attempt: before };
+                    job = wait(client, name, until, how.timeout).await?;
+                }
+                print(&done(printer, &job))
+            })
+            .await
+        }
+        Jobs::Rescale {
+            job,
+            parallelism,
+            wait: how,
+        } => {
+            let before = get(client, &job.name).await?;
+            let request = v1::RescaleJobRequest {
+                name: job.name.clone(),
+                parallelism: match parallelism {
+                    Parallelism::Auto => None,
+                    Parallelism::Fixed(number) => Some(*number),
+                },
+            };
+            let mut job = client
+                .call(Repeat::Harmless, async |channel| {
+                    jobs(channel).rescale(request.clone()).await
+                })
+                .await?;
+            let changes = job.parallelism != before.parallelism || job.attempt != before.attempt;
+            if how.wait && (changes || state(&job) != JobState::Running) {
+                let until = Until::Running {
+                    after_attempt: before.attempt,
+                };
+                job = wait(client, &job.name, until, how.timeout).await?;
+            }
+            print(&done(printer, &job))
+        }
+        Jobs::Delete { jobs: names } => {
+            each(&names.names, async |name| {
+                let request = v1::DeleteJobRequest { name: name.to_string() };
+                client
+                    .call(Repeat::Never, async |channel| {
+                        jobs(channel).delete(request.clone()).await
+                    })
+                    .await?;
+                print(&printer.value(
+                    || serde_json::json!({ "name": name, "deleted": true }),
+                    || vec![name.to_string()],
+                    || format!("{name}: deleted\n"),
+                ))
+            })
+            .await
+        }
+        Jobs::Top { names, once, interval } => top::top(client, printer, names, *once, *interval).await,
+        Jobs::Logs { job, tail, follow } => follow::logs(client, printer, &job.name, *tail, *follow).await,
+        Jobs::Why { job } => {
+            let job = get(client, &job.name).await?;
+            let findings = why::why(&job, now_us());
+            print(&printer.value(
+                || serde_json::json!({ "name": job.name, "findings": findings }),
+                || vec![job.name.clone()],
+                || findings.iter().map(|finding| format!("{finding}\n")).collect(),
+            ))
+        }
+        Jobs::Watch { names } => follow::watch(client, printer, names).await,
+        Jobs::Wait { job, states, timeout } => {
+            let job = wait(client, &job.name, Until::States(states), *timeout).await?;
+            print(&done(printer, &job))
+        }
+    }
+}
+
+/// All of them, even if one is refused; the first refusal is the command's.
+async fn each(names: &[String], mut one: impl AsyncFnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut first = None;
+    for name in names {
+        if let Err(failure) = one(name).await {
+            match &first {
+                None => first = Some(failure),
+                Some(_) => eprint!("{}", failure.text("", "")),
+            }
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+pub async fn get(client: &mut Client, name: &str) -> Result<v1::Job, Failure> {
+    let request = v1::GetJobRequest { name: name.to_string() };
+    client
+        .call(Repeat::Harmless, async |channel| {
+            jobs(channel).get(request.clone()).await
+        })
+        .await
+}
+
+async fn list(client: &mut Client, printer: &Printer, all: bool, watch: &Watch) -> Result<(), Failure> {
+    follow::poll(printer, watch, async || {
+        let request = v1::ListJobsRequest { all };
+        let answer = client
+            .call(Repeat::Harmless, async |channel| jobs(channel).list(request).await)
+            .await?;
+        let names = answer.jobs.iter().map(|job| job.name.clone()).collect();
+        Ok(printer.list(&answer, names, || table(&answer.jobs, printer.wide())))
+    })
+    .await
+}
+
+async fn stop(
+    client: &mut Client,
+    printer: &Printer,
+    name: &str,
+    savepoint: Option<&str>,
+    how: &crate::arguments::Wait,
+) -> Result<(), Failure> {
+    let savepoint = savepoint.map(|given| match given {
+        "" => savepoint_name(now_us()),
+        given => given.to_string(),
+    });
+    let request = v1::StopJobRequest {
+        name: name.to_string(),
+        savepoint: savepoint.clone(),
+    };
+    let mut job = client
+        .call(Repeat::Harmless, async |channel| {
+            jobs(channel).stop(request.clone()).await
+        })
+        .await?;
+    if how.wait {
+        job = wait(client, name, Until::Ended, how.timeout).await?;
+        if state(&job) == JobState::Failed {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("`{name}` has failed: {}", job.reason),
+            ));
+        }
+    }
+    let mut text = done(printer, &job);
+    if let (Some(savepoint), crate::output::Format::Table | crate::output::Format::Wide) = (savepoint, printer.format) {
+        text.push_str(&format!("savepoint `{savepoint}`\n"));
+    }
+    print(&text)
+}
+
+/// Such as `20260131-120000`, UTC.
+pub fn savepoint_name(now_us: i64) -> String {
+    time(now_us).replace(['-', ':'], "").replace(' ', "-")
+}
+
+/// What became of a job, after an action.
+pub fn done(printer: &Printer, job: &v1::Job) -> String {
+    printer.message(job, &job.name, || {
+        let reason = match job.reason.as_str() {
+            "" => String::new(),
+            reason => format!(" ({reason})"),
+        };
+        format!("{}: {}{reason}\n", job.name, printer.paint(paint(job), state_word(job)))
+    })
+}
+
+pub fn state(job: &v1::Job) -> JobState {
+    job.state()
+}
+
+pub fn state_word(job: &v1::Job) -> &'static str {
+    word(state(job))
+}
+
+pub fn word(state: JobState) -> &'static str {
+    match state {
+        JobState::Submitted => "submitted",
+        JobState::Deploying => "deploying",
+        JobState::Running => "running",
+        JobState::Restarting => "restarting",
+        JobState::Stopping => "stopping",
+        JobState::Finished => "finished",
+        JobState::Stopped => "stopped",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+    }
+}
+
+pub fn has_ended(job: &v1::Job) -> bool {
+    matches!(
+        state(job),
+        JobState::Finished | JobState::Stopped | JobState::Failed | JobState::Cancelled
+    )
+}
+
+pub fn paint(job: &v1::Job) -> Paint {
+    match state(job) {
+        JobState::Running | JobState::Finished => Paint::Green,
+        JobState::Failed => Paint::Red,
+        JobState::Restarting | JobState::Deploying | JobState::Submitted | JobState::Stopping => Paint::Yellow,
+        JobState::Stopped | JobState::Cancelled => Paint::Dim,
+    }
+}
+
+/// Numbers of a job; zeros where nothing is known yet.
+pub fn numbers(job: &v1::Job) -> v1::JobNumbers {
+    job.numbers.unwrap_or_default()
+}
+
+pub fn parallelism(job: &v1::Job) -> String {
+    match job.parallelism_auto {
+        true => format!("{} (auto)", job.parallelism),
+        false => job.parallelism.to_string(),
+    }
+}
+
+fn table(jobs: &[v1::Job], wide: bool) -> Table {
+    let mut headings = vec![
+        "NAME",
+        "STATE",
+        "FOR",
+        "PARALLELISM",
+        "IN/S",
+        "OUT/S",
+        "ROWS OUT",
+        "CHECKPOINT",
+        "RESTARTS",
+    ];
+    if wide {
+        headings.extend(["WATERMARK", "LAG", "MODE", "ATTEMPT", "WORKERS", "REASON"]);
+    }
+    let mut table = Table::new(&headings, "no jobs");
+    let now = now_us();
+    for job in jobs {
+        let numbers = numbers(job);
+        let checkpoint = match &job.last_checkpoint {
+            Some(last) => format!("{} ({})", last.checkpoint, age(now, last.taken_us)),
+            None => "-".to_string(),
+        };
+        let mut row = vec![
+            job.name.as_str().into(),
+            Cell::painted(state_word(job), paint(job)),
+            age(now, job.since_us).into(),
+            parallelism(job).into(),
+            Cell::number(rate(numbers.rows_in_per_second)),
+            Cell::number(rate(numbers.rows_out_per_second)),
+            Cell::number(count(numbers.rows_out)),
+            checkpoint.into(),
+            Cell::number(job.restarts.to_string()),
+        ];
+        if wide {
+            let mut workers = job.placement.clone();
+            workers.dedup();
+            row.extend([
+                watermark(numbers.watermark_us).into(),
+                Cell::number(numbers.lag_rows.map_or("-".to_string(), count)),
+                mode(job).into(),
+                Cell::number(job.attempt.to_string()),
+                workers.join(",").into(),
+                job.reason.as_str().into(),
+            ]);
+        }
+        table.row(row);
+    }
+    table
+}
+
+pub fn watermark(us: Option<i64>) -> String {
+    us.map_or("-".to_string(), time)
+}
+
+fn mode(job: &v1::Job) -> &'static str {
+    match job.mode() {
+        v1::Mode::Stream => "stream",
+        v1::Mode::Batch => "batch",
+    }
+}
+
+fn describe(job: &v1::Job, printer: &Printer) -> String {
+    let now = now_us();
+    let numbers = numbers(job);
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            out.push_str(&format!("{name:<13} {value}\n"));
+        }
+    };
+    line("name", printer.paint(Paint::Bold, &job.name));
+    let held = format!(
+        "{} for {}",
+        printer.paint(paint(job), state_word(job)),
+        age(now, job.since_us)
+    );
+    line("state", held);
+    line("reason", job.reason.clone());
+    line("mode", mode(job).to_string());
+    line(
+        "parallelism",
+        format!("{} of at most {}", parallelism(job), job.max_parallelism),
+    );
+    line("submitted", time(job.submitted_us));
+    line("attempt", format!("{}, {} restarts", job.attempt, job.restarts));
+    line("workers", job.placement.join(", "));
+    line(
+        "rows in",
+        format!(
+            "{} ({}), {}/s",
+            count(numbers.rows_in),
+            amount(numbers.bytes_in),
+            rate(numbers.rows_in_per_second)
+        ),
+    );
+    line(
+        "rows out",
+        format!(
+            "{} ({}), {}/s",
+            count(numbers.rows_out),
+            amount(numbers.bytes_out),
+            rate(numbers.rows_out_per_second)
+        ),
+    );
+    line(
+        "set aside",
+        format!(
+            "{} late, {} bad, {} dead letters, {} too far in the future",
+            count(numbers.late_rows),
+            count(numbers.bad_rows),
+            count(numbers.dead_letters),
+            count(numbers.future_rows)
+        ),
+    );
+    line("watermark", watermark(numbers.watermark_us));
+    line(
+        "lag",
+        numbers
+            .lag_rows
+            .map_or(String::new(), |rows| format!("{} rows", count(rows))),
+    );
+    let last = match &job.last_checkpoint {
+        Some(last) => format!(
+            ", the last {} {} ago ({} of state, {} ms)",
+            last.checkpoint,
+            age(now, last.taken_us),
+            amount(last.state_bytes),
+            last.duration_ms
+        ),
+        None => String::new(),
+    };
+    line(
+        "checkpoints",
+        format!(
+            "{} completed, {} failed{last}",
+            job.checkpoints_completed, job.checkpoints_failed
+        ),
+    );
+    if !job.operators.is_empty() {
+        out.push('\n');
+        out.push_str(&operators(&job.operators).render(printer.color));
+    }
+    if !job.transitions.is_empty() {
+        let mut table = Table::new(&["WHEN", "STATE", "REASON"], "");
+        for transition in &job.transitions {
+            table.row(vec![
+                time(transition.at_us).into(),
+                word(transition.state()).into(),
+                transition.reason.as_str().into(),
+            ]);
+        }
+        out.push('\n');
+        out.push_str(&table.render(printer.color));
+    }
+    out
+}
+
+/// The operators of a job, in the order of the plan.
+pub fn operators(operators: &[v1::OperatorStatus]) -> Table {
+    let headings = [
+        "OPERATOR",
+        "KIND",
+        "SUBTASKS",
+        "ROWS IN",
+        "ROWS OUT",
+        "WATERMARK",
+        "BUSY",
+        "BLOCKED",
+    ];
+    let mut table = Table::new(&headings, "nothing is reported yet");
+    for operator in operators {
+        let share = |share: f64| Cell::number(format!("{:.0} %", share * 100.0));
+        table.row(vec![
+            operator.id.as_str().into(),
+            operator.kind.as_str().into(),
+            Cell::number(operator.subtasks.to_string()),
+            Cell::number(count(operator.rows_in)),
+            Cell::number(count(operator.rows_out)),
+            watermark(operator.watermark_us).into(),
+            share(operator.busy),
+            share(operator.blocked),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,157 @@
+//! What takes a pipeline: `jobs submit`, `validate`, `explain` and `diff`.
+
+use millstream_proto::v1;
+use millstream_proto::v1::diff_response::Verdict;
+
+use crate::arguments::{File, Mode, Submit};
+use crate::checkpoints::reference;
+use crate::client::{Client, Repeat, jobs};
+use crate::failure::{Exit, Failure};
+use crate::jobs::done;
+use crate::output::{Paint, Printer, print};
+use crate::pipeline::{Pipeline, mode};
+use crate::wait::{Until, wait};
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+pub async fn submit(client: &mut Client, printer: &Printer, arguments: &Submit) -> Result<(), Failure> {
+    let pipeline = Pipeline::read(&arguments.file)?;
+    let from = match &arguments.from_checkpoint {
+        None => None,
+        Some(text) => Some(reference(client, text).await?),
+    };
+    let request = v1::SubmitRequest {
+        pipeline: Some(pipeline.message(&environment)),
+        name: arguments.name.clone(),
+        parallelism: arguments.parallelism,
+        mode: mode(arguments.mode),
+        from,
+        allow_dropped_state: arguments.allow_dropped_state,
+        dry_run: arguments.dry_run,
+    };
+    let repeat = if arguments.dry_run {
+        Repeat::Harmless
+    } else {
+        Repeat::Never
+    };
+    let answer = client
+        .call(repeat, async |channel| jobs(channel).submit(request.clone()).await)
+        .await
+        .map_err(|failure| pipeline.refused(failure, error_color()))?;
+    for note in &answer.notes {
+        eprintln!("note: {note}");
+    }
+    let Some(mut job) = answer.job.clone() else {
+        return print(&printer.message(&answer, &pipeline.name().unwrap_or_default(), || {
+            format!("{} is valid; nothing was submitted\n{}", pipeline.file, answer.plan)
+        }));
+    };
+    if arguments.wait.wait {
+        let until = Until::Running { after_attempt: 0 };
+        job = wait(client, &job.name.clone(), until, arguments.wait.timeout).await?;
+    }
+    print(&done(printer, &job))
+}
+
+/// Whether errors may be coloured: they go to standard error.
+pub fn error_color() -> bool {
+    use std::io::IsTerminal;
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+async fn checked(
+    client: &mut Client,
+    pipeline: &Pipeline,
+    wish: Option<Mode>,
+) -> Result<v1::ValidateResponse, Failure> {
+    let request = v1::ValidateRequest {
+        pipeline: Some(pipeline.message(&environment)),
+        name: None,
+        mode: mode(wish),
+    };
+    client
+        .call(Repeat::Harmless, async |channel| {
+            jobs(channel).validate(request.clone()).await
+        })
+        .await
+        .map_err(|failure| pipeline.refused(failure, error_color()))
+}
+
+pub async fn validate(client: &mut Client, printer: &Printer, file: &File, mode: Option<Mode>) -> Result<(), Failure> {
+    let pipeline = Pipeline::read(file)?;
+    let answer = checked(client, &pipeline, mode).await?;
+    if !answer.valid {
+        return Err(invalid(&pipeline, &answer));
+    }
+    let name = pipeline.name().unwrap_or_default();
+    print(&printer.message(&answer, &name, || format!("{} is valid\n", pipeline.file)))
+}
+
+pub async fn explain(client: &mut Client, printer: &Printer, file: &File, mode: Option<Mode>) -> Result<(), Failure> {
+    let pipeline = Pipeline::read(file)?;
+    let answer = checked(client, &pipeline, mode).await?;
+    if !answer.valid {
+        return Err(invalid(&pipeline, &answer));
+    }
+    let name = pipeline.name().unwrap_or_default();
+    print(&printer.message(&answer, &name, || format!("{}\n", answer.plan.trim_end())))
+}
+
+fn invalid(pipeline: &Pipeline, answer: &v1::ValidateResponse) -> Failure {
+    let rendered = pipeline.mistakes(&answer.mistakes, error_color());
+    Failure {
+        detail: Some(v1::ErrorDetail {
+            code: "invalid-pipeline".to_string(),
+            mistakes: answer.mistakes.clone(),
+            leader: String::new(),
+        }),
+        ..Failure::wrong(rendered.unwrap_or_else(|| format!("{}: not valid", pipeline.file)))
+    }
+}
+
+pub async fn diff(client: &mut Client, printer: &Printer, file: &File, from: Option<&str>) -> Result<(), Failure> {
+    let pipeline = Pipeline::read(file)?;
+    let from = match (from, pipeline.name()) {
+        (Some(text), _) => reference(client, text).await?,
+        (None, Some(job)) => v1::CheckpointRef { job, checkpoint: None },
+        (None, None) => {
+            return Err(Failure::wrong(format!(
+                "{}: does not say which job it is; say --from JOB",
+                pipeline.file
+            )));
+        }
+    };
+    let request = v1::DiffRequest {
+        pipeline: Some(pipeline.message(&environment)),
+        from: Some(from.clone()),
+    };
+    let answer = client
+        .call(Repeat::Harmless, async |channel| {
+            jobs(channel).diff(request.clone()).await
+        })
+        .await
+        .map_err(|failure| pipeline.refused(failure, error_color()))?;
+    let (word, paint) = match answer.verdict() {
+        Verdict::Compatible => ("compatible", Paint::Green),
+        Verdict::NeedsMigration => ("needs migration", Paint::Yellow),
+        Verdict::LosesState => ("loses state", Paint::Red),
+    };
+    print(&printer.message(&answer, word, || {
+        let verdict = printer.paint(paint, word);
+        let mut out = format!(
+            "{} and checkpoint {}/{}: {verdict}\n",
+            pipeline.file, from.job, answer.checkpoint
+        );
+        for finding in &answer.findings {
+            out.push_str(&format!("  {finding}\n"));
+        }
+        out
+    }))?;
+    match answer.verdict() {
+        Verdict::Compatible => Ok(()),
+        // Said already, on standard output.
+        _ => Err(Failure::new(Exit::Conflict, "")),
+    }
+}

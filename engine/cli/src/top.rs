@@ -1,0 +1,110 @@
+//! `jobs top`: how fast everything goes, and what holds it up.
+
+use std::time::Duration;
+
+use millstream_proto::v1;
+use tokio::time::sleep;
+
+use crate::client::{Client, Repeat, jobs};
+use crate::failure::{Exit, Failure};
+use crate::follow::frame;
+use crate::jobs::{has_ended, numbers, operators, paint, state_word, watermark};
+use crate::output::{Cell, Printer, Table, age, now_us, print, rate};
+
+pub async fn top(
+    client: &mut Client,
+    printer: &Printer,
+    names: &[String],
+    once: bool,
+    interval: Duration,
+) -> Result<(), Failure> {
+    loop {
+        let asked = picture(client, printer, names).await;
+        match asked {
+            Ok(text) => print(&frame(printer, !once, &text))?,
+            Err(failure) if !once && failure.exit == Exit::Unreachable => eprintln!("{}", failure.message),
+            Err(failure) => return Err(failure),
+        }
+        if once {
+            return Ok(());
+        }
+        sleep(interval).await;
+    }
+}
+
+async fn picture(client: &mut Client, printer: &Printer, names: &[String]) -> Result<String, Failure> {
+    let mut found = Vec::new();
+    if names.is_empty() {
+        let request = v1::ListJobsRequest { all: false };
+        let answer = client
+            .call(Repeat::Harmless, async |channel| jobs(channel).list(request).await)
+            .await?;
+        found = answer.jobs;
+        found.retain(|job| !has_ended(job));
+    }
+    for name in names {
+        found.push(crate::jobs::get(client, name).await?);
+    }
+    let shown: Vec<String> = found.iter().map(|job| job.name.clone()).collect();
+    let answer = v1::ListJobsResponse { jobs: found };
+    let text = printer.list(&answer, shown, || table(&answer.jobs, now_us()));
+    if names.is_empty()
+        || !matches!(
+            printer.format,
+            crate::output::Format::Table | crate::output::Format::Wide
+        )
+    {
+        return Ok(text);
+    }
+    let of_each = answer
+        .jobs
+        .iter()
+        .map(|job| format!("\n{}\n{}", job.name, operators(&job.operators).render(printer.color)));
+    Ok(text + &of_each.collect::<String>())
+}
+
+fn table(jobs: &[v1::Job], now: i64) -> Table {
+    let headings = [
+        "NAME",
+        "STATE",
+        "IN/S",
+        "OUT/S",
+        "LAG",
+        "WATERMARK",
+        "BEHIND",
+        "BUSY",
+        "BLOCKED",
+        "CHECKPOINT",
+        "RESTARTS",
+    ];
+    let mut table = Table::new(&headings, "no jobs run");
+    for job in jobs {
+        let numbers = numbers(job);
+        let most = |share: fn(&v1::OperatorStatus) -> f64| {
+            let shares = job.operators.iter().map(share);
+            Cell::number(format!("{:.0} %", shares.fold(0.0, f64::max) * 100.0))
+        };
+        let behind = match numbers.watermark_us {
+            Some(us) if us != i64::MAX => age(now, us.max(1)),
+            _ => "-".to_string(),
+        };
+        let checkpoint = job
+            .last_checkpoint
+            .as_ref()
+            .map_or("-".to_string(), |last| age(now, last.taken_us));
+        table.row(vec![
+            job.name.as_str().into(),
+            Cell::painted(state_word(job), paint(job)),
+            Cell::number(rate(numbers.rows_in_per_second)),
+            Cell::number(rate(numbers.rows_out_per_second)),
+            Cell::number(numbers.lag_rows.map_or("-".to_string(), |rows| rate(rows as f64))),
+            watermark(numbers.watermark_us).into(),
+            Cell::number(behind),
+            most(|operator| operator.busy),
+            most(|operator| operator.blocked),
+            Cell::number(checkpoint),
+            Cell::number(job.restarts.to_string()),
+        ]);
+    }
+    table
+}

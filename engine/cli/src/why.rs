@@ -1,0 +1,360 @@
+//! `jobs why`: why there is no output, from what a job reports about itself.
+//!
+//! Findings go from what stops everything (it has ended, it waits for slots, it restarts) over what holds rows up (a
+//! slow sink, a partition that holds the watermark back) to what is merely worth knowing.
+
+use millstream_proto::report::{count, time};
+use millstream_proto::v1::{Job, JobState, OperatorStatus};
+
+use crate::jobs::{numbers, state};
+use crate::output::{age, rate};
+
+/// A share of time from which something is called held up, or busy.
+const MUCH: f64 = 0.5;
+/// A watermark that is further behind the next partition's than this is held back by its own.
+const HELD_BACK_US: i64 = 1_000_000;
+/// Splits that are named one by one, at most.
+const NAMED_MAX: usize = 5;
+
+/// Findings in the order of their weight; never empty.
+pub fn why(job: &Job, now_us: i64) -> Vec<String> {
+    let name = &job.name;
+    let since = age(now_us, job.since_us);
+    let because = match job.reason.as_str() {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    let lasting = match state(job) {
+        JobState::Submitted | JobState::Deploying => Some(format!(
+            "it is not running yet, for {since}{because}; `engine-cli workers list` shows which slots are free"
+        )),
+        JobState::Restarting => Some(format!(
+            "it restarts, for {since} (attempt {}, {} restarts){because}; `engine-cli jobs logs {name}` tells more",
+            job.attempt, job.restarts
+        )),
+        JobState::Stopping => Some(format!("it is being stopped, for {since}{because}")),
+        JobState::Finished => Some(format!("all its input was processed {since} ago")),
+        JobState::Stopped => Some(format!(
+            "it was stopped {since} ago{because}; `engine-cli jobs restart {name}` goes on from its last checkpoint"
+        )),
+        JobState::Failed => Some(format!(
+            "it failed {since} ago{because}; once the cause is gone, `engine-cli jobs restart {name}` goes on from its last checkpoint"
+        )),
+        JobState::Cancelled => Some(format!(
+            "it was cancelled {since} ago{because}; `engine-cli jobs restart {name}` goes on from its last checkpoint"
+        )),
+        JobState::Running => None,
+    };
+    match lasting {
+        Some(finding) => {
+            let mut findings = vec![finding];
+            findings.extend(set_aside(job));
+            findings
+        }
+        None => running(job, now_us),
+    }
+}
+
+fn running(job: &Job, now_us: i64) -> Vec<String> {
+    if job.operators.is_empty() {
+        return vec!["it runs, but its tasks have not reported anything yet".to_string()];
+    }
+    let mut findings = Vec::new();
+    findings.extend(unread(job));
+    findings.extend(blocked(job));
+    findings.extend(watermark(job, now_us));
+    findings.extend(swallowed(job));
+    findings.extend(unpublished(job, now_us));
+    findings.extend(set_aside(job));
+    let numbers = numbers(job);
+    if numbers.rows_out > 0 {
+        let now = match numbers.rows_out_per_second {
+            rate if rate < 0.05 => "none at present".to_string(),
+            per_second => format!("{} a second at present", rate(per_second)),
+        };
+        findings.push(format!("it has put out {} rows, {now}", count(numbers.rows_out)));
+    } else if findings.is_empty() {
+        findings.push("nothing holds it up; no row has reached a sink yet".to_string());
+    }
+    findings
+}
+
+fn sources(job: &Job) -> impl Iterator<Item = &OperatorStatus> {
+    job.operators.iter().filter(|operator| operator.kind == "source")
+}
+
+/// Sources that have read nothing, and why that may be.
+fn unread(job: &Job) -> Vec<String> {
+    let silent = sources(job).filter(|source| source.rows_in.max(source.rows_out) == 0);
+    silent
+        .map(|source| {
+            let id = &source.id;
+            if source.splits.is_empty() {
+                format!("the source `{id}` has read no row and has nothing to read: no file or partition was found")
+            } else if source.splits.iter().all(|split| split.lag_rows == Some(0)) {
+                format!(
+                    "the source `{id}` has read no row: its {} partitions are empty",
+                    source.splits.len()
+                )
+            } else if source.blocked >= MUCH {
+                format!("the source `{id}` has read no row: what comes behind it holds it up")
+            } else {
+                format!("the source `{id}` has read no row yet")
+            }
+        })
+        .collect()
+}
+
+/// Who holds up whom: operators that wait for room, and the first one behind them that does not.
+fn blocked(job: &Job) -> Option<String> {
+    let waiting: Vec<&OperatorStatus> = job
+        .operators
+        .iter()
+        .filter(|operator| operator.blocked >= MUCH)
+        .collect();
+    let last = waiting.last()?;
+    let names: Vec<String> = waiting.iter().map(|operator| format!("`{}`", operator.id)).collect();
+    let position = job.operators.iter().position(|operator| operator.id == last.id)?;
+    let behind = job.operators[position + 1..]
+        .iter()
+        .max_by(|a, b| a.busy.total_cmp(&b.busy));
+    let names = names.join(", ");
+    Some(match behind {
+        Some(slow) => format!(
+            "{names} wait for room: the {} `{}` takes rows more slowly than they come (busy {:.0} % of the time)",
+            slow.kind,
+            slow.id,
+            slow.busy * 100.0
+        ),
+        None if last.kind == "sink" => {
+            format!("{names} wait: what the sink writes to takes rows more slowly than they come")
+        }
+        None => format!("{names} wait for room behind them"),
+    })
+}
+
+/// The partition that holds the watermark: windows fire no earlier.
+fn watermark(job: &Job, now_us: i64) -> Option<String> {
+    let splits = || {
+        sources(job).flat_map(|source| {
+            let active = source.splits.iter().filter(|split| !split.idle);
+            active.map(move |split| (source, split))
+        })
+    };
+    let without: Vec<String> = splits()
+        .filter(|(source, split)| split.watermark_us.is_none() && has_watermarks(source))
+        .map(|(source, split)| format!("`{}` of `{}`", split.id, source.id))
+        .collect();
+    if !without.is_empty() {
+        let named = without.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+        let more = match without.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        return Some(format!(
+            "the watermark waits for {named}{more}: no row with an event time has come from there, and it is not idle; windows fire when it has moved past their end"
+        ));
+    }
+    let mut known: Vec<(i64, String)> = splits()
+        .filter_map(|(source, split)| Some((split.watermark_us?, format!("`{}` of `{}`", split.id, source.id))))
+        .collect();
+    known.sort();
+    let (slowest, holder) = known.first()?.clone();
+    if slowest == i64::MAX {
+        return None;
+    }
+    let behind = age(now_us, slowest.max(1));
+    match known.get(1) {
+        Some((next, _)) if next.saturating_sub(slowest) > HELD_BACK_US => Some(format!(
+            "the watermark is {}, {behind} behind the clock: {holder} holds it back (without it: {}); windows that end later have not fired",
+            time(slowest),
+            time(*next)
+        )),
+        _ => Some(format!(
+            "the watermark is {}, {behind} behind the clock; windows that end later have not fired",
+            time(slowest)
+        )),
+    }
+}
+
+fn has_watermarks(source: &OperatorStatus) -> bool {
+    // A source without event time has none anywhere.
+    source.watermark_us.is_some() || source.splits.iter().any(|split| split.watermark_us.is_some())
+}
+
+/// The first operator that takes rows and lets none through.
+fn swallowed(job: &Job) -> Option<String> {
+    let operator = job
+        .operators
+        .iter()
+        .find(|operator| operator.kind == "operator" && operator.rows_in > 0 && operator.rows_out == 0)?;
+    Some(format!(
+        "`{}` has taken {} rows and let none through: a condition that none fulfils, or windows that are not complete",
+        operator.id,
+        count(operator.rows_in)
+    ))
+}
+
+/// Sinks that publish with checkpoints publish nothing without one.
+fn unpublished(job: &Job, now_us: i64) -> Option<String> {
+    match (&job.last_checkpoint, job.checkpoints_completed, job.checkpoints_failed) {
+        (None, 0, 0) => Some(
+            "no checkpoint has completed yet; what is written exactly once becomes visible with the first".to_string(),
+        ),
+        (None, 0, failed) => Some(format!(
+            "no checkpoint has completed and {failed} have failed; what is written exactly once becomes visible with the first: `engine-cli jobs logs {}` tells why",
+            job.name
+        )),
+        (Some(last), _, failed) if failed > 0 => Some(format!(
+            "{failed} checkpoints have failed; the last that completed is {} old: what was written exactly once since then is not visible",
+            age(now_us, last.taken_us)
+        )),
+        _ => None,
+    }
+}
+
+fn set_aside(job: &Job) -> Option<String> {
+    let numbers = numbers(job);
+    let kinds = [
+        (numbers.late_rows, "late"),
+        (numbers.bad_rows, "bad"),
+        (numbers.dead_letters, "dead letters"),
+        (numbers.future_rows, "too far in the future"),
+    ];
+    let some: Vec<String> = kinds
+        .iter()
+        .filter(|(rows, _)| *rows > 0)
+        .map(|(rows, kind)| format!("{} {kind}", count(*rows)))
+        .collect();
+    (!some.is_empty()).then(|| format!("rows set aside: {}", some.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_proto::v1::{JobNumbers, SplitStatus};
+
+    use super::*;
+
+    const NOW: i64 = 1_767_225_600_000_000;
+
+    fn job(state: JobState, operators: Vec<OperatorStatus>) -> Job {
+        Job {
+            name: "toll".into(),
+            state: state as i32,
+            since_us: NOW - 30_000_000,
+            operators,
+            checkpoints_completed: 1,
+            numbers: Some(JobNumbers::default()),
+            ..Job::default()
+        }
+    }
+
+    fn operator(id: &str, kind: &str, rows: (u64, u64)) -> OperatorStatus {
+        OperatorStatus {
+            id: id.into(),
+            kind: kind.into(),
+            rows_in: rows.0,
+            rows_out: rows.1,
+            ..OperatorStatus::default()
+        }
+    }
+
+    fn split(id: &str, watermark_us: Option<i64>, idle: bool) -> SplitStatus {
+        SplitStatus {
+            id: id.into(),
+            watermark_us,
+            idle,
+            ..SplitStatus::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(job: &Job, expected: &[&str]) {
+        assert_eq!(why(job, NOW), expected);
+    }
+
+    #[test]
+    fn what_does_not_run_says_so() {
+        let mut waiting = job(JobState::Deploying, Vec::new());
+        waiting.reason = "needs 4 slots, 2 are free".into();
+        check(
+            &waiting,
+            &[
+                "it is not running yet, for 30s: needs 4 slots, 2 are free; `engine-cli workers list` shows which slots are free",
+            ],
+        );
+        let mut failed = job(JobState::Failed, Vec::new());
+        failed.reason = "division by zero in `calc`".into();
+        check(
+            &failed,
+            &[
+                "it failed 30s ago: division by zero in `calc`; once the cause is gone, `engine-cli jobs restart toll` goes on from its last checkpoint",
+            ],
+        );
+        check(
+            &job(JobState::Running, Vec::new()),
+            &["it runs, but its tasks have not reported anything yet"],
+        );
+    }
+
+    #[test]
+    fn the_partition_that_holds_the_watermark_is_named() {
+        let mut source = operator("entries", "source", (10, 10));
+        source.splits = vec![
+            split("0", Some(NOW - 5_000_000), false),
+            split("1", Some(NOW - 65_000_000), false),
+        ];
+        source.watermark_us = Some(NOW - 65_000_000);
+        let mut running = job(
+            JobState::Running,
+            vec![source, operator("per_booth", "operator", (10, 0))],
+        );
+        check(
+            &running,
+            &[
+                "the watermark is 2025-12-31 23:58:55, 65s behind the clock: `1` of `entries` holds it back (without it: 2025-12-31 23:59:55); windows that end later have not fired",
+                "`per_booth` has taken 10 rows and let none through: a condition that none fulfils, or windows that are not complete",
+            ],
+        );
+        running.operators[0].splits[1].watermark_us = None;
+        assert!(why(&running, NOW)[0].starts_with("the watermark waits for `1` of `entries`: no row"));
+        running.operators[0].splits[1].idle = true;
+        assert!(why(&running, NOW)[0].starts_with("the watermark is 2025-12-31 23:59:55, 5s behind"));
+    }
+
+    #[test]
+    fn the_slow_sink_is_named() {
+        let mut source = operator("entries", "source", (10, 10));
+        source.blocked = 0.9;
+        let mut sink = operator("stats", "sink", (10, 10));
+        sink.busy = 0.97;
+        let mut running = job(JobState::Running, vec![source, sink]);
+        running.numbers = Some(JobNumbers {
+            rows_out: 1234,
+            rows_out_per_second: 20.0,
+            late_rows: 3,
+            ..JobNumbers::default()
+        });
+        check(
+            &running,
+            &[
+                "`entries` wait for room: the sink `stats` takes rows more slowly than they come (busy 97 % of the time)",
+                "rows set aside: 3 late",
+                "it has put out 1,234 rows, 20 a second at present",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_source_without_input_and_a_job_without_checkpoints_are_told() {
+        let mut running = job(JobState::Running, vec![operator("entries", "source", (0, 0))]);
+        running.checkpoints_completed = 0;
+        check(
+            &running,
+            &[
+                "the source `entries` has read no row and has nothing to read: no file or partition was found",
+                "no checkpoint has completed yet; what is written exactly once becomes visible with the first",
+            ],
+        );
+    }
+}

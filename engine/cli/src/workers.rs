@@ -1,0 +1,157 @@
+//! `workers` and `cluster`.
+
+use millstream_proto::report::{amount, time};
+use millstream_proto::v1;
+use tokio::time::{Duration, Instant, sleep};
+
+use crate::arguments::{Cluster, Workers};
+use crate::client::{Client, Repeat, cluster, workers};
+use crate::failure::{Exit, Failure};
+use crate::follow::poll;
+use crate::output::{Cell, Paint, Printer, Table, age, now_us, print};
+
+/// Between two looks at a worker that is being drained.
+const DRAIN_PAUSE: Duration = Duration::from_millis(300);
+
+pub async fn run(client: &mut Client, printer: &Printer, command: &Workers) -> Result<(), Failure> {
+    match command {
+        Workers::List { watch } => {
+            poll(printer, watch, async || {
+                let answer = list(client).await?;
+                let names = answer.workers.iter().map(|worker| worker.name.clone()).collect();
+                Ok(printer.list(&answer, names, || table(&answer.workers, printer.wide())))
+            })
+            .await
+        }
+        Workers::Drain { name, wait } => {
+            let request = v1::DrainWorkerRequest { name: name.clone() };
+            let mut worker = client
+                .call(Repeat::Harmless, async |channel| {
+                    workers(channel).drain(request.clone()).await
+                })
+                .await?;
+            if wait.wait {
+                worker = drained(client, worker, wait.timeout).await?;
+            }
+            print(&printer.message(&worker, &worker.name, || {
+                let left = match worker.slots_used {
+                    0 => "no task is left on it".to_string(),
+                    left => format!("{left} slots are still in use"),
+                };
+                format!("{}: {}, {left}\n", worker.name, worker.state)
+            }))
+        }
+    }
+}
+
+pub async fn list(client: &mut Client) -> Result<v1::ListWorkersResponse, Failure> {
+    client
+        .call(Repeat::Harmless, async |channel| {
+            workers(channel).list(v1::ListWorkersRequest {}).await
+        })
+        .await
+}
+
+/// Until nothing runs on the worker; one that has left has nothing.
+async fn drained(client: &mut Client, mut worker: v1::Worker, timeout: Duration) -> Result<v1::Worker, Failure> {
+    let deadline = Instant::now() + timeout;
+    while worker.slots_used > 0 {
+        if Instant::now() >= deadline {
+            let message = format!(
+                "`{}` still has {} slots in use after {timeout:?} ({})",
+                worker.name,
+                worker.slots_used,
+                worker.jobs.join(", ")
+            );
+            return Err(Failure::new(Exit::TimedOut, message));
+        }
+        sleep(DRAIN_PAUSE).await;
+        let found = list(client).await?.workers;
+        match found.into_iter().find(|found| found.name == worker.name) {
+            Some(found) => worker = found,
+            None => worker.slots_used = 0,
+        }
+    }
+    Ok(worker)
+}
+
+fn table(workers: &[v1::Worker], wide: bool) -> Table {
+    let mut headings = vec!["NAME", "STATE", "FOR", "SLOTS USED", "ADDRESS", "JOBS"];
+    if wide {
+        headings.extend(["VERSION", "MEMORY", "LOCAL STATE", "CLOCK"]);
+    }
+    let mut table = Table::new(
+        &headings,
+        "no workers; start one with `engine worker --coordinator URL`",
+    );
+    let now = now_us();
+    for worker in workers {
+        let paint = match worker.state.as_str() {
+            "ready" => Paint::Green,
+            "lost" => Paint::Red,
+            _ => Paint::Yellow,
+        };
+        let mut row = vec![
+            worker.name.as_str().into(),
+            Cell::painted(worker.state.as_str(), paint),
+            age(now, worker.since_us).into(),
+            format!("{} of {}", worker.slots_used, worker.slots).into(),
+            worker.address.as_str().into(),
+            worker.jobs.join(",").into(),
+        ];
+        if wide {
+            row.extend([
+                worker.version.as_str().into(),
+                Cell::number(amount(worker.memory_bytes)),
+                Cell::number(amount(worker.state_bytes)),
+                Cell::number(format!("{:+} ms", worker.clock_offset_us / 1000)),
+            ]);
+        }
+        table.row(row);
+    }
+    table
+}
+
+pub async fn info(client: &mut Client) -> Result<v1::ClusterInfo, Failure> {
+    client
+        .call(Repeat::Harmless, async |channel| {
+            cluster(channel).info(v1::ClusterInfoRequest {}).await
+        })
+        .await
+}
+
+pub async fn about(client: &mut Client, printer: &Printer, command: &Cluster) -> Result<(), Failure> {
+    match command {
+        Cluster::Info => {
+            let info = info(client).await?;
+            print(&printer.message(&info, &info.cluster_id, || describe(&info)))
+        }
+    }
+}
+
+fn describe(info: &v1::ClusterInfo) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            out.push_str(&format!("{name:<13} {value}\n"));
+        }
+    };
+    line("cluster", info.cluster_id.clone());
+    line("version", info.version.clone());
+    let leads = match info.is_leader {
+        true => format!(
+            "{} for {} (epoch {})",
+            info.leader,
+            age(now_us(), info.leader_since_us),
+            info.epoch
+        ),
+        false => format!("{} (epoch {}); this coordinator stands by", info.leader, info.epoch),
+    };
+    line("leader", leads);
+    line("storage", info.storage.clone());
+    line("workers", info.workers.to_string());
+    line("slots", format!("{} of {} in use", info.slots_used, info.slots));
+    line("jobs", format!("{} running", info.jobs_running));
+    line("clock", time(info.clock_us));
+    out
+}
