@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use arrow::datatypes::SchemaRef;
 
-pub use crate::channel::{CONTROL_MAX, Receiver, Sender};
+pub use crate::channel::{CONTROL_MAX, Receiver, Sender, channel};
 use crate::job::Deployment;
 
 /// Number of a channel between two subtasks, in the order in which every process derives them from the plan.

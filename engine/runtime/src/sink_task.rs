@@ -129,7 +129,9 @@ impl SinkStage {
             };
             unpublished.retain(|(checkpoint, _)| *checkpoint > confirmed.load(Ordering::Acquire));
             unpublished.push((barrier.checkpoint, committables));
-            let all = unpublished.iter().flat_map(|(_, committables)| committables.iter().cloned());
+            let all = unpublished
+                .iter()
+                .flat_map(|(_, committables)| committables.iter().cloned());
             let all = all.collect();
             if hand_on.send(unpublished).is_err() {
                 tracing::debug!("no checkpoint will follow");
