@@ -19,6 +19,7 @@ CHART = DEPLOY / "helm/millstream"
 DASHBOARD = CHART / "dashboards/millstream.json"
 
 findings = []
+notes = set()
 
 
 def expect(truth, finding):
@@ -105,6 +106,47 @@ def check_dockerfile():
     needed = re.search(r'^rust-version = "(.*)"', workspace, re.MULTILINE)[1]
     given = re.search(r"^ARG RUST_VERSION=(.*)$", text, re.MULTILINE)[1]
     expect(numbers(given) >= numbers(needed), f"Dockerfile: Rust {given} is older than {needed}, which Cargo.toml wants")
+
+
+def command_line():
+    """Commands, flags and environment variables that `engine` has, read off its argument structures."""
+    commands, flags, variables = set(), set(), set()
+    for path in (ROOT / "engine/server/src").rglob("*.rs"):
+        text = path.read_text()
+        for variants in re.findall(r"enum Command \{(.*?)^\}", text, re.DOTALL | re.MULTILINE):
+            commands |= {name.lower() for name in re.findall(r"^    ([A-Z]\w+)", variants, re.MULTILINE)}
+        for attributes, field in re.findall(r"#\[arg\((.*?)\)\]\s*(?:pub )?(\w+):", text, re.DOTALL):
+            if "long" in attributes:
+                named = re.search(r'long = "(.*?)"', attributes)
+                flags.add("--" + (named[1] if named else field.replace("_", "-")))
+    for source in rust_sources():
+        variables |= set(re.findall(r'"(MILLSTREAM_[A-Z_]+)"', source))
+    return commands, flags, variables
+
+
+def check_command(arguments, variables, known, where):
+    commands, flags, understood = known
+    for variable in variables:
+        if variable.startswith("MILLSTREAM_"):
+            expect(variable in understood, f"{where}: no code reads {variable}")
+    if arguments[0] not in commands:
+        notes.add(f"`engine` has no command `{arguments[0]}` yet, so its flags are not checked")
+        return
+    for argument in arguments[1:]:
+        if argument.startswith("--"):
+            expect(argument.split("=")[0] in flags, f"{where}: `engine` has no {argument.split('=')[0]}")
+
+
+def check_commands():
+    """The image and compose.yaml start the engine with commands, flags and variables that it has."""
+    known = command_line()
+    text = (DEPLOY / "Dockerfile").read_text()
+    variables = re.findall(r"(MILLSTREAM_\w+)=", text.split("\nFROM ")[-1])
+    check_command(json.loads(re.search(r"^CMD (.*)$", text, re.MULTILINE)[1]), variables, known, "Dockerfile")
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    for name, service in compose["services"].items():
+        if service["image"] == compose["x-engine"]["image"] and "entrypoint" not in service:
+            check_command(service["command"], service["environment"], known, f"compose.yaml: {name}")
 
 
 def numbers(version):
@@ -194,6 +236,10 @@ def check_manifests(file):
             for service in scraped:
                 expect(endpoint["port"] in [port["name"] for port in service["spec"]["ports"]],
                        f"{path}: ServiceMonitor {name}: {service['metadata']['name']} has no port {endpoint['port']}")
+    for name, template in templates.items():
+        arguments = [each for each in template["spec"]["containers"][0]["args"] if not each.startswith("--example=")]
+        settings = by_kind["ConfigMap"][template["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"]]["data"]
+        check_command(arguments, settings, command_line(), f"{path}: {name}")
     check_coordinators(by_kind, path)
 
 
@@ -271,9 +317,12 @@ def main():
         check_dockerfile()
         check_chart_version()
         check_compose()
+        check_commands()
     else:
         for path in paths:
             check_manifests(pathlib.Path(path))
+    for note in sorted(notes):
+        print(f"note: {note}", file=sys.stderr)
     for finding in findings:
         print(f"error: {finding}", file=sys.stderr)
     sys.exit(1 if findings else 0)
