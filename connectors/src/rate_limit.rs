@@ -5,7 +5,6 @@
 //! every connector, since it only stands between the engine and the connector's own reader.
 
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use arrow_schema::SchemaRef;
@@ -61,9 +60,7 @@ impl Source for RateLimited {
         let reader = RateLimitedReader {
             seconds_per_row: rate.recip(),
             due: Instant::now(),
-            timer_set: false,
-            waker: context.waker.clone(),
-            runtime: context.runtime.clone(),
+            wait: None,
             inner: self.inner.reader(ReaderContext {
                 batch_rows_max: batch_rows,
                 ..context
@@ -82,10 +79,8 @@ struct RateLimitedReader {
     seconds_per_row: f64,
     /// When the next batch may be delivered.
     due: Instant,
-    /// A wake-up for `due` is under way.
-    timer_set: bool,
-    waker: Waker,
-    runtime: tokio::runtime::Handle,
+    /// What the last poll found was left until then.
+    wait: Option<Duration>,
 }
 
 impl SourceReader for RateLimitedReader {
@@ -99,24 +94,20 @@ impl SourceReader for RateLimitedReader {
 
     fn poll(&mut self) -> Result<SourceEvent, Error> {
         let now = Instant::now();
-        if now < self.due {
-            if !self.timer_set {
-                self.timer_set = true;
-                let (waker, due) = (self.waker.clone(), self.due);
-                self.runtime.spawn(async move {
-                    tokio::time::sleep_until(due.into()).await;
-                    waker.wake();
-                });
-            }
+        self.wait = self.due.checked_duration_since(now).filter(|wait| !wait.is_zero());
+        if self.wait.is_some() {
             return Ok(SourceEvent::Pending);
         }
-        self.timer_set = false;
         let event = self.inner.poll()?;
         if let SourceEvent::Batch(batch) = &event {
             let rows = batch.rows.num_rows() + batch.rejected.len();
             self.due = self.due.max(now) + Duration::from_secs_f64(rows as f64 * self.seconds_per_row);
         }
         Ok(event)
+    }
+
+    fn pending_for(&self) -> Option<Duration> {
+        self.wait.or_else(|| self.inner.pending_for())
     }
 
     fn snapshot(&mut self) -> Result<Vec<Split>, Error> {

@@ -102,6 +102,12 @@ pub trait SourceReader: Send {
     /// The next thing that happened. Never blocks; bounded work per call (about one batch).
     fn poll(&mut self) -> Result<SourceEvent, Error>;
 
+    /// After `Pending`: how long until it is worth polling again although nobody calls the waker, for readers that wait
+    /// for nothing but the clock. `None`: only the waker counts.
+    fn pending_for(&self) -> Option<Duration> {
+        None
+    }
+
     /// All splits this reader was given, each at the position just after the last batch `poll` returned.
     /// Restoring from them delivers every later row exactly once.
     fn snapshot(&mut self) -> Result<Vec<Split>, Error>;
@@ -117,7 +123,7 @@ pub enum SourceEvent {
     /// The position of an unbounded split equals its end as of a successful fetch. Said once each time it happens;
     /// the next batch of the split revokes it. Only such a split may be declared idle.
     CaughtUp { split: Arc<str> },
-    /// Nothing now; the waker will be called.
+    /// Nothing now; the waker will be called, or [`SourceReader::pending_for`] says when to ask again.
     Pending,
     /// All splits are read and no more will come.
     End,

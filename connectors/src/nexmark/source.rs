@@ -4,7 +4,6 @@
 //! turn, so they advance together and the watermark with them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow_schema::{Schema, SchemaRef};
@@ -86,10 +85,7 @@ impl Source for NexmarkSource {
         } else {
             all.columns
         };
-        let pace = config.is_paced.then(|| Pace {
-            origin_us: None,
-            timer_is_set: Arc::default(),
-        });
+        let pace = config.is_paced.then(Pace::default);
         Ok(Box::new(Reader {
             generator: self.generator.clone(),
             context,
@@ -208,11 +204,18 @@ struct ReaderSplit {
     finished: bool,
 }
 
+/// Events that are due are delivered this often at most: one by one they would cost more than they are worth.
+const PACE_INTERVAL_US: i64 = 1_000;
+/// An event is asked for so much after it is due, lest the question come a moment too early.
+const PACE_SLACK_US: i64 = 50;
+
 /// Keeps events back until the wall clock reaches their time.
+#[derive(Default)]
 struct Pace {
     /// Wall clock at event 0.
     origin_us: Option<i64>,
-    timer_is_set: Arc<AtomicBool>,
+    /// From the last poll that found nothing due to the next one that may find something.
+    wait: Option<Duration>,
 }
 
 impl SourceReader for Reader {
@@ -290,8 +293,12 @@ impl SourceReader for Reader {
                 SourceEvent::Pending
             });
         }
-        self.wake_when_due();
+        self.wait_until_due();
         Ok(SourceEvent::Pending)
+    }
+
+    fn pending_for(&self) -> Option<Duration> {
+        self.pace.as_ref()?.wait
     }
 
     fn snapshot(&mut self) -> Result<Vec<Split>, Error> {
@@ -312,6 +319,7 @@ impl Reader {
     /// When paced: the first event that is not due yet.
     fn due_before(&mut self) -> Option<u64> {
         let pace = self.pace.as_mut()?;
+        pace.wait = None;
         let config = self.generator.config();
         let now = now_us();
         let splits = &self.splits;
@@ -332,30 +340,17 @@ impl Reader {
         Some((elapsed_us * u128::from(config.rate) / 1_000_000) as u64 + 1)
     }
 
-    /// Sets a timer for the first event that is not due yet.
-    fn wake_when_due(&self) {
-        let (Some(pace), config) = (&self.pace, self.generator.config()) else {
-            return;
-        };
-        let next = self
-            .splits
-            .iter()
-            .filter(|split| !split.finished)
-            .map(|split| split.position.event(config))
-            .min();
-        let (Some(next), Some(origin)) = (next, pace.origin_us) else {
-            return;
-        };
-        if pace.timer_is_set.swap(true, Ordering::AcqRel) {
-            return;
+    /// All that was due is delivered: how long until the next event is?
+    fn wait_until_due(&mut self) {
+        let config = self.generator.config();
+        let open = self.splits.iter().filter(|split| !split.finished);
+        let next = open.map(|split| split.position.event(config)).min();
+        if let Some(pace) = &mut self.pace {
+            pace.wait = next.zip(pace.origin_us).map(|(next, origin_us)| {
+                let due_us = origin_us + config.elapsed(next).0 + PACE_SLACK_US;
+                Duration::from_micros((due_us - now_us()).max(PACE_INTERVAL_US) as u64)
+            });
         }
-        let wait_us = (origin + config.elapsed(next).0 - now_us()).max(0) as u64 + 1;
-        let (is_set, waker) = (pace.timer_is_set.clone(), self.context.waker.clone());
-        self.context.runtime.spawn(async move {
-            tokio::time::sleep(Duration::from_micros(wait_us)).await;
-            is_set.store(false, Ordering::Release);
-            waker.wake();
-        });
     }
 }
 

@@ -114,6 +114,10 @@ impl Sink for PrintSink {
             (identifier, 0 | 1) => format!("{identifier}> "),
             (identifier, _) => format!("{identifier}:{}> ", context.subtask + 1),
         };
+/// Rows of a batch that are handed over at once: the first are on their way while the next are being written out.
+const PIECE_ROWS: usize = 1_024;
+const LINE_BYTES_EXPECTED: usize = 64;
+
         Ok(Box::new(PrintWriter {
             prefix,
             queue: self.queue.clone(),
@@ -138,14 +142,20 @@ impl SinkWriter for PrintWriter {
     }
 
     fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error> {
-        let mut lines = String::with_capacity(rows.num_rows() * 64);
-        for row in 0..rows.num_rows() {
-            lines.push_str(&self.prefix);
-            row::append(&mut lines, rows.columns(), row);
-            lines.push('\n');
+        let mut bytes = 0;
+        let mut first = 0;
+        while first < rows.num_rows() {
+            let end = rows.num_rows().min(first + PIECE_ROWS);
+            let mut lines = String::with_capacity((end - first) * LINE_BYTES_EXPECTED);
+            for row in first..end {
+                lines.push_str(&self.prefix);
+                row::append(&mut lines, rows.columns(), row);
+                lines.push('\n');
+            }
+            bytes += lines.len() as u64;
+            self.queue.push(lines.into_bytes(), &self.runtime);
+            first = end;
         }
-        let bytes = lines.len() as u64;
-        self.queue.push(lines.into_bytes(), &self.runtime);
         Ok(bytes)
     }
 

@@ -137,8 +137,17 @@ impl SourceStage {
     }
 
     pub fn next_timer(&self) -> Option<Timestamp> {
-        let follows_time = self.event_time.is_some() && !self.batch && !self.stopped && !self.idle;
-        follows_time.then(|| self.splits.next_idle(self.polled)).flatten()
+        if self.stopped {
+            return None;
+        }
+        let follows_time = self.event_time.is_some() && !self.batch && !self.idle;
+        let idle = follows_time.then(|| self.splits.next_idle(self.polled)).flatten();
+        let due = self.reader.pending_for().map(|wait| {
+            let wait_us = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+            // Rounded up: a poll that comes too early finds nothing.
+            self.polled.saturating_add(wait_us).saturating_add(1)
+        });
+        idle.into_iter().chain(due).min()
     }
 
     /// Where the source was reading, for error messages.

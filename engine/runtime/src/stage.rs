@@ -130,7 +130,7 @@ impl Stage {
     pub fn next_timer(&self) -> Option<Timestamp> {
         match &self.kind {
             StageKind::Operator(operator) if !self.ended => operator.next_timer(),
-            StageKind::Source(source) => source.next_timer(),
+            StageKind::Source(source) if !self.ended => source.next_timer(),
             _ => None,
         }
     }
