@@ -109,7 +109,8 @@ pub trait SourceReader: Send {
     }
 
     /// All splits this reader was given, each at the position just after the last batch `poll` returned.
-    /// Restoring from them delivers every later row exactly once.
+    /// Restoring from them delivers every later row exactly once. After an error the checkpoint is given up and the reader
+    /// goes on: it must be as it was before.
     fn snapshot(&mut self) -> Result<Vec<Split>, Error>;
 }
 

@@ -101,6 +101,9 @@ impl Report {
             all.bad_rows += attempt.bad_rows;
             all.future_rows += attempt.future_rows;
             all.watermark = attempt.watermark;
+            all.is_complete = attempt.is_complete;
+            all.checkpoint_pause_max = all.checkpoint_pause_max.max(attempt.checkpoint_pause_max);
+            all.checkpoint_pause_sum += attempt.checkpoint_pause_sum;
             all.lag = attempt.lag;
         }
         all

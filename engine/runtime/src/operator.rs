@@ -81,7 +81,8 @@ pub trait Operator: Send {
     }
 
     /// The state as of all elements processed so far. Only called when the last call answered `Done`, after `flush`.
-    /// Stateless operators return the default.
+    /// Stateless operators return the default. An error ends the job's attempt: what was marked as changed may be marked
+    /// no more, so later checkpoints could lack it.
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error>;
 
     /// All inputs have ended and the final watermark was processed.

@@ -4,12 +4,13 @@
 //! numbers through the `metrics` facade ([`JobCounters::publish`]), so that the hot path never looks a metric up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use millstream_planner::graph::OperatorId;
 use parking_lot::Mutex;
 
-use crate::operator::{Timestamp, WATERMARK_MIN};
+use crate::operator::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 
 /// Lag of a split whose source does not know it.
 const LAG_UNKNOWN: u64 = u64::MAX;
@@ -44,8 +45,12 @@ pub struct OperatorCounters {
     pub future_rows: AtomicU64,
     /// Microseconds between the first and the last barrier of checkpoints, summed.
     pub alignment_us: AtomicU64,
-    /// The watermark the operator has processed.
+    /// Nanoseconds of the slot thread that cutting checkpoints took, summed.
+    pub checkpoint_pause_ns: AtomicU64,
+    /// The watermark the operator has processed; the one that says "no more will come" is not kept here.
     pub watermark: AtomicI64,
+    /// The final watermark was processed.
+    pub is_complete: AtomicBool,
 }
 
 impl OperatorCounters {
@@ -65,7 +70,16 @@ impl OperatorCounters {
             bad_rows: AtomicU64::new(0),
             future_rows: AtomicU64::new(0),
             alignment_us: AtomicU64::new(0),
+            checkpoint_pause_ns: AtomicU64::new(0),
             watermark: AtomicI64::new(WATERMARK_MIN),
+            is_complete: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn set_watermark(&self, watermark: Timestamp) {
+        match watermark {
+            WATERMARK_MAX => self.is_complete.store(true, Ordering::Relaxed),
+            watermark => self.watermark.store(watermark, Ordering::Relaxed),
         }
     }
 }
@@ -99,6 +113,8 @@ impl SplitCounters {
 pub struct JobCounters {
     pub job: String,
     pub operators: Vec<Arc<OperatorCounters>>,
+    /// The longest time for which one checkpoint has held up one task.
+    checkpoint_pause_ns_max: AtomicU64,
     splits: Mutex<Vec<Arc<SplitCounters>>>,
 }
 
@@ -117,8 +133,14 @@ pub struct Progress {
     pub dead_letters: u64,
     pub bad_rows: u64,
     pub future_rows: u64,
-    /// The watermark all sinks have reached; `None` before the first.
+    /// The watermark all sinks have reached, of those that still wait for rows; `None` before the first.
     pub watermark: Option<Timestamp>,
+    /// All sinks have processed the end of their input.
+    pub is_complete: bool,
+    /// The longest time for which one checkpoint has kept one task from processing.
+    pub checkpoint_pause_max: Duration,
+    /// The same, of all checkpoints and tasks together.
+    pub checkpoint_pause_sum: Duration,
     /// Records waiting in the sources, where they know it.
     pub lag: Option<u64>,
 }
@@ -128,6 +150,7 @@ impl JobCounters {
         Self {
             job,
             operators,
+            checkpoint_pause_ns_max: AtomicU64::new(0),
             splits: Mutex::default(),
         }
     }
@@ -144,14 +167,23 @@ impl JobCounters {
         counters
     }
 
+    /// A checkpoint has held up a task for so long.
+    pub(crate) fn checkpoint_paused(&self, pause_ns: u64) {
+        self.checkpoint_pause_ns_max.fetch_max(pause_ns, Ordering::Relaxed);
+    }
+
     /// The splits that were assigned so far.
     pub fn splits(&self) -> Vec<Arc<SplitCounters>> {
         self.splits.lock().clone()
     }
 
     pub fn progress(&self) -> Progress {
-        let mut progress = Progress::default();
-        let mut watermark = Timestamp::MAX;
+        let mut progress = Progress {
+            is_complete: true,
+            checkpoint_pause_max: Duration::from_nanos(self.checkpoint_pause_ns_max.load(Ordering::Relaxed)),
+            ..Progress::default()
+        };
+        let (mut waiting, mut complete) = (Timestamp::MAX, WATERMARK_MIN);
         for counters in &self.operators {
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             match counters.kind {
@@ -162,15 +194,23 @@ impl JobCounters {
                 Kind::Sink => {
                     progress.rows_out += read(&counters.rows_out);
                     progress.bytes_out += read(&counters.bytes_out);
-                    watermark = watermark.min(counters.watermark.load(Ordering::Relaxed));
+                    let watermark = counters.watermark.load(Ordering::Relaxed);
+                    if counters.is_complete.load(Ordering::Relaxed) {
+                        complete = complete.max(watermark);
+                    } else {
+                        progress.is_complete = false;
+                        waiting = waiting.min(watermark);
+                    }
                 }
                 Kind::Operator => {}
             }
+            progress.checkpoint_pause_sum += Duration::from_nanos(read(&counters.checkpoint_pause_ns));
             progress.late_rows += read(&counters.late_rows);
             progress.dead_letters += read(&counters.dead_letters);
             progress.bad_rows += read(&counters.bad_rows);
             progress.future_rows += read(&counters.future_rows);
         }
+        let watermark = if progress.is_complete { complete } else { waiting };
         progress.watermark = Some(watermark).filter(|watermark| *watermark != WATERMARK_MIN);
         progress.lag = self
             .splits
@@ -202,7 +242,14 @@ impl JobCounters {
             counter("millstream_bad_rows_total", read(&counters.bad_rows));
             counter("millstream_future_rows_total", read(&counters.future_rows));
             counter("millstream_alignment_microseconds_total", read(&counters.alignment_us));
+            counter(
+                "millstream_checkpoint_pause_microseconds_total",
+                read(&counters.checkpoint_pause_ns) / 1_000,
+            );
         }
+        let pause_ns = self.checkpoint_pause_ns_max.load(Ordering::Relaxed);
+        metrics::gauge!("millstream_checkpoint_pause_seconds_max", "job" => self.job.clone())
+            .set(pause_ns as f64 / 1e9);
         for split in self.splits.lock().iter() {
             let labels = [
                 ("job", self.job.clone()),

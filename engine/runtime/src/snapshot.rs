@@ -18,6 +18,8 @@ pub struct SnapshotPart {
 
 pub enum Work {
     Nothing,
+    /// There is nothing to be had: the checkpoint is declined.
+    Refused(Error),
     /// Cutting and uploading files of keyed state.
     Keyed(SnapshotTicket),
     /// Making a sink's rows durable.
@@ -35,6 +37,7 @@ impl SnapshotPart {
         } = self;
         let done: Result<(), Error> = match work {
             Work::Nothing => Ok(()),
+            Work::Refused(error) => Err(error),
             Work::Keyed(ticket) => match ticket.finished.await {
                 Ok(keyed) => {
                     state.keyed = Some(keyed);

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use millstream_planner::graph::{NodeIndex, OperatorId};
 
@@ -36,6 +36,8 @@ pub struct Task {
     inputs: Option<Inputs>,
     counters: Arc<JobCounters>,
     parts: Vec<SnapshotPart>,
+    /// The newest checkpoint that was cut here, and for how many nanoseconds it has held up the task so far.
+    pause: (u64, u64),
     /// The newest checkpoint asked for.
     requested: Option<Barrier>,
     /// The newest checkpoint whose barrier has entered the chain.
@@ -80,6 +82,7 @@ impl Task {
             inputs,
             counters,
             parts: Vec::new(),
+            pause: (0, 0),
             requested: None,
             entered: 0,
             unflushed: false,
@@ -330,7 +333,10 @@ impl Task {
         self.ended = self.stages.iter().all(|stage| stage.ended);
     }
 
+    /// A stage's part of a checkpoint. A source that cannot tell its positions is as it was before: only the checkpoint
+    /// fails. An operator whose snapshot fails may have let go of marks of what is still to be written: that ends the task.
     fn snapshot_stage(&mut self, index: usize, barrier: Barrier) -> Result<(), Error> {
+        let since = Instant::now();
         self.current = index;
         let stage = &mut self.stages[index];
         let mut state = SubtaskState {
@@ -339,10 +345,13 @@ impl Task {
             ..SubtaskState::default()
         };
         let work = match &mut stage.kind {
-            StageKind::Source(source) => {
-                state.splits = source.snapshot()?;
-                Work::Nothing
-            }
+            StageKind::Source(source) => match source.snapshot() {
+                Ok(splits) => {
+                    state.splits = splits;
+                    Work::Nothing
+                }
+                Err(error) => Work::Refused(error),
+            },
             StageKind::Operator(operator) => {
                 let snapshot = operator.snapshot(barrier.checkpoint)?;
                 state.inline = snapshot.inline;
@@ -356,6 +365,13 @@ impl Task {
             state,
             work,
         });
+        let pause_ns = since.elapsed().as_nanos() as u64;
+        add(&self.stages[index].counters.checkpoint_pause_ns, pause_ns);
+        if self.pause.0 != barrier.checkpoint {
+            self.pause = (barrier.checkpoint, 0);
+        }
+        self.pause.1 += pause_ns;
+        self.counters.checkpoint_paused(self.pause.1);
         Ok(())
     }
 
@@ -409,8 +425,7 @@ impl Task {
                         }
                         Some(Call::Flush) => operator.flush(&mut outlet)?,
                         Some(Call::Watermark(watermark)) => {
-                            let counter = &stage.counters.watermark;
-                            counter.store(watermark, Ordering::Relaxed);
+                            stage.counters.set_watermark(watermark);
                             operator.on_watermark(watermark, &mut outlet)?
                         }
                         Some(Call::Finish) => operator.finish(&mut outlet)?,
@@ -460,7 +475,7 @@ fn run_sink(
             }
             sink.write(&batch, now, counters, outlet)?;
         }
-        Some(Call::Watermark(watermark)) => counters.watermark.store(watermark, Ordering::Relaxed),
+        Some(Call::Watermark(watermark)) => counters.set_watermark(watermark),
         // A sink has outputs only for dead letters.
         Some(Call::Forward(element)) => {
             outlet.forward(&element);

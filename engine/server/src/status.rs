@@ -129,7 +129,9 @@ fn line(report: &Report, numbers: &Numbers, rate_in: f64, rate_out: f64) -> Stri
         count(numbers.rows_out),
         count(rate_out as u64),
     );
-    if let Some(watermark) = numbers.watermark {
+    if numbers.is_complete {
+        line.push_str("  input ended");
+    } else if let Some(watermark) = numbers.watermark {
         line.push_str(&format!("  watermark {}", time(watermark)));
     }
     if let Some(lag) = numbers.lag {

@@ -108,6 +108,13 @@ impl Summary {
             "  checkpoints  {}{failed}{last}, in {}\n",
             self.report.checkpoints, self.checkpoints_at
         ));
+        if self.report.checkpoints > 0 {
+            out.push_str(&format!(
+                "  paused       {:.1} ms by checkpoints, {:.1} ms at most at once\n",
+                milliseconds(numbers.checkpoint_pause_sum),
+                milliseconds(numbers.checkpoint_pause_max),
+            ));
+        }
         if self.report.restarts > 0 {
             out.push_str(&format!("  restarts     {}\n", self.report.restarts));
         }
@@ -135,6 +142,8 @@ impl Summary {
             "checkpoints": report.checkpoints,
             "checkpoints_failed": report.checkpoints_failed,
             "checkpoint_acknowledged_ms_max": report.acknowledged_in_max.as_millis() as u64,
+            "checkpoint_pause_ms_max": milliseconds(numbers.checkpoint_pause_max),
+            "checkpoint_pause_ms_sum": milliseconds(numbers.checkpoint_pause_sum),
             "last_checkpoint": report.last_checkpoint.as_ref().map(|last| last.id),
             "restored_from": report.restored_from,
             "state_bytes_max": report.state_bytes_max,
@@ -143,6 +152,10 @@ impl Summary {
         });
         format!("{summary:#}\n")
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
 }
 
 fn resume(checkpoint: Option<u64>) -> String {

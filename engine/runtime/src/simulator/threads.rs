@@ -44,7 +44,7 @@ fn a_job_on_slot_threads_checkpoints_finishes_and_stops() {
         job.send(Command::Checkpoint { id: 2, last: false })
             .expect("the job listens");
         let second = collect_checkpoint(&mut job, 2, parts).await;
-        while job.counters().progress().watermark != Some(i64::MAX) {
+        while !job.counters().progress().is_complete {
             tokio::task::yield_now().await;
         }
         job.send(Command::Checkpoint { id: 3, last: true })

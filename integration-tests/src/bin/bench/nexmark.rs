@@ -27,8 +27,16 @@ pub fn run(queries: &[String]) -> Result<Value> {
     };
     println!("{events} events a query, parallelism 2");
     println!(
-        "{:<8}{:>14}{:>12}{:>16}{:>12}{:>13}{:>18}",
-        "query", "events/s", "seconds", "CPU s/M events", "RSS MB", "checkpoints", "slowest ckpt ms"
+        "{:<8}{:>14}{:>12}{:>16}{:>10}{:>13}{:>17}{:>14}{:>14}",
+        "query",
+        "events/s",
+        "seconds",
+        "CPU s/M events",
+        "RSS MB",
+        "checkpoints",
+        "slowest ckpt ms",
+        "pause max ms",
+        "pause sum ms"
     );
     let mut rows = Vec::new();
     for query in chosen {
@@ -81,10 +89,12 @@ fn measure_query(query: &str, events: u64) -> Result<Value> {
         "peak_rss_bytes": cost.peak_rss_bytes,
         "rows_out": summary["rows_out"],
         "checkpoints": summary["checkpoints"],
-        "checkpoint_acknowledged_ms_max": summary["checkpoint_pause_ms_max"],
+        "checkpoint_acknowledged_ms_max": summary["checkpoint_acknowledged_ms_max"],
+        "checkpoint_pause_ms_max": summary["checkpoint_pause_ms_max"],
+        "checkpoint_pause_ms_sum": summary["checkpoint_pause_ms_sum"],
     });
     println!(
-        "{:<8}{:>14.0}{:>12.2}{:>16.3}{:>12.0}{:>13}{:>18}",
+        "{:<8}{:>14.0}{:>12.2}{:>16.3}{:>10.0}{:>13}{:>17}{:>14.2}{:>14.1}",
         query,
         row["events_per_second"].as_f64().unwrap_or_default(),
         seconds,
@@ -92,6 +102,8 @@ fn measure_query(query: &str, events: u64) -> Result<Value> {
         cost.peak_rss_bytes as f64 / 1e6,
         summary["checkpoints"].to_string(),
         summary["checkpoint_acknowledged_ms_max"].to_string(),
+        summary["checkpoint_pause_ms_max"].as_f64().unwrap_or_default(),
+        summary["checkpoint_pause_ms_sum"].as_f64().unwrap_or_default(),
     );
     Ok(row)
 }
