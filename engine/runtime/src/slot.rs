@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use crossbeam::sync::{Parker, Unparker};
+use millstream_planner::functions::provide_clock;
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -194,6 +195,7 @@ pub fn start(
     parker: Parker,
     shared: Arc<JobShared>,
 ) -> std::io::Result<thread::JoinHandle<()>> {
+    provide_clock(clock);
     thread::Builder::new()
         .name(format!("slot-{index}"))
         .stack_size(STACK_BYTES)
@@ -347,7 +349,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// The engine's clock.
+/// The engine's clock, also for functions of the time in queries.
 fn clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(Timestamp::MAX)

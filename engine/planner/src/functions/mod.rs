@@ -26,6 +26,7 @@ mod pattern;
 mod text;
 mod time;
 
+pub use clock::provide_clock;
 pub(crate) use forms::{ignore_nulls, list_separator, pinned, rewrite};
 
 /// Everything callable, by lower-case name.
