@@ -9,7 +9,8 @@
 //! * [`storage`]: object storage with put-if-absent, checksums and a local store that fsyncs;
 //! * [`manifest`]: what a checkpoint says;
 //! * [`checkpoint`]: which checkpoints exist, their retention and their recovery;
-//! * [`lock`]: one process per data folder.
+//! * [`lock`]: one process per data folder;
+//! * [`threads`]: what a process waits for before it ends.
 
 pub mod checkpoint;
 pub mod encoding;
@@ -21,6 +22,7 @@ pub mod manifest;
 pub mod memory;
 pub mod storage;
 pub mod store;
+pub mod threads;
 
 pub use checkpoint::{CheckpointInfo, CheckpointStore, Claim, Damaged, Depth, JobFiles, Recovery};
 pub use encoding::{BLOCK_ROWS_MAX, BlockCodec, Codec, EncodedRows};

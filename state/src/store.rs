@@ -32,6 +32,7 @@ use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::lock::DataFolderLock;
 use crate::memory::MemoryBudget;
 use crate::storage::Storage;
+use crate::threads;
 
 pub use chunk::WriteChunk;
 use database::{Database, Resources};
@@ -114,9 +115,7 @@ impl Backend {
                     threads.report_metrics(&resources, &memory);
                 }
             };
-            std::thread::Builder::new()
-                .name(format!("state-{index}"))
-                .spawn(move || queue::work(&stores, report))
+            threads::spawn(format!("state-{index}"), None, move || queue::work(&stores, report))
                 .map_err(Error::io("cannot start a thread for state"))?;
         }
         Ok(backend)

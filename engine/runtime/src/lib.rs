@@ -28,3 +28,4 @@ mod task;
 mod watermark;
 
 pub use error::Error;
+pub use millstream_state::threads;

@@ -9,12 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use crossbeam::sync::{Parker, Unparker};
 use millstream_planner::functions::provide_clock;
+use millstream_state::threads;
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -194,29 +194,26 @@ pub fn start(
     commands: Receiver<Command>,
     parker: Parker,
     shared: Arc<JobShared>,
-) -> std::io::Result<thread::JoinHandle<()>> {
+) -> std::io::Result<()> {
     provide_clock(clock);
-    thread::Builder::new()
-        .name(format!("slot-{index}"))
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            let ended = Ended(Arc::clone(&shared));
-            let mut slot = Slot {
-                tasks,
-                commands,
-                parker,
-                shared,
-                now: clock(),
-            };
-            if let Err(failure) = slot.run() {
-                slot.shared.fail(*failure);
-            }
-            let tasks = std::mem::take(&mut slot.tasks);
-            if catch_unwind(AssertUnwindSafe(|| drop(tasks))).is_err() {
-                tracing::warn!(slot = index, "a task panicked while it was dropped");
-            }
-            drop(ended);
-        })
+    threads::spawn(format!("slot-{index}"), Some(STACK_BYTES), move || {
+        let ended = Ended(Arc::clone(&shared));
+        let mut slot = Slot {
+            tasks,
+            commands,
+            parker,
+            shared,
+            now: clock(),
+        };
+        if let Err(failure) = slot.run() {
+            slot.shared.fail(*failure);
+        }
+        let tasks = std::mem::take(&mut slot.tasks);
+        if catch_unwind(AssertUnwindSafe(|| drop(tasks))).is_err() {
+            tracing::warn!(slot = index, "a task panicked while it was dropped");
+        }
+        drop(ended);
+    })
 }
 
 /// Says that the slot has ended, even if its thread unwinds.

@@ -17,6 +17,9 @@ mod status;
 mod summary;
 mod worker;
 
+use std::process::ExitCode;
+use std::time::Duration;
+
 use arguments::{Arguments, Command};
 use clap::Parser;
 
@@ -31,7 +34,7 @@ pub enum Failure {
     Failed(String),
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
@@ -43,28 +46,35 @@ fn main() {
         Command::Checkpoints { job, place } => checkpoints::list(&job, &place).and_then(|text| print(&text)),
         Command::Version => print(&format!("engine {}\n", env!("CARGO_PKG_VERSION"))),
     };
-    match outcome {
-        Ok(()) => leave(0),
+    let code = match outcome {
+        Ok(()) => 0,
         Err(Failure::Wrong(text)) => {
             eprint!("{text}");
-            leave(2)
+            2
         }
         Err(Failure::Failed(text)) => {
             eprint!("{text}");
-            leave(1)
+            1
         }
+    };
+    if !millstream_runtime::threads::join_all(THREADS_TIMEOUT) {
+        leave(code);
     }
+    ExitCode::from(code)
 }
 
-/// Ends the process at once, without the C++ library's destructors of static objects: RocksDB keeps some that threads
-/// which have read a database still use while they end, and the process would abort now and then. Nothing is lost by
-/// it: what must last is on disk and synchronised by now, and standard error is not buffered.
-fn leave(code: i32) -> ! {
+/// How long threads of an ended job may take to end; one that hangs in an operator does not keep the process.
+const THREADS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ends the process under a thread that does not end: without the C++ library's destructors of static objects, which such
+/// a thread may still use. Nothing is lost by it: what must last is on disk and synchronised by now, and standard error
+/// is not buffered.
+fn leave(code: u8) -> ! {
     use std::io::Write;
     // A reader that went away has no use for the rest.
     std::io::stdout().flush().ok();
     // SAFETY: always sound; it only ends the process.
-    unsafe { libc::_exit(code) }
+    unsafe { libc::_exit(i32::from(code)) }
 }
 
 /// To standard output; a reader that went away (`engine schema | head`) is no failure.
