@@ -66,6 +66,9 @@ pub trait SinkWriter: Send {
 
     /// Encodes the rows and hands them over. Never waits; one call may overdraw the writer's buffer by one batch.
     /// The batch has the table's columns in declared order. Returns the bytes encoded.
+    ///
+    /// [`Error::Data`] says that a row cannot be encoded; then nothing of the batch was written, and the engine gives the
+    /// rows again in smaller batches to find the one. After any other error the writer is not used again.
     fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error>;
 
     /// Makes all rows written before this call durable. The writer may be written to while the future runs; those

@@ -116,9 +116,9 @@ impl Writer {
         })
     }
 
-    fn write_part(&mut self, folder: String, rows: &RecordBatch) -> Result<u64, Error> {
+    fn encode(&mut self, rows: &RecordBatch) -> Result<(Content, u64), Error> {
         let rows = rows.project(&self.file_columns)?;
-        let (content, bytes) = match &mut self.encoder {
+        Ok(match &mut self.encoder {
             Some(encoder) => {
                 let mut out = EncodedRecords::default();
                 encoder.encode(&rows, &mut out)?;
@@ -129,7 +129,10 @@ impl Writer {
                 let bytes = rows.get_array_memory_size() as u64;
                 (Content::Rows(rows), bytes)
             }
-        };
+        })
+    }
+
+    fn send(&mut self, folder: String, content: Content, bytes: u64) -> Result<u64, Error> {
         self.shared.waiting_bytes.fetch_add(bytes, Ordering::AcqRel);
         self.sender
             .send(Command::Write { folder, content, bytes })
@@ -171,19 +174,26 @@ impl SinkWriter for Writer {
             return Ok(0);
         }
         if self.partition_columns.is_empty() {
-            return self.write_part(String::new(), rows);
+            let (content, bytes) = self.encode(rows)?;
+            return self.send(String::new(), content, bytes);
         }
         let groups = group(rows, &self.partition_columns, &self.settings.default_partition)?;
-        let mut bytes = 0;
+        // All parts first: a row that cannot be encoded must find nothing of its batch written.
+        let mut parts = Vec::with_capacity(groups.len());
         for (folder, indices) in groups {
             let part = if indices.len() == rows.num_rows() {
                 rows.clone()
             } else {
                 take_record_batch(rows, &UInt32Array::from(indices))?
             };
-            bytes += self.write_part(folder, &part)?;
+            let (content, bytes) = self.encode(&part)?;
+            parts.push((folder, content, bytes));
         }
-        Ok(bytes)
+        let mut written = 0;
+        for (folder, content, bytes) in parts {
+            written += self.send(folder, content, bytes)?;
+        }
+        Ok(written)
     }
 
     fn prepare(&mut self, _checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
