@@ -4,15 +4,18 @@
 //! (`sources.entries.columns.entered`), those inside SQL also by line and column. The spec is resolved: its options
 //! hold no `${NAME}` any more.
 
-use std::collections::HashSet;
+mod order;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::Query;
 use millstream_connectors::Role;
 use millstream_proto as proto;
 
+use self::order::{Reads, order};
 use crate::catalog::{
     self, Catalog, ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause, columns_of,
     resolve,
@@ -29,16 +32,11 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
         catalog: Catalog::new(options),
         inserts: Vec::new(),
         errors: Vec::new(),
-        later: HashSet::new(),
     };
     for source in &spec.sources {
         front.source(source);
     }
-    front.later = spec.steps.iter().map(|step| step.name.clone()).collect();
-    for step in &spec.steps {
-        front.later.remove(&step.name);
-        front.step(step);
-    }
+    front.steps(&spec.steps);
     for sink in &spec.sinks {
         front.sink(sink);
     }
@@ -75,8 +73,6 @@ struct Front {
     catalog: Catalog,
     inserts: Vec<Insert>,
     errors: Vec<Error>,
-    /// Steps not yet planned: a step that uses one is told so.
-    later: HashSet<String>,
 }
 
 impl Front {
@@ -213,14 +209,60 @@ impl Front {
         }
     }
 
-    fn step(&mut self, step: &proto::Step) {
+    /// Plans steps in the order in which they read one another. Mistakes stay in the order the steps are written in.
+    fn steps(&mut self, steps: &[proto::Step]) {
+        let queries: Vec<_> = steps.iter().map(|step| sql::read_query(&step.sql)).collect();
+        let reads: Vec<Reads<'_>> = steps
+            .iter()
+            .zip(&queries)
+            .map(|(step, query)| Reads {
+                name: &step.name,
+                // A source of the same name is what is meant; that the step has its name is another mistake.
+                relations: query
+                    .as_ref()
+                    .map(|query| sql::relations_read(query))
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(|name| !self.catalog.contains(name))
+                    .collect(),
+            })
+            .collect();
+        let (ordered, circles) = order(&reads);
+        let mut queries: Vec<_> = queries.into_iter().map(Some).collect();
+        let mut mistakes: Vec<Vec<Error>> = vec![Vec::new(); steps.len()];
+        for circle in circles {
+            let names: Vec<&str> = circle.iter().map(|step| steps[*step].name.as_str()).collect();
+            for step in &circle {
+                self.catalog.add_broken(&steps[*step].name);
+                queries[*step] = None;
+            }
+            let first = circle.iter().copied().min().unwrap_or_default();
+            mistakes[first].push(Error {
+                location: Location::Path(format!("steps.{}.sql", steps[first].name)),
+                message: format!(
+                    "these steps read one another in a circle, so none can be first: {}",
+                    names.join(" -> ")
+                ),
+            });
+        }
+        let earlier = std::mem::take(&mut self.errors);
+        for index in ordered {
+            if let Some(query) = queries[index].take() {
+                self.step(&steps[index], query);
+            }
+            mistakes[index].append(&mut self.errors);
+        }
+        self.errors = earlier.into_iter().chain(mistakes.into_iter().flatten()).collect();
+    }
+
+    fn step(&mut self, step: &proto::Step, query: Result<Box<Query>, Error>) {
         let path = format!("steps.{}", step.name);
         if self.taken(&path, &step.name) {
             return;
         }
         let sql_path = format!("{path}.sql");
         let location = Location::Path(sql_path.clone());
-        let planned = sql::read_query(&step.sql)
+        let planned = query
             .map_err(|error| vec![error])
             .and_then(|query| sql::plan_query(&self.catalog, query, &location))
             .and_then(|plan| sql::check_names(&plan, &step.name, &location).map(|()| plan));
@@ -233,17 +275,7 @@ impl Front {
             }),
             Err(errors) => {
                 self.catalog.add_broken(&step.name);
-                let mut errors = within(errors, &sql_path);
-                for error in &mut errors {
-                    let unknown = error.message.strip_prefix("unknown table or view `");
-                    if let Some((name, _)) = unknown.and_then(|rest| rest.split_once('`'))
-                        && self.later.contains(name)
-                    {
-                        error.message =
-                            format!("step `{name}` comes later: a step uses only those before it; move it up");
-                    }
-                }
-                self.errors.extend(errors);
+                self.errors.extend(within(errors, &sql_path));
             }
         }
     }

@@ -117,11 +117,71 @@ sinks:
         expect![[r#"
             sources.exits.columns.booth: unknown type `bigit`; did you mean `BIGINT`?
             sources.exits.connector: table `exits`: unknown connector `filesystm`; did you mean `filesystem`? (known: blackhole, datagen, filesystem, kafka, nexmark, print)
-            steps.first.sql 1:15: step `second` comes later: a step uses only those before it; move it up
             steps.second.sql 2:3: unknown column `plat`; did you mean `plate`?
             steps.third.sql 1:28: expected an expression, found the end of the statement
             sinks.stats.from: unknown step or source `secnd`; did you mean `second`?
             sinks.more.from: `entries` has no output `lat`; did you mean `late`?; there are `late` and `dead_letters`
+        "#]],
+    );
+}
+
+#[test]
+fn steps_are_written_in_any_order() {
+    check(
+        &format!(
+            "{SOURCES}
+steps:
+  last:
+    sql: WITH booths AS (SELECT booth FROM cheap) SELECT booth FROM booths
+  cheap:
+    sql: SELECT * FROM all_of WHERE toll < 3
+  all_of:
+    sql: SELECT * FROM entries
+sinks:
+  out: {{ from: last, connector: print }}
+"
+        ),
+        expect![[r#"
+            all_of =
+            Projection: entries.booth, entries.plate, entries.entered, entries.toll
+              TableScan: entries
+            cheap =
+            Projection: all_of.booth, all_of.plate, all_of.entered, all_of.toll
+              Filter: CAST(all_of.toll AS Decimal128(22, 2)) < CAST(Int64(3) AS Decimal128(22, 2))
+                SubqueryAlias: all_of
+                  StepReference: all_of
+            last =
+            Projection: booths.booth
+              SubqueryAlias: booths
+                Projection: cheap.booth
+                  SubqueryAlias: cheap
+                    StepReference: cheap
+            out <-
+            Projection: last.booth AS booth
+              Projection: last.booth
+                Projection: last.booth
+                  SubqueryAlias: last
+                    StepReference: last
+        "#]],
+    );
+    check(
+        &format!(
+            "{SOURCES}
+steps:
+  a:
+    sql: SELECT * FROM b
+  b:
+    sql: SELECT booth, count(*) AS n FROM TABLE(TUMBLE(TABLE c, DESCRIPTOR(entered), INTERVAL '1' MINUTE)) GROUP BY booth, window_start, window_end
+  c:
+    sql: SELECT * FROM entries WHERE booth IN (SELECT booth FROM a)
+  d:
+    sql: SELECT * FROM c
+sinks:
+  out: {{ from: d, connector: print }}
+"
+        ),
+        expect![[r#"
+            steps.a.sql: these steps read one another in a circle, so none can be first: a -> b -> c -> a
         "#]],
     );
 }

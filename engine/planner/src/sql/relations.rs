@@ -1,0 +1,54 @@
+//! Which relations a parsed query reads, by name, before anything of it is planned.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Query, Visit, Visitor};
+
+use super::dialect::TABLE_ARGUMENT;
+use super::group_windows;
+
+/// Names of the tables, views and steps that a query reads. Those it defines itself (`WITH name AS ...`) are not among
+/// them.
+pub(crate) fn relations_read(query: &Query) -> BTreeSet<String> {
+    let mut found = Found::default();
+    // The visitor never breaks off.
+    let walked = query.visit(&mut found);
+    debug_assert!(walked.is_continue());
+    &found.read - &found.defined
+}
+
+#[derive(Default)]
+struct Found {
+    read: BTreeSet<String>,
+    defined: BTreeSet<String>,
+}
+
+impl Visitor for Found {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let definitions = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.defined
+            .extend(definitions.map(|definition| definition.alias.name.value.clone()));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        let last = name.0.last().and_then(|part| part.as_ident());
+        self.read.extend(last.map(|part| part.value.clone()));
+        ControlFlow::Continue(())
+    }
+
+    /// `TABLE name` as the argument of a window function is a function to the parser.
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr
+            && let Some((name, arguments)) = group_windows::parts(function)
+            && name == TABLE_ARGUMENT
+            && let Some(Expr::CompoundIdentifier(parts)) = arguments.first()
+        {
+            self.read.extend(parts.last().map(|part| part.value.clone()));
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,161 @@
+//! What is refused, and how that is said.
+
+use super::*;
+
+#[test]
+fn all_mistakes_are_reported_with_their_places() {
+    check(
+        "INSERT INTO out1 SELECT prise, ts FROM bid;
+INSERT INTO out2 SELECT price, ts FROM bids;
+INSERT INTO out1 SELECT REGEXP_EXTRAKT(url, 'x'), FOO(ts) FROM bid ORDER BY price LIMIT 3;
+INSERT INTO out1 SELECT price FROM bid;
+INSERT INTO out1 SELECT url, ts FROM bid;
+SELEC x;
+INSERT INTO out1 SELECT price, FROM bid;
+CREATE TABLE t (a BIGNT) WITH ('connector' = 'print');
+CREATE TABLE u (a BIGINT, b AS c + 1, WATERMARK FOR a AS a) WITH ('connector' = 'print');
+INSERT INTO out1 SELECT nested.x, nested.b.c FROM bid;
+INSERT INTO out1 SELECT sum(price), window_start FROM TABLE(TUMBL(TABLE bid, DESCRIPTOR(ts), INTERVAL '10' SECOND));
+INSERT INTO out1 SELECT price, ts FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(price), INTERVAL '10' SECOND));
+INSERT INTO out1 SELECT url + 1, ts FROM bid;
+INSERT INTO out1 SELECT price, ts FROM bid GROUP BY price;",
+        expect![[r#"
+            7:25: unknown column `prise`; did you mean `price`?
+            8:13: unknown table `out2`; did you mean `out1`?; declare it with CREATE TABLE
+            8:40: unknown table or view `bids`; did you mean `bid`?
+            9:25: unknown function `REGEXP_EXTRAKT`; did you mean `REGEXP_EXTRACT`?
+            9:51: unknown function `FOO`
+            9:77: ORDER BY needs the end of its input, which a stream does not have: leave it out, or keep the first rows of each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...)
+            9:89: LIMIT, OFFSET and FETCH are not supported on a stream: filter with WHERE, or keep the first rows of each window with ROW_NUMBER()
+            10:1: the query has 1 columns (price), but table `out1` takes 2 (n, t)
+            11:1: column `n` of table `out1` is BIGINT, but the query's column 1 (`url`) is STRING: write CAST(... AS BIGINT)
+            12:1: expected CREATE TABLE, CREATE VIEW, INSERT INTO, SET, EXPLAIN or EXECUTE STATEMENT SET, found: SELEC
+            13:37: expected an expression, found: FROM
+            14:19: unknown type `BIGNT`; did you mean `BIGINT`?
+            15:32: unknown column `c`; did you mean `a`?
+            16:32: unknown field `x` of a ROW
+            17:61: unknown function `TUMBL`; did you mean `TUMBLE`?
+            18:46: `price` is of type BIGINT: a window needs a TIMESTAMP column with a watermark, or a PROCTIME() column
+            19:25: cannot coerce arithmetic expression STRING + BIGINT to valid types
+            20:32: column `bid.ts` must be in GROUP BY, or inside an aggregate such as MAX(bid.ts)
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_stream_cannot_answer_is_refused() {
+    check(
+        "INSERT INTO out1 SELECT price, ts FROM bid UNION SELECT price, ts FROM bid;
+INSERT INTO out1 SELECT b.price, b.ts FROM bid AS b JOIN bid FOR SYSTEM_TIME AS OF b.ts AS c ON b.auction = c.auction;
+INSERT INTO out1 SELECT count(*), TUMBLE_START(ts, INTERVAL '1' MINUTE) FROM bid GROUP BY TUMBLE(ts, INTERVAL '2' MINUTE);
+INSERT INTO out1 SELECT count(*), TUMBLE_START(ts, INTERVAL '1' MINUTE) FROM bid;
+INSERT INTO out1 SELECT count(*), max(ts) FROM HOP(TABLE bid, DESCRIPTOR(ts), INTERVAL '3' SECOND, INTERVAL '10' SECOND);
+INSERT INTO out1 SELECT count(*), max(ts) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MONTH);
+INSERT INTO out1 SELECT count(*), max(ts) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), SZE => INTERVAL '1' MINUTE);
+INSERT INTO out1 SELECT count(*), max(ts) FROM TUMBLE(TABLE bid, ts, INTERVAL '1' MINUTE);
+INSERT INTO out1 SELECT price, ts + INTERVAL '1' FROM bid;
+INSERT INTO out1 SELECT price, ts FROM bid WHERE url SIMILAR TO 'x';
+SELECT 1;",
+        expect![[r#"
+            7:50: UNION without ALL must remember every row for ever, which is not supported: use UNION ALL
+            8:58: lookup and temporal joins (`bid FOR SYSTEM_TIME AS OF ...`) are not supported yet: use a window join of two windowed tables
+            9:35: `TUMBLE_START(ts, INTERVAL '1' MINUTE)` does not belong to the window in GROUP BY, TUMBLE(ts, INTERVAL '2' MINUTE)
+            10:35: TUMBLE_START needs `GROUP BY TUMBLE(...)` in the same SELECT
+            11:48: HOP: the size (10000 ms) must be a multiple of the slide (3000 ms)
+            12:48: TUMBLE: SIZE cannot be counted in months: they differ in length
+            13:48: TUMBLE has no argument `SZE`; did you mean `SIZE`?; it takes (DATA, TIMECOL, SIZE, OFFSET)
+            14:48: TUMBLE names its time column as DESCRIPTOR(column), not `ts`
+            15:46: INTERVAL '1' needs a unit, such as INTERVAL '1' SECOND
+            16:50: SIMILAR TO is not supported: use LIKE, or REGEXP(text, pattern)
+            17:1: a query alone has nowhere to go: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see its plan
+        "#]],
+    );
+}
+
+#[test]
+fn mistakes_of_types_name_their_place() {
+    check(
+        "INSERT INTO out1 SELECT
+  nested.x, ts FROM bid;
+INSERT INTO out1 SELECT
+  sum(url), max(ts) FROM bid;
+INSERT INTO out1 SELECT price,
+  TO_TIMESTAMP_LTZ(ts, 3) FROM bid;
+INSERT INTO out1 SELECT price, DATE_FORMAT(price, 'yyyy') FROM bid;
+INSERT INTO out1 SELECT price, ts FROM bid WHERE price;
+INSERT INTO out1 SELECT price, ts FROM bid WHERE url > 3 AND url = ts;
+INSERT INTO out1 SELECT price, ts FROM bid, bid;
+INSERT INTO out1 SELECT ts, ts FROM bid AS a JOIN bid AS b ON a.auction = b.auction;
+INSERT INTO out1 VALUES (1, TIMESTAMP '2024-01-01 00:00:00');",
+        expect![[r#"
+            8:10: unknown field `x` of a ROW
+            10:3: SUM takes other types, not STRING
+            12:3: TO_TIMESTAMP_LTZ takes a STRING, not TIMESTAMP
+            13:32: DATE_FORMAT takes a TIMESTAMP or DATE, not BIGINT; for milliseconds use TO_TIMESTAMP_LTZ(n, 3)
+            14:1: a condition is true or false, but `bid.price` is BIGINT
+            16:1: `bid` is used twice here: give it another name with AS
+            17:25: column `ts` is in more than one of the tables: write it with its table, such as `t.ts`
+            17:29: column `ts` is in more than one of the tables: write it with its table, such as `t.ts`
+        "#]],
+    );
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let long = |operator: &str, count: usize| vec!["price"; count].join(operator);
+    let says = |query: String, expected: &str| {
+        let text = &format!("{TABLES}{query}");
+        let input = crate::Input::Sql { name: "test", text };
+        let found = match crate::plan(input, &PlanOptions::default()) {
+            Ok(_) => String::new(),
+            Err(errors) => errors.to_string(),
+        };
+        assert!(
+            found.contains(expected) && found.is_empty() == expected.is_empty(),
+            "{found}"
+        );
+    };
+    says(format!("INSERT INTO out1 SELECT {}, ts FROM bid", long(" + ", 200)), "");
+    says(
+        format!(
+            "INSERT INTO out1 SELECT price, ts FROM bid WHERE {} = 1",
+            long(" = 1 OR ", 300)
+        ),
+        "",
+    );
+    says(
+        format!("INSERT INTO out1 SELECT {}, ts FROM bid", long(" + ", 100_000)),
+        "nests more than 500",
+    );
+    says(
+        format!(
+            "INSERT INTO out1 SELECT price, ts FROM bid{}",
+            " UNION ALL SELECT price, ts FROM bid".repeat(2000)
+        ),
+        "nests",
+    );
+    says(
+        format!(
+            "INSERT INTO out1 SELECT {}price{}, ts FROM bid",
+            "(".repeat(5000),
+            ")".repeat(5000)
+        ),
+        "nested too deeply",
+    );
+    says(
+        format!("INSERT INTO out1 SELECT {}1, ts FROM bid", "- ".repeat(400)),
+        "nested too deeply",
+    );
+    says(
+        format!(
+            "INSERT INTO out1 SELECT {}price{}, ts FROM bid",
+            "ABS(".repeat(5000),
+            ")".repeat(5000)
+        ),
+        "nested too deeply",
+    );
+    says(
+        format!("CREATE TABLE d (a {}INT{})", "ARRAY<".repeat(5000), ">".repeat(5000)),
+        "nested too deeply",
+    );
+}
