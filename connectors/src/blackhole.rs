@@ -7,7 +7,6 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 
-use crate::source::Source;
 use crate::{
     Committable, Connector, Delivery, Error, JobIdentity, OptionDescription, Role, Sink, SinkWriter, TableDefinition,
     WriterContext,
@@ -38,13 +37,6 @@ impl Connector for Blackhole {
 
     fn is_bounded(&self, _table: &TableDefinition) -> bool {
         false
-    }
-
-    fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
-        Err(Error::Invalid(format!(
-            "table `{}`: the connector `blackhole` cannot be read from",
-            table.name
-        )))
     }
 
     fn sink(&self, _table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {

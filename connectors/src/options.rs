@@ -101,6 +101,23 @@ impl<'a> Options<'a> {
     }
 }
 
+/// Describes an option that may be left out and is not secret, as most are.
+pub(crate) const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> OptionDescription {
+    OptionDescription {
+        name,
+        kind,
+        required: false,
+        default,
+        secret: false,
+        help,
+    }
+}
+
 /// Checks one value against its description. `Err` says what is wrong and what would be right; a secret's value is
 /// not repeated.
 pub fn check(description: &OptionDescription, value: &str) -> Result<(), String> {

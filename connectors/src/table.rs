@@ -103,8 +103,21 @@ pub trait Connector: Send + Sync {
     }
     /// Whether the source ends by itself, with these options. Pure.
     fn is_bounded(&self, table: &TableDefinition) -> bool;
-    fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error>;
-    fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error>;
+    /// The source of a checked table; called only in a role of [`Connector::roles`].
+    fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
+        Err(lacks_role(self.name(), table, "read from"))
+    }
+    /// The sink of a checked table; called only in a role of [`Connector::roles`].
+    fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
+        Err(lacks_role(self.name(), table, "written to"))
+    }
+}
+
+fn lacks_role(connector: &str, table: &TableDefinition, what: &str) -> Error {
+    Error::Invalid(format!(
+        "table `{}`: the connector `{connector}` cannot be {what}",
+        table.name
+    ))
 }
 
 /// What is wrong with a table definition, and where.

@@ -8,30 +8,14 @@ mod source;
 
 use std::sync::Arc;
 
-use crate::options::{self, Options};
+use crate::options::{self, Options, option};
 use crate::rate_limit::RateLimited;
-use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, Sink, Source, TableDefinition};
+use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, Source, TableDefinition};
 
 use self::column::Column;
 use self::source::DatagenSource;
 
 pub struct Datagen;
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    help: &'static str,
-) -> OptionDescription {
-    OptionDescription {
-        name,
-        kind,
-        required: false,
-        default,
-        secret: false,
-        help,
-    }
-}
 
 const OPTIONS: &[OptionDescription] = &[
     option(
@@ -113,13 +97,6 @@ impl Connector for Datagen {
         let settings = settings(table)?;
         let source = DatagenSource::new(table.schema.clone(), settings.columns, settings.rows, settings.seed);
         Ok(Arc::new(RateLimited::new(Arc::new(source), settings.rows_per_second)))
-    }
-
-    fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
-        Err(Error::Invalid(format!(
-            "table `{}`: datagen makes rows, it takes none",
-            table.name
-        )))
     }
 }
 

@@ -20,29 +20,13 @@ use std::sync::Arc;
 use arrow_schema::{DataType, TimeUnit};
 
 use crate::format::FormatSpec;
-use crate::options::Options;
+use crate::options::{Options, option};
 use crate::{
     Connector, Error, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, Sink, Source,
     TableDefinition,
 };
 
 pub struct Filesystem;
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    help: &'static str,
-) -> OptionDescription {
-    OptionDescription {
-        name,
-        kind,
-        required: false,
-        default,
-        secret: false,
-        help,
-    }
-}
 
 const PATH: OptionDescription = OptionDescription {
     required: true,

@@ -10,8 +10,8 @@ use arrow_schema::{DataType, SchemaRef};
 
 use super::cells::{CellResult, Column, Problem, Row, Values, excerpt};
 use super::ignored::Ignored;
-use super::text::Utf8Records;
-use super::{Decoded, Decoder, Records, Rejection};
+use super::record::{self, RecordParser};
+use super::{Decoded, Decoder, Records};
 use crate::Error;
 use crate::options::Options;
 
@@ -98,32 +98,6 @@ impl CsvDecoder {
                 .then(|| Ignored::of(options.table())),
             scratch: Vec::new(),
         })
-    }
-
-    fn record(&mut self, record: &[u8]) -> Result<bool, Problem> {
-        let record = record.strip_suffix(b"\r").unwrap_or(record);
-        if record.is_empty() && self.targets.len() > 1 {
-            return Ok(false);
-        }
-        if self.syntax.comments && record.first() == Some(&b'#') {
-            return Ok(false);
-        }
-        let special = [self.syntax.quote, self.syntax.escape].into_iter().flatten();
-        let plain = special.into_iter().all(|byte| memchr::memchr(byte, record).is_none());
-        let fields = if plain {
-            self.plain(record)?
-        } else {
-            self.quoted(record)?
-        };
-        if fields != self.targets.len() {
-            return Err(Problem::new(format!(
-                "the line has {fields} field{}, but the table has {} column{}",
-                if fields == 1 { "" } else { "s" },
-                self.targets.len(),
-                if self.targets.len() == 1 { "" } else { "s" },
-            )));
-        }
-        Ok(true)
     }
 
     fn plain(&mut self, record: &[u8]) -> Result<usize, Problem> {
@@ -267,37 +241,43 @@ impl Decoder for CsvDecoder {
     }
 
     fn decode(&mut self, records: Records<'_>) -> Result<Decoded, Error> {
-        let utf8 = Utf8Records::new(records)?;
-        let mut rejected = Vec::new();
-        let mut skipped = Vec::new();
-        for index in 0..records.ranges.len() {
-            let outcome = match utf8.record(index) {
-                Ok(record) => self.record(record),
-                Err(problem) => Err(problem),
-            };
-            match outcome {
-                Ok(true) => self.row.rows += 1,
-                Ok(false) => skipped.push(index),
-                Err(problem) => {
-                    self.row.roll_back();
-                    match &self.ignored {
-                        Some(ignored) => {
-                            ignored.records.increment(1);
-                            skipped.push(index);
-                        }
-                        None => rejected.push(Rejection {
-                            record: index,
-                            error: problem.0.into(),
-                        }),
-                    }
-                }
-            }
+        record::decode(self, records)
+    }
+}
+
+impl RecordParser for CsvDecoder {
+    fn row(&mut self) -> &mut Row {
+        &mut self.row
+    }
+
+    fn ignored(&self) -> Option<&Ignored> {
+        self.ignored.as_ref()
+    }
+
+    fn record(&mut self, record: &[u8]) -> Result<bool, Problem> {
+        let record = record.strip_suffix(b"\r").unwrap_or(record);
+        if record.is_empty() && self.targets.len() > 1 {
+            return Ok(false);
         }
-        Ok(Decoded {
-            rows: self.row.finish()?,
-            rejected,
-            skipped,
-        })
+        if self.syntax.comments && record.first() == Some(&b'#') {
+            return Ok(false);
+        }
+        let special = [self.syntax.quote, self.syntax.escape].into_iter().flatten();
+        let plain = special.into_iter().all(|byte| memchr::memchr(byte, record).is_none());
+        let fields = if plain {
+            self.plain(record)?
+        } else {
+            self.quoted(record)?
+        };
+        if fields != self.targets.len() {
+            return Err(Problem::new(format!(
+                "the line has {fields} field{}, but the table has {} column{}",
+                if fields == 1 { "" } else { "s" },
+                self.targets.len(),
+                if self.targets.len() == 1 { "" } else { "s" },
+            )));
+        }
+        Ok(true)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What formats there are and which options each takes: pure data, for validation and documentation.
 
+use crate::options::option;
 use crate::{OptionDescription, OptionKind};
 
 /// One format.
@@ -44,22 +45,6 @@ pub fn formats() -> &'static [Format] {
             options: PARQUET,
         },
     ]
-}
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    help: &'static str,
-) -> OptionDescription {
-    OptionDescription {
-        name,
-        kind,
-        required: false,
-        default,
-        secret: false,
-        help,
-    }
 }
 
 const JSON: &[OptionDescription] = &[

@@ -17,9 +17,11 @@ mod csv_encode;
 mod describe;
 mod ignored;
 mod json;
+mod json_cursor;
 mod json_encode;
 pub mod parquet;
 mod raw;
+mod record;
 mod text;
 mod time;
 

@@ -17,30 +17,15 @@ mod text;
 
 use std::sync::Arc;
 
+use crate::options::option;
 use crate::source::Source;
-use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, Sink, TableDefinition};
+use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, TableDefinition};
 
 use self::config::Config;
 use self::schema::Columns;
 use self::source::NexmarkSource;
 
 pub struct Nexmark;
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    help: &'static str,
-) -> OptionDescription {
-    OptionDescription {
-        name,
-        kind,
-        required: false,
-        default,
-        secret: false,
-        help,
-    }
-}
 
 const OPTIONS: &[OptionDescription] = &[
     option(
@@ -209,12 +194,5 @@ impl Connector for Nexmark {
             None => Error::Invalid(format!("table `{}`: wrong options", table.name)),
         })?;
         Ok(Arc::new(NexmarkSource::new(config, table.schema.clone())))
-    }
-
-    fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
-        Err(Error::Invalid(format!(
-            "table `{}`: the connector `nexmark` cannot be written to",
-            table.name
-        )))
     }
 }

@@ -17,8 +17,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 
 use self::queue::LineQueue;
-use crate::options::Options;
-use crate::source::Source;
+use crate::options::{Options, option};
 use crate::{
     Committable, Connector, Delivery, Error, JobIdentity, OptionDescription, OptionKind, Role, Sink, SinkWriter,
     TableDefinition, WriterContext,
@@ -27,22 +26,18 @@ use crate::{
 pub struct Print;
 
 const OPTIONS: &[OptionDescription] = &[
-    OptionDescription {
-        name: "print-identifier",
-        kind: OptionKind::Text,
-        required: false,
-        default: None,
-        secret: false,
-        help: "Text in front of every line, to tell several print sinks apart.",
-    },
-    OptionDescription {
-        name: "standard-error",
-        kind: OptionKind::Boolean,
-        required: false,
-        default: Some("false"),
-        secret: false,
-        help: "Print to standard error instead of standard output.",
-    },
+    option(
+        "print-identifier",
+        OptionKind::Text,
+        None,
+        "Text in front of every line, to tell several print sinks apart.",
+    ),
+    option(
+        "standard-error",
+        OptionKind::Boolean,
+        Some("false"),
+        "Print to standard error instead of standard output.",
+    ),
 ];
 
 impl Connector for Print {
@@ -68,13 +63,6 @@ impl Connector for Print {
 
     fn is_bounded(&self, _table: &TableDefinition) -> bool {
         false
-    }
-
-    fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
-        Err(Error::Invalid(format!(
-            "table `{}`: the connector `print` cannot be read from",
-            table.name
-        )))
     }
 
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
@@ -114,10 +102,6 @@ impl Sink for PrintSink {
             (identifier, 0 | 1) => format!("{identifier}> "),
             (identifier, _) => format!("{identifier}:{}> ", context.subtask + 1),
         };
-/// Rows of a batch that are handed over at once: the first are on their way while the next are being written out.
-const PIECE_ROWS: usize = 1_024;
-const LINE_BYTES_EXPECTED: usize = 64;
-
         Ok(Box::new(PrintWriter {
             prefix,
             queue: self.queue.clone(),
@@ -129,6 +113,10 @@ const LINE_BYTES_EXPECTED: usize = 64;
         Ok(())
     }
 }
+
+/// Rows of a batch that are handed over at once: the first are on their way while the next are being written out.
+const PIECE_ROWS: usize = 1_024;
+const LINE_BYTES_EXPECTED: usize = 64;
 
 struct PrintWriter {
     prefix: String,

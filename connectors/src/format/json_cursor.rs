@@ -1,0 +1,316 @@
+//! The grammar of JSON, walked over byte by byte: strings, numbers, words, and values that nobody wants.
+//!
+//! A [`Cursor`] knows nothing of columns. It moves over one record and hands out what it passes as bytes; what breaks the
+//! grammar is a [`Problem`] that names the place.
+
+use std::borrow::Cow;
+
+use super::cells::{CellResult, Problem, parse_integer, wrong};
+
+/// Arrays and objects inside one another, at most: deeper records are rejected.
+const NESTING_MAX: usize = 512;
+
+/// A place in one record, which is valid UTF-8.
+pub(super) struct Cursor<'a> {
+    pub bytes: &'a [u8],
+    pub at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    #[inline]
+    pub fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[inline]
+    pub fn next(&mut self) -> Option<u8> {
+        let byte = self.peek();
+        self.at += 1;
+        byte
+    }
+
+    #[inline]
+    pub fn skip_blanks(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    pub fn expect(&mut self, byte: u8) -> CellResult {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            return Ok(());
+        }
+        Err(self.unexpected(&format!("`{}`", char::from(byte))))
+    }
+
+    #[cold]
+    pub fn unexpected(&self, wanted: &str) -> Problem {
+        let at = self.at.min(self.bytes.len());
+        let found = match std::str::from_utf8(&self.bytes[at..])
+            .ok()
+            .and_then(|rest| rest.chars().next())
+        {
+            Some(found) => format!("`{}`", found.escape_debug()),
+            None => "the end".to_string(),
+        };
+        Problem::new(format!("not JSON: expected {wanted} at byte {at}, found {found}"))
+    }
+
+    pub fn word(&mut self, word: &[u8]) -> CellResult {
+        if self.bytes[self.at..].starts_with(word) {
+            self.at += word.len();
+            return Ok(());
+        }
+        Err(self.unexpected("a value"))
+    }
+
+    /// Index of the first `"`, `\` or control character at or after `from`; the length if there is none.
+    #[inline]
+    fn special(&self, from: usize) -> usize {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        const HIGHS: u64 = 0x8080_8080_8080_8080;
+        let mut at = from;
+        while let Some(chunk) = self
+            .bytes
+            .get(at..at + 8)
+            .and_then(|chunk| <[u8; 8]>::try_from(chunk).ok())
+        {
+            let word = u64::from_le_bytes(chunk);
+            let quote = word ^ (ONES * b'"' as u64);
+            let slash = word ^ (ONES * b'\\' as u64);
+            // A byte of `x.wrapping_sub(ONES) & !x` has its high bit set where that byte of `x` is zero; false hits
+            // appear only above a true one, and the lowest is what counts. The same with 0x20 finds what is below it.
+            let hits = (quote.wrapping_sub(ONES) & !quote)
+                | (slash.wrapping_sub(ONES) & !slash)
+                | (word.wrapping_sub(ONES * 0x20) & !word);
+            let hits = hits & HIGHS;
+            if hits != 0 {
+                return at + (hits.trailing_zeros() / 8) as usize;
+            }
+            at += 8;
+        }
+        while at < self.bytes.len() && !matches!(self.bytes[at], b'"' | b'\\' | 0..0x20) {
+            at += 1;
+        }
+        at
+    }
+
+    /// The content of a string; the cursor is at its opening quote.
+    #[inline]
+    pub fn string(&mut self) -> Result<Cow<'a, [u8]>, Problem> {
+        if self.peek() != Some(b'"') {
+            return Err(self.unexpected("`\"`"));
+        }
+        let start = self.at + 1;
+        let end = self.special(start);
+        if self.bytes.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(Cow::Borrowed(&self.bytes[start..end]));
+        }
+        let mut content = Vec::new();
+        self.string_into(&mut content)?;
+        Ok(Cow::Owned(content))
+    }
+
+    /// Appends the content of a string; the cursor is at its opening quote.
+    #[inline]
+    pub fn string_into(&mut self, out: &mut Vec<u8>) -> CellResult {
+        let mut start = self.at + 1;
+        loop {
+            let end = self.special(start);
+            out.extend_from_slice(&self.bytes[start..end]);
+            self.at = end;
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => {
+                    self.escape(out)?;
+                    start = self.at;
+                }
+                Some(_) => return Err(self.unexpected("a string without raw control characters")),
+                None => return Err(self.unexpected("`\"`")),
+            }
+        }
+    }
+
+    #[cold]
+    fn escape(&mut self, out: &mut Vec<u8>) -> CellResult {
+        self.at += 1;
+        let plain = match self.peek() {
+            Some(b'"') => b'"',
+            Some(b'\\') => b'\\',
+            Some(b'/') => b'/',
+            Some(b'b') => 8,
+            Some(b'f') => 12,
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'u') => {
+                let first = self.hex()?;
+                let code = match first {
+                    0xD800..0xDC00 if self.bytes[self.at..].starts_with(b"\\u") => {
+                        let before = self.at;
+                        self.at += 1;
+                        match self.hex()? {
+                            second @ 0xDC00..0xE000 => 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00),
+                            _ => {
+                                self.at = before;
+                                first
+                            }
+                        }
+                    }
+                    other => other,
+                };
+                // Half a surrogate pair stands for no character: as in Java's UTF-8 encoder, it is replaced.
+                let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                return Ok(());
+            }
+            _ => return Err(self.unexpected("one of the escapes \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u")),
+        };
+        out.push(plain);
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Four hexadecimal digits; the cursor is at the `u` before them.
+    fn hex(&mut self) -> Result<u32, Problem> {
+        let digits = self.bytes.get(self.at + 1..self.at + 5);
+        let code = digits
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        match code {
+            Some(code) => {
+                self.at += 5;
+                Ok(code)
+            }
+            None => Err(self.unexpected("four hexadecimal digits")),
+        }
+    }
+
+    /// The text of a number; the cursor is at its first byte.
+    pub fn number(&mut self) -> Result<&'a [u8], Problem> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let whole = self.at;
+        self.digits()?;
+        if self.bytes[whole] == b'0' && self.at > whole + 1 {
+            self.at = whole + 1;
+            return Err(self.unexpected("no digit after a leading zero"));
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(&self.bytes[start..self.at])
+    }
+
+    fn digits(&mut self) -> CellResult {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start {
+            Err(self.unexpected("a digit"))
+        } else {
+            Ok(())
+        }
+    }
+
+    #[inline]
+    pub fn integer(&mut self, what: &str) -> Result<i64, Problem> {
+        let text = self.number()?;
+        parse_integer(text).ok_or_else(|| wrong(text, what))
+    }
+
+    #[inline]
+    pub fn narrow<T: TryFrom<i64>>(&mut self, what: &str) -> Result<T, Problem> {
+        let text = self.number()?;
+        parse_integer(text)
+            .and_then(|value| T::try_from(value).ok())
+            .ok_or_else(|| wrong(text, what))
+    }
+
+    /// Passes over one value of any kind, checking that it is JSON.
+    pub fn skip_value(&mut self, depth: usize) -> CellResult {
+        match self.peek() {
+            Some(b'"') => self.skip_string(),
+            Some(b'-' | b'0'..=b'9') => self.number().map(drop),
+            Some(b't') => self.word(b"true"),
+            Some(b'f') => self.word(b"false"),
+            Some(b'n') => self.word(b"null"),
+            Some(b'{') => {
+                let depth = deeper(depth)?;
+                self.skip_members(b'}', |cursor| {
+                    if cursor.peek() != Some(b'"') {
+                        return Err(cursor.unexpected("`\"`"));
+                    }
+                    cursor.skip_string()?;
+                    cursor.skip_blanks();
+                    cursor.expect(b':')?;
+                    cursor.skip_blanks();
+                    cursor.skip_value(depth)
+                })
+            }
+            Some(b'[') => {
+                let depth = deeper(depth)?;
+                self.skip_members(b']', |cursor| cursor.skip_value(depth))
+            }
+            _ => Err(self.unexpected("a value")),
+        }
+    }
+
+    fn skip_members(&mut self, close: u8, mut member: impl FnMut(&mut Self) -> CellResult) -> CellResult {
+        self.at += 1;
+        self.skip_blanks();
+        if self.peek() == Some(close) {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.skip_blanks();
+            member(self)?;
+            self.skip_blanks();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(byte) if byte == close => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.unexpected(&format!("`,` or `{}`", char::from(close)))),
+            }
+        }
+    }
+
+    #[inline]
+    fn skip_string(&mut self) -> CellResult {
+        let end = self.special(self.at + 1);
+        if self.bytes.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(());
+        }
+        self.string_into(&mut Vec::new())
+    }
+}
+
+/// One level further down, unless that is too deep.
+pub(super) fn deeper(depth: usize) -> Result<usize, Problem> {
+    if depth >= NESTING_MAX {
+        return Err(Problem::new(format!("is nested deeper than {NESTING_MAX} levels")));
+    }
+    Ok(depth + 1)
+}
