@@ -32,9 +32,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::log::Log;
 use crate::manifest::{Header, Manifest};
 use crate::storage::Storage;
 use crate::store::FileReference;
+use journal::State;
 
 pub use claim::{Claim, Retained};
 
@@ -151,7 +153,7 @@ impl CheckpointStore {
 
     /// All complete checkpoints, oldest first.
     pub async fn list(&self) -> Result<Vec<CheckpointInfo>, Error> {
-        Ok(self.read_journal().await?.state.checkpoints.into_values().collect())
+        Ok(self.read_journal().await?.checkpoints.into_values().collect())
     }
 
     /// The newest valid checkpoint that is not in `skip` (those a restore has failed on), with the damaged ones that
@@ -165,7 +167,7 @@ impl CheckpointStore {
     ) -> Result<Recovery<T>, Error> {
         let journal = self.read_journal().await?;
         let mut damaged = journal.damaged;
-        for info in journal.state.checkpoints.values().rev() {
+        for info in journal.checkpoints.values().rev() {
             if skip.contains(&info.checkpoint) {
                 continue;
             }
@@ -199,7 +201,7 @@ impl CheckpointStore {
         body_version: u16,
         depth: Depth,
     ) -> Result<Manifest<T>, Error> {
-        let checkpoints = self.read_journal().await?.state.checkpoints;
+        let checkpoints = self.read_journal().await?.checkpoints;
         let Some(info) = checkpoints.get(&checkpoint) else {
             let known: Vec<String> = checkpoints.keys().map(u64::to_string).collect();
             return Err(Error::NotFound(format!(
@@ -270,6 +272,14 @@ impl CheckpointStore {
                 .await?;
         }
         Ok(())
+    }
+
+    fn log(&self) -> Log {
+        Log::new(self.storage.clone(), &format!("{}/journal", self.job), "the job")
+    }
+
+    async fn read_journal(&self) -> Result<State, Error> {
+        Ok(self.log().read::<State>().await?.state)
     }
 
     fn manifest_path(&self, info: &CheckpointInfo) -> String {

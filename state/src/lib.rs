@@ -7,6 +7,7 @@
 //! * [`memory`]: the one memory budget of a process;
 //! * [`store`]: one RocksDB per stateful subtask, behind an ordered queue of background work;
 //! * [`storage`]: object storage with put-if-absent, checksums and a local store that fsyncs;
+//! * [`log`]: what several processes agree on, written by one of them at a time;
 //! * [`manifest`]: what a checkpoint says;
 //! * [`checkpoint`]: which checkpoints exist, their retention and their recovery;
 //! * [`lock`]: one process per data folder;
@@ -18,6 +19,7 @@ pub mod error;
 pub mod hash;
 pub mod key_group;
 pub mod lock;
+pub mod log;
 pub mod manifest;
 pub mod memory;
 pub mod storage;

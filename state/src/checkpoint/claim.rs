@@ -11,38 +11,25 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use super::journal::{Entry, Journal, Place, Record, State};
+use super::journal::{Change, State};
 use super::{CheckpointInfo, CheckpointStore, REQUESTS_IN_FLIGHT_MAX};
 use crate::Error;
+use crate::log::Writer;
 use crate::manifest::Manifest;
-
-/// Records in one epoch before the state is repeated and older records go.
-const RECORDS_PER_BASE: u64 = 64;
-/// Tries of one record when the storage's answer is an error.
-const APPEND_TRIES_MAX: u32 = 3;
-/// Epochs that may be claimed by others while this one tries.
-const CLAIM_TRIES_MAX: u32 = 100;
 
 /// The right to change a job's checkpoints, until somebody claims the next epoch.
 #[derive(Debug)]
 pub struct Claim {
     store: CheckpointStore,
     epoch: u64,
-    writer: String,
     written: Mutex<Written>,
 }
 
 #[derive(Debug)]
 struct Written {
-    state: State,
-    next_seq: u64,
-    /// Where the last base is. At the next one, records before this one go.
-    base: Option<Place>,
-    /// All records but those deleted.
-    places: Vec<Place>,
+    log: Writer<State>,
     /// The files of complete checkpoints, as far as they were needed.
     files: BTreeMap<u64, Vec<String>>,
-    superseded: Option<String>,
 }
 
 /// What [`Claim::retain`] did.
@@ -54,62 +41,15 @@ pub struct Retained {
 
 impl Claim {
     pub(super) async fn take(store: CheckpointStore, owner: &str) -> Result<Self, Error> {
-        let writer = uuid::Uuid::new_v4().to_string();
-        let mut epoch = store
-            .read_journal()
-            .await?
-            .epochs
-            .keys()
-            .next_back()
-            .map_or(1, |last| last + 1);
-        let mut tries = 0;
-        loop {
-            let entry = Entry {
-                id: uuid::Uuid::new_v4().to_string(),
-                writer: writer.clone(),
-                record: Record::Claimed {
-                    owner: owner.to_string(),
-                },
-            };
-            if store
-                .storage
-                .put_if_absent(&store.entry_path(epoch, 0), entry.encode()?)
-                .await?
-            {
-                break;
-            }
-            if store.read_entry(epoch, 0).await.is_ok_and(|found| found.id == entry.id) {
-                break;
-            }
-            epoch += 1;
-            tries += 1;
-            if tries == CLAIM_TRIES_MAX {
-                return Err(Error::Limit(format!(
-                    "{}: {CLAIM_TRIES_MAX} epochs were claimed by others while this process tried; are many processes \
-                     running the same job?",
-                    store.url()
-                )));
-            }
-        }
-        let journal = seal_earlier(&store, epoch, &writer).await?;
-        let claim = Self {
-            epoch,
-            writer,
+        let log = store.log().claim::<State>(owner).await?;
+        Ok(Self {
+            epoch: log.epoch(),
             written: Mutex::new(Written {
-                state: journal.state,
-                next_seq: 1,
-                base: journal.base,
-                places: journal.places,
+                log,
                 files: BTreeMap::new(),
-                superseded: None,
             }),
             store,
-        };
-        let mut written = claim.written.lock().await;
-        claim.compact(&mut written).await?;
-        drop(written);
-        tracing::debug!(job = %claim.store.job, epoch, "claimed");
-        Ok(claim)
+        })
     }
 
     pub fn epoch(&self) -> u64 {
@@ -122,12 +62,20 @@ impl Claim {
 
     /// The number the next checkpoint should have: above every number ever completed.
     pub async fn next_checkpoint(&self) -> u64 {
-        self.written.lock().await.state.checkpoint_max + 1
+        self.written.lock().await.log.state().checkpoint_max + 1
     }
 
     /// All complete checkpoints, oldest first.
     pub async fn checkpoints(&self) -> Vec<CheckpointInfo> {
-        self.written.lock().await.state.checkpoints.values().cloned().collect()
+        self.written
+            .lock()
+            .await
+            .log
+            .state()
+            .checkpoints
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Writes the manifest and then the record that makes the checkpoint exist. Sets the header's job and epoch.
@@ -153,7 +101,7 @@ impl Claim {
             state_bytes: header.files.iter().map(|file| file.length).sum(),
         };
         let mut written = self.written.lock().await;
-        if written.state.checkpoints.contains_key(&info.checkpoint) {
+        if written.log.state().checkpoints.contains_key(&info.checkpoint) {
             return Err(Error::Invalid(format!(
                 "{} already has a checkpoint {}",
                 self.store.url(),
@@ -165,15 +113,9 @@ impl Claim {
             // The same bytes from an earlier try whose answer was lost are as good as ours.
             self.store.storage.read_verified(&path, info.length, info.crc32).await?;
         }
-        self.append(&mut written, Record::Completed(info.clone())).await?;
+        written.log.append(vec![Change::Completed(info.clone())]).await?;
         let files = manifest.header.files.into_iter().map(|file| file.path).collect();
         written.files.insert(info.checkpoint, files);
-        if written
-            .base
-            .is_none_or(|(_, seq)| written.next_seq - seq > RECORDS_PER_BASE)
-        {
-            self.compact(&mut written).await?;
-        }
         Ok(info)
     }
 
@@ -183,7 +125,8 @@ impl Claim {
     pub async fn retain(&self, keep: usize, pinned: &[u64]) -> Result<Retained, Error> {
         let mut written = self.written.lock().await;
         let plain = written
-            .state
+            .log
+            .state()
             .checkpoints
             .values()
             .filter(|info| info.savepoint.is_none());
@@ -199,7 +142,7 @@ impl Claim {
     /// Deletes one checkpoint or savepoint.
     pub async fn delete(&self, checkpoint: u64) -> Result<Retained, Error> {
         let mut written = self.written.lock().await;
-        if !written.state.checkpoints.contains_key(&checkpoint) {
+        if !written.log.state().checkpoints.contains_key(&checkpoint) {
             return Err(Error::NotFound(format!(
                 "{} has no complete checkpoint {checkpoint}",
                 self.store.url()
@@ -214,7 +157,7 @@ impl Claim {
         let mut written = self.written.lock().await;
         let mut kept = BTreeSet::new();
         let mut files_known = true;
-        for info in written.state.checkpoints.values() {
+        for info in written.log.state().checkpoints.values() {
             kept.insert(self.store.manifest_path(info));
             match self.store.read_header(info).await {
                 Ok(header) => kept.extend(
@@ -246,11 +189,11 @@ impl Claim {
             .collect();
         let count = orphans.len();
         if count > 0 {
-            let record = Record::Deleting {
+            let change = Change::Deleting {
                 checkpoints: Vec::new(),
                 objects: orphans,
             };
-            self.append(&mut written, record).await?;
+            written.log.append(vec![change]).await?;
         }
         self.delete_objects(&mut written).await;
         Ok(count)
@@ -259,11 +202,11 @@ impl Claim {
     async fn delete_checkpoints(&self, written: &mut Written, doomed: Vec<u64>) -> Result<Retained, Error> {
         if !doomed.is_empty() {
             let objects = self.objects_of(written, &doomed).await?;
-            let record = Record::Deleting {
+            let change = Change::Deleting {
                 checkpoints: doomed.clone(),
                 objects,
             };
-            self.append(written, record).await?;
+            written.log.append(vec![change]).await?;
             for checkpoint in &doomed {
                 written.files.remove(checkpoint);
             }
@@ -277,7 +220,7 @@ impl Claim {
 
     /// The manifests of these checkpoints, and the files that only they name.
     async fn objects_of(&self, written: &mut Written, doomed: &[u64]) -> Result<Vec<String>, Error> {
-        let infos: Vec<CheckpointInfo> = written.state.checkpoints.values().cloned().collect();
+        let infos: Vec<CheckpointInfo> = written.log.state().checkpoints.values().cloned().collect();
         let mut kept = BTreeSet::new();
         let mut candidates = BTreeSet::new();
         let mut objects = Vec::new();
@@ -318,7 +261,7 @@ impl Claim {
 
     /// Deletes what was journalled; what fails stays for the next time.
     async fn delete_objects(&self, written: &mut Written) -> usize {
-        let objects = std::mem::take(&mut written.state.deleting);
+        let objects = std::mem::take(&mut written.log.state_mut().deleting);
         let results: Vec<(String, Result<(), Error>)> = futures::stream::iter(objects)
             .map(|object| async move {
                 let result = self.store.storage.delete(&format!("{}/{object}", self.store.job)).await;
@@ -333,116 +276,10 @@ impl Claim {
                 Ok(()) => deleted += 1,
                 Err(error) => {
                     tracing::warn!(job = %self.store.job, %error, "will try to delete it again");
-                    written.state.deleting.push(object);
+                    written.log.state_mut().deleting.push(object);
                 }
             }
         }
         deleted
-    }
-
-    /// Puts one record at the next place of this epoch, and makes sure that the epoch still holds.
-    async fn append(&self, written: &mut Written, record: Record) -> Result<(), Error> {
-        if let Some(reason) = &written.superseded {
-            return Err(Error::Superseded(reason.clone()));
-        }
-        let entry = Entry {
-            id: uuid::Uuid::new_v4().to_string(),
-            writer: self.writer.clone(),
-            record,
-        };
-        let bytes = entry.encode()?;
-        let mut tries = 0;
-        loop {
-            let path = self.store.entry_path(self.epoch, written.next_seq);
-            match self.store.storage.put_if_absent(&path, bytes.clone()).await {
-                Ok(true) => break,
-                Ok(false) => {
-                    let found = self.store.read_entry(self.epoch, written.next_seq).await?;
-                    if found.writer != self.writer {
-                        return Err(self.supersede(written, &format!("{path} was written by another process")));
-                    }
-                    if found.id == entry.id {
-                        break;
-                    }
-                    // A record of ours whose put seemed to fail: it counts, ours comes after it.
-                    written.state.apply(&found.record);
-                    written.places.push((self.epoch, written.next_seq));
-                    written.next_seq += 1;
-                }
-                Err(error) => {
-                    tries += 1;
-                    if tries == APPEND_TRIES_MAX {
-                        return Err(error);
-                    }
-                    tracing::warn!(job = %self.store.job, %error, "writing the journal again");
-                }
-            }
-        }
-        written.state.apply(&entry.record);
-        written.places.push((self.epoch, written.next_seq));
-        written.next_seq += 1;
-        // Claims are never deleted and have no gaps: one look tells whether there is a successor.
-        let successor = self.store.entry_path(self.epoch + 1, 0);
-        if self.store.storage.length(&successor).await?.is_some() {
-            return Err(self.supersede(written, &format!("epoch {} was claimed", self.epoch + 1)));
-        }
-        Ok(())
-    }
-
-    /// Repeats the state and deletes the records before the base before it. Of each epoch the claim and the last record
-    /// (its seal) stay, so that it remains claimed and sealed.
-    async fn compact(&self, written: &mut Written) -> Result<(), Error> {
-        let base = (self.epoch, written.next_seq);
-        self.append(written, written.state.base()).await?;
-        let Some(oldest) = written.base.replace(base) else {
-            return Ok(());
-        };
-        let last: BTreeMap<u64, u64> = written.places.iter().copied().collect();
-        let needed = |place: &Place| *place >= oldest || place.1 == 0 || last.get(&place.0) == Some(&place.1);
-        let (kept, old): (Vec<Place>, Vec<Place>) = written.places.drain(..).partition(needed);
-        written.places = kept;
-        for (epoch, seq) in old {
-            if let Err(error) = self.store.storage.delete(&self.store.entry_path(epoch, seq)).await {
-                tracing::warn!(job = %self.store.job, %error, "an old journal record stays");
-            }
-        }
-        Ok(())
-    }
-
-    fn supersede(&self, written: &mut Written, what: &str) -> Error {
-        let reason = format!(
-            "another process has taken over the job in {} ({what}); this one holds epoch {} and stops",
-            self.store.url(),
-            self.epoch
-        );
-        written.superseded = Some(reason.clone());
-        Error::Superseded(reason)
-    }
-}
-
-/// Writes the next record of every earlier epoch, so that its holder cannot, and reads the journal after that.
-async fn seal_earlier(store: &CheckpointStore, epoch: u64, writer: &str) -> Result<Journal, Error> {
-    loop {
-        let journal = store.read_journal().await?;
-        let mut all_sealed = true;
-        for (earlier, known) in journal.epochs.range(..epoch) {
-            if known.sealed {
-                continue;
-            }
-            all_sealed = false;
-            let entry = Entry {
-                id: uuid::Uuid::new_v4().to_string(),
-                writer: writer.to_string(),
-                record: Record::Sealed { by: epoch },
-            };
-            // Refused: its holder was faster; the next round sees what it wrote.
-            store
-                .storage
-                .put_if_absent(&store.entry_path(*earlier, known.next_seq), entry.encode()?)
-                .await?;
-        }
-        if all_sealed {
-            return Ok(journal);
-        }
     }
 }

@@ -309,7 +309,7 @@ fn the_journal_stays_short_through_many_checkpoints_and_restarts() {
     let records = bench.run(bench.store().storage.list("job/journal")).unwrap().len();
     assert!(records < 200, "{records} records");
     // A damaged base is bridged by the one before it.
-    let journal = bench.run(bench.store().read_journal()).unwrap();
+    let journal = bench.run(bench.store().log().read::<State>()).unwrap();
     let (epoch, seq) = journal.base.unwrap();
     flip(&bench.path(&format!("journal/{epoch:010}/{seq:010}")));
     assert_eq!(bench.numbers(), [299, 300]);

@@ -1,0 +1,231 @@
+//! A log in object storage that has one writer at a time: what survives a crash of whoever decides.
+//!
+//! A log is a list of small objects, one per record, each created put-if-absent, so that two writers can never both
+//! have written the same place. What the records add up to is the owner's [`State`]: the checkpoints of a job, the jobs
+//! of a cluster. Reading needs no permission; writing needs a [`Writer`], which holds an *epoch*:
+//!
+//! * An epoch is claimed by creating its record 0. The highest one wins; claims are never deleted and have no gaps.
+//! * Whoever claims seals every earlier epoch, by writing the next record there, which its holder then cannot write.
+//!   What the log said before that is known for good, and nothing is added to it behind the new writer's back.
+//! * A writer looks for the next claim after each of its records and acts on a record only after that.
+//! * When the reply to a put is lost, the record is read back: its own id is success, another's means superseded.
+//!
+//! Layout of an object `<folder>/<epoch, 10 digits>/<seq, 10 digits>`, version 1: one line of text,
+//! `MSJ1 <crc32 of the JSON, 8 hex digits> <JSON of Entry>\n`.
+//!
+//! A [`Record::Base`] repeats the whole state, so that what is older than the base before it can be deleted; a damaged
+//! base is thus bridged by its predecessor and the records between.
+
+mod writer;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::storage::Storage;
+
+pub use writer::Writer;
+
+const PREFIX: &str = "MSJ1 ";
+const REQUESTS_IN_FLIGHT_MAX: usize = 16;
+
+/// What the records of a log add up to.
+pub trait State: Default + Send {
+    /// One step. Steps of one append count together or not at all.
+    type Change: Serialize + DeserializeOwned + Send + Sync;
+    /// The whole state.
+    type Base: Serialize + DeserializeOwned + Send + Sync;
+
+    fn apply(&mut self, change: &Self::Change);
+    fn base(&self) -> Self::Base;
+    fn restore(base: Self::Base) -> Self;
+    /// A record could not be read: what it said is not known, until a base repeats it.
+    fn damaged(&mut self, reason: String);
+}
+
+/// A record as it is stored. `B` and `C` are the base and the change of a [`State`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entry<B, C> {
+    /// Tells the writer's own record from another's when the reply to a put was lost.
+    pub id: String,
+    /// The claim that wrote it.
+    pub writer: String,
+    pub record: Record<B, C>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record<B, C> {
+    /// `owner` is for people, and for whoever looks for the holder.
+    Claimed { owner: String },
+    /// The state as of here; what came before is void.
+    Base(B),
+    /// Nothing after this counts in this epoch.
+    Sealed { by: u64 },
+    /// Several changes at once.
+    Group(Vec<C>),
+    /// One change, without a wrapping of its own.
+    #[serde(untagged)]
+    Change(C),
+}
+
+impl<B: Serialize + DeserializeOwned, C: Serialize + DeserializeOwned> Entry<B, C> {
+    pub fn encode(&self) -> Result<Bytes, Error> {
+        let json = serde_json::to_string(self).map_err(|error| Error::Invalid(format!("journal record: {error}")))?;
+        let checksum = crc32fast::hash(json.as_bytes());
+        Ok(Bytes::from(format!("{PREFIX}{checksum:08x} {json}\n")))
+    }
+
+    pub fn decode(bytes: &[u8], place: &str) -> Result<Self, Error> {
+        let damaged = |what: &str| Error::Corrupt(format!("{place} is damaged: {what}"));
+        let text = std::str::from_utf8(bytes).map_err(|_| damaged("not text"))?;
+        let rest = text
+            .strip_prefix(PREFIX)
+            .ok_or_else(|| damaged("not a journal record of version 1"))?;
+        let json = rest.strip_suffix('\n').ok_or_else(|| damaged("cut off"))?;
+        let (checksum, json) = json.split_once(' ').ok_or_else(|| damaged("cut off"))?;
+        if u32::from_str_radix(checksum, 16).ok() != Some(crc32fast::hash(json.as_bytes())) {
+            return Err(damaged("its checksum does not match"));
+        }
+        serde_json::from_str(json).map_err(|error| damaged(&error.to_string()))
+    }
+}
+
+/// Epoch and sequence number of a record.
+pub type Place = (u64, u64);
+
+/// Where a log is. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Log {
+    storage: Storage,
+    folder: String,
+    /// What the log is about, for messages: `the job`.
+    subject: String,
+}
+
+/// A log as read.
+#[derive(Debug)]
+pub struct Contents<S> {
+    pub state: S,
+    /// Of every epoch, what is known of its records.
+    pub epochs: BTreeMap<u64, Epoch>,
+    /// All records.
+    pub places: Vec<Place>,
+    /// The last base.
+    pub base: Option<Place>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Epoch {
+    pub next_seq: u64,
+    pub sealed: bool,
+    /// Who claimed it.
+    pub owner: String,
+}
+
+impl<S> Contents<S> {
+    /// The newest epoch and its owner.
+    pub fn leader(&self) -> Option<(u64, &str)> {
+        let (epoch, known) = self.epochs.iter().next_back()?;
+        Some((*epoch, known.owner.as_str()))
+    }
+}
+
+type EntryOf<S> = Entry<<S as State>::Base, <S as State>::Change>;
+
+impl Log {
+    /// The log in this folder of a storage.
+    pub fn new(storage: Storage, folder: &str, subject: &str) -> Self {
+        Self {
+            storage,
+            folder: folder.to_string(),
+            subject: subject.to_string(),
+        }
+    }
+
+    /// Claims the next epoch: from now on whoever held an earlier one is refused.
+    pub async fn claim<S: State>(&self, owner: &str) -> Result<Writer<S>, Error> {
+        Writer::take(self.clone(), owner).await
+    }
+
+    /// Whether this epoch was claimed.
+    pub async fn is_claimed(&self, epoch: u64) -> Result<bool, Error> {
+        Ok(self.storage.length(&self.path(epoch, 0)).await?.is_some())
+    }
+
+    pub async fn read<S: State>(&self) -> Result<Contents<S>, Error> {
+        let mut contents = Contents {
+            state: S::default(),
+            epochs: BTreeMap::new(),
+            places: self.places().await?,
+            base: None,
+        };
+        let entries: Vec<Result<EntryOf<S>, Error>> = futures::stream::iter(contents.places.clone())
+            .map(|(epoch, seq)| async move { self.entry::<S>(epoch, seq).await })
+            .buffered(REQUESTS_IN_FLIGHT_MAX)
+            .collect()
+            .await;
+        for ((epoch, seq), entry) in contents.places.iter().zip(entries) {
+            let known = contents.epochs.entry(*epoch).or_default();
+            known.next_seq = seq + 1;
+            if known.sealed {
+                continue;
+            }
+            match entry {
+                Ok(entry) => match entry.record {
+                    Record::Claimed { owner } => known.owner = owner,
+                    Record::Sealed { .. } => known.sealed = true,
+                    Record::Base(base) => {
+                        contents.state = S::restore(base);
+                        contents.base = Some((*epoch, *seq));
+                    }
+                    Record::Group(changes) => changes.iter().for_each(|change| contents.state.apply(change)),
+                    Record::Change(change) => contents.state.apply(&change),
+                },
+                // Compacted away between the listing and the read: a base that follows repeats it.
+                Err(Error::NotFound(_)) => {}
+                Err(error) if error.is_damage() => {
+                    tracing::warn!(%error, "journal record is damaged");
+                    contents.state.damaged(error.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(contents)
+    }
+
+    async fn places(&self) -> Result<Vec<Place>, Error> {
+        let listed = self.storage.list(&self.folder).await?;
+        let mut places: Vec<Place> = listed
+            .iter()
+            .filter_map(|object| {
+                let below = object.path.strip_prefix(&self.folder)?.trim_start_matches('/');
+                let (epoch, seq) = below.split_once('/')?;
+                Some((epoch.parse().ok()?, seq.parse().ok()?))
+            })
+            .collect();
+        places.sort_unstable();
+        Ok(places)
+    }
+
+    async fn entry<S: State>(&self, epoch: u64, seq: u64) -> Result<EntryOf<S>, Error> {
+        let path = self.path(epoch, seq);
+        let bytes = self.storage.read(&path).await?;
+        Entry::decode(&bytes, &format!("{}/{path}", self.storage.url()))
+    }
+
+    fn path(&self, epoch: u64, seq: u64) -> String {
+        format!("{}/{epoch:010}/{seq:010}", self.folder)
+    }
+
+    fn url(&self) -> String {
+        format!("{}/{}", self.storage.url(), self.folder)
+    }
+}
+
+#[cfg(test)]
+mod tests;

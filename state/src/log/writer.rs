@@ -1,0 +1,251 @@
+//! The right to write a log: an epoch.
+
+use std::collections::BTreeMap;
+
+use super::{Contents, Entry, EntryOf, Log, Place, Record, State};
+use crate::Error;
+
+/// Records in one epoch before the state is repeated and older records go, at least.
+const RECORDS_PER_BASE_MIN: u64 = 64;
+/// As long as they are together smaller than the state, there may be more, up to this.
+const RECORDS_PER_BASE_MAX: u64 = 1024;
+/// Tries of one record when the storage's answer is an error.
+const APPEND_TRIES_MAX: u32 = 3;
+/// Epochs that may be claimed by others while this one tries.
+const CLAIM_TRIES_MAX: u32 = 100;
+
+/// The right to write a log, until somebody claims the next epoch.
+#[derive(Debug)]
+pub struct Writer<S> {
+    log: Log,
+    epoch: u64,
+    /// This claim's own name.
+    id: String,
+    state: S,
+    next_seq: u64,
+    /// Where the last base is. At the next one, records before this one go.
+    base: Option<Place>,
+    base_bytes: u64,
+    /// Bytes of the records since the last base.
+    bytes_since_base: u64,
+    /// All records but those deleted.
+    places: Vec<Place>,
+    superseded: Option<String>,
+}
+
+impl<S: State> Writer<S> {
+    pub(super) async fn take(log: Log, owner: &str) -> Result<Self, Error> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut epoch = log.places().await?.last().map_or(1, |(last, _)| last + 1);
+        let mut tries = 0;
+        loop {
+            let record = Record::Claimed {
+                owner: owner.to_string(),
+            };
+            let entry: EntryOf<S> = entry(&id, record);
+            if log.storage.put_if_absent(&log.path(epoch, 0), entry.encode()?).await? {
+                break;
+            }
+            if log.entry::<S>(epoch, 0).await.is_ok_and(|found| found.id == entry.id) {
+                break;
+            }
+            epoch += 1;
+            tries += 1;
+            if tries == CLAIM_TRIES_MAX {
+                return Err(Error::Limit(format!(
+                    "{}: {CLAIM_TRIES_MAX} epochs were claimed by others while this process tried; do many processes \
+                     want to run {}?",
+                    log.url(),
+                    log.subject
+                )));
+            }
+        }
+        let contents = seal_earlier(&log, epoch, &id).await?;
+        let mut writer = Self {
+            epoch,
+            id,
+            state: contents.state,
+            next_seq: 1,
+            base: contents.base,
+            base_bytes: 0,
+            bytes_since_base: 0,
+            places: contents.places,
+            superseded: None,
+            log,
+        };
+        writer.compact().await?;
+        tracing::debug!(journal = %writer.log.url(), epoch, "claimed");
+        Ok(writer)
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// For what may be lost: a change that matters goes through [`Writer::append`].
+    pub fn state_mut(&mut self) -> &mut S {
+        &mut self.state
+    }
+
+    /// Writes changes that count together. When this returns Ok they have been applied and may be acted upon; returned
+    /// are all that count since the last call: before these, those of earlier calls that seemed to have failed.
+    /// [`Error::Superseded`] means: stop, change nothing more. After any other error it is not known whether the
+    /// changes count; the next call finds out.
+    pub async fn append(&mut self, mut changes: Vec<S::Change>) -> Result<Vec<S::Change>, Error> {
+        let record = match changes.pop() {
+            None => return Ok(Vec::new()),
+            Some(only) if changes.is_empty() => Record::Change(only),
+            Some(last) => {
+                changes.push(last);
+                Record::Group(changes)
+            }
+        };
+        let counted = self.put(record).await?;
+        let since_base = self.next_seq - self.base.map_or(0, |(_, seq)| seq);
+        let large = self.bytes_since_base >= self.base_bytes || since_base > RECORDS_PER_BASE_MAX;
+        if self.base.is_none() || (since_base > RECORDS_PER_BASE_MIN && large) {
+            match self.compact().await {
+                Ok(()) => {}
+                Err(error @ Error::Superseded(_)) => return Err(error),
+                // What was asked for is done; the next append tries again.
+                Err(error) => tracing::warn!(%error, "the journal could not be shortened"),
+            }
+        }
+        Ok(counted)
+    }
+
+    /// An error if a later epoch was claimed meanwhile.
+    pub async fn check(&mut self) -> Result<(), Error> {
+        if let Some(reason) = &self.superseded {
+            return Err(Error::Superseded(reason.clone()));
+        }
+        // Claims are never deleted and have no gaps: one look tells whether there is a successor.
+        if self.log.is_claimed(self.epoch + 1).await? {
+            return Err(self.supersede(&format!("epoch {} was claimed", self.epoch + 1)));
+        }
+        Ok(())
+    }
+
+    /// Puts one record at the next place of this epoch, and makes sure that the epoch still holds.
+    async fn put(&mut self, record: Record<S::Base, S::Change>) -> Result<Vec<S::Change>, Error> {
+        if let Some(reason) = &self.superseded {
+            return Err(Error::Superseded(reason.clone()));
+        }
+        let entry: EntryOf<S> = entry(&self.id, record);
+        let bytes = entry.encode()?;
+        let mut counted = Vec::new();
+        let mut tries = 0;
+        loop {
+            let path = self.log.path(self.epoch, self.next_seq);
+            match self.log.storage.put_if_absent(&path, bytes.clone()).await {
+                Ok(true) => break,
+                Ok(false) => {
+                    let found = self.log.entry::<S>(self.epoch, self.next_seq).await?;
+                    if found.writer != self.id {
+                        return Err(self.supersede(&format!("{path} was written by another process")));
+                    }
+                    if found.id == entry.id {
+                        break;
+                    }
+                    // A record of ours whose put seemed to fail: it counts, this one comes after it.
+                    counted.extend(self.count(found.record, 0));
+                }
+                Err(error) => {
+                    tries += 1;
+                    if tries == APPEND_TRIES_MAX {
+                        return Err(error);
+                    }
+                    tracing::warn!(journal = %self.log.url(), %error, "writing the journal again");
+                }
+            }
+        }
+        counted.extend(self.count(entry.record, bytes.len() as u64));
+        self.check().await?;
+        Ok(counted)
+    }
+
+    /// Takes the record at the next place into account.
+    fn count(&mut self, record: Record<S::Base, S::Change>, bytes: u64) -> Vec<S::Change> {
+        self.places.push((self.epoch, self.next_seq));
+        self.next_seq += 1;
+        self.bytes_since_base += bytes;
+        let changes = match record {
+            Record::Change(change) => vec![change],
+            Record::Group(changes) => changes,
+            // A base repeats what is known here.
+            Record::Base(_) | Record::Claimed { .. } | Record::Sealed { .. } => Vec::new(),
+        };
+        for change in &changes {
+            self.state.apply(change);
+        }
+        changes
+    }
+
+    /// Repeats the state and deletes the records before the base before it. Of each epoch the claim and the last record
+    /// (its seal) stay, so that it remains claimed and sealed.
+    async fn compact(&mut self) -> Result<(), Error> {
+        let base = (self.epoch, self.next_seq);
+        let before = self.bytes_since_base;
+        self.put(Record::Base(self.state.base())).await?;
+        self.base_bytes = self.bytes_since_base - before;
+        self.bytes_since_base = 0;
+        let Some(oldest) = self.base.replace(base) else {
+            return Ok(());
+        };
+        let last: BTreeMap<u64, u64> = self.places.iter().copied().collect();
+        let needed = |place: &Place| *place >= oldest || place.1 == 0 || last.get(&place.0) == Some(&place.1);
+        let (kept, old): (Vec<Place>, Vec<Place>) = self.places.drain(..).partition(needed);
+        self.places = kept;
+        for (epoch, seq) in old {
+            if let Err(error) = self.log.storage.delete(&self.log.path(epoch, seq)).await {
+                tracing::warn!(%error, "an old journal record stays");
+            }
+        }
+        Ok(())
+    }
+
+    fn supersede(&mut self, what: &str) -> Error {
+        let reason = format!(
+            "another process has taken over {} in {} ({what}); this one holds epoch {} and stops",
+            self.log.subject,
+            self.log.url(),
+            self.epoch
+        );
+        self.superseded = Some(reason.clone());
+        Error::Superseded(reason)
+    }
+}
+
+fn entry<B, C>(writer: &str, record: Record<B, C>) -> Entry<B, C> {
+    Entry {
+        id: uuid::Uuid::new_v4().to_string(),
+        writer: writer.to_string(),
+        record,
+    }
+}
+
+/// Writes the next record of every earlier epoch, so that its holder cannot, and reads the log after that.
+async fn seal_earlier<S: State>(log: &Log, epoch: u64, writer: &str) -> Result<Contents<S>, Error> {
+    loop {
+        let contents = log.read::<S>().await?;
+        let mut all_sealed = true;
+        for (earlier, known) in contents.epochs.range(..epoch) {
+            if known.sealed {
+                continue;
+            }
+            all_sealed = false;
+            let seal: EntryOf<S> = entry(writer, Record::Sealed { by: epoch });
+            // Refused: its holder was faster; the next round sees what it wrote.
+            log.storage
+                .put_if_absent(&log.path(*earlier, known.next_seq), seal.encode()?)
+                .await?;
+        }
+        if all_sealed {
+            return Ok(contents);
+        }
+    }
+}
