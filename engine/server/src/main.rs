@@ -3,6 +3,7 @@
 //! Here, and only here, live the process's edges: arguments, the environment, the clock at start, signals, the terminal
 //! and the exit code (0: done, 1: the run failed, 2: what was asked for is wrong).
 
+mod allocator;
 mod arguments;
 mod checkpoints;
 mod http;
@@ -23,9 +24,6 @@ use std::time::Duration;
 use arguments::{Arguments, Command};
 use clap::Parser;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How a command can end badly. The text is ready to be printed.
 pub enum Failure {
     /// What was asked for is wrong: exit code 2.
@@ -35,6 +33,7 @@ pub enum Failure {
 }
 
 fn main() -> ExitCode {
+    allocator::give_large_allocations_back();
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
