@@ -41,6 +41,8 @@ use journal::State;
 pub use claim::{Claim, Retained};
 
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
+/// Each may hold a whole file in memory.
+const COPIES_IN_FLIGHT_MAX: usize = 4;
 
 /// The checkpoints of one job. Cheap to clone; reads only, except through a [`Claim`].
 #[derive(Debug, Clone)]
@@ -234,6 +236,20 @@ impl CheckpointStore {
         let path = self.manifest_path(info);
         let bytes = self.storage.read_verified(&path, info.length, info.crc32).await?;
         Header::decode(&bytes, &format!("{}/{path}", self.storage.url()))
+    }
+
+    /// Copies files of another job's checkpoint into this job's folder, under the same names.
+    pub async fn copy_files(&self, origin: &CheckpointStore, files: &[FileReference]) -> Result<(), Error> {
+        futures::stream::iter(files.to_vec())
+            .map(|file| async move {
+                let from = (&origin.storage, format!("{}/{}", origin.job, file.path));
+                let to = format!("{}/{}", self.job, file.path);
+                self.storage.copy(&to, from, file.length, file.crc32).await
+            })
+            .buffer_unordered(COPIES_IN_FLIGHT_MAX)
+            .try_collect::<Vec<()>>()
+            .await?;
+        Ok(())
     }
 
     async fn check_files(&self, files: &[FileReference], depth: Depth) -> Result<(), Error> {

@@ -152,6 +152,23 @@ impl Storage {
         self.verify(path, (length, crc32), (found.length, found.crc32))
     }
 
+    /// Copies an object of this or another root, which must have this length and checksum. Between local folders it is
+    /// linked where it can be. One that is there already is left as it is.
+    pub async fn copy(&self, path: &str, from: (&Storage, String), length: u64, crc32: u32) -> Result<(), Error> {
+        check_path(path)?;
+        let (origin, from) = from;
+        check_path(&from)?;
+        if let (Kind::Local(_), Kind::Local(local)) = (&self.kind, &origin.kind) {
+            if self.length(path).await? == Some(length) {
+                return Ok(());
+            }
+            let written = self.put_file(path, &local.root().join(&from)).await?;
+            return origin.verify(&from, (length, crc32), (written.length, written.crc32));
+        }
+        let content = origin.read_verified(&from, length, crc32).await?;
+        self.put_if_absent(path, content).await.map(|_| ())
+    }
+
     /// Reads an object through and compares length and checksum.
     pub async fn check(&self, path: &str, length: u64, crc32: u32) -> Result<(), Error> {
         check_path(path)?;

@@ -154,6 +154,11 @@ async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, Error> {
     }))
 }
 
+/// Whether sources and sinks can be made as the job wants them.
+pub fn check(job: &Job) -> Result<(), Error> {
+    make_ends(job).map(|_| ())
+}
+
 fn make_ends(job: &Job) -> Result<Ends, Error> {
     let mut ends = Ends {
         sources: HashMap::new(),
@@ -338,6 +343,7 @@ impl<'a> Driver<'a> {
                 },
                 Some(result) = self.results_in.recv() => self.background_result(result),
                 () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
+                () = self.job.checkpoint_now.asked() => self.checkpoint_event(Event::Now),
                 () = requested(stop, asked) => {
                     asked = *stop.borrow_and_update();
                     if asked == StopRequest::Abort {
@@ -492,6 +498,8 @@ impl<'a> Driver<'a> {
     fn store(&mut self, completed: Arc<Completed>) {
         let mut snapshot = Snapshot::new(self.job, self.parallelism, &completed);
         splits::keep_finished(&self.known, &mut snapshot.operators);
+        snapshot.savepoint = self.job.checkpoint_now.take_name();
+        let checkpoint_now = self.job.checkpoint_now.clone();
         let history = self.history.clone();
         let results = self.results.clone();
         self.background.spawn(async move {
@@ -502,10 +510,15 @@ impl<'a> Driver<'a> {
                     report(&results, Background::Superseded(error));
                     return;
                 }
-                Err(error) => Event::NotStored {
-                    checkpoint,
-                    reason: error.to_string(),
-                },
+                Err(error) => {
+                    if let Some(name) = &snapshot.savepoint {
+                        checkpoint_now.keep_next(name);
+                    }
+                    Event::NotStored {
+                        checkpoint,
+                        reason: error.to_string(),
+                    }
+                }
             };
             report(&results, Background::Checkpoint(event));
         });

@@ -50,6 +50,8 @@ pub type Participant = (OperatorId, usize);
 pub enum Event {
     /// Time has passed.
     Tick,
+    /// Someone wants a checkpoint now.
+    Now,
     Acknowledged {
         checkpoint: u64,
         operator: OperatorId,
@@ -193,6 +195,8 @@ impl Coordinator {
         let mut commands = Vec::new();
         match event {
             Event::Tick => self.check_timeout(now_ms, &mut commands),
+            // One under way is as good.
+            Event::Now => self.due_ms = now_ms,
             Event::Acknowledged {
                 checkpoint,
                 operator,

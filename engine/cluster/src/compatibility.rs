@@ -14,6 +14,8 @@ use millstream_runtime::job::SubtaskState;
 pub struct Findings {
     /// Why the checkpoint cannot be restored.
     pub refusals: Vec<String>,
+    /// Those operators of the checkpoint whose state nobody would take; each is a refusal.
+    pub dropped: Vec<OperatorId>,
     /// What the user should know.
     pub notes: Vec<String>,
 }
@@ -96,6 +98,7 @@ pub fn check(
     for (operator, states) in states {
         let Some(node) = nodes.get(operator) else {
             if states.iter().any(has_state) {
+                findings.dropped.push(operator.clone());
                 findings.refusals.push(format!(
                     "the checkpoint holds state of `{operator}`, which the pipeline no longer has; its state would be lost"
                 ));

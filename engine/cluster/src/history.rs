@@ -1,14 +1,17 @@
 //! The checkpoints of a job: which there are, which one a run begins with, and how one is added.
 //!
-//! A run claims the job first: the claim in the checkpoints' journal fences whoever ran it before. Starting anew and replaying never delete: both add a first checkpoint
-//! of their own (an empty one, a copy) with the next number, so that whatever happens then, "the latest checkpoint"
-//! is the one the user meant; older ones go by retention.
+//! A run claims the job first: the claim in the checkpoints' journal fences whoever ran it before. Starting anew and
+//! replaying never delete: both add a first checkpoint of their own (an empty one, a copy) with the next number, so that
+//! whatever happens then, "the latest checkpoint" is the one the user meant; older ones go by retention. A savepoint is
+//! a copy, too: another manifest over the same files, which stays until it is deleted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_runtime::job::SubtaskState;
-use millstream_state::checkpoint::{CheckpointStore, Claim, Depth, JobFiles};
+use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Claim, Depth, JobFiles};
+use parking_lot::Mutex;
 
 use crate::Error;
 use crate::job::Job;
@@ -24,18 +27,39 @@ pub struct History {
 struct Inner {
     claim: Claim,
     retain: usize,
+    /// Checkpoints that somebody reads, with how many do: retention lets them be.
+    pinned: Mutex<BTreeMap<u64, usize>>,
+}
+
+/// Keeps a checkpoint from being removed while this lives.
+pub struct Pin {
+    inner: Arc<Inner>,
+    checkpoint: u64,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pinned = self.inner.pinned.lock();
+        if let Some(count) = pinned.get_mut(&self.checkpoint) {
+            *count -= 1;
+            if *count == 0 {
+                pinned.remove(&self.checkpoint);
+            }
+        }
+    }
 }
 
 impl History {
-    /// Claims the job's checkpoints.
-    pub async fn open(job: &Job) -> Result<Self, Error> {
-        let store = CheckpointStore::open(&job.checkpoint_storage, &job.graph.name).await?;
+    /// Claims the checkpoints of a job below this URL or folder.
+    pub async fn open(storage: &str, name: &str, retain: usize) -> Result<Self, Error> {
+        let store = CheckpointStore::open(storage, name).await?;
         let claim = store.claim(&format!("process {}", std::process::id())).await?;
         claim.sweep().await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 claim,
-                retain: job.retain,
+                retain,
+                pinned: Mutex::default(),
             }),
         })
     }
@@ -123,8 +147,81 @@ impl History {
 
     /// Removes what retention no longer keeps.
     pub async fn retire(&self) -> Result<(), Error> {
-        self.inner.claim.retain(self.inner.retain, &[]).await?;
+        let pinned: Vec<u64> = self.inner.pinned.lock().keys().copied().collect();
+        self.inner.claim.retain(self.inner.retain, &pinned).await?;
         Ok(())
+    }
+
+    /// Keeps a checkpoint from being removed.
+    pub fn pin(&self, checkpoint: u64) -> Pin {
+        *self.inner.pinned.lock().entry(checkpoint).or_default() += 1;
+        Pin {
+            inner: Arc::clone(&self.inner),
+            checkpoint,
+        }
+    }
+
+    /// All complete checkpoints, oldest first.
+    pub async fn checkpoints(&self) -> Vec<CheckpointInfo> {
+        self.inner.claim.checkpoints().await
+    }
+
+    /// A copy of the latest checkpoint that is kept under a name, for a job that does not run. Its number.
+    pub async fn keep(&self, name: &str) -> Result<u64, Error> {
+        let checkpoints = self.checkpoints().await;
+        if let Some(taken) = checkpoints.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
+            return Err(Error::Invalid(format!(
+                "there is a savepoint `{name}` already, {}; choose another name, or delete that one first",
+                taken.checkpoint
+            )));
+        }
+        let Some(checkpoint) = checkpoints.last().map(|info| info.checkpoint) else {
+            return Err(Error::Invalid(
+                "there is no checkpoint yet that a savepoint could be made of".into(),
+            ));
+        };
+        let mut snapshot = self.load(checkpoint).await?;
+        snapshot.savepoint = Some(name.to_string());
+        snapshot.origin = Some(format!("checkpoint {checkpoint}"));
+        snapshot.checkpoint = self.next_id().await;
+        self.save(&snapshot).await?;
+        Ok(snapshot.checkpoint)
+    }
+
+    /// Removes a savepoint. `false`: there is none of this name.
+    pub async fn delete_savepoint(&self, name: &str) -> Result<bool, Error> {
+        let checkpoints = self.checkpoints().await;
+        let found = checkpoints.iter().find(|info| info.savepoint.as_deref() == Some(name));
+        let Some(found) = found else { return Ok(false) };
+        self.inner.claim.delete(found.checkpoint).await?;
+        Ok(true)
+    }
+
+    /// Removes all checkpoints but savepoints.
+    pub async fn clear(&self) -> Result<(), Error> {
+        for info in self.checkpoints().await {
+            if info.savepoint.is_none() {
+                self.inner.claim.delete(info.checkpoint).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a copy of another job's checkpoint the latest of this one, files included.
+    pub async fn adopt(&self, origin: &CheckpointStore, mut snapshot: Snapshot) -> Result<u64, Error> {
+        let states = snapshot.operators.values_mut().flatten();
+        let mut files = Vec::new();
+        for state in states {
+            // Theirs to publish, not ours.
+            state.committables.clear();
+            files.extend(state.keyed.iter().flat_map(|keyed| keyed.files.iter().cloned()));
+        }
+        self.inner.claim.store().copy_files(origin, &files).await?;
+        snapshot.origin = Some(format!("{}/{}", origin.job(), snapshot.checkpoint));
+        snapshot.savepoint = None;
+        snapshot.checkpoint = self.next_id().await;
+        self.save(&snapshot).await?;
+        Ok(snapshot.checkpoint)
     }
 }
 
@@ -135,6 +232,7 @@ pub struct Listed {
     /// Microseconds since the epoch, UTC.
     pub taken_us: i64,
     pub state_bytes: u64,
+    pub savepoint: Option<String>,
     /// `Err`: what is damaged.
     pub detail: Result<Detail, String>,
 }
@@ -148,7 +246,11 @@ pub struct Detail {
 
 /// The complete checkpoints of a job below this URL or folder, newest first. Changes nothing.
 pub async fn list(name: &str, storage: &str) -> Result<Vec<Listed>, Error> {
-    let store = CheckpointStore::open(storage, name).await?;
+    list_in(&CheckpointStore::open(storage, name).await?).await
+}
+
+/// As [`list`].
+pub async fn list_in(store: &CheckpointStore) -> Result<Vec<Listed>, Error> {
     let mut listed = Vec::new();
     for info in store.list().await?.into_iter().rev() {
         let detail = store
@@ -158,6 +260,7 @@ pub async fn list(name: &str, storage: &str) -> Result<Vec<Listed>, Error> {
             id: info.checkpoint,
             taken_us: info.created_ms * 1000,
             state_bytes: info.state_bytes,
+            savepoint: info.savepoint,
             detail: detail.map_err(|error| error.to_string()).map(|manifest| {
                 let snapshot = Snapshot::of_manifest(manifest);
                 Detail {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use millstream_planner::graph::{JobGraph, NodeIndex, Parallelism};
 use millstream_runtime::job::Options;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 
 use crate::attempt::{self, Attempt, Ended};
 use crate::deployer::Deployer;
@@ -30,6 +31,39 @@ pub struct Job {
     pub exactly_once_required: bool,
     pub restart: restart::Config,
     pub start: Start,
+    /// It ran before: what fails at the start is an outage, not a wrong address, and is tried again.
+    pub started_before: bool,
+    pub checkpoint_now: Arc<CheckpointNow>,
+}
+
+/// How a checkpoint is asked for while the job runs.
+#[derive(Debug, Default)]
+pub struct CheckpointNow {
+    asked: Notify,
+    /// The name under which the next one is kept.
+    savepoint: Mutex<Option<String>>,
+}
+
+impl CheckpointNow {
+    /// Asks for one now, to be kept under this name.
+    pub fn savepoint(&self, name: &str) {
+        self.keep_next(name);
+        self.asked.notify_one();
+    }
+
+    /// The next one, whenever it comes, is kept under this name.
+    pub fn keep_next(&self, name: &str) {
+        *self.savepoint.lock() = Some(name.to_string());
+    }
+
+    /// The name under which the next one is to be kept, if nobody has taken it.
+    pub fn take_name(&self) -> Option<String> {
+        self.savepoint.lock().take()
+    }
+
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
+    }
 }
 
 impl Job {
@@ -82,18 +116,30 @@ pub async fn run(
     stop: watch::Receiver<StopRequest>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let outcome = run_attempts(job, deployer, stop, progress).await;
+    let history = History::open(&job.checkpoint_storage, &job.graph.name, job.retain).await?;
+    run_claimed(job, &history, deployer, stop, progress).await
+}
+
+/// As [`run`], with the job's checkpoints claimed already.
+pub async fn run_claimed(
+    job: &Job,
+    history: &History,
+    deployer: &dyn Deployer,
+    stop: watch::Receiver<StopRequest>,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let outcome = run_attempts(job, history, deployer, stop, progress).await;
     progress.update(|report| report.phase = Phase::Ended);
     outcome
 }
 
 async fn run_attempts(
     job: &Job,
+    history: &History,
     deployer: &dyn Deployer,
     mut stop: watch::Receiver<StopRequest>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let history = History::open(job).await?;
     let mut restarts = Restarts::new(job.restart.clone());
     let mut base = match job.start {
         Start::Fresh => {
@@ -103,7 +149,7 @@ async fn run_attempts(
         Start::Resume => history.latest(progress).await?,
         Start::FromCheckpoint(id) => Some(history.replay(id).await?),
     };
-    let mut ever_started = false;
+    let mut ever_started = job.started_before;
     loop {
         if let Some(snapshot) = &base {
             progress.update(|report| report.restored_from = Some(snapshot.checkpoint));
@@ -111,7 +157,7 @@ async fn run_attempts(
         let attempt = Attempt {
             job,
             deployer,
-            history: &history,
+            history,
             base: base.as_ref(),
             progress,
             stop: stop.clone(),
@@ -147,6 +193,7 @@ async fn run_attempts(
         ));
         progress.update(|report| {
             report.phase = Phase::Restarting;
+            report.reason = failure.error.to_string();
             report.restarts += 1;
         });
         if stopped_within(&mut stop, delay).await {

@@ -6,7 +6,7 @@
 //! | property | meaning |
 //! |---|---|
 //! | `finished` | `true`: all input had been processed, the job has nothing left to do |
-//! | `origin` | `checkpoint N`: a copy of N, the first of a replay; `fresh`: nothing, the first of a new start |
+//! | `origin` | `checkpoint N`: a copy of N, the first of a replay; `JOB/N`: of another job; `fresh`: nothing, the first of a new start |
 //! | `state/OPERATOR` | the kind of state the operator kept ([`crate::compatibility::state_signature`]) |
 //! | `engine` | the version that wrote it |
 
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub finished: bool,
     /// Where a checkpoint that no run took came from.
     pub origin: Option<String>,
+    /// Its name if it is kept until a person deletes it.
+    pub savepoint: Option<String>,
     pub parallelism: usize,
     pub max_parallelism: u16,
     pub fingerprint: String,
@@ -57,6 +59,7 @@ impl Snapshot {
             checkpoint,
             finished: false,
             origin: None,
+            savepoint: None,
             parallelism: job.parallelism,
             max_parallelism: job.graph.max_parallelism,
             fingerprint: format!("{:016x}", job.graph.fingerprint),
@@ -99,7 +102,7 @@ impl Snapshot {
                 fingerprint: self.fingerprint.clone(),
                 max_parallelism: self.max_parallelism,
                 parallelism: u32::try_from(self.parallelism).unwrap_or(u32::MAX),
-                savepoint: None,
+                savepoint: self.savepoint.clone(),
                 files: keyed.flat_map(|keyed| keyed.files.iter().cloned()).collect(),
                 properties,
             },
@@ -123,6 +126,7 @@ impl Snapshot {
             checkpoint: header.checkpoint,
             finished: property("finished").as_deref() == Some("true"),
             origin: property("origin"),
+            savepoint: header.savepoint,
             parallelism: header.parallelism as usize,
             max_parallelism: header.max_parallelism,
             signatures: signatures.collect(),

@@ -24,6 +24,8 @@ pub struct CheckpointReport {
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     pub phase: Phase,
+    /// Why the job is restarting.
+    pub reason: String,
     /// The checkpoint this attempt started from.
     pub restored_from: Option<u64>,
     pub last_checkpoint: Option<CheckpointReport>,
@@ -56,13 +58,39 @@ pub enum Note {
     Warning(String),
 }
 
-/// Shared between the driver, which writes, and onlookers.
-#[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Mutex<Report>>);
+/// What an observer is told when it happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// With the reason, for [`Phase::Restarting`].
+    Phase(Phase, String),
+    Note(Note),
+    /// A checkpoint is complete and published.
+    Checkpoint(u64),
+}
+
+type Observer = Box<dyn Fn(Observed) + Send + Sync>;
+
+/// Shared between the driver, which writes, and onlookers. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Progress(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    report: Mutex<Report>,
+    observer: Option<Observer>,
+}
 
 impl Progress {
+    /// With someone who is told what happens instead of having to look; notes go there and are not kept.
+    pub fn observed(observer: impl Fn(Observed) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner {
+            report: Mutex::default(),
+            observer: Some(Box::new(observer)),
+        }))
+    }
+
     pub fn report(&self) -> Report {
-        let mut report = self.0.lock();
+        let mut report = self.0.report.lock();
         let notes = std::mem::take(&mut report.notes);
         let copy = report.clone();
         report.notes = notes;
@@ -70,11 +98,29 @@ impl Progress {
     }
 
     pub fn take_notes(&self) -> Vec<Note> {
-        std::mem::take(&mut self.0.lock().notes)
+        std::mem::take(&mut self.0.report.lock().notes)
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Report)) {
-        change(&mut self.0.lock());
+        let mut report = self.0.report.lock();
+        let before = (report.phase, report.checkpoints);
+        change(&mut report);
+        let Some(observer) = &self.0.observer else { return };
+        let mut observed: Vec<Observed> = std::mem::take(&mut report.notes)
+            .into_iter()
+            .map(Observed::Note)
+            .collect();
+        if report.checkpoints != before.1
+            && let Some(checkpoint) = &report.last_checkpoint
+        {
+            observed.push(Observed::Checkpoint(checkpoint.id));
+        }
+        if report.phase != before.0 {
+            observed.push(Observed::Phase(report.phase, report.reason.clone()));
+        }
+        // An observer may look at the report.
+        drop(report);
+        observed.into_iter().for_each(observer);
     }
 
     pub(crate) fn info(&self, text: impl Into<String>) {

@@ -156,6 +156,8 @@ impl Settings {
             exactly_once_required: self.exactly_once_required,
             restart: restart::Config::default(),
             start,
+            started_before: false,
+            checkpoint_now: Arc::default(),
         }
     }
 }

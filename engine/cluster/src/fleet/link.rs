@@ -20,7 +20,7 @@ use crate::Error;
 /// Orders that may wait for one worker.
 const ORDERS_MAX: usize = 4_096;
 /// Restored state and splits travel in one message.
-const MESSAGE_BYTES_MAX: usize = 256 << 20;
+pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// How often silence is looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 

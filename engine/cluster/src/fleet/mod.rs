@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use self::link::Link;
+pub use self::link::MESSAGE_BYTES_MAX;
 use self::tasks::Heard;
 
 /// Events that may wait for the coordinator.

@@ -1,0 +1,515 @@
+//! The client API of a leading coordinator.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
+use millstream_planner::{Mode, explain};
+use millstream_proto::v1;
+
+use crate::api::{self, Api, Code};
+use crate::coordinator::checkpoints::{self, Found};
+use crate::coordinator::leader::Leader;
+use crate::coordinator::ledger::{Record, Status, Transition, Wanted};
+use crate::coordinator::slots::Presence;
+use crate::coordinator::state::{Event, Request};
+use crate::coordinator::{describe, now_us};
+use crate::resolve::{self, Resolved, Wish};
+use crate::{Error, Start, attempt, compatibility};
+
+/// Changes that come faster than this are told together.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A leader as clients see it.
+#[derive(Clone)]
+pub struct LeaderApi(pub Arc<Leader>);
+
+#[async_trait]
+impl Api for LeaderApi {
+    async fn submit(&self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, api::Error> {
+        let mode = request.mode.map(|_| mode(request.mode()));
+        let resolved = resolve_now(request.pipeline, request.name, mode).await?;
+        let mut response = v1::SubmitResponse {
+            plan: explain::explain(&resolved.graph),
+            ..v1::SubmitResponse::default()
+        };
+        let record = self.record(&resolved, request.parallelism)?;
+        let job = resolved.job(
+            record.parallelism.unwrap_or(1) as usize,
+            record.storage.clone(),
+            Start::Resume,
+        );
+        // What makes ends may look at files.
+        let checked = tokio::task::spawn_blocking(move || attempt::check(&job)).await;
+        checked
+            .map_err(|error| internal(&error))?
+            .map_err(|error| invalid_pipeline(&error.to_string()))?;
+        let from = match &request.from {
+            None => None,
+            Some(from) => Some(
+                self.fitting(from, &resolved, request.allow_dropped_state, &mut response.notes)
+                    .await?,
+            ),
+        };
+        self.0.with(|inner| inner.state.may_submit(&record.name))?;
+        if request.dry_run {
+            return Ok(response);
+        }
+        let name = record.name.clone();
+        self.accept(record, from, &resolved).await?;
+        response.job = Some(self.describe(&name)?);
+        Ok(response)
+    }
+
+    async fn validate(&self, request: v1::ValidateRequest) -> Result<v1::ValidateResponse, api::Error> {
+        let mode = request.mode.map(|_| mode(request.mode()));
+        match resolve_now(request.pipeline, request.name, mode).await {
+            Ok(resolved) => Ok(v1::ValidateResponse {
+                valid: true,
+                mistakes: Vec::new(),
+                plan: explain::explain(&resolved.graph),
+            }),
+            Err(error) if error.code == Code::InvalidPipeline => Ok(v1::ValidateResponse {
+                valid: false,
+                mistakes: error.mistakes,
+                plan: String::new(),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn diff(&self, request: v1::DiffRequest) -> Result<v1::DiffResponse, api::Error> {
+        use v1::diff_response::Verdict;
+        let from = request
+            .from
+            .ok_or_else(|| invalid("say which job's checkpoint is meant (`from`)"))?;
+        let resolved = resolve_now(request.pipeline, None, None).await?;
+        let found = checkpoints::find(&self.0, &from).await?;
+        let findings = compatible(&found, &resolved);
+        let verdict = match findings.refusals.as_slice() {
+            [] => Verdict::Compatible,
+            _ if !findings.dropped.is_empty() && findings.dropped.len() == findings.refusals.len() => {
+                Verdict::LosesState
+            }
+            _ => Verdict::NeedsMigration,
+        };
+        Ok(v1::DiffResponse {
+            verdict: verdict as i32,
+            findings: findings.refusals.into_iter().chain(findings.notes).collect(),
+            checkpoint: found.info.checkpoint,
+        })
+    }
+
+    async fn list_jobs(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, api::Error> {
+        let jobs = self.0.with(|inner| {
+            let jobs = inner.state.jobs().iter();
+            let wanted = jobs.filter(|(_, job)| request.all || !job.record.now().status.is_end());
+            wanted
+                .map(|(name, job)| describe::job(job, inner.runs.get(name), inner.state.slots(), false))
+                .collect()
+        });
+        Ok(v1::ListJobsResponse { jobs })
+    }
+
+    async fn job(&self, request: v1::GetJobRequest) -> Result<v1::Job, api::Error> {
+        self.describe(&request.name)
+    }
+
+    async fn watch(&self, request: v1::WatchJobsRequest) -> Result<BoxStream<'static, v1::JobEvent>, api::Error> {
+        for name in &request.names {
+            self.describe(name)?;
+        }
+        let mut versions = self.0.versions();
+        versions.mark_changed();
+        let leader = Arc::downgrade(&self.0);
+        let told: BTreeMap<String, u64> = BTreeMap::new();
+        let changes = stream::unfold((versions, told, true), move |(mut versions, told, first)| {
+            let (leader, names) = (leader.clone(), request.names.clone());
+            async move {
+                if !first {
+                    tokio::time::sleep(WATCH_INTERVAL).await;
+                }
+                versions.changed().await.ok()?;
+                versions.borrow_and_update();
+                let (events, told) = news(&*leader.upgrade()?, &names, told);
+                Some((stream::iter(events), (versions, told, false)))
+            }
+        });
+        let leader = self.0.clone();
+        let over = async move { leader.ended().await };
+        Ok(changes.flatten().take_until(Box::pin(over)).boxed())
+    }
+
+    async fn stop(&self, request: v1::StopJobRequest) -> Result<v1::Job, api::Error> {
+        if let Some(savepoint) = &request.savepoint {
+            let record = self
+                .0
+                .with(|inner| Ok::<_, api::Error>(inner.state.job(&request.name)?.record.clone()))?;
+            checkpoints::refuse_taken(&record, savepoint).await?;
+        }
+        let stop = Request::Stop {
+            job: request.name.clone(),
+            savepoint: request.savepoint,
+        };
+        self.change(stop, &request.name).await
+    }
+
+    async fn cancel(&self, request: v1::CancelJobRequest) -> Result<v1::Job, api::Error> {
+        let job = request.name.clone();
+        self.change(Request::Cancel { job }, &request.name).await
+    }
+
+    async fn rescale(&self, request: v1::RescaleJobRequest) -> Result<v1::Job, api::Error> {
+        let rescale = Request::Rescale {
+            job: request.name.clone(),
+            parallelism: request.parallelism,
+        };
+        self.change(rescale, &request.name).await
+    }
+
+    async fn restart(&self, request: v1::RestartJobRequest) -> Result<v1::Job, api::Error> {
+        let job = request.name.clone();
+        self.change(Request::Restart { job }, &request.name).await
+    }
+
+    async fn delete(&self, request: v1::DeleteJobRequest) -> Result<v1::DeleteJobResponse, api::Error> {
+        self.remove(&request.name).await?;
+        Ok(v1::DeleteJobResponse {})
+    }
+
+    async fn logs(&self, request: v1::JobLogsRequest) -> Result<BoxStream<'static, v1::LogLine>, api::Error> {
+        self.0.with(|inner| inner.state.job(&request.name).map(|_| ()))?;
+        Ok(self.0.log(&request.name).read(request.tail as usize, request.follow))
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: v1::ListCheckpointsRequest,
+    ) -> Result<v1::ListCheckpointsResponse, api::Error> {
+        Ok(v1::ListCheckpointsResponse {
+            checkpoints: checkpoints::list(&self.0, &request.job, request.savepoints_only).await?,
+        })
+    }
+
+    async fn inspect_checkpoint(
+        &self,
+        request: v1::InspectCheckpointRequest,
+    ) -> Result<v1::CheckpointDetail, api::Error> {
+        let wanted = request
+            .checkpoint
+            .ok_or_else(|| invalid("say which job's checkpoint is meant (`checkpoint`)"))?;
+        Ok(checkpoints::describe(
+            &wanted.job,
+            &checkpoints::find(&self.0, &wanted).await?,
+        ))
+    }
+
+    async fn create_savepoint(&self, request: v1::CreateSavepointRequest) -> Result<v1::Checkpoint, api::Error> {
+        let name = request
+            .name
+            .unwrap_or_else(|| format!("savepoint-{}", now_us() / 1_000_000));
+        checkpoints::create_savepoint(&self.0, &request.job, &name).await
+    }
+
+    async fn delete_savepoint(
+        &self,
+        request: v1::DeleteSavepointRequest,
+    ) -> Result<v1::DeleteSavepointResponse, api::Error> {
+        checkpoints::delete_savepoint(&self.0, &request.job, &request.name).await?;
+        Ok(v1::DeleteSavepointResponse {})
+    }
+
+    async fn list_workers(&self, _request: v1::ListWorkersRequest) -> Result<v1::ListWorkersResponse, api::Error> {
+        Ok(v1::ListWorkersResponse {
+            workers: self.workers(),
+        })
+    }
+
+    async fn drain_worker(&self, request: v1::DrainWorkerRequest) -> Result<v1::Worker, api::Error> {
+        let find = || self.workers().into_iter().find(|worker| worker.name == request.name);
+        let unknown = || {
+            let message = format!("there is no worker `{}` attached", request.name);
+            api::Error::new(Code::WorkerNotFound, message)
+        };
+        find().filter(|worker| worker.state != "lost").ok_or_else(unknown)?;
+        self.0.event(Event::Drain {
+            worker: request.name.clone(),
+        });
+        find().ok_or_else(unknown)
+    }
+
+    async fn info(&self, _request: v1::ClusterInfoRequest) -> Result<v1::ClusterInfo, api::Error> {
+        let mut info = v1::ClusterInfo {
+            version: env!("CARGO_PKG_VERSION").into(),
+            epoch: self.0.epoch,
+            is_leader: true,
+            clock_us: now_us(),
+            leader_since_us: self.0.since_us,
+            ..v1::ClusterInfo::default()
+        };
+        self.0.with(|inner| {
+            let slots = inner.state.slots();
+            let there = slots
+                .workers()
+                .values()
+                .filter(|worker| worker.presence != Presence::Lost);
+            info.workers = there.count() as u32;
+            info.slots = slots.offered() as u32;
+            info.slots_used = slots.used_total() as u32;
+            let jobs = inner.state.jobs().values();
+            info.jobs_running = jobs.filter(|job| job.record.now().status == Status::Running).count() as u32;
+        });
+        Ok(info)
+    }
+}
+
+impl LeaderApi {
+    fn describe(&self, name: &str) -> Result<v1::Job, api::Error> {
+        self.0.with(|inner| {
+            let job = inner.state.job(name)?;
+            Ok(describe::job(job, inner.runs.get(name), inner.state.slots(), true))
+        })
+    }
+
+    async fn change(&self, request: Request, name: &str) -> Result<v1::Job, api::Error> {
+        self.0.change(request).await?;
+        self.describe(name)
+    }
+
+    /// The job as it will stand in the journal.
+    fn record(&self, resolved: &Resolved, parallelism: Option<u32>) -> Result<Box<Record>, api::Error> {
+        let max_parallelism = u32::from(resolved.graph.max_parallelism);
+        let of_pipeline = resolved.settings.parallelism.map(|parallelism| parallelism as u32);
+        let parallelism = parallelism.or(of_pipeline);
+        if parallelism.is_some_and(|parallelism| parallelism == 0 || parallelism > max_parallelism) {
+            return Err(invalid(&format!(
+                "the parallelism can be 1 to {max_parallelism} (max_parallelism)"
+            )));
+        }
+        let now_us = now_us();
+        Ok(Box::new(Record {
+            name: resolved.resolved.name.clone(),
+            resolved: Arc::new(resolved.resolved.clone()),
+            parallelism,
+            max_parallelism,
+            storage: resolved
+                .settings
+                .storage
+                .clone()
+                .unwrap_or_else(|| self.0.checkpoints.clone()),
+            submitted_us: now_us,
+            wanted: Wanted::Running,
+            transitions: VecDeque::from([Transition::new(Status::Submitted, now_us, "")]),
+        }))
+    }
+
+    /// A checkpoint that a pipeline can begin with.
+    async fn fitting(
+        &self,
+        from: &v1::CheckpointRef,
+        resolved: &Resolved,
+        allow_dropped_state: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<Found, api::Error> {
+        let mut found = checkpoints::find(&self.0, from).await?;
+        let mut findings = compatible(&found, resolved);
+        if allow_dropped_state {
+            for operator in &findings.dropped {
+                found.snapshot.operators.remove(operator);
+                found.snapshot.signatures.remove(operator);
+                notes.push(format!("the state of `{operator}` is dropped"));
+            }
+            findings = compatible(&found, resolved);
+        }
+        if findings.refusals.is_empty() {
+            notes.extend(findings.notes);
+            return Ok(found);
+        }
+        let advice = match findings.dropped.is_empty() {
+            true => "",
+            false => "; state that no operator takes can be dropped on purpose (allow_dropped_state)",
+        };
+        Err(api::Error::new(
+            Code::CheckpointDoesNotFit,
+            format!(
+                "checkpoint {}/{} does not fit the pipeline: {}{advice}",
+                from.job,
+                found.info.checkpoint,
+                findings.refusals.join("; ")
+            ),
+        ))
+    }
+
+    /// Makes the job's first checkpoint, where it has one, then lets the journal say that there is such a job.
+    async fn accept(&self, record: Box<Record>, from: Option<Found>, resolved: &Resolved) -> Result<(), api::Error> {
+        let leader = &self.0;
+        let _reserved = leader.reserve(&record.name)?;
+        leader.with(|inner| inner.state.may_submit(&record.name))?;
+        let prepared = prepare(leader, &record, from, resolved).await;
+        if let Err(error) = prepared {
+            leader.forget(&record.name, true);
+            return Err(checkpoints::refused(error));
+        }
+        leader.change(Request::Submit(record)).await
+    }
+
+    /// Removes an ended job's checkpoints, then its name.
+    async fn remove(&self, name: &str) -> Result<(), api::Error> {
+        let _reserved = self.0.reserve(name)?;
+        let delete = Request::Delete { job: name.into() };
+        let record = self.0.with(|inner| {
+            inner.state.request(delete.clone())?;
+            Ok::<_, api::Error>(inner.state.job(name)?.record.clone())
+        })?;
+        let history = self.0.history(&record).await.map_err(checkpoints::refused)?;
+        history.clear().await.map_err(checkpoints::refused)?;
+        self.0.change(delete).await?;
+        self.0.forget(name, true);
+        Ok(())
+    }
+
+    /// What the leader decides about workers, and what they said of themselves.
+    fn workers(&self) -> Vec<v1::Worker> {
+        let attached = self.0.hands().workers();
+        self.0.with(|inner| {
+            let slots = inner.state.slots();
+            let workers = slots.workers().iter().map(|(name, worker)| {
+                let known = attached.iter().find(|attached| attached.name == *name).cloned();
+                v1::Worker {
+                    name: name.clone(),
+                    slots: worker.slots,
+                    slots_used: slots.used(name) as u32,
+                    state: match worker.presence {
+                        Presence::Ready => "ready",
+                        Presence::Draining | Presence::Leaving => "draining",
+                        Presence::Lost => "lost",
+                    }
+                    .into(),
+                    since_us: worker.since_us,
+                    jobs: slots.jobs_on(name),
+                    ..known.unwrap_or_default()
+                }
+            });
+            workers.collect()
+        })
+    }
+}
+
+/// A job begins with nothing or with a copy, whatever an earlier one of its name left.
+async fn prepare(leader: &Leader, record: &Record, from: Option<Found>, resolved: &Resolved) -> Result<(), Error> {
+    let history = leader.history(record).await?;
+    let Some(found) = from else {
+        let parallelism = record.parallelism.unwrap_or(1) as usize;
+        let job = resolved.job(parallelism, record.storage.clone(), Start::Fresh);
+        return history.start_anew(&job, &crate::Progress::default()).await;
+    };
+    // Where the origin runs here, its retention waits.
+    let origin = leader.known_history(found.store.job());
+    let _pin = origin.map(|origin| origin.pin(found.info.checkpoint));
+    history.adopt(&found.store, found.snapshot).await.map(|_| ())
+}
+
+/// What changed since it was last told, and what is known by now.
+fn news(
+    leader: &Leader,
+    names: &[String],
+    mut told: BTreeMap<String, u64>,
+) -> (Vec<v1::JobEvent>, BTreeMap<String, u64>) {
+    let events = leader.with(|inner| {
+        let jobs = inner.state.jobs();
+        let mut events = Vec::new();
+        told.retain(|name, _| {
+            let exists = jobs.contains_key(name);
+            if !exists {
+                events.push(v1::JobEvent {
+                    job: Some(v1::Job {
+                        name: name.clone(),
+                        ..v1::Job::default()
+                    }),
+                    deleted: true,
+                });
+            }
+            exists
+        });
+        for (name, job) in jobs {
+            if (names.is_empty() || names.contains(name)) && told.get(name) != Some(&job.version) {
+                told.insert(name.clone(), job.version);
+                events.push(v1::JobEvent {
+                    job: Some(describe::job(job, inner.runs.get(name), inner.state.slots(), true)),
+                    deleted: false,
+                });
+            }
+        }
+        events
+    });
+    (events, told)
+}
+
+/// Planning is work for a while: not on a thread that serves others.
+async fn resolve_now(
+    pipeline: Option<v1::Pipeline>,
+    name: Option<String>,
+    mode: Option<Mode>,
+) -> Result<Resolved, api::Error> {
+    let pipeline = pipeline.ok_or_else(|| invalid("there is no pipeline in the request"))?;
+    let wish = Wish { name, mode };
+    let resolved = tokio::task::spawn_blocking(move || resolve::resolve(&pipeline, &wish, now_us())).await;
+    let resolved = resolved.map_err(|error| internal(&error))?.map_err(|mistakes| {
+        let count = mistakes.len();
+        let first = mistakes
+            .first()
+            .map(|mistake| mistake.message.clone())
+            .unwrap_or_default();
+        let message = match count {
+            1 => first,
+            _ => format!("{first} (and {} more mistakes)", count - 1),
+        };
+        api::Error {
+            mistakes,
+            ..api::Error::new(Code::InvalidPipeline, message)
+        }
+    })?;
+    if resolved.settings.explain {
+        return Err(invalid_pipeline(
+            "the script consists of EXPLAIN; there is nothing to run (validate shows its plan)",
+        ));
+    }
+    Ok(resolved)
+}
+
+fn compatible(found: &Found, resolved: &Resolved) -> compatibility::Findings {
+    let snapshot = &found.snapshot;
+    compatibility::check(
+        &resolved.graph,
+        snapshot.max_parallelism,
+        &snapshot.operators,
+        &snapshot.signatures,
+    )
+}
+
+fn mode(mode: v1::Mode) -> Mode {
+    match mode {
+        v1::Mode::Stream => Mode::Stream,
+        v1::Mode::Batch => Mode::Batch,
+    }
+}
+
+fn invalid(message: &str) -> api::Error {
+    api::Error::new(Code::InvalidRequest, message)
+}
+
+fn invalid_pipeline(message: &str) -> api::Error {
+    api::Error {
+        mistakes: vec![v1::Mistake {
+            message: message.to_string(),
+            ..v1::Mistake::default()
+        }],
+        ..api::Error::new(Code::InvalidPipeline, message)
+    }
+}
+
+fn internal(error: &dyn std::fmt::Display) -> api::Error {
+    api::Error::new(Code::Internal, format!("the request did not end well: {error}"))
+}

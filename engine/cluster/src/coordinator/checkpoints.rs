@@ -1,0 +1,299 @@
+//! Checkpoints and savepoints of jobs, as clients see them.
+//!
+//! Reading needs no claim and disturbs nobody. What changes a job's checkpoints goes through the claim that this
+//! coordinator holds for the job, or, for a running job, through its run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_proto::v1;
+use millstream_runtime::job::SubtaskState;
+use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
+
+use crate::api::{self, Code};
+use crate::coordinator::leader::{Leader, is_asked};
+use crate::coordinator::ledger::{Record, Status};
+use crate::manifest::{BODY_VERSION, Snapshot};
+use crate::{Error, history};
+
+/// How long a savepoint of a running job may take.
+const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest name of a savepoint.
+const NAME_CHARS_MAX: usize = 200;
+
+/// A checkpoint that was read, with where it is.
+pub struct Found {
+    pub store: CheckpointStore,
+    pub info: CheckpointInfo,
+    pub snapshot: Snapshot,
+    pub engine_version: String,
+}
+
+/// Reads a checkpoint of a job, by default the latest.
+pub async fn find(leader: &Leader, wanted: &v1::CheckpointRef) -> Result<Found, api::Error> {
+    let store = store_of(leader, &wanted.job).await?;
+    let infos = store.list().await.map_err(unavailable)?;
+    let info = match wanted.checkpoint {
+        Some(number) => infos.iter().find(|info| info.checkpoint == number),
+        None => infos.last(),
+    };
+    let Some(info) = info.cloned() else {
+        let known: Vec<String> = infos.iter().map(|info| info.checkpoint.to_string()).collect();
+        let what = match wanted.checkpoint {
+            Some(number) => format!("`{}` has no checkpoint {number}", wanted.job),
+            None => format!("`{}` has no checkpoint", wanted.job),
+        };
+        let known = match known.is_empty() {
+            true => "yet".to_string(),
+            false => format!("; it has {}", known.join(", ")),
+        };
+        return Err(api::Error::new(
+            Code::CheckpointNotFound,
+            format!("{what} {known}").replace(" ;", ";"),
+        ));
+    };
+    let manifest = store
+        .load::<SubtaskState>(info.checkpoint, BODY_VERSION, Depth::Lengths)
+        .await
+        .map_err(unavailable)?;
+    let engine_version = manifest.header.properties.get("engine").cloned().unwrap_or_default();
+    Ok(Found {
+        store,
+        info,
+        snapshot: Snapshot::of_manifest(manifest),
+        engine_version,
+    })
+}
+
+/// The checkpoints of a job, or those that a deleted one left.
+async fn store_of(leader: &Leader, job: &str) -> Result<CheckpointStore, api::Error> {
+    let found = leader.with(|inner| inner.state.job(job).map(|job| job.record.storage.clone()));
+    let unknown = match found {
+        Ok(storage) => return CheckpointStore::open(&storage, job).await.map_err(unavailable),
+        Err(error) => error,
+    };
+    let Ok(store) = CheckpointStore::open(&leader.checkpoints, job).await else {
+        return Err(unknown);
+    };
+    match store.list().await {
+        Ok(left) if !left.is_empty() => Ok(store),
+        _ => Err(unknown),
+    }
+}
+
+/// All complete checkpoints, newest first.
+pub async fn list(leader: &Leader, job: &str, savepoints_only: bool) -> Result<Vec<v1::Checkpoint>, api::Error> {
+    let store = store_of(leader, job).await?;
+    let listed = history::list_in(&store).await.map_err(refused)?;
+    let described = listed.into_iter().map(|listed| {
+        let mut checkpoint = v1::Checkpoint {
+            job: job.to_string(),
+            checkpoint: listed.id,
+            taken_us: listed.taken_us,
+            state_bytes: listed.state_bytes,
+            savepoint: listed.savepoint,
+            ..v1::Checkpoint::default()
+        };
+        match listed.detail {
+            Ok(detail) => {
+                checkpoint.parallelism = detail.parallelism as u32;
+                checkpoint.finished = detail.finished;
+                checkpoint.origin = detail.origin.unwrap_or_default();
+            }
+            Err(damage) => checkpoint.damage = damage,
+        }
+        checkpoint
+    });
+    Ok(described
+        .filter(|checkpoint| !savepoints_only || checkpoint.savepoint.is_some())
+        .collect())
+}
+
+/// What is in a checkpoint.
+pub fn describe(job: &str, found: &Found) -> v1::CheckpointDetail {
+    let snapshot = &found.snapshot;
+    let operators = snapshot.operators.iter().map(|(id, states)| {
+        let keyed = || states.iter().filter_map(|state| state.keyed.as_ref());
+        v1::CheckpointOperator {
+            id: id.0.clone(),
+            subtasks: states.len() as u32,
+            keyed_bytes: keyed().map(|keyed| keyed.bytes).sum(),
+            files: keyed().map(|keyed| keyed.files.len() as u32).sum(),
+            inline_bytes: states.iter().map(|state| state.inline.len() as u64).sum(),
+            committables: states.iter().map(|state| state.committables.len() as u32).sum(),
+            signature: snapshot.signatures.get(id).cloned().unwrap_or_default(),
+            splits: states
+                .iter()
+                .flat_map(|state| &state.splits)
+                .map(|split| v1::CheckpointSplit {
+                    id: split.id.clone(),
+                    position: position(&split.position),
+                    watermark_us: split.watermark,
+                    finished: split.finished,
+                })
+                .collect(),
+        }
+    });
+    v1::CheckpointDetail {
+        checkpoint: Some(summary(job, found)),
+        fingerprint: snapshot.fingerprint.clone(),
+        max_parallelism: u32::from(snapshot.max_parallelism),
+        operators: operators.collect(),
+        engine_version: found.engine_version.clone(),
+    }
+}
+
+fn summary(job: &str, found: &Found) -> v1::Checkpoint {
+    v1::Checkpoint {
+        job: job.to_string(),
+        checkpoint: found.info.checkpoint,
+        taken_us: found.info.created_ms * 1000,
+        state_bytes: found.info.state_bytes,
+        savepoint: found.info.savepoint.clone(),
+        parallelism: found.snapshot.parallelism as u32,
+        finished: found.snapshot.finished,
+        origin: found.snapshot.origin.clone().unwrap_or_default(),
+        ..v1::Checkpoint::default()
+    }
+}
+
+/// Text as it is, anything else as hexadecimal digits.
+fn position(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_string(),
+        _ => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
+/// Names are shown, typed and put into file listings.
+pub fn check_name(name: &str) -> Result<(), api::Error> {
+    let good = !name.trim().is_empty()
+        && name.chars().count() <= NAME_CHARS_MAX
+        && !name.chars().any(|c| c.is_control() || c == '/');
+    if good {
+        return Ok(());
+    }
+    Err(api::Error::new(
+        Code::InvalidRequest,
+        format!("`{name}` cannot name a savepoint: use up to {NAME_CHARS_MAX} characters, no `/` among them"),
+    ))
+}
+
+/// An error if a savepoint of this name exists.
+pub async fn refuse_taken(record: &Record, name: &str) -> Result<(), api::Error> {
+    check_name(name)?;
+    let store = CheckpointStore::open(&record.storage, &record.name)
+        .await
+        .map_err(unavailable)?;
+    let infos = store.list().await.map_err(unavailable)?;
+    match infos.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
+        None => Ok(()),
+        Some(taken) => Err(api::Error::new(
+            Code::NameInUse,
+            format!(
+                "`{}` has a savepoint `{name}` already, checkpoint {}; choose another name, or delete that one first",
+                record.name, taken.checkpoint
+            ),
+        )),
+    }
+}
+
+/// Takes a savepoint now, of a running job by a checkpoint of its own, of an ended one by a copy of its latest.
+pub async fn create_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<v1::Checkpoint, api::Error> {
+    let (record, status) = leader.with(|inner| {
+        let job = inner.state.job(job)?;
+        Ok::<_, api::Error>((job.record.clone(), job.record.now().status))
+    })?;
+    refuse_taken(&record, name).await?;
+    let checkpoint = match status {
+        Status::Running => of_running(leader, job, name).await?,
+        status if status.is_end() => {
+            let _reserved = leader.reserve(job)?;
+            let history = leader.history(&record).await.map_err(refused)?;
+            history.keep(name).await.map_err(refused)?
+        }
+        status => {
+            return Err(api::Error::new(
+                Code::WrongState,
+                format!(
+                    "`{job}` is {}; a savepoint can be taken when it runs or has ended",
+                    status.word()
+                ),
+            ));
+        }
+    };
+    let wanted = v1::CheckpointRef {
+        job: job.to_string(),
+        checkpoint: Some(checkpoint),
+    };
+    Ok(summary(job, &find(leader, &wanted).await?))
+}
+
+async fn of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, api::Error> {
+    let stopped = || {
+        api::Error::new(
+            Code::WrongState,
+            format!("`{job}` ended or was restarted before the savepoint was complete; try again"),
+        )
+    };
+    let mut completed = None;
+    leader.ask_run(job, |running| {
+        if !is_asked(running) {
+            completed = Some(running.checkpointed.subscribe());
+            running.checkpoint_now.savepoint(name);
+        }
+    });
+    let mut completed = completed.ok_or_else(stopped)?;
+    let named = async {
+        loop {
+            completed.changed().await.map_err(|_| stopped())?;
+            let checkpoint = *completed.borrow_and_update();
+            let history = leader.known_history(job).ok_or_else(stopped)?;
+            let checkpoints = history.checkpoints().await;
+            let found = checkpoints.iter().find(|info| info.savepoint.as_deref() == Some(name));
+            match found {
+                Some(found) => return Ok(found.checkpoint),
+                None => tracing::debug!(job, checkpoint, "not the savepoint yet"),
+            }
+        }
+    };
+    match tokio::time::timeout(SAVEPOINT_TIMEOUT, named).await {
+        Ok(done) => done,
+        Err(_) => Err(api::Error::new(
+            Code::Unavailable,
+            format!(
+                "the savepoint was not complete within {} s (SAVEPOINT_TIMEOUT); does the job make progress?",
+                SAVEPOINT_TIMEOUT.as_secs()
+            ),
+        )),
+    }
+}
+
+pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<(), api::Error> {
+    let record = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.clone()))?;
+    let history = leader.history(&record).await.map_err(refused)?;
+    if history.delete_savepoint(name).await.map_err(refused)? {
+        return Ok(());
+    }
+    Err(api::Error::new(
+        Code::CheckpointNotFound,
+        format!("`{job}` has no savepoint `{name}`"),
+    ))
+}
+
+pub fn unavailable(error: millstream_state::Error) -> api::Error {
+    refused(Error::State(error))
+}
+
+/// What a client is told of an error of the storage.
+pub fn refused(error: Error) -> api::Error {
+    use millstream_state::Error as State;
+    let code = match &error {
+        Error::Invalid(_) | Error::State(State::Invalid(_)) => Code::InvalidRequest,
+        Error::State(State::NotFound(_)) => Code::CheckpointNotFound,
+        Error::State(State::Superseded(_)) => Code::NotLeader,
+        Error::State(_) | Error::Connector(_) => Code::Unavailable,
+        Error::Failed(_) | Error::Runtime(_) => Code::Internal,
+    };
+    api::Error::new(code, error.to_string())
+}

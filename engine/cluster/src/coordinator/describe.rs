@@ -1,0 +1,212 @@
+//! A job in the words of the client API.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Instant;
+
+use millstream_proto::v1;
+use millstream_runtime::operator::WATERMARK_MIN;
+use millstream_runtime::progress::{JobCounters, Kind};
+
+use crate::coordinator::runs::Running;
+use crate::coordinator::slots::Slots;
+use crate::coordinator::state::Job;
+
+/// Rows and times as of two moments, for rates.
+#[derive(Debug, Default)]
+pub struct Rates {
+    before: Option<Sample>,
+    latest: Option<Sample>,
+}
+
+#[derive(Debug, Clone)]
+struct Sample {
+    at: Instant,
+    rows_in: u64,
+    rows_out: u64,
+    /// Per operator, of each subtask: nanoseconds busy, microseconds blocked.
+    times: BTreeMap<String, Vec<(u64, u64)>>,
+}
+
+impl Rates {
+    /// Looks at the counters as of now.
+    pub fn sample(&mut self, counters: &JobCounters) {
+        let mut sample = Sample {
+            at: Instant::now(),
+            rows_in: 0,
+            rows_out: 0,
+            times: BTreeMap::new(),
+        };
+        for operator in &counters.operators {
+            match operator.kind {
+                Kind::Source => sample.rows_in += read(&operator.rows_in),
+                Kind::Sink => sample.rows_out += read(&operator.rows_out),
+                Kind::Operator => {}
+            }
+            let times = sample.times.entry(operator.operator.0.clone()).or_default();
+            times.push((read(&operator.busy_ns), read(&operator.blocked_us)));
+        }
+        self.before = self.latest.replace(sample);
+    }
+
+    /// Rows in and out per second between the two latest samples.
+    fn rows(&self) -> (f64, f64) {
+        let (Some(before), Some(latest)) = (&self.before, &self.latest) else {
+            return (0.0, 0.0);
+        };
+        let seconds = (latest.at - before.at).as_secs_f64().max(1e-3);
+        // Counters begin anew with each attempt.
+        let rate = |before: u64, latest: u64| latest.saturating_sub(before) as f64 / seconds;
+        (
+            rate(before.rows_in, latest.rows_in),
+            rate(before.rows_out, latest.rows_out),
+        )
+    }
+
+    /// Shares of time that an operator's busiest and most blocked subtask were so.
+    fn shares(&self, operator: &str) -> (f64, f64) {
+        let (Some(before), Some(latest)) = (&self.before, &self.latest) else {
+            return (0.0, 0.0);
+        };
+        let (Some(then), Some(now)) = (before.times.get(operator), latest.times.get(operator)) else {
+            return (0.0, 0.0);
+        };
+        let seconds = (latest.at - before.at).as_secs_f64().max(1e-3);
+        let pairs = || then.iter().zip(now);
+        let busy = pairs()
+            .map(|(then, now)| now.0.saturating_sub(then.0))
+            .max()
+            .unwrap_or(0);
+        let blocked = pairs()
+            .map(|(then, now)| now.1.saturating_sub(then.1))
+            .max()
+            .unwrap_or(0);
+        (
+            (busy as f64 / 1e9 / seconds).min(1.0),
+            (blocked as f64 / 1e6 / seconds).min(1.0),
+        )
+    }
+}
+
+/// A job, with what is known of its run. `in_detail`: operators and splits, too.
+pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool) -> v1::Job {
+    let record = &job.record;
+    let now = record.now();
+    let lease = job
+        .run
+        .as_ref()
+        .and_then(|run| run.lease)
+        .and_then(|lease| slots.lease(lease));
+    let mut described = v1::Job {
+        name: record.name.clone(),
+        state: now.status.wire() as i32,
+        reason: now.reason.clone(),
+        submitted_us: record.submitted_us,
+        since_us: now.at_us,
+        parallelism: lease.map_or(record.parallelism.unwrap_or(0), |lease| lease.slots.len() as u32),
+        parallelism_auto: record.parallelism.is_none(),
+        max_parallelism: record.max_parallelism,
+        mode: record.resolved.mode,
+        attempt: job.attempts,
+        transitions: record
+            .transitions
+            .iter()
+            .map(|transition| v1::Transition {
+                state: transition.status.wire() as i32,
+                at_us: transition.at_us,
+                reason: transition.reason.clone(),
+            })
+            .collect(),
+        placement: lease.map(|lease| lease.slots.clone()).unwrap_or_default(),
+        version: job.version,
+        fingerprint: format!("{:016x}", record.resolved.fingerprint),
+        ..v1::Job::default()
+    };
+    let Some(running) = running else { return described };
+    let report = running.progress.report();
+    described.restarts = report.restarts;
+    described.checkpoints_completed = report.checkpoints;
+    described.checkpoints_failed = report.checkpoints_failed;
+    described.last_checkpoint = report.last_checkpoint.as_ref().map(|last| v1::Checkpoint {
+        job: record.name.clone(),
+        checkpoint: last.id,
+        taken_us: super::now_us() - last.at.elapsed().as_micros() as i64,
+        state_bytes: last.state_bytes,
+        duration_ms: last.took.as_millis() as u64,
+        parallelism: described.parallelism,
+        ..v1::Checkpoint::default()
+    });
+    let numbers = report.numbers();
+    let (rows_in_per_second, rows_out_per_second) = running.rates.rows();
+    described.numbers = Some(v1::JobNumbers {
+        rows_in: numbers.rows_in,
+        rows_out: numbers.rows_out,
+        bytes_in: numbers.bytes_in,
+        bytes_out: numbers.bytes_out,
+        rows_in_per_second,
+        rows_out_per_second,
+        watermark_us: numbers.watermark,
+        lag_rows: numbers.lag,
+        late_rows: numbers.late_rows,
+        bad_rows: numbers.bad_rows,
+        dead_letters: numbers.dead_letters,
+        future_rows: numbers.future_rows,
+    });
+    if in_detail && let Some(counters) = report.counters.last() {
+        described.operators = operators(counters, &running.rates);
+    }
+    described
+}
+
+/// All operators, in the order of the plan; the subtasks of each together.
+fn operators(counters: &JobCounters, rates: &Rates) -> Vec<v1::OperatorStatus> {
+    let mut operators: Vec<v1::OperatorStatus> = Vec::new();
+    for counters in &counters.operators {
+        let id = &counters.operator.0;
+        let place = operators.iter().position(|operator| operator.id == *id);
+        let place = place.unwrap_or_else(|| {
+            let (busy, blocked) = rates.shares(id);
+            operators.push(v1::OperatorStatus {
+                id: id.clone(),
+                kind: match counters.kind {
+                    Kind::Source => "source",
+                    Kind::Operator => "operator",
+                    Kind::Sink => "sink",
+                }
+                .into(),
+                // Until a subtask says less.
+                watermark_us: Some(i64::MAX),
+                busy,
+                blocked,
+                ..v1::OperatorStatus::default()
+            });
+            operators.len() - 1
+        });
+        let status = &mut operators[place];
+        status.subtasks += 1;
+        status.rows_in += read(&counters.rows_in);
+        status.rows_out += read(&counters.rows_out);
+        let watermark = watermark(&counters.watermark);
+        status.watermark_us = status.watermark_us.and_then(|so_far| Some(so_far.min(watermark?)));
+    }
+    for split in counters.splits() {
+        let status = operators.iter_mut().find(|operator| operator.id == split.source.0);
+        if let Some(status) = status {
+            status.splits.push(v1::SplitStatus {
+                id: split.split.to_string(),
+                watermark_us: watermark(&split.watermark),
+                lag_rows: split.lag(),
+                ..v1::SplitStatus::default()
+            });
+        }
+    }
+    operators
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn watermark(watermark: &AtomicI64) -> Option<i64> {
+    Some(watermark.load(Ordering::Relaxed)).filter(|watermark| *watermark != WATERMARK_MIN)
+}

@@ -1,0 +1,110 @@
+//! The data folder of a cluster: whose it is, and where things are in it.
+//!
+//! The object `cluster` is one line of JSON, version 1: `{"version":1,"cluster":"<uuid>","created_us":<time>}`. It is
+//! written once, by the first coordinator, and says that everything else in the folder belongs together.
+
+use bytes::Bytes;
+use millstream_state::Storage;
+use millstream_state::log::Log;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::coordinator::journal_of;
+
+const OBJECT: &str = "cluster";
+const VERSION: u32 = 1;
+
+/// A data folder that was opened.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    storage: Storage,
+    /// As it was given.
+    url: String,
+    cluster: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Identity {
+    version: u32,
+    cluster: String,
+    created_us: i64,
+}
+
+impl Folder {
+    /// Opens a folder by URL or path; makes it a new cluster's if it is nobody's. With `expected`, the folder must be
+    /// that cluster's, or nobody's.
+    pub async fn open(url: &str, expected: Option<&str>, now_us: i64) -> Result<Self, Error> {
+        let storage = Storage::open(url).await?;
+        let new = Identity {
+            version: VERSION,
+            cluster: expected.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_string),
+            created_us: now_us,
+        };
+        let line = serde_json::to_string(&new).map_err(|error| Error::Failed(error.to_string()))?;
+        storage.put_if_absent(OBJECT, Bytes::from(line + "\n")).await?;
+        // Another coordinator may have been first: what stands there counts.
+        let bytes = storage.read(OBJECT).await?;
+        let place = format!("{}/{OBJECT}", storage.url());
+        let found: Identity = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Invalid(format!("{place} does not say whose folder this is: {error}")))?;
+        if found.version != VERSION {
+            return Err(Error::Invalid(format!(
+                "{place}: this data folder has layout {}, this engine knows {VERSION}; use the engine that wrote it",
+                found.version
+            )));
+        }
+        if let Some(expected) = expected
+            && expected != found.cluster
+        {
+            return Err(Error::Invalid(format!(
+                "{} is the data folder of cluster {}, not of {expected}; give this coordinator another folder",
+                storage.url(),
+                found.cluster
+            )));
+        }
+        Ok(Self {
+            storage,
+            url: url.trim_end_matches('/').to_string(),
+            cluster: found.cluster,
+        })
+    }
+
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    pub fn url(&self) -> String {
+        self.storage.url()
+    }
+
+    pub fn journal(&self) -> Log {
+        journal_of(&self.storage)
+    }
+
+    /// Where checkpoints of jobs are that name no other place.
+    pub fn checkpoints(&self) -> String {
+        format!("{}/checkpoints", self.url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_stays_the_cluster_that_it_first_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = folder.path().display().to_string();
+        let first = Folder::open(&url, None, 1).await.unwrap();
+        let again = Folder::open(&format!("file://{url}/"), None, 2).await.unwrap();
+        assert_eq!(first.cluster(), again.cluster());
+        Folder::open(&url, Some(first.cluster()), 2).await.unwrap();
+        let error = Folder::open(&url, Some("another"), 2).await.unwrap_err().to_string();
+        assert!(
+            error.contains("data folder of cluster") && error.contains("another"),
+            "{error}"
+        );
+        std::fs::write(folder.path().join(OBJECT), "{}").unwrap();
+        assert!(matches!(Folder::open(&url, None, 2).await, Err(Error::Invalid(_))));
+    }
+}

@@ -1,0 +1,489 @@
+//! The leading coordinator at work: carries out what the [state machine](State) commands, and tells it what happens.
+//!
+//! What people change goes one after the other: checked, journalled, applied; nothing is acted upon before the journal
+//! has it. State and runs are behind one lock, which is never held while waiting, so that whatever the storage does,
+//! what there is can be listed, and what runs goes on. Transitions are journalled after the fact, several at a time.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millstream_proto::v1;
+use millstream_state::log::Writer;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::api::{self, Code};
+use crate::coordinator::ledger::{Change, Ledger, Record, Wanted};
+use crate::coordinator::logs::Log;
+use crate::coordinator::now_us;
+use crate::coordinator::runs::{self, Grant, Running};
+use crate::coordinator::state::{Command, Event, Limits, Request, RunId, State};
+use crate::deployer::{self, Allocation, Tasks};
+use crate::history::History;
+use crate::job::{Job, StopRequest};
+use crate::{Error, resolve};
+
+/// How often the leader looks whether another one has claimed the journal.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Transitions gather for so long before they are journalled.
+const GATHER: Duration = Duration::from_millis(100);
+/// How long transitions that could not be journalled wait for the next try.
+const JOURNAL_RETRY: Duration = Duration::from_secs(2);
+/// Transitions that may wait for the journal; beyond that the oldest are not kept.
+const UNWRITTEN_MAX: usize = 10_000;
+/// How often rates are taken.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where attempts run: the workers of a cluster.
+#[async_trait]
+pub trait Hands: Send + Sync {
+    /// Starts the tasks of an attempt. When this returns they run, or none does.
+    async fn deploy(
+        &self,
+        job: &Job,
+        resolved: &v1::ResolvedJob,
+        allocation: &Allocation,
+        request: deployer::Request,
+    ) -> Result<Box<dyn Tasks>, Error>;
+
+    /// What is known of the workers: name, address, version, memory, clock. Their slots and states are the leader's.
+    fn workers(&self) -> Vec<v1::Worker>;
+
+    /// A drained worker may go.
+    fn leave(&self, worker: &str);
+
+    /// This coordinator leads no longer.
+    fn shut_down(&self, reason: &str);
+}
+
+/// A coordinator that holds the journal.
+pub struct Leader {
+    inner: Mutex<Inner>,
+    journal: tokio::sync::Mutex<Writer<Ledger>>,
+    hands: Arc<dyn Hands>,
+    /// Of any change of any job.
+    version: watch::Sender<u64>,
+    flush: Notify,
+    /// Why it leads no longer.
+    over: watch::Sender<Option<String>>,
+    pub epoch: u64,
+    pub since_us: i64,
+    /// URL or path of the folder for checkpoints of jobs that name none.
+    pub checkpoints: String,
+}
+
+pub(super) struct Inner {
+    pub state: State,
+    pub runs: HashMap<String, Running>,
+    /// Of jobs that have run here: the right to write their checkpoints.
+    histories: HashMap<String, History>,
+    pub logs: HashMap<String, Log>,
+    /// Changes for the journal that nothing waits for.
+    unwritten: Vec<Change>,
+    /// Names of jobs that are being submitted or deleted.
+    reserved: BTreeSet<String>,
+}
+
+/// A name that nobody else may use meanwhile.
+pub struct Reserved {
+    leader: Arc<Leader>,
+    name: String,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.leader.inner.lock().reserved.remove(&self.name);
+    }
+}
+
+impl Leader {
+    /// Takes over what the journal says; jobs that had not ended run again as soon as there are slots.
+    pub fn start(
+        journal: Writer<Ledger>,
+        hands: Arc<dyn Hands>,
+        events: mpsc::Receiver<Event>,
+        limits: Limits,
+        checkpoints: String,
+    ) -> Arc<Self> {
+        let now_us = now_us();
+        let epoch = journal.epoch();
+        let ledger = journal.state().clone();
+        for damage in &ledger.damaged {
+            tracing::error!("a record of the cluster's journal is lost: {damage}");
+        }
+        let (state, commands) = State::restore(ledger, limits, epoch, now_us);
+        let leader = Arc::new(Self {
+            version: watch::Sender::new(state.version()),
+            inner: Mutex::new(Inner {
+                state,
+                runs: HashMap::new(),
+                histories: HashMap::new(),
+                logs: HashMap::new(),
+                unwritten: Vec::new(),
+                reserved: BTreeSet::new(),
+            }),
+            journal: tokio::sync::Mutex::new(journal),
+            hands,
+            flush: Notify::new(),
+            over: watch::Sender::new(None),
+            epoch,
+            since_us: now_us,
+            checkpoints,
+        });
+        leader.carry_out(&mut leader.inner.lock(), commands);
+        tokio::spawn(leader.clone().tend(events));
+        tokio::spawn(leader.clone().keep_journal());
+        leader
+    }
+
+    /// Tells the state machine what happened and carries out what it commands.
+    pub fn event(self: &Arc<Self>, event: Event) {
+        let mut inner = self.inner.lock();
+        if let Event::Ended { job, run, .. } = &event
+            && inner.runs.get(job).is_some_and(|running| running.run == *run)
+        {
+            inner.runs.remove(job);
+        }
+        let commands = inner.state.on_event(event, now_us());
+        self.carry_out(&mut inner, commands);
+    }
+
+    /// Commands are carried out under the lock, so that they are in the order in which they were decided. Nothing here
+    /// waits or comes back.
+    fn carry_out(self: &Arc<Self>, inner: &mut Inner, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Run { run, record } => self.run(inner, run, record),
+                Command::Ask { job, run, request } => {
+                    if let Some(running) = inner.runs.get(&job).filter(|running| running.run == run) {
+                        running.ask.send_replace(request);
+                    }
+                }
+                Command::Grant { job, run, lease, slots } => {
+                    let running = inner.runs.get_mut(&job).filter(|running| running.run == run);
+                    let granted = running.and_then(|running| running.granted.take());
+                    // A run that no longer waits is ending, and gives back what it has.
+                    if granted.is_none_or(|granted| granted.send(Grant { lease, slots }).is_err()) {
+                        tracing::debug!(job, "slots came after the wait was given up");
+                    }
+                }
+                Command::Journal(change) => {
+                    if let Change::Transition { job, transition } = &change {
+                        let separator = if transition.reason.is_empty() { "" } else { ": " };
+                        let text = format!("{}{separator}{}", transition.status.word(), transition.reason);
+                        tracing::info!(job, "{text}");
+                        let log = inner.logs.entry(job.clone()).or_default();
+                        log.write(transition.at_us, "info", "coordinator", &text);
+                    }
+                    if inner.unwritten.len() == UNWRITTEN_MAX {
+                        inner.unwritten.remove(0);
+                    }
+                    inner.unwritten.push(change);
+                    self.flush.notify_one();
+                }
+                Command::Leave { worker } => self.hands.leave(&worker),
+            }
+        }
+        let version = inner.state.version();
+        self.version
+            .send_if_modified(|known| std::mem::replace(known, version) != version);
+    }
+
+    fn run(self: &Arc<Self>, inner: &mut Inner, run: RunId, record: Box<Record>) {
+        let name = record.name.clone();
+        let mut running = Running::new(run, self, &name);
+        let task = tokio::spawn(runs::carry(
+            self.clone(),
+            run,
+            record,
+            running.ask.subscribe(),
+            running.progress.clone(),
+            running.checkpoint_now.clone(),
+        ));
+        running.task = Some(task.abort_handle());
+        inner.runs.insert(name, running);
+    }
+
+    /// Checks, journals and applies a request.
+    pub async fn change(self: &Arc<Self>, request: Request) -> Result<(), api::Error> {
+        let mut journal = self.journal.lock().await;
+        self.refuse_if_over()?;
+        let change = self.inner.lock().state.request(request)?;
+        match journal.append(vec![change]).await {
+            Ok(counted) => {
+                for change in counted {
+                    self.event(Event::Applied(change));
+                }
+                Ok(())
+            }
+            Err(millstream_state::Error::Superseded(reason)) => {
+                self.end(&reason);
+                self.refuse_if_over()
+            }
+            Err(error) => Err(api::Error::new(
+                Code::Unavailable,
+                format!("the cluster's journal could not be written, so nothing was changed: {error}"),
+            )),
+        }
+    }
+
+    fn refuse_if_over(&self) -> Result<(), api::Error> {
+        match &*self.over.borrow() {
+            None => Ok(()),
+            Some(reason) => Err(api::Error::new(Code::NotLeader, reason.clone())),
+        }
+    }
+
+    /// Keeps others from using a job's name until the answer is dropped.
+    pub fn reserve(self: &Arc<Self>, name: &str) -> Result<Reserved, api::Error> {
+        if !self.inner.lock().reserved.insert(name.to_string()) {
+            return Err(api::Error::new(
+                Code::NameInUse,
+                format!("the job `{name}` is just being submitted or deleted; try again"),
+            ));
+        }
+        Ok(Reserved {
+            leader: self.clone(),
+            name: name.to_string(),
+        })
+    }
+
+    /// Looks at state and runs.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
+        look(&self.inner.lock())
+    }
+
+    pub fn wanted(&self, job: &str) -> Option<Wanted> {
+        let inner = self.inner.lock();
+        Some(inner.state.jobs().get(job)?.record.wanted.clone())
+    }
+
+    pub fn hands(&self) -> Arc<dyn Hands> {
+        self.hands.clone()
+    }
+
+    /// Where slots for a run's next attempt will come.
+    pub fn want_slots(self: &Arc<Self>, job: &str, run: RunId) -> oneshot::Receiver<Grant> {
+        let (granted, receiver) = oneshot::channel();
+        {
+            let mut inner = self.inner.lock();
+            if let Some(running) = inner.runs.get_mut(job).filter(|running| running.run == run) {
+                running.granted = Some(granted);
+            }
+        }
+        self.event(Event::SlotsWanted {
+            job: job.to_string(),
+            run,
+        });
+        receiver
+    }
+
+    /// Something was said about a job.
+    pub fn note(&self, job: &str, level: &str, text: &str) {
+        match level {
+            "warn" => tracing::warn!(job, "{text}"),
+            _ => tracing::info!(job, "{text}"),
+        }
+        let log = self.inner.lock().logs.entry(job.to_string()).or_default().clone();
+        log.write(now_us(), level, "coordinator", text);
+    }
+
+    /// The numbers of a run changed.
+    pub fn changed(&self, job: &str, run: RunId) {
+        let version = {
+            let mut inner = self.inner.lock();
+            inner.state.changed(job, run);
+            inner.state.version()
+        };
+        self.version
+            .send_if_modified(|known| std::mem::replace(known, version) != version);
+    }
+
+    /// Told of every change of any job.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// The right to write a job's checkpoints, claimed at the first call.
+    pub async fn history(&self, record: &Record) -> Result<History, Error> {
+        if let Some(history) = self.inner.lock().histories.get(&record.name) {
+            return Ok(history.clone());
+        }
+        let retain = resolve::settings(&record.resolved)?.retain;
+        let history = History::open(&record.storage, &record.name, retain).await?;
+        self.inner.lock().histories.insert(record.name.clone(), history.clone());
+        Ok(history)
+    }
+
+    /// As of now, if it was claimed.
+    pub fn known_history(&self, job: &str) -> Option<History> {
+        self.inner.lock().histories.get(job).cloned()
+    }
+
+    /// The job is no more, or its checkpoints are another's.
+    pub fn forget(&self, job: &str, with_log: bool) {
+        let mut inner = self.inner.lock();
+        inner.histories.remove(job);
+        if with_log {
+            inner.logs.remove(job);
+        }
+    }
+
+    /// All runs take a last checkpoint; the jobs go on under the next leader. Returns when they have, or at the deadline.
+    pub async fn suspend(self: &Arc<Self>, deadline: Duration) {
+        let mut versions = self.version.subscribe();
+        self.event(Event::ShutDown);
+        let ended = async {
+            loop {
+                versions.borrow_and_update();
+                if self.inner.lock().runs.is_empty() {
+                    return;
+                }
+                // Runs that end under way change the number of them only.
+                tokio::select! {
+                    changed = versions.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(Duration::from_millis(20)) => {}
+                }
+            }
+        };
+        if tokio::time::timeout(deadline, ended).await.is_err() {
+            tracing::warn!("some jobs did not take a last checkpoint in time");
+        }
+        self.write_unwritten().await;
+    }
+
+    /// Stops at once and changes nothing more.
+    pub fn end(&self, reason: &str) {
+        let first = self.over.send_if_modified(|over| {
+            let first = over.is_none();
+            over.get_or_insert_with(|| reason.to_string());
+            first
+        });
+        if !first {
+            return;
+        }
+        tracing::warn!("{reason}");
+        let runs = std::mem::take(&mut self.inner.lock().runs);
+        for running in runs.values() {
+            if let Some(task) = &running.task {
+                task.abort();
+            }
+        }
+        self.hands.shut_down(reason);
+    }
+
+    /// Returns when it leads no longer.
+    pub async fn ended(&self) -> String {
+        let mut over = self.over.subscribe();
+        match over.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Hears the workers, moves jobs when it is time, takes rates.
+    async fn tend(self: Arc<Self>, mut events: mpsc::Receiver<Event>) {
+        let mut sample = tokio::time::interval(SAMPLE_INTERVAL);
+        sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            let tick_us = self.inner.lock().state.next_tick_us();
+            let tick = async {
+                match tick_us {
+                    Some(at_us) => tokio::time::sleep(Duration::from_micros((at_us - now_us()).max(0) as u64)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.event(event),
+                    None => return self.end("the workers are not heard any more"),
+                },
+                () = tick => self.event(Event::Tick),
+                _ = sample.tick() => self.sample(),
+                _ = self.ended() => return,
+            }
+        }
+    }
+
+    fn sample(&self) {
+        let mut inner = self.inner.lock();
+        for running in inner.runs.values_mut() {
+            if let Some(counters) = running.progress.report().counters.last() {
+                running.rates.sample(counters);
+            }
+        }
+    }
+
+    /// Writes transitions soon after they happened, and notices when somebody else leads.
+    async fn keep_journal(self: Arc<Self>) {
+        let mut check = tokio::time::interval(CHECK_INTERVAL);
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.flush.notified() => {
+                    tokio::time::sleep(GATHER).await;
+                    if !self.write_unwritten().await {
+                        tokio::time::sleep(JOURNAL_RETRY).await;
+                        self.flush.notify_one();
+                    }
+                }
+                _ = check.tick() => {
+                    let checked = self.journal.lock().await.check().await;
+                    match checked {
+                        Ok(()) => {}
+                        Err(millstream_state::Error::Superseded(reason)) => self.end(&reason),
+                        Err(error) => tracing::warn!("the cluster's journal cannot be reached: {error}"),
+                    }
+                }
+                _ = self.ended() => return,
+            }
+        }
+    }
+
+    /// Whether nothing is left that should be tried again.
+    async fn write_unwritten(self: &Arc<Self>) -> bool {
+        let mut journal = self.journal.lock().await;
+        if self.over.borrow().is_some() {
+            return true;
+        }
+        let changes = std::mem::take(&mut self.inner.lock().unwritten);
+        match journal.append(changes.clone()).await {
+            // Among them may be a request whose answer was lost.
+            Ok(counted) => {
+                for change in counted {
+                    self.event(Event::Applied(change));
+                }
+                true
+            }
+            Err(millstream_state::Error::Superseded(reason)) => {
+                self.end(&reason);
+                true
+            }
+            Err(error) => {
+                tracing::warn!("what became of jobs could not be journalled yet: {error}");
+                let mut inner = self.inner.lock();
+                let newer = std::mem::replace(&mut inner.unwritten, changes);
+                inner.unwritten.extend(newer);
+                false
+            }
+        }
+    }
+
+    /// Asks a run for something that needs no journal.
+    pub fn ask_run(&self, job: &str, ask: impl FnOnce(&Running)) -> bool {
+        let inner = self.inner.lock();
+        inner.runs.get(job).map(ask).is_some()
+    }
+
+    /// What a job's coordinator said about it.
+    pub fn log(&self, job: &str) -> Log {
+        self.inner.lock().logs.entry(job.to_string()).or_default().clone()
+    }
+}
+
+/// A run that was asked to stop is not asked for anything else.
+pub fn is_asked(running: &Running) -> bool {
+    *running.ask.borrow() != StopRequest::None
+}

@@ -1,0 +1,310 @@
+//! What a coordinator must not forget: the jobs, what is wanted of them, and what became of them.
+//!
+//! The ledger is the state of the cluster's journal ([`millstream_state::log`], folder `journal` of the data folder).
+//! Its changes, as JSON:
+//!
+//! | change | meaning |
+//! |---|---|
+//! | `submitted` | a job as a whole ([`Record`]); its first checkpoint, where it has one, exists already |
+//! | `wanted` | a person wants something else of it: that it runs, stops, is cancelled |
+//! | `parallelism` | another number of subtasks, or `null`: as many as there are slots |
+//! | `transition` | its state changed, and why; told after the fact, several at a time |
+//! | `deleted` | its name is free again |
+//!
+//! The resolved job is in it as its protobuf message, base64: values of variables, secrets among them, stand there, so
+//! the data folder must be kept like the secrets themselves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use millstream_proto::v1;
+use millstream_state::log;
+use serde::{Deserialize, Serialize};
+
+/// Transitions that are kept of one job.
+pub const TRANSITIONS_MAX: usize = 50;
+/// Longest reason that is kept.
+const REASON_CHARS_MAX: usize = 1000;
+
+/// One job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    pub name: String,
+    #[serde(with = "encoded")]
+    pub resolved: Arc<v1::ResolvedJob>,
+    /// Subtasks per operator; `None`: as many as there are slots.
+    pub parallelism: Option<u32>,
+    pub max_parallelism: u32,
+    /// URL or path of the folder for its checkpoints.
+    pub storage: String,
+    pub submitted_us: i64,
+    pub wanted: Wanted,
+    /// The newest ones, oldest first.
+    pub transitions: VecDeque<Transition>,
+}
+
+/// What people want of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    Running,
+    /// A last checkpoint, kept under this name if there is one, then the end.
+    Stopped {
+        savepoint: Option<String>,
+    },
+    Cancelled,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    pub status: Status,
+    pub at_us: i64,
+    pub reason: String,
+}
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Submitted,
+    Deploying,
+    Running,
+    Restarting,
+    Stopping,
+    Finished,
+    Stopped,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    /// Nothing happens any more unless somebody asks for it.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Finished | Self::Stopped | Self::Failed | Self::Cancelled)
+    }
+
+    /// In a sentence.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Deploying => "deploying",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Stopping => "stopping",
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn wire(self) -> v1::JobState {
+        match self {
+            Self::Submitted => v1::JobState::Submitted,
+            Self::Deploying => v1::JobState::Deploying,
+            Self::Running => v1::JobState::Running,
+            Self::Restarting => v1::JobState::Restarting,
+            Self::Stopping => v1::JobState::Stopping,
+            Self::Finished => v1::JobState::Finished,
+            Self::Stopped => v1::JobState::Stopped,
+            Self::Failed => v1::JobState::Failed,
+            Self::Cancelled => v1::JobState::Cancelled,
+        }
+    }
+}
+
+impl Transition {
+    pub fn new(status: Status, at_us: i64, reason: &str) -> Self {
+        let reason = match reason.char_indices().nth(REASON_CHARS_MAX) {
+            Some((end, _)) => format!("{}…", &reason[..end]),
+            None => reason.to_string(),
+        };
+        Self { status, at_us, reason }
+    }
+}
+
+impl Record {
+    /// The present state.
+    pub fn now(&self) -> &Transition {
+        self.transitions
+            .back()
+            .expect("a record is made with one and never loses the last")
+    }
+
+    pub fn enter(&mut self, transition: Transition) {
+        // Told twice when the answer to the first telling was lost.
+        if self.transitions.back() == Some(&transition) {
+            return;
+        }
+        self.transitions.push_back(transition);
+        while self.transitions.len() > TRANSITIONS_MAX {
+            self.transitions.pop_front();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    Submitted(Box<Record>),
+    Wanted { job: String, wanted: Wanted },
+    Parallelism { job: String, parallelism: Option<u32> },
+    Transition { job: String, transition: Transition },
+    Deleted { job: String },
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    pub jobs: BTreeMap<String, Record>,
+    /// Records of the journal that could not be read.
+    pub damaged: Vec<String>,
+}
+
+impl log::State for Ledger {
+    type Change = Change;
+    type Base = Vec<Record>;
+
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Submitted(record) => {
+                self.jobs.insert(record.name.clone(), (**record).clone());
+            }
+            Change::Deleted { job } => {
+                self.jobs.remove(job);
+            }
+            Change::Wanted { job, wanted } => self.change(job, |record| record.wanted = wanted.clone()),
+            Change::Parallelism { job, parallelism } => self.change(job, |record| record.parallelism = *parallelism),
+            Change::Transition { job, transition } => self.change(job, |record| record.enter(transition.clone())),
+        }
+    }
+
+    fn base(&self) -> Vec<Record> {
+        self.jobs.values().cloned().collect()
+    }
+
+    fn restore(base: Vec<Record>) -> Self {
+        Self {
+            // A record without any transition cannot come from here; it would have no state.
+            jobs: base
+                .into_iter()
+                .filter(|record| !record.transitions.is_empty())
+                .map(|record| (record.name.clone(), record))
+                .collect(),
+            damaged: Vec::new(),
+        }
+    }
+
+    fn damaged(&mut self, reason: String) {
+        self.damaged.push(reason);
+    }
+}
+
+impl Ledger {
+    /// A change of a job that is deleted meanwhile changes nothing.
+    fn change(&mut self, job: &str, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.jobs.get_mut(job) {
+            change(record);
+        }
+    }
+}
+
+/// A protobuf message inside JSON.
+mod encoded {
+    use std::sync::Arc;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use millstream_proto::v1;
+    use prost::Message;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(resolved: &v1::ResolvedJob, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(resolved.encode_to_vec()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<v1::ResolvedJob>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
+        Ok(Arc::new(v1::ResolvedJob::decode(&*bytes).map_err(D::Error::custom)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_state::log::State;
+
+    use super::*;
+
+    fn record(name: &str) -> Record {
+        Record {
+            name: name.into(),
+            resolved: Arc::new(v1::ResolvedJob {
+                name: name.into(),
+                now_us: 7,
+                ..v1::ResolvedJob::default()
+            }),
+            parallelism: Some(2),
+            max_parallelism: 128,
+            storage: "/tmp/checkpoints".into(),
+            submitted_us: 1,
+            wanted: Wanted::Running,
+            transitions: VecDeque::from([Transition::new(Status::Submitted, 1, "")]),
+        }
+    }
+
+    fn transition(job: &str, status: Status, at_us: i64) -> Change {
+        Change::Transition {
+            job: job.into(),
+            transition: Transition::new(status, at_us, "because"),
+        }
+    }
+
+    #[test]
+    fn a_ledger_is_the_sum_of_its_changes_and_reads_back_from_its_base() {
+        let mut ledger = Ledger::default();
+        let changes = [
+            Change::Submitted(Box::new(record("a"))),
+            Change::Submitted(Box::new(record("b"))),
+            transition("a", Status::Running, 2),
+            transition("a", Status::Running, 2),
+            transition("nobody", Status::Running, 2),
+            Change::Parallelism {
+                job: "a".into(),
+                parallelism: None,
+            },
+            Change::Wanted {
+                job: "a".into(),
+                wanted: Wanted::Stopped {
+                    savepoint: Some("s".into()),
+                },
+            },
+            Change::Deleted { job: "b".into() },
+        ];
+        for change in &changes {
+            let json = serde_json::to_string(change).unwrap();
+            ledger.apply(&serde_json::from_str(&json).unwrap());
+        }
+        let json = serde_json::to_string(&ledger.base()).unwrap();
+        let ledger = Ledger::restore(serde_json::from_str(&json).unwrap());
+        assert_eq!(ledger.jobs.keys().collect::<Vec<_>>(), ["a"]);
+        let a = &ledger.jobs["a"];
+        assert_eq!(
+            (a.parallelism, a.now().status, a.transitions.len()),
+            (None, Status::Running, 2)
+        );
+        assert_eq!(a.resolved.now_us, 7);
+        assert!(matches!(&a.wanted, Wanted::Stopped { savepoint: Some(name) } if name == "s"));
+    }
+
+    #[test]
+    fn only_the_newest_transitions_and_the_start_of_a_long_reason_are_kept() {
+        let mut record = record("a");
+        for at_us in 0..1000 {
+            record.enter(Transition::new(Status::Restarting, at_us, &"é".repeat(5000)));
+        }
+        assert_eq!(record.transitions.len(), TRANSITIONS_MAX);
+        assert_eq!(record.now().at_us, 999);
+        assert_eq!(record.now().reason.chars().count(), REASON_CHARS_MAX + 1);
+    }
+}

@@ -1,0 +1,317 @@
+//! The coordinator: accepts jobs, runs them over the workers that are attached to it, remembers what it must not forget.
+//!
+//! ```text
+//! <data folder>/cluster                       which cluster this folder belongs to
+//! <data folder>/journal/<epoch>/<seq>         what the leader must not forget ([`ledger`])
+//! <data folder>/checkpoints/<job>/...         checkpoints of jobs that name no other place
+//! ```
+//!
+//! Any number of coordinators may share a data folder. One of them leads: it has claimed the newest epoch of the
+//! journal. The others stand by: they ping the leader's address, which stands in its claim, and when it has not
+//! answered for a while by their own clock, they claim the next epoch ([`standby`]). A leader that was superseded
+//! changes nothing more: its records are refused, it stops its runs as soon as it notices, and stands by itself.
+//!
+//! What the leader decides is in a state machine without I/O ([`state`]); the shell around it is [`leader`]; each job
+//! is carried by a run ([`runs`]), which is the very driver that runs a job in one process.
+
+mod api;
+mod checkpoints;
+mod describe;
+mod folder;
+mod leader;
+pub mod ledger;
+mod logs;
+mod runs;
+mod slots;
+mod standby;
+pub mod state;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use millstream_proto::v1;
+use millstream_state::log::Log;
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, watch};
+
+use crate::Error;
+use crate::api::{self as client, Api, Code};
+use api::LeaderApi;
+use ledger::Ledger;
+
+pub use folder::Folder;
+pub use leader::{Hands, Leader};
+pub use state::{Event, Limits};
+pub use workers::Door;
+
+/// How long jobs may take for their last checkpoint when the coordinator is asked to end.
+const SUSPEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait before the journal is read again when it could not be.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// URL or path.
+    pub data_dir: String,
+    /// Where clients, workers and other coordinators reach this one, such as `http://10.0.0.5:7070`.
+    pub advertise: String,
+    /// The id that the data folder must have, if any.
+    pub cluster: Option<String>,
+    pub limits: Limits,
+}
+
+/// Makes what a leader needs of its workers, for an epoch.
+pub type Recruit = Box<dyn Fn(u64) -> (Arc<dyn Hands>, mpsc::Receiver<Event>) + Send + Sync>;
+
+/// A coordinator, leading or standing by. Cheap to clone.
+#[derive(Clone)]
+pub struct Coordinator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    folder: Folder,
+    role: RwLock<Role>,
+    /// Asked to end.
+    ending: watch::Sender<bool>,
+    recruit: Recruit,
+}
+
+enum Role {
+    Leads(Arc<Leader>),
+    StandsBy {
+        /// Who leads, as far as is known.
+        leader: Option<String>,
+    },
+}
+
+impl Coordinator {
+    /// Opens the data folder and makes it a cluster's if it is nobody's yet.
+    pub async fn open(options: Options, recruit: Recruit) -> Result<Self, Error> {
+        let folder = Folder::open(&options.data_dir, options.cluster.as_deref(), now_us()).await?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                options,
+                folder,
+                role: RwLock::new(Role::StandsBy { leader: None }),
+                ending: watch::Sender::new(false),
+                recruit,
+            }),
+        })
+    }
+
+    /// Leads or stands by until asked to end.
+    pub async fn run(&self) -> Result<(), Error> {
+        let mut ending = self.inner.ending.subscribe();
+        let mut has_led = false;
+        while !*ending.borrow() {
+            let turn = tokio::select! {
+                turn = self.stand_by(has_led) => turn,
+                () = asked(&mut ending) => break,
+            };
+            let leader = match turn {
+                Ok(leader) => leader,
+                Err(error @ Error::Invalid(_)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!("cannot lead now: {error}");
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    continue;
+                }
+            };
+            has_led = true;
+            *self.inner.role.write() = Role::Leads(leader.clone());
+            tracing::info!(epoch = leader.epoch, "leading");
+            tokio::select! {
+                _ = leader.ended() => {}
+                () = asked(&mut ending) => {
+                    leader.suspend(SUSPEND_TIMEOUT).await;
+                    leader.end("the coordinator was asked to end");
+                }
+            }
+            *self.inner.role.write() = Role::StandsBy { leader: None };
+        }
+        Ok(())
+    }
+
+    /// Asks [`Coordinator::run`] to return, once the jobs have taken a last checkpoint.
+    pub fn end(&self) {
+        self.inner.ending.send_replace(true);
+    }
+
+    /// The leader, if this is it.
+    pub fn leader(&self) -> Option<Arc<Leader>> {
+        match &*self.inner.role.read() {
+            Role::Leads(leader) => Some(leader.clone()),
+            Role::StandsBy { .. } => None,
+        }
+    }
+
+    /// Waits for its turn to lead, and claims it.
+    async fn stand_by(&self, has_led: bool) -> Result<Arc<Leader>, Error> {
+        let inner = &self.inner;
+        let journal = inner.folder.journal();
+        // The address of a claim that this process has not made: its predecessor's, as two cannot listen at one.
+        let predecessor = (!has_led).then_some(inner.options.advertise.as_str());
+        standby::wait(&journal, predecessor, |leader| {
+            *inner.role.write() = Role::StandsBy {
+                leader: Some(leader.to_string()),
+            };
+        })
+        .await?;
+        let writer = journal.claim::<Ledger>(&inner.options.advertise).await?;
+        let (hands, events) = (inner.recruit)(writer.epoch());
+        Ok(Leader::start(
+            writer,
+            hands,
+            events,
+            inner.options.limits.clone(),
+            inner.folder.checkpoints(),
+        ))
+    }
+
+    fn api(&self) -> Result<LeaderApi, client::Error> {
+        match &*self.inner.role.read() {
+            Role::Leads(leader) => Ok(LeaderApi(leader.clone())),
+            Role::StandsBy { leader } => Err(client::Error {
+                leader: leader.clone(),
+                ..client::Error::new(
+                    Code::NotLeader,
+                    match leader {
+                        Some(leader) => format!("this coordinator stands by; {leader} leads"),
+                        None => "this coordinator stands by; who leads is not known yet".to_string(),
+                    },
+                )
+            }),
+        }
+    }
+}
+
+async fn asked(ending: &mut watch::Receiver<bool>) {
+    // The sender is as old as the coordinator itself.
+    if ending.wait_for(|ending| *ending).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The journal of a data folder.
+fn journal_of(storage: &millstream_state::Storage) -> Log {
+    Log::new(storage.clone(), "journal", "the cluster")
+}
+
+/// Microseconds since the epoch.
+fn now_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as i64)
+}
+
+#[async_trait]
+impl Api for Coordinator {
+    async fn submit(&self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, client::Error> {
+        self.api()?.submit(request).await
+    }
+
+    async fn validate(&self, request: v1::ValidateRequest) -> Result<v1::ValidateResponse, client::Error> {
+        self.api()?.validate(request).await
+    }
+
+    async fn diff(&self, request: v1::DiffRequest) -> Result<v1::DiffResponse, client::Error> {
+        self.api()?.diff(request).await
+    }
+
+    async fn list_jobs(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, client::Error> {
+        self.api()?.list_jobs(request).await
+    }
+
+    async fn job(&self, request: v1::GetJobRequest) -> Result<v1::Job, client::Error> {
+        self.api()?.job(request).await
+    }
+
+    async fn watch(&self, request: v1::WatchJobsRequest) -> Result<BoxStream<'static, v1::JobEvent>, client::Error> {
+        self.api()?.watch(request).await
+    }
+
+    async fn stop(&self, request: v1::StopJobRequest) -> Result<v1::Job, client::Error> {
+        self.api()?.stop(request).await
+    }
+
+    async fn cancel(&self, request: v1::CancelJobRequest) -> Result<v1::Job, client::Error> {
+        self.api()?.cancel(request).await
+    }
+
+    async fn rescale(&self, request: v1::RescaleJobRequest) -> Result<v1::Job, client::Error> {
+        self.api()?.rescale(request).await
+    }
+
+    async fn restart(&self, request: v1::RestartJobRequest) -> Result<v1::Job, client::Error> {
+        self.api()?.restart(request).await
+    }
+
+    async fn delete(&self, request: v1::DeleteJobRequest) -> Result<v1::DeleteJobResponse, client::Error> {
+        self.api()?.delete(request).await
+    }
+
+    async fn logs(&self, request: v1::JobLogsRequest) -> Result<BoxStream<'static, v1::LogLine>, client::Error> {
+        self.api()?.logs(request).await
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: v1::ListCheckpointsRequest,
+    ) -> Result<v1::ListCheckpointsResponse, client::Error> {
+        self.api()?.list_checkpoints(request).await
+    }
+
+    async fn inspect_checkpoint(
+        &self,
+        request: v1::InspectCheckpointRequest,
+    ) -> Result<v1::CheckpointDetail, client::Error> {
+        self.api()?.inspect_checkpoint(request).await
+    }
+
+    async fn create_savepoint(&self, request: v1::CreateSavepointRequest) -> Result<v1::Checkpoint, client::Error> {
+        self.api()?.create_savepoint(request).await
+    }
+
+    async fn delete_savepoint(
+        &self,
+        request: v1::DeleteSavepointRequest,
+    ) -> Result<v1::DeleteSavepointResponse, client::Error> {
+        self.api()?.delete_savepoint(request).await
+    }
+
+    async fn list_workers(&self, request: v1::ListWorkersRequest) -> Result<v1::ListWorkersResponse, client::Error> {
+        self.api()?.list_workers(request).await
+    }
+
+    async fn drain_worker(&self, request: v1::DrainWorkerRequest) -> Result<v1::Worker, client::Error> {
+        self.api()?.drain_worker(request).await
+    }
+
+    /// Answered by standbys, too: others look here for who leads.
+    async fn info(&self, request: v1::ClusterInfoRequest) -> Result<v1::ClusterInfo, client::Error> {
+        let mut info = match self.api() {
+            Ok(api) => {
+                let mut info = api.info(request).await?;
+                info.leader = self.inner.options.advertise.clone();
+                info
+            }
+            Err(refusal) => v1::ClusterInfo {
+                version: env!("CARGO_PKG_VERSION").into(),
+                clock_us: now_us(),
+                leader: refusal.leader.unwrap_or_default(),
+                ..v1::ClusterInfo::default()
+            },
+        };
+        info.cluster_id = self.inner.folder.cluster().to_string();
+        info.storage = self.inner.folder.url();
+        Ok(info)
+    }
+}

@@ -1,0 +1,271 @@
+//! A run: the task that carries one job through its attempts, over slots that the leader gives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millstream_runtime::job::{Command, TaskEvent};
+use millstream_runtime::progress::JobCounters;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::coordinator::leader::Leader;
+use crate::coordinator::ledger::{Record, Wanted};
+use crate::coordinator::slots::LeaseId;
+use crate::coordinator::state::{End, Event, RunId};
+use crate::deployer::{Allocation, Deployer, Request, Tasks};
+use crate::history::History;
+use crate::job::{self, CheckpointNow, Job, Outcome, Start, StopRequest};
+use crate::progress::{Note, Observed, Phase, Progress};
+use crate::restart::{self, Restarts};
+use crate::{Error, resolve};
+
+/// What the leader holds of a run.
+pub struct Running {
+    pub run: RunId,
+    pub ask: watch::Sender<StopRequest>,
+    pub progress: Progress,
+    pub checkpoint_now: Arc<CheckpointNow>,
+    /// The newest complete checkpoint.
+    pub checkpointed: watch::Sender<u64>,
+    /// Where slots go that the run waits for.
+    pub granted: Option<oneshot::Sender<Grant>>,
+    pub task: Option<tokio::task::AbortHandle>,
+    pub rates: super::describe::Rates,
+}
+
+/// Slots for an attempt.
+#[derive(Debug)]
+pub struct Grant {
+    pub lease: LeaseId,
+    pub slots: Vec<String>,
+}
+
+impl Running {
+    pub fn new(run: RunId, leader: &Arc<Leader>, name: &str) -> Self {
+        let checkpointed = watch::Sender::new(0);
+        let observer = {
+            let (leader, name, checkpointed) = (Arc::downgrade(leader), name.to_string(), checkpointed.clone());
+            move |observed| {
+                let Some(leader) = leader.upgrade() else { return };
+                match observed {
+                    Observed::Phase(Phase::Running, _) => leader.event(Event::Running { job: name.clone(), run }),
+                    Observed::Phase(Phase::Restarting, reason) => leader.event(Event::Restarting {
+                        job: name.clone(),
+                        run,
+                        reason,
+                    }),
+                    Observed::Phase(..) => {}
+                    Observed::Note(Note::Info(text)) => leader.note(&name, "info", &text),
+                    Observed::Note(Note::Warning(text)) => leader.note(&name, "warn", &text),
+                    Observed::Checkpoint(checkpoint) => {
+                        checkpointed.send_replace(checkpoint);
+                        leader.changed(&name, run);
+                    }
+                }
+            }
+        };
+        Self {
+            run,
+            ask: watch::Sender::new(StopRequest::None),
+            progress: Progress::observed(observer),
+            checkpoint_now: Arc::default(),
+            checkpointed,
+            granted: None,
+            task: None,
+            rates: super::describe::Rates::default(),
+        }
+    }
+}
+
+/// Carries a job to the end of this run.
+pub async fn carry(
+    leader: Arc<Leader>,
+    run: RunId,
+    record: Box<Record>,
+    stop: watch::Receiver<StopRequest>,
+    progress: Progress,
+    checkpoint_now: Arc<CheckpointNow>,
+) {
+    let job = record.name.clone();
+    let end = match to_end(&leader, run, &record, stop, &progress, checkpoint_now).await {
+        Ok(end) => end,
+        Err(error) => End::Failed {
+            reason: error.to_string(),
+        },
+    };
+    leader.event(Event::Ended { job, run, end });
+}
+
+async fn to_end(
+    leader: &Arc<Leader>,
+    run: RunId,
+    record: &Record,
+    mut stop: watch::Receiver<StopRequest>,
+    progress: &Progress,
+    checkpoint_now: Arc<CheckpointNow>,
+) -> Result<End, Error> {
+    let Some(history) = claim(leader, run, record, &mut stop).await? else {
+        return Ok(End::Aborted { last_checkpoint: None });
+    };
+    let mut job = plan(record).await?;
+    job.checkpoint_now = checkpoint_now;
+    let deployer = Leased {
+        leader: leader.clone(),
+        run,
+        record,
+        lease: Mutex::new(None),
+    };
+    let outcome = job::run_claimed(&job, &history, &deployer, stop, progress).await;
+    if let Err(Error::State(millstream_state::Error::Superseded(_))) = &outcome {
+        // Whoever starts the job again claims its checkpoints anew.
+        leader.forget(&record.name, false);
+    }
+    let outcome = outcome?;
+    let end = match outcome {
+        Outcome::Finished { checkpoint } | Outcome::FinishedBefore { checkpoint } => End::Finished { checkpoint },
+        Outcome::Stopped { checkpoint } => End::Stopped { checkpoint },
+        Outcome::Aborted { last_checkpoint } => End::Aborted { last_checkpoint },
+    };
+    if let Some(Wanted::Stopped {
+        savepoint: Some(name), ..
+    }) = leader.wanted(&record.name)
+    {
+        let kept = history.keep(&name).await?;
+        leader.note(
+            &record.name,
+            "info",
+            &format!("savepoint `{name}` is checkpoint {kept}"),
+        );
+    }
+    Ok(end)
+}
+
+/// The job as the planner makes it, ready to run.
+pub async fn plan(record: &Record) -> Result<Job, Error> {
+    let resolved = record.resolved.clone();
+    let planned = tokio::task::spawn_blocking(move || {
+        let graph = resolve::plan(&resolved)?;
+        Ok::<_, Error>((graph, resolve::settings(&resolved)?))
+    });
+    let (graph, settings) = planned
+        .await
+        .map_err(|error| Error::Failed(format!("planning did not end well: {error}")))??;
+    // Where tasks run decides, when there are slots.
+    let parallelism = record.parallelism.unwrap_or(1) as usize;
+    let mut job = settings.job(Arc::new(graph), parallelism, record.storage.clone(), Start::Resume);
+    job.started_before = true;
+    Ok(job)
+}
+
+/// The right to write the job's checkpoints; tried again while the storage cannot be reached. `None`: no longer wanted.
+async fn claim(
+    leader: &Arc<Leader>,
+    run: RunId,
+    record: &Record,
+    stop: &mut watch::Receiver<StopRequest>,
+) -> Result<Option<History>, Error> {
+    let mut restarts = Restarts::new(restart::Config::default());
+    loop {
+        let error = match leader.history(record).await {
+            Ok(history) => return Ok(Some(history)),
+            Err(error) => error,
+        };
+        let passes = matches!(&error, Error::State(error) if restart::state_error_may_pass(error));
+        let Some(delay) = restarts.after_failure().filter(|_| passes) else {
+            return Err(error);
+        };
+        leader.event(Event::Restarting {
+            job: record.name.clone(),
+            run,
+            reason: format!("{error}; trying again in {:.1} s", delay.as_secs_f64()),
+        });
+        if stopped_within(stop, delay).await {
+            return Ok(None);
+        }
+    }
+}
+
+async fn stopped_within(stop: &mut watch::Receiver<StopRequest>, delay: Duration) -> bool {
+    let asked = stop.wait_for(|request| *request != StopRequest::None);
+    // An error: nobody is left who could ask, and nobody to run for.
+    tokio::time::timeout(delay, asked).await.is_ok()
+}
+
+/// Runs attempts on slots that the leader gives.
+struct Leased<'a> {
+    leader: Arc<Leader>,
+    run: RunId,
+    record: &'a Record,
+    /// Between allocation and deployment.
+    lease: Mutex<Option<Lease>>,
+}
+
+/// Slots, given back when dropped.
+struct Lease {
+    leader: Arc<Leader>,
+    job: String,
+    run: RunId,
+    lease: LeaseId,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.leader.event(Event::SlotsReturned {
+            job: self.job.clone(),
+            run: self.run,
+            lease: self.lease,
+        });
+    }
+}
+
+#[async_trait]
+impl Deployer for Leased<'_> {
+    async fn allocate(&self, _job: &Job) -> Result<Allocation, Error> {
+        // Those of an attempt that failed before it had tasks.
+        drop(self.lease.lock().take());
+        let granted = self.leader.want_slots(&self.record.name, self.run);
+        let Ok(Grant { lease, slots }) = granted.await else {
+            return Err(Error::Failed("the coordinator gives no more slots".into()));
+        };
+        *self.lease.lock() = Some(Lease {
+            leader: self.leader.clone(),
+            job: self.record.name.clone(),
+            run: self.run,
+            lease,
+        });
+        Ok(Allocation {
+            parallelism: slots.len(),
+            slots,
+        })
+    }
+
+    async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
+        let hands = self.leader.hands();
+        let tasks = hands.deploy(job, &self.record.resolved, allocation, request).await?;
+        let lease = self.lease.lock().take();
+        Ok(Box::new(LeasedTasks { tasks, _lease: lease }))
+    }
+}
+
+/// Tasks and the slots they run in.
+struct LeasedTasks {
+    /// Dropped first: the slots are free when nothing of the attempt runs in them.
+    tasks: Box<dyn Tasks>,
+    _lease: Option<Lease>,
+}
+
+#[async_trait]
+impl Tasks for LeasedTasks {
+    fn send(&mut self, command: Command) -> Result<(), Error> {
+        self.tasks.send(command)
+    }
+
+    async fn next_event(&mut self) -> Option<TaskEvent> {
+        self.tasks.next_event().await
+    }
+
+    fn counters(&self) -> Arc<JobCounters> {
+        self.tasks.counters()
+    }
+}

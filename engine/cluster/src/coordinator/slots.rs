@@ -1,0 +1,261 @@
+//! Which slots of which workers are whose. Plain bookkeeping: it decides nothing about jobs.
+//!
+//! A *lease* is the slots of one attempt of one job, a worker's name for each. Workers come, are drained, get lost and
+//! come back; a lease stays until its attempt gives it back, whatever becomes of the workers.
+
+use std::collections::BTreeMap;
+
+/// Workers that went away and are still listed.
+const LOST_WORKERS_MAX: usize = 100;
+
+pub type LeaseId = u64;
+
+#[derive(Debug, Default)]
+pub struct Slots {
+    workers: BTreeMap<String, Worker>,
+    leases: BTreeMap<LeaseId, Lease>,
+    next_lease: LeaseId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// New with every start of the process.
+    pub incarnation: String,
+    pub slots: u32,
+    pub presence: Presence,
+    pub since_us: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    Ready,
+    /// It gets no new tasks, and those it has are moved.
+    Draining,
+    /// Draining, because its process was asked to end.
+    Leaving,
+    Lost,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub job: String,
+    /// A worker's name per slot.
+    pub slots: Vec<String>,
+}
+
+impl Slots {
+    pub fn workers(&self) -> &BTreeMap<String, Worker> {
+        &self.workers
+    }
+
+    pub fn lease(&self, lease: LeaseId) -> Option<&Lease> {
+        self.leases.get(&lease)
+    }
+
+    /// A worker came, or came back: the same process keeps being drained.
+    pub fn attach(&mut self, name: &str, incarnation: &str, slots: u32, now_us: i64) {
+        let known = self.workers.get(name).filter(|known| known.incarnation == incarnation);
+        let presence = match known.map(|known| known.presence) {
+            None | Some(Presence::Lost) => Presence::Ready,
+            Some(presence) => presence,
+        };
+        let worker = Worker {
+            incarnation: incarnation.to_string(),
+            slots,
+            presence,
+            since_us: now_us,
+        };
+        self.workers.insert(name.to_string(), worker);
+    }
+
+    /// Whether it was there and no newer process of it is.
+    pub fn lose(&mut self, name: &str, incarnation: &str, now_us: i64) -> bool {
+        let Some(worker) = self.workers.get_mut(name) else {
+            return false;
+        };
+        if worker.incarnation != incarnation || worker.presence == Presence::Lost {
+            return false;
+        }
+        worker.presence = Presence::Lost;
+        worker.since_us = now_us;
+        let lost = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.presence == Presence::Lost);
+        if lost.clone().count() > LOST_WORKERS_MAX
+            && let Some((oldest, _)) = lost.min_by_key(|(_, worker)| worker.since_us)
+        {
+            let oldest = oldest.clone();
+            self.workers.remove(&oldest);
+        }
+        true
+    }
+
+    /// Whether there is such a worker, and its tasks are to be moved now.
+    pub fn drain(&mut self, name: &str, presence: Presence, now_us: i64) -> bool {
+        match self.workers.get_mut(name) {
+            Some(worker) if worker.presence != Presence::Lost => {
+                if worker.presence != Presence::Leaving {
+                    worker.presence = presence;
+                    worker.since_us = now_us;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Slots of workers that take tasks.
+    pub fn offered(&self) -> usize {
+        self.ready().map(|(_, worker)| worker.slots as usize).sum()
+    }
+
+    pub fn free(&self) -> usize {
+        let used = self.used_by_worker();
+        self.ready()
+            .map(|(name, worker)| (worker.slots as usize).saturating_sub(used.get(name).copied().unwrap_or(0)))
+            .sum()
+    }
+
+    pub fn used(&self, worker: &str) -> usize {
+        let slots = self.leases.values().flat_map(|lease| &lease.slots);
+        slots.filter(|name| *name == worker).count()
+    }
+
+    /// Slots in use on any worker.
+    pub fn used_total(&self) -> usize {
+        self.leases.values().map(|lease| lease.slots.len()).sum()
+    }
+
+    /// The jobs that have slots of this worker.
+    pub fn jobs_on(&self, worker: &str) -> Vec<String> {
+        let on = self
+            .leases
+            .values()
+            .filter(|lease| lease.slots.iter().any(|slot| slot == worker));
+        let mut jobs: Vec<String> = on.map(|lease| lease.job.clone()).collect();
+        jobs.dedup();
+        jobs
+    }
+
+    /// Gives away so many slots, spread evenly; `None`: there are not enough.
+    pub fn grant(&mut self, job: &str, count: usize) -> Option<(LeaseId, Vec<String>)> {
+        if self.free() < count {
+            return None;
+        }
+        let mut used = self.used_by_worker();
+        let mut slots = Vec::with_capacity(count);
+        for _ in 0..count {
+            // The least used one, relative to its size; among equals the largest, then by name.
+            let (name, _) = self
+                .ready()
+                .filter(|(name, worker)| used.get(*name).copied().unwrap_or(0) < worker.slots as usize)
+                .min_by_key(|(name, worker)| {
+                    let used = used.get(*name).copied().unwrap_or(0) as u64;
+                    let slots = u64::from(worker.slots);
+                    (used * 1_000_000 / slots, std::cmp::Reverse(slots))
+                })?;
+            let name = name.clone();
+            *used.entry(name.clone()).or_default() += 1;
+            slots.push(name);
+        }
+        // Neighbouring subtasks on one worker.
+        slots.sort();
+        let lease = self.next_lease;
+        self.next_lease += 1;
+        self.leases.insert(
+            lease,
+            Lease {
+                job: job.to_string(),
+                slots: slots.clone(),
+            },
+        );
+        Some((lease, slots))
+    }
+
+    pub fn release(&mut self, lease: LeaseId) -> Option<Lease> {
+        self.leases.remove(&lease)
+    }
+
+    fn ready(&self) -> impl Iterator<Item = (&String, &Worker)> {
+        self.workers
+            .iter()
+            .filter(|(_, worker)| worker.presence == Presence::Ready)
+    }
+
+    fn used_by_worker(&self) -> BTreeMap<String, usize> {
+        let mut used = BTreeMap::new();
+        for slot in self.leases.values().flat_map(|lease| &lease.slots) {
+            *used.entry(slot.clone()).or_default() += 1;
+        }
+        used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(workers: &[(&str, u32)]) -> Slots {
+        let mut slots = Slots::default();
+        for (name, count) in workers {
+            slots.attach(name, "1", *count, 0);
+        }
+        slots
+    }
+
+    #[track_caller]
+    fn check(workers: &[(&str, u32)], counts: &[usize], expected: &[&str]) {
+        let mut slots = slots(workers);
+        let granted: Vec<String> = counts
+            .iter()
+            .map(|count| match slots.grant("job", *count) {
+                Some((_, slots)) => slots.join(" "),
+                None => "none".into(),
+            })
+            .collect();
+        assert_eq!(granted, expected);
+    }
+
+    #[test]
+    fn slots_are_spread_evenly_by_the_size_of_workers() {
+        check(&[("a", 2), ("b", 2)], &[2, 2, 1], &["a b", "a b", "none"]);
+        check(&[("a", 1), ("b", 3)], &[4], &["a b b b"]);
+        check(&[("a", 1), ("b", 3)], &[1, 1, 1, 1], &["b", "a", "b", "b"]);
+        check(&[("a", 4)], &[5, 3, 1], &["none", "a a a", "a"]);
+        check(&[], &[1], &["none"]);
+    }
+
+    #[test]
+    fn drained_and_lost_workers_offer_nothing_and_leases_outlive_them() {
+        let mut slots = slots(&[("a", 2), ("b", 2)]);
+        let (lease, _) = slots.grant("job", 4).unwrap();
+        assert!(slots.drain("a", Presence::Draining, 1));
+        assert!(!slots.drain("c", Presence::Draining, 1));
+        assert_eq!((slots.offered(), slots.free(), slots.used("a")), (2, 0, 2));
+        assert!(slots.lose("b", "1", 2));
+        assert!(!slots.lose("b", "1", 2));
+        assert!(!slots.lose("a", "0", 2));
+        assert_eq!((slots.offered(), slots.used_total()), (0, 4));
+        assert_eq!(slots.jobs_on("b"), ["job"]);
+        slots.release(lease).unwrap();
+        // The same process keeps being drained, a new one is ready.
+        slots.attach("a", "1", 2, 3);
+        assert_eq!(slots.offered(), 0);
+        slots.attach("a", "2", 2, 3);
+        slots.attach("b", "1", 3, 3);
+        assert_eq!(slots.free(), 5);
+    }
+
+    #[test]
+    fn workers_that_are_gone_for_long_are_forgotten() {
+        let mut slots = Slots::default();
+        for number in 0..500 {
+            let name = format!("w{number}");
+            slots.attach(&name, "1", 1, number);
+            slots.lose(&name, "1", number);
+        }
+        assert_eq!(slots.workers().len(), LOST_WORKERS_MAX);
+        assert!(slots.workers().contains_key("w499"));
+    }
+}

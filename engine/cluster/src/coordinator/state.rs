@@ -1,0 +1,625 @@
+//! What the leading coordinator decides: a state machine without I/O, threads or a clock.
+//!
+//! People's requests are checked here first ([`State::request`]); what they change is journalled and then comes back as
+//! [`Event::Applied`]. Everything else that happens comes in as an event, too: what runs report, workers that come and
+//! go, the time. Out come commands that the shell carries out. A *run* is one call of [`crate::run`]: it goes through
+//! any number of attempts, each on slots of its own, and ends when the job ends, is stopped, or is to go on in another
+//! way (rescaled, restarted, moved): then another run follows, from the last checkpoint.
+//!
+//! Slots: a job of fixed parallelism waits until so many are free. Jobs of parallelism `auto` share what those leave,
+//! each an even part; when that part changes they are moved to it, a while after the last change, so that workers
+//! which come one after the other move them once.
+
+mod requests;
+
+use std::collections::BTreeMap;
+
+use crate::coordinator::ledger::{Change, Ledger, Record, Status, Transition, Wanted};
+use crate::coordinator::slots::{LeaseId, Presence, Slots};
+use crate::job::StopRequest;
+
+pub use requests::Request;
+
+/// How long after the last change of slots jobs of parallelism `auto` are moved.
+const REBALANCE_DELAY_US: i64 = 2_000_000;
+
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub jobs_max: usize,
+    /// Slots that a job of parallelism `auto` takes at most.
+    pub auto_parallelism_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            jobs_max: 10_000,
+            auto_parallelism_max: usize::MAX,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct State {
+    limits: Limits,
+    jobs: BTreeMap<String, Job>,
+    slots: Slots,
+    /// Runs that wait for slots, oldest first.
+    waiting: Vec<(String, RunId)>,
+    next_run: RunId,
+    /// Of every change of any job.
+    version: u64,
+    rebalance_at_us: Option<i64>,
+    shutting_down: bool,
+}
+
+pub type RunId = u64;
+
+/// A job and what runs of it.
+#[derive(Debug)]
+pub struct Job {
+    pub record: Record,
+    /// Grows with every change.
+    pub version: u64,
+    pub run: Option<Run>,
+    /// Attempts so far under this coordinator.
+    pub attempts: u32,
+}
+
+#[derive(Debug)]
+pub struct Run {
+    pub id: RunId,
+    pub asked: StopRequest,
+    then: Then,
+    pub lease: Option<LeaseId>,
+}
+
+/// What comes after a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Then {
+    End,
+    /// Another one, for this reason.
+    Again(String),
+    /// Nothing now; whoever leads next goes on.
+    Suspend,
+}
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A change that the journal has.
+    Applied(Change),
+    /// All tasks of an attempt run.
+    Running {
+        job: String,
+        run: RunId,
+    },
+    /// An attempt failed and another is to follow.
+    Restarting {
+        job: String,
+        run: RunId,
+        reason: String,
+    },
+    Ended {
+        job: String,
+        run: RunId,
+        end: End,
+    },
+    SlotsWanted {
+        job: String,
+        run: RunId,
+    },
+    SlotsReturned {
+        job: String,
+        run: RunId,
+        lease: LeaseId,
+    },
+    Attached {
+        worker: String,
+        incarnation: String,
+        slots: u32,
+    },
+    Lost {
+        worker: String,
+        incarnation: String,
+        reason: String,
+    },
+    /// A worker's process was asked to end.
+    Leaving {
+        worker: String,
+    },
+    /// A person wants the worker empty.
+    Drain {
+        worker: String,
+    },
+    Tick,
+    /// All runs take a last checkpoint and end; the jobs go on elsewhere or later.
+    ShutDown,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    Finished { checkpoint: u64 },
+    Stopped { checkpoint: u64 },
+    Aborted { last_checkpoint: Option<u64> },
+    Failed { reason: String },
+}
+
+#[derive(Debug, Clone)]
+pub enum Command {
+    Run {
+        run: RunId,
+        record: Box<Record>,
+    },
+    Ask {
+        job: String,
+        run: RunId,
+        request: StopRequest,
+    },
+    Grant {
+        job: String,
+        run: RunId,
+        lease: LeaseId,
+        slots: Vec<String>,
+    },
+    /// To be written soon; nothing waits for it.
+    Journal(Change),
+    /// The worker has nothing to do any more and may go.
+    Leave {
+        worker: String,
+    },
+}
+
+impl State {
+    /// The state after the journal was read, and what is to be done: jobs that had not ended run again.
+    pub fn restore(ledger: Ledger, limits: Limits, epoch: u64, now_us: i64) -> (Self, Vec<Command>) {
+        let mut state = Self {
+            limits,
+            jobs: BTreeMap::new(),
+            slots: Slots::default(),
+            waiting: Vec::new(),
+            next_run: 1,
+            // Versions grow from one coordinator to the next.
+            version: epoch << 32,
+            rebalance_at_us: None,
+            shutting_down: false,
+        };
+        let mut commands = Vec::new();
+        for (name, record) in ledger.jobs {
+            let resumes = !record.now().status.is_end();
+            let fresh = record.now().status == Status::Submitted;
+            let wanted = record.wanted.clone();
+            state.insert(record);
+            if !resumes {
+                continue;
+            }
+            match wanted {
+                Wanted::Cancelled => state.enter(&name, Status::Cancelled, "asked for", now_us, &mut commands),
+                Wanted::Running | Wanted::Stopped { .. } => {
+                    let reason = match fresh {
+                        true => "submitted",
+                        false => "resumed by a new coordinator",
+                    };
+                    state.start(&name, reason, now_us, &mut commands);
+                    if wanted != Wanted::Running {
+                        state.ask(&name, StopRequest::Stop, Then::End, &mut commands);
+                    }
+                }
+            }
+        }
+        (state, commands)
+    }
+
+    pub fn jobs(&self) -> &BTreeMap<String, Job> {
+        &self.jobs
+    }
+
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// Grows with every change of any job.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn runs(&self) -> usize {
+        self.jobs.values().filter(|job| job.run.is_some()).count()
+    }
+
+    /// When [`Event::Tick`] is next of use.
+    pub fn next_tick_us(&self) -> Option<i64> {
+        self.rebalance_at_us
+    }
+
+    pub fn on_event(&mut self, event: Event, now_us: i64) -> Vec<Command> {
+        let mut commands = Vec::new();
+        match event {
+            Event::Applied(change) => self.applied(change, now_us, &mut commands),
+            Event::Running { job, run } => {
+                if let Some(current) = self.current(&job, run)
+                    && current.asked == StopRequest::None
+                {
+                    self.enter(&job, Status::Running, "", now_us, &mut commands);
+                }
+            }
+            Event::Restarting { job, run, reason } => {
+                if let Some(current) = self.current(&job, run)
+                    && current.asked == StopRequest::None
+                {
+                    self.enter(&job, Status::Restarting, &reason, now_us, &mut commands);
+                }
+            }
+            Event::Ended { job, run, end } => {
+                if self.current(&job, run).is_some() {
+                    self.ended(&job, end, now_us, &mut commands);
+                }
+            }
+            Event::SlotsWanted { job, run } => {
+                if self.current(&job, run).is_some() {
+                    self.waiting.push((job, run));
+                    self.grant(&mut commands);
+                }
+            }
+            Event::SlotsReturned { job, run, lease } => {
+                if let Some(current) = self.current(&job, run)
+                    && current.lease == Some(lease)
+                {
+                    current.lease = None;
+                }
+                self.returned(lease, now_us, &mut commands);
+            }
+            Event::Attached {
+                worker,
+                incarnation,
+                slots,
+            } => {
+                self.slots.attach(&worker, &incarnation, slots, now_us);
+                self.slots_changed(now_us, &mut commands);
+            }
+            Event::Lost {
+                worker,
+                incarnation,
+                reason,
+            } => {
+                if self.slots.lose(&worker, &incarnation, now_us) {
+                    tracing::warn!(worker, reason, "worker lost");
+                    self.slots_changed(now_us, &mut commands);
+                }
+            }
+            Event::Leaving { worker } => self.drain(&worker, Presence::Leaving, now_us, &mut commands),
+            Event::Drain { worker } => self.drain(&worker, Presence::Draining, now_us, &mut commands),
+            Event::Tick => {
+                if self.rebalance_at_us.is_some_and(|at_us| now_us >= at_us) {
+                    self.rebalance_at_us = None;
+                    self.rebalance(now_us, &mut commands);
+                }
+            }
+            Event::ShutDown => {
+                self.shutting_down = true;
+                let names: Vec<String> = self.jobs.keys().cloned().collect();
+                for name in names {
+                    self.ask(&name, StopRequest::Stop, Then::Suspend, &mut commands);
+                }
+            }
+        }
+        commands
+    }
+
+    fn applied(&mut self, change: Change, now_us: i64, commands: &mut Vec<Command>) {
+        match change {
+            Change::Submitted(record) => {
+                let name = record.name.clone();
+                self.insert(*record);
+                self.start(&name, "submitted", now_us, commands);
+            }
+            Change::Wanted { job, wanted } => self.want(&job, wanted, now_us, commands),
+            Change::Parallelism { job, parallelism } => {
+                let Some(found) = self.jobs.get_mut(&job) else { return };
+                found.record.parallelism = parallelism;
+                self.touch(&job);
+                let wish = parallelism.map_or("auto".to_string(), |parallelism| parallelism.to_string());
+                self.again(&job, &format!("rescaling to parallelism {wish}"), now_us, commands);
+            }
+            // Of this coordinator's own making: it is in the record already.
+            Change::Transition { .. } => {}
+            Change::Deleted { job } => {
+                self.jobs.remove(&job);
+                self.version += 1;
+            }
+        }
+    }
+
+    fn want(&mut self, name: &str, wanted: Wanted, now_us: i64, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        job.record.wanted = wanted.clone();
+        let ended = job.record.now().status.is_end();
+        match wanted {
+            Wanted::Running if ended => self.start(name, "asked for", now_us, commands),
+            Wanted::Running => self.again(name, "restart asked for", now_us, commands),
+            // It ended by itself in the meantime.
+            _ if ended => {}
+            Wanted::Stopped { .. } => {
+                self.enter(name, Status::Stopping, "stop asked for", now_us, commands);
+                self.ask(name, StopRequest::Stop, Then::End, commands);
+            }
+            Wanted::Cancelled => {
+                self.enter(name, Status::Stopping, "cancel asked for", now_us, commands);
+                self.ask(name, StopRequest::Abort, Then::End, commands);
+            }
+        }
+    }
+
+    fn ended(&mut self, name: &str, end: End, now_us: i64, commands: &mut Vec<Command>) {
+        self.waiting.retain(|(job, _)| job != name);
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let Some(run) = job.run.take() else { return };
+        if let Some(lease) = run.lease {
+            self.returned(lease, now_us, commands);
+        }
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let wanted = job.record.wanted.clone();
+        let (status, reason) = match (end, run.then, wanted) {
+            (End::Finished { checkpoint }, ..) => (
+                Status::Finished,
+                format!("all input is processed, as of checkpoint {checkpoint}"),
+            ),
+            (End::Stopped { .. } | End::Aborted { .. }, Then::Suspend, _) => return,
+            (End::Stopped { .. } | End::Aborted { .. }, Then::Again(reason), Wanted::Running) => {
+                return self.start(name, &reason, now_us, commands);
+            }
+            (_, _, Wanted::Cancelled) => (Status::Cancelled, "asked for".to_string()),
+            (End::Failed { reason }, ..) => (Status::Failed, reason),
+            (End::Stopped { checkpoint }, _, Wanted::Stopped { .. }) => {
+                (Status::Stopped, format!("asked for; at checkpoint {checkpoint}"))
+            }
+            (End::Aborted { last_checkpoint }, _, Wanted::Stopped { .. }) => {
+                let reason = match last_checkpoint {
+                    Some(checkpoint) => format!("asked for while it did not run; at checkpoint {checkpoint}"),
+                    None => "asked for before its first checkpoint".to_string(),
+                };
+                (Status::Stopped, reason)
+            }
+            // Nobody asked for it: whatever it was, it is to run.
+            (End::Stopped { .. } | End::Aborted { .. }, _, Wanted::Running) => {
+                return self.start(name, "it had stopped by itself", now_us, commands);
+            }
+        };
+        self.enter(name, status, &reason, now_us, commands);
+    }
+
+    /// Begins a run.
+    fn start(&mut self, name: &str, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let run = self.next_run;
+        self.next_run += 1;
+        job.run = Some(Run {
+            id: run,
+            asked: StopRequest::None,
+            then: Then::End,
+            lease: None,
+        });
+        let record = Box::new(job.record.clone());
+        self.enter(name, Status::Deploying, reason, now_us, commands);
+        commands.push(Command::Run { run, record });
+    }
+
+    /// Ends the present run with a last checkpoint and begins another.
+    fn again(&mut self, name: &str, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get(name) else { return };
+        let wanted = job.record.wanted == Wanted::Running;
+        let Some(run) = &job.run else { return };
+        if !wanted || run.then == Then::Suspend {
+            return;
+        }
+        self.enter(name, Status::Restarting, reason, now_us, commands);
+        self.ask(name, StopRequest::Stop, Then::Again(reason.to_string()), commands);
+    }
+
+    fn ask(&mut self, name: &str, request: StopRequest, then: Then, commands: &mut Vec<Command>) {
+        let Some(run) = self.jobs.get_mut(name).and_then(|job| job.run.as_mut()) else {
+            return;
+        };
+        run.then = then;
+        if request > run.asked {
+            run.asked = request;
+            let (job, run) = (name.to_string(), run.id);
+            commands.push(Command::Ask { job, run, request });
+        }
+    }
+
+    fn drain(&mut self, worker: &str, presence: Presence, now_us: i64, commands: &mut Vec<Command>) {
+        if !self.slots.drain(worker, presence, now_us) {
+            return;
+        }
+        for job in self.slots.jobs_on(worker) {
+            self.again(&job, &format!("moving away from worker {worker}"), now_us, commands);
+        }
+        self.let_leave(commands);
+        self.slots_changed(now_us, commands);
+    }
+
+    /// Workers that were asked to end go when nothing of theirs is needed.
+    fn let_leave(&self, commands: &mut Vec<Command>) {
+        for (name, worker) in self.slots.workers() {
+            if worker.presence == Presence::Leaving && self.slots.used(name) == 0 {
+                commands.push(Command::Leave { worker: name.clone() });
+            }
+        }
+    }
+
+    fn returned(&mut self, lease: LeaseId, now_us: i64, commands: &mut Vec<Command>) {
+        if self.slots.release(lease).is_some() {
+            self.let_leave(commands);
+            self.slots_changed(now_us, commands);
+        }
+    }
+
+    fn slots_changed(&mut self, now_us: i64, commands: &mut Vec<Command>) {
+        self.rebalance_at_us = Some(now_us + REBALANCE_DELAY_US);
+        self.grant(commands);
+    }
+
+    /// Gives slots to those that wait, oldest first; one that needs more than there are does not hold up the others.
+    fn grant(&mut self, commands: &mut Vec<Command>) {
+        for (name, run) in std::mem::take(&mut self.waiting) {
+            let Some(job) = self.jobs.get(&name) else { continue };
+            if job.run.as_ref().is_none_or(|current| current.id != run) {
+                continue;
+            }
+            let free = self.slots.free();
+            let (needed, count) = match job.record.parallelism {
+                Some(parallelism) => (parallelism as usize, parallelism as usize),
+                None => (1, self.share(&job.record).min(free).max(1)),
+            };
+            let Some((lease, slots)) = self.slots.grant(&name, count) else {
+                self.wait_for_slots(&name, needed, free);
+                self.waiting.push((name, run));
+                continue;
+            };
+            let Some(job) = self.jobs.get_mut(&name) else { continue };
+            job.attempts += 1;
+            if let Some(current) = &mut job.run {
+                current.lease = Some(lease);
+            }
+            if job.record.now().reason.starts_with(WAITING) {
+                self.explain(&name, "starting tasks".to_string());
+            }
+            self.touch(&name);
+            commands.push(Command::Grant {
+                job: name,
+                run,
+                lease,
+                slots,
+            });
+        }
+    }
+
+    fn wait_for_slots(&mut self, name: &str, needed: usize, free: usize) {
+        let offered = self.slots.offered();
+        let ready = |presence| presence == Presence::Ready;
+        let workers = self
+            .slots
+            .workers()
+            .values()
+            .filter(|worker| ready(worker.presence))
+            .count();
+        let advice = match (workers, needed > offered) {
+            (0, _) => "no worker is attached; start one",
+            (_, true) => "add workers, or rescale the job",
+            (_, false) => "stop another job, or add workers",
+        };
+        self.explain(
+            name,
+            format!("{WAITING}{needed} slots: {workers} workers offer {offered}, {free} of them free; {advice}"),
+        );
+    }
+
+    /// Says more about the present state of a job; not worth a transition.
+    fn explain(&mut self, name: &str, reason: String) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        if let Some(now) = job.record.transitions.back_mut()
+            && now.reason != reason
+        {
+            now.reason = reason;
+            self.touch(name);
+        }
+    }
+
+    /// How many slots a job of parallelism `auto` should have.
+    fn share(&self, record: &Record) -> usize {
+        let running = self.jobs.values().filter(|job| job.run.is_some());
+        let (auto, fixed): (Vec<&Job>, Vec<&Job>) = running.partition(|job| job.record.parallelism.is_none());
+        let fixed: usize = fixed
+            .iter()
+            .map(|job| job.record.parallelism.unwrap_or(0) as usize)
+            .sum();
+        let rest = self.slots.offered().saturating_sub(fixed);
+        (rest / auto.len().max(1))
+            .min(record.max_parallelism as usize)
+            .min(self.limits.auto_parallelism_max)
+            .max(1)
+    }
+
+    /// Moves jobs of parallelism `auto` to the slots they should have: down where others wait, up where slots are free.
+    fn rebalance(&mut self, now_us: i64, commands: &mut Vec<Command>) {
+        let mut free = self.slots.free();
+        let others_wait = !self.waiting.is_empty();
+        let mut moves = Vec::new();
+        for (name, job) in &self.jobs {
+            let Some(run) = &job.run else { continue };
+            let Some(lease) = run.lease.and_then(|lease| self.slots.lease(lease)) else {
+                continue;
+            };
+            if job.record.parallelism.is_some() || run.asked != StopRequest::None {
+                continue;
+            }
+            let (has, share) = (lease.slots.len(), self.share(&job.record));
+            if has < share && free > 0 {
+                free = free.saturating_sub(share - has);
+                moves.push((
+                    name.clone(),
+                    format!("rescaling from {has} to more slots, which are free"),
+                ));
+            } else if has > share && others_wait {
+                moves.push((
+                    name.clone(),
+                    format!("rescaling from {has} to {share} slots, as others wait"),
+                ));
+            }
+        }
+        for (name, reason) in moves {
+            self.again(&name, &reason, now_us, commands);
+        }
+    }
+
+    fn current(&mut self, name: &str, run: RunId) -> Option<&mut Run> {
+        let current = self.jobs.get_mut(name)?.run.as_mut()?;
+        (current.id == run).then_some(current)
+    }
+
+    fn insert(&mut self, record: Record) {
+        let job = Job {
+            version: self.version,
+            run: None,
+            attempts: 0,
+            record,
+        };
+        let name = job.record.name.clone();
+        self.jobs.insert(name.clone(), job);
+        self.touch(&name);
+    }
+
+    fn enter(&mut self, name: &str, status: Status, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let now = job.record.now();
+        if now.status == status && now.reason == reason {
+            return;
+        }
+        let transition = Transition::new(status, now_us, reason);
+        job.record.enter(transition.clone());
+        let job = name.to_string();
+        commands.push(Command::Journal(Change::Transition { job, transition }));
+        self.touch(name);
+    }
+
+    fn touch(&mut self, name: &str) {
+        self.version += 1;
+        if let Some(job) = self.jobs.get_mut(name) {
+            job.version = self.version;
+        }
+    }
+
+    /// Something about the job's run changed that this machine does not know of.
+    pub fn changed(&mut self, name: &str, run: RunId) {
+        if self.current(name, run).is_some() {
+            self.touch(name);
+        }
+    }
+}
+
+/// How a reason begins that is replaced as soon as there are slots.
+const WAITING: &str = "waiting for ";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! What people ask for: what it changes, or why it is refused. Nothing is changed here.
+
+use super::{Job, State};
+use crate::api::{self, Code};
+use crate::coordinator::ledger::{Change, Record, Wanted};
+
+#[derive(Debug, Clone)]
+pub enum Request {
+    Submit(Box<Record>),
+    Stop { job: String, savepoint: Option<String> },
+    Cancel { job: String },
+    Rescale { job: String, parallelism: Option<u32> },
+    Restart { job: String },
+    Delete { job: String },
+}
+
+impl State {
+    /// Whether a name is free and there may be another job.
+    pub fn may_submit(&self, name: &str) -> Result<(), api::Error> {
+        self.refuse_when_shutting_down()?;
+        if let Some(job) = self.jobs.get(name) {
+            return Err(api::Error::new(
+                Code::NameInUse,
+                format!(
+                    "there is a job `{name}` already ({}); choose another name, or delete that one first",
+                    job.record.now().status.word()
+                ),
+            ));
+        }
+        if self.jobs.len() >= self.limits.jobs_max {
+            return Err(api::Error::new(
+                Code::LimitReached,
+                format!(
+                    "there are {} jobs, as many as this cluster keeps (jobs_max); delete ended ones first",
+                    self.jobs.len()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a request changes, or why it is refused.
+    pub fn request(&self, request: Request) -> Result<Change, api::Error> {
+        self.refuse_when_shutting_down()?;
+        match request {
+            Request::Submit(record) => {
+                self.may_submit(&record.name)?;
+                Ok(Change::Submitted(record))
+            }
+            Request::Stop { job, savepoint } => {
+                self.running(&job, "stop")?;
+                let wanted = Wanted::Stopped { savepoint };
+                Ok(Change::Wanted { job, wanted })
+            }
+            Request::Cancel { job } => {
+                self.running(&job, "cancel")?;
+                let wanted = Wanted::Cancelled;
+                Ok(Change::Wanted { job, wanted })
+            }
+            Request::Rescale { job, parallelism } => {
+                let record = &self.job(&job)?.record;
+                let max = record.max_parallelism;
+                if parallelism.is_some_and(|parallelism| parallelism == 0 || parallelism > max) {
+                    return Err(api::Error::new(
+                        Code::InvalidRequest,
+                        format!("the parallelism of `{job}` can be 1 to {max} (max_parallelism)"),
+                    ));
+                }
+                self.refuse_when_stopping(record)?;
+                Ok(Change::Parallelism { job, parallelism })
+            }
+            Request::Restart { job } => {
+                let record = &self.job(&job)?.record;
+                if !record.now().status.is_end() {
+                    self.refuse_when_stopping(record)?;
+                }
+                let wanted = Wanted::Running;
+                Ok(Change::Wanted { job, wanted })
+            }
+            Request::Delete { job } => {
+                let status = self.job(&job)?.record.now().status;
+                if !status.is_end() {
+                    return Err(api::Error::new(
+                        Code::WrongState,
+                        format!("`{job}` is {}; stop or cancel it first", status.word()),
+                    ));
+                }
+                Ok(Change::Deleted { job })
+            }
+        }
+    }
+
+    pub fn job(&self, name: &str) -> Result<&Job, api::Error> {
+        self.jobs.get(name).ok_or_else(|| {
+            let known = self.jobs.keys().map(String::as_str);
+            let hint = match millstream_proto::spec::closest(name, known) {
+                Some(close) => format!("; did you mean `{close}`?"),
+                None => String::new(),
+            };
+            api::Error::new(Code::JobNotFound, format!("there is no job `{name}`{hint}"))
+        })
+    }
+
+    fn running(&self, name: &str, verb: &str) -> Result<(), api::Error> {
+        let now = self.job(name)?.record.now();
+        if now.status.is_end() {
+            return Err(api::Error::new(
+                Code::WrongState,
+                format!("`{name}` has ended ({}); there is nothing to {verb}", now.status.word()),
+            ));
+        }
+        Ok(())
+    }
+
+    fn refuse_when_stopping(&self, record: &Record) -> Result<(), api::Error> {
+        if record.wanted == Wanted::Running || record.now().status.is_end() {
+            return Ok(());
+        }
+        Err(api::Error::new(
+            Code::WrongState,
+            format!("`{}` is being stopped; wait for its end", record.name),
+        ))
+    }
+
+    fn refuse_when_shutting_down(&self) -> Result<(), api::Error> {
+        if !self.shutting_down {
+            return Ok(());
+        }
+        Err(api::Error::new(
+            Code::Unavailable,
+            "this coordinator is shutting down; try again",
+        ))
+    }
+}

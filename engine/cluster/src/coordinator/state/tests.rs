@@ -1,0 +1,516 @@
+//! Scenarios: what happens on the left, what is commanded on the right.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use millstream_proto::v1;
+
+use super::*;
+
+/// A state machine, the time, and what was commanded, in words.
+struct Bench {
+    state: State,
+    now_us: i64,
+    journal: Vec<Change>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let (state, commands) = State::restore(Ledger::default(), limits, 1, 0);
+        assert!(commands.is_empty());
+        Self {
+            state,
+            now_us: 1,
+            journal: Vec::new(),
+        }
+    }
+
+    fn record(name: &str, parallelism: Option<u32>) -> Box<Record> {
+        Box::new(Record {
+            name: name.into(),
+            resolved: Arc::new(v1::ResolvedJob::default()),
+            parallelism,
+            max_parallelism: 128,
+            storage: "/tmp".into(),
+            submitted_us: 0,
+            wanted: Wanted::Running,
+            transitions: VecDeque::from([Transition::new(Status::Submitted, 0, "")]),
+        })
+    }
+
+    /// Something happens; the answer is what is commanded, journalled transitions aside.
+    fn event(&mut self, event: Event) -> String {
+        self.now_us += 1;
+        let commands = self.state.on_event(event, self.now_us);
+        self.words(commands)
+    }
+
+    fn words(&mut self, commands: Vec<Command>) -> String {
+        let mut words = Vec::new();
+        for command in commands {
+            match command {
+                Command::Run { run, record } => words.push(format!("run {}#{run}", record.name)),
+                Command::Ask { job, request, .. } => words.push(format!("{request:?} {job}").to_lowercase()),
+                Command::Grant { job, slots, .. } => words.push(format!("grant {job} {}", slots.join(" "))),
+                Command::Leave { worker } => words.push(format!("leave {worker}")),
+                Command::Journal(change) => self.journal.push(change),
+            }
+        }
+        words.join(", ")
+    }
+
+    fn request(&mut self, request: Request) -> String {
+        match self.state.request(request) {
+            Ok(change) => {
+                self.journal.push(change.clone());
+                self.event(Event::Applied(change))
+            }
+            Err(error) => format!("{}: {}", error.code.as_str(), error.message),
+        }
+    }
+
+    fn submit(&mut self, name: &str, parallelism: Option<u32>) -> String {
+        self.request(Request::Submit(Self::record(name, parallelism)))
+    }
+
+    fn run_of(&self, job: &str) -> RunId {
+        self.state.jobs[job].run.as_ref().expect("a run").id
+    }
+
+    fn wants(&mut self, job: &str) -> String {
+        let (job, run) = (job.to_string(), self.run_of(job));
+        self.event(Event::SlotsWanted { job, run })
+    }
+
+    fn returns(&mut self, job: &str) -> String {
+        let run = self.state.jobs[job].run.as_ref().expect("a run");
+        let (run, lease) = (run.id, run.lease.expect("slots"));
+        let job = job.to_string();
+        self.event(Event::SlotsReturned { job, run, lease })
+    }
+
+    fn runs(&mut self, job: &str) -> String {
+        let (job, run) = (job.to_string(), self.run_of(job));
+        self.event(Event::Running { job, run })
+    }
+
+    fn ends(&mut self, job: &str, end: End) -> String {
+        let (job, run) = (job.to_string(), self.run_of(job));
+        self.event(Event::Ended { job, run, end })
+    }
+
+    fn attach(&mut self, worker: &str, slots: u32) -> String {
+        let (worker, incarnation) = (worker.to_string(), "1".to_string());
+        self.event(Event::Attached {
+            worker,
+            incarnation,
+            slots,
+        })
+    }
+
+    fn lose(&mut self, worker: &str) -> String {
+        self.event(Event::Lost {
+            worker: worker.into(),
+            incarnation: "1".into(),
+            reason: "silent".into(),
+        })
+    }
+
+    fn tick(&mut self) -> String {
+        self.now_us = self.state.next_tick_us().unwrap_or(self.now_us);
+        self.event(Event::Tick)
+    }
+
+    #[track_caller]
+    fn is(&self, job: &str, status: Status, reason: &str) {
+        let now = self.state.jobs[job].record.now();
+        assert_eq!(now.status, status, "{now:?}");
+        assert!(now.reason.contains(reason), "{now:?}");
+    }
+
+    /// What a new coordinator makes of the journal.
+    fn successor(&self) -> (Bench, String) {
+        use millstream_state::log::State as _;
+        let mut ledger = Ledger::default();
+        for change in &self.journal {
+            ledger.apply(change);
+        }
+        let (state, commands) = State::restore(ledger, Limits::default(), 2, self.now_us);
+        let mut bench = Bench {
+            state,
+            now_us: self.now_us,
+            journal: Vec::new(),
+        };
+        let words = bench.words(commands);
+        (bench, words)
+    }
+}
+
+fn stopped() -> End {
+    End::Stopped { checkpoint: 7 }
+}
+
+#[test]
+fn a_job_waits_for_slots_runs_and_finishes() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.submit("a", Some(2)), "run a#1");
+    assert_eq!(bench.wants("a"), "");
+    bench.is("a", Status::Deploying, "waiting for 2 slots: 0 workers");
+    assert_eq!(bench.attach("w", 1), "");
+    bench.is("a", Status::Deploying, "1 workers offer 1, 1 of them free; add workers");
+    assert_eq!(bench.attach("v", 4), "grant a v v");
+    bench.is("a", Status::Deploying, "starting tasks");
+    assert_eq!(bench.runs("a"), "");
+    bench.is("a", Status::Running, "");
+    assert_eq!(bench.ends("a", End::Finished { checkpoint: 3 }), "");
+    bench.is("a", Status::Finished, "checkpoint 3");
+    assert_eq!(bench.state.slots().used_total(), 0);
+    let statuses: Vec<Status> = (bench.state.jobs["a"].record.transitions.iter())
+        .map(|transition| transition.status)
+        .collect();
+    assert_eq!(
+        statuses,
+        [Status::Submitted, Status::Deploying, Status::Running, Status::Finished]
+    );
+}
+
+#[test]
+fn attempts_give_their_slots_back_and_get_new_ones() {
+    let mut bench = Bench::new();
+    bench.attach("w", 2);
+    bench.submit("a", Some(2));
+    assert_eq!(bench.wants("a"), "grant a w w");
+    bench.runs("a");
+    bench.lose("w");
+    let run = bench.run_of("a");
+    let reason = "worker w was lost".to_string();
+    assert_eq!(
+        bench.event(Event::Restarting {
+            job: "a".into(),
+            run,
+            reason
+        }),
+        ""
+    );
+    bench.is("a", Status::Restarting, "worker w was lost");
+    assert_eq!(bench.returns("a"), "");
+    assert_eq!(bench.wants("a"), "");
+    assert_eq!(bench.attach("v", 2), "grant a v v");
+    bench.runs("a");
+    bench.is("a", Status::Running, "");
+    assert_eq!(bench.state.jobs["a"].attempts, 2);
+}
+
+#[test]
+fn a_job_that_needs_too_much_does_not_hold_up_others() {
+    let mut bench = Bench::new();
+    bench.attach("w", 2);
+    bench.submit("big", Some(3));
+    bench.submit("small", Some(1));
+    assert_eq!(bench.wants("big"), "");
+    assert_eq!(bench.wants("small"), "grant small w");
+    assert_eq!(bench.attach("v", 2), "grant big v v w");
+}
+
+#[test]
+fn stopping_cancelling_and_failing_end_a_job_in_their_own_way() {
+    for (request, asked, end, status) in [
+        ("stop", "stop a", stopped(), Status::Stopped),
+        (
+            "stop",
+            "stop a",
+            End::Aborted { last_checkpoint: None },
+            Status::Stopped,
+        ),
+        ("stop", "stop a", End::Finished { checkpoint: 1 }, Status::Finished),
+        ("stop", "stop a", End::Failed { reason: "x".into() }, Status::Failed),
+        (
+            "cancel",
+            "abort a",
+            End::Aborted {
+                last_checkpoint: Some(1),
+            },
+            Status::Cancelled,
+        ),
+        (
+            "cancel",
+            "abort a",
+            End::Failed { reason: "x".into() },
+            Status::Cancelled,
+        ),
+        ("", "", End::Failed { reason: "x".into() }, Status::Failed),
+    ] {
+        let mut bench = Bench::new();
+        bench.attach("w", 2);
+        bench.submit("a", Some(1));
+        bench.wants("a");
+        bench.runs("a");
+        let job = "a".to_string();
+        let commanded = match request {
+            "stop" => bench.request(Request::Stop { job, savepoint: None }),
+            "cancel" => bench.request(Request::Cancel { job }),
+            _ => String::new(),
+        };
+        assert_eq!(commanded, asked);
+        if !request.is_empty() {
+            bench.is("a", Status::Stopping, request);
+        }
+        assert_eq!(bench.ends("a", end), "");
+        bench.is("a", status, "");
+        let (successor, commanded) = bench.successor();
+        successor.is("a", status, "");
+        assert_eq!(commanded, "");
+    }
+}
+
+#[test]
+fn a_stop_can_become_a_cancel_but_not_the_other_way() {
+    let mut bench = Bench::new();
+    bench.submit("a", Some(1));
+    let job = || "a".to_string();
+    let savepoint = Some("s".to_string());
+    assert_eq!(bench.request(Request::Stop { job: job(), savepoint }), "stop a");
+    assert_eq!(bench.request(Request::Cancel { job: job() }), "abort a");
+    assert_eq!(
+        bench.request(Request::Stop {
+            job: job(),
+            savepoint: None
+        }),
+        ""
+    );
+    let refused = bench.request(Request::Rescale {
+        job: job(),
+        parallelism: Some(2),
+    });
+    assert!(refused.starts_with("wrong-state: `a` is being stopped"), "{refused}");
+}
+
+#[test]
+fn rescaling_and_restarting_stop_with_a_checkpoint_and_run_again() {
+    let mut bench = Bench::new();
+    bench.attach("w", 4);
+    bench.submit("a", Some(1));
+    bench.wants("a");
+    bench.runs("a");
+    let (job, parallelism) = ("a".to_string(), Some(4));
+    assert_eq!(bench.request(Request::Rescale { job, parallelism }), "stop a");
+    bench.is("a", Status::Restarting, "rescaling to parallelism 4");
+    assert_eq!(bench.ends("a", stopped()), "run a#2");
+    assert_eq!(bench.wants("a"), "grant a w w w w");
+    bench.runs("a");
+    assert_eq!(bench.request(Request::Restart { job: "a".into() }), "stop a");
+    assert_eq!(bench.ends("a", End::Aborted { last_checkpoint: None }), "run a#3");
+    // What the old run still says is not heard.
+    let stale = Event::Ended {
+        job: "a".into(),
+        run: 2,
+        end: stopped(),
+    };
+    assert_eq!(bench.event(stale), "");
+    bench.is("a", Status::Deploying, "restart asked for");
+    assert_eq!(bench.ends("a", End::Failed { reason: "x".into() }), "");
+    assert_eq!(bench.request(Request::Restart { job: "a".into() }), "run a#4");
+}
+
+#[test]
+fn auto_follows_the_slots_that_there_are() {
+    let mut bench = Bench::new();
+    bench.attach("w", 2);
+    bench.submit("a", None);
+    assert_eq!(bench.wants("a"), "grant a w w");
+    bench.runs("a");
+    // More slots: it spreads, a while after the last change.
+    bench.attach("v", 2);
+    let due = bench.state.next_tick_us().unwrap();
+    assert!(due > bench.now_us);
+    assert_eq!(bench.event(Event::Tick), "");
+    assert_eq!(bench.tick(), "stop a");
+    assert_eq!(bench.ends("a", stopped()), "run a#2");
+    assert_eq!(bench.wants("a"), "grant a v v w w");
+    bench.runs("a");
+    assert_eq!(bench.tick(), "");
+    // Fewer: the attempt fails by itself, and the next one takes what there is.
+    bench.lose("v");
+    bench.returns("a");
+    assert_eq!(bench.wants("a"), "grant a w w");
+}
+
+#[test]
+fn jobs_of_parallelism_auto_share() {
+    let mut bench = Bench::new();
+    bench.attach("w", 4);
+    bench.submit("a", None);
+    assert_eq!(bench.wants("a"), "grant a w w w w");
+    bench.runs("a");
+    bench.submit("b", None);
+    assert_eq!(bench.wants("b"), "");
+    bench.state.rebalance_at_us = Some(0);
+    assert_eq!(bench.tick(), "stop a");
+    bench.is("a", Status::Restarting, "rescaling from 4 to 2 slots");
+    // The waiting one is served as soon as the slots are free.
+    assert_eq!(bench.returns("a"), "grant b w w");
+    assert_eq!(bench.ends("a", stopped()), "run a#3");
+    assert_eq!(bench.wants("a"), "grant a w w");
+    bench.runs("a");
+    bench.runs("b");
+    assert_eq!(bench.tick(), "");
+    // A limit on each.
+    let mut bench = Bench::with(Limits {
+        auto_parallelism_max: 2,
+        ..Limits::default()
+    });
+    bench.attach("w", 8);
+    bench.submit("a", None);
+    assert_eq!(bench.wants("a"), "grant a w w");
+}
+
+#[test]
+fn a_waiting_job_makes_the_greedy_ones_give_way_by_itself() {
+    let mut bench = Bench::new();
+    bench.attach("w", 4);
+    bench.submit("a", None);
+    bench.wants("a");
+    bench.runs("a");
+    bench.tick();
+    assert_eq!(bench.state.next_tick_us(), None);
+    bench.submit("b", Some(2));
+    assert_eq!(bench.wants("b"), "");
+    assert_eq!(bench.tick(), "stop a");
+    assert_eq!(bench.returns("a"), "grant b w w");
+}
+
+#[test]
+fn drained_workers_are_left_and_may_go() {
+    let mut bench = Bench::new();
+    bench.attach("w", 2);
+    bench.attach("v", 2);
+    bench.submit("a", Some(2));
+    assert_eq!(bench.wants("a"), "grant a v w");
+    bench.runs("a");
+    assert_eq!(bench.event(Event::Leaving { worker: "w".into() }), "stop a");
+    bench.is("a", Status::Restarting, "moving away from worker w");
+    assert_eq!(bench.returns("a"), "leave w");
+    assert_eq!(bench.ends("a", stopped()), "run a#2");
+    assert_eq!(bench.wants("a"), "grant a v v");
+    assert_eq!(
+        bench.event(Event::Drain {
+            worker: "nobody".into()
+        }),
+        ""
+    );
+    assert_eq!(bench.event(Event::Leaving { worker: "w".into() }), "leave w");
+}
+
+#[test]
+fn a_new_coordinator_goes_on_where_the_journal_ends() {
+    let mut bench = Bench::new();
+    bench.attach("w", 9);
+    for name in ["cancelled", "new", "running", "stopping"] {
+        bench.submit(name, Some(1));
+    }
+    for name in ["cancelled", "running", "stopping"] {
+        bench.wants(name);
+        bench.runs(name);
+    }
+    let (job, savepoint) = ("stopping".to_string(), Some("s".to_string()));
+    bench.request(Request::Stop { job, savepoint });
+    bench.request(Request::Cancel {
+        job: "cancelled".into(),
+    });
+    let (mut successor, commanded) = bench.successor();
+    assert_eq!(commanded, "run new#1, run running#2, run stopping#3, stop stopping");
+    successor.is("cancelled", Status::Cancelled, "");
+    successor.is("running", Status::Deploying, "resumed by a new coordinator");
+    assert!(successor.state.version() > bench.state.version());
+    assert_eq!(
+        successor.ends(
+            "stopping",
+            End::Aborted {
+                last_checkpoint: Some(4)
+            }
+        ),
+        ""
+    );
+    successor.is("stopping", Status::Stopped, "at checkpoint 4");
+    assert!(matches!(
+        &successor.state.jobs["stopping"].record.wanted,
+        Wanted::Stopped { savepoint: Some(name) } if name == "s"
+    ));
+}
+
+#[test]
+fn shutting_down_suspends_jobs_and_accepts_nothing() {
+    let mut bench = Bench::new();
+    bench.attach("w", 2);
+    bench.submit("a", Some(1));
+    bench.wants("a");
+    bench.runs("a");
+    assert_eq!(bench.event(Event::ShutDown), "stop a");
+    assert!(bench.submit("b", None).starts_with("unavailable: "));
+    assert_eq!(bench.ends("a", stopped()), "");
+    bench.is("a", Status::Running, "");
+    assert_eq!(bench.state.runs(), 0);
+    let (_, commanded) = bench.successor();
+    assert_eq!(commanded, "run a#1");
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused_by_name() {
+    let mut bench = Bench::with(Limits {
+        jobs_max: 2,
+        ..Limits::default()
+    });
+    bench.submit("tolls", Some(1));
+    bench.submit("b", Some(1));
+    bench.ends("b", End::Finished { checkpoint: 1 });
+    let tolls = || "tolls".to_string();
+    let cases = [
+        (
+            Request::Submit(Bench::record("tolls", None)),
+            "name-in-use: there is a job `tolls` already (deploying)",
+        ),
+        (
+            Request::Submit(Bench::record("c", None)),
+            "limit-reached: there are 2 jobs, as many as this cluster keeps (jobs_max)",
+        ),
+        (
+            Request::Cancel { job: "toll".into() },
+            "job-not-found: there is no job `toll`; did you mean `tolls`?",
+        ),
+        (
+            Request::Stop {
+                job: "b".into(),
+                savepoint: None,
+            },
+            "wrong-state: `b` has ended (finished); there is nothing to stop",
+        ),
+        (
+            Request::Rescale {
+                job: tolls(),
+                parallelism: Some(0),
+            },
+            "invalid-request: the parallelism of `tolls` can be 1 to 128",
+        ),
+        (
+            Request::Rescale {
+                job: tolls(),
+                parallelism: Some(129),
+            },
+            "invalid-request: ",
+        ),
+        (
+            Request::Delete { job: tolls() },
+            "wrong-state: `tolls` is deploying; stop or cancel it first",
+        ),
+    ];
+    for (request, expected) in cases {
+        let answer = bench.request(request);
+        assert!(answer.starts_with(expected), "{answer}");
+    }
+    assert_eq!(bench.request(Request::Delete { job: "b".into() }), "");
+    assert_eq!(bench.submit("c", None), "run c#3");
+}

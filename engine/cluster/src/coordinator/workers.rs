@@ -1,0 +1,138 @@
+//! Between the leader and its workers: the fleet as the leader's hands, and the door that workers knock at.
+//!
+//! A process has one gRPC port and one [`Door`] on it for good; who is behind it changes. While this coordinator leads
+//! it is the fleet of its epoch; while it stands by, workers are told to try another address.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use millstream_proto::v1;
+use millstream_proto::v1::worker_control_server::{WorkerControl, WorkerControlServer};
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::coordinator::Recruit;
+use crate::coordinator::leader::Hands;
+use crate::coordinator::state::Event;
+use crate::deployer::{self, Allocation, Tasks};
+use crate::fleet::{Fleet, FleetEvent, FleetOptions, MESSAGE_BYTES_MAX};
+use crate::{Error, Job};
+
+/// Events of workers that may wait for the leader.
+const EVENTS_MAX: usize = 1024;
+
+/// Where workers attach. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Door {
+    fleet: Arc<RwLock<Option<Fleet>>>,
+}
+
+impl Door {
+    pub fn service(&self) -> WorkerControlServer<Door> {
+        WorkerControlServer::new(self.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Makes the fleet of each epoch that this process leads.
+    pub fn recruit(&self) -> Recruit {
+        let door = self.clone();
+        Box::new(move |epoch| {
+            let (fleet, mut news) = Fleet::new(FleetOptions::new(epoch));
+            let (events, events_in) = mpsc::channel(EVENTS_MAX);
+            *door.fleet.write() = Some(fleet.clone());
+            tokio::spawn(async move {
+                while let Some(event) = news.recv().await {
+                    if events.send(of_fleet(event)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            let hands = Hired {
+                fleet,
+                door: door.clone(),
+            };
+            (Arc::new(hands), events_in)
+        })
+    }
+}
+
+fn of_fleet(event: FleetEvent) -> Event {
+    match event {
+        // What still runs is of no use: its jobs are resumed from their last checkpoints.
+        FleetEvent::Attached {
+            worker,
+            incarnation,
+            slots,
+            running: _,
+        } => Event::Attached {
+            worker,
+            incarnation,
+            slots,
+        },
+        FleetEvent::Lost {
+            worker,
+            incarnation,
+            reason,
+        } => Event::Lost {
+            worker,
+            incarnation,
+            reason,
+        },
+        FleetEvent::Leaving { worker } => Event::Leaving { worker },
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerControl for Door {
+    type AttachStream = <Fleet as WorkerControl>::AttachStream;
+
+    async fn attach(&self, request: Request<Streaming<v1::Report>>) -> Result<Response<Self::AttachStream>, Status> {
+        let fleet = self.fleet.read().clone();
+        match fleet {
+            Some(fleet) => fleet.attach(request).await,
+            None => Err(Status::unavailable("this coordinator stands by; try another address")),
+        }
+    }
+}
+
+/// The fleet of one epoch.
+struct Hired {
+    fleet: Fleet,
+    door: Door,
+}
+
+#[async_trait]
+impl Hands for Hired {
+    async fn deploy(
+        &self,
+        job: &Job,
+        resolved: &v1::ResolvedJob,
+        allocation: &Allocation,
+        request: deployer::Request,
+    ) -> Result<Box<dyn Tasks>, Error> {
+        self.fleet.deploy(job, resolved, allocation, request).await
+    }
+
+    fn workers(&self) -> Vec<v1::Worker> {
+        let workers = self.fleet.workers().into_iter().map(|worker| v1::Worker {
+            name: worker.name,
+            address: worker.address,
+            version: worker.version,
+            memory_bytes: worker.memory_bytes,
+            clock_offset_us: worker.clock_offset_us,
+            ..v1::Worker::default()
+        });
+        workers.collect()
+    }
+
+    fn leave(&self, worker: &str) {
+        self.fleet.leave(worker);
+    }
+
+    fn shut_down(&self, reason: &str) {
+        *self.door.fleet.write() = None;
+        self.fleet.shut_down(reason);
+    }
+}
