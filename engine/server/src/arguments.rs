@@ -22,6 +22,10 @@ pub struct Arguments {
 pub enum Command {
     /// Run a pipeline in this process until its input ends or someone stops it; the same command again resumes.
     Run(Box<Run>),
+    /// Accept jobs and run them here: a coordinator and a worker in one process.
+    Standalone(Box<Standalone>),
+    /// Accept jobs and run them over the workers that attach here; several take turns over one data folder.
+    Coordinator(Box<Coordinator>),
     /// Run the parts of jobs that a coordinator gives to this process.
     Worker(Box<Worker>),
     /// Print the JSON Schema of the YAML spelling, for editors.
@@ -114,6 +118,60 @@ pub struct Run {
     /// Write the summary of the run to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Coordinator {
+    #[command(flatten)]
+    pub lead: Lead,
+    /// How clients, workers and other coordinators reach this one. Default: the host's name, or the address that is
+    /// listened at.
+    #[arg(long, value_name = "URL", env = "MILLSTREAM_ADVERTISE")]
+    pub advertise: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Standalone {
+    #[command(flatten)]
+    pub lead: Lead,
+    /// Threads that process rows, for all jobs together.
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
+    pub slots: u16,
+    /// Memory for state, such as 512mb or 2gb. Default: a quarter of the machine's.
+    #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
+    pub memory: Option<usize>,
+    /// Folder for local state. Default: in the data folder, if that is local.
+    #[arg(long, value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
+}
+
+/// What every process has that may lead a cluster.
+#[derive(Debug, Args)]
+pub struct Lead {
+    /// Where the cluster keeps what it must not forget, and checkpoints: a folder or a URL (file://, s3://, gs://,
+    /// az://). All coordinators of a cluster share one.
+    #[arg(long, value_name = "URL", env = "MILLSTREAM_DATA_DIR", default_value = ".millstream")]
+    pub data_dir: String,
+    /// Where clients and workers connect. Port 0: any.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "MILLSTREAM_LISTEN",
+        default_value = "127.0.0.1:7070"
+    )]
+    pub listen: SocketAddr,
+    /// Serve REST, /metrics, /healthz and /readyz here. Default: port 8080 at the address of --listen.
+    #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
+    pub http: Option<SocketAddr>,
+    /// The cluster that the data folder must be of; a folder of another one is refused.
+    #[arg(long, value_name = "ID", env = "MILLSTREAM_CLUSTER")]
+    pub cluster: Option<String>,
+    /// Jobs that are kept at once, ended ones too.
+    #[arg(long, value_name = "N", default_value = "10000")]
+    pub jobs_max: usize,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
+    pub log: Log,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@
 mod allocator;
 mod arguments;
 mod checkpoints;
+mod coordinator;
 mod http;
 mod listing;
 mod logging;
@@ -14,6 +15,7 @@ mod pipeline;
 mod process;
 mod report;
 mod run;
+mod standalone;
 mod status;
 mod summary;
 mod worker;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Standalone(arguments) => standalone::run(&arguments),
+        Command::Coordinator(arguments) => coordinator::run(&arguments),
         Command::Worker(arguments) => worker::run(&arguments),
         Command::Schema => print(&format!("{:#}\n", millstream_proto::spec::json_schema())),
         Command::Connectors { name } => listing::connectors(name.as_deref())

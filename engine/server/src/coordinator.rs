@@ -1,0 +1,134 @@
+//! `engine coordinator`: accepts jobs and runs them over the workers that attach to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use millstream_cluster::Error;
+use millstream_cluster::api::Api;
+use millstream_cluster::coordinator::{Coordinator, Door, Limits, Options};
+use millstream_cluster::serve;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::Failure;
+use crate::arguments::{self, Lead, Service};
+use crate::process::{self, Ask};
+use crate::worker::host_name;
+
+/// The usual port for REST and metrics.
+const HTTP_PORT: u16 = 8080;
+
+pub fn run(arguments: &arguments::Coordinator) -> Result<(), Failure> {
+    process::start_log(arguments.lead.log);
+    process::block_on(async {
+        let served = Served::start(&arguments.lead, arguments.advertise.clone(), Limits::default()).await?;
+        let asked = signals();
+        served.lead(asked).await
+    })
+}
+
+/// A coordinator whose ports are open.
+pub struct Served {
+    pub coordinator: Coordinator,
+    /// What it really listens at.
+    pub address: SocketAddr,
+    grpc: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Served {
+    /// Opens the data folder and the ports. It leads, or stands by, from [`Served::lead`] on.
+    pub async fn start(lead: &Lead, advertise: Option<String>, limits: Limits) -> Result<Self, Failure> {
+        let taken = |error| {
+            Failure::Failed(format!(
+                "error: --listen {}: {error}; choose another address\n",
+                lead.listen
+            ))
+        };
+        let listener = TcpListener::bind(lead.listen).await.map_err(taken)?;
+        let address = listener.local_addr().map_err(taken)?;
+        let advertise = advertise.unwrap_or_else(|| match address.ip().is_unspecified() {
+            true => format!("http://{}:{}", host_name(), address.port()),
+            false => format!("http://{address}"),
+        });
+        let door = Door::default();
+        let options = Options {
+            data_dir: lead.data_dir.clone(),
+            advertise: advertise.clone(),
+            cluster: lead.cluster.clone(),
+            limits: Limits {
+                jobs_max: lead.jobs_max,
+                ..limits
+            },
+        };
+        let coordinator = Coordinator::open(options, door.recruit()).await.map_err(failure)?;
+        let api: Arc<dyn Api> = Arc::new(coordinator.clone());
+        let routes = serve::grpc_router(api.clone()).await.add_service(door.service());
+        let grpc = serve::grpc_server().add_routes(routes);
+        let grpc = tokio::spawn(grpc.serve_with_incoming(TcpListenerStream::new(listener)));
+        let service = Service {
+            http: Some(lead.http.unwrap_or(SocketAddr::new(lead.listen.ip(), HTTP_PORT))),
+            log: lead.log,
+        };
+        let leads = coordinator.clone();
+        // A standby does its work, too: it stands by.
+        let ready = move || match leads.leader() {
+            Some(_) => (StatusCode::OK, "leading\n"),
+            None => (StatusCode::OK, "standing by\n"),
+        };
+        process::start_service(&service, Box::new(ready), serve::rest_router(api)).await?;
+        tracing::info!("gRPC on http://{address}, advertised as {advertise}");
+        Ok(Self {
+            coordinator,
+            address,
+            grpc,
+        })
+    }
+
+    /// Leads or stands by until asked to end, at once or after last checkpoints.
+    pub async fn lead(self, mut asked: watch::Receiver<Ask>) -> Result<(), Failure> {
+        let ending = self.coordinator.clone();
+        let signals = tokio::spawn(async move {
+            if asked.wait_for(|ask| *ask >= Ask::Leave).await.is_ok() {
+                ending.end();
+            }
+            if asked.wait_for(|ask| *ask >= Ask::EndAtOnce).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
+        tokio::select! {
+            result = self.coordinator.run() => result.map_err(failure),
+            _ = signals => Ok(()),
+            served = self.grpc => Err(Failure::Failed(match served {
+                Ok(Ok(())) => "error: the gRPC server ended by itself\n".into(),
+                Ok(Err(error)) => format!("error: the gRPC server ended: {error}\n"),
+                Err(error) => format!("error: the gRPC server ended: {error}\n"),
+            })),
+        }
+    }
+}
+
+/// The first signal asks to end after last checkpoints, the second at once.
+pub fn signals() -> watch::Receiver<Ask> {
+    let (ask, asked) = watch::channel(Ask::GoOn);
+    tokio::spawn(process::signals(
+        ask,
+        [
+            (
+                Ask::Leave,
+                "ending: jobs take a last checkpoint and go on later (again: end at once)",
+            ),
+            (Ask::EndAtOnce, "ending at once"),
+        ],
+    ));
+    asked
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Invalid(_) => Failure::Wrong(format!("error: {error}\n")),
+        error => Failure::Failed(format!("error: {error}\n")),
+    }
+}
