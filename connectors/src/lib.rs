@@ -11,6 +11,7 @@ pub mod blackhole;
 #[cfg(feature = "datagen")]
 pub mod datagen;
 pub mod error;
+pub mod fail_point;
 #[cfg(feature = "filesystem")]
 pub mod filesystem;
 pub mod format;
@@ -28,7 +29,7 @@ pub mod source;
 pub mod table;
 
 pub use error::Error;
-pub use sink::{Committable, Delivery, JobIdentity, Sink, SinkWriter, WriterContext};
+pub use sink::{Committable, Delivery, JobIdentity, OutputFile, OutputStorage, Sink, SinkWriter, WriterContext};
 pub use source::{Boundedness, ReaderContext, RejectedRecord, Source, SourceBatch, SourceEvent, SourceReader, Split};
 pub use table::{
     Connector, MetadataColumn, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, TableDefinition,

@@ -6,18 +6,75 @@
 //! when the checkpoint is complete does the engine call [`Sink::commit`] with them, and again after every
 //! recovery: a commit must be idempotent. A sink without transactions returns no committables; its `prepare` waits
 //! until all rows are accepted outside (at-least-once).
+//!
+//! A committable is small. A sink whose output itself must travel in the checkpoint writes it to [`OutputStorage`] and
+//! names the files in the committable: they live as long as a checkpoint does that names them.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::Error;
 
-/// What a commit needs to publish one epoch's output: the sink's own encoding (versioned by the sink).
+/// What a commit needs to publish one epoch's output.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Committable(pub Vec<u8>);
+pub struct Committable {
+    /// The sink's own encoding, versioned by the sink.
+    pub content: Vec<u8>,
+    /// Output beside it, in the sink's order.
+    pub files: Vec<OutputFile>,
+}
+
+impl Committable {
+    pub fn new(content: Vec<u8>) -> Self {
+        Self {
+            content,
+            files: Vec::new(),
+        }
+    }
+}
+
+/// A file of output in the job's checkpoint storage.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OutputFile {
+    /// Where the storage keeps it, below the job's folder.
+    pub path: String,
+    pub length: u64,
+    pub crc32: u32,
+}
+
+/// The job's checkpoint storage, for output that is too large for a committable.
+#[async_trait]
+pub trait OutputStorage: Send + Sync {
+    /// Makes a new file, durable when this returns. It stays if a committable of a complete checkpoint names it.
+    async fn write(&self, content: Bytes) -> Result<OutputFile, Error>;
+
+    /// The content of a file, verified.
+    async fn read(&self, file: &OutputFile) -> Result<Bytes, Error>;
+}
+
+/// For writers that need none, in tests.
+pub struct NoStorage;
+
+#[async_trait]
+impl OutputStorage for NoStorage {
+    async fn write(&self, _content: Bytes) -> Result<OutputFile, Error> {
+        Err(Error::Invalid(
+            "there is no checkpoint storage here to keep output in".into(),
+        ))
+    }
+
+    async fn read(&self, file: &OutputFile) -> Result<Bytes, Error> {
+        Err(Error::Invalid(format!(
+            "there is no checkpoint storage here that has {}",
+            file.path
+        )))
+    }
+}
 
 /// What a sink promises about each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +86,9 @@ pub enum Delivery {
 #[async_trait]
 pub trait Sink: Send + Sync {
     fn delivery(&self) -> Delivery;
+
+    /// Where the files are that committables name. Called once, before anything else, where commits are made.
+    fn use_storage(&self, _storage: Arc<dyn OutputStorage>) {}
 
     /// Checks that the target can be written (the folder is writable, the topic exists), and cleans up what an earlier
     /// attempt of the same job left behind and no checkpoint names. Called once, before any writer is made and after
@@ -56,6 +116,8 @@ pub struct WriterContext {
     pub parallelism: usize,
     /// Runs whatever must wait.
     pub runtime: tokio::runtime::Handle,
+    /// For output that is too large for a committable.
+    pub storage: Arc<dyn OutputStorage>,
 }
 
 /// Writes the rows of one subtask, from its slot thread.

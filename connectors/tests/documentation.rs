@@ -10,6 +10,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_schema::{DataType, Field, Schema};
 use millstream_connectors::format::formats;
+use millstream_connectors::sink::NoStorage;
 use millstream_connectors::*;
 
 use super::sequence::Sequence;
@@ -180,6 +181,7 @@ fn the_example_counts_resumes_and_appends() {
             subtask: 0,
             parallelism: 1,
             runtime: runtime.handle().clone(),
+            storage: Arc::new(NoStorage),
         })
         .unwrap();
 

@@ -180,13 +180,14 @@ impl KafkaBroker {
         Ok(())
     }
 
-    /// Everything in a topic now, by partition and offset.
+    /// All committed records in a topic now, by partition and offset.
     pub fn records(&self, topic: &str) -> Result<Vec<Record>> {
         let consumer: BaseConsumer = self
             .client()
             .set("group.id", "millstream-tests")
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
             .create()?;
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
         let mut ends = Vec::new();
@@ -208,11 +209,16 @@ impl KafkaBroker {
         }
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         while !ends.is_empty() {
-            if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-                let message = message?;
-                records.push(record(&message));
-                let next = message.offset() + 1;
-                ends.retain(|(partition, end)| *partition != message.partition() || next < *end);
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    records.push(record(&message));
+                    let next = message.offset() + 1;
+                    ends.retain(|(partition, end)| *partition != message.partition() || next < *end);
+                }
+                // The last offsets may hold no record but the end of a transaction.
+                Some(Err(KafkaError::PartitionEOF(at_end))) => ends.retain(|(partition, _)| *partition != at_end),
+                Some(Err(error)) => return Err(error.into()),
+                None => {}
             }
             if Instant::now() > deadline {
                 bail!("the rest of {topic} does not arrive: {ends:?}");

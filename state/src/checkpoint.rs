@@ -27,6 +27,7 @@ mod journal;
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,30 @@ impl JobFiles {
             job: job.to_string(),
             attempt,
         }
+    }
+
+    /// Writes a small file (it is in memory) that a manifest may name, durable when this returns. `kind` ends its name.
+    pub async fn write(&self, owner: &str, kind: &str, content: Bytes) -> Result<FileReference, Error> {
+        let path = format!(
+            "files/{owner}-{}-{}.{kind}",
+            self.attempt,
+            uuid::Uuid::new_v4().simple()
+        );
+        let (length, crc32) = (content.len() as u64, crc32fast::hash(&content));
+        if !self.storage.put_if_absent(&self.path(&path), content).await? {
+            return Err(Error::Invalid(format!("{} exists already", self.path(&path))));
+        }
+        Ok(FileReference {
+            name: String::new(),
+            path,
+            length,
+            crc32,
+        })
+    }
+
+    /// The content of a file of this job, verified.
+    pub async fn read(&self, path: &str, length: u64, crc32: u32) -> Result<Bytes, Error> {
+        self.storage.read_verified(&self.path(path), length, crc32).await
     }
 
     /// The path below the root of a file known by its path below the job's folder.

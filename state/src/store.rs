@@ -121,6 +121,11 @@ impl Backend {
         Ok(backend)
     }
 
+    /// Where snapshots are kept.
+    pub fn files(&self) -> &JobFiles {
+        &self.shared.files
+    }
+
     /// The same backend, keeping snapshots where a job's checkpoints are. For each attempt of a job anew.
     pub fn with_files(&self, files: JobFiles) -> Self {
         let shared = &self.shared;

@@ -38,12 +38,12 @@ pub fn encode(pending: &[Pending]) -> Result<Committable, Error> {
         bincode::serde::encode_to_vec(pending, bincode::config::standard())
             .map_err(|error| Error::Invalid(format!("written files cannot be recorded: {error}")))?,
     );
-    Ok(Committable(bytes))
+    Ok(Committable::new(bytes))
 }
 
 pub fn decode(committable: &Committable) -> Result<Vec<Pending>, Error> {
     let damaged = |problem: String| Error::Data(format!("the record of written files is not readable: {problem}"));
-    match committable.0.split_first() {
+    match committable.content.split_first() {
         Some((&VERSION, rest)) => bincode::serde::decode_from_slice(rest, bincode::config::standard())
             .map(|(pending, _)| pending)
             .map_err(|error| damaged(error.to_string())),

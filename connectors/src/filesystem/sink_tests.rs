@@ -13,6 +13,7 @@ use super::Filesystem;
 use super::location::{Location, StoreLocation};
 use super::sink::FileSink;
 use super::source_tests::{ids, read_all, runtime, table};
+use crate::sink::NoStorage;
 use crate::{Committable, Connector, JobIdentity, Sink, SinkWriter, TableDefinition, WriterContext};
 
 fn job(attempt: &str) -> JobIdentity {
@@ -29,6 +30,7 @@ fn writer(sink: &dyn Sink, runtime: &tokio::runtime::Runtime, attempt: &str, sub
         subtask,
         parallelism: 2,
         runtime,
+        storage: Arc::new(NoStorage),
     })
     .unwrap()
 }

@@ -87,6 +87,11 @@ pub fn config(brokers: &str, properties: &BTreeMap<&str, &str>, role: Role) -> R
                 config.set(*name, value.to_ascii_lowercase());
             }
             "group.id" if role == Role::Sink => {}
+            "transactional.id" => {
+                let message = "transactional ids are made by the sink; their beginning is 'sink.transactional-id-prefix', \
+                               together with 'sink.delivery-guarantee' = 'exactly-once'";
+                return Err(((*name).to_string(), message.to_string()));
+            }
             name if IGNORED.contains(&name) => {}
             name if name.starts_with("ssl.truststore") || name.starts_with("ssl.keystore.type") => {
                 let message = "Java key stores cannot be read; convert to PEM and write properties.ssl.ca.location, \
@@ -114,6 +119,33 @@ pub fn config(brokers: &str, properties: &BTreeMap<&str, &str>, role: Role) -> R
         .create_native_config()
         .map_err(|error| ("bootstrap.servers".to_string(), error.to_string()))?;
     Ok(config)
+}
+
+/// The part of a configuration that every kind of client understands: how to reach the cluster.
+pub fn connection(config: &ClientConfig) -> ClientConfig {
+    const OF_CONNECTIONS: [&str; 11] = [
+        "bootstrap.servers",
+        "metadata.broker.list",
+        "broker.",
+        "client.",
+        "security.",
+        "sasl.",
+        "ssl.",
+        "enable.ssl.",
+        "enable.sasl.",
+        "socket.",
+        "reconnect.",
+    ];
+    let mut connection = ClientConfig::new();
+    // The map hides secrets; `get` does not.
+    for name in config.config_map().keys() {
+        if OF_CONNECTIONS.iter().any(|prefix| name.starts_with(prefix))
+            && let Some(value) = config.get(name)
+        {
+            connection.set(*name, value);
+        }
+    }
+    connection
 }
 
 fn check_property(name: &str, value: &str) -> Result<(), (String, String)> {

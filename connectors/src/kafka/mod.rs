@@ -4,7 +4,7 @@
 //! Built on librdkafka. Its names are those of the Java client for most `properties.*`; see [`client`] for those that
 //! are translated. Records are fetched by librdkafka's threads into one bounded queue per partition, drained by the
 //! slot without blocking ([`queue`], [`reader`]), and decoded many at a time ([`records`]). The sink produces whole
-//! batches and counts deliveries ([`sink`]).
+//! batches and counts deliveries ([`sink`]), or leaves them to the checkpoint ([`transaction`]).
 
 mod client;
 mod options;
@@ -13,6 +13,8 @@ mod reader;
 mod records;
 mod sink;
 mod source;
+mod topic;
+pub mod transaction;
 
 use std::sync::Arc;
 
@@ -88,7 +90,7 @@ impl Connector for Kafka {
 
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
         let options = SinkOptions::of(table).map_err(|errors| first(table, errors))?;
-        Ok(Arc::new(sink::KafkaSink::new(table, options)?))
+        Ok(Arc::new(sink::KafkaSink::new(table, options)))
     }
 }
 

@@ -8,6 +8,7 @@ use rdkafka::ClientConfig;
 use regex::Regex;
 
 use super::client;
+use super::transaction::publisher::TRANSACTION_TIMEOUT_DEFAULT;
 use crate::format::FormatSpec;
 use crate::options::Options;
 use crate::{Error, OptionDescription, OptionError, OptionKind, Role, TableDefinition};
@@ -45,6 +46,11 @@ const BOUNDED_MODES: &[&str] = &[
     "specific-offsets",
 ];
 const FIELDS_INCLUDE: &[&str] = &["ALL", "EXCEPT_KEY"];
+
+/// Less might not be enough for the rows of one transaction, which would then be begun again and again.
+const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(10);
+/// The brokers' own limit, unless they are told another.
+const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(900);
 
 const BROKERS: OptionDescription = option("brokers", OptionKind::Text, "Short for properties.bootstrap.servers.");
 const PROPERTIES: OptionDescription = option(
@@ -133,6 +139,8 @@ pub const OPTIONS_SOURCE: &[OptionDescription] = &[
     // Sink options of a table that is also written: harmless here.
     SINK_PARTITIONER,
     SINK_GUARANTEE,
+    SINK_ID_PREFIX,
+    SINK_MARKERS,
 ];
 
 const SINK_PARTITIONER: OptionDescription = with_default(
@@ -148,9 +156,26 @@ const SINK_GUARANTEE: OptionDescription = with_default(
     option(
         "sink.delivery-guarantee",
         OptionKind::OneOf(&["at-least-once", "exactly-once", "none"]),
-        "at-least-once; exactly-once is not offered by this connector yet.",
+        "exactly-once: rows appear once, when a checkpoint is complete; at-least-once (none is the same): at once, and \
+         again after a failure. Default: exactly-once where the job says `delivery: exactly-once`.",
     ),
     "at-least-once",
+);
+const SINK_ID_PREFIX: OptionDescription = with_default(
+    option(
+        "sink.transactional-id-prefix",
+        OptionKind::Text,
+        "For exactly-once: what transactional ids start with. Jobs of one name that share a cluster need different ones.",
+    ),
+    "millstream",
+);
+const SINK_MARKERS: OptionDescription = with_default(
+    option(
+        "sink.markers-topic",
+        OptionKind::Text,
+        "For exactly-once: the compacted topic that remembers what was published; made if it does not exist.",
+    ),
+    "__millstream_markers",
 );
 
 pub const OPTIONS_SINK: &[OptionDescription] = &[
@@ -164,6 +189,8 @@ pub const OPTIONS_SINK: &[OptionDescription] = &[
     VALUE_INCLUDE,
     SINK_PARTITIONER,
     SINK_GUARANTEE,
+    SINK_ID_PREFIX,
+    SINK_MARKERS,
 ];
 
 #[derive(Debug, Clone)]
@@ -205,6 +232,15 @@ pub struct SinkOptions {
     pub topic: String,
     pub partitioner: Partitioner,
     pub layout: Layout,
+    /// Only under exactly-once delivery.
+    pub transactions: Option<TransactionOptions>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TransactionOptions {
+    pub prefix: String,
+    pub markers_topic: String,
+    pub timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,20 +308,26 @@ impl SinkOptions {
         if topic.is_empty() || topic.contains(';') {
             reader.wrong("topic", "a Kafka sink needs exactly one topic: 'topic' = 'NAME'".into());
         }
-        if reader.word("sink.delivery-guarantee") == "exactly-once" {
-            reader.wrong(
-                "sink.delivery-guarantee",
-                "exactly-once delivery to Kafka is not offered yet: write 'at-least-once' (after a failure, rows since \
-                 the last checkpoint may be written again), or write to the connector `filesystem`, which is exactly-once"
-                    .into(),
-            );
-        }
+        let exactly_once = reader.word("sink.delivery-guarantee") == "exactly-once";
+        let transactions = if exactly_once {
+            Some(reader.transactions())
+        } else {
+            None
+        };
         let partitioner = match reader.word("sink.partitioner").as_str() {
             "fixed" => Partitioner::Fixed,
             "round-robin" => Partitioner::RoundRobin,
             _ => Partitioner::ByKey,
         };
-        let (client, brokers) = reader.client(Role::Sink);
+        let (mut client, brokers) = reader.client(Role::Sink);
+        if let (Some(client), true, None) = (
+            &mut client,
+            exactly_once,
+            reader.options.text("properties.queue.buffering.max.kbytes"),
+        ) {
+            // Parts wait in the checkpoint storage, not in librdkafka.
+            client.set("queue.buffering.max.kbytes", "65536");
+        }
         let layout = reader.layout();
         reader.finish(|| {
             Some(Self {
@@ -294,6 +336,7 @@ impl SinkOptions {
                 topic,
                 partitioner,
                 layout: layout?,
+                transactions,
             })
         })
     }
@@ -371,6 +414,54 @@ impl<'a> Reader<'a> {
             }
         };
         (config, Some(brokers.to_string()))
+    }
+
+    /// What exactly-once delivery needs, and what would break it.
+    fn transactions(&mut self) -> TransactionOptions {
+        let word = |name: &str, default: &str| {
+            let value = self.options.text(name).map(str::trim).unwrap_or_default();
+            if value.is_empty() { default } else { value }.to_string()
+        };
+        let (prefix, markers_topic) = (
+            word("sink.transactional-id-prefix", "millstream"),
+            word("sink.markers-topic", "__millstream_markers"),
+        );
+        let timeout_ms = self.options.integer("properties.transaction.timeout.ms");
+        let timeout = self
+            .note(timeout_ms)
+            .flatten()
+            .map_or(TRANSACTION_TIMEOUT_DEFAULT, |ms| {
+                Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+            });
+        if !(TRANSACTION_TIMEOUT_MIN..=TRANSACTION_TIMEOUT_MAX).contains(&timeout) {
+            self.wrong(
+                "properties.transaction.timeout.ms",
+                format!(
+                    "a transaction's timeout is {} s to {} s; it is open only while one epoch's rows are produced, so the \
+                     default of {} s suits most",
+                    TRANSACTION_TIMEOUT_MIN.as_secs(),
+                    TRANSACTION_TIMEOUT_MAX.as_secs(),
+                    TRANSACTION_TIMEOUT_DEFAULT.as_secs()
+                ),
+            );
+        }
+        for (property, safe) in [
+            ("enable.idempotence", &["true"][..]),
+            ("acks", &["all", "-1"]),
+            ("request.required.acks", &["all", "-1"]),
+        ] {
+            let option = format!("properties.{property}");
+            let value = self.word(&option);
+            if !value.is_empty() && !safe.contains(&value.as_str()) {
+                let message = format!("exactly-once delivery would lose or double rows with `{value}`; leave it out");
+                self.wrong(&option, message);
+            }
+        }
+        TransactionOptions {
+            prefix,
+            markers_topic,
+            timeout,
+        }
     }
 
     fn topics(&mut self) -> Option<Topics> {

@@ -58,10 +58,25 @@ impl PartitionQueue {
 
     /// Moves up to `max` waiting records to `messages`. Never blocks.
     pub fn take(&mut self, max: usize, messages: &mut Vec<FetchedMessage>) -> Result<(), Error> {
+        self.take_within(max, 0, messages)
+    }
+
+    /// The same, waiting for the first so long.
+    pub fn take_within(
+        &mut self,
+        max: usize,
+        timeout_ms: i32,
+        messages: &mut Vec<FetchedMessage>,
+    ) -> Result<(), Error> {
         self.scratch.resize(max, ptr::null_mut());
         // SAFETY: there is room for `max` pointers; each one returned is a message that is ours to destroy.
         let count = unsafe {
-            sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.scratch.as_mut_ptr(), self.scratch.len())
+            sys::rd_kafka_consume_batch_queue(
+                self.queue.as_ptr(),
+                timeout_ms,
+                self.scratch.as_mut_ptr(),
+                self.scratch.len(),
+            )
         };
         let count = usize::try_from(count).map_err(|_| {
             Error::Unavailable(format!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema};
 
-use super::options::{Place, SourceOptions};
+use super::options::{Place, SinkOptions, SourceOptions};
 use super::source::{Position, split_name};
 use super::{Kafka, headers_type};
 use crate::{Connector, MetadataColumn, Role, Split, TableDefinition};
@@ -104,11 +104,32 @@ fn wrong_options_say_what_would_be_right() {
         "did you mean `word`?",
     );
     check_error(Role::Sink, &[BROKER, ("topic", "a;b")], "exactly one topic");
-    check_error(
-        Role::Sink,
-        &[BROKER, ("topic", "a"), ("sink.delivery-guarantee", "exactly-once")],
-        "write 'at-least-once'",
-    );
+    let own_id = [BROKER, ("topic", "a"), ("properties.transactional.id", "x")];
+    check_error(Role::Sink, &own_id, "'sink.transactional-id-prefix'");
+}
+
+#[test]
+fn what_would_break_exactly_once_is_refused() {
+    let with = |option: (&'static str, &'static str)| {
+        [
+            BROKER,
+            ("topic", "a"),
+            ("sink.delivery-guarantee", "exactly-once"),
+            option,
+        ]
+    };
+    for (option, expected) in [
+        (("properties.enable.idempotence", "false"), "lose or double"),
+        (("properties.acks", "1"), "lose or double"),
+        (("properties.transaction.timeout.ms", "500"), "10 s to 900 s"),
+        (("properties.transaction.timeout.ms", "3600000"), "10 s to 900 s"),
+    ] {
+        check_error(Role::Sink, &with(option), expected);
+    }
+    let options = SinkOptions::of(&table(&with(("properties.acks", "all")))).expect("safe");
+    let transactions = options.transactions.expect("exactly-once");
+    assert_eq!(transactions.prefix, "millstream");
+    assert_eq!(transactions.markers_topic, "__millstream_markers");
 }
 
 #[test]

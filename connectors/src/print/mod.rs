@@ -209,6 +209,7 @@ mod tests {
                     subtask,
                     parallelism,
                     runtime: tokio::runtime::Handle::current(),
+                    storage: Arc::new(crate::sink::NoStorage),
                 })
                 .expect("a print writer needs nothing")
             })

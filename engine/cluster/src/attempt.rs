@@ -10,9 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_connectors::{Boundedness, Committable, Delivery, JobIdentity, Sink, Source, Split, registry};
+use millstream_connectors::{
+    Boundedness, Committable, Delivery, JobIdentity, OutputStorage, Sink, Source, Split, fail_point, registry,
+};
 use millstream_planner::graph::{NodeIndex, Operator, OperatorId};
 use millstream_runtime::job::{self as runtime, SubtaskState, TaskEvent};
+use millstream_runtime::sink_files::SinkFiles;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -109,6 +112,10 @@ struct Prepared {
 async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, Error> {
     let job = attempt.job;
     let ends = make_ends(job)?;
+    let storage: Arc<dyn OutputStorage> = Arc::new(SinkFiles::new(attempt.history.files()));
+    for sink in ends.sinks.values() {
+        sink.use_storage(storage.clone());
+    }
     let identity = JobIdentity {
         job: job.graph.name.clone(),
         attempt: uuid::Uuid::new_v4().simple().to_string(),
@@ -180,7 +187,7 @@ fn make_ends(job: &Job) -> Result<Ends, Error> {
                 let sink = registry::sink(&sink.table)?;
                 if job.exactly_once_required && sink.delivery() == Delivery::AtLeastOnce {
                     return Err(Error::Invalid(format!(
-                        "{}: the sink can only deliver at least once; write `checkpoints: {{ delivery: at-least-once }}` to accept rows that occur twice after a failure",
+                        "{}: the sink delivers at least once, but the job demands exactly-once delivery; choose a sink that offers it ('sink.delivery-guarantee'), or write `checkpoints: {{ delivery: at-least-once }}` to accept rows that occur twice after a failure",
                         node.id
                     )));
                 }
@@ -542,6 +549,7 @@ impl<'a> Driver<'a> {
         let started = self.started;
         self.background.spawn(async move {
             let checkpoint = completed.checkpoint;
+            fail_point::reach("after-manifest");
             for (operator, sink, committables) in commits {
                 if let Err(error) = commit(&sink, committables).await {
                     let reason = format!("{operator}: {error}");

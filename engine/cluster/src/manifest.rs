@@ -15,13 +15,14 @@ use std::collections::BTreeMap;
 use millstream_planner::graph::OperatorId;
 use millstream_runtime::job::SubtaskState;
 use millstream_state::manifest::{Header, Manifest, OperatorEntry};
+use millstream_state::store::FileReference;
 
 use crate::checkpoint::Completed;
 use crate::compatibility::state_signature;
 use crate::job::Job;
 
 /// Version of [`SubtaskState`] as the manifest's body.
-pub const BODY_VERSION: u16 = 1;
+pub const BODY_VERSION: u16 = 2;
 
 const SIGNATURE: &str = "state/";
 
@@ -88,6 +89,15 @@ impl Snapshot {
             .values()
             .flatten()
             .filter_map(|state| state.keyed.as_ref());
+        let output = self.operators.values().flatten().flat_map(|state| &state.committables);
+        let output = output
+            .flat_map(|committable| &committable.files)
+            .map(|file| FileReference {
+                path: file.path.clone(),
+                name: String::new(),
+                length: file.length,
+                crc32: file.crc32,
+            });
         let operators = self.operators.iter().map(|(operator, states)| OperatorEntry {
             operator: operator.0.clone(),
             subtasks: states.clone(),
@@ -103,7 +113,10 @@ impl Snapshot {
                 max_parallelism: self.max_parallelism,
                 parallelism: u32::try_from(self.parallelism).unwrap_or(u32::MAX),
                 savepoint: self.savepoint.clone(),
-                files: keyed.flat_map(|keyed| keyed.files.iter().cloned()).collect(),
+                files: keyed
+                    .flat_map(|keyed| keyed.files.iter().cloned())
+                    .chain(output)
+                    .collect(),
                 properties,
             },
             body_version: BODY_VERSION,

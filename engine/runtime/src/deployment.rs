@@ -24,6 +24,7 @@ use crate::inputs::{Input, Inputs};
 use crate::job::{Deployment, RunningJob, SubtaskState};
 use crate::operators::{self, OperatorContext};
 use crate::progress::{JobCounters, Kind, OperatorCounters};
+use crate::sink_files::SinkFiles;
 use crate::sink_task::SinkStage;
 use crate::slot::{self, COMMANDS_MAX, JobShared, SlotHandle, SlotTask, TaskWaker};
 use crate::source_task::SourceStage;
@@ -376,6 +377,7 @@ async fn stage_kind(
                 subtask,
                 parallelism,
                 runtime: deployment.runtime.clone(),
+                storage: Arc::new(SinkFiles::new(deployment.backend.files().clone())),
             })?;
             let stage = SinkStage::new(node.id.clone(), writer, sink.on_error, waker.clone());
             Ok(StageKind::Sink(Box::new(stage)))

@@ -19,6 +19,7 @@ pub mod operators;
 pub mod progress;
 #[cfg(test)]
 mod simulator;
+pub mod sink_files;
 mod sink_task;
 mod slot;
 mod snapshot;

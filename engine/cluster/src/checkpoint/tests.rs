@@ -25,7 +25,7 @@ fn coordinator() -> Coordinator {
 
 fn ack(checkpoint: u64, name: &str, subtask: usize) -> Event {
     let committables = match name {
-        "out" => vec![Committable(vec![checkpoint as u8, subtask as u8])],
+        "out" => vec![Committable::new(vec![checkpoint as u8, subtask as u8])],
         _ => Vec::new(),
     };
     Event::Acknowledged {
@@ -61,7 +61,7 @@ fn short(commands: &[Command]) -> String {
             Command::Store(completed) => {
                 let committables: Vec<_> = completed.states[&operator("out")]
                     .iter()
-                    .flat_map(|state| state.committables.iter().map(|committable| committable.0.clone()))
+                    .flat_map(|state| state.committables.iter().map(|committable| committable.content.clone()))
                     .collect();
                 let finished = if completed.finished { " finished" } else { "" };
                 format!("store {} {committables:?}{finished}", completed.checkpoint)

@@ -32,6 +32,10 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
         catalog: Catalog::new(options),
         inserts: Vec::new(),
         errors: Vec::new(),
+        exactly_once: spec
+            .checkpoints
+            .as_ref()
+            .is_some_and(|checkpoints| checkpoints.delivery == Some(proto::Delivery::ExactlyOnce as i32)),
     };
     for source in &spec.sources {
         front.source(source);
@@ -73,6 +77,8 @@ struct Front {
     catalog: Catalog,
     inserts: Vec<Insert>,
     errors: Vec<Error>,
+    /// The job demands it of every sink.
+    exactly_once: bool,
 }
 
 impl Front {
@@ -291,6 +297,9 @@ impl Front {
         let declared = self.columns(&path, &sink.columns);
         let mut table = TableDeclaration::new(sink.name.clone(), Location::Path(path.clone()));
         table.options = options(&path, &sink.connector, sink.format.as_deref(), &sink.options);
+        if self.exactly_once {
+            demand_exactly_once(&mut table.options, &path, &sink.connector);
+        }
         table.partitioned_by = named(&path, "partitioned_by", &sink.partitioned_by);
         table.primary_key = named(&path, "primary_key", &sink.primary_key);
         table.on_error = policy(sink.on_error);
@@ -520,6 +529,23 @@ fn options(
         push(long, &property.value, format!("{path}.options.{}", property.key));
     }
     options
+}
+
+const DELIVERY_GUARANTEE: &str = "sink.delivery-guarantee";
+
+/// Where a connector leaves the choice to the sink and the sink does not make it, the job's word counts.
+fn demand_exactly_once(options: &mut Vec<OptionDeclaration>, path: &str, connector: &str) {
+    let offers_choice = millstream_connectors::registry::find(connector).is_some_and(|connector| {
+        let described = connector.options(Role::Sink);
+        described.iter().any(|option| option.name == DELIVERY_GUARANTEE)
+    });
+    if offers_choice && options.iter().all(|option| option.name != DELIVERY_GUARANTEE) {
+        options.push(OptionDeclaration {
+            name: DELIVERY_GUARANTEE.to_owned(),
+            value: "exactly-once".to_owned(),
+            location: Location::Path(format!("{path}.options")),
+        });
+    }
 }
 
 fn named(path: &str, list: &str, names: &[String]) -> Vec<(String, Location)> {

@@ -219,12 +219,12 @@ impl SinkWriter for KeptWriter {
         // The number tells what was prepared together from the same rows prepared another time.
         let mut bytes = checkpoint.to_le_bytes().to_vec();
         bytes.extend(std::mem::take(&mut self.epoch).iter().flat_map(|id| id.to_le_bytes()));
-        Box::pin(async move { Ok(vec![Committable(bytes)]) })
+        Box::pin(async move { Ok(vec![Committable::new(bytes)]) })
     }
 }
 
 pub fn ids_of(committable: &Committable) -> Vec<i64> {
-    let ids = committable.0.chunks_exact(8).skip(1);
+    let ids = committable.content.chunks_exact(8).skip(1);
     ids.map(|id| i64::from_le_bytes(id.try_into().expect("eight bytes")))
         .collect()
 }

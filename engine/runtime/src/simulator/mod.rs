@@ -470,7 +470,7 @@ fn collect(checkpoint: &Checkpoint, run: usize, committed: &mut Committed) {
     for sink in ["all", "both"] {
         let kept = committed.entry(sink.into()).or_default();
         for state in checkpoint.get(&OperatorId(sink.into())).into_iter().flatten() {
-            let handed_over = state.committables.iter().map(|committable| committable.0.clone());
+            let handed_over = state.committables.iter().map(|committable| committable.content.clone());
             kept.extend(handed_over.map(|committable| (run, state.subtask, committable)));
         }
     }
@@ -478,7 +478,9 @@ fn collect(checkpoint: &Checkpoint, run: usize, committed: &mut Committed) {
 
 fn check(seed: u64, id: u64, positions: &BTreeMap<u64, u64>, committed: &Committed) {
     for (sink, ids) in expected(positions) {
-        let committables = committed[sink].iter().map(|(_, _, bytes)| Committable(bytes.clone()));
+        let committables = committed[sink]
+            .iter()
+            .map(|(_, _, bytes)| Committable::new(bytes.clone()));
         let mut rows: Vec<i64> = committables.flat_map(|committable| ids_of(&committable)).collect();
         rows.sort_unstable();
         assert!(

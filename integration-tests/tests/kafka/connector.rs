@@ -13,6 +13,7 @@ use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use millstream_connectors::registry;
+use millstream_connectors::sink::NoStorage;
 use millstream_connectors::{
     Error, JobIdentity, MetadataColumn, ReaderContext, Role, SinkWriter, Source, SourceEvent, SourceReader, Split,
     TableDefinition, WriterContext,
@@ -169,6 +170,7 @@ fn write(runtime: &Runtime, table: &TableDefinition, batches: &[RecordBatch]) ->
         subtask: 0,
         parallelism: 1,
         runtime: runtime.handle().clone(),
+        storage: Arc::new(NoStorage),
     };
     let mut writer: Box<dyn SinkWriter> = sink.writer(context)?;
     runtime.block_on(async {

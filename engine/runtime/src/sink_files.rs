@@ -1,0 +1,45 @@
+//! What sinks keep in the job's checkpoint storage: the seam between connectors, which know no storage, and state,
+//! which knows no sinks.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millstream_connectors::{Error, OutputFile, OutputStorage};
+use millstream_state::checkpoint::JobFiles;
+
+/// The files of one attempt of a job, as its sinks see them.
+pub struct SinkFiles {
+    files: JobFiles,
+}
+
+impl SinkFiles {
+    pub fn new(files: JobFiles) -> Self {
+        Self { files }
+    }
+}
+
+#[async_trait]
+impl OutputStorage for SinkFiles {
+    async fn write(&self, content: Bytes) -> Result<OutputFile, Error> {
+        let written = self.files.write("output", "out", content).await.map_err(of_state)?;
+        Ok(OutputFile {
+            path: written.path,
+            length: written.length,
+            crc32: written.crc32,
+        })
+    }
+
+    async fn read(&self, file: &OutputFile) -> Result<Bytes, Error> {
+        self.files
+            .read(&file.path, file.length, file.crc32)
+            .await
+            .map_err(of_state)
+    }
+}
+
+fn of_state(error: millstream_state::Error) -> Error {
+    if error.is_damage() {
+        Error::Data(error.to_string())
+    } else {
+        Error::Unavailable(error.to_string())
+    }
+}
