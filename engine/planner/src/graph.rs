@@ -195,7 +195,7 @@ pub enum Window {
         step: i64,
         offset: i64,
     },
-    /// Rows of one key closer than `gap` belong together.
+    /// Rows of one key that are no further apart than `gap` belong together.
     Session {
         gap: i64,
     },

@@ -52,8 +52,8 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
-    /// The watermark to forward for a merged input watermark. Operators that emit rows older than their input's
-    /// watermark (session windows hold their rows' start) never need it; the default forwards as is.
+    /// The watermark to forward for a merged input watermark; the default forwards it as is. Operators that may still emit
+    /// rows at or below it (session windows) hold it back by so much.
     fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
         watermark
     }

@@ -324,7 +324,7 @@ impl SessionAggregate {
 
     /// Wakes some more sessions that may be due. Answers whether there were any, `None` if the store cannot be read now.
     pub(super) fn wake_due(&mut self) -> Result<Option<bool>, Error> {
-        let due = self.calendar.stretch_of(self.watermark.saturating_add(1));
+        let due = self.calendar.stretch_of(self.watermark);
         if self.asleep.waking.is_none() {
             let Some((stretch, groups)) = self
                 .asleep

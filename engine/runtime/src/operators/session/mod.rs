@@ -1,5 +1,5 @@
-//! Session windows: rows of one key closer together than the gap belong to one window, which ends a gap after its last
-//! row.
+//! Session windows: rows of one key that are no further apart than the gap belong to one window, which ends a gap after
+//! its last row.
 //!
 //! Every open session is a *slot*: its bounds, and a group of the columnar accumulators. A row finds its key's sessions
 //! by a dense key number; nearly always the newest one takes it. A row that closes the gap between two sessions joins
@@ -8,8 +8,9 @@
 //! was noted there is noted again. Slots of sessions that are over are given back by rebuilding the table when they
 //! are the majority.
 //!
-//! Rows exactly a gap apart are two sessions: the first one's window `[start, last + gap)` does not contain the second
-//! row, and may have fired before it came.
+//! Rows exactly a gap apart are one session, as in Flink, whose windows `[start, last + gap)` merge when they touch. So a
+//! session is over once the watermark has *reached* its end, not already just before it: a row at the end is not late and
+//! joins. The watermark that goes on stays one behind, for the sake of the session that ends just above it.
 //!
 //! When memory is short, sessions fall *asleep* and leave it ([`asleep`]), to be woken by a row of their key or when they
 //! are due.
@@ -230,7 +231,7 @@ impl SessionAggregate {
         if head != NONE {
             let session = &mut self.sessions[head as usize];
             // The usual row: within its key's only session, or at most a gap behind it.
-            if session.next == NONE && session.first <= time && time < session.last.saturating_add(self.gap) {
+            if session.next == NONE && session.first <= time && time <= session.last.saturating_add(self.gap) {
                 session.last = session.last.max(time);
                 session.is_dirty = true;
                 return Some(head);
@@ -241,7 +242,7 @@ impl SessionAggregate {
 
     fn place_among(&mut self, key: u32, time: i64) -> Option<u32> {
         let near = |session: &Session, first: i64, last: i64| {
-            first < session.last.saturating_add(self.gap) && session.first < last.saturating_add(self.gap)
+            first <= session.last.saturating_add(self.gap) && session.first <= last.saturating_add(self.gap)
         };
         let mut at = self.heads[key as usize];
         while at != NONE && !near(&self.sessions[at as usize], time, time) {
@@ -342,7 +343,7 @@ impl SessionAggregate {
         Ok(())
     }
 
-    /// Emits sessions that end before the watermark passes; wakes those among them that are asleep.
+    /// Emits sessions whose end the watermark has reached; wakes those among them that are asleep.
     fn fire(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         if self.fire_awake(out)? == Progress::More {
             return Ok(Progress::More);
@@ -360,7 +361,7 @@ impl SessionAggregate {
     }
 
     fn fire_awake(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        let complete = self.watermark.saturating_add(1);
+        let complete = self.watermark;
         let mut emitted = 0;
         let mut later = Vec::new();
         loop {
@@ -561,6 +562,13 @@ impl Operator for SessionAggregate {
         }
         self.watermark = self.watermark.max(watermark);
         self.fire(out)
+    }
+
+    fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
+        match watermark {
+            WATERMARK_MAX => WATERMARK_MAX,
+            watermark => watermark.saturating_sub(1),
+        }
     }
 
     fn on_time(&mut self, now: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {

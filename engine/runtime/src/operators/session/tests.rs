@@ -9,7 +9,7 @@ use crate::operators::window_aggregate::tests::{
 };
 use millstream_planner::graph::Phase;
 
-/// The answer by definition: sort each key's rows, cut where the gap is reached.
+/// The answer by definition: sort each key's rows, cut where the gap is exceeded.
 fn expected(gap: i64, rows: &[Row]) -> Vec<String> {
     let mut by_key: BTreeMap<Option<i64>, Vec<(i64, Option<i64>)>> = BTreeMap::new();
     for (time, key, value) in rows {
@@ -18,7 +18,7 @@ fn expected(gap: i64, rows: &[Row]) -> Vec<String> {
     let mut lines = Vec::new();
     for (key, mut rows) in by_key {
         rows.sort_by_key(|(time, _)| *time);
-        for session in rows.chunk_by(|before, after| after.0 - before.0 < gap) {
+        for session in rows.chunk_by(|before, after| after.0 - before.0 <= gap) {
             let values: Vec<Option<i64>> = session.iter().map(|(_, value)| *value).collect();
             let last = session[session.len() - 1].0;
             lines.push(line(key, &values, session[0].0, last + gap));
