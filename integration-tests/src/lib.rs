@@ -15,3 +15,8 @@ pub fn engine() -> PathBuf {
         .find(|engine| engine.is_file())
         .unwrap_or_else(|| PathBuf::from("engine"))
 }
+
+/// The `engine-cli` binary beside it.
+pub fn engine_cli() -> PathBuf {
+    engine().with_file_name("engine-cli")
+}

@@ -1,0 +1,94 @@
+//! What a person does to a job that runs as it should.
+
+use crate::place::{Place, example, expected, until};
+
+#[test]
+fn a_job_is_stopped_with_a_savepoint_goes_on_and_is_replayed() {
+    let place = Place::new();
+    let _standalone = place.standalone();
+    let (said, _) = place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    assert_eq!(said, "cars: running\n");
+    let (listed, _) = place.cli(&["jobs", "list", "-o", "name"], 0);
+    assert_eq!(listed, "cars\n");
+    place.until_checkpoints("cars", 2);
+
+    place.cli(&["savepoints", "create", "cars", "early"], 0);
+    let (said, _) = place.cli(&["jobs", "stop", "cars", "--savepoint", "kept", "--wait"], 0);
+    assert!(said.starts_with("cars: stopped"), "{said}");
+    assert!(said.ends_with("savepoint `kept`\n"), "{said}");
+    let savepoints = place.json(&["savepoints", "list", "cars"]);
+    let names: Vec<&str> = savepoints["checkpoints"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|kept| kept["savepoint"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, ["kept", "early"], "newest first");
+    let detail = place.json(&["checkpoints", "inspect", "cars/kept"]);
+    assert!(!detail["operators"].as_array().expect("a list").is_empty(), "{detail}");
+
+    place.cli(&["jobs", "restart", "cars", "--wait"], 0);
+    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    assert_eq!(place.lines("out"), expected());
+
+    // From the middle, under another name, into another folder: only what comes after it.
+    let replay = [
+        "jobs",
+        "submit",
+        "cars.yaml",
+        "--from-checkpoint",
+        "cars/early",
+        "--name",
+        "replayed",
+    ];
+    place.cli_with(&[], "again", &replay, 0);
+    place.cli(&["jobs", "wait", "replayed", "--for", "finished"], 0);
+    let (again, whole) = (place.lines("again"), expected());
+    assert!(!again.is_empty() && again.len() < whole.len(), "{} rows", again.len());
+    assert!(again.iter().all(|row| whole.contains(row)));
+
+    place.cli(&["jobs", "delete", "cars", "replayed"], 0);
+    let (listed, _) = place.cli(&["jobs", "list", "--all", "-o", "name"], 0);
+    assert_eq!(listed, "");
+}
+
+#[test]
+fn a_job_is_rescaled_while_it_runs_and_says_how_it_is() {
+    let place = Place::new();
+    let _standalone = place.standalone();
+    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    place.until_checkpoints("cars", 1);
+    place.cli(&["jobs", "rescale", "cars", "--parallelism", "3", "--wait"], 0);
+    let job = place.job("cars");
+    assert_eq!((&job["parallelism"], &job["state"]), (&3.into(), &"running".into()));
+    until("operators report", || {
+        !place.job("cars")["operators"].as_array().expect("a list").is_empty()
+    });
+    let (top, _) = place.cli(&["jobs", "top", "--once"], 0);
+    assert!(top.contains("cars"), "{top}");
+    let (why, _) = place.cli(&["jobs", "why", "cars"], 0);
+    assert!(!why.trim().is_empty());
+    let (logs, _) = place.cli(&["jobs", "logs", "cars"], 0);
+    assert!(!logs.is_empty());
+    let (doctor, _) = place.cli(&["doctor"], 0);
+    assert!(!doctor.contains("!!"), "{doctor}");
+    let info = place.json(&["cluster", "info"]);
+    assert_eq!((&info["is_leader"], &info["workers"]), (&true.into(), &1.into()));
+    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    assert_eq!(place.lines("out"), expected());
+}
+
+#[test]
+fn the_example_runs_until_it_is_stopped() {
+    let place = Place::new();
+    let _standalone = place.standalone();
+    let file = example("toll-booth/stream.yaml");
+    let file = file.to_str().expect("a path in UTF-8");
+    place.cli(&["jobs", "validate", file], 0);
+    place.cli(&["jobs", "submit", file, "--wait"], 0);
+    place.until_checkpoints("toll-booth", 1);
+    let (said, _) = place.cli(&["jobs", "diff", file], 0);
+    assert!(said.contains("compatible"), "{said}");
+    place.cli(&["jobs", "cancel", "toll-booth", "--wait"], 0);
+    assert_eq!(place.job("toll-booth")["state"], "cancelled");
+}

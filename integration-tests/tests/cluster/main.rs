@@ -1,0 +1,7 @@
+//! A cluster as a user meets it: real processes, the client's commands, and deaths of any of them.
+
+mod chaos;
+mod deaths;
+mod life;
+mod place;
+mod wrong;
