@@ -3,6 +3,8 @@
 //! Tasks write them from their slot threads; the status line reads [`Progress`]; a background task publishes the same
 //! numbers through the `metrics` facade ([`JobCounters::publish`]), so that the hot path never looks a metric up.
 
+mod publish;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,6 +53,8 @@ pub struct OperatorCounters {
     pub watermark: AtomicI64,
     /// The final watermark was processed.
     pub is_complete: AtomicBool,
+    /// What the metrics have been told, in the order of [`publish::metrics`].
+    published: [AtomicU64; publish::METRICS],
 }
 
 impl OperatorCounters {
@@ -73,6 +77,7 @@ impl OperatorCounters {
             checkpoint_pause_ns: AtomicU64::new(0),
             watermark: AtomicI64::new(WATERMARK_MIN),
             is_complete: AtomicBool::new(false),
+            published: Default::default(),
         }
     }
 
@@ -116,6 +121,8 @@ pub struct JobCounters {
     /// The longest time for which one checkpoint has held up one task.
     checkpoint_pause_ns_max: AtomicU64,
     splits: Mutex<Vec<Arc<SplitCounters>>>,
+    /// Its tasks here have ended. Written and read under the lock of `splits`, so that nothing older is published later.
+    ended: AtomicBool,
 }
 
 /// A job's numbers as of now, for a person.
@@ -152,6 +159,7 @@ impl JobCounters {
             operators,
             checkpoint_pause_ns_max: AtomicU64::new(0),
             splits: Mutex::default(),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -219,51 +227,6 @@ impl JobCounters {
             .filter_map(|split| split.lag())
             .reduce(|all, lag| all + lag);
         progress
-    }
-
-    /// Publishes everything through the `metrics` facade.
-    pub fn publish(&self) {
-        for counters in &self.operators {
-            let labels = [
-                ("job", self.job.clone()),
-                ("operator", counters.operator.0.clone()),
-                ("subtask", counters.subtask.to_string()),
-            ];
-            let counter = |name: &'static str, value: u64| metrics::counter!(name, &labels).absolute(value);
-            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            counter("millstream_rows_in_total", read(&counters.rows_in));
-            counter("millstream_rows_out_total", read(&counters.rows_out));
-            counter("millstream_bytes_in_total", read(&counters.bytes_in));
-            counter("millstream_bytes_out_total", read(&counters.bytes_out));
-            counter("millstream_busy_microseconds_total", read(&counters.busy_ns) / 1_000);
-            counter("millstream_blocked_microseconds_total", read(&counters.blocked_us));
-            counter("millstream_late_rows_total", read(&counters.late_rows));
-            counter("millstream_dead_letters_total", read(&counters.dead_letters));
-            counter("millstream_bad_rows_total", read(&counters.bad_rows));
-            counter("millstream_future_rows_total", read(&counters.future_rows));
-            counter("millstream_alignment_microseconds_total", read(&counters.alignment_us));
-            counter(
-                "millstream_checkpoint_pause_microseconds_total",
-                read(&counters.checkpoint_pause_ns) / 1_000,
-            );
-        }
-        let pause_ns = self.checkpoint_pause_ns_max.load(Ordering::Relaxed);
-        metrics::gauge!("millstream_checkpoint_pause_seconds_max", "job" => self.job.clone())
-            .set(pause_ns as f64 / 1e9);
-        for split in self.splits.lock().iter() {
-            let labels = [
-                ("job", self.job.clone()),
-                ("source", split.source.0.clone()),
-                ("split", split.split.to_string()),
-            ];
-            let watermark = split.watermark.load(Ordering::Relaxed);
-            if watermark != WATERMARK_MIN {
-                metrics::gauge!("millstream_split_watermark_seconds", &labels).set(watermark as f64 / 1e6);
-            }
-            if let Some(lag) = split.lag() {
-                metrics::gauge!("millstream_split_lag_records", &labels).set(lag as f64);
-            }
-        }
     }
 }
 

@@ -101,7 +101,7 @@ impl JobShared {
     fn slot_ended(&self) {
         if self.running_slots.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.stopped.store(true, Ordering::Release);
-            self.counters.publish();
+            self.counters.publish_end();
             self.tell(TaskEvent::Stopped);
         }
     }

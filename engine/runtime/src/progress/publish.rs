@@ -1,0 +1,178 @@
+//! A job's numbers as metrics.
+//!
+//! A process outlives attempts of a job, and its metrics outlive both: the next attempt counts from zero again, and its
+//! splits may be read elsewhere. So counters are told what has been *added* since they were told last, and when the tasks
+//! have ended, the gauges of their splits are taken back: nothing waits to be read here any more.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{JobCounters, OperatorCounters};
+use crate::operator::WATERMARK_MIN;
+
+/// How many metrics a subtask has.
+pub(super) const METRICS: usize = 12;
+
+/// Names and numbers of a subtask's metrics, with how many of what is counted make one of the metric.
+pub(super) fn metrics(of: &OperatorCounters) -> [(&'static str, &AtomicU64, u64); METRICS] {
+    [
+        ("millstream_rows_in_total", &of.rows_in, 1),
+        ("millstream_rows_out_total", &of.rows_out, 1),
+        ("millstream_bytes_in_total", &of.bytes_in, 1),
+        ("millstream_bytes_out_total", &of.bytes_out, 1),
+        ("millstream_busy_microseconds_total", &of.busy_ns, 1_000),
+        ("millstream_blocked_microseconds_total", &of.blocked_us, 1),
+        ("millstream_late_rows_total", &of.late_rows, 1),
+        ("millstream_dead_letters_total", &of.dead_letters, 1),
+        ("millstream_bad_rows_total", &of.bad_rows, 1),
+        ("millstream_future_rows_total", &of.future_rows, 1),
+        ("millstream_alignment_microseconds_total", &of.alignment_us, 1),
+        (
+            "millstream_checkpoint_pause_microseconds_total",
+            &of.checkpoint_pause_ns,
+            1_000,
+        ),
+    ]
+}
+
+impl JobCounters {
+    /// Publishes everything through the `metrics` facade.
+    pub fn publish(&self) {
+        for counters in &self.operators {
+            let labels = [
+                ("job", self.job.clone()),
+                ("operator", counters.operator.0.clone()),
+                ("subtask", counters.subtask.to_string()),
+            ];
+            for ((name, number, unit), published) in metrics(counters).into_iter().zip(&counters.published) {
+                let value = number.load(Ordering::Relaxed) / unit;
+                // Several threads may publish at once: each adds what no other has.
+                let before = published.fetch_max(value, Ordering::Relaxed);
+                metrics::counter!(name, &labels).increment(value.saturating_sub(before));
+            }
+        }
+        let pause_ns = self.checkpoint_pause_ns_max.load(Ordering::Relaxed);
+        metrics::gauge!("millstream_checkpoint_pause_seconds_max", "job" => self.job.clone())
+            .set(pause_ns as f64 / 1e9);
+        self.publish_splits(|| self.ended.load(Ordering::Relaxed));
+    }
+
+    /// The same for the last time: the tasks have ended.
+    pub fn publish_end(&self) {
+        self.publish_splits(|| {
+            self.ended.store(true, Ordering::Relaxed);
+            true
+        });
+        self.publish();
+    }
+
+    fn publish_splits(&self, ended: impl FnOnce() -> bool) {
+        let splits = self.splits.lock();
+        let ended = ended();
+        for split in splits.iter() {
+            let labels = [
+                ("job", self.job.clone()),
+                ("source", split.source.0.clone()),
+                ("split", split.split.to_string()),
+            ];
+            let watermark = split.watermark.load(Ordering::Relaxed);
+            if watermark != WATERMARK_MIN {
+                let seconds = if ended { f64::NAN } else { watermark as f64 / 1e6 };
+                metrics::gauge!("millstream_split_watermark_seconds", &labels).set(seconds);
+            }
+            if let Some(lag) = split.lag() {
+                let records = if ended { 0.0 } else { lag as f64 };
+                metrics::gauge!("millstream_split_lag_records", &labels).set(records);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+    use millstream_planner::graph::OperatorId;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::progress::{Kind, add};
+
+    /// Keeps every metric by name; gauges as the bits of their value.
+    #[derive(Default)]
+    struct Kept(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+    impl Kept {
+        fn of(&self, name: &str) -> Arc<AtomicU64> {
+            Arc::clone(self.0.lock().entry(name.to_string()).or_default())
+        }
+
+        fn counter(&self, name: &str) -> u64 {
+            self.of(name).load(Ordering::Relaxed)
+        }
+
+        fn gauge(&self, name: &str) -> f64 {
+            f64::from_bits(self.counter(name))
+        }
+    }
+
+    impl Recorder for Kept {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(self.of(key.name()))
+        }
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(self.of(key.name()))
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    fn attempt() -> JobCounters {
+        let source = OperatorCounters::new(OperatorId("cars".into()), 0, Kind::Source);
+        JobCounters::new("toll".into(), vec![Arc::new(source)])
+    }
+
+    #[test]
+    fn a_counter_goes_on_where_an_earlier_attempt_left_it() {
+        let kept = Kept::default();
+        metrics::with_local_recorder(&kept, || {
+            let first = attempt();
+            add(&first.operators[0].rows_in, 100);
+            add(&first.operators[0].busy_ns, 2_500);
+            first.publish();
+            first.publish_end();
+            let second = attempt();
+            add(&second.operators[0].rows_in, 7);
+            second.publish();
+            assert_eq!(kept.counter("millstream_rows_in_total"), 107);
+            add(&second.operators[0].rows_in, 1);
+            second.publish();
+            assert_eq!(kept.counter("millstream_rows_in_total"), 108);
+            assert_eq!(kept.counter("millstream_busy_microseconds_total"), 2);
+        });
+    }
+
+    #[test]
+    fn splits_of_tasks_that_have_ended_neither_lag_nor_hold_a_watermark() {
+        let kept = Kept::default();
+        metrics::with_local_recorder(&kept, || {
+            let attempt = attempt();
+            let split = attempt.split(&OperatorId("cars".into()), &"cars-0".into());
+            split.set_lag(Some(40));
+            split.watermark.store(2_000_000, Ordering::Relaxed);
+            attempt.publish();
+            assert_eq!(kept.gauge("millstream_split_lag_records"), 40.0);
+            assert_eq!(kept.gauge("millstream_split_watermark_seconds"), 2.0);
+            attempt.publish_end();
+            // One that was under way.
+            attempt.publish();
+            assert_eq!(kept.gauge("millstream_split_lag_records"), 0.0);
+            assert!(kept.gauge("millstream_split_watermark_seconds").is_nan());
+        });
+    }
+}
