@@ -6,7 +6,7 @@ use crate::place::{Place, expected, free_port, until};
 fn a_job_survives_the_death_of_a_worker_and_of_the_coordinator() {
     let place = Place::new();
     let mut coordinator = place.coordinator();
-    let mut workers = vec![place.worker("a"), place.worker("b")];
+    let mut workers = [place.worker("a"), place.worker("b")];
     place.until_workers(2);
     place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
     place.until_checkpoints("cars", 2);
