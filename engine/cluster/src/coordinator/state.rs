@@ -259,6 +259,10 @@ impl State {
                 if self.current(&job, run).is_some() {
                     self.waiting.push((job, run));
                     self.grant(&mut commands);
+                    if !self.waiting.is_empty() {
+                        // Those who have more than their share give way.
+                        self.rebalance_at_us.get_or_insert(now_us + REBALANCE_DELAY_US);
+                    }
                 }
             }
             Event::SlotsReturned { job, run, lease } => {

@@ -236,8 +236,13 @@ async fn jobs_are_accepted_run_listed_stopped_cancelled_and_deleted() {
         .expect("a list");
     assert_eq!(listed.jobs.len(), 1);
     process.checkpointed("waits").await;
+    // Numbers come with the worker's heartbeats.
+    until("rows are counted", || async {
+        let numbers = process.job("waits").await.numbers;
+        numbers.is_some_and(|numbers| numbers.rows_in > 0)
+    })
+    .await;
     let described = process.job("waits").await;
-    assert!(described.numbers.expect("numbers").rows_in > 0);
     assert_eq!(described.placement, ["w"]);
     assert!(described.operators.len() >= 2, "{:?}", described.operators);
 
@@ -348,14 +353,7 @@ async fn savepoints_are_kept_and_checkpoints_replayed_under_another_name() {
 
     let inspect = v1::InspectCheckpointRequest { checkpoint: Some(from) };
     let detail = process.coordinator.inspect_checkpoint(inspect).await.expect("details");
-    assert_eq!(
-        detail
-            .operators
-            .iter()
-            .map(|operator| operator.splits.len())
-            .sum::<usize>(),
-        1
-    );
+    assert!(detail.operators.iter().any(|operator| !operator.splits.is_empty()));
     process.stop("origin", None).await;
     let delete = v1::DeleteSavepointRequest {
         job: "origin".into(),

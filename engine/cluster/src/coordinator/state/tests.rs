@@ -162,7 +162,7 @@ fn a_job_waits_for_slots_runs_and_finishes() {
     bench.is("a", Status::Deploying, "waiting for 2 slots: 0 workers");
     assert_eq!(bench.attach("w", 1), "");
     bench.is("a", Status::Deploying, "1 workers offer 1, 1 of them free; add workers");
-    assert_eq!(bench.attach("v", 4), "grant a v v");
+    assert_eq!(bench.attach("v", 4), "grant a v w");
     bench.is("a", Status::Deploying, "starting tasks");
     assert_eq!(bench.runs("a"), "");
     bench.is("a", Status::Running, "");
