@@ -2,7 +2,7 @@
 SHELL := /usr/bin/env bash -o pipefail
 ENV := . scripts/env.sh
 
-.PHONY: help setup demo test bench lint fmt
+.PHONY: help setup demo test chaos bench lint fmt
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -15,6 +15,9 @@ demo: ## build, then run the toll-booth example on the embedded engine
 
 test: ## every test, those against a real Kafka broker included
 	@scripts/test.sh
+
+chaos: ## a cluster whose processes are killed at random: make chaos KILLS=1000 [SEED=...]
+	@$(ENV) && cargo build --workspace --bins && KILLS=$(KILLS) SEED=$(SEED) cargo test --workspace --test cluster chaos -- --nocapture
 
 bench: ## the benchmarks, in release: Nexmark, Kafka to Kafka, latency, large state
 	@scripts/bench.sh $(BENCH)
