@@ -102,11 +102,11 @@ mod tests {
     #[test]
     fn values_are_written_in_blocks() {
         let value = json!({
-            "name": "toll-booth", "n": 1, "text": "1", "yes": "yes", "none": [], "no": null, "a b": "x: y",
+            "name": "toll-booth", "rows": 1, "text": "1", "yes": "yes", "none": [], "no": null, "a b": "x: y",
             "list": [{ "a": 1, "b": { "c": [1, 2] } }, "x", [3]],
             "plan": "first\n  second\n"
         });
-        let expected = "name: toll-booth\nn: 1\ntext: \"1\"\n\"yes\": \"yes\"\nnone: []\n\"no\": null\n\"a b\": \"x: y\"\n\
+        let expected = "name: toll-booth\nrows: 1\ntext: \"1\"\n\"yes\": \"yes\"\nnone: []\n\"no\": null\n\"a b\": \"x: y\"\n\
             list:\n  - a: 1\n    b:\n      c:\n        - 1\n        - 2\n  - x\n  - - 3\nplan: |\n  first\n    second\n";
         assert_eq!(to_yaml(&value), expected);
     }
