@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamEncoder;
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use millstream_proto::v1;
 use millstream_proto::v1::data_frame::Content;
 use millstream_proto::v1::exchange_service_client::ExchangeServiceClient;
@@ -62,8 +62,10 @@ async fn stream(attempt: &Attempt, peer: usize, channels: Vec<(Outgoing, Arc<Mar
         credits: Arc::clone(&credits),
         failed,
     };
+    // The transport holds on to the frames until they end, even when nobody waits for the answer any more.
+    let frames = frames(sending).take_until(attempt.closed.clone().cancelled_owned());
     let mut answers = client
-        .open(frames(sending))
+        .open(frames)
         .await
         .map_err(|status| status.message().to_string())?
         .into_inner();
