@@ -10,6 +10,7 @@
 pub mod api;
 mod attempt;
 pub mod checkpoint;
+mod clock;
 pub mod compatibility;
 mod connect;
 pub mod coordinator;

@@ -30,8 +30,9 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+use crate::clock::now_us;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -203,13 +204,6 @@ async fn asked(ending: &mut watch::Receiver<bool>) {
 /// The journal of a data folder.
 fn journal_of(storage: &millstream_state::Storage) -> Log {
     Log::new(storage.clone(), "journal", "the cluster")
-}
-
-/// Microseconds since the epoch.
-fn now_us() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as i64)
 }
 
 #[async_trait]

@@ -8,9 +8,10 @@
 mod link;
 mod tasks;
 
+use crate::clock::now_us as clock_us;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use millstream_proto::v1;
@@ -135,12 +136,6 @@ impl Fleet {
         *self.inner.ended.lock() = Some(reason.to_string());
         self.inner.links.lock().clear();
     }
-}
-
-fn clock_us() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as i64)
 }
 
 /// When something was last heard, for comparing with a duration only.

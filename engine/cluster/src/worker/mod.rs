@@ -8,12 +8,13 @@
 mod attempt;
 mod session;
 
+use crate::clock::now_us as clock_us;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use millstream_proto::v1;
 use millstream_runtime::job as runtime;
@@ -271,10 +272,4 @@ impl Worker {
         });
         running.collect()
     }
-}
-
-fn clock_us() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as i64)
 }
