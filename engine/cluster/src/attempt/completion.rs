@@ -1,0 +1,162 @@
+//! What follows a checkpoint that all subtasks have answered: its manifest, then the sinks' commits and the word to
+//! sources, then retention.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millstream_connectors::{Committable, Sink, Split, fail_point};
+
+use super::committables_of;
+use super::driver::{Background, Driver, report};
+use crate::checkpoint::{Completed, Event};
+use crate::manifest::Snapshot;
+use crate::progress::{CheckpointReport, Progress};
+use crate::{Error, restart, splits};
+
+/// Commits of one checkpoint are tried this often before the attempt fails (and the next one commits).
+const PUBLISH_TRIES: u32 = 5;
+
+impl Driver<'_> {
+    /// Writes the manifest, in the background.
+    pub(super) fn store(&mut self, completed: Arc<Completed>) {
+        let mut snapshot = Snapshot::new(self.job, self.parallelism, &completed);
+        splits::keep_finished(&self.known, &mut snapshot.operators);
+        snapshot.savepoint = self.job.checkpoint_now.take_name();
+        let checkpoint_now = self.job.checkpoint_now.clone();
+        let history = self.history.clone();
+        let results = self.results.clone();
+        self.background.spawn(async move {
+            let checkpoint = completed.checkpoint;
+            let event = match history.save(&snapshot).await {
+                Ok(()) => Event::Stored { checkpoint },
+                Err(error @ Error::State(millstream_state::Error::Superseded(_))) => {
+                    report(&results, Background::Superseded(error));
+                    return;
+                }
+                Err(error) => {
+                    if let Some(name) = &snapshot.savepoint {
+                        checkpoint_now.keep_next(name);
+                    }
+                    Event::NotStored {
+                        checkpoint,
+                        reason: error.to_string(),
+                    }
+                }
+            };
+            report(&results, Background::Checkpoint(event));
+        });
+    }
+
+    /// Lets all sinks commit, in the background; then old checkpoints may go.
+    pub(super) fn publish(&mut self, completed: Arc<Completed>) {
+        self.finished = completed.finished;
+        let nodes = &self.job.graph.nodes;
+        let mut commits = Vec::new();
+        for (node, sink) in &self.ends.sinks {
+            let committables = committables_of(completed.states.get(&nodes[*node].id));
+            if !committables.is_empty() {
+                commits.push((nodes[*node].id.clone(), sink.clone(), committables));
+            }
+        }
+        self.notify_sources(&completed);
+        let results = self.results.clone();
+        let history = self.history.clone();
+        let progress = self.progress.clone();
+        let started = self.started;
+        self.background.spawn(async move {
+            let checkpoint = completed.checkpoint;
+            fail_point::reach("after-manifest");
+            for (operator, sink, committables) in commits {
+                if let Err(error) = commit(&sink, committables).await {
+                    let reason = format!("{operator}: {error}");
+                    report(
+                        &results,
+                        Background::Checkpoint(Event::NotPublished { checkpoint, reason }),
+                    );
+                    return;
+                }
+            }
+            record(&progress, &completed, started);
+            report(&results, Background::Checkpoint(Event::Published { checkpoint }));
+            if let Err(error) = history.retire().await {
+                progress.warn(format!("old checkpoints could not be removed: {error}"));
+            }
+        });
+    }
+
+    fn notify_sources(&mut self, completed: &Completed) {
+        for (node, source) in &self.ends.sources {
+            let id = &self.job.graph.nodes[*node].id;
+            let states = completed.states.get(id);
+            let splits: Vec<Split> = states
+                .into_iter()
+                .flatten()
+                .flat_map(|state| &state.splits)
+                .map(|split| Split {
+                    id: split.id.clone(),
+                    position: split.position.clone(),
+                    weight: split.weight,
+                    finished: split.finished,
+                })
+                .collect();
+            let (source, id, progress) = (source.clone(), id.clone(), self.progress.clone());
+            let notify = async move {
+                if let Err(error) = source.checkpoint_completed(&splits).await {
+                    progress.warn(format!(
+                        "{id}: the outside world could not be told how far was read: {error}"
+                    ));
+                }
+            };
+            // The last one must arrive before the process ends.
+            if completed.last {
+                self.background.spawn(notify);
+            } else {
+                self.watchers.spawn(notify);
+            }
+        }
+        while self.watchers.try_join_next().is_some() {}
+    }
+}
+
+async fn commit(sink: &Arc<dyn Sink>, committables: Vec<Committable>) -> Result<(), millstream_connectors::Error> {
+    let mut tries = 1;
+    loop {
+        match sink.commit(committables.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(error) if tries < PUBLISH_TRIES && restart::connector_error_may_pass(&error) => {
+                tokio::time::sleep(Duration::from_millis(100 << tries)).await;
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn record(progress: &Progress, completed: &Completed, started: Instant) {
+    let state_bytes: u64 = completed
+        .states
+        .values()
+        .flatten()
+        .filter_map(|state| state.keyed.as_ref())
+        .map(|keyed| keyed.bytes)
+        .sum();
+    let acknowledged_in = Duration::from_millis(completed.acknowledged_ms - completed.triggered_ms);
+    let took = started
+        .elapsed()
+        .saturating_sub(Duration::from_millis(completed.triggered_ms));
+    metrics::counter!("millstream_checkpoints_total").increment(1);
+    metrics::gauge!("millstream_checkpoint_duration_seconds").set(took.as_secs_f64());
+    metrics::gauge!("millstream_checkpoint_state_bytes").set(state_bytes as f64);
+    progress.update(|report| {
+        report.checkpoints += 1;
+        report.acknowledged_in_max = report.acknowledged_in_max.max(acknowledged_in);
+        report.state_bytes_max = report.state_bytes_max.max(state_bytes);
+        report.last_checkpoint = Some(CheckpointReport {
+            id: completed.checkpoint,
+            acknowledged_in,
+            took,
+            state_bytes,
+            at: Instant::now(),
+        });
+    });
+}

@@ -1,0 +1,296 @@
+//! The loop of an attempt whose tasks run: events in, commands of the checkpoint coordinator out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use millstream_connectors::Split;
+use millstream_planner::graph::{NodeIndex, OperatorId};
+use millstream_runtime::job::{self as runtime, TaskEvent};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::prepare::Prepared;
+use super::{Attempt, Ended, Ends, Failure, abort_requested};
+use crate::checkpoint::{Command, Coordinator, Event};
+use crate::deployer::Tasks;
+use crate::history::History;
+use crate::job::{Job, Outcome, StopRequest};
+use crate::manifest::Snapshot;
+use crate::progress::{Phase, Progress};
+use crate::splits::Known;
+use crate::{Error, restart};
+
+/// How long tasks may take to end after they were told to.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What comes back from work in the background.
+pub(super) enum Background {
+    Checkpoint(Event),
+    /// Another process has taken the job over: this one must change nothing more.
+    Superseded(Error),
+    Discovered {
+        node: NodeIndex,
+        splits: Result<Vec<Split>, millstream_connectors::Error>,
+    },
+}
+
+/// Runs the deployed tasks and their checkpoints.
+pub(super) struct Driver<'a> {
+    pub(super) job: &'a Job,
+    pub(super) history: &'a History,
+    base: Option<&'a Snapshot>,
+    pub(super) progress: &'a Progress,
+    pub(super) ends: Ends,
+    pub(super) known: BTreeMap<OperatorId, Known>,
+    tasks: Box<dyn Tasks>,
+    pub(super) parallelism: usize,
+    coordinator: Coordinator,
+    pub(super) started: Instant,
+    /// Work that must end before the attempt does.
+    pub(super) background: JoinSet<()>,
+    /// Discovery and notifications: cut off at the end.
+    pub(super) watchers: JoinSet<()>,
+    pub(super) results: mpsc::UnboundedSender<Background>,
+    results_in: mpsc::UnboundedReceiver<Background>,
+    last_checkpoint: Option<u64>,
+    /// Why the attempt failed: the first error counts, later ones are its echo.
+    failure: Option<(Error, bool)>,
+    outcome: Option<Outcome>,
+    /// The newest complete checkpoint is one after the end of all input.
+    pub(super) finished: bool,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(attempt: &Attempt<'a>, prepared: Prepared, next_id: u64) -> Self {
+        let job = attempt.job;
+        let Prepared {
+            ends,
+            known,
+            tasks,
+            parallelism,
+        } = prepared;
+        let mut participants = BTreeSet::new();
+        for (index, node) in job.graph.nodes.iter().enumerate() {
+            participants.extend((0..job.subtasks(index, parallelism)).map(|subtask| (node.id.clone(), subtask)));
+        }
+        let sinks = ends
+            .sinks
+            .keys()
+            .map(|node| job.graph.nodes[*node].id.clone())
+            .collect();
+        let coordinator = Coordinator::new(job.checkpoints.clone(), participants, sinks, next_id, 0);
+        let (results, results_in) = mpsc::unbounded_channel();
+        Self {
+            job,
+            history: attempt.history,
+            base: attempt.base,
+            progress: attempt.progress,
+            ends,
+            known,
+            tasks,
+            parallelism,
+            coordinator,
+            started: Instant::now(),
+            background: JoinSet::new(),
+            watchers: JoinSet::new(),
+            results,
+            results_in,
+            last_checkpoint: None,
+            failure: None,
+            outcome: None,
+            finished: false,
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    pub(super) async fn drive(&mut self, stop: &mut watch::Receiver<StopRequest>) -> Result<Ended, Error> {
+        self.progress.update(|report| report.phase = Phase::Running);
+        self.start_discovery();
+        let mut asked = StopRequest::None;
+        while self.failure.is_none() && self.outcome.is_none() {
+            let tick = self
+                .coordinator
+                .next_tick_ms()
+                .map(|at_ms| self.started + Duration::from_millis(at_ms));
+            tokio::select! {
+                event = self.tasks.next_event() => match event {
+                    Some(event) => self.task_event(event),
+                    None => self.fail(Error::Failed("the tasks ended without saying why".into()), false),
+                },
+                Some(result) = self.results_in.recv() => self.background_result(result),
+                () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
+                () = self.job.checkpoint_now.asked() => self.checkpoint_event(Event::Now),
+                () = requested(stop, asked) => {
+                    asked = *stop.borrow_and_update();
+                    if asked == StopRequest::Abort {
+                        self.outcome = Some(Outcome::Aborted {
+                            last_checkpoint: self.last_checkpoint.or(self.base.map(|base| base.checkpoint)),
+                        });
+                    } else {
+                        self.progress.update(|report| report.phase = Phase::Stopping);
+                        self.checkpoint_event(Event::Stop);
+                    }
+                }
+            }
+        }
+        self.shut_down(stop).await;
+        Ok(match (self.failure.take(), self.outcome.take()) {
+            (Some((error, may_pass)), _) => Ended::Failed(Failure {
+                error,
+                may_pass,
+                started: true,
+                last_checkpoint: self.last_checkpoint,
+            }),
+            (None, Some(outcome)) => Ended::With(outcome),
+            (None, None) => unreachable!("the loop ends with one of them"),
+        })
+    }
+
+    /// Stops the tasks and waits for everything that runs.
+    async fn shut_down(&mut self, stop: &mut watch::Receiver<StopRequest>) {
+        self.watchers.abort_all();
+        if let Err(error) = self.tasks.send(runtime::Command::Cancel) {
+            self.progress.warn(format!("a slot could not be told to end: {error}"));
+        }
+        // What tasks still say no longer counts.
+        let stopped = async { while self.tasks.next_event().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
+            self.progress.warn(format!(
+                "tasks did not end within {} s (STOP_TIMEOUT)",
+                STOP_TIMEOUT.as_secs()
+            ));
+        }
+        let background = async { while self.background.join_next().await.is_some() {} };
+        tokio::select! {
+            () = background => {}
+            () = abort_requested(stop.clone(), StopRequest::Abort) => {}
+        }
+        // What was stored meanwhile counts.
+        while let Ok(result) = self.results_in.try_recv() {
+            if let Background::Checkpoint(Event::Stored { checkpoint }) = result {
+                self.last_checkpoint = Some(checkpoint);
+            }
+        }
+    }
+
+    /// A slot that does not take commands any more would lose splits or barriers: the attempt fails, another may do.
+    pub(super) fn command(&mut self, command: runtime::Command) {
+        if let Err(error) = self.tasks.send(command) {
+            self.fail(error, true);
+        }
+    }
+
+    pub(super) fn fail(&mut self, error: Error, may_pass: bool) {
+        self.failure.get_or_insert((error, may_pass));
+    }
+
+    fn task_event(&mut self, event: TaskEvent) {
+        match event {
+            TaskEvent::Snapshot {
+                checkpoint,
+                operator,
+                state,
+            } => self.checkpoint_event(Event::Acknowledged {
+                checkpoint,
+                operator,
+                state,
+            }),
+            TaskEvent::SnapshotFailed {
+                checkpoint,
+                operator,
+                subtask,
+                error,
+            } => self.checkpoint_event(Event::Declined {
+                checkpoint,
+                operator,
+                subtask,
+                reason: error.to_string(),
+            }),
+            TaskEvent::Finished => self.checkpoint_event(Event::Ended),
+            TaskEvent::Failed {
+                operator,
+                subtask,
+                error,
+            } => {
+                let may_pass = restart::may_pass(&error);
+                let message = error.to_string();
+                let message = match message.starts_with(&operator.0) {
+                    true => message,
+                    false => format!("{operator} (subtask {subtask}): {message}"),
+                };
+                self.fail(Error::Failed(message), may_pass);
+            }
+            TaskEvent::Stopped => self.fail(Error::Failed("the tasks stopped by themselves".into()), false),
+        }
+    }
+
+    fn background_result(&mut self, result: Background) {
+        match result {
+            Background::Checkpoint(event) => {
+                match &event {
+                    Event::Stored { checkpoint } => self.last_checkpoint = Some(*checkpoint),
+                    Event::Published { checkpoint } => self.command(runtime::Command::Confirm {
+                        checkpoint: *checkpoint,
+                    }),
+                    _ => {}
+                }
+                self.checkpoint_event(event);
+            }
+            Background::Superseded(error) => self.fail(error, false),
+            Background::Discovered { node, splits } => self.discovered(node, splits),
+        }
+    }
+
+    fn checkpoint_event(&mut self, event: Event) {
+        let published = match &event {
+            Event::Published { checkpoint } => Some(*checkpoint),
+            _ => None,
+        };
+        for command in self.coordinator.on_event(event, self.now_ms()) {
+            match command {
+                Command::Trigger { checkpoint, last } => {
+                    self.command(runtime::Command::Checkpoint { id: checkpoint, last });
+                }
+                Command::Store(completed) => self.store(completed),
+                Command::Publish(completed) => self.publish(completed),
+                Command::Warn { checkpoint, reason } => {
+                    self.progress.update(|report| report.checkpoints_failed += 1);
+                    self.progress.warn(format!("checkpoint {checkpoint} failed: {reason}"));
+                }
+                // Storing and preparing fail because of the outside world.
+                Command::Fail { reason } => self.fail(Error::Failed(reason), true),
+                Command::Done => {
+                    let checkpoint = published.or(self.last_checkpoint).unwrap_or_default();
+                    self.outcome = Some(match self.finished {
+                        true => Outcome::Finished { checkpoint },
+                        false => Outcome::Stopped { checkpoint },
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A closed channel means that the attempt is over and nobody needs the result.
+pub(super) fn report(results: &mpsc::UnboundedSender<Background>, result: Background) {
+    if results.send(result).is_err() {
+        tracing::debug!("a result came after the attempt had ended");
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when more is asked for than before.
+async fn requested(stop: &mut watch::Receiver<StopRequest>, before: StopRequest) {
+    if stop.wait_for(|request| *request > before).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,158 @@
+//! From a restored checkpoint to running tasks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use millstream_connectors::{Boundedness, Delivery, JobIdentity, OutputStorage, Source, Split, registry};
+use millstream_planner::graph::{NodeIndex, Operator, OperatorId};
+use millstream_runtime::sink_files::SinkFiles;
+
+use super::{Attempt, Ends, committables_of};
+use crate::deployer::{Allocation, Request, Tasks};
+use crate::job::Job;
+use crate::manifest::Snapshot;
+use crate::splits::Known;
+use crate::{Error, compatibility};
+
+/// Tasks that run, and what the driver needs to know of them.
+pub(super) struct Prepared {
+    pub ends: Ends,
+    pub known: BTreeMap<OperatorId, Known>,
+    pub tasks: Box<dyn Tasks>,
+    pub parallelism: usize,
+}
+
+/// Everything up to running tasks. `None`: the restored checkpoint says that the job is finished.
+pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, Error> {
+    let job = attempt.job;
+    let ends = make_ends(job)?;
+    let storage: Arc<dyn OutputStorage> = Arc::new(SinkFiles::new(attempt.history.files()));
+    for sink in ends.sinks.values() {
+        sink.use_storage(storage.clone());
+    }
+    let identity = JobIdentity {
+        job: job.graph.name.clone(),
+        attempt: uuid::Uuid::new_v4().simple().to_string(),
+    };
+    if let Some(base) = attempt.base {
+        check_restore(attempt, base)?;
+        for (node, sink) in &ends.sinks {
+            let committables = committables_of(base.operators.get(&job.graph.nodes[*node].id));
+            if !committables.is_empty() {
+                sink.commit(committables).await?;
+            }
+        }
+        if base.finished {
+            return Ok(None);
+        }
+    }
+    for sink in ends.sinks.values() {
+        sink.start(&identity).await?;
+    }
+    let allocation = attempt.deployer.allocate(job).await?;
+    let (known, splits) = find_splits(attempt, &allocation, &ends).await?;
+    let discovers = |source: &Arc<dyn Source>| !job.options.batch && source.discovery_interval().is_some();
+    let restore = attempt
+        .base
+        .map(|base| base.operators.clone().into_iter().collect())
+        .unwrap_or_default();
+    let request = Request {
+        identity,
+        sources: ends.sources.clone(),
+        sinks: ends.sinks.clone(),
+        splits,
+        splits_are_final: !ends.sources.values().any(discovers),
+        restore,
+        epoch: attempt.history.epoch(),
+        files: attempt.history.files(),
+    };
+    let tasks = attempt.deployer.deploy(job, &allocation, request).await?;
+    Ok(Some(Prepared {
+        ends,
+        known,
+        tasks,
+        parallelism: allocation.parallelism,
+    }))
+}
+
+/// Whether sources and sinks can be made as the job wants them.
+pub fn check(job: &Job) -> Result<(), Error> {
+    make_ends(job).map(|_| ())
+}
+
+fn make_ends(job: &Job) -> Result<Ends, Error> {
+    let mut ends = Ends {
+        sources: HashMap::new(),
+        sinks: HashMap::new(),
+    };
+    for (index, node) in job.graph.nodes.iter().enumerate() {
+        match &node.operator {
+            Operator::Source(source) => {
+                let source = registry::source(&source.table)?;
+                if job.options.batch && source.boundedness() == Boundedness::Unbounded {
+                    return Err(Error::Invalid(format!(
+                        "{}: the source never ends, so it cannot be read as a batch; bound it (for Kafka: 'scan.bounded.mode') or run in stream mode",
+                        node.id
+                    )));
+                }
+                ends.sources.insert(index, source);
+            }
+            Operator::Sink(sink) => {
+                let sink = registry::sink(&sink.table)?;
+                if job.exactly_once_required && sink.delivery() == Delivery::AtLeastOnce {
+                    return Err(Error::Invalid(format!(
+                        "{}: the sink delivers at least once, but the job demands exactly-once delivery; choose a sink that offers it ('sink.delivery-guarantee'), or write `checkpoints: {{ delivery: at-least-once }}` to accept rows that occur twice after a failure",
+                        node.id
+                    )));
+                }
+                ends.sinks.insert(index, sink);
+            }
+            _ => {}
+        }
+    }
+    Ok(ends)
+}
+
+fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
+    let findings = compatibility::check(
+        &attempt.job.graph,
+        base.max_parallelism,
+        &base.operators,
+        &base.signatures,
+    );
+    if findings.refusals.is_empty() {
+        for note in findings.notes {
+            attempt.progress.info(note);
+        }
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "checkpoint {} does not fit the pipeline: {}; undo the change, or start anew with --fresh",
+        base.checkpoint,
+        findings.refusals.join("; ")
+    )))
+}
+
+type Assigned = HashMap<NodeIndex, Vec<Vec<Split>>>;
+
+async fn find_splits(
+    attempt: &Attempt<'_>,
+    allocation: &Allocation,
+    ends: &Ends,
+) -> Result<(BTreeMap<OperatorId, Known>, Assigned), Error> {
+    let mut known_by_source = BTreeMap::new();
+    let mut assigned = HashMap::new();
+    for (node, source) in &ends.sources {
+        let id = &attempt.job.graph.nodes[*node].id;
+        let mut known = Known::new(
+            attempt.job.subtasks(*node, allocation.parallelism),
+            source.splits_are_ordered(),
+        );
+        let restored = attempt.base.and_then(|base| base.operators.get(id));
+        let mut splits = restored.map(|states| known.restore(states)).unwrap_or_default();
+        splits.extend(known.unknown(source.splits().await?));
+        assigned.insert(*node, known.assign(splits));
+        known_by_source.insert(id.clone(), known);
+    }
+    Ok((known_by_source, assigned))
+}
