@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use crossbeam::sync::{Parker, Unparker};
@@ -284,7 +284,10 @@ impl Slot {
         loop {
             let now = self.now;
             let slot_task = &mut self.tasks[index];
-            match guarded(&mut slot_task.task, |task| task.step(now))? {
+            let since = Instant::now();
+            let step = guarded(&mut slot_task.task, |task| task.step(now))?;
+            slot_task.task.took(since.elapsed());
+            match step {
                 Step::Worked => {
                     slot_task.more = true;
                     slot_task.until = None;

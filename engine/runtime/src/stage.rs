@@ -8,8 +8,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use millstream_planner::graph::{OperatorId, Port};
@@ -204,28 +202,5 @@ impl Collector for Outlet<'_> {
                 self.deliver(output.target, batch);
             }
         }
-    }
-}
-
-/// Measures the time spent inside an operator.
-pub struct Busy<'a> {
-    counters: &'a OperatorCounters,
-    since: Instant,
-}
-
-impl<'a> Busy<'a> {
-    pub fn of(counters: &'a OperatorCounters) -> Self {
-        Self {
-            counters,
-            since: Instant::now(),
-        }
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        let elapsed = self.since.elapsed().as_nanos() as u64;
-        let busy = &self.counters.busy_ns;
-        busy.store(busy.load(Ordering::Relaxed) + elapsed, Ordering::Relaxed);
     }
 }

@@ -5,12 +5,12 @@
 //! the source. Nothing runs while an output edge lacks credit, so one call's output is all that ever exceeds a channel.
 //! When there is nothing to do, what operators and edges hold back for batching leaves.
 //!
-//! A task knows no thread, socket or clock: it is told the time, and it leaves the parts of its checkpoints to be
-//! finished by whoever runs it ([`Task::take_parts`]). A simulator can therefore run a whole job in one thread.
+//! A task knows no thread, socket or clock: it is told the time and how long its steps took ([`Task::took`]), and it
+//! leaves the parts of its checkpoints to be finished by whoever runs it ([`Task::take_parts`]). A simulator can therefore run a whole job in one thread.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use millstream_planner::graph::{NodeIndex, OperatorId};
 
@@ -24,7 +24,7 @@ use crate::progress::{JobCounters, OperatorCounters, add};
 use crate::sink_task::SinkStage;
 use crate::snapshot::{SnapshotPart, Work};
 use crate::source_task::Polled;
-use crate::stage::{Busy, Call, Outlet, Stage, StageKind};
+use crate::stage::{Call, Outlet, Stage, StageKind};
 
 /// One subtask of one chain.
 pub struct Task {
@@ -46,6 +46,7 @@ pub struct Task {
     unflushed: bool,
     /// The stage that is or was last at work: who to name in a failure.
     current: usize,
+    doing: Doing,
     blocked_since: Option<Timestamp>,
     ended: bool,
 }
@@ -57,6 +58,16 @@ pub enum Step {
     Worked,
     /// Nothing to do until the task's waker is called, or until this time.
     Waiting { until: Option<Timestamp> },
+}
+
+/// What the last step's time was spent on.
+#[derive(Debug, Clone, Copy)]
+enum Doing {
+    Nothing,
+    /// A call of this stage.
+    Call(usize),
+    /// This stage's part of a checkpoint.
+    Cut(usize, u64),
 }
 
 /// What ends a task, and where.
@@ -87,6 +98,7 @@ impl Task {
             entered: 0,
             unflushed: false,
             current: 0,
+            doing: Doing::Nothing,
             blocked_since: None,
             ended: false,
         }
@@ -170,7 +182,25 @@ impl Task {
         self.try_step(now).map_err(|error| self.failure(error))
     }
 
+    /// How long the last step took, for the counters.
+    pub fn took(&mut self, elapsed: Duration) {
+        let elapsed_ns = elapsed.as_nanos() as u64;
+        match self.doing {
+            Doing::Nothing => {}
+            Doing::Call(stage) => add(&self.stages[stage].counters.busy_ns, elapsed_ns),
+            Doing::Cut(stage, checkpoint) => {
+                add(&self.stages[stage].counters.checkpoint_pause_ns, elapsed_ns);
+                if self.pause.0 != checkpoint {
+                    self.pause = (checkpoint, 0);
+                }
+                self.pause.1 += elapsed_ns;
+                self.counters.checkpoint_paused(self.pause.1);
+            }
+        }
+    }
+
     fn try_step(&mut self, now: Timestamp) -> Result<Step, Error> {
+        self.doing = Doing::Nothing;
         if self.ended {
             return self.answer_after_the_end();
         }
@@ -278,9 +308,8 @@ impl Task {
             counters: &stage.counters,
             error: None,
         };
-        let busy = Busy::of(&stage.counters);
+        self.doing = Doing::Call(0);
         let polled = source.poll(now, &stage.counters, &mut outlet)?;
-        drop(busy);
         if let Some(error) = outlet.error {
             return Err(error);
         }
@@ -336,8 +365,8 @@ impl Task {
     /// A stage's part of a checkpoint. A source that cannot tell its positions is as it was before: only the checkpoint
     /// fails. An operator whose snapshot fails may have let go of marks of what is still to be written: that ends the task.
     fn snapshot_stage(&mut self, index: usize, barrier: Barrier) -> Result<(), Error> {
-        let since = Instant::now();
         self.current = index;
+        self.doing = Doing::Cut(index, barrier.checkpoint);
         let stage = &mut self.stages[index];
         let mut state = SubtaskState {
             subtask: stage.subtask,
@@ -365,13 +394,6 @@ impl Task {
             state,
             work,
         });
-        let pause_ns = since.elapsed().as_nanos() as u64;
-        add(&self.stages[index].counters.checkpoint_pause_ns, pause_ns);
-        if self.pause.0 != barrier.checkpoint {
-            self.pause = (barrier.checkpoint, 0);
-        }
-        self.pause.1 += pause_ns;
-        self.counters.checkpoint_paused(self.pause.1);
         Ok(())
     }
 
@@ -385,6 +407,7 @@ impl Task {
             stage.calls.pop_front();
             return self.snapshot_stage(index, barrier);
         }
+        self.doing = Doing::Call(index);
         let (stages, later) = self.stages.split_at_mut(index + 1);
         let stage = &mut stages[index];
         let mut outlet = Outlet {
@@ -399,7 +422,6 @@ impl Task {
         let calls = &mut stage.calls;
         stage.progress = match &mut stage.kind {
             StageKind::Operator(operator) => {
-                let _busy = Busy::of(&stage.counters);
                 if resumes {
                     operator.resume(&mut outlet)?
                 } else {
@@ -442,10 +464,7 @@ impl Task {
                     }
                 }
             }
-            StageKind::Sink(sink) => {
-                let _busy = Busy::of(&stage.counters);
-                run_sink(sink, calls, &stage.counters, now, &mut outlet, &mut ended)?
-            }
+            StageKind::Sink(sink) => run_sink(sink, calls, &stage.counters, now, &mut outlet, &mut ended)?,
             StageKind::Source(_) => Progress::Done,
         };
         if let Some(error) = outlet.error {

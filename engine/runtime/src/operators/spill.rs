@@ -9,8 +9,11 @@ use std::task::Waker;
 
 use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::Store;
+use serde::Serialize;
 
+use super::inline;
 use crate::Error;
+use crate::operator::Snapshot;
 
 /// An operator that holds less than this share of the budget does not evict: others hold the memory.
 const EVICT_SHARE_MIN: usize = 256;
@@ -90,6 +93,14 @@ impl Spill {
             return Ok(Room::Granted);
         }
         Ok(Room::Evict)
+    }
+
+    /// The operator's part of a checkpoint: its small state, and the store as of everything that was queued so far.
+    pub fn snapshot<T: Serialize>(&mut self, checkpoint: u64, state: &T, version: u8) -> Result<Snapshot, Error> {
+        Ok(Snapshot {
+            inline: inline::encode(state, version)?,
+            keyed: Some(self.store.snapshot(checkpoint)?),
+        })
     }
 
     /// Notes what is held after something was given back.

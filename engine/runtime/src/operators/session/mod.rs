@@ -625,10 +625,7 @@ impl Operator for SessionAggregate {
             watermark: self.watermark,
             next_number: self.next_number,
         };
-        Ok(Snapshot {
-            inline: inline::encode(&state, INLINE_VERSION)?,
-            keyed: Some(self.spill.store.snapshot(checkpoint)?),
-        })
+        self.spill.snapshot(checkpoint, &state, INLINE_VERSION)
     }
 
     fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {

@@ -231,10 +231,7 @@ impl WindowAggregate {
             fired: self.fired,
             epoch: self.store.epoch,
         };
-        Ok(Snapshot {
-            inline: inline::encode(&state, INLINE_VERSION)?,
-            keyed: Some(self.store.spill.store.snapshot(checkpoint)?),
-        })
+        self.store.spill.snapshot(checkpoint, &state, INLINE_VERSION)
     }
 
     fn hot_bytes(&self) -> usize {

@@ -369,10 +369,7 @@ impl Operator for WindowTopN {
             fired: self.fired,
             epoch: self.epoch,
         };
-        Ok(Snapshot {
-            inline: inline::encode(&state, INLINE_VERSION)?,
-            keyed: Some(self.spill.store.snapshot(checkpoint)?),
-        })
+        self.spill.snapshot(checkpoint, &state, INLINE_VERSION)
     }
 
     fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
