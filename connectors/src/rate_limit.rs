@@ -42,6 +42,10 @@ impl Source for RateLimited {
         self.inner.boundedness()
     }
 
+    fn resume(&self) {
+        self.inner.resume();
+    }
+
     async fn splits(&self) -> Result<Vec<Split>, Error> {
         self.inner.splits().await
     }

@@ -49,6 +49,10 @@ pub trait Source: Send + Sync {
 
     fn boundedness(&self) -> Boundedness;
 
+    /// The job resumes from a checkpoint that this source has a part in. Called before [`Source::splits`], whose new
+    /// splits then came to be after the job had begun.
+    fn resume(&self) {}
+
     /// All splits that exist now, at their starting positions. Called when a job starts and, if
     /// [`Source::discovery_interval`] says so, again and again; ids that are known already are ignored by the engine.
     /// The order is the declared reading order for sources whose splits are ordered.

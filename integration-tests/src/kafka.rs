@@ -150,6 +150,18 @@ impl KafkaBroker {
         )
     }
 
+    /// Writes records without keys to partition 0, in order; `None` is a tombstone.
+    pub fn produce_optional<'v>(&self, topic: &str, values: impl IntoIterator<Item = Option<&'v str>>) -> Result<()> {
+        let producer: BaseProducer = self.client().create()?;
+        for value in values {
+            let mut record = BaseRecord::<[u8], str>::to(topic).partition(0);
+            record.payload = value;
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        producer.flush(REQUEST_TIMEOUT)?;
+        Ok(())
+    }
+
     /// Writes records, each `(partition, key, value)`, and waits until the broker has them.
     pub fn produce_records<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &self,

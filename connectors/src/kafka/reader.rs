@@ -167,6 +167,7 @@ impl KafkaReader {
             &mut self.batch,
             self.context.batch_rows_max,
             self.context.batch_bytes_max,
+            self.decoder.keeps_tombstones(),
         )?;
         if !self.batch.is_empty() {
             let lag = partition.lag();
@@ -221,7 +222,13 @@ impl KafkaReader {
 impl Partition {
     /// Moves records to `batch` until it is full, the queue is empty or the partition's end is seen, and the position
     /// behind them. Returns their size in bytes.
-    fn gather(&mut self, batch: &mut Vec<FetchedMessage>, rows_max: usize, bytes_max: usize) -> Result<u64, Error> {
+    fn gather(
+        &mut self,
+        batch: &mut Vec<FetchedMessage>,
+        rows_max: usize,
+        bytes_max: usize,
+        keeps_tombstones: bool,
+    ) -> Result<u64, Error> {
         let Some(queue) = &mut self.queue else { return Ok(0) };
         if self.fetched.is_empty() {
             let mut taken = Vec::new();
@@ -248,8 +255,13 @@ impl Partition {
                             bytes += payload.len() + message.key().map_or(0, <[u8]>::len);
                             batch.push(message);
                         }
-                        // A tombstone: it deletes a key and holds no row.
-                        None => metrics::counter!("millstream_kafka_tombstones_total").increment(1),
+                        // A tombstone: it deletes a key and, but for raw bytes, holds no row.
+                        None => {
+                            metrics::counter!("millstream_kafka_tombstones_total").increment(1);
+                            if keeps_tombstones {
+                                batch.push(message);
+                            }
+                        }
                     }
                 }
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {

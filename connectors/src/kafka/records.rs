@@ -12,7 +12,7 @@ use arrow_select::take::take;
 
 use super::options::{KeyLayout, Layout};
 use super::queue::FetchedMessage;
-use crate::format::{Decoded, Decoder, Records};
+use crate::format::{Decoded, Decoder, Records, Rejection};
 use crate::{Error, RejectedRecord, TableDefinition};
 
 /// The columns that a record's value holds.
@@ -54,6 +54,8 @@ pub struct RecordDecoder {
     value: Box<dyn Decoder>,
     /// Only where a key column is delivered.
     key: Option<Box<dyn Decoder>>,
+    /// Records without a value are rows: a column that is NULL. Only the format raw has such.
+    keeps_tombstones: bool,
     data: Vec<u8>,
     ranges: Vec<(usize, usize)>,
 }
@@ -98,12 +100,18 @@ impl RecordDecoder {
             origins,
             value,
             key,
+            keeps_tombstones: layout.value_format.format.name == "raw",
             data: Vec::new(),
             ranges: Vec::new(),
         })
     }
 
-    /// Decodes records that all have a payload. `split` is `topic-partition`.
+    /// Whether a record without a value becomes a row.
+    pub fn keeps_tombstones(&self) -> bool {
+        self.keeps_tombstones
+    }
+
+    /// Decodes records, which all have a value unless tombstones are kept. `split` is `topic-partition`.
     pub fn decode(
         &mut self,
         messages: &[FetchedMessage],
@@ -114,14 +122,18 @@ impl RecordDecoder {
         self.data.clear();
         self.ranges.clear();
         for message in messages {
+            let Some(payload) = message.payload() else { continue };
             let start = self.data.len();
-            self.data.extend_from_slice(message.payload().unwrap_or_default());
+            self.data.extend_from_slice(payload);
             self.ranges.push((start, self.data.len()));
         }
         let mut values = self.value.decode(Records {
             data: &self.data,
             ranges: &self.ranges,
         })?;
+        if self.ranges.len() < messages.len() {
+            values = with_tombstones(values, messages)?;
+        }
         let mut keys = match &mut self.key {
             Some(decoder) => Some(decode_keys(decoder.as_mut(), messages, &mut values)?),
             None => None,
@@ -164,6 +176,54 @@ impl RecordDecoder {
     }
 }
 
+/// What was decoded of the messages that have a value, with a row of NULLs for each that has none.
+fn with_tombstones(decoded: Decoded, messages: &[FetchedMessage]) -> Result<Decoded, Error> {
+    let with_value: Vec<usize> = (0..messages.len())
+        .filter(|index| messages[*index].payload().is_some())
+        .collect();
+    let accepted = decoded.accepted(with_value.len());
+    let mut rejected = decoded.rejected;
+    rejected
+        .iter_mut()
+        .for_each(|rejection| rejection.record = with_value[rejection.record]);
+    let skipped = decoded.skipped.iter().map(|record| with_value[*record]).collect();
+    let not_null = decoded
+        .rows
+        .schema_ref()
+        .fields()
+        .iter()
+        .find(|field| !field.is_nullable())
+        .cloned();
+    let mut indices = UInt32Builder::with_capacity(messages.len());
+    let (mut record, mut row) = (0, 0);
+    for (index, message) in messages.iter().enumerate() {
+        if message.payload().is_some() {
+            if accepted.as_ref().is_none_or(|accepted| accepted.value(record)) {
+                indices.append_value(row);
+                row += 1;
+            }
+            record += 1;
+        } else if let Some(field) = &not_null {
+            rejected.push(Rejection {
+                record: index,
+                error: format!("the record has no value, and `{}` is NOT NULL", field.name()),
+            });
+        } else {
+            indices.append_null();
+        }
+    }
+    rejected.sort_by_key(|rejection| rejection.record);
+    let indices = indices.finish();
+    let columns = decoded.rows.columns().iter();
+    let columns = columns.map(|column| take(column.as_ref(), &indices, None));
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    Ok(Decoded {
+        rows: RecordBatch::try_new_with_options(decoded.rows.schema(), columns.collect::<Result<_, _>>()?, &options)?,
+        rejected,
+        skipped,
+    })
+}
+
 /// The key columns, one row for each message (nulls where there is no key). A record whose key does not decode is
 /// taken out of `values` and rejected there.
 fn decode_keys(
@@ -200,7 +260,7 @@ fn decode_keys(
         let owner = owners[rejection.record];
         if was_accepted(owner) {
             newly_rejected[owner] = true;
-            values.rejected.push(crate::format::Rejection {
+            values.rejected.push(Rejection {
                 record: owner,
                 error: format!("in the key: {}", rejection.error),
             });

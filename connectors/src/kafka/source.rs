@@ -30,7 +30,8 @@ struct Shared {
     options: SourceOptions,
     /// For requests only; it reads nothing.
     consumer: BaseConsumer<Context>,
-    /// Partitions were listed before: one that is new now is read from its beginning, or its first records were lost.
+    /// Partitions were listed before, by this attempt or by the one it resumes: one that is new now is read from its
+    /// beginning, or its first records were lost.
     was_listed: AtomicBool,
 }
 
@@ -64,6 +65,10 @@ impl Source for KafkaSource {
         } else {
             Boundedness::Unbounded
         }
+    }
+
+    fn resume(&self) {
+        self.shared.was_listed.store(true, Ordering::Release);
     }
 
     async fn splits(&self) -> Result<Vec<Split>, Error> {

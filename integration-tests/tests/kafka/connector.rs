@@ -437,6 +437,65 @@ fn new_partitions_are_read_from_their_beginning() {
 }
 
 #[test]
+fn partitions_made_while_the_job_was_down_are_read_from_their_beginning() {
+    let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
+    broker.create_topic("grew", 1).expect("a new topic");
+    broker.produce("grew", 0, json(0..5)).expect("records");
+    let table = table("grew", &[], &[("scan.startup.mode", "latest-offset")]);
+    for (resumes, expected) in [(true, 5), (false, 0)] {
+        let source = source(&table);
+        if resumes {
+            broker.add_partitions("grew", 2).expect("another partition");
+            broker.produce("grew", 1, json(0..5)).expect("records");
+            source.resume();
+        }
+        let splits = runtime.block_on(source.splits()).expect("partitions");
+        let new: Vec<_> = splits.into_iter().filter(|split| split.id == "grew-1").collect();
+        let mut reader = reader(source.as_ref(), &runtime, new, 100);
+        let is_caught_up = |event: &SourceEvent| matches!(event, SourceEvent::CaughtUp { .. });
+        let events = poll_until(reader.as_mut(), is_caught_up).expect("readable");
+        assert_eq!(ids(&events).len(), expected);
+    }
+}
+
+#[test]
+fn tombstones_hold_no_row_but_under_raw() {
+    let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
+    broker.create_topic("tombstones", 1).expect("a new topic");
+    let values = [Some("{\"id\":1}"), None, Some("{\"id\":2}"), None];
+    broker.produce_optional("tombstones", values).expect("records");
+    let bounded = ("scan.bounded.mode", "latest-offset");
+    let read = |table: &TableDefinition| {
+        let source = source(table);
+        let splits = runtime.block_on(source.splits()).expect("partitions");
+        let mut reader = reader(source.as_ref(), &runtime, splits, 100);
+        poll_until(reader.as_mut(), |_| false).expect("nothing is wrong")
+    };
+    assert_eq!(ids(&read(&table("tombstones", &[], &[bounded]))), [1, 2]);
+
+    let mut raw = table(
+        "tombstones",
+        &[("offset", DataType::Int64)],
+        &[bounded, ("format", "raw")],
+    );
+    raw.schema = Arc::new(Schema::new(vec![
+        Field::new("word", DataType::Utf8, true),
+        Field::new("m_offset", DataType::Int64, true),
+    ]));
+    let rows: Vec<(Option<String>, i64)> = batches(&read(&raw))
+        .iter()
+        .flat_map(|batch| {
+            let words = batch.column(0).as_string::<i32>();
+            let words: Vec<_> = words.iter().map(|word| word.map(str::to_string)).collect();
+            let offsets = batch.column(1).as_primitive::<Int64Type>().values().to_vec();
+            words.into_iter().zip(offsets).collect::<Vec<_>>()
+        })
+        .collect();
+    let expected = values.map(|value| value.map(str::to_string)).into_iter().zip(0..4);
+    assert_eq!(rows, expected.collect::<Vec<_>>());
+}
+
+#[test]
 fn records_that_do_not_decode_are_given_back_whole() {
     let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
     broker.create_topic("garbage", 1).expect("a new topic");

@@ -149,6 +149,9 @@ async fn find_splits(
             source.splits_are_ordered(),
         );
         let restored = attempt.base.and_then(|base| base.operators.get(id));
+        if restored.is_some() {
+            source.resume();
+        }
         let mut splits = restored.map(|states| known.restore(states)).unwrap_or_default();
         splits.extend(known.unknown(source.splits().await?));
         assigned.insert(*node, known.assign(splits));
