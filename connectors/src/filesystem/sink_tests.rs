@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use arrow_array::{Int64Array, RecordBatch, StringArray};
+use arrow_array::builder::{Int64Builder, ListBuilder, MapBuilder};
+use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
+use arrow_schema::DataType;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -14,7 +16,7 @@ use super::location::{Location, StoreLocation};
 use super::sink::FileSink;
 use super::source_tests::{ids, read_all, runtime, table};
 use crate::sink::NoStorage;
-use crate::{Committable, Connector, JobIdentity, Sink, SinkWriter, TableDefinition, WriterContext};
+use crate::{Committable, Connector, Error, JobIdentity, Sink, SinkWriter, TableDefinition, WriterContext};
 
 fn job(attempt: &str) -> JobIdentity {
     JobIdentity {
@@ -143,6 +145,66 @@ fn partitions_become_folders_and_come_back() {
     let mut found = read_all(&table).unwrap().ids();
     found.sort_unstable();
     assert_eq!(found, (0..30).collect::<Vec<_>>());
+}
+
+/// Rows of `id`, `name` and a map; the map of `bad` has a key that JSON cannot write.
+fn rows_with_maps(ids: std::ops::Range<i64>, bad: i64) -> RecordBatch {
+    let mut maps = MapBuilder::new(None, ListBuilder::new(Int64Builder::new()), Int64Builder::new());
+    for id in ids.clone() {
+        if id == bad {
+            maps.keys().append(true);
+            maps.values().append_value(id);
+        }
+        maps.append(true).unwrap();
+    }
+    let names = ids.clone().map(|id| Some(format!("n{id}")));
+    let columns: [(&str, Arc<dyn Array>); 3] = [
+        ("id", Arc::new(Int64Array::from_iter_values(ids))),
+        ("name", Arc::new(StringArray::from_iter(names))),
+        ("map", Arc::new(maps.finish())),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+#[test]
+fn a_row_that_cannot_be_encoded_finds_nothing_of_its_batch_in_any_partition() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let bad = 2;
+    let batch = rows_with_maps(0..5, bad);
+    let columns: Vec<(&str, DataType)> = ["id", "name", "map"]
+        .into_iter()
+        .zip(batch.columns().iter().map(|column| column.data_type().clone()))
+        .collect();
+    let mut table = table(&folder.path().to_string_lossy(), &columns, &[]);
+    table.schema = batch.schema();
+    table.partitioned_by = vec!["name".to_string()];
+    let sink = Filesystem.sink(&table).unwrap();
+    runtime.block_on(sink.start(&job("a"))).unwrap();
+    let mut writer = writer(&*sink, &runtime, "a", 0);
+    let refused = |result: Result<u64, Error>| matches!(result, Err(Error::Data(_)));
+    // As the engine does to find the row: the whole batch, then smaller ones.
+    assert!(refused(writer.write(&batch)));
+    for id in 0..5 {
+        let result = writer.write(&batch.slice(id, 1));
+        assert_eq!(refused(result), id as i64 == bad);
+    }
+    let committables = runtime.block_on(writer.prepare(1, true)).unwrap();
+    runtime.block_on(sink.commit(committables)).unwrap();
+    let mut lines: Vec<String> = visible(folder.path())
+        .iter()
+        .flat_map(|name| {
+            let content = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            let partition = name.split('/').next().unwrap().to_string();
+            content
+                .lines()
+                .map(|line| format!("{partition} {line}"))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    lines.sort();
+    let expected = [0, 1, 3, 4].map(|id| format!("name=n{id} {{\"id\":{id},\"map\":{{}}}}"));
+    assert_eq!(lines, expected);
 }
 
 #[test]
