@@ -4,13 +4,14 @@
 //! are part of it, whether or not the last attempt came to it), then sinks clean up what no checkpoint names, then
 //! splits are found and tasks deployed. From there one loop ([`driver`]) turns what happens into events of the
 //! checkpoint coordinator and carries out its commands; what follows a checkpoint that all have answered is in
-//! [`completion`]. Whatever was begun in the background (a manifest being written, a sink committing) is awaited before
+//! [`completion`]. Tasks that run already are looked after from where they are ([`takeover`]). Whatever was begun in the background (a manifest being written, a sink committing) is awaited before
 //! the attempt ends: a later attempt must not race it.
 
 mod completion;
 mod discovery;
 mod driver;
 mod prepare;
+mod takeover;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 
 use self::driver::Driver;
 pub use self::prepare::check;
-use crate::deployer::Deployer;
+use crate::deployer::{Adopted, Deployer};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
@@ -59,10 +60,22 @@ struct Ends {
     sinks: HashMap<NodeIndex, Arc<dyn Sink>>,
 }
 
-pub async fn run(mut attempt: Attempt<'_>) -> Result<Ended, Error> {
+/// `adopted`: its tasks run already.
+pub async fn run(mut attempt: Attempt<'_>, adopted: Option<Adopted>) -> Result<Ended, Error> {
+    // Tasks that run take a last checkpoint when they are to stop; where none do there is nothing to wait for.
+    let cut_off_by = match adopted {
+        Some(_) => StopRequest::Abort,
+        None => StopRequest::Stop,
+    };
+    let prepared = async {
+        match adopted {
+            Some(adopted) => takeover::prepare(&attempt, adopted).await,
+            None => prepare::prepare(&attempt).await,
+        }
+    };
     let prepared = tokio::select! {
-        prepared = prepare::prepare(&attempt) => prepared,
-        () = abort_requested(attempt.stop.clone(), StopRequest::Stop) => {
+        prepared = prepared => prepared,
+        () = asked(attempt.stop.clone(), cut_off_by) => {
             return Ok(Ended::With(Outcome::Aborted { last_checkpoint: attempt.base.map(|base| base.checkpoint) }));
         }
     };
@@ -83,13 +96,13 @@ pub async fn run(mut attempt: Attempt<'_>) -> Result<Ended, Error> {
     };
     let counters = prepared.tasks.counters();
     attempt.progress.update(|report| report.counters.push(counters));
-    let next_id = attempt.history.next_id().await;
+    let next_id = attempt.history.next_id().await.max(prepared.newest_checkpoint + 1);
     let mut driver = Driver::new(&attempt, prepared, next_id);
     driver.drive(&mut attempt.stop).await
 }
 
 /// Resolves when someone asks for at least this.
-async fn abort_requested(mut stop: watch::Receiver<StopRequest>, wanted: StopRequest) {
+pub async fn asked(mut stop: watch::Receiver<StopRequest>, wanted: StopRequest) {
     if stop.wait_for(|request| *request >= wanted).await.is_err() {
         // Nobody is left who could ask.
         std::future::pending::<()>().await;

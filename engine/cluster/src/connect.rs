@@ -7,6 +7,8 @@ use tonic::transport::{Channel, Endpoint};
 use crate::Error;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// There may be others to try.
+const COORDINATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that does not answer pings for this long is gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,22 +17,22 @@ const WINDOW_BYTES: u32 = 16 << 20;
 
 /// To a worker's data port.
 pub async fn worker(address: &str) -> Result<Channel, Error> {
-    connect(address, "worker").await
+    connect(address, "worker", CONNECT_TIMEOUT).await
 }
 
 /// To a coordinator.
 pub async fn coordinator(address: &str) -> Result<Channel, Error> {
-    connect(address, "coordinator").await
+    connect(address, "coordinator", COORDINATOR_CONNECT_TIMEOUT).await
 }
 
-async fn connect(address: &str, what: &str) -> Result<Channel, Error> {
+async fn connect(address: &str, what: &str, timeout: Duration) -> Result<Channel, Error> {
     let endpoint = Endpoint::from_shared(address.to_string()).map_err(|error| {
         Error::Invalid(format!(
             "`{address}` is not the address of a {what}: {error}; write one like http://host:7070"
         ))
     })?;
     endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(timeout)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)

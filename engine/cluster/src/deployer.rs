@@ -25,6 +25,16 @@ pub trait Deployer: Send + Sync {
     /// Finds slots for one attempt; waits until there are some. The wait is given up by dropping the future.
     async fn allocate(&self, job: &Job) -> Result<Allocation, Error>;
 
+    /// The tasks of an attempt of this job that has never stopped, if there is one: whoever looked after it is gone.
+    /// Waits until it is known.
+    async fn adopt(&self, _job: &Job) -> Result<Option<Adopted>, Error> {
+        Ok(None)
+    }
+
+    /// The right to checkpoint the job is another's. Asked before the tasks are ended: they may be another's, too, and
+    /// then this does not return.
+    async fn superseded(&self) {}
+
     /// Starts all tasks. When this returns they run, or none does.
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error>;
 }
@@ -35,6 +45,14 @@ pub struct Allocation {
     pub parallelism: usize,
     /// The worker of each slot, by name; subtask `i` of every node runs in slot `i` modulo their number.
     pub slots: Vec<String>,
+}
+
+/// Tasks of an attempt that were running before.
+pub struct Adopted {
+    pub tasks: Box<dyn Tasks>,
+    pub parallelism: usize,
+    /// The newest checkpoint that they were asked for: the next must have a higher number.
+    pub newest_checkpoint: u64,
 }
 
 /// What an attempt starts with.

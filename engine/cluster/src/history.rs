@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_runtime::job::SubtaskState;
@@ -27,6 +28,7 @@ pub struct History {
 struct Inner {
     claim: Claim,
     retain: usize,
+    swept: AtomicBool,
     /// Checkpoints that somebody reads, with how many do: retention lets them be.
     pinned: Mutex<BTreeMap<u64, usize>>,
 }
@@ -54,14 +56,24 @@ impl History {
     pub async fn open(storage: &str, name: &str, retain: usize) -> Result<Self, Error> {
         let store = CheckpointStore::open(storage, name).await?;
         let claim = store.claim(&format!("process {}", std::process::id())).await?;
-        claim.sweep().await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 claim,
                 retain,
+                swept: AtomicBool::new(false),
                 pinned: Mutex::default(),
             }),
         })
+    }
+
+    /// Removes what crashes and failed checkpoints left behind, at the first call. To be called while no task of the job
+    /// is to go on: files of a checkpoint under way look the same.
+    pub async fn sweep_once(&self) -> Result<(), Error> {
+        if !self.inner.swept.load(Ordering::Relaxed) {
+            self.inner.claim.sweep().await?;
+            self.inner.swept.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Where keyed state keeps its files.
@@ -96,6 +108,20 @@ impl History {
             )));
         }
         Ok(recovery.manifest.map(Snapshot::of_manifest))
+    }
+
+    /// The latest checkpoint, for tasks that run and read nothing of it. `Err`: what is damaged; they cannot go on from
+    /// an older one.
+    pub async fn latest_for_running(&self) -> Result<Result<Option<Snapshot>, String>, Error> {
+        let store = self.inner.claim.store();
+        let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Lengths, &[]).await?;
+        Ok(match recovery.damaged.first() {
+            Some(damaged) => Err(format!(
+                "checkpoint {} is damaged: {}",
+                damaged.checkpoint, damaged.reason
+            )),
+            None => Ok(recovery.manifest.map(Snapshot::of_manifest)),
+        })
     }
 
     pub async fn load(&self, checkpoint: u64) -> Result<Snapshot, Error> {

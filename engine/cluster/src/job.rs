@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::attempt::{self, Attempt, Ended};
-use crate::deployer::Deployer;
+use crate::deployer::{Adopted, Deployer};
 use crate::history::History;
+use crate::manifest::Snapshot;
 use crate::progress::{Phase, Progress};
 use crate::restart::Restarts;
 use crate::{Error, checkpoint, restart};
@@ -141,17 +142,28 @@ async fn run_attempts(
     progress: &Progress,
 ) -> Result<Outcome, Error> {
     let mut restarts = Restarts::new(job.restart.clone());
-    let mut base = match job.start {
-        Start::Fresh => {
-            history.start_anew(job, progress).await?;
-            None
+    let found = match job.start {
+        Start::Resume => tokio::select! {
+            found = running(job, history, deployer, progress) => found,
+            () = attempt::asked(stop.clone(), StopRequest::Abort) => {
+                let last_checkpoint = history.checkpoints().await.last().map(|info| info.checkpoint);
+                return Ok(Outcome::Aborted { last_checkpoint });
+            }
+        },
+        Start::Fresh | Start::FromCheckpoint(_) => None,
+    };
+    let (mut base, mut adopted) = match found {
+        Some((adopted, base)) => (base, Some(adopted)),
+        None => {
+            history.sweep_once().await?;
+            (first(job, history, progress).await?, None)
         }
-        Start::Resume => history.latest(progress).await?,
-        Start::FromCheckpoint(id) => Some(history.replay(id).await?),
     };
     let mut ever_started = job.started_before;
     loop {
-        if let Some(snapshot) = &base {
+        if let Some(snapshot) = &base
+            && adopted.is_none()
+        {
             progress.update(|report| report.restored_from = Some(snapshot.checkpoint));
         }
         let attempt = Attempt {
@@ -162,7 +174,7 @@ async fn run_attempts(
             progress,
             stop: stop.clone(),
         };
-        let failure = match attempt::run(attempt).await? {
+        let failure = match attempt::run(attempt, adopted.take()).await? {
             Ended::With(outcome) => return Ok(outcome),
             Ended::Failed(failure) => failure,
         };
@@ -200,6 +212,48 @@ async fn run_attempts(
             return Ok(Outcome::Aborted {
                 last_checkpoint: base.map(|snapshot| snapshot.checkpoint),
             });
+        }
+    }
+}
+
+/// The checkpoint that a run begins with when no tasks of the job run.
+async fn first(job: &Job, history: &History, progress: &Progress) -> Result<Option<Snapshot>, Error> {
+    match job.start {
+        Start::Fresh => history.start_anew(job, progress).await.map(|()| None),
+        Start::Resume => history.latest(progress).await,
+        Start::FromCheckpoint(id) => history.replay(id).await.map(Some),
+    }
+}
+
+/// Tasks of the job that were running before, with the latest checkpoint. When they cannot go on, a new attempt can.
+async fn running(
+    job: &Job,
+    history: &History,
+    deployer: &dyn Deployer,
+    progress: &Progress,
+) -> Option<(Adopted, Option<Snapshot>)> {
+    let found = async {
+        let Some(adopted) = deployer.adopt(job).await? else {
+            return Ok(None);
+        };
+        match history.latest_for_running().await? {
+            Ok(latest) => Ok(Some((adopted, latest))),
+            Err(damage) => Err(Error::Failed(damage)),
+        }
+    };
+    match found.await {
+        Ok(found) => found,
+        Err(error) => {
+            let error: Error = error;
+            progress.warn(format!(
+                "the tasks that were running cannot be taken over: {error}; restarting"
+            ));
+            progress.update(|report| {
+                report.phase = Phase::Restarting;
+                report.reason = error.to_string();
+                report.restarts += 1;
+            });
+            None
         }
     }
 }

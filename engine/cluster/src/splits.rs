@@ -54,6 +54,21 @@ impl Known {
         open
     }
 
+    /// What subtasks that were running before say that they read.
+    pub fn learn(&mut self, states: &[SubtaskState]) {
+        for state in states {
+            for split in &state.splits {
+                self.ids.insert(split.id.clone());
+                if !split.finished
+                    && let Some(load) = self.loads.get_mut(state.subtask)
+                {
+                    *load += split.weight.max(1);
+                }
+            }
+        }
+        self.next = self.ids.len() % self.loads.len();
+    }
+
     /// Those of the discovered splits that nobody knows yet.
     pub fn unknown(&mut self, discovered: Vec<Split>) -> Vec<Split> {
         discovered
@@ -146,6 +161,30 @@ mod tests {
         check(false, &[("a", 0), ("b", 0), ("c", 0)], &[&["a", "c"], &["b"]]);
         check(true, &[("a", 1), ("b", 9), ("c", 5)], &[&["a", "c"], &["b"]]);
         check(false, &[], &[&[], &[]]);
+    }
+
+    #[test]
+    fn splits_that_running_tasks_read_are_never_handed_out_and_count_as_load() {
+        let reads = |subtask, id: &str, weight| SubtaskState {
+            subtask,
+            splits: vec![SplitState {
+                id: id.into(),
+                position: vec![],
+                weight,
+                finished: false,
+                watermark: None,
+            }],
+            ..SubtaskState::default()
+        };
+        let mut known = Known::new(2, false);
+        known.learn(&[reads(0, "a", 9), reads(1, "b", 2)]);
+        let new = known.unknown(vec![split("a", 9), split("b", 2), split("c", 5), split("d", 1)]);
+        let assigned = known.assign(new);
+        let ids: Vec<Vec<_>> = assigned
+            .iter()
+            .map(|splits| splits.iter().map(|split| split.id.as_str()).collect())
+            .collect();
+        assert_eq!(ids, [vec![], vec!["c", "d"]]);
     }
 
     #[test]

@@ -24,8 +24,8 @@ const HTTP_PORT: u16 = 8080;
 pub fn run(arguments: &arguments::Coordinator) -> Result<(), Failure> {
     process::start_log(arguments.lead.log);
     process::block_on(async {
-        let served = Served::start(&arguments.lead, arguments.advertise.clone(), Limits::default()).await?;
-        let asked = signals();
+        let served = Served::start(&arguments.lead, arguments.advertise.clone(), false, Limits::default()).await?;
+        let asked = signals("ending: tasks go on until a coordinator takes them over (again: end at once)");
         served.lead(asked).await
     })
 }
@@ -40,7 +40,12 @@ pub struct Served {
 
 impl Served {
     /// Opens the data folder and the ports. It leads, or stands by, from [`Served::lead`] on.
-    pub async fn start(lead: &Lead, advertise: Option<String>, limits: Limits) -> Result<Self, Failure> {
+    pub async fn start(
+        lead: &Lead,
+        advertise: Option<String>,
+        takes_workers_along: bool,
+        limits: Limits,
+    ) -> Result<Self, Failure> {
         let taken = |error| {
             Failure::Failed(format!(
                 "error: --listen {}: {error}; choose another address\n",
@@ -58,6 +63,7 @@ impl Served {
             data_dir: lead.data_dir.clone(),
             advertise: advertise.clone(),
             cluster: lead.cluster.clone(),
+            takes_workers_along,
             limits: Limits {
                 jobs_max: lead.jobs_max,
                 ..limits
@@ -87,7 +93,7 @@ impl Served {
         })
     }
 
-    /// Leads or stands by until asked to end, at once or after last checkpoints.
+    /// Leads or stands by until asked to end, at once or in good order.
     pub async fn lead(self, mut asked: watch::Receiver<Ask>) -> Result<(), Failure> {
         let ending = self.coordinator.clone();
         let signals = tokio::spawn(async move {
@@ -110,18 +116,12 @@ impl Served {
     }
 }
 
-/// The first signal asks to end after last checkpoints, the second at once.
-pub fn signals() -> watch::Receiver<Ask> {
+/// The first signal asks to end in good order, the second at once.
+pub fn signals(in_good_order: &'static str) -> watch::Receiver<Ask> {
     let (ask, asked) = watch::channel(Ask::GoOn);
     tokio::spawn(process::signals(
         ask,
-        [
-            (
-                Ask::Leave,
-                "ending: jobs take a last checkpoint and go on later (again: end at once)",
-            ),
-            (Ask::EndAtOnce, "ending at once"),
-        ],
+        [(Ask::Leave, in_good_order), (Ask::EndAtOnce, "ending at once")],
     ));
     asked
 }

@@ -27,8 +27,8 @@ async fn run_both(arguments: &Standalone) -> Result<(), Failure> {
         auto_parallelism_max: cores,
         ..Limits::default()
     };
-    let served = Served::start(&arguments.lead, None, limits).await?;
-    let asked = signals();
+    let served = Served::start(&arguments.lead, None, true, limits).await?;
+    let asked = signals("ending: jobs take a last checkpoint and go on later (again: end at once)");
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let coordinator = match served.address.ip().is_unspecified() {
         true => SocketAddr::new(loopback, served.address.port()),

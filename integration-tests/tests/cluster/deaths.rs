@@ -1,6 +1,8 @@
 //! Deaths of single processes: the output is as if nothing had happened.
 
-use crate::place::{Place, expected, free_port, until};
+use std::time::Instant;
+
+use crate::place::{Place, expected, free_port, metric, until};
 
 #[test]
 fn a_job_survives_the_death_of_a_worker_and_of_the_coordinator() {
@@ -66,4 +68,113 @@ fn a_worker_that_is_asked_to_leave_hands_its_tasks_over() {
     until("the worker has left", || leaving.has_ended());
     place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
     assert_eq!(place.lines("out"), expected());
+}
+
+/// Nothing happened to the job: one attempt, never restarted.
+#[track_caller]
+fn has_gone_on(place: &Place) {
+    let job = place.job("cars");
+    assert_eq!((&job["attempt"], &job["restarts"]), (&1.into(), &0.into()), "{job}");
+    let transitions = job["transitions"].as_array().expect("a list");
+    let states: Vec<&str> = transitions.iter().filter_map(|one| one["state"].as_str()).collect();
+    assert!(!states.contains(&"restarting"), "{states:?}");
+}
+
+#[test]
+fn tasks_go_on_when_the_leader_is_killed_and_a_standby_takes_them_over() {
+    let place = Place::new();
+    let mut first = place.coordinator();
+    let second_port = free_port();
+    until("the first leads", || {
+        place.cli_at(&place.url(), &["cluster", "info"]).status.code() == Some(0)
+    });
+    let _second = place.coordinator_at(second_port);
+    let standby = format!("http://127.0.0.1:{second_port}");
+    let both = format!("{},{standby}", place.url());
+    let _workers = [place.worker_of("a", &both), place.worker_of("b", &both)];
+    place.until_workers(2);
+    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    place.until_checkpoints("cars", 2);
+
+    first.kill();
+    let killed = Instant::now();
+    let at_standby = place.at(second_port);
+    until("the standby checkpoints the job", || at_standby.checkpoints("cars") > 0);
+    println!(
+        "a checkpoint {:.1} s after the leader was killed",
+        killed.elapsed().as_secs_f64()
+    );
+    has_gone_on(&at_standby);
+    at_standby.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    has_gone_on(&at_standby);
+    assert_eq!(place.lines("out"), expected());
+}
+
+#[test]
+fn tasks_go_on_while_the_only_coordinator_is_away() {
+    let place = Place::new();
+    let mut coordinator = place.coordinator();
+    let (metrics, worker) = place.worker_with_metrics("a");
+    let _other = place.worker("b");
+    place.until_workers(2);
+    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    place.until_checkpoints("cars", 2);
+
+    coordinator.kill();
+    let rows = || metric(metrics, "millstream_rows_in_total");
+    let before = rows();
+    until("rows flow while nobody coordinates", || rows() > before + 1000.0);
+    coordinator = place.coordinator();
+    let killed = Instant::now();
+    until("the job is checkpointed again", || place.checkpoints("cars") > 0);
+    println!(
+        "a checkpoint {:.1} s after the coordinator was started",
+        killed.elapsed().as_secs_f64()
+    );
+    has_gone_on(&place);
+
+    // Asked to end in good order it leaves them alone, too.
+    coordinator.signal("TERM");
+    until("the coordinator has ended", || coordinator.has_ended());
+    coordinator = place.coordinator();
+    until("the job is checkpointed again", || place.checkpoints("cars") > 0);
+    has_gone_on(&place);
+    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    has_gone_on(&place);
+    assert_eq!(place.lines("out"), expected());
+    drop((coordinator, worker));
+}
+
+#[test]
+fn a_leader_that_was_frozen_finds_itself_superseded_and_leaves_the_tasks_alone() {
+    let place = Place::new();
+    let mut first = place.coordinator();
+    let second_port = free_port();
+    until("the first leads", || {
+        place.cli_at(&place.url(), &["cluster", "info"]).status.code() == Some(0)
+    });
+    let _second = place.coordinator_at(second_port);
+    let both = format!("{},http://127.0.0.1:{second_port}", place.url());
+    let _workers = [place.worker_of("a", &both), place.worker_of("b", &both)];
+    place.until_workers(2);
+    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    place.until_checkpoints("cars", 2);
+
+    // The workers are still attached to it when it thaws.
+    first.signal("STOP");
+    let at_standby = place.at(second_port);
+    until("the standby leads", || {
+        let output = at_standby.cli_at(&at_standby.url(), &["cluster", "info", "-o", "json"]);
+        let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        info["is_leader"] == true
+    });
+    first.signal("CONT");
+    until("the new leader checkpoints the job", || {
+        at_standby.checkpoints("cars") > 0
+    });
+    has_gone_on(&at_standby);
+    at_standby.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    has_gone_on(&at_standby);
+    assert_eq!(place.lines("out"), expected());
+    assert!(!first.has_ended(), "it stands by");
 }

@@ -1,9 +1,11 @@
 //! A cluster of real processes in a folder of its own, on ports of its own.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -87,7 +89,7 @@ impl Drop for Process {
 }
 
 pub struct Place {
-    pub folder: TempDir,
+    folder: Rc<TempDir>,
     pub port: u16,
     started: std::cell::Cell<u32>,
 }
@@ -95,12 +97,21 @@ pub struct Place {
 impl Place {
     pub fn new() -> Self {
         let place = Self {
-            folder: TempDir::new().expect("a temporary folder"),
+            folder: Rc::new(TempDir::new().expect("a temporary folder")),
             port: free_port(),
             started: std::cell::Cell::new(0),
         };
         fs::write(place.path("cars.yaml"), CARS).expect("a writable folder");
         place
+    }
+
+    /// The same, asking the coordinator at another port.
+    pub fn at(&self, port: u16) -> Self {
+        Self {
+            folder: Rc::clone(&self.folder),
+            port,
+            started: std::cell::Cell::new(1000),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -170,24 +181,33 @@ impl Place {
     }
 
     pub fn worker_of(&self, name: &str, coordinators: &str) -> Process {
-        self.start(
+        self.worker_with(name, coordinators, &[])
+    }
+
+    /// A worker, and the port where its metrics are.
+    pub fn worker_with_metrics(&self, name: &str) -> (u16, Process) {
+        let port = free_port();
+        let address = format!("127.0.0.1:{port}");
+        (port, self.worker_with(name, &self.url(), &["--http", &address]))
+    }
+
+    fn worker_with(&self, name: &str, coordinators: &str, more: &[&str]) -> Process {
+        let arguments = [
+            "worker",
+            "--coordinator",
+            coordinators,
+            "--name",
             name,
-            &[
-                "worker",
-                "--coordinator",
-                coordinators,
-                "--name",
-                name,
-                "--slots",
-                "2",
-                "--listen",
-                "127.0.0.1:0",
-                "--memory",
-                "128mb",
-                "--data-dir",
-                name,
-            ],
-        )
+            "--slots",
+            "2",
+            "--listen",
+            "127.0.0.1:0",
+            "--memory",
+            "128mb",
+            "--data-dir",
+            name,
+        ];
+        self.start(name, &[&arguments, more].concat())
     }
 
     fn command(&self, server: &str, arguments: &[&str]) -> Command {
@@ -251,9 +271,17 @@ impl Place {
 
     #[track_caller]
     pub fn until_checkpoints(&self, job: &str, more: u64) {
-        let completed = || self.job(job)["checkpoints_completed"].as_u64().unwrap_or_default();
-        let before = completed();
-        until(&format!("{more} checkpoints of {job}"), || completed() >= before + more);
+        let before = self.checkpoints(job);
+        until(&format!("{more} checkpoints of {job}"), || {
+            self.checkpoints(job) >= before + more
+        });
+    }
+
+    /// How many checkpoints this leader has seen; none if it cannot be asked.
+    pub fn checkpoints(&self, job: &str) -> u64 {
+        let output = self.cli_at(&self.url(), &["jobs", "describe", job, "-o", "json"]);
+        let job: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        job["checkpoints_completed"].as_u64().unwrap_or_default()
     }
 
     /// All lines of the visible files of a folder, sorted.
@@ -277,6 +305,21 @@ impl Place {
         lines.sort();
         lines
     }
+}
+
+/// All series of a metric of the process that serves them at this port, together.
+pub fn metric(port: u16, name: &str) -> f64 {
+    let mut text = String::new();
+    let read = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: here\r\n\r\n")?;
+        stream.read_to_string(&mut text)
+    });
+    read.expect("the process serves its metrics");
+    let series = text
+        .lines()
+        .filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")));
+    let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum()
 }
 
 /// What the pipeline must have written: worked out here, not by the engine.

@@ -21,6 +21,9 @@ impl Driver<'_> {
     pub(super) fn store(&mut self, completed: Arc<Completed>) {
         let mut snapshot = Snapshot::new(self.job, self.parallelism, &completed);
         splits::keep_finished(&self.known, &mut snapshot.operators);
+        if std::mem::take(&mut self.is_learning) {
+            self.learn(&completed);
+        }
         snapshot.savepoint = self.job.checkpoint_now.take_name();
         let checkpoint_now = self.job.checkpoint_now.clone();
         let history = self.history.clone();
@@ -118,7 +121,10 @@ impl Driver<'_> {
     }
 }
 
-async fn commit(sink: &Arc<dyn Sink>, committables: Vec<Committable>) -> Result<(), millstream_connectors::Error> {
+pub(super) async fn commit(
+    sink: &Arc<dyn Sink>,
+    committables: Vec<Committable>,
+) -> Result<(), millstream_connectors::Error> {
     let mut tries = 1;
     loop {
         match sink.commit(committables.clone()).await {

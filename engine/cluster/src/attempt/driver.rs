@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::prepare::Prepared;
-use super::{Attempt, Ended, Ends, Failure, abort_requested};
+use super::{Attempt, Ended, Ends, Failure, asked};
 use crate::checkpoint::{Command, Coordinator, Event};
-use crate::deployer::Tasks;
+use crate::deployer::{Deployer, Tasks};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
@@ -38,12 +38,15 @@ pub(super) enum Background {
 pub(super) struct Driver<'a> {
     pub(super) job: &'a Job,
     pub(super) history: &'a History,
-    base: Option<&'a Snapshot>,
+    pub(super) base: Option<&'a Snapshot>,
     pub(super) progress: &'a Progress,
     pub(super) ends: Ends,
     pub(super) known: BTreeMap<OperatorId, Known>,
+    deployer: &'a dyn Deployer,
     tasks: Box<dyn Tasks>,
     pub(super) parallelism: usize,
+    /// The tasks were running before, and the first checkpoint is yet to tell what they read.
+    pub(super) is_learning: bool,
     coordinator: Coordinator,
     pub(super) started: Instant,
     /// Work that must end before the attempt does.
@@ -55,6 +58,8 @@ pub(super) struct Driver<'a> {
     last_checkpoint: Option<u64>,
     /// Why the attempt failed: the first error counts, later ones are its echo.
     failure: Option<(Error, bool)>,
+    /// Somebody else has claimed the job's checkpoints.
+    superseded: bool,
     outcome: Option<Outcome>,
     /// The newest complete checkpoint is one after the end of all input.
     pub(super) finished: bool,
@@ -68,6 +73,8 @@ impl<'a> Driver<'a> {
             known,
             tasks,
             parallelism,
+            were_running,
+            newest_checkpoint: _,
         } = prepared;
         let mut participants = BTreeSet::new();
         for (index, node) in job.graph.nodes.iter().enumerate() {
@@ -87,8 +94,10 @@ impl<'a> Driver<'a> {
             progress: attempt.progress,
             ends,
             known,
+            deployer: attempt.deployer,
             tasks,
             parallelism,
+            is_learning: were_running,
             coordinator,
             started: Instant::now(),
             background: JoinSet::new(),
@@ -97,6 +106,7 @@ impl<'a> Driver<'a> {
             results_in,
             last_checkpoint: None,
             failure: None,
+            superseded: false,
             outcome: None,
             finished: false,
         }
@@ -108,8 +118,11 @@ impl<'a> Driver<'a> {
 
     pub(super) async fn drive(&mut self, stop: &mut watch::Receiver<StopRequest>) -> Result<Ended, Error> {
         self.progress.update(|report| report.phase = Phase::Running);
-        self.start_discovery();
-        let mut asked = StopRequest::None;
+        match self.is_learning {
+            true => self.go_on(),
+            false => self.start_discovery(),
+        }
+        let mut heard = StopRequest::None;
         while self.failure.is_none() && self.outcome.is_none() {
             let tick = self
                 .coordinator
@@ -123,9 +136,9 @@ impl<'a> Driver<'a> {
                 Some(result) = self.results_in.recv() => self.background_result(result),
                 () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
                 () = self.job.checkpoint_now.asked() => self.checkpoint_event(Event::Now),
-                () = requested(stop, asked) => {
-                    asked = *stop.borrow_and_update();
-                    if asked == StopRequest::Abort {
+                () = requested(stop, heard) => {
+                    heard = *stop.borrow_and_update();
+                    if heard == StopRequest::Abort {
                         self.outcome = Some(Outcome::Aborted {
                             last_checkpoint: self.last_checkpoint.or(self.base.map(|base| base.checkpoint)),
                         });
@@ -152,6 +165,9 @@ impl<'a> Driver<'a> {
     /// Stops the tasks and waits for everything that runs.
     async fn shut_down(&mut self, stop: &mut watch::Receiver<StopRequest>) {
         self.watchers.abort_all();
+        if self.superseded {
+            self.deployer.superseded().await;
+        }
         if let Err(error) = self.tasks.send(runtime::Command::Cancel) {
             self.progress.warn(format!("a slot could not be told to end: {error}"));
         }
@@ -166,7 +182,7 @@ impl<'a> Driver<'a> {
         let background = async { while self.background.join_next().await.is_some() {} };
         tokio::select! {
             () = background => {}
-            () = abort_requested(stop.clone(), StopRequest::Abort) => {}
+            () = asked(stop.clone(), StopRequest::Abort) => {}
         }
         // What was stored meanwhile counts.
         while let Ok(result) = self.results_in.try_recv() {
@@ -239,12 +255,15 @@ impl<'a> Driver<'a> {
                 }
                 self.checkpoint_event(event);
             }
-            Background::Superseded(error) => self.fail(error, false),
+            Background::Superseded(error) => {
+                self.superseded = true;
+                self.fail(error, false);
+            }
             Background::Discovered { node, splits } => self.discovered(node, splits),
         }
     }
 
-    fn checkpoint_event(&mut self, event: Event) {
+    pub(super) fn checkpoint_event(&mut self, event: Event) {
         let published = match &event {
             Event::Published { checkpoint } => Some(*checkpoint),
             _ => None,

@@ -20,13 +20,17 @@ pub(super) struct Prepared {
     pub known: BTreeMap<OperatorId, Known>,
     pub tasks: Box<dyn Tasks>,
     pub parallelism: usize,
+    /// They were running before: what they read is not known yet.
+    pub were_running: bool,
+    /// The newest checkpoint that they were asked for.
+    pub newest_checkpoint: u64,
 }
 
 /// Everything up to running tasks. `None`: the restored checkpoint says that the job is finished.
 pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, Error> {
     let job = attempt.job;
     let ends = make_ends(job)?;
-    let storage: Arc<dyn OutputStorage> = Arc::new(SinkFiles::new(attempt.history.files()));
+    let storage = output_storage(attempt);
     for sink in ends.sinks.values() {
         sink.use_storage(storage.clone());
     }
@@ -72,7 +76,13 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
         known,
         tasks,
         parallelism: allocation.parallelism,
+        were_running: false,
+        newest_checkpoint: 0,
     }))
+}
+
+pub(super) fn output_storage(attempt: &Attempt<'_>) -> Arc<dyn OutputStorage> {
+    Arc::new(SinkFiles::new(attempt.history.files()))
 }
 
 /// Whether sources and sinks can be made as the job wants them.
@@ -80,7 +90,7 @@ pub fn check(job: &Job) -> Result<(), Error> {
     make_ends(job).map(|_| ())
 }
 
-fn make_ends(job: &Job) -> Result<Ends, Error> {
+pub(super) fn make_ends(job: &Job) -> Result<Ends, Error> {
     let mut ends = Ends {
         sources: HashMap::new(),
         sinks: HashMap::new(),
@@ -113,7 +123,7 @@ fn make_ends(job: &Job) -> Result<Ends, Error> {
     Ok(ends)
 }
 
-fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
+pub(super) fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
     let findings = compatibility::check(
         &attempt.job.graph,
         base.max_parallelism,

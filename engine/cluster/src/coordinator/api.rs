@@ -301,6 +301,8 @@ impl LeaderApi {
                 .unwrap_or_else(|| self.0.checkpoints.clone()),
             submitted_us: now_us,
             wanted: Wanted::Running,
+            attempts: 0,
+            placement: None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, now_us, "")]),
         }))
     }

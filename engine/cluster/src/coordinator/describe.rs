@@ -107,7 +107,7 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         parallelism_auto: record.parallelism.is_none(),
         max_parallelism: record.max_parallelism,
         mode: record.resolved.mode,
-        attempt: job.attempts,
+        attempt: record.attempts,
         transitions: record
             .transitions
             .iter()

@@ -19,8 +19,9 @@ use crate::coordinator::ledger::{Change, Ledger, Record, Wanted};
 use crate::coordinator::logs::Log;
 use crate::coordinator::now_us;
 use crate::coordinator::runs::{self, Grant, Running};
+use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{Command, Event, Limits, Request, RunId, State};
-use crate::deployer::{self, Allocation, Tasks};
+use crate::deployer::{self, Adopted, Allocation, Tasks};
 use crate::history::History;
 use crate::job::{Job, StopRequest};
 use crate::{Error, resolve};
@@ -47,6 +48,13 @@ pub trait Hands: Send + Sync {
         allocation: &Allocation,
         request: deployer::Request,
     ) -> Result<Box<dyn Tasks>, Error>;
+
+    /// Takes over the tasks of an attempt that an earlier coordinator has started, on these workers, one name per slot. If
+    /// this fails, they are ended.
+    async fn adopt(&self, job: &Job, attempt: &str, slots: &[String]) -> Result<Adopted, Error>;
+
+    /// An attempt of an earlier coordinator is not wanted any more.
+    fn abandon(&self, attempt: &str);
 
     /// What is known of the workers: name, address, version, memory, clock. Their slots and states are the leader's.
     fn workers(&self) -> Vec<v1::Worker>;
@@ -98,8 +106,17 @@ impl Drop for Reserved {
     }
 }
 
+impl Inner {
+    fn tell_of_adoption(&mut self, job: &str, run: RunId, verdict: Result<LeaseId, String>) {
+        if let Some(running) = self.runs.get(job).filter(|running| running.run == run) {
+            running.adoption.send_replace(Some(verdict));
+        }
+    }
+}
+
 impl Leader {
-    /// Takes over what the journal says; jobs that had not ended run again as soon as there are slots.
+    /// Takes over what the journal says: tasks that run go on; other jobs that had not ended run again as soon as there are
+    /// slots.
     pub fn start(
         journal: Writer<Ledger>,
         hands: Arc<dyn Hands>,
@@ -169,6 +186,16 @@ impl Leader {
                         tracing::debug!(job, "slots came after the wait was given up");
                     }
                 }
+                Command::Adopt { job, run, lease } => inner.tell_of_adoption(&job, run, Ok(lease)),
+                Command::Abandon {
+                    job,
+                    run,
+                    attempt,
+                    reason,
+                } => {
+                    self.hands.abandon(&attempt);
+                    inner.tell_of_adoption(&job, run, Err(reason));
+                }
                 Command::Journal(change) => {
                     if let Change::Transition { job, transition } = &change {
                         let separator = if transition.reason.is_empty() { "" } else { ": " };
@@ -201,6 +228,7 @@ impl Leader {
             running.ask.subscribe(),
             running.progress.clone(),
             running.checkpoint_now.clone(),
+            running.adoption.subscribe(),
         ));
         running.task = Some(task.abort_handle());
         inner.runs.insert(name, running);
@@ -351,7 +379,6 @@ impl Leader {
         if tokio::time::timeout(deadline, ended).await.is_err() {
             tracing::warn!("some jobs did not take a last checkpoint in time");
         }
-        self.write_unwritten().await;
     }
 
     /// Stops at once and changes nothing more.
@@ -365,13 +392,18 @@ impl Leader {
             return;
         }
         tracing::warn!("{reason}");
+        // First of all: what ends here is the driver of a job, not its tasks.
+        self.hands.shut_down(reason);
         let runs = std::mem::take(&mut self.inner.lock().runs);
         for running in runs.values() {
             if let Some(task) = &running.task {
                 task.abort();
             }
         }
-        self.hands.shut_down(reason);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over.borrow().is_some()
     }
 
     /// Returns when it leads no longer.
@@ -429,21 +461,24 @@ impl Leader {
                         self.flush.notify_one();
                     }
                 }
-                _ = check.tick() => {
-                    let checked = self.journal.lock().await.check().await;
-                    match checked {
-                        Ok(()) => {}
-                        Err(millstream_state::Error::Superseded(reason)) => self.end(&reason),
-                        Err(error) => tracing::warn!("the cluster's journal cannot be reached: {error}"),
-                    }
-                }
+                _ = check.tick() => self.check().await,
                 _ = self.ended() => return,
             }
         }
     }
 
+    /// Looks whether it still leads, and ends if not.
+    pub async fn check(&self) {
+        let checked = self.journal.lock().await.check().await;
+        match checked {
+            Ok(()) => {}
+            Err(millstream_state::Error::Superseded(reason)) => self.end(&reason),
+            Err(error) => tracing::warn!("the cluster's journal cannot be reached: {error}"),
+        }
+    }
+
     /// Whether nothing is left that should be tried again.
-    async fn write_unwritten(self: &Arc<Self>) -> bool {
+    pub(super) async fn write_unwritten(self: &Arc<Self>) -> bool {
         let mut journal = self.journal.lock().await;
         if self.over.borrow().is_some() {
             return true;

@@ -8,6 +8,7 @@
 //! | `submitted` | a job as a whole ([`Record`]); its first checkpoint, where it has one, exists already |
 //! | `wanted` | a person wants something else of it: that it runs, stops, is cancelled |
 //! | `parallelism` | another number of subtasks, or `null`: as many as there are slots |
+//! | `placed` | where an attempt runs, once it does, or `null`: nowhere any more; told like a transition |
 //! | `transition` | its state changed, and why; told after the fact, several at a time |
 //! | `deleted` | its name is free again |
 //!
@@ -39,8 +40,23 @@ pub struct Record {
     pub storage: String,
     pub submitted_us: i64,
     pub wanted: Wanted,
+    /// Attempts so far.
+    #[serde(default)]
+    pub attempts: u32,
+    /// What runs of it: whoever leads next takes that over.
+    #[serde(default)]
+    pub placement: Option<Placement>,
     /// The newest ones, oldest first.
     pub transitions: VecDeque<Transition>,
+}
+
+/// Where the tasks of an attempt run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Its id, which the workers know.
+    pub attempt: String,
+    /// The worker of each slot.
+    pub slots: Vec<String>,
 }
 
 /// What people want of a job.
@@ -131,6 +147,21 @@ impl Record {
             .expect("a record is made with one and never loses the last")
     }
 
+    /// What the journal is told of where it runs.
+    pub fn placed(&self) -> Change {
+        Change::Placed {
+            job: self.name.clone(),
+            attempts: self.attempts,
+            placement: self.placement.clone(),
+        }
+    }
+
+    /// The attempt that another coordinator may take over.
+    pub fn adoptable(&self) -> Option<&Placement> {
+        let goes_on = !self.now().status.is_end() && self.wanted != Wanted::Cancelled;
+        self.placement.as_ref().filter(|_| goes_on)
+    }
+
     pub fn enter(&mut self, transition: Transition) {
         // Told twice when the answer to the first telling was lost.
         if self.transitions.back() == Some(&transition) {
@@ -147,10 +178,26 @@ impl Record {
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     Submitted(Box<Record>),
-    Wanted { job: String, wanted: Wanted },
-    Parallelism { job: String, parallelism: Option<u32> },
-    Transition { job: String, transition: Transition },
-    Deleted { job: String },
+    Wanted {
+        job: String,
+        wanted: Wanted,
+    },
+    Parallelism {
+        job: String,
+        parallelism: Option<u32>,
+    },
+    Placed {
+        job: String,
+        attempts: u32,
+        placement: Option<Placement>,
+    },
+    Transition {
+        job: String,
+        transition: Transition,
+    },
+    Deleted {
+        job: String,
+    },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -174,6 +221,14 @@ impl log::State for Ledger {
             }
             Change::Wanted { job, wanted } => self.change(job, |record| record.wanted = wanted.clone()),
             Change::Parallelism { job, parallelism } => self.change(job, |record| record.parallelism = *parallelism),
+            Change::Placed {
+                job,
+                attempts,
+                placement,
+            } => self.change(job, |record| {
+                record.attempts = *attempts;
+                record.placement.clone_from(placement);
+            }),
             Change::Transition { job, transition } => self.change(job, |record| record.enter(transition.clone())),
         }
     }
@@ -200,6 +255,12 @@ impl log::State for Ledger {
 }
 
 impl Ledger {
+    /// The attempts that may be taken over.
+    pub fn attempts(&self) -> Vec<String> {
+        let placements = self.jobs.values().filter_map(Record::adoptable);
+        placements.map(|placement| placement.attempt.clone()).collect()
+    }
+
     /// A change of a job that is deleted meanwhile changes nothing.
     fn change(&mut self, job: &str, change: impl FnOnce(&mut Record)) {
         if let Some(record) = self.jobs.get_mut(job) {
@@ -249,6 +310,8 @@ mod tests {
             storage: "/tmp/checkpoints".into(),
             submitted_us: 1,
             wanted: Wanted::Running,
+            attempts: 0,
+            placement: None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, 1, "")]),
         }
     }
@@ -279,6 +342,14 @@ mod tests {
                     savepoint: Some("s".into()),
                 },
             },
+            Change::Placed {
+                job: "a".into(),
+                attempts: 3,
+                placement: Some(Placement {
+                    attempt: "x".into(),
+                    slots: vec!["w".into(), "w".into()],
+                }),
+            },
             Change::Deleted { job: "b".into() },
         ];
         for change in &changes {
@@ -294,6 +365,7 @@ mod tests {
             (None, Status::Running, 2)
         );
         assert_eq!(a.resolved.now_us, 7);
+        assert_eq!((a.attempts, ledger.attempts()), (3, vec!["x".to_string()]));
         assert!(matches!(&a.wanted, Wanted::Stopped { savepoint: Some(name) } if name == "s"));
     }
 

@@ -64,11 +64,13 @@ pub struct Options {
     pub advertise: String,
     /// The id that the data folder must have, if any.
     pub cluster: Option<String>,
+    /// The workers end with this process: jobs take a last checkpoint first. Otherwise tasks go on without it.
+    pub takes_workers_along: bool,
     pub limits: Limits,
 }
 
-/// Makes what a leader needs of its workers, for an epoch.
-pub type Recruit = Box<dyn Fn(u64) -> (Arc<dyn Hands>, mpsc::Receiver<Event>) + Send + Sync>;
+/// Makes what a leader needs of its workers, for an epoch and the attempts that may be taken over.
+pub type Recruit = Box<dyn Fn(u64, Vec<String>) -> (Arc<dyn Hands>, mpsc::Receiver<Event>) + Send + Sync>;
 
 /// A coordinator, leading or standing by. Cheap to clone.
 #[derive(Clone)]
@@ -132,7 +134,10 @@ impl Coordinator {
             tokio::select! {
                 _ = leader.ended() => {}
                 () = asked(&mut ending) => {
-                    leader.suspend(SUSPEND_TIMEOUT).await;
+                    if self.inner.options.takes_workers_along {
+                        leader.suspend(SUSPEND_TIMEOUT).await;
+                    }
+                    leader.write_unwritten().await;
                     leader.end("the coordinator was asked to end");
                 }
             }
@@ -141,7 +146,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Asks [`Coordinator::run`] to return, once the jobs have taken a last checkpoint.
+    /// Asks [`Coordinator::run`] to return, once the jobs have taken a last checkpoint if they end with this process.
     pub fn end(&self) {
         self.inner.ending.send_replace(true);
     }
@@ -167,7 +172,7 @@ impl Coordinator {
         })
         .await?;
         let writer = journal.claim::<Ledger>(&inner.options.advertise).await?;
-        let (hands, events) = (inner.recruit)(writer.epoch());
+        let (hands, events) = (inner.recruit)(writer.epoch(), writer.state().attempts());
         Ok(Leader::start(
             writer,
             hands,

@@ -13,7 +13,7 @@ use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Wanted};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{End, Event, RunId};
-use crate::deployer::{Allocation, Deployer, Request, Tasks};
+use crate::deployer::{Adopted, Allocation, Deployer, Request, Tasks};
 use crate::history::History;
 use crate::job::{self, CheckpointNow, Job, Outcome, Start, StopRequest};
 use crate::progress::{Note, Observed, Phase, Progress};
@@ -30,9 +30,14 @@ pub struct Running {
     pub checkpointed: watch::Sender<u64>,
     /// Where slots go that the run waits for.
     pub granted: Option<oneshot::Sender<Grant>>,
+    /// Whether the tasks that the run waits for go on.
+    pub adoption: watch::Sender<Option<Verdict>>,
     pub task: Option<tokio::task::AbortHandle>,
     pub rates: super::describe::Rates,
 }
+
+/// The slots of an attempt that may be taken over, or why it may not.
+pub type Verdict = Result<LeaseId, String>;
 
 /// Slots for an attempt.
 #[derive(Debug)]
@@ -72,6 +77,7 @@ impl Running {
             checkpoint_now: Arc::default(),
             checkpointed,
             granted: None,
+            adoption: watch::Sender::new(None),
             task: None,
             rates: super::describe::Rates::default(),
         }
@@ -86,9 +92,10 @@ pub async fn carry(
     stop: watch::Receiver<StopRequest>,
     progress: Progress,
     checkpoint_now: Arc<CheckpointNow>,
+    adoption: watch::Receiver<Option<Verdict>>,
 ) {
     let job = record.name.clone();
-    let end = match to_end(&leader, run, &record, stop, &progress, checkpoint_now).await {
+    let end = match to_end(&leader, run, &record, stop, &progress, checkpoint_now, adoption).await {
         Ok(end) => end,
         Err(error) => End::Failed {
             reason: error.to_string(),
@@ -104,6 +111,7 @@ async fn to_end(
     mut stop: watch::Receiver<StopRequest>,
     progress: &Progress,
     checkpoint_now: Arc<CheckpointNow>,
+    adoption: watch::Receiver<Option<Verdict>>,
 ) -> Result<End, Error> {
     let Some(history) = claim(leader, run, record, &mut stop).await? else {
         return Ok(End::Aborted { last_checkpoint: None });
@@ -114,6 +122,7 @@ async fn to_end(
         leader: leader.clone(),
         run,
         record,
+        adoption,
         lease: Mutex::new(None),
     };
     let outcome = job::run_claimed(&job, &history, &deployer, stop, progress).await;
@@ -197,6 +206,7 @@ struct Leased<'a> {
     leader: Arc<Leader>,
     run: RunId,
     record: &'a Record,
+    adoption: watch::Receiver<Option<Verdict>>,
     /// Between allocation and deployment.
     lease: Mutex<Option<Lease>>,
 }
@@ -219,8 +229,49 @@ impl Drop for Lease {
     }
 }
 
+impl Leased<'_> {
+    fn lease(&self, lease: LeaseId) -> Lease {
+        Lease {
+            leader: self.leader.clone(),
+            job: self.record.name.clone(),
+            run: self.run,
+            lease,
+        }
+    }
+}
+
 #[async_trait]
 impl Deployer for Leased<'_> {
+    async fn adopt(&self, job: &Job) -> Result<Option<Adopted>, Error> {
+        let Some(placement) = &self.record.placement else {
+            return Ok(None);
+        };
+        let mut adoption = self.adoption.clone();
+        let verdict = match adoption.wait_for(Option::is_some).await {
+            Ok(verdict) => verdict.clone(),
+            Err(_) => return Err(Error::Failed("the coordinator leads no longer".into())),
+        };
+        let Some(verdict) = verdict else { return Ok(None) };
+        let lease = self.lease(verdict.map_err(Error::Failed)?);
+        let hands = self.leader.hands();
+        let adopted = hands.adopt(job, &placement.attempt, &placement.slots).await?;
+        Ok(Some(Adopted {
+            tasks: Box::new(LeasedTasks {
+                tasks: adopted.tasks,
+                _lease: Some(lease),
+            }),
+            ..adopted
+        }))
+    }
+
+    async fn superseded(&self) {
+        self.leader.check().await;
+        if self.leader.is_over() {
+            // This task is cut off.
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn allocate(&self, _job: &Job) -> Result<Allocation, Error> {
         // Those of an attempt that failed before it had tasks.
         drop(self.lease.lock().take());
@@ -228,12 +279,7 @@ impl Deployer for Leased<'_> {
         let Ok(Grant { lease, slots }) = granted.await else {
             return Err(Error::Failed("the coordinator gives no more slots".into()));
         };
-        *self.lease.lock() = Some(Lease {
-            leader: self.leader.clone(),
-            job: self.record.name.clone(),
-            run: self.run,
-            lease,
-        });
+        *self.lease.lock() = Some(self.lease(lease));
         Ok(Allocation {
             parallelism: slots.len(),
             slots,
@@ -242,7 +288,13 @@ impl Deployer for Leased<'_> {
 
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
         let hands = self.leader.hands();
+        let attempt = request.identity.attempt.clone();
         let tasks = hands.deploy(job, &self.record.resolved, allocation, request).await?;
+        self.leader.event(Event::Placed {
+            job: self.record.name.clone(),
+            run: self.run,
+            attempt,
+        });
         let lease = self.lease.lock().take();
         Ok(Box::new(LeasedTasks { tasks, _lease: lease }))
     }

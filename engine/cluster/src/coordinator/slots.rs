@@ -161,16 +161,16 @@ impl Slots {
         }
         // Neighbouring subtasks on one worker.
         slots.sort();
+        Some((self.hold(job, slots.clone()), slots))
+    }
+
+    /// These slots are in use, whether their workers are there or not.
+    pub fn hold(&mut self, job: &str, slots: Vec<String>) -> LeaseId {
         let lease = self.next_lease;
         self.next_lease += 1;
-        self.leases.insert(
-            lease,
-            Lease {
-                job: job.to_string(),
-                slots: slots.clone(),
-            },
-        );
-        Some((lease, slots))
+        let job = job.to_string();
+        self.leases.insert(lease, Lease { job, slots });
+        lease
     }
 
     pub fn release(&mut self, lease: LeaseId) -> Option<Lease> {
@@ -245,6 +245,18 @@ mod tests {
         slots.attach("a", "2", 2, 3);
         slots.attach("b", "1", 3, 3);
         assert_eq!(slots.free(), 5);
+    }
+
+    #[test]
+    fn slots_that_are_held_for_workers_to_come_are_not_given_away() {
+        let mut slots = Slots::default();
+        let lease = slots.hold("job", vec!["a".into(), "b".into()]);
+        slots.attach("a", "1", 1, 0);
+        assert_eq!((slots.free(), slots.grant("other", 1)), (0, None));
+        slots.attach("b", "1", 2, 0);
+        assert_eq!(slots.free(), 1);
+        slots.release(lease);
+        assert_eq!(slots.free(), 3);
     }
 
     #[test]

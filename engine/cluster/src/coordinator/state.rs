@@ -6,18 +6,23 @@
 //! any number of attempts, each on slots of its own, and ends when the job ends, is stopped, or is to go on in another
 //! way (rescaled, restarted, moved): then another run follows, from the last checkpoint.
 //!
+//! Attempts outlive their coordinator. Where the journal says that one ran, the next coordinator's run waits for its
+//! workers to come with their tasks, and takes it over as it is ([`adoption`]); only what does not come back begins anew.
+//!
 //! Slots: a job of fixed parallelism waits until so many are free. Jobs of parallelism `auto` share what those leave,
 //! each an even part; when that part changes they are moved to it, a while after the last change, so that workers
 //! which come one after the other move them once.
 
+mod adoption;
 mod requests;
 
 use std::collections::BTreeMap;
 
-use crate::coordinator::ledger::{Change, Ledger, Record, Status, Transition, Wanted};
+use crate::coordinator::ledger::{Change, Ledger, Placement, Record, Status, Transition, Wanted};
 use crate::coordinator::slots::{LeaseId, Presence, Slots};
 use crate::job::StopRequest;
 
+use adoption::Adoption;
 pub use requests::Request;
 
 /// How long after the last change of slots jobs of parallelism `auto` are moved.
@@ -62,8 +67,6 @@ pub struct Job {
     /// Grows with every change.
     pub version: u64,
     pub run: Option<Run>,
-    /// Attempts so far under this coordinator.
-    pub attempts: u32,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,8 @@ pub struct Run {
     pub asked: StopRequest,
     then: Then,
     pub lease: Option<LeaseId>,
+    /// It waits for tasks of an earlier coordinator.
+    adoption: Option<Adoption>,
 }
 
 /// What comes after a run.
@@ -88,7 +93,13 @@ enum Then {
 pub enum Event {
     /// A change that the journal has.
     Applied(Change),
-    /// All tasks of an attempt run.
+    /// The tasks of an attempt run, under this id.
+    Placed {
+        job: String,
+        run: RunId,
+        attempt: String,
+    },
+    /// All tasks of an attempt run and are looked after.
     Running {
         job: String,
         run: RunId,
@@ -117,6 +128,8 @@ pub enum Event {
         worker: String,
         incarnation: String,
         slots: u32,
+        /// The attempts that it brings along and that are waited for.
+        running: Vec<String>,
     },
     Lost {
         worker: String,
@@ -162,6 +175,19 @@ pub enum Command {
         lease: LeaseId,
         slots: Vec<String>,
     },
+    /// The workers have come with the tasks that the run waits for, which has these slots.
+    Adopt {
+        job: String,
+        run: RunId,
+        lease: LeaseId,
+    },
+    /// The tasks that the run waits for do not come back: what there is of the attempt is to end.
+    Abandon {
+        job: String,
+        run: RunId,
+        attempt: String,
+        reason: String,
+    },
     /// To be written soon; nothing waits for it.
     Journal(Change),
     /// The worker has nothing to do any more and may go.
@@ -200,7 +226,10 @@ impl State {
                         true => "submitted",
                         false => "resumed by a new coordinator",
                     };
-                    state.start(&name, reason, now_us, &mut commands);
+                    match state.adopt(&name, now_us, &mut commands) {
+                        true => {}
+                        false => state.start(&name, reason, now_us, &mut commands),
+                    }
                     if wanted != Wanted::Running {
                         state.ask(&name, StopRequest::Stop, Then::End, &mut commands);
                     }
@@ -229,16 +258,24 @@ impl State {
 
     /// When [`Event::Tick`] is next of use.
     pub fn next_tick_us(&self) -> Option<i64> {
-        self.rebalance_at_us
+        let adoption = self.adoptions().map(|(_, adoption)| adoption.until_us).min();
+        self.rebalance_at_us.into_iter().chain(adoption).min()
     }
 
     pub fn on_event(&mut self, event: Event, now_us: i64) -> Vec<Command> {
         let mut commands = Vec::new();
         match event {
             Event::Applied(change) => self.applied(change, now_us, &mut commands),
+            Event::Placed { job, run, attempt } => {
+                if let Some(lease) = self.current(&job, run).and_then(|current| current.lease) {
+                    self.placed(&job, lease, attempt, &mut commands);
+                }
+            }
             Event::Running { job, run } => {
                 if let Some(current) = self.current(&job, run)
                     && current.asked == StopRequest::None
+                    // Taken over: nothing has changed.
+                    && self.jobs[&job].record.now().status != Status::Running
                 {
                     self.enter(&job, Status::Running, "", now_us, &mut commands);
                 }
@@ -277,8 +314,10 @@ impl State {
                 worker,
                 incarnation,
                 slots,
+                running,
             } => {
                 self.slots.attach(&worker, &incarnation, slots, now_us);
+                self.came_back(&worker, &running, now_us, &mut commands);
                 self.slots_changed(now_us, &mut commands);
             }
             Event::Lost {
@@ -288,6 +327,7 @@ impl State {
             } => {
                 if self.slots.lose(&worker, &incarnation, now_us) {
                     tracing::warn!(worker, reason, "worker lost");
+                    self.went_again(&worker);
                     self.slots_changed(now_us, &mut commands);
                 }
             }
@@ -298,6 +338,7 @@ impl State {
                     self.rebalance_at_us = None;
                     self.rebalance(now_us, &mut commands);
                 }
+                self.give_up_waiting(now_us, &mut commands);
             }
             Event::ShutDown => {
                 self.shutting_down = true;
@@ -326,7 +367,7 @@ impl State {
                 self.again(&job, &format!("rescaling to parallelism {wish}"), now_us, commands);
             }
             // Of this coordinator's own making: it is in the record already.
-            Change::Transition { .. } => {}
+            Change::Transition { .. } | Change::Placed { .. } => {}
             Change::Deleted { job } => {
                 self.jobs.remove(&job);
                 self.version += 1;
@@ -394,18 +435,40 @@ impl State {
 
     /// Begins a run.
     fn start(&mut self, name: &str, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
-        let Some(job) = self.jobs.get_mut(name) else { return };
+        self.enter(name, Status::Deploying, reason, now_us, commands);
+        self.run(name, None, None, commands);
+    }
+
+    fn run(
+        &mut self,
+        name: &str,
+        lease: Option<LeaseId>,
+        adoption: Option<Adoption>,
+        commands: &mut Vec<Command>,
+    ) -> Option<RunId> {
+        let job = self.jobs.get_mut(name)?;
         let run = self.next_run;
         self.next_run += 1;
         job.run = Some(Run {
             id: run,
             asked: StopRequest::None,
             then: Then::End,
-            lease: None,
+            lease,
+            adoption,
         });
         let record = Box::new(job.record.clone());
-        self.enter(name, Status::Deploying, reason, now_us, commands);
         commands.push(Command::Run { run, record });
+        Some(run)
+    }
+
+    /// The journal is to know where the attempt runs.
+    fn placed(&mut self, name: &str, lease: LeaseId, attempt: String, commands: &mut Vec<Command>) {
+        let (Some(job), Some(lease)) = (self.jobs.get_mut(name), self.slots.lease(lease)) else {
+            return;
+        };
+        let slots = lease.slots.clone();
+        job.record.placement = Some(Placement { attempt, slots });
+        commands.push(Command::Journal(job.record.placed()));
     }
 
     /// Ends the present run with a last checkpoint and begins another.
@@ -453,7 +516,12 @@ impl State {
     }
 
     fn returned(&mut self, lease: LeaseId, now_us: i64, commands: &mut Vec<Command>) {
-        if self.slots.release(lease).is_some() {
+        if let Some(returned) = self.slots.release(lease) {
+            if let Some(job) = self.jobs.get_mut(&returned.job)
+                && job.record.placement.take().is_some()
+            {
+                commands.push(Command::Journal(job.record.placed()));
+            }
             self.let_leave(commands);
             self.slots_changed(now_us, commands);
         }
@@ -482,7 +550,7 @@ impl State {
                 continue;
             };
             let Some(job) = self.jobs.get_mut(&name) else { continue };
-            job.attempts += 1;
+            job.record.attempts += 1;
             if let Some(current) = &mut job.run {
                 current.lease = Some(lease);
             }
@@ -555,7 +623,7 @@ impl State {
             let Some(lease) = run.lease.and_then(|lease| self.slots.lease(lease)) else {
                 continue;
             };
-            if job.record.parallelism.is_some() || run.asked != StopRequest::None {
+            if job.record.parallelism.is_some() || run.asked != StopRequest::None || run.adoption.is_some() {
                 continue;
             }
             let (has, share) = (lease.slots.len(), self.share(&job.record));
@@ -586,7 +654,6 @@ impl State {
         let job = Job {
             version: self.version,
             run: None,
-            attempts: 0,
             record,
         };
         let name = job.record.name.clone();

@@ -41,6 +41,7 @@ impl Process {
             data_dir: dir.join("data").display().to_string(),
             advertise: advertise.unwrap_or(&address).to_string(),
             cluster: None,
+            takes_workers_along: false,
             limits: Limits::default(),
         };
         let coordinator = Coordinator::open(options, door.recruit()).await.expect("a data folder");
@@ -72,10 +73,16 @@ impl Process {
     }
 
     async fn worker(&self, name: &str, slots: u32, dir: &Path) -> watch::Sender<bool> {
+        self.worker_of(name, slots, dir, &[]).await
+    }
+
+    /// Attached here, but it knows these others, too.
+    async fn worker_of(&self, name: &str, slots: u32, dir: &Path, others: &[&Process]) -> watch::Sender<bool> {
         let (leave, asked) = watch::channel(false);
+        let others = others.iter().map(|other| other.address.clone());
         let options = worker::Options {
             name: name.into(),
-            coordinators: vec![self.address.clone()],
+            coordinators: std::iter::once(self.address.clone()).chain(others).collect(),
             listen: "127.0.0.1:0".parse().expect("an address"),
             advertise: None,
             slots,
@@ -274,20 +281,25 @@ async fn jobs_are_accepted_run_listed_stopped_cancelled_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_survives_its_coordinator_and_is_rescaled() {
+async fn tasks_go_on_under_the_next_coordinator_and_the_job_is_rescaled() {
     let dir = TempDir::new().expect("a folder");
-    let first = Process::start(dir.path()).await;
-    first.worker("w", 4, dir.path()).await;
+    let first = Process::open(dir.path(), None).await;
+    until("leads", || async { first.coordinator.leader().is_some() }).await;
+    let second = Process::open(dir.path(), None).await;
+    first.worker_of("w", 4, dir.path(), &[&second]).await;
     first
         .submit(numbers("goes-on", dir.path(), Some(15_000)))
         .await
         .expect("accepted");
     first.checkpointed("goes-on").await;
     first.kill();
-    let second = Process::start(dir.path()).await;
-    second.worker("v", 4, dir.path()).await;
-    second.state("goes-on", v1::JobState::Running).await;
+    until("leads", || async { second.coordinator.leader().is_some() }).await;
     second.checkpointed("goes-on").await;
+    let job = second.job("goes-on").await;
+    assert_eq!((job.state(), job.attempt, job.restarts), (v1::JobState::Running, 1, 0));
+    let states: Vec<_> = job.transitions.iter().map(|transition| transition.state()).collect();
+    assert!(!states.contains(&v1::JobState::Restarting), "{:?}", job.transitions);
+    assert!(job.reason.contains("went on"), "{}", job.reason);
     let rescale = v1::RescaleJobRequest {
         name: "goes-on".into(),
         parallelism: Some(3),
@@ -298,9 +310,32 @@ async fn a_job_survives_its_coordinator_and_is_rescaled() {
         job.state() == v1::JobState::Running && job.parallelism == 3
     })
     .await;
+    assert_eq!(second.job("goes-on").await.attempt, 2);
     second.checkpointed("goes-on").await;
     second.state("goes-on", v1::JobState::Finished).await;
     assert_eq!(written("goes-on", dir.path()), (0..15_000).collect::<Vec<_>>());
+    second.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_is_asked_to_end_leaves_the_tasks_to_the_next() {
+    let dir = TempDir::new().expect("a folder");
+    let first = Process::open(dir.path(), None).await;
+    until("leads", || async { first.coordinator.leader().is_some() }).await;
+    let second = Process::open(dir.path(), None).await;
+    first.worker_of("w", 2, dir.path(), &[&second]).await;
+    first
+        .submit(numbers("goes-on", dir.path(), Some(8_000)))
+        .await
+        .expect("accepted");
+    first.state("goes-on", v1::JobState::Running).await;
+    first.coordinator.end();
+    first.running.await.expect("its task").expect("it ends well");
+    first.server.abort();
+    until("leads", || async { second.coordinator.leader().is_some() }).await;
+    let job = second.state("goes-on", v1::JobState::Finished).await;
+    assert_eq!((job.attempt, job.restarts), (1, 0));
+    assert_eq!(written("goes-on", dir.path()), (0..8_000).collect::<Vec<_>>());
     second.kill();
 }
 

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::coordinator::Recruit;
 use crate::coordinator::leader::Hands;
 use crate::coordinator::state::Event;
-use crate::deployer::{self, Allocation, Tasks};
+use crate::deployer::{self, Adopted, Allocation, Tasks};
 use crate::fleet::{Fleet, FleetEvent, FleetOptions, MESSAGE_BYTES_MAX};
 use crate::{Error, Job};
 
@@ -38,8 +38,10 @@ impl Door {
     /// Makes the fleet of each epoch that this process leads.
     pub fn recruit(&self) -> Recruit {
         let door = self.clone();
-        Box::new(move |epoch| {
+        Box::new(move |epoch, awaited| {
             let (fleet, mut news) = Fleet::new(FleetOptions::new(epoch));
+            // Before any worker is let in: whatever else it runs, it is told to end.
+            fleet.await_attempts(awaited);
             let (events, events_in) = mpsc::channel(EVENTS_MAX);
             *door.fleet.write() = Some(fleet.clone());
             tokio::spawn(async move {
@@ -60,16 +62,16 @@ impl Door {
 
 fn of_fleet(event: FleetEvent) -> Event {
     match event {
-        // What still runs is of no use: its jobs are resumed from their last checkpoints.
         FleetEvent::Attached {
             worker,
             incarnation,
             slots,
-            running: _,
+            running,
         } => Event::Attached {
             worker,
             incarnation,
             slots,
+            running,
         },
         FleetEvent::Lost {
             worker,
@@ -113,6 +115,14 @@ impl Hands for Hired {
         request: deployer::Request,
     ) -> Result<Box<dyn Tasks>, Error> {
         self.fleet.deploy(job, resolved, allocation, request).await
+    }
+
+    async fn adopt(&self, job: &Job, attempt: &str, slots: &[String]) -> Result<Adopted, Error> {
+        self.fleet.adopt(job, attempt, slots).await
+    }
+
+    fn abandon(&self, attempt: &str) {
+        self.fleet.abandon(attempt);
     }
 
     fn workers(&self) -> Vec<v1::Worker> {

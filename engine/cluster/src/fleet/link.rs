@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -23,6 +23,8 @@ const ORDERS_MAX: usize = 4_096;
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// How often silence is looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// If that look is so late, nobody is judged by it.
+const STANDSTILL_MAX: Duration = Duration::from_secs(1);
 
 /// The coordinator's end of a worker's stream.
 pub struct Link {
@@ -56,8 +58,25 @@ impl Link {
         }
     }
 
+    /// Tells the worker to end an attempt.
+    pub fn cancel(&self, job: &str, attempt: &str) -> Result<(), Error> {
+        self.order(v1::order::Order::Command(v1::TaskCommand {
+            job: job.to_string(),
+            attempt: attempt.to_string(),
+            command: Some(v1::task_command::Command::Cancel(v1::CancelTasks {})),
+        }))
+    }
+
+    /// Ends the stream: nothing more is ordered, not even what waits.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
     /// Hands an order to the worker; an error says that it takes none.
     pub fn order(&self, order: v1::order::Order) -> Result<(), Error> {
+        if self.closed.is_cancelled() {
+            return Err(Error::Failed(format!("worker {}: it is no longer attached", self.name)));
+        }
         let order = v1::Order {
             epoch: self.epoch,
             order: Some(order),
@@ -105,18 +124,11 @@ impl WorkerControl for Fleet {
             return Ok(Response::new(refused(self.inner.options.epoch, reason).boxed()));
         }
         let link = self.inner.attach(&register, orders)?;
-        let running = register
-            .running
-            .iter()
-            .map(|running| (running.job.clone(), running.attempt.clone()));
-        let running: Vec<_> = running.collect();
-        let unwanted = running.iter().map(|(_, attempt)| attempt.clone());
+        let (running, unwanted) = self.inner.sort(&register.running);
         let welcome = v1::Welcome {
             heartbeat_ms: self.inner.options.heartbeat.as_millis() as u64,
             orphan_timeout_ms: self.inner.options.orphan_timeout.as_millis() as u64,
-            cancel_attempts: unwanted
-                .filter(|attempt| !self.inner.attempts.contains_key(attempt))
-                .collect(),
+            cancel_attempts: unwanted,
         };
         link.order(v1::order::Order::Welcome(welcome))
             .map_err(|error| Status::unavailable(error.to_string()))?;
@@ -171,6 +183,19 @@ impl Inner {
             return Some("a worker needs a name and at least one slot".into());
         }
         None
+    }
+
+    /// Of what a worker runs when it attaches: what may be adopted, and what is to end. That includes what it ran for
+    /// this coordinator before it was lost, as that has failed.
+    fn sort(&self, running: &[v1::RunningAttempt]) -> (Vec<String>, Vec<String>) {
+        let awaited = self.awaited.lock();
+        let may_go_on = |running: &&v1::RunningAttempt| {
+            running.is_deployed && !running.is_stopping && awaited.contains(&running.attempt)
+        };
+        let (adoptable, unwanted): (Vec<_>, Vec<_>) = running.iter().partition(may_go_on);
+        let attempts =
+            |running: Vec<&v1::RunningAttempt>| running.iter().map(|running| running.attempt.clone()).collect();
+        (attempts(adoptable), attempts(unwanted))
     }
 
     fn attach(
@@ -303,10 +328,16 @@ fn forward(inner: &Inner, worker: &str, attempt: String, what: What) {
 /// Looks for workers that say nothing.
 pub async fn watch(inner: Weak<Inner>) {
     loop {
+        let before = Instant::now();
         tokio::time::sleep(WATCH_INTERVAL).await;
         let Some(inner) = inner.upgrade() else { return };
         let links: Vec<_> = inner.links.lock().values().cloned().collect();
+        // This process stood still: what workers said meanwhile is yet to be read.
+        let stood_still = before.elapsed() > WATCH_INTERVAL + STANDSTILL_MAX;
         for link in links {
+            if stood_still {
+                link.heartbeat.beat();
+            }
             let silence = link.heartbeat.silence();
             if silence > inner.options.lost_after {
                 let reason = format!("nothing was heard of it for {:.1} s", silence.as_secs_f64());

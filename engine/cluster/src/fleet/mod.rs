@@ -3,13 +3,14 @@
 //! Each worker keeps one stream open ([`link`]): reports come in, orders go out. A worker whose stream ends, or of which
 //! nothing is heard for a while, is lost: its attempts fail, and what it says later is no longer listened to until it
 //! attaches anew. [`Fleet::deploy`] starts an attempt's tasks on several workers and gives them back as one
-//! [`crate::deployer::Tasks`] ([`tasks`]).
+//! [`crate::deployer::Tasks`] ([`tasks`]); [`Fleet::adopt`] does so with tasks that another coordinator has started.
+//! Whatever else a worker runs when it attaches is nobody's any more, and is ended.
 
 mod link;
 mod tasks;
 
 use crate::clock::now_us as clock_us;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,7 @@ impl FleetOptions {
             version: env!("CARGO_PKG_VERSION").into(),
             heartbeat: Duration::from_secs(1),
             lost_after: Duration::from_secs(5),
-            orphan_timeout: Duration::from_secs(60),
+            orphan_timeout: crate::worker::ORPHAN_TIMEOUT_DEFAULT,
         }
     }
 }
@@ -58,8 +59,8 @@ pub enum FleetEvent {
         worker: String,
         incarnation: String,
         slots: u32,
-        /// Job and attempt of what it still runs.
-        running: Vec<(String, String)>,
+        /// The attempts that it runs for an earlier coordinator and that are waited for.
+        running: Vec<String>,
     },
     Lost {
         worker: String,
@@ -96,6 +97,8 @@ struct Inner {
     links: Mutex<BTreeMap<String, Arc<Link>>>,
     /// Who listens to an attempt's workers.
     attempts: DashMap<String, mpsc::Sender<Heard>>,
+    /// Attempts of an earlier coordinator that may be adopted.
+    awaited: Mutex<BTreeSet<String>>,
     events: mpsc::Sender<FleetEvent>,
     /// This coordinator no longer leads, and why.
     ended: Mutex<Option<String>>,
@@ -109,6 +112,7 @@ impl Fleet {
                 options,
                 links: Mutex::default(),
                 attempts: DashMap::new(),
+                awaited: Mutex::default(),
                 events,
                 ended: Mutex::new(None),
             }),
@@ -121,6 +125,22 @@ impl Fleet {
         self.inner.links.lock().values().map(|link| link.status()).collect()
     }
 
+    /// Attempts of an earlier coordinator that may be adopted: workers keep them for now.
+    pub fn await_attempts(&self, attempts: impl IntoIterator<Item = String>) {
+        self.inner.awaited.lock().extend(attempts);
+    }
+
+    /// An attempt that was awaited is not wanted any more: it ends wherever it runs.
+    pub fn abandon(&self, attempt: &str) {
+        self.inner.awaited.lock().remove(attempt);
+        let links: Vec<_> = self.inner.links.lock().values().cloned().collect();
+        for link in links {
+            if let Err(error) = link.cancel("", attempt) {
+                tracing::debug!(attempt, "{error}");
+            }
+        }
+    }
+
     /// Tells a worker without tasks that it may go.
     pub fn leave(&self, worker: &str) {
         let link = self.inner.links.lock().get(worker).cloned();
@@ -131,10 +151,12 @@ impl Fleet {
         }
     }
 
-    /// This coordinator no longer leads: every stream ends, and no worker is let in.
+    /// This coordinator no longer leads: every stream ends, and no worker is let in. Tasks go on: they are the next one's.
     pub fn shut_down(&self, reason: &str) {
         *self.inner.ended.lock() = Some(reason.to_string());
-        self.inner.links.lock().clear();
+        for (_, link) in std::mem::take(&mut *self.inner.links.lock()) {
+            link.close();
+        }
     }
 }
 

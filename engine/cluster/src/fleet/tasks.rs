@@ -14,13 +14,15 @@ use tokio::sync::mpsc;
 
 use super::Fleet;
 use super::link::Link;
-use crate::deployer::{Allocation, Request, Tasks};
+use crate::deployer::{Adopted, Allocation, Request, Tasks};
 use crate::{Error, Job, encoding};
 
 /// News that may wait for the driver of one attempt.
 const HEARD_MAX: usize = 16_384;
 /// Restoring state may take long; a worker that dies meanwhile is noticed at once.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long workers may take to say how an attempt is that is adopted.
+const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Something a worker said about an attempt.
 pub struct Heard {
@@ -43,33 +45,7 @@ impl Fleet {
         allocation: &Allocation,
         request: Request,
     ) -> Result<Box<dyn Tasks>, Error> {
-        let names: BTreeSet<&String> = allocation.slots.iter().collect();
-        let links = {
-            let known = self.inner.links.lock();
-            let links = names.iter().map(|name| {
-                known
-                    .get(*name)
-                    .cloned()
-                    .ok_or_else(|| elsewhere(format!("worker {name} is no longer attached")))
-            });
-            links.collect::<Result<Vec<Arc<Link>>, Error>>()?
-        };
-        let attempt = request.identity.attempt.clone();
-        let (listener, heard) = mpsc::channel(HEARD_MAX);
-        self.inner.attempts.insert(attempt.clone(), listener);
-        let mut tasks = RemoteTasks {
-            fleet: self.clone(),
-            job: job.graph.name.clone(),
-            attempt,
-            slots: allocation.slots.clone(),
-            links,
-            heard,
-            counters: millstream_runtime::job::counters(&job.graph, allocation.parallelism),
-            finished: BTreeSet::new(),
-            stopped: BTreeSet::new(),
-            lost: None,
-            is_over: false,
-        };
+        let mut tasks = self.listen(job, &request.identity.attempt, &allocation.slots)?;
         tasks.start(job, resolved, allocation, request)?;
         tokio::time::timeout(DEPLOY_TIMEOUT, tasks.deployed())
             .await
@@ -80,6 +56,65 @@ impl Fleet {
                 ))
             })??;
         Ok(Box::new(tasks))
+    }
+
+    /// Takes over the tasks of an attempt that another coordinator has started on these workers, one name per slot.
+    /// If this fails, they are ended.
+    pub async fn adopt(&self, job: &Job, attempt: &str, slots: &[String]) -> Result<Adopted, Error> {
+        self.inner.awaited.lock().remove(attempt);
+        let mut tasks = self.listen(job, attempt, slots)?;
+        for link in &tasks.links {
+            let adopt = v1::Adopt {
+                job: tasks.job.clone(),
+                attempt: attempt.to_string(),
+            };
+            link.order(v1::order::Order::Adopt(adopt))
+                .map_err(|error| elsewhere(error.to_string()))?;
+        }
+        let newest_checkpoint = tokio::time::timeout(ADOPT_TIMEOUT, tasks.adopted())
+            .await
+            .map_err(|_| {
+                elsewhere(format!(
+                    "the workers did not say how the tasks are within {} s (ADOPT_TIMEOUT)",
+                    ADOPT_TIMEOUT.as_secs()
+                ))
+            })??;
+        Ok(Adopted {
+            parallelism: slots.len(),
+            tasks: Box::new(tasks),
+            newest_checkpoint,
+        })
+    }
+
+    /// From here on what these workers say about the attempt is heard.
+    fn listen(&self, job: &Job, attempt: &str, slots: &[String]) -> Result<RemoteTasks, Error> {
+        let names: BTreeSet<&String> = slots.iter().collect();
+        let links = {
+            let known = self.inner.links.lock();
+            let links = names.iter().map(|name| {
+                known
+                    .get(*name)
+                    .cloned()
+                    .ok_or_else(|| elsewhere(format!("worker {name} is no longer attached")))
+            });
+            links.collect::<Result<Vec<Arc<Link>>, Error>>()?
+        };
+        let (listener, heard) = mpsc::channel(HEARD_MAX);
+        self.inner.attempts.insert(attempt.to_string(), listener);
+        Ok(RemoteTasks {
+            fleet: self.clone(),
+            job: job.graph.name.clone(),
+            attempt: attempt.to_string(),
+            slots: slots.to_vec(),
+            links,
+            heard,
+            counters: millstream_runtime::job::counters(&job.graph, slots.len()),
+            finished: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            had_finished: false,
+            lost: None,
+            is_over: false,
+        })
     }
 }
 
@@ -102,6 +137,8 @@ struct RemoteTasks {
     counters: Arc<JobCounters>,
     finished: BTreeSet<String>,
     stopped: BTreeSet<String>,
+    /// All had finished before they were adopted, which is still to be told.
+    had_finished: bool,
     /// A worker that was lost, to be told as a failure.
     lost: Option<String>,
     is_over: bool,
@@ -175,6 +212,47 @@ impl RemoteTasks {
         Ok(())
     }
 
+    /// Waits until all workers have said how their part is; the newest checkpoint that any was asked for.
+    async fn adopted(&mut self) -> Result<u64, Error> {
+        let mut missing: BTreeSet<String> = self.links.iter().map(|link| link.name.clone()).collect();
+        let mut newest = 0;
+        while !missing.is_empty() {
+            let Some(heard) = self.heard.recv().await else {
+                return Err(elsewhere("the workers are not heard any more".into()));
+            };
+            match heard.what {
+                What::Lost(reason) if self.is_mine(&heard.worker) => {
+                    return Err(elsewhere(format!("worker {} was lost: {reason}", heard.worker)));
+                }
+                What::Report(report) => match report.event {
+                    Some(Event::Adopted(adopted)) => {
+                        newest = newest.max(adopted.newest_checkpoint);
+                        if adopted.is_finished {
+                            self.finished.insert(heard.worker.clone());
+                        }
+                        missing.remove(&heard.worker);
+                    }
+                    Some(Event::Finished(_)) => {
+                        self.finished.insert(heard.worker);
+                    }
+                    Some(Event::Failed(failed)) => {
+                        let message = format!("worker {}: {}", heard.worker, failed.message);
+                        return Err(Error::Runtime(failure(message, failed.may_pass)));
+                    }
+                    Some(Event::Stopped(_)) => {
+                        let why = format!("worker {} does not run its part any more", heard.worker);
+                        return Err(elsewhere(why));
+                    }
+                    // Checkpoints of the earlier coordinator: the first one of this coordinator contains what they would.
+                    _ => {}
+                },
+                What::Lost(_) | What::Progress(_) => {}
+            }
+        }
+        self.had_finished = self.finished.len() == self.links.len();
+        Ok(newest)
+    }
+
     fn is_mine(&self, worker: &str) -> bool {
         self.links.iter().any(|link| link.name == worker)
     }
@@ -245,7 +323,7 @@ impl RemoteTasks {
                     self.stopped.insert(heard.worker);
                     Ok(None)
                 }
-                Some(Event::Deployed(_)) | None => Ok(None),
+                Some(Event::Deployed(_) | Event::Adopted(_)) | None => Ok(None),
             },
         }
     }
@@ -289,6 +367,9 @@ impl Tasks for RemoteTasks {
             if self.is_over {
                 return None;
             }
+            if std::mem::take(&mut self.had_finished) {
+                return Some(TaskEvent::Finished);
+            }
             if self.stopped.len() == self.links.len() {
                 self.is_over = true;
                 return Some(TaskEvent::Stopped);
@@ -316,6 +397,10 @@ impl Tasks for RemoteTasks {
 impl Drop for RemoteTasks {
     fn drop(&mut self) {
         self.fleet.inner.attempts.remove(&self.attempt);
+        if self.fleet.inner.ended.lock().is_some() {
+            // They are the next coordinator's.
+            return;
+        }
         if let Err(error) = self.order_all(&v1::task_command::Command::Cancel(v1::CancelTasks {})) {
             tracing::debug!(job = self.job, "{error}");
         }

@@ -1,9 +1,10 @@
 //! A worker process: attached to the coordinator that leads, it runs the parts of jobs that it is told to.
 //!
 //! One task owns everything: the stream to the coordinator, the attempts that run here, what they report. It asks each
-//! coordinator address in turn until one lets it attach. When the stream breaks, tasks go on; what they report
-//! meanwhile is lost, but a coordinator that takes them over cuts a checkpoint, which says it all again. A worker that nobody leads for the orphan timeout ends its
-//! tasks: by then they run elsewhere. Orders of an older epoch than the newest seen are refused.
+//! coordinator address in turn until one lets it attach. When the stream breaks, tasks go on; what they report meanwhile
+//! is lost, but a coordinator that takes them over asks how they are and cuts a checkpoint, which says it all again. A
+//! worker that nobody leads for the orphan timeout ends its tasks: by then they run elsewhere. Orders of an older epoch
+//! than the newest seen are refused.
 
 mod attempt;
 mod session;
@@ -32,8 +33,9 @@ const REPORTS_MAX: usize = 4_096;
 const COMMANDS_MAX: usize = 1_024;
 /// Between two rounds over the coordinators' addresses.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
-/// Until the first coordinator says otherwise.
-const ORPHAN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// How long tasks go on without a coordinator. Long, as an outage of the coordinators costs nothing meanwhile; not for
+/// ever, as a worker that is cut off is taken for dead, and what it ran runs elsewhere.
+pub const ORPHAN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 /// How long a worker that was asked to end waits for its tasks to be moved elsewhere.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What may be on its way on one connection.
@@ -144,6 +146,8 @@ struct Running {
     /// The newest checkpoint it was asked for.
     newest_checkpoint: u64,
     is_finished: bool,
+    /// A last checkpoint was asked for: its sources read no further.
+    is_stopping: bool,
 }
 
 /// Why a session with a coordinator ended.
@@ -228,8 +232,9 @@ impl Worker {
         let Some(running) = self.attempts.get_mut(attempt) else {
             return;
         };
-        if let runtime::Command::Checkpoint { id, .. } = &command {
+        if let runtime::Command::Checkpoint { id, last } = &command {
             running.newest_checkpoint = running.newest_checkpoint.max(*id);
+            running.is_stopping |= last;
         }
         if let Err(error) = running.commands.try_send(command) {
             tracing::warn!(job = running.job, attempt, "a command could not be delivered: {error}");

@@ -51,7 +51,8 @@ impl Worker {
             let message = tokio::select! {
                 order = orders.message() => match order {
                     Ok(Some(order)) => match self.order(order, &mut heartbeat) {
-                        Ok(()) => continue,
+                        Ok(None) => continue,
+                        Ok(Some(answer)) => answer,
                         Err(end) => return end,
                     },
                     Ok(None) => return SessionEnd::Broken("the coordinator closed the stream".into()),
@@ -91,6 +92,8 @@ impl Worker {
             newest_checkpoint: running.newest_checkpoint,
             is_deployed: running.counters.get().is_some(),
             is_finished: running.is_finished,
+            // What has nothing left to read is not stopped in the middle.
+            is_stopping: running.is_stopping && !running.is_finished,
         });
         v1::Register {
             name: self.options.name.clone(),
@@ -104,7 +107,12 @@ impl Worker {
         }
     }
 
-    fn order(&mut self, order: v1::Order, heartbeat: &mut tokio::time::Interval) -> Result<(), SessionEnd> {
+    /// Carries out an order; what is to be answered at once, if anything.
+    fn order(
+        &mut self,
+        order: v1::Order,
+        heartbeat: &mut tokio::time::Interval,
+    ) -> Result<Option<v1::report::Report>, SessionEnd> {
         use v1::order::Order;
         if order.epoch < self.epoch {
             return Err(SessionEnd::Broken(format!(
@@ -126,6 +134,7 @@ impl Worker {
                 tracing::info!(epoch = order.epoch, "attached");
             }
             Some(Order::Deploy(deploy)) => self.deploy(deploy),
+            Some(Order::Adopt(adopt)) => return Ok(Some(self.adopted(adopt))),
             Some(Order::Command(command)) => match task_command(&command) {
                 Ok(Some(order)) => self.command(&command.attempt, order),
                 Ok(None) => {}
@@ -138,7 +147,27 @@ impl Worker {
             Some(Order::Refused(refused)) => return Err(SessionEnd::Refused(refused.reason)),
             Some(Order::Ping(_)) | None => {}
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// How an attempt is that the coordinator takes over. What its tasks report after this is heard again.
+    fn adopted(&self, adopt: v1::Adopt) -> v1::report::Report {
+        use v1::attempt_report::Event;
+        let event = match self.attempts.get(&adopt.attempt) {
+            Some(running) => {
+                tracing::info!(job = adopt.job, "the tasks go on under another coordinator");
+                Event::Adopted(v1::Adopted {
+                    newest_checkpoint: running.newest_checkpoint,
+                    is_finished: running.is_finished,
+                })
+            }
+            None => Event::Stopped(v1::Stopped {}),
+        };
+        v1::report::Report::Attempt(v1::AttemptReport {
+            job: adopt.job,
+            attempt: adopt.attempt,
+            event: Some(event),
+        })
     }
 
     fn deploy(&mut self, deploy: v1::Deploy) {
@@ -150,6 +179,7 @@ impl Worker {
             counters: Arc::clone(&counters),
             newest_checkpoint: 0,
             is_finished: false,
+            is_stopping: false,
         };
         self.attempts.insert(deploy.attempt.clone(), running);
         let ground = Ground {

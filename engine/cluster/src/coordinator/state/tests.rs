@@ -38,6 +38,8 @@ impl Bench {
             storage: "/tmp".into(),
             submitted_us: 0,
             wanted: Wanted::Running,
+            attempts: 0,
+            placement: None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, 0, "")]),
         })
     }
@@ -57,6 +59,10 @@ impl Bench {
                 Command::Ask { job, request, .. } => words.push(format!("{request:?} {job}").to_lowercase()),
                 Command::Grant { job, slots, .. } => words.push(format!("grant {job} {}", slots.join(" "))),
                 Command::Leave { worker } => words.push(format!("leave {worker}")),
+                Command::Adopt { job, .. } => words.push(format!("adopt {job}")),
+                Command::Abandon {
+                    job, attempt, reason, ..
+                } => words.push(format!("abandon {job} {attempt}: {reason}")),
                 Command::Journal(change) => self.journal.push(change),
             }
         }
@@ -104,12 +110,23 @@ impl Bench {
     }
 
     fn attach(&mut self, worker: &str, slots: u32) -> String {
+        self.attach_with(worker, slots, &[])
+    }
+
+    fn attach_with(&mut self, worker: &str, slots: u32, running: &[&str]) -> String {
         let (worker, incarnation) = (worker.to_string(), "1".to_string());
         self.event(Event::Attached {
             worker,
             incarnation,
             slots,
+            running: running.iter().map(|attempt| attempt.to_string()).collect(),
         })
+    }
+
+    /// The attempt's tasks run.
+    fn places(&mut self, job: &str, attempt: &str) -> String {
+        let (job, run, attempt) = (job.to_string(), self.run_of(job), attempt.to_string());
+        self.event(Event::Placed { job, run, attempt })
     }
 
     fn lose(&mut self, worker: &str) -> String {
@@ -202,7 +219,7 @@ fn attempts_give_their_slots_back_and_get_new_ones() {
     assert_eq!(bench.attach("v", 2), "grant a v v");
     bench.runs("a");
     bench.is("a", Status::Running, "");
-    assert_eq!(bench.state.jobs["a"].attempts, 2);
+    assert_eq!(bench.state.jobs["a"].record.attempts, 2);
 }
 
 #[test]
@@ -513,4 +530,78 @@ fn requests_that_make_no_sense_are_refused_by_name() {
     }
     assert_eq!(bench.request(Request::Delete { job: "b".into() }), "");
     assert_eq!(bench.submit("c", None), "run c#3");
+}
+
+/// A job that runs on two workers as attempt `x`, and what a new coordinator makes of it.
+fn taken_over() -> Bench {
+    let mut bench = Bench::new();
+    bench.attach("w", 1);
+    bench.attach("v", 1);
+    bench.submit("a", Some(2));
+    bench.wants("a");
+    bench.places("a", "x");
+    bench.runs("a");
+    let (successor, commanded) = bench.successor();
+    assert_eq!(commanded, "run a#1");
+    successor
+}
+
+#[test]
+fn tasks_that_come_back_with_all_their_workers_go_on() {
+    let mut bench = taken_over();
+    bench.is("a", Status::Running, "the new coordinator waits for workers v, w");
+    assert_eq!(bench.attach_with("w", 2, &["x"]), "");
+    bench.is("a", Status::Running, "waits for worker v");
+    // Their slots are theirs meanwhile.
+    bench.submit("b", Some(2));
+    assert_eq!(bench.wants("b"), "");
+    assert_eq!(bench.attach_with("v", 1, &["x"]), "adopt a");
+    bench.is("a", Status::Running, "its tasks went on");
+    let transitions = bench.state.jobs["a"].record.transitions.len();
+    assert_eq!(bench.runs("a"), "");
+    let record = &bench.state.jobs["a"].record;
+    assert_eq!((record.transitions.len(), record.attempts), (transitions, 1));
+}
+
+#[test]
+fn tasks_that_do_not_all_come_back_are_given_up() {
+    let mut bench = taken_over();
+    assert_eq!(bench.attach_with("w", 1, &["x"]), "");
+    let abandoned = "abandon a x: worker v has come back without its tasks";
+    assert_eq!(bench.attach_with("v", 1, &["y"]), abandoned);
+    assert_eq!(bench.wants("a"), "grant a v w");
+
+    let mut bench = taken_over();
+    assert_eq!(bench.attach_with("w", 1, &["x"]), "");
+    bench.lose("w");
+    let mut commanded = String::new();
+    while commanded.is_empty() {
+        commanded = bench.tick();
+    }
+    let abandoned = "abandon a x: workers v, w did not come back within 10 s";
+    assert!(commanded.starts_with(abandoned), "{commanded}");
+    assert_eq!(bench.wants("a"), "");
+    assert_eq!(bench.state.jobs["a"].record.placement, None);
+}
+
+#[test]
+fn what_is_stopped_or_over_is_not_taken_over_as_if_it_were_not() {
+    let mut bench = Bench::new();
+    bench.attach("w", 3);
+    for name in ["stopped", "cancelled", "over"] {
+        bench.submit(name, Some(1));
+        bench.wants(name);
+        bench.places(name, name);
+        bench.runs(name);
+    }
+    let (job, savepoint) = ("stopped".to_string(), None);
+    bench.request(Request::Stop { job, savepoint });
+    bench.request(Request::Cancel {
+        job: "cancelled".into(),
+    });
+    bench.ends("over", End::Finished { checkpoint: 1 });
+    let (mut successor, commanded) = bench.successor();
+    assert_eq!(commanded, "run stopped#1, stop stopped");
+    assert_eq!(successor.attach_with("w", 3, &["stopped"]), "adopt stopped");
+    successor.is("stopped", Status::Stopping, "");
 }

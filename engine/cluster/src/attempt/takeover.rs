@@ -1,0 +1,85 @@
+//! Taking an attempt over as it runs, when whoever looked after it is gone.
+//!
+//! The tasks have gone on by themselves; what they reported meanwhile is lost. Nothing of it is needed: what the newest
+//! complete checkpoint holds is published (perhaps again), and a first checkpoint is cut at once. It holds all that
+//! sinks have prepared and nobody has published, whatever became of the checkpoint that was under way, and it says which
+//! splits the tasks read. Only then are new splits looked for: one that was handed out just before must not be handed
+//! out again. Sinks are not started: that would clean up behind an attempt that lives.
+
+use std::collections::BTreeMap;
+
+use millstream_runtime::job as runtime;
+
+use super::completion::commit;
+use super::driver::Driver;
+use super::prepare::{Prepared, check_restore, make_ends, output_storage};
+use super::{Attempt, committables_of};
+use crate::Error;
+use crate::checkpoint::{Completed, Event};
+use crate::deployer::Adopted;
+use crate::splits::Known;
+
+/// Everything up to tasks that are looked after. `None`: the newest checkpoint says that the job is finished.
+pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<Prepared>, Error> {
+    let job = attempt.job;
+    let ends = make_ends(job)?;
+    let storage = output_storage(attempt);
+    for sink in ends.sinks.values() {
+        sink.use_storage(storage.clone());
+    }
+    let mut known = BTreeMap::new();
+    for (node, source) in &ends.sources {
+        let subtasks = job.subtasks(*node, adopted.parallelism);
+        known.insert(
+            job.graph.nodes[*node].id.clone(),
+            Known::new(subtasks, source.splits_are_ordered()),
+        );
+    }
+    if let Some(base) = attempt.base {
+        check_restore(attempt, base)?;
+        for (node, sink) in &ends.sinks {
+            let committables = committables_of(base.operators.get(&job.graph.nodes[*node].id));
+            if !committables.is_empty() {
+                commit(sink, committables).await?;
+            }
+        }
+        if base.finished {
+            return Ok(None);
+        }
+        for (id, known) in &mut known {
+            if let Some(states) = base.operators.get(id) {
+                // The open ones are being read; those that are finished are nobody's any more.
+                known.restore(states);
+            }
+        }
+    }
+    Ok(Some(Prepared {
+        ends,
+        known,
+        tasks: adopted.tasks,
+        parallelism: adopted.parallelism,
+        were_running: true,
+        newest_checkpoint: adopted.newest_checkpoint,
+    }))
+}
+
+impl Driver<'_> {
+    /// The first things that tasks hear which were running before.
+    pub(super) fn go_on(&mut self) {
+        if let Some(base) = self.base {
+            let checkpoint = base.checkpoint;
+            self.command(runtime::Command::Confirm { checkpoint });
+        }
+        self.checkpoint_event(Event::Now);
+    }
+
+    /// The first checkpoint has told what the tasks read.
+    pub(super) fn learn(&mut self, completed: &Completed) {
+        for (id, known) in &mut self.known {
+            if let Some(states) = completed.states.get(id) {
+                known.learn(states);
+            }
+        }
+        self.start_discovery();
+    }
+}

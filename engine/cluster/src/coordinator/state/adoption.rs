@@ -1,0 +1,162 @@
+//! Attempts that outlived their coordinator: waiting for their workers, taking them over, giving them up.
+//!
+//! A worker that comes brings the attempts along that it runs. When all workers of an attempt have come with it, it goes
+//! on; when one comes without, or does not come in time, it cannot, and the job restarts from its last checkpoint.
+//! Until then its slots are its own.
+
+use std::collections::BTreeSet;
+
+use super::{Command, State};
+use crate::coordinator::ledger::Status;
+
+/// How long workers may take to find a new coordinator: as long as they may take to notice that the old one is gone,
+/// and to try the other addresses.
+const ADOPTION_GRACE_US: i64 = 10_000_000;
+
+/// An attempt whose workers are waited for.
+#[derive(Debug)]
+pub struct Adoption {
+    attempt: String,
+    workers: BTreeSet<String>,
+    /// Those that have not come yet.
+    missing: BTreeSet<String>,
+    pub until_us: i64,
+    /// What was said of the job's state before it was said that it waits.
+    said_before: String,
+}
+
+impl State {
+    /// Begins a run that takes over what runs of the job; `false`: the journal knows of nothing that does.
+    pub(super) fn adopt(&mut self, name: &str, now_us: i64, commands: &mut Vec<Command>) -> bool {
+        let Some(record) = self.jobs.get(name).map(|job| &job.record) else {
+            return false;
+        };
+        let Some(placement) = record.adoptable() else {
+            return false;
+        };
+        let workers: BTreeSet<String> = placement.slots.iter().cloned().collect();
+        let adoption = Adoption {
+            attempt: placement.attempt.clone(),
+            missing: workers.clone(),
+            workers,
+            until_us: now_us + ADOPTION_GRACE_US,
+            said_before: record.now().reason.clone(),
+        };
+        let slots = placement.slots.clone();
+        let lease = self.slots.hold(name, slots);
+        self.run(name, Some(lease), Some(adoption), commands);
+        self.explain_adoption(name);
+        true
+    }
+
+    pub(super) fn adoptions(&self) -> impl Iterator<Item = (&String, &Adoption)> {
+        let runs = self
+            .jobs
+            .iter()
+            .filter_map(|(name, job)| Some((name, job.run.as_ref()?)));
+        runs.filter_map(|(name, run)| Some((name, run.adoption.as_ref()?)))
+    }
+
+    /// A worker has come, with these attempts.
+    pub(super) fn came_back(&mut self, worker: &str, running: &[String], now_us: i64, commands: &mut Vec<Command>) {
+        let concerned = self
+            .adoptions()
+            .filter(|(_, adoption)| adoption.workers.contains(worker));
+        let concerned: Vec<String> = concerned.map(|(name, _)| name.clone()).collect();
+        for name in concerned {
+            let Some(run) = self.jobs.get_mut(&name).and_then(|job| job.run.as_mut()) else {
+                continue;
+            };
+            let (Some(adoption), Some(lease)) = (&mut run.adoption, run.lease) else {
+                continue;
+            };
+            if !running.contains(&adoption.attempt) {
+                let reason = format!("worker {worker} has come back without its tasks");
+                self.abandon(&name, reason, now_us, commands);
+                continue;
+            }
+            adoption.missing.remove(worker);
+            if !adoption.missing.is_empty() {
+                self.explain_adoption(&name);
+                continue;
+            }
+            let said_before = adoption.said_before.clone();
+            run.adoption = None;
+            let (job, run, asked) = (name.clone(), run.id, run.asked);
+            commands.push(Command::Adopt { job, run, lease });
+            self.explain(&name, said_before);
+            if asked == crate::job::StopRequest::None {
+                let reason = "its tasks went on under a new coordinator";
+                self.enter(&name, Status::Running, reason, now_us, commands);
+            }
+        }
+    }
+
+    /// A worker that had come is lost before the others came.
+    pub(super) fn went_again(&mut self, worker: &str) {
+        for job in self.jobs.values_mut() {
+            if let Some(adoption) = job.run.as_mut().and_then(|run| run.adoption.as_mut())
+                && adoption.workers.contains(worker)
+            {
+                adoption.missing.insert(worker.to_string());
+            }
+        }
+    }
+
+    /// Nobody waits for ever.
+    pub(super) fn give_up_waiting(&mut self, now_us: i64, commands: &mut Vec<Command>) {
+        let late = self.adoptions().filter(|(_, adoption)| adoption.until_us <= now_us);
+        let late: Vec<(String, String)> = late
+            .map(|(name, adoption)| {
+                let reason = format!(
+                    "{} did not come back within {} s (ADOPTION_GRACE_US) of the new coordinator",
+                    adoption.missing_in_words(),
+                    ADOPTION_GRACE_US / 1_000_000
+                );
+                (name.clone(), reason)
+            })
+            .collect();
+        for (name, reason) in late {
+            self.abandon(&name, reason, now_us, commands);
+        }
+    }
+
+    fn abandon(&mut self, name: &str, reason: String, now_us: i64, commands: &mut Vec<Command>) {
+        let Some(run) = self.jobs.get_mut(name).and_then(|job| job.run.as_mut()) else {
+            return;
+        };
+        let Some(adoption) = run.adoption.take() else { return };
+        let (run, lease) = (run.id, run.lease.take());
+        commands.push(Command::Abandon {
+            job: name.to_string(),
+            run,
+            attempt: adoption.attempt,
+            reason,
+        });
+        self.explain(name, adoption.said_before);
+        if let Some(lease) = lease {
+            self.returned(lease, now_us, commands);
+        }
+    }
+
+    fn explain_adoption(&mut self, name: &str) {
+        let found = self.adoptions().find(|(waiting, _)| *waiting == name);
+        if let Some((_, adoption)) = found {
+            let reason = format!(
+                "its tasks go on; the new coordinator waits for {}",
+                adoption.missing_in_words()
+            );
+            self.explain(name, reason);
+        }
+    }
+}
+
+impl Adoption {
+    fn missing_in_words(&self) -> String {
+        let names: Vec<&str> = self.missing.iter().map(String::as_str).collect();
+        match names.as_slice() {
+            [one] => format!("worker {one}"),
+            several => format!("workers {}", several.join(", ")),
+        }
+    }
+}
