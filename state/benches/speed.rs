@@ -42,6 +42,7 @@ fn main() {
     let options = BackendOptions {
         dir: folder.clone(),
         memory_bytes: 256 << 20,
+        process_gauge: None,
         background_threads: 1,
     };
     let backend = Backend::new(options).expect("a folder for the database");

@@ -30,7 +30,7 @@ use crate::Error;
 use crate::checkpoint::JobFiles;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::lock::DataFolderLock;
-use crate::memory::MemoryBudget;
+use crate::memory::{MemoryBudget, ProcessGauge};
 use crate::storage::Storage;
 use crate::threads;
 
@@ -56,6 +56,8 @@ pub struct BackendOptions {
     pub dir: PathBuf,
     /// The process's whole budget for state. RocksDB's cache and write buffers (a quarter) are carved out of it.
     pub memory_bytes: usize,
+    /// With it, the budget caps all that the process holds: state gets what the rest leaves of it.
+    pub process_gauge: Option<ProcessGauge>,
     pub background_threads: usize,
 }
 
@@ -88,11 +90,16 @@ impl Backend {
             folder.display()
         )))?;
         let resources = Resources::new(options.memory_bytes);
+        let state_bytes = options.memory_bytes.saturating_sub(resources.bytes).max(1 << 20);
+        let memory = match options.process_gauge {
+            Some(gauge) => MemoryBudget::within_process(state_bytes, options.memory_bytes, gauge),
+            None => MemoryBudget::new(state_bytes),
+        };
         let (work, stores) = crossbeam::channel::unbounded();
         let local = Storage::at(&folder.join("snapshots").display().to_string())?;
         let backend = Self {
             shared: Arc::new(Shared {
-                memory: MemoryBudget::new(options.memory_bytes.saturating_sub(resources.bytes).max(1 << 20)),
+                memory,
                 resources: Arc::new(resources),
                 files: JobFiles::new(local, "job", 0),
                 threads: Arc::new(Threads {

@@ -136,6 +136,7 @@ impl Deployer for Embedded {
         let backend = Backend::new(BackendOptions {
             dir: self.folder.join("state"),
             memory_bytes: self.memory_bytes,
+            process_gauge: Some(millstream_state::memory::process_bytes),
             background_threads: 2,
         })?
         .with_files(request.files);

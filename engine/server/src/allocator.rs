@@ -4,6 +4,9 @@
 //! than the budget knows of; tables of state are large and grow by doubling, so that may be as much again. Large
 //! allocations therefore bypass the allocator's arenas: they come from the operating system and go back to it when they
 //! are freed. Batches of rows are smaller, and are reused as ever.
+//!
+//! Huge pages are not asked for: every thread's first allocations would hold megabytes of them, an idle process several
+//! times what it needs, and no query measured was faster for them.
 
 use std::ffi::{c_int, c_long};
 
@@ -19,6 +22,21 @@ const LARGE_KIB: c_long = 2 << 10;
 unsafe extern "C" {
     fn mi_option_get(option: c_int) -> c_long;
     fn mi_option_set(option: c_int, value: c_long);
+}
+
+/// Runs before anything is allocated: what lies in a huge page by then stays there.
+#[cfg(target_os = "linux")]
+#[used]
+#[unsafe(link_section = ".init_array.00101")]
+static BEFORE_MAIN: extern "C" fn() = without_huge_pages;
+
+#[cfg(target_os = "linux")]
+extern "C" fn without_huge_pages() {
+    // SAFETY: changes how the kernel backs this process's memory from now on, not what is in it. A kernel that does not
+    // know it answers an error, and nothing has changed.
+    unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    }
 }
 
 /// Lets large allocations go back to the operating system as soon as they are freed. To be called before state is held.

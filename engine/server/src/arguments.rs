@@ -97,7 +97,8 @@ pub struct Run {
     /// Threads that process rows. Default: the number of cores, but no more than the parallelism.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
     pub slots: Option<u16>,
-    /// Memory for state, such as 512mb or 2gb. Default: a quarter of the machine's.
+    /// What the process may hold in memory: state, caches, rows under way; such as 512mb or 2gb. State that has no room
+    /// is kept on disk. Default: a quarter of the machine's memory, or of the container's if that is limited.
     #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
     pub memory: Option<usize>,
     /// From the start of one checkpoint to the start of the next, such as 10s.
@@ -137,7 +138,8 @@ pub struct Standalone {
     /// Threads that process rows, for all jobs together.
     #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
     pub slots: u16,
-    /// Memory for state, such as 512mb or 2gb. Default: a quarter of the machine's.
+    /// What the process may hold in memory: state, caches, rows under way; such as 512mb or 2gb. State that has no room
+    /// is kept on disk. Default: a quarter of the machine's memory, or of the container's if that is limited.
     #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
     pub memory: Option<usize>,
     /// Folder for local state. Default: in the data folder, if that is local.
@@ -197,7 +199,8 @@ pub struct Worker {
     /// Threads that process rows, for all jobs together. Default: the number of cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
     pub slots: Option<u16>,
-    /// Memory for state, such as 512mb or 2gb. Default: a quarter of the machine's.
+    /// What the process may hold in memory: state, caches, rows under way; such as 512mb or 2gb. State that has no room
+    /// is kept on disk. Default: a quarter of the machine's memory, or of the container's if that is limited.
     #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
     pub memory: Option<usize>,
     /// Folder for local state. Default: .millstream/workers/NAME.

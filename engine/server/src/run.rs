@@ -80,18 +80,30 @@ fn job(arguments: &Run, planned: &Resolved, local: &Local) -> Result<Job, Failur
     Ok(job)
 }
 
-/// A quarter of the machine's memory; 1 GB where that cannot be told.
+/// A quarter of what this process can have; 1 GB where that cannot be told.
 pub fn default_memory() -> usize {
-    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-        line.split_whitespace().nth(1)?.parse::<usize>().ok()
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.split_whitespace().next()?.parse::<usize>().ok()
     });
-    total.map_or(1 << 30, |kib| kib * 1024 / 4).max(64 << 20)
+    let container = CONTAINER_LIMITS.iter().find_map(|file| {
+        let text = std::fs::read_to_string(file).ok()?;
+        // `max` where there is no limit.
+        text.trim().parse::<usize>().ok()
+    });
+    let limits = machine.map(|kib| kib * 1024).into_iter().chain(container);
+    limits.min().map_or(1 << 30, |bytes| bytes / 4).max(64 << 20)
 }
+
+/// Where a container's limit of memory is found, in bytes: control groups of version 2 and 1.
+const CONTAINER_LIMITS: [&str; 2] = [
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+];
 
 fn dry_run(job: &Job, local: &Local, planned: &Resolved) -> String {
     format!(
-        "{} is valid: {} operators, parallelism {}, {} slots, {} mode, a checkpoint every {}, {} for state\n{}",
+        "{} is valid: {} operators, parallelism {}, {} slots, {} mode, a checkpoint every {}, {} of memory\n{}",
         job.graph.name,
         job.graph.nodes.len(),
         job.parallelism,

@@ -25,6 +25,7 @@ fn backend(dir: &std::path::Path) -> Backend {
     Backend::new(BackendOptions {
         dir: dir.to_path_buf(),
         memory_bytes: 64 << 20,
+        process_gauge: None,
         background_threads: 2,
     })
     .unwrap()
@@ -324,6 +325,7 @@ fn a_folder_of_another_process_is_refused_and_one_of_this_process_shared() {
     let options = BackendOptions {
         dir: folder.path().to_path_buf(),
         memory_bytes: 1 << 20,
+        process_gauge: None,
         background_threads: 1,
     };
     assert!(matches!(Backend::new(options.clone()), Err(Error::Busy(_))));

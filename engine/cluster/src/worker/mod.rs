@@ -90,6 +90,7 @@ pub async fn run(options: Options, status: Status, leave: watch::Receiver<bool>)
     let backend = Backend::new(BackendOptions {
         dir: options.data_dir.join("state"),
         memory_bytes: options.memory_bytes,
+        process_gauge: Some(millstream_state::memory::process_bytes),
         background_threads: STATE_THREADS,
     })?;
     let (reports, reports_in) = mpsc::channel(REPORTS_MAX);

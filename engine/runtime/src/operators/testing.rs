@@ -93,6 +93,7 @@ fn backend() -> &'static (Backend, PathBuf) {
         let backend = Backend::new(BackendOptions {
             dir: dir.clone(),
             memory_bytes: 64 << 20,
+            process_gauge: None,
             background_threads: 1,
         })
         .expect("a backend for the tests");

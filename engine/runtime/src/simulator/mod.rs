@@ -256,6 +256,7 @@ fn deployment(
         backend: Backend::new(BackendOptions {
             dir: dir.keep(),
             memory_bytes: 64 << 20,
+            process_gauge: None,
             background_threads: 1,
         })
         .expect("a backend for the test"),
