@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The benchmarks, on the release engine.
-# Usage: bench.sh [startup] [nexmark [QUERY...]] [kafka] [latency] [state]     (BENCH_EVENTS=100000000)
+# Usage: bench.sh [startup] [nexmark [QUERY...]] [kafka] [latency] [state] [recovery]     (BENCH_EVENTS=100000000)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 scripts/setup.sh test
-cargo build --release --locked --bin engine --bin bench
+cargo build --release --locked --bin engine --bin engine-cli --bin bench
 exec "$CARGO_TARGET_DIR/release/bench" "$@"

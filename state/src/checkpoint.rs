@@ -16,7 +16,7 @@
 //! let store = CheckpointStore::open(url, job).await?;
 //! let claim = store.claim("host:pid").await?;            // fences whoever was there before
 //! claim.sweep().await?;                                  // before any task runs
-//! let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Contents, &[]).await?;
+//! let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Output, &[]).await?;
 //! let backend = Backend::new(options)?.with_files(store.files(claim.epoch()));
 //! ...
 //! claim.commit(manifest).await?; claim.retain(3, &[]).await?;
@@ -73,6 +73,9 @@ pub struct CheckpointInfo {
 pub enum Depth {
     /// The manifest's checksum, and that every file is there with its length.
     Lengths,
+    /// The checksum of every file as well that no database takes over. Databases' files are verified where they are
+    /// opened, so a resume reads each once.
+    Output,
     /// The checksum of every file as well: reads them all once.
     Contents,
 }
@@ -302,8 +305,14 @@ impl CheckpointStore {
                 Some(_) => {}
             }
         }
-        if depth == Depth::Contents {
-            futures::stream::iter(files.to_vec())
+        let is_checked = |file: &&FileReference| match depth {
+            Depth::Lengths => false,
+            Depth::Output => file.name.is_empty(),
+            Depth::Contents => true,
+        };
+        let checked: Vec<FileReference> = files.iter().filter(is_checked).cloned().collect();
+        if !checked.is_empty() {
+            futures::stream::iter(checked)
                 .map(|file| async move {
                     let path = format!("{}/{}", self.job, file.path);
                     self.storage.check(&path, file.length, file.crc32).await

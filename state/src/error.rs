@@ -51,6 +51,12 @@ impl Error {
         move |source| Error::Database { path, source }
     }
 
+    /// Whether a database found a file of its own damaged. Another attempt reads through what is kept here before it uses
+    /// it, and fetches what is not as it was.
+    pub fn is_local_damage(&self) -> bool {
+        matches!(self, Error::Database { source, .. } if source.kind() == rocksdb::ErrorKind::Corruption)
+    }
+
     /// Whether an older checkpoint may still be good where this error came from.
     pub fn is_damage(&self) -> bool {
         matches!(self, Error::Corrupt(_) | Error::NotFound(_))

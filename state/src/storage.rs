@@ -241,6 +241,11 @@ impl Storage {
     }
 }
 
+/// Reads a local file through. Blocks.
+pub(crate) fn measure(file: &Path) -> std::io::Result<Written> {
+    local::measure(std::fs::File::open(file)?)
+}
+
 fn parse_url(url: &str) -> Result<url::Url, Error> {
     url::Url::parse(url).map_err(|error| {
         Error::Invalid(format!(

@@ -10,6 +10,7 @@
 
 mod chunk;
 mod database;
+mod kept;
 mod queue;
 mod restore;
 mod snapshot;
@@ -36,9 +37,13 @@ use crate::threads;
 
 pub use chunk::WriteChunk;
 use database::{Database, Resources};
+use kept::Kept;
 use queue::{Job, Queue};
 
 const STORES: &str = "stores";
+const KEPT: &str = "kept";
+/// Files that are fetched at the same time, for all stores of a process together.
+const FETCHES_IN_FLIGHT_MAX: usize = 16;
 /// How often sizes are published as metrics.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -52,7 +57,8 @@ pub struct Backend {
 #[derive(Debug, Clone)]
 pub struct BackendOptions {
     /// Folder for databases; each store has a folder of its own below `stores/`, which is wiped when the first backend
-    /// of a process starts there. Other processes are kept off by a lock.
+    /// of a process starts there. Files of the newest checkpoints stay below `kept/`, also for the next process. Other
+    /// processes are kept off by a lock.
     pub dir: PathBuf,
     /// The process's whole budget for state. RocksDB's cache and write buffers (a quarter) are carved out of it.
     pub memory_bytes: usize,
@@ -75,6 +81,8 @@ struct Threads {
     /// Makes folders of stores of the same name (one job restarted) different.
     stores_made: AtomicU64,
     stores: Mutex<Vec<Weak<StoreInner>>>,
+    kept: Kept,
+    fetches: tokio::sync::Semaphore,
     _lock: Arc<DataFolderLock>,
 }
 
@@ -106,6 +114,8 @@ impl Backend {
                     work,
                     stores_made: AtomicU64::new(0),
                     stores: Mutex::new(Vec::new()),
+                    kept: Kept::open(options.dir.join(KEPT)),
+                    fetches: tokio::sync::Semaphore::new(FETCHES_IN_FLIGHT_MAX),
                     _lock: lock,
                 }),
                 folder,
@@ -136,6 +146,7 @@ impl Backend {
     /// The same backend, keeping snapshots where a job's checkpoints are. For each attempt of a job anew.
     pub fn with_files(&self, files: JobFiles) -> Self {
         let shared = &self.shared;
+        shared.threads.kept.begin(&files.job);
         Self {
             shared: Arc::new(Shared {
                 folder: shared.folder.clone(),
@@ -335,7 +346,7 @@ impl Store {
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<bool, Error> {
         match self.inner.opened() {
-            Some(database) => database.scan(slot, after, rows_max, visit),
+            Some(database) => self.inner.heed(database.scan(slot, after, rows_max, visit)),
             None => Ok(false),
         }
     }
@@ -343,7 +354,7 @@ impl Store {
     /// Values of many keys, in the order asked; sorted and batched inside.
     pub fn get_many(&self, keys: &[(Slot, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
         match self.inner.opened() {
-            Some(database) => database.get_many(keys),
+            Some(database) => self.inner.heed(database.get_many(keys)),
             None => Ok(vec![None; keys.len()]),
         }
     }
@@ -351,7 +362,7 @@ impl Store {
     /// The namespaces that have rows, with their key groups, ascending by key group. For restore.
     pub fn namespaces(&self) -> Result<Vec<Slot>, Error> {
         match self.inner.opened() {
-            Some(database) => database.slots(),
+            Some(database) => self.inner.heed(database.slots()),
             None => Ok(Vec::new()),
         }
     }
@@ -389,6 +400,15 @@ impl StoreInner {
 
     fn opened(&self) -> Option<&Database> {
         self.database.get()
+    }
+
+    /// Passes a database's answer on. After one that finds fault with a file, kept files are read through before they
+    /// are used again.
+    fn heed<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Database { .. } | Error::Corrupt(_)) = &answer {
+            self.shared.threads.kept.distrust(&self.shared.files.job);
+        }
+        answer
     }
 
     fn database_folder(&self) -> PathBuf {
@@ -442,7 +462,7 @@ pub struct KeyedSnapshot {
 pub struct FileReference {
     /// Path below the job's folder.
     pub path: String,
-    /// Name the database knows it by.
+    /// Name the database knows it by; empty for what is no database's.
     pub name: String,
     pub length: u64,
     pub crc32: u32,

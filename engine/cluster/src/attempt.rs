@@ -1,8 +1,9 @@
 //! One attempt at running a job: from a checkpoint (or nothing) until it ends, fails or is stopped.
 //!
-//! The order at the start matters ([`prepare`]): first the committables of the restored checkpoint are published (they
-//! are part of it, whether or not the last attempt came to it), then sinks clean up what no checkpoint names, then
-//! splits are found and tasks deployed. From there one loop ([`driver`]) turns what happens into events of the
+//! The order at the start matters ([`prepare`]): splits are found, slots too, and the state is brought there and verified;
+//! then the committables of the restored checkpoint are published (they are part of it, whether or not the last attempt
+//! came to it; but nothing of a checkpoint is, that turns out to be damaged), then sinks clean up what no checkpoint
+//! names, then tasks start. From there one loop ([`driver`]) turns what happens into events of the
 //! checkpoint coordinator and carries out its commands; what follows a checkpoint that all have answered is in
 //! [`completion`]. Tasks that run already are looked after from where they are ([`takeover`]). Whatever was begun in the background (a manifest being written, a sink committing) is awaited before
 //! the attempt ends: a later attempt must not race it.
@@ -48,6 +49,8 @@ pub struct Failure {
     pub error: Error,
     /// Trying again may help.
     pub may_pass: bool,
+    /// The checkpoint to start from is not as it was written.
+    pub is_damage: bool,
     /// The tasks were running.
     pub started: bool,
     /// The newest checkpoint of this attempt.
@@ -88,6 +91,7 @@ pub async fn run(mut attempt: Attempt<'_>, adopted: Option<Adopted>) -> Result<E
         Err(error) => {
             return Ok(Ended::Failed(Failure {
                 may_pass: restart::error_may_pass(&error),
+                is_damage: error.is_damage(),
                 error,
                 started: false,
                 last_checkpoint: None,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use millstream_connectors::{JobIdentity, Sink, Source, Split};
 use millstream_planner::graph::{NodeIndex, OperatorId};
 use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, SubtaskState, TaskEvent};
@@ -16,6 +17,7 @@ use millstream_runtime::progress::JobCounters;
 use millstream_state::DataFolderLock;
 use millstream_state::checkpoint::JobFiles;
 use millstream_state::store::{Backend, BackendOptions};
+use parking_lot::Mutex;
 
 use crate::{Error, Job};
 
@@ -35,7 +37,9 @@ pub trait Deployer: Send + Sync {
     /// then this does not return.
     async fn superseded(&self) {}
 
-    /// Starts all tasks. When this returns they run, or none does.
+    /// Brings and verifies the state of all tasks, does what is to be done before they start ([`Request::before_start`]),
+    /// and starts them. When this returns they run, or none does. An error that [is damage](Error::is_damage) says that
+    /// the checkpoint cannot be restored.
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error>;
 }
 
@@ -55,6 +59,8 @@ pub struct Adopted {
     pub newest_checkpoint: u64,
 }
 
+pub type BeforeStart = BoxFuture<'static, Result<(), Error>>;
+
 /// What an attempt starts with.
 pub struct Request {
     pub identity: JobIdentity,
@@ -65,6 +71,9 @@ pub struct Request {
     pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
     pub splits_are_final: bool,
     pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
+    /// To be done once all state is there and verified, and before any task is made: what the restored checkpoint holds is
+    /// published, and sinks clean up.
+    pub before_start: BeforeStart,
     /// The claim on the job's checkpoints, and where keyed state keeps its files under it.
     pub epoch: u64,
     pub files: JobFiles,
@@ -102,6 +111,8 @@ pub struct Embedded {
     folder: PathBuf,
     slots: usize,
     memory_bytes: usize,
+    /// Made for the first attempt.
+    backend: Mutex<Option<Backend>>,
     /// Held as long as anything of the run lives.
     _lock: DataFolderLock,
 }
@@ -118,8 +129,24 @@ impl Embedded {
             folder,
             slots,
             memory_bytes,
+            backend: Mutex::new(None),
             _lock: lock,
         })
+    }
+
+    /// One for all attempts: it knows what it has kept of earlier ones.
+    fn backend(&self) -> Result<Backend, Error> {
+        let mut made = self.backend.lock();
+        if let Some(backend) = &*made {
+            return Ok(backend.clone());
+        }
+        let backend = Backend::new(BackendOptions {
+            dir: self.folder.join("state"),
+            memory_bytes: self.memory_bytes,
+            process_gauge: Some(millstream_state::memory::process_bytes),
+            background_threads: 2,
+        })?;
+        Ok(made.insert(backend).clone())
     }
 }
 
@@ -133,14 +160,8 @@ impl Deployer for Embedded {
     }
 
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
-        let backend = Backend::new(BackendOptions {
-            dir: self.folder.join("state"),
-            memory_bytes: self.memory_bytes,
-            process_gauge: Some(millstream_state::memory::process_bytes),
-            background_threads: 2,
-        })?
-        .with_files(request.files);
-        let running = runtime::deploy(Deployment {
+        let backend = self.backend()?.with_files(request.files);
+        let deployment = Deployment {
             graph: job.graph.clone(),
             identity: request.identity,
             parallelism: allocation.parallelism,
@@ -154,8 +175,9 @@ impl Deployer for Embedded {
             backend,
             runtime: tokio::runtime::Handle::current(),
             options: job.options.clone(),
-        })
-        .await?;
-        Ok(Box::new(running))
+        };
+        let restored = runtime::restore(&deployment).await?;
+        request.before_start.await?;
+        Ok(Box::new(runtime::deploy(deployment, restored).await?))
     }
 }

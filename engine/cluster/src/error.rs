@@ -16,3 +16,13 @@ pub enum Error {
     #[error(transparent)]
     State(#[from] millstream_state::Error),
 }
+
+impl Error {
+    /// Whether what was to be restored is not as it was written: an older checkpoint may be.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::State(error) | Self::Runtime(millstream_runtime::Error::State(error)) => error.is_damage(),
+            _ => false,
+        }
+    }
+}

@@ -90,20 +90,23 @@ impl History {
         self.inner.claim.next_checkpoint().await
     }
 
-    /// The latest checkpoint that is whole; damaged ones before it are said.
-    pub async fn latest(&self, progress: &Progress) -> Result<Option<Snapshot>, Error> {
+    /// The latest checkpoint that is whole, as far as that is known before its state is restored; damaged ones before it
+    /// are said. `damaged` have failed to be restored.
+    pub async fn latest(&self, progress: &Progress, damaged: &[u64]) -> Result<Option<Snapshot>, Error> {
         let store = self.inner.claim.store();
-        let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Contents, &[]).await?;
+        let recovery = store
+            .latest::<SubtaskState>(BODY_VERSION, Depth::Output, damaged)
+            .await?;
         for damaged in &recovery.damaged {
             progress.warn(format!(
                 "checkpoint {} is damaged and passed over: {}",
                 damaged.checkpoint, damaged.reason
             ));
         }
-        if recovery.manifest.is_none() && !recovery.damaged.is_empty() {
+        let count = recovery.damaged.len() + damaged.len();
+        if recovery.manifest.is_none() && count > 0 {
             return Err(Error::Failed(format!(
-                "none of the {} checkpoints in {} is whole; repair the storage, or start anew with --fresh",
-                recovery.damaged.len(),
+                "none of the {count} checkpoints in {} is whole; repair the storage, or start anew with --fresh",
                 store.url()
             )));
         }

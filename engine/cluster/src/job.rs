@@ -159,6 +159,13 @@ async fn run_attempts(
             (first(job, history, progress).await?, None)
         }
     };
+    // Checkpoints that could not be restored.
+    let mut damaged = Vec::new();
+    // What a person chose is not replaced by what nobody did.
+    let chosen = match job.start {
+        Start::FromCheckpoint(_) => base.as_ref().map(|snapshot| snapshot.checkpoint),
+        Start::Fresh | Start::Resume => None,
+    };
     let mut ever_started = job.started_before;
     loop {
         if let Some(snapshot) = &base
@@ -179,9 +186,21 @@ async fn run_attempts(
             Ended::Failed(failure) => failure,
         };
         ever_started |= failure.started;
-        if let Some(id) = failure.last_checkpoint {
+        if failure.last_checkpoint.is_some() {
             restarts.on_progress();
-            base = Some(history.load(id).await?);
+            base = history.latest(progress, &damaged).await?;
+        }
+        if let Some(snapshot) = &base
+            && failure.is_damage
+            && chosen != Some(snapshot.checkpoint)
+        {
+            progress.warn(format!(
+                "checkpoint {} is damaged and passed over: {}",
+                snapshot.checkpoint, failure.error
+            ));
+            damaged.push(snapshot.checkpoint);
+            base = history.latest(progress, &damaged).await?;
+            continue;
         }
         let resume = match &base {
             Some(snapshot) => format!("checkpoint {}", snapshot.checkpoint),
@@ -220,7 +239,7 @@ async fn run_attempts(
 async fn first(job: &Job, history: &History, progress: &Progress) -> Result<Option<Snapshot>, Error> {
     match job.start {
         Start::Fresh => history.start_anew(job, progress).await.map(|()| None),
-        Start::Resume => history.latest(progress).await,
+        Start::Resume => history.latest(progress, &[]).await,
         Start::FromCheckpoint(id) => history.replay(id).await.map(Some),
     }
 }

@@ -101,7 +101,7 @@ pub fn state_error_may_pass(error: &millstream_state::Error) -> bool {
         Error::Io { source, .. } => io_error_may_pass(source),
         Error::Storage { source, .. } => store_error_may_pass(source),
         Error::Unreachable(_) => true,
-        _ => false,
+        error => error.is_local_damage(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! From a job graph to running slots: chains, channels, operators with their state, threads.
 
+mod operators;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +13,16 @@ use millstream_connectors::Split;
 use millstream_connectors::sink::WriterContext;
 use millstream_connectors::source::ReaderContext;
 use millstream_planner::graph::{self, Exchange, JobGraph, NodeIndex, Operator, Port, dead_letter_schema};
-use millstream_state::key_group::KeyGroupRange;
-use millstream_state::store::Store;
 use tokio::sync::mpsc;
 
+pub(crate) use self::operators::restore;
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
 use crate::channel::{Receiver, Sender, channel};
 use crate::elsewhere::{ChannelId, Incoming, Outgoing, Part};
 use crate::exchange::{OutputEdge, Partitioner, Routing};
 use crate::inputs::{Input, Inputs};
-use crate::job::{Deployment, RunningJob, SubtaskState};
-use crate::operators::{self, OperatorContext};
+use crate::job::{Deployment, Restored, RunningJob, SubtaskState};
 use crate::progress::{JobCounters, Kind, OperatorCounters};
 use crate::sink_files::SinkFiles;
 use crate::sink_task::SinkStage;
@@ -36,7 +36,7 @@ const EVENTS_MAX: usize = 1_024;
 /// How often counters are published as metrics.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) async fn deploy(deployment: Deployment) -> Result<RunningJob, Error> {
+pub(crate) async fn deploy(deployment: Deployment, restored: Restored) -> Result<RunningJob, Error> {
     let part = Part::of(&deployment);
     let parkers: Vec<Parker> = part.slots.iter().map(|_| Parker::new()).collect();
     let chains = Chains::of(&deployment.graph, deployment.parallelism);
@@ -49,7 +49,7 @@ pub(crate) async fn deploy(deployment: Deployment) -> Result<RunningJob, Error> 
         Some(waker) => waker.waker(),
         None => std::task::Waker::noop().clone(),
     };
-    let tasks = build(&deployment, &part, &chains, &as_wakers, &counters).await?;
+    let tasks = build(&deployment, restored, &part, &chains, &as_wakers, &counters).await?;
     let mut by_slot: Vec<Vec<SlotTask>> = part.slots.iter().map(|_| Vec::new()).collect();
     let task_count = tasks.len();
     for built in tasks {
@@ -155,12 +155,14 @@ pub(crate) struct Built {
 /// Makes all tasks that run here, connected. `wakers` gives the waker of a chain's subtask.
 pub(crate) async fn build(
     deployment: &Deployment,
+    restored: Restored,
     part: &Part,
     chains: &Chains,
     wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
     counters: &Arc<JobCounters>,
 ) -> Result<Vec<Built>, Error> {
     let graph = &*deployment.graph;
+    let mut operators = operators::make(deployment, restored, part, chains, wakers).await?;
     let mut wiring = Wiring::new(deployment, part, chains, wakers);
     let mut built = Vec::new();
     for (chain_index, chain) in chains.chains.iter().enumerate() {
@@ -179,7 +181,10 @@ pub(crate) async fn build(
                 let Some(own) = own.map(Arc::clone) else {
                     return Err(invalid(id.to_string(), "has no counters"));
                 };
-                let kind = stage_kind(deployment, *node, subtask, &waker, counters).await?;
+                let kind = match operators.remove(&(*node, subtask)) {
+                    Some(operator) => StageKind::Operator(operator),
+                    None => end_stage(deployment, *node, subtask, &waker, counters)?,
+                };
                 stages.push(Stage::new(id.clone(), subtask, kind, outputs, own));
             }
             let inputs = match graph.nodes[chain[0]].operator {
@@ -342,7 +347,8 @@ impl<'a> Wiring<'a> {
     }
 }
 
-async fn stage_kind(
+/// A source or a sink.
+fn end_stage(
     deployment: &Deployment,
     index: NodeIndex,
     subtask: usize,
@@ -352,9 +358,9 @@ async fn stage_kind(
     let graph = &*deployment.graph;
     let node = &graph.nodes[index];
     let parallelism = parallelism_of(graph, index, deployment.parallelism);
-    let restored: &[SubtaskState] = deployment.restore.get(&node.id).map_or(&[], Vec::as_slice);
     match &node.operator {
         Operator::Source(source) => {
+            let restored = deployment.restore.get(&node.id).map_or(&[][..], Vec::as_slice);
             let stage = source_stage(
                 deployment,
                 index,
@@ -382,45 +388,8 @@ async fn stage_kind(
             let stage = SinkStage::new(node.id.clone(), writer, sink.on_error, waker.clone());
             Ok(StageKind::Sink(Box::new(stage)))
         }
-        _ => {
-            let key_groups = KeyGroupRange::of_subtask(graph.max_parallelism, parallelism, subtask);
-            let context = OperatorContext {
-                subtask,
-                parallelism,
-                max_parallelism: graph.max_parallelism,
-                key_groups,
-                store: store(deployment, node, subtask, key_groups, restored).await?,
-                restored_inline: restored
-                    .iter()
-                    .map(|state| state.inline.clone())
-                    .filter(|inline| !inline.is_empty())
-                    .collect(),
-                memory: deployment.backend.memory().clone(),
-                waker: waker.clone(),
-            };
-            Ok(StageKind::Operator(operators::build(
-                node,
-                &input_schemas(graph, index),
-                context,
-            )?))
-        }
+        _ => Err(invalid(node.id.to_string(), "was not made")),
     }
-}
-
-/// A subtask's keyed state, as of the checkpoint the job resumes from.
-async fn store(
-    deployment: &Deployment,
-    node: &graph::Node,
-    subtask: usize,
-    key_groups: KeyGroupRange,
-    restored: &[SubtaskState],
-) -> Result<Store, Error> {
-    let name = format!("{}-{subtask}", node.id);
-    let keyed: Vec<_> = restored.iter().filter_map(|state| state.keyed.clone()).collect();
-    if keyed.is_empty() {
-        return Ok(deployment.backend.store(&name, key_groups));
-    }
-    Ok(deployment.backend.restore(&name, key_groups, &keyed).await?)
 }
 
 #[expect(clippy::too_many_arguments)]

@@ -1,6 +1,7 @@
 //! Running a job graph in this process: deploy it over slots, feed it commands, hear its events.
 //!
-//! [`deploy`] builds the tasks of every subtask, spreads them over slot threads and starts them. The caller (the
+//! [`restore`] brings the state of every subtask, [`deploy`] builds their tasks, spreads them over slot threads and
+//! starts them. The caller (the
 //! cluster crate's driver) triggers checkpoints, hands out newly discovered splits, and asks the job to stop; it hears
 //! [`TaskEvent`]s. This module decides nothing about checkpoints or recovery.
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use crossbeam::channel::TrySendError;
 use millstream_connectors::{Committable, JobIdentity, Sink, Source, Split};
 use millstream_planner::graph::{JobGraph, NodeIndex, OperatorId};
-use millstream_state::store::{Backend, KeyedSnapshot};
+use millstream_state::store::{Backend, KeyedSnapshot, Store};
 
 use tokio::sync::mpsc;
 
@@ -21,9 +22,21 @@ use crate::operator::Timestamp;
 use crate::progress::{JobCounters, Progress};
 use crate::slot::SlotHandle;
 
-/// Builds the tasks of every subtask, restores their state, and starts the slot threads.
-pub async fn deploy(deployment: Deployment) -> Result<RunningJob, Error> {
-    deployment::deploy(deployment).await
+/// Brings the keyed state of every subtask that runs here, verified, as the first half of a deployment: when this
+/// returns, nothing runs, and nothing of the checkpoint is damaged.
+pub async fn restore(deployment: &Deployment) -> Result<Restored, Error> {
+    deployment::restore(deployment).await
+}
+
+/// Builds the tasks of every subtask on their state and starts the slot threads.
+pub async fn deploy(deployment: Deployment, restored: Restored) -> Result<RunningJob, Error> {
+    deployment::deploy(deployment, restored).await
+}
+
+/// The keyed state of the subtasks that run here.
+pub struct Restored {
+    /// By node and subtask, of those that had any.
+    pub(crate) stores: HashMap<(NodeIndex, usize), Store>,
 }
 
 /// Counters for all subtasks of a job, wherever they run: for whoever hears of them from afar.

@@ -281,7 +281,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<Written> {
     Ok(written)
 }
 
-fn measure(mut file: File) -> std::io::Result<Written> {
+pub fn measure(mut file: File) -> std::io::Result<Written> {
     pump(&mut file, |_| Ok(()))
 }
 

@@ -1,5 +1,8 @@
 //! Opening a store from the files of a checkpoint.
 //!
+//! Files that are kept in the local data folder ([`super::kept`]) are linked, all others fetched and verified: each is
+//! read once.
+//!
 //! With the key groups it had, a store takes over the old one's files as they are. With others, it opens every old
 //! database that had some of its key groups, scans what it owns now, writes that in order to new files, and takes those
 //! over.
@@ -12,12 +15,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::database::{Database, Resources};
 use super::snapshot::Known;
-use super::{FileReference, KeyedSnapshot, Slot, StoreInner};
+use super::{FETCHES_IN_FLIGHT_MAX, FileReference, KeyedSnapshot, Slot, StoreInner};
 use crate::Error;
-use crate::checkpoint::JobFiles;
 use crate::key_group::{KeyGroup, KeyGroupRange};
-
-const FETCHES_IN_FLIGHT_MAX: usize = 4;
 
 pub async fn restore(store: &Arc<StoreInner>, snapshots: &[KeyedSnapshot]) -> Result<(), Error> {
     let mut parts: Vec<&KeyedSnapshot> = snapshots
@@ -40,7 +40,7 @@ pub async fn restore(store: &Arc<StoreInner>, snapshots: &[KeyedSnapshot]) -> Re
 
 async fn take_over(store: &Arc<StoreInner>, part: &KeyedSnapshot) -> Result<(), Error> {
     let folder = store.database_folder();
-    fetch(&store.shared.files, part, &folder).await?;
+    fetch(store, part, &folder).await?;
     let sorted = part.files.iter().filter(|file| file.name.ends_with(".sst"));
     let known: Known = sorted
         .map(|file| (file.name.clone(), file.clone()))
@@ -48,7 +48,7 @@ async fn take_over(store: &Arc<StoreInner>, part: &KeyedSnapshot) -> Result<(), 
     *store.known.lock().await = known;
     blocking({
         let store = Arc::clone(store);
-        move || store.database().map(|_| ())
+        move || store.heed(store.database().map(|_| ()))
     })
     .await
 }
@@ -58,14 +58,14 @@ async fn copy_owned(store: &Arc<StoreInner>, parts: &[&KeyedSnapshot]) -> Result
     let mut sources = Vec::new();
     for (index, part) in parts.iter().enumerate() {
         let folder = scratch.join(format!("part-{index}"));
-        fetch(&store.shared.files, part, &folder).await?;
+        fetch(store, part, &folder).await?;
         if let Some(owned) = overlap(part.range, store.range) {
             sources.push((folder, owned));
         }
     }
     blocking({
         let store = Arc::clone(store);
-        move || copy_rows(&store, &scratch, &sources)
+        move || store.heed(copy_rows(&store, &scratch, &sources))
     })
     .await
 }
@@ -96,13 +96,13 @@ fn group_start(group: u16) -> Vec<u8> {
     slot.prefix().to_vec()
 }
 
-/// Fetches a part's files under the names the database knows, verified, and names its manifest as the current one.
-async fn fetch(job: &JobFiles, part: &KeyedSnapshot, folder: &Path) -> Result<(), Error> {
+/// Brings a part's files under the names the database knows, verified, and names its manifest as the current one.
+async fn fetch(store: &Arc<StoreInner>, part: &KeyedSnapshot, folder: &Path) -> Result<(), Error> {
     tokio::fs::create_dir_all(folder).await.map_err(Error::io(format!(
         "cannot create the folder {} for state",
         folder.display()
     )))?;
-    let manifest = part.files.iter().find(|file| file.name.starts_with("MANIFEST-"));
+    let manifest = part.files.iter().find(|file| is_manifest(file));
     let Some(FileReference { name: manifest, .. }) = manifest else {
         return Err(Error::Corrupt(format!(
             "the checkpoint's state of key groups {}..{} has no database manifest among its files",
@@ -115,18 +115,12 @@ async fn fetch(job: &JobFiles, part: &KeyedSnapshot, folder: &Path) -> Result<()
             file.name
         )));
     }
+    let kept = &store.shared.threads.kept;
+    kept.note(&store.shared.files.job, &store.name, &part.files, true);
     futures::stream::iter(part.files.clone())
-        .map(|file| async move {
+        .map(|file| {
             let to = folder.join(&file.name);
-            let path = job.path(&file.path);
-            if file.name.starts_with("MANIFEST-") {
-                // The database appends to its manifest: it must be a copy, never a link to the stored one.
-                let content = job.storage.read_verified(&path, file.length, file.crc32).await?;
-                return tokio::fs::write(&to, content)
-                    .await
-                    .map_err(Error::io(format!("cannot write {}", to.display())));
-            }
-            job.storage.fetch(&path, &to, file.length, file.crc32).await
+            async move { fetch_one(store, file, to).await }
         })
         .buffer_unordered(FETCHES_IN_FLIGHT_MAX)
         .try_collect::<Vec<()>>()
@@ -135,6 +129,56 @@ async fn fetch(job: &JobFiles, part: &KeyedSnapshot, folder: &Path) -> Result<()
     tokio::fs::write(&current, format!("{manifest}\n"))
         .await
         .map_err(Error::io(format!("cannot write {}", current.display())))
+}
+
+async fn fetch_one(store: &Arc<StoreInner>, file: FileReference, to: PathBuf) -> Result<(), Error> {
+    let job = &store.shared.files;
+    let _turn = store
+        .shared
+        .threads
+        .fetches
+        .acquire()
+        .await
+        .map_err(|error| Error::Background(format!("state of {} cannot be fetched: {error}", store.name)))?;
+    // The database appends to its manifest: it must be a copy, never a link.
+    let as_copy = is_manifest(&file);
+    let is_here = blocking({
+        let (store, file, to) = (Arc::clone(store), file.clone(), to.clone());
+        move || {
+            Ok(store
+                .shared
+                .threads
+                .kept
+                .bring(&store.shared.files.job, &file, &to, as_copy))
+        }
+    });
+    let path = job.path(&file.path);
+    let from = match (is_here.await?, as_copy) {
+        (true, _) => "local",
+        (false, true) => {
+            let content = job.storage.read_verified(&path, file.length, file.crc32).await?;
+            tokio::fs::write(&to, content)
+                .await
+                .map_err(Error::io(format!("cannot write {}", to.display())))?;
+            "storage"
+        }
+        (false, false) => {
+            job.storage.fetch(&path, &to, file.length, file.crc32).await?;
+            let (store, file) = (Arc::clone(store), file.clone());
+            blocking(move || {
+                store.shared.threads.kept.keep(&store.shared.files.job, &file, &to);
+                Ok(())
+            })
+            .await?;
+            "storage"
+        }
+    };
+    metrics::counter!("millstream_state_restored_bytes_total", "from" => from).increment(file.length);
+    Ok(())
+}
+
+fn is_manifest(file: &FileReference) -> bool {
+    file.name.starts_with("MANIFEST-")
 }
 
 fn overlap(a: KeyGroupRange, b: KeyGroupRange) -> Option<KeyGroupRange> {

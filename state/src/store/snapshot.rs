@@ -4,6 +4,8 @@
 //! from) is referenced. The database's own manifest (`MANIFEST-*`) is uploaded every time; `CURRENT`, which only names
 //! it, is written anew at a restore; logs and options are not kept.
 //!
+//! What was uploaded is kept in the local data folder, too ([`super::kept`]).
+//!
 //! Uploads of one store go one after the other: a later snapshot must refer to the same upload of a file as an earlier
 //! one, or retention of the earlier would take it away.
 
@@ -39,8 +41,16 @@ pub async fn upload(store: &Arc<StoreInner>, cut: Option<PathBuf>) -> Result<Key
         Ok(Err(error)) => Err(error),
         Err(error) => Err(Error::Background(format!("listing a snapshot was aborted: {error}"))),
     };
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&cut)).await;
-    if !matches!(removed, Ok(Ok(()))) {
+    let removed = tokio::task::spawn_blocking({
+        let (store, files) = (Arc::clone(store), uploaded.as_ref().ok().cloned());
+        move || {
+            if let Some(files) = files {
+                keep(&store, &cut, &files);
+            }
+            std::fs::remove_dir_all(&cut)
+        }
+    });
+    if !matches!(removed.await, Ok(Ok(()))) {
         tracing::warn!(store = %store.name, "a snapshot's local copy stays behind until the next start");
     }
     let files = uploaded?;
@@ -49,6 +59,16 @@ pub async fn upload(store: &Arc<StoreInner>, cut: Option<PathBuf>) -> Result<Key
         bytes: files.iter().map(|file| file.length).sum(),
         files,
     })
+}
+
+/// Keeps a snapshot's files here, for a restart.
+fn keep(store: &StoreInner, cut: &Path, files: &[FileReference]) {
+    let (kept, job) = (&store.shared.threads.kept, &store.shared.files.job);
+    // First, lest another store's snapshot finds them unnamed.
+    kept.note(job, &store.name, files, false);
+    for file in files {
+        kept.keep(job, file, &cut.join(&file.name));
+    }
 }
 
 async fn upload_new(store: &Arc<StoreInner>, cut: &Path, names: Vec<String>) -> Result<Vec<FileReference>, Error> {

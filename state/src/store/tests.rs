@@ -277,7 +277,9 @@ fn a_damaged_file_is_named_by_the_restore() {
     ];
     for (what, damage) in &damages {
         damage();
-        let restored = runtime.block_on(backend.restore("w-0", range(0, 8), std::slice::from_ref(&snapshot)));
+        // Where nothing of it is kept.
+        let other = self::backend(&folder.path().join(what)).with_files(backend.files().clone());
+        let restored = runtime.block_on(other.restore("w-0", range(0, 8), std::slice::from_ref(&snapshot)));
         let error = restored.err().expect("damage is found");
         assert!(error.is_damage(), "{error}");
         assert!(

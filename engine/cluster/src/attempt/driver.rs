@@ -154,6 +154,7 @@ impl<'a> Driver<'a> {
             (Some((error, may_pass)), _) => Ended::Failed(Failure {
                 error,
                 may_pass,
+                is_damage: false,
                 started: true,
                 last_checkpoint: self.last_checkpoint,
             }),

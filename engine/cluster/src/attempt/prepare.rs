@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use millstream_connectors::{Boundedness, Delivery, JobIdentity, OutputStorage, Source, Split, registry};
+use millstream_connectors::{
+    Boundedness, Committable, Delivery, JobIdentity, OutputStorage, Sink, Source, Split, registry,
+};
 use millstream_planner::graph::{NodeIndex, Operator, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
 
@@ -38,21 +40,31 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
         job: job.graph.name.clone(),
         attempt: uuid::Uuid::new_v4().simple().to_string(),
     };
+    let mut pending = Vec::new();
     if let Some(base) = attempt.base {
         check_restore(attempt, base)?;
         for (node, sink) in &ends.sinks {
             let committables = committables_of(base.operators.get(&job.graph.nodes[*node].id));
             if !committables.is_empty() {
-                sink.commit(committables).await?;
+                pending.push((sink.clone(), committables));
             }
         }
         if base.finished {
+            commit(pending).await?;
             return Ok(None);
         }
     }
-    for sink in ends.sinks.values() {
-        sink.start(&identity).await?;
-    }
+    let sinks: Vec<_> = ends.sinks.values().cloned().collect();
+    let before_start = {
+        let identity = identity.clone();
+        async move {
+            commit(pending).await?;
+            for sink in sinks {
+                sink.start(&identity).await?;
+            }
+            Ok(())
+        }
+    };
     let allocation = attempt.deployer.allocate(job).await?;
     let (known, splits) = find_splits(attempt, &allocation, &ends).await?;
     let discovers = |source: &Arc<dyn Source>| !job.options.batch && source.discovery_interval().is_some();
@@ -67,6 +79,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
         splits,
         splits_are_final: !ends.sources.values().any(discovers),
         restore,
+        before_start: Box::pin(before_start),
         epoch: attempt.history.epoch(),
         files: attempt.history.files(),
     };
@@ -83,6 +96,14 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
 
 pub(super) fn output_storage(attempt: &Attempt<'_>) -> Arc<dyn OutputStorage> {
     Arc::new(SinkFiles::new(attempt.history.files()))
+}
+
+/// Publishes what the restored checkpoint holds.
+async fn commit(pending: Vec<(Arc<dyn Sink>, Vec<Committable>)>) -> Result<(), Error> {
+    for (sink, committables) in pending {
+        sink.commit(committables).await?;
+    }
+    Ok(())
 }
 
 /// Whether sources and sinks can be made as the job wants them.

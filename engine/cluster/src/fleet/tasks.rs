@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Fleet;
 use super::link::Link;
-use crate::deployer::{Adopted, Allocation, Request, Tasks};
+use crate::deployer::{Adopted, Allocation, BeforeStart, Request, Tasks};
 use crate::{Error, Job, encoding};
 
 /// News that may wait for the driver of one attempt.
@@ -36,6 +36,22 @@ pub enum What {
     Lost(String),
 }
 
+/// How far a deployment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Restored,
+    Deployed,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Restored => "restored",
+            Self::Deployed => "deployed",
+        })
+    }
+}
+
 impl Fleet {
     /// Starts an attempt's tasks on the workers of its allocation. When this returns they all run, or none does.
     pub async fn deploy(
@@ -46,15 +62,11 @@ impl Fleet {
         request: Request,
     ) -> Result<Box<dyn Tasks>, Error> {
         let mut tasks = self.listen(job, &request.identity.attempt, &allocation.slots)?;
-        tasks.start(job, resolved, allocation, request)?;
-        tokio::time::timeout(DEPLOY_TIMEOUT, tasks.deployed())
-            .await
-            .map_err(|_| {
-                elsewhere(format!(
-                    "the tasks were not deployed within {} s (DEPLOY_TIMEOUT)",
-                    DEPLOY_TIMEOUT.as_secs()
-                ))
-            })??;
+        let before_start = tasks.deploy(job, resolved, allocation, request)?;
+        tasks.all(Step::Restored).await?;
+        before_start.await?;
+        tasks.order_all(&v1::task_command::Command::Start(v1::StartTasks {}))?;
+        tasks.all(Step::Deployed).await?;
         Ok(Box::new(tasks))
     }
 
@@ -145,13 +157,14 @@ struct RemoteTasks {
 }
 
 impl RemoteTasks {
-    fn start(
+    /// Answers what is to be done before the tasks start.
+    fn deploy(
         &self,
         job: &Job,
         resolved: &v1::ResolvedJob,
         allocation: &Allocation,
         request: Request,
-    ) -> Result<(), Error> {
+    ) -> Result<BeforeStart, Error> {
         let place = |name: &String| self.links.iter().position(|link| link.name == *name).unwrap_or(0) as u32;
         let addresses = self.links.iter().map(|link| v1::WorkerAddress {
             name: link.name.clone(),
@@ -179,11 +192,21 @@ impl RemoteTasks {
             link.order(v1::order::Order::Deploy(deploy))
                 .map_err(|error| elsewhere(error.to_string()))?;
         }
-        Ok(())
+        Ok(request.before_start)
     }
 
-    /// Waits until all workers run their part.
-    async fn deployed(&mut self) -> Result<(), Error> {
+    /// Waits until all workers have come so far.
+    async fn all(&mut self, step: Step) -> Result<(), Error> {
+        let reached = tokio::time::timeout(DEPLOY_TIMEOUT, self.reached(step));
+        reached.await.map_err(|_| {
+            elsewhere(format!(
+                "the tasks were not {step} within {} s (DEPLOY_TIMEOUT)",
+                DEPLOY_TIMEOUT.as_secs()
+            ))
+        })?
+    }
+
+    async fn reached(&mut self, step: Step) -> Result<(), Error> {
         let mut missing: BTreeSet<String> = self.links.iter().map(|link| link.name.clone()).collect();
         while !missing.is_empty() {
             let Some(heard) = self.heard.recv().await else {
@@ -194,11 +217,17 @@ impl RemoteTasks {
                     return Err(elsewhere(format!("worker {} was lost: {reason}", heard.worker)));
                 }
                 What::Report(report) => match report.event {
-                    Some(Event::Deployed(_)) => {
+                    Some(Event::Restored(_)) if step == Step::Restored => {
+                        missing.remove(&heard.worker);
+                    }
+                    Some(Event::Deployed(_)) if step == Step::Deployed => {
                         missing.remove(&heard.worker);
                     }
                     Some(Event::Failed(failed)) => {
                         let message = format!("worker {}: {}", heard.worker, failed.message);
+                        if failed.is_damage {
+                            return Err(Error::State(millstream_state::Error::Corrupt(message)));
+                        }
                         return Err(Error::Runtime(failure(message, failed.may_pass)));
                     }
                     Some(Event::Stopped(_)) => {
@@ -323,7 +352,7 @@ impl RemoteTasks {
                     self.stopped.insert(heard.worker);
                     Ok(None)
                 }
-                Some(Event::Deployed(_) | Event::Adopted(_)) | None => Ok(None),
+                Some(Event::Restored(_) | Event::Deployed(_) | Event::Adopted(_)) | None => Ok(None),
             },
         }
     }

@@ -13,7 +13,7 @@ use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, 
 use millstream_runtime::progress::JobCounters;
 use millstream_state::checkpoint::CheckpointStore;
 use millstream_state::store::Backend;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::exchange::{Attempt, Broken, Exchange};
 use crate::{Error, encoding, resolve, restart};
@@ -28,11 +28,12 @@ pub struct Ground {
     pub reports: mpsc::Sender<v1::AttemptReport>,
 }
 
-/// Deploys, runs, reports. The last report is always that it has stopped.
+/// Restores, deploys when it is told to start, runs, reports. The last report is always that it has stopped.
 pub async fn run(
     ground: Ground,
     deploy: v1::Deploy,
     counters: Arc<OnceLock<Arc<JobCounters>>>,
+    start: oneshot::Receiver<()>,
     mut commands: mpsc::Receiver<Command>,
 ) {
     let says = Says {
@@ -50,14 +51,19 @@ pub async fn run(
         .exchange
         .attempt(&deploy.job, &deploy.attempt, workers.collect(), slots, own);
     let deployed = tokio::select! {
-        deployed = start(&ground, &deploy, &carrier) => deployed.map(Some),
+        deployed = deployed(&ground, &deploy, &carrier, &says, start) => deployed,
         () = cancelled(&mut commands) => Ok(None),
     };
     match deployed {
         Ok(None) => {}
         Err(error) => {
-            let may_pass = restart::error_may_pass(&error);
-            says.failed("", 0, error.to_string(), may_pass, "").await;
+            says.say(Event::Failed(v1::TaskFailed {
+                may_pass: restart::error_may_pass(&error),
+                is_damage: error.is_damage(),
+                message: error.to_string(),
+                ..v1::TaskFailed::default()
+            }))
+            .await;
         }
         Ok(Some(mut running)) => {
             if counters.set(running.counters()).is_err() {
@@ -81,7 +87,24 @@ async fn cancelled(commands: &mut mpsc::Receiver<Command>) {
     }
 }
 
-async fn start(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> Result<RunningJob, Error> {
+/// Tasks that run; `None`: nobody is left who could tell them to start.
+async fn deployed(
+    ground: &Ground,
+    deploy: &v1::Deploy,
+    carrier: &Arc<Attempt>,
+    says: &Says,
+    start: oneshot::Receiver<()>,
+) -> Result<Option<RunningJob>, Error> {
+    let deployment = deployment(ground, deploy, carrier).await?;
+    let restored = runtime::restore(&deployment).await?;
+    says.say(Event::Restored(v1::Restored {})).await;
+    if start.await.is_err() {
+        return Ok(None);
+    }
+    Ok(Some(runtime::deploy(deployment, restored).await?))
+}
+
+async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> Result<Deployment, Error> {
     let resolved = deploy
         .resolved
         .clone()
@@ -109,7 +132,7 @@ async fn start(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> 
             .is_some_and(|job| job.mode() == v1::Mode::Batch),
         ..runtime::Options::default()
     };
-    let deployment = Deployment {
+    Ok(Deployment {
         graph: Arc::new(graph),
         identity: JobIdentity {
             job: deploy.job.clone(),
@@ -129,8 +152,7 @@ async fn start(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> 
         backend: ground.backend.with_files(store.files(deploy.checkpoint_epoch)),
         runtime: tokio::runtime::Handle::current(),
         options,
-    };
-    Ok(runtime::deploy(deployment).await?)
+    })
 }
 
 type Ends = (
@@ -213,6 +235,7 @@ impl Says {
             message,
             may_pass,
             peer: peer.to_string(),
+            is_damage: false,
         }))
         .await;
     }

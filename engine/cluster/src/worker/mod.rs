@@ -22,7 +22,7 @@ use millstream_runtime::job as runtime;
 use millstream_runtime::progress::JobCounters;
 use millstream_state::store::{Backend, BackendOptions};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::exchange::Exchange;
 use crate::{Error, encoding};
@@ -142,6 +142,8 @@ struct Worker {
 struct Running {
     job: String,
     commands: mpsc::Sender<runtime::Command>,
+    /// Until its tasks were told to start.
+    start: Option<oneshot::Sender<()>>,
     /// Known once its tasks run.
     counters: Arc<OnceLock<Arc<JobCounters>>>,
     /// The newest checkpoint it was asked for.
@@ -239,6 +241,14 @@ impl Worker {
         }
         if let Err(error) = running.commands.try_send(command) {
             tracing::warn!(job = running.job, attempt, "a command could not be delivered: {error}");
+        }
+    }
+
+    /// Lets an attempt's tasks run that are ready to.
+    fn start(&mut self, attempt: &str) {
+        let start = self.attempts.get_mut(attempt).and_then(|running| running.start.take());
+        if start.is_none_or(|start| start.send(()).is_err()) {
+            tracing::debug!(attempt, "had ended, or was started before");
         }
     }
 

@@ -8,7 +8,7 @@ use millstream_connectors::Split;
 use millstream_proto::v1;
 use millstream_proto::v1::worker_control_client::WorkerControlClient;
 use millstream_runtime::job as runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -135,6 +135,11 @@ impl Worker {
             }
             Some(Order::Deploy(deploy)) => self.deploy(deploy),
             Some(Order::Adopt(adopt)) => return Ok(Some(self.adopted(adopt))),
+            Some(Order::Command(v1::TaskCommand {
+                attempt,
+                command: Some(v1::task_command::Command::Start(_)),
+                ..
+            })) => self.start(&attempt),
             Some(Order::Command(command)) => match task_command(&command) {
                 Ok(Some(order)) => self.command(&command.attempt, order),
                 Ok(None) => {}
@@ -172,10 +177,12 @@ impl Worker {
 
     fn deploy(&mut self, deploy: v1::Deploy) {
         let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
+        let (start, started) = oneshot::channel();
         let counters = Arc::new(OnceLock::new());
         let running = Running {
             job: deploy.job.clone(),
             commands,
+            start: Some(start),
             counters: Arc::clone(&counters),
             newest_checkpoint: 0,
             is_finished: false,
@@ -187,7 +194,7 @@ impl Worker {
             backend: self.backend.clone(),
             reports: self.reports.clone(),
         };
-        tokio::spawn(attempt::run(ground, deploy, counters, commands_in));
+        tokio::spawn(attempt::run(ground, deploy, counters, started, commands_in));
     }
 }
 
@@ -222,6 +229,6 @@ fn task_command(command: &v1::TaskCommand) -> Result<Option<runtime::Command>, c
             checkpoint: confirm.checkpoint,
         }),
         Some(Command::Cancel(_)) => Some(runtime::Command::Cancel),
-        None => None,
+        Some(Command::Start(_)) | None => None,
     })
 }

@@ -303,7 +303,8 @@ impl Simulation {
         let waker = |chain: usize, subtask: usize| Waker::from(Arc::clone(&flags[chain][subtask]));
         let part = Part::of(deployment);
         let counters = deployment::counters(deployment, &part);
-        let built = deployment::build(deployment, &part, &chains, &waker, &counters);
+        let restored = futures::executor::block_on(deployment::restore(deployment)).expect("its state is here");
+        let built = deployment::build(deployment, restored, &part, &chains, &waker, &counters);
         let built = futures::executor::block_on(built).expect("the job is built");
         Self {
             tasks: built

@@ -1,7 +1,7 @@
 //! The same graph on real slot threads.
 
 use super::*;
-use crate::job::{RunningJob, deploy};
+use crate::job::{RunningJob, deploy, restore};
 
 async fn collect_checkpoint(job: &mut RunningJob, id: u64, parts: usize) -> Checkpoint {
     let mut checkpoint = Checkpoint::new();
@@ -37,7 +37,8 @@ fn a_job_on_slot_threads_checkpoints_finishes_and_stops() {
     let start = deployment(graph(), 2, 7, runtime.handle(), &HashMap::new(), 4_000);
     let parts = start.graph.nodes.len() * 2;
     runtime.block_on(async {
-        let mut job = deploy(start).await.expect("the job starts");
+        let restored = restore(&start).await.expect("its state is here");
+        let mut job = deploy(start, restored).await.expect("the job starts");
         job.send(Command::Checkpoint { id: 1, last: false })
             .expect("the job listens");
         let first = collect_checkpoint(&mut job, 1, parts).await;
@@ -80,7 +81,8 @@ fn a_panic_fails_the_job_naming_the_operator() {
         }),
     );
     runtime.block_on(async {
-        let mut job = deploy(start).await.expect("the job starts");
+        let restored = restore(&start).await.expect("its state is here");
+        let mut job = deploy(start, restored).await.expect("the job starts");
         match job.next_event().await.expect("the job goes on") {
             TaskEvent::Failed { operator, error, .. } => {
                 assert_eq!(operator.0, "all");

@@ -1,6 +1,6 @@
 //! The benchmarks, from outside: they start the release `engine` as a user would and account for the whole process.
 //!
-//! `bench [nexmark [QUERY...]] [kafka] [latency] [state]`; without a name, all of them. Results are printed as they come
+//! `bench [nexmark [QUERY...]] [kafka] [latency] [state] [recovery]`; without a name, all of them. Results are printed as they come
 //! and written as JSON to `bench-results.json` in the target folder. `BENCH_EVENTS` sets the number of Nexmark events
 //! of a run.
 
@@ -8,13 +8,14 @@ mod kafka;
 mod latency;
 mod measure;
 mod nexmark;
+mod recovery;
 mod startup;
 mod state;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-const BENCHMARKS: [&str; 5] = ["startup", "nexmark", "kafka", "latency", "state"];
+const BENCHMARKS: [&str; 6] = ["startup", "nexmark", "kafka", "latency", "state", "recovery"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,7 +42,8 @@ fn main() -> Result<()> {
             "nexmark" => nexmark::run(&rest)?,
             "kafka" => kafka::run()?,
             "latency" => latency::run()?,
-            _ => state::run()?,
+            "state" => state::run()?,
+            _ => recovery::run()?,
         };
         results.insert(name.to_owned(), value);
     }
