@@ -186,11 +186,16 @@ impl Backend {
             opening: Mutex::new(()),
             queue: Queue::default(),
             known: tokio::sync::Mutex::default(),
+            latest: Mutex::new(None),
         });
         let mut stores = self.shared.threads.stores.lock();
         stores.retain(|store| store.strong_count() > 0);
         stores.push(Arc::downgrade(&inner));
-        Store { inner, cuts: 0 }
+        Store {
+            inner,
+            cuts: 0,
+            changed: true,
+        }
     }
 
     /// The store of one stateful subtask with the state of a checkpoint: every old subtask's part of the operator may be
@@ -255,10 +260,13 @@ fn lock_folder(dir: &Path) -> Result<Arc<DataFolderLock>, Error> {
     Ok(lock)
 }
 
-/// The keyed state of one subtask. Dropping it deletes its folder; what was queued and not begun is not done.
+/// The keyed state of one subtask. A snapshot of a store that was not written to since the last one is the last one.
+/// Dropping it deletes its folder; what was queued and not begun is not done.
 pub struct Store {
     inner: Arc<StoreInner>,
     cuts: u64,
+    /// Something was queued since the last cut.
+    changed: bool,
 }
 
 pub(crate) struct StoreInner {
@@ -270,6 +278,8 @@ pub(crate) struct StoreInner {
     opening: Mutex<()>,
     queue: Queue,
     known: tokio::sync::Mutex<snapshot::Known>,
+    /// The newest snapshot that is whole, and the number of its cut.
+    latest: Mutex<Option<(u64, KeyedSnapshot)>>,
 }
 
 /// Where a row of state lives.
@@ -295,6 +305,7 @@ impl Store {
 
     /// Queues a frozen generation. `done` is woken when it has been written (or has failed: ask `is_settled`).
     pub fn write(&mut self, generation: Box<dyn Generation>, done: Option<Waker>) -> Result<(), Error> {
+        self.changed = true;
         self.push(Job::Write { generation, done })
     }
 
@@ -303,6 +314,7 @@ impl Store {
         if groups.is_empty() {
             return Ok(());
         }
+        self.changed = true;
         self.push(Job::Delete(
             groups.iter().map(|&group| Slot { group, namespace }).collect(),
         ))
@@ -311,7 +323,18 @@ impl Store {
     /// Queues a snapshot: everything queued before is in it, nothing queued later. The ticket finishes when the files
     /// are cut, uploaded and named; it must be awaited on a tokio runtime.
     pub fn snapshot(&mut self, checkpoint: u64) -> Result<SnapshotTicket, Error> {
+        if !self.changed
+            && let Some((cut, latest)) = &*self.inner.latest.lock()
+            && *cut == self.cuts
+        {
+            let latest = latest.clone();
+            return Ok(SnapshotTicket {
+                finished: Box::pin(async move { Ok(latest) }),
+            });
+        }
+        self.changed = false;
         self.cuts += 1;
+        let number = self.cuts;
         let (reply, cut) = oneshot::channel();
         let folder = self.inner.folder.join(format!("cut-{checkpoint}-{}", self.cuts));
         self.push(Job::Cut { folder, reply })?;
@@ -323,7 +346,9 @@ impl Store {
                     store.name
                 )))
             })?;
-            snapshot::upload(&store, cut).await
+            let uploaded = snapshot::upload(&store, cut).await?;
+            *store.latest.lock() = Some((number, uploaded.clone()));
+            Ok(uploaded)
         };
         Ok(SnapshotTicket {
             finished: Box::pin(finished),

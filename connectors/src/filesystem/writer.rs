@@ -1,14 +1,15 @@
 //! The writer of one subtask: encodes on the slot thread, writes on a blocking thread.
 //!
-//! The slot thread groups rows by partition, encodes them and hands them over in order; the thread behind writes them into
-//! one open file per partition and rolls files by size and age. How much may wait in between is bounded in bytes. At a
+//! The slot thread groups rows by partition, encodes them and hands them over in order; behind it they are written into
+//! one open file per partition, and files are rolled by size and age. How much may wait in between is bounded in bytes.
+//! A thread is taken only while something waits: a process has room for many more writers than for threads. At a
 //! barrier all open files are closed and made durable, and their names go into the checkpoint. What a failed or
 //! cancelled attempt leaves open is thrown away.
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -44,14 +45,26 @@ pub struct Writer {
     partition_columns: Vec<(String, usize)>,
     sender: Sender<Command>,
     shared: Arc<Shared>,
+    behind: Arc<Behind>,
+    runtime: Handle,
 }
 
-/// Between the slot thread and the thread that writes.
+/// Between the slot thread and whoever writes.
 struct Shared {
     waiting_bytes: AtomicU64,
     waker: AtomicWaker,
     /// What went wrong behind; taken once, by whoever asks first.
     error: Mutex<Option<Error>>,
+}
+
+/// What writes, whenever something waits.
+struct Behind {
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    /// Someone writes, or is about to.
+    is_writing: AtomicBool,
+    /// `None` after a failure.
+    files: Mutex<Option<Files>>,
 }
 
 /// The queue is bounded by `WAITING_BYTES_MAX`, not in commands.
@@ -62,6 +75,8 @@ enum Command {
         bytes: u64,
     },
     Prepare(oneshot::Sender<Result<Vec<Pending>, Error>>),
+    /// The attempt is over.
+    Discard,
 }
 
 enum Content {
@@ -104,8 +119,12 @@ impl Writer {
             closed: Vec::new(),
             clock: 0,
         };
-        let behind = shared.clone();
-        drop(context.runtime.spawn_blocking(move || files.run(&receiver, &behind)));
+        let behind = Behind {
+            commands: receiver,
+            shared: shared.clone(),
+            is_writing: AtomicBool::new(false),
+            files: Mutex::new(Some(files)),
+        };
         Ok(Self {
             settings,
             encoder,
@@ -113,7 +132,19 @@ impl Writer {
             partition_columns,
             sender,
             shared,
+            behind: Arc::new(behind),
+            runtime: context.runtime,
         })
+    }
+
+    /// Queues a command, and sees to it that someone carries it out.
+    fn command(&self, command: Command) -> Result<(), Error> {
+        self.sender.send(command).map_err(|_| self.stopped())?;
+        if !self.behind.is_writing.swap(true, Ordering::AcqRel) {
+            let behind = self.behind.clone();
+            drop(self.runtime.spawn_blocking(move || behind.work()));
+        }
+        Ok(())
     }
 
     fn encode(&mut self, rows: &RecordBatch) -> Result<(Content, u64), Error> {
@@ -134,18 +165,58 @@ impl Writer {
 
     fn send(&mut self, folder: String, content: Content, bytes: u64) -> Result<u64, Error> {
         self.shared.waiting_bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.sender
-            .send(Command::Write { folder, content, bytes })
-            .map_err(|_| self.stopped())?;
+        self.command(Command::Write { folder, content, bytes })?;
         Ok(bytes)
     }
 
     fn stopped(&self) -> Error {
-        self.shared
-            .error
-            .lock()
-            .take()
-            .unwrap_or_else(|| Error::Unavailable("the thread that writes files has stopped".to_string()))
+        self.shared.stopped()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Err(error) = self.command(Command::Discard) {
+            tracing::debug!(%error, "unpublished files stay until the job starts next");
+        }
+    }
+}
+
+impl Shared {
+    fn stopped(&self) -> Error {
+        let error = self.error.lock().take();
+        error.unwrap_or_else(|| Error::Unavailable("files are not written any more".to_string()))
+    }
+}
+
+impl Behind {
+    /// Carries out what waits until nothing does.
+    fn work(&self) {
+        loop {
+            let mut files = self.files.lock();
+            while let Ok(command) = self.commands.try_recv() {
+                let bytes = match &command {
+                    Command::Write { bytes, .. } => *bytes,
+                    Command::Prepare(_) | Command::Discard => 0,
+                };
+                // After a failure what still comes is dropped; whoever waits for an answer then learns of it.
+                let failed = files.as_mut().and_then(|files| files.carry_out(command).err());
+                self.shared.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
+                if let Some(error) = failed {
+                    *self.shared.error.lock() = Some(error);
+                    if let Some(mut files) = files.take() {
+                        files.discard();
+                    }
+                }
+                self.shared.waker.wake();
+            }
+            drop(files);
+            // A swap, not a store: it sees what was queued before whoever queued it found someone writing.
+            self.is_writing.swap(false, Ordering::AcqRel);
+            if self.commands.is_empty() || self.is_writing.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
     }
 }
 
@@ -198,17 +269,11 @@ impl SinkWriter for Writer {
 
     fn prepare(&mut self, _checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.sender.send(Command::Prepare(reply));
+        let sent = self.command(Command::Prepare(reply));
         let shared = self.shared.clone();
         async move {
-            let stopped = || {
-                let error = shared.error.lock().take();
-                error.unwrap_or_else(|| Error::Unavailable("the thread that writes files has stopped".to_string()))
-            };
-            if sent.is_err() {
-                return Err(stopped());
-            }
-            let pending = answer.await.map_err(|_| stopped())??;
+            sent?;
+            let pending = answer.await.map_err(|_| shared.stopped())??;
             if pending.is_empty() {
                 Ok(Vec::new())
             } else {
@@ -248,7 +313,7 @@ fn group(
     Ok(groups)
 }
 
-/// The thread that writes, and its open files.
+/// The open files.
 struct Files {
     settings: Arc<Settings>,
     job: JobIdentity,
@@ -280,31 +345,19 @@ enum Body {
 }
 
 impl Files {
-    fn run(mut self, commands: &Receiver<Command>, shared: &Shared) {
-        while let Ok(command) = commands.recv() {
-            let failed = match command {
-                Command::Write { folder, content, bytes } => {
-                    let result = self.write(folder, content);
-                    shared.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
-                    result.err()
+    fn carry_out(&mut self, command: Command) -> Result<(), Error> {
+        match command {
+            Command::Write { folder, content, .. } => self.write(folder, content)?,
+            Command::Prepare(reply) => {
+                let prepared = self.close_all().and_then(|()| self.take_closed());
+                // Nobody waits for the answer any more: the attempt is over, and the files are leftovers.
+                if let Err(Ok(unwanted)) = reply.send(prepared) {
+                    self.closed = unwanted;
                 }
-                Command::Prepare(reply) => {
-                    let prepared = self.close_all().and_then(|()| self.take_closed());
-                    // Nobody waits for the answer any more: the attempt is over, and the files are leftovers.
-                    if let Err(Ok(unwanted)) = reply.send(prepared) {
-                        self.closed = unwanted;
-                    }
-                    None
-                }
-            };
-            if let Some(error) = failed {
-                *shared.error.lock() = Some(error);
-                shared.waker.wake();
-                break;
             }
-            shared.waker.wake();
+            Command::Discard => self.discard(),
         }
-        self.discard();
+        Ok(())
     }
 
     fn write(&mut self, folder: String, content: Content) -> Result<(), Error> {
@@ -398,8 +451,8 @@ impl Files {
     }
 
     /// Throws away what no checkpoint names. What cannot be removed now is removed when the job starts next.
-    fn discard(self) {
-        let open = self.open.into_values().filter_map(|file| file.into_target());
+    fn discard(&mut self) {
+        let open = self.open.drain().filter_map(|(_, file)| file.into_target());
         let results = open
             .map(Target::discard)
             .chain(self.closed.iter().map(|pending| match pending {

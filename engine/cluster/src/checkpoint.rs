@@ -8,6 +8,8 @@
 //!                       +--------> failed <--------------+      (idle again, until too many failed in a row)
 //! ```
 //!
+//! A checkpoint that would say the same as the one before is not stored: that one is as good, and the machine is told so.
+//!
 //! A sink hands over with each checkpoint all that it has prepared and that is not published: what a failed checkpoint
 //! held is in the next. A sink that cannot prepare has lost rows, so that fails the attempt at once.
 //!
@@ -70,6 +72,10 @@ pub enum Event {
     NotStored {
         checkpoint: u64,
         reason: String,
+    },
+    /// It would say the same as the checkpoint before, so that one stands for it.
+    Unchanged {
+        checkpoint: u64,
     },
     /// All sinks have published what the checkpoint contains.
     Published {
@@ -224,6 +230,16 @@ impl Coordinator {
                 {
                     let last = completed.last;
                     self.failed(checkpoint, last, reason, now_ms, &mut commands);
+                }
+            }
+            Event::Unchanged { checkpoint } => {
+                if let Phase::Storing(completed) = &self.phase
+                    && completed.checkpoint == checkpoint
+                {
+                    self.failures_in_row = 0;
+                    self.due_ms =
+                        (completed.triggered_ms + self.config.interval_ms).max(now_ms + self.config.min_pause_ms);
+                    self.phase = Phase::Idle;
                 }
             }
             Event::Published { checkpoint } => {

@@ -18,6 +18,8 @@ pub struct CheckpointReport {
     /// Keyed state it refers to.
     pub state_bytes: u64,
     pub at: Instant,
+    /// When it was last known to say all there is to say: then or later, if nothing has changed since.
+    pub current_at: Instant,
 }
 
 /// The job as of now.
@@ -31,6 +33,8 @@ pub struct Report {
     pub last_checkpoint: Option<CheckpointReport>,
     pub checkpoints: u64,
     pub checkpoints_failed: u64,
+    /// Those that would have said the same as the one before, and were not stored.
+    pub checkpoints_unchanged: u64,
     /// The longest time between trigger and last acknowledgement.
     pub acknowledged_in_max: Duration,
     pub state_bytes_max: u64,

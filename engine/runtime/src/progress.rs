@@ -55,6 +55,8 @@ pub struct OperatorCounters {
     pub is_complete: AtomicBool,
     /// What the metrics have been told, in the order of [`publish::metrics`].
     published: [AtomicU64; publish::METRICS],
+    /// They know of it at all.
+    is_published: AtomicBool,
 }
 
 impl OperatorCounters {
@@ -78,6 +80,7 @@ impl OperatorCounters {
             watermark: AtomicI64::new(WATERMARK_MIN),
             is_complete: AtomicBool::new(false),
             published: Default::default(),
+            is_published: AtomicBool::new(false),
         }
     }
 
@@ -120,6 +123,8 @@ pub struct JobCounters {
     pub operators: Vec<Arc<OperatorCounters>>,
     /// The longest time for which one checkpoint has held up one task.
     checkpoint_pause_ns_max: AtomicU64,
+    /// What the metrics have been told of it.
+    pause_ns_published: AtomicU64,
     splits: Mutex<Vec<Arc<SplitCounters>>>,
     /// Its tasks here have ended. Written and read under the lock of `splits`, so that nothing older is published later.
     ended: AtomicBool,
@@ -158,6 +163,7 @@ impl JobCounters {
             job,
             operators,
             checkpoint_pause_ns_max: AtomicU64::new(0),
+            pause_ns_published: AtomicU64::new(u64::MAX),
             splits: Mutex::default(),
             ended: AtomicBool::new(false),
         }

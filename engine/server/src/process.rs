@@ -15,8 +15,9 @@ use crate::{Failure, http, logging, measure};
 const EDGE_THREADS: usize = 2;
 /// Their stacks are small: nothing deep runs there.
 const EDGE_STACK_BYTES: usize = 2 << 20;
-/// Threads for blocking file work, at most.
-const BLOCKING_THREADS_MAX: usize = 16;
+/// Threads for blocking file work, at most; they come and go with the work. Whoever reads a file holds one until it is
+/// read, however long rows are not taken meanwhile, so there must be more than a process may have such readers.
+const BLOCKING_THREADS_MAX: usize = 2_048;
 /// How long background work may take to end after the command did.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -195,6 +195,28 @@ proptest! {
     }
 }
 
+#[test]
+fn a_store_that_was_not_written_to_is_not_uploaded_again() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend(folder.path());
+    let mut store = backend.store("quiet-0", range(0, 8));
+    let snapshot = |store: &mut Store, checkpoint| {
+        let ticket = store.snapshot(checkpoint).unwrap();
+        runtime.block_on(ticket.finished).unwrap()
+    };
+    assert_eq!(snapshot(&mut store, 1), snapshot(&mut store, 2));
+    store.write(chunks(0, 10), None).unwrap();
+    let written = snapshot(&mut store, 3);
+    assert_eq!(written, snapshot(&mut store, 4));
+    // Of two under way, each has what was there when it was asked for.
+    let early = store.snapshot(5).unwrap();
+    store.write(chunks(10, 20), None).unwrap();
+    let late = snapshot(&mut store, 6);
+    assert_ne!(late, written);
+    assert_eq!(runtime.block_on(early.finished).unwrap(), written);
+}
+
 fn chunks(from: u32, to: u32) -> Box<Rows> {
     let mut chunks = Vec::new();
     let mut chunk = WriteChunk::default();

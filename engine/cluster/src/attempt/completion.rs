@@ -1,5 +1,6 @@
 //! What follows a checkpoint that all subtasks have answered: its manifest, then the sinks' commits and the word to
-//! sources, then retention.
+//! sources, then retention. One that says the same as the last one stored needs none of it: nothing was read, no
+//! watermark moved, no sink has anything to publish.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,18 @@ impl Driver<'_> {
             self.learn(&completed);
         }
         snapshot.savepoint = self.job.checkpoint_now.take_name();
+        let checkpoint = completed.checkpoint;
+        if snapshot.savepoint.is_none() && self.is_unchanged(&completed) {
+            self.progress.update(|report| {
+                report.checkpoints_unchanged += 1;
+                if let Some(last) = &mut report.last_checkpoint {
+                    last.current_at = Instant::now();
+                }
+            });
+            report(&self.results, Background::Checkpoint(Event::Unchanged { checkpoint }));
+            return;
+        }
+        self.storing = Some(completed.clone());
         let checkpoint_now = self.job.checkpoint_now.clone();
         let history = self.history.clone();
         let results = self.results.clone();
@@ -48,6 +61,13 @@ impl Driver<'_> {
             };
             report(&results, Background::Checkpoint(event));
         });
+    }
+
+    /// Whether the last checkpoint stored says all that this one would.
+    fn is_unchanged(&self, completed: &Completed) -> bool {
+        let Some(stored) = &self.stored else { return false };
+        let mut states = completed.states.values().flatten();
+        !completed.last && states.all(|state| state.committables.is_empty()) && stored.states == completed.states
     }
 
     /// Lets all sinks commit, in the background; then old checkpoints may go.
@@ -163,6 +183,7 @@ fn record(progress: &Progress, completed: &Completed, started: Instant) {
             took,
             state_bytes,
             at: Instant::now(),
+            current_at: Instant::now(),
         });
     });
 }

@@ -1,6 +1,7 @@
 //! The loop of an attempt whose tasks run: events in, commands of the checkpoint coordinator out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_connectors::Split;
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::prepare::Prepared;
 use super::{Attempt, Ended, Ends, Failure, asked};
-use crate::checkpoint::{Command, Coordinator, Event};
+use crate::checkpoint::{Command, Completed, Coordinator, Event};
 use crate::deployer::{Deployer, Tasks};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
@@ -56,6 +57,9 @@ pub(super) struct Driver<'a> {
     pub(super) results: mpsc::UnboundedSender<Background>,
     results_in: mpsc::UnboundedReceiver<Background>,
     last_checkpoint: Option<u64>,
+    /// The checkpoint whose manifest is being written, and the last one whose manifest is.
+    pub(super) storing: Option<Arc<Completed>>,
+    pub(super) stored: Option<Arc<Completed>>,
     /// Why the attempt failed: the first error counts, later ones are its echo.
     failure: Option<(Error, bool)>,
     /// Somebody else has claimed the job's checkpoints.
@@ -105,6 +109,8 @@ impl<'a> Driver<'a> {
             results,
             results_in,
             last_checkpoint: None,
+            storing: None,
+            stored: None,
             failure: None,
             superseded: false,
             outcome: None,
@@ -248,10 +254,15 @@ impl<'a> Driver<'a> {
         match result {
             Background::Checkpoint(event) => {
                 match &event {
-                    Event::Stored { checkpoint } => self.last_checkpoint = Some(*checkpoint),
-                    Event::Published { checkpoint } => self.command(runtime::Command::Confirm {
-                        checkpoint: *checkpoint,
-                    }),
+                    Event::Stored { checkpoint } => {
+                        self.last_checkpoint = Some(*checkpoint);
+                        self.stored = self.storing.take();
+                    }
+                    Event::Published { checkpoint } | Event::Unchanged { checkpoint } => {
+                        self.command(runtime::Command::Confirm {
+                            checkpoint: *checkpoint,
+                        })
+                    }
                     _ => {}
                 }
                 self.checkpoint_event(event);

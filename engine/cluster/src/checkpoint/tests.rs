@@ -115,6 +115,20 @@ fn a_checkpoint_exists_when_all_answered_and_is_published_after_it_is_stored() {
 }
 
 #[test]
+fn a_checkpoint_that_says_nothing_new_is_as_good_as_one_that_is_stored() {
+    check(vec![
+        (100, Event::Tick, "trigger 1"),
+        (101, ack(1, "in", 0), ""),
+        (101, ack(1, "in", 1), ""),
+        (101, ack(1, "out", 0), ""),
+        (102, ack(1, "out", 1), "store 1 [[1, 0], [1, 1]]"),
+        (103, Event::Unchanged { checkpoint: 1 }, ""),
+        (199, Event::Tick, ""),
+        (200, Event::Tick, "trigger 2"),
+    ]);
+}
+
+#[test]
 fn a_failed_checkpoint_is_followed_by_another_and_its_late_answers_are_not_taken_for_it() {
     check(vec![
         (100, Event::Tick, "trigger 1"),

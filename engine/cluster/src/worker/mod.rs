@@ -146,6 +146,8 @@ struct Running {
     start: Option<oneshot::Sender<()>>,
     /// Known once its tasks run.
     counters: Arc<OnceLock<Arc<JobCounters>>>,
+    /// The counters as the coordinator was told last: while nothing happens they need not be told again.
+    told: Vec<u8>,
     /// The newest checkpoint it was asked for.
     newest_checkpoint: u64,
     is_finished: bool,
@@ -271,15 +273,19 @@ impl Worker {
         }
     }
 
-    fn progress(&self) -> Vec<v1::AttemptProgress> {
-        let running = self.attempts.iter().filter_map(|(attempt, running)| {
+    fn progress(&mut self) -> Vec<v1::AttemptProgress> {
+        let running = self.attempts.iter_mut().filter_map(|(attempt, running)| {
             let sample = running.counters.get()?.sample();
             match encoding::encode(&sample) {
-                Ok(operators) => Some(v1::AttemptProgress {
-                    job: running.job.clone(),
-                    attempt: attempt.clone(),
-                    operators,
-                }),
+                Ok(operators) if operators == running.told => None,
+                Ok(operators) => {
+                    running.told.clone_from(&operators);
+                    Some(v1::AttemptProgress {
+                        job: running.job.clone(),
+                        attempt: attempt.clone(),
+                        operators,
+                    })
+                }
                 Err(error) => {
                     tracing::warn!(job = running.job, "{error}");
                     None

@@ -156,10 +156,11 @@ impl Worker {
     }
 
     /// How an attempt is that the coordinator takes over. What its tasks report after this is heard again.
-    fn adopted(&self, adopt: v1::Adopt) -> v1::report::Report {
+    fn adopted(&mut self, adopt: v1::Adopt) -> v1::report::Report {
         use v1::attempt_report::Event;
-        let event = match self.attempts.get(&adopt.attempt) {
+        let event = match self.attempts.get_mut(&adopt.attempt) {
             Some(running) => {
+                running.told.clear();
                 tracing::info!(job = adopt.job, "the tasks go on under another coordinator");
                 Event::Adopted(v1::Adopted {
                     newest_checkpoint: running.newest_checkpoint,
@@ -184,6 +185,7 @@ impl Worker {
             commands,
             start: Some(start),
             counters: Arc::clone(&counters),
+            told: Vec::new(),
             newest_checkpoint: 0,
             is_finished: false,
             is_stopping: false,

@@ -38,21 +38,28 @@ impl JobCounters {
     /// Publishes everything through the `metrics` facade.
     pub fn publish(&self) {
         for counters in &self.operators {
-            let labels = [
-                ("job", self.job.clone()),
-                ("operator", counters.operator.0.clone()),
-                ("subtask", counters.subtask.to_string()),
-            ];
+            // A metric is there from the start, and is looked up again only when there is something to add: a process
+            // may have thousands of operators that do nothing.
+            let is_new = !counters.is_published.swap(true, Ordering::Relaxed);
             for ((name, number, unit), published) in metrics(counters).into_iter().zip(&counters.published) {
                 let value = number.load(Ordering::Relaxed) / unit;
                 // Several threads may publish at once: each adds what no other has.
                 let before = published.fetch_max(value, Ordering::Relaxed);
-                metrics::counter!(name, &labels).increment(value.saturating_sub(before));
+                if value > before || is_new {
+                    let labels = [
+                        ("job", self.job.clone()),
+                        ("operator", counters.operator.0.clone()),
+                        ("subtask", counters.subtask.to_string()),
+                    ];
+                    metrics::counter!(name, &labels).increment(value.saturating_sub(before));
+                }
             }
         }
         let pause_ns = self.checkpoint_pause_ns_max.load(Ordering::Relaxed);
-        metrics::gauge!("millstream_checkpoint_pause_seconds_max", "job" => self.job.clone())
-            .set(pause_ns as f64 / 1e9);
+        if self.pause_ns_published.swap(pause_ns, Ordering::Relaxed) != pause_ns {
+            metrics::gauge!("millstream_checkpoint_pause_seconds_max", "job" => self.job.clone())
+                .set(pause_ns as f64 / 1e9);
+        }
         self.publish_splits(|| self.ended.load(Ordering::Relaxed));
     }
 

@@ -1,9 +1,10 @@
 //! The benchmarks, from outside: they start the release `engine` as a user would and account for the whole process.
 //!
-//! `bench [nexmark [QUERY...]] [kafka] [latency] [state] [recovery]`; without a name, all of them. Results are printed as they come
+//! `bench [nexmark [QUERY...]] [kafka] [latency] [state] [recovery] [jobs]`; without a name, all of them. Results are printed as they come
 //! and written as JSON to `bench-results.json` in the target folder. `BENCH_EVENTS` sets the number of Nexmark events
 //! of a run.
 
+mod jobs;
 mod kafka;
 mod latency;
 mod measure;
@@ -15,7 +16,7 @@ mod state;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-const BENCHMARKS: [&str; 6] = ["startup", "nexmark", "kafka", "latency", "state", "recovery"];
+const BENCHMARKS: [&str; 7] = ["startup", "nexmark", "kafka", "latency", "state", "recovery", "jobs"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +44,7 @@ fn main() -> Result<()> {
             "kafka" => kafka::run()?,
             "latency" => latency::run()?,
             "state" => state::run()?,
+            "jobs" => jobs::run()?,
             _ => recovery::run()?,
         };
         results.insert(name.to_owned(), value);

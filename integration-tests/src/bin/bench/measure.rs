@@ -1,9 +1,11 @@
 //! Running a command and accounting for it as the operating system does.
 
-use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use anyhow::{Context, Result};
 
 /// What a finished process cost.
 #[derive(Debug, Clone, Copy)]
@@ -40,4 +42,32 @@ pub fn wait(child: Child, start: Instant) -> io::Result<Cost> {
         cpu: time(usage.ru_utime) + time(usage.ru_stime),
         peak_rss_bytes: usage.ru_maxrss as u64 * 1024,
     })
+}
+
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    Ok(status(pid, "VmRSS:")? * 1024)
+}
+
+pub fn threads(pid: u32) -> Result<u64> {
+    status(pid, "Threads:")
+}
+
+fn status(pid: u32, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    Ok(number.with_context(|| format!("{name} in /proc"))?.parse()?)
+}
+
+/// User and system time of a process so far.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .context("fields in /proc")?
+        .split_whitespace()
+        .collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok(ticks / 100.0)
 }

@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::measure::{cpu_seconds, resident_bytes};
+
 const RUNS: usize = 10;
 /// A job that reads one row a second: as good as idle.
 const SCRIPT: &str = "
@@ -60,27 +62,4 @@ pub fn run() -> Result<Value> {
         idle_cpu_seconds
     );
     Ok(json!({ "first_row_ms": median, "idle_rss_bytes": rss_bytes, "idle_cores": idle_cpu_seconds }))
-}
-
-fn resident_bytes(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .context("VmRSS in /proc")?;
-    let kilobytes: u64 = line.split_whitespace().nth(1).context("a number of kB")?.parse()?;
-    Ok(kilobytes * 1024)
-}
-
-/// User and system time of a process so far.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .context("fields in /proc")?
-        .split_whitespace()
-        .collect();
-    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok(ticks / 100.0)
 }
