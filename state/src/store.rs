@@ -83,6 +83,8 @@ struct Threads {
     stores: Mutex<Vec<Weak<StoreInner>>>,
     kept: Kept,
     fetches: tokio::sync::Semaphore,
+    /// In all of them, as of the last look.
+    bytes: AtomicU64,
     _lock: Arc<DataFolderLock>,
 }
 
@@ -116,6 +118,7 @@ impl Backend {
                     stores: Mutex::new(Vec::new()),
                     kept: Kept::open(options.dir.join(KEPT)),
                     fetches: tokio::sync::Semaphore::new(FETCHES_IN_FLIGHT_MAX),
+                    bytes: AtomicU64::new(0),
                     _lock: lock,
                 }),
                 folder,
@@ -207,6 +210,11 @@ impl Backend {
         Ok(store)
     }
 
+    /// Bytes in all databases, as of the last look, which the background threads take every [`REPORT_INTERVAL`].
+    pub fn state_bytes(&self) -> u64 {
+        self.shared.threads.bytes.load(Ordering::Relaxed)
+    }
+
     /// Publishes sizes through the metrics facade now; the background threads do so every [`REPORT_INTERVAL`].
     pub fn report_metrics(&self) {
         let shared = &self.shared;
@@ -226,6 +234,7 @@ impl Threads {
             metrics::gauge!("millstream_state_bytes", "store" => store.name.clone())
                 .set((sizes.files + sizes.write_buffers) as f64);
         }
+        self.bytes.store(total.files + total.write_buffers, Ordering::Relaxed);
         metrics::gauge!("millstream_rocksdb_sst_bytes").set(total.files as f64);
         metrics::gauge!("millstream_rocksdb_memtable_bytes").set(total.write_buffers as f64);
         metrics::gauge!("millstream_rocksdb_pending_compaction_bytes").set(total.pending_compaction as f64);

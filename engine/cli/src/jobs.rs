@@ -249,6 +249,11 @@ pub fn paint(job: &v1::Job) -> Paint {
     }
 }
 
+/// When the checkpoint was last known to say all there was to say.
+pub fn current(checkpoint: &v1::Checkpoint) -> i64 {
+    checkpoint.current_us.max(checkpoint.taken_us)
+}
+
 /// Numbers of a job; zeros where nothing is known yet.
 pub fn numbers(job: &v1::Job) -> v1::JobNumbers {
     job.numbers.unwrap_or_default()
@@ -281,7 +286,7 @@ fn table(jobs: &[v1::Job], wide: bool) -> Table {
     for job in jobs {
         let numbers = numbers(job);
         let checkpoint = match &job.last_checkpoint {
-            Some(last) => format!("{} ({})", last.checkpoint, age(now, last.taken_us)),
+            Some(last) => format!("{} ({})", last.checkpoint, age(now, current(last))),
             None => "-".to_string(),
         };
         let mut row = vec![
@@ -387,16 +392,20 @@ fn describe(job: &v1::Job, printer: &Printer) -> String {
         Some(last) => format!(
             ", the last {} {} ago ({} of state, {} ms)",
             last.checkpoint,
-            age(now, last.taken_us),
+            age(now, current(last)),
             amount(last.state_bytes),
             last.duration_ms
         ),
         None => String::new(),
     };
+    let unchanged = match job.checkpoints_unchanged {
+        0 => String::new(),
+        unchanged => format!(", {unchanged} with nothing new"),
+    };
     line(
         "checkpoints",
         format!(
-            "{} completed, {} failed{last}",
+            "{} completed, {} failed{unchanged}{last}",
             job.checkpoints_completed, job.checkpoints_failed
         ),
     );

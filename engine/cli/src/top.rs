@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::client::{Client, Repeat, jobs};
 use crate::failure::{Exit, Failure};
 use crate::follow::frame;
-use crate::jobs::{has_ended, numbers, operators, paint, state_word, watermark};
+use crate::jobs::{current, has_ended, numbers, operators, paint, state_word, watermark};
 use crate::output::{Cell, Printer, Table, age, now_us, print, rate};
 
 pub async fn top(
@@ -91,7 +91,7 @@ fn table(jobs: &[v1::Job], now: i64) -> Table {
         let checkpoint = job
             .last_checkpoint
             .as_ref()
-            .map_or("-".to_string(), |last| age(now, last.taken_us));
+            .map_or("-".to_string(), |last| age(now, current(last)));
         table.row(vec![
             job.name.as_str().into(),
             Cell::painted(state_word(job), paint(job)),

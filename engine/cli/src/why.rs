@@ -207,7 +207,7 @@ fn unpublished(job: &Job, now_us: i64) -> Option<String> {
         )),
         (Some(last), _, failed) if failed > 0 => Some(format!(
             "{failed} checkpoints have failed; the last that completed is {} old: what was written exactly once since then is not visible",
-            age(now_us, last.taken_us)
+            age(now_us, crate::jobs::current(last))
         )),
         _ => None,
     }

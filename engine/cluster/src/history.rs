@@ -271,6 +271,7 @@ pub struct Detail {
     pub parallelism: usize,
     pub finished: bool,
     pub origin: Option<String>,
+    pub took_ms: Option<u64>,
 }
 
 /// The complete checkpoints of a job below this URL or folder, newest first. Changes nothing.
@@ -296,6 +297,7 @@ pub async fn list_in(store: &CheckpointStore) -> Result<Vec<Listed>, Error> {
                     parallelism: snapshot.parallelism,
                     finished: snapshot.finished,
                     origin: snapshot.origin,
+                    took_ms: snapshot.took_ms,
                 }
             }),
         });

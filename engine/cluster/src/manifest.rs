@@ -8,6 +8,7 @@
 //! | `finished` | `true`: all input had been processed, the job has nothing left to do |
 //! | `origin` | `checkpoint N`: a copy of N, the first of a replay; `JOB/N`: of another job; `fresh`: nothing, the first of a new start |
 //! | `state/OPERATOR` | the kind of state the operator kept ([`crate::compatibility::state_signature`]) |
+//! | `took_ms` | from the trigger to the last subtask's answer, for one that a run took |
 //! | `engine` | the version that wrote it |
 
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub origin: Option<String>,
     /// Its name if it is kept until a person deletes it.
     pub savepoint: Option<String>,
+    /// From the trigger to the last subtask's answer, where a run took it.
+    pub took_ms: Option<u64>,
     pub parallelism: usize,
     pub max_parallelism: u16,
     pub fingerprint: String,
@@ -47,6 +50,7 @@ impl Snapshot {
     pub fn new(job: &Job, parallelism: usize, completed: &Completed) -> Self {
         Self {
             finished: completed.finished,
+            took_ms: Some(completed.acknowledged_ms - completed.triggered_ms),
             operators: completed.states.clone(),
             parallelism,
             ..Self::empty(job, completed.checkpoint)
@@ -61,6 +65,7 @@ impl Snapshot {
             finished: false,
             origin: None,
             savepoint: None,
+            took_ms: None,
             parallelism: job.parallelism,
             max_parallelism: job.graph.max_parallelism,
             fingerprint: format!("{:016x}", job.graph.fingerprint),
@@ -75,6 +80,9 @@ impl Snapshot {
         let mut properties = BTreeMap::from([("engine".to_string(), env!("CARGO_PKG_VERSION").to_string())]);
         if self.finished {
             properties.insert("finished".into(), "true".into());
+        }
+        if let Some(took_ms) = self.took_ms {
+            properties.insert("took_ms".into(), took_ms.to_string());
         }
         if let Some(origin) = &self.origin {
             properties.insert("origin".into(), origin.clone());
@@ -139,6 +147,7 @@ impl Snapshot {
             checkpoint: header.checkpoint,
             finished: property("finished").as_deref() == Some("true"),
             origin: property("origin"),
+            took_ms: property("took_ms").and_then(|text| text.parse().ok()),
             savepoint: header.savepoint,
             parallelism: header.parallelism as usize,
             max_parallelism: header.max_parallelism,

@@ -101,6 +101,11 @@ impl Progress {
         copy
     }
 
+    /// Looks without copying.
+    pub fn with<T>(&self, look: impl FnOnce(&Report) -> T) -> T {
+        look(&self.0.report.lock())
+    }
+
     pub fn take_notes(&self) -> Vec<Note> {
         std::mem::take(&mut self.0.report.lock().notes)
     }
@@ -137,6 +142,18 @@ impl Progress {
 }
 
 impl Report {
+    /// Publishes what concerns the job as a whole through the `metrics` facade; its tasks publish their own numbers.
+    pub fn publish(&self, job: &str) {
+        let labels = [("job", job.to_string())];
+        if let Some(last) = &self.last_checkpoint {
+            metrics::gauge!("millstream_checkpoint_age_seconds", &labels).set(last.current_at.elapsed().as_secs_f64());
+            metrics::gauge!("millstream_checkpoint_duration_seconds", &labels).set(last.took.as_secs_f64());
+            metrics::gauge!("millstream_checkpoint_state_bytes", &labels).set(last.state_bytes as f64);
+        }
+        metrics::gauge!("millstream_restarts", &labels).set(f64::from(self.restarts));
+        metrics::gauge!("millstream_checkpoints_failed", &labels).set(self.checkpoints_failed as f64);
+    }
+
     /// All attempts together: rows that were read again after a restart count again.
     pub fn numbers(&self) -> Numbers {
         let mut all = Numbers::default();

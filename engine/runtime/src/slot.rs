@@ -196,7 +196,10 @@ pub fn start(
     shared: Arc<JobShared>,
 ) -> std::io::Result<()> {
     provide_clock(clock);
+    // What the thread logs is about whoever starts it.
+    let span = tracing::Span::current();
     threads::spawn(format!("slot-{index}"), Some(STACK_BYTES), move || {
+        let _logged = span.entered();
         let ended = Ended(Arc::clone(&shared));
         let mut slot = Slot {
             tasks,

@@ -187,7 +187,8 @@ pub struct Worker {
         env = "MILLSTREAM_COORDINATOR"
     )]
     pub coordinator: Vec<String>,
-    /// Unique in the cluster, and the same after a restart. Default: the host's name and the process's number.
+    /// Unique in the cluster, and the same after a restart. Default: the host's name with the
+    /// port, or with a number that stands for the data folder where one is given.
     #[arg(long, env = "MILLSTREAM_NAME")]
     pub name: Option<String>,
     /// Where other workers connect. Default: port 7071, or any, at the address from which the coordinator is reached.

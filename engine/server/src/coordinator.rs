@@ -22,7 +22,7 @@ use crate::worker::host_name;
 const HTTP_PORT: u16 = 8080;
 
 pub fn run(arguments: &arguments::Coordinator) -> Result<(), Failure> {
-    process::start_log(arguments.lead.log);
+    process::start_log(arguments.lead.log, None);
     process::block_on(async {
         let served = Served::start(&arguments.lead, arguments.advertise.clone(), false, Limits::default()).await?;
         let asked = signals("ending: tasks go on until a coordinator takes them over (again: end at once)");

@@ -1,23 +1,105 @@
 //! Log lines on standard error: text for people, JSON for machines. `MILLSTREAM_LOG` filters (`info`, `debug`,
-//! `millstream_runtime=trace`).
+//! `millstream_runtime=trace`). What is logged about a job's tasks goes into the worker's [`LogBook`] as well.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use millstream_cluster::worker::LogBook;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::arguments::Log;
 
-/// Writes log lines above the status line, where there is one.
-pub fn start(log: Log, status: &crate::status::StatusLine) {
+/// Writes log lines above the status line, where there is one; those about tasks also into the book, if there is one.
+pub fn start(log: Log, status: &crate::status::StatusLine, book: Option<LogBook>) {
     let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("info,librdkafka=warn"));
     let status = status.clone();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(move || status.writer());
+    let registry = tracing_subscriber::registry().with(filter).with(book.map(AboutTasks));
     match log {
-        Log::Text => builder.compact().init(),
-        Log::Json => builder.json().flatten_event(true).init(),
+        Log::Text => registry.with(lines.compact()).init(),
+        Log::Json => registry.with(lines.json().flatten_event(true)).init(),
+    }
+}
+
+/// Hands lines about tasks on: those inside a span of a job's tasks.
+struct AboutTasks(LogBook);
+
+/// The job of a span.
+struct Job(String);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for AboutTasks {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut job = FieldText::named("job");
+        attributes.record(&mut job);
+        if let (false, Some(span)) = (job.text.is_empty(), context.span(id)) {
+            span.extensions_mut().insert(Job(job.text));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            _ => return,
+        };
+        let Some(scope) = context.event_scope(event) else {
+            return;
+        };
+        for span in scope {
+            if let Some(Job(job)) = span.extensions().get() {
+                let mut text = FieldText::default();
+                event.record(&mut text);
+                return self.0.write(job, level, &text.text);
+            }
+        }
+    }
+}
+
+/// The text of an event, its fields behind it; or the value of one field only.
+#[derive(Default)]
+struct FieldText {
+    only: Option<&'static str>,
+    text: String,
+}
+
+impl FieldText {
+    fn named(name: &'static str) -> Self {
+        Self {
+            only: Some(name),
+            text: String::new(),
+        }
+    }
+
+    fn add(&mut self, field: &Field, value: std::fmt::Arguments<'_>) {
+        let written = match (self.only, field.name()) {
+            (Some(only), name) if only == name => write!(self.text, "{value}"),
+            (Some(_), _) => Ok(()),
+            (None, "message") => {
+                self.text.insert_str(0, &value.to_string());
+                Ok(())
+            }
+            (None, name) => write!(self.text, " {name}={value}"),
+        };
+        written.expect("writing into a string cannot fail");
+    }
+}
+
+impl Visit for FieldText {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.add(field, format_args!("{value:?}"));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
+use millstream_cluster::worker::LogBook;
 use tokio::sync::watch;
 
 use crate::arguments::{Log, Service};
@@ -87,6 +88,7 @@ async fn upkeep(metrics: PrometheusHandle) {
     }
 }
 
-pub fn start_log(log: Log) {
-    logging::start(log, &crate::status::StatusLine::none());
+/// `book`: where lines about tasks go, too.
+pub fn start_log(log: Log, book: Option<LogBook>) {
+    logging::start(log, &crate::status::StatusLine::none(), book);
 }

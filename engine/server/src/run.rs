@@ -28,7 +28,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         return crate::print(&dry_run(&job, &local, &planned));
     }
     let status = StatusLine::new(&job.graph);
-    logging::start(arguments.log, &status);
+    logging::start(arguments.log, &status, None);
     process::block_on(run_job(arguments, job, local, status, started))
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use millstream_cluster::coordinator::Limits;
-use millstream_cluster::worker::{self, Options, Status};
+use millstream_cluster::worker::{self, LogBook, Options, Status};
 use tokio::sync::watch;
 
 use crate::Failure;
@@ -16,11 +16,12 @@ use crate::process;
 const WORKER: &str = "standalone";
 
 pub fn run(arguments: &Standalone) -> Result<(), Failure> {
-    process::start_log(arguments.lead.log);
-    process::block_on(run_both(arguments))
+    let book = LogBook::default();
+    process::start_log(arguments.lead.log, Some(book.clone()));
+    process::block_on(run_both(arguments, book))
 }
 
-async fn run_both(arguments: &Standalone) -> Result<(), Failure> {
+async fn run_both(arguments: &Standalone, book: LogBook) -> Result<(), Failure> {
     // There are many slots, so that many jobs fit; one job is not to have more busy threads than there are cores.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let limits = Limits {
@@ -45,6 +46,7 @@ async fn run_both(arguments: &Standalone) -> Result<(), Failure> {
             .work_dir
             .clone()
             .unwrap_or_else(|| work_dir(&arguments.lead.data_dir)),
+        book,
     };
     // Never asked to leave: there is nowhere else for its tasks to go.
     let (_stay, leave) = watch::channel(false);

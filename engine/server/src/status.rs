@@ -106,12 +106,8 @@ fn tell_notes(progress: &Progress) {
 fn publish(report: &Report, metrics: &PrometheusHandle) {
     if let Some(counters) = report.counters.last() {
         counters.publish();
+        report.publish(&counters.job);
     }
-    if let Some(checkpoint) = &report.last_checkpoint {
-        metrics::gauge!("millstream_checkpoint_age_seconds").set(checkpoint.at.elapsed().as_secs_f64());
-    }
-    metrics::gauge!("millstream_restarts").set(f64::from(report.restarts));
-    metrics::gauge!("millstream_checkpoints_failed").set(report.checkpoints_failed as f64);
     metrics.run_upkeep();
 }
 

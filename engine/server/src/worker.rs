@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use axum::Router;
 use axum::http::StatusCode;
 use millstream_cluster::Error;
-use millstream_cluster::worker::{self, Options, Status};
+use millstream_cluster::worker::{self, LogBook, Options, Status};
 use tokio::sync::watch;
 use url::Url;
 
@@ -17,8 +17,9 @@ use crate::process::{self, Ask};
 const PORT_DEFAULT: u16 = 7071;
 
 pub fn run(arguments: &Worker) -> Result<(), Failure> {
-    process::start_log(arguments.service.log);
-    let options = options(arguments).map_err(Failure::Wrong)?;
+    let book = LogBook::default();
+    process::start_log(arguments.service.log, Some(book.clone()));
+    let options = options(arguments, book).map_err(Failure::Wrong)?;
     process::block_on(async move {
         let status = Status::default();
         let attached = status.clone();
@@ -60,7 +61,7 @@ async fn end(options: Options, status: Status, mut asked: watch::Receiver<Ask>) 
     }
 }
 
-fn options(arguments: &Worker) -> Result<Options, String> {
+fn options(arguments: &Worker, book: LogBook) -> Result<Options, String> {
     let listen = match arguments.listen {
         Some(address) => address,
         None => default_listen(&arguments.coordinator),
@@ -68,7 +69,7 @@ fn options(arguments: &Worker) -> Result<Options, String> {
     let name = arguments
         .name
         .clone()
-        .unwrap_or_else(|| format!("{}-{}", host_name(), std::process::id()));
+        .unwrap_or_else(|| default_name(arguments, listen));
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
     if listen.ip().is_unspecified() && arguments.advertise.is_none() {
         return Err(format!(
@@ -88,7 +89,23 @@ fn options(arguments: &Worker) -> Result<Options, String> {
         advertise: arguments.advertise.clone(),
         slots: arguments.slots.map_or(cores, u32::from),
         memory_bytes: arguments.memory.unwrap_or_else(crate::run::default_memory),
+        book,
     })
+}
+
+/// The same after a restart: a coordinator then knows at once what has become of the tasks. Two workers on one machine
+/// differ in their port or in their folder.
+fn default_name(arguments: &Worker, listen: SocketAddr) -> String {
+    let host = host_name();
+    match (&arguments.data_dir, listen.port()) {
+        (Some(folder), _) => {
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+            let hash = crc32fast::hash(folder.as_os_str().as_encoded_bytes());
+            format!("{host}-{hash:08x}")
+        }
+        (None, 0) => format!("{host}-{}", std::process::id()),
+        (None, port) => format!("{host}-{port}"),
+    }
 }
 
 /// The address of this machine from which the coordinator is reached, with the usual port if it is free.

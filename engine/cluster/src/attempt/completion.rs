@@ -34,6 +34,8 @@ impl Driver<'_> {
                     last.current_at = Instant::now();
                 }
             });
+            metrics::counter!("millstream_checkpoints_unchanged_total", "job" => self.job.graph.name.clone())
+                .increment(1);
             report(&self.results, Background::Checkpoint(Event::Unchanged { checkpoint }));
             return;
         }
@@ -86,6 +88,7 @@ impl Driver<'_> {
         let history = self.history.clone();
         let progress = self.progress.clone();
         let started = self.started;
+        let job = self.job.graph.name.clone();
         self.background.spawn(async move {
             let checkpoint = completed.checkpoint;
             fail_point::reach("after-manifest");
@@ -100,6 +103,7 @@ impl Driver<'_> {
                 }
             }
             record(&progress, &completed, started);
+            metrics::counter!("millstream_checkpoints_total", "job" => job).increment(1);
             report(&results, Background::Checkpoint(Event::Published { checkpoint }));
             if let Err(error) = history.retire().await {
                 progress.warn(format!("old checkpoints could not be removed: {error}"));
@@ -170,9 +174,6 @@ fn record(progress: &Progress, completed: &Completed, started: Instant) {
     let took = started
         .elapsed()
         .saturating_sub(Duration::from_millis(completed.triggered_ms));
-    metrics::counter!("millstream_checkpoints_total").increment(1);
-    metrics::gauge!("millstream_checkpoint_duration_seconds").set(took.as_secs_f64());
-    metrics::gauge!("millstream_checkpoint_state_bytes").set(state_bytes as f64);
     progress.update(|report| {
         report.checkpoints += 1;
         report.acknowledged_in_max = report.acknowledged_in_max.max(acknowledged_in);

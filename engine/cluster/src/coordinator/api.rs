@@ -303,6 +303,7 @@ impl LeaderApi {
             wanted: Wanted::Running,
             attempts: 0,
             placement: None,
+            ran: None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, now_us, "")]),
         }))
     }

@@ -99,6 +99,7 @@ pub async fn list(leader: &Leader, job: &str, savepoints_only: bool) -> Result<V
                 checkpoint.parallelism = detail.parallelism as u32;
                 checkpoint.finished = detail.finished;
                 checkpoint.origin = detail.origin.unwrap_or_default();
+                checkpoint.duration_ms = detail.took_ms.unwrap_or_default();
             }
             Err(damage) => checkpoint.damage = damage,
         }
@@ -153,6 +154,7 @@ fn summary(job: &str, found: &Found) -> v1::Checkpoint {
         parallelism: found.snapshot.parallelism as u32,
         finished: found.snapshot.finished,
         origin: found.snapshot.origin.clone().unwrap_or_default(),
+        duration_ms: found.snapshot.took_ms.unwrap_or_default(),
         ..v1::Checkpoint::default()
     }
 }

@@ -8,9 +8,11 @@ use millstream_proto::v1;
 use millstream_runtime::operator::WATERMARK_MIN;
 use millstream_runtime::progress::{JobCounters, Kind};
 
+use crate::coordinator::ledger::{LastCheckpoint, Ran};
 use crate::coordinator::runs::Running;
 use crate::coordinator::slots::Slots;
 use crate::coordinator::state::Job;
+use crate::progress::Report;
 
 /// Rows and times as of two moments, for rates.
 #[derive(Debug, Default)]
@@ -122,40 +124,84 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         fingerprint: format!("{:016x}", record.resolved.fingerprint),
         ..v1::Job::default()
     };
-    let Some(running) = running else { return described };
+    let Some(running) = running else {
+        if let Some(ran) = &record.ran {
+            describe_ran(&mut described, ran);
+        }
+        return described;
+    };
     let report = running.progress.report();
-    described.restarts = report.restarts;
-    described.checkpoints_completed = report.checkpoints;
-    described.checkpoints_failed = report.checkpoints_failed;
-    described.last_checkpoint = report.last_checkpoint.as_ref().map(|last| v1::Checkpoint {
-        job: record.name.clone(),
-        checkpoint: last.id,
-        taken_us: super::now_us() - last.at.elapsed().as_micros() as i64,
-        state_bytes: last.state_bytes,
-        duration_ms: last.took.as_millis() as u64,
-        parallelism: described.parallelism,
-        ..v1::Checkpoint::default()
-    });
-    let numbers = report.numbers();
+    if let Some(ran) = ran(&report) {
+        describe_ran(&mut described, &ran);
+    }
     let (rows_in_per_second, rows_out_per_second) = running.rates.rows();
-    described.numbers = Some(v1::JobNumbers {
+    if let Some(numbers) = &mut described.numbers {
+        numbers.rows_in_per_second = rows_in_per_second;
+        numbers.rows_out_per_second = rows_out_per_second;
+    }
+    if in_detail && let Some(counters) = report.counters.last() {
+        described.operators = operators(counters, &running.rates);
+    }
+    described
+}
+
+/// What a run has come to so far; `None`: nothing has run yet.
+pub fn ran(report: &Report) -> Option<Ran> {
+    let has_run = report.restarts > 0 || !report.counters.is_empty();
+    let numbers = report.numbers();
+    has_run.then(|| Ran {
+        restarts: report.restarts,
+        checkpoints: report.checkpoints,
+        checkpoints_failed: report.checkpoints_failed,
+        checkpoints_unchanged: report.checkpoints_unchanged,
+        last_checkpoint: report.last_checkpoint.as_ref().map(|last| LastCheckpoint {
+            checkpoint: last.id,
+            taken_us: super::now_us() - last.at.elapsed().as_micros() as i64,
+            current_us: super::now_us() - last.current_at.elapsed().as_micros() as i64,
+            state_bytes: last.state_bytes,
+            took_ms: last.took.as_millis() as u64,
+        }),
         rows_in: numbers.rows_in,
         rows_out: numbers.rows_out,
         bytes_in: numbers.bytes_in,
         bytes_out: numbers.bytes_out,
-        rows_in_per_second,
-        rows_out_per_second,
         watermark_us: numbers.watermark,
         lag_rows: numbers.lag,
         late_rows: numbers.late_rows,
         bad_rows: numbers.bad_rows,
         dead_letters: numbers.dead_letters,
         future_rows: numbers.future_rows,
+    })
+}
+
+fn describe_ran(described: &mut v1::Job, ran: &Ran) {
+    described.restarts = ran.restarts;
+    described.checkpoints_completed = ran.checkpoints;
+    described.checkpoints_failed = ran.checkpoints_failed;
+    described.checkpoints_unchanged = ran.checkpoints_unchanged;
+    described.last_checkpoint = ran.last_checkpoint.as_ref().map(|last| v1::Checkpoint {
+        job: described.name.clone(),
+        checkpoint: last.checkpoint,
+        taken_us: last.taken_us,
+        current_us: last.current_us,
+        state_bytes: last.state_bytes,
+        duration_ms: last.took_ms,
+        parallelism: described.parallelism,
+        ..v1::Checkpoint::default()
     });
-    if in_detail && let Some(counters) = report.counters.last() {
-        described.operators = operators(counters, &running.rates);
-    }
-    described
+    described.numbers = Some(v1::JobNumbers {
+        rows_in: ran.rows_in,
+        rows_out: ran.rows_out,
+        bytes_in: ran.bytes_in,
+        bytes_out: ran.bytes_out,
+        watermark_us: ran.watermark_us,
+        lag_rows: ran.lag_rows,
+        late_rows: ran.late_rows,
+        bad_rows: ran.bad_rows,
+        dead_letters: ran.dead_letters,
+        future_rows: ran.future_rows,
+        ..v1::JobNumbers::default()
+    });
 }
 
 /// All operators, in the order of the plan; the subtasks of each together.

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::api::{self, Code};
+use crate::coordinator::gauges::Gauges;
 use crate::coordinator::ledger::{Change, Ledger, Record, Wanted};
 use crate::coordinator::logs::Log;
 use crate::coordinator::now_us;
@@ -85,6 +86,7 @@ pub struct Leader {
 pub(super) struct Inner {
     pub state: State,
     pub runs: HashMap<String, Running>,
+    gauges: Gauges,
     /// Of jobs that have run here: the right to write their checkpoints.
     histories: HashMap<String, History>,
     pub logs: HashMap<String, Log>,
@@ -136,6 +138,7 @@ impl Leader {
             inner: Mutex::new(Inner {
                 state,
                 runs: HashMap::new(),
+                gauges: Gauges::default(),
                 histories: HashMap::new(),
                 logs: HashMap::new(),
                 unwritten: Vec::new(),
@@ -162,6 +165,14 @@ impl Leader {
             && inner.runs.get(job).is_some_and(|running| running.run == *run)
         {
             inner.runs.remove(job);
+        }
+        if let Event::Said { worker, lines } = &event {
+            for line in lines {
+                if inner.state.jobs().contains_key(&line.job) {
+                    let log = inner.logs.entry(line.job.clone()).or_default();
+                    log.write(line.at_us, &line.level, worker, &line.message);
+                }
+            }
         }
         let commands = inner.state.on_event(event, now_us());
         self.carry_out(&mut inner, commands);
@@ -394,7 +405,11 @@ impl Leader {
         tracing::warn!("{reason}");
         // First of all: what ends here is the driver of a job, not its tasks.
         self.hands.shut_down(reason);
-        let runs = std::mem::take(&mut self.inner.lock().runs);
+        let runs = {
+            let mut inner = self.inner.lock();
+            inner.gauges.withdraw();
+            std::mem::take(&mut inner.runs)
+        };
         for running in runs.values() {
             if let Some(task) = &running.task {
                 task.abort();
@@ -442,10 +457,15 @@ impl Leader {
     fn sample(&self) {
         let mut inner = self.inner.lock();
         for running in inner.runs.values_mut() {
-            if let Some(counters) = running.progress.report().counters.last() {
-                running.rates.sample(counters);
+            let counters = running.progress.with(|report| report.counters.last().cloned());
+            if let Some(counters) = counters {
+                running.rates.sample(&counters);
             }
         }
+        let Inner {
+            state, runs, gauges, ..
+        } = &mut *inner;
+        gauges.publish(state, runs.iter());
     }
 
     /// Writes transitions soon after they happened, and notices when somebody else leads.

@@ -9,6 +9,7 @@
 //! | `wanted` | a person wants something else of it: that it runs, stops, is cancelled |
 //! | `parallelism` | another number of subtasks, or `null`: as many as there are slots |
 //! | `placed` | where an attempt runs, once it does, or `null`: nowhere any more; told like a transition |
+//! | `ran` | the last numbers of a run that has ended; told like a transition |
 //! | `transition` | its state changed, and why; told after the fact, several at a time |
 //! | `deleted` | its name is free again |
 //!
@@ -46,8 +47,42 @@ pub struct Record {
     /// What runs of it: whoever leads next takes that over.
     #[serde(default)]
     pub placement: Option<Placement>,
+    /// The last numbers of its latest run, once that has ended.
+    #[serde(default)]
+    pub ran: Option<Ran>,
     /// The newest ones, oldest first.
     pub transitions: VecDeque<Transition>,
+}
+
+/// What a run came to. Numbers are those of the run, its attempts together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ran {
+    pub restarts: u32,
+    pub checkpoints: u64,
+    pub checkpoints_failed: u64,
+    pub checkpoints_unchanged: u64,
+    pub last_checkpoint: Option<LastCheckpoint>,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub watermark_us: Option<i64>,
+    pub lag_rows: Option<u64>,
+    pub late_rows: u64,
+    pub bad_rows: u64,
+    pub dead_letters: u64,
+    pub future_rows: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastCheckpoint {
+    pub checkpoint: u64,
+    pub taken_us: i64,
+    /// When it was last known to say all there was to say.
+    pub current_us: i64,
+    pub state_bytes: u64,
+    pub took_ms: u64,
 }
 
 /// Where the tasks of an attempt run.
@@ -191,6 +226,10 @@ pub enum Change {
         attempts: u32,
         placement: Option<Placement>,
     },
+    Ran {
+        job: String,
+        ran: Box<Ran>,
+    },
     Transition {
         job: String,
         transition: Transition,
@@ -229,6 +268,7 @@ impl log::State for Ledger {
                 record.attempts = *attempts;
                 record.placement.clone_from(placement);
             }),
+            Change::Ran { job, ran } => self.change(job, |record| record.ran = Some((**ran).clone())),
             Change::Transition { job, transition } => self.change(job, |record| record.enter(transition.clone())),
         }
     }
@@ -312,6 +352,7 @@ mod tests {
             wanted: Wanted::Running,
             attempts: 0,
             placement: None,
+            ran: None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, 1, "")]),
         }
     }
@@ -350,6 +391,13 @@ mod tests {
                     slots: vec!["w".into(), "w".into()],
                 }),
             },
+            Change::Ran {
+                job: "a".into(),
+                ran: Box::new(Ran {
+                    rows_in: 5,
+                    ..Ran::default()
+                }),
+            },
             Change::Deleted { job: "b".into() },
         ];
         for change in &changes {
@@ -365,6 +413,7 @@ mod tests {
             (None, Status::Running, 2)
         );
         assert_eq!(a.resolved.now_us, 7);
+        assert_eq!(a.ran.as_ref().map(|ran| ran.rows_in), Some(5));
         assert_eq!((a.attempts, ledger.attempts()), (3, vec!["x".to_string()]));
         assert!(matches!(&a.wanted, Wanted::Stopped { savepoint: Some(name) } if name == "s"));
     }

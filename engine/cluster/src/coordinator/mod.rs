@@ -18,6 +18,7 @@ mod api;
 mod checkpoints;
 mod describe;
 mod folder;
+mod gauges;
 mod leader;
 pub mod ledger;
 mod logs;

@@ -9,6 +9,7 @@ use millstream_runtime::progress::JobCounters;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::coordinator::describe;
 use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Wanted};
 use crate::coordinator::slots::LeaseId;
@@ -101,7 +102,8 @@ pub async fn carry(
             reason: error.to_string(),
         },
     };
-    leader.event(Event::Ended { job, run, end });
+    let ran = progress.with(describe::ran).map(Box::new);
+    leader.event(Event::Ended { job, run, end, ran });
 }
 
 async fn to_end(

@@ -18,7 +18,9 @@ mod requests;
 
 use std::collections::BTreeMap;
 
-use crate::coordinator::ledger::{Change, Ledger, Placement, Record, Status, Transition, Wanted};
+use millstream_proto::v1;
+
+use crate::coordinator::ledger::{Change, Ledger, Placement, Ran, Record, Status, Transition, Wanted};
 use crate::coordinator::slots::{LeaseId, Presence, Slots};
 use crate::job::StopRequest;
 
@@ -114,6 +116,8 @@ pub enum Event {
         job: String,
         run: RunId,
         end: End,
+        /// What it came to, if any task ever ran.
+        ran: Option<Box<Ran>>,
     },
     SlotsWanted {
         job: String,
@@ -135,6 +139,11 @@ pub enum Event {
         worker: String,
         incarnation: String,
         reason: String,
+    },
+    /// Tasks on a worker logged something: kept by the shell, it decides nothing.
+    Said {
+        worker: String,
+        lines: Vec<v1::JobLine>,
     },
     /// A worker's process was asked to end.
     Leaving {
@@ -287,8 +296,9 @@ impl State {
                     self.enter(&job, Status::Restarting, &reason, now_us, &mut commands);
                 }
             }
-            Event::Ended { job, run, end } => {
+            Event::Ended { job, run, end, ran } => {
                 if self.current(&job, run).is_some() {
+                    self.ran(&job, ran, &mut commands);
                     self.ended(&job, end, now_us, &mut commands);
                 }
             }
@@ -331,6 +341,7 @@ impl State {
                     self.slots_changed(now_us, &mut commands);
                 }
             }
+            Event::Said { .. } => {}
             Event::Leaving { worker } => self.drain(&worker, Presence::Leaving, now_us, &mut commands),
             Event::Drain { worker } => self.drain(&worker, Presence::Draining, now_us, &mut commands),
             Event::Tick => {
@@ -367,7 +378,7 @@ impl State {
                 self.again(&job, &format!("rescaling to parallelism {wish}"), now_us, commands);
             }
             // Of this coordinator's own making: it is in the record already.
-            Change::Transition { .. } | Change::Placed { .. } => {}
+            Change::Transition { .. } | Change::Placed { .. } | Change::Ran { .. } => {}
             Change::Deleted { job } => {
                 self.jobs.remove(&job);
                 self.version += 1;
@@ -392,6 +403,15 @@ impl State {
                 self.enter(name, Status::Stopping, "cancel asked for", now_us, commands);
                 self.ask(name, StopRequest::Abort, Then::End, commands);
             }
+        }
+    }
+
+    /// What a run came to is kept.
+    fn ran(&mut self, name: &str, ran: Option<Box<Ran>>, commands: &mut Vec<Command>) {
+        if let (Some(job), Some(ran)) = (self.jobs.get_mut(name), ran) {
+            job.record.ran = Some((*ran).clone());
+            let job = name.to_string();
+            commands.push(Command::Journal(Change::Ran { job, ran }));
         }
     }
 

@@ -88,6 +88,7 @@ impl Process {
             slots,
             memory_bytes: 64 << 20,
             data_dir: dir.join(name),
+            book: worker::LogBook::default(),
         };
         tokio::spawn(worker::run(options, worker::Status::default(), asked));
         let listed = v1::ListWorkersRequest {};

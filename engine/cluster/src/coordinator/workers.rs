@@ -82,6 +82,7 @@ fn of_fleet(event: FleetEvent) -> Event {
             incarnation,
             reason,
         },
+        FleetEvent::Said { worker, lines } => Event::Said { worker, lines },
         FleetEvent::Leaving { worker } => Event::Leaving { worker },
     }
 }
@@ -132,6 +133,7 @@ impl Hands for Hired {
             version: worker.version,
             memory_bytes: worker.memory_bytes,
             clock_offset_us: worker.clock_offset_us,
+            state_bytes: worker.state_bytes,
             ..v1::Worker::default()
         });
         workers.collect()

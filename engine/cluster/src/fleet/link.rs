@@ -1,6 +1,6 @@
 //! One attached worker.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ pub struct Link {
     slots: u32,
     memory_bytes: u64,
     clock_offset_us: AtomicI64,
+    state_bytes: AtomicU64,
     attached_us: i64,
     is_leaving: AtomicBool,
     epoch: u64,
@@ -53,6 +54,7 @@ impl Link {
             slots: self.slots,
             memory_bytes: self.memory_bytes,
             clock_offset_us: self.clock_offset_us.load(Ordering::Relaxed),
+            state_bytes: self.state_bytes.load(Ordering::Relaxed),
             attached_us: self.attached_us,
             is_leaving: self.is_leaving.load(Ordering::Relaxed),
         }
@@ -211,6 +213,7 @@ impl Inner {
             slots: register.slots,
             memory_bytes: register.memory_bytes,
             clock_offset_us: AtomicI64::new(register.clock_us - clock_us()),
+            state_bytes: AtomicU64::new(0),
             attached_us: clock_us(),
             is_leaving: AtomicBool::new(false),
             epoch: self.options.epoch,
@@ -290,6 +293,11 @@ async fn listen(
             Some(v1::report::Report::Heartbeat(heartbeat)) => {
                 link.clock_offset_us
                     .store(heartbeat.clock_us - clock_us(), Ordering::Relaxed);
+                link.state_bytes.store(heartbeat.state_bytes, Ordering::Relaxed);
+                if !heartbeat.lines.is_empty() {
+                    let (worker, lines) = (worker.clone(), heartbeat.lines);
+                    inner.tell(FleetEvent::Said { worker, lines }).await;
+                }
                 for progress in heartbeat.progress {
                     forward(&inner, &worker, progress.attempt.clone(), What::Progress(progress));
                 }

@@ -53,7 +53,7 @@ impl FleetOptions {
 }
 
 /// What happens to workers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum FleetEvent {
     Attached {
         worker: String,
@@ -67,6 +67,8 @@ pub enum FleetEvent {
         incarnation: String,
         reason: String,
     },
+    /// Tasks on the worker logged something.
+    Said { worker: String, lines: Vec<v1::JobLine> },
     /// The worker asks for its tasks to be moved elsewhere.
     Leaving { worker: String },
 }
@@ -82,6 +84,8 @@ pub struct WorkerStatus {
     pub memory_bytes: u64,
     /// How far its clock is ahead of this one.
     pub clock_offset_us: i64,
+    /// In the databases of its tasks.
+    pub state_bytes: u64,
     pub attached_us: i64,
     pub is_leaving: bool,
 }

@@ -124,6 +124,7 @@ impl Cluster {
             slots: 2,
             memory_bytes: 64 << 20,
             data_dir: dir.join(name),
+            book: worker::LogBook::default(),
         };
         let running = tokio::spawn(worker::run(options, worker::Status::default(), asked));
         match tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await {

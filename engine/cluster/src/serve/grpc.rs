@@ -1,6 +1,7 @@
 //! The gRPC services: each method hands its message to the [`Api`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
@@ -9,12 +10,44 @@ use millstream_proto::v1::cluster_service_server::{ClusterService, ClusterServic
 use millstream_proto::v1::job_service_server::{JobService, JobServiceServer};
 use millstream_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use millstream_proto::{status, v1};
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use super::gate::Gate;
 use super::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::api::{Api, Code, Error};
+
+/// How often health is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Says that a coordinator which does not lead serves nothing but what it knows of the cluster. Until nobody asks.
+async fn keep_health(api: Weak<dyn Api>, health: HealthReporter) {
+    let mut leads = None;
+    loop {
+        let Some(strong) = api.upgrade() else { return };
+        let info = strong.info(v1::ClusterInfoRequest {}).await;
+        drop(strong);
+        let now = info.is_ok_and(|info| info.is_leader);
+        if leads != Some(now) {
+            leads = Some(now);
+            let status = match now {
+                true => ServingStatus::Serving,
+                false => ServingStatus::NotServing,
+            };
+            for service in [
+                JobServiceServer::<Services>::NAME,
+                CheckpointServiceServer::<Services>::NAME,
+                WorkerServiceServer::<Services>::NAME,
+            ] {
+                health.set_service_status(service, status).await;
+            }
+        }
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+    }
+}
 
 pub async fn routes(api: Arc<dyn Api>) -> Routes {
     let services = Services {
@@ -22,10 +55,8 @@ pub async fn routes(api: Arc<dyn Api>) -> Routes {
         gate: Gate::new("grpc"),
     };
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<JobServiceServer<Services>>().await;
-    health.set_serving::<CheckpointServiceServer<Services>>().await;
-    health.set_serving::<WorkerServiceServer<Services>>().await;
     health.set_serving::<ClusterServiceServer<Services>>().await;
+    tokio::spawn(keep_health(Arc::downgrade(&services.api), health));
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(millstream_proto::DESCRIPTORS)

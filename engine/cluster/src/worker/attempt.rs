@@ -70,12 +70,18 @@ pub async fn run(
                 tracing::debug!(job = deploy.job, "its counters were known");
             }
             ground.exchange.open(&carrier);
+            tracing::info!("tasks run in {} of {} slots", slots_here(&deploy), deploy.slots.len());
             says.say(Event::Deployed(v1::Deployed {})).await;
             go_on(&says, &mut running, &mut commands, &mut broken).await;
         }
     }
     ground.exchange.close(&carrier);
+    tracing::info!("tasks have ended");
     says.say(Event::Stopped(v1::Stopped {})).await;
+}
+
+fn slots_here(deploy: &v1::Deploy) -> usize {
+    deploy.slots.iter().filter(|worker| **worker == deploy.self_).count()
 }
 
 /// Resolves when the attempt is cancelled; other commands make no sense before it runs.
@@ -229,6 +235,7 @@ impl Says {
     }
 
     async fn failed(&self, operator: &str, subtask: usize, message: String, may_pass: bool, peer: &str) {
+        tracing::error!(operator, subtask, "{message}");
         self.say(Event::Failed(v1::TaskFailed {
             operator: operator.to_string(),
             subtask: subtask as u32,

@@ -7,6 +7,7 @@
 //! than the newest seen are refused.
 
 mod attempt;
+mod book;
 mod session;
 
 use crate::clock::now_us as clock_us;
@@ -24,6 +25,8 @@ use millstream_state::store::{Backend, BackendOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use book::LogBook;
+
 use crate::exchange::Exchange;
 use crate::{Error, encoding};
 
@@ -33,6 +36,9 @@ const REPORTS_MAX: usize = 4_096;
 const COMMANDS_MAX: usize = 1_024;
 /// Between two rounds over the coordinators' addresses.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
+/// Between two warnings that a coordinator cannot be reached: at first, and after many.
+const COMPLAINT_PAUSE_MIN: Duration = Duration::from_secs(5);
+const COMPLAINT_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// How long tasks go on without a coordinator. Long, as an outage of the coordinators costs nothing meanwhile; not for
 /// ever, as a worker that is cut off is taken for dead, and what it ran runs elsewhere.
 pub const ORPHAN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
@@ -55,6 +61,8 @@ pub struct Options {
     pub slots: u32,
     pub memory_bytes: usize,
     pub data_dir: PathBuf,
+    /// Where the process's log writes what concerns a job.
+    pub book: LogBook,
 }
 
 /// What an onlooker may know of a worker. Cheap to clone.
@@ -165,9 +173,35 @@ enum SessionEnd {
     Left,
 }
 
+/// What was said of coordinators that cannot be reached: the same again only after a while, each time a longer one.
+#[derive(Default)]
+struct Complaints {
+    /// By address: the reason, when it was said, and when it may be said again.
+    said: BTreeMap<String, (String, Instant, Duration)>,
+}
+
+impl Complaints {
+    fn make(&mut self, address: &str, reason: String) {
+        let mut pause = COMPLAINT_PAUSE_MIN;
+        if let Some((said, at, again_after)) = self.said.get(address) {
+            // One that was silent for long enough has been well meanwhile.
+            let is_old = at.elapsed() > *again_after * 2;
+            let is_news = *said != reason && at.elapsed() > COMPLAINT_PAUSE_MIN;
+            if at.elapsed() < *again_after && !is_news {
+                return;
+            }
+            if !is_old {
+                pause = (*again_after * 2).min(COMPLAINT_PAUSE_MAX);
+            }
+        }
+        tracing::warn!(coordinator = address, "{reason}");
+        self.said.insert(address.to_string(), (reason, Instant::now(), pause));
+    }
+}
+
 impl Worker {
     async fn work(&mut self) -> Result<(), Error> {
-        let mut last_said = String::new();
+        let mut complaints = Complaints::default();
         loop {
             for address in self.options.coordinators.clone() {
                 let end = self.session(&address).await;
@@ -177,13 +211,7 @@ impl Worker {
                     SessionEnd::Refused(reason) => {
                         return Err(Error::Invalid(format!("the coordinator refused this worker: {reason}")));
                     }
-                    SessionEnd::Broken(reason) => {
-                        // Said once, not at each round.
-                        if reason != last_said {
-                            tracing::warn!(coordinator = address, "{reason}");
-                            last_said = reason;
-                        }
-                    }
+                    SessionEnd::Broken(reason) => complaints.make(&address, reason),
                 }
             }
             if self.heard_at.elapsed() > self.orphan_timeout && !self.attempts.is_empty() {

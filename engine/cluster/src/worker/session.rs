@@ -11,6 +11,7 @@ use millstream_runtime::job as runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::Instrument;
 
 use super::attempt::{self, Ground};
 use super::{COMMANDS_MAX, Running, SessionEnd, Worker, clock_us};
@@ -67,6 +68,8 @@ impl Worker {
                 _ = heartbeat.tick() => v1::report::Report::Heartbeat(v1::Heartbeat {
                     clock_us: clock_us(),
                     progress: self.progress(),
+                    state_bytes: self.backend.state_bytes(),
+                    lines: self.options.book.take(),
                 }),
                 () = asked(&mut self.leave), if !is_leaving => {
                     is_leaving = true;
@@ -196,7 +199,9 @@ impl Worker {
             backend: self.backend.clone(),
             reports: self.reports.clone(),
         };
-        tokio::spawn(attempt::run(ground, deploy, counters, started, commands_in));
+        // Whatever is logged inside is about this job.
+        let span = tracing::error_span!("tasks", job = deploy.job, attempt = deploy.attempt);
+        tokio::spawn(attempt::run(ground, deploy, counters, started, commands_in).instrument(span));
     }
 }
 

@@ -40,6 +40,7 @@ impl Bench {
             wanted: Wanted::Running,
             attempts: 0,
             placement: None,
+            ran: None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, 0, "")]),
         })
     }
@@ -106,7 +107,12 @@ impl Bench {
 
     fn ends(&mut self, job: &str, end: End) -> String {
         let (job, run) = (job.to_string(), self.run_of(job));
-        self.event(Event::Ended { job, run, end })
+        self.event(Event::Ended {
+            job,
+            run,
+            end,
+            ran: None,
+        })
     }
 
     fn attach(&mut self, worker: &str, slots: u32) -> String {
@@ -326,6 +332,7 @@ fn rescaling_and_restarting_stop_with_a_checkpoint_and_run_again() {
         job: "a".into(),
         run: 2,
         end: stopped(),
+        ran: None,
     };
     assert_eq!(bench.event(stale), "");
     bench.is("a", Status::Deploying, "restart asked for");

@@ -1,0 +1,79 @@
+//! The leader's metrics: of each job, and of the slots there are.
+//!
+//! A gauge once published stays until it is told otherwise, so what is over is taken back: the state that a job has left,
+//! all of a job that is deleted, and everything when this coordinator leads no longer.
+
+use std::collections::BTreeMap;
+
+use crate::coordinator::ledger::Status;
+use crate::coordinator::runs::Running;
+use crate::coordinator::slots::Presence;
+use crate::coordinator::state::State;
+
+/// What was published last.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Of each job: its state, and its slots.
+    told: BTreeMap<String, (Status, usize)>,
+}
+
+impl Gauges {
+    /// Publishes what has changed of jobs' states, and what always changes.
+    pub fn publish<'a>(&mut self, state: &State, running: impl Iterator<Item = (&'a String, &'a Running)>) {
+        for (name, job) in state.jobs() {
+            let lease = job.run.as_ref().and_then(|run| run.lease);
+            let slots = lease.and_then(|lease| state.slots().lease(lease));
+            let now = (job.record.now().status, slots.map_or(0, |lease| lease.slots.len()));
+            let before = self.told.insert(name.clone(), now);
+            if before == Some(now) {
+                continue;
+            }
+            if let Some((left, _)) = before.filter(|(left, _)| *left != now.0) {
+                state_of(name, left, 0.0);
+            }
+            state_of(name, now.0, 1.0);
+            slots_of(name, now.1 as f64);
+        }
+        self.told.retain(|name, (left, _)| {
+            let is_kept = state.jobs().contains_key(name);
+            if !is_kept {
+                withdraw(name, *left);
+            }
+            is_kept
+        });
+        for (name, running) in running {
+            running.progress.with(|report| report.publish(name));
+        }
+        let workers = state.slots().workers().values();
+        let ready = workers.filter(|worker| worker.presence == Presence::Ready).count();
+        metrics::gauge!("millstream_leading").set(1.0);
+        metrics::gauge!("millstream_workers").set(ready as f64);
+        metrics::gauge!("millstream_slots").set(state.slots().offered() as f64);
+        metrics::gauge!("millstream_slots_used").set(state.slots().used_total() as f64);
+    }
+
+    /// This coordinator leads no longer.
+    pub fn withdraw(&mut self) {
+        for (name, (left, _)) in std::mem::take(&mut self.told) {
+            withdraw(&name, left);
+        }
+        metrics::gauge!("millstream_leading").set(0.0);
+        for name in ["millstream_workers", "millstream_slots", "millstream_slots_used"] {
+            metrics::gauge!(name).set(f64::NAN);
+        }
+    }
+}
+
+fn withdraw(job: &str, left: Status) {
+    state_of(job, left, 0.0);
+    slots_of(job, 0.0);
+    metrics::gauge!("millstream_checkpoint_age_seconds", "job" => job.to_string()).set(f64::NAN);
+}
+
+fn state_of(job: &str, status: Status, value: f64) {
+    metrics::gauge!("millstream_job_state", "job" => job.to_string(), "state" => status.word()).set(value);
+}
+
+fn slots_of(job: &str, slots: f64) {
+    metrics::gauge!("millstream_job_slots", "job" => job.to_string()).set(slots);
+}

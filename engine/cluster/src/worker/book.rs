@@ -1,0 +1,94 @@
+//! What was logged about jobs on this worker, until a coordinator has heard it.
+//!
+//! The process's log writes here what concerns a job; heartbeats carry it to the coordinator, which keeps it with what it
+//! says itself. While nobody coordinates, the newest lines are kept.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use millstream_proto::v1;
+use parking_lot::Mutex;
+
+use super::clock_us;
+
+/// Lines that wait to be heard; beyond that the oldest go.
+const LINES_MAX: usize = 1_000;
+/// Lines in one heartbeat.
+const LINES_PER_HEARTBEAT_MAX: usize = 200;
+/// Longest line that is kept.
+const LINE_CHARS_MAX: usize = 4_000;
+
+/// Lines about jobs, oldest first. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct LogBook {
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<v1::JobLine>,
+    /// Lines of each that went unheard are not told apart: the number is told with the next.
+    lost: u64,
+}
+
+impl LogBook {
+    pub fn write(&self, job: &str, level: &str, message: &str) {
+        let message = match message.char_indices().nth(LINE_CHARS_MAX) {
+            Some((end, _)) => format!("{}…", &message[..end]),
+            None => message.to_string(),
+        };
+        let line = v1::JobLine {
+            job: job.to_string(),
+            at_us: clock_us(),
+            level: level.to_string(),
+            message,
+        };
+        let mut kept = self.kept.lock();
+        if kept.lines.len() == LINES_MAX {
+            kept.lines.pop_front();
+            kept.lost += 1;
+        }
+        kept.lines.push_back(line);
+    }
+
+    /// The oldest lines, for one heartbeat.
+    pub(super) fn take(&self) -> Vec<v1::JobLine> {
+        let mut kept = self.kept.lock();
+        let count = kept.lines.len().min(LINES_PER_HEARTBEAT_MAX);
+        let mut lines: Vec<v1::JobLine> = kept.lines.drain(..count).collect();
+        let lost = std::mem::take(&mut kept.lost);
+        if let (Some(first), true) = (lines.first_mut(), lost > 0) {
+            first.message = format!(
+                "({lost} lines of this worker before it were not kept) {}",
+                first.message
+            );
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_lines_are_kept_and_the_loss_of_older_ones_is_said() {
+        let book = LogBook::default();
+        assert!(book.take().is_empty());
+        for number in 0..LINES_MAX + 3 {
+            book.write("job", "warn", &number.to_string());
+        }
+        let first = book.take();
+        assert_eq!(first.len(), LINES_PER_HEARTBEAT_MAX);
+        assert_eq!(first[0].message, "(3 lines of this worker before it were not kept) 3");
+        assert_eq!(first[1].message, "4");
+        let mut last = first;
+        loop {
+            match book.take() {
+                lines if lines.is_empty() => break,
+                lines => last = lines,
+            }
+        }
+        assert_eq!(last.last().map(|line| line.message.as_str()), Some("1002"));
+    }
+}
