@@ -1,5 +1,6 @@
 //! What goes on until the user has seen enough: `--watch`, `jobs watch`, `jobs logs --follow`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use millstream_proto::report::time;
@@ -9,7 +10,7 @@ use tokio::time::sleep;
 use crate::arguments::Watch;
 use crate::client::{Client, Repeat, jobs};
 use crate::failure::{Exit, Failure};
-use crate::jobs::{done, state_word};
+use crate::jobs::done;
 use crate::output::{Format, Printer, print};
 
 /// Home, and everything below is cleared.
@@ -18,6 +19,8 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 const REOPEN_PAUSE: Duration = Duration::from_millis(300);
 /// Streams in a row that break before they say anything, at most.
 const REOPENS_MAX: u32 = 50;
+/// Lines that are remembered, so that none is shown twice: more than a coordinator keeps.
+const LINES_SEEN_MAX: usize = 1_000;
 
 /// Prints once, or again whenever the text differs.
 pub async fn poll(
@@ -62,6 +65,8 @@ pub fn frame(printer: &Printer, watched: bool, text: &str) -> String {
 pub async fn watch(client: &mut Client, printer: &Printer, names: &[String]) -> Result<(), Failure> {
     let request = v1::WatchJobsRequest { names: names.to_vec() };
     let mut shown: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
+    // For people a change that shows nothing new is none.
+    let mut said: std::collections::HashMap<String, String> = std::collections::HashMap::new();
     let mut broken = 0;
     loop {
         let opened = client.call(Repeat::Harmless, async |channel| {
@@ -78,7 +83,11 @@ pub async fn watch(client: &mut Client, printer: &Printer, names: &[String]) -> 
             if event.deleted {
                 shown.remove(&job.name);
             }
-            print(&changed(printer, &event, job))?;
+            let text = changed(printer, &event, job);
+            let is_for_people = matches!(printer.format, Format::Table | Format::Wide);
+            if said.insert(job.name.clone(), text.clone()).as_ref() != Some(&text) || !is_for_people {
+                print(&text)?;
+            }
         }
         broken += 1;
         if broken > REOPENS_MAX {
@@ -99,27 +108,49 @@ fn changed(printer: &Printer, event: &v1::JobEvent, job: &v1::Job) -> String {
     }
 }
 
+/// What is kept; when following also what comes, through fail-overs.
 pub async fn logs(client: &mut Client, printer: &Printer, name: &str, tail: u32, follow: bool) -> Result<(), Failure> {
-    let request = v1::JobLogsRequest {
+    let mut request = v1::JobLogsRequest {
         name: name.to_string(),
         tail,
         follow,
     };
-    let opened = client.call(Repeat::Harmless, async |channel| {
-        jobs(channel).logs(request.clone()).await
-    });
-    let mut stream = opened.await?;
+    let mut seen: VecDeque<v1::LogLine> = VecDeque::new();
+    let mut broken = 0;
     loop {
-        match stream.message().await {
-            Ok(Some(line)) => print(&log_line(printer, &line))?,
-            Ok(None) if !follow => return Ok(()),
-            Ok(None) => {
-                let job = crate::jobs::get(client, name).await?;
-                let message = format!("the coordinator ended the stream; `{name}` is {}", state_word(&job));
-                return Err(Failure::new(Exit::Failed, message));
+        let opened = client.call(Repeat::Harmless, async |channel| {
+            jobs(channel).logs(request.clone()).await
+        });
+        let mut stream = opened.await?;
+        let end = loop {
+            let line = match stream.message().await {
+                Ok(Some(line)) => line,
+                Ok(None) => break None,
+                Err(status) => break Some(status),
+            };
+            broken = 0;
+            // A stream that is opened anew begins with what is kept.
+            if seen.contains(&line) {
+                continue;
             }
-            Err(status) => return Err(status.into()),
+            print(&log_line(printer, &line))?;
+            if seen.len() == LINES_SEEN_MAX {
+                seen.pop_front();
+            }
+            seen.push_back(line);
+        };
+        match end {
+            None if !follow => return Ok(()),
+            Some(status) if !follow => return Err(status.into()),
+            // The coordinator is gone, or the job: the next call tells.
+            None | Some(_) => broken += 1,
         }
+        if broken > REOPENS_MAX {
+            let message = format!("the stream of lines broke {REOPENS_MAX} times in a row (REOPENS_MAX)");
+            return Err(Failure::new(Exit::Unreachable, message));
+        }
+        request.tail = 0;
+        sleep(REOPEN_PAUSE).await;
     }
 }
 

@@ -11,6 +11,9 @@ use crate::follow::frame;
 use crate::jobs::{current, has_ended, numbers, operators, paint, state_word, watermark};
 use crate::output::{Cell, Printer, Table, age, now_us, print, rate};
 
+/// So many jobs are shown with their operators, unless they are named.
+const DETAILED_JOBS_MAX: usize = 20;
+
 pub async fn top(
     client: &mut Client,
     printer: &Printer,
@@ -41,6 +44,12 @@ async fn picture(client: &mut Client, printer: &Printer, names: &[String]) -> Re
             .await?;
         found = answer.jobs;
         found.retain(|job| !has_ended(job));
+        // A list says nothing of operators; of many jobs that would be too much to ask, and too much to read.
+        if found.len() <= DETAILED_JOBS_MAX {
+            for job in &mut found {
+                *job = crate::jobs::get(client, &job.name).await?;
+            }
+        }
     }
     for name in names {
         found.push(crate::jobs::get(client, name).await?);
@@ -82,7 +91,10 @@ fn table(jobs: &[v1::Job], now: i64) -> Table {
         let numbers = numbers(job);
         let most = |share: fn(&v1::OperatorStatus) -> f64| {
             let shares = job.operators.iter().map(share);
-            Cell::number(format!("{:.0} %", shares.fold(0.0, f64::max) * 100.0))
+            Cell::number(match job.operators.is_empty() {
+                true => "-".to_string(),
+                false => format!("{:.0} %", shares.fold(0.0, f64::max) * 100.0),
+            })
         };
         let behind = match numbers.watermark_us {
             Some(us) if us != i64::MAX => age(now, us.max(1)),
