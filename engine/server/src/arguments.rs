@@ -204,6 +204,15 @@ pub struct Worker {
     /// is kept on disk. Default: a quarter of the machine's memory, or of the container's if that is limited.
     #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
     pub memory: Option<usize>,
+    /// How rows are compressed that go to other workers: worth it where the network is slower than the cores.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value = "none",
+        env = "MILLSTREAM_EXCHANGE_COMPRESSION"
+    )]
+    pub exchange_compression: ExchangeCompression,
     /// Folder for local state. Default: .millstream/workers/NAME.
     #[arg(long, value_name = "DIR", env = "MILLSTREAM_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
@@ -226,6 +235,12 @@ pub struct Service {
 pub enum Mode {
     Stream,
     Batch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExchangeCompression {
+    None,
+    Lz4,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

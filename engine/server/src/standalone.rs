@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use millstream_cluster::coordinator::Limits;
+use millstream_cluster::exchange::Compression;
 use millstream_cluster::worker::{self, LogBook, Options, Status};
 use tokio::sync::watch;
 
@@ -47,6 +48,8 @@ async fn run_both(arguments: &Standalone, book: LogBook) -> Result<(), Failure> 
             .clone()
             .unwrap_or_else(|| work_dir(&arguments.lead.data_dir)),
         book,
+        // There is no other worker.
+        compression: Compression::None,
     };
     // Never asked to leave: there is nowhere else for its tasks to go.
     let (_stay, leave) = watch::channel(false);

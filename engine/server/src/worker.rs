@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use axum::Router;
 use axum::http::StatusCode;
 use millstream_cluster::Error;
+use millstream_cluster::exchange::Compression;
 use millstream_cluster::worker::{self, LogBook, Options, Status};
 use tokio::sync::watch;
 use url::Url;
 
 use crate::Failure;
-use crate::arguments::Worker;
+use crate::arguments::{ExchangeCompression, Worker};
 use crate::process::{self, Ask};
 
 /// The port where workers connect to one another, if it is free.
@@ -90,6 +91,10 @@ fn options(arguments: &Worker, book: LogBook) -> Result<Options, String> {
         slots: arguments.slots.map_or(cores, u32::from),
         memory_bytes: arguments.memory.unwrap_or_else(crate::run::default_memory),
         book,
+        compression: match arguments.exchange_compression {
+            ExchangeCompression::None => Compression::None,
+            ExchangeCompression::Lz4 => Compression::Lz4,
+        },
     })
 }
 

@@ -89,6 +89,7 @@ impl Process {
             memory_bytes: 64 << 20,
             data_dir: dir.join(name),
             book: worker::LogBook::default(),
+            compression: crate::exchange::Compression::None,
         };
         tokio::spawn(worker::run(options, worker::Status::default(), asked));
         let listed = v1::ListWorkersRequest {};

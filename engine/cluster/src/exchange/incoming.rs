@@ -170,7 +170,7 @@ fn put_batch(channel: &Channel, decoder: &mut StreamDecoder, batch: v1::Batch) -
     if batch.starts_stream {
         *decoder = StreamDecoder::new();
     }
-    let length = batch.ipc.len() as u64;
+    let bytes = batch.bytes.max(1);
     let mut buffer = Buffer::from(batch.ipc);
     let mut decoded = None;
     while !buffer.is_empty() {
@@ -182,7 +182,7 @@ fn put_batch(channel: &Channel, decoder: &mut StreamDecoder, batch: v1::Batch) -
         }
     }
     let rows = decoded.ok_or("it sent a frame without a batch")?;
-    channel.put(Element::Batch(rows), length.max(1));
+    channel.put(Element::Batch(rows), bytes);
     Ok(())
 }
 

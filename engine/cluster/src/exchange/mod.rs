@@ -5,7 +5,9 @@
 //! stream ([`outgoing`]); the receiving one ([`incoming`]) puts every element at once into the channel of the task it is
 //! for, and says from time to time how much that task has taken. A sender is never more than a channel's capacity ahead
 //! of that, so a slow task holds back its own channel and no other, and no connection ever waits for one of them.
-//! Batches are counted in bytes on the wire, watermarks, barriers and the like by their number.
+//! Batches are counted in bytes before compression, watermarks, barriers and the like by their number.
+//!
+//! Frames may be compressed ([`Compression`]): the sender decides, the Arrow message says how.
 //!
 //! A stream that breaks before its attempt is closed fails the attempt, not the process.
 
@@ -35,9 +37,20 @@ const DEPLOY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Broken streams of one attempt that may wait to be reported: the first is what counts.
 const FAILURES_MAX: usize = 16;
 
+/// Whether what a worker sends to others is made smaller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Fastest where the network is.
+    #[default]
+    None,
+    /// Each buffer of a batch as an LZ4 frame, where that is smaller.
+    Lz4,
+}
+
 /// The attempts of a worker, for streams that come in.
 #[derive(Clone, Default)]
 pub struct Exchange {
+    compression: Compression,
     attempts: Arc<DashMap<String, Arc<Attempt>>>,
     added: Arc<Notify>,
 }
@@ -51,6 +64,14 @@ pub struct Broken {
 }
 
 impl Exchange {
+    /// One that sends what it sends in this way.
+    pub fn new(compression: Compression) -> Self {
+        Self {
+            compression,
+            ..Self::default()
+        }
+    }
+
     /// A carrier for one attempt. `workers` has name and address of each worker, `slots` the worker of each slot, `own`
     /// says which worker this is.
     pub fn attempt(
@@ -68,6 +89,7 @@ impl Exchange {
             workers,
             slots,
             own,
+            compression: self.compression,
             marks: Mutex::default(),
             outgoing: Mutex::default(),
             incoming: Mutex::default(),
@@ -119,6 +141,7 @@ pub struct Attempt {
     workers: Vec<(String, String)>,
     slots: Vec<usize>,
     own: usize,
+    compression: Compression,
     /// Of channels whose end has not been handed over yet.
     marks: Mutex<HashMap<ChannelId, Arc<Mark>>>,
     outgoing: Mutex<ByPeer<Outgoing>>,

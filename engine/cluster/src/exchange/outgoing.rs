@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::RecordBatch;
-use arrow_ipc::writer::StreamEncoder;
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -16,7 +17,7 @@ use millstream_runtime::element::{Element, batch_bytes};
 use millstream_runtime::elsewhere::{CONTROL_MAX, Outgoing};
 
 use super::ready::{Mark, ReadyList};
-use super::{Attempt, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};
+use super::{Attempt, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};
 use crate::connect;
 
 /// Carries everything to one peer until the attempt is closed.
@@ -57,7 +58,10 @@ async fn stream(attempt: &Attempt, peer: usize, channels: Vec<(Outgoing, Arc<Mar
     let (failed, mut failure) = tokio::sync::mpsc::channel(1);
     let sending = Sending {
         open: Some(open),
-        channels: channels.into_iter().map(|(channel, _)| Channel::new(channel)).collect(),
+        channels: channels
+            .into_iter()
+            .map(|(channel, _)| Channel::new(channel, attempt.compression))
+            .collect(),
         list,
         credits: Arc::clone(&credits),
         failed,
@@ -118,6 +122,7 @@ struct Sending {
 
 struct Channel {
     outgoing: Outgoing,
+    compression: Compression,
     /// The rest of a batch that was cut.
     pieces: VecDeque<RecordBatch>,
     encoder: Option<(SchemaRef, StreamEncoder)>,
@@ -160,9 +165,10 @@ fn frames(sending: Sending) -> impl Stream<Item = v1::DataFrame> {
 }
 
 impl Channel {
-    fn new(outgoing: Outgoing) -> Self {
+    fn new(outgoing: Outgoing, compression: Compression) -> Self {
         Self {
             outgoing,
+            compression,
             pieces: VecDeque::new(),
             encoder: None,
             bytes_sent: 0,
@@ -226,15 +232,29 @@ impl Channel {
                 ipc.len()
             ));
         }
-        self.bytes_sent += ipc.len() as u64;
-        Ok(Content::Batch(v1::Batch { ipc, starts_stream }))
+        let bytes = match self.compression {
+            Compression::None => ipc.len(),
+            Compression::Lz4 => ipc.len().max(batch_bytes(batch)),
+        } as u64;
+        self.bytes_sent += bytes;
+        Ok(Content::Batch(v1::Batch {
+            ipc,
+            starts_stream,
+            bytes,
+        }))
     }
 
     fn encode(&mut self, batch: &RecordBatch) -> Result<(Bytes, bool), ArrowError> {
         let schema = batch.schema_ref();
         let is_known = matches!(&self.encoder, Some((known, _)) if Arc::ptr_eq(known, schema) || known == schema);
         if !is_known {
-            self.encoder = Some((schema.clone(), StreamEncoder::try_new(schema)?));
+            let compression = match self.compression {
+                Compression::None => None,
+                Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
+            };
+            let options = IpcWriteOptions::default().try_with_compression(compression)?;
+            let encoder = StreamEncoder::try_new_with_options(schema, options)?;
+            self.encoder = Some((schema.clone(), encoder));
         }
         let Some((_, encoder)) = &mut self.encoder else {
             return Err(ArrowError::IpcError("no encoder".into()));

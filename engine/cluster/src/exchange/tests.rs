@@ -31,13 +31,17 @@ struct Pair {
 }
 
 async fn connected(channels: u32) -> Pair {
+    connected_by(channels, Compression::None).await
+}
+
+async fn connected_by(channels: u32, compression: Compression) -> Pair {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("bound"));
     let workers = vec![
         ("a".to_string(), "http://127.0.0.1:1".to_string()),
         ("b".to_string(), address),
     ];
-    let (a, b) = (Exchange::default(), Exchange::default());
+    let (a, b) = (Exchange::new(compression), Exchange::default());
     let (from, broken_a) = a.attempt("job", "attempt", workers.clone(), vec![0, 1], 0);
     let (to, broken_b) = b.attempt("job", "attempt", workers, vec![0, 1], 1);
     let schema = batch(0, 1).schema();
@@ -142,6 +146,29 @@ async fn a_task_that_takes_nothing_holds_back_its_own_channel_only() {
     for number in 0..BATCHES {
         assert!(matches!(next(&pair.receivers[0]).await, Element::Batch(got) if got == batch(number, 100)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_batches_arrive_as_they_were_and_count_in_full() {
+    const BATCHES: i64 = 200;
+    let pair = connected_by(1, Compression::Lz4).await;
+    // Compresses to next to nothing.
+    let rows = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![7; 2_000])) as Arc<dyn Array>)])
+        .expect("one column");
+    for _ in 0..BATCHES {
+        pair.senders[0].send(Element::Batch(rows.clone()));
+    }
+    pair.senders[0].send(Element::Batch(batch(0, 10)));
+    let first = next(&pair.receivers[0]).await;
+    assert!(matches!(first, Element::Batch(got) if got == rows));
+    // What is here and not taken is no more than the channel may hold, but for one batch.
+    let sent = |pair: &Pair| BATCHES as usize + 1 - pair.senders[0].waiting();
+    for taken in 2..=BATCHES as usize {
+        assert!(matches!(next(&pair.receivers[0]).await, Element::Batch(got) if got == rows));
+        let here = (sent(&pair) - taken) * batch_bytes(&rows);
+        assert!(here <= BYTES_MAX + batch_bytes(&rows), "{here} bytes were sent ahead");
+    }
+    assert!(matches!(next(&pair.receivers[0]).await, Element::Batch(got) if got == batch(0, 10)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -125,6 +125,7 @@ impl Cluster {
             memory_bytes: 64 << 20,
             data_dir: dir.join(name),
             book: worker::LogBook::default(),
+            compression: crate::exchange::Compression::None,
         };
         let running = tokio::spawn(worker::run(options, worker::Status::default(), asked));
         match tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await {

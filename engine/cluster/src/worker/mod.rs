@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use book::LogBook;
 
-use crate::exchange::Exchange;
+use crate::exchange::{Compression, Exchange};
 use crate::{Error, encoding};
 
 /// Reports of all attempts that may wait to be taken.
@@ -46,6 +46,8 @@ pub const ORPHAN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What may be on its way on one connection.
 const WINDOW_BYTES: u32 = 16 << 20;
+/// Of one frame of HTTP/2; the smallest there is, 16 KB, costs more calls than the rows are worth.
+const FRAME_BYTES: u32 = 1 << 20;
 const STATE_THREADS: usize = 2;
 
 #[derive(Debug, Clone)]
@@ -63,6 +65,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Where the process's log writes what concerns a job.
     pub book: LogBook,
+    /// Of rows that go to other workers.
+    pub compression: Compression,
 }
 
 /// What an onlooker may know of a worker. Cheap to clone.
@@ -87,10 +91,11 @@ pub async fn run(options: Options, status: Status, leave: watch::Receiver<bool>)
         .local_addr()
         .map_err(|error| Error::Failed(format!("the listening address is not known: {error}")))?;
     let address = options.advertise.clone().unwrap_or_else(|| format!("http://{bound}"));
-    let exchange = Exchange::default();
+    let exchange = Exchange::new(options.compression);
     let server = tonic::transport::Server::builder()
         .initial_connection_window_size(WINDOW_BYTES)
         .initial_stream_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .tcp_nodelay(true)
         .add_service(exchange.service())
         .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));

@@ -1,9 +1,11 @@
-//! The benchmarks, from outside: they start the release `engine` as a user would and account for the whole process.
+//! The benchmarks, nearly all from outside: they start the release `engine` as a user would and account for the whole
+//! process.
 //!
-//! `bench [nexmark [QUERY...]] [kafka] [latency] [state] [recovery] [jobs]`; without a name, all of them. Results are printed as they come
+//! `bench [nexmark [QUERY...]] [kafka] [latency] [state] [recovery] [jobs] [exchange]`; without a name, all of them. Results are printed as they come
 //! and written as JSON to `bench-results.json` in the target folder. `BENCH_EVENTS` sets the number of Nexmark events
 //! of a run.
 
+mod exchange;
 mod jobs;
 mod kafka;
 mod latency;
@@ -16,7 +18,9 @@ mod state;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-const BENCHMARKS: [&str; 7] = ["startup", "nexmark", "kafka", "latency", "state", "recovery", "jobs"];
+const BENCHMARKS: [&str; 8] = [
+    "startup", "nexmark", "kafka", "latency", "state", "recovery", "jobs", "exchange",
+];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -45,7 +49,8 @@ fn main() -> Result<()> {
             "latency" => latency::run()?,
             "state" => state::run()?,
             "jobs" => jobs::run()?,
-            _ => recovery::run()?,
+            "recovery" => recovery::run()?,
+            _ => exchange::run()?,
         };
         results.insert(name.to_owned(), value);
     }
