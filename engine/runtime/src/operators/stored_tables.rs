@@ -6,6 +6,10 @@
 //! that were written as rows before, by a checkpoint, are written as rows again, if they have changed since: they must
 //! replace what was written.
 //!
+//! A table that stays may be written in the same way, as a copy of its columns. Written again, its blocks replace the
+//! former ones: a table's groups keep their order and only become more, so with blocks of as many rows each block has its
+//! former number.
+//!
 //! Key of a block: `FF`, then the table's epoch (u32 BE), then the block's number within its key group (u32 BE). No
 //! row's key begins with `FF`: a key column begins with `00` or `01`, and an epoch alone is below `FF000000`.
 
@@ -36,15 +40,81 @@ pub fn is_block(key: &[u8]) -> bool {
     key.first() == Some(&BLOCK)
 }
 
-/// A table that has left memory, to be written under one namespace.
+/// A table, or a copy of one, to be written under one namespace.
 pub struct FrozenTable {
     pub namespace: i64,
-    pub table: Table,
+    pub contents: Contents,
     pub epoch: u32,
-    /// Groups from this one on have never been written.
+    pub block_rows: usize,
+    /// Groups from this one on go into blocks.
     pub new_from: usize,
     /// Groups before that have been written and have changed since.
     pub changed: Vec<u32>,
+}
+
+/// Groups of a table.
+pub enum Contents {
+    Table(Table),
+    Copy {
+        keys: Vec<ArrayRef>,
+        states: Vec<ArrayRef>,
+        groups: usize,
+    },
+}
+
+impl Contents {
+    /// A copy of all groups.
+    pub fn copy(table: &mut Table) -> Result<Self, crate::Error> {
+        let groups = table.len();
+        let all = Select::Range(0..groups);
+        Ok(Self::Copy {
+            keys: table.keys(&all)?,
+            states: table.states(&all)?.into_iter().flatten().collect(),
+            groups,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Table(table) => table.len(),
+            Self::Copy { groups, .. } => *groups,
+        }
+    }
+
+    pub fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, crate::Error> {
+        match self {
+            Self::Table(table) => table.keys(select),
+            Self::Copy { keys, .. } => select.take(keys),
+        }
+    }
+
+    /// Keys and partial states of some groups.
+    fn read(&mut self, select: &Select<'_>) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>), millstream_state::Error> {
+        let keys = self.keys(select).map_err(unreadable)?;
+        let states = match self {
+            Self::Table(table) => table
+                .states(select)
+                .map(|states| states.into_iter().flatten().collect()),
+            Self::Copy { states, .. } => select.take(states),
+        };
+        Ok((keys, states.map_err(unreadable)?))
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Table(table) => table.size(),
+            Self::Copy { keys, states, .. } => {
+                let columns = keys.iter().chain(states);
+                columns.map(|column| column.get_array_memory_size()).sum()
+            }
+        }
+    }
+}
+
+/// How many of a table's groups make a block.
+pub fn block_rows(table: &Table) -> usize {
+    let row_bytes = (table.size() / table.len().max(1)).max(1);
+    (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS_MAX)
 }
 
 /// Tables being written, one after the other.
@@ -62,7 +132,6 @@ struct Blocks {
     /// Groups by key group, and each group's key group (from `new_from` on).
     order: Vec<u32>,
     key_groups: Vec<u16>,
-    block_rows: usize,
     next: usize,
     /// The number of the next block within its key group.
     number: u32,
@@ -71,7 +140,9 @@ struct Blocks {
 impl FrozenTables {
     pub fn new(mut tables: Vec<FrozenTable>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
         for frozen in &mut tables {
-            frozen.table.freeze();
+            if let Contents::Table(table) = &mut frozen.contents {
+                table.freeze();
+            }
         }
         tables.reverse();
         let mut frozen = Self {
@@ -86,7 +157,8 @@ impl FrozenTables {
 
     fn account(&mut self) {
         let size = |frozen: &FrozenTable| {
-            frozen.table.size() + frozen.table.len() * ORDER_BYTES + frozen.changed.capacity() * size_of::<u32>()
+            let order_bytes = frozen.contents.len() * ORDER_BYTES;
+            frozen.contents.size() + order_bytes + frozen.changed.capacity() * size_of::<u32>()
         };
         self.reservation.force_resize(self.tables.iter().map(size).sum());
     }
@@ -119,13 +191,6 @@ impl Generation for FrozenTables {
     }
 }
 
-/// Keys and partial states of some groups.
-fn read(table: &mut Table, select: &Select<'_>) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>), millstream_state::Error> {
-    let keys = table.keys(select).map_err(unreadable)?;
-    let states = table.states(select).map_err(unreadable)?;
-    Ok((keys, states.into_iter().flatten().collect()))
-}
-
 fn unreadable(error: crate::Error) -> millstream_state::Error {
     millstream_state::Error::Invalid(format!("state cannot be read from its table: {error}"))
 }
@@ -135,7 +200,7 @@ fn changed_rows(frozen: &mut FrozenTable, format: &RowFormat) -> Result<WriteChu
     let groups = frozen
         .changed
         .split_off(frozen.changed.len().saturating_sub(ENCODE_ROWS));
-    let (keys, states) = read(&mut frozen.table, &Select::Indices(&groups))?;
+    let (keys, states) = frozen.contents.read(&Select::Indices(&groups))?;
     let part = FrozenRows {
         namespace: frozen.namespace,
         key_groups: format.key_groups(&keys, groups.len()).map_err(unreadable)?,
@@ -149,19 +214,17 @@ fn changed_rows(frozen: &mut FrozenTable, format: &RowFormat) -> Result<WriteChu
 
 impl Blocks {
     fn of(frozen: &FrozenTable, format: &RowFormat) -> Result<Self, millstream_state::Error> {
-        let all = frozen.new_from..frozen.table.len();
+        let all = frozen.new_from..frozen.contents.len();
         let mut key_groups = Vec::with_capacity(all.len());
         for start in all.clone().step_by(HASH_ROWS) {
             let some = start..all.end.min(start + HASH_ROWS);
             let rows = some.len();
-            let keys = frozen.table.keys(&Select::Range(some)).map_err(unreadable)?;
+            let keys = frozen.contents.keys(&Select::Range(some)).map_err(unreadable)?;
             key_groups.extend(format.key_groups(&keys, rows).map_err(unreadable)?);
         }
-        let row_bytes = (frozen.table.size() / frozen.table.len().max(1)).max(1);
         Ok(Self {
             order: by_key_group(&key_groups),
             key_groups,
-            block_rows: (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS_MAX),
             next: 0,
             number: 0,
         })
@@ -177,10 +240,10 @@ impl Blocks {
         while self.next < self.order.len() && chunk.bytes() < CHUNK_BYTES {
             let group = self.key_groups[self.order[self.next] as usize];
             let rest = &self.order[self.next..];
-            let some = &rest[..rest.len().min(self.block_rows)];
+            let some = &rest[..rest.len().min(frozen.block_rows)];
             let same = some.partition_point(|row| self.key_groups[*row as usize] == group);
             let groups: Vec<u32> = some[..same].iter().map(|row| row + frozen.new_from as u32).collect();
-            let (keys, states) = read(&mut frozen.table, &Select::Indices(&groups))?;
+            let (keys, states) = frozen.contents.read(&Select::Indices(&groups))?;
             block.clear();
             format.encode_block(&keys, &states, same, &mut block)?;
             let mut key = vec![BLOCK];

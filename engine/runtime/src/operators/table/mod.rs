@@ -13,9 +13,10 @@ mod groups;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
+use arrow_select::take::take_arrays;
 use datafusion::physical_expr::PhysicalExprRef;
 use millstream_planner::graph::Aggregate;
 
@@ -42,6 +43,17 @@ impl Select<'_> {
             Self::Range(range) => Box::new(range.start as u32..range.end as u32),
             Self::Indices(indices) => Box::new(indices.iter().copied()),
         }
+    }
+
+    /// The chosen rows of columns.
+    pub fn take(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, Error> {
+        Ok(match self {
+            Self::Range(range) => columns
+                .iter()
+                .map(|column| column.slice(range.start, range.len()))
+                .collect(),
+            Self::Indices(indices) => take_arrays(columns, &UInt32Array::from(indices.to_vec()), None)?,
+        })
     }
 
     /// The chosen elements of a vector that is indexed by group.

@@ -96,8 +96,8 @@ struct Pane {
     table: Table,
     /// Which groups changed since they were last written.
     dirty: Dirty,
-    /// Groups before this one have been written, as rows that what is written of them later must replace.
-    rows_written: usize,
+    /// How the table's groups lie in the store.
+    form: Form,
     /// The epoch the table's rows are written under. The same for as long as the table lives: what is written again
     /// must replace what was written before.
     epoch: u32,
@@ -105,6 +105,15 @@ struct Pane {
     stored: bool,
     /// Key groups that have rows of this slice in the store.
     written: WrittenGroups,
+}
+
+/// How the groups of a table that stays in memory have been written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Those before the number as rows: what is written of them later must replace these.
+    Rows(usize),
+    /// All that there were, as blocks of so many rows: they are replaced as a whole.
+    Blocks(usize),
 }
 
 /// Groups that differ from what is in the store.
@@ -118,6 +127,14 @@ impl Dirty {
         Self::Listed {
             marks: vec![false; group_count],
             groups: Vec::new(),
+        }
+    }
+
+    /// How many they are, of a table with so many groups.
+    fn count(&self, group_count: usize) -> usize {
+        match self {
+            Self::All => group_count,
+            Self::Listed { groups, .. } => groups.len(),
         }
     }
 
@@ -148,7 +165,7 @@ impl Pane {
         Ok(Self {
             table: Table::new(spec)?,
             dirty: Dirty::All,
-            rows_written: 0,
+            form: Form::Rows(0),
             epoch,
             stored: false,
             written: WrittenGroups::default(),

@@ -1,7 +1,9 @@
 //! Panes and the store: writing what changed, giving memory back, firing from disk.
 //!
-//! At a barrier the dirty groups of every pane are copied out as columns and queued as one generation, encoded and
-//! written off the slot thread. When the memory budget refuses, the largest panes leave memory: their tables are handed
+//! At a barrier what changed in every pane is copied out as columns and queued as one generation, encoded and written
+//! off the slot thread. Where much of a pane changed, which is the rule for windows that live but a few checkpoints, all
+//! of it is written, as blocks that replace the former ones: they cost a fraction of what rows do. Where little changed
+//! it is written as rows, each over what was written of it before; a pane is not written as blocks again after that. When the memory budget refuses, the largest panes leave memory: their tables are handed
 //! over whole, to be written as blocks of rows ([`stored_tables`](crate::operators::stored_tables)); rows that come for
 //! such a pane later gather in a fresh table, as further partial states, and are not merged with the stored ones before
 //! the window fires. At a barrier under memory pressure tables leave in the same way: there is no room for copies. A
@@ -27,18 +29,20 @@ use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::store::Slot;
 
 use super::firing::{Allowance, Firing};
-use super::{Dirty, Layout, Pane, WindowAggregate};
+use super::{Dirty, Form, Layout, Pane, WindowAggregate};
 use crate::Error;
 use crate::operator::{Progress, Snapshot, WATERMARK_MIN};
 use crate::operators::OperatorContext;
 use crate::operators::inline;
 use crate::operators::spill::{Room, Spill};
 use crate::operators::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups};
-use crate::operators::stored_tables::{FrozenTable, FrozenTables, is_block};
+use crate::operators::stored_tables::{Contents, FrozenTable, FrozenTables, block_rows, is_block};
 use crate::operators::table::{Select, Table};
 
 /// Rows read from the store at once.
 const SCAN_ROWS: usize = 8_192;
+/// A pane is written as blocks where at least one in so many of its groups changed.
+const BLOCKS_SHARE: usize = 4;
 /// From so many groups per key group on, a table is taken to have some in each.
 const DENSE_GROUPS: usize = 4;
 
@@ -116,40 +120,57 @@ impl PaneStore {
         Ok(())
     }
 
-    /// Copies a pane's dirty groups out, to be written.
-    fn freeze(&self, slice_end: i64, pane: &mut Pane) -> Result<Option<FrozenRows>, Error> {
+    /// Copies a pane's dirty groups out, to be written as rows.
+    fn freeze_rows(&self, slice_end: i64, pane: &mut Pane) -> Result<FrozenRows, Error> {
         let all = 0..pane.table.len();
         let select = match &pane.dirty {
             Dirty::All => Select::Range(all),
             Dirty::Listed { groups, .. } => Select::Indices(groups),
         };
-        if select.len() == 0 {
-            return Ok(None);
-        }
         let keys = pane.table.keys(&select)?;
         let states: Vec<ArrayRef> = pane.table.states(&select)?.into_iter().flatten().collect();
         let key_groups = self.format.key_groups(&keys, select.len())?;
         for group in &key_groups {
             pane.written.insert(*group);
         }
-        Ok(Some(FrozenRows {
+        pane.form = Form::Rows(pane.table.len());
+        Ok(FrozenRows {
             namespace: slice_end,
             keys,
             key_groups,
             suffix: Suffix::Same(pane.epoch),
             values: Some(states),
-        }))
+        })
+    }
+
+    /// Copies all of a pane out, to be written as blocks.
+    fn freeze_blocks(&self, slice_end: i64, pane: &mut Pane) -> Result<FrozenTable, Error> {
+        let block_rows = match pane.form {
+            Form::Blocks(rows) => rows,
+            Form::Rows(_) => block_rows(&pane.table),
+        };
+        pane.form = Form::Blocks(block_rows);
+        let frozen = FrozenTable {
+            namespace: slice_end,
+            contents: Contents::copy(&mut pane.table)?,
+            epoch: pane.epoch,
+            block_rows,
+            new_from: 0,
+            changed: Vec::new(),
+        };
+        self.note_written(&frozen, &mut pane.written)?;
+        Ok(frozen)
     }
 
     /// Notes which key groups have groups of this table that were not written before.
     fn note_written(&self, frozen: &FrozenTable, written: &mut WrittenGroups) -> Result<(), Error> {
-        let new = frozen.new_from..frozen.table.len();
+        let new = frozen.new_from..frozen.contents.len();
         if new.len() >= self.key_groups.count() * DENSE_GROUPS {
             written.insert_all(self.key_groups);
             return Ok(());
         }
         let rows = new.len();
-        let keys = frozen.table.keys(&Select::Range(new))?;
+        let keys = frozen.contents.keys(&Select::Range(new))?;
         for group in self.format.key_groups(&keys, rows)? {
             written.insert(group);
         }
@@ -192,15 +213,39 @@ impl StoredFiring {
     }
 }
 
+/// What becomes of a pane at a barrier.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Nothing changed.
+    Stays,
+    Rows,
+    Blocks,
+    /// Its table leaves memory.
+    Leaves,
+}
+
 impl Pane {
-    /// Bytes of a copy of what is dirty.
-    fn copy_bytes(&self) -> usize {
+    fn fate(&self) -> Fate {
         let groups = self.table.len();
-        let dirty = match &self.dirty {
-            Dirty::All => groups,
-            Dirty::Listed { groups, .. } => groups.len(),
+        let dirty = self.dirty.count(groups);
+        let is_much = dirty * BLOCKS_SHARE >= groups;
+        match self.form {
+            _ if dirty == 0 => Fate::Stays,
+            Form::Rows(0) | Form::Blocks(_) if is_much => Fate::Blocks,
+            // Its blocks would have to be deleted, among others of the slice. It will fire from the store anyway.
+            Form::Blocks(_) if self.stored => Fate::Leaves,
+            Form::Rows(_) | Form::Blocks(_) => Fate::Rows,
+        }
+    }
+
+    /// Bytes of the copy that is made.
+    fn copy_bytes(&self, fate: Fate) -> usize {
+        let groups = self.table.len();
+        let copied = match (fate, self.form) {
+            (Fate::Rows, Form::Rows(_)) => self.dirty.count(groups),
+            _ => groups,
         };
-        (self.table.size() / groups.max(1)) * dirty
+        (self.table.size() / groups.max(1)) * copied
     }
 }
 
@@ -213,15 +258,29 @@ impl WindowAggregate {
         let slices: Vec<i64> = self.panes.keys().copied().collect();
         for slice_end in slices {
             let pane = self.panes.get_mut(&slice_end).expect("panes stay at a barrier");
+            let mut fate = pane.fate();
             // A pane that will have to leave soon is not copied first, and none is beyond the budget.
             let leaves = pane.stored && self.store.evicted;
-            if leaves || !room.try_resize(room.bytes() + pane.copy_bytes()) {
+            if fate == Fate::Stays && !leaves {
+                continue;
+            }
+            if leaves || !room.try_resize(room.bytes() + pane.copy_bytes(fate)) {
+                fate = Fate::Leaves;
+            }
+            if fate == Fate::Leaves {
                 tables.extend(self.evict(slice_end)?);
                 continue;
             }
-            rows.extend(self.store.freeze(slice_end, pane)?);
+            if fate == Fate::Blocks {
+                tables.push(self.store.freeze_blocks(slice_end, pane)?);
+            } else {
+                if matches!(pane.form, Form::Blocks(_)) {
+                    self.store.delete(slice_end, &pane.written)?;
+                    pane.dirty = Dirty::All;
+                }
+                rows.push(self.store.freeze_rows(slice_end, pane)?);
+            }
             pane.dirty = Dirty::none(pane.table.len());
-            pane.rows_written = pane.table.len();
         }
         self.store.evicted = false;
         drop(room);
@@ -298,18 +357,28 @@ impl WindowAggregate {
             return Ok(None);
         }
         self.pane_bytes = self.pane_bytes.saturating_sub(pane.size());
-        let changed = match std::mem::replace(&mut pane.dirty, Dirty::All) {
-            Dirty::All => Vec::new(),
-            Dirty::Listed { mut groups, .. } => {
-                groups.retain(|group| (*group as usize) < pane.rows_written);
-                groups
+        let groups = pane.table.len();
+        let dirty = std::mem::replace(&mut pane.dirty, Dirty::All);
+        let (block_rows, new_from, changed) = match (std::mem::replace(&mut pane.form, Form::Rows(0)), dirty) {
+            (
+                Form::Rows(written),
+                Dirty::Listed {
+                    groups: mut changed, ..
+                },
+            ) => {
+                changed.retain(|group| (*group as usize) < written);
+                (block_rows(&pane.table), written, changed)
             }
+            (Form::Rows(written), Dirty::All) => (block_rows(&pane.table), written, Vec::new()),
+            (Form::Blocks(rows), dirty) if dirty.count(groups) == 0 => (rows, groups, Vec::new()),
+            (Form::Blocks(rows), _) => (rows, 0, Vec::new()),
         };
         let frozen = FrozenTable {
             namespace: slice_end,
-            table: std::mem::replace(&mut pane.table, Table::new(&self.layout.spec)?),
+            contents: Contents::Table(std::mem::replace(&mut pane.table, Table::new(&self.layout.spec)?)),
             epoch: pane.epoch,
-            new_from: std::mem::take(&mut pane.rows_written),
+            block_rows,
+            new_from,
             changed,
         };
         self.store.note_written(&frozen, &mut pane.written)?;
@@ -318,7 +387,7 @@ impl WindowAggregate {
         self.store.epoch += 1;
         pane.epoch = self.store.epoch;
         metrics::counter!("millstream_state_evictions_total").increment(1);
-        let is_written = frozen.changed.is_empty() && frozen.new_from == frozen.table.len();
+        let is_written = frozen.changed.is_empty() && frozen.new_from == frozen.contents.len();
         Ok((!is_written).then_some(frozen))
     }
 

@@ -239,6 +239,33 @@ proptest! {
         Ok(())
         })?;
     }
+
+    /// Blocks that are replaced, rows that replace blocks, tables that leave: each step touches all, many or few of a
+    /// pane's groups and adds some, and ends in a checkpoint or a restore.
+    #[test]
+    fn checkpoints_of_much_and_of_little_change_keep_every_group(
+        steps in proptest::collection::vec((0i64..400, 1i64..200, proptest::option::weighted(0.3, 1usize..4)), 1..8),
+    ) {
+        on_own_thread(|| {
+        let window = Window::Tumble { size: 1_000, offset: 0 };
+        let node = node(window, Phase::Single);
+        let make = |context: OperatorContext| -> Box<dyn Operator> {
+            Box::new(WindowAggregate::new("aggregate", &node, &input_schema(), &output_schema(&node), context).unwrap())
+        };
+        let mut subtasks = Subtasks::new(&make, &[1], usize::MAX);
+        let mut all: Vec<Row> = Vec::new();
+        for (at, (first, stride, restore_at)) in steps.iter().enumerate() {
+            let keys = (*first..400 + at as i64 * 50).step_by(*stride as usize);
+            let rows: Vec<Row> = keys.map(|key| (at as i64, Some(key), Some(key % 7))).collect();
+            subtasks.process(0, &batch(&rows));
+            all.extend(rows);
+            subtasks.snapshot(*restore_at);
+        }
+        subtasks.watermark(WATERMARK_MAX);
+        prop_assert_eq!(rows_of(&subtasks.out.main), expected(&window, &all));
+        Ok(())
+        })?;
+    }
 }
 
 fn testing_aggregate(node: &graph::WindowAggregate, input: &SchemaRef) -> WindowAggregate {
