@@ -4,6 +4,7 @@ pub mod calc;
 mod inline;
 mod session;
 mod spill;
+mod stored_batches;
 mod stored_rows;
 mod stored_tables;
 mod table;

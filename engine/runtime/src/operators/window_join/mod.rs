@@ -4,9 +4,9 @@
 //! sets are joined ([`matching`]), in bounded steps, and leave in bounded pieces. Windows with the same end that start at
 //! different times are kept apart by their start, as a further key.
 //!
-//! State: namespace = window end; key = a number never used twice (u64 BE), its top bit telling the side; value = the
-//! row in the store's row encoding. Rows are written once, at a barrier or when memory is short; a window with rows in
-//! the store is joined from there, key group by key group. Inline state: version byte 1, then bincode of [`Inline`].
+//! State: namespace = window end; key = a number never used twice (u64 BE), its top bit telling the side; value = a block
+//! of rows ([`stored_batches`](super::stored_batches)). Rows are written once, at a barrier or when memory is short; a window with rows in
+//! the store is joined from there, key group by key group. Inline state: version byte 2, then bincode of [`Inline`].
 
 mod matching;
 mod rows;
@@ -20,13 +20,15 @@ use arrow_array::RecordBatch;
 use arrow_select::take::take_record_batch;
 use datafusion::logical_expr::JoinType;
 use millstream_planner::graph::{self, Port, WindowColumns};
+use millstream_state::BlockCodec;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::store::Slot;
 
 use self::matching::{JoinSpec, Matching};
 use self::rows::Rows;
 use super::spill::{Room, Spill};
-use super::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups};
+use super::stored_batches::{FrozenBatches, GroupedBatch};
+use super::stored_rows::{RowFormat, StoredRows, WrittenGroups};
 use super::window_aggregate::{Assignment, RowTime, Slices, conform, micros};
 use super::{OperatorContext, inline};
 use crate::Error;
@@ -34,9 +36,10 @@ use crate::operator::{
     Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN,
 };
 
-const INLINE_VERSION: u8 = 1;
-/// Rows read from the store at once.
-const SCAN_ROWS: usize = 8_192;
+/// 1 had single rows for values.
+const INLINE_VERSION: u8 = 2;
+/// Blocks read from the store at once, unless they hold too many bytes.
+const SCAN_BLOCKS: usize = 64;
 /// What indexing a row of the right side takes, about.
 const INDEX_BYTES: usize = 48;
 /// Steps of one call that emit nothing.
@@ -54,7 +57,9 @@ struct Inline {
 struct Side {
     schema: SchemaRef,
     window: WindowColumns,
-    format: Arc<RowFormat>,
+    /// Tells key groups.
+    format: RowFormat,
+    blocks: Arc<BlockCodec>,
     key: Vec<usize>,
 }
 
@@ -132,15 +137,12 @@ impl WindowJoin {
         }
         let side = |schema: &SchemaRef, window: WindowColumns, key: Vec<usize>| -> Result<Side, Error> {
             let key_fields: Vec<_> = key.iter().map(|column| Arc::clone(&schema.fields()[*column])).collect();
+            let types: Vec<_> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
             Ok(Side {
                 schema: Arc::clone(schema),
                 window,
-                format: Arc::new(RowFormat::new(
-                    &key_fields,
-                    key.len(),
-                    schema.fields(),
-                    context.max_parallelism,
-                )?),
+                format: RowFormat::new(&key_fields, key.len(), &[], context.max_parallelism)?,
+                blocks: Arc::new(BlockCodec::new(&types)?),
                 key,
             })
         };
@@ -193,32 +195,29 @@ impl WindowJoin {
             return Ok(());
         };
         for (at, side) in self.sides.iter().enumerate() {
-            let mut parts = Vec::new();
+            let mut batches = Vec::new();
+            let mut row_count = 0;
             for batch in &pane.gathered.rows[at][pane.written[at]..] {
-                let rows = batch.num_rows();
                 let key: Vec<ArrayRef> = side
                     .key
                     .iter()
                     .map(|column| Arc::clone(batch.column(*column)))
                     .collect();
-                let key_groups = side.format.key_groups(&key, rows)?;
+                let key_groups = side.format.key_groups(&key, batch.num_rows())?;
                 for group in &key_groups {
                     pane.groups.insert(*group);
                 }
-                let first = self.next_number;
-                self.next_number += rows as u64;
-                let bit = if at == 0 { 0 } else { RIGHT };
-                parts.push(FrozenRows {
-                    namespace: end,
-                    keys: Vec::new(),
+                row_count += batch.num_rows() as u64;
+                batches.push(GroupedBatch {
+                    rows: batch.clone(),
                     key_groups,
-                    suffix: Suffix::Long((first..self.next_number).map(|number| number | bit).collect()),
-                    values: Some(batch.columns().to_vec()),
                 });
             }
             pane.written[at] = pane.gathered.rows[at].len();
-            if !parts.is_empty() {
-                let frozen = Frozen::new(parts, &side.format, &self.spill.memory);
+            if row_count > 0 {
+                let number = self.next_number | if at == 0 { 0 } else { RIGHT };
+                self.next_number += row_count;
+                let frozen = FrozenBatches::new(end, batches, number, &side.blocks, &self.spill.memory);
                 self.spill.store.write(Box::new(frozen), None)?;
             }
         }
@@ -373,15 +372,16 @@ impl WindowJoin {
         let more = self
             .spill
             .store
-            .scan(slot, firing.after.as_deref(), SCAN_ROWS, &mut |key, value| {
+            .scan(slot, firing.after.as_deref(), SCAN_BLOCKS, &mut |key, value| {
                 let is_right = key.first().is_some_and(|byte| byte & 0x80 != 0);
                 read[usize::from(is_right)].push(value);
                 last.clear();
                 last.extend_from_slice(key);
             })?;
         for (at, (side, rows)) in self.sides.iter().zip(&read).enumerate() {
-            if !rows.is_empty() {
-                let rows = RecordBatch::try_new(Arc::clone(&side.schema), side.format.decode_values(rows)?)?;
+            for block in rows.iter() {
+                let (columns, _) = side.blocks.decode(block)?;
+                let rows = RecordBatch::try_new(Arc::clone(&side.schema), columns)?;
                 firing.read.push(at, side, rows)?;
             }
         }
