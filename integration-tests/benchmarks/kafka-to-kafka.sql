@@ -8,7 +8,8 @@ CREATE TABLE bids (
 );
 
 CREATE TABLE prices (auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), channel VARCHAR, dateTime TIMESTAMP(3))
-WITH ('connector' = 'kafka', 'topic' = 'prices', 'properties.bootstrap.servers' = '${BROKERS}', 'format' = 'json');
+WITH ('connector' = 'kafka', 'topic' = '${OUT}', 'properties.bootstrap.servers' = '${BROKERS}', 'format' = 'json',
+  'sink.delivery-guarantee' = '${DELIVERY}');
 
 INSERT INTO prices
 SELECT auction, bidder, 0.908 * price, channel, dateTime FROM bids WHERE MOD(auction, 100) <> 0;

@@ -15,15 +15,16 @@ use tempfile::TempDir;
 use crate::measure::{self, Cost};
 
 const EVENTS: u64 = 10_000_000;
-const PARTITIONS: i32 = 4;
+pub const PARTITIONS: i32 = 4;
+const INTERVAL: &str = "10s";
 
 pub fn run() -> Result<Value> {
     let broker = KafkaBroker::start()?;
     broker.create_topic("bids", PARTITIONS)?;
     broker.create_topic("prices", PARTITIONS)?;
     let folder = TempDir::new()?;
-    let (fill, _) = step(folder.path(), "kafka-fill.sql", broker.address())?;
-    let (cost, summary) = step(folder.path(), "kafka-to-kafka.sql", broker.address())?;
+    let (fill, _) = fill(folder.path(), broker.address(), EVENTS)?;
+    let (cost, summary) = copy(folder.path(), broker.address(), "prices", "at-least-once", INTERVAL)?;
     let read = summary["rows_in"].as_u64().unwrap_or_default();
     let written = broker.count("prices")?;
     if written == 0 || summary["rows_out"].as_i64() != Some(written) {
@@ -50,29 +51,48 @@ pub fn run() -> Result<Value> {
     }))
 }
 
-fn step(folder: &Path, script: &str, brokers: &str) -> Result<(Cost, Value)> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks").join(script))?;
-    let file = folder.join(script);
-    fs::write(
-        &file,
-        text.replace("${BROKERS}", brokers)
-            .replace("${EVENTS}", &EVENTS.to_string()),
-    )?;
+/// Fills the topic `bids` with the bids among so many Nexmark events.
+pub fn fill(folder: &Path, brokers: &str, events: u64) -> Result<(Cost, Value)> {
+    let variables = [("${BROKERS}", brokers), ("${EVENTS}", &events.to_string())];
+    step(folder, "kafka-fill.sql", &variables, INTERVAL)
+}
+
+/// Reads the topic `bids` to its end and writes to another.
+pub fn copy(folder: &Path, brokers: &str, out: &str, delivery: &str, interval: &str) -> Result<(Cost, Value)> {
+    let variables = [("${BROKERS}", brokers), ("${OUT}", out), ("${DELIVERY}", delivery)];
+    step(folder, "kafka-to-kafka.sql", &variables, interval)
+}
+
+fn step(folder: &Path, script: &str, variables: &[(&str, &str)], interval: &str) -> Result<(Cost, Value)> {
     let summary_file = folder.join("summary.json");
     let cost = measure::run(
-        Command::new(millstream_integration_tests::engine())
-            .arg("run")
-            .arg(&file)
-            .arg("--data-dir")
-            .arg(folder.join("data"))
+        engine(folder, script, variables, interval)?
+            .arg("--fresh")
             .arg("--summary")
-            .arg(&summary_file)
-            .args(["--parallelism", "2", "--checkpoint-interval", "10s"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null()),
+            .arg(&summary_file),
     )?;
     if !cost.status.success() {
         bail!("{script}: the engine ended with {}", cost.status);
     }
     Ok((cost, serde_json::from_str(&fs::read_to_string(&summary_file)?)?))
+}
+
+/// The engine over a script of `benchmarks/`.
+pub fn engine(folder: &Path, script: &str, variables: &[(&str, &str)], interval: &str) -> Result<Command> {
+    let file = folder.join(script);
+    let mut text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks").join(script))?;
+    for (name, value) in variables {
+        text = text.replace(name, value);
+    }
+    fs::write(&file, text)?;
+    let mut command = Command::new(millstream_integration_tests::engine());
+    command
+        .arg("run")
+        .arg(&file)
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .args(["--parallelism", "2", "--checkpoint-interval", interval])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    Ok(command)
 }

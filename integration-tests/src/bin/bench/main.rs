@@ -1,10 +1,11 @@
 //! The benchmarks, nearly all from outside: they start the release `engine` as a user would and account for the whole
 //! process.
 //!
-//! `bench [nexmark [QUERY...]] [kafka] [latency] [state] [recovery] [jobs] [exchange]`; without a name, all of them. Results are printed as they come
-//! and written as JSON to `bench-results.json` in the target folder. `BENCH_EVENTS` sets the number of Nexmark events
-//! of a run.
+//! `bench [startup] [nexmark [QUERY...]] [kafka] [exactly-once] [latency] [state] [recovery] [jobs] [exchange]`; without
+//! a name, all of them. Results are printed as they come and written as JSON to `bench-results.json` in the target folder.
+//! `BENCH_EVENTS` sets the number of Nexmark events of a run.
 
+mod exactly_once;
 mod exchange;
 mod jobs;
 mod kafka;
@@ -18,8 +19,16 @@ mod state;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-const BENCHMARKS: [&str; 8] = [
-    "startup", "nexmark", "kafka", "latency", "state", "recovery", "jobs", "exchange",
+const BENCHMARKS: [&str; 9] = [
+    "startup",
+    "nexmark",
+    "kafka",
+    "exactly-once",
+    "latency",
+    "state",
+    "recovery",
+    "jobs",
+    "exchange",
 ];
 
 fn main() -> Result<()> {
@@ -46,6 +55,7 @@ fn main() -> Result<()> {
             "startup" => startup::run()?,
             "nexmark" => nexmark::run(&rest)?,
             "kafka" => kafka::run()?,
+            "exactly-once" => exactly_once::run()?,
             "latency" => latency::run()?,
             "state" => state::run()?,
             "jobs" => jobs::run()?,
