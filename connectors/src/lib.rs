@@ -11,7 +11,6 @@ pub mod blackhole;
 #[cfg(feature = "datagen")]
 pub mod datagen;
 pub mod error;
-pub mod fail_point;
 #[cfg(feature = "filesystem")]
 pub mod filesystem;
 pub mod format;

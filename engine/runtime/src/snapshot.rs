@@ -2,6 +2,7 @@
 
 use futures::future::BoxFuture;
 use millstream_connectors::Committable;
+use millstream_fail_point as fail_point;
 use millstream_planner::graph::OperatorId;
 use millstream_state::SnapshotTicket;
 
@@ -53,6 +54,7 @@ impl SnapshotPart {
                 Err(error) => Err(error.into()),
             },
         };
+        fail_point::reach("prepared");
         match done {
             Ok(()) => TaskEvent::Snapshot {
                 checkpoint,

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_fail_point as fail_point;
 use millstream_planner::graph::{NodeIndex, OperatorId};
 
 use crate::Error;
@@ -168,6 +169,7 @@ impl Task {
             Command::Confirm { checkpoint } => {
                 for stage in &self.stages {
                     if let StageKind::Sink(sink) = &stage.kind {
+                        fail_point::reach("confirm");
                         sink.confirm(*checkpoint);
                     }
                 }
@@ -329,6 +331,7 @@ impl Task {
     fn cut_source(&mut self, barrier: Barrier) -> Result<(), Error> {
         self.entered = barrier.checkpoint;
         self.snapshot_stage(0, barrier)?;
+        fail_point::reach("barrier");
         let (first, later) = self.stages.split_at_mut(1);
         let stage = &mut first[0];
         if let (true, StageKind::Source(source)) = (barrier.last, &mut stage.kind) {
@@ -383,6 +386,9 @@ impl Task {
             },
             StageKind::Operator(operator) => {
                 let snapshot = operator.snapshot(barrier.checkpoint)?;
+                if snapshot.keyed.is_some() {
+                    fail_point::reach("snapshot");
+                }
                 state.inline = snapshot.inline;
                 snapshot.keyed.map_or(Work::Nothing, Work::Keyed)
             }

@@ -1,18 +1,21 @@
-//! Many deaths: processes are killed or frozen at random while a job runs, and its output must be what it would have
-//! been.
+//! Many deaths: processes are killed or frozen at random while a job runs from topic to topic, and its output must be the
+//! batch's answer.
 //!
 //! `KILLS` says how many (20 without it), `SEED` which ones; both are printed. `make chaos KILLS=1000` runs it by hand.
 
 use std::time::{Duration, Instant};
 
-use crate::place::{Place, Process, expected};
+use millstream_integration_tests::windows::Windows;
+
+use crate::place::{Place, Process, free_port};
 
 /// Between two deaths, at most.
 const PAUSE_MS_MAX: u64 = 1500;
 /// A frozen process thaws after so long at most: some are taken for dead, some are not.
 const FROZEN_MS_MAX: u64 = 4000;
 /// Rows per second: slow enough that the kills hit a running job.
-const RATE: &str = "800";
+const RATE: u32 = 1_500;
+const FINISH_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[test]
 fn output_is_exact_whatever_is_killed() {
@@ -24,79 +27,112 @@ fn output_is_exact_whatever_is_killed() {
     });
     println!("repeat with SEED={seed} KILLS={kills}");
     let mut random = Random(seed);
+    let mut cluster = Cluster::new();
+    let windows = Windows::new("chaos", &cluster.place.path("")).expect("an input and its answer");
     let mut left = kills;
     let mut round = 0;
     // A job lasts for some kills only; there are as many jobs as it takes.
     while left > 0 {
         round += 1;
-        left -= one_job(&mut random, left, round, seed);
+        let job = format!("out{round}");
+        windows.create_output(&job).expect("a new topic");
+        let file = windows.pipeline(&cluster.place.path(""), &job, RATE);
+        let name = windows.topic(&job);
+        cluster.submit(file.expect("a writable folder").to_str().expect("a path in UTF-8"));
+        left -= cluster.suffer(&mut random, left, &name).max(1);
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        while !cluster.place.is_finished(&cluster.servers, &name) {
+            assert!(Instant::now() < deadline, "seed {seed}: {name} does not finish");
+            cluster.supervise();
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        if let Err(error) = windows.check(&job) {
+            panic!("seed {seed}, round {round}: {error}");
+        }
     }
 }
 
-/// Runs one job to its end; returns how many deaths it saw.
-fn one_job(random: &mut Random, kills: u64, round: u32, seed: u64) -> u64 {
-    let place = Place::new();
-    let mut coordinator = place.coordinator();
-    let mut workers: Vec<Process> = ["a", "b", "c"].map(|name| place.worker(name)).into();
-    place.until_workers(3);
-    place.cli_with(&[("RATE", RATE)], "out", &["jobs", "submit", "cars.yaml", "--wait"], 0);
-    let mut done = 0;
-    while done < kills && !finished(&place) {
-        std::thread::sleep(Duration::from_millis(random.below(PAUSE_MS_MAX)));
-        let victim = random.below(4) as usize;
-        let freeze = random.below(4) == 0;
-        let name = ["a", "b", "c", "coordinator"][victim];
-        eprintln!("round {round}: {} {name}", if freeze { "freeze" } else { "kill" });
-        let process = if victim < 3 {
-            &mut workers[victim]
-        } else {
-            &mut coordinator
+/// What runs of a cluster, started again whenever it ends.
+struct Cluster {
+    place: Place,
+    servers: String,
+    processes: Vec<(Role, Process)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Coordinator(u16),
+    Worker(&'static str),
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let place = Place::new();
+        let ports = [place.port, free_port()];
+        let mut cluster = Self {
+            servers: ports.map(|port| format!("http://127.0.0.1:{port}")).join(","),
+            place,
+            processes: Vec::new(),
         };
-        if freeze {
-            process.signal("STOP");
-            std::thread::sleep(Duration::from_millis(random.below(FROZEN_MS_MAX)));
-            process.signal("CONT");
-        } else {
-            process.kill();
-            *process = if victim < 3 {
-                place.worker(name)
-            } else {
-                place.coordinator()
-            };
+        let coordinators = ports.map(Role::Coordinator);
+        for role in coordinators.into_iter().chain(["a", "b", "c"].map(Role::Worker)) {
+            let process = cluster.start(role);
+            cluster.processes.push((role, process));
         }
-        // One that ended by itself, because it was taken for dead, is started again as a supervisor would.
-        for (worker, name) in workers.iter_mut().zip(["a", "b", "c"]) {
-            if worker.has_ended() {
-                *worker = place.worker(name);
-            }
-        }
-        if coordinator.has_ended() {
-            coordinator = place.coordinator();
-        }
-        done += 1;
+        cluster.place.until_workers(3);
+        cluster
     }
-    let deadline = Instant::now() + Duration::from_secs(300);
-    while !finished(&place) {
-        assert!(Instant::now() < deadline, "seed {seed}: the job does not finish");
-        if coordinator.has_ended() {
-            coordinator = place.coordinator();
-        }
-        for (worker, name) in workers.iter_mut().zip(["a", "b", "c"]) {
-            if worker.has_ended() {
-                *worker = place.worker(name);
-            }
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    assert_eq!(place.lines("out"), expected(), "seed {seed}, round {round}");
-    done.max(1)
-}
 
-fn finished(place: &Place) -> bool {
-    let output = place.cli_at(&place.url(), &["jobs", "describe", "cars", "-o", "json"]);
-    let job: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    assert_ne!(job["state"], "failed", "{}", job["reason"]);
-    job["state"] == "finished"
+    fn start(&self, role: Role) -> Process {
+        match role {
+            Role::Coordinator(port) => self.place.coordinator_at(port),
+            Role::Worker(name) => self.place.worker_of(name, &self.servers),
+        }
+    }
+
+    fn submit(&self, file: &str) {
+        crate::place::until("the job is submitted", || {
+            let said = self
+                .place
+                .cli_at(&self.servers, &["jobs", "submit", file, "--parallelism", "2"]);
+            // 4: the name is in use, since an answer was lost.
+            matches!(said.status.code(), Some(0 | 4))
+        });
+    }
+
+    /// Kills and freezes until the job is finished or there were enough; how many.
+    fn suffer(&mut self, random: &mut Random, kills: u64, job: &str) -> u64 {
+        for done in 0..kills {
+            if self.place.is_finished(&self.servers, job) {
+                return done;
+            }
+            std::thread::sleep(Duration::from_millis(random.below(PAUSE_MS_MAX)));
+            let victim = random.below(self.processes.len() as u64) as usize;
+            let freeze = random.below(4) == 0;
+            let (role, process) = &mut self.processes[victim];
+            eprintln!("{job}: {} {role:?}", if freeze { "freeze" } else { "kill" });
+            if freeze {
+                process.signal("STOP");
+                std::thread::sleep(Duration::from_millis(random.below(FROZEN_MS_MAX)));
+                process.signal("CONT");
+            } else {
+                process.kill();
+            }
+            self.supervise();
+        }
+        kills
+    }
+
+    /// Starts again what has ended, be it because it was taken for dead.
+    fn supervise(&mut self) {
+        for index in 0..self.processes.len() {
+            let (role, process) = &mut self.processes[index];
+            if process.has_ended() {
+                let role = *role;
+                self.processes[index].1 = self.start(role);
+            }
+        }
+    }
 }
 
 /// SplitMix64: the same seed, the same deaths.

@@ -1,5 +1,6 @@
 //! A cluster as a user meets it: real processes, the client's commands, and deaths of any of them.
 
+mod aimed;
 mod chaos;
 mod deaths;
 mod life;

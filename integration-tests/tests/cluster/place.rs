@@ -1,5 +1,6 @@
 //! A cluster of real processes in a folder of its own, on ports of its own.
 
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -69,6 +70,11 @@ impl Process {
         self.child.try_wait().expect("a child can be asked").is_some()
     }
 
+    /// Whether it has logged this.
+    pub fn has_said(&self, words: &str) -> bool {
+        fs::read_to_string(&self.log).is_ok_and(|text| text.contains(words))
+    }
+
     /// The last lines that it logged.
     pub fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
@@ -88,10 +94,47 @@ impl Drop for Process {
     }
 }
 
+/// A command of the client that runs in the background.
+pub struct Question(Option<Child>);
+
+impl Question {
+    /// Whether the answer is still to come.
+    pub fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Once: what came of it.
+    pub fn answer(&mut self) -> Option<Output> {
+        let has_ended = self.0.as_mut()?.try_wait().expect("a child can be asked").is_some();
+        let child = self.0.take_if(|_| has_ended)?;
+        Some(child.wait_with_output().expect("it has ended"))
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It may have ended by itself; there is nobody left to tell.
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// Whether `jobs describe` says so; the job must not have failed.
+#[track_caller]
+pub fn says_finished(output: &Output) -> bool {
+    let job: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert_ne!(job["state"], "failed", "{}", job["reason"]);
+    job["state"] == "finished"
+}
+
 pub struct Place {
     folder: Rc<TempDir>,
     pub port: u16,
-    started: std::cell::Cell<u32>,
+    started: Cell<u32>,
+    /// Of the process that is started next.
+    fail_point: RefCell<Option<String>>,
 }
 
 impl Place {
@@ -99,7 +142,8 @@ impl Place {
         let place = Self {
             folder: Rc::new(TempDir::new().expect("a temporary folder")),
             port: free_port(),
-            started: std::cell::Cell::new(0),
+            started: Cell::default(),
+            fail_point: RefCell::default(),
         };
         fs::write(place.path("cars.yaml"), CARS).expect("a writable folder");
         place
@@ -110,7 +154,8 @@ impl Place {
         Self {
             folder: Rc::clone(&self.folder),
             port,
-            started: std::cell::Cell::new(1000),
+            started: Cell::new(1000),
+            fail_point: RefCell::default(),
         }
     }
 
@@ -122,11 +167,20 @@ impl Place {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The process that is started next ends or freezes at this point (see `CONTRIBUTING.md`).
+    pub fn arm_next(&self, fail_point: &str) {
+        self.fail_point.replace(Some(fail_point.to_string()));
+    }
+
     pub fn start(&self, name: &str, arguments: &[&str]) -> Process {
         self.started.set(self.started.get() + 1);
         let log = self.path(&format!("{}-{name}.log", self.started.get()));
         let file = File::create(&log).expect("a writable folder");
-        let child = Command::new(engine())
+        let mut command = Command::new(engine());
+        if let Some(fail_point) = self.fail_point.take() {
+            command.env("MILLSTREAM_FAIL_POINT", fail_point);
+        }
+        let child = command
             .args(arguments)
             .current_dir(self.folder.path())
             .env_remove("MILLSTREAM_DATA_DIR")
@@ -222,6 +276,17 @@ impl Place {
         command
     }
 
+    /// Asks without waiting: the answer may take long where a coordinator is frozen.
+    pub fn ask(&self, server: &str, arguments: &[&str]) -> Question {
+        let child = self
+            .command(server, arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("engine-cli is built beside this test");
+        Question(Some(child))
+    }
+
     pub fn cli_at(&self, server: &str, arguments: &[&str]) -> Output {
         let output = self.command(server, arguments).output();
         output.expect("engine-cli is built beside this test")
@@ -257,6 +322,12 @@ impl Place {
     #[track_caller]
     pub fn job(&self, name: &str) -> Value {
         self.json(&["jobs", "describe", name])
+    }
+
+    /// Whether a job has finished, as far as anybody can tell; it must not have failed.
+    #[track_caller]
+    pub fn is_finished(&self, servers: &str, job: &str) -> bool {
+        says_finished(&self.cli_at(servers, &["jobs", "describe", job, "-o", "json"]))
     }
 
     #[track_caller]

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
+use millstream_fail_point as fail_point;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
@@ -113,6 +114,7 @@ impl Claim {
             // The same bytes from an earlier try whose answer was lost are as good as ours.
             self.store.storage.read_verified(&path, info.length, info.crc32).await?;
         }
+        fail_point::reach("manifest");
         written.log.append(vec![Change::Completed(info.clone())]).await?;
         let files = manifest.header.files.into_iter().map(|file| file.path).collect();
         written.files.insert(info.checkpoint, files);

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use millstream_fail_point as fail_point;
 
 use super::{FileReference, KeyedSnapshot, StoreInner};
 use crate::Error;
@@ -82,6 +83,7 @@ async fn upload_new(store: &Arc<StoreInner>, cut: &Path, names: Vec<String>) -> 
         .buffer_unordered(UPLOADS_IN_FLIGHT_MAX);
     let mut bytes = 0;
     while let Some(file) = uploads.try_next().await? {
+        fail_point::reach("upload");
         bytes += file.length;
         if file.name.ends_with(".sst") {
             known.insert(file.name.clone(), file.clone());

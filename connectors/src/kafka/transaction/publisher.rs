@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use millstream_fail_point as fail_point;
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -20,7 +21,7 @@ use super::epoch::{MarkerPlace, Part, Pending, RecordReader};
 use super::markers::{self, Published, Until};
 use crate::kafka::client::{self, Context};
 use crate::kafka::topic::{Batch, Record, Topic, WhenFull};
-use crate::{Committable, Error, OutputFile, OutputStorage, fail_point};
+use crate::{Committable, Error, OutputFile, OutputStorage};
 
 pub const TRANSACTION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Parts that one transaction takes: it must be done well within its timeout.

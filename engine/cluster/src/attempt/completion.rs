@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_connectors::{Committable, Sink, Split, fail_point};
+use millstream_connectors::{Committable, Sink, Split};
+use millstream_fail_point as fail_point;
 
 use super::committables_of;
 use super::driver::{Background, Driver, report};
@@ -45,6 +46,7 @@ impl Driver<'_> {
         let results = self.results.clone();
         self.background.spawn(async move {
             let checkpoint = completed.checkpoint;
+            fail_point::reach("acknowledged");
             let event = match history.save(&snapshot).await {
                 Ok(()) => Event::Stored { checkpoint },
                 Err(error @ Error::State(millstream_state::Error::Superseded(_))) => {
@@ -102,6 +104,7 @@ impl Driver<'_> {
                     return;
                 }
             }
+            fail_point::reach("published");
             record(&progress, &completed, started);
             metrics::counter!("millstream_checkpoints_total", "job" => job).increment(1);
             report(&results, Background::Checkpoint(Event::Published { checkpoint }));

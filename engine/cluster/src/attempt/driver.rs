@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_connectors::Split;
+use millstream_fail_point as fail_point;
 use millstream_planner::graph::{NodeIndex, OperatorId};
 use millstream_runtime::job::{self as runtime, TaskEvent};
 use tokio::sync::{mpsc, watch};
@@ -283,6 +284,7 @@ impl<'a> Driver<'a> {
         for command in self.coordinator.on_event(event, self.now_ms()) {
             match command {
                 Command::Trigger { checkpoint, last } => {
+                    fail_point::reach("trigger");
                     self.command(runtime::Command::Checkpoint { id: checkpoint, last });
                 }
                 Command::Store(completed) => self.store(completed),

@@ -1,0 +1,204 @@
+//! Deaths aimed at each step of a checkpoint: a process is killed, or frozen and thawed after it was replaced, just there.
+//!
+//! Two coordinators, one of which leads, and two workers run a keyed window from topic to topic. Each role has a list of
+//! points (`CONTRIBUTING.md` says where they are). A process is started armed with the next of them, dies there, and is
+//! started again with the one after. A killed coordinator stays away until the other has taken over; a frozen process
+//! stays frozen until others have gone on without it, comes back for a moment believing that nothing has happened, and is
+//! killed. The output must be the batch's answer.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use millstream_integration_tests::windows::Windows;
+
+use crate::place::{Place, Process, free_port, says_finished};
+
+/// Rows per second: a job outlives most of the deaths. What is left then happens to another job.
+const RATE: u32 = 2_000;
+/// Longer than it takes until a frozen process counts as dead.
+const FROZEN: Duration = Duration::from_secs(4);
+/// How long a thawed process may do harm.
+const HAUNTS: Duration = Duration::from_secs(1);
+/// A coordinator that came back at once would lead again, and the other never.
+const AWAY: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(50);
+/// Between two questions for the job: each starts a process of its own.
+const ASK: Duration = Duration::from_millis(500);
+/// For all jobs together.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+#[test]
+fn output_is_exact_whichever_step_of_a_checkpoint_a_process_dies_at() {
+    run(
+        "aimed-kills",
+        &[
+            "trigger:3",
+            "acknowledged:3",
+            "manifest:3",
+            "after-manifest:3",
+            "in-transaction:3",
+            "after-transaction:3",
+            "published:3",
+        ],
+        &["barrier:3", "snapshot:3", "upload:5", "prepared:7", "confirm:3"],
+    );
+}
+
+#[test]
+fn output_is_exact_whichever_step_of_a_checkpoint_a_process_freezes_at() {
+    run(
+        "aimed-freezes",
+        &[
+            "stop@acknowledged:3",
+            "stop@manifest:3",
+            "stop@after-manifest:3",
+            "stop@in-transaction:3",
+            "stop@published:3",
+        ],
+        &["stop@barrier:3", "stop@upload:5", "stop@prepared:7"],
+    );
+}
+
+fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'static str]) {
+    let place = Place::new();
+    let windows = Windows::new(name, &place.path("")).expect("an input and its answer");
+    let ports = [place.port, free_port()];
+    let servers = ports.map(|port| format!("http://127.0.0.1:{port}")).join(",");
+    let mut lists = [of_coordinators, of_workers].map(|points| points.iter().copied().collect::<VecDeque<_>>());
+    let roles = [
+        Role::Coordinator(ports[0]),
+        Role::Coordinator(ports[1]),
+        Role::Worker("a"),
+        Role::Worker("b"),
+    ];
+    let mut victims = roles.map(|role| Victim::new(role, &place, &servers, &mut lists[role.list()]));
+    let start = Instant::now();
+    let mut job = 0;
+    // A job that is finished has no checkpoints: what is left happens to another one.
+    while job == 0 || victims.iter().any(|victim| victim.point.is_some()) {
+        job += 1;
+        let output = format!("out{job}");
+        windows.create_output(&output).expect("a new topic");
+        let file = windows.pipeline(&place.path(""), &output, RATE);
+        let file = file.expect("a writable folder");
+        let file = file.to_str().expect("a path in UTF-8");
+        let topic = windows.topic(&output);
+        let (submit, describe) = (
+            ["jobs", "submit", file].to_vec(),
+            ["jobs", "describe", &topic, "-o", "json"].to_vec(),
+        );
+        let mut is_submitted = false;
+        let mut question = place.ask(&servers, &submit);
+        let mut answered = Instant::now();
+        loop {
+            let points: Vec<_> = victims.iter().filter_map(|victim| victim.point).collect();
+            assert!(
+                start.elapsed() < TIMEOUT,
+                "{topic} does not finish; armed are {points:?}, left {lists:?}"
+            );
+            for victim in &mut victims {
+                victim.tend(&place, &servers, &mut lists[victim.role.list()], start);
+            }
+            if let Some(answer) = question.answer() {
+                answered = Instant::now();
+                if is_submitted && says_finished(&answer) {
+                    break;
+                }
+                // 4: the name is in use, since an answer was lost.
+                is_submitted |= matches!(answer.status.code(), Some(0 | 4));
+            } else if !question.is_open() && answered.elapsed() >= ASK {
+                question = place.ask(&servers, if is_submitted { &describe } else { &submit });
+            }
+            std::thread::sleep(LOOK);
+        }
+        windows.check(&output).expect("every row once");
+    }
+    println!("{name}: {job} jobs, {:?}", start.elapsed());
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Coordinator(u16),
+    Worker(&'static str),
+}
+
+impl Role {
+    /// Which list of points it takes from.
+    fn list(self) -> usize {
+        match self {
+            Self::Coordinator(_) => 0,
+            Self::Worker(_) => 1,
+        }
+    }
+
+    fn start(self, place: &Place, servers: &str, point: Option<&str>) -> Process {
+        if let Some(point) = point {
+            place.arm_next(point);
+        }
+        match self {
+            Self::Coordinator(port) => place.coordinator_at(port),
+            Self::Worker(name) => place.worker_of(name, servers),
+        }
+    }
+}
+
+/// A process that dies again and again.
+struct Victim {
+    role: Role,
+    process: Process,
+    /// Where it is to die.
+    point: Option<&'static str>,
+    /// When it was seen there.
+    reached: Option<Instant>,
+}
+
+impl Victim {
+    fn new(role: Role, place: &Place, servers: &str, points: &mut VecDeque<&'static str>) -> Self {
+        let point = points.pop_front();
+        Self {
+            role,
+            process: role.start(place, servers, point),
+            point,
+            reached: None,
+        }
+    }
+
+    /// Lets happen what is to happen to it now.
+    fn tend(&mut self, place: &Place, servers: &str, points: &mut VecDeque<&'static str>, start: Instant) {
+        if self.reached.is_none() && self.point.is_some_and(|point| self.has_reached(point)) {
+            eprintln!("{:>6.1?} {:?}: {:?}", start.elapsed(), self.role, self.point);
+            self.reached = Some(Instant::now());
+        }
+        let since = self.reached.map(|at| at.elapsed());
+        match (self.process.has_ended(), since) {
+            (false, None) => return,
+            (false, Some(since)) if since < FROZEN => return,
+            (false, Some(since)) => {
+                self.process.signal("CONT");
+                if since < FROZEN + HAUNTS {
+                    return;
+                }
+                self.process.kill();
+            }
+            // It ended because it was taken for dead: a supervisor starts it again.
+            (true, None) => {
+                eprintln!("{:>6.1?} {:?}: ended", start.elapsed(), self.role);
+                self.process = self.role.start(place, servers, self.point);
+                return;
+            }
+            (true, Some(since)) if matches!(self.role, Role::Coordinator(_)) && since < AWAY => return,
+            (true, Some(_)) => {}
+        }
+        *self = Self::new(self.role, place, servers, points);
+    }
+
+    fn has_reached(&self, point: &str) -> bool {
+        let name = point.rsplit('@').next().unwrap_or(point);
+        let name = name.split(':').next().unwrap_or(name);
+        let said = |word: &str| {
+            self.process
+                .has_said(&format!("MILLSTREAM_FAIL_POINT: {word} at {name}"))
+        };
+        said("killed") || said("stopped")
+    }
+}
