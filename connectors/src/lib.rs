@@ -28,7 +28,10 @@ pub mod source;
 pub mod table;
 
 pub use error::Error;
-pub use sink::{Committable, Delivery, JobIdentity, OutputFile, OutputStorage, Sink, SinkWriter, WriterContext};
+pub use sink::{
+    BlockedPartition, Committable, Delivery, JobIdentity, OutputFile, OutputStorage, Sink, SinkWriter,
+    TransactionReport, TransactionalId, WriterContext,
+};
 pub use source::{Boundedness, ReaderContext, RejectedRecord, Source, SourceBatch, SourceEvent, SourceReader, Split};
 pub use table::{
     Connector, MetadataColumn, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, TableDefinition,

@@ -83,6 +83,34 @@ pub enum Delivery {
     ExactlyOnce,
 }
 
+/// What a sink's outside system knows of the transactions it was written with, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransactionReport {
+    pub ids: Vec<TransactionalId>,
+    pub blocked: Vec<BlockedPartition>,
+}
+
+/// A transactional id and the newest of what is known to be published under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionalId {
+    pub id: String,
+    /// Attempts of the job that published something, as far as they are remembered.
+    pub attempts: usize,
+    /// The last checkpoint published, and when it was prepared (milliseconds since 1970).
+    pub checkpoint: u64,
+    pub prepared_ms: i64,
+}
+
+/// A partition that readers of committed records cannot read to its end, because a transaction is open in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockedPartition {
+    pub topic: String,
+    pub partition: i32,
+    /// The first offset that is not readable.
+    pub stable_offset: i64,
+    pub end_offset: i64,
+}
+
 #[async_trait]
 pub trait Sink: Send + Sync {
     fn delivery(&self) -> Delivery;
@@ -99,6 +127,17 @@ pub trait Sink: Send + Sync {
 
     /// Publishes what a completed checkpoint contains. Idempotent: it may be called again with the same committables.
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error>;
+
+    /// What is known outside of the job's transactions; `None`: this sink uses none.
+    async fn transactions(&self, _job: &str) -> Result<Option<TransactionReport>, Error> {
+        Ok(None)
+    }
+
+    /// Ends what these transactional ids of the job hold open (none given: all that are known). The ids that it did
+    /// this for. Nothing is lost by it: a job that runs publishes again.
+    async fn abort_transactions(&self, _job: &str, _ids: &[String]) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
 }
 
 /// Names that tell one run of one job from others, for temporary files and transactional ids.

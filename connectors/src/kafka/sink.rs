@@ -17,12 +17,14 @@ use self::direct::DirectWriter;
 use self::rows::{RowEncoder, Target};
 use super::client::{self, Context, REQUEST_TIMEOUT};
 use super::options::{Partitioner, SinkOptions, TransactionOptions};
+use super::transaction::admin::Transactions;
 use super::transaction::epoch::MarkerPlace;
 use super::transaction::markers;
-use super::transaction::publisher::{Publisher, TRANSACTION_TIMEOUT_DEFAULT, subtask_id};
+use super::transaction::publisher::{Publisher, TRANSACTION_TIMEOUT_DEFAULT, is_of_base, subtask_id};
 use super::transaction::writer::{EpochWriter, Label};
 use crate::{
-    Committable, Delivery, Error, JobIdentity, OutputStorage, Sink, SinkWriter, TableDefinition, WriterContext,
+    Committable, Delivery, Error, JobIdentity, OutputStorage, Sink, SinkWriter, TableDefinition, TransactionReport,
+    TransactionalId, WriterContext,
 };
 
 mod direct;
@@ -55,8 +57,8 @@ impl KafkaSink {
     }
 
     /// What this sink's transactional ids start with in this job, and where their markers are.
-    fn ids(&self, transactions: &TransactionOptions, job: &JobIdentity) -> (String, MarkerPlace) {
-        let base = format!("{}-{}-{}", transactions.prefix, job.job, self.table.name);
+    fn ids(&self, transactions: &TransactionOptions, job: &str) -> (String, MarkerPlace) {
+        let base = format!("{}-{job}-{}", transactions.prefix, self.table.name);
         let place = markers::place(&transactions.markers_topic, &base);
         (base, place)
     }
@@ -100,15 +102,14 @@ impl Sink for KafkaSink {
 
     async fn start(&self, job: &JobIdentity) -> Result<(), Error> {
         let (options, table) = (self.options.clone(), self.table.name.clone());
-        let found = tokio::task::spawn_blocking(move || count_partitions(&options, &table)).await;
-        let found = found.map_err(|error| Error::Unavailable(format!("a request to Kafka was given up: {error}")))?;
+        let found = blocking(move || count_partitions(&options, &table)).await;
         let of_topic = markers::topic_config(&self.options.client, &self.options.topic, "max.message.bytes").await;
         *self.target.lock() = Some(Target {
             partitions: found?,
             record_bytes_max: record_bytes_max(&self.options, of_topic),
         });
         if let Some(transactions) = &self.options.transactions {
-            let (base, place) = self.ids(transactions, job);
+            let (base, place) = self.ids(transactions, &job.job);
             self.publisher.fence(&base, &place).await?;
         }
         Ok(())
@@ -118,7 +119,7 @@ impl Sink for KafkaSink {
         let rows = RowEncoder::new(&self.table, &self.options, self.target()?, context.subtask)?;
         Ok(match &self.options.transactions {
             Some(transactions) => {
-                let (base, markers) = self.ids(transactions, &context.job);
+                let (base, markers) = self.ids(transactions, &context.job.job);
                 let label = Label {
                     transactional_id: subtask_id(&base, context.subtask),
                     topic: self.options.topic.clone(),
@@ -135,6 +136,61 @@ impl Sink for KafkaSink {
 
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error> {
         self.publisher.publish(committables).await
+    }
+
+    async fn transactions(&self, job: &str) -> Result<Option<TransactionReport>, Error> {
+        let Some(transactions) = &self.options.transactions else {
+            return Ok(None);
+        };
+        let (base, place) = self.ids(transactions, job);
+        let (known, topic) = (
+            Transactions::with_client(&self.options.client, &place.topic),
+            self.options.topic.clone(),
+        );
+        let report = blocking(move || {
+            Ok(TransactionReport {
+                ids: known_ids(&known, &base, &place)?,
+                blocked: known.open_partitions(&topic)?,
+            })
+        });
+        report.await.map(Some)
+    }
+
+    async fn abort_transactions(&self, job: &str, ids: &[String]) -> Result<Vec<String>, Error> {
+        let Some(transactions) = &self.options.transactions else {
+            return Ok(Vec::new());
+        };
+        let (base, place) = self.ids(transactions, job);
+        let known = Transactions::with_client(&self.options.client, &place.topic);
+        let wanted: Vec<String> = ids.iter().filter(|id| is_of_base(id, &base)).cloned().collect();
+        let all = ids.is_empty();
+        blocking(move || {
+            let ended = match all {
+                true => known_ids(&known, &base, &place)?
+                    .into_iter()
+                    .map(|known| known.id)
+                    .collect(),
+                false => wanted,
+            };
+            ended.iter().try_for_each(|id| known.abort(id))?;
+            Ok(ended)
+        })
+        .await
+    }
+}
+
+/// The ids of one sink, in order of subtasks.
+fn known_ids(known: &Transactions, base: &str, place: &MarkerPlace) -> Result<Vec<TransactionalId>, Error> {
+    let mut ids = known.list_in(place.partition, base)?;
+    ids.retain(|known| is_of_base(&known.id, base));
+    ids.sort_by_key(|known| (known.id.len(), known.id.clone()));
+    Ok(ids)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Unavailable(format!("a request to Kafka was given up: {error}"))),
     }
 }
 

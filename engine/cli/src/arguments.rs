@@ -55,6 +55,9 @@ pub enum Noun {
     /// Checkpoints that are kept until a person deletes them.
     #[command(subcommand, visible_alias = "savepoint")]
     Savepoints(Savepoints),
+    /// What exactly-once sinks hold in the systems that they write to.
+    #[command(subcommand, visible_alias = "transaction")]
+    Transactions(Transactions),
     /// The processes that run tasks.
     #[command(subcommand, visible_alias = "worker")]
     Workers(Workers),
@@ -315,6 +318,43 @@ pub enum Savepoints {
         #[command(flatten)]
         job: Job,
         name: String,
+    },
+}
+
+/// Whose transactions: a job of the cluster, or a pipeline.
+#[derive(Debug, Clone, Args)]
+#[group(id = "owner", required = true)]
+pub struct Owner {
+    /// The job's name.
+    #[arg(value_name = "JOB", group = "owner", add = ArgValueCompleter::new(complete::jobs))]
+    pub job: Option<String>,
+    /// Instead of a job: its pipeline, where the job is gone.
+    #[arg(long, value_hint = ValueHint::FilePath, group = "owner", conflicts_with = "job")]
+    pub file: Option<PathBuf>,
+    /// What the job was called, if not as the pipeline says.
+    #[arg(long, requires = "file")]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Transactions {
+    /// Transactional ids, what was published last under each, and partitions that an open transaction blocks.
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        owner: Owner,
+    },
+    /// End what transactional ids hold open. Nothing is lost: a job that runs publishes again.
+    #[command(group(clap::ArgGroup::new("which").args(["ids", "all"]).required(true)))]
+    Abort {
+        #[command(flatten)]
+        owner: Owner,
+        /// A transactional id, as `list` shows it; may be repeated.
+        #[arg(long = "id", value_name = "ID")]
+        ids: Vec<String>,
+        /// All that `list` shows.
+        #[arg(long)]
+        all: bool,
     },
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use millstream_proto::v1::checkpoint_service_client::CheckpointServiceClient;
 use millstream_proto::v1::cluster_service_client::ClusterServiceClient;
 use millstream_proto::v1::job_service_client::JobServiceClient;
+use millstream_proto::v1::transaction_service_client::TransactionServiceClient;
 use millstream_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
@@ -33,6 +34,7 @@ const SERVERS_MAX: usize = 16;
 pub type Jobs = JobServiceClient<Channel>;
 pub type Checkpoints = CheckpointServiceClient<Channel>;
 pub type Workers = WorkerServiceClient<Channel>;
+pub type Transactions = TransactionServiceClient<Channel>;
 pub type Cluster = ClusterServiceClient<Channel>;
 
 pub fn jobs(channel: Channel) -> Jobs {
@@ -45,6 +47,10 @@ pub fn checkpoints(channel: Channel) -> Checkpoints {
 
 pub fn workers(channel: Channel) -> Workers {
     WorkerServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+pub fn transactions(channel: Channel) -> Transactions {
+    TransactionServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 pub fn cluster(channel: Channel) -> Cluster {

@@ -16,6 +16,7 @@ mod output;
 mod pipeline;
 mod submit;
 mod top;
+mod transactions;
 mod wait;
 mod why;
 mod workers;
@@ -74,6 +75,7 @@ fn run(arguments: &Arguments, printer: &Printer) -> Result<(), Failure> {
             Noun::Jobs(command) => jobs::run(&mut client, printer, command).await,
             Noun::Checkpoints(command) => checkpoints::run(&mut client, printer, command).await,
             Noun::Savepoints(command) => checkpoints::savepoints(&mut client, printer, command).await,
+            Noun::Transactions(command) => transactions::run(&mut client, printer, command).await,
             Noun::Workers(command) => workers::run(&mut client, printer, command).await,
             Noun::Cluster(command) => workers::about(&mut client, printer, command).await,
             Noun::Doctor => doctor::doctor(servers, printer).await,

@@ -41,6 +41,11 @@ impl Printer {
         }
     }
 
+    /// Whether a person reads it.
+    pub fn people(&self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
+    }
+
     pub fn wide(&self) -> bool {
         self.format == Format::Wide
     }

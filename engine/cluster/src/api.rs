@@ -29,6 +29,14 @@ pub trait Api: Send + Sync {
     -> Result<v1::DeleteSavepointResponse, Error>;
     async fn list_workers(&self, request: v1::ListWorkersRequest) -> Result<v1::ListWorkersResponse, Error>;
     async fn drain_worker(&self, request: v1::DrainWorkerRequest) -> Result<v1::Worker, Error>;
+    async fn list_transactions(
+        &self,
+        request: v1::ListTransactionsRequest,
+    ) -> Result<v1::ListTransactionsResponse, Error>;
+    async fn abort_transactions(
+        &self,
+        request: v1::AbortTransactionsRequest,
+    ) -> Result<v1::AbortTransactionsResponse, Error>;
     async fn info(&self, request: v1::ClusterInfoRequest) -> Result<v1::ClusterInfo, Error>;
 }
 

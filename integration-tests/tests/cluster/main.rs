@@ -5,4 +5,5 @@ mod chaos;
 mod deaths;
 mod life;
 mod place;
+mod transactions;
 mod wrong;

@@ -15,27 +15,7 @@ use super::epoch::MarkerPlace;
 use super::markers::{self, PARTITIONS, Until};
 use super::publisher::{self, TRANSACTION_TIMEOUT_DEFAULT};
 use crate::kafka::client::{self, Context, REQUEST_TIMEOUT};
-use crate::{Error, Role};
-
-/// A transactional id and the newest of what is known to be published under it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransactionalId {
-    pub id: String,
-    /// Attempts of the job that published something, as far as they are remembered.
-    pub attempts: usize,
-    /// The last checkpoint published, and when it was prepared (milliseconds since 1970).
-    pub checkpoint: u64,
-    pub prepared_ms: i64,
-}
-
-/// A partition that `read_committed` readers cannot read to its end, because a transaction is open in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenPartition {
-    pub partition: i32,
-    /// The first offset that is not readable.
-    pub stable_offset: i64,
-    pub end_offset: i64,
-}
+use crate::{BlockedPartition, Error, Role, TransactionalId};
 
 /// Looks at, and ends, transactions in one cluster. All its methods block.
 pub struct Transactions {
@@ -54,33 +34,51 @@ impl Transactions {
         })
     }
 
+    /// With a client's configuration that is complete already.
+    pub fn with_client(client: &ClientConfig, markers_topic: &str) -> Self {
+        Self {
+            client: client.clone(),
+            markers_topic: markers_topic.to_string(),
+        }
+    }
+
     /// The ids that start with `prefix`, in order.
     pub fn list(&self, prefix: &str) -> Result<Vec<TransactionalId>, Error> {
-        let connection = client::connection(&self.client);
         let mut found = Vec::new();
         for partition in 0..PARTITIONS {
-            let place = MarkerPlace {
-                topic: self.markers_topic.clone(),
-                partition,
-            };
-            for (id, published) in markers::read(&connection, &place, Until::Committed, REQUEST_TIMEOUT)? {
-                let last = published.attempts.values().max_by_key(|marker| marker.prepared_ms);
-                if let (true, Some(last)) = (id.starts_with(prefix), last) {
-                    found.push(TransactionalId {
-                        attempts: published.attempts.len(),
-                        checkpoint: last.checkpoint,
-                        prepared_ms: last.prepared_ms,
-                        id,
-                    });
-                }
-            }
+            found.extend(self.list_in(partition, prefix)?);
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(found)
     }
 
+    /// Those of one partition of the markers.
+    pub fn list_in(&self, partition: i32, prefix: &str) -> Result<Vec<TransactionalId>, Error> {
+        let connection = client::connection(&self.client);
+        let place = MarkerPlace {
+            topic: self.markers_topic.clone(),
+            partition,
+        };
+        if !markers::has_topic(&connection, &place.topic)? {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for (id, published) in markers::read(&connection, &place, Until::Committed, REQUEST_TIMEOUT)? {
+            let last = published.attempts.values().max_by_key(|marker| marker.prepared_ms);
+            if let (true, Some(last)) = (id.starts_with(prefix), last) {
+                found.push(TransactionalId {
+                    attempts: published.attempts.len(),
+                    checkpoint: last.checkpoint,
+                    prepared_ms: last.prepared_ms,
+                    id,
+                });
+            }
+        }
+        Ok(found)
+    }
+
     /// The partitions of a topic that have a transaction open, whoever's it is.
-    pub fn open_partitions(&self, topic: &str) -> Result<Vec<OpenPartition>, Error> {
+    pub fn open_partitions(&self, topic: &str) -> Result<Vec<BlockedPartition>, Error> {
         let consumer = |isolation: &str| -> Result<BaseConsumer<Context>, Error> {
             client::connection(&self.client)
                 .set("group.id", "millstream")
@@ -102,7 +100,8 @@ impl Transactions {
             // In this order: what ends in between does not look open.
             let (end_offset, stable_offset) = (end(&all)?, end(&committed)?);
             if stable_offset < end_offset {
-                open.push(OpenPartition {
+                open.push(BlockedPartition {
+                    topic: topic.to_string(),
                     partition: partition.id(),
                     stable_offset,
                     end_offset,

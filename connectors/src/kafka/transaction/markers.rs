@@ -313,6 +313,14 @@ pub async fn ensure_topic(connection: &ClientConfig, topic: &str) -> Result<(), 
     }
 }
 
+/// Whether anything was ever published with markers there.
+pub fn has_topic(connection: &ClientConfig, topic: &str) -> Result<bool, Error> {
+    let admin: AdminClient<DefaultClientContext> = connection
+        .create()
+        .map_err(|error| Error::Invalid(format!("Kafka client: {error}")))?;
+    Ok(partitions_of(&admin, topic)? > 0)
+}
+
 /// One setting of a topic, if it may be seen.
 pub async fn topic_config(client: &ClientConfig, topic: &str, setting: &str) -> Option<String> {
     let admin: Result<AdminClient<DefaultClientContext>, KafkaError> = client::connection(client).create();

@@ -220,7 +220,8 @@ pub fn subtask_id(base: &str, subtask: usize) -> String {
     format!("{base}-{subtask}")
 }
 
-fn is_of_base(id: &str, base: &str) -> bool {
+/// Whether it is an id of a subtask of the sink whose ids start so.
+pub fn is_of_base(id: &str, base: &str) -> bool {
     let subtask = id.strip_prefix(base).and_then(|rest| rest.strip_prefix('-'));
     subtask.is_some_and(|subtask| !subtask.is_empty() && subtask.bytes().all(|byte| byte.is_ascii_digit()))
 }

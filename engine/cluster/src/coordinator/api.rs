@@ -15,7 +15,7 @@ use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Status, Transition, Wanted};
 use crate::coordinator::slots::Presence;
 use crate::coordinator::state::{Event, Request};
-use crate::coordinator::{describe, now_us};
+use crate::coordinator::{describe, now_us, transactions};
 use crate::resolve::{self, Resolved, Wish};
 use crate::{Error, Start, attempt, compatibility};
 
@@ -240,6 +240,20 @@ impl Api for LeaderApi {
         find().ok_or_else(unknown)
     }
 
+    async fn list_transactions(
+        &self,
+        request: v1::ListTransactionsRequest,
+    ) -> Result<v1::ListTransactionsResponse, api::Error> {
+        transactions::list(&self.0, request).await
+    }
+
+    async fn abort_transactions(
+        &self,
+        request: v1::AbortTransactionsRequest,
+    ) -> Result<v1::AbortTransactionsResponse, api::Error> {
+        transactions::abort(&self.0, request).await
+    }
+
     async fn info(&self, _request: v1::ClusterInfoRequest) -> Result<v1::ClusterInfo, api::Error> {
         let mut info = v1::ClusterInfo {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -451,7 +465,7 @@ fn news(
 }
 
 /// Planning is work for a while: not on a thread that serves others.
-async fn resolve_now(
+pub async fn resolve_now(
     pipeline: Option<v1::Pipeline>,
     name: Option<String>,
     mode: Option<Mode>,
@@ -499,7 +513,7 @@ fn mode(mode: v1::Mode) -> Mode {
     }
 }
 
-fn invalid(message: &str) -> api::Error {
+pub fn invalid(message: &str) -> api::Error {
     api::Error::new(Code::InvalidRequest, message)
 }
 
@@ -513,6 +527,6 @@ fn invalid_pipeline(message: &str) -> api::Error {
     }
 }
 
-fn internal(error: &dyn std::fmt::Display) -> api::Error {
+pub fn internal(error: &dyn std::fmt::Display) -> api::Error {
     api::Error::new(Code::Internal, format!("the request did not end well: {error}"))
 }

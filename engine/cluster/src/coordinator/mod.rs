@@ -26,6 +26,7 @@ mod runs;
 mod slots;
 mod standby;
 pub mod state;
+mod transactions;
 mod workers;
 
 #[cfg(test)]
@@ -293,6 +294,20 @@ impl Api for Coordinator {
 
     async fn drain_worker(&self, request: v1::DrainWorkerRequest) -> Result<v1::Worker, client::Error> {
         self.api()?.drain_worker(request).await
+    }
+
+    async fn list_transactions(
+        &self,
+        request: v1::ListTransactionsRequest,
+    ) -> Result<v1::ListTransactionsResponse, client::Error> {
+        self.api()?.list_transactions(request).await
+    }
+
+    async fn abort_transactions(
+        &self,
+        request: v1::AbortTransactionsRequest,
+    ) -> Result<v1::AbortTransactionsResponse, client::Error> {
+        self.api()?.abort_transactions(request).await
     }
 
     /// Answered by standbys, too: others look here for who leads.

@@ -8,6 +8,7 @@ use futures::{FutureExt, StreamExt};
 use millstream_proto::v1::checkpoint_service_server::{CheckpointService, CheckpointServiceServer};
 use millstream_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use millstream_proto::v1::job_service_server::{JobService, JobServiceServer};
+use millstream_proto::v1::transaction_service_server::{TransactionService, TransactionServiceServer};
 use millstream_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use millstream_proto::{status, v1};
 use tonic::server::NamedService;
@@ -41,6 +42,7 @@ async fn keep_health(api: Weak<dyn Api>, health: HealthReporter) {
                 JobServiceServer::<Services>::NAME,
                 CheckpointServiceServer::<Services>::NAME,
                 WorkerServiceServer::<Services>::NAME,
+                TransactionServiceServer::<Services>::NAME,
             ] {
                 health.set_service_status(service, status).await;
             }
@@ -72,6 +74,7 @@ pub async fn routes(api: Arc<dyn Api>) -> Routes {
     Routes::new(limited!(JobServiceServer))
         .add_service(limited!(CheckpointServiceServer))
         .add_service(limited!(WorkerServiceServer))
+        .add_service(limited!(TransactionServiceServer))
         .add_service(limited!(ClusterServiceServer))
         .add_service(health_service)
         // Both generations of the protocol: some tools know only the older.
@@ -219,6 +222,23 @@ impl WorkerService for Services {
 
     async fn drain(&self, request: Request<v1::DrainWorkerRequest>) -> Result<Response<v1::Worker>, Status> {
         call!(self, drain_worker, request)
+    }
+}
+
+#[tonic::async_trait]
+impl TransactionService for Services {
+    async fn list(
+        &self,
+        request: Request<v1::ListTransactionsRequest>,
+    ) -> Result<Response<v1::ListTransactionsResponse>, Status> {
+        call!(self, list_transactions, request)
+    }
+
+    async fn abort(
+        &self,
+        request: Request<v1::AbortTransactionsRequest>,
+    ) -> Result<Response<v1::AbortTransactionsResponse>, Status> {
+        call!(self, abort_transactions, request)
     }
 }
 

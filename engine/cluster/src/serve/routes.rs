@@ -166,6 +166,12 @@ pub fn table() -> Vec<Route> {
             .nested(&[("job", "checkpoint.job"), ("checkpoint", "checkpoint.checkpoint")]),
         call(Post, "/jobs/{job}/savepoints", "create_savepoint", "Take a checkpoint that is kept until it is deleted", to!(create_savepoint, CreateSavepointRequest)),
         call(Delete, "/jobs/{job}/savepoints/{name}", "delete_savepoint", "Delete a savepoint", to!(delete_savepoint, DeleteSavepointRequest)),
+        call(Get, "/jobs/{job}/transactions", "list_transactions", "What a job's exactly-once sinks hold outside", to!(list_transactions, ListTransactionsRequest))
+            .nested(&[("job", "owner.job")]),
+        call(Post, "/jobs/{job}/transactions/abort", "abort_transactions", "End what transactional ids of a job hold open", to!(abort_transactions, AbortTransactionsRequest))
+            .nested(&[("job", "owner.job")]),
+        call(Post, "/transactions/list", "list_transactions_of_pipeline", "The same of a pipeline whose job is gone", to!(list_transactions, ListTransactionsRequest)),
+        call(Post, "/transactions/abort", "abort_transactions_of_pipeline", "The same of a pipeline whose job is gone", to!(abort_transactions, AbortTransactionsRequest)),
         call(Get, "/workers", "list_workers", "Workers", to!(list_workers, ListWorkersRequest)),
         call(Post, "/workers/{name}/drain", "drain_worker", "Move a worker's tasks elsewhere", to!(drain_worker, DrainWorkerRequest)),
     ]

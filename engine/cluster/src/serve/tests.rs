@@ -153,6 +153,17 @@ impl Api for Stub {
     async fn drain_worker(&self, _: v1::DrainWorkerRequest) -> Result<v1::Worker, Error> {
         Ok(v1::Worker::default())
     }
+    async fn list_transactions(&self, _: v1::ListTransactionsRequest) -> Result<v1::ListTransactionsResponse, Error> {
+        Ok(v1::ListTransactionsResponse::default())
+    }
+    async fn abort_transactions(
+        &self,
+        request: v1::AbortTransactionsRequest,
+    ) -> Result<v1::AbortTransactionsResponse, Error> {
+        let job = request.owner.map(|owner| owner.job).unwrap_or_default();
+        let ids = request.ids.iter().map(|id| format!("{job}/{id}")).collect();
+        Ok(v1::AbortTransactionsResponse { ids })
+    }
     async fn info(&self, _: v1::ClusterInfoRequest) -> Result<v1::ClusterInfo, Error> {
         Ok(v1::ClusterInfo::default())
     }
@@ -223,6 +234,9 @@ async fn rest_puts_a_request_together_from_path_query_and_body() {
     assert_eq!(detail["checkpoint"]["checkpoint"], 12);
     let (status, _) = ask_json(address, "DELETE", "/api/v1/jobs/a/savepoints/kept", "").await;
     assert_eq!(status, 200);
+    let ids = r#"{"ids":["x-0"]}"#;
+    let (_, ended) = ask_json(address, "POST", "/api/v1/jobs/a/transactions/abort", ids).await;
+    assert_eq!(ended["ids"], json!(["a/x-0"]));
 }
 
 #[tokio::test]
@@ -331,5 +345,9 @@ fn the_description_is_whole() {
         }
     }
     assert_eq!(names.len(), table.len());
-    assert_eq!(names.len(), 19, "one for each method of Api");
+    assert_eq!(
+        names.len(),
+        23,
+        "one for each method of Api, and two that take a pipeline for a job"
+    );
 }
