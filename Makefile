@@ -2,7 +2,7 @@
 SHELL := /usr/bin/env bash -o pipefail
 ENV := . scripts/env.sh
 
-.PHONY: help setup demo test chaos bench lint fmt
+.PHONY: help setup demo test chaos fuzz bench lint fmt
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -18,6 +18,9 @@ test: ## every test, those against a real Kafka broker included
 
 chaos: ## a cluster whose processes are killed at random: make chaos KILLS=1000 [SEED=...]
 	@$(ENV) && cargo build --workspace --bins && KILLS=$(KILLS) SEED=$(SEED) cargo test --workspace --test cluster chaos -- --nocapture
+
+fuzz: ## damaged inputs for every decoder and the planner, until stopped: make fuzz [TARGET=json] [RUNS=100000] [SEED=...]
+	@scripts/fuzz.sh "$(TARGET)" "$(RUNS)" "$(SEED)"
 
 bench: ## the benchmarks, in release: Nexmark, Kafka to Kafka, latency, large state
 	@scripts/bench.sh $(BENCH)

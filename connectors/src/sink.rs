@@ -20,6 +20,9 @@ use futures::future::BoxFuture;
 
 use crate::Error;
 
+/// A committable or a split's position is no longer than this; a length in it that says otherwise is not believed.
+pub(crate) const STORED_BYTES_MAX: usize = 64 << 20;
+
 /// What a commit needs to publish one epoch's output.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Committable {

@@ -29,6 +29,8 @@ use crate::store::FileReference;
 const MAGIC: &[u8; 4] = b"MSCP";
 const LAYOUT_VERSION: u16 = 1;
 const FIXED_BYTES: usize = 12;
+/// What operators contribute. It is held in memory whole; a length in damaged bytes that says more is not believed.
+const BODY_BYTES_MAX: usize = 1 << 30;
 
 /// A checkpoint. `T` is one subtask's contribution, as the engine defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +83,10 @@ impl<T: Serialize + DeserializeOwned> Manifest<T> {
         let header_length = u32::try_from(header.len()).map_err(|error| unwritable("header", &error))?;
         let body = bincode::serde::encode_to_vec(&self.operators, bincode::config::standard())
             .map_err(|error| unwritable("operators", &error))?;
+        if body.len() > BODY_BYTES_MAX {
+            let message = format!("{} bytes, more than {BODY_BYTES_MAX} (BODY_BYTES_MAX)", body.len());
+            return Err(unwritable("operators", &message));
+        }
         let mut bytes = Vec::with_capacity(FIXED_BYTES + header.len() + body.len() + 12);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&LAYOUT_VERSION.to_le_bytes());
@@ -103,8 +109,9 @@ impl<T: Serialize + DeserializeOwned> Manifest<T> {
                 parts.body_version
             )));
         }
-        let (operators, read) = bincode::serde::decode_from_slice(parts.body, bincode::config::standard())
-            .map_err(|error| Error::Corrupt(format!("{place} is damaged: its operators: {error}")))?;
+        let (operators, read) =
+            bincode::serde::decode_from_slice(parts.body, bincode::config::standard().with_limit::<BODY_BYTES_MAX>())
+                .map_err(|error| Error::Corrupt(format!("{place} is damaged: its operators: {error}")))?;
         if read != parts.body.len() {
             return Err(Error::Corrupt(format!("{place} is damaged: bytes after its operators")));
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::location::{Location, StoreLocation, io, unavailable};
 use super::target::sync_folder;
+use crate::sink::STORED_BYTES_MAX;
 use crate::{Committable, Error};
 
 const VERSION: u8 = 1;
@@ -44,9 +45,11 @@ pub fn encode(pending: &[Pending]) -> Result<Committable, Error> {
 pub fn decode(committable: &Committable) -> Result<Vec<Pending>, Error> {
     let damaged = |problem: String| Error::Data(format!("the record of written files is not readable: {problem}"));
     match committable.content.split_first() {
-        Some((&VERSION, rest)) => bincode::serde::decode_from_slice(rest, bincode::config::standard())
-            .map(|(pending, _)| pending)
-            .map_err(|error| damaged(error.to_string())),
+        Some((&VERSION, rest)) => {
+            bincode::serde::decode_from_slice(rest, bincode::config::standard().with_limit::<STORED_BYTES_MAX>())
+                .map(|(pending, _)| pending)
+                .map_err(|error| damaged(error.to_string()))
+        }
         Some((version, _)) => Err(damaged(format!(
             "its version is {version}, this engine reads {VERSION}"
         ))),

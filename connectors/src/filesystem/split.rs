@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::location::FileEntry;
+use crate::sink::STORED_BYTES_MAX;
 use crate::{Error, Split};
 
 const VERSION: u8 = 1;
@@ -49,9 +50,11 @@ impl Position {
             ))
         };
         match split.position.split_first() {
-            Some((&VERSION, rest)) => bincode::serde::decode_from_slice(rest, bincode::config::standard())
-                .map(|(position, _)| position)
-                .map_err(|error| damaged(&error.to_string())),
+            Some((&VERSION, rest)) => {
+                bincode::serde::decode_from_slice(rest, bincode::config::standard().with_limit::<STORED_BYTES_MAX>())
+                    .map(|(position, _)| position)
+                    .map_err(|error| damaged(&error.to_string()))
+            }
             Some((version, _)) => Err(damaged(&format!(
                 "its version is {version}, this engine reads {VERSION}"
             ))),

@@ -5,6 +5,9 @@ use serde::de::DeserializeOwned;
 
 use crate::Error;
 
+/// A length in damaged bytes that says more is not believed.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     bincode::serde::encode_to_vec(value, bincode::config::standard())
         .map_err(|error| Error::Failed(format!("a message could not be encoded: {error}")))
@@ -12,8 +15,9 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
 
 /// `what` names the message in the error.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {
-    let (value, length) = bincode::serde::decode_from_slice(bytes, bincode::config::standard())
-        .map_err(|error| Error::Failed(format!("{what} does not decode: {error}")))?;
+    let (value, length) =
+        bincode::serde::decode_from_slice(bytes, bincode::config::standard().with_limit::<MESSAGE_BYTES_MAX>())
+            .map_err(|error| Error::Failed(format!("{what} does not decode: {error}")))?;
     if length != bytes.len() {
         return Err(Error::Failed(format!(
             "{what} does not decode: {} bytes too many",

@@ -14,6 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kafka::topic::{Header, Record};
+use crate::sink::STORED_BYTES_MAX;
 use crate::{Committable, Error, OutputFile};
 
 /// A part that reaches this size goes to the checkpoint storage.
@@ -95,8 +96,11 @@ impl Pending {
             |problem: String| Error::Data(format!("the record of an epoch's output is not readable: {problem}"));
         match committable.content.split_first() {
             Some((&VERSION, rest)) => {
-                let (epoch, _) = bincode::serde::decode_from_slice(rest, bincode::config::standard())
-                    .map_err(|error| damaged(error.to_string()))?;
+                let (epoch, _) = bincode::serde::decode_from_slice(
+                    rest,
+                    bincode::config::standard().with_limit::<STORED_BYTES_MAX>(),
+                )
+                .map_err(|error| damaged(error.to_string()))?;
                 Ok(Self {
                     epoch,
                     files: committable.files,

@@ -3,8 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use arrow_buffer::Buffer;
-use arrow_ipc::reader::StreamDecoder;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use millstream_proto::v1;
@@ -15,6 +13,7 @@ use millstream_runtime::elsewhere::{CONTROL_MAX, Incoming};
 use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::frame::FrameDecoder;
 use super::ready::{Mark, ReadyList};
 use super::{Attempt, Exchange, FRAME_BYTES_MAX, ready_list};
 
@@ -145,7 +144,7 @@ async fn drain_all(channels: &[Channel], mut frames: Streaming<v1::DataFrame>) -
         .enumerate()
         .map(|(place, channel)| (channel.incoming.id, place))
         .collect();
-    let mut decoders: Vec<StreamDecoder> = channels.iter().map(|_| StreamDecoder::new()).collect();
+    let mut decoders: Vec<FrameDecoder> = channels.iter().map(|_| FrameDecoder::default()).collect();
     loop {
         let frame = match frames.message().await {
             Ok(Some(frame)) => frame,
@@ -166,22 +165,9 @@ async fn drain_all(channels: &[Channel], mut frames: Streaming<v1::DataFrame>) -
     }
 }
 
-fn put_batch(channel: &Channel, decoder: &mut StreamDecoder, batch: v1::Batch) -> Result<(), String> {
-    if batch.starts_stream {
-        *decoder = StreamDecoder::new();
-    }
+fn put_batch(channel: &Channel, decoder: &mut FrameDecoder, batch: v1::Batch) -> Result<(), String> {
     let bytes = batch.bytes.max(1);
-    let mut buffer = Buffer::from(batch.ipc);
-    let mut decoded = None;
-    while !buffer.is_empty() {
-        let next = decoder
-            .decode(&mut buffer)
-            .map_err(|error| format!("it sent a batch that does not decode: {error}"))?;
-        if next.is_some() {
-            decoded = next;
-        }
-    }
-    let rows = decoded.ok_or("it sent a frame without a batch")?;
+    let rows = decoder.decode(batch)?;
     channel.put(Element::Batch(rows), bytes);
     Ok(())
 }

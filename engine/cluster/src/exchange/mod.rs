@@ -11,6 +11,7 @@
 //!
 //! A stream that breaks before its attempt is closed fails the attempt, not the process.
 
+pub mod frame;
 mod incoming;
 mod outgoing;
 mod ready;

@@ -5,6 +5,9 @@ use serde::de::DeserializeOwned;
 
 use crate::Error;
 
+/// A length in damaged bytes that says more is not believed.
+const STATE_BYTES_MAX: usize = 1 << 30;
+
 pub fn encode<T: Serialize>(state: &T, version: u8) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![version];
     bincode::serde::encode_into_std_write(state, &mut bytes, bincode::config::standard())
@@ -15,8 +18,9 @@ pub fn encode<T: Serialize>(state: &T, version: u8) -> Result<Vec<u8>, Error> {
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], version: u8) -> Result<T, Error> {
     match bytes.split_first() {
         Some((found, rest)) if *found == version => {
-            let (state, _) = bincode::serde::decode_from_slice(rest, bincode::config::standard())
-                .map_err(|error| invalid(format!("operator state in the checkpoint cannot be read: {error}")))?;
+            let (state, _) =
+                bincode::serde::decode_from_slice(rest, bincode::config::standard().with_limit::<STATE_BYTES_MAX>())
+                    .map_err(|error| invalid(format!("operator state in the checkpoint cannot be read: {error}")))?;
             Ok(state)
         }
         Some((found, _)) => Err(invalid(format!(
