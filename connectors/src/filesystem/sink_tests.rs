@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use arrow_array::builder::{Int64Builder, ListBuilder, MapBuilder};
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
@@ -245,8 +246,33 @@ fn a_dropped_writer_leaves_nothing_behind() {
     let mut writer = writer(&*sink, &runtime, "a", 0);
     writer.write(&rows(&table, 0..10)).unwrap();
     drop(writer);
-    drop(runtime);
-    assert_eq!(files(folder.path()), [""; 0]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !files(folder.path()).is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", files(folder.path()));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn many_writers_get_by_with_one_thread() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let table = table(&folder.path().to_string_lossy(), &ids(), &[]);
+    let sink = Filesystem.sink(&table).unwrap();
+    runtime.block_on(sink.start(&job("a"))).unwrap();
+    let mut writers: Vec<_> = (0..20).map(|subtask| writer(&*sink, &runtime, "a", subtask)).collect();
+    let mut committables = Vec::new();
+    for (number, writer) in writers.iter_mut().enumerate() {
+        let first = number as i64 * 10;
+        writer.write(&rows(&table, first..first + 10)).unwrap();
+        committables.extend(runtime.block_on(writer.prepare(1, false)).unwrap());
+    }
+    runtime.block_on(sink.commit(committables)).unwrap();
+    assert_eq!(visible(folder.path()).len(), 20);
 }
 
 #[test]

@@ -13,6 +13,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::routes::table;
 use super::{REQUEST_BYTES_MAX, grpc_router, grpc_server, openapi, rest_router};
@@ -176,7 +180,11 @@ async fn rest() -> SocketAddr {
     address
 }
 
-async fn grpc() -> JobServiceClient<tonic::transport::Channel> {
+async fn grpc() -> JobServiceClient<Channel> {
+    JobServiceClient::new(channel().await)
+}
+
+async fn channel() -> Channel {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = grpc_router(Arc::new(Stub)).await;
@@ -186,7 +194,7 @@ async fn grpc() -> JobServiceClient<tonic::transport::Channel> {
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
-    JobServiceClient::new(endpoint.connect().await.unwrap())
+    endpoint.connect().await.unwrap()
 }
 
 /// One request on a connection of its own: status and body.
@@ -293,6 +301,32 @@ async fn rest_streams_server_sent_events() {
     assert_eq!(status, 200);
     assert!(body.contains(r#"data: {"job":{"name":"a""#), "{body}");
     assert!(body.contains(r#"data: {"job":{"name":"b""#), "{body}");
+}
+
+#[tokio::test]
+async fn a_standby_serves_nothing_but_what_it_knows_of_the_cluster() {
+    let mut client = HealthClient::new(channel().await);
+    let mut check = async |service: &str| {
+        let request = HealthCheckRequest {
+            service: service.into(),
+        };
+        client.check(request).await.map(|answer| answer.into_inner().status())
+    };
+    let cluster = check("millstream.v1.ClusterService").await.unwrap();
+    assert_eq!(cluster, ServingStatus::Serving);
+    // Known as soon as it was looked at first.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        match check("millstream.v1.JobService").await {
+            Ok(jobs) => {
+                assert_eq!(jobs, ServingStatus::NotServing);
+                return;
+            }
+            Err(status) => assert_eq!(status.code(), tonic::Code::NotFound),
+        }
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
