@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::log::Log;
-use crate::manifest::{Header, Manifest};
+use crate::manifest::{self, Header, Manifest};
 use crate::storage::Storage;
 use crate::store::FileReference;
 use journal::State;
@@ -61,8 +61,9 @@ pub struct CheckpointInfo {
     pub created_ms: i64,
     /// Its name if it is a savepoint.
     pub savepoint: Option<String>,
-    /// Length and checksum of the manifest.
+    /// Length of the manifest.
     pub length: u64,
+    /// The checksum that the manifest ends with.
     pub crc32: u32,
     /// Bytes of all files it needs, manifest not counted.
     pub state_bytes: u64,
@@ -253,17 +254,31 @@ impl CheckpointStore {
         body_version: u16,
         depth: Depth,
     ) -> Result<Manifest<T>, Error> {
-        let path = self.manifest_path(info);
-        let bytes = self.storage.read_verified(&path, info.length, info.crc32).await?;
-        let manifest = Manifest::decode(&bytes, &format!("{}/{path}", self.storage.url()), body_version)?;
+        let (bytes, place) = self.read_manifest(info).await?;
+        let manifest = Manifest::decode(&bytes, &place, body_version)?;
         self.check_files(&manifest.header.files, depth).await?;
         Ok(manifest)
     }
 
     async fn read_header(&self, info: &CheckpointInfo) -> Result<Header, Error> {
+        let (bytes, place) = self.read_manifest(info).await?;
+        Header::decode(&bytes, &place)
+    }
+
+    /// The manifest that the journal means, not yet decoded, and where it is.
+    async fn read_manifest(&self, info: &CheckpointInfo) -> Result<(Bytes, String), Error> {
         let path = self.manifest_path(info);
-        let bytes = self.storage.read_verified(&path, info.length, info.crc32).await?;
-        Header::decode(&bytes, &format!("{}/{path}", self.storage.url()))
+        let bytes = self.storage.read(&path).await?;
+        let place = format!("{}/{path}", self.storage.url());
+        if bytes.len() as u64 != info.length || manifest::checksum(&bytes) != Some(info.crc32) {
+            return Err(Error::Corrupt(format!(
+                "{place} is damaged, or another's: {} bytes, while the journal says {} and checksum {:08x}",
+                bytes.len(),
+                info.length,
+                info.crc32
+            )));
+        }
+        Ok((bytes, place))
     }
 
     /// Copies files of another job's checkpoint into this job's folder, under the same names.

@@ -123,6 +123,12 @@ impl<T: Serialize + DeserializeOwned> Manifest<T> {
     }
 }
 
+/// The checksum that a manifest ends with: what the journal says of it. (That of all its bytes would tell nothing: over
+/// data with its own CRC behind it a CRC is the same number, whatever the data.) Whether it is right, decoding tells.
+pub fn checksum(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.last_chunk::<4>()?))
+}
+
 impl Header {
     /// The header alone, with the checksum of the whole object verified.
     pub fn decode(bytes: &[u8], place: &str) -> Result<Self, Error> {

@@ -16,7 +16,7 @@ use super::journal::{Change, State};
 use super::{CheckpointInfo, CheckpointStore, REQUESTS_IN_FLIGHT_MAX};
 use crate::Error;
 use crate::log::Writer;
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 
 /// The right to change a job's checkpoints, until somebody claims the next epoch.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Claim {
             created_ms: header.created_ms,
             savepoint: header.savepoint.clone(),
             length: bytes.len() as u64,
-            crc32: crc32fast::hash(&bytes),
+            crc32: manifest::checksum(&bytes).unwrap_or_default(),
             state_bytes: header.files.iter().map(|file| file.length).sum(),
         };
         let mut written = self.written.lock().await;
@@ -110,9 +110,13 @@ impl Claim {
             )));
         }
         let path = self.store.manifest_path(&info);
-        if !self.store.storage.put_if_absent(&path, bytes).await? {
-            // The same bytes from an earlier try whose answer was lost are as good as ours.
-            self.store.storage.read_verified(&path, info.length, info.crc32).await?;
+        let is_new = self.store.storage.put_if_absent(&path, bytes.clone()).await?;
+        // The same bytes from an earlier try whose answer was lost are as good as ours.
+        if !is_new && self.store.storage.read(&path).await? != bytes {
+            return Err(Error::Invalid(format!(
+                "{}/{path} was written by an earlier attempt, whose checkpoint may count: the next one has another number",
+                self.store.storage.url()
+            )));
         }
         fail_point::reach("manifest");
         written.log.append(vec![Change::Completed(info.clone())]).await?;

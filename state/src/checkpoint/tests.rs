@@ -337,3 +337,32 @@ fn tear(path: &std::path::Path) {
     let bytes = std::fs::read(path).unwrap();
     std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
 }
+
+#[test]
+fn a_manifest_that_another_attempt_left_is_not_taken_for_ours() {
+    let bench = Bench::new();
+    let claim = bench.claim();
+    // Of the same length, and with a checksum of its own at its end.
+    let mut other = bench.manifest(1, &[]);
+    other.header.job = "job".into();
+    other.header.epoch = claim.epoch();
+    other.operators[0].subtasks[0] = "state 9".into();
+    let path = format!("job/checkpoints/1-{}-1/manifest", claim.epoch());
+    let bytes = other.encode().unwrap();
+    let storage = Storage::at(&bench.folder.path().display().to_string()).unwrap();
+    assert!(bench.run(storage.put_if_absent(&path, bytes)).unwrap());
+    let error = bench.commit(&claim, 1, &[]).unwrap_err().to_string();
+    assert!(error.contains("by an earlier attempt"), "{error}");
+    assert!(bench.run(claim.store().list()).unwrap().is_empty());
+    // One that was swapped later is not what the journal means.
+    bench.commit(&claim, 2, &[]).unwrap();
+    let path = bench.path(&format!("checkpoints/2-{}-1/manifest", claim.epoch()));
+    other.header.checkpoint = 2;
+    let bytes = other.encode().unwrap();
+    assert_eq!(bytes.len(), std::fs::read(&path).unwrap().len());
+    std::fs::write(&path, bytes).unwrap();
+    let error = bench
+        .run(claim.store().load::<String>(2, BODY, Depth::Lengths))
+        .unwrap_err();
+    assert!(error.is_damage(), "{error}");
+}
