@@ -155,8 +155,18 @@ async fn run_attempts(
     let (mut base, mut adopted) = match found {
         Some((adopted, base)) => (base, Some(adopted)),
         None => {
-            history.sweep_once().await?;
-            (first(job, history, progress).await?, None)
+            let begin = || async {
+                history.sweep_once().await?;
+                first(job, history, progress).await
+            };
+            if job.started_before {
+                match patiently(&mut restarts, &mut stop, progress, begin).await? {
+                    Some(base) => (base, None),
+                    None => return Ok(Outcome::Aborted { last_checkpoint: None }),
+                }
+            } else {
+                (begin().await?, None)
+            }
         }
     };
     // Checkpoints that could not be restored.
@@ -188,7 +198,18 @@ async fn run_attempts(
         ever_started |= failure.started;
         if failure.last_checkpoint.is_some() {
             restarts.on_progress();
-            base = history.latest(progress, &damaged).await?;
+            base = match patiently(&mut restarts, &mut stop, progress, || {
+                history.latest(progress, &damaged)
+            })
+            .await?
+            {
+                Some(latest) => latest,
+                None => {
+                    return Ok(Outcome::Aborted {
+                        last_checkpoint: failure.last_checkpoint,
+                    });
+                }
+            };
         }
         if let Some(snapshot) = &base
             && failure.is_damage
@@ -199,7 +220,18 @@ async fn run_attempts(
                 snapshot.checkpoint, failure.error
             ));
             damaged.push(snapshot.checkpoint);
-            base = history.latest(progress, &damaged).await?;
+            base = match patiently(&mut restarts, &mut stop, progress, || {
+                history.latest(progress, &damaged)
+            })
+            .await?
+            {
+                Some(latest) => latest,
+                None => {
+                    return Ok(Outcome::Aborted {
+                        last_checkpoint: failure.last_checkpoint,
+                    });
+                }
+            };
             continue;
         }
         let resume = match &base {
@@ -277,6 +309,29 @@ async fn running(
     }
 }
 
+/// Reads something of earlier checkpoints, again while the storage cannot be reached: an outage must not end the job for
+/// good. `None`: someone asked to stop meanwhile.
+async fn patiently<T, Reading: Future<Output = Result<T, Error>>>(
+    restarts: &mut Restarts,
+    stop: &mut watch::Receiver<StopRequest>,
+    progress: &Progress,
+    read: impl Fn() -> Reading,
+) -> Result<Option<T>, Error> {
+    loop {
+        let error = match read().await {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) => error,
+        };
+        let Some(delay) = restarts.after_failure().filter(|_| restart::error_may_pass(&error)) else {
+            return Err(error);
+        };
+        progress.warn(format!("{error}; trying again in {:.1} s", delay.as_secs_f64()));
+        if stopped_within(stop, delay).await {
+            return Ok(None);
+        }
+    }
+}
+
 /// Waits; whether someone asked to stop meanwhile.
 async fn stopped_within(stop: &mut watch::Receiver<StopRequest>, delay: Duration) -> bool {
     let asked = async {
@@ -286,4 +341,50 @@ async fn stopped_within(stop: &mut watch::Receiver<StopRequest>, delay: Duration
         }
     };
     tokio::time::timeout(delay, asked).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn unreachable() -> Error {
+        Error::State(millstream_state::Error::Unreachable(
+            "the bucket does not answer".into(),
+        ))
+    }
+
+    async fn read(failures: u32, error: fn() -> Error, asked: StopRequest) -> Result<Option<u32>, String> {
+        let mut restarts = Restarts::new(restart::Config {
+            delay_first: Duration::from_millis(1),
+            delay_max: Duration::from_millis(1),
+            attempts_max: 3,
+        });
+        let (_ask, mut stop) = watch::channel(asked);
+        let tries = AtomicU32::new(0);
+        let read = || async {
+            match tries.fetch_add(1, Ordering::Relaxed) {
+                turn if turn < failures => Err(error()),
+                turn => Ok(turn),
+            }
+        };
+        let found = patiently(&mut restarts, &mut stop, &Progress::default(), read).await;
+        found.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn an_outage_while_a_checkpoint_is_read_does_not_end_the_job() {
+        let wrong = || Error::Invalid("another job's".into());
+        assert_eq!(read(2, unreachable, StopRequest::None).await, Ok(Some(2)));
+        assert_eq!(read(9, unreachable, StopRequest::Stop).await, Ok(None));
+        assert!(
+            read(9, unreachable, StopRequest::None).await.is_err(),
+            "there is a limit"
+        );
+        assert!(
+            read(1, wrong, StopRequest::None).await.is_err(),
+            "trying again changes nothing"
+        );
+    }
 }
