@@ -275,6 +275,12 @@ impl Leader {
         }
     }
 
+    /// Whether nobody else has claimed the journal, as far as can be seen.
+    pub async fn still_leads(&self) -> bool {
+        self.check().await;
+        self.over.borrow().is_none()
+    }
+
     /// Keeps others from using a job's name until the answer is dropped.
     pub fn reserve(self: &Arc<Self>, name: &str) -> Result<Reserved, api::Error> {
         if !self.inner.lock().reserved.insert(name.to_string()) {

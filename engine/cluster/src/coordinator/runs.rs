@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millstream_runtime::job::{Command, TaskEvent};
 use millstream_runtime::progress::JobCounters;
+use millstream_state::threads;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -98,6 +99,8 @@ pub async fn carry(
     let job = record.name.clone();
     let end = match to_end(&leader, run, &record, stop, &progress, checkpoint_now, adoption).await {
         Ok(end) => end,
+        // Another has the job's checkpoints. If it leads the cluster, too, then the job has not failed at all.
+        Err(Error::State(millstream_state::Error::Superseded(_))) if !leader.still_leads().await => return,
         Err(error) => End::Failed {
             reason: error.to_string(),
         },
@@ -155,7 +158,7 @@ async fn to_end(
 /// The job as the planner makes it, ready to run.
 pub async fn plan(record: &Record) -> Result<Job, Error> {
     let resolved = record.resolved.clone();
-    let planned = tokio::task::spawn_blocking(move || {
+    let planned = threads::blocking(move || {
         let graph = resolve::plan(&resolved)?;
         Ok::<_, Error>((graph, resolve::settings(&resolved)?))
     });
