@@ -15,8 +15,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::Error;
+use crate::threads;
 use local::Local;
 use remote::Remote;
+
+pub use remote::provide;
 
 /// A root in object storage. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -266,7 +269,7 @@ fn check_path(path: &str) -> Result<(), Error> {
 
 /// Runs file work on tokio's blocking threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
+    match threads::blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::Background(format!("file work was aborted: {error}"))),
     }

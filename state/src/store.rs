@@ -124,7 +124,12 @@ impl Backend {
                 folder,
             }),
         };
-        for index in 0..options.background_threads.max(1) {
+        let threads = if threads::pace().is_some() {
+            0
+        } else {
+            options.background_threads.max(1)
+        };
+        for index in 0..threads {
             let stores = stores.clone();
             // The threads end with the last backend and store: they must not keep them.
             let threads = Arc::downgrade(&backend.shared.threads);
@@ -461,7 +466,18 @@ impl StoreInner {
 
     /// Puts the store in line for the threads; `false` if they have ended.
     fn hand_over(self: &Arc<Self>) -> bool {
-        self.shared.threads.work.send(Arc::clone(self)).is_ok()
+        let Some(pace) = threads::pace() else {
+            return self.shared.threads.work.send(Arc::clone(self)).is_ok();
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return false;
+        };
+        let store = Arc::clone(self);
+        runtime.spawn(async move {
+            pace(threads::Work::State).await;
+            queue::turn(&store);
+        });
+        true
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
-use crate::Error;
+use crate::{Error, network};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// There may be others to try.
@@ -31,17 +33,26 @@ async fn connect(address: &str, what: &str, timeout: Duration) -> Result<Channel
             "`{address}` is not the address of a {what}: {error}; write one like http://host:7070"
         ))
     })?;
-    endpoint
+    let endpoint = endpoint
         .connect_timeout(timeout)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_connection_window_size(WINDOW_BYTES)
         .initial_stream_window_size(WINDOW_BYTES)
-        .tcp_nodelay(true)
-        .connect()
-        .await
-        .map_err(|error| Error::Failed(format!("the {what} at {address} cannot be reached: {}", cause(&error))))
+        .tcp_nodelay(true);
+    let connected = match network::instead() {
+        None => endpoint.connect().await,
+        Some(network) => {
+            let address = address.to_string();
+            let connector = service_fn(move |_| {
+                let address = address.clone();
+                async move { network.connect(&address).await.map(TokioIo::new) }
+            });
+            endpoint.connect_with_connector(connector).await
+        }
+    };
+    connected.map_err(|error| Error::Failed(format!("the {what} at {address} cannot be reached: {}", cause(&error))))
 }
 
 /// What is at the bottom of an error: the top says no more than "transport error".

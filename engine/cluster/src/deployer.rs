@@ -14,9 +14,9 @@ use millstream_connectors::{JobIdentity, Sink, Source, Split};
 use millstream_planner::graph::{NodeIndex, OperatorId};
 use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, SubtaskState, TaskEvent};
 use millstream_runtime::progress::JobCounters;
-use millstream_state::DataFolderLock;
 use millstream_state::checkpoint::JobFiles;
 use millstream_state::store::{Backend, BackendOptions};
+use millstream_state::{DataFolderLock, threads};
 use parking_lot::Mutex;
 
 use crate::{Error, Job};
@@ -122,7 +122,7 @@ impl Embedded {
     pub async fn new(data_dir: PathBuf, job: &str, slots: usize, memory_bytes: usize) -> Result<Self, Error> {
         let folder = data_dir.join("jobs").join(job);
         let locked = folder.clone();
-        let lock = tokio::task::spawn_blocking(move || DataFolderLock::acquire(&locked))
+        let lock = threads::blocking(move || DataFolderLock::acquire(&locked))
             .await
             .map_err(|error| Error::Failed(format!("the data folder could not be locked: {error}")))??;
         Ok(Self {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use crossbeam::channel::bounded;
-use crossbeam::sync::Parker;
 use millstream_connectors::Split;
 use millstream_connectors::sink::WriterContext;
 use millstream_connectors::source::ReaderContext;
@@ -26,7 +25,7 @@ use crate::job::{Deployment, Restored, RunningJob, SubtaskState};
 use crate::progress::{JobCounters, Kind, OperatorCounters};
 use crate::sink_files::SinkFiles;
 use crate::sink_task::SinkStage;
-use crate::slot::{self, COMMANDS_MAX, JobShared, SlotHandle, SlotTask, TaskWaker};
+use crate::slot::{self, COMMANDS_MAX, JobShared, Rest, SlotHandle, SlotTask, TaskWaker};
 use crate::source_task::SourceStage;
 use crate::stage::{Output, Stage, StageKind, Target};
 use crate::task::Task;
@@ -38,11 +37,11 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn deploy(deployment: Deployment, restored: Restored) -> Result<RunningJob, Error> {
     let part = Part::of(&deployment);
-    let parkers: Vec<Parker> = part.slots.iter().map(|_| Parker::new()).collect();
+    let rests: Vec<Rest> = part.slots.iter().map(|_| Rest::new()).collect();
     let chains = Chains::of(&deployment.graph, deployment.parallelism);
     let wakers = wakers(&deployment, &chains, |subtask| {
         let place = part.place(subtask)?;
-        Some(TaskWaker::new(parkers[place].unparker().clone()))
+        Some(TaskWaker::new(rests[place].waker()))
     });
     let counters = counters(&deployment, &part);
     let as_wakers = |chain: usize, subtask: usize| match &wakers[chain][subtask] {
@@ -58,23 +57,23 @@ pub(crate) async fn deploy(deployment: Deployment, restored: Restored) -> Result
         }
     }
     let (events_sender, events) = mpsc::channel(EVENTS_MAX);
-    let unparkers = parkers.iter().map(|parker| parker.unparker().clone()).collect();
+    let slot_wakers = rests.iter().map(Rest::waker).collect();
     let shared = Arc::new(JobShared::new(
-        unparkers,
+        slot_wakers,
         task_count,
         events_sender,
         Arc::clone(&counters),
         deployment.runtime.clone(),
     ));
     let mut handles = Vec::with_capacity(by_slot.len());
-    for (index, (tasks, parker)) in by_slot.into_iter().zip(parkers).enumerate() {
+    for (index, (tasks, rest)) in by_slot.into_iter().zip(rests).enumerate() {
         let (commands, receiver) = bounded(COMMANDS_MAX);
         handles.push(SlotHandle {
             index,
             commands,
             shared: Arc::clone(&shared),
         });
-        slot::start(index, tasks, receiver, parker, Arc::clone(&shared)).map_err(|error| {
+        slot::start(index, tasks, receiver, rest, Arc::clone(&shared)).map_err(|error| {
             shared_stop(&handles);
             Error::Operator {
                 operator: format!("slot {index}"),

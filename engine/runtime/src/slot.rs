@@ -3,6 +3,9 @@
 //! Each task has a waker with a flag: a task runs when its flag is up, when its last turn ended by the clock, or when
 //! its timer is due. The flag is taken down before the task runs, so whatever happens meanwhile puts it up again and no
 //! wake-up is lost. A turn lasts until the task has nothing to do or its time budget is used up.
+//!
+//! In a process that does without threads ([`threads::do_without`]) the same rounds over the same tasks are made by a
+//! task of the asynchronous runtime.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,8 +17,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use crossbeam::sync::{Parker, Unparker};
 use millstream_planner::functions::provide_clock;
-use millstream_state::threads;
-use tokio::sync::mpsc;
+use millstream_state::threads::{self, Pace};
+use tokio::sync::{Notify, mpsc};
+use tracing::Instrument;
 
 use crate::Error;
 use crate::job::{Command, TaskEvent};
@@ -33,7 +37,7 @@ const STACK_BYTES: usize = 8 << 20;
 /// What all slots of a job share.
 pub struct JobShared {
     stopped: AtomicBool,
-    slots: Vec<Unparker>,
+    slots: Vec<Waker>,
     running_slots: AtomicUsize,
     running_tasks: AtomicUsize,
     failed: AtomicBool,
@@ -44,7 +48,7 @@ pub struct JobShared {
 
 impl JobShared {
     pub fn new(
-        slots: Vec<Unparker>,
+        slots: Vec<Waker>,
         tasks: usize,
         events: mpsc::Sender<TaskEvent>,
         counters: Arc<JobCounters>,
@@ -69,14 +73,17 @@ impl JobShared {
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         for slot in &self.slots {
-            slot.unpark();
+            slot.wake_by_ref();
         }
     }
 
     /// Tells the caller. Waits for room: only threads that have nothing left to do say anything this way.
     fn tell(&self, event: TaskEvent) {
-        if let Err(event) = self.events.blocking_send(event) {
-            tracing::debug!("nobody listens to the job any more: {:?}", event.0);
+        if threads::pace().is_some() {
+            let events = self.events.clone();
+            self.runtime.spawn(async move { heard(events.send(event).await) });
+        } else {
+            heard(self.events.blocking_send(event));
         }
     }
 
@@ -107,6 +114,57 @@ impl JobShared {
     }
 }
 
+fn heard(sent: Result<(), mpsc::error::SendError<TaskEvent>>) {
+    if let Err(event) = sent {
+        tracing::debug!("nobody listens to the job any more: {:?}", event.0);
+    }
+}
+
+/// Where a slot rests while none of its tasks is ready.
+pub enum Rest {
+    Thread(Parker),
+    Task(Arc<Bell>),
+}
+
+/// Ends the rest of a slot that is a task.
+#[derive(Default)]
+pub struct Bell(Notify);
+
+struct Thread(Unparker);
+
+impl Rest {
+    pub fn new() -> Self {
+        match threads::pace() {
+            None => Self::Thread(Parker::new()),
+            Some(_) => Self::Task(Arc::default()),
+        }
+    }
+
+    /// Ends the rest, or keeps the next one from beginning.
+    pub fn waker(&self) -> Waker {
+        match self {
+            Self::Thread(parker) => Waker::from(Arc::new(Thread(parker.unparker().clone()))),
+            Self::Task(bell) => Waker::from(Arc::clone(bell)),
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+impl Wake for Thread {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 /// The caller's end of a slot.
 pub struct SlotHandle {
     pub index: usize,
@@ -121,7 +179,7 @@ impl SlotHandle {
             return Ok(());
         }
         self.commands.try_send(command)?;
-        self.shared.slots[self.index].unpark();
+        self.shared.slots[self.index].wake_by_ref();
         Ok(())
     }
 
@@ -133,11 +191,11 @@ impl SlotHandle {
 /// Wakes one task: puts its flag up and its slot's thread to work.
 pub struct TaskWaker {
     ready: AtomicBool,
-    slot: Unparker,
+    slot: Waker,
 }
 
 impl TaskWaker {
-    pub fn new(slot: Unparker) -> Arc<Self> {
+    pub fn new(slot: Waker) -> Arc<Self> {
         Arc::new(Self {
             ready: AtomicBool::new(true),
             slot,
@@ -160,7 +218,7 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.ready.swap(true, Ordering::AcqRel) {
-            self.slot.unpark();
+            self.slot.wake_by_ref();
         }
     }
 }
@@ -192,31 +250,39 @@ pub fn start(
     index: usize,
     tasks: Vec<SlotTask>,
     commands: Receiver<Command>,
-    parker: Parker,
+    rest: Rest,
     shared: Arc<JobShared>,
 ) -> std::io::Result<()> {
     provide_clock(clock);
-    // What the thread logs is about whoever starts it.
+    // What the slot logs is about whoever starts it.
     let span = tracing::Span::current();
-    threads::spawn(format!("slot-{index}"), Some(STACK_BYTES), move || {
-        let _logged = span.entered();
-        let ended = Ended(Arc::clone(&shared));
-        let mut slot = Slot {
-            tasks,
-            commands,
-            parker,
-            shared,
-            now: clock(),
-        };
-        if let Err(failure) = slot.run() {
-            slot.shared.fail(*failure);
+    let mut slot = Slot {
+        index,
+        tasks,
+        commands,
+        ended: Ended(Arc::clone(&shared)),
+        shared,
+        now: clock(),
+    };
+    match (rest, threads::pace()) {
+        (Rest::Task(bell), Some(pace)) => {
+            let runtime = slot.shared.runtime.clone();
+            let run = async move {
+                let result = slot.run_as_task(&bell, pace).await;
+                slot.end(result);
+            };
+            runtime.spawn(run.instrument(span));
+            Ok(())
         }
-        let tasks = std::mem::take(&mut slot.tasks);
-        if catch_unwind(AssertUnwindSafe(|| drop(tasks))).is_err() {
-            tracing::warn!(slot = index, "a task panicked while it was dropped");
-        }
-        drop(ended);
-    })
+        (Rest::Thread(parker), _) => threads::spawn(format!("slot-{index}"), Some(STACK_BYTES), move || {
+            let _logged = span.entered();
+            let result = slot.run(&parker);
+            slot.end(result);
+        }),
+        (Rest::Task(_), None) => Err(std::io::Error::other(
+            "there is nothing to pace a slot without a thread",
+        )),
+    }
 }
 
 /// Says that the slot has ended, even if its thread unwinds.
@@ -229,32 +295,71 @@ impl Drop for Ended {
 }
 
 struct Slot {
+    index: usize,
+    /// Dropped before it is said that the slot has ended.
     tasks: Vec<SlotTask>,
     commands: Receiver<Command>,
-    parker: Parker,
+    ended: Ended,
     shared: Arc<JobShared>,
     now: Timestamp,
 }
 
 impl Slot {
-    fn run(&mut self) -> Result<(), Box<Failure>> {
+    fn run(&mut self, parker: &Parker) -> Result<(), Box<Failure>> {
         while !self.shared.has_stopped() {
-            self.take_commands()?;
-            self.tick();
-            let mut worked = false;
-            for index in 0..self.tasks.len() {
-                let slot_task = &mut self.tasks[index];
-                let is_due = slot_task.until.is_some_and(|until| until <= self.now);
-                if slot_task.waker.take() || slot_task.more || is_due {
-                    self.turn(index)?;
-                    worked = true;
-                }
+            if self.round()? {
+                continue;
             }
-            if !worked {
-                self.park();
+            match self.rest_for() {
+                None => parker.park(),
+                Some(wait) => parker.park_timeout(wait),
             }
         }
         Ok(())
+    }
+
+    async fn run_as_task(&mut self, bell: &Bell, pace: Pace) -> Result<(), Box<Failure>> {
+        while !self.shared.has_stopped() {
+            pace(threads::Work::Slot).await;
+            if self.round()? {
+                continue;
+            }
+            match self.rest_for() {
+                None => bell.0.notified().await,
+                Some(wait) => tokio::select! {
+                    () = bell.0.notified() => {}
+                    () = tokio::time::sleep(wait) => {}
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every task that has something to do its turn; whether any had.
+    fn round(&mut self) -> Result<bool, Box<Failure>> {
+        self.take_commands()?;
+        self.tick();
+        let mut worked = false;
+        for index in 0..self.tasks.len() {
+            let slot_task = &mut self.tasks[index];
+            let is_due = slot_task.until.is_some_and(|until| until <= self.now);
+            if slot_task.waker.take() || slot_task.more || is_due {
+                self.turn(index)?;
+                worked = true;
+            }
+        }
+        Ok(worked)
+    }
+
+    fn end(mut self, result: Result<(), Box<Failure>>) {
+        if let Err(failure) = result {
+            self.shared.fail(*failure);
+        }
+        let tasks = std::mem::take(&mut self.tasks);
+        if catch_unwind(AssertUnwindSafe(|| drop(tasks))).is_err() {
+            tracing::warn!(slot = self.index, "a task panicked while it was dropped");
+        }
+        drop(self.ended);
     }
 
     fn tick(&mut self) {
@@ -272,14 +377,11 @@ impl Slot {
         Ok(())
     }
 
-    fn park(&self) {
-        match self.tasks.iter().filter_map(|task| task.until).min() {
-            None => self.parker.park(),
-            Some(until) => {
-                let wait_us = until.saturating_sub(self.now).max(0) as u64;
-                self.parker.park_timeout(Duration::from_micros(wait_us));
-            }
-        }
+    /// Until the next timer of a task is due; `None`: no task has one.
+    fn rest_for(&self) -> Option<Duration> {
+        let until = self.tasks.iter().filter_map(|task| task.until).min()?;
+        let wait_us = until.saturating_sub(self.now).max(0) as u64;
+        Some(Duration::from_micros(wait_us))
     }
 
     fn turn(&mut self, index: usize) -> Result<(), Box<Failure>> {

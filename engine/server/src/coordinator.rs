@@ -7,11 +7,9 @@ use axum::http::StatusCode;
 use millstream_cluster::Error;
 use millstream_cluster::api::Api;
 use millstream_cluster::coordinator::{Coordinator, Door, Limits, Options};
-use millstream_cluster::serve;
-use tokio::net::TcpListener;
+use millstream_cluster::{network, serve};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::Failure;
 use crate::arguments::{self, Lead, Service};
@@ -52,8 +50,8 @@ impl Served {
                 lead.listen
             ))
         };
-        let listener = TcpListener::bind(lead.listen).await.map_err(taken)?;
-        let address = listener.local_addr().map_err(taken)?;
+        let listener = network::listen(lead.listen).await.map_err(taken)?;
+        let address = listener.address;
         let advertise = advertise.unwrap_or_else(|| match address.ip().is_unspecified() {
             true => format!("http://{}:{}", host_name(), address.port()),
             false => format!("http://{address}"),
@@ -73,7 +71,7 @@ impl Served {
         let api: Arc<dyn Api> = Arc::new(coordinator.clone());
         let routes = serve::grpc_router(api.clone()).await.add_service(door.service());
         let grpc = serve::grpc_server().add_routes(routes);
-        let grpc = tokio::spawn(grpc.serve_with_incoming(TcpListenerStream::new(listener)));
+        let grpc = tokio::spawn(grpc.serve_with_incoming(listener.incoming));
         let service = Service {
             http: Some(lead.http.unwrap_or(SocketAddr::new(lead.listen.ip(), HTTP_PORT))),
             log: lead.log,

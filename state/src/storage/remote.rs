@@ -1,23 +1,35 @@
 //! A bucket as object storage, through the `object_store` crate.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Listed, Written};
-use crate::Error;
+use crate::{Error, threads};
 
 /// Files up to this size are one put; larger ones are multipart uploads in parts of this size.
 const PART_BYTES: usize = 8 << 20;
 /// How long the first request may take, its retries included; later ones have the client's own patience (minutes).
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 const PARTS_IN_FLIGHT_MAX: usize = 4;
+
+/// A scheme of URLs and the store behind all of them.
+type Provided = (&'static str, Arc<dyn ObjectStore>);
+
+static PROVIDED: OnceLock<Provided> = OnceLock::new();
+
+/// Serves URLs of one more scheme, in the whole process, for whoever brings a store along: a simulator. Only the first
+/// call counts.
+pub fn provide(scheme: &'static str, store: Arc<dyn ObjectStore>) {
+    PROVIDED.get_or_init(|| (scheme, store));
+}
 
 #[derive(Debug, Clone)]
 pub struct Remote {
@@ -28,6 +40,15 @@ pub struct Remote {
 
 impl Remote {
     pub fn new(url: &url::Url) -> Result<Self, Error> {
+        if let Some((scheme, store)) = PROVIDED.get()
+            && *scheme == url.scheme()
+        {
+            return Ok(Self {
+                store: store.clone(),
+                prefix: ObjectPath::from(url.path()),
+                url: url.as_str().trim_end_matches('/').to_string(),
+            });
+        }
         let (store, prefix) = object_store::parse_url_opts(url, std::env::vars()).map_err(|source| Error::Storage {
             context: format!("cannot use the storage URL {url} (schemes: file, s3, gs, az)"),
             source,
@@ -74,10 +95,12 @@ impl Remote {
 
     pub async fn put_file(&self, path: &str, file: &Path) -> Result<Written, Error> {
         let unreadable = || format!("cannot read {} for upload to {}/{path}", file.display(), self.url);
-        let mut source = tokio::fs::File::open(file).await.map_err(Error::io(unreadable()))?;
+        let opened = file.to_path_buf();
+        let opened = on_disk(move || File::open(opened)).await;
+        let source = Arc::new(opened.map_err(Error::io(unreadable()))?);
         let failed = |source| self.error("cannot upload", path, source);
         let mut hasher = crc32fast::Hasher::new();
-        let first = read_part(&mut source).await.map_err(Error::io(unreadable()))?;
+        let first = read_part(&source).await.map_err(Error::io(unreadable()))?;
         hasher.update(&first);
         let mut length = first.len() as u64;
         if first.len() < PART_BYTES {
@@ -90,7 +113,7 @@ impl Remote {
             let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
             upload.put(first);
             loop {
-                let part = match read_part(&mut source).await {
+                let part = match read_part(&source).await {
                     Ok(part) if part.is_empty() => break,
                     Ok(part) => part,
                     Err(source) => {
@@ -119,7 +142,9 @@ impl Remote {
 
     pub async fn fetch(&self, path: &str, to: &Path) -> Result<Written, Error> {
         let context = || format!("cannot write {}", to.display());
-        let mut target = tokio::fs::File::create_new(to).await.map_err(Error::io(context()))?;
+        let created = to.to_path_buf();
+        let created = on_disk(move || File::create_new(created)).await;
+        let target = Arc::new(created.map_err(Error::io(context()))?);
         let failed = |source| self.error("cannot read", path, source);
         let found = self.store.get(&self.object(path)).await.map_err(failed)?;
         let mut content = found.into_stream();
@@ -128,9 +153,10 @@ impl Remote {
         while let Some(piece) = content.try_next().await.map_err(failed)? {
             hasher.update(&piece);
             length += piece.len() as u64;
-            target.write_all(&piece).await.map_err(Error::io(context()))?;
+            let target = target.clone();
+            let written = on_disk(move || (&*target).write_all(&piece)).await;
+            written.map_err(Error::io(context()))?;
         }
-        target.flush().await.map_err(Error::io(context()))?;
         Ok(Written {
             length,
             crc32: hasher.finalize(),
@@ -212,13 +238,16 @@ impl Remote {
 }
 
 /// Up to [`PART_BYTES`] from the file; fewer only at its end.
-async fn read_part(file: &mut tokio::fs::File) -> std::io::Result<Bytes> {
-    let mut part = bytes::BytesMut::with_capacity(PART_BYTES);
-    while part.len() < PART_BYTES {
-        let room = PART_BYTES - part.len();
-        if (&mut *file).take(room as u64).read_buf(&mut part).await? == 0 {
-            break;
-        }
-    }
-    Ok(part.freeze())
+async fn read_part(file: &Arc<File>) -> std::io::Result<Bytes> {
+    let file = file.clone();
+    on_disk(move || {
+        let mut part = Vec::new();
+        (&*file).take(PART_BYTES as u64).read_to_end(&mut part)?;
+        Ok(part.into())
+    })
+    .await
+}
+
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+    threads::blocking(work).await?
 }

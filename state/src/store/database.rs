@@ -13,7 +13,7 @@ use rocksdb::{
 
 use super::chunk::{PREFIX_BYTES, WriteChunk, value_of};
 use super::{Generation, Slot};
-use crate::Error;
+use crate::{Error, threads};
 
 /// The share of the process's memory that the databases get: one in this many bytes.
 const MEMORY_SHARE: usize = 4;
@@ -85,6 +85,8 @@ impl Resources {
         options.set_max_log_file_size(1 << 20);
         options.set_stats_dump_period_sec(0);
         options.set_skip_stats_update_on_db_open(true);
+        // The database merges in threads of its own, whenever it likes: not where everything is to be in one order.
+        options.set_disable_auto_compactions(threads::pace().is_some());
         options
     }
 }

@@ -136,21 +136,25 @@ pub fn work(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        // A job's panic (an operator's generation that cannot be encoded) ends its store, not the thread.
-        let done = std::panic::catch_unwind(AssertUnwindSafe(|| step(&store)));
-        match done {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => store
-                .queue
-                .fail(format!("background work of state store {}: {error}", store.name)),
-            Err(panic) => {
-                let what = panic.downcast_ref::<String>().map(String::as_str);
-                let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
-                store.queue.fail(format!(
-                    "background work of state store {} panicked: {what}",
-                    store.name
-                ));
-            }
+        turn(&store);
+    }
+}
+
+/// Does some of a store's work. A job's panic (an operator's generation that cannot be encoded) ends its store only.
+pub fn turn(store: &Arc<StoreInner>) {
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| step(store)));
+    match done {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => store
+            .queue
+            .fail(format!("background work of state store {}: {error}", store.name)),
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
+            store.queue.fail(format!(
+                "background work of state store {} panicked: {what}",
+                store.name
+            ));
         }
     }
 }

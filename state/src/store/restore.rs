@@ -18,6 +18,7 @@ use super::snapshot::Known;
 use super::{FETCHES_IN_FLIGHT_MAX, FileReference, KeyedSnapshot, Slot, StoreInner};
 use crate::Error;
 use crate::key_group::{KeyGroup, KeyGroupRange};
+use crate::threads;
 
 pub async fn restore(store: &Arc<StoreInner>, snapshots: &[KeyedSnapshot]) -> Result<(), Error> {
     let mut parts: Vec<&KeyedSnapshot> = snapshots
@@ -98,10 +99,14 @@ fn group_start(group: u16) -> Vec<u8> {
 
 /// Brings a part's files under the names the database knows, verified, and names its manifest as the current one.
 async fn fetch(store: &Arc<StoreInner>, part: &KeyedSnapshot, folder: &Path) -> Result<(), Error> {
-    tokio::fs::create_dir_all(folder).await.map_err(Error::io(format!(
-        "cannot create the folder {} for state",
-        folder.display()
-    )))?;
+    blocking({
+        let folder = folder.to_path_buf();
+        move || {
+            let context = || format!("cannot create the folder {} for state", folder.display());
+            std::fs::create_dir_all(&folder).map_err(Error::io(context()))
+        }
+    })
+    .await?;
     let manifest = part.files.iter().find(|file| is_manifest(file));
     let Some(FileReference { name: manifest, .. }) = manifest else {
         return Err(Error::Corrupt(format!(
@@ -126,9 +131,15 @@ async fn fetch(store: &Arc<StoreInner>, part: &KeyedSnapshot, folder: &Path) -> 
         .try_collect::<Vec<()>>()
         .await?;
     let current = folder.join("CURRENT");
-    tokio::fs::write(&current, format!("{manifest}\n"))
-        .await
-        .map_err(Error::io(format!("cannot write {}", current.display())))
+    write(current, format!("{manifest}\n")).await
+}
+
+async fn write(file: PathBuf, content: impl AsRef<[u8]> + Send + 'static) -> Result<(), Error> {
+    blocking(move || {
+        let context = || format!("cannot write {}", file.display());
+        std::fs::write(&file, content).map_err(Error::io(context()))
+    })
+    .await
 }
 
 async fn fetch_one(store: &Arc<StoreInner>, file: FileReference, to: PathBuf) -> Result<(), Error> {
@@ -157,9 +168,7 @@ async fn fetch_one(store: &Arc<StoreInner>, file: FileReference, to: PathBuf) ->
         (true, _) => "local",
         (false, true) => {
             let content = job.storage.read_verified(&path, file.length, file.crc32).await?;
-            tokio::fs::write(&to, content)
-                .await
-                .map_err(Error::io(format!("cannot write {}", to.display())))?;
+            write(to, content).await?;
             "storage"
         }
         (false, false) => {
@@ -190,7 +199,7 @@ fn overlap(a: KeyGroupRange, b: KeyGroupRange) -> Option<KeyGroupRange> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
+    match threads::blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::Background(format!("restoring state was aborted: {error}"))),
     }

@@ -19,6 +19,7 @@ use millstream_fail_point as fail_point;
 use super::{FileReference, KeyedSnapshot, StoreInner};
 use crate::Error;
 use crate::checkpoint::JobFiles;
+use crate::threads;
 
 const UPLOADS_IN_FLIGHT_MAX: usize = 4;
 
@@ -33,7 +34,7 @@ pub async fn upload(store: &Arc<StoreInner>, cut: Option<PathBuf>) -> Result<Key
             bytes: 0,
         });
     };
-    let names = tokio::task::spawn_blocking({
+    let names = threads::blocking({
         let cut = cut.clone();
         move || names_to_keep(&cut)
     });
@@ -42,7 +43,7 @@ pub async fn upload(store: &Arc<StoreInner>, cut: Option<PathBuf>) -> Result<Key
         Ok(Err(error)) => Err(error),
         Err(error) => Err(Error::Background(format!("listing a snapshot was aborted: {error}"))),
     };
-    let removed = tokio::task::spawn_blocking({
+    let removed = threads::blocking({
         let (store, files) = (Arc::clone(store), uploaded.as_ref().ok().cloned());
         move || {
             if let Some(files) = files {

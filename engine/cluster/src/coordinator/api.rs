@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 use millstream_planner::{Mode, explain};
 use millstream_proto::v1;
+use millstream_state::threads;
 
 use crate::api::{self, Api, Code};
 use crate::coordinator::checkpoints::{self, Found};
@@ -42,7 +43,7 @@ impl Api for LeaderApi {
             Start::Resume,
         );
         // What makes ends may look at files.
-        let checked = tokio::task::spawn_blocking(move || attempt::check(&job)).await;
+        let checked = threads::blocking(move || attempt::check(&job)).await;
         checked
             .map_err(|error| internal(&error))?
             .map_err(|error| invalid_pipeline(&error.to_string()))?;
@@ -472,7 +473,7 @@ pub async fn resolve_now(
 ) -> Result<Resolved, api::Error> {
     let pipeline = pipeline.ok_or_else(|| invalid("there is no pipeline in the request"))?;
     let wish = Wish { name, mode };
-    let resolved = tokio::task::spawn_blocking(move || resolve::resolve(&pipeline, &wish, now_us())).await;
+    let resolved = threads::blocking(move || resolve::resolve(&pipeline, &wish, now_us())).await;
     let resolved = resolved.map_err(|error| internal(&error))?.map_err(|mistakes| {
         let count = mistakes.len();
         let first = mistakes

@@ -47,7 +47,6 @@ pub fn grpc_server() -> tonic::transport::Server {
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .tcp_nodelay(true)
 }
 
 /// The client API's gRPC services, with health and reflection beside them.

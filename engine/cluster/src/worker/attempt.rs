@@ -13,6 +13,7 @@ use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, 
 use millstream_runtime::progress::JobCounters;
 use millstream_state::checkpoint::CheckpointStore;
 use millstream_state::store::Backend;
+use millstream_state::threads;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::exchange::{Attempt, Broken, Exchange};
@@ -115,7 +116,7 @@ async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>
         .resolved
         .clone()
         .ok_or_else(|| Error::Failed("the deployment has no job".into()))?;
-    let graph = tokio::task::spawn_blocking(move || resolve::plan(&resolved))
+    let graph = threads::blocking(move || resolve::plan(&resolved))
         .await
         .map_err(|error| Error::Failed(format!("planning ended: {error}")))??;
     let store = CheckpointStore::open(&deploy.checkpoint_storage, &deploy.job).await?;

@@ -22,13 +22,12 @@ use millstream_proto::v1;
 use millstream_runtime::job as runtime;
 use millstream_runtime::progress::JobCounters;
 use millstream_state::store::{Backend, BackendOptions};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use book::LogBook;
 
 use crate::exchange::{Compression, Exchange};
-use crate::{Error, encoding};
+use crate::{Error, encoding, network};
 
 /// Reports of all attempts that may wait to be taken.
 const REPORTS_MAX: usize = 4_096;
@@ -84,21 +83,18 @@ impl Status {
 
 /// Runs until it is asked to leave (`true`) and its tasks have moved, or a coordinator refuses it for good.
 pub async fn run(options: Options, status: Status, leave: watch::Receiver<bool>) -> Result<(), Error> {
-    let listener = TcpListener::bind(options.listen)
+    let listener = network::listen(options.listen)
         .await
         .map_err(|error| Error::Invalid(format!("--listen {}: {error}; choose another address", options.listen)))?;
-    let bound = listener
-        .local_addr()
-        .map_err(|error| Error::Failed(format!("the listening address is not known: {error}")))?;
-    let address = options.advertise.clone().unwrap_or_else(|| format!("http://{bound}"));
+    let bound = format!("http://{}", listener.address);
+    let address = options.advertise.clone().unwrap_or(bound);
     let exchange = Exchange::new(options.compression);
     let server = tonic::transport::Server::builder()
         .initial_connection_window_size(WINDOW_BYTES)
         .initial_stream_window_size(WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
-        .tcp_nodelay(true)
         .add_service(exchange.service())
-        .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
+        .serve_with_incoming(listener.incoming);
     let server = tokio::spawn(server);
     let backend = Backend::new(BackendOptions {
         dir: options.data_dir.join("state"),

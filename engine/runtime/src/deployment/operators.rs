@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use millstream_planner::graph::{self, NodeIndex};
 use millstream_state::key_group::KeyGroupRange;
 use millstream_state::store::KeyedSnapshot;
+use millstream_state::threads;
 
 use super::{input_schemas, invalid};
 use crate::Error;
@@ -87,9 +88,8 @@ pub(super) async fn make(
                 waker: wakers(chains.places[index].0, subtask),
             };
             let graph = Arc::clone(graph);
-            let making = deployment
-                .runtime
-                .spawn_blocking(move || operators::build(&graph.nodes[index], &input_schemas(&graph, index), context));
+            let make = move || operators::build(&graph.nodes[index], &input_schemas(&graph, index), context);
+            let making = threads::start_blocking(&deployment.runtime, make);
             made.push(((index, subtask), making));
         }
     }
