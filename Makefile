@@ -2,7 +2,7 @@
 SHELL := /usr/bin/env bash -o pipefail
 ENV := . scripts/env.sh
 
-.PHONY: help setup demo test chaos fuzz bench lint fmt
+.PHONY: help setup demo test chaos simulate fuzz bench lint fmt
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -21,6 +21,8 @@ chaos: ## a cluster whose processes are killed at random: make chaos KILLS=1000 
 
 fuzz: ## damaged inputs for every decoder and the planner, until stopped: make fuzz [TARGET=json] [RUNS=100000] [SEED=...]
 	@scripts/fuzz.sh "$(TARGET)" "$(RUNS)" "$(SEED)"
+simulate: ## clusters in one thread, every fault from a seed: make simulate SEEDS=10000 [FIRST=...], or SEED=17 for one
+	@$(ENV) && SEEDS=$(SEEDS) FIRST=$(FIRST) SEED=$(SEED) cargo test --workspace --test simulation no_seed -- --nocapture
 
 bench: ## the benchmarks, in release: Nexmark, Kafka to Kafka, latency, large state
 	@scripts/bench.sh $(BENCH)

@@ -1,0 +1,359 @@
+//! The simulated cluster: real coordinators and workers, each in a runtime of its own, all in this thread.
+//!
+//! A process is a runtime. Its turn lasts until it has nothing to do; then it is known when its next timer is due. The
+//! loop gives turns to those that were woken, lets happen what is due, and when nothing is left to do moves the time to
+//! whatever comes next. To kill a process is to drop its runtime with every task in it, wherever they were.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_cluster::coordinator::{Coordinator, Door, Limits, Options};
+use millstream_cluster::{network, serve, worker};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use crate::faults::{Fault, Trouble};
+use crate::job::{self, ClientPlan};
+use crate::kernel::{self, Turn};
+use crate::world::{
+    CLIENT, COORDINATORS, MACHINES, Machine, ProcessId, WORKERS, World, address_of, current, name_of, set_current,
+    url_of, world,
+};
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
+const MEMORY_BYTES: usize = 64 << 20;
+/// Nothing takes so many turns.
+const TURNS_MAX: u64 = 3_000_000;
+
+pub struct Cluster {
+    folder: PathBuf,
+    workers: usize,
+    slots: u32,
+    plan: ClientPlan,
+    /// By number; `None`: it has ended.
+    processes: Vec<Option<Process>>,
+    /// Whom a machine runs.
+    running: [Option<ProcessId>; MACHINES],
+    touched: BTreeSet<ProcessId>,
+    wall_ahead_ns: [i64; MACHINES],
+    turns: u64,
+}
+
+struct Process {
+    runtime: Runtime,
+    until_ns: Option<u64>,
+    /// It stands still until then.
+    frozen_until_ns: u64,
+}
+
+impl Cluster {
+    pub fn new(folder: PathBuf, workers: usize, slots: u32, plan: ClientPlan) -> Self {
+        Self {
+            folder,
+            workers,
+            slots,
+            plan,
+            processes: Vec::new(),
+            running: [None; MACHINES],
+            touched: BTreeSet::new(),
+            wall_ahead_ns: [0; MACHINES],
+            turns: 0,
+        }
+    }
+
+    pub fn start_all(&mut self) {
+        let workers = WORKERS.into_iter().take(self.workers);
+        for machine in COORDINATORS.into_iter().chain(workers).chain([CLIENT]) {
+            self.start(machine);
+        }
+    }
+
+    /// Runs until this time, or until the client has seen the job's end.
+    pub fn run_until(&mut self, end_ns: u64) {
+        while !world().finished && kernel::now_ns() < end_ns {
+            self.turns += 1;
+            if self.turns > TURNS_MAX {
+                let now_s = kernel::now_ns() / SECOND;
+                world().violated(format!("{TURNS_MAX} turns were not enough for {now_s} s"));
+                return;
+            }
+            self.obey();
+            let due: Vec<ProcessId> = self.due();
+            if !due.is_empty() {
+                let chosen = world().random.below(due.len() as u64) as usize;
+                self.turn(due[chosen]);
+                continue;
+            }
+            let next_ns = self.next_ns().unwrap_or(end_ns).min(end_ns);
+            kernel::advance_to(next_ns);
+            world().happen();
+            let late = std::mem::take(&mut world().late_changes);
+            late.into_iter().for_each(|change| change());
+        }
+    }
+
+    /// Those that were woken, or whose timer is due.
+    fn due(&mut self) -> Vec<ProcessId> {
+        let wake = world().take_wake();
+        for (process, waker) in wake {
+            waker.wake();
+            self.touched.insert(process);
+        }
+        let now_ns = kernel::now_ns();
+        let is_due = |(number, process): (usize, &Option<Process>)| {
+            let process = process.as_ref()?;
+            let is_awake = process.frozen_until_ns <= now_ns;
+            let has_work = self.touched.contains(&number) || process.until_ns.is_some_and(|until| until <= now_ns);
+            (is_awake && has_work).then_some(number)
+        };
+        self.processes.iter().enumerate().filter_map(is_due).collect()
+    }
+
+    fn next_ns(&self) -> Option<u64> {
+        let timers = self.processes.iter().enumerate().filter_map(|(number, process)| {
+            let process = process.as_ref()?;
+            let is_touched = self.touched.contains(&number);
+            let until_ns = if is_touched { Some(0) } else { process.until_ns };
+            until_ns.map(|until_ns| until_ns.max(process.frozen_until_ns))
+        });
+        timers.chain(world().next_event_ns()).min()
+    }
+
+    fn turn(&mut self, number: ProcessId) {
+        self.touched.remove(&number);
+        let machine = world().machine_of(number);
+        let Some(process) = &mut self.processes[number] else {
+            return;
+        };
+        set_current(number);
+        kernel::set_wall_clock_ahead(self.wall_ahead_ns[machine]);
+        process.until_ns = match kernel::turn(&process.runtime) {
+            Turn::Idle { until_ns } => until_ns,
+            Turn::Paused | Turn::GoesOn => Some(kernel::now_ns()),
+        };
+        let pipe_bytes = world().fullest_pipe_bytes();
+        if pipe_bytes > crate::network::PIPE_BYTES_MAX {
+            world().violated(format!("a connection holds {pipe_bytes} bytes"));
+        }
+    }
+
+    /// Carries out what the faults say.
+    fn obey(&mut self) {
+        let exited = std::mem::take(&mut world().exited);
+        for (process, said) in exited {
+            let machine = world().machine_of(process);
+            if self.running[machine] == Some(process) {
+                world().note(&format!("{} has ended: {said}", name_of(machine)));
+                self.end(machine, false);
+                self.start_later(machine, SECOND, 3 * SECOND);
+            }
+        }
+        let faults = std::mem::take(&mut world().faults);
+        for fault in faults {
+            self.carry_out(fault);
+        }
+    }
+
+    fn carry_out(&mut self, fault: Fault) {
+        world().note(&fault.to_string());
+        let now_ns = kernel::now_ns();
+        match fault {
+            Fault::Kill { machine } => {
+                if let Some(process) = self.running[machine] {
+                    if world().random.per_mille(500) {
+                        world().reset_connections(MS / 10, 40 * MS, move |from, _| from == process);
+                    }
+                    self.end(machine, false);
+                    self.start_later(machine, 50 * MS, 5 * SECOND);
+                }
+            }
+            Fault::PowerOff { machine } => {
+                if let Some(process) = self.running[machine] {
+                    world().silent.insert(process);
+                    world().reset_connections(SECOND, 20 * SECOND, move |from, _| from == process);
+                    self.end(machine, true);
+                    self.start_later(machine, 500 * MS, 8 * SECOND);
+                }
+            }
+            Fault::Freeze { machine, for_ns } => {
+                let process = self.running[machine].and_then(|process| self.processes[process].as_mut());
+                if let Some(process) = process {
+                    process.frozen_until_ns = now_ns + for_ns;
+                }
+            }
+            Fault::Cut { from, to, both, for_ns } => {
+                let mut world = world();
+                world.cut(from, to, now_ns + for_ns);
+                if both {
+                    world.cut(to, from, now_ns + for_ns);
+                }
+            }
+            Fault::Reset { machine } => {
+                if let Some(process) = self.running[machine] {
+                    world().reset_connections(MS / 10, 100 * MS, move |from, _| from == process);
+                }
+            }
+            Fault::Trouble {
+                trouble,
+                machine,
+                for_ns,
+            } => {
+                world().troubles.insert((trouble, machine), now_ns + for_ns);
+            }
+            Fault::DeadlyPut { in_puts, after } => {
+                let mut world = world();
+                let number = world.objects.puts + in_puts;
+                world.objects.deadly_put = Some((number, after));
+            }
+            Fault::Clock { machine, by_ns } => self.wall_ahead_ns[machine] += by_ns,
+            Fault::Start { machine, wipe } => {
+                if wipe && let Err(error) = std::fs::remove_dir_all(self.disk(machine)) {
+                    world().note(&format!("there was nothing to wipe: {error}"));
+                }
+                if self.running[machine].is_none() {
+                    self.start(machine);
+                }
+            }
+        }
+    }
+
+    fn disk(&self, machine: Machine) -> PathBuf {
+        self.folder.join(name_of(machine))
+    }
+
+    fn end(&mut self, machine: Machine, is_silent: bool) {
+        let Some(number) = self.running[machine].take() else {
+            return;
+        };
+        world().close_ports(number);
+        set_current(number);
+        // Everything in it is dropped where it stands; what that says to others is said, unless nobody hears it.
+        self.processes[number] = None;
+        if !is_silent {
+            self.touched.remove(&number);
+        }
+    }
+
+    fn start_later(&mut self, machine: Machine, least_ns: u64, most_ns: u64) {
+        let mut world = world();
+        let delay_ns = world.random.between(least_ns, most_ns);
+        let wipe = world.random.per_mille(300);
+        world.after(delay_ns, move |world: &mut World| {
+            world.faults.push(Fault::Start { machine, wipe })
+        });
+    }
+
+    fn start(&mut self, machine: Machine) {
+        let number = self.processes.len();
+        let event_interval = {
+            let mut world = world();
+            world.machines.push(machine);
+            world.note(&format!("{} starts", name_of(machine)));
+            world.random.between(1, 61) as u32
+        };
+        set_current(number);
+        kernel::set_wall_clock_ahead(self.wall_ahead_ns[machine]);
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .event_interval(event_interval)
+            .build()
+            .expect("a runtime");
+        match machine {
+            CLIENT => drop(runtime.spawn(job::client(self.plan.clone()))),
+            machine if COORDINATORS.contains(&machine) => drop(runtime.spawn(coordinator(machine, number))),
+            machine => {
+                let options = worker::Options {
+                    name: name_of(machine),
+                    coordinators: COORDINATORS.into_iter().map(url_of).collect(),
+                    listen: address_of(machine),
+                    advertise: None,
+                    slots: self.slots,
+                    memory_bytes: MEMORY_BYTES,
+                    data_dir: self.disk(machine),
+                    book: worker::LogBook::default(),
+                    compression: Default::default(),
+                };
+                drop(runtime.spawn(work(options, number)));
+            }
+        }
+        self.processes.push(Some(Process {
+            runtime,
+            until_ns: Some(kernel::now_ns()),
+            frozen_until_ns: 0,
+        }));
+        self.running[machine] = Some(number);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for machine in 0..MACHINES {
+            self.end(machine, false);
+        }
+    }
+}
+
+/// As `engine worker` does it.
+async fn work(options: worker::Options, process: ProcessId) {
+    let (leave, asked) = watch::channel(false);
+    let end = worker::run(options, worker::Status::default(), asked).await;
+    drop(leave);
+    world().exited.push((process, format!("{end:?}")));
+}
+
+/// As `engine coordinator` does it.
+async fn coordinator(machine: Machine, process: ProcessId) {
+    let end = lead(machine).await;
+    world().exited.push((process, format!("{end:?}")));
+}
+
+async fn lead(machine: Machine) -> Result<(), String> {
+    let listener = network::listen(address_of(machine))
+        .await
+        .map_err(|error| error.to_string())?;
+    let door = Door::default();
+    let options = Options {
+        data_dir: "sim://store/cluster".into(),
+        advertise: url_of(machine),
+        cluster: None,
+        limits: Limits::default(),
+        takes_workers_along: false,
+    };
+    let coordinator = Coordinator::open(options, door.recruit())
+        .await
+        .map_err(|error| error.to_string())?;
+    let routes = serve::grpc_router(Arc::new(coordinator.clone())).await;
+    let server = serve::grpc_server().add_routes(routes.add_service(door.service()));
+    let serving = tokio::spawn(server.serve_with_incoming(listener.incoming));
+    let led = coordinator.run().await.map_err(|error| error.to_string());
+    serving.abort();
+    led
+}
+
+/// What a piece of work beside the asynchronous threads waits for.
+pub fn pace(work: millstream_state::threads::Work) -> futures::future::BoxFuture<'static, ()> {
+    use millstream_state::threads::Work;
+    kernel::take_time();
+    let wait = {
+        let mut world = world();
+        let machine = world.machine_of(current());
+        let slow = world.has_trouble(Trouble::SlowDisk, machine);
+        match work {
+            Work::Blocking | Work::State => {
+                let most_us = if slow { 900_000 } else { 4_000 };
+                Some(Duration::from_micros(world.random.between(10, most_us)))
+            }
+            Work::Slot if world.random.per_mille(100) => Some(Duration::from_micros(world.random.between(100, 5_000))),
+            Work::Slot => None,
+        }
+    };
+    Box::pin(async move {
+        match wait {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => tokio::task::yield_now().await,
+        }
+    })
+}

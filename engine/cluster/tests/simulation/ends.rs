@@ -1,0 +1,315 @@
+//! The simulated job's source and sink: numbers at a halting pace, and a system that publishes in two steps.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray, Int64Array, TimestampMicrosecondArray};
+use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use millstream_connectors::sink::{Delivery, SinkWriter, WriterContext};
+use millstream_connectors::source::{ReaderContext, SourceBatch, SourceEvent, SourceReader};
+use millstream_connectors::{
+    Boundedness, Committable, Connector, Error, JobIdentity, OptionDescription, Role, Sink, Source, Split,
+    TableDefinition,
+};
+use object_store::memory::InMemory;
+
+use crate::checks;
+use crate::faults::Trouble;
+use crate::job::{ROWS, SPLITS, row};
+use crate::mutants::Mutant;
+use crate::published::Row;
+use crate::random::Random;
+use crate::world::{current, world};
+
+const BATCH_ROWS_MAX: u64 = 6;
+const PAUSE_MS_MAX: u64 = 500;
+
+/// The connector `simulated`. The store is looked at by checks.
+pub struct Simulated(pub Arc<InMemory>);
+
+impl Connector for Simulated {
+    fn name(&self) -> &'static str {
+        "simulated"
+    }
+
+    fn help(&self) -> &'static str {
+        "Numbers in, rows out, for the simulation."
+    }
+
+    fn roles(&self) -> &'static [Role] {
+        &[Role::Source, Role::Sink]
+    }
+
+    fn options(&self, _role: Role) -> &'static [OptionDescription] {
+        &[]
+    }
+
+    fn uses_format(&self, _role: Role) -> bool {
+        false
+    }
+
+    fn is_bounded(&self, _table: &TableDefinition) -> bool {
+        true
+    }
+
+    fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
+        Ok(Arc::new(Numbers(table.schema.clone())))
+    }
+
+    fn sink(&self, _table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
+        Ok(Arc::new(Visible(self.0.clone())))
+    }
+}
+
+struct Numbers(SchemaRef);
+
+#[async_trait]
+impl Source for Numbers {
+    fn schema(&self) -> SchemaRef {
+        self.0.clone()
+    }
+
+    fn boundedness(&self) -> Boundedness {
+        Boundedness::Bounded
+    }
+
+    async fn splits(&self) -> Result<Vec<Split>, Error> {
+        Ok((0..SPLITS).map(|number| Reading { number, next: 0 }.split()).collect())
+    }
+
+    fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
+        let seed = world().random.next();
+        Ok(Box::new(NumbersReader {
+            schema: self.0.clone(),
+            projection: context.projection,
+            open: VecDeque::new(),
+            ended: Vec::new(),
+            no_more: false,
+            due: Instant::now(),
+            wait: None,
+            random: Random(seed),
+        }))
+    }
+}
+
+struct Reading {
+    number: i64,
+    next: i64,
+}
+
+impl Reading {
+    fn split(&self) -> Split {
+        Split {
+            id: self.number.to_string(),
+            position: self.next.to_le_bytes().to_vec(),
+            weight: ROWS as u64,
+            finished: self.next >= ROWS,
+        }
+    }
+}
+
+struct NumbersReader {
+    schema: SchemaRef,
+    projection: Option<Vec<usize>>,
+    open: VecDeque<Reading>,
+    ended: Vec<Reading>,
+    no_more: bool,
+    due: Instant,
+    wait: Option<Duration>,
+    random: Random,
+}
+
+impl SourceReader for NumbersReader {
+    fn add_splits(&mut self, splits: Vec<Split>) -> Result<(), Error> {
+        for split in splits {
+            let wrong = || Error::Invalid(format!("split {} is not one of these", split.id));
+            let position = split.position.as_slice().try_into().map_err(|_| wrong())?;
+            self.open.push_back(Reading {
+                number: split.id.parse().map_err(|_| wrong())?,
+                next: i64::from_le_bytes(position),
+            });
+        }
+        Ok(())
+    }
+
+    fn no_more_splits(&mut self) {
+        self.no_more = true;
+    }
+
+    fn poll(&mut self) -> Result<SourceEvent, Error> {
+        self.wait = self
+            .due
+            .checked_duration_since(Instant::now())
+            .filter(|wait| !wait.is_zero());
+        if self.wait.is_some() {
+            return Ok(SourceEvent::Pending);
+        }
+        let Some(mut reading) = self.open.pop_front() else {
+            return Ok(match self.no_more {
+                true => SourceEvent::End,
+                false => SourceEvent::Pending,
+            });
+        };
+        let split: Arc<str> = reading.number.to_string().into();
+        if reading.next >= ROWS {
+            self.ended.push(reading);
+            return Ok(SourceEvent::SplitFinished { split });
+        }
+        let end = (reading.next + self.random.between(1, BATCH_ROWS_MAX) as i64).min(ROWS);
+        let (numbers, times): (Vec<i64>, Vec<i64>) =
+            (reading.next..end).map(|index| row(reading.number, index)).unzip();
+        let columns: Vec<Arc<dyn Array>> = vec![
+            Arc::new(Int64Array::from(numbers)),
+            Arc::new(TimestampMicrosecondArray::from(times)),
+        ];
+        let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+        let rows = match &self.projection {
+            Some(projection) => rows.project(projection)?,
+            None => rows,
+        };
+        reading.next = end;
+        self.open.push_back(reading);
+        let pause_ms = self.random.below(PAUSE_MS_MAX);
+        self.due = Instant::now() + Duration::from_millis(pause_ms);
+        Ok(SourceEvent::Batch(SourceBatch {
+            split,
+            rows,
+            rejected: Vec::new(),
+            bytes: 0,
+            lag: None,
+        }))
+    }
+
+    fn pending_for(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Split>, Error> {
+        let mut splits: Vec<Split> = self.open.iter().chain(&self.ended).map(Reading::split).collect();
+        if world().mutant == Some(Mutant::SnapshotAhead)
+            && let Some(reading) = self.open.front()
+        {
+            let ahead = Reading {
+                number: reading.number,
+                next: (reading.next + 1).min(ROWS),
+            };
+            splits[0] = ahead.split();
+        }
+        // Whether the last rows of a split were read is one thing, that its end was said another.
+        for (split, _) in splits.iter_mut().zip(&self.open) {
+            split.finished = false;
+        }
+        Ok(splits)
+    }
+}
+
+/// Rows that are prepared travel in the checkpoint; committed, they are visible.
+struct Visible(Arc<InMemory>);
+
+#[async_trait]
+impl Sink for Visible {
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
+    async fn start(&self, _job: &JobIdentity) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error> {
+        Ok(Box::new(VisibleWriter {
+            subtask: context.subtask,
+            rows: Vec::new(),
+        }))
+    }
+
+    async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error> {
+        for committable in committables {
+            outside().await?;
+            let (mut id, rows) = decode(&committable.content)?;
+            checks::before_publish(&id, &self.0);
+            let mut world = world();
+            if world.mutant == Some(Mutant::RepeatedCommitCounts) {
+                id = format!("{id}-{}", world.random.next());
+            }
+            world.publish(&id, rows);
+        }
+        // Its answer may be lost.
+        outside().await
+    }
+}
+
+/// A call of the outside system.
+async fn outside() -> Result<(), Error> {
+    let (wait, fails) = {
+        let mut world = world();
+        let machine = world.machine_of(current());
+        let most_ms = if world.has_trouble(Trouble::SlowSink, machine) {
+            4_000
+        } else {
+            30
+        };
+        let fails = world.has_trouble(Trouble::FailingSink, machine) && world.random.per_mille(300);
+        (Duration::from_millis(world.random.between(1, most_ms)), fails)
+    };
+    tokio::time::sleep(wait).await;
+    match fails {
+        true => Err(Error::Unavailable("the outside system does not answer".into())),
+        false => Ok(()),
+    }
+}
+
+struct VisibleWriter {
+    subtask: usize,
+    rows: Vec<Row>,
+}
+
+impl SinkWriter for VisibleWriter {
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error> {
+        let numbers = |column: usize| rows.column(column).as_primitive::<Int64Type>().values();
+        let starts = rows.column(1).as_primitive::<TimestampMicrosecondType>().values();
+        for index in 0..rows.num_rows() {
+            self.rows
+                .push((numbers(0)[index], starts[index], numbers(2)[index], numbers(3)[index]));
+        }
+        Ok(rows.num_rows() as u64)
+    }
+
+    fn prepare(&mut self, checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
+        let rows = std::mem::take(&mut self.rows);
+        let subtask = self.subtask;
+        Box::pin(async move {
+            if rows.is_empty() {
+                return Ok(Vec::new());
+            }
+            let id = format!("rows-{checkpoint}-{subtask}-{}", uuid::Uuid::new_v4().simple());
+            if world().mutant == Some(Mutant::PublishWhenPrepared) {
+                world().publish(&id, rows.clone());
+            }
+            outside().await?;
+            Ok(vec![Committable::new(encode(&id, &rows))])
+        })
+    }
+}
+
+/// The id, a line break, and the rows as JSON.
+fn encode(id: &str, rows: &[Row]) -> Vec<u8> {
+    let rows = serde_json::to_string(rows).expect("numbers are JSON");
+    format!("{id}\n{rows}").into_bytes()
+}
+
+fn decode(content: &[u8]) -> Result<(String, Vec<Row>), Error> {
+    let wrong = || Error::Invalid("what was prepared cannot be read".into());
+    let text = std::str::from_utf8(content).map_err(|_| wrong())?;
+    let (id, rows) = text.split_once('\n').ok_or_else(wrong)?;
+    Ok((id.to_string(), serde_json::from_str(rows).map_err(|_| wrong())?))
+}

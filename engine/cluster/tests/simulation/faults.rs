@@ -1,0 +1,167 @@
+//! What goes wrong, and when: drawn from the seed before the run begins.
+
+use crate::random::Random;
+use crate::world::{COORDINATORS, Machine, STORE, WORKERS, name_of};
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
+
+/// No fault begins before the job had a moment.
+pub const BEGIN_NS: u64 = SECOND;
+/// No fault lasts longer: from then on the job has to come to its end.
+pub const END_NS: u64 = 30 * SECOND;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    SlowNetwork,
+    SlowStore,
+    FailingStore,
+    SlowSink,
+    FailingSink,
+    SlowDisk,
+}
+
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The process ends at once; its connections end or are reset. It is started again soon.
+    Kill { machine: Machine },
+    /// The machine is gone, and nobody is told. With a new disk or the old one, it is back later.
+    PowerOff { machine: Machine },
+    /// The process stands still, and then goes on as if nothing had been.
+    Freeze { machine: Machine, for_ns: u64 },
+    /// Nothing comes through from one machine to another, or both ways.
+    Cut {
+        from: Machine,
+        to: Machine,
+        both: bool,
+        for_ns: u64,
+    },
+    /// The machine's connections are reset.
+    Reset { machine: Machine },
+    Trouble {
+        trouble: Trouble,
+        machine: Machine,
+        for_ns: u64,
+    },
+    /// One of the next puts is the last thing that its process does, whichever it is.
+    DeadlyPut { in_puts: u64, after: bool },
+    /// The wall clock jumps.
+    Clock { machine: Machine, by_ns: i64 },
+    /// Not a fault: a machine is back, with an empty disk or its own.
+    Start { machine: Machine, wipe: bool },
+}
+
+/// Faults and when they begin, in order.
+pub fn draw(random: &mut Random) -> Vec<(u64, Fault)> {
+    let count = random.between(1, 7);
+    let mut faults: Vec<(u64, Fault)> = (0..count)
+        .map(|_| {
+            let at_ns = random.between(BEGIN_NS, END_NS - 8 * SECOND);
+            let longest_ns = END_NS - at_ns;
+            (at_ns, one(random, longest_ns))
+        })
+        .collect();
+    faults.sort_by_key(|(at_ns, _)| *at_ns);
+    faults
+}
+
+fn one(random: &mut Random, longest_ns: u64) -> Fault {
+    let machine = any(random);
+    let mut lasting = |most_ns: u64| random.between(200 * MS, most_ns.min(longest_ns));
+    let (short_ns, long_ns) = (lasting(4 * SECOND), lasting(16 * SECOND));
+    match random.below(20) {
+        0..=4 => Fault::Kill { machine },
+        5..=6 => Fault::PowerOff { machine },
+        7..=8 => Fault::Freeze {
+            machine,
+            for_ns: if random.per_mille(500) { short_ns } else { long_ns },
+        },
+        9..=11 => {
+            let to = match random.below(3) {
+                0 => STORE,
+                _ => any(random),
+            };
+            Fault::Cut {
+                from: machine,
+                to,
+                both: random.per_mille(700),
+                for_ns: if random.per_mille(500) { short_ns } else { long_ns },
+            }
+        }
+        12 => Fault::Reset { machine },
+        13..=15 => {
+            let troubles = [
+                Trouble::SlowNetwork,
+                Trouble::SlowStore,
+                Trouble::FailingStore,
+                Trouble::SlowSink,
+                Trouble::FailingSink,
+                Trouble::SlowDisk,
+            ];
+            Fault::Trouble {
+                trouble: troubles[random.below(troubles.len() as u64) as usize],
+                machine,
+                for_ns: long_ns,
+            }
+        }
+        16..=18 => Fault::DeadlyPut {
+            in_puts: random.between(1, 40),
+            after: random.per_mille(500),
+        },
+        _ => Fault::Clock {
+            machine,
+            by_ns: random.between(0, 7_200) as i64 * SECOND as i64 - 3_600 * SECOND as i64,
+        },
+    }
+}
+
+fn any(random: &mut Random) -> Machine {
+    let all: Vec<Machine> = COORDINATORS.into_iter().chain(WORKERS).collect();
+    all[random.below(all.len() as u64) as usize]
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = |ns: &u64| *ns as f64 / SECOND as f64;
+        match self {
+            Self::Kill { machine } => write!(out, "{} is killed", name_of(*machine)),
+            Self::PowerOff { machine } => write!(out, "{} loses its power", name_of(*machine)),
+            Self::Freeze { machine, for_ns } => {
+                write!(out, "{} stands still for {:.1} s", name_of(*machine), seconds(for_ns))
+            }
+            Self::Cut { from, to, both, for_ns } => {
+                let way = if *both { "and" } else { "to" };
+                let (from, to) = (name_of(*from), name_of(*to));
+                write!(
+                    out,
+                    "nothing comes through from {from} {way} {to} for {:.1} s",
+                    seconds(for_ns)
+                )
+            }
+            Self::Reset { machine } => write!(out, "the connections of {} are reset", name_of(*machine)),
+            Self::Trouble {
+                trouble,
+                machine,
+                for_ns,
+            } => {
+                write!(out, "{trouble:?} at {} for {:.1} s", name_of(*machine), seconds(for_ns))
+            }
+            Self::DeadlyPut { in_puts, after } => {
+                let when = if *after { "after" } else { "before" };
+                write!(out, "a process will die {when} put {in_puts} from now takes effect")
+            }
+            Self::Clock { machine, by_ns } => {
+                write!(
+                    out,
+                    "the clock of {} jumps by {} s",
+                    name_of(*machine),
+                    by_ns / SECOND as i64
+                )
+            }
+            Self::Start { machine, wipe } => {
+                let disk = if *wipe { ", with an empty disk" } else { "" };
+                write!(out, "{} is back{disk}", name_of(*machine))
+            }
+        }
+    }
+}

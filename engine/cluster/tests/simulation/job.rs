@@ -1,0 +1,166 @@
+//! The job that is simulated, its answer, and the client that wants it done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_cluster::connect;
+use millstream_proto::v1;
+use millstream_proto::v1::job_service_client::JobServiceClient;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::published::Row;
+use crate::world::{COORDINATORS, url_of, world};
+
+pub const JOB: &str = "counted";
+pub const SPLITS: i64 = 3;
+/// Of each split.
+pub const ROWS: i64 = 160;
+/// Event time between two rows of one split.
+const STEP_US: i64 = 100_000;
+const WINDOW_US: i64 = 2_000_000;
+const KEYS: i64 = 5;
+
+/// An answer that takes longer is none.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Number and event time of one row.
+pub fn row(split: i64, index: i64) -> (i64, i64) {
+    (split * 1_000_000 + index, index * STEP_US + split * 7_000)
+}
+
+fn pipeline(parallelism: u64) -> String {
+    format!(
+        "SET 'pipeline.name' = '{JOB}';
+         SET 'parallelism.default' = '{parallelism}';
+         SET 'execution.checkpointing.interval' = '700ms';
+         CREATE TABLE numbers (n BIGINT, t TIMESTAMP(3), WATERMARK FOR t AS t - INTERVAL '1' SECOND)
+         WITH ('connector' = 'simulated');
+         CREATE TABLE counts (k BIGINT, window_start TIMESTAMP(3), many BIGINT, total BIGINT)
+         WITH ('connector' = 'simulated');
+         INSERT INTO counts
+         SELECT MOD(n, {KEYS}), window_start, COUNT(*), SUM(n)
+         FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(t), INTERVAL '2' SECOND))
+         GROUP BY MOD(n, {KEYS}), window_start, window_end;"
+    )
+}
+
+/// What the job must have written at its end, whatever happened.
+pub fn expected() -> Vec<Row> {
+    let mut windows: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
+    for (number, time_us) in (0..SPLITS).flat_map(|split| (0..ROWS).map(move |index| row(split, index))) {
+        let window = windows
+            .entry((number % KEYS, time_us / WINDOW_US * WINDOW_US))
+            .or_default();
+        window.0 += 1;
+        window.1 += number;
+    }
+    windows
+        .into_iter()
+        .map(|((key, start), (many, total))| (key, start, many, total))
+        .collect()
+}
+
+/// Submits the job to whoever leads, and looks until it has ended. Requests whose answer is lost are repeated.
+pub async fn client(plan: ClientPlan) {
+    let mut turn = 0;
+    let mut submitted = false;
+    let mut plan = plan;
+    loop {
+        turn += 1;
+        tokio::time::sleep(PAUSE).await;
+        let address = url_of(COORDINATORS[turn % COORDINATORS.len()]);
+        let asked = tokio::time::timeout(CALL_TIMEOUT, ask(&address, &mut submitted, &mut plan));
+        match asked.await {
+            Ok(Ok(state)) => {
+                turn -= 1;
+                match state {
+                    v1::JobState::Finished => {
+                        world().finished = true;
+                        return;
+                    }
+                    v1::JobState::Failed | v1::JobState::Cancelled => {
+                        let mut world = world();
+                        world.violated(format!("the job is {}", state.as_str_name()));
+                        world.finished = true;
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+            Ok(Err(reason)) => world().note(&format!("client: {address}: {reason}")),
+            Err(_) => world().note(&format!("client: {address}: no answer")),
+        }
+    }
+}
+
+/// What the client asks for beside the job itself.
+#[derive(Debug, Clone)]
+pub struct ClientPlan {
+    pub parallelism: u64,
+    /// After so many looks at the running job, let it run at another parallelism.
+    pub rescale: Option<(u32, u32)>,
+}
+
+async fn ask(address: &str, submitted: &mut bool, plan: &mut ClientPlan) -> Result<v1::JobState, String> {
+    let channel = connect::coordinator(address).await.map_err(|error| error.to_string())?;
+    let mut jobs = JobServiceClient::new(channel);
+    if !*submitted {
+        submit(&mut jobs, plan.parallelism).await?;
+        *submitted = true;
+    }
+    loop {
+        let request = v1::GetJobRequest { name: JOB.into() };
+        let job = jobs.get(request).await.map_err(said)?.into_inner();
+        if job.state() == v1::JobState::Failed {
+            world().note(&format!("the job failed: {}", job.reason));
+        }
+        if matches!(
+            job.state(),
+            v1::JobState::Finished | v1::JobState::Failed | v1::JobState::Cancelled
+        ) {
+            return Ok(job.state());
+        }
+        if let Some((looks, parallelism)) = &mut plan.rescale
+            && job.state() == v1::JobState::Running
+        {
+            *looks = looks.saturating_sub(1);
+            if *looks == 0 {
+                let request = v1::RescaleJobRequest {
+                    name: JOB.into(),
+                    parallelism: Some(*parallelism),
+                };
+                jobs.rescale(request).await.map_err(said)?;
+                world().note("client: the job is rescaled");
+                plan.rescale = None;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn submit(jobs: &mut JobServiceClient<Channel>, parallelism: u64) -> Result<(), String> {
+    let text = v1::SpecText {
+        text: pipeline(parallelism),
+        file: "simulated.sql".into(),
+    };
+    let request = v1::SubmitRequest {
+        pipeline: Some(v1::Pipeline {
+            pipeline: Some(v1::pipeline::Pipeline::Sql(text)),
+            environment: Default::default(),
+        }),
+        ..v1::SubmitRequest::default()
+    };
+    match jobs.submit(request).await {
+        Ok(_) => world().note("client: the job is submitted"),
+        // An earlier request whose answer was lost.
+        Err(status) if status.code() == Code::AlreadyExists => {}
+        Err(status) => return Err(said(status)),
+    }
+    Ok(())
+}
+
+fn said(status: Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}

@@ -1,0 +1,224 @@
+//! What a simulated process asks the operating system for: the time, chance, and to be woken when there is work.
+//!
+//! The engine reads the clock, draws random numbers and sleeps through the C library, like every program. This binary
+//! defines those functions itself, so that the whole real code (with its runtime, its timers, its random ids and the
+//! order of its hash maps) lives in simulated time, without knowing it. Only the one thread that called [`enter`] is
+//! simulated; all others, such as those of the database, pass through to the real system.
+//!
+//! Time stands still but for two things: the simulation moves it to the next event, and whatever a process does takes it
+//! a little ([`take_time`]).
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use libc::{c_int, c_uint, c_void, clockid_t, epoll_event, size_t, ssize_t, timespec};
+
+use crate::random::Random;
+
+/// Wall clock at the start: 2026-01-01.
+const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
+/// Monotonic clock at the start: not 0, so that code may subtract.
+const BOOT_NS: u64 = 1_000_000_000_000;
+/// Looks for work that one turn of a process may take; then the others have theirs.
+const LOOKS_MAX: u32 = 64;
+/// What the kernel expects as the size of its set of signals.
+const SIGNAL_SET_BYTES: usize = 8;
+
+static NOW_NS: AtomicU64 = AtomicU64::new(0);
+static STEP_NS: AtomicU64 = AtomicU64::new(0);
+/// How far the wall clock of the process that has its turn is ahead.
+static AHEAD_NS: AtomicI64 = AtomicI64::new(0);
+static CHANCE: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
+    static TURN: Cell<Turn> = const { Cell::new(Turn::GoesOn) };
+    static LOOKS: Cell<u32> = const { Cell::new(0) };
+    static ROOT: RefCell<Option<Waker>> = const { RefCell::new(None) };
+}
+
+/// How a process's turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    GoesOn,
+    /// It has more to do, but others are next.
+    Paused,
+    /// Nothing to do, but at this time, if any.
+    Idle {
+        until_ns: Option<u64>,
+    },
+}
+
+/// From now on this thread is simulated.
+pub fn enter(seed: u64, step_ns: u64) {
+    CHANCE.store(seed, Ordering::Relaxed);
+    STEP_NS.store(step_ns, Ordering::Relaxed);
+    IS_SIMULATED.set(true);
+}
+
+pub fn now_ns() -> u64 {
+    NOW_NS.load(Ordering::Relaxed)
+}
+
+pub fn advance_to(at_ns: u64) {
+    NOW_NS.fetch_max(at_ns, Ordering::Relaxed);
+}
+
+/// Something was done.
+pub fn take_time() {
+    NOW_NS.fetch_add(STEP_NS.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
+/// Whether this thread is the simulated one.
+pub fn is_simulated() -> bool {
+    IS_SIMULATED.get()
+}
+
+/// For the process that has its turn next.
+pub fn set_wall_clock_ahead(ahead_ns: i64) {
+    AHEAD_NS.store(ahead_ns, Ordering::Relaxed);
+}
+
+/// Lets a runtime run until it has nothing to do or its turn is over.
+pub fn turn(runtime: &tokio::runtime::Runtime) -> Turn {
+    TURN.set(Turn::GoesOn);
+    LOOKS.set(0);
+    runtime.block_on(UntilOver);
+    ROOT.take();
+    TURN.get()
+}
+
+/// Ends the turn of the process that has it.
+pub fn end_turn() {
+    TURN.set(Turn::Paused);
+    wake_root();
+}
+
+fn wake_root() {
+    ROOT.with_borrow(|root| {
+        if let Some(root) = root {
+            root.wake_by_ref();
+        }
+    });
+}
+
+struct UntilOver;
+
+impl Future for UntilOver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if TURN.get() != Turn::GoesOn {
+            return Poll::Ready(());
+        }
+        ROOT.set(Some(context.waker().clone()));
+        Poll::Pending
+    }
+}
+
+/// Waiting for events, as the runtime does when no task is ready: there are none but those of the simulation.
+///
+/// # Safety
+/// As the function of the same name in the C library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn epoll_wait(
+    epoll: c_int,
+    events: *mut epoll_event,
+    events_max: c_int,
+    timeout_ms: c_int,
+) -> c_int {
+    let look = |timeout_ms: c_int| {
+        let no_mask = std::ptr::null::<c_void>();
+        // SAFETY: the caller's arguments go to the kernel as they are.
+        let found = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait,
+                epoll,
+                events,
+                events_max,
+                timeout_ms,
+                no_mask,
+                SIGNAL_SET_BYTES,
+            )
+        };
+        found as c_int
+    };
+    if !IS_SIMULATED.get() {
+        return look(timeout_ms);
+    }
+    take_time();
+    let found = look(0);
+    if found != 0 {
+        return found;
+    }
+    if timeout_ms == 0 {
+        LOOKS.set(LOOKS.get() + 1);
+        if LOOKS.get() > LOOKS_MAX {
+            end_turn();
+        }
+        return 0;
+    }
+    let until_ns = u64::try_from(timeout_ms)
+        .ok()
+        .map(|wait_ms| now_ns() + wait_ms * 1_000_000);
+    TURN.set(Turn::Idle { until_ns });
+    wake_root();
+    0
+}
+
+/// # Safety
+/// As the function of the same name in the C library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
+    let is_time = matches!(
+        clock,
+        libc::CLOCK_REALTIME
+            | libc::CLOCK_REALTIME_COARSE
+            | libc::CLOCK_MONOTONIC
+            | libc::CLOCK_MONOTONIC_COARSE
+            | libc::CLOCK_MONOTONIC_RAW
+            | libc::CLOCK_BOOTTIME
+    );
+    if !IS_SIMULATED.get() || !is_time {
+        // SAFETY: the caller's arguments go to the kernel as they are.
+        return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int };
+    }
+    let now_ns = now_ns();
+    let shown_ns = match clock {
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => {
+            (EPOCH_NS + now_ns).saturating_add_signed(AHEAD_NS.load(Ordering::Relaxed))
+        }
+        _ => BOOT_NS + now_ns,
+    };
+    let shown = timespec {
+        tv_sec: (shown_ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (shown_ns % 1_000_000_000) as libc::c_long,
+    };
+    // SAFETY: the caller hands over a place for the time.
+    unsafe { time.write(shown) };
+    0
+}
+
+/// # Safety
+/// As the function of the same name in the C library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getrandom(to: *mut c_void, length: size_t, flags: c_uint) -> ssize_t {
+    if !IS_SIMULATED.get() {
+        // SAFETY: the caller's arguments go to the kernel as they are.
+        return unsafe { libc::syscall(libc::SYS_getrandom, to, length, flags) as ssize_t };
+    }
+    if length == 0 {
+        return 0;
+    }
+    let mut chance = Random(CHANCE.load(Ordering::Relaxed));
+    // SAFETY: the caller hands over a place for so many bytes.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(to.cast::<u8>(), length) };
+    for chunk in bytes.chunks_mut(8) {
+        chunk.copy_from_slice(&chance.next().to_le_bytes()[..chunk.len()]);
+    }
+    CHANCE.store(chance.0, Ordering::Relaxed);
+    length as ssize_t
+}

@@ -1,0 +1,127 @@
+//! Whole clusters in one thread: the real coordinators, workers, planner, tasks and state, under a simulated network,
+//! clock and object store, with every choice drawn from a seed.
+//!
+//! Each seed is run in a process of its own, so that nothing of an earlier one is left over, and a hanging one can be
+//! ended. What a seed means:
+//!
+//! 1. Two coordinators and two or three workers start; a client submits a job with a keyed window, an exchange and a
+//!    sink that publishes exactly once ([`job`]).
+//! 2. Faults drawn from the seed happen to them ([`faults`]), at random moments or at a certain put.
+//! 3. The faults end, and the job has to finish within a bounded time.
+//! 4. Meanwhile and at the end the invariants are checked ([`checks`]).
+//!
+//! `make simulate SEEDS=1000` runs many, `make simulate SEED=17` one again, with everything that happened.
+
+#![cfg(target_os = "linux")]
+
+mod checks;
+mod cluster;
+mod ends;
+mod faults;
+mod job;
+mod kernel;
+mod mutants;
+mod network;
+mod objects;
+mod published;
+mod random;
+mod seeds;
+mod world;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millstream_connectors::registry;
+use millstream_state::{storage, threads};
+use object_store::memory::InMemory;
+
+use crate::cluster::Cluster;
+use crate::ends::Simulated;
+use crate::job::ClientPlan;
+use crate::mutants::Mutant;
+use crate::network::SimulatedNetwork;
+use crate::objects::SimulatedStore;
+use crate::random::Random;
+use crate::world::{World, world};
+
+const SECOND: u64 = 1_000_000_000;
+/// By then, at the latest, a job without faults has finished.
+const FINISH_NS: u64 = faults::END_NS + 240 * SECOND;
+
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// What came of a seed.
+#[derive(Debug)]
+pub struct Report {
+    pub violations: Vec<String>,
+    pub trace: u64,
+    pub events: u64,
+    pub simulated_s: u64,
+}
+
+/// Runs one seed in this thread. Once in a process: what it puts in place stays.
+pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> Report {
+    let mut random = Random(seed);
+    let step_ns = [20, 100, 1_000, 10_000][random.below(4) as usize];
+    kernel::enter(random.next(), step_ns);
+    World::begin(random.next(), mutant, print);
+    let store = Arc::new(InMemory::new());
+    storage::provide("sim", Arc::new(SimulatedStore(store.clone())));
+    millstream_cluster::network::replace(Box::new(SimulatedNetwork));
+    registry::add(Box::leak(Box::new(Simulated(store.clone()))));
+    threads::do_without(cluster::pace);
+    watch_panics();
+    if print && std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+        log.with_writer(std::io::stderr).init();
+    }
+
+    let workers = random.between(2, 3) as usize;
+    let plan = ClientPlan {
+        parallelism: random.between(1, 3),
+        rescale: random
+            .per_mille(250)
+            .then(|| (random.between(2, 12) as u32, random.between(1, 3) as u32)),
+    };
+    let faults = match seed {
+        0 => Vec::new(),
+        _ => faults::draw(&mut random),
+    };
+    world().note(&format!("seed {seed}: {workers} workers, {plan:?}"));
+    for (at_ns, fault) in faults {
+        world().note(&format!("planned at {:.3} s: {fault}", at_ns as f64 / SECOND as f64));
+        world().at(at_ns, move |world| world.faults.push(fault));
+    }
+    let mut cluster = Cluster::new(folder, workers, 2, plan);
+    cluster.start_all();
+    cluster.run_until(FINISH_NS);
+    let finished = world().finished;
+    match finished {
+        true => checks::at_the_end(&store),
+        false => world().violated("the job has not finished, long after the last fault".into()),
+    }
+    drop(cluster);
+    let mut world = world();
+    if PANICKED.load(Ordering::Relaxed) {
+        world.violated("something panicked".into());
+    }
+    Report {
+        violations: world.violations.clone(),
+        trace: world.trace.hash,
+        events: world.trace.events,
+        simulated_s: kernel::now_ns() / SECOND,
+    }
+}
+
+/// Nothing of the engine may panic, whatever happens to it.
+fn watch_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("{panic}");
+        if kernel::is_simulated() {
+            eprintln!("{}", std::backtrace::Backtrace::force_capture());
+            PANICKED.store(true, Ordering::Relaxed);
+        }
+    }));
+}

@@ -1,0 +1,272 @@
+//! The simulated object store: a real one in memory, behind a network that delays, fails and lies.
+//!
+//! A request reaches the store after a while, takes effect at one moment, and its answer arrives later still. When
+//! things go wrong it fails before it took effect, or after: then the caller is told of an error although the put has
+//! happened. A request whose caller has died, or has lost patience, may be on its way all the same and take effect
+//! whenever it likes.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use crate::checks;
+use crate::faults::{Fault, Trouble};
+use crate::mutants::Mutant;
+use crate::world::{ProcessId, STORE, World, current, name_of, world};
+
+/// What a client of a store waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// What is known of the store from above.
+#[derive(Default)]
+pub struct Objects {
+    pub puts: u64,
+    /// A put that its process does not survive: its number, and whether it takes effect before.
+    pub deadly_put: Option<(u64, bool)>,
+}
+
+/// The store as every process sees it.
+#[derive(Debug)]
+pub struct SimulatedStore(pub std::sync::Arc<InMemory>);
+
+impl fmt::Display for SimulatedStore {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("simulated")
+    }
+}
+
+fn failed(what: &str) -> Error {
+    Error::Generic {
+        store: "simulated",
+        source: what.to_string().into(),
+    }
+}
+
+impl World {
+    fn store_delay(&mut self, process: ProcessId) -> Duration {
+        let machine = self.machine_of(process);
+        let slow = self.has_trouble(Trouble::SlowStore, machine);
+        let (least_ms, most_ms) = match slow {
+            true => (50, 3_000),
+            false if self.random.per_mille(10) => (20, 300),
+            false => (1, 12),
+        };
+        Duration::from_millis(self.random.between(least_ms, most_ms))
+    }
+
+    fn store_fails(&mut self, process: ProcessId) -> bool {
+        let machine = self.machine_of(process);
+        self.has_trouble(Trouble::FailingStore, machine) && self.random.per_mille(350)
+    }
+}
+
+/// To the store, or back: takes its time, and fails when nothing comes through for too long.
+async fn travel() -> Result<()> {
+    let process = current();
+    let (cut_ns, delay) = {
+        let mut world = world();
+        let machine = world.machine_of(process);
+        let cut = world.is_cut(machine, STORE);
+        (cut, world.store_delay(process))
+    };
+    if let Some(until_ns) = cut_ns {
+        let wait = Duration::from_nanos(until_ns.saturating_sub(crate::kernel::now_ns()));
+        tokio::time::sleep(wait.min(PATIENCE)).await;
+        if wait > PATIENCE {
+            return Err(failed("no answer"));
+        }
+    }
+    tokio::time::sleep(delay).await;
+    Ok(())
+}
+
+/// A change on its way. Dropped before it took effect, it may do so later.
+struct UnderWay {
+    change: Option<Change>,
+    process: ProcessId,
+    store: std::sync::Arc<InMemory>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Put(Path, PutPayload, PutMode),
+    Delete(Path),
+}
+
+impl Change {
+    fn apply(self, process: ProcessId, store: &InMemory) -> Result<()> {
+        match self {
+            Self::Put(path, payload, mode) => {
+                let mode = match world().mutant {
+                    Some(Mutant::UnconditionalPuts) => PutMode::Overwrite,
+                    _ => mode,
+                };
+                let done = store.put_opts(&path, payload, PutOptions::from(mode));
+                let done = done
+                    .now_or_never()
+                    .unwrap_or_else(|| Err(failed("memory does not wait")));
+                let told = if done.is_ok() { "puts" } else { "may not put" };
+                let mut world = world();
+                let machine = world.machine_of(process);
+                world.note(&format!("{} {told} {path}", name_of(machine)));
+                done.map(|_| ())
+            }
+            Self::Delete(path) => {
+                checks::before_delete(&path, store);
+                let done = store.delete(&path).now_or_never();
+                let mut world = world();
+                let machine = world.machine_of(process);
+                world.note(&format!("{} deletes {path}", name_of(machine)));
+                done.unwrap_or_else(|| Err(failed("memory does not wait")))
+            }
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let Some(change) = self.change.take() else { return };
+        let (process, store) = (self.process, self.store.clone());
+        let mut world = world();
+        if world.random.per_mille(500) {
+            let delay_ns = world.random.between(1, 4_000) * 1_000_000;
+            // The world is not to be held while the change takes effect.
+            let late = move |world: &mut World| {
+                world.late_changes.push(Box::new(move || {
+                    if let Err(error) = change.apply(process, &store) {
+                        crate::world::world().note(&format!("a late change has no effect: {error}"));
+                    }
+                }))
+            };
+            world.after(delay_ns, late);
+        }
+    }
+}
+
+impl SimulatedStore {
+    async fn change(&self, change: Change) -> Result<()> {
+        let process = current();
+        let is_put = matches!(change, Change::Put(..));
+        let mut under_way = UnderWay {
+            change: Some(change),
+            process,
+            store: self.0.clone(),
+        };
+        let deadly = is_put.then(|| world().count_put()).flatten();
+        travel().await?;
+        if deadly == Some(false) {
+            die(process).await;
+        }
+        if world().store_fails(process) {
+            under_way.change = None;
+            return Err(failed("the put was refused for no reason"));
+        }
+        let Some(change) = under_way.change.take() else {
+            return Err(failed("there is nothing to change"));
+        };
+        let done = change.apply(process, &self.0);
+        if deadly == Some(true) {
+            die(process).await;
+        }
+        travel().await?;
+        if world().store_fails(process) {
+            return Err(failed("the answer was lost"));
+        }
+        done
+    }
+}
+
+impl World {
+    /// Whether the next put is the deadly one: and if so, before or after it took effect.
+    fn count_put(&mut self) -> Option<bool> {
+        self.objects.puts += 1;
+        let (number, after) = self.objects.deadly_put?;
+        (number == self.objects.puts).then_some(after)
+    }
+}
+
+/// The process ends here.
+async fn die(process: ProcessId) {
+    {
+        let mut world = world();
+        let machine = world.machine_of(process);
+        world.faults.push(Fault::Kill { machine });
+    }
+    crate::kernel::end_turn();
+    std::future::pending().await
+}
+
+#[async_trait]
+impl ObjectStore for SimulatedStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.change(Change::Put(location.clone(), payload, options.mode))
+            .await?;
+        Ok(PutResult {
+            e_tag: None,
+            version: None,
+        })
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _location: &Path,
+        _options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Err(failed("files of many megabytes are not simulated"))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if !checks::is_looking() {
+            travel().await?;
+            if world().store_fails(current()) {
+                return Err(failed("the read was refused for no reason"));
+            }
+        }
+        self.0.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = Self(self.0.clone());
+        let deleted = locations.then(move |path| {
+            let store = Self(store.0.clone());
+            async move {
+                let path = path?;
+                store.change(Change::Delete(path.clone())).await?;
+                Ok(path)
+            }
+        });
+        deleted.boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if checks::is_looking() {
+            return self.0.list(prefix);
+        }
+        let (store, prefix) = (self.0.clone(), prefix.cloned());
+        let listed = async move {
+            if let Err(error) = travel().await {
+                return futures::stream::once(async { Err(error) }).boxed();
+            }
+            store.list(prefix.as_ref())
+        };
+        futures::stream::once(listed).flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        travel().await?;
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, _from: &Path, _to: &Path, _options: CopyOptions) -> Result<()> {
+        Err(failed("nothing copies inside the store"))
+    }
+}
