@@ -65,7 +65,10 @@ impl Fleet {
         let before_start = tasks.deploy(job, resolved, allocation, request)?;
         tasks.all(Step::Restored).await?;
         before_start.await?;
-        tasks.order_all(&v1::task_command::Command::Start(v1::StartTasks {}))?;
+        // A worker that was lost in between ends this attempt, not the job.
+        tasks
+            .order_all(&v1::task_command::Command::Start(v1::StartTasks {}))
+            .map_err(|error| elsewhere(error.to_string()))?;
         tasks.all(Step::Deployed).await?;
         Ok(Box::new(tasks))
     }
