@@ -126,7 +126,7 @@ impl<'a> Place<'a> {
 
     fn worker(&self, name: &str) -> Result<Process> {
         let arguments = ["worker", "--coordinator", &self.url, "--name", name, "--slots", "1"];
-        let more = ["--listen", "127.0.0.1:0", "--memory", "1gb", "--data-dir", name];
+        let more = ["--listen", "127.0.0.1:0", "--memory", "3gb", "--data-dir", name];
         self.start(name, &[&arguments[..], &more].concat())
     }
 
