@@ -157,6 +157,7 @@ fn table(checkpoints: &[v1::Checkpoint], only_savepoints: bool, wide: bool) -> T
     let now = now_us();
     for checkpoint in checkpoints {
         let note = match (checkpoint.damage.as_str(), checkpoint.finished) {
+            ("", false) if checkpoint.in_flight_bytes > 0 => Cell::from("with rows in flight"),
             ("", false) => Cell::from(""),
             ("", true) => Cell::from("all input processed"),
             (damage, _) => Cell::painted(format!("damaged: {damage}"), Paint::Red),
@@ -198,6 +199,9 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
         "parallelism",
         format!("{} of at most {}", checkpoint.parallelism, detail.max_parallelism),
     );
+    if checkpoint.in_flight_bytes > 0 {
+        line("in flight", amount(checkpoint.in_flight_bytes));
+    }
     line("origin", checkpoint.origin.clone());
     line("engine", detail.engine_version.clone());
     line("fingerprint", detail.fingerprint.clone());
@@ -212,6 +216,7 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
             "KEYED STATE",
             "FILES",
             "OTHER STATE",
+            "IN FLIGHT",
             "TO PUBLISH",
             "KIND",
         ];
@@ -223,6 +228,7 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
                 Cell::number(amount(operator.keyed_bytes)),
                 Cell::number(operator.files.to_string()),
                 Cell::number(amount(operator.inline_bytes)),
+                Cell::number(amount(operator.in_flight_bytes)),
                 Cell::number(operator.committables.to_string()),
                 operator.signature.as_str().into(),
             ]);

@@ -32,6 +32,8 @@ pub struct Config {
     pub timeout_ms: u64,
     /// Failures in a row that the attempt survives.
     pub tolerable_failures: u32,
+    /// How long tasks wait for a checkpoint's barriers; `None`: as long as it takes.
+    pub aligned_timeout_ms: Option<u64>,
 }
 
 impl Default for Config {
@@ -41,6 +43,7 @@ impl Default for Config {
             min_pause_ms: 0,
             timeout_ms: 600_000,
             tolerable_failures: 3,
+            aligned_timeout_ms: None,
         }
     }
 }
@@ -64,6 +67,8 @@ pub enum Event {
         operator: OperatorId,
         subtask: usize,
         reason: String,
+        /// A sink has lost what it was given.
+        rows_lost: bool,
     },
     /// The manifest is written: the checkpoint exists.
     Stored {
@@ -127,11 +132,16 @@ pub struct Completed {
     pub acknowledged_ms: u64,
 }
 
+impl Completed {
+    /// Whether barriers have overtaken rows, which are part of it.
+    pub fn has_rows_in_flight(&self) -> bool {
+        self.states.values().flatten().any(|state| state.in_flight.is_some())
+    }
+}
+
 pub struct Coordinator {
     config: Config,
     participants: BTreeSet<Participant>,
-    /// The operators whose committables must not be lost.
-    sinks: BTreeSet<OperatorId>,
     next_id: u64,
     phase: Phase,
     /// When the next periodic checkpoint is due.
@@ -169,18 +179,11 @@ enum Ending {
 
 impl Coordinator {
     /// `first_id` is larger than the id of every checkpoint that exists, so that replays never reuse one.
-    pub fn new(
-        config: Config,
-        participants: BTreeSet<Participant>,
-        sinks: BTreeSet<OperatorId>,
-        first_id: u64,
-        now_ms: u64,
-    ) -> Self {
+    pub fn new(config: Config, participants: BTreeSet<Participant>, first_id: u64, now_ms: u64) -> Self {
         Self {
             due_ms: now_ms + config.interval_ms,
             config,
             participants,
-            sinks,
             next_id: first_id,
             phase: Phase::Idle,
             failures_in_row: 0,
@@ -195,6 +198,11 @@ impl Coordinator {
             Phase::Collecting(collecting) => Some(collecting.triggered_ms + self.config.timeout_ms),
             Phase::Storing(_) | Phase::Publishing(_) | Phase::Over => None,
         }
+    }
+
+    /// Failures since the last checkpoint that was stored.
+    pub fn failures_in_row(&self) -> u32 {
+        self.failures_in_row
     }
 
     pub fn on_event(&mut self, event: Event, now_ms: u64) -> Vec<Command> {
@@ -213,7 +221,11 @@ impl Coordinator {
                 operator,
                 subtask,
                 reason,
-            } => self.declined(checkpoint, (operator, subtask), reason, now_ms, &mut commands),
+                rows_lost,
+            } => {
+                let reason = format!("{operator} (subtask {subtask}): {reason}");
+                self.declined(checkpoint, reason, rows_lost, now_ms, &mut commands);
+            }
             Event::Stored { checkpoint } => {
                 if let Phase::Storing(completed) = &self.phase
                     && completed.checkpoint == checkpoint
@@ -298,20 +310,12 @@ impl Coordinator {
         }
     }
 
-    fn declined(
-        &mut self,
-        checkpoint: u64,
-        participant: Participant,
-        reason: String,
-        now_ms: u64,
-        commands: &mut Vec<Command>,
-    ) {
-        let reason = format!("{} (subtask {}): {reason}", participant.0, participant.1);
+    fn declined(&mut self, checkpoint: u64, reason: String, rows_lost: bool, now_ms: u64, commands: &mut Vec<Command>) {
         let is_current = matches!(&self.phase, Phase::Collecting(current) if current.checkpoint == checkpoint);
         if matches!(self.phase, Phase::Over) || checkpoint >= self.next_id {
             return;
         }
-        if self.sinks.contains(&participant.0) {
+        if rows_lost {
             let reason = format!("rows could not be written out for checkpoint {checkpoint}: {reason}");
             self.fail(reason, commands);
         } else if is_current {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::Error;
 use crate::job::Job;
-use crate::manifest::{BODY_VERSION, Snapshot};
+use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::progress::Progress;
 
 /// The right to run a job, and its checkpoints. Cheap to clone.
@@ -244,6 +244,7 @@ impl History {
             // Theirs to publish, not ours.
             state.committables.clear();
             files.extend(state.keyed.iter().flat_map(|keyed| keyed.files.iter().cloned()));
+            files.extend(state.in_flight.clone());
         }
         self.inner.claim.store().copy_files(origin, &files).await?;
         snapshot.origin = Some(format!("{}/{}", origin.job(), snapshot.checkpoint));
@@ -272,6 +273,8 @@ pub struct Detail {
     pub finished: bool,
     pub origin: Option<String>,
     pub took_ms: Option<u64>,
+    /// Of rows that barriers have overtaken.
+    pub in_flight_bytes: u64,
 }
 
 /// The complete checkpoints of a job below this URL or folder, newest first. Changes nothing.
@@ -294,6 +297,7 @@ pub async fn list_in(store: &CheckpointStore) -> Result<Vec<Listed>, Error> {
             detail: detail.map_err(|error| error.to_string()).map(|manifest| {
                 let snapshot = Snapshot::of_manifest(manifest);
                 Detail {
+                    in_flight_bytes: in_flight_bytes(snapshot.operators.values().flatten()),
                     parallelism: snapshot.parallelism,
                     finished: snapshot.finished,
                     origin: snapshot.origin,

@@ -57,6 +57,11 @@ impl CheckpointNow {
         *self.savepoint.lock() = Some(name.to_string());
     }
 
+    /// Whether the next one is to be kept.
+    pub fn is_named(&self) -> bool {
+        self.savepoint.lock().is_some()
+    }
+
     /// The name under which the next one is to be kept, if nobody has taken it.
     pub fn take_name(&self) -> Option<String> {
         self.savepoint.lock().take()

@@ -23,9 +23,15 @@ use crate::compatibility::state_signature;
 use crate::job::Job;
 
 /// Version of [`SubtaskState`] as the manifest's body.
-pub const BODY_VERSION: u16 = 2;
+pub const BODY_VERSION: u16 = 3;
 
 const SIGNATURE: &str = "state/";
+
+/// Bytes of the rows that barriers have overtaken on their way to these subtasks.
+pub fn in_flight_bytes<'a>(states: impl IntoIterator<Item = &'a SubtaskState>) -> u64 {
+    let files = states.into_iter().filter_map(|state| state.in_flight.as_ref());
+    files.map(|file| file.length).sum()
+}
 
 /// A complete checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +112,8 @@ impl Snapshot {
                 length: file.length,
                 crc32: file.crc32,
             });
+        let in_flight = self.operators.values().flatten();
+        let in_flight = in_flight.filter_map(|state| state.in_flight.clone());
         let operators = self.operators.iter().map(|(operator, states)| OperatorEntry {
             operator: operator.0.clone(),
             subtasks: states.clone(),
@@ -124,6 +132,7 @@ impl Snapshot {
                 files: keyed
                     .flat_map(|keyed| keyed.files.iter().cloned())
                     .chain(output)
+                    .chain(in_flight)
                     .collect(),
                 properties,
             },

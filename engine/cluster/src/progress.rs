@@ -17,6 +17,8 @@ pub struct CheckpointReport {
     pub took: Duration,
     /// Keyed state it refers to.
     pub state_bytes: u64,
+    /// Rows that barriers have overtaken, which are part of it.
+    pub in_flight_bytes: u64,
     pub at: Instant,
     /// When it was last known to say all there is to say: then or later, if nothing has changed since.
     pub current_at: Instant,
@@ -35,6 +37,8 @@ pub struct Report {
     pub checkpoints_failed: u64,
     /// Those that would have said the same as the one before, and were not stored.
     pub checkpoints_unchanged: u64,
+    /// Those with rows that barriers have overtaken.
+    pub checkpoints_unaligned: u64,
     /// The longest time between trigger and last acknowledgement.
     pub acknowledged_in_max: Duration,
     pub state_bytes_max: u64,
@@ -149,9 +153,11 @@ impl Report {
             metrics::gauge!("millstream_checkpoint_age_seconds", &labels).set(last.current_at.elapsed().as_secs_f64());
             metrics::gauge!("millstream_checkpoint_duration_seconds", &labels).set(last.took.as_secs_f64());
             metrics::gauge!("millstream_checkpoint_state_bytes", &labels).set(last.state_bytes as f64);
+            metrics::gauge!("millstream_checkpoint_in_flight_bytes", &labels).set(last.in_flight_bytes as f64);
         }
         metrics::gauge!("millstream_restarts", &labels).set(f64::from(self.restarts));
         metrics::gauge!("millstream_checkpoints_failed", &labels).set(self.checkpoints_failed as f64);
+        metrics::gauge!("millstream_checkpoints_unaligned", &labels).set(self.checkpoints_unaligned as f64);
     }
 
     /// All attempts together: rows that were read again after a restart count again.

@@ -20,6 +20,11 @@ use crate::{Error, checkpoint, restart};
 
 /// Completed checkpoints to keep, unless the pipeline says otherwise.
 const RETAIN_DEFAULT: usize = 3;
+/// Flink's newer and older word for it.
+const UNALIGNED_KEYS: [&str; 2] = [
+    "execution.checkpointing.unaligned.enabled",
+    "execution.checkpointing.unaligned",
+];
 /// Longest name of a job: it becomes a folder's.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -264,6 +269,7 @@ fn settings_of_spec(spec: &v1::JobSpec, mode: Mode) -> Settings {
             min_pause_ms: checkpoints.min_pause_ms.unwrap_or(defaults.min_pause_ms),
             timeout_ms: checkpoints.timeout_ms.unwrap_or(defaults.timeout_ms),
             tolerable_failures: checkpoints.tolerable_failures.unwrap_or(defaults.tolerable_failures),
+            aligned_timeout_ms: checkpoints.aligned_timeout_ms,
         },
         retain: checkpoints.retain.map_or(RETAIN_DEFAULT, |retain| retain as usize),
         storage: checkpoints.storage.clone(),
@@ -280,6 +286,7 @@ fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Setti
         parallelism: settings.parallelism.map(usize::from),
         checkpoints: checkpoint::Config {
             interval_ms: interval_ms.unwrap_or(defaults.interval_ms),
+            aligned_timeout_ms: aligned_timeout_ms(settings),
             ..defaults
         },
         retain: settings
@@ -293,6 +300,16 @@ fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Setti
         exactly_once_required: false,
         explain: settings.explain,
     }
+}
+
+/// As Flink has it: the timeout counts where unaligned checkpoints are enabled, which then is none unless it is given.
+fn aligned_timeout_ms(settings: &millstream_planner::Settings) -> Option<u64> {
+    let is_enabled = UNALIGNED_KEYS
+        .iter()
+        .filter_map(|key| settings.other.get(*key))
+        .any(|value| value.eq_ignore_ascii_case("true"));
+    let timeout = settings.checkpoint_aligned_timeout.unwrap_or_default();
+    is_enabled.then_some(timeout.as_millis() as u64)
 }
 
 /// A script that gives no name is called after its file.

@@ -62,6 +62,8 @@ pub struct Settings {
     pub max_parallelism: Option<u16>,
     pub checkpoint_interval: Option<Duration>,
     pub checkpoint_retention: Option<u32>,
+    /// Barriers may overtake rows, after they have been waited for so long; `None`: never.
+    pub checkpoint_aligned_timeout: Option<Duration>,
     /// The script consists of `EXPLAIN`: show the plan, run nothing.
     pub explain: bool,
     /// Every other `SET`, for the engine to judge.

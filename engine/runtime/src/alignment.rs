@@ -3,7 +3,7 @@
 //! A barrier splits each input into "before" and "after" the checkpoint. The task may take its snapshot only when every
 //! input has reached the split, so inputs that arrive first are held back. `Alignment` decides which inputs are
 //! readable; it holds no elements itself and knows no channel. An input that has ended has nothing after any split: it
-//! counts as aligned.
+//! counts as aligned. A task that waits too long goes ahead without the others ([`Alignment::overtake`]).
 
 use crate::element::Barrier;
 
@@ -73,6 +73,34 @@ impl Alignment {
         self.complete()
     }
 
+    /// Whoever triggers checkpoints has asked for this one, so every earlier one is complete or given up. An input that
+    /// was held back for one of those must not be any longer: who sends there may be what the others wait for, since
+    /// sources leave out a checkpoint that is given up.
+    pub fn give_up_before(&mut self, checkpoint: u64) {
+        if self.current.is_some_and(|current| current.checkpoint < checkpoint) {
+            self.current = None;
+            self.release();
+        }
+        self.passed = self.passed.max(checkpoint.saturating_sub(1));
+    }
+
+    /// The checkpoint is cut before all inputs have delivered its barrier. Answers those that still will: all are
+    /// readable again, and what they deliver of it is stale. `None`: a later checkpoint's barrier is here, which says
+    /// that this one is given up.
+    pub fn overtake(&mut self, barrier: Barrier) -> Option<Vec<usize>> {
+        self.give_up_before(barrier.checkpoint);
+        let newest = self.current.map_or(self.passed, |current| current.checkpoint);
+        if newest > barrier.checkpoint {
+            return None;
+        }
+        let missing = (0..self.inputs.len()).filter(|input| self.inputs[*input] == Input::Open);
+        let missing = missing.collect();
+        self.current = None;
+        self.passed = barrier.checkpoint;
+        self.release();
+        Some(missing)
+    }
+
     fn complete(&mut self) -> Option<Barrier> {
         let barrier = self.current?;
         if self.inputs.contains(&Input::Open) {
@@ -138,6 +166,32 @@ mod tests {
             "a stale barrier holds nothing back"
         );
         assert!(alignment.is_readable(0));
+    }
+
+    #[test]
+    fn nothing_is_held_back_for_a_checkpoint_that_was_given_up() {
+        let mut alignment = Alignment::new(2);
+        assert_eq!(alignment.on_barrier(0, barrier(1)), None);
+        alignment.give_up_before(2);
+        assert!(alignment.is_readable(0), "its sender may be what input 1 waits for");
+        assert_eq!(alignment.on_barrier(1, barrier(1)), None, "stale");
+        assert!(alignment.is_readable(1));
+        assert_eq!(alignment.on_barrier(0, barrier(2)), None);
+        assert_eq!(alignment.on_barrier(1, barrier(2)), Some(barrier(2)));
+    }
+
+    #[test]
+    fn a_checkpoint_overtakes_unless_a_later_one_is_on_its_way() {
+        let mut alignment = Alignment::new(3);
+        assert_eq!(alignment.on_barrier(0, barrier(1)), None);
+        assert_eq!(alignment.on_end(2), None);
+        assert_eq!(alignment.overtake(barrier(1)), Some(vec![1]));
+        assert!(alignment.is_readable(0));
+        assert_eq!(alignment.on_barrier(1, barrier(1)), None, "stale");
+        assert_eq!(alignment.on_barrier(1, barrier(3)), None);
+        assert_eq!(alignment.overtake(barrier(2)), None);
+        assert!(!alignment.is_readable(1), "the later one goes on");
+        assert_eq!(alignment.on_barrier(0, barrier(3)), Some(barrier(3)));
     }
 
     proptest! {

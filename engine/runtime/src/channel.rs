@@ -91,6 +91,11 @@ impl Sender {
 }
 
 impl Receiver {
+    /// The capacity.
+    pub fn bytes_max(&self) -> usize {
+        self.0.bytes_max
+    }
+
     /// The next element; `None` if there is none now: the receiver's waker is called when there is.
     pub fn pop(&self) -> Option<Element> {
         let (element, bytes) = self.0.queue.pop()?;

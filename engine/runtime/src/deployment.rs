@@ -1,5 +1,6 @@
 //! From a job graph to running slots: chains, channels, operators with their state, threads.
 
+mod in_flight;
 mod operators;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ pub(crate) use self::operators::restore;
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
 use crate::channel::{Receiver, Sender, channel};
+use crate::element::Element;
 use crate::elsewhere::{ChannelId, Incoming, Outgoing, Part};
 use crate::exchange::{OutputEdge, Partitioner, Routing};
 use crate::inputs::{Input, Inputs};
@@ -161,8 +163,9 @@ pub(crate) async fn build(
     counters: &Arc<JobCounters>,
 ) -> Result<Vec<Built>, Error> {
     let graph = &*deployment.graph;
-    let mut operators = operators::make(deployment, restored, part, chains, wakers).await?;
-    let mut wiring = Wiring::new(deployment, part, chains, wakers);
+    let mut operators = operators::make(deployment, restored.stores, part, chains, wakers).await?;
+    let mut given = restored.given;
+    let mut wiring = Wiring::new(deployment, part, chains, wakers, restored.in_flight);
     let mut built = Vec::new();
     for (chain_index, chain) in chains.chains.iter().enumerate() {
         let subtasks = 0..parallelism_of(graph, chain[0], deployment.parallelism);
@@ -184,7 +187,11 @@ pub(crate) async fn build(
                     Some(operator) => StageKind::Operator(operator),
                     None => end_stage(deployment, *node, subtask, &waker, counters)?,
                 };
-                stages.push(Stage::new(id.clone(), subtask, kind, outputs, own));
+                let mut stage = Stage::new(id.clone(), subtask, kind, outputs, own);
+                for (input, batch) in given.remove(&(*node, subtask)).unwrap_or_default() {
+                    stage.accept(input, Element::Batch(batch));
+                }
+                stages.push(stage);
             }
             let inputs = match graph.nodes[chain[0]].operator {
                 Operator::Source(_) => None,
@@ -193,9 +200,22 @@ pub(crate) async fn build(
             built.push(Built {
                 chain: chain_index,
                 subtask,
-                task: Task::new(chain[0], stages, edges, inputs, Arc::clone(counters)),
+                task: Task::new(
+                    chain[0],
+                    stages,
+                    edges,
+                    inputs,
+                    Arc::clone(counters),
+                    deployment.parallelism,
+                    deployment.backend.files().clone(),
+                ),
             });
         }
+    }
+    let undelivered = wiring.in_flight.keys().map(|(edge, _, _)| graph.edges[*edge].to);
+    if let Some(node) = undelivered.chain(given.keys().map(|(node, _)| *node)).next() {
+        let message = "the checkpoint has rows in flight for it that none of its subtasks has taken";
+        return Err(invalid(graph.nodes[node].id.to_string(), message));
     }
     Ok(built)
 }
@@ -215,6 +235,8 @@ struct Wiring<'a> {
     senders: HashMap<(usize, usize), Vec<Sender>>,
     /// By node and receiving subtask.
     receivers: HashMap<(NodeIndex, usize), Vec<Input>>,
+    /// What the restored checkpoint had in flight: by edge, sending and receiving subtask.
+    in_flight: HashMap<(usize, usize, usize), Vec<Element>>,
 }
 
 impl<'a> Wiring<'a> {
@@ -223,6 +245,7 @@ impl<'a> Wiring<'a> {
         part: &Part,
         chains: &'a Chains,
         wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
+        in_flight: HashMap<(usize, usize, usize), Vec<Element>>,
     ) -> Self {
         let graph = &deployment.graph;
         let mut wiring = Self {
@@ -230,6 +253,7 @@ impl<'a> Wiring<'a> {
             chains,
             senders: HashMap::new(),
             receivers: HashMap::new(),
+            in_flight,
         };
         let mut id: ChannelId = 0;
         for (index, edge) in graph
@@ -305,10 +329,8 @@ impl<'a> Wiring<'a> {
             self.senders.entry((index, from)).or_default().push(sender);
         }
         if let Some(channel) = receiver {
-            let input = Input {
-                channel,
-                input: edge.input,
-            };
+            let in_flight = self.in_flight.remove(&(index, from, to)).unwrap_or_default();
+            let input = Input::new(in_flight::origin(graph, index, from), channel, edge.input, in_flight);
             self.receivers.entry((edge.to, to)).or_default().push(input);
         }
     }

@@ -8,6 +8,12 @@ pub enum Error {
     /// In another process, of which only the words are known here.
     #[error("{message}")]
     Elsewhere { message: String, may_pass: bool },
+    #[error(
+        "more rows were in flight than a checkpoint keeps of one task ({} MB, RECORDED_BYTES_MAX); the next one waits for \
+         them",
+        crate::inputs::RECORDED_BYTES_MAX >> 20
+    )]
+    TooMuchInFlight,
     #[error(transparent)]
     Connector(#[from] millstream_connectors::Error),
     #[error(transparent)]

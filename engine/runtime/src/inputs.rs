@@ -2,12 +2,25 @@
 //!
 //! Channels are read in turn, those that are held back by alignment left out. Watermarks are merged and barriers
 //! aligned here, so the first operator of the chain sees one stream per input.
+//!
+//! When a checkpoint's barrier overtakes what is in the channels, that is taken out of them ([`Inputs::pull`]), so that
+//! whoever sends has room to bring the barrier; it is recorded, and then read in its order like everything else. Both are
+//! bounded: what is taken out by [`OVERTAKEN_BYTES_MAX`], what is recorded by [`RECORDED_BYTES_MAX`].
+
+use std::collections::VecDeque;
 
 use crate::alignment::Alignment;
 use crate::channel::Receiver;
-use crate::element::{Barrier, Element};
+use crate::element::{Barrier, Element, batch_bytes};
+use crate::in_flight::{Channel, Origin};
 use crate::operator::Timestamp;
 use crate::watermark::{Change, Merge};
+
+/// Bytes of overtaken rows that one task takes out of its channels, but at least twice what a channel holds of each (what
+/// a channel between workers holds at both ends); more wait until some of these are processed.
+pub const OVERTAKEN_BYTES_MAX: usize = 64 << 20;
+/// Bytes of overtaken rows that one task records for a checkpoint, which comes to nothing if there are more.
+pub const RECORDED_BYTES_MAX: usize = 256 << 20;
 
 /// The inputs of a task that does not read a source.
 pub struct Inputs {
@@ -18,12 +31,114 @@ pub struct Inputs {
     next: usize,
     aligning_since: Option<Timestamp>,
     alignment_us: u64,
+    /// The checkpoint whose barrier has overtaken elements that are being recorded.
+    recording: Option<u64>,
+}
+
+/// What came of recording what a barrier has overtaken.
+#[derive(Debug)]
+pub enum Recorded {
+    Whole(Vec<Channel>),
+    /// More than [`RECORDED_BYTES_MAX`].
+    TooMuch,
 }
 
 /// One channel and the operator's input that it feeds.
 pub struct Input {
-    pub channel: Receiver,
-    pub input: usize,
+    channel: Receiver,
+    origin: Origin,
+    input: usize,
+    /// Taken out of the channel and not read yet; what a restored checkpoint had in flight comes first.
+    ahead: VecDeque<Element>,
+    ahead_bytes: usize,
+    record: Record,
+    record_bytes: usize,
+}
+
+/// What one channel had in flight.
+enum Record {
+    None,
+    /// The barrier has not come.
+    Open(Vec<Element>),
+    Whole(Vec<Element>),
+}
+
+impl Input {
+    pub fn new(origin: Origin, channel: Receiver, input: usize, in_flight: Vec<Element>) -> Self {
+        Self {
+            channel,
+            origin,
+            input,
+            ahead_bytes: in_flight.iter().map(bytes_of).sum(),
+            ahead: in_flight.into(),
+            record: Record::None,
+            record_bytes: 0,
+        }
+    }
+
+    /// The next element in order.
+    fn pop(&mut self, recording: Option<u64>) -> Option<Element> {
+        if self.ahead.is_empty()
+            && let (Record::Open(_), Some(checkpoint)) = (&self.record, recording)
+        {
+            self.pull(checkpoint, 1);
+        }
+        match self.ahead.pop_front() {
+            Some(element) => {
+                self.ahead_bytes -= bytes_of(&element);
+                Some(element)
+            }
+            None => self.channel.pop(),
+        }
+    }
+
+    /// What is here already is in flight, up to the barrier.
+    fn start_record(&mut self, checkpoint: u64) {
+        self.record = Record::Open(Vec::new());
+        self.record_bytes = 0;
+        self.ahead_bytes = 0;
+        for element in std::mem::take(&mut self.ahead) {
+            self.take(element, checkpoint);
+        }
+    }
+
+    /// Takes elements out of the channel until the barrier comes or so many bytes are ahead.
+    fn pull(&mut self, checkpoint: u64, bytes_max: usize) {
+        while matches!(self.record, Record::Open(_)) && self.ahead_bytes < bytes_max {
+            match self.channel.pop() {
+                Some(element) => self.take(element, checkpoint),
+                None => return,
+            }
+        }
+    }
+
+    fn take(&mut self, element: Element, checkpoint: u64) {
+        let bytes = bytes_of(&element);
+        if let Record::Open(record) = &mut self.record {
+            match &element {
+                // Nothing before this was cut after it.
+                Element::Barrier(barrier) if barrier.checkpoint == checkpoint => {
+                    self.record = Record::Whole(std::mem::take(record));
+                    return;
+                }
+                Element::End => self.record = Record::Whole(std::mem::take(record)),
+                Element::Barrier(_) => {}
+                Element::Batch(_) | Element::Watermark(_) | Element::Idle => {
+                    self.record_bytes += bytes;
+                    record.push(element.clone());
+                }
+            }
+        }
+        self.ahead_bytes += bytes;
+        self.ahead.push_back(element);
+    }
+}
+
+fn bytes_of(element: &Element) -> usize {
+    match element {
+        Element::Batch(batch) => batch_bytes(batch),
+        _ => 1,
+    }
 }
 
 impl Inputs {
@@ -35,19 +150,101 @@ impl Inputs {
             next: 0,
             aligning_since: None,
             alignment_us: 0,
+            recording: None,
+        }
+    }
+
+    /// All inputs have delivered the end: no barrier will come.
+    pub fn have_ended(&self) -> bool {
+        self.alignment.all_ended()
+    }
+
+    /// The checkpoint is cut now: what is in the channels before its barrier is in flight. Answers whether it is; if not,
+    /// a later checkpoint is on its way here.
+    pub fn overtake(&mut self, barrier: Barrier, now: Timestamp) -> bool {
+        let Some(missing) = self.alignment.overtake(barrier) else {
+            return false;
+        };
+        if let Some(since) = self.aligning_since.take() {
+            self.alignment_us += now.saturating_sub(since).max(0) as u64;
+        }
+        self.stop_recording();
+        self.recording = Some(barrier.checkpoint);
+        for index in missing {
+            self.channels[index].start_record(barrier.checkpoint);
+        }
+        self.pull();
+        true
+    }
+
+    /// Takes what was overtaken out of the channels, so that the barrier can come.
+    pub fn pull(&mut self) {
+        let Some(checkpoint) = self.recording else { return };
+        let share = OVERTAKEN_BYTES_MAX / self.channels.len().max(1);
+        for channel in &mut self.channels {
+            channel.pull(checkpoint, share.max(2 * channel.channel.bytes_max()));
+        }
+    }
+
+    /// What was in flight when the checkpoint was cut, once it is known.
+    pub fn take_record(&mut self) -> Option<Recorded> {
+        self.recording?;
+        if self.channels.iter().map(|channel| channel.record_bytes).sum::<usize>() > RECORDED_BYTES_MAX {
+            self.stop_recording();
+            return Some(Recorded::TooMuch);
+        }
+        if self
+            .channels
+            .iter()
+            .any(|channel| matches!(channel.record, Record::Open(_)))
+        {
+            return None;
+        }
+        let channels =
+            self.channels
+                .iter_mut()
+                .filter_map(|channel| match std::mem::replace(&mut channel.record, Record::None) {
+                    Record::Whole(elements) => Some(Channel {
+                        origin: channel.origin.clone(),
+                        input: channel.input,
+                        elements,
+                    }),
+                    _ => None,
+                });
+        let channels = channels.collect();
+        self.stop_recording();
+        Some(Recorded::Whole(channels))
+    }
+
+    /// A later checkpoint was asked for: nobody waits for those before it any more.
+    pub fn give_up_before(&mut self, checkpoint: u64) {
+        self.alignment.give_up_before(checkpoint);
+        if !self.alignment.is_aligning() {
+            self.aligning_since = None;
+        }
+        if self.recording.is_some_and(|recording| recording < checkpoint) {
+            self.stop_recording();
+        }
+    }
+
+    fn stop_recording(&mut self) {
+        self.recording = None;
+        for channel in &mut self.channels {
+            channel.record = Record::None;
+            channel.record_bytes = 0;
         }
     }
 
     /// Reads one element and hands on what it means: none, one or several elements, each with the operator's input.
     /// Answers whether there was one.
     pub fn read(&mut self, now: Timestamp, mut deliver: impl FnMut(usize, Element)) -> bool {
-        let count = self.channels.len();
+        let (count, recording) = (self.channels.len(), self.recording);
         let found = (0..count).find_map(|offset| {
             let index = (self.next + offset) % count;
             if !self.alignment.is_readable(index) {
                 return None;
             }
-            Some((index, self.channels[index].channel.pop()?))
+            Some((index, self.channels[index].pop(recording)?))
         });
         let Some((index, element)) = found else {
             return false;
@@ -102,5 +299,134 @@ fn tell(change: Change, deliver: &mut impl FnMut(usize, Element)) {
         Change::Nothing => {}
         Change::Watermark(watermark) => deliver(0, Element::Watermark(watermark)),
         Change::Idle => deliver(0, Element::Idle),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use arrow_array::RecordBatch;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::channel::{Sender, channel};
+
+    const BARRIER: Barrier = Barrier {
+        checkpoint: 1,
+        last: false,
+    };
+
+    fn row(number: i64) -> Element {
+        let column = Arc::new(Int64Array::from(vec![number])) as _;
+        Element::Batch(RecordBatch::try_from_iter([("n", column)]).expect("one column"))
+    }
+
+    fn number(element: &Element) -> Option<i64> {
+        match element {
+            Element::Batch(batch) => Some(batch.column(0).as_primitive::<Int64Type>().value(0)),
+            _ => None,
+        }
+    }
+
+    proptest! {
+        /// Each channel sends rows, a barrier, rows. At some moment the barrier overtakes; sending and reading go on
+        /// in any order. What was read before the cut and what was recorded are the rows before the barrier, and
+        /// everything is read in the order in which it was sent. A second task that is given the record reads it first.
+        #[test]
+        fn what_is_overtaken_is_recorded_once_and_read_in_order(
+            before in prop::collection::vec(0i64..6, 1..4),
+            after in 0i64..4,
+            overtakes_at in 0usize..40,
+            choices in prop::collection::vec(0usize..64, 60..61),
+        ) {
+            let count = before.len();
+            let (mut senders, mut channels) = (Vec::new(), Vec::new());
+            for (index, rows) in before.iter().enumerate() {
+                let (sender, receiver) = channel(1 << 20, Waker::noop().clone(), Waker::noop().clone());
+                let of = |number: i64| row(index as i64 * 1_000 + number);
+                let mut script: VecDeque<Element> = (0..*rows).map(of).collect();
+                script.push_back(Element::Barrier(BARRIER));
+                script.extend((*rows..rows + after).map(of));
+                senders.push((sender, script));
+                channels.push(Input::new(origin(index), receiver, 0, Vec::new()));
+            }
+            let mut inputs = Inputs::new(channels);
+            let mut read: Vec<Vec<i64>> = vec![Vec::new(); count];
+            let mut cut: Option<Vec<Vec<i64>>> = None;
+            let mut record = None;
+            let mut choices = choices.into_iter().cycle();
+            let send = |senders: &mut Vec<(Sender, VecDeque<Element>)>, index: usize| {
+                let (sender, script) = &mut senders[index];
+                if let Some(element) = script.pop_front() {
+                    sender.send(element);
+                }
+            };
+            for step in 0..400 {
+                let choice = choices.next().unwrap_or(0);
+                // At last everything is sent.
+                if choice % 2 == 0 || step > 200 {
+                    send(&mut senders, choice % count);
+                    send(&mut senders, step % count);
+                }
+                if step == overtakes_at && cut.is_none() {
+                    prop_assert!(inputs.overtake(BARRIER, 0));
+                    cut = Some(read.clone());
+                }
+                let mut aligned = false;
+                if choice % 3 != 0 || step > 200 {
+                    inputs.read(0, |_, element| match number(&element) {
+                        Some(number) => read[(number / 1_000) as usize].push(number % 1_000),
+                        None => aligned |= matches!(element, Element::Barrier(_)),
+                    });
+                }
+                if aligned {
+                    prop_assert!(cut.is_none(), "cut twice");
+                    cut = Some(read.clone());
+                    record = Some(Vec::new());
+                }
+                inputs.pull();
+                if let Some(Recorded::Whole(whole)) = inputs.take_record() {
+                    prop_assert!(record.is_none());
+                    record = Some(whole);
+                }
+            }
+            let cut = cut.expect("the barriers have all come");
+            let record = record.expect("the record is whole");
+            for index in 0..count {
+                let all: Vec<i64> = (0..before[index] + after).collect();
+                prop_assert_eq!(&read[index], &all);
+                let recorded = record.iter().find(|channel| channel.origin.subtask == index);
+                let recorded = recorded.map_or(&[][..], |channel| &channel.elements);
+                let recorded = recorded.iter().filter_map(number).map(|number| number % 1_000);
+                let both: Vec<i64> = cut[index].iter().copied().chain(recorded).collect();
+                prop_assert_eq!(both, (0..before[index]).collect::<Vec<_>>());
+            }
+            for recorded in record {
+                let (sender, receiver) = channel_of_one();
+                let expected: Vec<i64> = recorded.elements.iter().filter_map(number).chain([7]).collect();
+                let mut again = Inputs::new(vec![Input::new(recorded.origin, receiver, 0, recorded.elements)]);
+                sender.send(row(7));
+                let mut got = Vec::new();
+                while again.read(0, |_, element| got.extend(number(&element))) {}
+                prop_assert_eq!(got, expected);
+            }
+        }
+    }
+
+    fn origin(subtask: usize) -> Origin {
+        Origin {
+            from: "sender".into(),
+            place: 0,
+            columns: vec!["n".into()],
+            subtask,
+        }
+    }
+
+    fn channel_of_one() -> (Sender, Receiver) {
+        channel(1 << 20, Waker::noop().clone(), Waker::noop().clone())
     }
 }

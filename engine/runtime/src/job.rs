@@ -7,16 +7,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use crossbeam::channel::TrySendError;
 use millstream_connectors::{Committable, JobIdentity, Sink, Source, Split};
 use millstream_planner::graph::{JobGraph, NodeIndex, OperatorId};
-use millstream_state::store::{Backend, KeyedSnapshot, Store};
+use millstream_state::store::{Backend, FileReference, KeyedSnapshot, Store};
 
 use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::deployment;
+use crate::element::Element;
 use crate::elsewhere::Part;
 use crate::operator::Timestamp;
 use crate::progress::{JobCounters, Progress};
@@ -33,10 +36,14 @@ pub async fn deploy(deployment: Deployment, restored: Restored) -> Result<Runnin
     deployment::deploy(deployment, restored).await
 }
 
-/// The keyed state of the subtasks that run here.
+/// The keyed state of the subtasks that run here, and what was in flight to them.
 pub struct Restored {
     /// By node and subtask, of those that had any.
     pub(crate) stores: HashMap<(NodeIndex, usize), Store>,
+    /// By edge, sending and receiving subtask.
+    pub(crate) in_flight: HashMap<(usize, usize, usize), Vec<Element>>,
+    /// By node and subtask: rows for its inputs that come before all that is in channels.
+    pub(crate) given: HashMap<(NodeIndex, usize), Vec<(usize, RecordBatch)>>,
 }
 
 /// Counters for all subtasks of a job, wherever they run: for whoever hears of them from afar.
@@ -159,6 +166,8 @@ pub struct SubtaskState {
     pub committables: Vec<Committable>,
     /// The subtask had ended before the barrier.
     pub finished: bool,
+    /// What the barrier had overtaken on its way to this subtask (`in_flight.rs`).
+    pub in_flight: Option<FileReference>,
 }
 
 /// A split in a checkpoint: [`Split`] with the watermark it had reached.
@@ -175,7 +184,13 @@ pub struct SplitState {
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Cut a checkpoint: sources snapshot and inject the barrier. After one that is the `last`, sources read no further.
-    Checkpoint { id: u64, last: bool },
+    /// A task that the barrier has not reached after `aligned_timeout` cuts its part without waiting for it; `None`: all
+    /// wait for as long as it takes.
+    Checkpoint {
+        id: u64,
+        last: bool,
+        aligned_timeout: Option<Duration>,
+    },
     /// More splits for a source node's subtask.
     AssignSplits {
         node: NodeIndex,
@@ -205,6 +220,8 @@ pub enum TaskEvent {
         operator: OperatorId,
         subtask: usize,
         error: Error,
+        /// What the sink had been given is neither written nor in the checkpoint.
+        rows_lost: bool,
     },
     /// All subtasks of all tasks have processed the end of their input. Sinks hold what they were given: a last
     /// checkpoint (`Command::Checkpoint { last: true }`, which ended subtasks answer at once) makes it durable, then

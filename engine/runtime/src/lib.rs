@@ -12,6 +12,7 @@ pub mod element;
 pub mod elsewhere;
 pub mod error;
 mod exchange;
+mod in_flight;
 mod inputs;
 pub mod job;
 pub mod operator;

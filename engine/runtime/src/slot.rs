@@ -411,7 +411,7 @@ impl Slot {
         for part in slot_task.task.take_parts() {
             let events = self.shared.events.clone();
             self.shared.runtime.spawn(async move {
-                let event = part.complete().await;
+                let Some(event) = part.complete().await else { return };
                 if events.send(event).await.is_err() {
                     tracing::debug!("a checkpoint's part was finished after the job had ended");
                 }

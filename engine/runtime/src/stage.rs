@@ -125,6 +125,53 @@ impl Stage {
         }
     }
 
+    /// A sink that did not take what it was last offered.
+    pub fn is_waiting_sink(&self) -> bool {
+        matches!(self.kind, StageKind::Sink(_)) && self.progress == Progress::Pending
+    }
+
+    /// Whether this checkpoint's barrier is in here.
+    pub fn holds_barrier(&self, checkpoint: u64) -> bool {
+        self.calls.iter().any(|call| match call {
+            Call::Snapshot(barrier) | Call::Forward(Element::Barrier(barrier)) => barrier.checkpoint == checkpoint,
+            _ => false,
+        })
+    }
+
+    /// Bytes of the rows that it is still to be called with.
+    pub fn queued_bytes(&self) -> usize {
+        let batches = self.calls.iter().map(|call| match call {
+            Call::Process { batch, .. } => batch_bytes(batch),
+            _ => 0,
+        });
+        batches.sum()
+    }
+
+    /// Lets this checkpoint's barrier pass what is before it in a waiting sink, if it is here. Answers with the rows that
+    /// it has passed: the sink is to be cut now.
+    pub fn let_barrier_pass(&mut self, checkpoint: u64) -> Option<(Barrier, Vec<RecordBatch>)> {
+        let is_it = |call: &Call| matches!(call, Call::Snapshot(barrier) if barrier.checkpoint == checkpoint);
+        let place = self.calls.iter().position(is_it)?;
+        let mut after = self.calls.split_off(place);
+        let Some(Call::Snapshot(barrier)) = after.pop_front() else {
+            return None;
+        };
+        let forward = after.pop_front();
+        let mut before = std::mem::take(&mut self.calls);
+        // Earlier checkpoints are given up, and a sink that prepared one of them after this one would mix them up.
+        before.retain(|call| !matches!(call, Call::Snapshot(_) | Call::Forward(Element::Barrier(_))));
+        let rows = before.iter().filter_map(|call| match call {
+            Call::Process { batch, .. } => Some(batch.clone()),
+            _ => None,
+        });
+        let rows = rows.collect();
+        self.calls.extend(forward);
+        self.calls.append(&mut before);
+        self.calls.append(&mut after);
+        self.progress = Progress::Done;
+        Some((barrier, rows))
+    }
+
     pub fn next_timer(&self) -> Option<Timestamp> {
         match &self.kind {
             StageKind::Operator(operator) if !self.ended => operator.next_timer(),

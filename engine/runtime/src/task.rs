@@ -6,24 +6,31 @@
 //! When there is nothing to do, what operators and edges hold back for batching leaves.
 //!
 //! A task knows no thread, socket or clock: it is told the time and how long its steps took ([`Task::took`]), and it
-//! leaves the parts of its checkpoints to be finished by whoever runs it ([`Task::take_parts`]). A simulator can therefore run a whole job in one thread.
+//! leaves the parts of its checkpoints to be finished by whoever runs it ([`Task::take_parts`]). A simulator can therefore
+//! run a whole job in one thread.
+
+mod overtaking;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use millstream_fail_point as fail_point;
 use millstream_planner::graph::{NodeIndex, OperatorId};
+use millstream_state::checkpoint::JobFiles;
 
+use self::overtaking::{Overtaking, Requested};
 use crate::Error;
 use crate::element::{Barrier, Element, batch_bytes};
 use crate::exchange::OutputEdge;
+use crate::in_flight::InFlight;
 use crate::inputs::Inputs;
 use crate::job::{Command, SubtaskState};
 use crate::operator::{Progress, Timestamp};
 use crate::progress::{JobCounters, OperatorCounters, add};
 use crate::sink_task::SinkStage;
-use crate::snapshot::{SnapshotPart, Work};
+use crate::snapshot::{Overtaken, SnapshotPart, Work};
 use crate::source_task::Polled;
 use crate::stage::{Call, Outlet, Stage, StageKind};
 
@@ -39,8 +46,14 @@ pub struct Task {
     parts: Vec<SnapshotPart>,
     /// The newest checkpoint that was cut here, and for how many nanoseconds it has held up the task so far.
     pause: (u64, u64),
+    /// Of the job.
+    parallelism: usize,
+    /// Where what is in flight is kept.
+    files: JobFiles,
     /// The newest checkpoint asked for.
-    requested: Option<Barrier>,
+    requested: Option<Requested>,
+    /// The checkpoint that was cut here before its barriers came.
+    overtaking: Option<Overtaking>,
     /// The newest checkpoint whose barrier has entered the chain.
     entered: u64,
     /// Something was processed since operators were last flushed.
@@ -86,6 +99,8 @@ impl Task {
         edges: Vec<OutputEdge>,
         inputs: Option<Inputs>,
         counters: Arc<JobCounters>,
+        parallelism: usize,
+        files: JobFiles,
     ) -> Self {
         Self {
             head,
@@ -95,7 +110,10 @@ impl Task {
             counters,
             parts: Vec::new(),
             pause: (0, 0),
+            parallelism,
+            files,
             requested: None,
+            overtaking: None,
             entered: 0,
             unflushed: false,
             current: 0,
@@ -137,14 +155,16 @@ impl Task {
         self.current = 0;
         let subtask = self.stages[0].subtask;
         match command {
-            Command::Checkpoint { id, last } => {
+            Command::Checkpoint {
+                id,
+                last,
+                aligned_timeout,
+            } => {
                 let barrier = Barrier {
                     checkpoint: *id,
                     last: *last,
                 };
-                if self.requested.is_none_or(|requested| requested.checkpoint < *id) {
-                    self.requested = Some(barrier);
-                }
+                self.request(barrier, *aligned_timeout);
             }
             Command::AssignSplits {
                 node,
@@ -206,11 +226,12 @@ impl Task {
         if self.ended {
             return self.answer_after_the_end();
         }
+        let overtakes_at = self.overtake(now)?;
         if !self.edges.iter().all(OutputEdge::has_credit) {
             self.flush_edges()?;
             if !self.edges.iter().all(OutputEdge::has_credit) {
                 self.blocked_since.get_or_insert(now);
-                return Ok(Step::Waiting { until: None });
+                return Ok(Step::Waiting { until: overtakes_at });
             }
         }
         if let Some(since) = self.blocked_since.take() {
@@ -219,9 +240,12 @@ impl Task {
         if let Some(deepest) = self.stages.iter().rposition(Stage::has_work) {
             self.run_stage(deepest, now)?;
             if self.stages[deepest].progress == Progress::Pending {
+                if self.pass_waiting_sinks(now)? {
+                    return Ok(Step::Worked);
+                }
                 self.flush_edges()?;
                 // Timers would find this stage in their way.
-                return Ok(Step::Waiting { until: None });
+                return Ok(Step::Waiting { until: overtakes_at });
             }
             return Ok(Step::Worked);
         }
@@ -238,7 +262,7 @@ impl Task {
         }
         self.flush_edges()?;
         Ok(Step::Waiting {
-            until: self.next_timer(),
+            until: self.next_timer().into_iter().chain(overtakes_at).min(),
         })
     }
 
@@ -293,7 +317,7 @@ impl Task {
             self.unflushed |= found;
             return Ok(found);
         }
-        if let Some(barrier) = self.requested.filter(|barrier| barrier.checkpoint > self.entered) {
+        if let Some(barrier) = self.not_entered() {
             self.cut_source(barrier)?;
             return Ok(true);
         }
@@ -330,7 +354,7 @@ impl Task {
     /// A source's part of a checkpoint: its splits, then the barrier.
     fn cut_source(&mut self, barrier: Barrier) -> Result<(), Error> {
         self.entered = barrier.checkpoint;
-        self.snapshot_stage(0, barrier)?;
+        self.snapshot_stage(0, barrier, Vec::new())?;
         fail_point::reach("barrier");
         let (first, later) = self.stages.split_at_mut(1);
         let stage = &mut first[0];
@@ -351,12 +375,12 @@ impl Task {
 
     /// No barrier will come any more: a checkpoint is answered as soon as it is asked for.
     fn answer_after_the_end(&mut self) -> Result<Step, Error> {
-        let Some(barrier) = self.requested.filter(|barrier| barrier.checkpoint > self.entered) else {
+        let Some(barrier) = self.not_entered() else {
             return Ok(Step::Waiting { until: None });
         };
         self.entered = barrier.checkpoint;
         for stage in 0..self.stages.len() {
-            self.snapshot_stage(stage, barrier)?;
+            self.snapshot_stage(stage, barrier, Vec::new())?;
         }
         Ok(Step::Worked)
     }
@@ -367,7 +391,9 @@ impl Task {
 
     /// A stage's part of a checkpoint. A source that cannot tell its positions is as it was before: only the checkpoint
     /// fails. An operator whose snapshot fails may have let go of marks of what is still to be written: that ends the task.
-    fn snapshot_stage(&mut self, index: usize, barrier: Barrier) -> Result<(), Error> {
+    ///
+    /// `waiting` are rows that the barrier has passed in a sink's queue.
+    fn snapshot_stage(&mut self, index: usize, barrier: Barrier, waiting: Vec<RecordBatch>) -> Result<(), Error> {
         self.current = index;
         self.doing = Doing::Cut(index, barrier.checkpoint);
         let stage = &mut self.stages[index];
@@ -394,12 +420,19 @@ impl Task {
             }
             StageKind::Sink(sink) => Work::Prepare(sink.prepare(barrier)),
         };
-        self.parts.push(SnapshotPart {
+        let part = SnapshotPart {
             checkpoint: barrier.checkpoint,
             operator: stage.id.clone(),
             state,
             work,
-        });
+            overtaken: Overtaken::Known(InFlight {
+                parallelism: self.parallelism,
+                channels: Vec::new(),
+                waiting,
+            }),
+            files: self.files.clone(),
+        };
+        self.hand_in(index, part);
         Ok(())
     }
 
@@ -411,7 +444,7 @@ impl Task {
         if !resumes && let Some(Call::Snapshot(barrier)) = stage.calls.front() {
             let barrier = *barrier;
             stage.calls.pop_front();
-            return self.snapshot_stage(index, barrier);
+            return self.snapshot_stage(index, barrier, Vec::new());
         }
         self.doing = Doing::Call(index);
         let (stages, later) = self.stages.split_at_mut(index + 1);

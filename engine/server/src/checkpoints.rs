@@ -29,7 +29,11 @@ pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
                 millstream_proto::report::time(checkpoint.taken_us),
                 millstream_proto::report::amount(checkpoint.state_bytes),
                 detail.parallelism,
-                if detail.finished { "all input processed" } else { "" }
+                match (detail.finished, detail.in_flight_bytes) {
+                    (true, _) => "all input processed",
+                    (false, 0) => "",
+                    (false, _) => "with rows in flight",
+                }
             ),
             Err(damage) => format!("{:<10}  damaged: {damage}", checkpoint.id),
         };

@@ -100,10 +100,13 @@ impl Summary {
             ),
             None => String::new(),
         };
-        let failed = match self.report.checkpoints_failed {
+        let mut failed = match self.report.checkpoints_failed {
             0 => String::new(),
             failed => format!(", {failed} failed"),
         };
+        if self.report.checkpoints_unaligned > 0 {
+            failed.push_str(&format!(", {} with rows in flight", self.report.checkpoints_unaligned));
+        }
         out.push_str(&format!(
             "  checkpoints  {}{failed}{last}, in {}\n",
             self.report.checkpoints, self.checkpoints_at
@@ -141,6 +144,7 @@ impl Summary {
             "future_rows": numbers.future_rows,
             "checkpoints": report.checkpoints,
             "checkpoints_failed": report.checkpoints_failed,
+            "checkpoints_unaligned": report.checkpoints_unaligned,
             "checkpoint_acknowledged_ms_max": report.acknowledged_in_max.as_millis() as u64,
             "checkpoint_pause_ms_max": milliseconds(numbers.checkpoint_pause_max),
             "checkpoint_pause_ms_sum": milliseconds(numbers.checkpoint_pause_sum),

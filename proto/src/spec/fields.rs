@@ -128,6 +128,12 @@ pub const CHECKPOINTS: &[Field] = &[
         Kind::CountOrZero(1_000_000),
         "Failed checkpoints in a row that the job survives. Default: 3.",
     ),
+    optional(
+        "aligned_timeout",
+        Kind::Duration,
+        "A task that waits longer for a checkpoint's barriers lets them overtake the rows before them, which become part \
+         of the checkpoint. Default: never.",
+    ),
 ];
 
 pub const SOURCE: &[Field] = &[

@@ -153,6 +153,7 @@ impl Reader {
             min_pause_ms: self.duration(&map, "min_pause"),
             timeout_ms: self.duration(&map, "timeout"),
             tolerable_failures: self.count(&map, "tolerable_failures", 0, 1_000_000),
+            aligned_timeout_ms: self.duration(&map, "aligned_timeout"),
         })
     }
 

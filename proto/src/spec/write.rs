@@ -155,6 +155,7 @@ fn checkpoints(checkpoints: &Checkpoints) -> Value {
     map.duration_if("min_pause", checkpoints.min_pause_ms);
     map.duration_if("timeout", checkpoints.timeout_ms);
     map.number_if("tolerable_failures", checkpoints.tolerable_failures);
+    map.duration_if("aligned_timeout", checkpoints.aligned_timeout_ms);
     Value::Map(map.0)
 }
 

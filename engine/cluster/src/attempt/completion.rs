@@ -11,7 +11,7 @@ use millstream_fail_point as fail_point;
 use super::committables_of;
 use super::driver::{Background, Driver, report};
 use crate::checkpoint::{Completed, Event};
-use crate::manifest::Snapshot;
+use crate::manifest::{Snapshot, in_flight_bytes};
 use crate::progress::{CheckpointReport, Progress};
 use crate::{Error, restart, splits};
 
@@ -26,7 +26,10 @@ impl Driver<'_> {
         if std::mem::take(&mut self.is_learning) {
             self.learn(&completed);
         }
-        snapshot.savepoint = self.job.checkpoint_now.take_name();
+        // One that was asked for while this was under way is the next, which aligns.
+        if !completed.has_rows_in_flight() {
+            snapshot.savepoint = self.job.checkpoint_now.take_name();
+        }
         let checkpoint = completed.checkpoint;
         if snapshot.savepoint.is_none() && self.is_unchanged(&completed) {
             self.progress.update(|report| {
@@ -173,12 +176,14 @@ fn record(progress: &Progress, completed: &Completed, started: Instant) {
         .filter_map(|state| state.keyed.as_ref())
         .map(|keyed| keyed.bytes)
         .sum();
+    let in_flight_bytes = in_flight_bytes(completed.states.values().flatten());
     let acknowledged_in = Duration::from_millis(completed.acknowledged_ms - completed.triggered_ms);
     let took = started
         .elapsed()
         .saturating_sub(Duration::from_millis(completed.triggered_ms));
     progress.update(|report| {
         report.checkpoints += 1;
+        report.checkpoints_unaligned += u64::from(in_flight_bytes > 0);
         report.acknowledged_in_max = report.acknowledged_in_max.max(acknowledged_in);
         report.state_bytes_max = report.state_bytes_max.max(state_bytes);
         report.last_checkpoint = Some(CheckpointReport {
@@ -186,6 +191,7 @@ fn record(progress: &Progress, completed: &Completed, started: Instant) {
             acknowledged_in,
             took,
             state_bytes,
+            in_flight_bytes,
             at: Instant::now(),
             current_at: Instant::now(),
         });

@@ -85,12 +85,7 @@ impl<'a> Driver<'a> {
         for (index, node) in job.graph.nodes.iter().enumerate() {
             participants.extend((0..job.subtasks(index, parallelism)).map(|subtask| (node.id.clone(), subtask)));
         }
-        let sinks = ends
-            .sinks
-            .keys()
-            .map(|node| job.graph.nodes[*node].id.clone())
-            .collect();
-        let coordinator = Coordinator::new(job.checkpoints.clone(), participants, sinks, next_id, 0);
+        let coordinator = Coordinator::new(job.checkpoints.clone(), participants, next_id, 0);
         let (results, results_in) = mpsc::unbounded_channel();
         Self {
             job,
@@ -211,6 +206,15 @@ impl<'a> Driver<'a> {
         self.failure.get_or_insert((error, may_pass));
     }
 
+    /// How long tasks wait for the barriers of the next checkpoint.
+    fn aligned_timeout(&self, last: bool) -> Option<Duration> {
+        // The last one and savepoints are for another pipeline, too, which may have no place for rows in flight. After one
+        // that failed because too much was in flight another would: every other one waits.
+        let must_align = last || self.job.checkpoint_now.is_named() || self.coordinator.failures_in_row() % 2 == 1;
+        let timeout_ms = self.job.checkpoints.aligned_timeout_ms.filter(|_| !must_align);
+        timeout_ms.map(Duration::from_millis)
+    }
+
     fn task_event(&mut self, event: TaskEvent) {
         match event {
             TaskEvent::Snapshot {
@@ -227,11 +231,13 @@ impl<'a> Driver<'a> {
                 operator,
                 subtask,
                 error,
+                rows_lost,
             } => self.checkpoint_event(Event::Declined {
                 checkpoint,
                 operator,
                 subtask,
                 reason: error.to_string(),
+                rows_lost,
             }),
             TaskEvent::Finished => self.checkpoint_event(Event::Ended),
             TaskEvent::Failed {
@@ -254,6 +260,7 @@ impl<'a> Driver<'a> {
     fn background_result(&mut self, result: Background) {
         match result {
             Background::Checkpoint(event) => {
+                let is_over = matches!(event, Event::Published { .. } | Event::Unchanged { .. });
                 match &event {
                     Event::Stored { checkpoint } => {
                         self.last_checkpoint = Some(*checkpoint);
@@ -267,6 +274,10 @@ impl<'a> Driver<'a> {
                     _ => {}
                 }
                 self.checkpoint_event(event);
+                // A savepoint that was asked for while one with rows in flight was under way.
+                if is_over && self.job.checkpoint_now.is_named() {
+                    self.checkpoint_event(Event::Now);
+                }
             }
             Background::Superseded(error) => {
                 self.superseded = true;
@@ -285,7 +296,12 @@ impl<'a> Driver<'a> {
             match command {
                 Command::Trigger { checkpoint, last } => {
                     fail_point::reach("trigger");
-                    self.command(runtime::Command::Checkpoint { id: checkpoint, last });
+                    let aligned_timeout = self.aligned_timeout(last);
+                    self.command(runtime::Command::Checkpoint {
+                        id: checkpoint,
+                        last,
+                        aligned_timeout,
+                    });
                 }
                 Command::Store(completed) => self.store(completed),
                 Command::Publish(completed) => self.publish(completed),

@@ -19,8 +19,9 @@ fn coordinator() -> Coordinator {
         min_pause_ms: 10,
         timeout_ms: 50,
         tolerable_failures: 1,
+        aligned_timeout_ms: None,
     };
-    Coordinator::new(config, participants, BTreeSet::from([operator("out")]), 1, 0)
+    Coordinator::new(config, participants, 1, 0)
 }
 
 fn ack(checkpoint: u64, name: &str, subtask: usize) -> Event {
@@ -45,6 +46,7 @@ fn declined(checkpoint: u64, name: &str, subtask: usize) -> Event {
         operator: operator(name),
         subtask,
         reason: "no".into(),
+        rows_lost: name == "out",
     }
 }
 

@@ -13,7 +13,7 @@ use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
 use crate::api::{self, Code};
 use crate::coordinator::leader::{Leader, is_asked};
 use crate::coordinator::ledger::{Record, Status};
-use crate::manifest::{BODY_VERSION, Snapshot};
+use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::{Error, history};
 
 /// How long a savepoint of a running job may take.
@@ -100,6 +100,7 @@ pub async fn list(leader: &Leader, job: &str, savepoints_only: bool) -> Result<V
                 checkpoint.finished = detail.finished;
                 checkpoint.origin = detail.origin.unwrap_or_default();
                 checkpoint.duration_ms = detail.took_ms.unwrap_or_default();
+                checkpoint.in_flight_bytes = detail.in_flight_bytes;
             }
             Err(damage) => checkpoint.damage = damage,
         }
@@ -133,6 +134,7 @@ pub fn describe(job: &str, found: &Found) -> v1::CheckpointDetail {
                     finished: split.finished,
                 })
                 .collect(),
+            in_flight_bytes: in_flight_bytes(states),
         }
     });
     v1::CheckpointDetail {
@@ -155,6 +157,7 @@ fn summary(job: &str, found: &Found) -> v1::Checkpoint {
         finished: found.snapshot.finished,
         origin: found.snapshot.origin.clone().unwrap_or_default(),
         duration_ms: found.snapshot.took_ms.unwrap_or_default(),
+        in_flight_bytes: in_flight_bytes(found.snapshot.operators.values().flatten()),
         ..v1::Checkpoint::default()
     }
 }

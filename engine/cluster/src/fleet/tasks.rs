@@ -333,6 +333,7 @@ impl RemoteTasks {
                     operator: OperatorId(failed.operator),
                     subtask: failed.subtask as usize,
                     error: failure(format!("worker {}: {}", heard.worker, failed.reason), true),
+                    rows_lost: failed.rows_lost,
                 })),
                 Some(Event::Finished(_)) => {
                     self.finished.insert(heard.worker);
@@ -374,9 +375,15 @@ impl Tasks for RemoteTasks {
     fn send(&mut self, command: Command) -> Result<(), Error> {
         use v1::task_command::Command as Wire;
         match command {
-            Command::Checkpoint { id, last } => {
-                self.order_all(&Wire::Checkpoint(v1::TriggerCheckpoint { checkpoint: id, last }))
-            }
+            Command::Checkpoint {
+                id,
+                last,
+                aligned_timeout,
+            } => self.order_all(&Wire::Checkpoint(v1::TriggerCheckpoint {
+                checkpoint: id,
+                last,
+                aligned_timeout_ms: aligned_timeout.map(|timeout| timeout.as_millis() as u64),
+            })),
             Command::NoMoreSplits { node } => {
                 self.order_all(&Wire::NoMoreSplits(v1::NoMoreSplits { node: node as u32 }))
             }

@@ -273,12 +273,14 @@ impl Says {
                 operator,
                 subtask,
                 error,
+                rows_lost,
             } => {
                 self.say(Event::SnapshotFailed(v1::SnapshotFailed {
                     checkpoint,
                     operator: operator.0,
                     subtask: subtask as u32,
                     reason: error.to_string(),
+                    rows_lost,
                 }))
                 .await;
             }

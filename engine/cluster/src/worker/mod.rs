@@ -266,7 +266,7 @@ impl Worker {
         let Some(running) = self.attempts.get_mut(attempt) else {
             return;
         };
-        if let runtime::Command::Checkpoint { id, last } = &command {
+        if let runtime::Command::Checkpoint { id, last, .. } = &command {
             running.newest_checkpoint = running.newest_checkpoint.max(*id);
             running.is_stopping |= last;
         }

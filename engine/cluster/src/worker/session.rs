@@ -223,6 +223,7 @@ fn task_command(command: &v1::TaskCommand) -> Result<Option<runtime::Command>, c
         Some(Command::Checkpoint(trigger)) => Some(runtime::Command::Checkpoint {
             id: trigger.checkpoint,
             last: trigger.last,
+            aligned_timeout: trigger.aligned_timeout_ms.map(Duration::from_millis),
         }),
         Some(Command::AssignSplits(assign)) => Some(runtime::Command::AssignSplits {
             node: assign.node as usize,

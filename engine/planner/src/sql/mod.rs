@@ -584,6 +584,9 @@ fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(), String> {
             });
         }
         "execution.checkpointing.interval" => settings.checkpoint_interval = Some(duration(value)?),
+        "execution.checkpointing.aligned-checkpoint-timeout" => {
+            settings.checkpoint_aligned_timeout = Some(duration(value)?);
+        }
         "execution.checkpointing.num-retained" | "state.checkpoints.num-retained" => {
             settings.checkpoint_retention = Some(u32::from(number().ok_or_else(|| wrong("a number from 1"))?));
         }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use millstream_planner::graph::{self, NodeIndex};
 use millstream_state::key_group::KeyGroupRange;
-use millstream_state::store::KeyedSnapshot;
+use millstream_state::store::{KeyedSnapshot, Store};
 use millstream_state::threads;
 
-use super::{input_schemas, invalid};
+use super::{in_flight, input_schemas, invalid};
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
 use crate::elsewhere::Part;
@@ -43,7 +43,13 @@ pub(crate) async fn restore(deployment: &Deployment) -> Result<Restored, Error> 
         .buffer_unordered(RESTORES_IN_FLIGHT_MAX)
         .try_collect()
         .await?;
-    Ok(Restored { stores })
+    let mut restored = Restored {
+        stores,
+        in_flight: HashMap::new(),
+        given: HashMap::new(),
+    };
+    in_flight::bring(deployment, &part, &mut restored).await?;
+    Ok(restored)
 }
 
 /// Name and key groups of a subtask's store.
@@ -60,7 +66,7 @@ pub(super) type Operators = HashMap<(NodeIndex, usize), Box<dyn Operator>>;
 /// that may wait for the disk, and all at the same time.
 pub(super) async fn make(
     deployment: &Deployment,
-    mut restored: Restored,
+    mut stores: HashMap<(NodeIndex, usize), Store>,
     part: &Part,
     chains: &Chains,
     wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
@@ -74,7 +80,7 @@ pub(super) async fn make(
         let parallelism = parallelism_of(graph, index, deployment.parallelism);
         for subtask in (0..parallelism).filter(|subtask| part.place(*subtask).is_some()) {
             let (name, key_groups) = store_of(deployment, index, subtask);
-            let store = restored.stores.remove(&(index, subtask));
+            let store = stores.remove(&(index, subtask));
             let states = deployment.restore.get(&node.id).map_or(&[][..], Vec::as_slice);
             let inline = states.iter().map(|state| state.inline.clone());
             let context = OperatorContext {

@@ -153,6 +153,40 @@ impl SourceReader for NumbersReader {
     }
 }
 
+/// What holds back every writer of a sink until somebody opens it.
+#[derive(Default)]
+pub struct Gate(Mutex<Closed>);
+
+#[derive(Default)]
+struct Closed {
+    is_closed: bool,
+    waiting: Vec<Waker>,
+}
+
+impl Gate {
+    pub fn close(&self) {
+        self.0.lock().is_closed = true;
+    }
+
+    pub fn open(&self) {
+        let mut closed = self.0.lock();
+        closed.is_closed = false;
+        closed.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.lock().is_closed
+    }
+
+    fn lets_pass(&self, waker: &Waker) -> bool {
+        let mut closed = self.0.lock();
+        if closed.is_closed {
+            closed.waiting.push(waker.clone());
+        }
+        !closed.is_closed
+    }
+}
+
 /// Keeps the ids it is given. What was written before a barrier travels in that checkpoint.
 #[derive(Default)]
 pub struct Kept {
@@ -162,6 +196,7 @@ pub struct Kept {
     pub written: Arc<Mutex<Vec<i64>>>,
     /// Panic at this id.
     pub trap: Option<i64>,
+    pub gate: Arc<Gate>,
 }
 
 #[async_trait::async_trait]
@@ -179,6 +214,7 @@ impl Sink for Kept {
             epoch: Vec::new(),
             written: Arc::clone(&self.written),
             trap: self.trap,
+            gate: Arc::clone(&self.gate),
             random: Random(self.seed ^ context.subtask as u64),
         }))
     }
@@ -192,6 +228,7 @@ struct KeptWriter {
     epoch: Vec<i64>,
     written: Arc<Mutex<Vec<i64>>>,
     trap: Option<i64>,
+    gate: Arc<Gate>,
     random: Random,
 }
 
@@ -199,6 +236,9 @@ impl SinkWriter for KeptWriter {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.random.below(4) == 0 {
             context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !self.gate.lets_pass(context.waker()) {
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))

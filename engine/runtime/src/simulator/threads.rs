@@ -23,6 +23,14 @@ async fn collect_checkpoint(job: &mut RunningJob, id: u64, parts: usize) -> Chec
     checkpoint
 }
 
+fn checkpoint(id: u64, last: bool) -> Command {
+    Command::Checkpoint {
+        id,
+        last,
+        aligned_timeout: None,
+    }
+}
+
 fn multi_threaded() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -39,17 +47,14 @@ fn a_job_on_slot_threads_checkpoints_finishes_and_stops() {
     runtime.block_on(async {
         let restored = restore(&start).await.expect("its state is here");
         let mut job = deploy(start, restored).await.expect("the job starts");
-        job.send(Command::Checkpoint { id: 1, last: false })
-            .expect("the job listens");
+        job.send(checkpoint(1, false)).expect("the job listens");
         let first = collect_checkpoint(&mut job, 1, parts).await;
-        job.send(Command::Checkpoint { id: 2, last: false })
-            .expect("the job listens");
+        job.send(checkpoint(2, false)).expect("the job listens");
         let second = collect_checkpoint(&mut job, 2, parts).await;
         while !job.counters().progress().is_complete {
             tokio::task::yield_now().await;
         }
-        job.send(Command::Checkpoint { id: 3, last: true })
-            .expect("the job listens");
+        job.send(checkpoint(3, true)).expect("the job listens");
         let third = collect_checkpoint(&mut job, 3, parts).await;
         let mut committed = BTreeMap::new();
         for checkpoint in [&first, &second, &third] {

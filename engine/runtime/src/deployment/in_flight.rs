@@ -1,0 +1,211 @@
+//! Rows that a checkpoint's barrier had overtaken, given back at a restore.
+//!
+//! Where the plan around them is as it was, each channel gets what it had, watermarks included. Where it is not (another
+//! parallelism makes other channels, and other chains; an edited pipeline has other operators before the one they were on
+//! their way to), rows alone are handed to the receiving operator: to the owner of their key if they came by key, else to
+//! whichever subtask. It processes them before anything that comes to it, and what is deeper in a chain is processed first,
+//! so no row is overtaken by a later one of the same way, and none by a watermark: those come from the sources again.
+
+use std::collections::HashMap;
+
+use arrow::datatypes::SchemaRef;
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use futures::{StreamExt, TryStreamExt};
+use millstream_planner::graph::{Exchange, JobGraph, NodeIndex, Port};
+use millstream_state::store::FileReference;
+
+use super::{input_schemas, invalid};
+use crate::Error;
+use crate::chain::{Chains, parallelism_of};
+use crate::element::Element;
+use crate::elsewhere::Part;
+use crate::exchange::Partitioner;
+use crate::in_flight::{InFlight, Origin};
+use crate::job::{Deployment, Restored};
+
+/// Files that are read at the same time.
+const READS_IN_FLIGHT_MAX: usize = 2;
+
+/// What tells the channels of one edge from those of others that lead to the same operator.
+pub(super) fn origin(graph: &JobGraph, edge: usize, subtask: usize) -> Origin {
+    let to = graph.edges[edge].to;
+    let from = &graph.nodes[graph.edges[edge].from].id;
+    let what = match graph.edges[edge].port {
+        Port::Main => "",
+        Port::Late => " (late)",
+        Port::DeadLetters => " (dead letters)",
+    };
+    Origin {
+        from: format!("{from}{what}"),
+        place: graph.edges[..edge].iter().filter(|edge| edge.to == to).count(),
+        columns: names(&input_schemas(graph, to)[graph.edges[edge].input]),
+        subtask,
+    }
+}
+
+fn names(schema: &SchemaRef) -> Vec<String> {
+    schema.fields().iter().map(|field| field.name().clone()).collect()
+}
+
+/// Brings what was in flight to subtasks that run here.
+pub(super) async fn bring(deployment: &Deployment, part: &Part, restored: &mut Restored) -> Result<(), Error> {
+    let wanted = wanted(deployment, part);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut delivery = Delivery {
+        deployment,
+        part,
+        chains: Chains::of(&deployment.graph, deployment.parallelism),
+        restored,
+    };
+    let mut brought = futures::stream::iter(wanted)
+        .map(|(node, subtask, file)| async move {
+            let files = deployment.backend.files();
+            let content = files.read(&file.path, file.length, file.crc32).await?;
+            Ok::<_, Error>((node, subtask, InFlight::decode(&content)?))
+        })
+        .buffered(READS_IN_FLIGHT_MAX);
+    while let Some((node, subtask, in_flight)) = brought.try_next().await? {
+        delivery.deliver(node, subtask, in_flight)?;
+    }
+    Ok(())
+}
+
+/// The files that have something for subtasks here: of an operator with as many subtasks as it had, each subtask's own.
+fn wanted(deployment: &Deployment, part: &Part) -> Vec<(NodeIndex, usize, FileReference)> {
+    let graph = &deployment.graph;
+    let mut wanted = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let states = deployment.restore.get(&node.id).map_or(&[][..], Vec::as_slice);
+        let is_as_wide = states.len() == parallelism_of(graph, index, deployment.parallelism);
+        let states = states
+            .iter()
+            .filter(|state| !is_as_wide || part.place(state.subtask).is_some());
+        wanted.extend(states.filter_map(|state| Some((index, state.subtask, state.in_flight.clone()?))));
+    }
+    wanted
+}
+
+struct Delivery<'a> {
+    deployment: &'a Deployment,
+    part: &'a Part,
+    chains: Chains,
+    restored: &'a mut Restored,
+}
+
+impl Delivery<'_> {
+    /// What was in flight to this subtask, as they were counted then.
+    fn deliver(&mut self, node: NodeIndex, subtask: usize, in_flight: InFlight) -> Result<(), Error> {
+        for batch in in_flight.waiting {
+            let batch = self.fit(node, 0, None, batch)?;
+            self.hand_over(node, 0, subtask, &Exchange::Rebalance, batch)?;
+        }
+        for channel in in_flight.channels {
+            let columns = Some(channel.origin.columns.as_slice());
+            let elements = channel.elements.into_iter().map(|element| match element {
+                Element::Batch(batch) => Ok(Element::Batch(self.fit(node, channel.input, columns, batch)?)),
+                other => Ok(other),
+            });
+            let elements = elements.collect::<Result<Vec<_>, Error>>()?;
+            if let Some(edge) = self.same_edge(node, subtask, in_flight.parallelism, &channel.origin) {
+                let place = (edge, channel.origin.subtask, subtask);
+                self.restored.in_flight.insert(place, elements);
+                continue;
+            }
+            let exchange = self.exchange(node, channel.input)?;
+            for element in elements {
+                if let Element::Batch(batch) = element {
+                    self.hand_over(node, channel.input, subtask, &exchange, batch)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The edge, if it has the very same channel now.
+    fn same_edge(&self, node: NodeIndex, subtask: usize, parallelism: usize, was: &Origin) -> Option<usize> {
+        let graph = &self.deployment.graph;
+        let is_it = |edge: &usize| graph.edges[*edge].to == node && origin(graph, *edge, was.subtask) == *was;
+        let edge = (0..graph.edges.len()).find(is_it)?;
+        let from_count = parallelism_of(graph, graph.edges[edge].from, parallelism);
+        let is_there = graph.edges[edge].exchange != Exchange::Forward
+            || was.subtask == subtask
+            || from_count != parallelism_of(graph, node, parallelism);
+        let is_same = parallelism == self.deployment.parallelism
+            && was.subtask < from_count
+            && !self.chains.inside[edge]
+            && is_there;
+        is_same.then_some(edge)
+    }
+
+    /// How rows get to this input now.
+    fn exchange(&self, node: NodeIndex, input: usize) -> Result<Exchange, Error> {
+        let graph = &self.deployment.graph;
+        match graph.inputs(node).find(|edge| edge.input == input) {
+            // Each subtask had what others had, or not yet.
+            Some(edge) if edge.exchange == Exchange::Broadcast => Err(self.refused(
+                node,
+                "they were sent to all subtasks, so they fit its own parallelism only",
+            )),
+            Some(edge) => Ok(edge.exchange.clone()),
+            None => Err(self.refused(node, &format!("it has no input {input} any more"))),
+        }
+    }
+
+    /// Gives rows to those subtasks that are here.
+    fn hand_over(
+        &mut self,
+        node: NodeIndex,
+        input: usize,
+        subtask: usize,
+        exchange: &Exchange,
+        batch: RecordBatch,
+    ) -> Result<(), Error> {
+        let graph = &self.deployment.graph;
+        let count = parallelism_of(graph, node, self.deployment.parallelism);
+        let (part, given): (_, &mut HashMap<_, Vec<_>>) = (self.part, &mut self.restored.given);
+        let mut give = |subtask: usize, batch: RecordBatch| {
+            if part.place(subtask).is_some() {
+                given.entry((node, subtask)).or_default().push((input, batch));
+            }
+            Ok(())
+        };
+        match exchange {
+            Exchange::Hash(keys) => Partitioner::new(keys.clone(), graph.max_parallelism, count).partition(batch, give),
+            _ => give(subtask % count, batch),
+        }
+    }
+
+    /// The batch as the operator expects it. Rows that a sink did not take have no names of their own.
+    fn fit(
+        &self,
+        node: NodeIndex,
+        input: usize,
+        columns: Option<&[String]>,
+        batch: RecordBatch,
+    ) -> Result<RecordBatch, Error> {
+        let schema = input_schemas(&self.deployment.graph, node).into_iter().nth(input);
+        let schema = schema.ok_or_else(|| self.refused(node, &format!("it has no input {input} any more")))?;
+        let expected = names(&schema);
+        if columns.is_some_and(|columns| columns != expected) {
+            let columns = columns.unwrap_or_default().join(", ");
+            let message = format!(
+                "they have the columns [{columns}], and it takes [{}]",
+                expected.join(", ")
+            );
+            return Err(self.refused(node, &message));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)
+            .map_err(|error| self.refused(node, &error.to_string()))
+    }
+
+    fn refused(&self, node: NodeIndex, why: &str) -> Error {
+        let message = format!(
+            "the checkpoint has rows in flight to it (`aligned_timeout`), and {why}; undo the change, let the job go on, and \
+             change it behind a savepoint, which has none"
+        );
+        invalid(self.deployment.graph.nodes[node].id.to_string(), &message)
+    }
+}
