@@ -17,6 +17,8 @@ use millstream_connectors::{
     TableDefinition,
 };
 use object_store::memory::InMemory;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::checks;
 use crate::faults::Trouble;
@@ -28,6 +30,7 @@ use crate::world::{current, world};
 
 const BATCH_ROWS_MAX: u64 = 6;
 const PAUSE_MS_MAX: u64 = 500;
+const HALT_MS_MAX: u64 = 4_000;
 
 /// The connector `simulated`. The store is looked at by checks.
 pub struct Simulated(pub Arc<InMemory>);
@@ -225,6 +228,8 @@ impl Sink for Visible {
         Ok(Box::new(VisibleWriter {
             subtask: context.subtask,
             rows: Vec::new(),
+            runtime: context.runtime,
+            halt: None,
         }))
     }
 
@@ -267,11 +272,29 @@ async fn outside() -> Result<(), Error> {
 struct VisibleWriter {
     subtask: usize,
     rows: Vec<Row>,
+    runtime: Handle,
+    /// Until when nothing is taken, and who says so then.
+    halt: Option<(Instant, Option<JoinHandle<()>>)>,
 }
 
 impl SinkWriter for VisibleWriter {
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some((until, told)) = &mut self.halt else {
+            return Poll::Ready(Ok(()));
+        };
+        let wait = until.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            self.halt = None;
+            return Poll::Ready(Ok(()));
+        }
+        told.get_or_insert_with(|| {
+            let waker = context.waker().clone();
+            self.runtime.spawn(async move {
+                tokio::time::sleep(wait).await;
+                waker.wake();
+            })
+        });
+        Poll::Pending
     }
 
     fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error> {
@@ -280,6 +303,11 @@ impl SinkWriter for VisibleWriter {
         for index in 0..rows.num_rows() {
             self.rows
                 .push((numbers(0)[index], starts[index], numbers(2)[index], numbers(3)[index]));
+        }
+        let mut world = world();
+        if world.halting_sink && world.random.per_mille(500) {
+            let halt_ms = world.random.between(1, HALT_MS_MAX);
+            self.halt = Some((Instant::now() + Duration::from_millis(halt_ms), None));
         }
         Ok(rows.num_rows() as u64)
     }

@@ -30,11 +30,20 @@ pub fn row(split: i64, index: i64) -> (i64, i64) {
     (split * 1_000_000 + index, index * STEP_US + split * 7_000)
 }
 
-fn pipeline(parallelism: u64) -> String {
+fn pipeline(plan: &ClientPlan) -> String {
+    let parallelism = plan.parallelism;
+    let unaligned = plan.aligned_timeout_ms.map(|timeout_ms| {
+        format!(
+            "SET 'execution.checkpointing.unaligned.enabled' = 'true';
+             SET 'execution.checkpointing.aligned-checkpoint-timeout' = '{timeout_ms}ms';"
+        )
+    });
+    let unaligned = unaligned.unwrap_or_default();
     format!(
         "SET 'pipeline.name' = '{JOB}';
          SET 'parallelism.default' = '{parallelism}';
          SET 'execution.checkpointing.interval' = '700ms';
+         {unaligned}
          CREATE TABLE numbers (n BIGINT, t TIMESTAMP(3), WATERMARK FOR t AS t - INTERVAL '1' SECOND)
          WITH ('connector' = 'simulated');
          CREATE TABLE counts (k BIGINT, window_start TIMESTAMP(3), many BIGINT, total BIGINT)
@@ -101,13 +110,15 @@ pub struct ClientPlan {
     pub parallelism: u64,
     /// After so many looks at the running job, let it run at another parallelism.
     pub rescale: Option<(u32, u32)>,
+    /// After which barriers overtake rows.
+    pub aligned_timeout_ms: Option<u64>,
 }
 
 async fn ask(address: &str, submitted: &mut bool, plan: &mut ClientPlan) -> Result<v1::JobState, String> {
     let channel = connect::coordinator(address).await.map_err(|error| error.to_string())?;
     let mut jobs = JobServiceClient::new(channel);
     if !*submitted {
-        submit(&mut jobs, plan.parallelism).await?;
+        submit(&mut jobs, plan).await?;
         *submitted = true;
     }
     loop {
@@ -140,9 +151,9 @@ async fn ask(address: &str, submitted: &mut bool, plan: &mut ClientPlan) -> Resu
     }
 }
 
-async fn submit(jobs: &mut JobServiceClient<Channel>, parallelism: u64) -> Result<(), String> {
+async fn submit(jobs: &mut JobServiceClient<Channel>, plan: &ClientPlan) -> Result<(), String> {
     let text = v1::SpecText {
-        text: pipeline(parallelism),
+        text: pipeline(plan),
         file: "simulated.sql".into(),
     };
     let request = v1::SubmitRequest {

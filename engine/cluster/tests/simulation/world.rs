@@ -59,6 +59,8 @@ pub struct World {
     pub mutant: Option<Mutant>,
     /// Changes of the store whose callers are gone, due now.
     pub late_changes: Vec<Box<dyn FnOnce() + Send>>,
+    /// Sinks take no rows for a while after some.
+    pub halting_sink: bool,
     /// The client has seen the job's end.
     pub finished: bool,
     pub violations: Vec<String>,
@@ -90,6 +92,7 @@ impl World {
             published: Published::default(),
             mutant,
             late_changes: Vec::new(),
+            halting_sink: false,
             finished: false,
             violations: Vec::new(),
             trace: Trace {
