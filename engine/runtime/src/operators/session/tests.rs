@@ -100,6 +100,6 @@ fn a_late_row_joins_an_open_session_or_is_late() {
     let rows = batch(&[(95, Some(1), Some(1)), (95, Some(2), Some(1)), (97, Some(2), Some(1))]);
     settled(operator.process(0, rows, &mut out));
     settled(operator.finish(&mut out));
-    assert_eq!(rows_of(&out.main), ["1,2,2,1,1.0,1,95,110", "2,1,1,1,1.0,1,97,107"]);
+    assert_eq!(rows_of(&out.main), ["1,2,2,1,1.0,1,1,95,110", "2,1,1,1,1.0,1,1,97,107"]);
     assert_eq!(rows_of(&out.late), ["95,2,1"]);
 }

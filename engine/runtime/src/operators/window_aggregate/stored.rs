@@ -43,6 +43,8 @@ use crate::operators::table::{Select, Table};
 const SCAN_ROWS: usize = 8_192;
 /// A pane is written as blocks where at least one in so many of its groups changed.
 const BLOCKS_SHARE: usize = 4;
+/// What a row of its own costs, as if it were so many bytes longer than in a block.
+const ROW_BYTES: usize = 256;
 /// From so many groups per key group on, a table is taken to have some in each.
 const DENSE_GROUPS: usize = 4;
 
@@ -228,7 +230,10 @@ impl Pane {
     fn fate(&self) -> Fate {
         let groups = self.table.len();
         let dirty = self.dirty.count(groups);
-        let is_much = dirty * BLOCKS_SHARE >= groups;
+        // Where groups are large, blocks of all of them would cost more than rows of some.
+        let group_bytes = self.table.size() / groups.max(1);
+        let is_cheaper = groups * group_bytes <= dirty * (group_bytes + ROW_BYTES);
+        let is_much = dirty * BLOCKS_SHARE >= groups && is_cheaper;
         match self.form {
             _ if dirty == 0 => Fate::Stays,
             Form::Rows(0) | Form::Blocks(_) if is_much => Fate::Blocks,

@@ -35,6 +35,7 @@ fn aggregates(schema: &SchemaRef) -> Vec<Aggregate> {
         ),
         filter: None,
     };
+    let text = datafusion::physical_expr::expressions::cast(Arc::clone(&value), schema, DataType::Utf8).unwrap();
     let float = datafusion::physical_expr::expressions::cast(Arc::clone(&value), schema, DataType::Float64).unwrap();
     vec![
         build(count::count_udaf(), lit(1i64), false, "rows"),
@@ -42,6 +43,7 @@ fn aggregates(schema: &SchemaRef) -> Vec<Aggregate> {
         build(min_max::min_udaf(), Arc::clone(&value), false, "min"),
         build(average::avg_udaf(), float, false, "avg"),
         build(count::count_udaf(), value, true, "distinct"),
+        build(min_max::max_udaf(), text, false, "text"),
     ]
 }
 
@@ -114,13 +116,14 @@ pub(in crate::operators) fn line(key: Option<i64>, values: &[Option<i64>], start
     let sum = (!some.is_empty()).then(|| some.iter().sum::<i64>());
     let mean = sum.map(|sum| format!("{:?}", sum as f64 / some.len() as f64));
     format!(
-        "{},{},{},{},{},{},{},{}",
+        "{},{},{},{},{},{},{},{},{}",
         text(key),
         values.len(),
         text(sum),
         text(some.iter().min().copied()),
         mean.unwrap_or_default(),
         some.iter().collect::<BTreeSet<_>>().len(),
+        some.iter().map(|value| value.to_string()).max().unwrap_or_default(),
         start,
         end
     )
@@ -268,6 +271,41 @@ proptest! {
     }
 }
 
+/// The same with so many groups that a key group's are several blocks, of which the last becomes longer and others follow.
+#[test]
+fn several_blocks_of_a_key_group_are_replaced_and_become_more() {
+    /// Over 16 key groups: about 5,000 in each, which is two blocks; at the end three.
+    const KEYS: [i64; 3] = [80_000, 90_000, 140_000];
+    on_own_thread(|| {
+        let window = Window::Tumble { size: 1_000, offset: 0 };
+        let node = node(window, Phase::Single);
+        let make = |context: OperatorContext| -> Box<dyn Operator> {
+            Box::new(WindowAggregate::new("aggregate", &node, &input_schema(), &output_schema(&node), context).unwrap())
+        };
+        for restore_at in [None, Some(3)] {
+            let mut subtasks = Subtasks::new(&make, &[1], usize::MAX);
+            let mut all: Vec<Row> = Vec::new();
+            for (at, keys) in KEYS.into_iter().enumerate() {
+                // All change, so all are written as blocks again.
+                let rows: Vec<Row> = (0..keys).map(|key| (at as i64, Some(key), Some(key % 7))).collect();
+                subtasks.process(0, &batch(&rows));
+                all.extend(rows);
+                let is_last = at + 1 == KEYS.len();
+                subtasks.snapshot(if is_last { restore_at } else { None });
+            }
+            // What comes for blocks that are only in the store, and must be merged with each of them.
+            let rows: Vec<Row> = (0..1_000).map(|key| (5, Some(key * 7), Some(key))).collect();
+            subtasks.process(0, &batch(&rows));
+            all.extend(rows);
+            subtasks.watermark(WATERMARK_MAX);
+            assert!(
+                rows_of(&subtasks.out.main) == expected(&window, &all),
+                "restored at {restore_at:?}"
+            );
+        }
+    });
+}
+
 fn testing_aggregate(node: &graph::WindowAggregate, input: &SchemaRef) -> WindowAggregate {
     let context = crate::operators::testing::context(usize::MAX);
     WindowAggregate::new("aggregate", node, input, &output_schema(node), context).unwrap()
@@ -282,6 +320,6 @@ fn late_rows_leave_by_their_own_port() {
     settled(operator.on_watermark(9, &mut out));
     settled(operator.process(0, batch(&[(9, Some(2), None), (10, Some(2), None)]), &mut out));
     settled(operator.finish(&mut out));
-    assert_eq!(rows_of(&out.main), ["1,1,,,,0,0,10", "2,1,,,,0,10,20"]);
+    assert_eq!(rows_of(&out.main), ["1,1,,,,0,,0,10", "2,1,,,,0,,10,20"]);
     assert_eq!(rows_of(&out.late), ["9,2,"]);
 }
