@@ -24,7 +24,7 @@ fuzz: ## damaged inputs for every decoder and the planner, until stopped: make f
 simulate: ## clusters in one thread, every fault from a seed: make simulate SEEDS=10000 [FIRST=...], or SEED=17 for one
 	@$(ENV) && SEEDS=$(SEEDS) FIRST=$(FIRST) SEED=$(SEED) cargo test --workspace --test simulation no_seed -- --nocapture
 
-bench: ## the benchmarks, in release: Nexmark, Kafka to Kafka, latency, large state
+bench: ## the benchmarks, in release: Nexmark, Kafka to Kafka, latency, large state, sessions
 	@scripts/bench.sh $(BENCH)
 
 lint: ## formatting, clippy with warnings as errors, deploy/, dependency policy

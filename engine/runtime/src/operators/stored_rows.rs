@@ -26,6 +26,12 @@ impl StoredRows {
         self.ends.push(self.bytes.len());
     }
 
+    /// Forgets all rows, keeping allocations.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
     pub fn len(&self) -> usize {
         self.ends.len()
     }

@@ -1,7 +1,7 @@
 //! The benchmarks, nearly all from outside: they start the release `engine` as a user would and account for the whole
 //! process.
 //!
-//! `bench [startup] [nexmark [QUERY...]] [kafka] [exactly-once] [latency] [state] [recovery] [jobs] [exchange]`; without
+//! `bench [startup] [nexmark [QUERY...]] [kafka] [exactly-once] [latency] [state] [sessions] [recovery] [jobs] [exchange]`; without
 //! a name, all of them. Results are printed as they come and written as JSON to `bench-results.json` in the target folder.
 //! `BENCH_EVENTS` sets the number of Nexmark events of a run.
 
@@ -13,19 +13,21 @@ mod latency;
 mod measure;
 mod nexmark;
 mod recovery;
+mod sessions;
 mod startup;
 mod state;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-const BENCHMARKS: [&str; 9] = [
+const BENCHMARKS: [&str; 10] = [
     "startup",
     "nexmark",
     "kafka",
     "exactly-once",
     "latency",
     "state",
+    "sessions",
     "recovery",
     "jobs",
     "exchange",
@@ -58,6 +60,7 @@ fn main() -> Result<()> {
             "exactly-once" => exactly_once::run()?,
             "latency" => latency::run()?,
             "state" => state::run()?,
+            "sessions" => sessions::run()?,
             "jobs" => jobs::run()?,
             "recovery" => recovery::run()?,
             _ => exchange::run()?,

@@ -1,145 +1,190 @@
-//! Sessions asleep: those that have left memory.
+//! Sessions asleep: pieces of sessions that have left memory.
 //!
-//! A key is *awake*, with all its sessions in memory, or *asleep*: then it has one session, which is in the store alone
-//! (keys with several stay awake). What falls asleep are the sessions that have been quiet longest. A row of a key that
-//! is not in memory looks the key up, all new keys of a batch at once; and when the stretch of the calendar comes in
-//! which a sleeping session ends, it is woken to be fired.
+//! What falls asleep is written blind: rows of its key that come later open a session of their own in memory, another
+//! *piece* of what may be one session. Pieces are put together when it matters, never by looking up a row's key.
 //!
-//! Nothing may be looked up before what was queued has been written, and a session that is woken leaves no row behind:
-//! it gets a number of its own, and its row as a sleeper is deleted like that of a session that is over. Such deletions
-//! are queued at the latest before keys are forgotten, and before a stretch is read.
+//! A piece lies in the *bed* of the stretch in which it ends. Time wakes beds: before the watermark enters a stretch, its
+//! pieces come back into memory, where they join what is near them. Besides, the [`roll`] says of every sleeper since
+//! when and until which stretch it sleeps. Every session that ends in a stretch that is awake has *asked*: the roll was
+//! read, and if a sleeper is near, the session has taken over that it goes on until the sleeper's stretch (which it
+//! does, being the same session), and meets it there. So what ends in a stretch that is awake and goes no further
+//! is whole and may be emitted. To that, four things contribute:
 //!
-//! Rows of sleepers: namespace 0, the key columns, then [`ASLEEP`] instead of a number. For each of them there is a row
-//! in the namespace of the stretch in which it ends (the stretch's number, plus one unless negative: 0 is taken), with
-//! the key columns and eight zero bytes, without a value. Those may be stale.
+//! * when beds are woken, all sessions that end in them or, in memory, in their stretches, ask at once;
+//! * a row that is so late that its session would end in a stretch that is awake asks before it is taken; so does a row
+//!   that is late unless it finds a session, for it may find a sleeping one. Others, that is nearly all, do not;
+//! * only what ends in a stretch that is not awake yet may fall asleep;
+//! * what a session takes over is true of it, if not all the truth: sleepers are joined when they wake, whatever was
+//!   known of them before.
+//!
+//! Reading the roll costs the same for many keys as for few. So beds are woken ahead of time, several at once, as far as
+//! there is memory for them.
 
 use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
+use arrow_array::RecordBatch;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::store::Slot;
 
-use super::{NONE, Session, SessionAggregate};
+use super::calendar::Calendar;
+use super::pieces::{FrozenPieces, Pieces, namespace_of, stretch_of};
+use super::roll::{Asking, Deletions, ROLL, Sleeper};
+use super::{Session, SessionAggregate};
 use crate::Error;
 use crate::operators::stored_rows::{Frozen, FrozenRows, StoredRows, Suffix, WrittenGroups};
 use crate::operators::table::Select;
 
-/// Stands for the number in the row of a session that is asleep.
-const ASLEEP: u64 = u64::MAX;
 /// Bytes of a number at the end of a key.
 const NUMBER_BYTES: usize = size_of::<u64>();
-/// Where sessions are.
+/// Where sessions awake are.
 const SESSIONS: i64 = 0;
 /// Rows read from the store at once.
 const SCAN_ROWS: usize = 8_192;
+/// Blocks read from the store at once, unless they hold too many bytes.
+const SCAN_BLOCKS: usize = 64;
+/// Pieces may be woken ahead of time that take so much of the memory that is held: one in so many bytes.
+const AHEAD_SHARE: usize = 2;
+/// Of the sessions in memory, all but one in so many fall asleep at once.
+const KEPT_SHARE: usize = 4;
+/// Steps of one call.
+const STEPS_MAX: usize = 16;
 
-/// Which sessions are asleep, by when they are due.
-#[derive(Default)]
+/// Which sessions are asleep.
 pub struct Asleep {
-    /// By stretch: key groups with sleepers that end in it.
-    due: BTreeMap<i64, WrittenGroups>,
-    /// The stretch being woken.
+    /// By the stretch in which their pieces end.
+    beds: BTreeMap<i64, Bed>,
+    /// Stretches up to this one are awake.
+    awake_until: i64,
     waking: Option<Waking>,
-    /// Keys of the index before this one have been looked up.
-    keys_known: usize,
 }
 
+struct Bed {
+    groups: WrittenGroups,
+    /// What its pieces will take in memory, if that is known.
+    bytes: Option<usize>,
+}
+
+/// Beds being woken.
 struct Waking {
-    stretch: i64,
-    /// Key groups still to be read, the next one last, and the last key that was.
-    key_groups: Vec<u16>,
+    /// Stretches up to this one will be awake.
+    until: i64,
+    /// Beds and key groups still to be read, the next one last, and the last key that was.
+    pieces: Vec<(i64, u16)>,
     after: Option<Vec<u8>>,
+    /// The sessions that will end in a stretch that is awake, and what they ask.
+    asking: Option<(Vec<u32>, Asking)>,
+}
+
+/// What came of waking.
+pub enum Woken {
+    /// Nothing is left to be woken now.
+    Nothing,
+    Some,
+    /// There is more to do.
+    More,
+    /// The store cannot be read now.
+    Pending,
 }
 
 impl Asleep {
-    pub fn next_due(&self) -> Option<&i64> {
-        self.due.keys().next()
+    pub fn new(awake_until: i64) -> Self {
+        Self {
+            beds: BTreeMap::new(),
+            awake_until,
+            waking: None,
+        }
     }
-}
 
-fn namespace_of(stretch: i64) -> i64 {
-    if stretch >= SESSIONS {
-        stretch.saturating_add(1)
-    } else {
-        stretch
+    pub fn next_due(&self) -> Option<i64> {
+        self.beds.keys().next().copied()
     }
-}
 
-fn stretch_of(namespace: i64) -> i64 {
-    if namespace > SESSIONS { namespace - 1 } else { namespace }
+    fn groups(&self) -> WrittenGroups {
+        let mut groups = WrittenGroups::default();
+        let all = self.beds.values().flat_map(|bed| bed.groups.iter());
+        all.for_each(|group| groups.insert(group));
+        groups
+    }
 }
 
 impl SessionAggregate {
     /// Reads back the sessions that were awake, and finds out when the others are due.
     pub(super) fn load(&mut self) -> Result<(), Error> {
         for slot in self.spill.store.namespaces()? {
-            if slot.namespace != SESSIONS {
-                let due = self.asleep.due.entry(stretch_of(slot.namespace)).or_default();
-                due.insert(slot.group.0);
-                continue;
-            }
-            let mut after: Option<Vec<u8>> = None;
-            loop {
-                let mut keys = StoredRows::default();
-                let mut values = StoredRows::default();
-                let mut numbers = Vec::new();
-                let mut last = Vec::new();
-                let store = &self.spill.store;
-                let more = store.scan(slot, after.as_deref(), SCAN_ROWS, &mut |key, value| {
-                    last.clear();
-                    last.extend_from_slice(key);
-                    let (columns, number) = split_number(key);
-                    if number != ASLEEP {
-                        numbers.push(number);
-                        keys.push(columns);
-                        values.push(value);
-                    }
-                })?;
-                if !numbers.is_empty() {
-                    let keys = self.format.decode_keys(&keys)?;
-                    self.intern(&keys, numbers.len())?;
-                    let stored = self.format.decode_values(&values)?;
-                    self.open_stored(&stored, Some(&numbers))?;
+            match slot.namespace {
+                SESSIONS => self.load_awake(slot)?,
+                ROLL => {}
+                namespace => {
+                    let bed = self.asleep.beds.entry(stretch_of(namespace)).or_insert(Bed {
+                        groups: WrittenGroups::default(),
+                        bytes: None,
+                    });
+                    bed.groups.insert(slot.group.0);
                 }
-                if !more {
-                    break;
-                }
-                after = Some(last);
             }
         }
-        self.asleep.keys_known = self.index.len();
         Ok(())
     }
 
-    /// Opens the sessions of these values, which belong to the keys in `groups`. With a number, they are as the store
-    /// has them; otherwise they get new ones.
-    fn open_stored(&mut self, values: &[ArrayRef], numbers: Option<&[u64]>) -> Result<(), Error> {
+    fn load_awake(&mut self, slot: Slot) -> Result<(), Error> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let mut keys = StoredRows::default();
+            let mut values = StoredRows::default();
+            let mut numbers = Vec::new();
+            let mut last = Vec::new();
+            let store = &self.spill.store;
+            let more = store.scan(slot, after.as_deref(), SCAN_ROWS, &mut |key, value| {
+                last.clear();
+                last.extend_from_slice(key);
+                let (columns, number) = split_number(key);
+                numbers.push(number);
+                keys.push(columns);
+                values.push(value);
+            })?;
+            if !numbers.is_empty() {
+                let keys = self.format.decode_keys(&keys)?;
+                self.intern(&keys, numbers.len())?;
+                let stored = self.format.decode_values(&values)?;
+                self.open_stored(&stored, &numbers)?;
+            }
+            if !more {
+                return Ok(());
+            }
+            after = Some(last);
+        }
+    }
+
+    /// Opens the sessions of these values, which belong to the keys in `groups`, as the store has them.
+    fn open_stored(&mut self, values: &[ArrayRef], numbers: &[u64]) -> Result<(), Error> {
         let firsts = values[0].as_primitive::<Int64Type>();
         let lasts = values[1].as_primitive::<Int64Type>();
-        let mut slots = Vec::with_capacity(firsts.len());
-        for row in 0..firsts.len() {
+        let mut slots = Vec::with_capacity(numbers.len());
+        for (row, number) in numbers.iter().enumerate() {
             let slot = self.open_session(self.groups[row], firsts.value(row), lasts.value(row));
-            if let Some(numbers) = numbers {
-                let session = &mut self.sessions[slot as usize];
-                session.number = numbers[row];
-                session.is_dirty = false;
-                session.is_stored = true;
-            }
+            let session = &mut self.sessions[slot as usize];
+            session.number = *number;
+            session.is_dirty = false;
+            session.is_stored = true;
             slots.push(slot);
         }
-        let states = self.spec.split_states(&values[2..]);
+        self.merge_states(&values[2..], &slots)
+    }
+
+    fn merge_states(&mut self, states: &[ArrayRef], slots: &[u32]) -> Result<(), Error> {
+        let states = self.spec.split_states(states);
         let count = self.sessions.len();
         for (accumulator, states) in self.accumulators.iter_mut().zip(&states) {
-            accumulator.merge(states, &slots, count)?;
+            accumulator.merge(states, slots, count)?;
         }
         Ok(())
     }
 
-    /// Sessions as rows to be written, under these numbers.
-    pub(super) fn rows_of(&mut self, slots: &[u32], numbers: Vec<u64>) -> Result<FrozenRows, Error> {
+    /// First and last times and partial states of sessions.
+    fn values_of(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
         let select = Select::Indices(slots);
-        let keys = self.keys_of(slots)?;
         let column = |value: fn(&Session) -> i64| -> ArrayRef {
             let sessions = slots.iter().map(|slot| &self.sessions[*slot as usize]);
             std::sync::Arc::new(Int64Array::from_iter_values(sessions.map(value)))
@@ -148,18 +193,25 @@ impl SessionAggregate {
         for accumulator in &mut self.accumulators {
             values.extend(accumulator.state(&select)?);
         }
-        Ok(FrozenRows {
-            namespace: SESSIONS,
-            key_groups: self.format.key_groups(&keys, slots.len())?,
-            keys,
-            suffix: Suffix::Long(numbers),
-            values: Some(values),
-        })
+        Ok(values)
     }
 
     fn keys_of(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
         let keys: Vec<u32> = slots.iter().map(|slot| self.sessions[*slot as usize].key).collect();
         self.index.keys(&Select::Indices(&keys))
+    }
+
+    /// Sessions as rows to be written.
+    pub(super) fn rows_of(&mut self, slots: &[u32]) -> Result<FrozenRows, Error> {
+        let keys = self.keys_of(slots)?;
+        let numbers = slots.iter().map(|slot| self.sessions[*slot as usize].number);
+        Ok(FrozenRows {
+            namespace: SESSIONS,
+            key_groups: self.format.key_groups(&keys, slots.len())?,
+            keys,
+            suffix: Suffix::Long(numbers.collect()),
+            values: Some(self.values_of(slots)?),
+        })
     }
 
     /// Deletions of the rows of sessions that are over.
@@ -178,7 +230,9 @@ impl SessionAggregate {
             .collect()
     }
 
-    fn write(&mut self, parts: Vec<FrozenRows>) -> Result<(), Error> {
+    /// Deletes the rows of sessions that are over now, not at the next barrier.
+    pub(super) fn delete_over(&mut self) -> Result<(), Error> {
+        let parts = self.rows_over()?;
         if !parts.is_empty() {
             let frozen = Frozen::new(parts, &self.format, &self.spill.memory);
             self.spill.store.write(Box::new(frozen), None)?;
@@ -187,46 +241,27 @@ impl SessionAggregate {
         Ok(())
     }
 
-    /// Deletes the rows of sessions that are over now, not at the next barrier.
-    pub(super) fn delete_over(&mut self) -> Result<(), Error> {
-        let parts = self.rows_over()?;
-        self.write(parts)
-    }
-
-    /// Keys are not in the index any more: what the store has of them must be what is.
-    pub(super) fn on_keys_forgotten(&mut self) -> Result<(), Error> {
-        self.asleep.keys_known = self.index.len();
-        if self.asleep.due.is_empty() {
-            return Ok(());
-        }
-        self.delete_over()
-    }
-
-    /// Writes the half of the sessions that has been quiet longest, and forgets them.
-    pub(super) fn fall_asleep(&mut self) -> Result<(), Error> {
-        let is_alone = |session: &Session| session.next == NONE;
+    /// Writes the sessions that have been quiet longest, which is most of them, and forgets them; only such as end in a
+    /// stretch after `awake_until`.
+    fn send_to_sleep(&mut self, awake_until: i64) -> Result<(), Error> {
         let mut tired: Vec<u32> = (0..self.sessions.len() as u32)
             .filter(|slot| {
                 let session = &self.sessions[*slot as usize];
-                session.is_open && is_alone(session) && self.heads[session.key as usize] == *slot
+                session.is_open && self.calendar.stretch_of(self.end_of(session)) > awake_until
             })
             .collect();
-        let half = self.open.div_ceil(2).min(tired.len());
-        if half == 0 {
+        let count = (self.open - self.open / KEPT_SHARE).min(tired.len());
+        if count == 0 {
             return Ok(());
         }
-        if half < tired.len() {
-            tired.select_nth_unstable_by_key(half, |slot| self.sessions[*slot as usize].last);
-            tired.truncate(half);
+        if count < tired.len() {
+            tired.select_nth_unstable_by_key(count, |slot| self.sessions[*slot as usize].last);
+            tired.truncate(count);
         }
         tired.sort_unstable();
-        // Not after what is written next: a key that woke may be among those that fall asleep.
-        self.delete_over()?;
-        let mut parts = vec![self.rows_of(&tired, vec![ASLEEP; tired.len()])?];
-        parts.extend(self.rows_when_due(&tired)?);
-        // The rows they had while they were awake.
+        let session_bytes = self.size() / self.open.max(1);
+        self.write_pieces(&tired, session_bytes)?;
         self.note_over(&tired)?;
-        self.write(parts)?;
         let mut is_tired = tired.iter().copied().peekable();
         let live: Vec<u32> = (0..self.sessions.len() as u32)
             .filter(|slot| is_tired.next_if_eq(slot).is_none() && self.sessions[*slot as usize].is_open)
@@ -235,171 +270,299 @@ impl SessionAggregate {
         self.keep(&live)
     }
 
-    /// Rows by which these sessions are found when they are due.
-    fn rows_when_due(&mut self, slots: &[u32]) -> Result<Vec<FrozenRows>, Error> {
-        let mut by_stretch: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        for slot in slots {
-            let end = self.sessions[*slot as usize].last.saturating_add(self.gap);
-            by_stretch.entry(self.calendar.stretch_of(end)).or_default().push(*slot);
-        }
-        let mut parts = Vec::with_capacity(by_stretch.len());
-        for (stretch, slots) in by_stretch {
-            let keys = self.keys_of(&slots)?;
-            let key_groups = self.format.key_groups(&keys, slots.len())?;
-            let due = self.asleep.due.entry(stretch).or_default();
-            key_groups.iter().for_each(|group| due.insert(*group));
-            parts.push(FrozenRows {
-                namespace: namespace_of(stretch),
-                keys,
-                key_groups,
-                suffix: Suffix::Long(vec![0; slots.len()]),
-                values: Some(Vec::new()),
+    fn write_pieces(&mut self, slots: &[u32], session_bytes: usize) -> Result<(), Error> {
+        let keys = self.keys_of(slots)?;
+        let key_groups = self.format.key_groups(&keys, slots.len())?;
+        let ends = slots.iter().map(|slot| self.end_of(&self.sessions[*slot as usize]));
+        let stretches: Vec<i64> = ends.map(|end| self.calendar.stretch_of(end)).collect();
+        for (stretch, group) in stretches.iter().zip(&key_groups) {
+            let bed = self.asleep.beds.entry(*stretch).or_insert(Bed {
+                groups: WrittenGroups::default(),
+                bytes: Some(0),
             });
+            bed.groups.insert(*group);
+            if let Some(bytes) = &mut bed.bytes {
+                *bytes += session_bytes;
+            }
         }
-        Ok(parts)
+        let pieces = Pieces {
+            keys,
+            values: self.values_of(slots)?,
+            key_groups,
+            stretches,
+        };
+        let number = self.next_number;
+        self.next_number += slots.len() as u64;
+        let frozen = FrozenPieces::new(pieces, number, &self.format, &self.roll, &self.spill.memory);
+        self.spill.store.write(Box::new(frozen), None)?;
+        self.spill.wait();
+        Ok(())
     }
 
-    /// Wakes the sessions of keys that have come into the index since this was last called; `false` if the store
-    /// cannot be read now.
-    pub(super) fn wake_new_keys(&mut self) -> Result<bool, Error> {
-        let new = self.asleep.keys_known..self.index.len();
-        if new.is_empty() || self.asleep.due.is_empty() {
-            self.asleep.keys_known = new.end;
+    /// Sends sessions to sleep because memory is short.
+    pub(super) fn fall_asleep(&mut self) -> Result<(), Error> {
+        if self.asleep.beds.is_empty() {
+            self.wake_all();
+        }
+        self.send_to_sleep(self.asleep.awake_until)
+    }
+
+    /// Nobody sleeps: all stretches up to now are awake.
+    fn wake_all(&mut self) {
+        let now = self.calendar.stretch_of(self.watermark);
+        self.asleep.awake_until = self.asleep.awake_until.max(now);
+    }
+
+    /// What ends at this time or before, and is due, is known to be whole.
+    pub(super) fn whole_until(&self) -> i64 {
+        let asleep = &self.asleep;
+        if asleep.beds.is_empty() || asleep.awake_until >= self.calendar.stretch_of(self.watermark) {
+            return self.watermark;
+        }
+        self.watermark.min(self.calendar.end_of(asleep.awake_until))
+    }
+
+    /// Wakes some more of what may be due.
+    pub(super) fn wake(&mut self) -> Result<Woken, Error> {
+        if self.asleep.waking.is_none() {
+            if self.asleep.beds.is_empty() {
+                self.wake_all();
+            }
+            if self.asleep.awake_until >= self.calendar.stretch_of(self.watermark) {
+                return Ok(Woken::Nothing);
+            }
+            self.begin_waking()?;
+        }
+        for _ in 0..STEPS_MAX {
+            if !self.spill.is_ready()? {
+                return Ok(Woken::Pending);
+            }
+            let Some(mut waking) = self.asleep.waking.take() else {
+                return Ok(Woken::Some);
+            };
+            if self.step(&mut waking)? {
+                self.asleep.waking = Some(waking);
+            } else {
+                self.end_waking(waking)?;
+                return Ok(Woken::Some);
+            }
+        }
+        Ok(Woken::More)
+    }
+
+    /// Chooses the beds that are woken next.
+    fn begin_waking(&mut self) -> Result<(), Error> {
+        let due = self.calendar.stretch_of(self.watermark);
+        // Not so far ahead that rows that are not late would have to ask.
+        let ahead = due.saturating_add(Calendar::half_gap(self.gap));
+        let share = self.spill.reservation.bytes() / AHEAD_SHARE;
+        let mut until = due;
+        let mut bytes = 0;
+        let mut pieces = Vec::new();
+        for (stretch, bed) in self.asleep.beds.range(..=ahead) {
+            let bed_bytes = bed.bytes.unwrap_or(share);
+            let must_wake = pieces.is_empty() && *stretch <= due;
+            if !must_wake && bytes + bed_bytes > share {
+                until = until.min(*stretch - 1);
+                break;
+            }
+            bytes += bed_bytes;
+            until = until.max(*stretch);
+            pieces.extend(bed.groups.iter().map(|group| (*stretch, group)));
+        }
+        pieces.reverse();
+        let held = self.size() + bytes;
+        if !self.spill.reservation.try_resize(held) {
+            self.send_to_sleep(until)?;
+            let held = self.size() + bytes;
+            self.spill.reservation.force_resize(held);
+        }
+        self.spill.wait();
+        self.asleep.waking = Some(Waking {
+            until,
+            pieces,
+            after: None,
+            asking: None,
+        });
+        Ok(())
+    }
+
+    /// Reads some more; answers whether there is more to be read.
+    fn step(&mut self, waking: &mut Waking) -> Result<bool, Error> {
+        if let Some((stretch, group)) = waking.pieces.last().copied() {
+            let slot = Slot {
+                group: KeyGroup(group),
+                namespace: namespace_of(stretch),
+            };
+            let mut blocks = StoredRows::default();
+            let mut last = Vec::new();
+            let store = &self.spill.store;
+            let more = store.scan(slot, waking.after.as_deref(), SCAN_BLOCKS, &mut |key, block| {
+                blocks.push(block);
+                last.clear();
+                last.extend_from_slice(key);
+            })?;
+            for block in blocks.iter() {
+                self.wake_pieces(block)?;
+            }
+            if more {
+                waking.after = Some(last);
+            } else {
+                waking.after = None;
+                waking.pieces.pop();
+            }
             return Ok(true);
         }
-        if !self.spill.is_ready()? {
-            return Ok(false);
-        }
-        let keys = self.index.keys(&Select::Range(new.clone()))?;
-        let key_groups = self.format.key_groups(&keys, new.len())?;
-        let encoded = match keys.is_empty() {
-            true => None,
-            false => Some(self.format.encode_keys(&keys)?),
+        let (_, asking) = match &mut waking.asking {
+            Some(asking) => asking,
+            None => {
+                let asking = self.ask_for_ending(waking.until)?;
+                waking.asking.insert(asking)
+            }
         };
-        let asked = key_groups.iter().enumerate().map(|(row, group)| {
-            let columns: &[u8] = encoded.as_ref().map_or(&[], |keys| keys.row(row));
-            (*group, sleeper(columns))
-        });
-        let (found, values) = self.look_up(&asked.collect::<Vec<_>>())?;
-        self.groups = found.iter().map(|at| (new.start + at) as u32).collect();
-        self.wake(&values)?;
-        self.asleep.keys_known = new.end;
-        Ok(true)
+        asking.step(&self.spill.store, &self.roll)
     }
 
-    /// Which of these keys (with their key groups) are asleep, and their sessions.
-    fn look_up(&self, asked: &[(u16, Vec<u8>)]) -> Result<(Vec<usize>, StoredRows), Error> {
-        let keys: Vec<(Slot, &[u8])> = asked
+    /// Joins the pieces of a block with what is in memory.
+    fn wake_pieces(&mut self, block: &[u8]) -> Result<(), Error> {
+        let (keys, values, rows) = self.format.decode_block(block)?;
+        self.intern(&keys, rows)?;
+        let firsts = values[0].as_primitive::<Int64Type>().values();
+        let lasts = values[1].as_primitive::<Int64Type>().values();
+        let groups = std::mem::take(&mut self.groups);
+        let slots: Vec<u32> = groups
             .iter()
-            .map(|(group, key)| {
-                let slot = Slot {
-                    group: KeyGroup(*group),
-                    namespace: SESSIONS,
-                };
-                (slot, key.as_slice())
+            .zip(firsts.iter().zip(lasts))
+            .map(|(key, (first, last))| match self.join(*key, *first, *last) {
+                Some(slot) => slot,
+                None => self.open_session(*key, *first, *last),
             })
             .collect();
-        let mut found = Vec::new();
-        let mut values = StoredRows::default();
-        for (at, value) in self.spill.store.get_many(&keys)?.into_iter().enumerate() {
-            if let Some(value) = value {
-                found.push(at);
-                values.push(&value);
-            }
-        }
-        Ok((found, values))
+        self.groups = groups;
+        self.merge_states(&values[2..], &slots)?;
+        self.merge_absorbed()
     }
 
-    /// Opens the sessions of the keys in `groups`, which were asleep.
-    fn wake(&mut self, values: &StoredRows) -> Result<(), Error> {
-        if values.is_empty() {
-            return Ok(());
+    /// The sessions in memory that end in a stretch up to this one.
+    fn ending_until(&self, stretch: i64) -> Vec<u32> {
+        let noted = self.calendar.noted_until(stretch);
+        noted
+            .filter(|slot| {
+                let session = &self.sessions[*slot as usize];
+                session.is_open && self.calendar.stretch_of(self.end_of(session)) <= stretch
+            })
+            .collect()
+    }
+
+    fn ask_for_ending(&self, until: i64) -> Result<(Vec<u32>, Asking), Error> {
+        let ending = self.ending_until(until);
+        let ends = ending.iter().map(|slot| self.end_of(&self.sessions[*slot as usize]));
+        let mut later = WrittenGroups::default();
+        let mut woken = WrittenGroups::default();
+        for (stretch, bed) in &self.asleep.beds {
+            let groups = if *stretch > until { &mut later } else { &mut woken };
+            bed.groups.iter().for_each(|group| groups.insert(group));
         }
-        let stored = self.format.decode_values(values)?;
-        self.open_stored(&stored, None)?;
-        let keys = self.index.keys(&Select::Indices(&self.groups))?;
-        self.over.push((keys, vec![ASLEEP; values.len()]));
+        let asking = Asking::new(
+            &self.format,
+            &self.spec.key_fields,
+            self.keys_of(&ending)?,
+            ends.collect(),
+            until,
+            &later,
+            &woken,
+        )?;
+        Ok((ending, asking))
+    }
+
+    /// All has been read: sessions take over what they were answered, and what has been woken goes from the store.
+    fn end_waking(&mut self, waking: Waking) -> Result<(), Error> {
+        self.asleep.awake_until = waking.until;
+        if let Some((ending, asking)) = waking.asking {
+            let answers = asking.answers();
+            for (question, slot) in ending.iter().enumerate() {
+                self.take_over(*slot, answers.of(question));
+            }
+            if !answers.over.is_empty() {
+                self.spill.store.write(Box::new(Deletions(answers.over)), None)?;
+            }
+        }
+        while let Some(first) = self.asleep.beds.first_entry().filter(|bed| *bed.key() <= waking.until) {
+            let (stretch, bed) = first.remove_entry();
+            let namespace = namespace_of(stretch);
+            self.spill.store.delete_namespace(namespace, &bed.groups.to_vec())?;
+        }
         Ok(())
     }
 
-    /// Wakes some more sessions that may be due. Answers whether there were any, `None` if the store cannot be read now.
-    pub(super) fn wake_due(&mut self) -> Result<Option<bool>, Error> {
-        let due = self.calendar.stretch_of(self.watermark);
-        if self.asleep.waking.is_none() {
-            let Some((stretch, groups)) = self
-                .asleep
-                .due
-                .first_key_value()
-                .filter(|(stretch, _)| **stretch <= due)
-            else {
-                return Ok(Some(false));
-            };
-            self.asleep.waking = Some(Waking {
-                stretch: *stretch,
-                key_groups: groups.iter().rev().collect(),
-                after: None,
-            });
-            self.delete_over()?;
-            self.spill.wait();
+    /// A session near a sleeper goes on until the stretch in which that ends.
+    pub(super) fn take_over(&mut self, slot: u32, sleepers: &[Sleeper]) {
+        let session = self.sessions[slot as usize];
+        let end = self.end_of(&session);
+        if self.calendar.stretch_of(end) > self.asleep.awake_until {
+            return;
         }
-        if !self.spill.is_ready()? {
+        let near = sleepers.iter().filter(|sleeper| sleeper.first <= end);
+        if let Some(stretch) = near.map(|sleeper| sleeper.stretch).min() {
+            let last = self.calendar.start_of(stretch).saturating_sub(self.gap);
+            let session = &mut self.sessions[slot as usize];
+            session.last = session.last.max(last);
+            session.is_dirty = true;
+        }
+    }
+
+    /// What has to be asked before these rows are taken, if anything.
+    pub(super) fn question(
+        &self,
+        batch: &RecordBatch,
+        times: &[i64],
+        has_time: impl Fn(usize) -> bool,
+    ) -> Result<Option<Question>, Error> {
+        let asleep = &self.asleep;
+        if asleep.beds.is_empty() {
             return Ok(None);
         }
-        let Some(mut waking) = self.asleep.waking.take() else {
-            return Ok(Some(true));
-        };
-        let Some(group) = waking.key_groups.last().copied() else {
-            if let Some(groups) = self.asleep.due.remove(&waking.stretch) {
-                let namespace = namespace_of(waking.stretch);
-                self.spill.store.delete_namespace(namespace, &groups.to_vec())?;
-            }
-            return Ok(Some(true));
-        };
-        let slot = Slot {
-            group: KeyGroup(group),
-            namespace: namespace_of(waking.stretch),
-        };
-        let mut asked = Vec::new();
-        let mut last = Vec::new();
-        let store = &self.spill.store;
-        let more = store.scan(slot, waking.after.as_deref(), SCAN_ROWS, &mut |key, _| {
-            asked.push((group, sleeper(split_number(key).0)));
-            last.clear();
-            last.extend_from_slice(key);
-        })?;
-        self.wake_found(&asked)?;
-        if more {
-            waking.after = Some(last);
-        } else {
-            waking.after = None;
-            waking.key_groups.pop();
+        let next = self.calendar.start_of(asleep.awake_until.saturating_add(1));
+        let below = next.max(self.watermark.saturating_add(2)).saturating_sub(self.gap);
+        let rows: Vec<u32> = (0..times.len())
+            .filter(|row| times[*row] < below && has_time(*row))
+            .map(|row| row as u32)
+            .collect();
+        if rows.is_empty() {
+            return Ok(None);
         }
-        self.asleep.waking = Some(waking);
-        Ok(Some(true))
+        let ends = rows.iter().map(|row| times[*row as usize].saturating_add(self.gap));
+        let asking = Asking::new(
+            &self.format,
+            &self.spec.key_fields,
+            Select::Indices(&rows).take(&self.key_columns(batch))?,
+            ends.collect(),
+            asleep.awake_until,
+            &asleep.groups(),
+            &WrittenGroups::default(),
+        )?;
+        Ok(Some(Question { rows, asking }))
     }
 
-    /// Wakes those of these keys that are asleep.
-    fn wake_found(&mut self, asked: &[(u16, Vec<u8>)]) -> Result<(), Error> {
-        let mut keys = StoredRows::default();
-        let (found, values) = self.look_up(asked)?;
-        for at in found {
-            keys.push(split_number(&asked[at].1).0);
+    /// Finds out some more of what is asked; answers whether that is all, `None` if the store cannot be read now.
+    pub(super) fn ask_on(&mut self, question: &mut Question) -> Result<Option<bool>, Error> {
+        for _ in 0..STEPS_MAX {
+            if !self.spill.is_ready()? {
+                return Ok(None);
+            }
+            if !question.asking.step(&self.spill.store, &self.roll)? {
+                return Ok(Some(true));
+            }
         }
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let columns = self.format.decode_keys(&keys)?;
-        self.intern(&columns, keys.len())?;
-        self.wake(&values)?;
-        // All are awake now, and none of the keys was new: a batch looks its keys up before anything is fired.
-        self.asleep.keys_known = self.index.len();
-        Ok(())
+        Ok(Some(false))
     }
 }
 
-/// The key of a session asleep.
-fn sleeper(columns: &[u8]) -> Vec<u8> {
-    [columns, &ASLEEP.to_be_bytes()].concat()
+/// What some rows of a batch ask.
+pub struct Question {
+    /// The rows, ascending.
+    pub rows: Vec<u32>,
+    pub asking: Asking,
 }
 
 /// The key columns and the number of a stored key.

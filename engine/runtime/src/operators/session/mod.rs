@@ -12,27 +12,32 @@
 //! session is over once the watermark has *reached* its end, not already just before it: a row at the end is not late and
 //! joins. The watermark that goes on stays one behind, for the sake of the session that ends just above it.
 //!
-//! When memory is short, sessions fall *asleep* and leave it ([`asleep`]), to be woken by a row of their key or when they
-//! are due.
+//! When memory is short, sessions fall *asleep* and leave it ([`asleep`]), to be woken before they are due. Rows of a
+//! sleeper's key open another session meanwhile, a *piece* of the same; pieces are joined when the first of them wakes.
 //!
 //! State: namespace 0; key = the key columns in the store's key encoding, then the session's number (u64 BE, never used
 //! twice); value = first and last time (`Int64`), then the partial states, in the store's row encoding. Dirty sessions
-//! are written at a barrier, those that ended are deleted. Sessions asleep have rows of their own. Inline state: version
-//! byte 1, then bincode of [`Inline`].
+//! are written at a barrier, those that ended are deleted. Sessions asleep lie in [`pieces`] and stand in the [`roll`].
+//! Inline state: version byte 2, then bincode of [`Inline`]. (Version 1 had a row for each session asleep.)
 
 mod asleep;
+mod calendar;
+mod pieces;
+mod roll;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, TimestampMicrosecondArray, UInt32Array};
-use arrow::buffer::ScalarBuffer;
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_select::take::take_record_batch;
 use millstream_planner::graph::{self, Port, TimeAttribute, Window};
+use millstream_state::BlockCodec;
 
-use self::asleep::Asleep;
+use self::asleep::{Asleep, Question, Woken};
+use self::calendar::Calendar;
+use self::roll::Sleeper;
 use super::spill::{Room, Spill};
 use super::stored_rows::{Frozen, RowFormat};
 use super::table::{Accumulator, GroupIndex, Select, TableSpec, new_accumulator, new_group_index};
@@ -48,7 +53,7 @@ const NONE: u32 = u32::MAX;
 const REBUILD_SLOTS_MIN: usize = 16_384;
 /// Sessions that are over and still have a row in the store, before those rows are deleted ahead of the next barrier.
 const OVER_ROWS_MAX: usize = 65_536;
-const INLINE_VERSION: u8 = 1;
+const INLINE_VERSION: u8 = 2;
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Inline {
@@ -71,36 +76,6 @@ struct Session {
     is_stored: bool,
 }
 
-/// When sessions are due, roughly: by stretches of time, unordered within one.
-struct Calendar {
-    stretch: i64,
-    slots: BTreeMap<i64, Vec<u32>>,
-}
-
-impl Calendar {
-    fn new(gap: i64) -> Self {
-        Self {
-            stretch: (gap / 64).max(1),
-            slots: BTreeMap::new(),
-        }
-    }
-
-    fn stretch_of(&self, time: i64) -> i64 {
-        time.div_euclid(self.stretch)
-    }
-
-    fn note(&mut self, slot: u32, end: i64) {
-        self.slots.entry(self.stretch_of(end)).or_default().push(slot);
-    }
-
-    /// Takes the slots of one stretch that may hold sessions that end at `time` or before.
-    fn take_due(&mut self, time: i64) -> Option<Vec<u32>> {
-        let due = self.stretch_of(time);
-        let first = self.slots.first_entry()?;
-        (*first.key() <= due).then(|| first.remove())
-    }
-}
-
 /// The operator.
 pub struct SessionAggregate {
     spec: Arc<TableSpec>,
@@ -116,8 +91,6 @@ pub struct SessionAggregate {
     accumulators: Vec<Box<dyn Accumulator>>,
     open: usize,
     calendar: Calendar,
-    /// Due sessions not yet emitted.
-    due: Vec<u32>,
     /// Sessions absorbed by others in the batch in hand, and by which.
     absorbed: Vec<(u32, u32)>,
 
@@ -128,9 +101,10 @@ pub struct SessionAggregate {
     format: Arc<RowFormat>,
     /// Keys and numbers of sessions that are over but have a row in the store.
     over: Vec<(Vec<ArrayRef>, Vec<u64>)>,
+    roll: Arc<BlockCodec>,
     asleep: Asleep,
-    /// A batch whose keys' sessions may be asleep, while the store cannot be read.
-    held: Option<RecordBatch>,
+    /// A batch with rows so late that they may belong to sessions asleep, while these are asked for.
+    held: Option<(RecordBatch, Question)>,
     groups: Vec<u32>,
     slots: Vec<u32>,
 }
@@ -162,16 +136,18 @@ impl SessionAggregate {
             watermark = Some(watermark.map_or(state.watermark, |found| found.min(state.watermark)));
             next_number = next_number.max(state.next_number);
         }
+        let calendar = Calendar::new(gap);
+        let watermark = watermark.unwrap_or(WATERMARK_MIN);
         let mut operator = Self {
             index: new_group_index(&spec.key_fields)?,
             heads: Vec::new(),
             sessions: Vec::new(),
             accumulators: accumulators(&spec)?,
             open: 0,
-            calendar: Calendar::new(gap),
-            due: Vec::new(),
+            asleep: Asleep::new(calendar.stretch_of(watermark)),
+            calendar,
             absorbed: Vec::new(),
-            watermark: watermark.unwrap_or(WATERMARK_MIN),
+            watermark,
             now: WATERMARK_MIN,
             next_number,
             spill: Spill::new(context.store, context.memory, context.waker),
@@ -182,7 +158,7 @@ impl SessionAggregate {
                 context.max_parallelism,
             )?),
             over: Vec::new(),
-            asleep: Asleep::default(),
+            roll: roll::codec(&spec.key_fields)?,
             held: None,
             groups: Vec::new(),
             slots: Vec::new(),
@@ -241,24 +217,48 @@ impl SessionAggregate {
     }
 
     fn place_among(&mut self, key: u32, time: i64) -> Option<u32> {
+        if let Some(slot) = self.join(key, time, time) {
+            return Some(slot);
+        }
+        (!self.is_late(time)).then(|| self.open_session(key, time, time))
+    }
+
+    /// The session of a row that may belong to one of these sleepers; `None` if it is late.
+    fn place_asked(&mut self, key: u32, time: i64, sleepers: &[Sleeper]) -> Option<u32> {
+        let end = time.saturating_add(self.gap);
+        let slot = match self.join(key, time, time) {
+            Some(slot) => slot,
+            None if self.is_late(time) && !sleepers.iter().any(|sleeper| sleeper.first <= end) => return None,
+            None => self.open_session(key, time, time),
+        };
+        self.take_over(slot, sleepers);
+        Some(slot)
+    }
+
+    /// Whether a session of this one row would be over.
+    fn is_late(&self, time: i64) -> bool {
+        time.saturating_add(self.gap).saturating_sub(1) <= self.watermark
+    }
+
+    fn end_of(&self, session: &Session) -> i64 {
+        session.last.saturating_add(self.gap)
+    }
+
+    /// The session of a key that is near a stretch of time, and holds it from now on; if there are several they become one.
+    fn join(&mut self, key: u32, mut first: i64, mut last: i64) -> Option<u32> {
         let near = |session: &Session, first: i64, last: i64| {
             first <= session.last.saturating_add(self.gap) && session.first <= last.saturating_add(self.gap)
         };
         let mut at = self.heads[key as usize];
-        while at != NONE && !near(&self.sessions[at as usize], time, time) {
+        while at != NONE && !near(&self.sessions[at as usize], first, last) {
             at = self.sessions[at as usize].next;
         }
         if at == NONE {
-            let end = time.saturating_add(self.gap);
-            if end.saturating_sub(1) <= self.watermark {
-                return None;
-            }
-            return Some(self.open_session(key, time, time));
+            return None;
         }
-        let (mut first, mut last) = {
-            let session = &self.sessions[at as usize];
-            (session.first.min(time), session.last.max(time))
-        };
+        let session = &self.sessions[at as usize];
+        first = first.min(session.first);
+        last = last.max(session.last);
         // Absorb what is now near.
         let mut before = NONE;
         let mut other = self.heads[key as usize];
@@ -282,10 +282,8 @@ impl SessionAggregate {
         }
         let session = &mut self.sessions[at as usize];
         session.is_dirty = true;
-        if first < session.first || last > session.last {
-            session.first = first;
-            session.last = last;
-        }
+        session.first = first;
+        session.last = last;
         Some(at)
     }
 
@@ -300,9 +298,14 @@ impl SessionAggregate {
         for (accumulator, argument) in self.accumulators.iter_mut().zip(&arguments) {
             accumulator.update(&argument.values, argument.filter.as_ref(), &self.slots, count)?;
         }
+        self.merge_absorbed()
+    }
+
+    fn merge_absorbed(&mut self) -> Result<(), Error> {
         if self.absorbed.is_empty() {
             return Ok(());
         }
+        let count = self.sessions.len();
         // Each absorbed slot holds only its own rows: all go straight to the session that remained.
         let absorbed = std::mem::take(&mut self.absorbed);
         let into: std::collections::HashMap<u32, u32> = absorbed.iter().copied().collect();
@@ -345,60 +348,43 @@ impl SessionAggregate {
 
     /// Emits sessions whose end the watermark has reached; wakes those among them that are asleep.
     fn fire(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if self.fire_awake(out)? == Progress::More {
-            return Ok(Progress::More);
+        loop {
+            if self.fire_awake(out)? == Progress::More {
+                return Ok(Progress::More);
+            }
+            match self.wake()? {
+                Woken::Some => {}
+                Woken::More => return Ok(Progress::More),
+                Woken::Pending => return Ok(Progress::Pending),
+                Woken::Nothing => break,
+            }
         }
         self.rebuild()?;
-        match self.wake_due()? {
-            Some(true) => Ok(Progress::More),
-            Some(false) => {
-                let size = self.size();
-                self.spill.reservation.force_resize(size);
-                Ok(Progress::Done)
-            }
-            None => Ok(Progress::Pending),
-        }
+        let size = self.size();
+        self.spill.reservation.force_resize(size);
+        Ok(Progress::Done)
     }
 
     fn fire_awake(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        let complete = self.watermark;
-        let mut emitted = 0;
-        let mut later = Vec::new();
-        loop {
-            while self.due.len() < EMIT_ROWS_MAX {
-                let Some(noted) = self.calendar.take_due(complete) else {
-                    break;
-                };
-                for slot in noted {
-                    let session = self.sessions[slot as usize];
-                    if !session.is_open {
-                        continue;
-                    }
-                    let end = session.last.saturating_add(self.gap);
-                    if end <= complete {
-                        self.due.push(slot);
-                    } else {
-                        later.push((slot, end));
-                    }
-                }
-            }
-            if self.due.is_empty() {
-                break;
-            }
-            let rest = self.due.split_off(self.due.len().min(EMIT_ROWS_MAX));
-            let slots = std::mem::replace(&mut self.due, rest);
-            emitted += slots.len();
-            self.emit(&slots, out)?;
-            if emitted >= EMIT_ROWS_MAX {
-                break;
-            }
+        let whole_until = self.whole_until();
+        let (sessions, gap) = (&self.sessions, self.gap);
+        let end_of = |slot: u32| {
+            let session = &sessions[slot as usize];
+            session.is_open.then(|| session.last.saturating_add(gap))
+        };
+        let mut due = Vec::new();
+        while due.len() < EMIT_ROWS_MAX
+            && let Some(slot) = self.calendar.take_due(whole_until, end_of)
+        {
+            due.push(slot);
         }
-        for (slot, end) in later {
-            self.calendar.note(slot, end);
+        if due.is_empty() {
+            return Ok(Progress::Done);
         }
-        Ok(match emitted >= EMIT_ROWS_MAX {
-            true => Progress::More,
-            false => Progress::Done,
+        self.emit(&due, out)?;
+        Ok(match due.len() < EMIT_ROWS_MAX {
+            true => Progress::Done,
+            false => Progress::More,
         })
     }
 
@@ -463,10 +449,11 @@ impl SessionAggregate {
         let keys: Vec<u32> = live.iter().map(|slot| self.sessions[*slot as usize].key).collect();
         let keys = self.index.keys(&Select::Indices(&keys))?;
         self.index = new_group_index(&self.spec.key_fields)?;
+        self.index.expect(count);
         self.heads.clear();
         self.intern(&keys, count)?;
         let old = std::mem::take(&mut self.sessions);
-        self.calendar.slots.clear();
+        self.calendar.clear();
         for (slot, old_slot) in live.iter().enumerate() {
             let mut session = old[*old_slot as usize];
             session.key = self.groups[slot];
@@ -475,7 +462,7 @@ impl SessionAggregate {
             self.sessions.push(session);
         }
         self.open = count;
-        self.on_keys_forgotten()
+        Ok(())
     }
 
     /// Bytes held.
@@ -483,6 +470,7 @@ impl SessionAggregate {
         self.index.size()
             + self.heads.capacity() * size_of::<u32>()
             + self.sessions.capacity() * size_of::<Session>()
+            + self.calendar.size()
             + self
                 .accumulators
                 .iter()
@@ -492,8 +480,8 @@ impl SessionAggregate {
 
     fn relieve_memory(&mut self) -> Result<Progress, Error> {
         let size = self.size();
-        // Putting sessions to sleep copies what goes and what stays.
-        match self.spill.ask(size, size)? {
+        // Putting sessions to sleep copies what goes and what stays; the copy of what goes takes less than it did.
+        match self.spill.ask(size, size - size / 4)? {
             Room::Granted => return Ok(Progress::Done),
             Room::Wait => return Ok(Progress::Pending),
             Room::Evict => {}
@@ -504,26 +492,59 @@ impl SessionAggregate {
         Ok(Progress::Done)
     }
 
-    /// Takes a batch; answers `false`, and holds it, if sessions that are asleep cannot be looked up now.
-    fn take(&mut self, batch: RecordBatch, out: &mut dyn Collector) -> Result<bool, Error> {
-        let rows = batch.num_rows();
-        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
-        self.intern(&keys, rows)?;
-        let groups = std::mem::take(&mut self.groups);
-        if !self.wake_new_keys()? {
-            self.held = Some(batch);
-            return Ok(false);
+    fn key_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
+        self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect()
+    }
+
+    /// Time of each row, and which have one.
+    fn times(&self, batch: &RecordBatch) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>), Error> {
+        match self.time {
+            TimeAttribute::Event(column) => micros(batch.column(column)),
+            TimeAttribute::Processing => Ok((vec![self.now; batch.num_rows()].into(), None)),
         }
-        let (times, nulls): (ScalarBuffer<i64>, _) = match self.time {
-            TimeAttribute::Event(column) => micros(batch.column(column))?,
-            TimeAttribute::Processing => (vec![self.now; rows].into(), None),
-        };
+    }
+
+    /// Goes on with a batch that is held.
+    fn ask_and_take(
+        &mut self,
+        batch: RecordBatch,
+        mut question: Question,
+        out: &mut dyn Collector,
+    ) -> Result<Progress, Error> {
+        match self.ask_on(&mut question)? {
+            Some(true) => {
+                self.take(&batch, Some(question), out)?;
+                self.relieve_memory()
+            }
+            unfinished => {
+                self.held = Some((batch, question));
+                Ok(match unfinished {
+                    Some(_) => Progress::More,
+                    None => Progress::Pending,
+                })
+            }
+        }
+    }
+
+    fn take(&mut self, batch: &RecordBatch, asked: Option<Question>, out: &mut dyn Collector) -> Result<(), Error> {
+        let rows = batch.num_rows();
+        self.intern(&self.key_columns(batch), rows)?;
+        let (times, nulls) = self.times(batch)?;
+        let (asked, answers) = asked.map(|asked| (asked.rows, asked.asking.answers())).unzip();
+        let mut asked = asked.iter().flatten().copied().enumerate().peekable();
+        let groups = std::mem::take(&mut self.groups);
         let mut slots = std::mem::take(&mut self.slots);
         slots.clear();
         let mut late = Vec::new();
         for (row, (key, time)) in groups.iter().zip(times.iter()).enumerate() {
             let has_time = nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-            match has_time.then(|| self.place(*key, *time)).flatten() {
+            let question = asked.next_if(|(_, asked)| *asked as usize == row);
+            let slot = match (question, &answers) {
+                _ if !has_time => None,
+                (Some((question, _)), Some(answers)) => self.place_asked(*key, *time, answers.of(question)),
+                _ => self.place(*key, *time),
+            };
+            match slot {
                 Some(slot) => slots.push(slot),
                 None => late.push(row as u32),
             }
@@ -531,16 +552,15 @@ impl SessionAggregate {
         self.groups = groups;
         self.slots = slots;
         if late.is_empty() {
-            self.update(&batch, None)?;
-        } else {
-            let mut is_late = late.iter().copied().peekable();
-            let kept: Vec<u32> = (0..rows as u32)
-                .filter(|row| is_late.next_if_eq(row).is_none())
-                .collect();
-            self.update(&batch, Some(kept.into()))?;
-            out.emit(Port::Late, take_record_batch(&batch, &UInt32Array::from(late))?);
+            return self.update(batch, None);
         }
-        Ok(true)
+        let mut is_late = late.iter().copied().peekable();
+        let kept: Vec<u32> = (0..rows as u32)
+            .filter(|row| is_late.next_if_eq(row).is_none())
+            .collect();
+        self.update(batch, Some(kept.into()))?;
+        out.emit(Port::Late, take_record_batch(batch, &UInt32Array::from(late))?);
+        Ok(())
     }
 }
 
@@ -550,9 +570,12 @@ fn accumulators(spec: &TableSpec) -> Result<Vec<Box<dyn Accumulator>>, Error> {
 
 impl Operator for SessionAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if !self.take(batch, out)? {
-            return Ok(Progress::Pending);
+        let (times, nulls) = self.times(&batch)?;
+        let has_time = |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
+        if let Some(question) = self.question(&batch, &times, has_time)? {
+            return self.ask_and_take(batch, question, out);
         }
+        self.take(&batch, None, out)?;
         self.relieve_memory()
     }
 
@@ -584,15 +607,15 @@ impl Operator for SessionAggregate {
         if self.time != TimeAttribute::Processing {
             return None;
         }
-        let awake = self.calendar.slots.keys().next();
+        let awake = self.calendar.next_stretch();
         let stretch = awake.into_iter().chain(self.asleep.next_due()).min()?;
         // Not before the stretch has passed: one timer for all its sessions.
-        Some(stretch.saturating_add(1).saturating_mul(self.calendar.stretch))
+        Some(self.calendar.start_of(stretch.saturating_add(1)))
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if let Some(batch) = self.held.take() {
-            return self.process(0, batch, out);
+        if let Some((batch, question)) = self.held.take() {
+            return self.ask_and_take(batch, question, out);
         }
         if self.spill.is_pressed() {
             return self.relieve_memory();
@@ -609,8 +632,7 @@ impl Operator for SessionAggregate {
             .collect();
         let mut parts = self.rows_over()?;
         if !dirty.is_empty() {
-            let numbers = dirty.iter().map(|slot| self.sessions[*slot as usize].number).collect();
-            parts.push(self.rows_of(&dirty, numbers)?);
+            parts.push(self.rows_of(&dirty)?);
             for slot in &dirty {
                 let session = &mut self.sessions[*slot as usize];
                 session.is_dirty = false;

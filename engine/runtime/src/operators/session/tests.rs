@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::operators::testing::{Emitted, Subtasks, context, on_own_thread, rows_of, settle, settled};
 use crate::operators::window_aggregate::tests::{
-    Row, any_rows, batch, input_schema, line, node, output_schema, watermark,
+    Row, any_rows, batch, input_schema, line, node, output_schema, text, watermark,
 };
 use millstream_planner::graph::Phase;
 
@@ -88,6 +88,132 @@ proptest! {
         Ok(())
         })?;
     }
+}
+
+/// Sessions as one would keep them without any thought: all of them in memory, each with its rows.
+#[derive(Default)]
+struct Model {
+    gap: i64,
+    watermark: i64,
+    open: Vec<(Option<i64>, Vec<Row>)>,
+    main: Vec<String>,
+    late: Vec<String>,
+}
+
+impl Model {
+    fn process(&mut self, row: Row) {
+        let (time, key, _) = row;
+        let is_near = |rows: &[Row]| rows.iter().any(|other| (other.0 - time).abs() <= self.gap);
+        let (near, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|(other, rows)| *other == key && is_near(rows));
+        self.open = others;
+        if near.is_empty() && time + self.gap - 1 <= self.watermark {
+            self.late.push(format!("{time},{},{}", text(key), text(row.2)));
+            return;
+        }
+        let mut rows: Vec<Row> = near.into_iter().flat_map(|(_, rows)| rows).collect();
+        rows.push(row);
+        self.open.push((key, rows));
+    }
+
+    fn fire(&mut self, watermark: i64) {
+        self.watermark = self.watermark.max(watermark);
+        let end = |rows: &[Row]| rows.iter().map(|row| row.0).max().unwrap() + self.gap;
+        let (over, open): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|(_, rows)| end(rows) <= self.watermark);
+        for (key, rows) in &over {
+            let values: Vec<Option<i64>> = rows.iter().map(|row| row.2).collect();
+            let start = rows.iter().map(|row| row.0).min().unwrap();
+            self.main.push(line(*key, &values, start, end(rows)));
+        }
+        self.open = open;
+    }
+}
+
+/// What happens to an operator between two batches.
+#[derive(Debug, Clone)]
+struct Step {
+    rows: Vec<(i64, Option<i64>, Option<i64>)>,
+    watermark: i64,
+    /// A snapshot, and a restore at another parallelism.
+    cut: Option<Option<usize>>,
+}
+
+/// Rows around a time that goes on, some of them far behind it, and a watermark that follows closely.
+fn any_steps() -> impl Strategy<Value = Vec<Step>> {
+    let behind = prop_oneof![6 => 0i64..20, 2 => 0i64..120, 1 => 0i64..500];
+    let key = proptest::option::weighted(0.95, 0i64..12);
+    let row = (behind, key, proptest::option::weighted(0.8, -5i64..5));
+    let cut = proptest::option::weighted(0.15, proptest::option::weighted(0.5, 1usize..4));
+    let step = (0i64..40, proptest::collection::vec(row, 1..12), -10i64..30, cut);
+    proptest::collection::vec(step, 1..30).prop_map(|steps| {
+        let mut now = 0;
+        let mut made = Vec::new();
+        for (passed, rows, behind, cut) in steps {
+            now += passed;
+            let rows = rows.into_iter().map(|(back, key, value)| (now - back, key, value));
+            made.push(Step {
+                rows: rows.collect(),
+                watermark: now - behind,
+                cut,
+            });
+        }
+        made
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever sleeps, and however late rows are: what is emitted, and what is late, is as if everything were in memory.
+    #[test]
+    fn sleep_changes_nothing_even_for_late_rows(
+        gap in prop_oneof![1i64..30, 60i64..400],
+        steps in any_steps(),
+        memory in prop_oneof![Just(1usize), 3_000usize..30_000, Just(usize::MAX)],
+    ) {
+        on_own_thread(|| {
+        let node = node(Window::Session { gap }, Phase::Single);
+        let make = |context: OperatorContext| -> Box<dyn Operator> {
+            Box::new(SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context).unwrap())
+        };
+        let mut subtasks = Subtasks::new(&make, &[1], memory);
+        let mut model = Model { gap, watermark: i64::MIN, ..Model::default() };
+        for step in &steps {
+            subtasks.process(0, &batch(&step.rows));
+            step.rows.iter().for_each(|row| model.process(*row));
+            subtasks.watermark(step.watermark);
+            model.fire(step.watermark);
+            model.main.sort();
+            prop_assert_eq!(rows_of(&subtasks.out.main), model.main.clone());
+            if let Some(restore_at) = step.cut {
+                subtasks.snapshot(restore_at);
+            }
+        }
+        subtasks.watermark(WATERMARK_MAX);
+        model.fire(i64::MAX - 1_000);
+        model.main.sort();
+        model.late.sort();
+        prop_assert_eq!(rows_of(&subtasks.out.main), model.main);
+        prop_assert_eq!(rows_of(&subtasks.out.late), model.late);
+        Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn state_of_another_layout_is_refused() {
+    let node = node(Window::Session { gap: 10 }, Phase::Single);
+    let mut context = context(usize::MAX);
+    context.restored_inline = vec![vec![1, 0, 0]];
+    let made = SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context);
+    let message = made.err().unwrap().to_string();
+    assert!(
+        message.contains("has version 1, this engine reads version 2"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -18,10 +18,16 @@ use hashbrown::HashTable;
 use super::Select;
 use crate::Error;
 
+/// Stands for the group of a key that is not in an index.
+pub const UNKNOWN: u32 = u32::MAX;
+
 /// Dense numbering of distinct keys. Groups are numbered from 0 in order of first appearance.
 pub trait GroupIndex: Send {
     /// Replaces `groups` by the group of each row; all key columns have `rows` rows.
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error>;
+
+    /// Replaces `groups` by the group of each row, [`UNKNOWN`] for keys that have none.
+    fn find(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error>;
 
     fn len(&self) -> usize;
 
@@ -75,6 +81,12 @@ impl GroupIndex for SingleGroup {
         self.used |= rows > 0;
         groups.clear();
         groups.resize(rows, 0);
+        Ok(())
+    }
+
+    fn find(&mut self, _keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+        groups.clear();
+        groups.resize(rows, if self.used { 0 } else { UNKNOWN });
         Ok(())
     }
 
@@ -138,7 +150,7 @@ struct IntegerSlot {
     group: u32,
 }
 
-const EMPTY: u32 = u32::MAX;
+const EMPTY: u32 = UNKNOWN;
 const SLOTS_MIN: usize = 16;
 
 impl IntegerIndex {
@@ -212,6 +224,22 @@ impl IntegerIndex {
             at = (at + 1) & mask;
         }
     }
+
+    #[inline]
+    fn known(&self, key: i64) -> u32 {
+        let Some(mask) = self.slots.len().checked_sub(1) else {
+            return UNKNOWN;
+        };
+        let mut at = Self::slot_of(key, self.shift) & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot.group == EMPTY || slot.key == key {
+                // An empty slot says the same.
+                return slot.group;
+            }
+            at = (at + 1) & mask;
+        }
+    }
 }
 
 /// Rows interned between two checks of the table's capacity: the table stays at most two thirds full without growing ahead
@@ -245,6 +273,19 @@ impl GroupIndex for IntegerIndex {
                 }
             }
             start = end;
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, keys: &[ArrayRef], _rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+        let values = integer_values(&keys[0], self.width);
+        groups.clear();
+        groups.extend(values.iter().map(|key| self.known(*key)));
+        if let Some(nulls) = keys[0].nulls().filter(|nulls| nulls.null_count() > 0) {
+            let null_group = self.null_group.unwrap_or(UNKNOWN);
+            let rows = groups.iter_mut().zip(nulls.iter());
+            rows.filter(|(_, is_valid)| !is_valid)
+                .for_each(|(group, _)| *group = null_group);
         }
         Ok(())
     }
@@ -365,6 +406,13 @@ impl ByteTable {
         }
     }
 
+    #[inline]
+    fn known(&self, key: &[u8]) -> u32 {
+        let hash = self.hasher.hash_one(key);
+        let is_same = |(other, group): &(u64, u32)| *other == hash && self.keys.get(*group) == key;
+        self.table.find(hash, is_same).map_or(UNKNOWN, |(_, group)| *group)
+    }
+
     fn expect(&mut self, groups: usize) {
         self.table.reserve(groups, |(hash, _)| *hash);
         self.keys.ends.reserve(groups);
@@ -437,6 +485,14 @@ impl GroupIndex for StringIndex {
         Ok(())
     }
 
+    fn find(&mut self, keys: &[ArrayRef], _rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+        let null_group = self.null_group.unwrap_or(UNKNOWN);
+        let strings = keys[0].as_string::<i32>().iter();
+        groups.clear();
+        groups.extend(strings.map(|key| key.map_or(null_group, |key| self.table.known(key.as_bytes()))));
+        Ok(())
+    }
+
     fn len(&self) -> usize {
         self.table.keys.ends.len()
     }
@@ -503,6 +559,18 @@ impl RowIndex {
             rows: None,
         })
     }
+
+    /// Keys as rows; to be given back to `rows` for the next ones.
+    fn encode(&mut self, keys: &[ArrayRef], rows: usize) -> Result<arrow_row::Rows, Error> {
+        let mut scratch = match self.rows.take() {
+            Some(scratch) => scratch,
+            None => self.converter.empty_rows(rows, 0),
+        };
+        scratch.clear();
+        let keys: Vec<ArrayRef> = keys.iter().map(one_zero).collect();
+        self.converter.append(&mut scratch, &keys)?;
+        Ok(scratch)
+    }
 }
 
 /// A column of floats without negative zeros, and with one NaN; others as they are.
@@ -522,17 +590,18 @@ fn one_zero(column: &ArrayRef) -> ArrayRef {
 
 impl GroupIndex for RowIndex {
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+        let encoded = self.encode(keys, rows)?;
         groups.clear();
-        groups.reserve(rows);
-        let mut scratch = match self.rows.take() {
-            Some(scratch) => scratch,
-            None => self.converter.empty_rows(rows, 0),
-        };
-        scratch.clear();
-        let keys: Vec<ArrayRef> = keys.iter().map(one_zero).collect();
-        self.converter.append(&mut scratch, &keys)?;
-        groups.extend(scratch.iter().map(|row| self.table.group_of(row.data())));
-        self.rows = Some(scratch);
+        groups.extend(encoded.iter().map(|row| self.table.group_of(row.data())));
+        self.rows = Some(encoded);
+        Ok(())
+    }
+
+    fn find(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+        let encoded = self.encode(keys, rows)?;
+        groups.clear();
+        groups.extend(encoded.iter().map(|row| self.table.known(row.data())));
+        self.rows = Some(encoded);
         Ok(())
     }
 
@@ -570,72 +639,4 @@ impl GroupIndex for RowIndex {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::{Int32Array, Int64Array, StringArray};
-    use arrow::datatypes::Field;
-
-    #[track_caller]
-    fn check(columns: Vec<ArrayRef>, expected: &[u32]) {
-        let fields: Vec<FieldRef> = columns
-            .iter()
-            .map(|column| Arc::new(Field::new("k", column.data_type().clone(), true)))
-            .collect();
-        let mut index = new_group_index(&fields).unwrap();
-        let mut groups = Vec::new();
-        let rows = columns[0].len();
-        for _ in 0..2 {
-            index.intern(&columns, rows, &mut groups).unwrap();
-            assert_eq!(groups, expected);
-        }
-        let keys = index.keys(&Select::Indices(expected)).unwrap();
-        assert_eq!(keys.len(), columns.len());
-        for (key, column) in keys.iter().zip(&columns) {
-            assert_eq!(key, column);
-        }
-        index.clear();
-        assert_eq!(index.len(), 0);
-    }
-
-    #[test]
-    fn groups_are_numbered_by_first_appearance_and_keys_read_back() {
-        check(
-            vec![Arc::new(Int64Array::from(vec![Some(7), None, Some(0), Some(7), None]))],
-            &[0, 1, 2, 0, 1],
-        );
-        check(vec![Arc::new(Int32Array::from(vec![-1, i32::MIN, -1]))], &[0, 1, 0]);
-        check(
-            vec![Arc::new(StringArray::from(vec![Some(""), None, Some("a"), Some("")]))],
-            &[0, 1, 2, 0],
-        );
-        check(
-            vec![
-                Arc::new(StringArray::from(vec!["a", "a", "b", "a"])),
-                Arc::new(Int64Array::from(vec![Some(1), None, Some(1), Some(1)])),
-            ],
-            &[0, 1, 2, 0],
-        );
-    }
-
-    #[test]
-    fn zeros_are_equal() {
-        let column: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN]));
-        let mut index = new_group_index(&[Arc::new(Field::new("k", DataType::Float64, true))]).unwrap();
-        let mut groups = Vec::new();
-        index.intern(&[column], 4, &mut groups).unwrap();
-        assert_eq!(groups, [0, 0, 1, 1]);
-    }
-
-    #[test]
-    fn integer_index_grows() {
-        let field: FieldRef = Arc::new(Field::new("k", DataType::Int64, true));
-        let mut index = new_group_index(&[field]).unwrap();
-        let mut groups = Vec::new();
-        for start in (0..100_000i64).step_by(10_000) {
-            let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((start..start + 10_000).map(|k| k * 128)));
-            index.intern(&[keys], 10_000, &mut groups).unwrap();
-            assert_eq!(groups[0] as i64, start);
-        }
-        assert_eq!(index.len(), 100_000);
-    }
-}
+mod tests;

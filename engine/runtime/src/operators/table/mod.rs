@@ -21,7 +21,7 @@ use datafusion::physical_expr::PhysicalExprRef;
 use millstream_planner::graph::Aggregate;
 
 pub use self::accumulator::{Accumulator, new_accumulator};
-pub use self::groups::{GroupIndex, new_group_index};
+pub use self::groups::{GroupIndex, UNKNOWN, new_group_index};
 use crate::Error;
 
 /// Some groups of a table.
