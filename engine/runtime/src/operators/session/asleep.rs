@@ -17,6 +17,10 @@
 //! * what a session takes over is true of it, if not all the truth: sleepers are joined when they wake, whatever was
 //!   known of them before.
 //!
+//! A session that has taken something over and waits may fall asleep again. It stands in a roll of its own, which is not
+//! read for sessions that end: whatever ends near it before it wakes is near what it waits for, or has come late and
+//! asked then.
+//!
 //! Reading the roll costs the same for many keys as for few. So beds are woken ahead of time, several at once, as far as
 //! there is memory for them.
 
@@ -30,7 +34,7 @@ use millstream_state::store::Slot;
 
 use super::calendar::Calendar;
 use super::pieces::{FrozenPieces, Pieces, namespace_of, stretch_of};
-use super::roll::{Asking, Deletions, ROLL, Sleeper};
+use super::roll::{Asking, Deletions, ROLL, Reads, Sleeper, WAITING};
 use super::{Session, SessionAggregate};
 use crate::Error;
 use crate::operators::stored_rows::{Frozen, FrozenRows, StoredRows, Suffix, WrittenGroups};
@@ -44,8 +48,10 @@ const SESSIONS: i64 = 0;
 const SCAN_ROWS: usize = 8_192;
 /// Blocks read from the store at once, unless they hold too many bytes.
 const SCAN_BLOCKS: usize = 64;
-/// Pieces may be woken ahead of time that take so much of the memory that is held: one in so many bytes.
+/// Pieces may be woken ahead of time that take so much of the memory there is for sessions: one in so many bytes.
 const AHEAD_SHARE: usize = 2;
+/// Of the budget, that much is taken to be for these sessions before it is known: one in so many bytes.
+const ROOM_SHARE: usize = 16;
 /// Of the sessions in memory, all but one in so many fall asleep at once.
 const KEPT_SHARE: usize = 4;
 /// Steps of one call.
@@ -58,6 +64,8 @@ pub struct Asleep {
     /// Stretches up to this one are awake.
     awake_until: i64,
     waking: Option<Waking>,
+    /// What sessions held when memory was short last.
+    pub(super) room_bytes: usize,
 }
 
 struct Bed {
@@ -89,11 +97,12 @@ pub enum Woken {
 }
 
 impl Asleep {
-    pub fn new(awake_until: i64) -> Self {
+    pub fn new(awake_until: i64, limit_bytes: usize) -> Self {
         Self {
             beds: BTreeMap::new(),
             awake_until,
             waking: None,
+            room_bytes: limit_bytes / ROOM_SHARE,
         }
     }
 
@@ -115,7 +124,7 @@ impl SessionAggregate {
         for slot in self.spill.store.namespaces()? {
             match slot.namespace {
                 SESSIONS => self.load_awake(slot)?,
-                ROLL => {}
+                ROLL | WAITING => {}
                 namespace => {
                     let bed = self.asleep.beds.entry(stretch_of(namespace)).or_insert(Bed {
                         groups: WrittenGroups::default(),
@@ -241,8 +250,8 @@ impl SessionAggregate {
         Ok(())
     }
 
-    /// Writes the sessions that have been quiet longest, which is most of them, and forgets them; only such as end in a
-    /// stretch after `awake_until`.
+    /// Writes the sessions that have been quiet longest, which is most of them, and forgets them; first those that only wait
+    /// for a sleeper, and only such as end in a stretch after `awake_until`.
     fn send_to_sleep(&mut self, awake_until: i64) -> Result<(), Error> {
         let mut tired: Vec<u32> = (0..self.sessions.len() as u32)
             .filter(|slot| {
@@ -255,7 +264,10 @@ impl SessionAggregate {
             return Ok(());
         }
         if count < tired.len() {
-            tired.select_nth_unstable_by_key(count, |slot| self.sessions[*slot as usize].last);
+            tired.select_nth_unstable_by_key(count, |slot| {
+                let session = &self.sessions[*slot as usize];
+                (!session.waits, session.last)
+            });
             tired.truncate(count);
         }
         tired.sort_unstable();
@@ -288,6 +300,7 @@ impl SessionAggregate {
         let pieces = Pieces {
             keys,
             values: self.values_of(slots)?,
+            waits: slots.iter().map(|slot| self.sessions[*slot as usize].waits).collect(),
             key_groups,
             stretches,
         };
@@ -355,7 +368,7 @@ impl SessionAggregate {
         let due = self.calendar.stretch_of(self.watermark);
         // Not so far ahead that rows that are not late would have to ask.
         let ahead = due.saturating_add(Calendar::half_gap(self.gap));
-        let share = self.spill.reservation.bytes() / AHEAD_SHARE;
+        let share = self.asleep.room_bytes / AHEAD_SHARE;
         let mut until = due;
         let mut bytes = 0;
         let mut pieces = Vec::new();
@@ -470,7 +483,7 @@ impl SessionAggregate {
             ends.collect(),
             until,
             &later,
-            &woken,
+            Reads::Ending { woken: &woken },
         )?;
         Ok((ending, asking))
     }
@@ -508,6 +521,7 @@ impl SessionAggregate {
             let session = &mut self.sessions[slot as usize];
             session.last = session.last.max(last);
             session.is_dirty = true;
+            session.waits = true;
         }
     }
 
@@ -539,7 +553,7 @@ impl SessionAggregate {
             ends.collect(),
             asleep.awake_until,
             &asleep.groups(),
-            &WrittenGroups::default(),
+            Reads::Late,
         )?;
         Ok(Some(Question { rows, asking }))
     }

@@ -37,8 +37,8 @@ impl Calendar {
 
     /// The stretch of a time.
     pub fn stretch_of(&self, time: i64) -> i64 {
-        // Two less than there are numbers: the store has two namespaces for something else.
-        time.div_euclid(self.stretch_us).min(i64::MAX - 2)
+        // Less than there are numbers: the store has three namespaces for something else.
+        time.div_euclid(self.stretch_us).min(i64::MAX - 3)
     }
 
     /// The first time of a stretch.

@@ -74,6 +74,8 @@ struct Session {
     is_open: bool,
     is_dirty: bool,
     is_stored: bool,
+    /// Nothing has come since it took over that it goes on until some sleeper's stretch.
+    waits: bool,
 }
 
 /// The operator.
@@ -144,7 +146,7 @@ impl SessionAggregate {
             sessions: Vec::new(),
             accumulators: accumulators(&spec)?,
             open: 0,
-            asleep: Asleep::new(calendar.stretch_of(watermark)),
+            asleep: Asleep::new(calendar.stretch_of(watermark), context.memory.limit_bytes()),
             calendar,
             absorbed: Vec::new(),
             watermark,
@@ -192,6 +194,7 @@ impl SessionAggregate {
             is_open: true,
             is_dirty: true,
             is_stored: false,
+            waits: false,
         });
         self.next_number += 1;
         self.heads[key as usize] = slot;
@@ -210,6 +213,7 @@ impl SessionAggregate {
             if session.next == NONE && session.first <= time && time <= session.last.saturating_add(self.gap) {
                 session.last = session.last.max(time);
                 session.is_dirty = true;
+                session.waits = false;
                 return Some(head);
             }
         }
@@ -282,6 +286,7 @@ impl SessionAggregate {
         }
         let session = &mut self.sessions[at as usize];
         session.is_dirty = true;
+        session.waits = false;
         session.first = first;
         session.last = last;
         Some(at)
@@ -353,7 +358,8 @@ impl SessionAggregate {
                 return Ok(Progress::More);
             }
             match self.wake()? {
-                Woken::Some => {}
+                // What has been emitted gives its memory back before more is woken.
+                Woken::Some => self.rebuild()?,
                 Woken::More => return Ok(Progress::More),
                 Woken::Pending => return Ok(Progress::Pending),
                 Woken::Nothing => break,
@@ -486,6 +492,7 @@ impl SessionAggregate {
             Room::Wait => return Ok(Progress::Pending),
             Room::Evict => {}
         }
+        self.asleep.room_bytes = size;
         self.fall_asleep()?;
         let size = self.size();
         self.spill.reservation.force_resize(size);

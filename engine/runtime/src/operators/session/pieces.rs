@@ -1,6 +1,7 @@
 //! Pieces of sessions on their way into the store.
 //!
-//! Namespace: the stretch in which a piece ends, plus two unless negative (0 is that of sessions awake, 1 the roll's).
+//! Namespace: the stretch in which a piece ends, plus three unless negative (0 is that of sessions awake, 1 and 2 are the
+//! roll's).
 //! Key of a block: a number (u64 BE) that is never used twice. Value: a block of the key columns, first and last time
 //! (`Int64`), and the partial states. Each piece is also entered in the [`roll`](super::roll).
 
@@ -14,7 +15,7 @@ use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{Generation, Slot, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
-use super::roll::{self, ROLL};
+use super::roll::{self, ROLL, WAITING};
 use crate::operators::stored_rows::{RowFormat, by_key_group};
 
 /// Rows of a block, at most.
@@ -24,16 +25,16 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// Bytes that are handed to the database at once, and a key group more.
 const CHUNK_BYTES: usize = 1 << 20;
 /// What ordering pieces takes, per piece.
-const ORDER_BYTES: usize = size_of::<u16>() + size_of::<u32>() + size_of::<i64>();
+const ORDER_BYTES: usize = size_of::<u16>() + size_of::<u32>() + size_of::<i64>() + size_of::<bool>();
 
 /// Where the pieces are that end in a stretch.
 pub fn namespace_of(stretch: i64) -> i64 {
-    if stretch >= 0 { stretch + 2 } else { stretch }
+    if stretch >= 0 { stretch + 3 } else { stretch }
 }
 
 /// The stretch of a namespace of pieces.
 pub fn stretch_of(namespace: i64) -> i64 {
-    if namespace > ROLL { namespace - 2 } else { namespace }
+    if namespace > WAITING { namespace - 3 } else { namespace }
 }
 
 /// Pieces, and what is derived from them.
@@ -43,6 +44,8 @@ pub struct Pieces {
     pub values: Vec<ArrayRef>,
     pub key_groups: Vec<u16>,
     pub stretches: Vec<i64>,
+    /// Which only wait for another.
+    pub waits: Vec<bool>,
 }
 
 impl Pieces {
@@ -60,7 +63,7 @@ impl Pieces {
 /// Pieces being written.
 pub struct FrozenPieces {
     pieces: Pieces,
-    /// By key group, stretch and first time, once that is known.
+    /// By key group, whether they wait, stretch and first time, once that is known.
     order: Vec<u32>,
     next: usize,
     block_rows: usize,
@@ -103,6 +106,7 @@ impl FrozenPieces {
             values,
             key_groups,
             stretches,
+            waits,
             ..
         } = &self.pieces;
         let firsts = values[0].as_primitive::<Int64Type>().values();
@@ -111,7 +115,7 @@ impl FrozenPieces {
             .order
             .chunk_by_mut(|a, b| key_groups[*a as usize] == key_groups[*b as usize])
         {
-            same.sort_unstable_by_key(|row| (stretches[*row as usize], firsts[*row as usize]));
+            same.sort_unstable_by_key(|row| (waits[*row as usize], stretches[*row as usize], firsts[*row as usize]));
         }
     }
 
@@ -122,17 +126,22 @@ impl FrozenPieces {
         let firsts = pieces.values[0].as_primitive::<Int64Type>().values();
         let group = KeyGroup(group);
         let mut block = Vec::new();
-        for same in rows.chunk_by(|a, b| stretch_of(a) == stretch_of(b)) {
+        let place_of = |row: &u32| (pieces.waits[*row as usize], stretch_of(row));
+        for same in rows.chunk_by(|a, b| place_of(a) == place_of(b)) {
+            let namespace = if place_of(&same[0]).0 { WAITING } else { ROLL };
             for some in same.chunks(BLOCK_ROWS_MAX) {
                 let mut columns = taken(&pieces.keys, some)?;
                 columns.extend(taken(&pieces.values[..1], some)?);
                 block.clear();
                 self.roll.encode(&columns, some.len(), &mut block)?;
                 let key = roll::block_key(stretch_of(&some[0]), firsts[some[0] as usize], self.roll_number);
-                chunk.put(Slot { group, namespace: ROLL }, &key, &block);
+                chunk.put(Slot { group, namespace }, &key, &block);
                 self.roll_number += 1;
             }
         }
+        // In the order of the store again.
+        let mut rows = rows.to_vec();
+        rows.sort_by_key(stretch_of);
         for same in rows.chunk_by(|a, b| stretch_of(a) == stretch_of(b)) {
             let namespace = namespace_of(stretch_of(&same[0]));
             for some in same.chunks(self.block_rows) {

@@ -4,7 +4,8 @@
 //! random read each. So what is asked for gathers in an index in memory, and the roll is read past it from one end to
 //! the other ([`Asking`]): per entry that costs a hundredth of a random read.
 //!
-//! Namespace 1. Key of a block: the stretch in which its sleepers end and the least of the times at which they begin
+//! Namespace 1; 2 for those that only wait for another sleeper of their session, of whom only rows that come late need to
+//! know. Key of a block: the stretch in which its sleepers end and the least of the times at which they begin
 //! (i64 BE each, sign bit flipped), then a number (u64 BE) that is never used twice. Blocks of sleepers that begin
 //! too late to matter are thus passed over. Value: a block of the key columns and the first time (`Int64`).
 
@@ -22,6 +23,8 @@ use crate::operators::table::{GroupIndex, Select, UNKNOWN, new_group_index};
 
 /// Where the roll is.
 pub const ROLL: i64 = 1;
+/// Where those are entered who only wait.
+pub const WAITING: i64 = 2;
 /// Blocks read from the store at once, unless they hold too many bytes.
 const SCAN_BLOCKS: usize = 64;
 const SIGN: u64 = 1 << 63;
@@ -56,11 +59,19 @@ fn read_key(key: &[u8]) -> Result<(i64, i64), Error> {
     }
 }
 
-fn slot(group: u16) -> Slot {
+fn slot((group, namespace): (u16, i64)) -> Slot {
     Slot {
         group: KeyGroup(group),
-        namespace: ROLL,
+        namespace,
     }
+}
+
+/// Who asks.
+pub enum Reads<'a> {
+    /// Sessions that end: of those who wait, only what is over is read, in the key groups that were woken.
+    Ending { woken: &'a WrittenGroups },
+    /// Rows that come late.
+    Late,
 }
 
 /// A piece of a session of a key that was asked for.
@@ -84,13 +95,15 @@ pub struct Asking {
     numbers: Vec<u32>,
     /// Who ends in a stretch up to this one is awake: what the roll says of them is over.
     awake_until: i64,
-    /// Key groups still to be read, the next one last, and how far that has been.
-    groups: Vec<u16>,
+    /// Whether those who wait matter.
+    is_late: bool,
+    /// Key groups and namespaces still to be read, the next one last, and how far that has been.
+    places: Vec<(u16, i64)>,
     reading: Option<Reading>,
     /// Keys of the key group that is being read.
     index: Box<dyn GroupIndex>,
     found: Vec<Sleeper>,
-    over: Vec<(u16, Vec<u8>)>,
+    over: Vec<(u16, i64, Vec<u8>)>,
     numbers_given: u32,
     block_keys: StoredRows,
     blocks: StoredRows,
@@ -110,7 +123,7 @@ struct Reading {
 
 impl Asking {
     /// Asks for these keys; of each, for who begins at that time or before. Reads the key groups among `groups` in which
-    /// keys are, besides those of `cleared`.
+    /// keys are.
     pub fn new(
         format: &RowFormat,
         key_fields: &[FieldRef],
@@ -118,10 +131,13 @@ impl Asking {
         until: Vec<i64>,
         awake_until: i64,
         groups: &WrittenGroups,
-        cleared: &WrittenGroups,
+        reads: Reads<'_>,
     ) -> Result<Self, Error> {
         let key_groups = format.key_groups(&keys, until.len())?;
-        let mut read = cleared.clone();
+        let (mut read, is_late) = match reads {
+            Reads::Ending { woken } => (woken.clone(), false),
+            Reads::Late => (WrittenGroups::default(), true),
+        };
         let asked = key_groups.iter().filter(|group| groups.contains(**group));
         asked.for_each(|group| read.insert(*group));
         Ok(Self {
@@ -131,7 +147,12 @@ impl Asking {
             until,
             key_groups,
             awake_until,
-            groups: read.iter().rev().collect(),
+            is_late,
+            places: read
+                .iter()
+                .rev()
+                .flat_map(|group| [(group, WAITING), (group, ROLL)])
+                .collect(),
             reading: None,
             index: new_group_index(key_fields)?,
             found: Vec::new(),
@@ -171,18 +192,22 @@ impl Asking {
 
     /// Reads some more of the roll, which requires a settled store; answers whether there is more.
     pub fn step(&mut self, store: &Store, codec: &BlockCodec) -> Result<bool, Error> {
-        let Some(group) = self.groups.last().copied() else {
+        let Some(place) = self.places.last().copied() else {
             return Ok(false);
         };
+        let (group, namespace) = place;
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
             None => self.begin(group)?,
         };
+        // Where this is, nothing more matters once all that is over has been read.
+        let only_over = namespace == WAITING && !self.is_late;
+        let mut more_matters = true;
         let mut keys = std::mem::take(&mut self.block_keys);
         let mut blocks = std::mem::take(&mut self.blocks);
         keys.clear();
         blocks.clear();
-        let more = store.scan(slot(group), reading.after.as_deref(), SCAN_BLOCKS, &mut |key, block| {
+        let more = store.scan(slot(place), reading.after.as_deref(), SCAN_BLOCKS, &mut |key, block| {
             keys.push(key);
             blocks.push(block);
         })?;
@@ -191,7 +216,10 @@ impl Asking {
             let (stretch, least_first) = read_key(key)?;
             reading.after = Some(key.to_vec());
             if stretch <= self.awake_until {
-                self.over.push((group, key.to_vec()));
+                self.over.push((group, namespace, key.to_vec()));
+            } else if only_over {
+                more_matters = false;
+                break;
             } else if least_first <= reading.latest {
                 self.read(&reading, stretch, codec, block)?;
             } else {
@@ -201,12 +229,16 @@ impl Asking {
         }
         self.block_keys = keys;
         self.blocks = blocks;
-        if more && reading.after.is_some() {
+        if more && more_matters && reading.after.is_some() {
             self.reading = Some(reading);
         } else {
-            self.groups.pop();
+            self.places.pop();
+            // The same keys are looked for in the key group's other namespace.
+            reading.after = None;
+            let is_same = self.places.last().is_some_and(|(next, _)| *next == group);
+            self.reading = is_same.then_some(reading);
         }
-        Ok(!self.groups.is_empty())
+        Ok(!self.places.is_empty())
     }
 
     fn read(&mut self, reading: &Reading, stretch: i64, codec: &BlockCodec, block: &[u8]) -> Result<(), Error> {
@@ -242,8 +274,8 @@ impl Asking {
 pub struct Answers {
     numbers: Vec<u32>,
     found: Vec<Sleeper>,
-    /// Blocks of the roll that are over, with their key groups.
-    pub over: Vec<(u16, Vec<u8>)>,
+    /// Blocks of the roll that are over, with their key groups and namespaces.
+    pub over: Vec<(u16, i64, Vec<u8>)>,
 }
 
 impl Answers {
@@ -257,13 +289,13 @@ impl Answers {
 }
 
 /// Deletes blocks of the roll.
-pub struct Deletions(pub Vec<(u16, Vec<u8>)>);
+pub struct Deletions(pub Vec<(u16, i64, Vec<u8>)>);
 
 impl Generation for Deletions {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         let mut chunk = WriteChunk::default();
-        for (group, key) in std::mem::take(&mut self.0) {
-            chunk.delete(slot(group), &key);
+        for (group, namespace, key) in std::mem::take(&mut self.0) {
+            chunk.delete(slot((group, namespace)), &key);
         }
         Ok((!chunk.is_empty()).then_some(chunk))
     }
