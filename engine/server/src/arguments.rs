@@ -191,7 +191,8 @@ pub struct Worker {
     /// port, or with a number that stands for the data folder where one is given.
     #[arg(long, env = "MILLSTREAM_NAME")]
     pub name: Option<String>,
-    /// Where other workers connect. Default: port 7071, or any, at the address from which the coordinator is reached.
+    /// Where other workers connect. Default: the first free port of 7071 to 7086 at the address from which the
+    /// coordinator is reached.
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// How other workers reach that address, where they need another one, such as http://worker-0.workers:7071.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use millstream_cluster::coordinator::Limits;
 use millstream_cluster::exchange::Compression;
+use millstream_cluster::network;
 use millstream_cluster::worker::{self, LogBook, Options, Status};
 use tokio::sync::watch;
 
@@ -39,7 +40,6 @@ async fn run_both(arguments: &Standalone, book: LogBook) -> Result<(), Failure> 
     let options = Options {
         name: WORKER.into(),
         coordinators: vec![format!("http://{coordinator}")],
-        listen: SocketAddr::new(loopback, 0),
         advertise: None,
         slots: u32::from(arguments.slots),
         memory_bytes: arguments.memory.unwrap_or_else(crate::run::default_memory),
@@ -51,9 +51,12 @@ async fn run_both(arguments: &Standalone, book: LogBook) -> Result<(), Failure> 
         // There is no other worker.
         compression: Compression::None,
     };
+    let listener = network::listen(SocketAddr::new(loopback, 0))
+        .await
+        .map_err(|error| Failure::Failed(format!("error: no port for the worker: {error}\n")))?;
     // Never asked to leave: there is nowhere else for its tasks to go.
     let (_stay, leave) = watch::channel(false);
-    let working = tokio::spawn(worker::run(options, Status::default(), leave));
+    let working = tokio::spawn(worker::run(options, listener, Status::default(), leave));
     tokio::select! {
         result = served.lead(asked) => result,
         worked = working => Err(Failure::Failed(match worked {

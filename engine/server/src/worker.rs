@@ -1,11 +1,14 @@
 //! `engine worker`: a process that runs the parts of jobs that the coordinator gives it.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::ops::Range;
 
 use axum::Router;
 use axum::http::StatusCode;
 use millstream_cluster::Error;
 use millstream_cluster::exchange::Compression;
+use millstream_cluster::network::{self, Listener};
 use millstream_cluster::worker::{self, LogBook, Options, Status};
 use tokio::sync::watch;
 use url::Url;
@@ -14,14 +17,15 @@ use crate::Failure;
 use crate::arguments::{ExchangeCompression, Worker};
 use crate::process::{self, Ask};
 
-/// The port where workers connect to one another, if it is free.
-const PORT_DEFAULT: u16 = 7071;
+/// The ports where workers connect to one another: the first that is free, so that those of one machine keep theirs.
+const PORTS_DEFAULT: Range<u16> = 7071..7087;
 
 pub fn run(arguments: &Worker) -> Result<(), Failure> {
     let book = LogBook::default();
     process::start_log(arguments.service.log, Some(book.clone()));
-    let options = options(arguments, book).map_err(Failure::Wrong)?;
     process::block_on(async move {
+        let listener = listen(arguments).await.map_err(Failure::Wrong)?;
+        let options = options(arguments, listener.address, book);
         let status = Status::default();
         let attached = status.clone();
         let ready = move || match attached.is_attached() {
@@ -37,16 +41,23 @@ pub fn run(arguments: &Worker) -> Result<(), Failure> {
                 (Ask::EndAtOnce, "ending at once"),
             ],
         ));
-        end(options, status, asked).await.map_err(|error| match error {
-            Error::Invalid(_) => Failure::Wrong(format!("error: {error}\n")),
-            error => Failure::Failed(format!("error: {error}\n")),
-        })
+        end(options, listener, status, asked)
+            .await
+            .map_err(|error| match error {
+                Error::Invalid(_) => Failure::Wrong(format!("error: {error}\n")),
+                error => Failure::Failed(format!("error: {error}\n")),
+            })
     })
 }
 
-async fn end(options: Options, status: Status, mut asked: watch::Receiver<Ask>) -> Result<(), Error> {
+async fn end(
+    options: Options,
+    listener: Listener,
+    status: Status,
+    mut asked: watch::Receiver<Ask>,
+) -> Result<(), Error> {
     let (leave, leaving) = watch::channel(false);
-    let running = worker::run(options, status, leaving);
+    let running = worker::run(options, listener, status, leaving);
     tokio::pin!(running);
     loop {
         tokio::select! {
@@ -62,31 +73,48 @@ async fn end(options: Options, status: Status, mut asked: watch::Receiver<Ask>) 
     }
 }
 
-fn options(arguments: &Worker, book: LogBook) -> Result<Options, String> {
-    let listen = match arguments.listen {
-        Some(address) => address,
-        None => default_listen(&arguments.coordinator),
-    };
+/// The port that was asked for; else the first of the usual ones that is free, else any, at the address of this machine
+/// from which the coordinator is reached.
+async fn listen(arguments: &Worker) -> Result<Listener, String> {
+    if let Some(asked) = arguments.listen {
+        if asked.ip().is_unspecified() && arguments.advertise.is_none() {
+            return Err(format!(
+                "error: --listen {asked} is not an address that other workers can connect to; say which is with --advertise \
+                 http://HOST:{}\n",
+                asked.port()
+            ));
+        }
+        let taken = |error| format!("error: --listen {asked}: {error}; choose another address\n");
+        return network::listen(asked).await.map_err(taken);
+    }
+    let address = arguments.coordinator.iter().find_map(|address| local_address(address));
+    let ip = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    for port in PORTS_DEFAULT {
+        match network::listen(SocketAddr::new(ip, port)).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            opened => {
+                return opened.map_err(|error| format!("error: port {port} of {ip}: {error}; choose with --listen\n"));
+            }
+        }
+    }
+    let any = SocketAddr::new(ip, 0);
+    let none = |error| format!("error: no port of {ip} is free: {error}; choose with --listen\n");
+    network::listen(any).await.map_err(none)
+}
+
+fn options(arguments: &Worker, listen: SocketAddr, book: LogBook) -> Options {
     let name = arguments
         .name
         .clone()
         .unwrap_or_else(|| default_name(arguments, listen));
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-    if listen.ip().is_unspecified() && arguments.advertise.is_none() {
-        return Err(format!(
-            "error: --listen {listen} is not an address that other workers can connect to; say which is with --advertise \
-             http://HOST:{}\n",
-            listen.port()
-        ));
-    }
-    Ok(Options {
+    Options {
         data_dir: arguments
             .data_dir
             .clone()
             .unwrap_or_else(|| std::path::Path::new(".millstream/workers").join(&name)),
         name,
         coordinators: arguments.coordinator.clone(),
-        listen,
         advertise: arguments.advertise.clone(),
         slots: arguments.slots.map_or(cores, u32::from),
         memory_bytes: arguments.memory.unwrap_or_else(crate::run::default_memory),
@@ -95,7 +123,7 @@ fn options(arguments: &Worker, book: LogBook) -> Result<Options, String> {
             ExchangeCompression::None => Compression::None,
             ExchangeCompression::Lz4 => Compression::Lz4,
         },
-    })
+    }
 }
 
 /// The same after a restart: a coordinator then knows at once what has become of the tasks. Two workers on one machine
@@ -108,19 +136,7 @@ fn default_name(arguments: &Worker, listen: SocketAddr) -> String {
             let hash = crc32fast::hash(folder.as_os_str().as_encoded_bytes());
             format!("{host}-{hash:08x}")
         }
-        (None, 0) => format!("{host}-{}", std::process::id()),
         (None, port) => format!("{host}-{port}"),
-    }
-}
-
-/// The address of this machine from which the coordinator is reached, with the usual port if it is free.
-fn default_listen(coordinators: &[String]) -> SocketAddr {
-    let address = coordinators.iter().find_map(|address| local_address(address));
-    let ip = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let usual = SocketAddr::new(ip, PORT_DEFAULT);
-    match std::net::TcpListener::bind(usual) {
-        Ok(_) => usual,
-        Err(_) => SocketAddr::new(ip, 0),
     }
 }
 

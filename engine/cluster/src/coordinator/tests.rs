@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::*;
-use crate::{serve, worker};
+use crate::{network, serve, worker};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -80,10 +80,11 @@ impl Process {
     async fn worker_of(&self, name: &str, slots: u32, dir: &Path, others: &[&Process]) -> watch::Sender<bool> {
         let (leave, asked) = watch::channel(false);
         let others = others.iter().map(|other| other.address.clone());
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let listener = network::listen(any).await.expect("a port");
         let options = worker::Options {
             name: name.into(),
             coordinators: std::iter::once(self.address.clone()).chain(others).collect(),
-            listen: "127.0.0.1:0".parse().expect("an address"),
             advertise: None,
             slots,
             memory_bytes: 64 << 20,
@@ -91,7 +92,7 @@ impl Process {
             book: worker::LogBook::default(),
             compression: crate::exchange::Compression::None,
         };
-        tokio::spawn(worker::run(options, worker::Status::default(), asked));
+        tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
         let listed = v1::ListWorkersRequest {};
         until("the worker is attached", || async {
             let workers = self.coordinator.list_workers(listed).await.expect("a list").workers;

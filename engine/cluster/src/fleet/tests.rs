@@ -15,7 +15,7 @@ use crate::deployer::{Allocation, Deployer, Embedded, Request, Tasks};
 use crate::job::{self, Job, Outcome, Start, StopRequest};
 use crate::progress::Progress;
 use crate::resolve::{self, Resolved, Wish};
-use crate::{Error, worker};
+use crate::{Error, network, worker};
 
 const EVENTS: u64 = 200_000;
 
@@ -116,10 +116,11 @@ impl Cluster {
     /// Starts a worker and waits until it is attached.
     async fn worker(&mut self, name: &str, dir: &Path) -> (watch::Sender<bool>, JoinHandle<Result<(), Error>>) {
         let (leave, asked) = watch::channel(false);
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let listener = network::listen(any).await.expect("a port");
         let options = worker::Options {
             name: name.into(),
             coordinators: vec![self.address.clone()],
-            listen: "127.0.0.1:0".parse().expect("an address"),
             advertise: None,
             slots: 2,
             memory_bytes: 64 << 20,
@@ -127,7 +128,7 @@ impl Cluster {
             book: worker::LogBook::default(),
             compression: crate::exchange::Compression::None,
         };
-        let running = tokio::spawn(worker::run(options, worker::Status::default(), asked));
+        let running = tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
         match tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await {
             Ok(Some(FleetEvent::Attached { worker, .. })) => assert_eq!(worker, name),
             other => panic!("{name} did not attach: {other:?}"),

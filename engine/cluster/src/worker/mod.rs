@@ -12,7 +12,6 @@ mod session;
 
 use crate::clock::now_us as clock_us;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,7 +26,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use book::LogBook;
 
 use crate::exchange::{Compression, Exchange};
-use crate::{Error, encoding, network};
+use crate::network::Listener;
+use crate::{Error, encoding};
 
 /// Reports of all attempts that may wait to be taken.
 const REPORTS_MAX: usize = 4_096;
@@ -55,9 +55,7 @@ pub struct Options {
     pub name: String,
     /// Addresses of coordinators; whichever leads is found.
     pub coordinators: Vec<String>,
-    /// Where other workers connect. Port 0: any.
-    pub listen: SocketAddr,
-    /// How other workers reach that; `None`: as it is bound.
+    /// How other workers reach its port; `None`: as it is bound.
     pub advertise: Option<String>,
     pub slots: u32,
     pub memory_bytes: usize,
@@ -81,11 +79,14 @@ impl Status {
     }
 }
 
-/// Runs until it is asked to leave (`true`) and its tasks have moved, or a coordinator refuses it for good.
-pub async fn run(options: Options, status: Status, leave: watch::Receiver<bool>) -> Result<(), Error> {
-    let listener = network::listen(options.listen)
-        .await
-        .map_err(|error| Error::Invalid(format!("--listen {}: {error}; choose another address", options.listen)))?;
+/// Runs until it is asked to leave (`true`) and its tasks have moved, or a coordinator refuses it for good. Other workers
+/// connect to `listener`.
+pub async fn run(
+    options: Options,
+    listener: Listener,
+    status: Status,
+    leave: watch::Receiver<bool>,
+) -> Result<(), Error> {
     let bound = format!("http://{}", listener.address);
     let address = options.advertise.clone().unwrap_or(bound);
     let exchange = Exchange::new(options.compression);

@@ -5,6 +5,7 @@
 //! whatever comes next. To kill a process is to drop its runtime with every task in it, wherever they were.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,7 +269,6 @@ impl Cluster {
                 let options = worker::Options {
                     name: name_of(machine),
                     coordinators: COORDINATORS.into_iter().map(url_of).collect(),
-                    listen: address_of(machine),
                     advertise: None,
                     slots: self.slots,
                     memory_bytes: MEMORY_BYTES,
@@ -276,7 +276,7 @@ impl Cluster {
                     book: worker::LogBook::default(),
                     compression: Default::default(),
                 };
-                drop(runtime.spawn(work(options, number)));
+                drop(runtime.spawn(work(options, address_of(machine), number)));
             }
         }
         self.processes.push(Some(Process {
@@ -297,9 +297,14 @@ impl Drop for Cluster {
 }
 
 /// As `engine worker` does it.
-async fn work(options: worker::Options, process: ProcessId) {
+async fn work(options: worker::Options, listen: SocketAddr, process: ProcessId) {
     let (leave, asked) = watch::channel(false);
-    let end = worker::run(options, worker::Status::default(), asked).await;
+    let end = match network::listen(listen).await {
+        Ok(listener) => worker::run(options, listener, worker::Status::default(), asked)
+            .await
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
     drop(leave);
     world().exited.push((process, format!("{end:?}")));
 }
