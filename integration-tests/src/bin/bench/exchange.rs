@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use arrow_array::{Array, Float64Array, Int64Array, RecordBatch, StringArray};
 use millstream_cluster::exchange::{Compression, Exchange};
+use millstream_cluster::network;
 use millstream_runtime::element::{Element, batch_bytes};
 use millstream_runtime::elsewhere::{Elsewhere, Incoming, Outgoing, channel};
 use serde_json::{Map, Value, json};
@@ -69,17 +70,15 @@ fn measure(compression: Compression, bytes: usize) -> Result<(Duration, Duration
         let schema = rows.schema();
         move || -> Result<()> {
             runtime()?.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+                let listener = network::listen("127.0.0.1:0".parse()?).await?;
                 let exchange = Exchange::default();
                 let server = tonic::transport::Server::builder()
                     .initial_connection_window_size(WINDOW_BYTES)
                     .initial_stream_window_size(WINDOW_BYTES)
                     .max_frame_size(FRAME_BYTES)
-                    .tcp_nodelay(true)
                     .add_service(exchange.service());
-                let address = format!("http://{}", listener.local_addr()?);
-                let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-                let server = tokio::spawn(server.serve_with_incoming(incoming));
+                let address = format!("http://{}", listener.address);
+                let server = tokio::spawn(server.serve_with_incoming(listener.incoming));
                 let (attempt, _broken) = exchange.attempt("bench", "1", workers(&address), vec![0, 1], 1);
                 let arrived = Arc::new(tokio::sync::Notify::new());
                 let (sender, receiver) = channel(CHANNEL_BYTES, attempt.waker(0), waker(&arrived));

@@ -1,9 +1,8 @@
 //! The benchmarks, nearly all from outside: they start the release `engine` as a user would and account for the whole
 //! process.
 //!
-//! `bench [startup] [nexmark [QUERY...]] [kafka] [exactly-once] [latency] [state] [sessions] [recovery] [jobs] [exchange]`; without
-//! a name, all of them. Results are printed as they come and written as JSON to `bench-results.json` in the target folder.
-//! `BENCH_EVENTS` sets the number of Nexmark events of a run.
+//! `bench [NAME...] [NEXMARK QUERY...]`; without a name, all of them. Results are printed as they come and written as JSON
+//! to `bench-results.json` in the target folder. `BENCH_EVENTS` sets the number of Nexmark events of a run.
 
 mod exactly_once;
 mod exchange;
@@ -12,60 +11,53 @@ mod kafka;
 mod latency;
 mod measure;
 mod nexmark;
+mod place;
 mod recovery;
 mod sessions;
+mod silence;
 mod startup;
 mod state;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-const BENCHMARKS: [&str; 10] = [
-    "startup",
-    "nexmark",
-    "kafka",
-    "exactly-once",
-    "latency",
-    "state",
-    "sessions",
-    "recovery",
-    "jobs",
-    "exchange",
+/// What a benchmark does with the words that name none.
+type Run = fn(&[String]) -> Result<Value>;
+
+const BENCHMARKS: [(&str, Run); 12] = [
+    ("startup", |_| startup::run()),
+    ("nexmark", nexmark::run),
+    ("kafka", |_| kafka::run()),
+    ("exactly-once", |_| exactly_once::throughput()),
+    ("kafka-latency", |_| exactly_once::latencies()),
+    ("latency", |_| latency::run()),
+    ("state", |_| state::run()),
+    ("sessions", |_| sessions::run()),
+    ("recovery", |_| recovery::run()),
+    ("silence", |_| silence::run()),
+    ("jobs", |_| jobs::run()),
+    ("exchange", |_| exchange::run()),
 ];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let named: Vec<&str> = BENCHMARKS
-        .into_iter()
-        .filter(|name| arguments.iter().any(|a| a == name))
-        .collect();
+    let is_named = |name: &str| arguments.iter().any(|argument| argument == name);
+    let named: Vec<_> = BENCHMARKS.into_iter().filter(|(name, _)| is_named(name)).collect();
     let rest: Vec<String> = arguments
         .iter()
-        .filter(|a| !BENCHMARKS.contains(&a.as_str()))
+        .filter(|argument| !BENCHMARKS.iter().any(|(name, _)| name == argument))
         .cloned()
         .collect();
     let chosen = match (named.is_empty(), rest.is_empty()) {
         (false, _) => named,
         // Query names alone mean Nexmark.
-        (true, false) => vec!["nexmark"],
+        (true, false) => BENCHMARKS.into_iter().filter(|(name, _)| *name == "nexmark").collect(),
         (true, true) => BENCHMARKS.to_vec(),
     };
     let mut results = Map::new();
-    for name in chosen {
+    for (name, run) in chosen {
         println!("\n== {name}");
-        let value = match name {
-            "startup" => startup::run()?,
-            "nexmark" => nexmark::run(&rest)?,
-            "kafka" => kafka::run()?,
-            "exactly-once" => exactly_once::run()?,
-            "latency" => latency::run()?,
-            "state" => state::run()?,
-            "sessions" => sessions::run()?,
-            "jobs" => jobs::run()?,
-            "recovery" => recovery::run()?,
-            _ => exchange::run()?,
-        };
-        results.insert(name.to_owned(), value);
+        results.insert(name.to_owned(), run(&rest)?);
     }
     let folder = millstream_integration_tests::engine()
         .parent()

@@ -1,0 +1,167 @@
+//! A cluster on this machine, of the processes that a user would start, in a folder of its own.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use millstream_integration_tests::{engine, engine_cli};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(180);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A process that ends with the benchmark.
+pub struct Process(Child);
+
+impl Process {
+    pub fn kill(&mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
+    /// When each line of what it prints from now on is read, until it ends.
+    pub fn lines_read(&mut self, read: mpsc::Sender<Instant>) -> Result<()> {
+        let output = self.0.stdout.take().context("the output was taken before")?;
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                if line.is_err() || read.send(Instant::now()).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nobody left to tell.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+pub struct Place {
+    folder: TempDir,
+    /// Where checkpoints go: `${STORAGE}` in pipelines.
+    storage: PathBuf,
+    /// Of the coordinators.
+    addresses: Vec<String>,
+}
+
+impl Place {
+    /// For so many coordinators.
+    pub fn new(storage: &Path, coordinators: usize) -> Result<Self> {
+        // All at once, so that they differ.
+        let ports: Vec<TcpListener> = (0..coordinators)
+            .map(|_| TcpListener::bind("127.0.0.1:0"))
+            .collect::<std::io::Result<_>>()?;
+        let address = |port: &TcpListener| Ok(port.local_addr()?.to_string());
+        Ok(Self {
+            folder: TempDir::new()?,
+            storage: storage.to_path_buf(),
+            addresses: ports.iter().map(address).collect::<Result<_>>()?,
+        })
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn servers(&self) -> String {
+        let urls: Vec<String> = self
+            .addresses
+            .iter()
+            .map(|address| format!("http://{address}"))
+            .collect();
+        urls.join(",")
+    }
+
+    fn start(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path(&format!("{name}.log")))?;
+        let mut command = Command::new(engine());
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        Ok(Process(command.spawn()?))
+    }
+
+    pub fn coordinator(&self, index: usize) -> Result<Process> {
+        let arguments = ["coordinator", "--data-dir", "data", "--listen", &self.addresses[index]];
+        let name = format!("coordinator-{index}");
+        self.start(&name, &[&arguments[..], &["--http", "127.0.0.1:0"]].concat())
+    }
+
+    /// A worker; its output must be read ([`Process::lines_read`]), or a job that prints waits for ever.
+    pub fn worker(&self, name: &str, slots: u32) -> Result<Process> {
+        let (servers, slots) = (self.servers(), slots.to_string());
+        let arguments = ["worker", "--coordinator", &servers, "--name", name, "--slots", &slots];
+        let more = ["--listen", "127.0.0.1:0", "--memory", "3gb", "--data-dir", name];
+        self.start(name, &[&arguments[..], &more].concat())
+    }
+
+    pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        let output = Command::new(engine_cli())
+            .args(["--server", &self.servers()])
+            .args(arguments)
+            .env("STORAGE", &self.storage)
+            .env("MILLSTREAM_CONTEXTS", self.path("contexts.json"))
+            .stdin(Stdio::null())
+            .output()?;
+        Ok(output)
+    }
+
+    /// Submits a pipeline of `benchmarks/` as soon as a coordinator leads.
+    pub fn submit(&self, pipeline: &str) -> Result<()> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks").join(pipeline);
+        let path = path.to_string_lossy();
+        let mut said = String::new();
+        let accepted = self.until("the job is accepted", || {
+            let output = self.cli(&["jobs", "submit", &path])?;
+            said = String::from_utf8_lossy(&output.stderr).into_owned();
+            Ok(output.status.success())
+        });
+        accepted.with_context(|| said)
+    }
+
+    /// What is known of a job; empty while nobody answers.
+    pub fn job(&self, name: &str) -> Result<Value> {
+        let output = self.cli(&["jobs", "describe", name, "-o", "json"])?;
+        Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
+    }
+
+    pub fn checkpoints(&self, job: &str) -> Result<u64> {
+        Ok(self.job(job)?["checkpoints_completed"].as_u64().unwrap_or_default())
+    }
+
+    /// Of the newest checkpoint.
+    pub fn state_bytes(&self, job: &str) -> Result<u64> {
+        let bytes = &self.job(job)?["last_checkpoint"]["state_bytes"];
+        Ok(bytes.as_u64().unwrap_or_default())
+    }
+
+    pub fn until(&self, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        while !condition()? {
+            if Instant::now() > deadline {
+                bail!("not within {} s: {what}", DEADLINE.as_secs());
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}

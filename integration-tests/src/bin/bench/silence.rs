@@ -1,0 +1,96 @@
+//! How long no row comes out of a job whose state is small, while its parallelism is changed, and while the coordinator
+//! that leads is killed and a standby takes over. In steady flow rows come every 50 ms.
+//!
+//! For the coordinator also: how long until a client is answered again, and until the next checkpoint is complete.
+
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::place::Place;
+
+const JOB: &str = "silence";
+const SLOTS: u32 = 2;
+const RESCALES: [u32; 6] = [4, 2, 4, 2, 4, 2];
+/// Rows are watched for so long before and after what is done.
+const MARGIN: Duration = Duration::from_secs(3);
+
+pub fn run() -> Result<Value> {
+    let storage = TempDir::new()?;
+    let place = Place::new(storage.path(), 2)?;
+    let mut leader = place.coordinator(0)?;
+    let (rows, rows_read) = mpsc::channel();
+    let mut workers = Vec::new();
+    for name in ["a", "b"] {
+        let mut worker = place.worker(name, SLOTS)?;
+        worker.lines_read(rows.clone())?;
+        workers.push(worker);
+    }
+    drop(rows);
+    place.submit("silence.yaml")?;
+    let _standby = place.coordinator(1)?;
+    place.until("checkpoints are taken", || Ok(place.checkpoints(JOB)? >= 2))?;
+
+    let steady = silence(&rows_read, || Ok(()))?;
+    println!("steady    no row for {:.0} ms at most", steady * 1e3);
+    let mut rescaled = Vec::new();
+    for parallelism in RESCALES {
+        let wish = parallelism.to_string();
+        rescaled.push(silence(&rows_read, || {
+            let output = place.cli(&["jobs", "rescale", JOB, "--parallelism", &wish, "--wait"])?;
+            match output.status.success() {
+                true => Ok(()),
+                false => bail!("{}", String::from_utf8_lossy(&output.stderr)),
+            }
+        })?);
+    }
+    rescaled.sort_by(f64::total_cmp);
+    let [least, .., most] = rescaled[..] else {
+        bail!("there are several rescales");
+    };
+    println!("rescale   no row for {least:.2} to {most:.2} s");
+
+    let before = place.checkpoints(JOB)?;
+    let (mut answered, mut checkpoint) = (0.0, 0.0);
+    let killed = silence(&rows_read, || {
+        let start = Instant::now();
+        leader.kill()?;
+        place.until("a client is answered", || {
+            let output = place.cli(&["jobs", "list", "-o", "name"])?;
+            Ok(output.status.success())
+        })?;
+        answered = start.elapsed().as_secs_f64();
+        place.until("a checkpoint is taken", || Ok(place.checkpoints(JOB)? > before))?;
+        checkpoint = start.elapsed().as_secs_f64();
+        Ok(())
+    })?;
+    println!(
+        "leader killed   no row for {:.0} ms at most; a client is answered after {answered:.1} s, the next checkpoint complete \
+         after {checkpoint:.1} s",
+        killed * 1e3
+    );
+    Ok(json!({
+        "steady_seconds": steady, "rescale_seconds": rescaled,
+        "leader_killed": { "silence_seconds": killed, "answered_seconds": answered, "checkpoint_seconds": checkpoint },
+    }))
+}
+
+/// The longest time in seconds without a row, from a little before something is done to a little after.
+fn silence(rows_read: &Receiver<Instant>, mut act: impl FnMut() -> Result<()>) -> Result<f64> {
+    // What was read before is of no interest.
+    rows_read.try_iter().for_each(drop);
+    let mut last = Instant::now();
+    thread::sleep(MARGIN);
+    act()?;
+    thread::sleep(MARGIN);
+    let mut longest = Duration::ZERO;
+    for read in rows_read.try_iter() {
+        longest = longest.max(read.saturating_duration_since(last));
+        last = last.max(read);
+    }
+    Ok(longest.max(last.elapsed()).as_secs_f64())
+}
