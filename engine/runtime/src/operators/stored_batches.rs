@@ -1,28 +1,22 @@
 //! Whole batches on their way into the store, as blocks of rows.
 //!
-//! For rows that are written once, read whole and never replaced: those of a window that is joined when it is over.
-//! Batches are put together until there are enough rows, ordered by key group, and encoded column by column, off the slot
-//! thread.
+//! For rows that are written once, read whole and never replaced: those of a window that is joined when it is over. All
+//! of them are put in the order of their key groups, and encoded column by column, off the slot thread: so they reach
+//! the store in its own order, and much of them goes past its write buffer.
 //!
 //! Key of a block: its number (u64 BE), which its writer never uses twice.
 
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
-use arrow_array::RecordBatch;
-use arrow_select::concat::concat_batches;
-use arrow_select::take::take_arrays;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_select::interleave::interleave;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{Generation, Slot, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
-use super::stored_rows::by_key_group;
-
-/// Rows that are ordered at once, unless one batch has more: so many that blocks are large, and their copy is small.
-const ORDER_ROWS: usize = 32_768;
-/// Rows of a block, at most.
-const BLOCK_ROWS_MAX: usize = 4_096;
+use super::stored_rows::{CHUNK_BYTES, by_key_group, rows_per_block};
+use crate::element::batch_bytes;
 
 /// A batch, and each row's key group.
 pub struct GroupedBatch {
@@ -30,11 +24,15 @@ pub struct GroupedBatch {
     pub key_groups: Vec<u16>,
 }
 
-/// Batches being written, one stretch after the other.
+/// Batches being written, one key group after the other.
 pub struct FrozenBatches {
     namespace: i64,
-    /// The next one last.
     batches: Vec<GroupedBatch>,
+    /// Batch and row of every row, by key group; made when the first chunk is asked for.
+    order: Option<Vec<Place>>,
+    /// How many of the order are written.
+    written: usize,
+    block_rows: usize,
     /// The number of the next block.
     number: u64,
     codec: Arc<BlockCodec>,
@@ -42,75 +40,170 @@ pub struct FrozenBatches {
     _reservation: Reservation,
 }
 
+#[derive(Clone, Copy, Default)]
+struct Place {
+    batch: u32,
+    row: u32,
+}
+
 impl FrozenBatches {
     /// Blocks are numbered from `number` on; they are not more than there are rows.
     pub fn new(
         namespace: i64,
-        mut batches: Vec<GroupedBatch>,
+        batches: Vec<GroupedBatch>,
         number: u64,
         codec: &Arc<BlockCodec>,
         memory: &MemoryBudget,
     ) -> Self {
+        let rows: usize = batches.iter().map(|batch| batch.key_groups.len()).sum();
+        let bytes: usize = batches.iter().map(|batch| batch.rows.get_array_memory_size()).sum();
         let mut reservation = memory.reservation();
-        let size =
-            |batch: &GroupedBatch| batch.rows.get_array_memory_size() + batch.key_groups.len() * size_of::<u16>();
-        reservation.force_resize(batches.iter().map(size).sum());
-        batches.reverse();
+        reservation.force_resize(bytes + rows * (size_of::<u16>() + size_of::<Place>()));
         Self {
             namespace,
+            order: None,
+            written: 0,
+            block_rows: rows_per_block(batches.iter().map(|batch| batch_bytes(&batch.rows)).sum(), rows),
             batches,
             number,
             codec: Arc::clone(codec),
             _reservation: reservation,
         }
     }
-
-    /// The next batches that are put together.
-    fn next_stretch(&mut self) -> Result<Option<GroupedBatch>, Error> {
-        let Some(first) = self.batches.pop() else {
-            return Ok(None);
-        };
-        let GroupedBatch { rows, mut key_groups } = first;
-        let mut some = vec![rows];
-        while let Some(batch) = self
-            .batches
-            .pop_if(|batch| key_groups.len() + batch.key_groups.len() <= ORDER_ROWS)
-        {
-            key_groups.extend(batch.key_groups);
-            some.push(batch.rows);
-        }
-        let rows = concat_batches(&some[0].schema(), &some).map_err(unreadable)?;
-        Ok(Some(GroupedBatch { rows, key_groups }))
-    }
 }
 
-fn unreadable(error: impl std::fmt::Display) -> Error {
-    Error::Invalid(format!("rows of state: {error}"))
+/// The rows of all batches by key group; those of one in the order in which they came.
+fn places_by_key_group(batches: &[GroupedBatch]) -> Vec<Place> {
+    let key_groups: Vec<u16> = batches.iter().flat_map(|batch| &batch.key_groups).copied().collect();
+    let places = batches.iter().enumerate().flat_map(|(batch, grouped)| {
+        (0..grouped.key_groups.len() as u32).map(move |row| Place {
+            batch: batch as u32,
+            row,
+        })
+    });
+    let places: Vec<Place> = places.collect();
+    by_key_group(&key_groups)
+        .into_iter()
+        .map(|at| places[at as usize])
+        .collect()
+}
+
+/// The rows at these places, column by column.
+fn gather(batches: &[GroupedBatch], places: &[Place]) -> Result<Vec<ArrayRef>, Error> {
+    let places: Vec<(usize, usize)> = places
+        .iter()
+        .map(|place| (place.batch as usize, place.row as usize))
+        .collect();
+    let columns = batches.first().map_or(0, |batch| batch.rows.num_columns());
+    (0..columns)
+        .map(|column| {
+            let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.rows.column(column).as_ref()).collect();
+            interleave(&arrays, &places).map_err(|error| Error::Invalid(format!("rows of state: {error}")))
+        })
+        .collect()
 }
 
 impl Generation for FrozenBatches {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
-        let Some(GroupedBatch { rows, key_groups }) = self.next_stretch()? else {
+        let batches = &self.batches;
+        let order = self.order.get_or_insert_with(|| places_by_key_group(batches));
+        if self.written == order.len() {
             return Ok(None);
-        };
-        let order = by_key_group(&key_groups);
-        let group_of = |row: &u32| key_groups[*row as usize];
+        }
+        let group_of = |place: &Place| batches[place.batch as usize].key_groups[place.row as usize];
         let mut chunk = WriteChunk::default();
         let mut block = Vec::new();
-        for same in order.chunk_by(|a, b| group_of(a) == group_of(b)) {
-            for some in same.chunks(BLOCK_ROWS_MAX) {
-                let columns =
-                    take_arrays(rows.columns(), &UInt32Array::from(some.to_vec()), None).map_err(unreadable)?;
-                block.clear();
-                self.codec.encode(&columns, some.len(), &mut block)?;
-                let slot = Slot {
-                    group: KeyGroup(group_of(&some[0])),
-                    namespace: self.namespace,
-                };
-                chunk.put(slot, &self.number.to_be_bytes(), &block);
-                self.number += 1;
-            }
+        while self.written < order.len() && chunk.bytes() < CHUNK_BYTES {
+            let rest = &order[self.written..];
+            let rest = &rest[..rest.len().min(self.block_rows)];
+            let group = group_of(&rest[0]);
+            let same = &rest[..rest.partition_point(|place| group_of(place) == group)];
+            block.clear();
+            self.codec.encode(&gather(batches, same)?, same.len(), &mut block)?;
+            let slot = Slot {
+                group: KeyGroup(group),
+                namespace: self.namespace,
+            };
+            chunk.put(slot, &self.number.to_be_bytes(), &block);
+            self.number += 1;
+            self.written += same.len();
         }
         Ok(Some(chunk))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use arrow::datatypes::DataType;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Int64Type;
+    use arrow_array::{Int64Array, StringArray};
+
+    use super::*;
+    use crate::operators::testing::{context, on_own_thread};
+
+    /// Rows numbered from `first` on, whose key group is their number modulo 3.
+    fn batch(first: i64, rows: usize) -> GroupedBatch {
+        let numbers: Vec<i64> = (first..first + rows as i64).collect();
+        let words = numbers.iter().map(|number| format!("word {number}"));
+        let key_groups = numbers.iter().map(|number| (number % 3) as u16).collect();
+        let words: ArrayRef = Arc::new(StringArray::from_iter_values(words));
+        let numbers: ArrayRef = Arc::new(Int64Array::from(numbers));
+        GroupedBatch {
+            rows: RecordBatch::try_from_iter([("number", numbers), ("word", words)]).unwrap(),
+            key_groups,
+        }
+    }
+
+    #[test]
+    fn every_row_is_stored_once_with_its_key_group() {
+        on_own_thread(|| {
+            let codec = Arc::new(BlockCodec::new(&[DataType::Int64, DataType::Utf8]).unwrap());
+            let mut end = 0;
+            let batches = [1, 5_000, 40_000, 7, 200_000].map(|rows| {
+                end += rows as i64;
+                batch(end - rows as i64, rows)
+            });
+            let mut context = context(1 << 30);
+            let frozen = FrozenBatches::new(-5, batches.into(), 100, &codec, &context.memory);
+            context.store.write(Box::new(frozen), None).unwrap();
+            while !context.store.is_settled(Waker::noop()).unwrap() {
+                std::thread::yield_now();
+            }
+            assert_eq!(context.memory.used_bytes(), 0);
+            let mut blocks = 0;
+            for group in 0..3 {
+                let slot = Slot {
+                    group: KeyGroup(group),
+                    namespace: -5,
+                };
+                let mut found = Vec::new();
+                let mut after: Option<Vec<u8>> = None;
+                while {
+                    let from = after.take();
+                    context
+                        .store
+                        .scan(slot, from.as_deref(), 3, &mut |key, block| {
+                            after = Some(key.to_vec());
+                            blocks += 1;
+                            let (columns, _) = codec.decode(block).unwrap();
+                            let words = columns[1].as_string::<i32>();
+                            for (number, word) in columns[0].as_primitive::<Int64Type>().values().iter().zip(words) {
+                                assert_eq!(word, Some(format!("word {number}").as_str()));
+                                found.push(*number);
+                            }
+                        })
+                        .unwrap()
+                } {}
+                let expected: Vec<i64> = (0..end).filter(|number| number % 3 == i64::from(group)).collect();
+                assert_eq!(found, expected);
+            }
+            assert!(
+                blocks > 3 * 3,
+                "several blocks of each key group, read in several steps"
+            );
+        });
     }
 }

@@ -294,6 +294,18 @@ fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream
         .map_err(|error| millstream_state::Error::Invalid(format!("rows of state: {error}")))
 }
 
+/// Rows of a block, at most: large enough that the database's cost per entry vanishes.
+pub const BLOCK_ROWS_MAX: usize = 4_096;
+/// Bytes of a block, about: small beside a chunk.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Bytes of blocks that are handed to the database at once, about.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// How many of so many rows make a block, where all of them take so many bytes.
+pub fn rows_per_block(bytes: usize, rows: usize) -> usize {
+    (BLOCK_BYTES / (bytes / rows.max(1)).max(1)).clamp(1, BLOCK_ROWS_MAX)
+}
+
 /// Rows by key group, by counting.
 pub fn by_key_group(key_groups: &[u16]) -> Vec<u32> {
     let mut starts = vec![0u32; key_groups.iter().max().map_or(0, |max| *max as usize + 2)];

@@ -20,16 +20,12 @@ use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{Generation, Slot, WriteChunk};
 
-use super::stored_rows::{ENCODE_ROWS, FrozenRows, RowFormat, Suffix, by_key_group, encode_rows};
+use super::stored_rows::{
+    CHUNK_BYTES, ENCODE_ROWS, FrozenRows, RowFormat, Suffix, by_key_group, encode_rows, rows_per_block,
+};
 use super::table::{Select, Table};
 
 const BLOCK: u8 = 0xff;
-/// Rows of a block, at most: large enough that the database's cost per entry vanishes.
-const BLOCK_ROWS_MAX: usize = 4_096;
-/// Bytes of a block, about: small beside a chunk.
-const BLOCK_BYTES: usize = 256 << 10;
-/// Bytes of blocks that are handed to the database at once.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Groups whose keys are hashed at once.
 const HASH_ROWS: usize = 65_536;
 /// What ordering a table's groups by key group takes, per group.
@@ -113,8 +109,7 @@ impl Contents {
 
 /// How many of a table's groups make a block.
 pub fn block_rows(table: &Table) -> usize {
-    let row_bytes = (table.size() / table.len().max(1)).max(1);
-    (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS_MAX)
+    rows_per_block(table.size(), table.len())
 }
 
 /// Tables being written, one after the other.

@@ -16,14 +16,8 @@ use millstream_state::store::{Generation, Slot, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
 use super::roll::{self, ROLL, WAITING};
-use crate::operators::stored_rows::{RowFormat, by_key_group};
+use crate::operators::stored_rows::{BLOCK_ROWS_MAX, CHUNK_BYTES, RowFormat, by_key_group, rows_per_block};
 
-/// Rows of a block, at most.
-const BLOCK_ROWS_MAX: usize = 4_096;
-/// Bytes of a block of pieces, about.
-const BLOCK_BYTES: usize = 256 << 10;
-/// Bytes that are handed to the database at once, and a key group more.
-const CHUNK_BYTES: usize = 1 << 20;
 /// What ordering pieces takes, per piece.
 const ORDER_BYTES: usize = size_of::<u16>() + size_of::<u32>() + size_of::<i64>() + size_of::<bool>();
 
@@ -87,11 +81,10 @@ impl FrozenPieces {
     ) -> Self {
         let mut reservation = memory.reservation();
         reservation.force_resize(pieces.size());
-        let row_bytes = (pieces.size() / pieces.len().max(1)).max(1);
         Self {
             order: Vec::new(),
             next: 0,
-            block_rows: (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS_MAX),
+            block_rows: rows_per_block(pieces.size(), pieces.len()),
             piece_number: number,
             roll_number: number,
             format: Arc::clone(format),
