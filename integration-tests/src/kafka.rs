@@ -192,6 +192,32 @@ impl KafkaBroker {
         Ok(())
     }
 
+    /// Waits until no transaction is open in a topic. A transaction is complete for its writer before the broker has marked
+    /// its end in every partition; until then readers of committed records stop in front of it.
+    pub fn until_settled(&self, topic: &str) -> Result<()> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        while self.ends(topic, "read_committed")? != self.ends(topic, "read_uncommitted")? {
+            if Instant::now() > deadline {
+                bail!("a transaction stays open in {topic}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Up to where a reader with this isolation can read each partition.
+    fn ends(&self, topic: &str, isolation: &str) -> Result<Vec<i64>> {
+        let consumer: BaseConsumer = self.client().set("isolation.level", isolation).create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        let partitions = metadata
+            .topics()
+            .iter()
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions);
+        partitions
+            .map(|partition| Ok(consumer.fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT)?.1))
+            .collect()
+    }
+
     /// All committed records in a topic now, by partition and offset.
     pub fn records(&self, topic: &str) -> Result<Vec<Record>> {
         let consumer: BaseConsumer = self

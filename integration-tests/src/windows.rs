@@ -110,6 +110,7 @@ impl Windows {
     }
 
     fn rows(&self, output: &str) -> Result<BTreeMap<String, usize>> {
+        self.broker.until_settled(&self.topic(output))?;
         let mut rows = BTreeMap::new();
         for record in self.broker.records(&self.topic(output))? {
             *rows.entry(record.text()).or_default() += 1;
