@@ -23,6 +23,6 @@ rm -rf "$here/output"
 "$engine" run "$here/pipeline.yaml" --fresh
 
 say "the first rows of the result (booth, minute, cars, different plates, takings)"
-cat "$here"/output/stats/part-* | sort -t, -k2,2 -k1,1n | head -n 12
+cat "$here"/output/stats/part-* | sort -t, -k2,2 -k1,1n | sed -n 1,12p
 rows=$(cat "$here"/output/stats/part-* | wc -l)
 say "$rows rows are in $here/output/stats; the same pipeline as SQL: engine run $here/pipeline.sql"
