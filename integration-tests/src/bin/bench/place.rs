@@ -32,9 +32,11 @@ impl Process {
         let output = self.0.stdout.take().context("the output was taken before")?;
         thread::spawn(move || {
             for line in BufReader::new(output).lines() {
-                if line.is_err() || read.send(Instant::now()).is_err() {
+                if line.is_err() {
                     return;
                 }
+                // Read on if nobody listens any more: the process is to go on printing.
+                read.send(Instant::now()).ok();
             }
         });
         Ok(())
