@@ -203,18 +203,12 @@ async fn run_attempts(
         ever_started |= failure.started;
         if failure.last_checkpoint.is_some() {
             restarts.on_progress();
-            base = match patiently(&mut restarts, &mut stop, progress, || {
-                history.latest(progress, &damaged)
-            })
-            .await?
-            {
-                Some(latest) => latest,
-                None => {
-                    return Ok(Outcome::Aborted {
-                        last_checkpoint: failure.last_checkpoint,
-                    });
-                }
+            let latest = || history.latest(progress, &damaged);
+            let Some(latest) = patiently(&mut restarts, &mut stop, progress, latest).await? else {
+                let last_checkpoint = failure.last_checkpoint;
+                return Ok(Outcome::Aborted { last_checkpoint });
             };
+            base = latest;
         }
         if let Some(snapshot) = &base
             && failure.is_damage
@@ -225,18 +219,12 @@ async fn run_attempts(
                 snapshot.checkpoint, failure.error
             ));
             damaged.push(snapshot.checkpoint);
-            base = match patiently(&mut restarts, &mut stop, progress, || {
-                history.latest(progress, &damaged)
-            })
-            .await?
-            {
-                Some(latest) => latest,
-                None => {
-                    return Ok(Outcome::Aborted {
-                        last_checkpoint: failure.last_checkpoint,
-                    });
-                }
+            let latest = || history.latest(progress, &damaged);
+            let Some(latest) = patiently(&mut restarts, &mut stop, progress, latest).await? else {
+                let last_checkpoint = failure.last_checkpoint;
+                return Ok(Outcome::Aborted { last_checkpoint });
             };
+            base = latest;
             continue;
         }
         let resume = match &base {
