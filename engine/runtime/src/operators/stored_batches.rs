@@ -135,6 +135,7 @@ impl Generation for FrozenBatches {
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
+    use std::time::{Duration, Instant};
 
     use arrow::datatypes::DataType;
     use arrow_array::cast::AsArray;
@@ -169,7 +170,9 @@ mod tests {
             let mut context = context(1 << 30);
             let frozen = FrozenBatches::new(-5, batches.into(), 100, &codec, &context.memory);
             context.store.write(Box::new(frozen), None).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(60);
             while !context.store.is_settled(Waker::noop()).unwrap() {
+                assert!(Instant::now() < deadline, "the store does not settle");
                 std::thread::yield_now();
             }
             assert_eq!(context.memory.used_bytes(), 0);
