@@ -12,8 +12,10 @@ use millstream_proto::v1::job_service_client::JobServiceClient;
 use millstream_proto::v1::transaction_service_client::TransactionServiceClient;
 use millstream_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::time::{Instant, sleep};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::failure::{Exit, Failure};
 
@@ -31,30 +33,47 @@ const LEADER_PAUSE: Duration = Duration::from_millis(200);
 /// Other addresses that a `not-leader` may name, at most.
 const SERVERS_MAX: usize = 16;
 
-pub type Jobs = JobServiceClient<Channel>;
-pub type Checkpoints = CheckpointServiceClient<Channel>;
-pub type Workers = WorkerServiceClient<Channel>;
-pub type Transactions = TransactionServiceClient<Channel>;
-pub type Cluster = ClusterServiceClient<Channel>;
+/// A connection whose calls say which span causes them.
+pub type Caused = InterceptedService<Channel, Cause>;
+pub type Jobs = JobServiceClient<Caused>;
+pub type Checkpoints = CheckpointServiceClient<Caused>;
+pub type Workers = WorkerServiceClient<Caused>;
+pub type Transactions = TransactionServiceClient<Caused>;
+pub type Cluster = ClusterServiceClient<Caused>;
+
+/// The span that this command belongs to, as the shell or the pipeline that runs it says in TRACEPARENT: the coordinator's
+/// traces hang on it.
+#[derive(Clone)]
+pub struct Cause;
+
+impl Interceptor for Cause {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let cause = std::env::var("TRACEPARENT").ok().and_then(|cause| cause.parse().ok());
+        if let Some(cause) = cause {
+            request.metadata_mut().insert("traceparent", cause);
+        }
+        Ok(request)
+    }
+}
 
 pub fn jobs(channel: Channel) -> Jobs {
-    JobServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+    JobServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 pub fn checkpoints(channel: Channel) -> Checkpoints {
-    CheckpointServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+    CheckpointServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 pub fn workers(channel: Channel) -> Workers {
-    WorkerServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+    WorkerServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 pub fn transactions(channel: Channel) -> Transactions {
-    TransactionServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+    TransactionServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 pub fn cluster(channel: Channel) -> Cluster {
-    ClusterServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+    ClusterServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// Whether a call may be repeated when nobody knows if the first one arrived.

@@ -29,7 +29,7 @@ use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
 use crate::progress::Progress;
-use crate::{Error, restart};
+use crate::{Error, control, restart};
 
 pub struct Attempt<'a> {
     pub job: &'a Job,
@@ -37,6 +37,8 @@ pub struct Attempt<'a> {
     pub history: &'a History,
     pub base: Option<&'a Snapshot>,
     pub progress: &'a Progress,
+    /// The span of what asked for this attempt, if it was asked for.
+    pub cause: &'a str,
     pub stop: watch::Receiver<StopRequest>,
 }
 
@@ -70,12 +72,21 @@ pub async fn run(mut attempt: Attempt<'_>, adopted: Option<Adopted>) -> Result<E
         Some(_) => StopRequest::Abort,
         None => StopRequest::Stop,
     };
-    let prepared = async {
+    let span = tracing::info_span!(
+        target: control::TARGET,
+        parent: None,
+        "deploy",
+        job = attempt.job.graph.name,
+        is_takeover = adopted.is_some(),
+        from_checkpoint = attempt.base.map(|base| base.checkpoint),
+    );
+    control::follow(&span, attempt.cause);
+    let prepared = control::step(span, async {
         match adopted {
             Some(adopted) => takeover::prepare(&attempt, adopted).await,
             None => prepare::prepare(&attempt).await,
         }
-    };
+    });
     let prepared = tokio::select! {
         prepared = prepared => prepared,
         () = asked(attempt.stop.clone(), cut_off_by) => {

@@ -19,7 +19,7 @@ use millstream_state::store::{Backend, BackendOptions};
 use millstream_state::{DataFolderLock, threads};
 use parking_lot::Mutex;
 
-use crate::{Error, Job};
+use crate::{Error, Job, control};
 
 /// Finds a place for the tasks of an attempt and starts them there.
 #[async_trait]
@@ -176,7 +176,7 @@ impl Deployer for Embedded {
             runtime: tokio::runtime::Handle::current(),
             options: job.options.clone(),
         };
-        let restored = runtime::restore(&deployment).await?;
+        let restored = control::step(control::span!("restore state"), runtime::restore(&deployment)).await?;
         request.before_start.await?;
         Ok(Box::new(runtime::deploy(deployment, restored).await?))
     }

@@ -35,6 +35,8 @@ pub struct Job {
     /// It ran before: what fails at the start is an outage, not a wrong address, and is tried again.
     pub started_before: bool,
     pub checkpoint_now: Arc<CheckpointNow>,
+    /// The span of what asked for this run ([`crate::control::trace_parent`]); empty: nothing that is traced.
+    pub cause: String,
 }
 
 /// How a checkpoint is asked for while the job runs.
@@ -182,6 +184,7 @@ async fn run_attempts(
         Start::Fresh | Start::Resume => None,
     };
     let mut ever_started = job.started_before;
+    let mut cause = job.cause.as_str();
     loop {
         if let Some(snapshot) = &base
             && adopted.is_none()
@@ -194,6 +197,7 @@ async fn run_attempts(
             history,
             base: base.as_ref(),
             progress,
+            cause: std::mem::take(&mut cause),
             stop: stop.clone(),
         };
         let failure = match attempt::run(attempt, adopted.take()).await? {

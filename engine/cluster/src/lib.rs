@@ -13,6 +13,7 @@ pub mod checkpoint;
 mod clock;
 pub mod compatibility;
 pub mod connect;
+pub mod control;
 pub mod coordinator;
 pub mod deployer;
 mod encoding;

@@ -163,6 +163,7 @@ impl Settings {
             start,
             started_before: false,
             checkpoint_now: Arc::default(),
+            cause: String::new(),
         }
     }
 }

@@ -113,9 +113,8 @@ pub struct Run {
     /// Serve /metrics, /healthz and /readyz here, such as 127.0.0.1:8080.
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
     pub http: Option<SocketAddr>,
-    /// How log lines look.
-    #[arg(long, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
-    pub log: Log,
+    #[command(flatten)]
+    pub telling: Telling,
     /// Write the summary of the run to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
@@ -171,9 +170,8 @@ pub struct Lead {
     /// Jobs that are kept at once, ended ones too.
     #[arg(long, value_name = "N", default_value = "10000")]
     pub jobs_max: usize,
-    /// How log lines look.
-    #[arg(long, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
-    pub log: Log,
+    #[command(flatten)]
+    pub telling: Telling,
 }
 
 #[derive(Debug, Args)]
@@ -227,9 +225,8 @@ pub struct Service {
     /// Serve /metrics, /healthz and /readyz here, such as 0.0.0.0:8080.
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
     pub http: Option<SocketAddr>,
-    /// How log lines look.
-    #[arg(long, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
-    pub log: Log,
+    #[command(flatten)]
+    pub telling: Telling,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -242,6 +239,18 @@ pub enum Mode {
 pub enum ExchangeCompression {
     None,
     Lz4,
+}
+
+/// What a process tells of itself.
+#[derive(Debug, Clone, Args)]
+pub struct Telling {
+    /// How log lines look.
+    #[arg(long, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
+    pub log: Log,
+    /// Send traces of control operations to this OpenTelemetry collector (OTLP over gRPC), such as http://localhost:4317.
+    /// Default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else nowhere.
+    #[arg(long, value_name = "URL")]
+    pub traces: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

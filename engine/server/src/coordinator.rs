@@ -14,14 +14,19 @@ use tokio::task::JoinHandle;
 use crate::Failure;
 use crate::arguments::{self, Lead, Service};
 use crate::process::{self, Ask};
+use crate::traces::Role;
 use crate::worker::host_name;
 
 /// The usual port for REST and metrics.
 const HTTP_PORT: u16 = 8080;
 
 pub fn run(arguments: &arguments::Coordinator) -> Result<(), Failure> {
-    process::start_log(arguments.lead.log, None);
     process::block_on(async {
+        let role = Role {
+            service: "millstream-coordinator",
+            instance: arguments.advertise.as_deref().unwrap_or_default(),
+        };
+        process::start_log(&arguments.lead.telling, &role, None)?;
         let served = Served::start(&arguments.lead, arguments.advertise.clone(), false, Limits::default()).await?;
         let asked = signals("ending: tasks go on until a coordinator takes them over (again: end at once)");
         served.lead(asked).await
@@ -74,7 +79,7 @@ impl Served {
         let grpc = tokio::spawn(grpc.serve_with_incoming(listener.incoming));
         let service = Service {
             http: Some(lead.http.unwrap_or(SocketAddr::new(lead.listen.ip(), HTTP_PORT))),
-            log: lead.log,
+            telling: lead.telling.clone(),
         };
         let leads = coordinator.clone();
         // A standby does its work, too: it stands by.

@@ -8,26 +8,45 @@ use millstream_cluster::worker::LogBook;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::arguments::Log;
+use crate::Failure;
+use crate::arguments::{Log, Telling};
+use crate::traces::{self, Role};
 
-/// Writes log lines above the status line, where there is one; those about tasks also into the book, if there is one.
-pub fn start(log: Log, status: &crate::status::StatusLine, book: Option<LogBook>) {
-    let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("info,librdkafka=warn"));
+/// Writes log lines above the status line, where there is one; those about tasks also into the book, if there is one. To
+/// be called on the runtime: it carries traces, where they are wanted.
+pub fn start(
+    telling: &Telling,
+    role: &Role<'_>,
+    status: &crate::status::StatusLine,
+    book: Option<LogBook>,
+) -> Result<(), Failure> {
     let status = status.clone();
     let lines = fmt::layer()
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(move || status.writer());
-    let registry = tracing_subscriber::registry().with(filter).with(book.map(AboutTasks));
-    match log {
-        Log::Text => registry.with(lines.compact()).init(),
-        Log::Json => registry.with(lines.json().flatten_event(true)).init(),
+    let registry = tracing_subscriber::registry()
+        .with(traces::layer(telling.traces.as_deref(), role)?)
+        .with(book.map(|book| AboutTasks(book).with_filter(of_interest())));
+    match telling.log {
+        Log::Text => registry.with(lines.compact().with_filter(of_interest())).init(),
+        Log::Json => registry
+            .with(lines.json().flatten_event(true).with_filter(of_interest()))
+            .init(),
     }
+    Ok(())
+}
+
+/// What people want to read.
+fn of_interest<S: Subscriber>() -> impl Filter<S> {
+    let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("info,librdkafka=warn"));
+    filter.and(filter_fn(|metadata| !traces::is_control(metadata)))
 }
 
 /// Hands lines about tasks on: those inside a span of a job's tasks.

@@ -18,6 +18,7 @@ mod run;
 mod standalone;
 mod status;
 mod summary;
+mod traces;
 mod worker;
 
 use std::process::ExitCode;

@@ -9,7 +9,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use millstream_cluster::worker::LogBook;
 use tokio::sync::watch;
 
-use crate::arguments::{Log, Service};
+use crate::arguments::{Service, Telling};
+use crate::traces::{self, Role};
 use crate::{Failure, http, logging, measure};
 
 /// Threads for everything that waits: files, sockets, object storage.
@@ -33,6 +34,7 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T
         .build()
         .map_err(|error| Failure::Failed(format!("error: threads could not be started: {error}\n")))?;
     let result = runtime.block_on(future);
+    traces::flush();
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     result
 }
@@ -89,6 +91,6 @@ async fn upkeep(metrics: PrometheusHandle) {
 }
 
 /// `book`: where lines about tasks go, too.
-pub fn start_log(log: Log, book: Option<LogBook>) {
-    logging::start(log, &crate::status::StatusLine::none(), book);
+pub fn start_log(telling: &Telling, role: &Role<'_>, book: Option<LogBook>) -> Result<(), Failure> {
+    logging::start(telling, role, &crate::status::StatusLine::none(), book)
 }

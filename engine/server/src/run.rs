@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::arguments::Run;
 use crate::pipeline;
 use crate::status::StatusLine;
+use crate::traces::Role;
 use crate::{Failure, http, logging, measure, process, summary};
 
 pub fn run(arguments: &Run) -> Result<(), Failure> {
@@ -28,8 +29,14 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         return crate::print(&dry_run(&job, &local, &planned));
     }
     let status = StatusLine::new(&job.graph);
-    logging::start(arguments.log, &status, None);
-    process::block_on(run_job(arguments, job, local, status, started))
+    process::block_on(async {
+        let role = Role {
+            service: "millstream-run",
+            instance: &job.graph.name,
+        };
+        logging::start(&arguments.telling, &role, &status, None)?;
+        run_job(arguments, job, local, status, started).await
+    })
 }
 
 /// What the run has of this machine.

@@ -13,17 +13,22 @@ use crate::Failure;
 use crate::arguments::Standalone;
 use crate::coordinator::{Served, signals};
 use crate::process;
+use crate::traces::Role;
 
 /// The only worker's name.
 const WORKER: &str = "standalone";
 
 pub fn run(arguments: &Standalone) -> Result<(), Failure> {
     let book = LogBook::default();
-    process::start_log(arguments.lead.log, Some(book.clone()));
     process::block_on(run_both(arguments, book))
 }
 
 async fn run_both(arguments: &Standalone, book: LogBook) -> Result<(), Failure> {
+    let role = Role {
+        service: "millstream-standalone",
+        instance: "",
+    };
+    process::start_log(&arguments.lead.telling, &role, Some(book.clone()))?;
     // There are many slots, so that many jobs fit; one job is not to have more busy threads than there are cores.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let limits = Limits {

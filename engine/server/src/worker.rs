@@ -16,16 +16,21 @@ use url::Url;
 use crate::Failure;
 use crate::arguments::{ExchangeCompression, Worker};
 use crate::process::{self, Ask};
+use crate::traces::Role;
 
 /// The ports where workers connect to one another: the first that is free, so that those of one machine keep theirs.
 const PORTS_DEFAULT: Range<u16> = 7071..7087;
 
 pub fn run(arguments: &Worker) -> Result<(), Failure> {
     let book = LogBook::default();
-    process::start_log(arguments.service.log, Some(book.clone()));
     process::block_on(async move {
         let listener = listen(arguments).await.map_err(Failure::Wrong)?;
-        let options = options(arguments, listener.address, book);
+        let options = options(arguments, listener.address, book.clone());
+        let role = Role {
+            service: "millstream-worker",
+            instance: &options.name,
+        };
+        process::start_log(&arguments.service.telling, &role, Some(book))?;
         let status = Status::default();
         let attached = status.clone();
         let ready = move || match attached.is_attached() {

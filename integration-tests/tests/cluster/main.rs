@@ -5,5 +5,6 @@ mod chaos;
 mod deaths;
 mod life;
 mod place;
+mod traces;
 mod transactions;
 mod wrong;

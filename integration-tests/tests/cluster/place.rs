@@ -245,7 +245,7 @@ impl Place {
         (port, self.worker_with(name, &self.url(), &["--http", &address]))
     }
 
-    fn worker_with(&self, name: &str, coordinators: &str, more: &[&str]) -> Process {
+    pub fn worker_with(&self, name: &str, coordinators: &str, more: &[&str]) -> Process {
         let arguments = [
             "worker",
             "--coordinator",

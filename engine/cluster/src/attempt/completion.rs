@@ -13,7 +13,7 @@ use super::driver::{Background, Driver, report};
 use crate::checkpoint::{Completed, Event};
 use crate::manifest::{Snapshot, in_flight_bytes};
 use crate::progress::{CheckpointReport, Progress};
-use crate::{Error, restart, splits};
+use crate::{Error, control, restart, splits};
 
 /// Commits of one checkpoint are tried this often before the attempt fails (and the next one commits).
 const PUBLISH_TRIES: u32 = 5;
@@ -47,10 +47,11 @@ impl Driver<'_> {
         let checkpoint_now = self.job.checkpoint_now.clone();
         let history = self.history.clone();
         let results = self.results.clone();
+        let span = tracing::info_span!(target: control::TARGET, parent: &self.span(checkpoint), "write manifest");
         self.background.spawn(async move {
             let checkpoint = completed.checkpoint;
             fail_point::reach("acknowledged");
-            let event = match history.save(&snapshot).await {
+            let event = match control::step(span, history.save(&snapshot)).await {
                 Ok(()) => Event::Stored { checkpoint },
                 Err(error @ Error::State(millstream_state::Error::Superseded(_))) => {
                     report(&results, Background::Superseded(error));
@@ -94,11 +95,13 @@ impl Driver<'_> {
         let progress = self.progress.clone();
         let started = self.started;
         let job = self.job.graph.name.clone();
+        let span = self.span(completed.checkpoint);
         self.background.spawn(async move {
             let checkpoint = completed.checkpoint;
             fail_point::reach("after-manifest");
             for (operator, sink, committables) in commits {
-                if let Err(error) = commit(&sink, committables).await {
+                let span = tracing::info_span!(target: control::TARGET, parent: &span, "publish", sink = operator.0);
+                if let Err(error) = control::step(span, commit(&sink, committables)).await {
                     let reason = format!("{operator}: {error}");
                     report(
                         &results,

@@ -10,6 +10,7 @@ use millstream_planner::graph::{NodeIndex, OperatorId};
 use millstream_runtime::job::{self as runtime, TaskEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tracing::Span;
 
 use super::prepare::Prepared;
 use super::{Attempt, Ended, Ends, Failure, asked};
@@ -20,7 +21,7 @@ use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
 use crate::progress::{Phase, Progress};
 use crate::splits::Known;
-use crate::{Error, restart};
+use crate::{Error, control, restart};
 
 /// How long tasks may take to end after they were told to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,6 +57,8 @@ pub(super) struct Driver<'a> {
     /// Discovery and notifications: cut off at the end.
     pub(super) watchers: JoinSet<()>,
     pub(super) results: mpsc::UnboundedSender<Background>,
+    /// Of checkpoints that are under way.
+    spans: BTreeMap<u64, Span>,
     results_in: mpsc::UnboundedReceiver<Background>,
     last_checkpoint: Option<u64>,
     /// The checkpoint whose manifest is being written, and the last one whose manifest is.
@@ -103,6 +106,7 @@ impl<'a> Driver<'a> {
             background: JoinSet::new(),
             watchers: JoinSet::new(),
             results,
+            spans: BTreeMap::new(),
             results_in,
             last_checkpoint: None,
             storing: None,
@@ -287,16 +291,48 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Of this checkpoint, if it is under way.
+    pub(super) fn span(&self, checkpoint: u64) -> Span {
+        self.spans.get(&checkpoint).cloned().unwrap_or_else(Span::none)
+    }
+
     pub(super) fn checkpoint_event(&mut self, event: Event) {
         let published = match &event {
             Event::Published { checkpoint } => Some(*checkpoint),
             _ => None,
         };
+        match &event {
+            Event::Acknowledged {
+                checkpoint,
+                operator,
+                state,
+            } => tracing::info!(
+                target: control::TARGET,
+                parent: &self.span(*checkpoint),
+                operator = operator.0,
+                subtask = state.subtask,
+                state_bytes = state.keyed.as_ref().map(|keyed| keyed.bytes),
+                "acknowledged"
+            ),
+            Event::Published { checkpoint } | Event::Unchanged { checkpoint } => {
+                self.spans.remove(checkpoint);
+            }
+            _ => {}
+        }
         for command in self.coordinator.on_event(event, self.now_ms()) {
             match command {
                 Command::Trigger { checkpoint, last } => {
                     fail_point::reach("trigger");
                     let aligned_timeout = self.aligned_timeout(last);
+                    let span = tracing::info_span!(
+                        target: control::TARGET,
+                        parent: None,
+                        "checkpoint",
+                        job = self.job.graph.name,
+                        checkpoint,
+                        is_last = last,
+                    );
+                    self.spans.insert(checkpoint, span);
                     self.command(runtime::Command::Checkpoint {
                         id: checkpoint,
                         last,
@@ -306,6 +342,9 @@ impl<'a> Driver<'a> {
                 Command::Store(completed) => self.store(completed),
                 Command::Publish(completed) => self.publish(completed),
                 Command::Warn { checkpoint, reason } => {
+                    if let Some(span) = self.spans.remove(&checkpoint) {
+                        control::failed(&span, &reason);
+                    }
                     self.progress.update(|report| report.checkpoints_failed += 1);
                     self.progress.warn(format!("checkpoint {checkpoint} failed: {reason}"));
                 }

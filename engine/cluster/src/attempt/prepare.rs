@@ -14,7 +14,7 @@ use crate::deployer::{Allocation, Request, Tasks};
 use crate::job::Job;
 use crate::manifest::Snapshot;
 use crate::splits::Known;
-use crate::{Error, compatibility};
+use crate::{Error, compatibility, control};
 
 /// Tasks that run, and what the driver needs to know of them.
 pub(super) struct Prepared {
@@ -62,11 +62,13 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
             for sink in sinks {
                 sink.start(&identity).await?;
             }
-            Ok(())
+            Ok::<_, Error>(())
         }
     };
-    let allocation = attempt.deployer.allocate(job).await?;
-    let (known, splits) = find_splits(attempt, &allocation, &ends).await?;
+    let before_start = control::step(control::span!("publish what was restored"), before_start);
+    let allocation = control::step(control::span!("wait for slots"), attempt.deployer.allocate(job)).await?;
+    let finding = find_splits(attempt, &allocation, &ends);
+    let (known, splits) = control::step(control::span!("find splits"), finding).await?;
     let discovers = |source: &Arc<dyn Source>| !job.options.batch && source.discovery_interval().is_some();
     let restore = attempt
         .base

@@ -232,15 +232,7 @@ impl Leader {
     fn run(self: &Arc<Self>, inner: &mut Inner, run: RunId, record: Box<Record>) {
         let name = record.name.clone();
         let mut running = Running::new(run, self, &name);
-        let task = tokio::spawn(runs::carry(
-            self.clone(),
-            run,
-            record,
-            running.ask.subscribe(),
-            running.progress.clone(),
-            running.checkpoint_now.clone(),
-            running.adoption.subscribe(),
-        ));
+        let task = tokio::spawn(runs::carry(self.clone(), run, record, running.strings()));
         running.task = Some(task.abort_handle());
         inner.runs.insert(name, running);
     }

@@ -9,6 +9,7 @@ use millstream_runtime::progress::JobCounters;
 use millstream_state::threads;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
+use tracing::Span;
 
 use crate::coordinator::describe;
 use crate::coordinator::leader::Leader;
@@ -20,7 +21,7 @@ use crate::history::History;
 use crate::job::{self, CheckpointNow, Job, Outcome, Start, StopRequest};
 use crate::progress::{Note, Observed, Phase, Progress};
 use crate::restart::{self, Restarts};
-use crate::{Error, resolve};
+use crate::{Error, control, resolve};
 
 /// What the leader holds of a run.
 pub struct Running {
@@ -84,20 +85,34 @@ impl Running {
             rates: super::describe::Rates::default(),
         }
     }
+
+    /// For [`carry`], which the operation whose span is entered has caused.
+    pub fn strings(&self) -> Strings {
+        Strings {
+            stop: self.ask.subscribe(),
+            progress: self.progress.clone(),
+            checkpoint_now: self.checkpoint_now.clone(),
+            adoption: self.adoption.subscribe(),
+            cause: control::trace_parent(&Span::current()),
+        }
+    }
 }
 
-/// Carries a job to the end of this run.
-pub async fn carry(
-    leader: Arc<Leader>,
-    run: RunId,
-    record: Box<Record>,
+/// The ends of a run's strings whose other ends the leader holds.
+pub struct Strings {
     stop: watch::Receiver<StopRequest>,
     progress: Progress,
     checkpoint_now: Arc<CheckpointNow>,
     adoption: watch::Receiver<Option<Verdict>>,
-) {
+    /// The span of the call that made it run, if one did.
+    cause: String,
+}
+
+/// Carries a job to the end of this run.
+pub async fn carry(leader: Arc<Leader>, run: RunId, record: Box<Record>, strings: Strings) {
     let job = record.name.clone();
-    let end = match to_end(&leader, run, &record, stop, &progress, checkpoint_now, adoption).await {
+    let progress = strings.progress.clone();
+    let end = match to_end(&leader, run, &record, strings).await {
         Ok(end) => end,
         // Another has the job's checkpoints. If it leads the cluster, too, then the job has not failed at all.
         Err(Error::State(millstream_state::Error::Superseded(_))) if !leader.still_leads().await => return,
@@ -109,20 +124,20 @@ pub async fn carry(
     leader.event(Event::Ended { job, run, end, ran });
 }
 
-async fn to_end(
-    leader: &Arc<Leader>,
-    run: RunId,
-    record: &Record,
-    mut stop: watch::Receiver<StopRequest>,
-    progress: &Progress,
-    checkpoint_now: Arc<CheckpointNow>,
-    adoption: watch::Receiver<Option<Verdict>>,
-) -> Result<End, Error> {
+async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Strings) -> Result<End, Error> {
+    let Strings {
+        mut stop,
+        progress,
+        checkpoint_now,
+        adoption,
+        cause,
+    } = strings;
     let Some(history) = claim(leader, run, record, &mut stop).await? else {
         return Ok(End::Aborted { last_checkpoint: None });
     };
     let mut job = plan(record).await?;
     job.checkpoint_now = checkpoint_now;
+    job.cause = cause;
     let deployer = Leased {
         leader: leader.clone(),
         run,
@@ -130,7 +145,7 @@ async fn to_end(
         adoption,
         lease: Mutex::new(None),
     };
-    let outcome = job::run_claimed(&job, &history, &deployer, stop, progress).await;
+    let outcome = job::run_claimed(&job, &history, &deployer, stop, &progress).await;
     if let Err(Error::State(millstream_state::Error::Superseded(_))) = &outcome {
         // Whoever starts the job again claims its checkpoints anew.
         leader.forget(&record.name, false);

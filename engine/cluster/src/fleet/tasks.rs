@@ -11,11 +11,12 @@ use millstream_proto::v1::attempt_report::Event;
 use millstream_runtime::job::{Command, SubtaskState, TaskEvent};
 use millstream_runtime::progress::JobCounters;
 use tokio::sync::mpsc;
+use tracing::Span;
 
 use super::Fleet;
 use super::link::Link;
 use crate::deployer::{Adopted, Allocation, BeforeStart, Request, Tasks};
-use crate::{Error, Job, encoding};
+use crate::{Error, Job, control, encoding};
 
 /// News that may wait for the driver of one attempt.
 const HEARD_MAX: usize = 16_384;
@@ -63,13 +64,13 @@ impl Fleet {
     ) -> Result<Box<dyn Tasks>, Error> {
         let mut tasks = self.listen(job, &request.identity.attempt, &allocation.slots)?;
         let before_start = tasks.deploy(job, resolved, allocation, request)?;
-        tasks.all(Step::Restored).await?;
+        control::step(control::span!("restore state"), tasks.all(Step::Restored)).await?;
         before_start.await?;
         // A worker that was lost in between ends this attempt, not the job.
         tasks
             .order_all(&v1::task_command::Command::Start(v1::StartTasks {}))
             .map_err(|error| elsewhere(error.to_string()))?;
-        tasks.all(Step::Deployed).await?;
+        control::step(control::span!("start tasks"), tasks.all(Step::Deployed)).await?;
         Ok(Box::new(tasks))
     }
 
@@ -188,6 +189,7 @@ impl RemoteTasks {
             restore: encoding::encode(&restore)?,
             checkpoint_storage: job.checkpoint_storage.clone(),
             checkpoint_epoch: request.epoch,
+            trace_parent: control::trace_parent(&Span::current()),
         };
         for (index, link) in self.links.iter().enumerate() {
             let mut deploy = deploy.clone();

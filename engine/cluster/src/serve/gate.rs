@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Span;
 
 use super::{CALL_TIMEOUT, CALLS_MAX, CHECKPOINT_CALL_TIMEOUT, STREAMS_MAX};
 use crate::api::{Code, Error};
+use crate::control;
 
 /// The gate of one surface. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +19,8 @@ pub struct Gate {
     surface: &'static str,
     calls: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    /// The client's span that causes the next call, if it has one.
+    trace_parent: String,
 }
 
 impl Gate {
@@ -25,7 +29,29 @@ impl Gate {
             surface,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            trace_parent: String::new(),
         }
+    }
+
+    /// The gate for a call that this span of the client causes.
+    pub fn following(&self, trace_parent: Option<&str>) -> Self {
+        Self {
+            trace_parent: trace_parent.unwrap_or_default().to_string(),
+            ..self.clone()
+        }
+    }
+
+    fn span(&self, name: &'static str) -> Span {
+        let span = tracing::info_span!(
+            target: control::TARGET,
+            parent: None,
+            "call",
+            otel.name = name,
+            otel.kind = "server",
+            surface = self.surface,
+        );
+        control::follow(&span, &self.trace_parent);
+        span
     }
 
     /// Runs a call in a task of its own, so that a client that goes away does not end it half-way.
@@ -38,7 +64,7 @@ impl Gate {
         let permit = permit(&self.calls, "calls in progress", "CALLS_MAX", CALLS_MAX);
         let result = match permit {
             Err(error) => Err(error),
-            Ok(permit) => in_task(permit, name, call).await,
+            Ok(permit) => in_task(permit, name, control::step(self.span(name), call)).await,
         };
         self.count(name, began, result.as_ref().err());
         result
@@ -53,13 +79,15 @@ impl Gate {
         let began = Instant::now();
         let result = match permit(&self.streams, "open streams", "STREAMS_MAX", STREAMS_MAX) {
             Err(error) => Err(error),
-            Ok(permit) => within(name, CALL_TIMEOUT, open).await.map(|stream| {
-                let held = stream.map(move |item| {
-                    let _held = &permit;
-                    item
-                });
-                held.boxed()
-            }),
+            Ok(permit) => within(name, CALL_TIMEOUT, control::step(self.span(name), open))
+                .await
+                .map(|stream| {
+                    let held = stream.map(move |item| {
+                        let _held = &permit;
+                        item
+                    });
+                    held.boxed()
+                }),
         };
         self.count(name, began, result.as_ref().err());
         result

@@ -20,6 +20,7 @@ use tonic_health::server::HealthReporter;
 use super::gate::Gate;
 use super::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::api::{Api, Code, Error};
+use crate::control;
 
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
@@ -91,19 +92,25 @@ struct Services {
 /// `call!(self, method, request)`: through the gate to the method of the same name.
 macro_rules! call {
     ($self:ident, $method:ident, $request:ident) => {{
+        let gate = $self.gate.following(trace_parent(&$request));
         let (api, message) = ($self.api.clone(), $request.into_inner());
         let call = async move { api.$method(message).await };
-        answer($self.gate.call(stringify!($method), call).await)
+        answer(gate.call(stringify!($method), call).await)
     }};
 }
 
 macro_rules! stream {
     ($self:ident, $method:ident, $request:ident) => {{
+        let gate = $self.gate.following(trace_parent(&$request));
         let (api, message) = ($self.api.clone(), $request.into_inner());
         let open = async move { api.$method(message).await }.boxed();
-        let opened = $self.gate.stream(stringify!($method), open).await;
+        let opened = gate.stream(stringify!($method), open).await;
         answer(opened.map(|stream| stream.map(Ok).boxed()))
     }};
+}
+
+fn trace_parent<T>(request: &Request<T>) -> Option<&str> {
+    request.metadata().get(control::HEADER)?.to_str().ok()
 }
 
 fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {

@@ -26,6 +26,7 @@ use super::openapi;
 use super::routes::{Method, Route, Run, table};
 use super::{REQUEST_BYTES_MAX, detail};
 use crate::api::{Api, Code, Error};
+use crate::control;
 
 /// Where the calls are.
 pub const PREFIX: &str = "/api/v1";
@@ -169,7 +170,9 @@ async fn answer(
         Ok(request) => request,
         Err(error) => return refusal(&error),
     };
-    let (api, gate, name) = (shared.api.clone(), shared.gate.clone(), shared.route.name);
+    let trace_parent = headers.get(control::HEADER).and_then(|value| value.to_str().ok());
+    let gate = shared.gate.following(trace_parent);
+    let (api, name) = (shared.api.clone(), shared.route.name);
     match &shared.route.run {
         Run::Once(run) => match run(api, gate, name, request).await {
             Ok(value) => axum::Json(value).into_response(),

@@ -17,7 +17,7 @@ use millstream_state::threads;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::exchange::{Attempt, Broken, Exchange};
-use crate::{Error, encoding, resolve, restart};
+use crate::{Error, control, encoding, resolve, restart};
 
 /// How long tasks may take to end after they were told to.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -102,8 +102,20 @@ async fn deployed(
     says: &Says,
     start: oneshot::Receiver<()>,
 ) -> Result<Option<RunningJob>, Error> {
-    let deployment = deployment(ground, deploy, carrier).await?;
-    let restored = runtime::restore(&deployment).await?;
+    let span = tracing::info_span!(
+        target: control::TARGET,
+        "restore tasks",
+        job = deploy.job,
+        attempt = deploy.attempt,
+        slots = slots_here(deploy),
+    );
+    control::follow(&span, &deploy.trace_parent);
+    let restored = control::step(span, async {
+        let deployment = deployment(ground, deploy, carrier).await?;
+        let restored = runtime::restore(&deployment).await?;
+        Ok::<_, Error>((deployment, restored))
+    });
+    let (deployment, restored) = restored.await?;
     says.say(Event::Restored(v1::Restored {})).await;
     if start.await.is_err() {
         return Ok(None);

@@ -1,0 +1,61 @@
+//! Spans of control operations for OpenTelemetry: a client's call, a deployment, a checkpoint. Rows are never traced.
+//!
+//! They are spans of `tracing` under a target of their own ([`TARGET`]), which log lines do not show. Where nothing exports
+//! them, they cost nothing. Between processes a span's place in its trace travels as W3C's `traceparent`: from a client in
+//! the header of that name, from the coordinator to its workers in the order.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::Status;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError};
+
+/// The target of all spans and events that are for traces only.
+pub const TARGET: &str = "millstream::control";
+/// The header, of HTTP and of gRPC, that names the span which caused a call.
+pub const HEADER: &str = "traceparent";
+
+/// A step of the operation whose span is entered.
+macro_rules! span {
+    ($name:literal $(, $($field:tt)*)?) => {
+        tracing::info_span!(target: $crate::control::TARGET, $name $(, $($field)*)?)
+    };
+}
+pub(crate) use span;
+
+/// The span's place in its trace; empty where nothing exports it.
+pub fn trace_parent(span: &Span) -> String {
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
+    carrier.remove(HEADER).unwrap_or_default()
+}
+
+/// Makes the span a child of the one at this place. One that is empty, or cannot be read, leaves it a trace of its own.
+pub fn follow(span: &Span, trace_parent: &str) {
+    if trace_parent.is_empty() || span.is_disabled() {
+        return;
+    }
+    let carrier = HashMap::from([(HEADER.to_string(), trace_parent.to_string())]);
+    let parent = TraceContextPropagator::new().extract(&carrier);
+    match span.set_parent(parent) {
+        Ok(()) | Err(SetParentError::LayerNotFound | SetParentError::SpanDisabled) => {}
+        Err(error) => tracing::debug!("a span begins a trace of its own: {error}"),
+    }
+}
+
+/// The operation of this span has failed.
+pub fn failed(span: &Span, error: &impl Display) {
+    span.set_status(Status::error(error.to_string()));
+}
+
+/// Runs a step of an operation in a span, and says there how it ended.
+pub async fn step<T, E: Display>(span: Span, step: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let result = tracing::Instrument::instrument(step, span.clone()).await;
+    if let Err(error) = &result {
+        failed(&span, error);
+    }
+    result
+}
