@@ -12,8 +12,8 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
-use crate::job::{JOB, expected};
-use crate::published::Row;
+use crate::job::JOB;
+use crate::published::Written;
 use crate::world::world;
 
 pub const CHECKPOINTS: &str = "sim://store/cluster/checkpoints";
@@ -105,13 +105,16 @@ pub fn at_the_end(store: &InMemory) {
 }
 
 fn output() -> Result<(), String> {
-    let (found, wanted) = (world().published.rows(), expected());
+    let (found, wanted) = {
+        let world = world();
+        (world.published.rows(), world.shape.expected())
+    };
     if found == wanted {
         return Ok(());
     }
-    let missing: Vec<&Row> = wanted.iter().filter(|row| !found.contains(row)).collect();
-    let extra: Vec<&Row> = found.iter().filter(|row| !wanted.contains(row)).collect();
-    let first = |rows: &[&Row]| {
+    let missing: Vec<&Written> = wanted.iter().filter(|row| !found.contains(row)).collect();
+    let extra: Vec<&Written> = found.iter().filter(|row| !wanted.contains(row)).collect();
+    let first = |rows: &[&Written]| {
         rows.iter()
             .take(5)
             .map(|row| format!("{row:?}"))

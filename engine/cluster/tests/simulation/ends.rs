@@ -22,10 +22,10 @@ use tokio::task::JoinHandle;
 
 use crate::checks;
 use crate::faults::Trouble;
-use crate::job::{ROWS, SPLITS, row};
 use crate::mutants::Mutant;
 use crate::published::Row;
 use crate::random::Random;
+use crate::shapes::{SPLITS, row};
 use crate::world::{current, world};
 
 const BATCH_ROWS_MAX: u64 = 6;
@@ -61,20 +61,32 @@ impl Connector for Simulated {
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
-        Ok(Arc::new(Numbers(table.schema.clone())))
+        Ok(Arc::new(Numbers {
+            table: table.name.clone(),
+            rows: world().shape.rows(),
+            schema: table.schema.clone(),
+        }))
     }
 
-    fn sink(&self, _table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
-        Ok(Arc::new(Visible(self.0.clone())))
+    fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
+        Ok(Arc::new(Visible {
+            table: table.name.clone(),
+            store: self.0.clone(),
+        }))
     }
 }
 
-struct Numbers(SchemaRef);
+struct Numbers {
+    table: String,
+    /// Of each split.
+    rows: i64,
+    schema: SchemaRef,
+}
 
 #[async_trait]
 impl Source for Numbers {
     fn schema(&self) -> SchemaRef {
-        self.0.clone()
+        self.schema.clone()
     }
 
     fn boundedness(&self) -> Boundedness {
@@ -82,13 +94,17 @@ impl Source for Numbers {
     }
 
     async fn splits(&self) -> Result<Vec<Split>, Error> {
-        Ok((0..SPLITS).map(|number| Reading { number, next: 0 }.split()).collect())
+        Ok((0..SPLITS)
+            .map(|number| Reading { number, next: 0 }.split(self.rows))
+            .collect())
     }
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
         let seed = world().random.next();
         Ok(Box::new(NumbersReader {
-            schema: self.0.clone(),
+            table: self.table.clone(),
+            rows: self.rows,
+            schema: self.schema.clone(),
             projection: context.projection,
             open: VecDeque::new(),
             ended: Vec::new(),
@@ -106,17 +122,19 @@ struct Reading {
 }
 
 impl Reading {
-    fn split(&self) -> Split {
+    fn split(&self, rows: i64) -> Split {
         Split {
             id: self.number.to_string(),
             position: self.next.to_le_bytes().to_vec(),
-            weight: ROWS as u64,
-            finished: self.next >= ROWS,
+            weight: rows as u64,
+            finished: self.next >= rows,
         }
     }
 }
 
 struct NumbersReader {
+    table: String,
+    rows: i64,
     schema: SchemaRef,
     projection: Option<Vec<usize>>,
     open: VecDeque<Reading>,
@@ -159,13 +177,14 @@ impl SourceReader for NumbersReader {
             });
         };
         let split: Arc<str> = reading.number.to_string().into();
-        if reading.next >= ROWS {
+        if reading.next >= self.rows {
             self.ended.push(reading);
             return Ok(SourceEvent::SplitFinished { split });
         }
-        let end = (reading.next + self.random.between(1, BATCH_ROWS_MAX) as i64).min(ROWS);
-        let (numbers, times): (Vec<i64>, Vec<i64>) =
-            (reading.next..end).map(|index| row(reading.number, index)).unzip();
+        let end = (reading.next + self.random.between(1, BATCH_ROWS_MAX) as i64).min(self.rows);
+        let (numbers, times): (Vec<i64>, Vec<i64>) = (reading.next..end)
+            .map(|index| row(&self.table, reading.number, index))
+            .unzip();
         let columns: Vec<Arc<dyn Array>> = vec![
             Arc::new(Int64Array::from(numbers)),
             Arc::new(TimestampMicrosecondArray::from(times)),
@@ -193,15 +212,16 @@ impl SourceReader for NumbersReader {
     }
 
     fn snapshot(&mut self) -> Result<Vec<Split>, Error> {
-        let mut splits: Vec<Split> = self.open.iter().chain(&self.ended).map(Reading::split).collect();
+        let all = self.open.iter().chain(&self.ended);
+        let mut splits: Vec<Split> = all.map(|reading| reading.split(self.rows)).collect();
         if world().mutant == Some(Mutant::SnapshotAhead)
             && let Some(reading) = self.open.front()
         {
             let ahead = Reading {
                 number: reading.number,
-                next: (reading.next + 1).min(ROWS),
+                next: (reading.next + 1).min(self.rows),
             };
-            splits[0] = ahead.split();
+            splits[0] = ahead.split(self.rows);
         }
         // Whether the last rows of a split were read is one thing, that its end was said another.
         for (split, _) in splits.iter_mut().zip(&self.open) {
@@ -212,7 +232,10 @@ impl SourceReader for NumbersReader {
 }
 
 /// Rows that are prepared travel in the checkpoint; committed, they are visible.
-struct Visible(Arc<InMemory>);
+struct Visible {
+    table: String,
+    store: Arc<InMemory>,
+}
 
 #[async_trait]
 impl Sink for Visible {
@@ -226,6 +249,7 @@ impl Sink for Visible {
 
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error> {
         Ok(Box::new(VisibleWriter {
+            table: self.table.clone(),
             subtask: context.subtask,
             rows: Vec::new(),
             runtime: context.runtime,
@@ -237,7 +261,7 @@ impl Sink for Visible {
         for committable in committables {
             outside().await?;
             let (mut id, rows) = decode(&committable.content)?;
-            checks::before_publish(&id, &self.0);
+            checks::before_publish(&id, &self.store);
             let mut world = world();
             if world.mutant == Some(Mutant::RepeatedCommitCounts) {
                 id = format!("{id}-{}", world.random.next());
@@ -270,6 +294,7 @@ async fn outside() -> Result<(), Error> {
 }
 
 struct VisibleWriter {
+    table: String,
     subtask: usize,
     rows: Vec<Row>,
     runtime: Handle,
@@ -314,12 +339,12 @@ impl SinkWriter for VisibleWriter {
 
     fn prepare(&mut self, checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
         let rows = std::mem::take(&mut self.rows);
-        let subtask = self.subtask;
+        let unique = uuid::Uuid::new_v4().simple();
+        let id = format!("{}/{checkpoint}-{}-{unique}", self.table, self.subtask);
         Box::pin(async move {
             if rows.is_empty() {
                 return Ok(Vec::new());
             }
-            let id = format!("rows-{checkpoint}-{subtask}-{}", uuid::Uuid::new_v4().simple());
             if world().mutant == Some(Mutant::PublishWhenPrepared) {
                 world().publish(&id, rows.clone());
             }

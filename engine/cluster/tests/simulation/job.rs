@@ -1,6 +1,5 @@
-//! The job that is simulated, its answer, and the client that wants it done.
+//! The job that is simulated, and the client that wants it done. What it computes is in [`crate::shapes`].
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_cluster::connect;
@@ -9,26 +8,14 @@ use millstream_proto::v1::job_service_client::JobServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::published::Row;
+use crate::shapes::Shape;
 use crate::world::{COORDINATORS, url_of, world};
 
-pub const JOB: &str = "counted";
-pub const SPLITS: i64 = 3;
-/// Of each split.
-pub const ROWS: i64 = 160;
-/// Event time between two rows of one split.
-const STEP_US: i64 = 100_000;
-const WINDOW_US: i64 = 2_000_000;
-const KEYS: i64 = 5;
+pub const JOB: &str = "simulated";
 
 /// An answer that takes longer is none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Number and event time of one row.
-pub fn row(split: i64, index: i64) -> (i64, i64) {
-    (split * 1_000_000 + index, index * STEP_US + split * 7_000)
-}
 
 fn pipeline(plan: &ClientPlan) -> String {
     let parallelism = plan.parallelism;
@@ -39,36 +26,14 @@ fn pipeline(plan: &ClientPlan) -> String {
         )
     });
     let unaligned = unaligned.unwrap_or_default();
+    let script = plan.shape.script();
     format!(
         "SET 'pipeline.name' = '{JOB}';
          SET 'parallelism.default' = '{parallelism}';
          SET 'execution.checkpointing.interval' = '700ms';
          {unaligned}
-         CREATE TABLE numbers (n BIGINT, t TIMESTAMP(3), WATERMARK FOR t AS t - INTERVAL '1' SECOND)
-         WITH ('connector' = 'simulated');
-         CREATE TABLE counts (k BIGINT, window_start TIMESTAMP(3), many BIGINT, total BIGINT)
-         WITH ('connector' = 'simulated');
-         INSERT INTO counts
-         SELECT MOD(n, {KEYS}), window_start, COUNT(*), SUM(n)
-         FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(t), INTERVAL '2' SECOND))
-         GROUP BY MOD(n, {KEYS}), window_start, window_end;"
+         {script}"
     )
-}
-
-/// What the job must have written at its end, whatever happened.
-pub fn expected() -> Vec<Row> {
-    let mut windows: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
-    for (number, time_us) in (0..SPLITS).flat_map(|split| (0..ROWS).map(move |index| row(split, index))) {
-        let window = windows
-            .entry((number % KEYS, time_us / WINDOW_US * WINDOW_US))
-            .or_default();
-        window.0 += 1;
-        window.1 += number;
-    }
-    windows
-        .into_iter()
-        .map(|((key, start), (many, total))| (key, start, many, total))
-        .collect()
 }
 
 /// Submits the job to whoever leads, and looks until it has ended. Requests whose answer is lost are repeated.
@@ -107,6 +72,7 @@ pub async fn client(plan: ClientPlan) {
 /// What the client asks for beside the job itself.
 #[derive(Debug, Clone)]
 pub struct ClientPlan {
+    pub shape: Shape,
     pub parallelism: u64,
     /// After so many looks at the running job, let it run at another parallelism.
     pub rescale: Option<(u32, u32)>,

@@ -4,8 +4,8 @@
 //! Each seed is run in a process of its own, so that nothing of an earlier one is left over, and a hanging one can be
 //! ended. What a seed means:
 //!
-//! 1. Two coordinators and two or three workers start; a client submits a job with a keyed window, an exchange and a
-//!    sink that publishes exactly once ([`job`]). With some seeds the sink halts, and barriers overtake rows.
+//! 1. Two coordinators and two or three workers start; a client submits a job ([`job`]) of one of several
+//!    shapes ([`shapes`]), whose sinks publish exactly once. With some seeds sinks halt, and barriers overtake rows.
 //! 2. Faults drawn from the seed happen to them ([`faults`]), at random moments or at a certain put.
 //! 3. The faults end, and the job has to finish within a bounded time.
 //! 4. Meanwhile and at the end the invariants are checked ([`checks`]).
@@ -26,6 +26,7 @@ mod objects;
 mod published;
 mod random;
 mod seeds;
+mod shapes;
 mod world;
 
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ use crate::mutants::Mutant;
 use crate::network::SimulatedNetwork;
 use crate::objects::SimulatedStore;
 use crate::random::Random;
+use crate::shapes::Shape;
 use crate::world::{World, world};
 
 const SECOND: u64 = 1_000_000_000;
@@ -79,7 +81,10 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
     }
 
     let workers = random.between(2, 3) as usize;
+    let shape = Shape::ALL[random.below(Shape::ALL.len() as u64) as usize];
+    world().shape = shape;
     let plan = ClientPlan {
+        shape,
         parallelism: random.between(1, 3),
         rescale: random
             .per_mille(250)

@@ -17,6 +17,7 @@ use crate::network::Pipes;
 use crate::objects::Objects;
 use crate::published::Published;
 use crate::random::Random;
+use crate::shapes::Shape;
 
 /// A process, from its start to its end: one that is started anew on the same machine is another.
 pub type ProcessId = usize;
@@ -59,6 +60,8 @@ pub struct World {
     pub mutant: Option<Mutant>,
     /// Changes of the store whose callers are gone, due now.
     pub late_changes: Vec<Box<dyn FnOnce() + Send>>,
+    /// Of the job.
+    pub shape: Shape,
     /// Sinks take no rows for a while after some.
     pub halting_sink: bool,
     /// The client has seen the job's end.
@@ -92,6 +95,7 @@ impl World {
             published: Published::default(),
             mutant,
             late_changes: Vec::new(),
+            shape: Shape::Counted,
             halting_sink: false,
             finished: false,
             violations: Vec::new(),

@@ -1,0 +1,164 @@
+//! What the simulated job may look like, and the answer to each: every shape exercises other parts of the engine.
+//!
+//! Answers are computed from the sources' rows alone, by loops that know nothing of the engine.
+
+use std::collections::BTreeMap;
+
+use crate::published::{Row, Written};
+
+/// Of each source.
+pub const SPLITS: i64 = 3;
+/// Event time between two rows of one split.
+const STEP_US: i64 = 100_000;
+const WINDOW_US: i64 = 2_000_000;
+const KEYS: i64 = 5;
+/// Rows of `others` are so much later than those of `numbers`: some belong to another window.
+const OTHERS_LATER_US: i64 = 313_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A source, an exchange by key, a window with two phases, a sink.
+    Counted,
+    /// Two sources, both exchanged by key, that meet in a window join.
+    Joined,
+    /// Two pipelines that have nothing to do with one another: one with a window and an exchange, one that only filters.
+    Apart,
+    /// From a source through a filter into a sink; no row ever changes its subtask.
+    Filtered,
+    /// Two sources as one, before a window.
+    United,
+}
+
+impl Shape {
+    pub const ALL: [Self; 5] = [Self::Counted, Self::Joined, Self::Apart, Self::Filtered, Self::United];
+
+    /// Rows of each split: jobs with two sources read about as many as those with one.
+    pub fn rows(self) -> i64 {
+        match self {
+            Self::Counted | Self::Filtered => 160,
+            Self::Joined | Self::Apart | Self::United => 100,
+        }
+    }
+
+    /// Tables from `CREATE TABLE` on, and what is done with them.
+    pub fn script(self) -> String {
+        let source = |name: &str| {
+            format!(
+                "CREATE TABLE {name} (n BIGINT, t TIMESTAMP(3), WATERMARK FOR t AS t - INTERVAL '1' SECOND)
+                 WITH ('connector' = 'simulated');"
+            )
+        };
+        let sink = |name: &str| {
+            format!(
+                "CREATE TABLE {name} (k BIGINT, moment TIMESTAMP(3), many BIGINT, total BIGINT)
+                 WITH ('connector' = 'simulated');"
+            )
+        };
+        let count = |from: &str| {
+            format!(
+                "INSERT INTO counts
+                 SELECT MOD(n, {KEYS}), window_start, COUNT(*), SUM(n)
+                 FROM TABLE(TUMBLE(TABLE {from}, DESCRIPTOR(t), INTERVAL '2' SECOND))
+                 GROUP BY MOD(n, {KEYS}), window_start, window_end;"
+            )
+        };
+        let filter = |from: &str| {
+            format!("INSERT INTO kept SELECT n, t, MOD(n, {KEYS}), n + 1 FROM {from} WHERE MOD(n, {KEYS}) <> 2;")
+        };
+        let windows = |of: &str| format!("SELECT * FROM TABLE(TUMBLE(TABLE {of}, DESCRIPTOR(t), INTERVAL '2' SECOND))");
+        let parts = match self {
+            Self::Counted => vec![source("numbers"), sink("counts"), count("numbers")],
+            Self::Filtered => vec![source("numbers"), sink("kept"), filter("numbers")],
+            Self::Apart => vec![
+                source("numbers"),
+                source("others"),
+                sink("counts"),
+                sink("kept"),
+                count("numbers"),
+                filter("others"),
+            ],
+            Self::United => vec![
+                source("numbers"),
+                source("others"),
+                sink("counts"),
+                "CREATE VIEW all_numbers AS SELECT n, t FROM numbers UNION ALL SELECT n, t FROM others;".into(),
+                count("all_numbers"),
+            ],
+            Self::Joined => vec![
+                source("numbers"),
+                source("others"),
+                sink("pairs"),
+                format!(
+                    "INSERT INTO pairs SELECT L.n, L.window_start, MOD(R.n, {KEYS}), L.n + R.n FROM ({}) L INNER JOIN ({}) R
+                     ON L.n = R.n AND L.window_start = R.window_start AND L.window_end = R.window_end;",
+                    windows("numbers"),
+                    windows("others")
+                ),
+            ],
+        };
+        parts.join("\n")
+    }
+
+    /// What the job must have written at its end, whatever happened, in order.
+    pub fn expected(self) -> Vec<Written> {
+        let numbers = || self.all("numbers");
+        let others = || self.all("others");
+        let to = |sink: &str, rows: Vec<Row>| -> Vec<Written> {
+            rows.into_iter().map(|row| (sink.to_string(), row)).collect()
+        };
+        let mut written = match self {
+            Self::Counted => to("counts", counted(numbers())),
+            Self::Filtered => to("kept", filtered(numbers())),
+            Self::Apart => [to("counts", counted(numbers())), to("kept", filtered(others()))].concat(),
+            Self::United => to("counts", counted(numbers().chain(others()))),
+            Self::Joined => to("pairs", joined(numbers().collect(), others().collect())),
+        };
+        written.sort_unstable();
+        written
+    }
+
+    fn all(self, source: &str) -> impl Iterator<Item = (i64, i64)> {
+        (0..SPLITS).flat_map(move |split| (0..self.rows()).map(move |index| row(source, split, index)))
+    }
+}
+
+/// Number and event time of one row.
+pub fn row(source: &str, split: i64, index: i64) -> (i64, i64) {
+    let later_us = if source == "others" { OTHERS_LATER_US } else { 0 };
+    (split * 1_000_000 + index, index * STEP_US + split * 7_000 + later_us)
+}
+
+fn window_of(time_us: i64) -> i64 {
+    time_us / WINDOW_US * WINDOW_US
+}
+
+fn counted(rows: impl Iterator<Item = (i64, i64)>) -> Vec<Row> {
+    let mut windows: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
+    for (number, time_us) in rows {
+        let window = windows.entry((number % KEYS, window_of(time_us))).or_default();
+        window.0 += 1;
+        window.1 += number;
+    }
+    let windows = windows.into_iter();
+    windows
+        .map(|((key, start), (many, total))| (key, start, many, total))
+        .collect()
+}
+
+fn filtered(rows: impl Iterator<Item = (i64, i64)>) -> Vec<Row> {
+    rows.filter(|(number, _)| number % KEYS != 2)
+        .map(|(number, time_us)| (number, time_us, number % KEYS, number + 1))
+        .collect()
+}
+
+fn joined(left: Vec<(i64, i64)>, right: Vec<(i64, i64)>) -> Vec<Row> {
+    let mut pairs = Vec::new();
+    for (number, time_us) in left {
+        for (other, other_us) in &right {
+            if number == *other && window_of(time_us) == window_of(*other_us) {
+                pairs.push((number, window_of(time_us), other % KEYS, number + other));
+            }
+        }
+    }
+    pairs
+}
