@@ -118,7 +118,7 @@ pub struct BlockedPartition {
 pub trait Sink: Send + Sync {
     fn delivery(&self) -> Delivery;
 
-    /// Where the files are that committables name. Called once, before anything else, where commits are made.
+    /// Where the files are that committables name. Called once, before anything else, wherever commits are made.
     fn use_storage(&self, _storage: Arc<dyn OutputStorage>) {}
 
     /// Checks that the target can be written (the folder is writable, the topic exists), and cleans up what an earlier
@@ -130,6 +130,13 @@ pub trait Sink: Send + Sync {
 
     /// Publishes what a completed checkpoint contains. Idempotent: it may be called again with the same committables.
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error>;
+
+    /// Whether [`Sink::commit`] moves output, not only names: then it is called for each subtask's committables by the
+    /// process whose writer has prepared them, as long as that process lives. After a failure any process may be asked, and
+    /// two at once. [`Sink::use_storage`] is called in each.
+    fn is_published_where_written(&self) -> bool {
+        false
+    }
 
     /// What is known outside of the job's transactions; `None`: this sink uses none.
     async fn transactions(&self, _job: &str) -> Result<Option<TransactionReport>, Error> {

@@ -138,6 +138,10 @@ impl Sink for KafkaSink {
         self.publisher.publish(committables).await
     }
 
+    fn is_published_where_written(&self) -> bool {
+        self.options.transactions.is_some()
+    }
+
     async fn transactions(&self, job: &str) -> Result<Option<TransactionReport>, Error> {
         let Some(transactions) = &self.options.transactions else {
             return Ok(None);

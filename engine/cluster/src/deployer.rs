@@ -18,7 +18,9 @@ use millstream_state::checkpoint::JobFiles;
 use millstream_state::store::{Backend, BackendOptions};
 use millstream_state::{DataFolderLock, threads};
 use parking_lot::Mutex;
+use tracing::Span;
 
+use crate::publish::{Output, Publishing};
 use crate::{Error, Job, control};
 
 /// Finds a place for the tasks of an attempt and starts them there.
@@ -85,6 +87,13 @@ pub trait Tasks: Send {
     /// Hands a command to every task it concerns. An error means that some do not respond: the attempt is to be failed.
     fn send(&mut self, command: Command) -> Result<(), Error>;
 
+    /// Whether they run in other processes.
+    fn are_elsewhere(&self) -> bool;
+
+    /// Has the processes that run them publish what their sinks have prepared for a complete checkpoint, as part of this
+    /// span. The answer comes while events are asked for. To be called only if they are elsewhere.
+    fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing;
+
     /// What happens next; `None` after [`TaskEvent::Stopped`].
     async fn next_event(&mut self) -> Option<TaskEvent>;
 
@@ -95,6 +104,15 @@ pub trait Tasks: Send {
 impl Tasks for RunningJob {
     fn send(&mut self, command: Command) -> Result<(), Error> {
         Ok(RunningJob::send(self, command)?)
+    }
+
+    fn are_elsewhere(&self) -> bool {
+        false
+    }
+
+    fn publish(&mut self, _checkpoint: u64, _outputs: Vec<Output>, _span: &Span) -> Publishing {
+        let wrong = Error::Failed("the tasks run in this process: whoever asks can publish".into());
+        Box::pin(std::future::ready(Err(wrong)))
     }
 
     async fn next_event(&mut self) -> Option<TaskEvent> {

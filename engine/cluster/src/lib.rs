@@ -25,6 +25,7 @@ pub mod job;
 pub mod manifest;
 pub mod network;
 mod progress;
+mod publish;
 pub mod resolve;
 pub mod restart;
 pub mod serve;

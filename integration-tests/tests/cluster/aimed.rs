@@ -36,11 +36,17 @@ fn output_is_exact_whichever_step_of_a_checkpoint_a_process_dies_at() {
             "acknowledged:3",
             "manifest:3",
             "after-manifest:3",
-            "in-transaction:3",
-            "after-transaction:3",
             "published:3",
         ],
-        &["barrier:3", "snapshot:3", "upload:5", "prepared:7", "confirm:3"],
+        &[
+            "barrier:3",
+            "snapshot:3",
+            "upload:5",
+            "prepared:7",
+            "in-transaction:3",
+            "after-transaction:3",
+            "confirm:3",
+        ],
     );
 }
 
@@ -52,10 +58,14 @@ fn output_is_exact_whichever_step_of_a_checkpoint_a_process_freezes_at() {
             "stop@acknowledged:3",
             "stop@manifest:3",
             "stop@after-manifest:3",
-            "stop@in-transaction:3",
             "stop@published:3",
         ],
-        &["stop@barrier:3", "stop@upload:5", "stop@prepared:7"],
+        &[
+            "stop@barrier:3",
+            "stop@upload:5",
+            "stop@prepared:7",
+            "stop@in-transaction:3",
+        ],
     );
 }
 

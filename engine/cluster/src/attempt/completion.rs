@@ -5,18 +5,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_connectors::{Committable, Sink, Split};
+use millstream_connectors::Split;
 use millstream_fail_point as fail_point;
+use millstream_planner::graph::OperatorId;
+use millstream_runtime::job::SubtaskState;
 
 use super::committables_of;
 use super::driver::{Background, Driver, report};
 use crate::checkpoint::{Completed, Event};
 use crate::manifest::{Snapshot, in_flight_bytes};
 use crate::progress::{CheckpointReport, Progress};
-use crate::{Error, control, restart, splits};
-
-/// Commits of one checkpoint are tried this often before the attempt fails (and the next one commits).
-const PUBLISH_TRIES: u32 = 5;
+use crate::publish::{self, Output};
+use crate::{Error, control, splits};
 
 impl Driver<'_> {
     /// Writes the manifest, in the background.
@@ -81,34 +81,52 @@ impl Driver<'_> {
     /// Lets all sinks commit, in the background; then old checkpoints may go.
     pub(super) fn publish(&mut self, completed: Arc<Completed>) {
         self.finished = completed.finished;
-        let nodes = &self.job.graph.nodes;
-        let mut commits = Vec::new();
+        let (mut commits, mut outputs) = (Vec::new(), Vec::new());
         for (node, sink) in &self.ends.sinks {
-            let committables = committables_of(completed.states.get(&nodes[*node].id));
+            let operator = &self.job.graph.nodes[*node].id;
+            let states = completed.states.get(operator);
+            if sink.is_published_where_written() && self.tasks.are_elsewhere() {
+                outputs.extend(outputs_of(operator, states));
+                continue;
+            }
+            let committables = committables_of(states);
             if !committables.is_empty() {
-                commits.push((nodes[*node].id.clone(), sink.clone(), committables));
+                commits.push((operator.clone(), sink.clone(), committables));
             }
         }
+        let span = self.span(completed.checkpoint);
+        let elsewhere = match outputs.is_empty() {
+            true => None,
+            false => Some(self.tasks.publish(completed.checkpoint, outputs, &span)),
+        };
         self.notify_sources(&completed);
         let results = self.results.clone();
         let history = self.history.clone();
         let progress = self.progress.clone();
         let started = self.started;
         let job = self.job.graph.name.clone();
-        let span = self.span(completed.checkpoint);
         self.background.spawn(async move {
             let checkpoint = completed.checkpoint;
             fail_point::reach("after-manifest");
-            for (operator, sink, committables) in commits {
-                let span = tracing::info_span!(target: control::TARGET, parent: &span, "publish", sink = operator.0);
-                if let Err(error) = control::step(span, commit(&sink, committables)).await {
-                    let reason = format!("{operator}: {error}");
-                    report(
-                        &results,
-                        Background::Checkpoint(Event::NotPublished { checkpoint, reason }),
-                    );
-                    return;
+            let here = async {
+                for (operator, sink, committables) in commits {
+                    let span =
+                        tracing::info_span!(target: control::TARGET, parent: &span, "publish", sink = operator.0);
+                    let committed = control::step(span, publish::commit(&sink, committables)).await;
+                    committed.map_err(|error| format!("{operator}: {error}"))?;
                 }
+                Ok(())
+            };
+            let elsewhere = async {
+                match elsewhere {
+                    Some(publishing) => publishing.await.map_err(|error| error.to_string()),
+                    None => Ok(()),
+                }
+            };
+            if let Err(reason) = futures::try_join!(here, elsewhere) {
+                let event = Event::NotPublished { checkpoint, reason };
+                report(&results, Background::Checkpoint(event));
+                return;
             }
             fail_point::reach("published");
             record(&progress, &completed, started);
@@ -154,21 +172,16 @@ impl Driver<'_> {
     }
 }
 
-pub(super) async fn commit(
-    sink: &Arc<dyn Sink>,
-    committables: Vec<Committable>,
-) -> Result<(), millstream_connectors::Error> {
-    let mut tries = 1;
-    loop {
-        match sink.commit(committables.clone()).await {
-            Ok(()) => return Ok(()),
-            Err(error) if tries < PUBLISH_TRIES && restart::connector_error_may_pass(&error) => {
-                tokio::time::sleep(Duration::from_millis(100 << tries)).await;
-                tries += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+fn outputs_of(operator: &OperatorId, states: Option<&Vec<SubtaskState>>) -> impl Iterator<Item = Output> {
+    let with_output = states
+        .into_iter()
+        .flatten()
+        .filter(|state| !state.committables.is_empty());
+    with_output.map(|state| Output {
+        operator: operator.0.clone(),
+        subtask: state.subtask,
+        committables: state.committables.clone(),
+    })
 }
 
 fn record(progress: &Progress, completed: &Completed, started: Instant) {

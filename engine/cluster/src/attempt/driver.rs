@@ -46,7 +46,7 @@ pub(super) struct Driver<'a> {
     pub(super) ends: Ends,
     pub(super) known: BTreeMap<OperatorId, Known>,
     deployer: &'a dyn Deployer,
-    tasks: Box<dyn Tasks>,
+    pub(super) tasks: Box<dyn Tasks>,
     pub(super) parallelism: usize,
     /// The tasks were running before, and the first checkpoint is yet to tell what they read.
     pub(super) is_learning: bool,

@@ -1,23 +1,20 @@
 //! Taking an attempt over as it runs, when whoever looked after it is gone.
 //!
-//! The tasks have gone on by themselves; what they reported meanwhile is lost. Nothing of it is needed: what the newest
-//! complete checkpoint holds is published (perhaps again), and a first checkpoint is cut at once. It holds all that
-//! sinks have prepared and nobody has published, whatever became of the checkpoint that was under way, and it says which
-//! splits the tasks read. Only then are new splits looked for: one that was handed out just before must not be handed
+//! The tasks have gone on by themselves; what they reported meanwhile is lost. Nothing of it is needed: a first checkpoint
+//! is cut at once. It holds all that sinks have prepared and have not been told is published (some of it may be:
+//! publishing again changes nothing), whatever became of the checkpoint that was under way, and it says which splits the
+//! tasks read. Only then are new splits looked for: one that was handed out just before must not be handed
 //! out again. Sinks are not started: that would clean up behind an attempt that lives.
 
 use std::collections::BTreeMap;
 
-use millstream_runtime::job as runtime;
-
-use super::completion::commit;
 use super::driver::Driver;
 use super::prepare::{Prepared, check_restore, make_ends, output_storage};
 use super::{Attempt, committables_of};
-use crate::Error;
 use crate::checkpoint::{Completed, Event};
 use crate::deployer::Adopted;
 use crate::splits::Known;
+use crate::{Error, publish};
 
 /// Everything up to tasks that are looked after. `None`: the newest checkpoint says that the job is finished.
 pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<Prepared>, Error> {
@@ -37,13 +34,13 @@ pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<P
     }
     if let Some(base) = attempt.base {
         check_restore(attempt, base)?;
-        for (node, sink) in &ends.sinks {
-            let committables = committables_of(base.operators.get(&job.graph.nodes[*node].id));
-            if !committables.is_empty() {
-                commit(sink, committables).await?;
-            }
-        }
         if base.finished {
+            for (node, sink) in &ends.sinks {
+                let committables = committables_of(base.operators.get(&job.graph.nodes[*node].id));
+                if !committables.is_empty() {
+                    publish::commit(sink, committables).await?;
+                }
+            }
             return Ok(None);
         }
         for (id, known) in &mut known {
@@ -66,10 +63,6 @@ pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<P
 impl Driver<'_> {
     /// The first things that tasks hear which were running before.
     pub(super) fn go_on(&mut self) {
-        if let Some(base) = self.base {
-            let checkpoint = base.checkpoint;
-            self.command(runtime::Command::Confirm { checkpoint });
-        }
         self.checkpoint_event(Event::Now);
     }
 

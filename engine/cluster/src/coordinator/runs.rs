@@ -20,6 +20,7 @@ use crate::deployer::{Adopted, Allocation, Deployer, Request, Tasks};
 use crate::history::History;
 use crate::job::{self, CheckpointNow, Job, Outcome, Start, StopRequest};
 use crate::progress::{Note, Observed, Phase, Progress};
+use crate::publish::{Output, Publishing};
 use crate::restart::{self, Restarts};
 use crate::{Error, control, resolve};
 
@@ -331,6 +332,14 @@ struct LeasedTasks {
 impl Tasks for LeasedTasks {
     fn send(&mut self, command: Command) -> Result<(), Error> {
         self.tasks.send(command)
+    }
+
+    fn are_elsewhere(&self) -> bool {
+        self.tasks.are_elsewhere()
+    }
+
+    fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing {
+        self.tasks.publish(checkpoint, outputs, span)
     }
 
     async fn next_event(&mut self) -> Option<TaskEvent> {

@@ -1,6 +1,6 @@
 //! The tasks of one attempt on several workers, as one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use millstream_proto::v1;
 use millstream_proto::v1::attempt_report::Event;
 use millstream_runtime::job::{Command, SubtaskState, TaskEvent};
 use millstream_runtime::progress::JobCounters;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
 use super::Fleet;
 use super::link::Link;
 use crate::deployer::{Adopted, Allocation, BeforeStart, Request, Tasks};
+use crate::publish::{Output, Publishing};
 use crate::{Error, Job, control, encoding};
 
 /// News that may wait for the driver of one attempt.
@@ -128,6 +129,7 @@ impl Fleet {
             finished: BTreeSet::new(),
             stopped: BTreeSet::new(),
             had_finished: false,
+            publication: None,
             lost: None,
             is_over: false,
         })
@@ -155,12 +157,41 @@ struct RemoteTasks {
     stopped: BTreeSet<String>,
     /// All had finished before they were adopted, which is still to be told.
     had_finished: bool,
+    /// What workers are publishing.
+    publication: Option<Publication>,
     /// A worker that was lost, to be told as a failure.
     lost: Option<String>,
     is_over: bool,
 }
 
+/// A checkpoint whose output workers publish. Dropped: it is given up.
+struct Publication {
+    checkpoint: u64,
+    /// Workers that have not answered.
+    missing: BTreeSet<String>,
+    done: oneshot::Sender<Result<(), Error>>,
+}
+
 impl RemoteTasks {
+    /// A worker has published its part, or says why not.
+    fn published(&mut self, worker: &str, answer: v1::OutputPublished) {
+        let Some(mut publication) = self.publication.take_if(|it| it.checkpoint == answer.checkpoint) else {
+            return;
+        };
+        publication.missing.remove(worker);
+        let result = match answer.reason.as_str() {
+            "" if !publication.missing.is_empty() => {
+                self.publication = Some(publication);
+                return;
+            }
+            "" => Ok(()),
+            reason => Err(elsewhere(format!("worker {worker}: {reason}"))),
+        };
+        if publication.done.send(result).is_err() {
+            tracing::debug!(job = self.job, "nobody waits for what was published");
+        }
+    }
+
     /// Answers what is to be done before the tasks start.
     fn deploy(
         &self,
@@ -322,6 +353,7 @@ impl RemoteTasks {
                 }
                 let message = format!("worker {} was lost: {reason}", heard.worker);
                 self.lost = Some(message.clone());
+                self.publication = None;
                 Ok(Some(failed("worker", 0, message, true)))
             }
             What::Report(report) => match report.event {
@@ -354,8 +386,13 @@ impl RemoteTasks {
                     };
                     Ok(Some(failed(operator, task.subtask as usize, message, task.may_pass)))
                 }
+                Some(Event::Published(answer)) => {
+                    self.published(&heard.worker, answer);
+                    Ok(None)
+                }
                 Some(Event::Stopped(_)) => {
                     self.stopped.insert(heard.worker);
+                    self.publication = None;
                     Ok(None)
                 }
                 Some(Event::Restored(_) | Event::Deployed(_) | Event::Adopted(_)) | None => Ok(None),
@@ -390,7 +427,10 @@ impl Tasks for RemoteTasks {
                 self.order_all(&Wire::NoMoreSplits(v1::NoMoreSplits { node: node as u32 }))
             }
             Command::Confirm { checkpoint } => self.order_all(&Wire::Confirm(v1::ConfirmCheckpoint { checkpoint })),
-            Command::Cancel => self.order_all(&Wire::Cancel(v1::CancelTasks {})),
+            Command::Cancel => {
+                self.publication = None;
+                self.order_all(&Wire::Cancel(v1::CancelTasks {}))
+            }
             Command::AssignSplits { node, subtask, splits } => {
                 let worker = self.slots[subtask % self.slots.len()].clone();
                 let assign = v1::AssignSplits {
@@ -401,6 +441,40 @@ impl Tasks for RemoteTasks {
                 self.order(&worker, Wire::AssignSplits(assign))
             }
         }
+    }
+
+    fn are_elsewhere(&self) -> bool {
+        true
+    }
+
+    fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing {
+        let mut by_worker: BTreeMap<&String, Vec<Output>> = BTreeMap::new();
+        for output in outputs {
+            let worker = &self.slots[output.subtask % self.slots.len()];
+            by_worker.entry(worker).or_default().push(output);
+        }
+        let ordered = by_worker.iter().try_for_each(|(worker, outputs)| {
+            let publish = v1::PublishOutput {
+                checkpoint,
+                outputs: encoding::encode(outputs)?,
+                trace_parent: control::trace_parent(span),
+            };
+            self.order(worker, v1::task_command::Command::Publish(publish))
+        });
+        if let Err(error) = ordered {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let (done, result) = oneshot::channel();
+        self.publication = Some(Publication {
+            checkpoint,
+            missing: by_worker.into_keys().cloned().collect(),
+            done,
+        });
+        Box::pin(async move {
+            result
+                .await
+                .unwrap_or_else(|_| Err(elsewhere("the workers that were to publish it are gone".into())))
+        })
     }
 
     async fn next_event(&mut self) -> Option<TaskEvent> {

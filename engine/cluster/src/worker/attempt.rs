@@ -4,23 +4,37 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use millstream_connectors::{JobIdentity, Split, registry};
+use millstream_connectors::{JobIdentity, Sink, Source, Split, registry};
 use millstream_planner::graph::{JobGraph, NodeIndex, Operator, OperatorId};
 use millstream_proto::v1;
 use millstream_proto::v1::attempt_report::Event;
 use millstream_runtime::elsewhere::{Elsewhere, Part};
-use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, SubtaskState, TaskEvent};
+use millstream_runtime::job::{self as runtime, Deployment, RunningJob, SubtaskState, TaskEvent};
 use millstream_runtime::progress::JobCounters;
+use millstream_runtime::sink_files::SinkFiles;
 use millstream_state::checkpoint::CheckpointStore;
 use millstream_state::store::Backend;
 use millstream_state::threads;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::exchange::{Attempt, Broken, Exchange};
+use crate::publish::{self, Output};
 use crate::{Error, control, encoding, resolve, restart};
 
 /// How long tasks may take to end after they were told to.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an attempt that ends waits for what it is publishing. Whoever restores the checkpoint publishes it, too.
+const PUBLISH_GRACE: Duration = Duration::from_secs(5);
+
+/// What the coordinator orders of an attempt.
+#[derive(Debug)]
+pub enum Command {
+    Tasks(runtime::Command),
+    Publish(v1::PublishOutput),
+}
 
 /// What an attempt needs of the worker.
 pub struct Ground {
@@ -66,14 +80,20 @@ pub async fn run(
             }))
             .await;
         }
-        Ok(Some(mut running)) => {
+        Ok(Some((mut running, sinks))) => {
             if counters.set(running.counters()).is_err() {
                 tracing::debug!(job = deploy.job, "its counters were known");
             }
             ground.exchange.open(&carrier);
             tracing::info!("tasks run in {} of {} slots", slots_here(&deploy), deploy.slots.len());
             says.say(Event::Deployed(v1::Deployed {})).await;
-            go_on(&says, &mut running, &mut commands, &mut broken).await;
+            let publisher = Publisher {
+                sinks,
+                says: says.clone(),
+                turn: Arc::default(),
+                under_way: JoinSet::new(),
+            };
+            go_on(&says, &mut running, publisher, &mut commands, &mut broken).await;
         }
     }
     ground.exchange.close(&carrier);
@@ -88,7 +108,7 @@ fn slots_here(deploy: &v1::Deploy) -> usize {
 /// Resolves when the attempt is cancelled; other commands make no sense before it runs.
 async fn cancelled(commands: &mut mpsc::Receiver<Command>) {
     while let Some(command) = commands.recv().await {
-        if matches!(command, Command::Cancel) {
+        if matches!(command, Command::Tasks(runtime::Command::Cancel)) {
             return;
         }
     }
@@ -101,7 +121,7 @@ async fn deployed(
     carrier: &Arc<Attempt>,
     says: &Says,
     start: oneshot::Receiver<()>,
-) -> Result<Option<RunningJob>, Error> {
+) -> Result<Option<(RunningJob, SinksById)>, Error> {
     let span = tracing::info_span!(
         target: control::TARGET,
         "restore tasks",
@@ -120,7 +140,9 @@ async fn deployed(
     if start.await.is_err() {
         return Ok(None);
     }
-    Ok(Some(runtime::deploy(deployment, restored).await?))
+    let by_id = |(node, sink): (&NodeIndex, &Arc<dyn Sink>)| (deployment.graph.nodes[*node].id.0.clone(), sink.clone());
+    let sinks = deployment.sinks.iter().map(by_id).collect();
+    Ok(Some((runtime::deploy(deployment, restored).await?, sinks)))
 }
 
 async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> Result<Deployment, Error> {
@@ -144,6 +166,10 @@ async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>
     let splits: HashMap<NodeIndex, Vec<Vec<Split>>> = encoding::decode(&deploy.splits, "the list of splits")?;
     let restore: Vec<(String, Vec<SubtaskState>)> = encoding::decode(&deploy.restore, "the state to restore")?;
     let (sources, sinks) = ends(&graph)?;
+    let files = store.files(deploy.checkpoint_epoch);
+    for sink in sinks.values() {
+        sink.use_storage(Arc::new(SinkFiles::new(files.clone())));
+    }
     let options = runtime::Options {
         batch: deploy
             .resolved
@@ -168,16 +194,15 @@ async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>
             .into_iter()
             .map(|(operator, states)| (OperatorId(operator), states))
             .collect(),
-        backend: ground.backend.with_files(store.files(deploy.checkpoint_epoch)),
+        backend: ground.backend.with_files(files),
         runtime: tokio::runtime::Handle::current(),
         options,
     })
 }
 
-type Ends = (
-    HashMap<NodeIndex, Arc<dyn millstream_connectors::Source>>,
-    HashMap<NodeIndex, Arc<dyn millstream_connectors::Sink>>,
-);
+type Ends = (HashMap<NodeIndex, Arc<dyn Source>>, HashMap<NodeIndex, Arc<dyn Sink>>);
+/// By the operator's id.
+type SinksById = HashMap<String, Arc<dyn Sink>>;
 
 fn ends(graph: &JobGraph) -> Result<Ends, Error> {
     let (mut sources, mut sinks): Ends = Default::default();
@@ -199,6 +224,7 @@ fn ends(graph: &JobGraph) -> Result<Ends, Error> {
 async fn go_on(
     says: &Says,
     running: &mut RunningJob,
+    mut publisher: Publisher,
     commands: &mut mpsc::Receiver<Command>,
     broken: &mut mpsc::Receiver<Broken>,
 ) {
@@ -206,29 +232,84 @@ async fn go_on(
     loop {
         tokio::select! {
             event = running.next_event() => match event {
-                Some(TaskEvent::Stopped) | None => return,
+                Some(TaskEvent::Stopped) | None => break,
                 Some(event) => says.event(event).await,
             },
             command = commands.recv(), if !commands_end => {
                 commands_end = command.is_none();
                 // Nobody is left who could say more.
-                let command = command.unwrap_or(Command::Cancel);
-                if let Err(error) = running.send(command) {
+                let sent = match command.unwrap_or(Command::Tasks(runtime::Command::Cancel)) {
+                    Command::Tasks(command) => running.send(command),
+                    Command::Publish(publish) => {
+                        publisher.publish(publish);
+                        Ok(())
+                    }
+                };
+                if let Err(error) = sent {
                     says.failed("", 0, error.to_string(), true, "").await;
                 }
             }
+            Some(_) = publisher.under_way.join_next() => {}
             Some(broken) = broken.recv() => {
                 let message = format!("the connection with worker {} broke: {}", broken.peer, broken.reason);
                 says.failed("", 0, message, true, &broken.peer).await;
-                if let Err(error) = running.send(Command::Cancel) {
+                if let Err(error) = running.send(runtime::Command::Cancel) {
                     tracing::warn!(job = says.job, "{error}");
                 }
             }
         }
     }
+    publisher.end().await;
+}
+
+/// Publishes what sinks of this worker have prepared.
+struct Publisher {
+    sinks: SinksById,
+    says: Says,
+    /// One checkpoint after the other, whoever asks.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    under_way: JoinSet<()>,
+}
+
+impl Publisher {
+    fn publish(&mut self, order: v1::PublishOutput) {
+        let (sinks, says, turn) = (self.sinks.clone(), self.says.clone(), self.turn.clone());
+        let checkpoint = order.checkpoint;
+        let span = tracing::info_span!(target: control::TARGET, parent: None, "publish", job = says.job, checkpoint);
+        control::follow(&span, &order.trace_parent);
+        let work = async move {
+            let _turn = turn.lock().await;
+            let outputs: Vec<Output> = encoding::decode(&order.outputs, "the output to publish")?;
+            for output in outputs {
+                let unknown = || Error::Failed(format!("{}: there is no such sink here", output.operator));
+                let sink = sinks.get(&output.operator).ok_or_else(unknown)?;
+                let committed = publish::commit(sink, output.committables).await;
+                committed.map_err(|error| Error::Failed(format!("{}: {error}", output.operator)))?;
+            }
+            Ok::<_, Error>(())
+        };
+        let work = async move {
+            let reason = match control::step(span, work).await {
+                Ok(()) => String::new(),
+                Err(error) => error.to_string(),
+            };
+            says.say(Event::Published(v1::OutputPublished { checkpoint, reason }))
+                .await;
+        };
+        // Inside the span of the tasks: what is logged is about this job.
+        self.under_way.spawn(work.in_current_span());
+    }
+
+    async fn end(mut self) {
+        let ended = async { while self.under_way.join_next().await.is_some() {} };
+        if tokio::time::timeout(PUBLISH_GRACE, ended).await.is_err() {
+            tracing::warn!("what was being published is left to the next attempt");
+        }
+    }
 }
 
 /// The attempt's voice.
+#[derive(Clone)]
 struct Says {
     reports: mpsc::Sender<v1::AttemptReport>,
     job: String,

@@ -151,7 +151,7 @@ struct Worker {
 /// A part of a job that runs here.
 struct Running {
     job: String,
-    commands: mpsc::Sender<runtime::Command>,
+    commands: mpsc::Sender<attempt::Command>,
     /// Until its tasks were told to start.
     start: Option<oneshot::Sender<()>>,
     /// Known once its tasks run.
@@ -271,9 +271,24 @@ impl Worker {
             running.newest_checkpoint = running.newest_checkpoint.max(*id);
             running.is_stopping |= last;
         }
-        if let Err(error) = running.commands.try_send(command) {
+        if let Err(error) = running.commands.try_send(attempt::Command::Tasks(command)) {
             tracing::warn!(job = running.job, attempt, "a command could not be delivered: {error}");
         }
+    }
+
+    /// Has an attempt publish output. Answers at once only if that cannot be.
+    fn publish(&mut self, attempt: &str, publish: v1::PublishOutput) -> Option<v1::AttemptReport> {
+        let running = self.attempts.get_mut(attempt)?;
+        let checkpoint = publish.checkpoint;
+        let error = running.commands.try_send(attempt::Command::Publish(publish)).err()?;
+        Some(v1::AttemptReport {
+            job: running.job.clone(),
+            attempt: attempt.to_string(),
+            event: Some(v1::attempt_report::Event::Published(v1::OutputPublished {
+                checkpoint,
+                reason: format!("the order to publish could not be delivered: {error}"),
+            })),
+        })
     }
 
     /// Lets an attempt's tasks run that are ready to.
@@ -286,7 +301,12 @@ impl Worker {
 
     async fn end_all(&mut self) {
         for running in self.attempts.values() {
-            if running.commands.send(runtime::Command::Cancel).await.is_err() {
+            if running
+                .commands
+                .send(attempt::Command::Tasks(runtime::Command::Cancel))
+                .await
+                .is_err()
+            {
                 tracing::debug!(job = running.job, "had ended before");
             }
         }

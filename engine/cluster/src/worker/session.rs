@@ -143,6 +143,11 @@ impl Worker {
                 command: Some(v1::task_command::Command::Start(_)),
                 ..
             })) => self.start(&attempt),
+            Some(Order::Command(v1::TaskCommand {
+                attempt,
+                command: Some(v1::task_command::Command::Publish(publish)),
+                ..
+            })) => return Ok(self.publish(&attempt, publish).map(v1::report::Report::Attempt)),
             Some(Order::Command(command)) => match task_command(&command) {
                 Ok(Some(order)) => self.command(&command.attempt, order),
                 Ok(None) => {}
@@ -237,6 +242,6 @@ fn task_command(command: &v1::TaskCommand) -> Result<Option<runtime::Command>, c
             checkpoint: confirm.checkpoint,
         }),
         Some(Command::Cancel(_)) => Some(runtime::Command::Cancel),
-        Some(Command::Start(_)) | None => None,
+        Some(Command::Start(_) | Command::Publish(_)) | None => None,
     })
 }

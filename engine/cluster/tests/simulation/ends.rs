@@ -243,6 +243,10 @@ impl Sink for Visible {
         Delivery::ExactlyOnce
     }
 
+    fn is_published_where_written(&self) -> bool {
+        world().published_by_workers
+    }
+
     async fn start(&self, _job: &JobIdentity) -> Result<(), Error> {
         Ok(())
     }

@@ -101,6 +101,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
         ..plan
     };
     world().halting_sink = random.per_mille(if plan.aligned_timeout_ms.is_some() { 800 } else { 200 });
+    world().published_by_workers = random.per_mille(500);
     world().note(&format!("seed {seed}: {workers} workers, {plan:?}"));
     for (at_ns, fault) in faults {
         world().note(&format!("planned at {:.3} s: {fault}", at_ns as f64 / SECOND as f64));

@@ -64,6 +64,8 @@ pub struct World {
     pub shape: Shape,
     /// Sinks take no rows for a while after some.
     pub halting_sink: bool,
+    /// Whether output is published by the workers that wrote it.
+    pub published_by_workers: bool,
     /// The client has seen the job's end.
     pub finished: bool,
     pub violations: Vec<String>,
@@ -97,6 +99,7 @@ impl World {
             late_changes: Vec::new(),
             shape: Shape::Counted,
             halting_sink: false,
+            published_by_workers: false,
             finished: false,
             violations: Vec::new(),
             trace: Trace {
