@@ -43,7 +43,7 @@ impl Default for Config {
             min_pause_ms: 0,
             timeout_ms: 600_000,
             tolerable_failures: 3,
-            aligned_timeout_ms: None,
+            aligned_timeout_ms: Some(30_000),
         }
     }
 }

@@ -270,7 +270,7 @@ fn settings_of_spec(spec: &v1::JobSpec, mode: Mode) -> Settings {
             min_pause_ms: checkpoints.min_pause_ms.unwrap_or(defaults.min_pause_ms),
             timeout_ms: checkpoints.timeout_ms.unwrap_or(defaults.timeout_ms),
             tolerable_failures: checkpoints.tolerable_failures.unwrap_or(defaults.tolerable_failures),
-            aligned_timeout_ms: checkpoints.aligned_timeout_ms,
+            aligned_timeout_ms: checkpoints.aligned_timeout_ms.or(defaults.aligned_timeout_ms),
         },
         retain: checkpoints.retain.map_or(RETAIN_DEFAULT, |retain| retain as usize),
         storage: checkpoints.storage.clone(),
@@ -287,7 +287,7 @@ fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Setti
         parallelism: settings.parallelism.map(usize::from),
         checkpoints: checkpoint::Config {
             interval_ms: interval_ms.unwrap_or(defaults.interval_ms),
-            aligned_timeout_ms: aligned_timeout_ms(settings),
+            aligned_timeout_ms: aligned_timeout_ms(settings, &defaults),
             ..defaults
         },
         retain: settings
@@ -303,14 +303,18 @@ fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Setti
     }
 }
 
-/// As Flink has it: the timeout counts where unaligned checkpoints are enabled, which then is none unless it is given.
-fn aligned_timeout_ms(settings: &millstream_planner::Settings) -> Option<u64> {
-    let is_enabled = UNALIGNED_KEYS
-        .iter()
-        .filter_map(|key| settings.other.get(*key))
-        .any(|value| value.eq_ignore_ascii_case("true"));
-    let timeout = settings.checkpoint_aligned_timeout.unwrap_or_default();
-    is_enabled.then_some(timeout.as_millis() as u64)
+/// Where a script says whether checkpoints are unaligned, it is as in Flink: enabled, the timeout is none unless it is given;
+/// not enabled, all align.
+fn aligned_timeout_ms(settings: &millstream_planner::Settings, defaults: &checkpoint::Config) -> Option<u64> {
+    let given = settings
+        .checkpoint_aligned_timeout
+        .map(|timeout| timeout.as_millis() as u64);
+    let enabled = UNALIGNED_KEYS.iter().find_map(|key| settings.other.get(*key));
+    match enabled {
+        Some(enabled) if enabled.eq_ignore_ascii_case("true") => Some(given.unwrap_or_default()),
+        Some(_) => None,
+        None => given.or(defaults.aligned_timeout_ms),
+    }
 }
 
 /// A script that gives no name is called after its file.
@@ -487,5 +491,29 @@ INSERT INTO printed SELECT booth FROM entries;
                 .unwrap_err()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn how_long_barriers_wait() {
+        const ENABLED: &str = "execution.checkpointing.unaligned.enabled";
+        for (enabled, given, expected) in [
+            (None, None, Some(30_000)),
+            (None, Some(5), Some(5_000)),
+            (Some("true"), None, Some(0)),
+            (Some("true"), Some(5), Some(5_000)),
+            (Some("false"), None, None),
+            (Some("false"), Some(5), None),
+        ] {
+            let settings = millstream_planner::Settings {
+                checkpoint_aligned_timeout: given.map(std::time::Duration::from_secs),
+                other: enabled
+                    .map(|value| (ENABLED.into(), value.into()))
+                    .into_iter()
+                    .collect(),
+                ..millstream_planner::Settings::default()
+            };
+            let resolved = settings_of_sql(&settings, Mode::Stream).checkpoints.aligned_timeout_ms;
+            assert_eq!(resolved, expected, "{enabled:?} {given:?}");
+        }
     }
 }

@@ -62,7 +62,7 @@ pub struct Settings {
     pub max_parallelism: Option<u16>,
     pub checkpoint_interval: Option<Duration>,
     pub checkpoint_retention: Option<u32>,
-    /// Barriers may overtake rows, after they have been waited for so long; `None`: never.
+    /// How long barriers are waited for before they may overtake rows, if the script says it.
     pub checkpoint_aligned_timeout: Option<Duration>,
     /// The script consists of `EXPLAIN`: show the plan, run nothing.
     pub explain: bool,

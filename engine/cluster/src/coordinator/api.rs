@@ -499,12 +499,22 @@ pub async fn resolve_now(
 
 fn compatible(found: &Found, resolved: &Resolved) -> compatibility::Findings {
     let snapshot = &found.snapshot;
-    compatibility::check(
+    let mut findings = compatibility::check(
         &resolved.graph,
         snapshot.max_parallelism,
         &snapshot.operators,
         &snapshot.signatures,
-    )
+    );
+    // What they need shows when they are read.
+    for (operator, states) in &snapshot.operators {
+        if states.iter().any(|state| state.in_flight.is_some()) {
+            findings.notes.push(format!(
+                "rows were on their way to `{operator}` when the checkpoint was cut: if the pipeline no longer gives it a \
+                 column that it took then, the restore is refused; a savepoint has no rows in flight"
+            ));
+        }
+    }
+    findings
 }
 
 fn mode(mode: v1::Mode) -> Mode {
