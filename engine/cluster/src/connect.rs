@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use millstream_proto::v1;
+use millstream_proto::v1::cluster_service_client::ClusterServiceClient;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -14,6 +16,8 @@ const COORDINATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that does not answer pings for this long is gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a coordinator may take to say whether it leads.
+const PING_TIMEOUT: Duration = Duration::from_millis(800);
 /// What may be on its way on one connection, so that a fast network is not kept waiting for acknowledgements.
 const WINDOW_BYTES: u32 = 16 << 20;
 
@@ -25,6 +29,21 @@ pub async fn worker(address: &str) -> Result<Channel, Error> {
 /// To a coordinator.
 pub async fn coordinator(address: &str) -> Result<Channel, Error> {
     connect(address, "coordinator", COORDINATOR_CONNECT_TIMEOUT).await
+}
+
+/// What a coordinator says of itself; an answer that takes longer than [`PING_TIMEOUT`] is none. The connection is one of
+/// its own: one that hangs says nothing about who leads.
+pub async fn ask_who_leads(address: &str) -> Result<v1::ClusterInfo, String> {
+    let asked = async {
+        let channel = coordinator(address).await.map_err(|error| error.to_string())?;
+        let answer = ClusterServiceClient::new(channel).info(v1::ClusterInfoRequest {}).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| status.to_string())
+    };
+    tokio::time::timeout(PING_TIMEOUT, asked)
+        .await
+        .map_err(|_| format!("not within {} ms", PING_TIMEOUT.as_millis()))?
 }
 
 async fn connect(address: &str, what: &str, timeout: Duration) -> Result<Channel, Error> {

@@ -77,6 +77,8 @@ fn a_job_is_rescaled_while_it_runs_and_says_how_it_is() {
     assert_eq!((&info["is_leader"], &info["workers"]), (&true.into(), &1.into()));
     place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
     assert_eq!(place.lines("out"), expected());
+    let rows_in = &place.job("cars")["numbers"]["rows_in"];
+    assert_eq!(*rows_in, 20_000, "both runs together, each row once");
 }
 
 #[test]

@@ -124,16 +124,19 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         fingerprint: format!("{:016x}", record.resolved.fingerprint),
         ..v1::Job::default()
     };
-    let Some(running) = running else {
-        if let Some(ran) = &record.ran {
-            describe_ran(&mut described, ran);
-        }
+    let report = running.map(|running| running.progress.report());
+    let present = report.as_ref().and_then(ran);
+    let so_far = match (present, &record.ran) {
+        (Some(present), Some(earlier)) => Some(present.after(earlier)),
+        (Some(present), None) => Some(present),
+        (None, earlier) => earlier.clone(),
+    };
+    if let Some(so_far) = &so_far {
+        describe_ran(&mut described, so_far);
+    }
+    let (Some(running), Some(report)) = (running, report) else {
         return described;
     };
-    let report = running.progress.report();
-    if let Some(ran) = ran(&report) {
-        describe_ran(&mut described, &ran);
-    }
     let (rows_in_per_second, rows_out_per_second) = running.rates.rows();
     if let Some(numbers) = &mut described.numbers {
         numbers.rows_in_per_second = rows_in_per_second;

@@ -75,6 +75,29 @@ pub struct Ran {
     pub future_rows: u64,
 }
 
+impl Ran {
+    /// What this run and all before it have come to. How far behind the job is, only the newest knows.
+    pub fn after(self, earlier: &Ran) -> Self {
+        Self {
+            restarts: self.restarts + earlier.restarts,
+            checkpoints: self.checkpoints + earlier.checkpoints,
+            checkpoints_failed: self.checkpoints_failed + earlier.checkpoints_failed,
+            checkpoints_unchanged: self.checkpoints_unchanged + earlier.checkpoints_unchanged,
+            last_checkpoint: self.last_checkpoint.or_else(|| earlier.last_checkpoint.clone()),
+            rows_in: self.rows_in + earlier.rows_in,
+            rows_out: self.rows_out + earlier.rows_out,
+            bytes_in: self.bytes_in + earlier.bytes_in,
+            bytes_out: self.bytes_out + earlier.bytes_out,
+            watermark_us: self.watermark_us.or(earlier.watermark_us),
+            lag_rows: self.lag_rows,
+            late_rows: self.late_rows + earlier.late_rows,
+            bad_rows: self.bad_rows + earlier.bad_rows,
+            dead_letters: self.dead_letters + earlier.dead_letters,
+            future_rows: self.future_rows + earlier.future_rows,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastCheckpoint {
     pub checkpoint: u64,

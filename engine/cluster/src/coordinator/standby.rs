@@ -7,8 +7,6 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_proto::v1;
-use millstream_proto::v1::cluster_service_client::ClusterServiceClient;
 use millstream_state::log::Log;
 
 use crate::coordinator::ledger::Ledger;
@@ -16,8 +14,6 @@ use crate::{Error, connect};
 
 /// How often the leader is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
-/// An answer that takes longer is none.
-const PING_TIMEOUT: Duration = Duration::from_millis(800);
 /// A leader that did not answer for so long is missing.
 const SILENCE_MAX: Duration = Duration::from_millis(2_500);
 
@@ -57,7 +53,7 @@ async fn watch(journal: &Log, epoch: u64, leader: &str) -> Result<Next, Error> {
     let mut heard = Instant::now();
     loop {
         let asked = Instant::now();
-        match ping(leader).await {
+        match connect::ask_who_leads(leader).await {
             Ok(info) if info.is_leader && info.epoch == epoch => heard = Instant::now(),
             Ok(_) => {
                 // It leads no longer, or not yet: perhaps somebody else does.
@@ -76,18 +72,4 @@ async fn watch(journal: &Log, epoch: u64, leader: &str) -> Result<Next, Error> {
         }
         tokio::time::sleep(PING_INTERVAL.saturating_sub(asked.elapsed())).await;
     }
-}
-
-async fn ping(address: &str) -> Result<v1::ClusterInfo, String> {
-    let asked = async {
-        // A connection of its own each time: one that hangs says nothing about the leader.
-        let channel = connect::coordinator(address).await.map_err(|error| error.to_string())?;
-        let answer = ClusterServiceClient::new(channel).info(v1::ClusterInfoRequest {}).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| status.to_string())
-    };
-    tokio::time::timeout(PING_TIMEOUT, asked)
-        .await
-        .map_err(|_| format!("not within {} ms", PING_TIMEOUT.as_millis()))?
 }

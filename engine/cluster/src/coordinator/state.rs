@@ -409,8 +409,12 @@ impl State {
     /// What a run came to is kept.
     fn ran(&mut self, name: &str, ran: Option<Box<Ran>>, commands: &mut Vec<Command>) {
         if let (Some(job), Some(ran)) = (self.jobs.get_mut(name), ran) {
-            job.record.ran = Some((*ran).clone());
-            let job = name.to_string();
+            let ran = match &job.record.ran {
+                Some(earlier) => ran.after(earlier),
+                None => *ran,
+            };
+            job.record.ran = Some(ran.clone());
+            let (job, ran) = (name.to_string(), Box::new(ran));
             commands.push(Command::Journal(Change::Ran { job, ran }));
         }
     }

@@ -9,6 +9,7 @@ use millstream_proto::v1;
 use millstream_proto::v1::worker_control_client::WorkerControlClient;
 use millstream_runtime::job as runtime;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::Instrument;
@@ -19,6 +20,8 @@ use crate::{connect, encoding};
 
 /// Messages to the coordinator that may wait for the transport.
 const OUTBOX_MAX: usize = 64;
+/// How often another coordinator is asked whether it leads.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
 /// Restored state and splits travel in one message.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
@@ -48,8 +51,14 @@ impl Worker {
         let mut heartbeat = tokio::time::interval(HEARTBEAT_DEFAULT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_leaving = false;
+        let others = self.options.coordinators.iter().filter(|other| *other != address);
+        let mut lookout = Lookout::over(others.cloned().collect());
         loop {
             let message = tokio::select! {
+                Some((leader, epoch)) = lookout.leaders.recv() => match epoch > self.epoch {
+                    true => return SessionEnd::Broken(format!("{leader} leads now, and this coordinator has not said so")),
+                    false => continue,
+                },
                 order = orders.message() => match order {
                     Ok(Some(order)) => match self.order(order, &mut heartbeat) {
                         Ok(None) => continue,
@@ -60,17 +69,18 @@ impl Worker {
                     Err(status) => return SessionEnd::Broken(status.message().to_string()),
                 },
                 Some(reported) = self.reports_in.recv() => {
+                    // What it came to since the last heartbeat would be forgotten with it.
+                    if let Some(v1::attempt_report::Event::Stopped(_)) = &reported.event
+                        && outbox.send(report(self.heartbeat())).await.is_err()
+                    {
+                        return SessionEnd::Broken("the coordinator takes no more reports".into());
+                    }
                     if !self.keep(&reported) {
                         continue;
                     }
                     v1::report::Report::Attempt(reported)
                 }
-                _ = heartbeat.tick() => v1::report::Report::Heartbeat(v1::Heartbeat {
-                    clock_us: clock_us(),
-                    progress: self.progress(),
-                    state_bytes: self.backend.state_bytes(),
-                    lines: self.options.book.take(),
-                }),
+                _ = heartbeat.tick() => self.heartbeat(),
                 () = asked(&mut self.leave), if !is_leaving => {
                     is_leaving = true;
                     self.leaving_since.get_or_insert_with(Instant::now);
@@ -86,6 +96,15 @@ impl Worker {
                 return SessionEnd::Left;
             }
         }
+    }
+
+    fn heartbeat(&mut self) -> v1::report::Report {
+        v1::report::Report::Heartbeat(v1::Heartbeat {
+            clock_us: clock_us(),
+            progress: self.progress(),
+            state_bytes: self.backend.state_bytes(),
+            lines: self.options.book.take(),
+        })
     }
 
     fn register(&self) -> v1::Register {
@@ -207,6 +226,40 @@ impl Worker {
         // Whatever is logged inside is about this job.
         let span = tracing::error_span!("tasks", job = deploy.job, attempt = deploy.attempt);
         tokio::spawn(attempt::run(ground, deploy, counters, started, commands_in).instrument(span));
+    }
+}
+
+/// Looks whether another coordinator leads: one that is frozen does not say that it has been superseded, and its connection
+/// looks well for longer than the tasks should wait.
+struct Lookout {
+    leaders: mpsc::Receiver<(String, u64)>,
+    task: JoinHandle<()>,
+}
+
+impl Lookout {
+    fn over(others: Vec<String>) -> Self {
+        let (found, leaders) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            for other in others.iter().cycle() {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                match connect::ask_who_leads(other).await {
+                    Ok(info) if info.is_leader => {
+                        if found.send((other.clone(), info.epoch)).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(reason) => tracing::debug!(coordinator = other, "does not say whether it leads: {reason}"),
+                }
+            }
+        });
+        Self { leaders, task }
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
