@@ -94,9 +94,14 @@ impl Connector for Datagen {
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
-        let settings = settings(table)?;
-        let source = DatagenSource::new(table.schema.clone(), settings.columns, settings.rows, settings.seed);
-        Ok(Arc::new(RateLimited::new(Arc::new(source), settings.rows_per_second)))
+        let Settings {
+            columns,
+            rows,
+            rows_per_second,
+            seed,
+        } = settings(table)?;
+        let source = DatagenSource::new(table.schema.clone(), columns, rows, rows_per_second as u64, seed);
+        Ok(Arc::new(RateLimited::new(Arc::new(source), rows_per_second)))
     }
 }
 

@@ -1,7 +1,9 @@
 //! Rows in blocks, blocks dealt out to splits.
 //!
-//! Split `s` of [`SPLITS`] is made of the blocks `s, s + SPLITS, ...`. A position is a version byte, the split's number
-//! (u64 BE) and how many of its rows have been delivered (u64 BE).
+//! Split `s` of [`SPLITS`] is made of the blocks `s, s + SPLITS, ...`. All splits have their turn several times a second, if
+//! rows come slowly: a watermark is as far as the slowest of them. A position, version 2, is a version byte, the split's
+//! number, how many of its rows have been delivered and the rows of a block (u64 BE each): whatever the rate is later, a
+//! split goes on with the blocks it began with.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,23 +16,27 @@ use super::column::Column;
 use crate::{Boundedness, Error, ReaderContext, Source, SourceBatch, SourceEvent, SourceReader, Split};
 
 const SPLITS: u64 = 16;
-const BLOCK_ROWS: u64 = 8192;
-const VERSION: u8 = 1;
+const BLOCK_ROWS_MAX: u64 = 8192;
+/// How often per second each split has its turn, at least, unless rows are fewer.
+const ROUNDS_PER_SECOND: u64 = 4;
+const VERSION: u8 = 2;
 
 pub struct DatagenSource {
     schema: SchemaRef,
     columns: Arc<Vec<Column>>,
     rows: Option<u64>,
     seed: u64,
+    block_rows: u64,
 }
 
 impl DatagenSource {
-    pub fn new(schema: SchemaRef, columns: Vec<Column>, rows: Option<u64>, seed: u64) -> Self {
+    pub fn new(schema: SchemaRef, columns: Vec<Column>, rows: Option<u64>, rows_per_second: u64, seed: u64) -> Self {
         Self {
             schema,
             columns: Arc::new(columns),
             rows,
             seed,
+            block_rows: (rows_per_second / (SPLITS * ROUNDS_PER_SECOND)).clamp(1, BLOCK_ROWS_MAX),
         }
     }
 }
@@ -50,10 +56,13 @@ impl Source for DatagenSource {
     }
 
     async fn splits(&self) -> Result<Vec<Split>, Error> {
-        let blocks = self.rows.map_or(u64::MAX, |rows| rows.div_ceil(BLOCK_ROWS));
-        Ok((0..SPLITS.min(blocks))
-            .map(|number| Progress { number, taken: 0 }.split(false))
-            .collect())
+        let begin = |number| Progress {
+            number,
+            taken: 0,
+            block_rows: self.block_rows,
+        };
+        // Always all: one that came later could have blocks of another size.
+        Ok((0..SPLITS).map(|number| begin(number).split(false)).collect())
     }
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
@@ -77,6 +86,7 @@ impl Source for DatagenSource {
 struct Progress {
     number: u64,
     taken: u64,
+    block_rows: u64,
 }
 
 impl Progress {
@@ -86,8 +96,9 @@ impl Progress {
 
     fn split(&self, finished: bool) -> Split {
         let mut position = vec![VERSION];
-        position.extend_from_slice(&self.number.to_be_bytes());
-        position.extend_from_slice(&self.taken.to_be_bytes());
+        for word in [self.number, self.taken, self.block_rows] {
+            position.extend_from_slice(&word.to_be_bytes());
+        }
         Split {
             id: self.id(),
             position,
@@ -104,8 +115,12 @@ impl Progress {
                 .and_then(|bytes| bytes.try_into().ok())
                 .map(u64::from_be_bytes)
         };
-        match (split.position.first(), word(1), word(9)) {
-            (Some(&VERSION), Some(number), Some(taken)) => Ok(Self { number, taken }),
+        match (split.position.first(), word(1), word(9), word(17)) {
+            (Some(&VERSION), Some(number), Some(taken), Some(block_rows)) if block_rows > 0 => Ok(Self {
+                number,
+                taken,
+                block_rows,
+            }),
             _ => Err(Error::Invalid(format!(
                 "the checkpoint's position of {} is not one of datagen's",
                 split.id
@@ -115,9 +130,10 @@ impl Progress {
 
     /// The next row's number, and how many rows are left in its block.
     fn next(&self) -> (u64, u64) {
-        let (block, offset) = (self.taken / BLOCK_ROWS, self.taken % BLOCK_ROWS);
-        let first = (block.saturating_mul(SPLITS) + self.number).saturating_mul(BLOCK_ROWS);
-        (first.saturating_add(offset), BLOCK_ROWS - offset)
+        let (block, offset) = (self.taken / self.block_rows, self.taken % self.block_rows);
+        let first = block.saturating_mul(SPLITS).saturating_add(self.number);
+        let first = first.saturating_mul(self.block_rows);
+        (first.saturating_add(offset), self.block_rows - offset)
     }
 }
 
