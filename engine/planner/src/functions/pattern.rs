@@ -2,7 +2,8 @@
 //!
 //! Patterns follow the `regex` crate, which has most of Java's syntax but no look-around and no back-references: it
 //! runs in linear time. A pattern that is not valid gives NULL, as in Flink, where it is not the same for all rows; a
-//! constant one is an error when the pipeline is planned or its first rows are computed.
+//! constant one is an error when the pipeline is planned or its first rows are computed. Patterns of the plain kinds that
+//! queries are full of are matched without the automaton ([`straight`]).
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -11,12 +12,15 @@ use std::rc::Rc;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, Int64Array, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::{exec_err, plan_err};
+use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
-use regex::Regex;
+use regex::{CaptureLocations, Regex};
 
 use super::{Scalar, Texts, array, boolean, finished, strings, utf8};
+use straight::Straight;
+
+mod straight;
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
@@ -37,7 +41,44 @@ fn text_text_maybe_integer(given: &[DataType]) -> Result<Vec<DataType>> {
 /// The patterns of an argument: compiled once if constant, else kept while they repeat.
 struct Patterns<'a> {
     texts: Texts<'a>,
-    last: Option<(&'a str, Option<Rc<Regex>>)>,
+    last: Option<(&'a str, Option<Rc<Pattern>>)>,
+}
+
+/// A compiled pattern.
+struct Pattern {
+    regex: Regex,
+    /// The shorter way, for patterns that have one.
+    straight: Option<Straight>,
+}
+
+impl Pattern {
+    fn compile(pattern: &str) -> std::result::Result<Self, regex::Error> {
+        Ok(Self {
+            regex: Regex::new(pattern)?,
+            straight: Straight::of(pattern),
+        })
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        match &self.straight {
+            Some(straight) if straight.takes(text) => straight.is_match(text),
+            _ => self.regex.is_match(text),
+        }
+    }
+
+    /// A group of the leftmost match; `locations` is room for the groups of this pattern, made when it is first needed.
+    #[inline]
+    fn group<'t>(&self, text: &'t str, group: usize, locations: &mut Option<CaptureLocations>) -> Option<&'t str> {
+        match &self.straight {
+            Some(straight) if straight.takes(text) => straight.group(text, u32::try_from(group).ok()?),
+            _ if group == 0 => self.regex.find(text).map(|found| found.as_str()),
+            _ => {
+                let locations = locations.get_or_insert_with(|| self.regex.capture_locations());
+                self.regex.captures_read(locations, text)?;
+                locations.get(group).map(|(start, end)| &text[start..end])
+            }
+        }
+    }
 }
 
 /// Patterns each thread keeps compiled.
@@ -46,20 +87,20 @@ const COMPILED_MAX: usize = 64;
 thread_local! {
     /// Compiling a pattern costs more than matching a small batch of rows, and a compiled one is only fast while the
     /// same thread goes on using it.
-    static COMPILED: RefCell<HashMap<String, Rc<Regex>>> = RefCell::new(HashMap::new());
+    static COMPILED: RefCell<HashMap<String, Rc<Pattern>>> = RefCell::new(HashMap::new());
 }
 
-fn compiled(pattern: &str) -> std::result::Result<Rc<Regex>, regex::Error> {
+fn compiled(pattern: &str) -> std::result::Result<Rc<Pattern>, regex::Error> {
     COMPILED.with_borrow_mut(|known| {
-        if let Some(regex) = known.get(pattern) {
-            return Ok(regex.clone());
+        if let Some(compiled) = known.get(pattern) {
+            return Ok(compiled.clone());
         }
-        let regex = Rc::new(Regex::new(pattern)?);
+        let compiled = Rc::new(Pattern::compile(pattern)?);
         if known.len() >= COMPILED_MAX {
             known.clear();
         }
-        known.insert(pattern.to_owned(), regex.clone());
-        Ok(regex)
+        known.insert(pattern.to_owned(), compiled.clone());
+        Ok(compiled)
     })
 }
 
@@ -69,14 +110,14 @@ impl<'a> Patterns<'a> {
         let mut last = None;
         if let Some(pattern) = texts.constant() {
             match compiled(pattern) {
-                Ok(regex) => last = Some((pattern, Some(regex))),
+                Ok(compiled) => last = Some((pattern, Some(compiled))),
                 Err(error) => return exec_err!("the regular expression `{pattern}` is not valid: {error}"),
             }
         }
         Ok(Self { texts, last })
     }
 
-    fn get(&mut self, row: usize) -> Option<&Regex> {
+    fn get(&mut self, row: usize) -> Option<&Pattern> {
         let pattern = self.texts.get(row)?;
         if self.last.as_ref().is_none_or(|(last, _)| *last != pattern) {
             self.last = Some((pattern, compiled(pattern).ok()));
@@ -89,28 +130,18 @@ impl<'a> Patterns<'a> {
 fn extract(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let texts = Texts::of(arguments, 0)?;
     let mut patterns = Patterns::of(arguments, 1)?;
-    let groups = match arguments.args.len() {
-        3 => array(arguments, 2)?,
-        _ => std::sync::Arc::new(Int64Array::from(vec![0; arguments.number_rows])),
-    };
-    let groups = groups.as_primitive::<Int64Type>();
+    let groups = Groups::of(arguments, 2)?;
+    let patterns_are_constant = patterns.texts.constant().is_some();
     let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
     let mut locations = None;
     for row in 0..arguments.number_rows {
-        let group = (!groups.is_null(row)).then(|| groups.value(row));
-        let group = group.and_then(|group| usize::try_from(group).ok());
-        let found = match (texts.get(row), patterns.get(row), group) {
-            (Some(text), Some(regex), Some(0)) => regex.find(text).map(|found| found.as_str()),
-            (Some(text), Some(regex), Some(group)) => {
-                // Locations of one pattern fit another only if they have as many groups.
-                let locations = match &mut locations {
-                    Some(locations) if arguments_constant(&arguments.args[1]) => locations,
-                    other => other.insert(regex.capture_locations()),
-                };
-                regex
-                    .captures_read(locations, text)
-                    .and_then(|_| locations.get(group))
-                    .map(|(start, end)| &text[start..end])
+        let found = match (texts.get(row), patterns.get(row), groups.get(row)) {
+            (Some(text), Some(pattern), Some(group)) => {
+                if !patterns_are_constant {
+                    // The room of one pattern does not fit another.
+                    locations = None;
+                }
+                pattern.group(text, group, &mut locations)
             }
             _ => None,
         };
@@ -119,8 +150,30 @@ fn extract(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     finished(result.finish())
 }
 
-fn arguments_constant(argument: &ColumnarValue) -> bool {
-    matches!(argument, ColumnarValue::Scalar(_))
+/// The number of a group: one per row, or one for all.
+enum Groups {
+    Rows(Int64Array),
+    Constant(Option<usize>),
+}
+
+impl Groups {
+    /// The whole match, where the argument is missing.
+    fn of(arguments: &ScalarFunctionArgs, index: usize) -> Result<Self> {
+        Ok(match arguments.args.get(index) {
+            None => Self::Constant(Some(0)),
+            Some(ColumnarValue::Scalar(ScalarValue::Int64(group))) => {
+                Self::Constant(group.and_then(|group| usize::try_from(group).ok()))
+            }
+            Some(_) => Self::Rows(array(arguments, index)?.as_primitive::<Int64Type>().clone()),
+        })
+    }
+
+    fn get(&self, row: usize) -> Option<usize> {
+        match self {
+            Self::Constant(group) => *group,
+            Self::Rows(groups) => (!groups.is_null(row)).then(|| usize::try_from(groups.value(row)).ok())?,
+        }
+    }
 }
 
 /// `REGEXP_REPLACE(text, pattern, replacement)`: every match replaced; `$1` stands for a group.
@@ -130,9 +183,12 @@ fn replace(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
     for row in 0..arguments.number_rows {
         let replaced = match (texts.get(row), patterns.get(row), replacements.get(row)) {
-            (Some(text), Some(regex), Some(replacement)) => {
-                Some(regex.replace_all(text, braced(replacement).as_ref()).into_owned())
-            }
+            (Some(text), Some(pattern), Some(replacement)) => Some(
+                pattern
+                    .regex
+                    .replace_all(text, braced(replacement).as_ref())
+                    .into_owned(),
+            ),
             _ => None,
         };
         result.append_option(replaced);

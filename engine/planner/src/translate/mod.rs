@@ -21,6 +21,7 @@ use crate::logical::{Insert, InsertInput, Pipeline};
 
 mod aggregate;
 mod builder;
+mod choice;
 mod join;
 mod lifted;
 mod optimize;

@@ -446,8 +446,9 @@ impl Translator<'_> {
             let data_type = self.df(expr.data_type(input))?;
             // Nullable, whatever the expression promises: a wrong promise would fail rows at run time.
             fields.push(Field::new(&column.name, data_type, true));
+            let expr = self.df(super::choice::cheaper(expr.clone(), input))?;
             projection.push(ProjectionExpr {
-                expr: self.df(super::lifted::lifted(expr.clone(), input))?,
+                expr: self.df(super::lifted::lifted(expr, input))?,
                 alias: column.name.clone(),
             });
         }

@@ -1,0 +1,482 @@
+//! Patterns that can be matched straight on, without an automaton: one way to go at each byte, never a way back.
+//!
+//! Such a pattern is a literal that must occur, perhaps with one byte out of a set or the start of the text before it,
+//! and then literals and greedy runs of characters (`(&|^)id=([^&]*)`, `id=(\d+)`, `^https`). A run takes all it can.
+//! That is only right because nothing after a run may begin with a character of the run: giving characters back could
+//! never help. The literal is searched as a substring, and what follows it is compared in place.
+//!
+//! Everything else is not for this module: [`Straight::of`] says so, and the automaton does it.
+
+use memchr::memmem::Finder;
+use regex_syntax::hir::{Class, Hir, HirKind, Look};
+
+/// A pattern of the straight kind.
+pub(super) struct Straight {
+    before: Before,
+    /// Not empty.
+    literal: Finder<'static>,
+    /// What follows the literal.
+    steps: Vec<Step>,
+    /// Capture groups that begin at the literal, and the one around what is before it.
+    groups: u32,
+    /// Texts with other characters than ASCII go to the automaton: some run of this pattern tells such characters apart.
+    ascii_only: bool,
+}
+
+/// What must be just before the literal.
+struct Before {
+    kind: BeforeKind,
+    /// The group around it.
+    group: Option<u32>,
+}
+
+enum BeforeKind {
+    /// Whatever there is.
+    Anything,
+    /// One of these bytes, or the start of the text if `or_start`. No byte is the literal's first one, so that of two
+    /// ways to match from the same place there is never a choice.
+    OneOf { bytes: ByteSet, or_start: bool },
+}
+
+enum Step {
+    Literal(Box<[u8]>),
+    Run { bytes: ByteSet, min: usize, max: usize },
+    End,
+    Open(u32),
+    Close(u32),
+}
+
+/// Bytes of characters: an ASCII character is its byte; all others are in or out together.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct ByteSet([u64; 4]);
+
+impl ByteSet {
+    fn insert(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+
+    #[inline]
+    fn contains(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] & (1 << (byte & 63)) != 0
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(left, right)| left & right != 0)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    fn has_others(&self) -> bool {
+        self.0[2] | self.0[3] != 0
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine |= theirs;
+        }
+    }
+}
+
+impl Straight {
+    /// `None`: the pattern is of another kind, or not valid.
+    pub fn of(pattern: &str) -> Option<Self> {
+        let hir = regex_syntax::parse(pattern).ok()?;
+        let mut reader = Reader::default();
+        reader.read(&hir)?;
+        reader.finish()
+    }
+
+    /// Whether this text can be matched here.
+    #[inline]
+    pub fn takes(&self, text: &str) -> bool {
+        !self.ascii_only || text.is_ascii()
+    }
+
+    pub fn is_match(&self, text: &str) -> bool {
+        self.group(text, 0).is_some()
+    }
+
+    /// The text of a group of the leftmost match, 0 being the whole of it. `None`: no match, or no such group.
+    pub fn group<'t>(&self, text: &'t str, group: u32) -> Option<&'t str> {
+        if group > self.groups {
+            return None;
+        }
+        let bytes = text.as_bytes();
+        let length = self.literal.needle().len();
+        let mut from = 0;
+        loop {
+            let at = match &self.before.kind {
+                // Nothing but the start of the text: no search.
+                BeforeKind::OneOf { bytes: set, or_start } if set.is_empty() => {
+                    (*or_start && from == 0 && bytes.starts_with(self.literal.needle())).then_some(0)?
+                }
+                _ => from + self.literal.find(&bytes[from..])?,
+            };
+            if let Some(start) = self.start(bytes, at)
+                && let Some((first, last)) = self.rest(bytes, start, at, at + length, group)
+            {
+                return text.get(first..last);
+            }
+            from = at + 1;
+        }
+    }
+
+    /// Where a match begins whose literal is at `at`.
+    #[inline]
+    fn start(&self, bytes: &[u8], at: usize) -> Option<usize> {
+        match &self.before.kind {
+            BeforeKind::Anything => Some(at),
+            BeforeKind::OneOf { bytes: set, or_start } => match at.checked_sub(1) {
+                None => or_start.then_some(0),
+                Some(before) => set.contains(bytes[before]).then_some(before),
+            },
+        }
+    }
+
+    /// Goes on from the end of the literal, `at`; the place of `group`.
+    #[inline]
+    fn rest(&self, bytes: &[u8], start: usize, literal: usize, mut at: usize, group: u32) -> Option<(usize, usize)> {
+        let mut place = (start, at);
+        if self.before.group == Some(group) {
+            place = (start, literal);
+        }
+        for step in &self.steps {
+            match step {
+                Step::Literal(expected) => {
+                    bytes[at..].starts_with(expected).then_some(())?;
+                    at += expected.len();
+                }
+                Step::Run { bytes: set, min, max } => {
+                    let rest = &bytes[at..];
+                    let rest = &rest[..rest.len().min(*max)];
+                    let taken = rest.iter().position(|byte| !set.contains(*byte)).unwrap_or(rest.len());
+                    (taken >= *min).then_some(())?;
+                    at += taken;
+                }
+                Step::End => (at == bytes.len()).then_some(())?,
+                Step::Open(number) if *number == group => place.0 = at,
+                Step::Close(number) if *number == group => place.1 = at,
+                Step::Open(_) | Step::Close(_) => {}
+            }
+        }
+        Some(if group == 0 { (start, at) } else { place })
+    }
+}
+
+/// Reads a pattern piece by piece.
+#[derive(Default)]
+struct Reader {
+    before: Option<Before>,
+    literal: Option<Box<[u8]>>,
+    steps: Vec<Step>,
+    groups: u32,
+    ascii_only: bool,
+}
+
+impl Reader {
+    fn read(&mut self, hir: &Hir) -> Option<()> {
+        match hir.kind() {
+            HirKind::Empty => Some(()),
+            HirKind::Concat(parts) => parts.iter().try_for_each(|part| self.read(part)),
+            HirKind::Literal(literal) if self.literal.is_none() => {
+                self.literal = Some(literal.0.clone());
+                Some(())
+            }
+            HirKind::Literal(literal) => {
+                self.steps.push(Step::Literal(literal.0.clone()));
+                Some(())
+            }
+            _ if self.literal.is_none() => self.read_before(hir),
+            HirKind::Look(Look::End) => {
+                self.steps.push(Step::End);
+                Some(())
+            }
+            HirKind::Capture(capture) => {
+                self.groups = self.groups.max(capture.index);
+                self.steps.push(Step::Open(capture.index));
+                self.read(&capture.sub)?;
+                self.steps.push(Step::Close(capture.index));
+                Some(())
+            }
+            HirKind::Class(class) => self.run(class, 1, Some(1)),
+            HirKind::Repetition(repetition) if repetition.greedy => match repetition.sub.kind() {
+                HirKind::Class(class) => self.run(class, repetition.min, repetition.max),
+                HirKind::Literal(literal) => match literal.0[..] {
+                    [byte] => self.run_of(ByteSet::of([byte]), repetition.min, repetition.max),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn run(&mut self, class: &Class, min: u32, max: Option<u32>) -> Option<()> {
+        let (bytes, is_exact) = characters(class)?;
+        self.ascii_only |= !is_exact;
+        self.run_of(bytes, min, max)
+    }
+
+    fn run_of(&mut self, bytes: ByteSet, min: u32, max: Option<u32>) -> Option<()> {
+        // Lengths count characters, and here bytes are counted.
+        self.ascii_only |= bytes.has_others() && (min > 1 || max.is_some());
+        self.steps.push(Step::Run {
+            bytes,
+            min: min.try_into().ok()?,
+            max: max.map_or(Some(usize::MAX), |max| max.try_into().ok())?,
+        });
+        Some(())
+    }
+
+    /// What stands before the literal: at most one of these.
+    fn read_before(&mut self, hir: &Hir) -> Option<()> {
+        let (inner, group) = match hir.kind() {
+            HirKind::Capture(capture) => {
+                self.groups = self.groups.max(capture.index);
+                (&*capture.sub, Some(capture.index))
+            }
+            _ => (hir, None),
+        };
+        if self.before.is_some() {
+            return None;
+        }
+        let (mut bytes, mut or_start) = (ByteSet::default(), false);
+        let choices = match inner.kind() {
+            HirKind::Alternation(choices) => &choices[..],
+            _ => std::slice::from_ref(inner),
+        };
+        for choice in choices {
+            match choice.kind() {
+                HirKind::Literal(literal) => match literal.0[..] {
+                    [byte] => bytes.insert(byte),
+                    _ => return None,
+                },
+                HirKind::Class(class) => {
+                    let (set, true) = characters(class)? else {
+                        return None;
+                    };
+                    if set.has_others() {
+                        return None;
+                    }
+                    bytes.add(&set);
+                }
+                HirKind::Look(Look::Start) => or_start = true,
+                _ => return None,
+            }
+        }
+        self.before = Some(Before {
+            kind: BeforeKind::OneOf { bytes, or_start },
+            group,
+        });
+        Some(())
+    }
+
+    fn finish(self) -> Option<Straight> {
+        let literal = self.literal?;
+        let before = self.before.unwrap_or(Before {
+            kind: BeforeKind::Anything,
+            group: None,
+        });
+        if let BeforeKind::OneOf { bytes, .. } = &before.kind
+            && bytes.contains(*literal.first()?)
+        {
+            return None;
+        }
+        let gives_nothing_back = self.steps.iter().enumerate().all(|(index, step)| match step {
+            Step::Run { bytes, .. } => !bytes.overlaps(&first_of(&self.steps[index + 1..])),
+            _ => true,
+        });
+        gives_nothing_back.then(|| Straight {
+            before,
+            literal: Finder::new(&literal).into_owned(),
+            steps: self.steps,
+            groups: self.groups,
+            ascii_only: self.ascii_only,
+        })
+    }
+}
+
+impl ByteSet {
+    fn of(bytes: impl IntoIterator<Item = u8>) -> Self {
+        let mut set = Self::default();
+        for byte in bytes {
+            set.insert(byte);
+        }
+        set
+    }
+}
+
+/// The bytes that can come first where these steps match.
+fn first_of(steps: &[Step]) -> ByteSet {
+    let mut first = ByteSet::default();
+    for step in steps {
+        match step {
+            Step::Literal(literal) => {
+                first.add(&ByteSet::of(literal.first().copied()));
+                break;
+            }
+            Step::Run { bytes, min, .. } => {
+                first.add(bytes);
+                if *min > 0 {
+                    break;
+                }
+            }
+            Step::End => break,
+            Step::Open(_) | Step::Close(_) => {}
+        }
+    }
+    first
+}
+
+/// The bytes of a class, and whether they say it exactly: for a class with some characters beyond ASCII but not all, only
+/// what it has of ASCII is right.
+fn characters(class: &Class) -> Option<(ByteSet, bool)> {
+    let Class::Unicode(class) = class else {
+        return None;
+    };
+    let mut bytes = ByteSet::default();
+    let mut beyond = 0;
+    for range in class.ranges() {
+        for character in range.start()..=range.end().min('\x7f') {
+            bytes.insert(character as u8);
+        }
+        // Counted without the surrogates, which are no characters.
+        beyond += (range.start().max('\u{80}')..=range.end()).count();
+    }
+    let all = ('\u{80}'..=char::MAX).count();
+    if beyond == all {
+        bytes.add(&ByteSet([0, 0, u64::MAX, u64::MAX]));
+    }
+    Some((bytes, beyond == 0 || beyond == all))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use regex::Regex;
+
+    use super::*;
+
+    /// Which groups a text has, by either way.
+    #[track_caller]
+    fn same(pattern: &str, text: &str) {
+        let straight = Straight::of(pattern).expect(pattern);
+        if !straight.takes(text) {
+            return;
+        }
+        let regex = Regex::new(pattern).expect("a valid pattern");
+        let expected = regex.captures(text);
+        assert_eq!(straight.is_match(text), expected.is_some(), "`{pattern}` in `{text}`");
+        for group in 0..=regex.captures_len() {
+            let expected = expected.as_ref().and_then(|captures| captures.get(group));
+            let found = straight.group(text, group as u32);
+            assert_eq!(
+                found,
+                expected.map(|found| found.as_str()),
+                "{group} of `{pattern}` in `{text}`"
+            );
+            if let (Some(found), Some(expected)) = (found, expected) {
+                let start = found.as_ptr() as usize - text.as_ptr() as usize;
+                assert_eq!(start, expected.start(), "{group} of `{pattern}` in `{text}`");
+            }
+        }
+    }
+
+    const STRAIGHT: &[&str] = &[
+        "ab",
+        "^ab",
+        "^ab$",
+        "(&|^)ab=([^&]*)",
+        "(^|&)ab=([^&]*)",
+        "(?:^|[?&])ab=([a-z]+)",
+        "[=&]ab",
+        "ab=([^&]+)&",
+        "ab(a*)(b+)(=?)",
+        "a([bc])d",
+        "a=(\\d+)",
+        "a=(\\d{2,3})[a-z]",
+        "a(([^&]{0,2}))",
+        "a[^b]b",
+        "ab=([^=]*)=(.*)",
+        "aa([ab]{2})$",
+        "a([é&]*)b",
+        "a(b?)=",
+        "a.",
+        "ä=(.+)",
+    ];
+
+    #[test]
+    fn what_is_straight_is_found_as_the_automaton_finds_it() {
+        for pattern in STRAIGHT {
+            for text in [
+                "",
+                "ab",
+                "aab",
+                "&ab=",
+                "ab=x&ab=y",
+                "xab=1&ab=22",
+                "?ab=ab&",
+                "ab=&&",
+                "a=12a",
+                "a=1a=123b",
+                "ä=ö",
+                "aé&b",
+                "aaab",
+                "aaaba",
+                "abd acd",
+                "ab==b=",
+                "abab=&ab=1",
+            ] {
+                same(pattern, text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_a_way_back_is_left_to_the_automaton() {
+        for pattern in [
+            "",
+            "a|b",
+            "[ab]",
+            "ab*bc",
+            "a[a-c]*b",
+            "a.*b",
+            "a(.*?)b",
+            "(a|^)ab",
+            "(ab|^)c",
+            "(&?)ab",
+            "a\\b",
+            "(?m)^ab",
+            "a(bc)*",
+            "a[^&]*(&?)x?&",
+            "a(",
+        ] {
+            assert!(Straight::of(pattern).is_none(), "`{pattern}`");
+        }
+        for pattern in [
+            "(&|^)channel_id=([^&]*)",
+            "id=(\\d+)",
+            "^https?",
+            "/item/([0-9]+)/",
+            "a.{2}$",
+        ] {
+            assert!(Straight::of(pattern).is_some(), "`{pattern}`");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_straight_pattern_finds_what_the_automaton_finds(
+            pattern in r"(\^|\(&\|\^\)|\[&\?=\]|)[ab=]{1,3}(\(\[\^[&=]\]\*\)|\(\\w\+\)|\[ab\]\*|b\+|[ab&]|\.|a\{1,2\}){0,3}(\$|)",
+            texts in prop::collection::vec("[ab=&?é1]{0,12}", 1..20),
+        ) {
+            if Straight::of(&pattern).is_some() {
+                for text in &texts {
+                    same(&pattern, text);
+                }
+            }
+        }
+    }
+}
