@@ -11,6 +11,7 @@ use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{Generation, Slot, WriteChunk};
 use millstream_state::{BlockCodec, Codec, EncodedRows};
 
+use super::table::{CopiedStates, Select};
 use crate::Error;
 
 /// Byte strings, one per row, in one buffer.
@@ -179,13 +180,14 @@ pub struct FrozenRows {
     pub keys: Vec<ArrayRef>,
     pub key_groups: Vec<u16>,
     pub suffix: Suffix,
-    pub values: Option<Vec<ArrayRef>>,
+    pub values: Option<CopiedStates>,
 }
 
 impl FrozenRows {
     fn size(&self) -> usize {
-        let columns = self.keys.iter().chain(self.values.iter().flatten());
-        columns.map(|column| column.get_array_memory_size()).sum::<usize>() + self.key_groups.len() * 10
+        let keys = self.keys.iter().map(|column| column.get_array_memory_size());
+        let values = self.values.as_ref().map_or(0, CopiedStates::size);
+        keys.sum::<usize>() + values + self.key_groups.len() * 10
     }
 }
 
@@ -253,19 +255,26 @@ impl Frozen {
 }
 
 /// Some rows of a part in the order of their keys.
-pub fn encode_rows(format: &RowFormat, part: &FrozenRows, rows: &[u32]) -> Result<WriteChunk, millstream_state::Error> {
+pub fn encode_rows(
+    format: &RowFormat,
+    part: &mut FrozenRows,
+    rows: &[u32],
+) -> Result<WriteChunk, millstream_state::Error> {
     let keys = match part.keys.is_empty() {
         true => None,
         false => Some(format.encode_keys(&taken(&part.keys, rows)?)?),
     };
     let places = key_order(part, rows, keys.as_ref());
-    let values = match &part.values {
-        // A row without columns has an empty value.
-        Some(values) if !values.is_empty() => {
+    let values = match &mut part.values {
+        Some(values) => {
             let sorted: Vec<u32> = places.iter().map(|place| rows[*place as usize]).collect();
-            Some(format.encode_values(&taken(values, &sorted)?)?)
+            let columns = values.read(&Select::Indices(&sorted)).map_err(unreadable)?;
+            // A row without columns has an empty value.
+            (!columns.is_empty())
+                .then(|| format.encode_values(&columns))
+                .transpose()?
         }
-        _ => None,
+        None => None,
     };
     let mut chunk = WriteChunk::default();
     let mut key = Vec::new();
@@ -287,6 +296,11 @@ pub fn encode_rows(format: &RowFormat, part: &FrozenRows, rows: &[u32]) -> Resul
         }
     }
     Ok(chunk)
+}
+
+/// The error of state that an operator cannot give.
+pub fn unreadable(error: Error) -> millstream_state::Error {
+    millstream_state::Error::Invalid(format!("state cannot be read from its table: {error}"))
 }
 
 fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {

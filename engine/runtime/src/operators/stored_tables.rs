@@ -21,9 +21,9 @@ use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{Generation, Slot, WriteChunk};
 
 use super::stored_rows::{
-    CHUNK_BYTES, ENCODE_ROWS, FrozenRows, RowFormat, Suffix, by_key_group, encode_rows, rows_per_block,
+    CHUNK_BYTES, ENCODE_ROWS, FrozenRows, RowFormat, Suffix, by_key_group, encode_rows, rows_per_block, unreadable,
 };
-use super::table::{Select, Table};
+use super::table::{CopiedStates, Select, Table};
 
 const BLOCK: u8 = 0xff;
 /// Groups whose keys are hashed at once.
@@ -53,7 +53,7 @@ pub enum Contents {
     Table(Table),
     Copy {
         keys: Vec<ArrayRef>,
-        states: Vec<ArrayRef>,
+        states: CopiedStates,
         groups: usize,
     },
 }
@@ -65,7 +65,7 @@ impl Contents {
         let all = Select::Range(0..groups);
         Ok(Self::Copy {
             keys: table.keys(&all)?,
-            states: table.states(&all)?.into_iter().flatten().collect(),
+            states: table.copy_states(&all)?,
             groups,
         })
     }
@@ -91,7 +91,7 @@ impl Contents {
             Self::Table(table) => table
                 .states(select)
                 .map(|states| states.into_iter().flatten().collect()),
-            Self::Copy { states, .. } => select.take(states),
+            Self::Copy { states, .. } => states.read(select),
         };
         Ok((keys, states.map_err(unreadable)?))
     }
@@ -100,8 +100,8 @@ impl Contents {
         match self {
             Self::Table(table) => table.size(),
             Self::Copy { keys, states, .. } => {
-                let columns = keys.iter().chain(states);
-                columns.map(|column| column.get_array_memory_size()).sum()
+                let keys = keys.iter().map(|column| column.get_array_memory_size());
+                keys.sum::<usize>() + states.size()
             }
         }
     }
@@ -186,25 +186,21 @@ impl Generation for FrozenTables {
     }
 }
 
-fn unreadable(error: crate::Error) -> millstream_state::Error {
-    millstream_state::Error::Invalid(format!("state cannot be read from its table: {error}"))
-}
-
 /// Some of the changed groups, in the order of their keys.
 fn changed_rows(frozen: &mut FrozenTable, format: &RowFormat) -> Result<WriteChunk, millstream_state::Error> {
     let groups = frozen
         .changed
         .split_off(frozen.changed.len().saturating_sub(ENCODE_ROWS));
     let (keys, states) = frozen.contents.read(&Select::Indices(&groups))?;
-    let part = FrozenRows {
+    let mut part = FrozenRows {
         namespace: frozen.namespace,
         key_groups: format.key_groups(&keys, groups.len()).map_err(unreadable)?,
         keys,
         suffix: Suffix::Same(frozen.epoch),
-        values: Some(states),
+        values: Some(states.into()),
     };
     let rows: Vec<u32> = (0..groups.len() as u32).collect();
-    encode_rows(format, &part, &rows)
+    encode_rows(format, &mut part, &rows)
 }
 
 impl Blocks {

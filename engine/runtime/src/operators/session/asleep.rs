@@ -219,7 +219,7 @@ impl SessionAggregate {
             key_groups: self.format.key_groups(&keys, slots.len())?,
             keys,
             suffix: Suffix::Long(numbers.collect()),
-            values: Some(self.values_of(slots)?),
+            values: Some(self.values_of(slots)?.into()),
         })
     }
 

@@ -537,23 +537,32 @@ impl SessionAggregate {
         let rows = batch.num_rows();
         self.intern(&self.key_columns(batch), rows)?;
         let (times, nulls) = self.times(batch)?;
-        let (asked, answers) = asked.map(|asked| (asked.rows, asked.asking.answers())).unzip();
-        let mut asked = asked.iter().flatten().copied().enumerate().peekable();
         let groups = std::mem::take(&mut self.groups);
         let mut slots = std::mem::take(&mut self.slots);
         slots.clear();
         let mut late = Vec::new();
-        for (row, (key, time)) in groups.iter().zip(times.iter()).enumerate() {
-            let has_time = nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-            let question = asked.next_if(|(_, asked)| *asked as usize == row);
-            let slot = match (question, &answers) {
-                _ if !has_time => None,
-                (Some((question, _)), Some(answers)) => self.place_asked(*key, *time, answers.of(question)),
-                _ => self.place(*key, *time),
-            };
-            match slot {
-                Some(slot) => slots.push(slot),
-                None => late.push(row as u32),
+        let mut put = |row: usize, slot: Option<u32>| match slot {
+            Some(slot) => slots.push(slot),
+            None => late.push(row as u32),
+        };
+        let rows_of = groups.iter().copied().zip(times.iter().copied()).enumerate();
+        let has_time = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
+        match asked {
+            None => rows_of.for_each(|(row, (key, time))| {
+                put(row, has_time(row).then(|| self.place(key, time)).flatten());
+            }),
+            Some(asked) => {
+                let answers = asked.asking.answers();
+                let mut asked = asked.rows.iter().copied().enumerate().peekable();
+                rows_of.for_each(|(row, (key, time))| {
+                    let question = asked.next_if(|(_, asked)| *asked as usize == row);
+                    let slot = match question {
+                        _ if !has_time(row) => None,
+                        Some((question, _)) => self.place_asked(key, time, answers.of(question)),
+                        None => self.place(key, time),
+                    };
+                    put(row, slot);
+                });
             }
         }
         self.groups = groups;

@@ -10,6 +10,7 @@ use arrow::datatypes::*;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
 
+use super::copied::{Columns, Copied};
 use super::count_distinct::CountDistinct;
 use super::external::External;
 use super::fold::{Average, Count, Fold, Max, Min, Sum};
@@ -32,6 +33,11 @@ pub trait Accumulator: Send {
 
     /// Partial states of some groups.
     fn state(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
+
+    /// Partial states of some groups as of now, for another thread to read.
+    fn copy(&mut self, select: &Select<'_>) -> Result<Box<dyn Copied>, Error> {
+        Ok(Box::new(Columns(self.state(select)?)))
+    }
 
     /// Results of some groups.
     fn evaluate(&mut self, select: &Select<'_>) -> Result<ArrayRef, Error>;

@@ -1,40 +1,43 @@
 //! `COUNT(DISTINCT x)`, exactly.
 //!
-//! Values are numbered by a group index of their own; a second index holds the distinct (group, value number) pairs,
-//! packed into one integer. A pair seen for the first time counts one for its group. The partial state is, as
-//! DataFusion has it, the list of each group's values.
+//! A set holds the distinct (group, value) pairs ([`pairs`](super::pairs)); a pair that is new counts one for its group.
+//! A pair is packed into one integer: the group, and a code of the value. Integers below 2^32 are their own codes; other
+//! values are numbered by an index. The partial state is, as DataFusion has it, the list of each group's values. Lists are
+//! put together only when they are read; at a barrier the pairs are shared with whoever writes them.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use arrow_select::filter::filter;
+use arrow_select::take::take;
 
-use super::groups::{GroupIndex, new_group_index};
+use super::copied::Copied;
+use super::groups::{GroupIndex, from_integers, integer_values, integer_width, new_group_index, vec_growth};
+use super::pairs::{List, Pairs};
 use super::{Accumulator, AggregateSpec, Select};
 use crate::Error;
+
+/// Bits of a value's code; the group is above them.
+const CODE_BITS: u32 = 33;
+/// Set in codes that are numbers of the index.
+const NUMBERED: u64 = 1 << 32;
+/// Groups of a table, at most.
+const GROUPS_MAX: usize = (1 << (u64::BITS - CODE_BITS)) - 1;
 
 /// Distinct values per group.
 pub struct CountDistinct {
     /// The list's item field, as the state schema has it.
     item: FieldRef,
+    /// Of values that are not their own codes.
     values: Box<dyn GroupIndex>,
-    /// `group << 32 | value number`, in order of first appearance.
-    pairs: Box<dyn GroupIndex>,
+    pairs: Pairs,
     counts: Vec<i64>,
-    /// Value numbers sorted by group, while no update has come since they were asked for.
+    /// Pairs sorted by group, while no update has come since they were asked for.
     by_group: Option<ByGroup>,
-}
-
-struct ByGroup {
-    /// Start of each group's values in `values`, and the end of the last.
-    starts: Vec<usize>,
-    values: Vec<u32>,
-}
-
-fn pair_index() -> Result<Box<dyn GroupIndex>, Error> {
-    new_group_index(&[Arc::new(Field::new("pair", DataType::Int64, false))])
+    codes: Vec<u64>,
+    numbers: Vec<u32>,
 }
 
 impl CountDistinct {
@@ -49,57 +52,190 @@ impl CountDistinct {
         if item.data_type().is_nested() || item.data_type().is_floating() {
             return Ok(None);
         }
-        Ok(Some(Box::new(Self {
-            values: new_group_index(std::slice::from_ref(item))?,
-            item: Arc::clone(item),
-            pairs: pair_index()?,
-            counts: Vec::new(),
-            by_group: None,
-        })))
+        Ok(Some(Box::new(Self::of(item)?)))
     }
 
-    /// Takes values without NULLs.
-    fn insert(&mut self, values: &ArrayRef, groups: &[u32], group_count: usize) -> Result<(), Error> {
-        self.by_group = None;
-        self.counts.resize(group_count, 0);
-        let mut numbers = Vec::new();
-        self.values
-            .intern(std::slice::from_ref(values), values.len(), &mut numbers)?;
-        let packed: ArrayRef =
-            Arc::new(Int64Array::from_iter_values(groups.iter().zip(&numbers).map(
-                |(group, number)| ((u64::from(*group) << 32) | u64::from(*number)) as i64,
-            )));
-        let mut next = self.pairs.len() as u32;
-        self.pairs.intern(&[packed], values.len(), &mut numbers)?;
-        for (pair, group) in numbers.iter().zip(groups) {
-            if *pair == next {
-                next += 1;
-                self.counts[*group as usize] += 1;
+    fn of(item: &FieldRef) -> Result<Self, Error> {
+        let indexed = match integer_width(item.data_type()) {
+            Some(_) => Arc::new(Field::new("value", DataType::Int64, false)),
+            None => Arc::clone(item),
+        };
+        Ok(Self {
+            values: new_group_index(&[indexed])?,
+            item: Arc::clone(item),
+            pairs: Pairs::default(),
+            counts: Vec::new(),
+            by_group: None,
+            codes: Vec::new(),
+            numbers: Vec::new(),
+        })
+    }
+
+    /// Replaces `codes` by those of values without NULLs.
+    fn encode(&mut self, values: &ArrayRef) -> Result<(), Error> {
+        self.codes.clear();
+        let Some(width) = integer_width(self.item.data_type()) else {
+            self.values
+                .intern(std::slice::from_ref(values), values.len(), &mut self.numbers)?;
+            let numbers = self.numbers.iter().map(|number| NUMBERED | u64::from(*number));
+            self.codes.extend(numbers);
+            return Ok(());
+        };
+        let integers = integer_values(values, width);
+        let mut large = Vec::new();
+        self.codes.extend(integers.iter().enumerate().map(|(row, value)| {
+            if *value as u64 >= NUMBERED {
+                large.push(row);
+            }
+            *value as u64
+        }));
+        if !large.is_empty() {
+            let values: ArrayRef = Arc::new(Int64Array::from_iter_values(large.iter().map(|row| integers[*row])));
+            self.values.intern(&[values], large.len(), &mut self.numbers)?;
+            for (row, number) in large.iter().zip(&self.numbers) {
+                self.codes[*row] = NUMBERED | u64::from(*number);
             }
         }
         Ok(())
     }
 
-    fn by_group(&mut self) -> Result<&ByGroup, Error> {
-        if self.by_group.is_none() {
-            let mut starts = Vec::with_capacity(self.counts.len() + 1);
-            let mut total = 0;
-            starts.push(0);
-            for count in &self.counts {
-                total += *count as usize;
-                starts.push(total);
-            }
-            let mut next = starts.clone();
-            let mut values = vec![0; total];
-            let pairs = self.pairs.keys(&Select::Range(0..self.pairs.len()))?;
-            for pair in pairs[0].as_primitive::<arrow::datatypes::Int64Type>().values() {
-                let place = &mut next[(*pair as u64 >> 32) as usize];
-                values[*place] = *pair as u32;
-                *place += 1;
-            }
-            self.by_group = Some(ByGroup { starts, values });
+    /// Takes values without NULLs.
+    fn insert(&mut self, values: &ArrayRef, groups: &[u32], group_count: usize) -> Result<(), Error> {
+        if group_count > GROUPS_MAX {
+            return Err(Error::Operator {
+                operator: "COUNT(DISTINCT)".to_owned(),
+                message: format!("a window has more than {GROUPS_MAX} groups in one task; raise the parallelism"),
+            });
         }
-        Ok(self.by_group.as_ref().expect("filled above"))
+        self.by_group = None;
+        self.counts.resize(group_count, 0);
+        self.encode(values)?;
+        for (groups, codes) in groups.chunks(INSERT_STEP).zip(self.codes.chunks(INSERT_STEP)) {
+            self.pairs.reserve(groups.len());
+            for (group, code) in groups.iter().zip(codes) {
+                let is_new = self.pairs.insert((u64::from(*group) << CODE_BITS) | code);
+                self.counts[*group as usize] += i64::from(is_new);
+            }
+        }
+        Ok(())
+    }
+
+    /// The values that are numbered.
+    fn numbered(&self) -> Result<ArrayRef, Error> {
+        Ok(self.values.keys(&Select::Range(0..self.values.len()))?.remove(0))
+    }
+}
+
+/// Rows taken between two checks of the set's room: it does not grow ahead of the distinct pairs by a whole batch.
+const INSERT_STEP: usize = 1024;
+
+/// Pairs sorted by group.
+struct ByGroup {
+    /// Start of each group's pairs in `pairs`, and the end of the last.
+    starts: Vec<usize>,
+    pairs: Vec<u64>,
+    numbered: ArrayRef,
+}
+
+impl ByGroup {
+    fn of(list: &List, counts: &[i64], numbered: ArrayRef) -> Self {
+        let mut starts = Vec::with_capacity(counts.len() + 1);
+        let mut total = 0;
+        starts.push(0);
+        for count in counts {
+            total += *count as usize;
+            starts.push(total);
+        }
+        let mut next = starts.clone();
+        let mut pairs = vec![0; total];
+        for pair in list.iter() {
+            let place = &mut next[(pair >> CODE_BITS) as usize];
+            pairs[*place] = pair;
+            *place += 1;
+        }
+        Self {
+            starts,
+            pairs,
+            numbered,
+        }
+    }
+
+    /// The values of some groups, as lists.
+    fn lists(&self, groups: impl Iterator<Item = u32>, item: &FieldRef) -> Result<ArrayRef, Error> {
+        let mut codes = Vec::new();
+        let mut lengths = Vec::new();
+        for group in groups {
+            let range = self.starts[group as usize]..self.starts[group as usize + 1];
+            lengths.push(range.len());
+            codes.extend_from_slice(&self.pairs[range]);
+        }
+        let values = match integer_width(item.data_type()) {
+            Some(_) => {
+                let numbered = self.numbered.as_primitive::<Int64Type>().values();
+                let value_of = |pair: u64| match pair & NUMBERED {
+                    0 => i64::from(pair as u32),
+                    _ => numbered[pair as u32 as usize],
+                };
+                from_integers(item.data_type(), codes.into_iter().map(value_of).collect(), None)?
+            }
+            None => {
+                let numbers = UInt32Array::from_iter_values(codes.into_iter().map(|pair| pair as u32));
+                take(&self.numbered, &numbers, None)?
+            }
+        };
+        Ok(Arc::new(ListArray::try_new(
+            Arc::clone(item),
+            OffsetBuffer::from_lengths(lengths),
+            values,
+            None,
+        )?))
+    }
+
+    fn size(&self) -> usize {
+        self.starts.capacity() * size_of::<usize>()
+            + self.pairs.capacity() * size_of::<u64>()
+            + self.numbered.get_array_memory_size()
+    }
+}
+
+/// The pairs as of a barrier.
+struct CopiedPairs {
+    item: FieldRef,
+    list: List,
+    counts: Vec<i64>,
+    numbered: ArrayRef,
+    /// The groups that were asked for; `None`: all.
+    groups: Option<Vec<u32>>,
+    by_group: Option<ByGroup>,
+}
+
+impl Copied for CopiedPairs {
+    fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+        let by_group = match &mut self.by_group {
+            Some(by_group) => by_group,
+            None => {
+                let by_group = ByGroup::of(&self.list, &self.counts, Arc::clone(&self.numbered));
+                // It holds all that is needed.
+                self.list = List::default();
+                self.by_group.insert(by_group)
+            }
+        };
+        let groups = select.iter().map(|row| match &self.groups {
+            Some(groups) => groups[row as usize],
+            None => row,
+        });
+        Ok(vec![by_group.lists(groups, &self.item)?])
+    }
+
+    fn size(&self) -> usize {
+        let groups = self
+            .groups
+            .as_ref()
+            .map_or(0, |groups| groups.capacity() * size_of::<u32>());
+        match &self.by_group {
+            Some(by_group) => by_group.size() + groups,
+            None => self.list.size() + self.counts.capacity() * size_of::<i64>() + groups,
+        }
     }
 }
 
@@ -147,21 +283,26 @@ impl Accumulator for CountDistinct {
     }
 
     fn state(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
-        let by_group = self.by_group()?;
-        let mut numbers = Vec::new();
-        let mut lengths = Vec::with_capacity(select.len());
-        for group in select.iter() {
-            let range = by_group.starts[group as usize]..by_group.starts[group as usize + 1];
-            lengths.push(range.len());
-            numbers.extend_from_slice(&by_group.values[range]);
+        if self.by_group.is_none() {
+            self.by_group = Some(ByGroup::of(self.pairs.list(), &self.counts, self.numbered()?));
         }
-        let values = self.values.keys(&Select::Indices(&numbers))?.remove(0);
-        Ok(vec![Arc::new(ListArray::try_new(
-            Arc::clone(&self.item),
-            OffsetBuffer::from_lengths(lengths),
-            values,
-            None,
-        )?)])
+        let by_group = self.by_group.as_ref().expect("made above");
+        Ok(vec![by_group.lists(select.iter(), &self.item)?])
+    }
+
+    fn copy(&mut self, select: &Select<'_>) -> Result<Box<dyn Copied>, Error> {
+        let groups = match select {
+            Select::Range(range) if *range == (0..self.counts.len()) => None,
+            some => Some(some.iter().collect()),
+        };
+        Ok(Box::new(CopiedPairs {
+            item: Arc::clone(&self.item),
+            list: self.pairs.list().clone(),
+            counts: self.counts.clone(),
+            numbered: self.numbered()?,
+            groups,
+            by_group: None,
+        }))
     }
 
     fn evaluate(&mut self, select: &Select<'_>) -> Result<ArrayRef, Error> {
@@ -169,10 +310,17 @@ impl Accumulator for CountDistinct {
     }
 
     fn size(&self) -> usize {
-        let by_group = self.by_group.as_ref().map_or(0, |by_group| {
-            by_group.starts.capacity() * size_of::<usize>() + by_group.values.capacity() * size_of::<u32>()
-        });
-        self.values.size() + self.pairs.size() + self.counts.capacity() * size_of::<i64>() + by_group
+        let scratch = self.codes.capacity() * size_of::<u64>() + self.numbers.capacity() * size_of::<u32>();
+        self.values.size()
+            + self.pairs.size()
+            + self.counts.capacity() * size_of::<i64>()
+            + self.by_group.as_ref().map_or(0, ByGroup::size)
+            + scratch
+    }
+
+    fn growth(&self, groups: usize) -> usize {
+        // As if each came with a value of its own.
+        self.pairs.growth(groups) + self.values.growth(groups) + vec_growth(&self.counts, groups)
     }
 
     fn clear(&mut self) -> Result<(), Error> {
@@ -183,3 +331,6 @@ impl Accumulator for CountDistinct {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,7 +108,7 @@ impl GroupIndex for SingleGroup {
 }
 
 /// Bytes of the values of an integer-like type, if it is one.
-fn integer_width(data_type: &DataType) -> Option<usize> {
+pub fn integer_width(data_type: &DataType) -> Option<usize> {
     match data_type {
         DataType::Int64
         | DataType::UInt64
@@ -122,7 +122,7 @@ fn integer_width(data_type: &DataType) -> Option<usize> {
 }
 
 /// The values of an integer-like column as `i64`, borrowed where the width allows.
-fn integer_values(array: &ArrayRef, width: usize) -> ScalarBuffer<i64> {
+pub fn integer_values(array: &ArrayRef, width: usize) -> ScalarBuffer<i64> {
     let data = array.to_data();
     if width == 8 {
         ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len())
@@ -130,6 +130,21 @@ fn integer_values(array: &ArrayRef, width: usize) -> ScalarBuffer<i64> {
         let narrow = ScalarBuffer::<i32>::new(data.buffers()[0].clone(), data.offset(), data.len());
         narrow.iter().map(|value| i64::from(*value)).collect()
     }
+}
+
+/// A column of an integer-like type.
+pub fn from_integers(data_type: &DataType, values: Vec<i64>, nulls: Option<NullBuffer>) -> Result<ArrayRef, Error> {
+    let len = values.len();
+    let buffer = match integer_width(data_type) {
+        Some(4) => Buffer::from_vec(values.into_iter().map(|value| value as i32).collect::<Vec<i32>>()),
+        _ => Buffer::from_vec(values),
+    };
+    let data = ArrayData::builder(data_type.clone())
+        .len(len)
+        .add_buffer(buffer)
+        .nulls(nulls)
+        .build()?;
+    Ok(make_array(data))
 }
 
 /// One integer-like key column: open addressing with linear probing, key and group in one slot, so that a probe of a
@@ -300,18 +315,7 @@ impl GroupIndex for IntegerIndex {
             let nulls: NullBuffer = select.iter().map(|group| group != null).collect();
             (nulls.null_count() > 0).then_some(nulls)
         });
-        let len = values.len();
-        let buffer = if self.width == 8 {
-            Buffer::from_vec(values)
-        } else {
-            Buffer::from_vec(values.into_iter().map(|value| value as i32).collect::<Vec<i32>>())
-        };
-        let data = ArrayData::builder(self.data_type.clone())
-            .len(len)
-            .add_buffer(buffer)
-            .nulls(nulls)
-            .build()?;
-        Ok(vec![make_array(data)])
+        Ok(vec![from_integers(&self.data_type, values, nulls)?])
     }
 
     fn expect(&mut self, groups: usize) {
@@ -353,6 +357,27 @@ impl ByteKeys {
         let group = group as usize;
         let start = if group == 0 { 0 } else { self.ends[group - 1] };
         &self.bytes[start..self.ends[group]]
+    }
+
+    /// Some keys, end to end, and the end of each.
+    fn gather(&self, select: &Select<'_>) -> (Vec<u8>, Vec<usize>) {
+        if let Select::Range(range) = select {
+            // They are so already.
+            let start = range.start.checked_sub(1).map_or(0, |before| self.ends[before]);
+            let ends = &self.ends[range.clone()];
+            let end = ends.last().copied().unwrap_or(start);
+            return (
+                self.bytes[start..end].to_vec(),
+                ends.iter().map(|end| end - start).collect(),
+            );
+        }
+        let mut bytes = Vec::new();
+        let mut ends = Vec::with_capacity(select.len());
+        for group in select.iter() {
+            bytes.extend_from_slice(self.get(group));
+            ends.push(bytes.len());
+        }
+        (bytes, ends)
     }
 
     fn push(&mut self, key: &[u8]) -> u32 {
@@ -498,15 +523,12 @@ impl GroupIndex for StringIndex {
     }
 
     fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
-        let mut bytes = Vec::new();
-        let mut offsets = Vec::with_capacity(select.len() + 1);
-        offsets.push(0i32);
-        for group in select.iter() {
-            bytes.extend_from_slice(self.table.keys.get(group));
-            offsets.push(i32::try_from(bytes.len()).map_err(|_| {
-                arrow::error::ArrowError::ComputeError("string keys of one batch exceed 2 GiB".to_owned())
-            })?);
-        }
+        let (bytes, ends) = self.table.keys.gather(select);
+        i32::try_from(bytes.len())
+            .map_err(|_| arrow::error::ArrowError::ComputeError("string keys of one batch exceed 2 GiB".to_owned()))?;
+        let offsets: Vec<i32> = std::iter::once(0)
+            .chain(ends.into_iter().map(|end| end as i32))
+            .collect();
         let nulls = self
             .null_group
             .map(|null| select.iter().map(|group| group != null).collect::<NullBuffer>());

@@ -5,10 +5,12 @@
 //! another and go on taking rows. What a table does not know: windows, time, dirt, disks.
 
 mod accumulator;
+mod copied;
 mod count_distinct;
 mod external;
 mod fold;
 mod groups;
+mod pairs;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use datafusion::physical_expr::PhysicalExprRef;
 use millstream_planner::graph::Aggregate;
 
 pub use self::accumulator::{Accumulator, new_accumulator};
+pub use self::copied::CopiedStates;
 pub use self::groups::{GroupIndex, UNKNOWN, new_group_index};
 use crate::Error;
 
@@ -281,6 +284,12 @@ impl Table {
             .iter_mut()
             .map(|accumulator| accumulator.state(select))
             .collect()
+    }
+
+    /// Partial states of some groups as of now, for another thread to read.
+    pub fn copy_states(&mut self, select: &Select<'_>) -> Result<CopiedStates, Error> {
+        let states = self.accumulators.iter_mut().map(|accumulator| accumulator.copy(select));
+        Ok(CopiedStates(states.collect::<Result<_, _>>()?))
     }
 
     /// Results of some groups, one column per aggregate.

@@ -24,7 +24,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::store::Slot;
 
@@ -130,7 +129,7 @@ impl PaneStore {
             Dirty::Listed { groups, .. } => Select::Indices(groups),
         };
         let keys = pane.table.keys(&select)?;
-        let states: Vec<ArrayRef> = pane.table.states(&select)?.into_iter().flatten().collect();
+        let states = pane.table.copy_states(&select)?;
         let key_groups = self.format.key_groups(&keys, select.len())?;
         for group in &key_groups {
             pane.written.insert(*group);

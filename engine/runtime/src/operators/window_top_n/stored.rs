@@ -35,7 +35,7 @@ fn frozen_rows(end: i64, best: &Best, places: &Places, epoch: u32, format: &RowF
         key_groups: format.key_groups(&keys, places.len())?,
         keys,
         suffix: Suffix::Long(places.ranks.iter().map(|rank| epoch | u64::from(*rank)).collect()),
-        values: Some(best.gather(places)?),
+        values: Some(best.gather(places)?.into()),
     })
 }
 
@@ -88,11 +88,11 @@ impl Generation for FrozenBest {
         let part = self
             .encode_chunk()
             .map_err(|error| millstream_state::Error::Invalid(format!("the best rows of a window: {error}")))?;
-        let Some(part) = part else {
+        let Some(mut part) = part else {
             return Ok(None);
         };
         let rows: Vec<u32> = (0..part.key_groups.len() as u32).collect();
-        encode_rows(&self.format, &part, &rows).map(Some)
+        encode_rows(&self.format, &mut part, &rows).map(Some)
     }
 }
 

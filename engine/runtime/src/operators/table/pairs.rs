@@ -1,0 +1,153 @@
+//! Distinct pairs of a group and a value: a set to tell new ones by, and a list to read them from.
+//!
+//! A pair is one integer. The set is a table of such integers and nothing else, with linear probing, so that a look-up in
+//! one that is larger than the caches costs one miss. The list holds the pairs in order of their first appearance, in
+//! pieces of which all but the last never change any more: whoever wants the pairs as of now shares the pieces and copies
+//! the last.
+
+use std::sync::Arc;
+
+/// No pair: groups are fewer.
+const EMPTY: u64 = u64::MAX;
+const SLOTS_MIN: usize = 16;
+/// Pairs of a piece of the list.
+const PIECE_PAIRS: usize = 16_384;
+
+#[derive(Default)]
+pub struct Pairs {
+    slots: Vec<u64>,
+    list: List,
+}
+
+/// Pairs in order of their first appearance.
+#[derive(Clone, Default)]
+pub struct List {
+    pieces: Vec<Arc<Vec<u64>>>,
+    last: Vec<u64>,
+}
+
+impl List {
+    pub fn len(&self) -> usize {
+        self.pieces.len() * PIECE_PAIRS + self.last.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        let pieces = self.pieces.iter().flat_map(|piece| piece.iter());
+        pieces.chain(&self.last).copied()
+    }
+
+    fn push(&mut self, pair: u64) {
+        self.last.push(pair);
+        if self.last.len() == PIECE_PAIRS {
+            self.pieces.push(Arc::new(std::mem::take(&mut self.last)));
+            self.last.reserve_exact(PIECE_PAIRS);
+        }
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        (self.pieces.len() * PIECE_PAIRS + self.last.capacity()) * size_of::<u64>()
+    }
+}
+
+impl Pairs {
+    /// Makes room for so many more: none of the next ones rebuilds the table.
+    pub fn reserve(&mut self, more: usize) {
+        let count = self.slots_for(more);
+        if count == self.slots.len() {
+            return;
+        }
+        let old = std::mem::replace(&mut self.slots, vec![EMPTY; count]);
+        for pair in old.into_iter().filter(|pair| *pair != EMPTY) {
+            let mut at = place_of(pair, count);
+            while self.slots[at] != EMPTY {
+                at = (at + 1) & (count - 1);
+            }
+            self.slots[at] = pair;
+        }
+    }
+
+    /// How many slots there would be with so many more pairs: at most two thirds full.
+    fn slots_for(&self, more: usize) -> usize {
+        let wanted = (self.list.len() + more) * 3 / 2;
+        if wanted <= self.slots.len() {
+            return self.slots.len();
+        }
+        wanted.next_power_of_two().max(SLOTS_MIN)
+    }
+
+    /// Whether the pair is new. There must be room for it.
+    #[inline]
+    pub fn insert(&mut self, pair: u64) -> bool {
+        let mask = self.slots.len() - 1;
+        let mut at = place_of(pair, self.slots.len());
+        loop {
+            match self.slots[at & mask] {
+                EMPTY => break,
+                other if other == pair => return false,
+                _ => at = (at & mask) + 1,
+            }
+        }
+        self.slots[at & mask] = pair;
+        self.list.push(pair);
+        true
+    }
+
+    pub fn list(&self) -> &List {
+        &self.list
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.slots.capacity() * size_of::<u64>() + self.list.size()
+    }
+
+    /// Bytes that would be held besides with so many more pairs.
+    pub fn growth(&self, more: usize) -> usize {
+        (self.slots_for(more) - self.slots.len() + more) * size_of::<u64>()
+    }
+
+    pub fn clear(&mut self) {
+        self.slots.fill(EMPTY);
+        self.list.pieces.clear();
+        self.list.last.clear();
+    }
+}
+
+#[inline]
+fn place_of(pair: u64, slots: usize) -> usize {
+    // The product's top bits depend on all of the pair's.
+    let mixed = (pair ^ (pair >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> (64 - slots.trailing_zeros())) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_pair_is_new_once_and_a_copy_keeps_what_it_had() {
+        let mut pairs = Pairs::default();
+        let mut known = HashSet::new();
+        let mut copy = None;
+        for step in 0..(3 * PIECE_PAIRS as u64) {
+            let pair = ((step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % 40_000) << 20;
+            pairs.reserve(1);
+            assert_eq!(pairs.insert(pair), known.insert(pair));
+            if step == 30_000 {
+                copy = Some((pairs.list().clone(), known.len()));
+            }
+        }
+        assert_eq!(pairs.list().len(), known.len());
+        assert_eq!(pairs.list().iter().collect::<HashSet<_>>(), known);
+        let (copy, count) = copy.expect("taken on the way");
+        assert_eq!(copy.len(), count);
+        assert!(copy.iter().eq(pairs.list().iter().take(count)));
+        pairs.clear();
+        pairs.reserve(1);
+        assert!(pairs.insert(7));
+        assert_eq!(pairs.list().len(), 1);
+    }
+}
