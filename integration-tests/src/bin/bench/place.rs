@@ -27,6 +27,16 @@ impl Process {
         Ok(())
     }
 
+    /// It stands still, and its connections look well.
+    pub fn freeze(&self) -> Result<()> {
+        let pid = i32::try_from(self.0.id())?;
+        // SAFETY: a signal to a child that has not been waited for cannot reach another process.
+        match unsafe { libc::kill(pid, libc::SIGSTOP) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error().into()),
+        }
+    }
+
     /// When each line of what it prints from now on is read, until it ends.
     pub fn lines_read(&mut self, read: mpsc::Sender<Instant>) -> Result<()> {
         let output = self.0.stdout.take().context("the output was taken before")?;
@@ -117,8 +127,12 @@ impl Place {
     }
 
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        self.cli_at(&self.servers(), arguments)
+    }
+
+    fn cli_at(&self, servers: &str, arguments: &[&str]) -> Result<Output> {
         let output = Command::new(engine_cli())
-            .args(["--server", &self.servers()])
+            .args(["--server", servers])
             .args(arguments)
             .env("STORAGE", &self.storage)
             .env("MILLSTREAM_CONTEXTS", self.path("contexts.json"))
@@ -148,6 +162,17 @@ impl Place {
 
     pub fn checkpoints(&self, job: &str) -> Result<u64> {
         Ok(self.job(job)?["checkpoints_completed"].as_u64().unwrap_or_default())
+    }
+
+    /// The number of the newest checkpoint, as one of the coordinators says; `None`: it does not lead.
+    pub fn newest_checkpoint(&self, coordinator: usize, job: &str) -> Result<Option<u64>> {
+        let server = format!("http://{}", self.addresses[coordinator]);
+        let output = self.cli_at(&server, &["jobs", "describe", job, "-o", "json"])?;
+        if !output.status.success() {
+            return Ok(None);
+        }
+        let job: Value = serde_json::from_slice(&output.stdout)?;
+        Ok(Some(job["last_checkpoint"]["checkpoint"].as_u64().unwrap_or_default()))
     }
 
     /// Of the newest checkpoint.

@@ -1,7 +1,7 @@
 //! How long no row comes out of a job whose state is small, while its parallelism is changed, and while the coordinator
-//! that leads is killed and a standby takes over. In steady flow rows come every 50 ms.
+//! that leads is killed, or frozen, and a standby takes over. In steady flow rows come every 50 ms.
 //!
-//! For the coordinator also: how long until a client is answered again, and until the next checkpoint is complete.
+//! For the coordinator also: how long until its successor answers clients, and until the next checkpoint is complete.
 
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -32,7 +32,7 @@ pub fn run() -> Result<Value> {
     }
     drop(rows);
     place.submit("silence.yaml")?;
-    let _standby = place.coordinator(1)?;
+    let standby = place.coordinator(1)?;
     place.until("checkpoints are taken", || Ok(place.checkpoints(JOB)? >= 2))?;
 
     let steady = silence(&rows_read, || Ok(()))?;
@@ -54,29 +54,65 @@ pub fn run() -> Result<Value> {
     };
     println!("rescale   no row for {least:.2} to {most:.2} s");
 
-    let before = place.checkpoints(JOB)?;
-    let (mut answered, mut checkpoint) = (0.0, 0.0);
-    let killed = silence(&rows_read, || {
-        let start = Instant::now();
-        leader.kill()?;
-        place.until("a client is answered", || {
-            let output = place.cli(&["jobs", "list", "-o", "name"])?;
-            Ok(output.status.success())
-        })?;
-        answered = start.elapsed().as_secs_f64();
-        place.until("a checkpoint is taken", || Ok(place.checkpoints(JOB)? > before))?;
-        checkpoint = start.elapsed().as_secs_f64();
-        Ok(())
-    })?;
-    println!(
-        "leader killed   no row for {:.0} ms at most; a client is answered after {answered:.1} s, the next checkpoint complete \
-         after {checkpoint:.1} s",
-        killed * 1e3
-    );
+    let killed = Loss::of_leader("killed", 1, &place, &rows_read, || leader.kill())?;
+    // The next one to lead.
+    let _last = place.coordinator(0)?;
+    thread::sleep(MARGIN);
+    let frozen = Loss::of_leader("frozen", 0, &place, &rows_read, || standby.freeze())?;
     Ok(json!({
         "steady_seconds": steady, "rescale_seconds": rescaled,
-        "leader_killed": { "silence_seconds": killed, "answered_seconds": answered, "checkpoint_seconds": checkpoint },
+        "leader_killed": killed.to_json(), "leader_frozen": frozen.to_json(),
     }))
+}
+
+/// What it costs to lose the coordinator that leads, in seconds.
+struct Loss {
+    silence: f64,
+    answered: f64,
+    checkpoint: f64,
+}
+
+impl Loss {
+    /// The other coordinator is the `successor`.
+    fn of_leader(
+        how: &str,
+        successor: usize,
+        place: &Place,
+        rows_read: &Receiver<Instant>,
+        mut lose: impl FnMut() -> Result<()>,
+    ) -> Result<Self> {
+        let before = place.newest_checkpoint(1 - successor, JOB)?.unwrap_or_default();
+        let (mut answered, mut checkpoint) = (0.0, 0.0);
+        let silence = silence(rows_read, || {
+            let start = Instant::now();
+            lose()?;
+            place.until("a client is answered", || {
+                Ok(place.newest_checkpoint(successor, JOB)?.is_some())
+            })?;
+            answered = start.elapsed().as_secs_f64();
+            place.until("a checkpoint is taken", || {
+                Ok(place.newest_checkpoint(successor, JOB)? > Some(before))
+            })?;
+            checkpoint = start.elapsed().as_secs_f64();
+            Ok(())
+        })?;
+        println!(
+            "leader {how}   no row for {:.0} ms at most; its successor answers after {answered:.1} s, the next checkpoint is \
+             complete after {checkpoint:.1} s",
+            silence * 1e3
+        );
+        Ok(Self {
+            silence,
+            answered,
+            checkpoint,
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "silence_seconds": self.silence, "answered_seconds": self.answered, "checkpoint_seconds": self.checkpoint,
+        })
+    }
 }
 
 /// The longest time in seconds without a row, from a little before something is done to a little after.
