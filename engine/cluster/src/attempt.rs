@@ -4,13 +4,14 @@
 //! then the committables of the restored checkpoint are published (they are part of it, whether or not the last attempt
 //! came to it; but nothing of a checkpoint is, that turns out to be damaged), then sinks clean up what no checkpoint
 //! names, then tasks start. From there one loop ([`driver`]) turns what happens into events of the
-//! checkpoint coordinator and carries out its commands; what follows a checkpoint that all have answered is in
+//! checkpoint coordinator and carries out its commands; a region that fails alone begins again alone ([`mending`]); what follows a checkpoint that all have answered is in
 //! [`completion`]. Tasks that run already are looked after from where they are ([`takeover`]). Whatever was begun in the background (a manifest being written, a sink committing) is awaited before
 //! the attempt ends: a later attempt must not race it.
 
 mod completion;
 mod discovery;
 mod driver;
+mod mending;
 mod prepare;
 mod takeover;
 
@@ -29,6 +30,7 @@ use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
 use crate::progress::Progress;
+use crate::restart::Restarts;
 use crate::{Error, control, restart};
 
 pub struct Attempt<'a> {
@@ -66,7 +68,11 @@ struct Ends {
 }
 
 /// `adopted`: its tasks run already.
-pub async fn run(mut attempt: Attempt<'_>, adopted: Option<Adopted>) -> Result<Ended, Error> {
+pub async fn run<'a>(
+    mut attempt: Attempt<'a>,
+    adopted: Option<Adopted>,
+    restarts: &'a mut Restarts,
+) -> Result<Ended, Error> {
     // Tasks that run take a last checkpoint when they are to stop; where none do there is nothing to wait for.
     let cut_off_by = match adopted {
         Some(_) => StopRequest::Abort,
@@ -112,7 +118,7 @@ pub async fn run(mut attempt: Attempt<'_>, adopted: Option<Adopted>) -> Result<E
     let counters = prepared.tasks.counters();
     attempt.progress.update(|report| report.counters.push(counters));
     let next_id = attempt.history.next_id().await.max(prepared.newest_checkpoint + 1);
-    let mut driver = Driver::new(&attempt, prepared, next_id);
+    let mut driver = Driver::new(&attempt, prepared, next_id, restarts);
     driver.drive(&mut attempt.stop).await
 }
 

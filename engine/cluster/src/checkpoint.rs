@@ -13,6 +13,9 @@
 //! A sink hands over with each checkpoint all that it has prepared and that is not published: what a failed checkpoint
 //! held is in the next. A sink that cannot prepare has lost rows, so that fails the attempt at once.
 //!
+//! While a part of the job begins again ([`Event::Halt`]) no checkpoint can be complete: one whose answers are waited for is
+//! given up, which is no failure that counts, and none is triggered until it goes on.
+//!
 //! The machine stores nothing, calls nobody and reads no clock: the driver does.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,6 +93,11 @@ pub enum Event {
         checkpoint: u64,
         reason: String,
     },
+    /// Some subtasks will not answer until [`Event::GoOn`].
+    Halt {
+        reason: String,
+    },
+    GoOn,
     /// Someone asked the job to stop: one last checkpoint, then done.
     Stop,
     /// All input has been processed: one last checkpoint, then done.
@@ -148,6 +156,7 @@ pub struct Coordinator {
     due_ms: u64,
     failures_in_row: u32,
     ending: Ending,
+    is_halted: bool,
 }
 
 #[derive(Debug)]
@@ -188,12 +197,14 @@ impl Coordinator {
             phase: Phase::Idle,
             failures_in_row: 0,
             ending: Ending::Running,
+            is_halted: false,
         }
     }
 
     /// When `Event::Tick` is next of use.
     pub fn next_tick_ms(&self) -> Option<u64> {
         match &self.phase {
+            Phase::Idle if self.is_halted => None,
             Phase::Idle => Some(self.due_ms),
             Phase::Collecting(collecting) => Some(collecting.triggered_ms + self.config.timeout_ms),
             Phase::Storing(_) | Phase::Publishing(_) | Phase::Over => None,
@@ -203,6 +214,16 @@ impl Coordinator {
     /// Failures since the last checkpoint that was stored.
     pub fn failures_in_row(&self) -> u32 {
         self.failures_in_row
+    }
+
+    /// Whether no checkpoint is under way.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
+    /// Whether the last checkpoint is due or under way.
+    pub fn is_ending(&self) -> bool {
+        self.ending != Ending::Running
     }
 
     pub fn on_event(&mut self, event: Event, now_ms: u64) -> Vec<Command> {
@@ -274,6 +295,15 @@ impl Coordinator {
                     self.fail(reason, &mut commands);
                 }
             }
+            Event::Halt { reason } => {
+                self.is_halted = true;
+                if let Phase::Collecting(collecting) = &self.phase {
+                    let checkpoint = collecting.checkpoint;
+                    self.phase = Phase::Idle;
+                    commands.push(Command::Warn { checkpoint, reason });
+                }
+            }
+            Event::GoOn => self.is_halted = false,
             Event::Stop => self.ending = self.ending.max(Ending::StopAsked),
             Event::Ended => self.ending = Ending::InputEnded,
         }
@@ -284,7 +314,7 @@ impl Coordinator {
 
     fn trigger_if_due(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
         let last = self.ending != Ending::Running;
-        if !matches!(self.phase, Phase::Idle) || (!last && now_ms < self.due_ms) {
+        if !matches!(self.phase, Phase::Idle) || self.is_halted || (!last && now_ms < self.due_ms) {
             return;
         }
         let checkpoint = self.next_id;

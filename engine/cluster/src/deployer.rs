@@ -43,6 +43,13 @@ pub trait Deployer: Send + Sync {
     /// and starts them. When this returns they run, or none does. An error that [is damage](Error::is_damage) says that
     /// the checkpoint cannot be restored.
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error>;
+
+    /// Finds slots for a region of running tasks that is to begin again as this attempt, in place of those whose workers are
+    /// gone; waits until there are some. Answers the worker of each of the job's slots, when whoever may come to look after
+    /// the job knows where it runs.
+    async fn relocate(&self, _region: Vec<usize>, _attempt: String) -> Result<Vec<String>, Error> {
+        Err(Error::Failed("its tasks begin again together only".into()))
+    }
 }
 
 /// The slots that one attempt has.
@@ -82,6 +89,9 @@ pub struct Request {
 }
 
 /// The running tasks of one attempt. Dropping them cancels the attempt.
+///
+/// Where they are in several regions ([`crate::region`]), one that has failed can be ended and begin again while the
+/// others run on. What the tasks say that ran in it before is not heard any more.
 #[async_trait]
 pub trait Tasks: Send {
     /// Hands a command to every task it concerns. An error means that some do not respond: the attempt is to be failed.
@@ -95,9 +105,65 @@ pub trait Tasks: Send {
     fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing;
 
     /// What happens next; `None` after [`TaskEvent::Stopped`].
-    async fn next_event(&mut self) -> Option<TaskEvent>;
+    async fn next_event(&mut self) -> Option<News>;
 
     fn counters(&self) -> Arc<JobCounters>;
+
+    /// The slots of each region; empty where there is only one.
+    fn regions(&self) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+
+    /// Ends what runs of a region. [`News::RegionEnded`] follows.
+    fn end_region(&mut self, _region: usize) {}
+
+    /// Brings a region that has ended to its state again, and starts it. [`News::RegionRuns`] follows, or
+    /// [`News::RegionFailed`].
+    fn restart_region(&mut self, _restart: RegionRestart) -> Result<Restarted, Error> {
+        Err(Error::Failed("its tasks begin again together only".into()))
+    }
+}
+
+/// What running tasks say.
+#[derive(Debug)]
+pub enum News {
+    Of(TaskEvent),
+    /// Tasks of this region have failed; those of the others know nothing of it.
+    RegionFailed {
+        region: usize,
+        operator: OperatorId,
+        subtask: usize,
+        error: millstream_runtime::Error,
+    },
+    /// Nothing of the region runs any more, as far as it can be reached.
+    RegionEnded {
+        region: usize,
+    },
+    RegionRuns {
+        region: usize,
+    },
+}
+
+/// How a region begins again.
+pub struct RegionRestart {
+    pub region: usize,
+    /// Its new id.
+    pub attempt: String,
+    /// The worker of each of the job's slots.
+    pub slots: Vec<String>,
+    /// Of each source node, per subtask of the job.
+    pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
+    pub splits_are_final: bool,
+    pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
+    pub epoch: u64,
+}
+
+/// What was counted, when a region begins again.
+pub struct Restarted {
+    /// Of the region's tasks so far.
+    pub before: Arc<JobCounters>,
+    /// Of all tasks from now on.
+    pub counters: Arc<JobCounters>,
 }
 
 #[async_trait]
@@ -115,8 +181,8 @@ impl Tasks for RunningJob {
         Box::pin(std::future::ready(Err(wrong)))
     }
 
-    async fn next_event(&mut self) -> Option<TaskEvent> {
-        RunningJob::next_event(self).await
+    async fn next_event(&mut self) -> Option<News> {
+        RunningJob::next_event(self).await.map(News::Of)
     }
 
     fn counters(&self) -> Arc<JobCounters> {

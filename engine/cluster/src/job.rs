@@ -200,13 +200,12 @@ async fn run_attempts(
             cause: std::mem::take(&mut cause),
             stop: stop.clone(),
         };
-        let failure = match attempt::run(attempt, adopted.take()).await? {
+        let failure = match attempt::run(attempt, adopted.take(), &mut restarts).await? {
             Ended::With(outcome) => return Ok(outcome),
             Ended::Failed(failure) => failure,
         };
         ever_started |= failure.started;
         if failure.last_checkpoint.is_some() {
-            restarts.on_progress();
             let latest = || history.latest(progress, &damaged);
             let Some(latest) = patiently(&mut restarts, &mut stop, progress, latest).await? else {
                 let last_checkpoint = failure.last_checkpoint;

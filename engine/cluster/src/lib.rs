@@ -26,6 +26,7 @@ pub mod manifest;
 pub mod network;
 mod progress;
 mod publish;
+mod region;
 pub mod resolve;
 pub mod restart;
 pub mod serve;

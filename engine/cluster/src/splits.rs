@@ -5,7 +5,7 @@
 //! keep their position; those that discovery finds and nobody knows yet start at their beginning; those that are read
 //! to the end are remembered, so that discovery never hands them out again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use millstream_connectors::Split;
 use millstream_planner::graph::OperatorId;
@@ -15,8 +15,11 @@ use millstream_runtime::job::{SplitState, SubtaskState};
 #[derive(Debug, Default)]
 pub struct Known {
     ids: BTreeSet<String>,
-    /// Read to the end before this attempt: no subtask knows them, so the driver keeps them in every checkpoint.
+    /// Read to the end before this attempt, or before its subtask began again: no subtask knows them, so the driver keeps
+    /// them in every checkpoint.
     finished: Vec<SplitState>,
+    /// Whose each split is, as it was handed out and in that order.
+    given: Vec<(usize, Split)>,
     /// Weight assigned so far, per subtask.
     loads: Vec<u64>,
     /// Whose turn it is, for ordered sources.
@@ -35,7 +38,7 @@ impl Known {
 
     /// The splits of a checkpoint: finished ones are set aside, the others returned at their positions.
     pub fn restore(&mut self, states: &[SubtaskState]) -> Vec<Split> {
-        let mut open = Vec::new();
+        let mut splits = Vec::new();
         for split in states.iter().flat_map(|state| &state.splits) {
             if !self.ids.insert(split.id.clone()) {
                 continue;
@@ -43,15 +46,10 @@ impl Known {
             if split.finished {
                 self.finished.push(split.clone());
             } else {
-                open.push(Split {
-                    id: split.id.clone(),
-                    position: split.position.clone(),
-                    weight: split.weight,
-                    finished: false,
-                });
+                splits.push(open(split));
             }
         }
-        open
+        splits
     }
 
     /// What subtasks that were running before say that they read.
@@ -63,6 +61,7 @@ impl Known {
                     && let Some(load) = self.loads.get_mut(state.subtask)
                 {
                     *load += split.weight.max(1);
+                    self.given.push((state.subtask, open(split)));
                 }
             }
         }
@@ -100,9 +99,45 @@ impl Known {
         }
         let mut assigned = vec![Vec::new(); self.loads.len()];
         for (split, owner) in splits.into_iter().zip(owners) {
+            self.given.push((owner, split.clone()));
             assigned[owner].push(split);
         }
         assigned
+    }
+
+    /// The splits of those subtasks that begin again at a checkpoint of this attempt, each its own: at the positions that
+    /// the checkpoint has; those that were handed out later, or before the first checkpoint, as they were. Those that are
+    /// finished there are set aside, as those of earlier attempts are.
+    pub fn give_again(&mut self, states: &[SubtaskState], begins_again: impl Fn(usize) -> bool) -> Vec<Vec<Split>> {
+        let listed = states.iter().flat_map(|state| &state.splits);
+        let listed: HashMap<&str, &SplitState> = listed.map(|split| (split.id.as_str(), split)).collect();
+        let mut assigned = vec![Vec::new(); self.loads.len()];
+        let finished = &mut self.finished;
+        self.given.retain(|(subtask, split)| {
+            if !begins_again(*subtask) {
+                return true;
+            }
+            match listed.get(split.id.as_str()) {
+                Some(known) if known.finished => {
+                    finished.push((*known).clone());
+                    return false;
+                }
+                Some(known) => assigned[*subtask].push(open(known)),
+                None => assigned[*subtask].push(split.clone()),
+            }
+            true
+        });
+        assigned
+    }
+}
+
+/// A split to be read on from where it is.
+fn open(split: &SplitState) -> Split {
+    Split {
+        id: split.id.clone(),
+        position: split.position.clone(),
+        weight: split.weight,
+        finished: false,
     }
 }
 
@@ -185,6 +220,45 @@ mod tests {
             .map(|splits| splits.iter().map(|split| split.id.as_str()).collect())
             .collect();
         assert_eq!(ids, [vec![], vec!["c", "d"]]);
+    }
+
+    #[test]
+    fn subtasks_that_begin_again_get_their_own_splits_as_of_the_checkpoint() {
+        let state = |id: &str, finished| SplitState {
+            id: id.into(),
+            position: vec![7],
+            weight: 1,
+            finished,
+            watermark: None,
+        };
+        let mut known = Known::new(2, true);
+        known.assign(["a", "b", "c", "d", "e"].map(|id| split(id, 1)).into());
+        let states = [SubtaskState {
+            splits: vec![state("a", false), state("b", false), state("c", true)],
+            ..SubtaskState::default()
+        }];
+        let again = known.give_again(&states, |subtask| subtask == 0);
+        let given: Vec<Vec<_>> = again
+            .iter()
+            .map(|splits| {
+                splits
+                    .iter()
+                    .map(|split| (split.id.as_str(), split.position.len()))
+                    .collect()
+            })
+            .collect();
+        assert_eq!(given, [vec![("a", 1), ("e", 0)], vec![]]);
+        // The finished one is nobody's any more, and not forgotten: neither now nor when it happens again.
+        known.give_again(&states, |subtask| subtask == 0);
+        let source = OperatorId("s".into());
+        let mut states = BTreeMap::from([(source.clone(), vec![SubtaskState::default()])]);
+        keep_finished(&BTreeMap::from([(source.clone(), known)]), &mut states);
+        let kept: Vec<_> = states[&source][0]
+            .splits
+            .iter()
+            .map(|split| split.id.as_str())
+            .collect();
+        assert_eq!(kept, ["c"]);
     }
 
     #[test]

@@ -169,6 +169,25 @@ impl JobCounters {
         }
     }
 
+    /// Some subtasks begin again, the others go on: what the former have counted so far, and counters for all from now on.
+    /// Splits stay as they are, until whoever reads them next says more.
+    pub fn begin_again(&self, begins_again: impl Fn(usize) -> bool) -> (Self, Self) {
+        let concerned = self.operators.iter().filter(|counters| begins_again(counters.subtask));
+        let before = Self::new(self.job.clone(), concerned.cloned().collect());
+        let anew = |counters: &Arc<OperatorCounters>| match begins_again(counters.subtask) {
+            true => Arc::new(OperatorCounters::new(
+                counters.operator.clone(),
+                counters.subtask,
+                counters.kind,
+            )),
+            false => Arc::clone(counters),
+        };
+        let now = Self::new(self.job.clone(), self.operators.iter().map(anew).collect());
+        now.checkpoint_paused(self.checkpoint_pause_ns_max.load(Ordering::Relaxed));
+        now.splits.lock().extend(self.splits());
+        (before, now)
+    }
+
     /// Counters for a split that a subtask was given.
     pub(crate) fn split(&self, source: &OperatorId, split: &Arc<str>) -> Arc<SplitCounters> {
         let counters = Arc::new(SplitCounters {

@@ -178,3 +178,67 @@ fn a_leader_that_was_frozen_finds_itself_superseded_and_leaves_the_tasks_alone()
     assert_eq!(place.lines("out"), expected());
     assert!(!first.has_ended(), "it stands by");
 }
+
+/// Cars that have passed booth 7 are left out; no row ever changes its subtask.
+const KEPT: &str = r#"name: kept
+parallelism: 2
+checkpoints: { interval: 300ms, delivery: exactly-once }
+sources:
+  cars:
+    connector: datagen
+    options:
+      number-of-rows: "20000"
+      rows-per-second: "2000"
+      fields.n.kind: sequence
+      fields.n.start: "0"
+      fields.n.end: "19999"
+    columns: { n: bigint }
+steps:
+  others:
+    sql: SELECT n, n + 1 AS next FROM cars WHERE MOD(n, 10) <> 7
+sinks:
+  kept: { from: others, connector: filesystem, options: { path: "${OUT}" }, format: csv }
+"#;
+
+#[test]
+fn the_death_of_a_worker_restarts_only_the_region_that_ran_on_it() {
+    let place = Place::new();
+    std::fs::write(place.path("kept.yaml"), KEPT).expect("a writable folder");
+    let _coordinator = place.coordinator();
+    let mut workers = [place.worker("a"), place.worker("b")];
+    place.until_workers(2);
+    place.cli(&["jobs", "submit", "kept.yaml", "--wait"], 0);
+    place.until_checkpoints("kept", 2);
+    let ended = "tasks have ended";
+    assert_eq!(place.job("kept")["placement"], serde_json::json!(["a", "b"]));
+
+    let runs_again = |restarts: u64| {
+        let at = Instant::now();
+        until("it runs again", || {
+            let job = place.job("kept");
+            job["restarts"] == restarts && job["state"] == "running"
+        });
+        println!("it runs again {:.1} s after the kill", at.elapsed().as_secs_f64());
+    };
+
+    workers[0].kill();
+    runs_again(1);
+    place.until_checkpoints("kept", 2);
+    assert!(!workers[1].has_said(ended), "what ran elsewhere was ended");
+    let job = place.job("kept");
+    assert_eq!(
+        (&job["placement"], &job["attempt"]),
+        (&serde_json::json!(["b", "b"]), &1.into())
+    );
+
+    // Both regions are on one worker now.
+    workers[0] = place.worker("a");
+    place.until_workers(2);
+    workers[1].kill();
+    runs_again(2);
+    place.cli(&["jobs", "wait", "kept", "--for", "finished"], 0);
+    let kept = (0..20_000).filter(|n| n % 10 != 7).map(|n| format!("{n},{}", n + 1));
+    let mut kept: Vec<String> = kept.collect();
+    kept.sort();
+    assert_eq!(place.lines("out"), kept);
+}

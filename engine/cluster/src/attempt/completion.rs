@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_connectors::Split;
+use millstream_connectors::{Committable, Sink, Split};
 use millstream_fail_point as fail_point;
 use millstream_planner::graph::OperatorId;
 use millstream_runtime::job::SubtaskState;
+use tracing::Span;
 
 use super::committables_of;
 use super::driver::{Background, Driver, report};
@@ -81,12 +82,17 @@ impl Driver<'_> {
     /// Lets all sinks commit, in the background; then old checkpoints may go.
     pub(super) fn publish(&mut self, completed: Arc<Completed>) {
         self.finished = completed.finished;
-        let (mut commits, mut outputs) = (Vec::new(), Vec::new());
+        let (mut commits, mut outputs, mut instead) = (Vec::new(), Vec::new(), Vec::new());
+        // One that fails must not end the others only because it cannot publish what is complete: that is done here.
+        let has_regions = !self.tasks.regions().is_empty();
         for (node, sink) in &self.ends.sinks {
             let operator = &self.job.graph.nodes[*node].id;
             let states = completed.states.get(operator);
             if sink.is_published_where_written() && self.tasks.are_elsewhere() {
                 outputs.extend(outputs_of(operator, states));
+                if has_regions {
+                    instead.push((operator.clone(), sink.clone(), committables_of(states)));
+                }
                 continue;
             }
             let committables = committables_of(states);
@@ -108,22 +114,17 @@ impl Driver<'_> {
         self.background.spawn(async move {
             let checkpoint = completed.checkpoint;
             fail_point::reach("after-manifest");
-            let here = async {
-                for (operator, sink, committables) in commits {
-                    let span =
-                        tracing::info_span!(target: control::TARGET, parent: &span, "publish", sink = operator.0);
-                    let committed = control::step(span, publish::commit(&sink, committables)).await;
-                    committed.map_err(|error| format!("{operator}: {error}"))?;
-                }
-                Ok(())
-            };
             let elsewhere = async {
-                match elsewhere {
-                    Some(publishing) => publishing.await.map_err(|error| error.to_string()),
-                    None => Ok(()),
+                let Some(publishing) = elsewhere else { return Ok(()) };
+                match publishing.await {
+                    Err(error) if !instead.is_empty() => {
+                        tracing::warn!(job, checkpoint, "the workers' output is published here: {error}");
+                        commit_all(instead, &span).await
+                    }
+                    published => published.map_err(|error| error.to_string()),
                 }
             };
-            if let Err(reason) = futures::try_join!(here, elsewhere) {
+            if let Err(reason) = futures::try_join!(commit_all(commits, &span), elsewhere) {
                 let event = Event::NotPublished { checkpoint, reason };
                 report(&results, Background::Checkpoint(event));
                 return;
@@ -170,6 +171,17 @@ impl Driver<'_> {
         }
         while self.watchers.try_join_next().is_some() {}
     }
+}
+
+type Commit = (OperatorId, Arc<dyn Sink>, Vec<Committable>);
+
+async fn commit_all(commits: Vec<Commit>, span: &Span) -> Result<(), String> {
+    for (operator, sink, committables) in commits {
+        let span = tracing::info_span!(target: control::TARGET, parent: span, "publish", sink = operator.0);
+        let committed = control::step(span, publish::commit(&sink, committables)).await;
+        committed.map_err(|error| format!("{operator}: {error}"))?;
+    }
+    Ok(())
 }
 
 fn outputs_of(operator: &OperatorId, states: Option<&Vec<SubtaskState>>) -> impl Iterator<Item = Output> {

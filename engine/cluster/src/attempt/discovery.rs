@@ -1,6 +1,9 @@
 //! New splits of sources, found while the job runs.
 
-use millstream_connectors::Split;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_connectors::{Source, Split};
 use millstream_planner::graph::NodeIndex;
 use millstream_runtime::job as runtime;
 
@@ -10,26 +13,9 @@ use crate::restart;
 impl Driver<'_> {
     /// Looks for new splits of sources that ask for it; tells the readers of all others that no more will come.
     pub(super) fn start_discovery(&mut self) {
-        let discovers: Vec<_> = self
-            .ends
-            .sources
-            .iter()
-            .map(|(node, source)| {
-                (
-                    *node,
-                    source.clone(),
-                    source.discovery_interval().filter(|_| !self.job.options.batch),
-                )
-            })
-            .collect();
-        let any = discovers.iter().any(|(_, _, interval)| interval.is_some());
-        for (node, source, interval) in discovers {
-            let Some(interval) = interval else {
-                if any {
-                    self.command(runtime::Command::NoMoreSplits { node });
-                }
-                continue;
-            };
+        self.end_discovery_elsewhere();
+        for (node, source, interval) in self.discovery() {
+            let Some(interval) = interval else { continue };
             let results = self.results.clone();
             self.watchers.spawn(async move {
                 loop {
@@ -41,7 +27,30 @@ impl Driver<'_> {
         }
     }
 
+    /// Where some sources are looked for new splits, the readers of the others are told that no more will come.
+    pub(super) fn end_discovery_elsewhere(&mut self) {
+        let discovery = self.discovery();
+        if discovery.iter().any(|(_, _, interval)| interval.is_some()) {
+            for (node, ..) in discovery.into_iter().filter(|(_, _, interval)| interval.is_none()) {
+                self.command(runtime::Command::NoMoreSplits { node });
+            }
+        }
+    }
+
+    /// Every source, and how often it is looked for new splits.
+    fn discovery(&self) -> Vec<(NodeIndex, Arc<dyn Source>, Option<Duration>)> {
+        let sources = self.ends.sources.iter();
+        let interval = |source: &Arc<dyn Source>| source.discovery_interval().filter(|_| !self.job.options.batch);
+        sources
+            .map(|(node, source)| (*node, source.clone(), interval(source)))
+            .collect()
+    }
+
     pub(super) fn discovered(&mut self, node: NodeIndex, splits: Result<Vec<Split>, millstream_connectors::Error>) {
+        // A region that begins again takes no new splits meanwhile; they are found again.
+        if self.mending.is_some() {
+            return;
+        }
         let id = &self.job.graph.nodes[node].id;
         let splits = match splits {
             Ok(splits) => splits,

@@ -12,14 +12,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
 
+use super::mending::{Mending, relocated};
 use super::prepare::Prepared;
 use super::{Attempt, Ended, Ends, Failure, asked};
 use crate::checkpoint::{Command, Completed, Coordinator, Event};
-use crate::deployer::{Deployer, Tasks};
+use crate::deployer::{Deployer, News, Tasks};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
 use crate::progress::{Phase, Progress};
+use crate::restart::Restarts;
 use crate::splits::Known;
 use crate::{Error, control, restart};
 
@@ -45,12 +47,17 @@ pub(super) struct Driver<'a> {
     pub(super) progress: &'a Progress,
     pub(super) ends: Ends,
     pub(super) known: BTreeMap<OperatorId, Known>,
-    deployer: &'a dyn Deployer,
+    pub(super) deployer: &'a dyn Deployer,
+    pub(super) restarts: &'a mut Restarts,
     pub(super) tasks: Box<dyn Tasks>,
+    /// A region that is to begin again, while the others run.
+    pub(super) mending: Option<Mending<'a>>,
     pub(super) parallelism: usize,
     /// The tasks were running before, and the first checkpoint is yet to tell what they read.
     pub(super) is_learning: bool,
-    coordinator: Coordinator,
+    /// Whose splits are known: those of tasks that were running before are after a checkpoint of this attempt.
+    pub(super) were_running: bool,
+    pub(super) coordinator: Coordinator,
     pub(super) started: Instant,
     /// Work that must end before the attempt does.
     pub(super) background: JoinSet<()>,
@@ -65,7 +72,7 @@ pub(super) struct Driver<'a> {
     pub(super) storing: Option<Arc<Completed>>,
     pub(super) stored: Option<Arc<Completed>>,
     /// Why the attempt failed: the first error counts, later ones are its echo.
-    failure: Option<(Error, bool)>,
+    pub(super) failure: Option<(Error, bool)>,
     /// Somebody else has claimed the job's checkpoints.
     superseded: bool,
     outcome: Option<Outcome>,
@@ -74,7 +81,7 @@ pub(super) struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    pub(super) fn new(attempt: &Attempt<'a>, prepared: Prepared, next_id: u64) -> Self {
+    pub(super) fn new(attempt: &Attempt<'a>, prepared: Prepared, next_id: u64, restarts: &'a mut Restarts) -> Self {
         let job = attempt.job;
         let Prepared {
             ends,
@@ -98,9 +105,12 @@ impl<'a> Driver<'a> {
             ends,
             known,
             deployer: attempt.deployer,
+            restarts,
             tasks,
+            mending: None,
             parallelism,
             is_learning: were_running,
+            were_running,
             coordinator,
             started: Instant::now(),
             background: JoinSet::new(),
@@ -134,17 +144,22 @@ impl<'a> Driver<'a> {
                 .coordinator
                 .next_tick_ms()
                 .map(|at_ms| self.started + Duration::from_millis(at_ms));
+            let mended_by = self.mending.as_ref().and_then(|mending| mending.until);
             tokio::select! {
-                event = self.tasks.next_event() => match event {
-                    Some(event) => self.task_event(event),
+                news = self.tasks.next_event() => match news {
+                    Some(News::Of(event)) => self.task_event(event),
+                    Some(news) => self.region_news(news),
                     None => self.fail(Error::Failed("the tasks ended without saying why".into()), false),
                 },
                 Some(result) = self.results_in.recv() => self.background_result(result),
                 () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
+                found = relocated(&mut self.mending) => self.has_place(found),
+                () = sleep_until(mended_by) => self.mending_takes_too_long(),
                 () = self.job.checkpoint_now.asked() => self.checkpoint_event(Event::Now),
                 () = requested(stop, heard) => {
                     heard = *stop.borrow_and_update();
-                    if heard == StopRequest::Abort {
+                    // A last checkpoint would wait for a region that does not run.
+                    if heard == StopRequest::Abort || self.mending.is_some() {
                         self.outcome = Some(Outcome::Aborted {
                             last_checkpoint: self.last_checkpoint.or(self.base.map(|base| base.checkpoint)),
                         });
@@ -154,6 +169,7 @@ impl<'a> Driver<'a> {
                     }
                 }
             }
+            self.mend();
         }
         self.shut_down(stop).await;
         Ok(match (self.failure.take(), self.outcome.take()) {
@@ -194,7 +210,7 @@ impl<'a> Driver<'a> {
         // What was stored meanwhile counts.
         while let Ok(result) = self.results_in.try_recv() {
             if let Background::Checkpoint(Event::Stored { checkpoint }) = result {
-                self.last_checkpoint = Some(checkpoint);
+                self.has_stored(checkpoint);
             }
         }
     }
@@ -250,15 +266,15 @@ impl<'a> Driver<'a> {
                 error,
             } => {
                 let may_pass = restart::may_pass(&error);
-                let message = error.to_string();
-                let message = match message.starts_with(&operator.0) {
-                    true => message,
-                    false => format!("{operator} (subtask {subtask}): {message}"),
-                };
-                self.fail(Error::Failed(message), may_pass);
+                self.fail(failure_of(&operator, subtask, &error), may_pass);
             }
             TaskEvent::Stopped => self.fail(Error::Failed("the tasks stopped by themselves".into()), false),
         }
+    }
+
+    fn has_stored(&mut self, checkpoint: u64) {
+        self.last_checkpoint = Some(checkpoint);
+        self.restarts.on_progress();
     }
 
     fn background_result(&mut self, result: Background) {
@@ -267,7 +283,7 @@ impl<'a> Driver<'a> {
                 let is_over = matches!(event, Event::Published { .. } | Event::Unchanged { .. });
                 match &event {
                     Event::Stored { checkpoint } => {
-                        self.last_checkpoint = Some(*checkpoint);
+                        self.has_stored(*checkpoint);
                         self.stored = self.storing.take();
                     }
                     Event::Published { checkpoint } | Event::Unchanged { checkpoint } => {
@@ -360,6 +376,15 @@ impl<'a> Driver<'a> {
             }
         }
     }
+}
+
+/// What a task says of its failure, with its name.
+pub(super) fn failure_of(operator: &OperatorId, subtask: usize, error: &millstream_runtime::Error) -> Error {
+    let message = error.to_string();
+    Error::Failed(match message.starts_with(&operator.0) {
+        true => message,
+        false => format!("{operator} (subtask {subtask}): {message}"),
+    })
 }
 
 /// A closed channel means that the attempt is over and nobody needs the result.

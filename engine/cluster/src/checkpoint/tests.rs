@@ -259,3 +259,32 @@ fn answers_for_other_checkpoints_change_nothing() {
         (101, declined(9, "out", 0), ""),
     ]);
 }
+
+#[test]
+fn while_a_part_begins_again_no_checkpoint_is_triggered_and_one_under_way_is_given_up() {
+    let halt = || Event::Halt {
+        reason: "a region failed".into(),
+    };
+    let mut story = vec![
+        (100, Event::Tick, "trigger 1"),
+        (101, ack(1, "in", 0), ""),
+        (102, halt(), "warn 1"),
+        (103, ack(1, "in", 1), ""),
+        (103, ack(1, "out", 0), ""),
+        (103, ack(1, "out", 1), ""),
+        (200, Event::Tick, ""),
+        (300, Event::Now, ""),
+        (301, Event::GoOn, "trigger 2"),
+    ];
+    story.extend([("in", 0), ("in", 1), ("out", 0)].map(|(id, subtask)| (302, ack(2, id, subtask), "")));
+    story.extend([
+        (303, ack(2, "out", 1), "store 2 [[2, 0], [2, 1]]"),
+        // What all have answered is not given up.
+        (304, halt(), ""),
+        (305, stored(2), "publish 2"),
+        (306, published(2), ""),
+        (900, Event::Tick, ""),
+        (901, Event::GoOn, "trigger 3"),
+    ]);
+    check(story);
+}

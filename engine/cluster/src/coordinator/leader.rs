@@ -50,9 +50,15 @@ pub trait Hands: Send + Sync {
         request: deployer::Request,
     ) -> Result<Box<dyn Tasks>, Error>;
 
-    /// Takes over the tasks of an attempt that an earlier coordinator has started, on these workers, one name per slot. If
-    /// this fails, they are ended.
-    async fn adopt(&self, job: &Job, attempt: &str, slots: &[String]) -> Result<Adopted, Error>;
+    /// Takes over the tasks of an attempt that an earlier coordinator has started: for each slot its worker, and the id
+    /// under which that knows what runs there. If this fails, they are ended.
+    async fn adopt(
+        &self,
+        job: &Job,
+        resolved: &v1::ResolvedJob,
+        attempts: &[String],
+        slots: &[String],
+    ) -> Result<Adopted, Error>;
 
     /// An attempt of an earlier coordinator is not wanted any more.
     fn abandon(&self, attempt: &str);
@@ -198,13 +204,17 @@ impl Leader {
                     }
                 }
                 Command::Adopt { job, run, lease } => inner.tell_of_adoption(&job, run, Ok(lease)),
+                Command::Refuse { job, run } => {
+                    let running = inner.runs.get_mut(&job).filter(|running| running.run == run);
+                    drop(running.and_then(|running| running.granted.take()));
+                }
                 Command::Abandon {
                     job,
                     run,
-                    attempt,
+                    attempts,
                     reason,
                 } => {
-                    self.hands.abandon(&attempt);
+                    attempts.iter().for_each(|attempt| self.hands.abandon(attempt));
                     inner.tell_of_adoption(&job, run, Err(reason));
                 }
                 Command::Journal(change) => {
@@ -303,6 +313,21 @@ impl Leader {
 
     /// Where slots for a run's next attempt will come.
     pub fn want_slots(self: &Arc<Self>, job: &str, run: RunId) -> oneshot::Receiver<Grant> {
+        let job = job.to_string();
+        self.want(Event::SlotsWanted { job: job.clone(), run }, &job, run)
+    }
+
+    /// Where slots will come for a region of a run's attempt, in place of those that are gone.
+    pub fn want_place(self: &Arc<Self>, job: &str, run: RunId, region: &[usize]) -> oneshot::Receiver<Grant> {
+        let wanted = Event::PlaceWanted {
+            job: job.to_string(),
+            run,
+            region: region.to_vec(),
+        };
+        self.want(wanted, job, run)
+    }
+
+    fn want(self: &Arc<Self>, wanted: Event, job: &str, run: RunId) -> oneshot::Receiver<Grant> {
         let (granted, receiver) = oneshot::channel();
         {
             let mut inner = self.inner.lock();
@@ -310,10 +335,7 @@ impl Leader {
                 running.granted = Some(granted);
             }
         }
-        self.event(Event::SlotsWanted {
-            job: job.to_string(),
-            run,
-        });
+        self.event(wanted);
         receiver
     }
 
@@ -492,6 +514,13 @@ impl Leader {
             Ok(()) => {}
             Err(millstream_state::Error::Superseded(reason)) => self.end(&reason),
             Err(error) => tracing::warn!("the cluster's journal cannot be reached: {error}"),
+        }
+    }
+
+    /// Returns when the journal has all that has happened so far, however long it cannot be reached.
+    pub async fn journalled(self: &Arc<Self>) {
+        while !self.write_unwritten().await {
+            tokio::time::sleep(JOURNAL_RETRY).await;
         }
     }
 

@@ -16,7 +16,7 @@
 //! The resolved job is in it as its protobuf message, base64: values of variables, secrets among them, stand there, so
 //! the data folder must be kept like the secrets themselves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use millstream_proto::v1;
@@ -111,10 +111,22 @@ pub struct LastCheckpoint {
 /// Where the tasks of an attempt run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// Its id, which the workers know.
-    pub attempt: String,
     /// The worker of each slot.
     pub slots: Vec<String>,
+    /// Under which id that worker knows what runs there: one for each region.
+    #[serde(default)]
+    pub attempts: Vec<String>,
+}
+
+impl Placement {
+    /// What each worker runs.
+    pub fn by_worker(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut running: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (worker, attempt) in self.slots.iter().zip(&self.attempts) {
+            running.entry(worker.clone()).or_default().insert(attempt.clone());
+        }
+        running
+    }
 }
 
 /// What people want of a job.
@@ -217,7 +229,8 @@ impl Record {
     /// The attempt that another coordinator may take over.
     pub fn adoptable(&self) -> Option<&Placement> {
         let goes_on = !self.now().status.is_end() && self.wanted != Wanted::Cancelled;
-        self.placement.as_ref().filter(|_| goes_on)
+        let placement = self.placement.as_ref().filter(|_| goes_on);
+        placement.filter(|placement| placement.attempts.len() == placement.slots.len())
     }
 
     pub fn enter(&mut self, transition: Transition) {
@@ -321,7 +334,8 @@ impl Ledger {
     /// The attempts that may be taken over.
     pub fn attempts(&self) -> Vec<String> {
         let placements = self.jobs.values().filter_map(Record::adoptable);
-        placements.map(|placement| placement.attempt.clone()).collect()
+        let attempts: BTreeSet<&String> = placements.flat_map(|placement| &placement.attempts).collect();
+        attempts.into_iter().cloned().collect()
     }
 
     /// A change of a job that is deleted meanwhile changes nothing.
@@ -410,8 +424,8 @@ mod tests {
                 job: "a".into(),
                 attempts: 3,
                 placement: Some(Placement {
-                    attempt: "x".into(),
                     slots: vec!["w".into(), "w".into()],
+                    attempts: vec!["x".into(), "x".into()],
                 }),
             },
             Change::Ran {

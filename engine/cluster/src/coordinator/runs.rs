@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millstream_runtime::job::{Command, TaskEvent};
+use millstream_runtime::job::Command;
 use millstream_runtime::progress::JobCounters;
 use millstream_state::threads;
 use parking_lot::Mutex;
@@ -16,13 +16,13 @@ use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Wanted};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{End, Event, RunId};
-use crate::deployer::{Adopted, Allocation, Deployer, Request, Tasks};
+use crate::deployer::{Adopted, Allocation, Deployer, News, RegionRestart, Request, Restarted, Tasks};
 use crate::history::History;
 use crate::job::{self, CheckpointNow, Job, Outcome, Start, StopRequest};
 use crate::progress::{Note, Observed, Phase, Progress};
 use crate::publish::{Output, Publishing};
 use crate::restart::{self, Restarts};
-use crate::{Error, control, resolve};
+use crate::{Error, control, region, resolve};
 
 /// What the leader holds of a run.
 pub struct Running {
@@ -275,7 +275,10 @@ impl Deployer for Leased<'_> {
         let Some(verdict) = verdict else { return Ok(None) };
         let lease = self.lease(verdict.map_err(Error::Failed)?);
         let hands = self.leader.hands();
-        let adopted = hands.adopt(job, &placement.attempt, &placement.slots).await?;
+        let resolved = &self.record.resolved;
+        let adopted = hands
+            .adopt(job, resolved, &placement.attempts, &placement.slots)
+            .await?;
         Ok(Some(Adopted {
             tasks: Box::new(LeasedTasks {
                 tasks: adopted.tasks,
@@ -309,15 +312,32 @@ impl Deployer for Leased<'_> {
 
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
         let hands = self.leader.hands();
-        let attempt = request.identity.attempt.clone();
+        let regions = region::divide(&job.graph, &allocation.slots);
+        let attempts = region::attempts(&request.identity.attempt, &regions, allocation.slots.len());
         let tasks = hands.deploy(job, &self.record.resolved, allocation, request).await?;
         self.leader.event(Event::Placed {
             job: self.record.name.clone(),
             run: self.run,
-            attempt,
+            attempts,
         });
         let lease = self.lease.lock().take();
         Ok(Box::new(LeasedTasks { tasks, _lease: lease }))
+    }
+
+    async fn relocate(&self, region: Vec<usize>, attempt: String) -> Result<Vec<String>, Error> {
+        let granted = self.leader.want_place(&self.record.name, self.run, &region);
+        let Ok(Grant { slots, .. }) = granted.await else {
+            return Err(Error::Failed("there are no other slots for its tasks".into()));
+        };
+        self.leader.event(Event::Relocated {
+            job: self.record.name.clone(),
+            run: self.run,
+            region,
+            attempt,
+        });
+        // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
+        self.leader.journalled().await;
+        Ok(slots)
     }
 }
 
@@ -342,11 +362,23 @@ impl Tasks for LeasedTasks {
         self.tasks.publish(checkpoint, outputs, span)
     }
 
-    async fn next_event(&mut self) -> Option<TaskEvent> {
+    async fn next_event(&mut self) -> Option<News> {
         self.tasks.next_event().await
     }
 
     fn counters(&self) -> Arc<JobCounters> {
         self.tasks.counters()
+    }
+
+    fn regions(&self) -> Vec<Vec<usize>> {
+        self.tasks.regions()
+    }
+
+    fn end_region(&mut self, region: usize) {
+        self.tasks.end_region(region);
+    }
+
+    fn restart_region(&mut self, restart: RegionRestart) -> Result<Restarted, Error> {
+        self.tasks.restart_region(restart)
     }
 }

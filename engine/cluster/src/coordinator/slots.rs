@@ -164,6 +164,33 @@ impl Slots {
         Some((self.hold(job, slots.clone()), slots))
     }
 
+    /// Other slots for those of a lease whose workers take no tasks; all slots of the lease, then. `Err`: so many are
+    /// needed, and there are not enough.
+    pub fn relocate(&mut self, lease: LeaseId, displaced: &[usize]) -> Result<Vec<String>, usize> {
+        let Some(Lease { job, mut slots }) = self.leases.get(&lease).cloned() else {
+            return Err(displaced.len());
+        };
+        let is_ready = |name: &String| self.ready().any(|(ready, _)| ready == name);
+        let gone: Vec<usize> = displaced
+            .iter()
+            .copied()
+            .filter(|slot| !is_ready(&slots[*slot]))
+            .collect();
+        let (spare, found) = self.grant(&job, gone.len()).ok_or(gone.len())?;
+        self.leases.remove(&spare);
+        for (slot, worker) in gone.into_iter().zip(found) {
+            slots[slot] = worker;
+        }
+        self.leases.insert(
+            lease,
+            Lease {
+                job,
+                slots: slots.clone(),
+            },
+        );
+        Ok(slots)
+    }
+
     /// These slots are in use, whether their workers are there or not.
     pub fn hold(&mut self, job: &str, slots: Vec<String>) -> LeaseId {
         let lease = self.next_lease;
@@ -245,6 +272,22 @@ mod tests {
         slots.attach("a", "2", 2, 3);
         slots.attach("b", "1", 3, 3);
         assert_eq!(slots.free(), 5);
+    }
+
+    #[test]
+    fn a_place_is_found_for_slots_of_lost_workers_only_and_for_those_that_are_asked_for() {
+        let mut slots = slots(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)]);
+        let (lease, granted) = slots.grant("job", 3).unwrap();
+        assert_eq!(granted.join(" "), "a b c");
+        assert_eq!(slots.relocate(lease, &[1]).unwrap().join(" "), "a b c");
+        assert!(slots.lose("b", "1", 1) && slots.lose("c", "1", 1));
+        assert_eq!(slots.relocate(lease, &[1, 2]), Err(2));
+        assert_eq!(slots.relocate(lease, &[1]).unwrap().join(" "), "a d c");
+        assert_eq!((slots.free(), slots.used("b"), slots.used("d")), (0, 0, 1));
+        // The one it had has come back.
+        slots.attach("c", "2", 1, 2);
+        assert_eq!(slots.relocate(lease, &[2]).unwrap().join(" "), "a d c");
+        assert_eq!(slots.used_total(), 3);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! which come one after the other move them once.
 
 mod adoption;
+mod placing;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -26,9 +27,6 @@ use crate::job::StopRequest;
 
 use adoption::Adoption;
 pub use requests::Request;
-
-/// How long after the last change of slots jobs of parallelism `auto` are moved.
-const REBALANCE_DELAY_US: i64 = 2_000_000;
 
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -79,6 +77,8 @@ pub struct Run {
     pub lease: Option<LeaseId>,
     /// It waits for tasks of an earlier coordinator.
     adoption: Option<Adoption>,
+    /// Slots whose tasks wait for a place.
+    displaced: Vec<usize>,
 }
 
 /// What comes after a run.
@@ -95,10 +95,23 @@ enum Then {
 pub enum Event {
     /// A change that the journal has.
     Applied(Change),
-    /// The tasks of an attempt run, under this id.
+    /// The tasks of an attempt run, those of each slot under this id.
     Placed {
         job: String,
         run: RunId,
+        attempts: Vec<String>,
+    },
+    /// These slots of a running attempt are to run its tasks anew: others are needed where workers are gone.
+    PlaceWanted {
+        job: String,
+        run: RunId,
+        region: Vec<usize>,
+    },
+    /// What ran in these slots is no more; this is to follow.
+    Relocated {
+        job: String,
+        run: RunId,
+        region: Vec<usize>,
         attempt: String,
     },
     /// All tasks of an attempt run and are looked after.
@@ -184,6 +197,11 @@ pub enum Command {
         lease: LeaseId,
         slots: Vec<String>,
     },
+    /// There is no place for what is displaced, and none is waited for.
+    Refuse {
+        job: String,
+        run: RunId,
+    },
     /// The workers have come with the tasks that the run waits for, which has these slots.
     Adopt {
         job: String,
@@ -194,7 +212,7 @@ pub enum Command {
     Abandon {
         job: String,
         run: RunId,
-        attempt: String,
+        attempts: Vec<String>,
         reason: String,
     },
     /// To be written soon; nothing waits for it.
@@ -275,9 +293,31 @@ impl State {
         let mut commands = Vec::new();
         match event {
             Event::Applied(change) => self.applied(change, now_us, &mut commands),
-            Event::Placed { job, run, attempt } => {
+            Event::Placed { job, run, attempts } => {
                 if let Some(lease) = self.current(&job, run).and_then(|current| current.lease) {
-                    self.placed(&job, lease, attempt, &mut commands);
+                    self.placed(&job, lease, attempts, &mut commands);
+                }
+            }
+            Event::PlaceWanted { job, run, region } => {
+                if let Some(current) = self.current(&job, run) {
+                    current.displaced = region;
+                    self.wait_for_grant(job, run, now_us, &mut commands);
+                }
+            }
+            Event::Relocated {
+                job,
+                run,
+                region,
+                attempt,
+            } => {
+                let lease = self.current(&job, run).and_then(|current| current.lease);
+                let placement = self.jobs.get(&job).and_then(|job| job.record.placement.as_ref());
+                if let (Some(lease), Some(placement)) = (lease, placement) {
+                    let mut attempts = placement.attempts.clone();
+                    for slot in region {
+                        attempts[slot].clone_from(&attempt);
+                    }
+                    self.placed(&job, lease, attempts, &mut commands);
                 }
             }
             Event::Running { job, run } => {
@@ -304,12 +344,7 @@ impl State {
             }
             Event::SlotsWanted { job, run } => {
                 if self.current(&job, run).is_some() {
-                    self.waiting.push((job, run));
-                    self.grant(&mut commands);
-                    if !self.waiting.is_empty() {
-                        // Those who have more than their share give way.
-                        self.rebalance_at_us.get_or_insert(now_us + REBALANCE_DELAY_US);
-                    }
+                    self.wait_for_grant(job, run, now_us, &mut commands);
                 }
             }
             Event::SlotsReturned { job, run, lease } => {
@@ -317,6 +352,8 @@ impl State {
                     && current.lease == Some(lease)
                 {
                     current.lease = None;
+                    current.displaced.clear();
+                    self.waiting.retain(|(waiting, _)| *waiting != job);
                 }
                 self.returned(lease, now_us, &mut commands);
             }
@@ -479,6 +516,7 @@ impl State {
             then: Then::End,
             lease,
             adoption,
+            displaced: Vec::new(),
         });
         let record = Box::new(job.record.clone());
         commands.push(Command::Run { run, record });
@@ -486,12 +524,12 @@ impl State {
     }
 
     /// The journal is to know where the attempt runs.
-    fn placed(&mut self, name: &str, lease: LeaseId, attempt: String, commands: &mut Vec<Command>) {
+    fn placed(&mut self, name: &str, lease: LeaseId, attempts: Vec<String>, commands: &mut Vec<Command>) {
         let (Some(job), Some(lease)) = (self.jobs.get_mut(name), self.slots.lease(lease)) else {
             return;
         };
         let slots = lease.slots.clone();
-        job.record.placement = Some(Placement { attempt, slots });
+        job.record.placement = Some(Placement { slots, attempts });
         commands.push(Command::Journal(job.record.placed()));
     }
 
@@ -519,98 +557,6 @@ impl State {
         }
     }
 
-    fn drain(&mut self, worker: &str, presence: Presence, now_us: i64, commands: &mut Vec<Command>) {
-        if !self.slots.drain(worker, presence, now_us) {
-            return;
-        }
-        for job in self.slots.jobs_on(worker) {
-            self.again(&job, &format!("moving away from worker {worker}"), now_us, commands);
-        }
-        self.let_leave(commands);
-        self.slots_changed(now_us, commands);
-    }
-
-    /// Workers that were asked to end go when nothing of theirs is needed.
-    fn let_leave(&self, commands: &mut Vec<Command>) {
-        for (name, worker) in self.slots.workers() {
-            if worker.presence == Presence::Leaving && self.slots.used(name) == 0 {
-                commands.push(Command::Leave { worker: name.clone() });
-            }
-        }
-    }
-
-    fn returned(&mut self, lease: LeaseId, now_us: i64, commands: &mut Vec<Command>) {
-        if let Some(returned) = self.slots.release(lease) {
-            if let Some(job) = self.jobs.get_mut(&returned.job)
-                && job.record.placement.take().is_some()
-            {
-                commands.push(Command::Journal(job.record.placed()));
-            }
-            self.let_leave(commands);
-            self.slots_changed(now_us, commands);
-        }
-    }
-
-    fn slots_changed(&mut self, now_us: i64, commands: &mut Vec<Command>) {
-        self.rebalance_at_us = Some(now_us + REBALANCE_DELAY_US);
-        self.grant(commands);
-    }
-
-    /// Gives slots to those that wait, oldest first; one that needs more than there are does not hold up the others.
-    fn grant(&mut self, commands: &mut Vec<Command>) {
-        for (name, run) in std::mem::take(&mut self.waiting) {
-            let Some(job) = self.jobs.get(&name) else { continue };
-            if job.run.as_ref().is_none_or(|current| current.id != run) {
-                continue;
-            }
-            let free = self.slots.free();
-            let (needed, count) = match job.record.parallelism {
-                Some(parallelism) => (parallelism as usize, parallelism as usize),
-                None => (1, self.share(&job.record).min(free).max(1)),
-            };
-            let Some((lease, slots)) = self.slots.grant(&name, count) else {
-                self.wait_for_slots(&name, needed, free);
-                self.waiting.push((name, run));
-                continue;
-            };
-            let Some(job) = self.jobs.get_mut(&name) else { continue };
-            job.record.attempts += 1;
-            if let Some(current) = &mut job.run {
-                current.lease = Some(lease);
-            }
-            if job.record.now().reason.starts_with(WAITING) {
-                self.explain(&name, "starting tasks".to_string());
-            }
-            self.touch(&name);
-            commands.push(Command::Grant {
-                job: name,
-                run,
-                lease,
-                slots,
-            });
-        }
-    }
-
-    fn wait_for_slots(&mut self, name: &str, needed: usize, free: usize) {
-        let offered = self.slots.offered();
-        let ready = |presence| presence == Presence::Ready;
-        let workers = self
-            .slots
-            .workers()
-            .values()
-            .filter(|worker| ready(worker.presence))
-            .count();
-        let advice = match (workers, needed > offered) {
-            (0, _) => "no worker is attached; start one",
-            (_, true) => "add workers, or rescale the job",
-            (_, false) => "stop another job, or add workers",
-        };
-        self.explain(
-            name,
-            format!("{WAITING}{needed} slots: {workers} workers offer {offered}, {free} of them free; {advice}"),
-        );
-    }
-
     /// Says more about the present state of a job; not worth a transition.
     fn explain(&mut self, name: &str, reason: String) {
         let Some(job) = self.jobs.get_mut(name) else { return };
@@ -619,53 +565,6 @@ impl State {
         {
             now.reason = reason;
             self.touch(name);
-        }
-    }
-
-    /// How many slots a job of parallelism `auto` should have.
-    fn share(&self, record: &Record) -> usize {
-        let running = self.jobs.values().filter(|job| job.run.is_some());
-        let (auto, fixed): (Vec<&Job>, Vec<&Job>) = running.partition(|job| job.record.parallelism.is_none());
-        let fixed: usize = fixed
-            .iter()
-            .map(|job| job.record.parallelism.unwrap_or(0) as usize)
-            .sum();
-        let rest = self.slots.offered().saturating_sub(fixed);
-        (rest / auto.len().max(1))
-            .min(record.max_parallelism as usize)
-            .min(self.limits.auto_parallelism_max)
-            .max(1)
-    }
-
-    /// Moves jobs of parallelism `auto` to the slots they should have: down where others wait, up where slots are free.
-    fn rebalance(&mut self, now_us: i64, commands: &mut Vec<Command>) {
-        let mut free = self.slots.free();
-        let others_wait = !self.waiting.is_empty();
-        let mut moves = Vec::new();
-        for (name, job) in &self.jobs {
-            let Some(run) = &job.run else { continue };
-            let Some(lease) = run.lease.and_then(|lease| self.slots.lease(lease)) else {
-                continue;
-            };
-            if job.record.parallelism.is_some() || run.asked != StopRequest::None || run.adoption.is_some() {
-                continue;
-            }
-            let (has, share) = (lease.slots.len(), self.share(&job.record));
-            if has < share && free > 0 {
-                free = free.saturating_sub(share - has);
-                moves.push((
-                    name.clone(),
-                    format!("rescaling from {has} to more slots, which are free"),
-                ));
-            } else if has > share && others_wait {
-                moves.push((
-                    name.clone(),
-                    format!("rescaling from {has} to {share} slots, as others wait"),
-                ));
-            }
-        }
-        for (name, reason) in moves {
-            self.again(&name, &reason, now_us, commands);
         }
     }
 
@@ -712,9 +611,6 @@ impl State {
         }
     }
 }
-
-/// How a reason begins that is replaced as soon as there are slots.
-const WAITING: &str = "waiting for ";
 
 #[cfg(test)]
 mod tests;

@@ -118,8 +118,14 @@ impl Hands for Hired {
         self.fleet.deploy(job, resolved, allocation, request).await
     }
 
-    async fn adopt(&self, job: &Job, attempt: &str, slots: &[String]) -> Result<Adopted, Error> {
-        self.fleet.adopt(job, attempt, slots).await
+    async fn adopt(
+        &self,
+        job: &Job,
+        resolved: &v1::ResolvedJob,
+        attempts: &[String],
+        slots: &[String],
+    ) -> Result<Adopted, Error> {
+        self.fleet.adopt(job, resolved, attempts, slots).await
     }
 
     fn abandon(&self, attempt: &str) {

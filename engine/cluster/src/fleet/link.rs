@@ -249,7 +249,13 @@ impl Inner {
             links.remove(worker);
         }
         tracing::warn!(worker, "worker lost: {reason}");
-        let listeners: Vec<_> = self.attempts.iter().map(|entry| entry.value().clone()).collect();
+        let mut listeners: Vec<mpsc::Sender<Heard>> = Vec::new();
+        for entry in &self.attempts {
+            // One may listen to several.
+            if !listeners.iter().any(|known| known.same_channel(entry.value())) {
+                listeners.push(entry.value().clone());
+            }
+        }
         for listener in listeners {
             let heard = Heard {
                 worker: worker.to_string(),
@@ -329,7 +335,7 @@ fn forward(inner: &Inner, worker: &str, attempt: String, what: What) {
         && !is_progress
     {
         tracing::warn!(attempt, "its reports are not taken: the attempt is given up");
-        inner.attempts.remove(&attempt);
+        inner.attempts.retain(|_, other| !other.same_channel(&listener));
     }
 }
 

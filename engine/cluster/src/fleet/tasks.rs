@@ -1,6 +1,11 @@
 //! The tasks of one attempt on several workers, as one.
+//!
+//! They are in one region or in several ([`crate::region`]), and workers know those of each region under an id of its
+//! own: a region that begins again gets another id, and what is said under the old one is not heard any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod region;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +13,17 @@ use async_trait::async_trait;
 use millstream_planner::graph::OperatorId;
 use millstream_proto::v1;
 use millstream_proto::v1::attempt_report::Event;
-use millstream_runtime::job::{Command, SubtaskState, TaskEvent};
+use millstream_proto::v1::task_command::Command as Wire;
+use millstream_runtime::job::{Command, TaskEvent};
 use millstream_runtime::progress::JobCounters;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
+use self::region::{Orders, Region, Stage};
 use super::Fleet;
-use super::link::Link;
-use crate::deployer::{Adopted, Allocation, BeforeStart, Request, Tasks};
+use crate::deployer::{Adopted, Allocation, News, RegionRestart, Request, Restarted, Tasks};
 use crate::publish::{Output, Publishing};
+use crate::region::{attempts, divide, of_attempts};
 use crate::{Error, Job, control, encoding};
 
 /// News that may wait for the driver of one attempt.
@@ -63,30 +70,58 @@ impl Fleet {
         allocation: &Allocation,
         request: Request,
     ) -> Result<Box<dyn Tasks>, Error> {
-        let mut tasks = self.listen(job, &request.identity.attempt, &allocation.slots)?;
-        let before_start = tasks.deploy(job, resolved, allocation, request)?;
+        let slots = &allocation.slots;
+        let regions = divide(&job.graph, slots);
+        let attempts = attempts(&request.identity.attempt, &regions, slots.len());
+        let mut tasks = self.listen(job, resolved, &regions, &attempts, slots)?;
+        let before_start = request.before_start;
+        let orders = Orders {
+            splits: request.splits,
+            splits_are_final: request.splits_are_final,
+            restore: request.restore,
+            epoch: request.epoch,
+        };
+        let deploy = tasks.deployment(orders)?;
+        for region in &tasks.regions {
+            region.deploy(&deploy, slots)?;
+        }
         control::step(control::span!("restore state"), tasks.all(Step::Restored)).await?;
         before_start.await?;
         // A worker that was lost in between ends this attempt, not the job.
-        tasks
-            .order_all(&v1::task_command::Command::Start(v1::StartTasks {}))
-            .map_err(|error| elsewhere(error.to_string()))?;
+        for region in &tasks.regions {
+            region
+                .order(&tasks.job, &Wire::Start(v1::StartTasks {}))
+                .map_err(|error| elsewhere(error.to_string()))?;
+        }
         control::step(control::span!("start tasks"), tasks.all(Step::Deployed)).await?;
         Ok(Box::new(tasks))
     }
 
-    /// Takes over the tasks of an attempt that another coordinator has started on these workers, one name per slot.
-    /// If this fails, they are ended.
-    pub async fn adopt(&self, job: &Job, attempt: &str, slots: &[String]) -> Result<Adopted, Error> {
-        self.inner.awaited.lock().remove(attempt);
-        let mut tasks = self.listen(job, attempt, slots)?;
-        for link in &tasks.links {
-            let adopt = v1::Adopt {
-                job: tasks.job.clone(),
-                attempt: attempt.to_string(),
-            };
-            link.order(v1::order::Order::Adopt(adopt))
-                .map_err(|error| elsewhere(error.to_string()))?;
+    /// Takes over the tasks of an attempt that another coordinator has started on these workers: for each slot the
+    /// worker, and the id under which it knows what runs there. If this fails, they are ended.
+    pub async fn adopt(
+        &self,
+        job: &Job,
+        resolved: &v1::ResolvedJob,
+        attempts: &[String],
+        slots: &[String],
+    ) -> Result<Adopted, Error> {
+        {
+            let mut awaited = self.inner.awaited.lock();
+            attempts.iter().for_each(|attempt| {
+                awaited.remove(attempt);
+            });
+        }
+        let mut tasks = self.listen(job, resolved, &of_attempts(attempts), attempts, slots)?;
+        for region in &tasks.regions {
+            for link in &region.links {
+                let adopt = v1::Adopt {
+                    job: tasks.job.clone(),
+                    attempt: region.attempt.clone(),
+                };
+                link.order(v1::order::Order::Adopt(adopt))
+                    .map_err(|error| elsewhere(error.to_string()))?;
+            }
         }
         let newest_checkpoint = tokio::time::timeout(ADOPT_TIMEOUT, tasks.adopted())
             .await
@@ -104,35 +139,40 @@ impl Fleet {
     }
 
     /// From here on what these workers say about the attempt is heard.
-    fn listen(&self, job: &Job, attempt: &str, slots: &[String]) -> Result<RemoteTasks, Error> {
-        let names: BTreeSet<&String> = slots.iter().collect();
-        let links = {
-            let known = self.inner.links.lock();
-            let links = names.iter().map(|name| {
-                known
-                    .get(*name)
-                    .cloned()
-                    .ok_or_else(|| elsewhere(format!("worker {name} is no longer attached")))
-            });
-            links.collect::<Result<Vec<Arc<Link>>, Error>>()?
-        };
+    fn listen(
+        &self,
+        job: &Job,
+        resolved: &v1::ResolvedJob,
+        regions: &[Vec<usize>],
+        attempts: &[String],
+        slots: &[String],
+    ) -> Result<RemoteTasks, Error> {
         let (listener, heard) = mpsc::channel(HEARD_MAX);
-        self.inner.attempts.insert(attempt.to_string(), listener);
-        Ok(RemoteTasks {
+        let mut tasks = RemoteTasks {
             fleet: self.clone(),
             job: job.graph.name.clone(),
-            attempt: attempt.to_string(),
+            resolved: resolved.clone(),
+            checkpoint_storage: job.checkpoint_storage.clone(),
             slots: slots.to_vec(),
-            links,
+            regions: Vec::new(),
+            listener: listener.downgrade(),
             heard,
+            news: VecDeque::new(),
             counters: millstream_runtime::job::counters(&job.graph, slots.len()),
-            finished: BTreeSet::new(),
-            stopped: BTreeSet::new(),
             had_finished: false,
             publication: None,
-            lost: None,
             is_over: false,
-        })
+        };
+        for region in regions {
+            let attempt = attempts[region[0]].clone();
+            self.inner.attempts.insert(attempt.clone(), listener.clone());
+            let links = self.links(region.iter().map(|slot| &slots[*slot]));
+            // Without any it is no longer listened to when it is dropped.
+            let found = links.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
+            tasks.regions.push(Region::new(attempt, region.clone(), found));
+            links?;
+        }
+        Ok(tasks)
     }
 }
 
@@ -147,88 +187,54 @@ fn failure(message: String, may_pass: bool) -> millstream_runtime::Error {
 struct RemoteTasks {
     fleet: Fleet,
     job: String,
-    attempt: String,
+    resolved: v1::ResolvedJob,
+    checkpoint_storage: String,
     /// The worker of each slot.
     slots: Vec<String>,
-    links: Vec<Arc<Link>>,
+    /// Each slot is in one.
+    regions: Vec<Region>,
+    /// Strong as long as someone may speak.
+    listener: mpsc::WeakSender<Heard>,
     heard: mpsc::Receiver<Heard>,
+    /// Still to be told.
+    news: VecDeque<News>,
     counters: Arc<JobCounters>,
-    finished: BTreeSet<String>,
-    stopped: BTreeSet<String>,
-    /// All had finished before they were adopted, which is still to be told.
+    /// All had finished before they were looked after, which is still to be told.
     had_finished: bool,
     /// What workers are publishing.
     publication: Option<Publication>,
-    /// A worker that was lost, to be told as a failure.
-    lost: Option<String>,
     is_over: bool,
 }
 
 /// A checkpoint whose output workers publish. Dropped: it is given up.
 struct Publication {
     checkpoint: u64,
-    /// Workers that have not answered.
-    missing: BTreeSet<String>,
+    /// Regions' parts on workers that have not answered.
+    missing: BTreeSet<(usize, String)>,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
 impl RemoteTasks {
-    /// A worker has published its part, or says why not.
-    fn published(&mut self, worker: &str, answer: v1::OutputPublished) {
-        let Some(mut publication) = self.publication.take_if(|it| it.checkpoint == answer.checkpoint) else {
-            return;
-        };
-        publication.missing.remove(worker);
-        let result = match answer.reason.as_str() {
-            "" if !publication.missing.is_empty() => {
-                self.publication = Some(publication);
-                return;
-            }
-            "" => Ok(()),
-            reason => Err(elsewhere(format!("worker {worker}: {reason}"))),
-        };
-        if publication.done.send(result).is_err() {
-            tracing::debug!(job = self.job, "nobody waits for what was published");
-        }
-    }
-
-    /// Answers what is to be done before the tasks start.
-    fn deploy(
-        &self,
-        job: &Job,
-        resolved: &v1::ResolvedJob,
-        allocation: &Allocation,
-        request: Request,
-    ) -> Result<BeforeStart, Error> {
-        let place = |name: &String| self.links.iter().position(|link| link.name == *name).unwrap_or(0) as u32;
-        let addresses = self.links.iter().map(|link| v1::WorkerAddress {
-            name: link.name.clone(),
-            address: link.address.clone(),
-        });
-        let restore = request.restore.iter().map(|(operator, states)| (&operator.0, states));
-        let restore: Vec<(&String, &Vec<SubtaskState>)> = restore.collect();
-        let deploy = v1::Deploy {
+    /// What is the same for all workers of a deployment.
+    fn deployment(&self, orders: Orders) -> Result<v1::Deploy, Error> {
+        let restore: Vec<_> = orders
+            .restore
+            .iter()
+            .map(|(operator, states)| (&operator.0, states))
+            .collect();
+        Ok(v1::Deploy {
             job: self.job.clone(),
-            attempt: self.attempt.clone(),
-            resolved: Some(resolved.clone()),
-            parallelism: allocation.parallelism as u32,
-            slots: allocation.slots.iter().map(place).collect(),
-            workers: addresses.collect(),
-            self_: 0,
-            splits: encoding::encode(&request.splits)?,
-            splits_are_final: request.splits_are_final,
+            resolved: Some(self.resolved.clone()),
+            parallelism: self.slots.len() as u32,
+            splits: encoding::encode(&orders.splits)?,
+            splits_are_final: orders.splits_are_final,
             restore: encoding::encode(&restore)?,
-            checkpoint_storage: job.checkpoint_storage.clone(),
-            checkpoint_epoch: request.epoch,
+            checkpoint_storage: self.checkpoint_storage.clone(),
+            checkpoint_epoch: orders.epoch,
             trace_parent: control::trace_parent(&Span::current()),
-        };
-        for (index, link) in self.links.iter().enumerate() {
-            let mut deploy = deploy.clone();
-            deploy.self_ = index as u32;
-            link.order(v1::order::Order::Deploy(deploy))
-                .map_err(|error| elsewhere(error.to_string()))?;
-        }
-        Ok(request.before_start)
+            // The rest is the region's to say.
+            ..v1::Deploy::default()
+        })
     }
 
     /// Waits until all workers have come so far.
@@ -243,176 +249,282 @@ impl RemoteTasks {
     }
 
     async fn reached(&mut self, step: Step) -> Result<(), Error> {
-        let mut missing: BTreeSet<String> = self.links.iter().map(|link| link.name.clone()).collect();
+        let mut missing = self.parts();
         while !missing.is_empty() {
-            let Some(heard) = self.heard.recv().await else {
-                return Err(elsewhere("the workers are not heard any more".into()));
+            let Some((worker, region, event)) = self.next_while_starting().await? else {
+                continue;
             };
-            match heard.what {
-                What::Lost(reason) if missing.contains(&heard.worker) || self.is_mine(&heard.worker) => {
-                    return Err(elsewhere(format!("worker {} was lost: {reason}", heard.worker)));
+            match event {
+                Event::Restored(_) if step == Step::Restored => {
+                    missing.remove(&(region, worker));
                 }
-                What::Report(report) => match report.event {
-                    Some(Event::Restored(_)) if step == Step::Restored => {
-                        missing.remove(&heard.worker);
-                    }
-                    Some(Event::Deployed(_)) if step == Step::Deployed => {
-                        missing.remove(&heard.worker);
-                    }
-                    Some(Event::Failed(failed)) => {
-                        let message = format!("worker {}: {}", heard.worker, failed.message);
-                        if failed.is_damage {
-                            return Err(Error::State(millstream_state::Error::Corrupt(message)));
-                        }
-                        return Err(Error::Runtime(failure(message, failed.may_pass)));
-                    }
-                    Some(Event::Stopped(_)) => {
-                        return Err(elsewhere(format!("worker {} ended its part at once", heard.worker)));
-                    }
-                    _ => {}
-                },
-                What::Lost(_) | What::Progress(_) => {}
+                Event::Deployed(_) if step == Step::Deployed => {
+                    missing.remove(&(region, worker));
+                }
+                // Where nothing is left to read, tasks may be through before those of other workers run.
+                Event::Finished(_) => {
+                    self.regions[region].finished.insert(worker);
+                }
+                Event::Stopped(_) => return Err(elsewhere(format!("worker {worker} ended its part at once"))),
+                _ => {}
             }
         }
+        self.had_finished = self.have_all_finished();
         Ok(())
     }
 
     /// Waits until all workers have said how their part is; the newest checkpoint that any was asked for.
     async fn adopted(&mut self) -> Result<u64, Error> {
-        let mut missing: BTreeSet<String> = self.links.iter().map(|link| link.name.clone()).collect();
+        let mut missing = self.parts();
         let mut newest = 0;
         while !missing.is_empty() {
-            let Some(heard) = self.heard.recv().await else {
-                return Err(elsewhere("the workers are not heard any more".into()));
+            let Some((worker, region, event)) = self.next_while_starting().await? else {
+                continue;
             };
-            match heard.what {
-                What::Lost(reason) if self.is_mine(&heard.worker) => {
-                    return Err(elsewhere(format!("worker {} was lost: {reason}", heard.worker)));
+            match event {
+                Event::Adopted(adopted) => {
+                    newest = newest.max(adopted.newest_checkpoint);
+                    if adopted.is_finished {
+                        self.regions[region].finished.insert(worker.clone());
+                    }
+                    missing.remove(&(region, worker));
                 }
-                What::Report(report) => match report.event {
-                    Some(Event::Adopted(adopted)) => {
-                        newest = newest.max(adopted.newest_checkpoint);
-                        if adopted.is_finished {
-                            self.finished.insert(heard.worker.clone());
-                        }
-                        missing.remove(&heard.worker);
-                    }
-                    Some(Event::Finished(_)) => {
-                        self.finished.insert(heard.worker);
-                    }
-                    Some(Event::Failed(failed)) => {
-                        let message = format!("worker {}: {}", heard.worker, failed.message);
-                        return Err(Error::Runtime(failure(message, failed.may_pass)));
-                    }
-                    Some(Event::Stopped(_)) => {
-                        let why = format!("worker {} does not run its part any more", heard.worker);
-                        return Err(elsewhere(why));
-                    }
-                    // Checkpoints of the earlier coordinator: the first one of this coordinator contains what they would.
-                    _ => {}
-                },
-                What::Lost(_) | What::Progress(_) => {}
+                Event::Finished(_) => {
+                    self.regions[region].finished.insert(worker);
+                }
+                Event::Stopped(_) => {
+                    return Err(elsewhere(format!("worker {worker} does not run its part any more")));
+                }
+                // Checkpoints of the earlier coordinator: the first one of this coordinator contains what they would.
+                _ => {}
             }
         }
-        self.had_finished = self.finished.len() == self.links.len();
+        self.had_finished = self.have_all_finished();
         Ok(newest)
     }
 
-    fn is_mine(&self, worker: &str) -> bool {
-        self.links.iter().any(|link| link.name == worker)
+    /// Every region's part on each of its workers.
+    fn parts(&self) -> BTreeSet<(usize, String)> {
+        let regions = self.regions.iter().enumerate();
+        let parts = regions.flat_map(|(region, of)| of.links.iter().map(move |link| (region, link.name.clone())));
+        parts.collect()
     }
 
-    fn order(&self, worker: &str, command: v1::task_command::Command) -> Result<(), Error> {
-        let Some(link) = self.links.iter().find(|link| link.name == worker) else {
-            return Ok(());
+    /// What a worker says of its part of a region, before all of them run. A failure is the whole attempt's.
+    async fn next_while_starting(&mut self) -> Result<Option<(String, usize, Event)>, Error> {
+        let Some(heard) = self.heard.recv().await else {
+            return Err(elsewhere("the workers are not heard any more".into()));
         };
-        link.order(v1::order::Order::Command(v1::TaskCommand {
-            job: self.job.clone(),
-            attempt: self.attempt.clone(),
-            command: Some(command),
-        }))
+        let worker = heard.worker;
+        match heard.what {
+            What::Lost(reason) if self.regions.iter().any(|region| region.is_on(&worker)) => {
+                Err(elsewhere(format!("worker {worker} was lost: {reason}")))
+            }
+            What::Report(report) => match (self.region_of(&report.attempt), report.event) {
+                (Some(_), Some(Event::Failed(failed))) => {
+                    let message = format!("worker {worker}: {}", failed.message);
+                    if failed.is_damage {
+                        return Err(Error::State(millstream_state::Error::Corrupt(message)));
+                    }
+                    Err(Error::Runtime(failure(message, failed.may_pass)))
+                }
+                (Some(region), Some(event)) => Ok(Some((worker, region, event))),
+                _ => Ok(None),
+            },
+            What::Lost(_) | What::Progress(_) => Ok(None),
+        }
     }
 
-    fn order_all(&self, command: &v1::task_command::Command) -> Result<(), Error> {
-        let open = self.links.iter().filter(|link| !self.stopped.contains(&link.name));
-        open.map(|link| self.order(&link.name, command.clone()))
-            .fold(Ok(()), Result::and)
+    fn have_all_finished(&self) -> bool {
+        self.regions.iter().all(Region::has_finished)
     }
 
-    /// What the driver should hear of it, if anything.
-    fn take(&mut self, heard: Heard) -> Result<Option<TaskEvent>, Error> {
+    fn region_of(&self, attempt: &str) -> Option<usize> {
+        self.regions.iter().position(|region| region.attempt == attempt)
+    }
+
+    fn order_all(&mut self, command: &Wire) -> Result<(), Error> {
+        for index in 0..self.regions.len() {
+            let ordered = self.regions[index].order(&self.job, command);
+            self.after_order(index, ordered)?;
+        }
+        Ok(())
+    }
+
+    /// Where several regions are, those who do not take an order are one of them.
+    fn after_order(&mut self, region: usize, ordered: Result<(), Error>) -> Result<(), Error> {
+        match ordered {
+            Err(error) if self.regions.len() > 1 => {
+                self.fail(region, "worker", 0, error.to_string(), true);
+                Ok(())
+            }
+            ordered => ordered,
+        }
+    }
+
+    fn fail(&mut self, region: usize, operator: &str, subtask: usize, message: String, may_pass: bool) {
+        if self.regions.len() == 1 {
+            self.news.push_back(failed(operator, subtask, message, may_pass));
+        } else if self.regions[region].fail() {
+            self.news.push_back(News::RegionFailed {
+                region,
+                operator: OperatorId(operator.to_string()),
+                subtask,
+                error: failure(message, may_pass),
+            });
+        }
+    }
+
+    /// Takes note of what was heard; what the driver should know of it is put among the news.
+    fn take(&mut self, heard: Heard) -> Result<(), Error> {
+        let worker = heard.worker;
         match heard.what {
             What::Progress(progress) => {
-                self.counters
-                    .apply(&encoding::decode(&progress.operators, "a worker's progress")?);
-                Ok(None)
+                if self.region_of(&progress.attempt).is_some() {
+                    let sample = encoding::decode(&progress.operators, "a worker's progress")?;
+                    self.counters.apply(&sample);
+                }
             }
-            What::Lost(reason) => {
-                if !self.is_mine(&heard.worker) || !self.stopped.insert(heard.worker.clone()) {
-                    return Ok(None);
+            What::Lost(reason) => self.lost(&worker, &reason),
+            What::Report(report) => {
+                if let (Some(region), Some(event)) = (self.region_of(&report.attempt), report.event) {
+                    self.reported(worker, region, event)?;
                 }
-                let message = format!("worker {} was lost: {reason}", heard.worker);
-                self.lost = Some(message.clone());
-                self.publication = None;
-                Ok(Some(failed("worker", 0, message, true)))
             }
-            What::Report(report) => match report.event {
-                Some(Event::Snapshot(done)) => Ok(Some(TaskEvent::Snapshot {
-                    checkpoint: done.checkpoint,
-                    operator: OperatorId(done.operator),
-                    state: encoding::decode(&done.state, "a subtask's snapshot")?,
-                })),
-                Some(Event::SnapshotFailed(failed)) => Ok(Some(TaskEvent::SnapshotFailed {
-                    checkpoint: failed.checkpoint,
-                    operator: OperatorId(failed.operator),
-                    subtask: failed.subtask as usize,
-                    error: failure(format!("worker {}: {}", heard.worker, failed.reason), true),
-                    rows_lost: failed.rows_lost,
-                })),
-                Some(Event::Finished(_)) => {
-                    self.finished.insert(heard.worker);
-                    let all = self.finished.len() == self.links.len();
-                    Ok(all.then_some(TaskEvent::Finished))
+        }
+        Ok(())
+    }
+
+    /// Where a worker ran several regions, they fail together: that is the whole attempt's failure.
+    fn lost(&mut self, worker: &str, reason: &str) {
+        let hit: Vec<usize> = (0..self.regions.len())
+            .filter(|index| {
+                let region = &mut self.regions[*index];
+                region.is_on(worker) && region.stopped.insert(worker.to_string())
+            })
+            .collect();
+        hit.iter().for_each(|region| self.give_up_publication(*region, worker));
+        let message = format!("worker {worker} was lost: {reason}");
+        if hit.len() > 1 {
+            self.news.push_back(failed("worker", 0, message, true));
+            return;
+        }
+        for index in hit {
+            self.fail(index, "worker", 0, message.clone(), true);
+            self.look_whether_ended(index);
+        }
+    }
+
+    fn reported(&mut self, worker: String, index: usize, event: Event) -> Result<(), Error> {
+        let region = &mut self.regions[index];
+        match event {
+            Event::Snapshot(done) => self.news.push_back(News::Of(TaskEvent::Snapshot {
+                checkpoint: done.checkpoint,
+                operator: OperatorId(done.operator),
+                state: encoding::decode(&done.state, "a subtask's snapshot")?,
+            })),
+            Event::SnapshotFailed(failed) => self.news.push_back(News::Of(TaskEvent::SnapshotFailed {
+                checkpoint: failed.checkpoint,
+                operator: OperatorId(failed.operator),
+                subtask: failed.subtask as usize,
+                error: failure(format!("worker {worker}: {}", failed.reason), true),
+                rows_lost: failed.rows_lost,
+            })),
+            Event::Finished(_) => {
+                region.finished.insert(worker);
+                self.look_whether_finished();
+            }
+            // What the whole job can do about it a region cannot: begin from an earlier checkpoint.
+            Event::Failed(task) if task.is_damage => {
+                let message = format!("worker {worker}: {}", task.message);
+                self.news.push_back(failed("worker", 0, message, true));
+            }
+            Event::Failed(task) => {
+                let (operator, message) = match task.operator.is_empty() {
+                    true => ("worker", format!("worker {worker}: {}", task.message)),
+                    false => (task.operator.as_str(), task.message.clone()),
+                };
+                self.fail(index, operator, task.subtask as usize, message, task.may_pass);
+            }
+            Event::Published(answer) => self.published(index, worker, answer),
+            Event::Stopped(_) => {
+                region.stopped.insert(worker.clone());
+                self.give_up_publication(index, &worker);
+                if self.regions.len() > 1 {
+                    self.fail(index, "worker", 0, format!("worker {worker} ended its part"), true);
+                    self.look_whether_ended(index);
                 }
-                Some(Event::Failed(task)) => {
-                    let operator = if task.operator.is_empty() {
-                        "worker"
-                    } else {
-                        &task.operator
-                    };
-                    let message = match task.operator.is_empty() {
-                        true => format!("worker {}: {}", heard.worker, task.message),
-                        false => task.message.clone(),
-                    };
-                    Ok(Some(failed(operator, task.subtask as usize, message, task.may_pass)))
+            }
+            Event::Restored(_) => {
+                if region.has_restored(&worker) {
+                    let ordered = region.order(&self.job, &Wire::Start(v1::StartTasks {}));
+                    self.after_order(index, ordered)?;
                 }
-                Some(Event::Published(answer)) => {
-                    self.published(&heard.worker, answer);
-                    Ok(None)
+            }
+            Event::Deployed(_) => {
+                if region.has_started(&worker) {
+                    self.news.push_back(News::RegionRuns { region: index });
+                    // Its tasks may have been through before that was heard of all.
+                    self.look_whether_finished();
                 }
-                Some(Event::Stopped(_)) => {
-                    self.stopped.insert(heard.worker);
-                    self.publication = None;
-                    Ok(None)
-                }
-                Some(Event::Restored(_) | Event::Deployed(_) | Event::Adopted(_)) | None => Ok(None),
-            },
+            }
+            Event::Adopted(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A worker has published its part of a region, or says why not.
+    fn published(&mut self, region: usize, worker: String, answer: v1::OutputPublished) {
+        let Some(mut publication) = self.publication.take_if(|it| it.checkpoint == answer.checkpoint) else {
+            return;
+        };
+        let result = match answer.reason.as_str() {
+            "" => Ok(()),
+            reason => Err(elsewhere(format!("worker {worker}: {reason}"))),
+        };
+        publication.missing.remove(&(region, worker));
+        if result.is_ok() && !publication.missing.is_empty() {
+            self.publication = Some(publication);
+            return;
+        }
+        if publication.done.send(result).is_err() {
+            tracing::debug!(job = self.job, "nobody waits for what was published");
+        }
+    }
+
+    /// A worker that was to publish its part of a region will not.
+    fn give_up_publication(&mut self, region: usize, worker: &str) {
+        self.publication
+            .take_if(|it| it.missing.contains(&(region, worker.to_string())));
+    }
+
+    fn look_whether_finished(&mut self) {
+        if self.have_all_finished() {
+            self.news.push_back(News::Of(TaskEvent::Finished));
+        }
+    }
+
+    fn look_whether_ended(&mut self, index: usize) {
+        let region = &mut self.regions[index];
+        if region.stage == Stage::Ending && region.has_stopped() {
+            region.stage = Stage::Ended;
+            self.fleet.inner.attempts.remove(&region.attempt);
+            self.news.push_back(News::RegionEnded { region: index });
         }
     }
 }
 
-fn failed(operator: &str, subtask: usize, message: String, may_pass: bool) -> TaskEvent {
-    TaskEvent::Failed {
+fn failed(operator: &str, subtask: usize, message: String, may_pass: bool) -> News {
+    News::Of(TaskEvent::Failed {
         operator: OperatorId(operator.to_string()),
         subtask,
         error: failure(message, may_pass),
-    }
+    })
 }
 
 #[async_trait]
 impl Tasks for RemoteTasks {
     fn send(&mut self, command: Command) -> Result<(), Error> {
-        use v1::task_command::Command as Wire;
         match command {
             Command::Checkpoint {
                 id,
@@ -432,13 +544,17 @@ impl Tasks for RemoteTasks {
                 self.order_all(&Wire::Cancel(v1::CancelTasks {}))
             }
             Command::AssignSplits { node, subtask, splits } => {
-                let worker = self.slots[subtask % self.slots.len()].clone();
-                let assign = v1::AssignSplits {
+                let slot = subtask % self.slots.len();
+                let assign = Wire::AssignSplits(v1::AssignSplits {
                     node: node as u32,
                     subtask: subtask as u32,
                     splits: encoding::encode(&splits)?,
+                });
+                let Some(region) = self.regions.iter().position(|region| region.slots.contains(&slot)) else {
+                    return Ok(());
                 };
-                self.order(&worker, Wire::AssignSplits(assign))
+                let ordered = self.regions[region].order_one(&self.job, &self.slots[slot], assign);
+                self.after_order(region, ordered)
             }
         }
     }
@@ -448,18 +564,23 @@ impl Tasks for RemoteTasks {
     }
 
     fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing {
-        let mut by_worker: BTreeMap<&String, Vec<Output>> = BTreeMap::new();
+        let mut parts: BTreeMap<(usize, String), Vec<Output>> = BTreeMap::new();
         for output in outputs {
-            let worker = &self.slots[output.subtask % self.slots.len()];
-            by_worker.entry(worker).or_default().push(output);
+            let slot = output.subtask % self.slots.len();
+            if let Some(region) = self.regions.iter().position(|region| region.slots.contains(&slot)) {
+                parts
+                    .entry((region, self.slots[slot].clone()))
+                    .or_default()
+                    .push(output);
+            }
         }
-        let ordered = by_worker.iter().try_for_each(|(worker, outputs)| {
-            let publish = v1::PublishOutput {
+        let ordered = parts.iter().try_for_each(|((region, worker), outputs)| {
+            let publish = Wire::Publish(v1::PublishOutput {
                 checkpoint,
                 outputs: encoding::encode(outputs)?,
                 trace_parent: control::trace_parent(span),
-            };
-            self.order(worker, v1::task_command::Command::Publish(publish))
+            });
+            self.regions[*region].order_one(&self.job, worker, publish)
         });
         if let Err(error) = ordered {
             return Box::pin(std::future::ready(Err(error)));
@@ -467,7 +588,7 @@ impl Tasks for RemoteTasks {
         let (done, result) = oneshot::channel();
         self.publication = Some(Publication {
             checkpoint,
-            missing: by_worker.into_keys().cloned().collect(),
+            missing: parts.into_keys().collect(),
             done,
         });
         Box::pin(async move {
@@ -477,29 +598,30 @@ impl Tasks for RemoteTasks {
         })
     }
 
-    async fn next_event(&mut self) -> Option<TaskEvent> {
+    async fn next_event(&mut self) -> Option<News> {
         loop {
+            if let Some(news) = self.news.pop_front() {
+                return Some(news);
+            }
             if self.is_over {
                 return None;
             }
             if std::mem::take(&mut self.had_finished) {
-                return Some(TaskEvent::Finished);
+                return Some(News::Of(TaskEvent::Finished));
             }
-            if self.stopped.len() == self.links.len() {
+            if self.regions.iter().all(Region::has_stopped) {
                 self.is_over = true;
-                return Some(TaskEvent::Stopped);
+                return Some(News::Of(TaskEvent::Stopped));
             }
-            let event = match self.heard.recv().await {
+            let taken = match self.heard.recv().await {
                 Some(heard) => self.take(heard),
                 None => {
                     self.is_over = true;
                     return Some(failed("worker", 0, "the workers are not heard any more".into(), true));
                 }
             };
-            match event {
-                Ok(Some(event)) => return Some(event),
-                Ok(None) => {}
-                Err(error) => return Some(failed("worker", 0, error.to_string(), false)),
+            if let Err(error) = taken {
+                return Some(failed("worker", 0, error.to_string(), false));
             }
         }
     }
@@ -507,17 +629,69 @@ impl Tasks for RemoteTasks {
     fn counters(&self) -> Arc<JobCounters> {
         Arc::clone(&self.counters)
     }
+
+    fn regions(&self) -> Vec<Vec<usize>> {
+        match self.regions.as_slice() {
+            [_] => Vec::new(),
+            several => several.iter().map(|region| region.slots.clone()).collect(),
+        }
+    }
+
+    fn end_region(&mut self, index: usize) {
+        let region = &mut self.regions[index];
+        region.stage = Stage::Ending;
+        // One that takes no order is lost, which is heard.
+        if let Err(error) = region.order(&self.job, &Wire::Cancel(v1::CancelTasks {})) {
+            tracing::debug!(job = self.job, "{error}");
+        }
+        self.look_whether_ended(index);
+    }
+
+    fn restart_region(&mut self, restart: RegionRestart) -> Result<Restarted, Error> {
+        let slots = self.regions[restart.region].slots.clone();
+        let Some(listener) = self.listener.upgrade() else {
+            return Err(elsewhere("the workers are not heard any more".into()));
+        };
+        self.fleet.inner.attempts.insert(restart.attempt.clone(), listener);
+        self.slots = restart.slots;
+        let mut region = Region::new(restart.attempt, slots.clone(), Vec::new());
+        region.stage = Stage::Ended;
+        let links = self.fleet.links(slots.iter().map(|slot| &self.slots[*slot]));
+        self.regions[restart.region] = region;
+        let region = &mut self.regions[restart.region];
+        region.links = links?;
+        region.stage = Stage::Restoring(region.links.iter().map(|link| link.name.clone()).collect());
+        let deploy = self.deployment(Orders {
+            splits: restart.splits,
+            splits_are_final: restart.splits_are_final,
+            restore: restart.restore,
+            epoch: restart.epoch,
+        })?;
+        self.regions[restart.region].deploy(&deploy, &self.slots)?;
+        let (before, counters) = self
+            .counters
+            .begin_again(|subtask| slots.contains(&(subtask % self.slots.len())));
+        self.counters = Arc::new(counters);
+        Ok(Restarted {
+            before: Arc::new(before),
+            counters: self.counters(),
+        })
+    }
 }
 
 impl Drop for RemoteTasks {
     fn drop(&mut self) {
-        self.fleet.inner.attempts.remove(&self.attempt);
+        for region in &self.regions {
+            self.fleet.inner.attempts.remove(&region.attempt);
+        }
         if self.fleet.inner.ended.lock().is_some() {
             // They are the next coordinator's.
             return;
         }
-        if let Err(error) = self.order_all(&v1::task_command::Command::Cancel(v1::CancelTasks {})) {
-            tracing::debug!(job = self.job, "{error}");
+        for region in &self.regions {
+            if let Err(error) = region.order(&self.job, &Wire::Cancel(v1::CancelTasks {})) {
+                tracing::debug!(job = self.job, "{error}");
+            }
         }
     }
 }

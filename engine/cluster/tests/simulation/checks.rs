@@ -14,7 +14,7 @@ use object_store::path::Path;
 
 use crate::job::JOB;
 use crate::published::Written;
-use crate::world::world;
+use crate::world::{ProcessId, World, world};
 
 pub const CHECKPOINTS: &str = "sim://store/cluster/checkpoints";
 /// Where that is in the store.
@@ -82,8 +82,12 @@ pub fn before_delete(path: &Path, store: &InMemory) {
     }
 }
 
-/// Nothing becomes visible before the journal says that a checkpoint with it is complete.
+/// Nothing becomes visible before the journal says that a checkpoint with it is complete. What is visible may be published
+/// again at any time, by a worker that stood still for one.
 pub fn before_publish(id: &str, store: &InMemory) {
+    if world().published.epochs.contains_key(id) {
+        return;
+    }
     match manifests(store) {
         Err(error) => world().violated(format!("before {id} was published: {error}")),
         Ok(manifests) => {
@@ -97,9 +101,34 @@ pub fn before_publish(id: &str, store: &InMemory) {
     }
 }
 
+/// A process is lost. If it is the only one, and the job runs without trouble, what runs elsewhere is to go on.
+pub fn before_loss(world: &mut World, process: ProcessId) {
+    if world.expects_one_loss && world.only_loss.is_none() && !world.published.epochs.is_empty() {
+        world.only_loss = Some((process, world.readers.len()));
+    }
+}
+
+/// Only what ran in the lost process was made anew.
+fn regions() -> Result<(), String> {
+    let world = world();
+    let Some((lost, made)) = world.only_loss else {
+        return Ok(());
+    };
+    let (before, after) = world.readers.split_at(made);
+    for (table, subtask, _) in after {
+        let was_in = before.iter().rfind(|(of, number, _)| of == table && number == subtask);
+        if was_in.is_none_or(|(_, _, process)| *process != lost) {
+            return Err(format!(
+                "subtask {subtask} of {table} was restarted, though it did not run in the process that was lost"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// When all faults are over and the job has come to its end.
 pub fn at_the_end(store: &InMemory) {
-    for violation in [output(), files(store)].into_iter().filter_map(Result::err) {
+    for violation in [output(), regions(), files(store)].into_iter().filter_map(Result::err) {
         world().violated(violation);
     }
 }

@@ -15,6 +15,7 @@ use millstream_cluster::{network, serve, worker};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use crate::checks;
 use crate::faults::{Fault, Trouble};
 use crate::job::{self, ClientPlan};
 use crate::kernel::{self, Turn};
@@ -229,7 +230,11 @@ impl Cluster {
         let Some(number) = self.running[machine].take() else {
             return;
         };
-        world().close_ports(number);
+        {
+            let mut world = world();
+            world.close_ports(number);
+            checks::before_loss(&mut world, number);
+        }
         set_current(number);
         // Everything in it is dropped where it stands; what that says to others is said, unless nobody hears it.
         self.processes[number] = None;

@@ -100,7 +100,11 @@ impl Source for Numbers {
     }
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
-        let seed = world().random.next();
+        let seed = {
+            let mut world = world();
+            world.readers.push((self.table.clone(), context.subtask, current()));
+            world.random.next()
+        };
         Ok(Box::new(NumbersReader {
             table: self.table.clone(),
             rows: self.rows,

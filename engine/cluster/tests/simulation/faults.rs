@@ -65,6 +65,16 @@ pub fn draw(random: &mut Random) -> Vec<(u64, Fault)> {
     faults
 }
 
+/// A single worker is lost while the job runs, and nothing else happens.
+pub fn draw_loss(random: &mut Random, workers: usize) -> Vec<(u64, Fault)> {
+    let machine = WORKERS[random.below(workers as u64) as usize];
+    let fault = match random.per_mille(500) {
+        true => Fault::Kill { machine },
+        false => Fault::PowerOff { machine },
+    };
+    vec![(random.between(4 * SECOND, 8 * SECOND), fault)]
+}
+
 fn one(random: &mut Random, longest_ns: u64) -> Fault {
     let machine = any(random);
     let mut lasting = |most_ns: u64| random.between(200 * MS, most_ns.min(longest_ns));

@@ -62,6 +62,12 @@ pub struct World {
     pub late_changes: Vec<Box<dyn FnOnce() + Send>>,
     /// Of the job.
     pub shape: Shape,
+    /// Every reader of a source that was made: the table, the subtask, and the process.
+    pub readers: Vec<(String, usize, ProcessId)>,
+    /// Nothing happens in this run but that a worker is lost, and no row changes its subtask.
+    pub expects_one_loss: bool,
+    /// That worker, once the job was running, and how many readers had been made by then.
+    pub only_loss: Option<(ProcessId, usize)>,
     /// Sinks take no rows for a while after some.
     pub halting_sink: bool,
     /// Whether output is published by the workers that wrote it.
@@ -98,6 +104,9 @@ impl World {
             mutant,
             late_changes: Vec::new(),
             shape: Shape::Counted,
+            readers: Vec::new(),
+            expects_one_loss: false,
+            only_loss: None,
             halting_sink: false,
             published_by_workers: false,
             finished: false,

@@ -4,7 +4,7 @@
 //! on; when one comes without, or does not come in time, it cannot, and the job restarts from its last checkpoint.
 //! Until then its slots are its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Command, State};
 use crate::coordinator::ledger::Status;
@@ -16,8 +16,8 @@ const ADOPTION_GRACE_US: i64 = 10_000_000;
 /// An attempt whose workers are waited for.
 #[derive(Debug)]
 pub struct Adoption {
-    attempt: String,
-    workers: BTreeSet<String>,
+    /// What each of its workers runs.
+    workers: BTreeMap<String, BTreeSet<String>>,
     /// Those that have not come yet.
     missing: BTreeSet<String>,
     pub until_us: i64,
@@ -34,10 +34,9 @@ impl State {
         let Some(placement) = record.adoptable() else {
             return false;
         };
-        let workers: BTreeSet<String> = placement.slots.iter().cloned().collect();
+        let workers = placement.by_worker();
         let adoption = Adoption {
-            attempt: placement.attempt.clone(),
-            missing: workers.clone(),
+            missing: workers.keys().cloned().collect(),
             workers,
             until_us: now_us + ADOPTION_GRACE_US,
             said_before: record.now().reason.clone(),
@@ -61,7 +60,7 @@ impl State {
     pub(super) fn came_back(&mut self, worker: &str, running: &[String], now_us: i64, commands: &mut Vec<Command>) {
         let concerned = self
             .adoptions()
-            .filter(|(_, adoption)| adoption.workers.contains(worker));
+            .filter(|(_, adoption)| adoption.workers.contains_key(worker));
         let concerned: Vec<String> = concerned.map(|(name, _)| name.clone()).collect();
         for name in concerned {
             let Some(run) = self.jobs.get_mut(&name).and_then(|job| job.run.as_mut()) else {
@@ -70,7 +69,8 @@ impl State {
             let (Some(adoption), Some(lease)) = (&mut run.adoption, run.lease) else {
                 continue;
             };
-            if !running.contains(&adoption.attempt) {
+            let mut wanted = adoption.workers.get(worker).into_iter().flatten();
+            if !wanted.all(|attempt| running.contains(attempt)) {
                 let reason = format!("worker {worker} has come back without its tasks");
                 self.abandon(&name, reason, now_us, commands);
                 continue;
@@ -96,7 +96,7 @@ impl State {
     pub(super) fn went_again(&mut self, worker: &str) {
         for job in self.jobs.values_mut() {
             if let Some(adoption) = job.run.as_mut().and_then(|run| run.adoption.as_mut())
-                && adoption.workers.contains(worker)
+                && adoption.workers.contains_key(worker)
             {
                 adoption.missing.insert(worker.to_string());
             }
@@ -127,10 +127,11 @@ impl State {
         };
         let Some(adoption) = run.adoption.take() else { return };
         let (run, lease) = (run.id, run.lease.take());
+        let attempts: BTreeSet<String> = adoption.workers.into_values().flatten().collect();
         commands.push(Command::Abandon {
             job: name.to_string(),
             run,
-            attempt: adoption.attempt,
+            attempts: attempts.into_iter().collect(),
             reason,
         });
         self.explain(name, adoption.said_before);

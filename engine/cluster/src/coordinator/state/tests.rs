@@ -62,8 +62,9 @@ impl Bench {
                 Command::Leave { worker } => words.push(format!("leave {worker}")),
                 Command::Adopt { job, .. } => words.push(format!("adopt {job}")),
                 Command::Abandon {
-                    job, attempt, reason, ..
-                } => words.push(format!("abandon {job} {attempt}: {reason}")),
+                    job, attempts, reason, ..
+                } => words.push(format!("abandon {job} {}: {reason}", attempts.join(" "))),
+                Command::Refuse { job, .. } => words.push(format!("refuse {job}")),
                 Command::Journal(change) => self.journal.push(change),
             }
         }
@@ -131,8 +132,39 @@ impl Bench {
 
     /// The attempt's tasks run.
     fn places(&mut self, job: &str, attempt: &str) -> String {
-        let (job, run, attempt) = (job.to_string(), self.run_of(job), attempt.to_string());
-        self.event(Event::Placed { job, run, attempt })
+        let run = self.state.jobs[job].run.as_ref().expect("a run");
+        let slots = self
+            .state
+            .slots
+            .lease(run.lease.expect("slots"))
+            .expect("a lease")
+            .slots
+            .len();
+        self.places_each(job, &vec![attempt; slots])
+    }
+
+    /// The same, with the id of each slot's region.
+    fn places_each(&mut self, job: &str, attempts: &[&str]) -> String {
+        let (job, run) = (job.to_string(), self.run_of(job));
+        let attempts = attempts.iter().map(|attempt| attempt.to_string()).collect();
+        self.event(Event::Placed { job, run, attempts })
+    }
+
+    /// A region needs a place.
+    fn displaces(&mut self, job: &str, region: &[usize]) -> String {
+        let (job, run, region) = (job.to_string(), self.run_of(job), region.to_vec());
+        self.event(Event::PlaceWanted { job, run, region })
+    }
+
+    /// It has one, and begins again as this.
+    fn relocates(&mut self, job: &str, region: &[usize], attempt: &str) -> String {
+        let (job, run, region, attempt) = (job.to_string(), self.run_of(job), region.to_vec(), attempt.to_string());
+        self.event(Event::Relocated {
+            job,
+            run,
+            region,
+            attempt,
+        })
     }
 
     fn lose(&mut self, worker: &str) -> String {
@@ -589,6 +621,57 @@ fn tasks_that_do_not_all_come_back_are_given_up() {
     assert!(commanded.starts_with(abandoned), "{commanded}");
     assert_eq!(bench.wants("a"), "");
     assert_eq!(bench.state.jobs["a"].record.placement, None);
+}
+
+#[test]
+fn a_region_waits_for_a_place_while_the_others_run_and_the_journal_knows_its_new_id() {
+    let mut bench = Bench::new();
+    bench.attach("v", 1);
+    bench.attach("w", 1);
+    bench.submit("a", Some(2));
+    assert_eq!(bench.wants("a"), "grant a v w");
+    bench.places_each("a", &["x-0", "x-1"]);
+    bench.runs("a");
+    // Its tasks failed, its worker is there.
+    assert_eq!(bench.displaces("a", &[1]), "grant a v w");
+    bench.lose("w");
+    assert_eq!(bench.displaces("a", &[1]), "");
+    bench.is("a", Status::Running, "waiting for 1 slots");
+    assert_eq!(bench.attach("u", 1), "grant a v u");
+    assert_eq!(bench.relocates("a", &[1], "y-1"), "");
+
+    let (mut successor, commanded) = bench.successor();
+    assert_eq!(commanded, "run a#1");
+    assert_eq!(successor.attach_with("w", 1, &["x-1"]), "");
+    assert_eq!(successor.attach_with("u", 1, &["y-1"]), "");
+    assert_eq!(successor.attach_with("v", 1, &["x-0"]), "adopt a");
+
+    let (mut successor, _) = bench.successor();
+    successor.attach_with("v", 1, &["x-0"]);
+    let abandoned = "abandon a x-0 y-1: worker u has come back without its tasks";
+    assert_eq!(successor.attach_with("u", 1, &["x-1"]), abandoned);
+}
+
+#[test]
+fn a_region_of_a_job_that_follows_the_slots_waits_for_none_and_what_has_ended_waits_for_nothing() {
+    let mut bench = Bench::new();
+    bench.attach("v", 1);
+    bench.attach("w", 1);
+    bench.submit("a", None);
+    assert_eq!(bench.wants("a"), "grant a v w");
+    bench.lose("w");
+    assert_eq!(bench.displaces("a", &[1]), "refuse a");
+
+    let mut bench = Bench::new();
+    bench.attach("v", 1);
+    bench.attach("w", 1);
+    bench.submit("a", Some(2));
+    bench.wants("a");
+    bench.lose("w");
+    assert_eq!(bench.displaces("a", &[1]), "");
+    assert_eq!(bench.returns("a"), "");
+    assert_eq!(bench.attach("u", 2), "");
+    assert_eq!(bench.wants("a"), "grant a u v");
 }
 
 #[test]

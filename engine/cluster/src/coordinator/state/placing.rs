@@ -1,0 +1,210 @@
+//! Who gets which slots: granted to those that wait, given back, moved as workers come and go.
+
+use super::{Command, Job, Run, RunId, State};
+use crate::coordinator::ledger::Record;
+use crate::coordinator::slots::{LeaseId, Presence};
+use crate::job::StopRequest;
+
+/// How long after the last change of slots jobs of parallelism `auto` are moved.
+const REBALANCE_DELAY_US: i64 = 2_000_000;
+
+/// How a reason begins that is replaced as soon as there are slots.
+const WAITING: &str = "waiting for ";
+
+impl State {
+    pub(super) fn drain(&mut self, worker: &str, presence: Presence, now_us: i64, commands: &mut Vec<Command>) {
+        if !self.slots.drain(worker, presence, now_us) {
+            return;
+        }
+        for job in self.slots.jobs_on(worker) {
+            self.again(&job, &format!("moving away from worker {worker}"), now_us, commands);
+        }
+        self.let_leave(commands);
+        self.slots_changed(now_us, commands);
+    }
+
+    /// Workers that were asked to end go when nothing of theirs is needed.
+    fn let_leave(&self, commands: &mut Vec<Command>) {
+        for (name, worker) in self.slots.workers() {
+            if worker.presence == Presence::Leaving && self.slots.used(name) == 0 {
+                commands.push(Command::Leave { worker: name.clone() });
+            }
+        }
+    }
+
+    pub(super) fn returned(&mut self, lease: LeaseId, now_us: i64, commands: &mut Vec<Command>) {
+        if let Some(returned) = self.slots.release(lease) {
+            if let Some(job) = self.jobs.get_mut(&returned.job)
+                && job.record.placement.take().is_some()
+            {
+                commands.push(Command::Journal(job.record.placed()));
+            }
+            self.let_leave(commands);
+            self.slots_changed(now_us, commands);
+        }
+    }
+
+    pub(super) fn slots_changed(&mut self, now_us: i64, commands: &mut Vec<Command>) {
+        self.rebalance_at_us = Some(now_us + REBALANCE_DELAY_US);
+        self.grant(commands);
+    }
+
+    pub(super) fn wait_for_grant(&mut self, job: String, run: RunId, now_us: i64, commands: &mut Vec<Command>) {
+        self.waiting.push((job, run));
+        self.grant(commands);
+        if !self.waiting.is_empty() {
+            // Those who have more than their share give way.
+            self.rebalance_at_us.get_or_insert(now_us + REBALANCE_DELAY_US);
+        }
+    }
+
+    /// Gives slots to those that wait, oldest first; one that needs more than there are does not hold up the others.
+    fn grant(&mut self, commands: &mut Vec<Command>) {
+        for (name, run) in std::mem::take(&mut self.waiting) {
+            let Some(job) = self.jobs.get(&name) else { continue };
+            if job.run.as_ref().is_none_or(|current| current.id != run) {
+                continue;
+            }
+            let free = self.slots.free();
+            if let Some(Run {
+                lease: Some(lease),
+                displaced,
+                ..
+            }) = &job.run
+                && !displaced.is_empty()
+            {
+                let (lease, displaced) = (*lease, displaced.clone());
+                self.find_place(name, run, lease, displaced, commands);
+                continue;
+            }
+            let (needed, count) = match job.record.parallelism {
+                Some(parallelism) => (parallelism as usize, parallelism as usize),
+                None => (1, self.share(&job.record).min(free).max(1)),
+            };
+            let Some((lease, slots)) = self.slots.grant(&name, count) else {
+                self.wait_for_slots(&name, needed, free);
+                self.waiting.push((name, run));
+                continue;
+            };
+            let Some(job) = self.jobs.get_mut(&name) else { continue };
+            job.record.attempts += 1;
+            if let Some(current) = &mut job.run {
+                current.lease = Some(lease);
+            }
+            if job.record.now().reason.starts_with(WAITING) {
+                self.explain(&name, "starting tasks".to_string());
+            }
+            self.touch(&name);
+            commands.push(Command::Grant {
+                job: name,
+                run,
+                lease,
+                slots,
+            });
+        }
+    }
+
+    /// Gives tasks a place that have lost theirs. A job that follows the slots there are is not made to wait for one: it
+    /// begins again on fewer.
+    fn find_place(
+        &mut self,
+        name: String,
+        run: RunId,
+        lease: LeaseId,
+        displaced: Vec<usize>,
+        commands: &mut Vec<Command>,
+    ) {
+        let found = self.slots.relocate(lease, &displaced);
+        let Some(job) = self.jobs.get_mut(&name) else { return };
+        match found {
+            Ok(slots) => {
+                if let Some(current) = &mut job.run {
+                    current.displaced.clear();
+                }
+                if job.record.now().reason.starts_with(WAITING) {
+                    self.explain(&name, "starting tasks".to_string());
+                }
+                self.touch(&name);
+                commands.push(Command::Grant {
+                    job: name,
+                    run,
+                    lease,
+                    slots,
+                });
+            }
+            Err(_) if job.record.parallelism.is_none() => commands.push(Command::Refuse { job: name, run }),
+            Err(missing) => {
+                let free = self.slots.free();
+                self.wait_for_slots(&name, missing, free);
+                self.waiting.push((name, run));
+            }
+        }
+    }
+
+    fn wait_for_slots(&mut self, name: &str, needed: usize, free: usize) {
+        let offered = self.slots.offered();
+        let ready = |presence| presence == Presence::Ready;
+        let workers = self
+            .slots
+            .workers()
+            .values()
+            .filter(|worker| ready(worker.presence))
+            .count();
+        let advice = match (workers, needed > offered) {
+            (0, _) => "no worker is attached; start one",
+            (_, true) => "add workers, or rescale the job",
+            (_, false) => "stop another job, or add workers",
+        };
+        self.explain(
+            name,
+            format!("{WAITING}{needed} slots: {workers} workers offer {offered}, {free} of them free; {advice}"),
+        );
+    }
+
+    /// How many slots a job of parallelism `auto` should have.
+    fn share(&self, record: &Record) -> usize {
+        let running = self.jobs.values().filter(|job| job.run.is_some());
+        let (auto, fixed): (Vec<&Job>, Vec<&Job>) = running.partition(|job| job.record.parallelism.is_none());
+        let fixed: usize = fixed
+            .iter()
+            .map(|job| job.record.parallelism.unwrap_or(0) as usize)
+            .sum();
+        let rest = self.slots.offered().saturating_sub(fixed);
+        (rest / auto.len().max(1))
+            .min(record.max_parallelism as usize)
+            .min(self.limits.auto_parallelism_max)
+            .max(1)
+    }
+
+    /// Moves jobs of parallelism `auto` to the slots they should have: down where others wait, up where slots are free.
+    pub(super) fn rebalance(&mut self, now_us: i64, commands: &mut Vec<Command>) {
+        let mut free = self.slots.free();
+        let others_wait = !self.waiting.is_empty();
+        let mut moves = Vec::new();
+        for (name, job) in &self.jobs {
+            let Some(run) = &job.run else { continue };
+            let Some(lease) = run.lease.and_then(|lease| self.slots.lease(lease)) else {
+                continue;
+            };
+            if job.record.parallelism.is_some() || run.asked != StopRequest::None || run.adoption.is_some() {
+                continue;
+            }
+            let (has, share) = (lease.slots.len(), self.share(&job.record));
+            if has < share && free > 0 {
+                free = free.saturating_sub(share - has);
+                moves.push((
+                    name.clone(),
+                    format!("rescaling from {has} to more slots, which are free"),
+                ));
+            } else if has > share && others_wait {
+                moves.push((
+                    name.clone(),
+                    format!("rescaling from {has} to {share} slots, as others wait"),
+                ));
+            }
+        }
+        for (name, reason) in moves {
+            self.again(&name, &reason, now_us, commands);
+        }
+    }
+}

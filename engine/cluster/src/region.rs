@@ -1,0 +1,158 @@
+//! Regions: which slots of a job stand and fall together.
+//!
+//! Rows that go from one subtask to another tie both together: when one begins again from a checkpoint, the other must,
+//! or rows are missing or doubled between them. Subtasks that no edge connects need nothing of one another. So a region
+//! is a connected component of slots: by the edges between their subtasks, and because tasks of one slot share its
+//! thread. Slots on one worker are one region, too: the worker runs them as one part, and they are lost together.
+//!
+//! A job whose rows never change their subtask has a region per worker; one with an exchange by key has only one.
+
+use millstream_planner::graph::{Exchange, JobGraph, Parallelism};
+
+/// The slots of each region, both in ascending order. `slots` names the worker of each slot; there are as many as
+/// subtasks.
+pub fn divide(graph: &JobGraph, slots: &[String]) -> Vec<Vec<usize>> {
+    let mut region_of: Vec<usize> = (0..slots.len()).collect();
+    for (slot, worker) in slots.iter().enumerate() {
+        if let Some(first) = slots[..slot].iter().position(|other| other == worker) {
+            join(&mut region_of, first, slot);
+        }
+    }
+    let subtasks = |node: usize| match graph.nodes[node].parallelism {
+        Parallelism::Job => slots.len(),
+        Parallelism::One => 1.min(slots.len()),
+    };
+    for edge in &graph.edges {
+        let (from, to) = (subtasks(edge.from), subtasks(edge.to));
+        let stays = edge.exchange == Exchange::Forward && from == to;
+        if !stays {
+            // The sending and the receiving subtasks begin at the first slot.
+            (1..from.max(to)).for_each(|slot| join(&mut region_of, 0, slot));
+        }
+    }
+    let mut regions: Vec<Vec<usize>> = Vec::new();
+    for slot in 0..slots.len() {
+        match regions
+            .iter_mut()
+            .find(|region| region_of[region[0]] == region_of[slot])
+        {
+            Some(region) => region.push(slot),
+            None => regions.push(vec![slot]),
+        }
+    }
+    regions
+}
+
+fn join(region_of: &mut [usize], one: usize, other: usize) {
+    let (kept, gone) = (region_of[one], region_of[other]);
+    for region in region_of {
+        if *region == gone {
+            *region = kept;
+        }
+    }
+}
+
+/// Under which id the workers know the tasks of each region, by slot.
+pub fn attempts(attempt: &str, regions: &[Vec<usize>], slots: usize) -> Vec<String> {
+    let mut attempts = vec![attempt.to_string(); slots];
+    if regions.len() > 1 {
+        for (region, slots) in regions.iter().enumerate() {
+            slots
+                .iter()
+                .for_each(|slot| attempts[*slot] = format!("{attempt}-{region}"));
+        }
+    }
+    attempts
+}
+
+/// The regions of tasks that are known by these ids, by slot.
+pub fn of_attempts(attempts: &[String]) -> Vec<Vec<usize>> {
+    let mut regions: Vec<Vec<usize>> = Vec::new();
+    for (slot, attempt) in attempts.iter().enumerate() {
+        match regions.iter_mut().find(|region| attempts[region[0]] == *attempt) {
+            Some(region) => region.push(slot),
+            None => regions.push(vec![slot]),
+        }
+    }
+    regions
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::Schema;
+    use millstream_planner::graph::{Calc, Edge, ErrorPolicy, Node, Operator, OperatorId, Port, Stream};
+
+    use super::*;
+
+    type Ends = (usize, usize, Exchange);
+
+    fn graph(nodes: &[Parallelism], edges: &[Ends]) -> JobGraph {
+        let node = |(index, parallelism): (usize, &Parallelism)| Node {
+            id: OperatorId(format!("node {index}")),
+            operator: Operator::Calc(Calc {
+                filter: None,
+                projection: Vec::new(),
+                on_error: ErrorPolicy::Fail,
+            }),
+            output: Stream {
+                schema: Arc::new(Schema::empty()),
+                event_time: None,
+                window: None,
+            },
+            parallelism: *parallelism,
+        };
+        let edge = |(from, to, exchange): &Ends| Edge {
+            from: *from,
+            port: Port::Main,
+            to: *to,
+            input: 0,
+            exchange: exchange.clone(),
+        };
+        JobGraph {
+            name: "test".into(),
+            nodes: nodes.iter().enumerate().map(node).collect(),
+            edges: edges.iter().map(edge).collect(),
+            max_parallelism: 128,
+            fingerprint: 0,
+        }
+    }
+
+    #[track_caller]
+    fn check(nodes: &[Parallelism], edges: &[Ends], slots: &str, expected: &[&[usize]]) {
+        let slots: Vec<String> = slots.split_whitespace().map(str::to_string).collect();
+        assert_eq!(divide(&graph(nodes, edges), &slots), expected);
+    }
+
+    #[test]
+    fn only_subtasks_that_no_edge_connects_may_restart_apart() {
+        use Exchange::{Broadcast, Forward, Hash, Rebalance};
+        use Parallelism::{Job, One};
+        let (all, chain) = (&[Job, Job, Job][..], [(0, 1, Forward), (1, 2, Forward)]);
+        check(all, &chain, "a b c", &[&[0], &[1], &[2]]);
+        check(all, &chain, "a a b", &[&[0, 1], &[2]]);
+        check(all, &chain, "a", &[&[0]]);
+        for exchange in [Hash(vec![0]), Rebalance, Broadcast] {
+            check(all, &[(0, 1, Forward), (1, 2, exchange)], "a b", &[&[0, 1]]);
+        }
+        // Pipelines without a common edge share their slots.
+        check(all, &[(1, 2, Hash(vec![0]))], "a b", &[&[0, 1]]);
+        check(&[One, One], &[(0, 1, Forward)], "a b", &[&[0], &[1]]);
+        check(&[Job, One], &[(0, 1, Forward)], "a b c", &[&[0, 1, 2]]);
+        check(
+            &[Job, Job, Job, Job],
+            &[(0, 1, Forward), (2, 3, Forward)],
+            "b a",
+            &[&[0], &[1]],
+        );
+    }
+
+    #[test]
+    fn a_job_of_one_region_is_one_attempt() {
+        assert_eq!(attempts("x", &[vec![0, 1]], 2), ["x", "x"]);
+        let several = attempts("x", &[vec![0, 2], vec![1]], 3);
+        assert_eq!(several, ["x-0", "x-1", "x-0"]);
+        assert_eq!(of_attempts(&several), [vec![0, 2], vec![1]]);
+    }
+}
