@@ -7,16 +7,24 @@
 //! allocator keeps what was freed. So the budget may also be told how to find out what the process holds in all
 //! ([`MemoryBudget::within_process`]), and then refuses growth that would carry that over the cap. State always keeps
 //! a small share ([`STATE_SHARE_MIN`]), however much the rest holds: a process whose buffers alone are as large as its
-//! cap goes on, slowly, and beyond it.
+//! cap goes on, slowly, and beyond it. What a step takes for a moment is kept free ([`HEADROOM_SHARE`]).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Bytes that this process holds, where that can be found out.
 pub type ProcessGauge = fn() -> Option<usize>;
 
 /// State may hold this share of the budget (one in so many bytes) even if other memory of the process fills its cap.
 const STATE_SHARE_MIN: usize = 8;
+/// This share of what the process may hold (one in so many bytes) is not granted: the table being enlarged, the block being
+/// written and the like come on top of what is held.
+const HEADROOM_SHARE: usize = 16;
+/// Below this there is hardly room for anything but the program itself, its buffers and RocksDB's.
+pub const ADVISED_BYTES_MIN: usize = 128 << 20;
+/// While memory is short, a process lets go this often what it can do without.
+const LET_GO_INTERVAL: Duration = Duration::from_secs(10);
 /// The process is looked at again whenever this share of its cap has been granted.
 const LOOK_SHARE: usize = 64;
 
@@ -53,6 +61,7 @@ impl Process {
         if self.fits(bytes) {
             return true;
         }
+        let_go();
         // Much may have been given back since.
         self.look();
         self.fits(bytes)
@@ -69,6 +78,34 @@ impl Process {
     }
 }
 
+static LET_GO: OnceLock<fn()> = OnceLock::new();
+
+/// Says what else this process can do when its memory is short: give back what allocators keep, and the like. Only the
+/// first call counts.
+pub fn when_short(let_go: fn()) {
+    LET_GO.get_or_init(|| let_go);
+}
+
+fn let_go() {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    /// Since the start, in milliseconds; 0: never.
+    static LAST_MS: AtomicU64 = AtomicU64::new(0);
+    let Some(let_go) = LET_GO.get() else {
+        return;
+    };
+    let now_ms = START.elapsed().as_millis() as u64 + 1;
+    let last_ms = LAST_MS.load(Ordering::Relaxed);
+    let is_due = last_ms == 0 || now_ms - last_ms.min(now_ms) >= LET_GO_INTERVAL.as_millis() as u64;
+    // Of several threads that are refused at once, one does it.
+    if is_due
+        && LAST_MS
+            .compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    {
+        let_go();
+    }
+}
+
 impl MemoryBudget {
     pub fn new(limit_bytes: usize) -> Self {
         Self::of(limit_bytes, None)
@@ -77,7 +114,7 @@ impl MemoryBudget {
     /// A budget of `limit_bytes` in a process that is to hold no more than `process_bytes` in all.
     pub fn within_process(limit_bytes: usize, process_bytes: usize, gauge: ProcessGauge) -> Self {
         let process = Process {
-            limit_bytes: process_bytes,
+            limit_bytes: process_bytes - process_bytes / HEADROOM_SHARE,
             gauge,
             held_bytes: AtomicUsize::new(0),
             granted_bytes: AtomicUsize::new(process_bytes),
@@ -184,11 +221,11 @@ impl Drop for Reservation {
     }
 }
 
-/// Bytes of memory that belong to this process alone: not the program's text and libraries, which are read from files
-/// and can be read again. `None` where the system does not tell.
+/// Bytes of memory that this process has resident, pages of the program and its libraries included, as control groups and
+/// people count them. `None` where the system does not tell.
 pub fn process_bytes() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: usize = line.split_ascii_whitespace().next()?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -200,7 +237,8 @@ mod tests {
     #[test]
     fn growth_is_refused_where_the_process_has_no_room_and_granted_when_it_has() {
         static HELD: AtomicUsize = AtomicUsize::new(600);
-        let budget = MemoryBudget::within_process(800, 1_000, || Some(HELD.load(Ordering::Relaxed)));
+        // A sixteenth is kept free.
+        let budget = MemoryBudget::within_process(800, 1_067, || Some(HELD.load(Ordering::Relaxed)));
         let mut share = budget.reservation();
         assert!(share.try_resize(300));
         // What was granted is held by now, and there are 600 of other things.

@@ -31,7 +31,7 @@ use crate::Error;
 use crate::checkpoint::JobFiles;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::lock::DataFolderLock;
-use crate::memory::{MemoryBudget, ProcessGauge};
+use crate::memory::{ADVISED_BYTES_MIN, MemoryBudget, ProcessGauge};
 use crate::storage::Storage;
 use crate::threads;
 
@@ -101,6 +101,14 @@ impl Backend {
         )))?;
         let resources = Resources::new(options.memory_bytes);
         let state_bytes = options.memory_bytes.saturating_sub(resources.bytes).max(1 << 20);
+        if options.process_gauge.is_some() && options.memory_bytes < ADVISED_BYTES_MIN {
+            tracing::warn!(
+                "{} MB of memory are less than the program and its buffers take: state will be kept on disk, and more memory \
+                 held than that; give it {} MB or more",
+                options.memory_bytes >> 20,
+                ADVISED_BYTES_MIN >> 20
+            );
+        }
         let memory = match options.process_gauge {
             Some(gauge) => MemoryBudget::within_process(state_bytes, options.memory_bytes, gauge),
             None => MemoryBudget::new(state_bytes),

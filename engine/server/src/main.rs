@@ -37,6 +37,7 @@ pub enum Failure {
 
 fn main() -> ExitCode {
     allocator::give_large_allocations_back();
+    millstream_state::memory::when_short(allocator::let_go);
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
