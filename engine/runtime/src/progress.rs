@@ -5,6 +5,7 @@
 
 mod publish;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -320,24 +321,24 @@ impl JobCounters {
 
     /// Takes over the numbers of the subtasks that a sample speaks of.
     pub fn apply(&self, sample: &Sample) {
+        let key =
+            |counters: &Arc<OperatorCounters>| ((counters.operator.0.clone(), counters.subtask), counters.clone());
+        let operators: HashMap<_, _> = self.operators.iter().map(key).collect();
         for new in &sample.operators {
-            let counters = self
-                .operators
-                .iter()
-                .find(|counters| counters.subtask == new.subtask && counters.operator.0 == new.operator);
-            let Some(counters) = counters else { continue };
+            let Some(counters) = operators.get(&(new.operator.clone(), new.subtask)) else {
+                continue;
+            };
             for (number, value) in counters.numbers().into_iter().zip(new.numbers) {
                 number.store(value, Ordering::Relaxed);
             }
             counters.watermark.store(new.watermark, Ordering::Relaxed);
         }
+        let key = |split: Arc<SplitCounters>| ((split.source.0.clone(), split.split.to_string()), split);
+        let mut splits: HashMap<_, _> = self.splits().into_iter().map(key).collect();
         for new in &sample.splits {
-            let known = self
-                .splits()
-                .into_iter()
-                .find(|split| *split.split == *new.split && split.source.0 == new.source);
-            let split =
-                known.unwrap_or_else(|| self.split(&OperatorId(new.source.clone()), &new.split.as_str().into()));
+            let split = splits
+                .entry((new.source.clone(), new.split.clone()))
+                .or_insert_with(|| self.split(&OperatorId(new.source.clone()), &new.split.as_str().into()));
             split.watermark.store(new.watermark, Ordering::Relaxed);
             split.set_lag(new.lag);
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use millstream_connectors::{Sink, TransactionReport, registry};
 use millstream_planner::graph::{JobGraph, Operator, OperatorId};
 use millstream_proto::v1;
+use millstream_state::threads;
 
 use crate::api::{self, Code};
 use crate::coordinator::api::{internal, invalid, resolve_now};
@@ -68,7 +69,7 @@ async fn sinks(leader: &Arc<Leader>, owner: Option<v1::TransactionOwner>) -> Res
     let graph = match (owner.job.is_empty(), owner.pipeline) {
         (false, None) => {
             let job = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(&owner.job)?.record.resolved.clone()))?;
-            let planned = tokio::task::spawn_blocking(move || resolve::plan(&job)).await;
+            let planned = threads::blocking(move || resolve::plan(&job)).await;
             let planned = planned.map_err(|error| internal(&error))?;
             Arc::new(planned.map_err(|error| internal(&error))?)
         }
@@ -81,7 +82,7 @@ async fn sinks(leader: &Arc<Leader>, owner: Option<v1::TransactionOwner>) -> Res
     };
     let name = graph.name.clone();
     // What makes sinks may look at files.
-    let made = tokio::task::spawn_blocking(move || make(&graph)).await;
+    let made = threads::blocking(move || make(&graph)).await;
     Ok((name, made.map_err(|error| internal(&error))??))
 }
 
