@@ -311,6 +311,8 @@ impl Deployer for Leased<'_> {
     }
 
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
+        // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
+        self.leader.journalled().await;
         let hands = self.leader.hands();
         let regions = region::divide(&job.graph, &allocation.slots);
         let attempts = region::attempts(&request.identity.attempt, &regions, allocation.slots.len());

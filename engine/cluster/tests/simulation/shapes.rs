@@ -35,8 +35,8 @@ impl Shape {
     /// Rows of each split: jobs with two sources read about as many as those with one.
     pub fn rows(self) -> i64 {
         match self {
-            Self::Counted | Self::Filtered => 160,
-            Self::Joined | Self::Apart | Self::United => 100,
+            Self::Counted | Self::Filtered => 130,
+            Self::Joined | Self::Apart | Self::United => 80,
         }
     }
 
