@@ -23,7 +23,7 @@ use crate::failure::{Exit, Failure};
 pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7070";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection whose other end is silent for twice this is given up.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long a fail-over may take before the client gives up.

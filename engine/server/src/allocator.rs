@@ -90,8 +90,15 @@ pub fn let_go() {
     set(PURGE_DELAY, DEFAULT_MS, SHORT_MS);
     // SAFETY: gives free memory back, nothing else.
     unsafe { mi_collect(true) };
+    let_go_of_the_start();
+}
+
+/// Gives back what only the start needed: the program's pages, a third of what an idle process holds, and what the C heap
+/// keeps.
+pub fn let_go_of_the_start() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: the first as above. The other calls the function below with what it expects, and its data is not used.
+    // SAFETY: the first gives free memory back. The other calls the function below with what it expects, and its data is
+    // not used.
     unsafe {
         libc::malloc_trim(0);
         libc::dl_iterate_phdr(Some(let_go_program), std::ptr::null_mut());

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::arguments::{Service, Telling};
 use crate::traces::{self, Role};
-use crate::{Failure, http, logging, measure};
+use crate::{Failure, allocator, http, logging, measure};
 
 /// Threads for everything that waits: files, sockets, object storage.
 const EDGE_THREADS: usize = 2;
@@ -20,6 +20,8 @@ const EDGE_STACK_BYTES: usize = 2 << 20;
 /// Threads for blocking file work, at most; they come and go with the work. Whoever reads a file holds one until it is
 /// read, however long rows are not taken meanwhile, so there must be more than a process may have such readers.
 const BLOCKING_THREADS_MAX: usize = 2_048;
+/// By then planning and starting are over.
+const START_TAKES: Duration = Duration::from_secs(3);
 /// How long background work may take to end after the command did.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -33,6 +35,10 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("error: threads could not be started: {error}\n")))?;
+    runtime.spawn(async {
+        tokio::time::sleep(START_TAKES).await;
+        allocator::let_go_of_the_start();
+    });
     let result = runtime.block_on(future);
     traces::flush();
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
