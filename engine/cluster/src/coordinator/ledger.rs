@@ -9,7 +9,7 @@
 //! | `wanted` | a person wants something else of it: that it runs, stops, is cancelled |
 //! | `parallelism` | another number of subtasks, or `null`: as many as there are slots |
 //! | `placed` | where an attempt runs, once it does, or `null`: nowhere any more; told like a transition |
-//! | `ran` | the last numbers of a run that has ended; told like a transition |
+//! | `ran` | what all runs that have ended came to; told like a transition |
 //! | `transition` | its state changed, and why; told after the fact, several at a time |
 //! | `deleted` | its name is free again |
 //!
@@ -54,7 +54,7 @@ pub struct Record {
     pub transitions: VecDeque<Transition>,
 }
 
-/// What a run came to. Numbers are those of the run, its attempts together.
+/// What a run came to, and those before it: its attempts together. A record has the sum, a run that goes on its own part.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ran {
