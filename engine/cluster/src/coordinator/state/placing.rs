@@ -91,16 +91,22 @@ impl State {
             if let Some(current) = &mut job.run {
                 current.lease = Some(lease);
             }
-            if job.record.now().reason.starts_with(WAITING) {
-                self.explain(&name, "starting tasks".to_string());
-            }
-            self.touch(&name);
-            commands.push(Command::Grant {
-                job: name,
-                run,
-                lease,
-                slots,
-            });
+            commands.push(self.granted(name, run, lease, slots));
+        }
+    }
+
+    /// Slots for a run, which waits no longer.
+    fn granted(&mut self, name: String, run: RunId, lease: LeaseId, slots: Vec<String>) -> Command {
+        let waited = |job: &Job| job.record.now().reason.starts_with(WAITING);
+        if self.jobs.get(&name).is_some_and(waited) {
+            self.explain(&name, "starting tasks".to_string());
+        }
+        self.touch(&name);
+        Command::Grant {
+            job: name,
+            run,
+            lease,
+            slots,
         }
     }
 
@@ -121,16 +127,7 @@ impl State {
                 if let Some(current) = &mut job.run {
                     current.displaced.clear();
                 }
-                if job.record.now().reason.starts_with(WAITING) {
-                    self.explain(&name, "starting tasks".to_string());
-                }
-                self.touch(&name);
-                commands.push(Command::Grant {
-                    job: name,
-                    run,
-                    lease,
-                    slots,
-                });
+                commands.push(self.granted(name, run, lease, slots));
             }
             Err(_) if job.record.parallelism.is_none() => commands.push(Command::Refuse { job: name, run }),
             Err(missing) => {
