@@ -222,15 +222,18 @@ mod tests {
         assert_eq!(ids, [vec![], vec!["c", "d"]]);
     }
 
-    #[test]
-    fn subtasks_that_begin_again_get_their_own_splits_as_of_the_checkpoint() {
-        let state = |id: &str, finished| SplitState {
+    fn state(id: &str, finished: bool) -> SplitState {
+        SplitState {
             id: id.into(),
             position: vec![7],
             weight: 1,
             finished,
             watermark: None,
-        };
+        }
+    }
+
+    #[test]
+    fn subtasks_that_begin_again_get_their_own_splits_as_of_the_checkpoint() {
         let mut known = Known::new(2, true);
         known.assign(["a", "b", "c", "d", "e"].map(|id| split(id, 1)).into());
         let states = [SubtaskState {
@@ -263,13 +266,6 @@ mod tests {
 
     #[test]
     fn finished_splits_are_never_handed_out_again_and_never_forgotten() {
-        let state = |id: &str, finished| SplitState {
-            id: id.into(),
-            position: vec![7],
-            weight: 1,
-            finished,
-            watermark: None,
-        };
         let restored = SubtaskState {
             splits: vec![state("a", true), state("b", false)],
             ..SubtaskState::default()
