@@ -193,19 +193,11 @@ impl Place {
     }
 
     pub fn standalone(&self) -> Process {
-        let listen = format!("127.0.0.1:{}", self.port);
-        let process = self.start(
-            "standalone",
-            &[
-                "standalone",
-                "--data-dir",
-                "data",
-                "--listen",
-                &listen,
-                "--http",
-                "127.0.0.1:0",
-            ],
-        );
+        self.standalone_with(&[])
+    }
+
+    pub fn standalone_with(&self, more: &[&str]) -> Process {
+        let process = self.leading("standalone", self.port, more);
         self.until_workers(1);
         process
     }
@@ -215,19 +207,14 @@ impl Place {
     }
 
     pub fn coordinator_at(&self, port: u16) -> Process {
+        self.leading("coordinator", port, &[])
+    }
+
+    /// A process of this role that leads, or stands by.
+    pub fn leading(&self, role: &str, port: u16, more: &[&str]) -> Process {
         let listen = format!("127.0.0.1:{port}");
-        self.start(
-            "coordinator",
-            &[
-                "coordinator",
-                "--data-dir",
-                "data",
-                "--listen",
-                &listen,
-                "--http",
-                "127.0.0.1:0",
-            ],
-        )
+        let arguments = [role, "--data-dir", "data", "--listen", &listen, "--http", "127.0.0.1:0"];
+        self.start(role, &[&arguments, more].concat())
     }
 
     pub fn worker(&self, name: &str) -> Process {

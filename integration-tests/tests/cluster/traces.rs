@@ -94,17 +94,7 @@ fn a_submission_is_one_trace_from_the_client_to_the_worker_and_checkpoints_have_
     let collector = Collector::default();
     let endpoint = collector.start();
     let place = Place::new();
-    let listen = format!("127.0.0.1:{}", place.port);
-    let leads = [
-        "coordinator",
-        "--data-dir",
-        "data",
-        "--listen",
-        &listen,
-        "--http",
-        "127.0.0.1:0",
-    ];
-    let _coordinator = place.start("coordinator", &[&leads[..], &["--traces", &endpoint]].concat());
+    let _coordinator = place.leading("coordinator", place.port, &["--traces", &endpoint]);
     let _worker = place.worker_with("traced", &place.url(), &["--traces", &endpoint]);
     place.until_workers(1);
 
@@ -157,19 +147,8 @@ fn a_submission_is_one_trace_from_the_client_to_the_worker_and_checkpoints_have_
 #[test]
 fn a_collector_that_is_not_there_is_reported_and_disturbs_nothing() {
     let place = Place::new();
-    let listen = format!("127.0.0.1:{}", place.port);
     let nowhere = format!("http://127.0.0.1:{}", crate::place::free_port());
-    let arguments = [
-        "standalone",
-        "--data-dir",
-        "data",
-        "--listen",
-        &listen,
-        "--http",
-        "127.0.0.1:0",
-    ];
-    let standalone = place.start("standalone", &[&arguments[..], &["--traces", &nowhere]].concat());
-    place.until_workers(1);
+    let standalone = place.standalone_with(&["--traces", &nowhere]);
     place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
     until("the log says that traces are lost", || {
         standalone.has_said("traces do not reach")
