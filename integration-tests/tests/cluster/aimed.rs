@@ -4,7 +4,8 @@
 //! points (`CONTRIBUTING.md` says where they are). A process is started armed with the next of them, dies there, and is
 //! started again with the one after. A killed coordinator stays away until the other has taken over; a frozen process
 //! stays frozen until others have gone on without it, comes back for a moment believing that nothing has happened, and is
-//! killed. The output must be the batch's answer.
+//! killed. A coordinator with nothing left to die of stays away until the other has died of the last: leading for good, it
+//! would keep the other from it. The output must be the batch's answer.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -106,8 +107,10 @@ fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'sta
                 start.elapsed() < TIMEOUT,
                 "{topic} does not finish; armed are {points:?}, left {lists:?}"
             );
-            for victim in &mut victims {
-                victim.tend(&place, &servers, &mut lists[victim.role.list()], start);
+            for index in 0..victims.len() {
+                let is_awaited = victims.iter().any(Victim::is_a_coordinator_to_die);
+                let victim = &mut victims[index];
+                victim.tend(&place, &servers, &mut lists[victim.role.list()], is_awaited, start);
             }
             if let Some(answer) = question.answer() {
                 answered = Instant::now();
@@ -173,8 +176,19 @@ impl Victim {
         }
     }
 
-    /// Lets happen what is to happen to it now.
-    fn tend(&mut self, place: &Place, servers: &str, points: &mut VecDeque<&'static str>, start: Instant) {
+    fn is_a_coordinator_to_die(&self) -> bool {
+        matches!(self.role, Role::Coordinator(_)) && self.point.is_some() && self.reached.is_none()
+    }
+
+    /// Lets happen what is to happen to it now. `is_awaited`: whether a coordinator is still to lead and to die.
+    fn tend(
+        &mut self,
+        place: &Place,
+        servers: &str,
+        points: &mut VecDeque<&'static str>,
+        is_awaited: bool,
+        start: Instant,
+    ) {
         if self.reached.is_none() && self.point.is_some_and(|point| self.has_reached(point)) {
             eprintln!("{:>6.1?} {:?}: {:?}", start.elapsed(), self.role, self.point);
             self.reached = Some(Instant::now());
@@ -189,6 +203,7 @@ impl Victim {
                     return;
                 }
                 self.process.kill();
+                return;
             }
             // It ended because it was taken for dead: a supervisor starts it again.
             (true, None) => {
@@ -196,7 +211,11 @@ impl Victim {
                 self.process = self.role.start(place, servers, self.point);
                 return;
             }
-            (true, Some(since)) if matches!(self.role, Role::Coordinator(_)) && since < AWAY => return,
+            (true, Some(since)) if matches!(self.role, Role::Coordinator(_)) => {
+                if since < AWAY || (points.is_empty() && is_awaited) {
+                    return;
+                }
+            }
             (true, Some(_)) => {}
         }
         *self = Self::new(self.role, place, servers, points);
