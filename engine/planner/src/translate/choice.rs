@@ -10,8 +10,6 @@
 //! to DataFusion.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -19,16 +17,18 @@ use arrow::array::{
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::FilterBuilder;
-use arrow_schema::{ArrowError, DataType, FieldRef, Schema};
+use arrow_schema::{ArrowError, DataType, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Operator};
+use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NotExpr,
 };
 use datafusion::physical_expr::utils::collect_columns;
-use datafusion::physical_expr::{PhysicalExpr, PhysicalExprRef};
+
+use super::instead::{Way, instead};
 
 /// Branches of a `CASE` that is evaluated here, at most: a row's branch is noted in one byte.
 const BRANCHES_MAX: usize = u8::MAX as usize;
@@ -36,8 +36,6 @@ const BRANCHES_MAX: usize = u8::MAX as usize;
 /// A `CASE` whose conditions cannot fail and whose value is a text.
 #[derive(Debug)]
 pub(super) struct Choice {
-    /// What is computed: its only child, and how it is shown.
-    original: PhysicalExprRef,
     conditions: Vec<PhysicalExprRef>,
     /// By condition, then what is otherwise.
     results: Vec<Outcome>,
@@ -57,7 +55,7 @@ enum Outcome {
 pub(super) fn cheaper(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
     let replaced = expr.transform_up(|expr| {
         Ok(match Choice::of(&expr, |expr| expr.data_type(input))? {
-            Some(choice) => Transformed::yes(Arc::new(choice) as PhysicalExprRef),
+            Some(choice) => Transformed::yes(instead(expr, choice)),
             None => Transformed::no(expr),
         })
     })?;
@@ -94,7 +92,6 @@ impl Choice {
             });
         }
         Ok(Some(Self {
-            original: Arc::clone(original),
             conditions: branches.iter().map(|(condition, _)| Arc::clone(condition)).collect(),
             results,
         }))
@@ -208,7 +205,7 @@ fn cannot_fail(expr: &PhysicalExprRef) -> bool {
     is_harmless && expr.children().into_iter().all(cannot_fail)
 }
 
-impl PhysicalExpr for Choice {
+impl Way for Choice {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let (masks, chosen) = self.branches(batch)?;
         let texts: Result<Vec<Texts<'_>>> = self
@@ -225,43 +222,8 @@ impl PhysicalExpr for Choice {
         Ok(ColumnarValue::Array(Arc::new(result.finish())))
     }
 
-    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
-        self.original.return_field(input)
-    }
-
-    fn children(&self) -> Vec<&PhysicalExprRef> {
-        vec![&self.original]
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<PhysicalExprRef>) -> Result<PhysicalExprRef> {
-        let original = children.remove(0);
-        // Columns have moved: types are what they were.
-        let choice = Self::of(&original, |_| Ok(DataType::Utf8))?;
-        Ok(choice.map_or(original, |choice| Arc::new(choice)))
-    }
-
-    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.original.fmt_sql(f)
-    }
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.original.fmt(f)
-    }
-}
-
-impl PartialEq for Choice {
-    fn eq(&self, other: &Self) -> bool {
-        self.original.eq(&other.original)
-    }
-}
-
-impl Eq for Choice {}
-
-impl Hash for Choice {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.original.hash(state);
+    fn again(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
+        Self::of(original, |_| Ok(DataType::Utf8))
     }
 }
 
@@ -273,6 +235,7 @@ mod tests {
     use datafusion::physical_expr::create_physical_expr;
     use datafusion::prelude::{cast, col, lit, when};
 
+    use super::super::instead::is_computed_by;
     use super::*;
 
     fn batch() -> RecordBatch {
@@ -298,7 +261,7 @@ mod tests {
         let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("a schema");
         let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
         let chosen = cheaper(plain.clone(), batch.schema_ref()).expect("replaced");
-        assert_eq!(chosen.downcast_ref::<Choice>().is_some(), expected.is_some());
+        assert_eq!(is_computed_by::<Choice>(&chosen), expected.is_some());
         assert_eq!(chosen.to_string(), plain.to_string());
         assert_eq!(collect_columns(&chosen), collect_columns(&plain));
         let value = |expr: &PhysicalExprRef, batch: &RecordBatch| {
@@ -371,7 +334,7 @@ mod tests {
             Some(Arc::new(Column::new("moved", usize::from(index > 0))) as PhysicalExprRef)
         })
         .expect("moved");
-        assert!(moved.downcast_ref::<Choice>().is_some());
+        assert!(is_computed_by::<Choice>(&moved));
         let narrow = batch.project(&[0, 3]).expect("columns");
         let values = moved
             .evaluate(&narrow)

@@ -4,24 +4,21 @@
 //! reads: for a field of a ROW, the whole ROW. Here the fields are taken out first, which copies nothing, and the
 //! expression runs over them.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{CaseExpr, Column};
-use datafusion::physical_expr::{PhysicalExpr, PhysicalExprRef};
 
+use super::instead::{Way, instead};
 use super::relation::{bare_column, has_field_access, is_field_access};
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Lifted {
-    /// What is computed: its only child, and how it is shown.
-    original: PhysicalExprRef,
     /// Columns and fields that `inner` reads, over the input.
     fields: Vec<PhysicalExprRef>,
     schema: SchemaRef,
@@ -42,12 +39,7 @@ pub(super) fn lifted(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalEx
         .enumerate()
         .map(|(index, data_type)| Field::new(format!("${index}"), data_type, true));
     let schema = Arc::new(Schema::new(named.collect::<Vec<_>>()));
-    Ok(Arc::new(Lifted {
-        original: expr,
-        fields,
-        schema,
-        inner,
-    }))
+    Ok(instead(expr, Lifted { fields, schema, inner }))
 }
 
 fn lift(expr: &PhysicalExprRef) -> Result<(PhysicalExprRef, Vec<PhysicalExprRef>)> {
@@ -67,7 +59,7 @@ fn lift(expr: &PhysicalExprRef) -> Result<(PhysicalExprRef, Vec<PhysicalExprRef>
     Ok((inner.data, fields))
 }
 
-impl PhysicalExpr for Lifted {
+impl Way for Lifted {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
         let columns: Result<Vec<_>> = self
@@ -80,51 +72,14 @@ impl PhysicalExpr for Lifted {
         self.inner.evaluate(&batch)
     }
 
-    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
-        self.original.return_field(input)
-    }
-
-    fn children(&self) -> Vec<&PhysicalExprRef> {
-        vec![&self.original]
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<PhysicalExprRef>) -> Result<PhysicalExprRef> {
-        let original = children.remove(0);
-        let (inner, fields) = lift(&original)?;
-        if fields.len() != self.fields.len() {
-            // Another expression altogether, of which no types are known.
-            return Ok(original);
-        }
-        Ok(Arc::new(Self {
-            original,
+    fn again(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
+        let (inner, fields) = lift(original)?;
+        // With other fields it is another expression altogether, of which no types are known.
+        Ok((fields.len() == self.fields.len()).then(|| Self {
             fields,
             schema: self.schema.clone(),
             inner,
         }))
-    }
-
-    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.original.fmt_sql(f)
-    }
-}
-
-impl fmt::Display for Lifted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.original.fmt(f)
-    }
-}
-
-impl PartialEq for Lifted {
-    fn eq(&self, other: &Self) -> bool {
-        self.original.eq(&other.original)
-    }
-}
-
-impl Eq for Lifted {}
-
-impl Hash for Lifted {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.original.hash(state);
     }
 }
 
@@ -138,6 +93,7 @@ mod tests {
     use datafusion::physical_expr::utils::collect_columns;
     use datafusion::prelude::{col, lit, when};
 
+    use super::super::instead::is_computed_by;
     use super::*;
 
     #[test]
@@ -159,7 +115,7 @@ mod tests {
             .expect("a case");
         let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
         let lifted = lifted(plain.clone(), batch.schema_ref()).expect("lifted");
-        assert!(lifted.downcast_ref::<Lifted>().is_some());
+        assert!(is_computed_by::<Lifted>(&lifted));
         assert_eq!(collect_columns(&lifted), collect_columns(&plain));
         assert_eq!(lifted.to_string(), plain.to_string());
 
@@ -178,7 +134,7 @@ mod tests {
             Some(Arc::new(Column::new("moved", index - 1)) as PhysicalExprRef)
         })
         .expect("moved");
-        assert!(moved.downcast_ref::<Lifted>().is_some());
+        assert!(is_computed_by::<Lifted>(&moved));
         let narrow = batch.project(&[1, 2, 3]).expect("columns");
         assert_eq!(value(&moved, &narrow), [Some(1), Some(21), None]);
     }
