@@ -1,43 +1,55 @@
 //! Many rows as one byte string, column by column: how state is kept that is written once and read whole.
 //!
 //! A database takes and gives back a row of its own for about a microsecond; a block of some thousand rows costs it
-//! hardly more than one of them. Layout, version 1 (integers little-endian):
+//! hardly more than one of them. Layout, version 2 (integers little-endian):
 //!
 //! ```text
-//! 0   1   layout version = 1
+//! 0   1   layout version = 2
 //! 1   4   rows, at most BLOCK_ROWS_MAX
 //! then each column:
-//!     1   kind: 0 packed, 1 rows
+//!     1   kind: 0 packed, 1 rows, 2 texts
 //! packed (integers, dates, times, timestamps, durations, floats by their bits, of 4 or 8 bytes):
 //!     1   0: no nulls; 1: a bitmap follows, ceil(rows / 8) bytes, lowest bit first, set where present
 //!     1   width: 0, 1, 2, 4 or 8
 //!     8   base, i64
 //!         each row's distance from the base, unsigned, of `width` bytes
+//! texts (strings and byte strings):
+//!     1   nulls, as for packed columns, and their bitmap
+//!     1   width of a length: 1, 2 or 4
+//!         each row's length, unsigned, of `width` bytes
+//!         the bytes of all rows, one after the other (what a null has in them means nothing)
 //! rows (all other types):
 //!     4   length of each row
 //!         each row in the compact encoding of values
 //! ```
+//!
+//! Version 1 had no texts: it kept them as rows. It is still read.
+
+mod texts;
 
 use arrow_array::{Array, ArrayRef, make_array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 
+use self::texts::{append_texts, are_texts, take_texts};
 use super::{Codec, check};
 use crate::Error;
 
 /// Rows of one block: so that damaged bytes cannot ask for any amount of memory.
 pub const BLOCK_ROWS_MAX: usize = 65_536;
 
-const LAYOUT_VERSION: u8 = 1;
+const LAYOUT_VERSION: u8 = 2;
+const LAYOUT_VERSION_MIN: u8 = 1;
 const PACKED: u8 = 0;
 const ROWS: u8 = 1;
+const TEXTS: u8 = 2;
 
 /// How blocks of some columns are encoded.
 #[derive(Debug, Clone)]
 pub struct BlockCodec {
     types: Vec<DataType>,
-    /// For columns that are not packed.
+    /// For columns that are not packed. Texts have one, too, which reads them from blocks of version 1.
     rows: Vec<Option<Codec>>,
 }
 
@@ -73,6 +85,10 @@ impl BlockCodec {
         for (column, codec) in columns.iter().zip(&self.rows) {
             match codec {
                 None => pack(column, block),
+                Some(_) if are_texts(column.data_type()) => {
+                    block.push(TEXTS);
+                    append_texts(column, block);
+                }
                 Some(codec) => {
                     block.push(ROWS);
                     let encoded = codec.encode(std::slice::from_ref(column))?;
@@ -92,8 +108,10 @@ impl BlockCodec {
     pub fn decode(&self, mut block: &[u8]) -> Result<(Vec<ArrayRef>, usize), Error> {
         let cursor = &mut block;
         let version = taken(cursor, 1)?[0];
-        if version != LAYOUT_VERSION {
-            return Err(corrupt(format!("layout {version}; this engine reads {LAYOUT_VERSION}")));
+        if !(LAYOUT_VERSION_MIN..=LAYOUT_VERSION).contains(&version) {
+            return Err(corrupt(format!(
+                "layout {version}; this engine reads {LAYOUT_VERSION_MIN} to {LAYOUT_VERSION}"
+            )));
         }
         let rows = u32::from_le_bytes(array(cursor)?) as usize;
         if rows > BLOCK_ROWS_MAX {
@@ -107,6 +125,7 @@ impl BlockCodec {
             .zip(&self.rows)
             .map(|(data_type, codec)| match (taken(cursor, 1)?[0], codec) {
                 (PACKED, None) => unpack(data_type, rows, cursor),
+                (TEXTS, Some(_)) if are_texts(data_type) => take_texts(data_type, rows, cursor),
                 (ROWS, Some(codec)) => unpack_rows(codec, rows, cursor),
                 (kind, _) => Err(corrupt(format!("a column of type {data_type} of kind {kind}"))),
             })
@@ -133,8 +152,7 @@ fn packed_bytes(data_type: &DataType) -> Option<usize> {
     }
 }
 
-fn pack(column: &ArrayRef, block: &mut Vec<u8>) {
-    block.push(PACKED);
+fn append_nulls(column: &ArrayRef, block: &mut Vec<u8>) {
     match column.nulls().filter(|nulls| nulls.null_count() > 0) {
         None => block.push(0),
         Some(nulls) => {
@@ -143,6 +161,22 @@ fn pack(column: &ArrayRef, block: &mut Vec<u8>) {
             block.extend_from_slice(&bits.as_slice()[..column.len().div_ceil(8)]);
         }
     }
+}
+
+fn take_nulls(rows: usize, cursor: &mut &[u8]) -> Result<Option<NullBuffer>, Error> {
+    match taken(cursor, 1)?[0] {
+        0 => Ok(None),
+        1 => {
+            let bits = Buffer::from(taken(cursor, rows.div_ceil(8))?);
+            Ok(Some(NullBuffer::new(BooleanBuffer::new(bits, 0, rows))))
+        }
+        other => Err(corrupt(format!("a marker of nulls {other}"))),
+    }
+}
+
+fn pack(column: &ArrayRef, block: &mut Vec<u8>) {
+    block.push(PACKED);
+    append_nulls(column, block);
     let data = column.to_data();
     let (from, to) = (data.offset(), data.offset() + data.len());
     if packed_bytes(column.data_type()) == Some(8) {
@@ -182,29 +216,31 @@ fn pack_values<T>(values: &[T], wide: impl Fn(&T) -> i64 + Copy, block: &mut Vec
     match width {
         0 => {}
         1 => block.extend(distances.map(|distance| distance as u8)),
-        2 => append(distances.map(|distance| (distance as u16).to_le_bytes()), block),
-        4 => append(distances.map(|distance| (distance as u32).to_le_bytes()), block),
-        _ => append(distances.map(u64::to_le_bytes), block),
+        2 => append(
+            values.len(),
+            distances.map(|distance| (distance as u16).to_le_bytes()),
+            block,
+        ),
+        4 => append(
+            values.len(),
+            distances.map(|distance| (distance as u32).to_le_bytes()),
+            block,
+        ),
+        _ => append(values.len(), distances.map(u64::to_le_bytes), block),
     }
 }
 
-fn append<const N: usize>(values: impl ExactSizeIterator<Item = [u8; N]>, block: &mut Vec<u8>) {
+/// Appends `count` values of a fixed width.
+fn append<const N: usize>(count: usize, values: impl Iterator<Item = [u8; N]>, block: &mut Vec<u8>) {
     let start = block.len();
-    block.resize(start + values.len() * N, 0);
+    block.resize(start + count * N, 0);
     for (place, value) in block[start..].chunks_exact_mut(N).zip(values) {
         place.copy_from_slice(&value);
     }
 }
 
 fn unpack(data_type: &DataType, rows: usize, cursor: &mut &[u8]) -> Result<ArrayRef, Error> {
-    let nulls = match taken(cursor, 1)?[0] {
-        0 => None,
-        1 => {
-            let bits = Buffer::from(taken(cursor, rows.div_ceil(8))?);
-            Some(NullBuffer::new(BooleanBuffer::new(bits, 0, rows)))
-        }
-        other => return Err(corrupt(format!("a marker of nulls {other}"))),
-    };
+    let nulls = take_nulls(rows, cursor)?;
     let width = taken(cursor, 1)?[0];
     let base = i64::from_le_bytes(array(cursor)?);
     if !matches!(width, 0 | 1 | 2 | 4 | 8) {
@@ -278,7 +314,7 @@ mod tests {
 
     use arrow_array::cast::AsArray;
     use arrow_array::types::Float64Type;
-    use arrow_array::{Float64Array, Int32Array, Int64Array, StringArray};
+    use arrow_array::{BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray};
     use proptest::prelude::*;
 
     use super::*;
@@ -296,7 +332,7 @@ mod tests {
         codec.encode(&columns, columns[0].len(), &mut block).unwrap();
         let hex: Vec<String> = block[5..].iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex.join(" "), expected);
-        assert_eq!(block[..5], [1, columns[0].len() as u8, 0, 0, 0]);
+        assert_eq!(block[..5], [LAYOUT_VERSION, columns[0].len() as u8, 0, 0, 0]);
         assert_eq!(codec.decode(&block).unwrap().0, columns);
     }
 
@@ -312,11 +348,38 @@ mod tests {
             Int64Array::from(vec![i64::MIN, i64::MAX]),
             "00 00 08 00 00 00 00 00 00 00 80 00 00 00 00 00 00 00 00 ff ff ff ff ff ff ff ff",
         );
-        check(
-            StringArray::from(vec![Some("a"), None]),
-            "01 03 00 00 00 01 00 00 00 01 01 61 00",
-        );
+        check(StringArray::from(vec![Some("a"), None]), "02 01 01 01 01 00 61");
+        check(StringArray::from(vec!["", "é"]), "02 00 01 00 02 c3 a9");
+        check(BooleanArray::from(vec![true]), "01 02 00 00 00 01 01");
         check(Int64Array::from(Vec::<i64>::new()), "00 00 00 00 00 00 00 00 00 00 00");
+    }
+
+    #[test]
+    fn texts_of_version_1_are_read() {
+        let expected: [ArrayRef; 1] = [Arc::new(StringArray::from(vec![Some("a"), None]))];
+        let block = [1, 2, 0, 0, 0, 1, 3, 0, 0, 0, 1, 0, 0, 0, 1, 1, b'a', 0];
+        assert_eq!(codec(&expected).decode(&block).unwrap().0, expected);
+    }
+
+    #[test]
+    fn texts_of_any_length_read_back() {
+        for length in [255, 256, 65_535, 65_536] {
+            let texts: [ArrayRef; 2] = [
+                Arc::new(StringArray::from(vec![
+                    Some("x".repeat(length)),
+                    None,
+                    Some(String::new()),
+                ])),
+                Arc::new(BinaryArray::from(vec![
+                    Some(vec![0xff; length].as_slice()),
+                    None,
+                    Some(b""),
+                ])),
+            ];
+            let mut block = Vec::new();
+            codec(&texts).encode(&texts, 3, &mut block).unwrap();
+            assert_eq!(codec(&texts).decode(&block).unwrap().0, texts);
+        }
     }
 
     proptest! {
