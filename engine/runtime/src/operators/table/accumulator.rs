@@ -13,7 +13,7 @@ use datafusion::physical_expr::expressions::Literal;
 use super::copied::{Columns, Copied};
 use super::count_distinct::CountDistinct;
 use super::external::External;
-use super::fold::{Average, Count, Fold, Max, Min, Sum};
+use super::fold::{Average, Count, DecimalSum, Fold, Max, Min, Sum};
 use super::{AggregateSpec, Select};
 use crate::Error;
 
@@ -78,7 +78,7 @@ pub fn new_accumulator(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>, Err
             DataType::Int64 => Some(Box::new(Fold::<Int64Type, Sum>::new(result))),
             DataType::UInt64 => Some(Box::new(Fold::<UInt64Type, Sum>::new(result))),
             DataType::Float64 => Some(Box::new(Fold::<Float64Type, Sum>::new(result))),
-            DataType::Decimal128(..) => Some(Box::new(Fold::<Decimal128Type, Sum>::new(result))),
+            DataType::Decimal128(..) => Some(Box::new(Fold::<Decimal128Type, DecimalSum>::new(result))),
             _ => None,
         },
         "min" if plain => extremum::<Min>(result),
