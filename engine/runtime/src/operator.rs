@@ -39,6 +39,9 @@ pub enum Progress {
 /// Takes what an operator emits. Implemented by the task: the next operator of the chain, or an edge.
 pub trait Collector {
     fn emit(&mut self, port: Port, batch: RecordBatch);
+
+    /// Counts rows that failed, whatever became of them.
+    fn count_bad(&mut self, rows: u64);
 }
 
 /// One step of a chain.

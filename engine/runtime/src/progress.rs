@@ -42,7 +42,7 @@ pub struct OperatorCounters {
     pub blocked_us: AtomicU64,
     pub late_rows: AtomicU64,
     pub dead_letters: AtomicU64,
-    /// Records that did not decode, or rows that did not encode, whatever became of them.
+    /// Records that did not decode, rows an expression failed for, or that did not encode, whatever became of them.
     pub bad_rows: AtomicU64,
     /// Rows too far ahead of the clock to advance the watermark.
     pub future_rows: AtomicU64,

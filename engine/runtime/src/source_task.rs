@@ -228,6 +228,7 @@ impl SourceStage {
             None => Some(batch.rows),
             Some(calc) => {
                 let calculated = calc.evaluate(&batch.rows, Some(&batch.split))?;
+                out.count_bad(calculated.bad_rows);
                 if let Some(dead_letters) = calculated.dead_letters {
                     out.emit(Port::DeadLetters, dead_letters);
                 }

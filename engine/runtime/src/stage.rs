@@ -227,6 +227,10 @@ impl Outlet<'_> {
 }
 
 impl Collector for Outlet<'_> {
+    fn count_bad(&mut self, rows: u64) {
+        add(&self.counters.bad_rows, rows);
+    }
+
     fn emit(&mut self, port: Port, batch: RecordBatch) {
         let rows = batch.num_rows();
         if rows == 0 {

@@ -42,6 +42,8 @@ pub struct Calculated {
     pub rows: Option<RecordBatch>,
     /// Rows that failed under [`ErrorPolicy::DeadLetter`].
     pub dead_letters: Option<RecordBatch>,
+    /// How many rows failed, whatever became of them.
+    pub bad_rows: u64,
 }
 
 impl Calc {
@@ -81,6 +83,7 @@ impl Calc {
             Ok(rows) => Ok(Calculated {
                 rows: Some(rows).filter(|rows| rows.num_rows() > 0),
                 dead_letters: None,
+                bad_rows: 0,
             }),
             Err(error) if self.on_error == ErrorPolicy::Fail => Err(self.fail(batch, error)),
             Err(error) => self.piecewise(batch, error, position),
@@ -142,11 +145,12 @@ impl Calc {
     fn piecewise(&self, batch: &RecordBatch, error: Error, position: Option<&str>) -> Result<Calculated, Error> {
         let mut kept = Vec::new();
         let mut failed = Vec::new();
+        let mut bad_rows = 0;
         let mut open = vec![(0, batch.num_rows(), error)];
         while let Some((start, rows, error)) = open.pop() {
             if rows == 1 {
                 let row = batch.slice(start, 1);
-                self.count();
+                bad_rows += 1;
                 match self.on_error {
                     ErrorPolicy::Null => kept.extend(self.with_nulls(&row)?.map(|row| (start, row))),
                     ErrorPolicy::DeadLetter => failed.push((start, error.to_string())),
@@ -178,6 +182,7 @@ impl Calc {
             dead_letters: (!failed.is_empty())
                 .then(|| self.dead_letters(batch, &failed, position))
                 .transpose()?,
+            bad_rows,
         })
     }
 
@@ -242,17 +247,6 @@ impl Calc {
             message: format!("{error}; the row is {row}; set the step's `on_error` to go on without such rows"),
         }
     }
-
-    fn count(&self) {
-        let policy = match self.on_error {
-            ErrorPolicy::Fail => "fail",
-            ErrorPolicy::DeadLetter => "dead_letter",
-            ErrorPolicy::Skip => "skip",
-            ErrorPolicy::Null => "null",
-        };
-        metrics::counter!("millstream_bad_rows_total", "operator" => self.step.clone(), "policy" => policy)
-            .increment(1);
-    }
 }
 
 enum Piece {
@@ -316,6 +310,7 @@ impl CalcOperator {
 impl Operator for CalcOperator {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let calculated = self.calc.evaluate(&batch, None)?;
+        out.count_bad(calculated.bad_rows);
         if let Some(rows) = calculated.rows {
             out.emit(Port::Main, rows);
         }

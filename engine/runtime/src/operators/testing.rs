@@ -25,9 +25,14 @@ pub struct Emitted {
     pub main: Vec<RecordBatch>,
     pub late: Vec<RecordBatch>,
     pub dead_letters: Vec<RecordBatch>,
+    pub bad_rows: u64,
 }
 
 impl Collector for Emitted {
+    fn count_bad(&mut self, rows: u64) {
+        self.bad_rows += rows;
+    }
+
     fn emit(&mut self, port: Port, batch: RecordBatch) {
         assert!(batch.num_rows() > 0, "empty batches are never emitted");
         match port {

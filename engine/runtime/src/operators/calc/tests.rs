@@ -41,10 +41,13 @@ fn calc(filter: Option<PhysicalExprRef>, on_error: ErrorPolicy) -> Calc {
 
 #[track_caller]
 fn check(filter: Option<PhysicalExprRef>, on_error: ErrorPolicy, expected: &[&str], letters: &[&str]) {
+    // The filter lets none of the two pass that fail.
+    let bad_rows = if filter.is_some() { 0 } else { 2 };
     let mut operator = CalcOperator::new(calc(filter, on_error));
     let mut out = Emitted::default();
     assert_eq!(operator.process(0, batch(), &mut out).unwrap(), Progress::Done);
     assert_eq!(rows_of(&out.main), expected);
+    assert_eq!(out.bad_rows, bad_rows, "counted whatever becomes of them");
     let payloads: Vec<String> = out
         .dead_letters
         .iter()
