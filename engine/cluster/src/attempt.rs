@@ -24,7 +24,7 @@ use millstream_runtime::job::SubtaskState;
 use tokio::sync::watch;
 
 use self::driver::Driver;
-pub use self::prepare::check;
+pub use self::prepare::{check, fits};
 use crate::deployer::{Adopted, Deployer};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};

@@ -152,9 +152,9 @@ impl History {
         Ok(())
     }
 
-    /// Makes a copy of this checkpoint the latest, unless it is.
-    pub async fn replay(&self, checkpoint: u64) -> Result<Snapshot, Error> {
-        let mut snapshot = self.load(checkpoint).await?;
+    /// Makes a copy of a checkpoint that was loaded the latest, unless it is.
+    pub async fn replay(&self, mut snapshot: Snapshot) -> Result<Snapshot, Error> {
+        let checkpoint = snapshot.checkpoint;
         let latest = self.inner.claim.checkpoints().await.last().map(|info| info.checkpoint);
         if latest != Some(checkpoint) {
             snapshot.origin = Some(format!("checkpoint {checkpoint}"));

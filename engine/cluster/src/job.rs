@@ -268,7 +268,12 @@ async fn first(job: &Job, history: &History, progress: &Progress) -> Result<Opti
     match job.start {
         Start::Fresh => history.start_anew(job, progress).await.map(|()| None),
         Start::Resume => history.latest(progress, &[]).await,
-        Start::FromCheckpoint(id) => history.replay(id).await.map(Some),
+        Start::FromCheckpoint(id) => {
+            let chosen = history.load(id).await?;
+            // What is refused leaves the job where it was.
+            attempt::fits(job, &chosen)?;
+            history.replay(chosen).await.map(Some)
+        }
     }
 }
 

@@ -175,6 +175,13 @@ fn any_retained_checkpoint_can_be_replayed() {
         .collect();
     assert_eq!(ids.len(), 3, "{listed}");
     write_job(&place, FAST);
+    // A replay that is refused leaves the job where it was.
+    let job = fs::read_to_string(place.path("job.yaml")).unwrap();
+    place.write("job.yaml", &job.replace("sum(v)", "max(v)"));
+    let refused = place.run(&["run", "job.yaml", "--from-checkpoint", ids[1]], 2);
+    says(&refused, "does not fit the pipeline");
+    assert_eq!(text(&place.run(&["checkpoints", "job.yaml"], 0).stdout), listed);
+    place.write("job.yaml", &job);
     let output = place.run(&["run", "job.yaml", "--from-checkpoint", ids[1]], 0);
     says(&output, "finished");
     let missing = place.run(&["run", "job.yaml", "--from-checkpoint", "99999"], 1);

@@ -147,17 +147,17 @@ pub(super) fn make_ends(job: &Job) -> Result<Ends, Error> {
 }
 
 pub(super) fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
-    let findings = compatibility::check(
-        &attempt.job.graph,
-        base.max_parallelism,
-        &base.operators,
-        &base.signatures,
-    );
+    for note in fits(attempt.job, base)? {
+        attempt.progress.info(note);
+    }
+    Ok(())
+}
+
+/// Whether a job can go on from a checkpoint; if so, what a person should know about it.
+pub fn fits(job: &Job, base: &Snapshot) -> Result<Vec<String>, Error> {
+    let findings = compatibility::check(&job.graph, base.max_parallelism, &base.operators, &base.signatures);
     if findings.refusals.is_empty() {
-        for note in findings.notes {
-            attempt.progress.info(note);
-        }
-        return Ok(());
+        return Ok(findings.notes);
     }
     Err(Error::Invalid(format!(
         "checkpoint {} does not fit the pipeline: {}; undo the change, or start anew with --fresh",
