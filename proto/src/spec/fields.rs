@@ -132,7 +132,7 @@ pub const CHECKPOINTS: &[Field] = &[
         "aligned_timeout",
         Kind::Duration,
         "A task that waits longer for a checkpoint's barriers lets them overtake the rows before them, which become part \
-         of the checkpoint. Default: never.",
+         of the checkpoint. Default: 30s; as long as `timeout`, or longer: never.",
     ),
 ];
 

@@ -44,6 +44,7 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
     for sink in &spec.sinks {
         front.sink(sink);
     }
+    front.dead_letters_arrive(spec);
     if spec.sinks.is_empty() {
         front.mistake(
             "sinks",
@@ -459,6 +460,34 @@ impl Front {
                 );
                 None
             }
+        }
+    }
+
+    /// Dead letters that no sink takes would be dropped, which `skip` says plainly.
+    fn dead_letters_arrive(&mut self, spec: &proto::JobSpec) {
+        let keeps = |on_error: Option<i32>| on_error == Some(proto::ErrorPolicy::DeadLetter as i32);
+        let sources = spec
+            .sources
+            .iter()
+            .map(|source| ("sources", &source.name, source.on_error));
+        let steps = spec.steps.iter().map(|step| ("steps", &step.name, step.on_error));
+        for (kind, name, _) in sources.chain(steps).filter(|(_, _, on_error)| keeps(*on_error)) {
+            let letters = format!("{name}.dead_letters");
+            if !spec.sinks.iter().any(|sink| sink.from == letters) {
+                self.mistake(
+                    &format!("{kind}.{name}.on_error"),
+                    format!(
+                        "nobody takes the dead letters: add a sink with `from: {letters}`, or write `on_error: skip`"
+                    ),
+                );
+            }
+        }
+        for sink in spec.sinks.iter().filter(|sink| keeps(sink.on_error)) {
+            self.mistake(
+                &format!("sinks.{}.on_error", sink.name),
+                "a sink has no dead letters: write `fail` or `skip`, or set `dead_letter` on the step that makes the rows"
+                    .into(),
+            );
         }
     }
 

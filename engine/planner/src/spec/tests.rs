@@ -126,6 +126,29 @@ sinks:
 }
 
 #[test]
+fn dead_letters_must_arrive_somewhere() {
+    check(
+        &format!(
+            "{SOURCES}
+    on_error: dead_letter
+steps:
+  plates: {{ on_error: dead_letter, sql: SELECT plate FROM entries }}
+  booths: {{ on_error: dead_letter, sql: SELECT booth FROM entries }}
+sinks:
+  plates_out: {{ from: plates, connector: print, on_error: dead_letter }}
+  booths_out: {{ from: booths, connector: print }}
+  bad: {{ from: booths.dead_letters, connector: print }}
+"
+        ),
+        expect![[r#"
+            sources.entries.on_error: nobody takes the dead letters: add a sink with `from: entries.dead_letters`, or write `on_error: skip`
+            steps.plates.on_error: nobody takes the dead letters: add a sink with `from: plates.dead_letters`, or write `on_error: skip`
+            sinks.plates_out.on_error: a sink has no dead letters: write `fail` or `skip`, or set `dead_letter` on the step that makes the rows
+        "#]],
+    );
+}
+
+#[test]
 fn steps_are_written_in_any_order() {
     check(
         &format!(
