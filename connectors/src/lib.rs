@@ -8,6 +8,7 @@
 
 #[cfg(feature = "blackhole")]
 pub mod blackhole;
+mod conversion;
 #[cfg(feature = "datagen")]
 pub mod datagen;
 pub mod error;

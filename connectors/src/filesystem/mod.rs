@@ -23,7 +23,7 @@ use crate::format::FormatSpec;
 use crate::options::{Options, option};
 use crate::{
     Connector, Error, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, Sink, Source,
-    TableDefinition,
+    TableDefinition, conversion,
 };
 
 pub struct Filesystem;
@@ -164,6 +164,25 @@ impl Connector for Filesystem {
 
     fn validate(&self, table: &TableDefinition, role: Role) -> Vec<OptionError> {
         let mut errors = Vec::new();
+        let offered = self.metadata();
+        for (index, column) in table.metadata.iter().enumerate() {
+            let declared = table.schema.field(table.physical_columns() + index).data_type();
+            let found = offered.iter().find(|description| description.key == column.key);
+            if let Some(found) = found.filter(|found| !is_readable_as(&found.data_type, declared)) {
+                errors.push(OptionError {
+                    subject: Some(column.column.clone()),
+                    message: format!(
+                        "the metadata '{}' is {}, which cannot become {declared}",
+                        column.key,
+                        match found.data_type {
+                            DataType::Utf8 => "a text (STRING)",
+                            DataType::Int64 => "a number (BIGINT)",
+                            _ => "a time (TIMESTAMP_LTZ(6))",
+                        }
+                    ),
+                });
+            }
+        }
         for column in &table.partitioned_by {
             if table.field(column).is_none() {
                 let near =
@@ -196,6 +215,11 @@ impl Connector for Filesystem {
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
         Ok(Arc::new(sink::FileSink::new(table)?))
     }
+}
+
+/// Whether metadata of a type can fill a column of another, whatever its value.
+fn is_readable_as(found: &DataType, declared: &DataType) -> bool {
+    declared == &DataType::Utf8 || conversion::keeps_every_value(found, declared)
 }
 
 /// A message without the table's name before it: whoever reports it names the table.

@@ -99,7 +99,17 @@ impl Source for FileSource {
 
     async fn splits(&self) -> Result<Vec<Split>, Error> {
         let mut splits = Vec::new();
-        for file in self.location.list().await?.iter().filter(|file| file.size > 0) {
+        for file in self.location.list().await?.iter() {
+            if file.size == 0 && self.is_parquet() && self.monitor_interval.is_none() {
+                return Err(Error::Data(format!(
+                    "`{}` is empty, which no Parquet file is: replace the file or take it away, then start again",
+                    file.path
+                )));
+            }
+            // One that is being written has its turn when it is found again.
+            if file.size == 0 {
+                continue;
+            }
             splits.extend(splits_of(file, self.split_bytes(&file.path), self.is_parquet())?);
         }
         Ok(splits)

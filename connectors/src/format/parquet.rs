@@ -1,13 +1,12 @@
 //! Parquet files: reading the columns a table declares, and how files are written.
 //!
-//! A file's columns are matched with the table's by name. A column of another type is converted where every value
-//! survives it; one that the file lacks is NULL. What a file's bytes claim is not trusted: whatever goes wrong inside
+//! A file's columns are matched with the table's by name. A column of another type is converted, and a value
+//! that does not survive it is an error; one that the file lacks is NULL. What a file's bytes claim is not trusted: whatever goes wrong inside
 //! the decoder, a panic included, is an error that names the file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::{Array, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
 use arrow_schema::SchemaRef;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -16,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::ChunkReader;
 
 use super::FormatSpec;
-use crate::Error;
+use crate::{Error, conversion};
 
 /// Reads a part of one file as batches.
 pub struct FileReader {
@@ -49,7 +48,7 @@ impl FileReader {
                 match in_file.index_of(field.name()) {
                     Ok(index) => {
                         let found = in_file.field(index).data_type();
-                        if !can_cast_types(found, field.data_type()) {
+                        if !conversion::is_possible(found, field.data_type()) {
                             return Err(Error::Data(format!(
                                 "`{path}`: column `{}` is {found} in the file, which cannot become the declared {}",
                                 field.name(),
@@ -123,18 +122,14 @@ impl FileReader {
     }
 
     fn adapt(&self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
-        let strict = CastOptions {
-            safe: false,
-            ..CastOptions::default()
-        };
         let mut columns = Vec::with_capacity(self.sources.len());
         for (field, source) in self.schema.fields().iter().zip(&self.sources) {
             let wrong = |problem: &str| Error::Data(format!("`{}`: column `{}`: {problem}", self.path, field.name()));
             let column = match source {
                 None => new_null_array(field.data_type(), rows.num_rows()),
-                Some(index) if rows.column(*index).data_type() == field.data_type() => rows.column(*index).clone(),
-                Some(index) => cast_with_options(rows.column(*index), field.data_type(), &strict)
-                    .map_err(|error| wrong(&error.to_string()))?,
+                Some(index) => {
+                    conversion::convert(rows.column(*index), field.data_type()).map_err(|error| wrong(&error))?
+                }
             };
             if !field.is_nullable() && column.null_count() > 0 {
                 return Err(wrong("is declared NOT NULL, but the file has NULLs in it"));
