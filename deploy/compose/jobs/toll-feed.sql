@@ -2,6 +2,7 @@
 -- topic up to three seconds out of order. One task makes them all: two would drift apart by more than that.
 
 SET 'parallelism.default' = '1';
+SET 'execution.checkpointing.interval' = '5s';
 
 CREATE TABLE cars (
   n BIGINT
@@ -19,7 +20,8 @@ CREATE TABLE entries (
   'connector' = 'kafka',
   'topic' = 'toll-entries',
   'properties.bootstrap.servers' = '${KAFKA_BROKERS:-localhost:9092}',
-  'format' = 'json'
+  'format' = 'json',
+  'sink.delivery-guarantee' = 'exactly-once'
 );
 
 INSERT INTO entries
