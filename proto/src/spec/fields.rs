@@ -9,6 +9,8 @@ pub enum Kind {
     Name,
     /// From 1 to the given number.
     Count(u32),
+    /// From 1 to the given number, or `auto`, which is the same as nothing.
+    CountOrAuto(u32),
     /// From 0 to the given number.
     CountOrZero(u32),
     Duration,
@@ -70,8 +72,8 @@ pub const JOB: &[Field] = &[
     ),
     optional(
         "parallelism",
-        Kind::Count(MAX_PARALLELISM_MAX),
-        "Subtasks per operator. Default: one per slot.",
+        Kind::CountOrAuto(MAX_PARALLELISM_MAX),
+        "Subtasks per operator. Default, and `auto`: one per slot, following the slots there are.",
     ),
     optional(
         "max_parallelism",

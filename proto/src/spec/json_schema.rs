@@ -48,6 +48,9 @@ fn kind(kind: Kind) -> Value {
         Kind::Text => json!({ "type": text }),
         Kind::Name => json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.-]*$", "maxLength": 200 }),
         Kind::Count(max) => json!({ "type": "integer", "minimum": 1, "maximum": max }),
+        Kind::CountOrAuto(max) => {
+            json!({ "anyOf": [{ "type": "integer", "minimum": 1, "maximum": max }, { "const": "auto" }] })
+        }
         Kind::CountOrZero(max) => json!({ "type": "integer", "minimum": 0, "maximum": max }),
         Kind::Duration => json!({ "anyOf": [{ "type": "string", "pattern": DURATION }, { "const": 0 }] }),
         Kind::Boolean => json!({ "type": "boolean" }),

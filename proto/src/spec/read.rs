@@ -95,7 +95,7 @@ impl Reader {
             mode: self
                 .one_of(&map, "mode", fields::MODES)
                 .map(|index| [Mode::Stream, Mode::Batch][index] as i32),
-            parallelism: self.count(&map, "parallelism", 1, fields::MAX_PARALLELISM_MAX),
+            parallelism: self.count_or_auto(&map, "parallelism", fields::MAX_PARALLELISM_MAX),
             max_parallelism: self.count(&map, "max_parallelism", 1, fields::MAX_PARALLELISM_MAX),
             checkpoints: self.checkpoints(&map),
             sources: self.named(&map, "sources", fields::SOURCE, Self::source),
@@ -482,6 +482,14 @@ impl Reader {
             );
         }
         number
+    }
+
+    fn count_or_auto(&mut self, map: &Entries<'_>, field: &str, max: u32) -> Option<u32> {
+        let (node, _) = map.get(field)?;
+        if matches!(&node.value, Value::Scalar { text, .. } if text == "auto") {
+            return None;
+        }
+        self.count(map, field, 1, max)
     }
 
     fn boolean(&mut self, map: &Entries<'_>, field: &str) -> Option<bool> {

@@ -69,6 +69,18 @@ fn both_spellings_say_the_same() {
 }
 
 #[test]
+fn parallelism_auto_is_none_of_its_own() {
+    let spec = parse(&TOLL.replace("parallelism: 2", "parallelism: auto"))
+        .unwrap()
+        .spec;
+    assert_eq!(spec.parallelism, None);
+    check_errors(
+        &TOLL.replace("parallelism: 2", "parallelism: many"),
+        &["3:14: parallelism: `many` is not a whole number from 1 to 32768"],
+    );
+}
+
+#[test]
 fn every_mistake_is_reported_at_once() {
     check_errors(
         "name: 1x\nparalelism: 2\nsources:\n  a: { connector: kafka, colums: {} }\nsteps:\n  a: { sql: [1] }\nsinks:\n  b:\n    from: a\n    from: c\n    on_error: skp\ncheckpoints: { interval: 10 }\n",
