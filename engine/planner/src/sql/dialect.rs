@@ -1,5 +1,6 @@
-//! Flink's SQL as the stock parser needs to be told: which characters start identifiers, and the two expressions it
-//! does not know, `TABLE name [PARTITION BY ...]` as a function's argument and `JSON_VALUE(... RETURNING type ...)`.
+//! Flink's SQL as the stock parser needs to be told: which characters start identifiers, the two expressions it does
+//! not know, `TABLE name [PARTITION BY ...]` as a function's argument and `JSON_VALUE(... RETURNING type ...)`, and one
+//! that it reads wrongly, `IS DISTINCT FROM`.
 //!
 //! Statements the stock parser does not know (DDL, `SET`, statement sets) never reach it: [`super::script`] reads them.
 
@@ -7,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
     ObjectNamePart, Value, ValueWithSpan,
 };
-use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -87,6 +88,20 @@ impl Dialect for FlinkDialect {
             return Some(json_function(parser));
         }
         None
+    }
+
+    /// The stock parser takes everything that follows `IS [NOT] DISTINCT FROM` as its right side, `AND` and `OR`
+    /// included.
+    fn parse_infix(&self, parser: &mut Parser, left: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        let distinct = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+            Expr::IsDistinctFrom
+        } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+            Expr::IsNotDistinctFrom
+        } else {
+            return None;
+        };
+        let right = parser.parse_subexpr(self.prec_value(Precedence::Eq));
+        Some(right.map(|right| distinct(Box::new(left.clone()), Box::new(right))))
     }
 }
 

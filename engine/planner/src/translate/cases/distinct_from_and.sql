@@ -1,0 +1,1 @@
+INSERT INTO names SELECT k, name FROM clicks WHERE name IS DISTINCT FROM 'x' AND k > 3 OR k IS NOT DISTINCT FROM price + 1 AND name IS NULL;
