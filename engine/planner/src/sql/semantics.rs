@@ -15,7 +15,7 @@ use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
 /// Rewrites a plan as it was written, before types are coerced: afterwards an integer under AVG is a DOUBLE.
 pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -101,25 +101,16 @@ fn averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             outputs.push(Expr::Column(Column::new(qualifier.cloned(), field.name())));
             continue;
         };
-        let mut wide = average.clone();
-        wide.func = sum_udaf();
-        for argument in &mut wide.params.args {
-            let inner = std::mem::replace(argument, lit(0));
-            *argument = if data_type == DataType::Int64 {
-                inner
-            } else {
-                Expr::Cast(Cast::new(Box::new(inner), DataType::Int64))
-            };
-        }
-        let sum = Expr::AggregateFunction(wide.clone());
-        let mut counted = wide;
+        // Over the argument as it is, so that a SUM or COUNT of the same in the query is the same call: SUM widens by
+        // itself.
+        let mut summed = average.clone();
+        summed.func = sum_udaf();
+        let mut counted = average;
         counted.func = count_udaf();
-        let count = Expr::AggregateFunction(counted);
-        let column = |expr: &Expr| Expr::Column(Column::new_unqualified(expr.schema_name().to_string()));
+        let sum = shared(&mut calls, &aggregate.aggr_expr, Expr::AggregateFunction(summed));
+        let count = shared(&mut calls, &aggregate.aggr_expr, Expr::AggregateFunction(counted));
         let zero = Expr::Literal(ScalarValue::Int64(Some(0)), None);
-        let quotient = column(&sum) / nullif(column(&count), zero);
-        push(&mut calls, sum);
-        push(&mut calls, count);
+        let quotient = sum / nullif(count, zero);
         let quotient = if data_type == DataType::Int64 {
             quotient
         } else {
@@ -136,6 +127,20 @@ fn push(calls: &mut Vec<Expr>, call: Expr) {
     if !calls.contains(&call) {
         calls.push(call);
     }
+}
+
+/// The column of a call that is added to `calls`, unless it is there. Names leave casts out, so that another call of the
+/// query may have the name already.
+fn shared(calls: &mut Vec<Expr>, written: &[Expr], call: Expr) -> Expr {
+    let name = call.schema_name().to_string();
+    let taken = |other: &Expr| *other != call && other.schema_name().to_string() == name;
+    if !calls.iter().chain(written).any(taken) {
+        push(calls, call);
+        return Expr::Column(Column::new_unqualified(name));
+    }
+    let name = format!("$average{}", calls.len());
+    calls.push(call.alias(&name));
+    Expr::Column(Column::new_unqualified(name))
 }
 
 /// The average and the type of its argument, if that is an integer.
