@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
-    Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value,
-    ValueWithSpan, VisitMut, VisitorMut,
+    CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor,
+    TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -148,6 +148,10 @@ impl VisitorMut for Rewrite<'_> {
                     *expr = call(Ident::with_span(span, name), vec![inner, unit]);
                 }
             }
+            Expr::Value(ValueWithSpan {
+                value: Value::Number(digits, _),
+                ..
+            }) if digits.contains(['e', 'E']) => self.approximate(expr, span),
             Expr::Function(_) => self.function(expr, span),
             Expr::Extract { field, expr: inner, .. } => {
                 let unit = text(field.to_string().trim_matches('\'').to_ascii_uppercase());
@@ -208,6 +212,23 @@ impl Rewrite<'_> {
         }
         self.set_operations(left);
         self.set_operations(right);
+    }
+
+    /// `1e3` is a DOUBLE, where DataFusion would make a DECIMAL of it.
+    fn approximate(&mut self, expr: &mut Expr, span: Span) {
+        let digits = expr.to_string();
+        if digits.parse().is_ok_and(f64::is_finite) {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(text(digits)),
+                data_type: DataType::Double(ExactNumberInfo::None),
+                array: false,
+                format: None,
+            };
+        } else {
+            let message = format!("`{digits}` is too large for a DOUBLE, which ends at 1.7976931348623157e308");
+            self.mistakes.push((message, span));
+        }
     }
 
     /// Makes the first argument of `TIMESTAMPDIFF(SECOND, a, b)` a text.

@@ -1,0 +1,1 @@
+INSERT INTO pairs SELECT k, 1e400, ts FROM clicks;
