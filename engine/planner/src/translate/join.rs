@@ -164,6 +164,9 @@ impl Translator<'_> {
             let attribute = bare_column(&physical).map_or(Attribute::None, |index| relation.columns[index].attribute);
             keys.push((physical, attribute));
         }
+        let computed = keys.iter().map(|(key, _)| key).filter(|key| bare_column(key).is_none());
+        let computed: Vec<PhysicalExprRef> = computed.cloned().collect();
+        let relation = self.settle_if_volatile(relation, &computed)?;
         let mut nodes = Vec::new();
         let mut side: Option<(Columns, Vec<usize>, Vec<usize>)> = None;
         for branch in &relation.branches {

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Union};
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 
 use super::builder::InputEdge;
 use super::relation::{
@@ -144,7 +145,8 @@ impl Translator<'_> {
         {
             return Ok(input);
         }
-        let mut input = self.settle_if_repeated(input, std::slice::from_ref(predicate))?;
+        let input = self.settle_if_repeated(input, std::slice::from_ref(predicate))?;
+        let mut input = self.settle_if_volatile(input, std::slice::from_ref(predicate))?;
         let pending = match &input.pending {
             Pending::Window(pending) => Some(pending.clone()),
             _ => None,
@@ -230,6 +232,22 @@ impl Translator<'_> {
         } else {
             Ok(relation)
         }
+    }
+
+    /// What is read beside its own column must be computed once, if it is another value each time: a condition on
+    /// `RAND() AS u` is one on the `u` that the row has.
+    pub(super) fn settle_if_volatile(&mut self, relation: Relation, exprs: &[PhysicalExprRef]) -> Fallible<Relation> {
+        let reads_volatile = |relation: &Relation| relation.branches.iter().any(|branch| branch.reads_volatile(exprs));
+        if !reads_volatile(&relation) {
+            return Ok(relation);
+        }
+        let settled = self.settle(relation)?;
+        if !reads_volatile(&settled) {
+            return Ok(settled);
+        }
+        // It is made of a pending window's bounds too.
+        let resolved = self.resolve(settled)?;
+        self.settle(resolved)
     }
 
     /// Makes a node of what is pending on each branch, so that its columns are computed. A pending window or rank
@@ -463,7 +481,7 @@ impl Translator<'_> {
     }
 }
 
-/// Columns of a node in the making, each expression once.
+/// Columns of a node in the making, each expression once; what is another value each time, as often as it is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
     pub exprs: Vec<PhysicalExprRef>,
@@ -472,7 +490,8 @@ pub(super) struct Columns {
 
 impl Columns {
     pub fn index_of(&mut self, expr: &PhysicalExprRef, info: ColumnInfo) -> usize {
-        if let Some(index) = self.exprs.iter().position(|known| known == expr) {
+        let known = self.exprs.iter().position(|known| known == expr);
+        if let Some(index) = known.filter(|_| !is_volatile(expr)) {
             if self.infos[index].attribute == Attribute::None {
                 self.infos[index].attribute = info.attribute;
             }

@@ -164,10 +164,15 @@ impl Branch {
                 }
             }
         }
-        let in_filter = |expr: &PhysicalExprRef| is_volatile(expr) && self.filter.is_some();
         uses.iter()
             .zip(&self.exprs)
-            .any(|(&count, expr)| count > 0 && !is_cheap(expr) && (count > 1 || in_filter(expr)))
+            .any(|(&count, expr)| count > 1 && !is_cheap(expr))
+    }
+
+    /// Whether `exprs` read what gives another value each time it is computed, beside a column that has its value too.
+    pub fn reads_volatile<'e>(&self, exprs: impl IntoIterator<Item = &'e PhysicalExprRef>) -> bool {
+        let mut read = exprs.into_iter().flat_map(columns_of);
+        read.any(|index| self.exprs.get(index).is_some_and(is_volatile))
     }
 }
 

@@ -36,6 +36,10 @@ impl Translator<'_> {
             Vec::new()
         };
 
+        let read = |&index: &usize| -> PhysicalExprRef { Arc::new(Column::new(&input.columns[index].name, index)) };
+        let read: Vec<PhysicalExprRef> = carried.iter().map(read).collect();
+        let input = self.settle_if_volatile(input, &read)?;
+
         let id = self.windows.len();
         self.windows.push(WindowInfo {
             window,
