@@ -221,12 +221,24 @@ fn policy(policy: ErrorPolicy) -> String {
     }
 }
 
-fn window_words(window: &Window, time: &TimeAttribute, input: &Schema) -> String {
+fn window_words(shape: &Window, time: &TimeAttribute, input: &Schema) -> String {
+    if let Window::Attached(columns) = shape {
+        return format!("window {}", bounds(columns, input));
+    }
+    let shape = window(shape);
+    match time {
+        TimeAttribute::Event(column) => format!("{shape} on {}", name(input, *column)),
+        TimeAttribute::Processing => format!("{shape} on the clock"),
+    }
+}
+
+/// A window's kind and lengths.
+pub(crate) fn window(window: &Window) -> String {
     let offset = |offset: i64| match offset {
         0 => String::new(),
         offset => format!(" offset {}", duration(offset)),
     };
-    let shape = match *window {
+    match *window {
         Window::Tumble { size, offset: by } => format!("tumble {}{}", duration(size), offset(by)),
         Window::Hop {
             size,
@@ -237,11 +249,7 @@ fn window_words(window: &Window, time: &TimeAttribute, input: &Schema) -> String
             format!("cumulate to {} by {}{}", duration(size), duration(step), offset(by))
         }
         Window::Session { gap } => format!("session gap {}", duration(gap)),
-        Window::Attached(columns) => return format!("window {}", bounds(&columns, input)),
-    };
-    match time {
-        TimeAttribute::Event(column) => format!("{shape} on {}", name(input, *column)),
-        TimeAttribute::Processing => format!("{shape} on the clock"),
+        Window::Attached(_) => "a window that rows carry".to_owned(),
     }
 }
 

@@ -230,6 +230,15 @@ impl Translator<'_> {
             if !complete {
                 continue;
             }
+            if !alike {
+                let words = |id: WindowId| crate::explain::window(&self.windows[id].window);
+                return Err(self.error(format!(
+                    "the windows of the two sides of the join are different, {} and {}, so that no window of one is \
+                     a window of the other: window both sides alike",
+                    words(a),
+                    words(b)
+                )));
+            }
             if self.windows[a].processing_time || self.windows[b].processing_time {
                 return Err(self.error(
                     "a join of windows on the clock (PROCTIME) is not supported: use event time, with WATERMARK FOR",
