@@ -9,15 +9,11 @@
 //! Results are still computed for no other rows than theirs. Values of other types than texts are cheap to copy, and left
 //! to DataFusion.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
-};
+use arrow::array::{Array, AsArray, RecordBatch, StringArray, StringBuilder};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::FilterBuilder;
-use arrow_schema::{ArrowError, DataType, Schema};
+use arrow_schema::{DataType, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
@@ -26,9 +22,9 @@ use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NotExpr,
 };
-use datafusion::physical_expr::utils::collect_columns;
 
 use super::instead::{Way, instead};
+use super::some_rows::OverSomeRows;
 
 /// Branches of a `CASE` that is evaluated here, at most: a row's branch is noted in one byte.
 const BRANCHES_MAX: usize = u8::MAX as usize;
@@ -44,11 +40,7 @@ pub(super) struct Choice {
 #[derive(Debug)]
 enum Outcome {
     Constant(Option<String>),
-    /// Over the columns of these indices, in that order.
-    Computed {
-        expr: PhysicalExprRef,
-        columns: Vec<usize>,
-    },
+    Computed(OverSomeRows),
 }
 
 /// The expression with every `CASE` in it replaced that is cheaper so.
@@ -87,7 +79,7 @@ impl Choice {
             results.push(match result.downcast_ref::<Literal>().map(Literal::value) {
                 Some(ScalarValue::Utf8(text)) => Outcome::Constant(text.clone()),
                 Some(value) if value.is_null() => Outcome::Constant(None),
-                _ if type_of(result)? == DataType::Utf8 => Outcome::computed(result)?,
+                _ if type_of(result)? == DataType::Utf8 => Outcome::Computed(OverSomeRows::of(result)?),
                 _ => return Ok(None),
             });
         }
@@ -122,43 +114,16 @@ impl Choice {
 }
 
 impl Outcome {
-    fn computed(expr: &PhysicalExprRef) -> Result<Self> {
-        let columns: BTreeSet<usize> = collect_columns(expr).iter().map(Column::index).collect();
-        let columns: Vec<usize> = columns.into_iter().collect();
-        let narrowed = Arc::clone(expr).transform(|expr| {
-            let Some(column) = expr.downcast_ref::<Column>() else {
-                return Ok(Transformed::no(expr));
-            };
-            let index = columns.partition_point(|known| *known < column.index());
-            let moved: PhysicalExprRef = Arc::new(Column::new(column.name(), index));
-            Ok(Transformed::yes(moved))
-        })?;
-        Ok(Self::Computed {
-            expr: narrowed.data,
-            columns,
-        })
-    }
-
     /// The texts of the rows of `mask`.
     fn texts(&self, batch: &RecordBatch, mask: &BooleanBuffer) -> Result<Texts<'_>> {
-        let (expr, columns) = match self {
+        let expr = match self {
             Self::Constant(text) => return Ok(Texts::Constant(text.as_deref())),
-            Self::Computed { expr, columns } => (expr, columns),
+            Self::Computed(expr) => expr,
         };
-        let count = mask.count_set_bits();
-        if count == 0 {
+        if mask.count_set_bits() == 0 {
             return Ok(Texts::Constant(None));
         }
-        let mut narrow = batch.project(columns)?;
-        if count < batch.num_rows() {
-            let mask = BooleanArray::new(mask.clone(), None);
-            let filter = FilterBuilder::new(&mask).optimize().build();
-            let columns: std::result::Result<Vec<ArrayRef>, ArrowError> =
-                narrow.columns().iter().map(|column| filter.filter(column)).collect();
-            let options = RecordBatchOptions::new().with_row_count(Some(count));
-            narrow = RecordBatch::try_new_with_options(narrow.schema(), columns?, &options)?;
-        }
-        let texts = expr.evaluate(&narrow)?.into_array(count)?;
+        let texts = expr.evaluate(batch, mask)?;
         Ok(Texts::Rows {
             texts: texts.as_string::<i32>().clone(),
             next: 0,
@@ -229,10 +194,11 @@ impl Way for Choice {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Int64Array;
+    use arrow::array::{ArrayRef, Int64Array};
     use datafusion::common::DFSchema;
     use datafusion::logical_expr::Expr;
     use datafusion::physical_expr::create_physical_expr;
+    use datafusion::physical_expr::utils::collect_columns;
     use datafusion::prelude::{cast, col, lit, when};
 
     use super::super::instead::is_computed_by;

@@ -72,7 +72,8 @@ impl Translator<'_> {
                         ))
                     })
                 });
-                Some(self.df(moved)?)
+                let pairs = Schema::new([nullable(&left.schema), nullable(&right.schema)].concat());
+                Some(self.df(moved.and_then(|filter| super::decided::decided(filter, &pairs)))?)
             }
         };
 

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -23,7 +25,8 @@ use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
+use datafusion::physical_expr::create_physical_expr;
 
 /// The optimiser with its settings.
 pub(super) struct Planning {
@@ -63,6 +66,51 @@ impl Planning {
     }
 }
 
+/// Conditions of a filter that can fail behind those that cannot.
+///
+/// As written, `v > 0 AND 10 / v > 2` is safe, and [`super::decided`] keeps it so; but the pushing of filters gathers
+/// conditions from several places and sorts them by what it thinks they cost.
+#[derive(Debug)]
+struct HarmlessFirst;
+
+impl OptimizerRule for HarmlessFirst {
+    fn name(&self) -> &str {
+        "harmless_first"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Filter(filter) = &plan else {
+            return Ok(Transformed::no(plan));
+        };
+        let schema = filter.input.schema();
+        let conditions = split_conjunction(&filter.predicate);
+        let can_fail = |condition: &Expr| {
+            // With a subquery in it there is no such expression; that is refused later.
+            let physical = create_physical_expr(condition, schema, &Default::default(), &Default::default());
+            physical.map_or(true, |physical| super::decided::can_fail(&physical, schema.as_arrow()))
+        };
+        let (failing, harmless): (Vec<&Expr>, Vec<&Expr>) =
+            conditions.iter().copied().partition(|condition| can_fail(condition));
+        let ordered = [harmless, failing].concat();
+        if ordered == conditions || conditions.iter().any(|condition| condition.is_volatile()) {
+            return Ok(Transformed::no(plan));
+        }
+        let Some(predicate) = conjunction(ordered.into_iter().cloned()) else {
+            return Ok(Transformed::no(plan));
+        };
+        let filter = Filter::new(predicate, filter.input.clone());
+        Ok(Transformed::yes(LogicalPlan::Filter(filter)))
+    }
+}
+
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(RewriteSetComparison::new()),
@@ -74,6 +122,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
+        Arc::new(HarmlessFirst),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),

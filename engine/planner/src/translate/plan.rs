@@ -464,14 +464,19 @@ impl Translator<'_> {
             let data_type = self.df(expr.data_type(input))?;
             // Nullable, whatever the expression promises: a wrong promise would fail rows at run time.
             fields.push(Field::new(&column.name, data_type, true));
-            let expr = self.df(super::product::fused(expr.clone(), input))?;
+            let expr = self.df(super::decided::decided(expr.clone(), input))?;
+            let expr = self.df(super::product::fused(expr, input))?;
             let expr = self.df(super::choice::cheaper(expr, input))?;
             projection.push(ProjectionExpr {
                 expr: self.df(super::lifted::lifted(expr, input))?,
                 alias: column.name.clone(),
             });
         }
-        let filter = filter.map(|filter| super::product::fused(filter, input)).transpose();
+        let filter = filter.map(|filter| {
+            let filter = super::decided::decided(filter, input)?;
+            super::product::fused(filter, input)
+        });
+        let filter = filter.transpose();
         let operator = Operator::Calc(Calc {
             filter: self.df(filter)?,
             projection,

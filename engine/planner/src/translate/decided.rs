@@ -1,0 +1,273 @@
+//! `AND` and `OR` that ask their right side only where the left one leaves the answer open.
+//!
+//! DataFusion evaluates both sides over all rows, unless the left one decides most of them: a matter of speed to it. To
+//! whoever writes `v <> 0 AND 10 / v > 2` it is one of right and wrong, since an error of the right side is the row's, and
+//! by default the job's. So where the right side can fail it is evaluated over the rows that are left. Where it cannot,
+//! everything is as DataFusion does it, and costs what it costs there.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{and_kleene, or_kleene};
+use arrow_schema::{DataType, Schema};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, Operator};
+use datafusion::physical_expr::expressions::{
+    BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NegativeExpr,
+    NotExpr, TryCastExpr,
+};
+use datafusion::physical_expr::{PhysicalExprRef, ScalarFunctionExpr};
+
+use super::instead::{Way, instead};
+use super::some_rows::OverSomeRows;
+
+#[derive(Debug)]
+struct Decided {
+    is_and: bool,
+    left: PhysicalExprRef,
+    right: OverSomeRows,
+}
+
+/// The expression with every `AND` and `OR` in it replaced whose right side can fail.
+pub(super) fn decided(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
+    let replaced = expr.transform_up(|expr| {
+        let Some(binary) = logical(&expr).filter(|binary| can_fail(binary.right(), input)) else {
+            return Ok(Transformed::no(expr));
+        };
+        let way = Decided::of(binary)?;
+        Ok(Transformed::yes(instead(expr, way)))
+    })?;
+    Ok(replaced.data)
+}
+
+fn logical(expr: &PhysicalExprRef) -> Option<&BinaryExpr> {
+    expr.downcast_ref::<BinaryExpr>()
+        .filter(|binary| matches!(binary.op(), Operator::And | Operator::Or))
+}
+
+impl Decided {
+    fn of(binary: &BinaryExpr) -> Result<Self> {
+        Ok(Self {
+            is_and: *binary.op() == Operator::And,
+            left: Arc::clone(binary.left()),
+            right: OverSomeRows::of(binary.right())?,
+        })
+    }
+}
+
+impl Way for Decided {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let rows = batch.num_rows();
+        let left = self.left.evaluate(batch)?.into_array(rows)?;
+        let left = left.as_boolean();
+        // False decides AND, true decides OR; NULL decides neither.
+        let mut open = if self.is_and {
+            left.values().clone()
+        } else {
+            !left.values()
+        };
+        if let Some(nulls) = left.nulls() {
+            open = &open | &!nulls.inner();
+        }
+        if open.count_set_bits() == 0 {
+            return Ok(ColumnarValue::Array(Arc::new(left.clone())));
+        }
+        let right = self.right.evaluate(batch, &open)?;
+        let right = right.as_boolean();
+        let right = if right.len() == rows {
+            right.clone()
+        } else {
+            let mut values = right.iter();
+            let value = |is_open: bool| if is_open { values.next().flatten() } else { None };
+            open.iter().map(value).collect::<BooleanArray>()
+        };
+        let result = if self.is_and {
+            and_kleene(left, &right)?
+        } else {
+            or_kleene(left, &right)?
+        };
+        Ok(ColumnarValue::Array(Arc::new(result)))
+    }
+
+    fn again(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
+        logical(original).map(Self::of).transpose()
+    }
+}
+
+/// Whether there may be a row for which an expression has an error instead of a value.
+pub(super) fn can_fail(expr: &PhysicalExprRef, input: &Schema) -> bool {
+    !is_harmless(expr, input) || expr.children().into_iter().any(|child| can_fail(child, input))
+}
+
+fn is_harmless(expr: &PhysicalExprRef, input: &Schema) -> bool {
+    let type_of = |expr: &PhysicalExprRef| expr.data_type(input).unwrap_or(DataType::Null);
+    if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+        use Operator::{
+            And, Divide, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, Modulo, Multiply, NotEq, Or,
+            Plus, StringConcat,
+        };
+        let data_type = type_of(binary.left());
+        return match binary.op() {
+            And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom | StringConcat => true,
+            // Integers wrap.
+            Plus | Minus | Multiply => data_type.is_integer() || data_type.is_floating(),
+            Divide | Modulo => {
+                data_type.is_floating() || (data_type.is_integer() && is_harmless_divisor(binary.right()))
+            }
+            _ => false,
+        };
+    }
+    if let Some(cast) = expr.downcast_ref::<CastExpr>() {
+        return is_harmless_cast(&type_of(cast.expr()), cast.cast_type());
+    }
+    if let Some(function) = expr.downcast_ref::<ScalarFunctionExpr>() {
+        return HARMLESS_FUNCTIONS.contains(&function.name());
+    }
+    expr.downcast_ref::<Column>().is_some()
+        || expr.downcast_ref::<Literal>().is_some()
+        || expr.downcast_ref::<InListExpr>().is_some()
+        || expr.downcast_ref::<IsNullExpr>().is_some()
+        || expr.downcast_ref::<IsNotNullExpr>().is_some()
+        || expr.downcast_ref::<NotExpr>().is_some()
+        || expr.downcast_ref::<LikeExpr>().is_some()
+        || expr.downcast_ref::<NegativeExpr>().is_some()
+        || expr.downcast_ref::<CaseExpr>().is_some()
+        || expr.downcast_ref::<TryCastExpr>().is_some()
+}
+
+/// A constant other than 0, and other than -1, by which the smallest number cannot be divided.
+fn is_harmless_divisor(expr: &PhysicalExprRef) -> bool {
+    let value = expr.downcast_ref::<Literal>().map(Literal::value);
+    let number = value.and_then(|value| value.cast_to(&DataType::Int64).ok());
+    matches!(number, Some(ScalarValue::Int64(Some(number))) if !matches!(number, 0 | -1))
+}
+
+fn is_harmless_cast(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Boolean, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Null, Utf8};
+    let digits = |data_type: &DataType| match data_type {
+        Int8 => Some(3),
+        Int16 => Some(5),
+        Int32 => Some(10),
+        Int64 => Some(19),
+        _ => None,
+    };
+    match (from, to) {
+        (from, to) if from == to => true,
+        (Null, _) => true,
+        (Boolean | Date32 | Decimal128(..), Utf8) => true,
+        (from, Utf8) => from.is_numeric(),
+        (from, Float64) => from.is_numeric(),
+        (from, Float32) => from.is_integer(),
+        (from, Decimal128(precision, scale)) => {
+            digits(from).is_some_and(|digits| digits + i16::from(*scale) <= i16::from(*precision))
+        }
+        (from, to) => digits(from).zip(digits(to)).is_some_and(|(from, to)| from <= to),
+    }
+}
+
+/// Functions that have a value for every row, in those that conditions are made of. Constant arguments that make them fail
+/// are refused before anything runs.
+const HARMLESS_FUNCTIONS: &[&str] = &[
+    "get_field",
+    "lower",
+    "upper",
+    "btrim",
+    "ltrim",
+    "rtrim",
+    "character_length",
+    "strpos",
+    "starts_with",
+    "ends_with",
+    "contains",
+    "nullif",
+    "$substring",
+    "$text",
+    "$part",
+    "$floor_time",
+    "$regexp",
+    "regexp_extract",
+    "split_index",
+    "json_value",
+    "date_format",
+    "array_element",
+];
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use datafusion::common::DFSchema;
+    use datafusion::logical_expr::Expr;
+    use datafusion::physical_expr::create_physical_expr;
+    use datafusion::prelude::{cast, col, lit};
+
+    use super::super::instead::is_computed_by;
+    use super::*;
+
+    fn batch() -> RecordBatch {
+        let numbers = [Some(0), Some(2), None, Some(9), Some(0)];
+        let texts = [Some("x"), Some("1"), Some("7"), None, Some("3")];
+        RecordBatch::try_from_iter_with_nullable([
+            ("unused", Arc::new(StringArray::from_iter(texts)) as ArrayRef, true),
+            ("v", Arc::new(Int64Array::from_iter(numbers)) as ArrayRef, true),
+            ("k", Arc::new(StringArray::from_iter(texts)) as ArrayRef, true),
+        ])
+        .expect("columns of one length")
+    }
+
+    /// The values, and whether they are computed in this way.
+    #[track_caller]
+    fn check(expr: Expr, ours: bool, expected: [Option<bool>; 5]) {
+        let batch = batch();
+        let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("a schema");
+        let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
+        let found = decided(plain.clone(), batch.schema_ref()).expect("replaced");
+        assert_eq!(is_computed_by::<Decided>(&found), ours, "{expr}");
+        assert_eq!(found.to_string(), plain.to_string());
+        let values = found
+            .evaluate(&batch)
+            .and_then(|values| values.into_array(5))
+            .expect("values");
+        assert_eq!(values.as_boolean().iter().collect::<Vec<_>>(), expected, "{expr}");
+        for (row, expected) in expected.into_iter().enumerate() {
+            let one = batch.slice(row, 1);
+            let value = found
+                .evaluate(&one)
+                .and_then(|value| value.into_array(1))
+                .expect("a value");
+            assert_eq!(
+                value.as_boolean().iter().next(),
+                Some(expected),
+                "row {row} of {expr}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_right_side_is_asked_where_the_left_one_does_not_decide() {
+        let quotient = || (lit(10i64) / col("v")).gt(lit(2i64));
+        let (no, yes) = (Some(false), Some(true));
+        check(
+            col("v").not_eq(lit(0i64)).and(quotient()),
+            true,
+            [no, yes, None, no, no],
+        );
+        check(col("v").eq(lit(0i64)).or(quotient()), true, [yes, yes, None, no, yes]);
+        let number = || cast(col("k"), DataType::Int64).gt(lit(0i64));
+        check(col("k").eq(lit("1")).and(number()), true, [no, yes, no, None, no]);
+        check(
+            col("v")
+                .gt(lit(0i64))
+                .and(quotient())
+                .and(cast(col("k"), DataType::Int64).eq(lit(1i64))),
+            true,
+            [no, yes, no, no, no],
+        );
+        check(
+            col("v").gt(lit(1i64)).and((col("v") % lit(3i64)).eq(lit(0i64))),
+            false,
+            [no, no, None, yes, no],
+        );
+    }
+}

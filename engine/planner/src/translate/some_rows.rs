@@ -1,0 +1,55 @@
+//! An expression over some rows of a batch: those are copied, of the columns it reads alone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::FilterBuilder;
+use arrow_schema::ArrowError;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
+use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
+
+#[derive(Debug)]
+pub(super) struct OverSomeRows {
+    /// Over the columns of these indices, in that order.
+    expr: PhysicalExprRef,
+    columns: Vec<usize>,
+}
+
+impl OverSomeRows {
+    pub fn of(expr: &PhysicalExprRef) -> Result<Self> {
+        let columns: BTreeSet<usize> = collect_columns(expr).iter().map(Column::index).collect();
+        let columns: Vec<usize> = columns.into_iter().collect();
+        let narrowed = Arc::clone(expr).transform(|expr| {
+            let Some(column) = expr.downcast_ref::<Column>() else {
+                return Ok(Transformed::no(expr));
+            };
+            let index = columns.partition_point(|known| *known < column.index());
+            let moved: PhysicalExprRef = Arc::new(Column::new(column.name(), index));
+            Ok(Transformed::yes(moved))
+        })?;
+        Ok(Self {
+            expr: narrowed.data,
+            columns,
+        })
+    }
+
+    /// The values of the rows of `mask`, in their order.
+    pub fn evaluate(&self, batch: &RecordBatch, mask: &BooleanBuffer) -> Result<ArrayRef> {
+        let count = mask.count_set_bits();
+        let mut narrow = batch.project(&self.columns)?;
+        if count < batch.num_rows() {
+            let mask = BooleanArray::new(mask.clone(), None);
+            let filter = FilterBuilder::new(&mask).optimize().build();
+            let columns: std::result::Result<Vec<ArrayRef>, ArrowError> =
+                narrow.columns().iter().map(|column| filter.filter(column)).collect();
+            let options = RecordBatchOptions::new().with_row_count(Some(count));
+            narrow = RecordBatch::try_new_with_options(narrow.schema(), columns?, &options)?;
+        }
+        self.expr.evaluate(&narrow)?.into_array(count)
+    }
+}
