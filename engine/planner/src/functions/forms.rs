@@ -257,6 +257,28 @@ pub(crate) fn ignore_nulls(function: &mut Function) {
     if function.over.is_none() {
         function.null_treatment.get_or_insert(NullTreatment::IgnoreNulls);
     }
+/// `COUNT(DISTINCT a, b)` counts different pairs, none of which is NULL.
+pub(crate) fn count_as_one(function: &mut Function) {
+    use datafusion::sql::sqlparser::ast::{DuplicateTreatment, FunctionArg, FunctionArgExpr, FunctionArguments};
+    let Some((_, arguments)) = parts(function) else { return };
+    let FunctionArguments::List(list) = &mut function.args else {
+        return;
+    };
+    if list.duplicate_treatment != Some(DuplicateTreatment::Distinct) || arguments.len() < 2 {
+        return;
+    }
+    let known = |argument: &Expr| Expr::IsNotNull(Box::new(nested(argument.clone())));
+    let all_known = arguments.iter().map(known).reduce(|left, right| Expr::BinaryOp {
+        left: Box::new(left),
+        op: BinaryOperator::And,
+        right: Box::new(right),
+    });
+    if let Some(all_known) = all_known {
+        let together = case(all_known, call(Ident::new("struct"), arguments), None);
+        list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(together))];
+    }
+}
+
 }
 
 /// `LISTAGG(text)` separates by a comma.

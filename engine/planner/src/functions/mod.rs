@@ -9,13 +9,15 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{ScalarValue, plan_err};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, new_empty_array};
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::{DFSchema, ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    AggregateUDF, ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF,
+    AggregateUDF, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, WindowUDF,
 };
 
 mod civil;
@@ -27,7 +29,7 @@ mod text;
 mod time;
 
 pub use clock::provide_clock;
-pub(crate) use forms::{ignore_nulls, list_separator, pinned, rewrite};
+pub(crate) use forms::{count_as_one, ignore_nulls, list_separator, pinned, rewrite};
 
 /// Everything callable, by lower-case name.
 pub(crate) struct Functions {
@@ -171,6 +173,37 @@ impl Functions {
 pub(crate) struct Scalar {
     name: &'static str,
     signature: Signature,
+/// Calls one of our own functions without rows, so that it says now what is wrong with texts that are the same for all
+/// rows: a regular expression, a pattern of a date, a path into JSON.
+pub(crate) fn check_constants(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
+    let Some(function) = call.func.inner().downcast_ref::<Scalar>() else {
+        return Ok(());
+    };
+    let is_constant = |argument: &Expr| matches!(argument, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
+    if function.signature.volatility == Volatility::Volatile || !call.args.iter().any(is_constant) {
+        return Ok(());
+    }
+    let mut args = Vec::with_capacity(call.args.len());
+    let mut arg_fields = Vec::with_capacity(call.args.len());
+    for argument in &call.args {
+        let data_type = argument.get_type(schema)?;
+        args.push(match argument {
+            Expr::Literal(value, _) => ColumnarValue::Scalar(value.clone()),
+            _ => ColumnarValue::Array(new_empty_array(&data_type)),
+        });
+        arg_fields.push(Arc::new(Field::new("", data_type, true)));
+    }
+    let types: Vec<DataType> = arg_fields.iter().map(|field| field.data_type().clone()).collect();
+    let arguments = ScalarFunctionArgs {
+        args,
+        arg_fields,
+        number_rows: 0,
+        return_field: Arc::new(Field::new("", (function.returns)(&types), true)),
+        config_options: Arc::default(),
+    };
+    (function.body)(&arguments).map(drop)
+}
+
     /// What the arguments are cast to, or why they cannot be.
     accepts: fn(&[DataType]) -> Result<Vec<DataType>>,
     returns: fn(&[DataType]) -> DataType,

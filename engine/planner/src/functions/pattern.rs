@@ -111,7 +111,11 @@ impl<'a> Patterns<'a> {
         if let Some(pattern) = texts.constant() {
             match compiled(pattern) {
                 Ok(compiled) => last = Some((pattern, Some(compiled))),
-                Err(error) => return exec_err!("the regular expression `{pattern}` is not valid: {error}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    let reason = error.lines().last().unwrap_or(&error).trim_start_matches("error: ");
+                    return exec_err!("the regular expression `{pattern}` is not valid: {reason}");
+                }
             }
         }
         Ok(Self { texts, last })

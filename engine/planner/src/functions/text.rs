@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use datafusion::arrow::array::{Array, AsArray, Int32Builder, Int64Array, StringArray, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::{ScalarValue, plan_err};
+use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
@@ -139,6 +139,9 @@ fn url_part<'a>(url: &'a str, part: &str) -> Option<&'a str> {
         "PATH" => Some(path),
         "FILE" => Some(file),
         "QUERY" => query,
+    if let Some(part) = parts.constant().filter(|part| !URL_PARTS.contains(part)) {
+        return exec_err!("`{part}` is not a part of a URL; {} are", URL_PARTS.join(", "));
+    }
         "REF" => reference,
         _ => None,
     }
@@ -165,6 +168,17 @@ fn substring(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
     for row in 0..arguments.number_rows {
         let length = match lengths {
+const URL_PARTS: [&str; 8] = [
+    "PROTOCOL",
+    "AUTHORITY",
+    "USERINFO",
+    "HOST",
+    "PATH",
+    "FILE",
+    "QUERY",
+    "REF",
+];
+
             None => Some(i64::MAX),
             Some(lengths) => (!lengths.is_null(row)).then(|| lengths.value(row)),
         };

@@ -330,6 +330,9 @@ fn backslash_escaped(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) -> 
             result.push(next);
         }
     }
+        if lower == "count" {
+            functions::count_as_one(function);
+        }
     *text = result;
     *escape = None;
     Ok(())

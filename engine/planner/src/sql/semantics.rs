@@ -39,6 +39,10 @@ fn casts(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let transformed = plan.map_expressions(|expr| {
         let name = preserver.save(&expr);
         let expr = expr.transform_up(|expr| match checked(expr, &schema)? {
+            Expr::ScalarFunction(call) => {
+                crate::functions::check_constants(&call, &schema)?;
+                Ok(Transformed::no(Expr::ScalarFunction(call)))
+            }
             Expr::Cast(Cast { expr: inner, field }) if *field.data_type() == DataType::Utf8 => {
                 let from = inner.get_type(&schema)?;
                 if matches!(from, DataType::Timestamp(..) | DataType::Boolean) {
