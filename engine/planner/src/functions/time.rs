@@ -37,6 +37,7 @@ pub(super) fn all() -> Vec<Scalar> {
         Scalar::new("from_unixtime", number_maybe_text, utf8, from_unixtime),
         Scalar::new("timestampdiff", text_time_time, |_| DataType::Int32, difference),
         Scalar::new("timestampadd", text_number_time, |given| given[2].clone(), addition),
+        Scalar::new("$cut_time", time_number, first, cut),
         Scalar::new("convert_tz", super::strings::<3>, utf8, convert_tz),
         to_text(),
     ]
@@ -231,6 +232,27 @@ fn rounded(arguments: &ScalarFunctionArgs, up: bool) -> Result<ColumnarValue> {
         let start = floor(us, name).unwrap_or(us);
         if up && start != us { next(start, name) } else { start }
     });
+    let zone = times.timezone().map(Arc::from);
+    finished(result.with_timezone_opt::<Arc<str>>(zone))
+}
+
+fn time_number(given: &[DataType]) -> Result<Vec<DataType>> {
+    arity(given, &[2])?;
+    Ok(vec![time(&given[0])?, DataType::Int64])
+}
+
+/// `CAST(time AS TIMESTAMP(digits))`: without the digits of its second behind those.
+fn cut(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let times = micros(arguments, 0)?;
+    let digits = array(arguments, 1)?;
+    let digits = digits.as_primitive::<Int64Type>();
+    let digits = digits
+        .iter()
+        .next()
+        .flatten()
+        .and_then(|digits| u32::try_from(digits).ok());
+    let step = 10_i64.pow(6 - digits.unwrap_or(6).min(6));
+    let result: PrimitiveArray<TimestampMicrosecondType> = times.unary(|us| us - us.rem_euclid(step));
     let zone = times.timezone().map(Arc::from);
     finished(result.with_timezone_opt::<Arc<str>>(zone))
 }

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor,
-    TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
+    CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
+    TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -152,6 +152,13 @@ impl VisitorMut for Rewrite<'_> {
                 value: Value::Number(digits, _),
                 ..
             }) if digits.contains(['e', 'E']) => self.approximate(expr, span),
+            Expr::Cast { data_type, .. } => {
+                if let Some((function, arguments)) = cut_to(data_type) {
+                    let cast = std::mem::replace(expr, Expr::value(false_value()));
+                    let arguments = std::iter::once(cast).chain(arguments).collect();
+                    *expr = call(Ident::with_span(span, function), arguments);
+                }
+            }
             Expr::Function(_) => self.function(expr, span),
             Expr::Extract { field, expr: inner, .. } => {
                 let unit = text(field.to_string().trim_matches('\'').to_ascii_uppercase());
@@ -196,6 +203,35 @@ impl Rewrite<'_> {
             set_quantifier,
             left,
             right,
+/// What cuts a cast value to the precision or length that the type names, which the type itself does not have here: a
+/// function, and its arguments behind the value.
+fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
+    let number = |number: u64| Expr::value(Value::Number(number.to_string(), false));
+    let digits = match data_type {
+        DataType::Timestamp(digits, _) | DataType::TimestampNtz(digits) => *digits,
+        DataType::Custom(name, arguments) if name.to_string().eq_ignore_ascii_case("TIMESTAMP_LTZ") => {
+            arguments.first().and_then(|digits| digits.parse().ok())
+        }
+        _ => None,
+    };
+    if let Some(digits) = digits {
+        return (digits < 6).then(|| ("$cut_time", vec![number(digits)]));
+    }
+    match data_type {
+        DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::CharacterVarying(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::CharVarying(Some(CharacterLength::IntegerLength { length, .. })) => {
+            // The longest that Flink knows, its way to say STRING.
+            (*length < 2_147_483_647).then(|| ("left", vec![number(*length)]))
+        }
+        DataType::Char(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::Character(Some(CharacterLength::IntegerLength { length, .. })) => {
+            Some(("rpad", vec![number(*length)]))
+        }
+        _ => None,
+    }
+}
+
         } = body
         else {
             return;

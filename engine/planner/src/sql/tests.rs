@@ -322,7 +322,7 @@ EXPLAIN SELECT COALESCE(url, 'x') AS u FROM bid;",
         expect![[r#"
             out1 <-
             Projection: k.four AS n, EXPR$1 AS t
-              Projection: k.four, CAST(k.ts AS Timestamp(µs)) AS EXPR$1
+              Projection: k.four, $cut_time(CAST(k.ts AS Timestamp(µs)), Int64(3)) AS EXPR$1
                 Filter: k.offset > Int64(3)
                   TableScan: k
             k <-
