@@ -17,7 +17,7 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, Scalar
 
 use crate::functions::Functions;
 use crate::logical::{CatalogTable, Step, StepReference, Table};
-use crate::sql::{FlinkTypes, WindowFunctions};
+use crate::sql::{DecimalDivision, FlinkTypes, WindowFunctions};
 use crate::{Mode, PlanOptions};
 
 mod declaration;
@@ -81,6 +81,8 @@ impl Catalog {
     pub(crate) fn new(options: &PlanOptions) -> Self {
         let mut config = ConfigOptions::new();
         pin(&mut config);
+        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(DecimalDivision)];
+        expr_planners.extend(datafusion::execution::SessionStateDefaults::default_expr_planners());
         Self {
             tables: Vec::new(),
             steps: Vec::new(),
@@ -89,7 +91,7 @@ impl Catalog {
             broken: HashSet::new(),
             functions: Functions::all(),
             pinned_now_us: (options.mode == Mode::Batch).then_some(options.now_us),
-            expr_planners: datafusion::execution::SessionStateDefaults::default_expr_planners(),
+            expr_planners,
             relation_planners: vec![Arc::new(WindowFunctions)],
             config,
         }

@@ -168,10 +168,8 @@ pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Exp
             ),
             datafusion::sql::sqlparser::ast::DataType::Int(None),
         ),
-        ("cardinality" | "array_length", [_]) => cast(
-            plain(&format!("${name}"), arguments),
-            datafusion::sql::sqlparser::ast::DataType::Int(None),
-        ),
+        // DataFusion's counts the elements of nested arrays too.
+        ("cardinality" | "array_length", [_]) => plain("$elements", arguments),
         ("to_base64", [value]) => plain("encode", vec![value.clone(), text("base64pad")]),
         ("from_base64", [value]) => cast(
             plain("decode", vec![value.clone(), text("base64")]),
@@ -257,6 +255,8 @@ pub(crate) fn ignore_nulls(function: &mut Function) {
     if function.over.is_none() {
         function.null_treatment.get_or_insert(NullTreatment::IgnoreNulls);
     }
+}
+
 /// `COUNT(DISTINCT a, b)` counts different pairs, none of which is NULL.
 pub(crate) fn count_as_one(function: &mut Function) {
     use datafusion::sql::sqlparser::ast::{DuplicateTreatment, FunctionArg, FunctionArgExpr, FunctionArguments};
@@ -277,8 +277,6 @@ pub(crate) fn count_as_one(function: &mut Function) {
         let together = case(all_known, call(Ident::new("struct"), arguments), None);
         list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(together))];
     }
-}
-
 }
 
 /// `LISTAGG(text)` separates by a comma.

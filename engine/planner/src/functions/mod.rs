@@ -24,6 +24,7 @@ mod civil;
 mod clock;
 mod forms;
 mod json;
+mod numbers;
 mod pattern;
 mod text;
 mod time;
@@ -53,6 +54,11 @@ pub(crate) fn to_text() -> ScalarUDF {
     ScalarUDF::new_from_impl(time::to_text())
 }
 
+/// `a / b` of decimals, and perhaps a NULL of the type that the quotient is to have.
+pub(crate) fn quotient() -> ScalarUDF {
+    ScalarUDF::new_from_impl(numbers::quotient())
+}
+
 impl Functions {
     /// They are the same for every pipeline: made once.
     pub(crate) fn all() -> &'static Self {
@@ -62,7 +68,15 @@ impl Functions {
 
     fn new() -> Self {
         let mut scalars = BTreeMap::new();
-        let own = [clock::all(), text::all(), pattern::all(), time::all(), json::all()].concat();
+        let own = [
+            clock::all(),
+            text::all(),
+            pattern::all(),
+            time::all(),
+            json::all(),
+            numbers::all(),
+        ]
+        .concat();
         let own = own
             .into_iter()
             .map(|function| Arc::new(ScalarUDF::new_from_impl(function)));
@@ -73,16 +87,7 @@ impl Functions {
             scalars.insert(function.name().to_ascii_lowercase(), function);
         }
         // Functions whose plain name is taken by a form that calls them.
-        for name in [
-            "cardinality",
-            "array_length",
-            "greatest",
-            "least",
-            "sha224",
-            "sha256",
-            "sha384",
-            "sha512",
-        ] {
+        for name in ["greatest", "least", "sha224", "sha256", "sha384", "sha512"] {
             if let Some(function) = scalars.get(name).cloned() {
                 scalars.insert(format!("${name}"), function);
             }
@@ -168,11 +173,6 @@ impl Functions {
     }
 }
 
-/// One of our own functions: plain functions for its types and its body.
-#[derive(Clone)]
-pub(crate) struct Scalar {
-    name: &'static str,
-    signature: Signature,
 /// Calls one of our own functions without rows, so that it says now what is wrong with texts that are the same for all
 /// rows: a regular expression, a pattern of a date, a path into JSON.
 pub(crate) fn check_constants(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
@@ -204,6 +204,11 @@ pub(crate) fn check_constants(call: &ScalarFunction, schema: &DFSchema) -> Resul
     (function.body)(&arguments).map(drop)
 }
 
+/// One of our own functions: plain functions for its types and its body.
+#[derive(Clone)]
+pub(crate) struct Scalar {
+    name: &'static str,
+    signature: Signature,
     /// What the arguments are cast to, or why they cannot be.
     accepts: fn(&[DataType]) -> Result<Vec<DataType>>,
     returns: fn(&[DataType]) -> DataType,
@@ -256,6 +261,17 @@ impl Hash for Scalar {
 impl ScalarUDFImpl for Scalar {
     fn name(&self) -> &str {
         self.name
+    }
+
+    fn schema_name(&self, arguments: &[Expr]) -> Result<String> {
+        let names: Vec<String> = arguments
+            .iter()
+            .map(|argument| argument.schema_name().to_string())
+            .collect();
+        Ok(match (self.name, names.as_slice()) {
+            (numbers::DIVIDE, [dividend, divisor, ..]) => format!("{dividend} / {divisor}"),
+            (name, names) => format!("{name}({})", names.join(",")),
+        })
     }
 
     fn signature(&self) -> &Signature {

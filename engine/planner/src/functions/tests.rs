@@ -251,7 +251,7 @@ fn numbers_and_conditions() {
         ("ROUND(2.567, 2)", "2.57"),
         ("CEIL(1.2)", "2.0"),
         ("FLOOR(1.8)", "1.0"),
-        ("SIGN(-3)", "-1.0"),
+        ("SIGN(-3)", "-1"),
         ("LN(1)", "0.0"),
         ("LOG(1)", "0.0"),
         ("ROUND(LOG(E()), 3)", "1.0"),
@@ -289,5 +289,98 @@ fn numbers_and_conditions() {
             "HOUR(5)",
             "the function takes a TIMESTAMP or DATE, not BIGINT; for milliseconds use TO_TIMESTAMP_LTZ(n, 3)",
         ),
+    ]);
+}
+
+#[test]
+fn ends_and_fillings_of_texts() {
+    check(&[
+        ("LEFT('häß', 2)", "hä"),
+        ("LEFT('hello', -1)", ""),
+        ("RIGHT('häß', 2)", "äß"),
+        ("RIGHT('hello', -2)", ""),
+        ("RIGHT('hello', 9)", "hello"),
+        ("LEFT('hello', CAST(NULL AS INT))", "NULL"),
+        ("SPLIT_INDEX('a,b,c', 44, 1)", "b"),
+        ("SPLIT_INDEX('a,b,c', 300, 0)", "NULL"),
+        ("OVERLAY('hello' PLACING 'XY' FROM 2)", "hXYlo"),
+        ("OVERLAY('hello' PLACING 'XY' FROM 2 FOR 1)", "hXYllo"),
+        ("OVERLAY('hello' PLACING 'XY' FROM 9)", "hello"),
+        ("OVERLAY('hello' PLACING 'XY' FROM 0)", "hello"),
+        ("LPAD('hi', 5, 'ab')", "abahi"),
+        ("LPAD('hi', 1, '?')", "h"),
+        ("LPAD('hi', 5, '')", "NULL"),
+        ("LPAD('hi', -1, '?')", "NULL"),
+        ("RPAD('hi', 4, '?')", "hi??"),
+        ("RPAD('hi', 0, '?')", ""),
+        ("CARDINALITY(ARRAY[ARRAY[1, 2], ARRAY[3]])", "2"),
+        ("CARDINALITY(ARRAY['a', 'b', 'c'])", "3"),
+    ]);
+}
+
+#[test]
+fn numbers_keep_their_kind() {
+    check(&[
+        ("FLOOR(7) / 2", "3"),
+        ("CEIL(CAST(7 AS SMALLINT))", "7"),
+        ("SIGN(-3) / 2", "0"),
+        ("TRUNCATE(1234, -2)", "1200"),
+        ("TRUNCATE(1234, 2)", "1234"),
+        ("TRUNCATE(1234)", "1234"),
+        ("FLOOR(-1.5)", "-2.0"),
+        ("FLOOR(CAST(1.5 AS DOUBLE))", "1.0"),
+        ("SQRT(-1)", "NaN"),
+        ("SQRT(4)", "2.0"),
+        ("POWER(0, -1)", "inf"),
+        ("POWER(2, 10)", "1024.0"),
+        ("1e3 / 3", "333.3333333333333"),
+    ]);
+}
+
+#[test]
+fn quotients_of_decimals_are_rounded_half_up() {
+    check(&[
+        (
+            "CAST(2 AS DECIMAL(10, 2)) / CAST(3 AS DECIMAL(10, 2))",
+            "0.6666666666667",
+        ),
+        (
+            "CAST(-2 AS DECIMAL(10, 2)) / CAST(3 AS DECIMAL(10, 2))",
+            "-0.6666666666667",
+        ),
+        ("CAST(1 AS DECIMAL(10, 2)) / 3", "0.3333333333333"),
+        ("CAST(1 AS DECIMAL(38, 10)) / CAST(3 AS DECIMAL(38, 10))", "0.333333"),
+        ("CAST(2 AS DECIMAL(38, 10)) / CAST(3 AS DECIMAL(38, 10))", "0.666667"),
+        ("2 / CAST(3 AS DECIMAL(3, 0))", "0.666667"),
+        ("CAST(1 AS DECIMAL(3, 1)) / CAST(NULL AS DECIMAL(3, 1))", "NULL"),
+        (
+            "CAST(1 AS DECIMAL(3, 1)) / CAST(0 AS DECIMAL(3, 1))",
+            "Arrow error: Divide by zero error",
+        ),
+    ]);
+}
+
+#[test]
+fn casts_cut_to_what_the_type_says() {
+    check(&[
+        (
+            "CAST(TIMESTAMP '2024-01-01 00:00:00.123456' AS TIMESTAMP(3))",
+            "2024-01-01T00:00:00.123",
+        ),
+        ("CAST('2024-01-01 00:00:00.999' AS TIMESTAMP(0))", "2024-01-01T00:00:00"),
+        (
+            "CAST(TIMESTAMP '2024-01-01 00:00:00.123456' AS TIMESTAMP(6))",
+            "2024-01-01T00:00:00.123456",
+        ),
+        (
+            "CAST(TIMESTAMP '2024-01-01 00:00:00.123456' AS TIMESTAMP_LTZ(2))",
+            "2024-01-01T00:00:00.120Z",
+        ),
+        ("CAST('hello' AS VARCHAR(3))", "hel"),
+        ("CAST(12345 AS VARCHAR(3))", "123"),
+        ("CAST('hello' AS CHAR(3))", "hel"),
+        ("CAST('hi' AS CHAR(4)) || '.'", "hi  ."),
+        ("CAST('hello' AS VARCHAR(2147483647))", "hello"),
+        ("CAST('hello' AS VARCHAR)", "hello"),
     ]);
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use datafusion::arrow::array::{Array, AsArray, Int32Builder, Int64Array, StringArray, StringBuilder};
+use datafusion::arrow::array::{Array, AsArray, Int32Array, Int32Builder, Int64Array, StringArray, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
@@ -12,7 +12,7 @@ use super::{Scalar, Texts, array, bigint, finished, strings, utf8};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
-        Scalar::new("split_index", text_text_integer, utf8, split_index),
+        Scalar::new("split_index", split_arguments, utf8, split_index),
         Scalar::new("count_char", strings::<2>, bigint, count_char),
         Scalar::new("parse_url", url_arguments, utf8, parse_url),
         Scalar::new("url_encode", strings::<1>, utf8, |arguments| {
@@ -23,6 +23,12 @@ pub(super) fn all() -> Vec<Scalar> {
         }),
         Scalar::new("$substring", text_integers, utf8, substring),
         Scalar::new("$locate", text_text_integer, |_| DataType::Int32, locate),
+        Scalar::new("left", text_integer, utf8, |arguments| side(arguments, true)),
+        Scalar::new("right", text_integer, utf8, |arguments| side(arguments, false)),
+        Scalar::new("lpad", padding, utf8, |arguments| padded(arguments, true)),
+        Scalar::new("rpad", padding, utf8, |arguments| padded(arguments, false)),
+        Scalar::new("overlay", overlay_arguments, utf8, overlay),
+        Scalar::new("$elements", one_collection, |_| DataType::Int32, elements),
     ]
 }
 
@@ -31,6 +37,53 @@ fn text_text_integer(given: &[DataType]) -> Result<Vec<DataType>> {
         Ok(vec![DataType::Utf8, DataType::Utf8, DataType::Int64])
     } else {
         plan_err!("takes 3 arguments, not {}", given.len())
+    }
+}
+
+/// A separator may be given by its character's number.
+fn split_arguments(given: &[DataType]) -> Result<Vec<DataType>> {
+    let mut types = text_text_integer(given)?;
+    if given[1].is_integer() {
+        types[1] = DataType::Int64;
+    }
+    Ok(types)
+}
+
+fn text_integer(given: &[DataType]) -> Result<Vec<DataType>> {
+    match given.len() {
+        2 => Ok(vec![DataType::Utf8, DataType::Int64]),
+        other => plan_err!("takes a text and a length, not {other} arguments"),
+    }
+}
+
+fn padding(given: &[DataType]) -> Result<Vec<DataType>> {
+    match given.len() {
+        2 => Ok(vec![DataType::Utf8, DataType::Int64]),
+        3 => Ok(vec![DataType::Utf8, DataType::Int64, DataType::Utf8]),
+        other => plan_err!("takes a text, a length and what to fill with, not {other} arguments"),
+    }
+}
+
+fn overlay_arguments(given: &[DataType]) -> Result<Vec<DataType>> {
+    let mut types = vec![DataType::Utf8, DataType::Utf8, DataType::Int64, DataType::Int64];
+    if !matches!(given.len(), 3 | 4) {
+        return plan_err!(
+            "takes a text, its new part, a position and a length, not {} arguments",
+            given.len()
+        );
+    }
+    types.truncate(given.len());
+    Ok(types)
+}
+
+fn one_collection(given: &[DataType]) -> Result<Vec<DataType>> {
+    match given {
+        [DataType::List(_) | DataType::Map(..)] => Ok(given.to_vec()),
+        [other] => plan_err!(
+            "counts the elements of an ARRAY or a MAP, not of {}",
+            crate::sql::types::name(other)
+        ),
+        _ => plan_err!("takes one argument, not {}", given.len()),
     }
 }
 
@@ -86,6 +139,9 @@ fn percent_decoded(text: &str) -> Option<String> {
 /// `PARSE_URL(url, part[, key])`: NULL where the part is missing.
 fn parse_url(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let (urls, parts) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?);
+    if let Some(part) = parts.constant().filter(|part| !URL_PARTS.contains(part)) {
+        return exec_err!("`{part}` is not a part of a URL; {} are", URL_PARTS.join(", "));
+    }
     let keys = if arguments.args.len() == 3 {
         Some(Texts::of(arguments, 2)?)
     } else {
@@ -111,6 +167,17 @@ fn parse_url(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     }
     finished(result.finish())
 }
+
+const URL_PARTS: [&str; 8] = [
+    "PROTOCOL",
+    "AUTHORITY",
+    "USERINFO",
+    "HOST",
+    "PATH",
+    "FILE",
+    "QUERY",
+    "REF",
+];
 
 fn url_part<'a>(url: &'a str, part: &str) -> Option<&'a str> {
     let (protocol, rest) = url.split_once("://")?;
@@ -139,9 +206,6 @@ fn url_part<'a>(url: &'a str, part: &str) -> Option<&'a str> {
         "PATH" => Some(path),
         "FILE" => Some(file),
         "QUERY" => query,
-    if let Some(part) = parts.constant().filter(|part| !URL_PARTS.contains(part)) {
-        return exec_err!("`{part}` is not a part of a URL; {} are", URL_PARTS.join(", "));
-    }
         "REF" => reference,
         _ => None,
     }
@@ -168,17 +232,6 @@ fn substring(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
     for row in 0..arguments.number_rows {
         let length = match lengths {
-const URL_PARTS: [&str; 8] = [
-    "PROTOCOL",
-    "AUTHORITY",
-    "USERINFO",
-    "HOST",
-    "PATH",
-    "FILE",
-    "QUERY",
-    "REF",
-];
-
             None => Some(i64::MAX),
             Some(lengths) => (!lengths.is_null(row)).then(|| lengths.value(row)),
         };
@@ -216,7 +269,17 @@ fn characters(text: &str, start: i64, length: i64) -> &str {
 
 /// `SPLIT_INDEX(text, separator, n)`: part `n`, from 0; NULL if there is none.
 fn split_index(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    let (texts, separators) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?);
+    let codes;
+    let separators = if *arguments.arg_fields[1].data_type() == DataType::Int64 {
+        codes = characters_of(array(arguments, 1)?.as_primitive());
+        match &arguments.args[1] {
+            ColumnarValue::Scalar(_) if !codes.is_empty() => Texts::Constant(codes.iter().next().flatten()),
+            _ => Texts::Rows(&codes),
+        }
+    } else {
+        Texts::of(arguments, 1)?
+    };
+    let texts = Texts::of(arguments, 0)?;
     if let (Texts::Rows(texts), Some([separator]), ColumnarValue::Scalar(ScalarValue::Int64(Some(index)))) =
         (&texts, separators.constant().map(str::as_bytes), &arguments.args[2])
     {
@@ -233,6 +296,13 @@ fn split_index(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         result.append_option(part);
     }
     finished(result.finish())
+}
+
+/// The characters of these numbers, from 1 to 255 as in Flink; no character for others.
+fn characters_of(numbers: &Int64Array) -> StringArray {
+    let character = |number: i64| u8::try_from(number).ok().filter(|number| *number > 0).map(char::from);
+    let texts = numbers.iter().map(|number| Some(character(number?)?.to_string()));
+    texts.collect()
 }
 
 /// The same part of every text, between bytes.
@@ -337,6 +407,123 @@ fn locate_from(needle: &str, text: &str, start: i64) -> i32 {
         .find(needle)
         .map(|found| skip + text[at..at + found].chars().count() + 1);
     found.and_then(|position| i32::try_from(position).ok()).unwrap_or(0)
+}
+
+/// Where character `count` of a text starts; its end, if it has no more than `count`.
+fn byte_of(text: &str, count: usize) -> usize {
+    text.char_indices().nth(count).map_or(text.len(), |(at, _)| at)
+}
+
+/// `LEFT(text, n)`, `RIGHT(text, n)`: no characters for a negative `n`.
+fn side(arguments: &ScalarFunctionArgs, is_left: bool) -> Result<ColumnarValue> {
+    let texts = Texts::of(arguments, 0)?;
+    let lengths = array(arguments, 1)?;
+    let lengths = lengths.as_primitive::<Int64Type>();
+    let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
+    for row in 0..arguments.number_rows {
+        let Some(text) = texts.get(row).filter(|_| lengths.is_valid(row)) else {
+            result.append_null();
+            continue;
+        };
+        let length = usize::try_from(lengths.value(row)).unwrap_or(0);
+        result.append_value(if is_left {
+            &text[..byte_of(text, length)]
+        } else {
+            let skipped = text.chars().count().saturating_sub(length);
+            &text[byte_of(text, skipped)..]
+        });
+    }
+    finished(result.finish())
+}
+
+/// Characters that a text may be filled up to.
+const PADDED_MAX: i64 = 1 << 20;
+
+/// `LPAD(text, length[, pad])`, `RPAD`: cut or filled; NULL for a negative length or an empty pad.
+fn padded(arguments: &ScalarFunctionArgs, is_left: bool) -> Result<ColumnarValue> {
+    let texts = Texts::of(arguments, 0)?;
+    let lengths = array(arguments, 1)?;
+    let lengths = lengths.as_primitive::<Int64Type>();
+    let pads = match arguments.args.len() {
+        3 => Texts::of(arguments, 2)?,
+        _ => Texts::Constant(Some(" ")),
+    };
+    let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
+    let mut filled = String::new();
+    for row in 0..arguments.number_rows {
+        let (Some(text), Some(pad), true) = (texts.get(row), pads.get(row), lengths.is_valid(row)) else {
+            result.append_null();
+            continue;
+        };
+        let length = lengths.value(row);
+        if length > PADDED_MAX {
+            return exec_err!("a text is filled up to {PADDED_MAX} characters at most, not to {length}");
+        }
+        let Some(length) = usize::try_from(length).ok().filter(|_| !pad.is_empty()) else {
+            result.append_null();
+            continue;
+        };
+        let missing = length.saturating_sub(text.chars().count());
+        let text = &text[..byte_of(text, length)];
+        filled.clear();
+        filled.extend(pad.chars().cycle().take(missing));
+        let (first, second) = if is_left {
+            (filled.as_str(), text)
+        } else {
+            (text, filled.as_str())
+        };
+        result.append_value([first, second].concat());
+    }
+    finished(result.finish())
+}
+
+/// `OVERLAY(text PLACING part FROM start [FOR length])`; the text itself for a start outside of it.
+fn overlay(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let (texts, parts) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?);
+    let starts = array(arguments, 2)?;
+    let starts = starts.as_primitive::<Int64Type>();
+    let lengths = match arguments.args.len() {
+        4 => Some(array(arguments, 3)?),
+        _ => None,
+    };
+    let lengths = lengths.as_ref().map(|lengths| lengths.as_primitive::<Int64Type>());
+    let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
+    for row in 0..arguments.number_rows {
+        let (Some(text), Some(part), true) = (texts.get(row), parts.get(row), starts.is_valid(row)) else {
+            result.append_null();
+            continue;
+        };
+        let length = match lengths {
+            None => part.chars().count(),
+            Some(lengths) if lengths.is_null(row) => {
+                result.append_null();
+                continue;
+            }
+            Some(lengths) => usize::try_from(lengths.value(row)).unwrap_or(0),
+        };
+        let count = text.chars().count();
+        let start = usize::try_from(starts.value(row)).unwrap_or(0);
+        if start == 0 || start > count {
+            result.append_value(text);
+            continue;
+        }
+        let rest = (start - 1).saturating_add(length);
+        // As in Flink, nothing of the rest stays behind a part that takes the place of nothing.
+        let rest = if length == 0 { "" } else { &text[byte_of(text, rest)..] };
+        result.append_value([&text[..byte_of(text, start - 1)], part, rest].concat());
+    }
+    finished(result.finish())
+}
+
+/// `CARDINALITY(array or map)`: of an array of arrays, how many arrays.
+fn elements(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let collections = array(arguments, 0)?;
+    let offsets: &[i32] = match collections.data_type() {
+        DataType::Map(..) => collections.as_map().value_offsets(),
+        _ => collections.as_list::<i32>().value_offsets(),
+    };
+    let counts = offsets.windows(2).map(|ends| ends[1] - ends[0]);
+    finished(Int32Array::new(counts.collect(), collections.nulls().cloned()))
 }
 
 #[cfg(test)]

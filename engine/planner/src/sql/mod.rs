@@ -22,6 +22,7 @@ use crate::logical::{DefinitionRef, Insert, InsertInput, Pipeline, Step, Table};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions, Settings};
 
 mod ddl;
+mod decimals;
 mod diagnose;
 mod dialect;
 mod group_windows;
@@ -35,6 +36,7 @@ mod semantics;
 pub(crate) mod types;
 mod windows;
 
+pub(crate) use decimals::DecimalDivision;
 pub(crate) use dialect::{call, text};
 pub(crate) use group_windows::parts;
 pub(crate) use query::{inline, plan as plan_query, typed_expressions};

@@ -175,6 +175,17 @@ impl VisitorMut for Rewrite<'_> {
                 arguments.extend(substring_for.take().map(|length| *length));
                 *expr = call(Ident::with_span(span, "$substring"), arguments);
             }
+            Expr::Overlay {
+                expr: inner,
+                overlay_what,
+                overlay_from,
+                overlay_for,
+            } => {
+                let arguments = [inner, overlay_what, overlay_from].map(|argument| argument.as_ref().clone());
+                let length = overlay_for.take().map(|length| *length);
+                let arguments = arguments.into_iter().chain(length).collect();
+                *expr = call(Ident::with_span(span, "overlay"), arguments);
+            }
             Expr::Like {
                 pattern, escape_char, ..
             } if escape_char.is_some() => {
@@ -192,17 +203,6 @@ impl VisitorMut for Rewrite<'_> {
     }
 }
 
-fn false_value() -> datafusion::sql::sqlparser::ast::Value {
-    datafusion::sql::sqlparser::ast::Value::Boolean(false)
-}
-
-impl Rewrite<'_> {
-    fn set_operations(&mut self, body: &SetExpr) {
-        let SetExpr::SetOperation {
-            op,
-            set_quantifier,
-            left,
-            right,
 /// What cuts a cast value to the precision or length that the type names, which the type itself does not have here: a
 /// function, and its arguments behind the value.
 fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
@@ -232,6 +232,17 @@ fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
     }
 }
 
+fn false_value() -> datafusion::sql::sqlparser::ast::Value {
+    datafusion::sql::sqlparser::ast::Value::Boolean(false)
+}
+
+impl Rewrite<'_> {
+    fn set_operations(&mut self, body: &SetExpr) {
+        let SetExpr::SetOperation {
+            op,
+            set_quantifier,
+            left,
+            right,
         } = body
         else {
             return;
@@ -319,6 +330,9 @@ fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
         if lower == "first_value" || lower == "last_value" {
             functions::ignore_nulls(function);
         }
+        if lower == "count" {
+            functions::count_as_one(function);
+        }
         if lower == "listagg" {
             functions::list_separator(function);
         }
@@ -366,9 +380,6 @@ fn backslash_escaped(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) -> 
             result.push(next);
         }
     }
-        if lower == "count" {
-            functions::count_as_one(function);
-        }
     *text = result;
     *escape = None;
     Ok(())

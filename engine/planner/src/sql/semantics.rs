@@ -1,6 +1,6 @@
 //! Where Flink's expressions mean something else than DataFusion's of the same name, once types are known.
 //!
-//! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`.
+//! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`. That of decimals is rounded half up.
 //! * `CAST(timestamp AS STRING)` is `2024-01-01 00:00:00.000`, without the `T`; booleans are `TRUE` and `FALSE`.
 
 use std::sync::Arc;
@@ -78,18 +78,18 @@ fn checked(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     }
 }
 
-/// `AVG(integer)` as `SUM / COUNT`.
+/// `AVG` of integers and decimals as `SUM / COUNT`.
 fn averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Aggregate(aggregate) = plan else {
         return Ok(Transformed::no(plan));
     };
     let input = aggregate.input.clone();
-    let integers = aggregate
+    let exact = aggregate
         .aggr_expr
         .iter()
-        .map(|expr| integer_average(expr, input.schema()))
+        .map(|expr| exact_average(expr, input.schema()))
         .collect::<Result<Vec<_>>>()?;
-    if integers.iter().all(Option::is_none) {
+    if exact.iter().all(Option::is_none) {
         return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
     }
     let mut calls: Vec<Expr> = Vec::new();
@@ -99,8 +99,8 @@ fn averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         outputs.push(Expr::Column(Column::new(qualifier.cloned(), field.name())));
     }
     let names: Vec<_> = aggregate.schema.iter().skip(group_width).collect();
-    for ((expr, integer), (qualifier, field)) in aggregate.aggr_expr.iter().zip(integers).zip(names) {
-        let Some((average, data_type)) = integer else {
+    for ((expr, exact), (qualifier, field)) in aggregate.aggr_expr.iter().zip(exact).zip(names) {
+        let Some((average, data_type)) = exact else {
             push(&mut calls, expr.clone());
             outputs.push(Expr::Column(Column::new(qualifier.cloned(), field.name())));
             continue;
@@ -114,11 +114,14 @@ fn averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         let sum = shared(&mut calls, &aggregate.aggr_expr, Expr::AggregateFunction(summed));
         let count = shared(&mut calls, &aggregate.aggr_expr, Expr::AggregateFunction(counted));
         let zero = Expr::Literal(ScalarValue::Int64(Some(0)), None);
-        let quotient = sum / nullif(count, zero);
-        let quotient = if data_type == DataType::Int64 {
-            quotient
-        } else {
-            Expr::Cast(Cast::new(Box::new(quotient), data_type))
+        let count = nullif(count, zero);
+        let quotient = match data_type {
+            DataType::Int64 => sum / count,
+            DataType::Decimal128(..) => {
+                let wanted = ScalarValue::try_from(field.data_type())?;
+                crate::functions::quotient().call(vec![sum, count, Expr::Literal(wanted, None)])
+            }
+            _ => Expr::Cast(Cast::new(Box::new(sum / count), data_type)),
         };
         outputs.push(quotient.alias_qualified(qualifier.cloned(), field.name()));
     }
@@ -147,8 +150,8 @@ fn shared(calls: &mut Vec<Expr>, written: &[Expr], call: Expr) -> Expr {
     Expr::Column(Column::new_unqualified(name))
 }
 
-/// The average and the type of its argument, if that is an integer.
-fn integer_average(expr: &Expr, schema: &DFSchema) -> Result<Option<(AggregateFunction, DataType)>> {
+/// The average and the type of its argument, if that is an exact number.
+fn exact_average(expr: &Expr, schema: &DFSchema) -> Result<Option<(AggregateFunction, DataType)>> {
     let Expr::AggregateFunction(call) = expr.clone().unalias() else {
         return Ok(None);
     };
@@ -156,5 +159,6 @@ fn integer_average(expr: &Expr, schema: &DFSchema) -> Result<Option<(AggregateFu
         return Ok(None);
     }
     let data_type = call.params.args[0].get_type(schema)?;
-    Ok(data_type.is_integer().then_some((call, data_type)))
+    let is_exact = data_type.is_integer() || matches!(data_type, DataType::Decimal128(..));
+    Ok(is_exact.then_some((call, data_type)))
 }

@@ -236,11 +236,7 @@ mod tests {
                 .evaluate(&one)
                 .and_then(|value| value.into_array(1))
                 .expect("a value");
-            assert_eq!(
-                value.as_boolean().iter().next(),
-                Some(expected),
-                "row {row} of {expr}"
-            );
+            assert_eq!(value.as_boolean().iter().next(), Some(expected), "row {row} of {expr}");
         }
     }
 
