@@ -296,15 +296,16 @@ INSERT INTO three SELECT a.url, a.price, b.price FROM bid AS a JOIN bid AS b ON 
 }
 
 #[test]
-fn whole_numbers_written_out_are_int() {
+fn whole_numbers_go_into_narrower_columns_by_themselves() {
     check(
         "CREATE TABLE ints (a INT, b INT, c INT) WITH ('connector' = 'print');
 INSERT INTO ints SELECT 1, CASE WHEN price > 3 THEN 1 ELSE 0 END, nested.a FROM bid;
-INSERT INTO ints SELECT price, 3000000000, CARDINALITY(tags) FROM bid /*+ OPTIONS('a'='b') */;",
+INSERT INTO ints SELECT price, price * 0.5, url FROM bid;
+INSERT INTO ints SELECT price, 3, CARDINALITY(tags) FROM bid /*+ OPTIONS('a'='b') */;",
         expect![[r#"
-            9:1: column `a` of table `ints` is INT, but the query's column 1 (`price`) is BIGINT: write CAST(... AS INT)
-            9:1: column `b` of table `ints` is INT, but the query's column 2 (`EXPR$1`) is BIGINT: write CAST(... AS INT)
-            9:71: hints are not supported: put the options into WITH, or declare another table LIKE this one
+            9:1: column `b` of table `ints` is INT, but the query's column 2 (`EXPR$1`) is DECIMAL(22, 1): write CAST(... AS INT)
+            9:1: column `c` of table `ints` is INT, but the query's column 3 (`url`) is STRING: write CAST(... AS INT)
+            10:62: hints are not supported: put the options into WITH, or declare another table LIKE this one
         "#]],
     );
 }

@@ -327,7 +327,9 @@ pub(crate) fn storable(data_type: &DataType) -> DataType {
     }
 }
 
-/// Whether `INSERT` may convert by itself: never from text, never to a narrower type, as in Flink.
+/// Whether `INSERT` may convert by itself: never from text, and never to a narrower type, but for whole numbers. Those are
+/// widened here where Flink leaves them as they are (`i + 1` and `SUM(i)` are BIGINT), and one that does not fit is an error
+/// of the row.
 pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     use DataType::{Binary, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Null, Timestamp};
     if storable(from) == *to {
@@ -361,7 +363,7 @@ pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
                 })
         }
         _ => match (rank(from), rank(to)) {
-            (Some(from), Some(to)) => from <= to,
+            (Some(from), Some(to)) => from <= to || (from <= 4 && to <= 4),
             _ => false,
         },
     }
