@@ -1,6 +1,7 @@
 //! Where Flink's expressions mean something else than DataFusion's of the same name, once types are known.
 //!
 //! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`. That of decimals is rounded half up.
+//! * A DOUBLE and a DECIMAL are compared as DOUBLEs: DataFusion makes a DECIMAL of the DOUBLE, which one of 1e15 is not.
 //! * `CAST(timestamp AS STRING)` is `2024-01-01 00:00:00.000`, without the `T`; booleans are `TRUE` and `FALSE`.
 
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 
 /// Rewrites a plan as it was written, before types are coerced: afterwards an integer under AVG is a DOUBLE.
 pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(averages)
+    let plan = plan.transform_up_with_subqueries(averages)?.data;
+    plan.transform_up_with_subqueries(comparisons)
         .map(|transformed| transformed.data)
 }
 
@@ -27,6 +29,52 @@ pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
 pub(super) fn after_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(casts)
         .map(|transformed| transformed.data)
+}
+
+/// Comparisons of DOUBLEs with DECIMALs, which are comparisons of DOUBLEs.
+fn comparisons(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = DFSchema::empty();
+    for input in plan.inputs() {
+        schema.merge(input.schema());
+    }
+    let is_float = |expr: &Expr| expr.get_type(&schema).is_ok_and(|data_type| data_type.is_floating());
+    let as_double = |expr: &mut Expr| {
+        if expr
+            .get_type(&schema)
+            .is_ok_and(|found| matches!(found, DataType::Decimal128(..)))
+        {
+            let decimal = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+            *expr = Expr::Cast(Cast::new(Box::new(decimal), DataType::Float64));
+        }
+    };
+    let preserver = NamePreserver::new(&plan);
+    plan.map_expressions(|expr| {
+        let name = preserver.save(&expr);
+        let expr = expr.transform_up(|mut expr| {
+            let sides: Vec<&mut Expr> = match &mut expr {
+                Expr::BinaryExpr(binary) if is_comparison(binary.op) => {
+                    vec![binary.left.as_mut(), binary.right.as_mut()]
+                }
+                Expr::Between(between) => vec![between.expr.as_mut(), between.low.as_mut(), between.high.as_mut()],
+                Expr::InList(list) => std::iter::once(list.expr.as_mut()).chain(&mut list.list).collect(),
+                _ => return Ok(Transformed::no(expr)),
+            };
+            if !sides.iter().any(|side| is_float(side)) {
+                return Ok(Transformed::no(expr));
+            }
+            sides.into_iter().for_each(as_double);
+            Ok(Transformed::yes(expr))
+        })?;
+        Ok(expr.update_data(|expr| name.restore(expr)))
+    })
+}
+
+fn is_comparison(operator: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(
+        operator,
+        Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom
+    )
 }
 
 /// Casts to STRING where Flink's text differs.
