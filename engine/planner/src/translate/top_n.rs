@@ -82,6 +82,7 @@ impl Translator<'_> {
         let (window_columns, id) = bounds;
         partition.retain(|&index| !matches!(columns[index].attribute, Attribute::Window(of, _) if of == id));
 
+        let input = self.settle_if_volatile(input, &extra)?;
         let mut nodes = Vec::with_capacity(input.branches.len());
         for branch in &input.branches {
             let mut exprs = branch.exprs.clone();

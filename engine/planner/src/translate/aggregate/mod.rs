@@ -182,6 +182,10 @@ impl Translator<'_> {
             let order = call.order.iter().map(|sort| &sort.expr);
             call.args.iter().chain(&call.filter).chain(order)
         });
+        if self.late_wanted.contains(&self.scope.owner) {
+            // Late rows are wanted as they were grouped.
+            input = self.settle_if_volatile(input, &below)?;
+        }
         let below = real_keys.iter().map(|key| &key.expr).chain(call_exprs);
         let mixed = below.clone().any(uses_window)
             || input
