@@ -7,12 +7,14 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, Filter, LogicalPlan, when};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -92,13 +94,10 @@ impl OptimizerRule for HarmlessFirst {
         };
         let schema = filter.input.schema();
         let conditions = split_conjunction(&filter.predicate);
-        let can_fail = |condition: &Expr| {
-            // With a subquery in it there is no such expression; that is refused later.
-            let physical = create_physical_expr(condition, schema, &Default::default(), &Default::default());
-            physical.map_or(true, |physical| super::decided::can_fail(&physical, schema.as_arrow()))
-        };
-        let (failing, harmless): (Vec<&Expr>, Vec<&Expr>) =
-            conditions.iter().copied().partition(|condition| can_fail(condition));
+        let (failing, harmless): (Vec<&Expr>, Vec<&Expr>) = conditions
+            .iter()
+            .copied()
+            .partition(|condition| can_fail(condition, schema));
         let ordered = [harmless, failing].concat();
         if ordered == conditions || conditions.iter().any(|condition| condition.is_volatile()) {
             return Ok(Transformed::no(plan));
@@ -111,10 +110,93 @@ impl OptimizerRule for HarmlessFirst {
     }
 }
 
+/// What can fail under an aggregate's FILTER is computed for the rows alone that the filter lets through; even if several
+/// aggregates have it in common.
+#[derive(Debug)]
+struct OnlyWhereCounted;
+
+impl OptimizerRule for OnlyWhereCounted {
+    fn name(&self) -> &str {
+        "only_where_counted"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if !matches!(plan, LogicalPlan::Aggregate(_)) {
+            return Ok(Transformed::no(plan));
+        }
+        let preserver = NamePreserver::new(&plan);
+        let LogicalPlan::Aggregate(aggregate) = plan else {
+            return Ok(Transformed::no(plan));
+        };
+        let schema = aggregate.input.schema();
+        let calls = aggregate.aggr_expr.iter().map(|expr| {
+            let name = preserver.save(expr);
+            let counted = expr.clone().transform(|expr| only_where_counted(expr, schema))?;
+            Ok(counted.update_data(|expr| name.restore(expr)))
+        });
+        let calls = calls.collect::<Result<Vec<_>>>()?;
+        if !calls.iter().any(|call| call.transformed) {
+            return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+        }
+        let calls = calls.into_iter().map(|call| call.data).collect();
+        let Aggregate {
+            input,
+            group_expr,
+            schema,
+            ..
+        } = aggregate;
+        Aggregate::try_new_with_schema(input, group_expr, calls, schema)
+            .map(|aggregate| Transformed::yes(LogicalPlan::Aggregate(aggregate)))
+    }
+}
+
+fn only_where_counted(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::AggregateFunction(mut call) = expr else {
+        return Ok(Transformed::no(expr));
+    };
+    let Some(filter) = call.params.filter.clone() else {
+        return Ok(Transformed::no(Expr::AggregateFunction(call)));
+    };
+    let is_counted = |expr: &Expr| match expr {
+        Expr::Case(case) => matches!(case.when_then_expr.as_slice(), [(condition, _)] if *condition == filter),
+        _ => false,
+    };
+    let mut changed = false;
+    let order = call.params.order_by.iter_mut().map(|sort| &mut sort.expr);
+    for expr in call.params.args.iter_mut().chain(order) {
+        if can_fail(expr, schema) && !is_counted(expr) {
+            *expr = when(filter.as_ref().clone(), expr.clone()).end()?;
+            changed = true;
+        }
+    }
+    let call = Expr::AggregateFunction(call);
+    Ok(if changed {
+        Transformed::yes(call)
+    } else {
+        Transformed::no(call)
+    })
+}
+
+/// Whether there may be a row for which an expression has an error instead of a value.
+fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
+    // With a subquery in it there is no such expression; that is refused later.
+    let physical = create_physical_expr(expr, schema, &Default::default(), &Default::default());
+    physical.map_or(true, |physical| super::decided::can_fail(&physical, schema.as_arrow()))
+}
+
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(RewriteSetComparison::new()),
         Arc::new(SimplifyExpressions::new()),
+        Arc::new(OnlyWhereCounted),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),

@@ -9,13 +9,11 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, LogicalPlan, Operator as BinaryOperator};
-use datafusion::physical_expr::expressions::{BinaryExpr, Literal, case, cast};
+use datafusion::physical_expr::expressions::{BinaryExpr, Literal, cast};
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 
-use super::decided::can_fail;
 use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, columns_of, is_virtual,
     substitute,
@@ -92,34 +90,22 @@ impl Translator<'_> {
                 return Err(self.error(format!("`{expr}` is not an aggregate function")));
             };
             let params = &function.params;
+            let args: Fallible<Vec<_>> = params.args.iter().map(|arg| self.physical(arg, schema)).collect();
             let filter = params
                 .filter
                 .as_ref()
                 .map(|filter| self.physical(filter, schema))
                 .transpose()?;
-            let counted = |expr: PhysicalExprRef| match &filter {
-                Some(filter) => self.df(only_where(filter, expr, schema.as_arrow())),
-                None => Ok(expr),
-            };
-            let args: Fallible<Vec<_>> = params
-                .args
-                .iter()
-                .map(|arg| counted(self.physical(arg, schema)?))
-                .collect();
             let order = datafusion::physical_expr::create_physical_sort_exprs(
                 &params.order_by,
                 schema,
                 &self.planning.props,
                 &context,
             );
-            let mut order = self.df(order)?;
-            for sort in &mut order {
-                sort.expr = counted(sort.expr.clone())?;
-            }
             calls.push(Call {
                 args: args?,
                 filter,
-                order,
+                order: self.df(order)?,
                 function,
             });
         }
@@ -182,10 +168,6 @@ impl Translator<'_> {
             let order = call.order.iter().map(|sort| &sort.expr);
             call.args.iter().chain(&call.filter).chain(order)
         });
-        if self.late_wanted.contains(&self.scope.owner) {
-            // Late rows are wanted as they were grouped.
-            input = self.settle_if_volatile(input, &below)?;
-        }
         let below = real_keys.iter().map(|key| &key.expr).chain(call_exprs);
         let mixed = below.clone().any(uses_window)
             || input
@@ -199,6 +181,10 @@ impl Translator<'_> {
         }
         if input.branches.iter().any(|branch| branch.would_repeat(&below)) {
             input = self.settle(input)?;
+        }
+        if self.late_wanted.contains(&self.scope.owner) {
+            // Late rows are wanted as they were grouped.
+            input = self.settle_if_volatile(input, &below)?;
         }
         self.check_session(&input, &real_keys)?;
         if self.windows[id].processing_time && !fused {
@@ -373,18 +359,6 @@ impl Translator<'_> {
         }
         self.df(cast(expr, schema, wanted.clone()))
     }
-}
-
-/// What can fail is computed for the rows alone that a FILTER lets through.
-fn only_where(
-    filter: &PhysicalExprRef,
-    expr: PhysicalExprRef,
-    input: &Schema,
-) -> Result<PhysicalExprRef, DataFusionError> {
-    if !can_fail(&expr, input) {
-        return Ok(expr);
-    }
-    case(None, vec![(filter.clone(), expr)], None)
 }
 
 /// `window_time`: the last millisecond of the window.
