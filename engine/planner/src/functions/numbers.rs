@@ -112,18 +112,20 @@ fn itself_or(arguments: &ScalarFunctionArgs, other: &ScalarUDF) -> Result<Column
 }
 
 /// A function of whole numbers, in their type.
-fn whole(arguments: &ScalarFunctionArgs, of: impl Fn(i64, usize) -> i64) -> Result<ColumnarValue> {
+fn whole(arguments: &ScalarFunctionArgs, of: impl Fn(i64, usize) -> Option<i64>) -> Result<ColumnarValue> {
     let numbers: ArrayRef = array(arguments, 0)?;
     let wide = cast(&numbers, &DataType::Int64)?;
     let wide = wide.as_primitive::<Int64Type>();
     let rows = wide.iter().enumerate();
-    let result: PrimitiveArray<Int64Type> = rows.map(|(row, number)| number.map(|number| of(number, row))).collect();
+    let result: PrimitiveArray<Int64Type> = rows
+        .map(|(row, number)| number.and_then(|number| of(number, row)))
+        .collect();
     Ok(ColumnarValue::Array(cast(&result, numbers.data_type())?))
 }
 
 fn signum(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     if is_whole(arguments) {
-        return whole(arguments, |number, _| number.signum());
+        return whole(arguments, |number, _| Some(number.signum()));
     }
     math::signum().invoke_with_args(arguments.clone())
 }
@@ -138,15 +140,14 @@ fn trunc(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     }
     let digits = array(arguments, 1)?;
     let digits = digits.as_primitive::<Int64Type>();
-    if digits.null_count() > 0 {
-        return exec_err!("TRUNCATE needs a number of digits, not NULL");
-    }
-    whole(arguments, |number, row| match digits.value(row) {
-        0.. => number,
-        digits => {
-            let unit = u32::try_from(-digits).ok().and_then(|zeros| 10_i64.checked_pow(zeros));
-            unit.map_or(0, |unit| number - number % unit)
+    whole(arguments, |number, row| {
+        let digits = digits.is_valid(row).then(|| digits.value(row))?;
+        if digits >= 0 {
+            return Some(number);
         }
+        let zeros = u32::try_from(digits.unsigned_abs()).ok();
+        let unit = zeros.and_then(|zeros| 10_i64.checked_pow(zeros));
+        Some(unit.map_or(0, |unit| number - number % unit))
     })
 }
 

@@ -327,6 +327,8 @@ fn numbers_keep_their_kind() {
         ("TRUNCATE(1234, -2)", "1200"),
         ("TRUNCATE(1234, 2)", "1234"),
         ("TRUNCATE(1234)", "1234"),
+        ("TRUNCATE(1234, -99)", "0"),
+        ("TRUNCATE(1234, CAST(NULL AS INT))", "NULL"),
         ("FLOOR(-1.5)", "-2.0"),
         ("FLOOR(CAST(1.5 AS DOUBLE))", "1.0"),
         ("SQRT(-1)", "NaN"),

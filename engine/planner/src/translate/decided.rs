@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::{and_kleene, or_kleene};
 use arrow_schema::{DataType, Schema};
 use datafusion::common::ScalarValue;
+use datafusion::common::cast::as_boolean_array;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Operator};
@@ -61,7 +62,7 @@ impl Way for Decided {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
         let left = self.left.evaluate(batch)?.into_array(rows)?;
-        let left = left.as_boolean();
+        let left = as_boolean_array(&left)?;
         // False decides AND, true decides OR; NULL decides neither.
         let mut open = if self.is_and {
             left.values().clone()
@@ -75,7 +76,7 @@ impl Way for Decided {
             return Ok(ColumnarValue::Array(Arc::new(left.clone())));
         }
         let right = self.right.evaluate(batch, &open)?;
-        let right = right.as_boolean();
+        let right = as_boolean_array(&right)?;
         let right = if right.len() == rows {
             right.clone()
         } else {
@@ -196,7 +197,7 @@ const HARMLESS_FUNCTIONS: &[&str] = &[
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
     use datafusion::common::DFSchema;
     use datafusion::logical_expr::Expr;
     use datafusion::physical_expr::create_physical_expr;
