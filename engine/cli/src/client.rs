@@ -226,7 +226,12 @@ pub async fn connect(server: &str) -> Result<Channel, String> {
 
 /// An address as people write it, in full.
 pub fn address(text: &str) -> Result<String, String> {
-    let text = text.trim().trim_end_matches('/');
+    let text = text.trim();
+    // Of `bogus://` nothing is cut: what is left would read like a host.
+    let text = match text.strip_suffix('/') {
+        Some(host) if !host.ends_with('/') => host,
+        _ => text,
+    };
     if text.is_empty() {
         return Err("an address is empty; write http://HOST:7070".to_string());
     }
@@ -241,7 +246,11 @@ pub fn address(text: &str) -> Result<String, String> {
     let uri: tonic::codegen::http::Uri = full
         .parse()
         .map_err(|error| format!("{text}: not an address: {error}; write http://HOST:PORT"))?;
-    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || uri.path().len() > 1 {
+    let is_cut_short = uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().ends_with(':'));
+    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || uri.path().len() > 1 || is_cut_short
+    {
         return Err(format!("{text}: not an address; write http://HOST:PORT"));
     }
     Ok(match uri.port() {
@@ -282,6 +291,10 @@ mod tests {
             "https://a",
             Err("https://a: TLS is not spoken yet; write http://HOST:PORT"),
         );
+        check("http://a/", Ok(&["http://a:7070"]));
+        for bogus in ["bogus://", "bogus://a:1", "bogus:", "http://a:", "http://"] {
+            assert!(addresses(bogus).is_err(), "{bogus}");
+        }
         check("ftp://a", Err("ftp://a: not an address; write http://HOST:PORT"));
         check("http://a/x", Err("http://a/x: not an address; write http://HOST:PORT"));
     }

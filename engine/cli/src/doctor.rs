@@ -88,7 +88,7 @@ async fn coordinator(server: &str) -> Vec<Check> {
         Err(why) => return vec![check(Verdict::Bad, format!("coordinator {why}"))],
     };
     let (asked, before_us) = (Instant::now(), crate::output::now_us());
-    let info = match client::cluster(channel).info(v1::ClusterInfoRequest {}).await {
+    let info = match client::cluster(channel).info(v1::ClusterInfoRequest::default()).await {
         Ok(info) => info.into_inner(),
         Err(status) => {
             let failure = Failure::from(status);
@@ -179,7 +179,15 @@ fn of_workers(workers: &[v1::Worker], version: &str) -> Vec<Check> {
         let name = format!("worker {}", worker.name);
         let slots = format!("{} of {} slots in use", worker.slots_used, worker.slots);
         checks.push(match worker.state.as_str() {
-            "lost" => check(Verdict::Bad, format!("{name} ({}) is lost", worker.address)),
+            "lost" => check(Verdict::Bad, format!("{name} is lost")),
+            "unreachable" => check(
+                Verdict::Bad,
+                format!(
+                    "{name} ({}) is attached, but cannot be reached, so it gets no tasks: {}; its --advertise says how others \
+                     reach it",
+                    worker.address, worker.reason
+                ),
+            ),
             state => check(
                 Verdict::Good,
                 format!("{name} ({}) is {state}, {slots}", worker.address),

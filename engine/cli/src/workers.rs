@@ -78,7 +78,7 @@ async fn drained(client: &mut Client, mut worker: v1::Worker, timeout: Duration)
 fn table(workers: &[v1::Worker], wide: bool) -> Table {
     let mut headings = vec!["NAME", "STATE", "FOR", "SLOTS USED", "ADDRESS", "JOBS"];
     if wide {
-        headings.extend(["VERSION", "MEMORY", "LOCAL STATE", "CLOCK"]);
+        headings.extend(["VERSION", "MEMORY", "LOCAL STATE", "CLOCK", "REASON"]);
     }
     let mut table = Table::new(
         &headings,
@@ -88,7 +88,7 @@ fn table(workers: &[v1::Worker], wide: bool) -> Table {
     for worker in workers {
         let paint = match worker.state.as_str() {
             "ready" => Paint::Green,
-            "lost" => Paint::Red,
+            "lost" | "unreachable" => Paint::Red,
             _ => Paint::Yellow,
         };
         let mut row = vec![
@@ -105,6 +105,7 @@ fn table(workers: &[v1::Worker], wide: bool) -> Table {
                 Cell::number(amount(worker.memory_bytes)),
                 Cell::number(amount(worker.state_bytes)),
                 Cell::number(format!("{:+} ms", worker.clock_offset_us / 1000)),
+                worker.reason.as_str().into(),
             ]);
         }
         table.row(row);
@@ -115,7 +116,7 @@ fn table(workers: &[v1::Worker], wide: bool) -> Table {
 pub async fn info(client: &mut Client) -> Result<v1::ClusterInfo, Failure> {
     client
         .call(Repeat::Harmless, async |channel| {
-            cluster(channel).info(v1::ClusterInfoRequest {}).await
+            cluster(channel).info(v1::ClusterInfoRequest::default()).await
         })
         .await
 }

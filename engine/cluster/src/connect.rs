@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use millstream_proto::v1;
 use millstream_proto::v1::cluster_service_client::ClusterServiceClient;
+use millstream_proto::v1::exchange_service_client::ExchangeServiceClient;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -18,6 +19,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a coordinator may take to say whether it leads.
 const PING_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long a worker may take to say that it is there.
+const WHO_TIMEOUT: Duration = Duration::from_secs(3);
 /// What may be on its way on one connection, so that a fast network is not kept waiting for acknowledgements.
 const WINDOW_BYTES: u32 = 16 << 20;
 
@@ -36,7 +39,9 @@ pub async fn coordinator(address: &str) -> Result<Channel, Error> {
 pub async fn ask_who_leads(address: &str) -> Result<v1::ClusterInfo, String> {
     let asked = async {
         let channel = coordinator(address).await.map_err(|error| error.to_string())?;
-        let answer = ClusterServiceClient::new(channel).info(v1::ClusterInfoRequest {}).await;
+        let answer = ClusterServiceClient::new(channel)
+            .info(v1::ClusterInfoRequest::default())
+            .await;
         answer
             .map(tonic::Response::into_inner)
             .map_err(|status| status.to_string())
@@ -44,6 +49,43 @@ pub async fn ask_who_leads(address: &str) -> Result<v1::ClusterInfo, String> {
     tokio::time::timeout(PING_TIMEOUT, asked)
         .await
         .map_err(|_| format!("not within {} ms", PING_TIMEOUT.as_millis()))?
+}
+
+/// Which worker listens at a data port. The connection is one of its own, as another worker's would be.
+pub async fn ask_who_listens(address: &str) -> Result<v1::WhoResponse, String> {
+    let asked = async {
+        let channel = worker(address).await.map_err(|error| error.to_string())?;
+        let answer = ExchangeServiceClient::new(channel).who(v1::WhoRequest {}).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| format!("what listens at {address} is no worker: {}", status.message()))
+    };
+    tokio::time::timeout(WHO_TIMEOUT, asked)
+        .await
+        .map_err(|_| format!("{address} does not answer within {} s", WHO_TIMEOUT.as_secs()))?
+}
+
+/// An error says why nobody can connect to such an address, whatever the network is like.
+pub fn check_address(address: &str) -> Result<(), String> {
+    let refused = |why: &str| Err(format!("not an address{why}; write one like http://host:7070"));
+    let Ok(uri) = address.parse::<tonic::codegen::http::Uri>() else {
+        return refused("");
+    };
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return refused(": TLS is not spoken"),
+        _ => return refused(""),
+    }
+    if uri.host().is_none_or(str::is_empty) || uri.path().len() > 1 || uri.query().is_some() {
+        return refused("");
+    }
+    let port = uri
+        .authority()
+        .and_then(|authority| authority.as_str().rsplit_once(':'));
+    if port.is_some_and(|(_, port)| !port.ends_with(']') && uri.port_u16().is_none_or(|port| port == 0)) {
+        return refused(": there is no such port");
+    }
+    Ok(())
 }
 
 async fn connect(address: &str, what: &str, timeout: Duration) -> Result<Channel, Error> {
@@ -81,4 +123,38 @@ fn cause(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for good in [
+            "http://host:7070",
+            "http://10.0.0.1:7071/",
+            "http://[::1]:7071",
+            "http://host",
+        ] {
+            assert_eq!(check_address(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "bogus://",
+            "bogus://host:1",
+            "host:7070",
+            "host",
+            "",
+            "http://",
+            "http://:7070",
+            "https://host:7070",
+            "http://host:99999",
+            "http://host:0",
+            "http://host:",
+            "http://a b:7070",
+            "http://host:7070/path",
+        ] {
+            assert!(check_address(bad).is_err(), "{bad}");
+        }
+    }
 }

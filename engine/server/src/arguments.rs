@@ -126,7 +126,7 @@ pub struct Coordinator {
     pub lead: Lead,
     /// How clients, workers and other coordinators reach this one. Default: the host's name, or the address that is
     /// listened at.
-    #[arg(long, value_name = "URL", env = "MILLSTREAM_ADVERTISE")]
+    #[arg(long, value_name = "URL", value_parser = address, env = "MILLSTREAM_ADVERTISE")]
     pub advertise: Option<String>,
 }
 
@@ -182,6 +182,7 @@ pub struct Worker {
         value_name = "URL",
         required = true,
         value_delimiter = ',',
+        value_parser = address,
         env = "MILLSTREAM_COORDINATOR"
     )]
     pub coordinator: Vec<String>,
@@ -194,7 +195,7 @@ pub struct Worker {
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// How other workers reach that address, where they need another one, such as http://worker-0.workers:7071.
-    #[arg(long, value_name = "URL", env = "MILLSTREAM_ADVERTISE")]
+    #[arg(long, value_name = "URL", value_parser = address, env = "MILLSTREAM_ADVERTISE")]
     pub advertise: Option<String>,
     /// Threads that process rows, for all jobs together. Default: the number of cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
@@ -259,6 +260,12 @@ pub enum Log {
     Json,
 }
 
+/// Where a process listens; whether anybody does shows later.
+fn address(text: &str) -> Result<String, String> {
+    millstream_cluster::connect::check_address(text.trim())?;
+    Ok(text.trim().trim_end_matches('/').to_string())
+}
+
 fn duration_ms(text: &str) -> Result<u64, String> {
     match millstream_proto::spec::parse_duration_ms(text)? {
         0 => Err("0 would do nothing but checkpoints; write at least `10ms`".into()),
@@ -302,6 +309,36 @@ mod tests {
         assert!(bytes("1kb").is_err());
         assert!(bytes("many").is_err());
         assert!(bytes("99999999999999999999gb").is_err());
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_any_are_refused_at_once() {
+        let refused = |arguments: &[&str]| {
+            let all = ["engine"].into_iter().chain(arguments.iter().copied());
+            Arguments::try_parse_from(all)
+                .err()
+                .map(|error| (error.exit_code(), error.to_string()))
+        };
+        let good = "http://a:7070,http://b:7070/";
+        assert_eq!(
+            refused(&[
+                "worker",
+                "--coordinator",
+                good,
+                "--advertise",
+                "http://nohost.invalid:7071"
+            ]),
+            None
+        );
+        for wrong in [
+            &["worker", "--coordinator", "bogus://"][..],
+            &["worker", "--coordinator", good, "--advertise", "w1:7071"],
+            &["coordinator", "--advertise", "http://"],
+        ] {
+            let (code, text) = refused(wrong).expect("refused");
+            assert_eq!(code, 2);
+            assert!(text.contains("write one like http://host:7070"), "{text}");
+        }
     }
 
     #[test]

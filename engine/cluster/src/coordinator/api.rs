@@ -14,7 +14,7 @@ use crate::api::{self, Api, Code};
 use crate::coordinator::checkpoints::{self, Found};
 use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Status, Transition, Wanted};
-use crate::coordinator::slots::Presence;
+use crate::coordinator::slots::{Presence, Reach};
 use crate::coordinator::state::{Event, Request};
 use crate::coordinator::{describe, now_us, transactions};
 use crate::resolve::{self, Resolved, Wish};
@@ -399,12 +399,18 @@ impl LeaderApi {
                     name: name.clone(),
                     slots: worker.slots,
                     slots_used: slots.used(name) as u32,
-                    state: match worker.presence {
-                        Presence::Ready => "ready",
-                        Presence::Draining | Presence::Leaving => "draining",
-                        Presence::Lost => "lost",
+                    state: match (worker.presence, &worker.reach) {
+                        (Presence::Ready, Reach::Reached) => "ready",
+                        (Presence::Ready, Reach::Unknown) => "attaching",
+                        (Presence::Ready, Reach::Unreachable(_)) => "unreachable",
+                        (Presence::Draining | Presence::Leaving, _) => "draining",
+                        (Presence::Lost, _) => "lost",
                     }
                     .into(),
+                    reason: match (worker.presence, &worker.reach) {
+                        (Presence::Ready | Presence::Draining, Reach::Unreachable(reason)) => reason.clone(),
+                        _ => String::new(),
+                    },
                     since_us: worker.since_us,
                     jobs: slots.jobs_on(name),
                     ..known.unwrap_or_default()

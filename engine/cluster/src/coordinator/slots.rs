@@ -23,7 +23,17 @@ pub struct Worker {
     pub incarnation: String,
     pub slots: u32,
     pub presence: Presence,
+    pub reach: Reach,
     pub since_us: i64,
+}
+
+/// Whether other workers can send it rows. Before that is known it takes no tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    Unknown,
+    Reached,
+    /// And why.
+    Unreachable(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +65,7 @@ impl Slots {
     /// A worker came, or came back: the same process keeps being drained.
     pub fn attach(&mut self, name: &str, incarnation: &str, slots: u32, now_us: i64) {
         let known = self.workers.get(name).filter(|known| known.incarnation == incarnation);
+        let reach = known.map_or(Reach::Unknown, |known| known.reach.clone());
         let presence = match known.map(|known| known.presence) {
             None | Some(Presence::Lost) => Presence::Ready,
             Some(presence) => presence,
@@ -63,9 +74,41 @@ impl Slots {
             incarnation: incarnation.to_string(),
             slots,
             presence,
+            reach,
             since_us: now_us,
         };
         self.workers.insert(name.to_string(), worker);
+    }
+
+    /// It was looked whether the worker can be reached; whether that is news. One that was reached once stays so.
+    pub fn reached(&mut self, name: &str, incarnation: &str, found: Result<(), String>, now_us: i64) -> bool {
+        let reach = match found {
+            Ok(()) => Reach::Reached,
+            Err(reason) => Reach::Unreachable(reason),
+        };
+        match self.workers.get_mut(name) {
+            Some(worker)
+                if worker.incarnation == incarnation && ![&reach, &Reach::Reached].contains(&&worker.reach) =>
+            {
+                // For how long it cannot be reached, whatever the reason is just now.
+                if reach == Reach::Reached || worker.reach == Reach::Unknown {
+                    worker.since_us = now_us;
+                }
+                worker.reach = reach;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Attached workers that would take tasks but cannot be reached.
+    pub fn unreachable(&self) -> impl Iterator<Item = &String> {
+        let unreachable =
+            |worker: &Worker| worker.presence == Presence::Ready && matches!(worker.reach, Reach::Unreachable(_));
+        self.workers
+            .iter()
+            .filter(move |(_, worker)| unreachable(worker))
+            .map(|(name, _)| name)
     }
 
     /// Whether it was there and no newer process of it is.
@@ -204,10 +247,11 @@ impl Slots {
         self.leases.remove(&lease)
     }
 
-    fn ready(&self) -> impl Iterator<Item = (&String, &Worker)> {
+    /// Workers that take tasks.
+    pub fn ready(&self) -> impl Iterator<Item = (&String, &Worker)> {
         self.workers
             .iter()
-            .filter(|(_, worker)| worker.presence == Presence::Ready)
+            .filter(|(_, worker)| worker.presence == Presence::Ready && worker.reach == Reach::Reached)
     }
 
     fn used_by_worker(&self) -> BTreeMap<String, usize> {
@@ -223,10 +267,16 @@ impl Slots {
 mod tests {
     use super::*;
 
+    /// Attached and reached.
+    fn attach(slots: &mut Slots, name: &str, incarnation: &str, count: u32, now_us: i64) {
+        slots.attach(name, incarnation, count, now_us);
+        slots.reached(name, incarnation, Ok(()), now_us);
+    }
+
     fn slots(workers: &[(&str, u32)]) -> Slots {
         let mut slots = Slots::default();
         for (name, count) in workers {
-            slots.attach(name, "1", *count, 0);
+            attach(&mut slots, name, "1", *count, 0);
         }
         slots
     }
@@ -267,10 +317,10 @@ mod tests {
         assert_eq!(slots.jobs_on("b"), ["job"]);
         slots.release(lease).unwrap();
         // The same process keeps being drained, a new one is ready.
-        slots.attach("a", "1", 2, 3);
+        attach(&mut slots, "a", "1", 2, 3);
         assert_eq!(slots.offered(), 0);
-        slots.attach("a", "2", 2, 3);
-        slots.attach("b", "1", 3, 3);
+        attach(&mut slots, "a", "2", 2, 3);
+        attach(&mut slots, "b", "1", 3, 3);
         assert_eq!(slots.free(), 5);
     }
 
@@ -285,7 +335,7 @@ mod tests {
         assert_eq!(slots.relocate(lease, &[1]).unwrap().join(" "), "a d c");
         assert_eq!((slots.free(), slots.used("b"), slots.used("d")), (0, 0, 1));
         // The one it had has come back.
-        slots.attach("c", "2", 1, 2);
+        attach(&mut slots, "c", "2", 1, 2);
         assert_eq!(slots.relocate(lease, &[2]).unwrap().join(" "), "a d c");
         assert_eq!(slots.used_total(), 3);
     }
@@ -294,9 +344,9 @@ mod tests {
     fn slots_that_are_held_for_workers_to_come_are_not_given_away() {
         let mut slots = Slots::default();
         let lease = slots.hold("job", vec!["a".into(), "b".into()]);
-        slots.attach("a", "1", 1, 0);
+        attach(&mut slots, "a", "1", 1, 0);
         assert_eq!((slots.free(), slots.grant("other", 1)), (0, None));
-        slots.attach("b", "1", 2, 0);
+        attach(&mut slots, "b", "1", 2, 0);
         assert_eq!(slots.free(), 1);
         slots.release(lease);
         assert_eq!(slots.free(), 3);
@@ -307,10 +357,29 @@ mod tests {
         let mut slots = Slots::default();
         for number in 0..500 {
             let name = format!("w{number}");
-            slots.attach(&name, "1", 1, number);
+            attach(&mut slots, &name, "1", 1, number);
             slots.lose(&name, "1", number);
         }
         assert_eq!(slots.workers().len(), LOST_WORKERS_MAX);
         assert!(slots.workers().contains_key("w499"));
+    }
+
+    #[test]
+    fn slots_count_once_their_worker_can_be_reached() {
+        let mut slots = slots(&[("a", 1)]);
+        slots.attach("b", "1", 2, 0);
+        assert_eq!(slots.offered(), 1);
+        assert!(slots.reached("b", "1", Err("no such host".into()), 1));
+        assert!(!slots.reached("b", "1", Err("no such host".into()), 2));
+        assert!(!slots.reached("b", "0", Ok(()), 2));
+        assert_eq!((slots.offered(), slots.unreachable().count()), (1, 1));
+        assert!(slots.reached("b", "1", Ok(()), 3));
+        assert_eq!((slots.offered(), slots.unreachable().count()), (3, 0));
+        // The stream broke and the process came back: it is where it was.
+        assert!(slots.lose("b", "1", 4));
+        slots.attach("b", "1", 2, 5);
+        assert_eq!(slots.offered(), 3);
+        slots.attach("b", "2", 2, 6);
+        assert_eq!(slots.offered(), 1);
     }
 }

@@ -148,6 +148,12 @@ pub enum Event {
         /// The attempts that it brings along and that are waited for.
         running: Vec<String>,
     },
+    /// Whether other workers can reach it, or why not.
+    Reached {
+        worker: String,
+        incarnation: String,
+        found: Result<(), String>,
+    },
     Lost {
         worker: String,
         incarnation: String,
@@ -366,6 +372,15 @@ impl State {
                 self.slots.attach(&worker, &incarnation, slots, now_us);
                 self.came_back(&worker, &running, now_us, &mut commands);
                 self.slots_changed(now_us, &mut commands);
+            }
+            Event::Reached {
+                worker,
+                incarnation,
+                found,
+            } => {
+                if self.slots.reached(&worker, &incarnation, found, now_us) {
+                    self.slots_changed(now_us, &mut commands);
+                }
             }
             Event::Lost {
                 worker,

@@ -413,7 +413,7 @@ async fn a_standby_says_who_leads_and_takes_over_when_that_one_is_gone() {
     let first = Process::open(dir.path(), None).await;
     until("leads", || async { first.coordinator.leader().is_some() }).await;
     let second = Process::open(dir.path(), None).await;
-    let ask = v1::ClusterInfoRequest {};
+    let ask = v1::ClusterInfoRequest::default();
     until("the standby knows its leader", || async {
         let info = second.coordinator.info(ask).await.expect("an answer");
         !info.is_leader && info.leader == first.address
@@ -439,4 +439,43 @@ async fn a_standby_says_who_leads_and_takes_over_when_that_one_is_gone() {
         .expect("it stops by itself");
     first.kill();
     second.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_nobody_reaches_gets_no_tasks_and_says_why() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let process = Process::start(dir.path()).await;
+    let _good = process.worker("good", 1, dir.path()).await;
+    let (_leave, asked) = watch::channel(false);
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let listener = network::listen(any).await.expect("a port");
+    let options = worker::Options {
+        name: "bad".into(),
+        coordinators: vec![process.address.clone()],
+        // Where the coordinator listens, and no worker.
+        advertise: Some(process.address.clone()),
+        slots: 8,
+        memory_bytes: 64 << 20,
+        data_dir: dir.path().join("bad"),
+        book: worker::LogBook::default(),
+        compression: crate::exchange::Compression::None,
+    };
+    tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
+    let listed = v1::ListWorkersRequest {};
+    let bad = || async {
+        let workers = process.coordinator.list_workers(listed).await.expect("a list").workers;
+        workers.into_iter().find(|worker| worker.name == "bad")
+    };
+    until("it is found out", || async {
+        bad().await.is_some_and(|bad| bad.state == "unreachable")
+    })
+    .await;
+    let reason = bad().await.expect("still there").reason;
+    assert!(reason.contains("is no worker"), "{reason}");
+    let info = process
+        .coordinator
+        .info(v1::ClusterInfoRequest::default())
+        .await
+        .expect("an answer");
+    assert_eq!(info.slots, 1);
 }

@@ -73,6 +73,15 @@ fn of_fleet(event: FleetEvent) -> Event {
             slots,
             running,
         },
+        FleetEvent::Reached {
+            worker,
+            incarnation,
+            found,
+        } => Event::Reached {
+            worker,
+            incarnation,
+            found,
+        },
         FleetEvent::Lost {
             worker,
             incarnation,

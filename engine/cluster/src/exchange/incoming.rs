@@ -55,6 +55,13 @@ impl ExchangeService for Exchange {
         let credits = credits(channels, list).take_until(closed.cancelled_owned());
         Ok(Response::new(credits.map(Ok).boxed()))
     }
+
+    async fn who(&self, _request: Request<v1::WhoRequest>) -> Result<Response<v1::WhoResponse>, Status> {
+        Ok(Response::new(v1::WhoResponse {
+            name: self.name.clone(),
+            incarnation: self.incarnation.clone(),
+        }))
+    }
 }
 
 struct Channel {

@@ -52,6 +52,9 @@ pub enum Compression {
 #[derive(Clone, Default)]
 pub struct Exchange {
     compression: Compression,
+    /// The worker's, for those who look whether they have found it.
+    name: String,
+    incarnation: String,
     attempts: Arc<DashMap<String, Arc<Attempt>>>,
     added: Arc<Notify>,
 }
@@ -65,10 +68,12 @@ pub struct Broken {
 }
 
 impl Exchange {
-    /// One that sends what it sends in this way.
-    pub fn new(compression: Compression) -> Self {
+    /// One of this worker that sends what it sends in this way.
+    pub fn new(name: &str, incarnation: &str, compression: Compression) -> Self {
         Self {
             compression,
+            name: name.to_string(),
+            incarnation: incarnation.to_string(),
             ..Self::default()
         }
     }

@@ -41,7 +41,7 @@ async fn connected_by(channels: u32, compression: Compression) -> Pair {
         ("a".to_string(), "http://127.0.0.1:1".to_string()),
         ("b".to_string(), address),
     ];
-    let (a, b) = (Exchange::new(compression), Exchange::default());
+    let (a, b) = (Exchange::new("a", "1", compression), Exchange::default());
     let (from, broken_a) = a.attempt("job", "attempt", workers.clone(), vec![0, 1], 0);
     let (to, broken_b) = b.attempt("job", "attempt", workers, vec![0, 1], 1);
     let schema = batch(0, 1).schema();

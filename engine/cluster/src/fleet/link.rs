@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::tasks::{Heard, What};
-use super::{Fleet, FleetEvent, Heartbeat, Inner, WorkerStatus, clock_us};
+use super::{Fleet, FleetEvent, Heartbeat, Inner, WorkerStatus, clock_us, reach};
 use crate::Error;
 
 /// Orders that may wait for one worker.
@@ -30,7 +30,7 @@ const STANDSTILL_MAX: Duration = Duration::from_secs(1);
 pub struct Link {
     pub name: String,
     pub address: String,
-    incarnation: String,
+    pub(super) incarnation: String,
     version: String,
     slots: u32,
     memory_bytes: u64,
@@ -41,7 +41,7 @@ pub struct Link {
     epoch: u64,
     orders: mpsc::Sender<Result<v1::Order, Status>>,
     heartbeat: Heartbeat,
-    closed: CancellationToken,
+    pub(super) closed: CancellationToken,
 }
 
 impl Link {
@@ -148,6 +148,7 @@ impl WorkerControl for Fleet {
                 running,
             })
             .await;
+        tokio::spawn(reach::look(Arc::clone(&self.inner), Arc::downgrade(&link)));
         let closed = link.closed.clone();
         tokio::spawn(listen(
             Arc::clone(&self.inner),
@@ -233,7 +234,7 @@ impl Inner {
         Ok(link)
     }
 
-    async fn tell(&self, event: FleetEvent) {
+    pub(super) async fn tell(&self, event: FleetEvent) {
         if self.events.send(event).await.is_err() {
             tracing::debug!("no coordinator listens any more");
         }

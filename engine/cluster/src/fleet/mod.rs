@@ -2,11 +2,12 @@
 //!
 //! Each worker keeps one stream open ([`link`]): reports come in, orders go out. A worker whose stream ends, or of which
 //! nothing is heard for a while, is lost: its attempts fail, and what it says later is no longer listened to until it
-//! attaches anew. [`Fleet::deploy`] starts an attempt's tasks on several workers and gives them back as one
+//! attaches anew. Whether the others can reach it is looked at, too ([`reach`]). [`Fleet::deploy`] starts an attempt's tasks on several workers and gives them back as one
 //! [`crate::deployer::Tasks`] ([`tasks`]); [`Fleet::adopt`] does so with tasks that another coordinator has started.
 //! Whatever else a worker runs when it attaches is nobody's any more, and is ended.
 
 mod link;
+mod reach;
 mod tasks;
 
 use crate::clock::now_us as clock_us;
@@ -61,6 +62,12 @@ pub enum FleetEvent {
         slots: u32,
         /// The attempts that it runs for an earlier coordinator and that are waited for.
         running: Vec<String>,
+    },
+    /// Whether the address that it gives leads to the worker, or why not. Told until it does.
+    Reached {
+        worker: String,
+        incarnation: String,
+        found: Result<(), String>,
     },
     Lost {
         worker: String,

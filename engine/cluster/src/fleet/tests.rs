@@ -129,9 +129,14 @@ impl Cluster {
             compression: crate::exchange::Compression::None,
         };
         let running = tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
-        match tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await {
-            Ok(Some(FleetEvent::Attached { worker, .. })) => assert_eq!(worker, name),
-            other => panic!("{name} did not attach: {other:?}"),
+        for reached in [false, true] {
+            match tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await {
+                Ok(Some(FleetEvent::Attached { worker, .. })) if !reached => assert_eq!(worker, name),
+                Ok(Some(FleetEvent::Reached { worker, found, .. })) if reached => {
+                    assert_eq!((worker.as_str(), found), (name, Ok(())));
+                }
+                other => panic!("{name} did not attach: {other:?}"),
+            }
         }
         (leave, running)
     }

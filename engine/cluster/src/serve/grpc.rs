@@ -30,7 +30,7 @@ async fn keep_health(api: Weak<dyn Api>, health: HealthReporter) {
     let mut leads = None;
     loop {
         let Some(strong) = api.upgrade() else { return };
-        let info = strong.info(v1::ClusterInfoRequest {}).await;
+        let info = strong.info(v1::ClusterInfoRequest::default()).await;
         drop(strong);
         let now = info.is_ok_and(|info| info.is_leader);
         if leads != Some(now) {

@@ -89,7 +89,8 @@ pub async fn run(
 ) -> Result<(), Error> {
     let bound = format!("http://{}", listener.address);
     let address = options.advertise.clone().unwrap_or(bound);
-    let exchange = Exchange::new(options.compression);
+    let incarnation = uuid::Uuid::new_v4().simple().to_string();
+    let exchange = Exchange::new(&options.name, &incarnation, options.compression);
     let server = tonic::transport::Server::builder()
         .initial_connection_window_size(WINDOW_BYTES)
         .initial_stream_window_size(WINDOW_BYTES)
@@ -106,7 +107,7 @@ pub async fn run(
     let (reports, reports_in) = mpsc::channel(REPORTS_MAX);
     tracing::info!(worker = options.name, address, slots = options.slots, "worker started");
     let mut worker = Worker {
-        incarnation: uuid::Uuid::new_v4().simple().to_string(),
+        incarnation,
         options,
         address,
         exchange,

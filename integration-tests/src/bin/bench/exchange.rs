@@ -107,7 +107,7 @@ fn measure(compression: Compression, bytes: usize) -> Result<(Duration, Duration
     let address = address_in.recv().context("the receiving side ended")?;
     let start = Instant::now();
     let cpu = runtime()?.block_on(async {
-        let exchange = Exchange::new(compression);
+        let exchange = Exchange::new("bench", "1", compression);
         let (attempt, _broken) = exchange.attempt("bench", "1", workers(&address), vec![0, 1], 0);
         let room = Arc::new(tokio::sync::Notify::new());
         let (sender, receiver) = channel(CHANNEL_BYTES, waker(&room), attempt.waker(0));

@@ -140,17 +140,14 @@ impl State {
 
     fn wait_for_slots(&mut self, name: &str, needed: usize, free: usize) {
         let offered = self.slots.offered();
-        let ready = |presence| presence == Presence::Ready;
-        let workers = self
-            .slots
-            .workers()
-            .values()
-            .filter(|worker| ready(worker.presence))
-            .count();
-        let advice = match (workers, needed > offered) {
-            (0, _) => "no worker is attached; start one",
-            (_, true) => "add workers, or rescale the job",
-            (_, false) => "stop another job, or add workers",
+        let workers = self.slots.ready().count();
+        let advice = match (self.slots.unreachable().next(), workers, needed > offered) {
+            (Some(name), ..) => {
+                format!("worker {name} is attached but cannot be reached, see `engine-cli doctor`")
+            }
+            (_, 0, _) => "no worker is attached; start one".to_string(),
+            (_, _, true) => "add workers, or rescale the job".to_string(),
+            (_, _, false) => "stop another job, or add workers".to_string(),
         };
         self.explain(
             name,

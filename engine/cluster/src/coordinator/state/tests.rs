@@ -122,11 +122,26 @@ impl Bench {
 
     fn attach_with(&mut self, worker: &str, slots: u32, running: &[&str]) -> String {
         let (worker, incarnation) = (worker.to_string(), "1".to_string());
-        self.event(Event::Attached {
-            worker,
+        let attached = self.event(Event::Attached {
+            worker: worker.clone(),
             incarnation,
             slots,
             running: running.iter().map(|attempt| attempt.to_string()).collect(),
+        });
+        let reached = self.reach(&worker, Ok(()));
+        [attached, reached]
+            .into_iter()
+            .filter(|words| !words.is_empty())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    fn reach(&mut self, worker: &str, found: Result<(), String>) -> String {
+        let (worker, incarnation) = (worker.to_string(), "1".to_string());
+        self.event(Event::Reached {
+            worker,
+            incarnation,
+            found,
         })
     }
 
@@ -231,6 +246,26 @@ fn a_job_waits_for_slots_runs_and_finishes() {
         statuses,
         [Status::Submitted, Status::Deploying, Status::Running, Status::Finished]
     );
+}
+
+#[test]
+fn a_worker_that_cannot_be_reached_gets_no_tasks_and_the_job_that_waits_says_so() {
+    let mut bench = Bench::new();
+    bench.submit("a", Some(1));
+    assert_eq!(bench.wants("a"), "");
+    let (worker, incarnation) = ("w".to_string(), "1".to_string());
+    let attached = bench.event(Event::Attached {
+        worker,
+        incarnation,
+        slots: 1,
+        running: Vec::new(),
+    });
+    assert_eq!(attached, "");
+    assert_eq!(bench.reach("w", Err("no such host".into())), "");
+    let reason = "waiting for 1 slots: 0 workers offer 0, 0 of them free; worker w is attached but cannot be reached, see \
+                  `engine-cli doctor`";
+    bench.is("a", Status::Deploying, reason);
+    assert_eq!(bench.reach("w", Ok(())), "grant a w");
 }
 
 #[test]

@@ -1,0 +1,72 @@
+//! Looking whether the address that a worker gives leads to it.
+//!
+//! A worker opens its stream to the coordinator itself, so it can be attached although nobody reaches it: its address is
+//! wrong, a name that only it knows, or another worker's. Rows of the others would not come through, and every job that is
+//! spread onto it would fail. So its slots count only once the coordinator has spoken with it under that address; until then
+//! it is asked again and again, less and less often.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::link::Link;
+use super::{FleetEvent, Inner};
+use crate::connect;
+
+/// Between the first look and the second; then twice as long each time.
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Until the worker was reached or is gone.
+pub async fn look(inner: Arc<Inner>, link: Weak<Link>) {
+    let mut pause = RETRY_MIN;
+    let mut said = String::new();
+    loop {
+        let Some(known) = link.upgrade() else { return };
+        let (worker, incarnation, address) = (known.name.clone(), known.incarnation.clone(), known.address.clone());
+        let closed = known.closed.clone();
+        drop(known);
+        let found = tokio::select! {
+            () = closed.cancelled() => return,
+            found = ask(&address, &incarnation) => found,
+        };
+        match &found {
+            Ok(()) if !said.is_empty() => tracing::info!(worker, address, "worker can be reached now"),
+            Err(reason) if said != *reason => {
+                tracing::warn!(
+                    worker,
+                    address,
+                    "worker gets no tasks, as it cannot be reached: {reason}"
+                );
+                said.clone_from(reason);
+            }
+            _ => {}
+        }
+        let is_reached = found.is_ok();
+        inner
+            .tell(FleetEvent::Reached {
+                worker,
+                incarnation,
+                found,
+            })
+            .await;
+        if is_reached {
+            return;
+        }
+        tokio::select! {
+            () = closed.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+async fn ask(address: &str, incarnation: &str) -> Result<(), String> {
+    let who = connect::ask_who_listens(address).await?;
+    if who.incarnation == incarnation {
+        return Ok(());
+    }
+    Err(format!(
+        "at {address} listens another worker, {}; give each its own --advertise",
+        who.name
+    ))
+}
