@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -83,6 +84,8 @@ pub struct Leader {
     flush: Notify,
     /// Why it leads no longer.
     over: watch::Sender<Option<String>>,
+    /// Nobody has taken its place: it had not run for a while, and may take over from itself.
+    stood_still: AtomicBool,
     pub epoch: u64,
     pub since_us: i64,
     /// URL or path of the folder for checkpoints of jobs that name none.
@@ -154,6 +157,7 @@ impl Leader {
             hands,
             flush: Notify::new(),
             over: watch::Sender::new(None),
+            stood_still: AtomicBool::new(false),
             epoch,
             since_us: now_us,
             checkpoints,
@@ -166,6 +170,10 @@ impl Leader {
 
     /// Tells the state machine what happened and carries out what it commands.
     pub fn event(self: &Arc<Self>, event: Event) {
+        if let Event::StoodStill { reason } = &event {
+            self.stood_still.store(true, Ordering::Relaxed);
+            return self.end(reason);
+        }
         let mut inner = self.inner.lock();
         if let Event::Ended { job, run, .. } = &event
             && inner.runs.get(job).is_some_and(|running| running.run == *run)
@@ -435,6 +443,11 @@ impl Leader {
                 task.abort();
             }
         }
+    }
+
+    /// Whether it ended because it had not run for a while.
+    pub fn has_stood_still(&self) -> bool {
+        self.stood_still.load(Ordering::Relaxed)
     }
 
     pub fn is_over(&self) -> bool {

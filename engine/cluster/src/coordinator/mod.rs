@@ -9,7 +9,9 @@
 //! Any number of coordinators may share a data folder. One of them leads: it has claimed the newest epoch of the
 //! journal. The others stand by: they ping the leader's address, which stands in its claim, and when it has not
 //! answered for a while by their own clock, they claim the next epoch ([`standby`]). A leader that was superseded
-//! changes nothing more: its records are refused, it stops its runs as soon as it notices, and stands by itself.
+//! changes nothing more: its records are refused, it stops its runs as soon as it notices, and stands by itself. One that
+//! had only been paused finds its workers gone: if nobody leads by then it claims the next epoch at once, and takes over
+//! what runs like any other leader.
 //!
 //! What the leader decides is in a state machine without I/O ([`state`]); the shell around it is [`leader`]; each job
 //! is carried by a run ([`runs`]), which is the very driver that runs a job in one process.
@@ -97,6 +99,14 @@ enum Role {
     },
 }
 
+/// What a process was before it stands by.
+#[derive(Debug, Default)]
+struct Past {
+    has_led: bool,
+    /// The epoch that it led until it was found to have stood still.
+    ended: Option<u64>,
+}
+
 impl Coordinator {
     /// Opens the data folder and makes it a cluster's if it is nobody's yet.
     pub async fn open(options: Options, recruit: Recruit) -> Result<Self, Error> {
@@ -115,10 +125,10 @@ impl Coordinator {
     /// Leads or stands by until asked to end.
     pub async fn run(&self) -> Result<(), Error> {
         let mut ending = self.inner.ending.subscribe();
-        let mut has_led = false;
+        let mut past = Past::default();
         while !*ending.borrow() {
             let turn = tokio::select! {
-                turn = self.stand_by(has_led) => turn,
+                turn = self.stand_by(&past) => turn,
                 () = asked(&mut ending) => break,
             };
             let leader = match turn {
@@ -130,7 +140,7 @@ impl Coordinator {
                     continue;
                 }
             };
-            has_led = true;
+            past.has_led = true;
             *self.inner.role.write() = Role::Leads(leader.clone());
             tracing::info!(epoch = leader.epoch, "leading");
             tokio::select! {
@@ -143,6 +153,7 @@ impl Coordinator {
                     leader.end("the coordinator was asked to end");
                 }
             }
+            past.ended = leader.has_stood_still().then_some(leader.epoch);
             *self.inner.role.write() = Role::StandsBy { leader: None };
         }
         Ok(())
@@ -162,12 +173,15 @@ impl Coordinator {
     }
 
     /// Waits for its turn to lead, and claims it.
-    async fn stand_by(&self, has_led: bool) -> Result<Arc<Leader>, Error> {
+    async fn stand_by(&self, past: &Past) -> Result<Arc<Leader>, Error> {
         let inner = &self.inner;
         let journal = inner.folder.journal();
-        // The address of a claim that this process has not made: its predecessor's, as two cannot listen at one.
-        let predecessor = (!has_led).then_some(inner.options.advertise.as_str());
-        standby::wait(&journal, predecessor, |leader| {
+        let is_gone = |epoch: u64, leader: &str| {
+            // The address of a claim that this process has not made: its predecessor's, as two cannot listen at one.
+            let is_predecessor = !past.has_led && leader == inner.options.advertise;
+            is_predecessor || past.ended == Some(epoch)
+        };
+        standby::wait(&journal, is_gone, |leader| {
             *inner.role.write() = Role::StandsBy {
                 leader: Some(leader.to_string()),
             };

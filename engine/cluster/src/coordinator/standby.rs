@@ -17,15 +17,15 @@ const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// A leader that did not answer for so long is missing.
 const SILENCE_MAX: Duration = Duration::from_millis(2_500);
 
-/// Returns when nobody leads but whoever claims now. A leader at the address of `predecessor` is known to be gone. `told`
-/// hears who leads meanwhile.
-pub async fn wait(journal: &Log, predecessor: Option<&str>, told: impl Fn(&str)) -> Result<(), Error> {
+/// Returns when nobody leads but whoever claims now. `is_gone` says of an epoch and the address of its leader whether that is
+/// known to lead no longer; `told` hears who leads meanwhile.
+pub async fn wait(journal: &Log, is_gone: impl Fn(u64, &str) -> bool, told: impl Fn(&str)) -> Result<(), Error> {
     loop {
         let contents = journal.read::<Ledger>().await?;
         let Some((epoch, leader)) = contents.leader() else {
             return Ok(());
         };
-        if Some(leader) == predecessor {
+        if is_gone(epoch, leader) {
             return Ok(());
         }
         told(leader);

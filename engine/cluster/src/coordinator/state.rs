@@ -159,6 +159,11 @@ pub enum Event {
         incarnation: String,
         reason: String,
     },
+    /// This process did not run for so long that its workers have left it. The shell's to act upon: whoever leads next, this
+    /// one perhaps, takes over what runs.
+    StoodStill {
+        reason: String,
+    },
     /// Tasks on a worker logged something: kept by the shell, it decides nothing.
     Said {
         worker: String,
@@ -393,7 +398,7 @@ impl State {
                     self.slots_changed(now_us, &mut commands);
                 }
             }
-            Event::Said { .. } => {}
+            Event::Said { .. } | Event::StoodStill { .. } => {}
             Event::Leaving { worker } => self.drain(&worker, Presence::Leaving, now_us, &mut commands),
             Event::Drain { worker } => self.drain(&worker, Presence::Draining, now_us, &mut commands),
             Event::Tick => {

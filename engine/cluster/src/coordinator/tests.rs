@@ -479,3 +479,33 @@ async fn a_worker_that_nobody_reaches_gets_no_tasks_and_says_why() {
         .expect("an answer");
     assert_eq!(info.slots, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_stood_still_takes_over_from_itself_and_tasks_go_on() {
+    let dir = TempDir::new().expect("a folder");
+    let process = Process::start(dir.path()).await;
+    process.worker("w", 2, dir.path()).await;
+    process
+        .submit(numbers("goes-on", dir.path(), Some(15_000)))
+        .await
+        .expect("accepted");
+    process.checkpointed("goes-on").await;
+    let leader = process.coordinator.leader().expect("a leader");
+    let reason = "it did not run for 8 s".to_string();
+    leader.event(Event::StoodStill { reason });
+    until("leads again", || async {
+        process
+            .coordinator
+            .leader()
+            .is_some_and(|next| next.epoch == leader.epoch + 1)
+    })
+    .await;
+    until("the tasks are taken over", || async {
+        process.job("goes-on").await.reason.contains("went on")
+    })
+    .await;
+    let job = process.state("goes-on", v1::JobState::Finished).await;
+    assert_eq!((job.attempt, job.restarts), (1, 0));
+    assert_eq!(written("goes-on", dir.path()), (0..15_000).collect::<Vec<_>>());
+    process.kill();
+}

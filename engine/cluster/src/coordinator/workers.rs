@@ -91,6 +91,7 @@ fn of_fleet(event: FleetEvent) -> Event {
             incarnation,
             reason,
         },
+        FleetEvent::StoodStill { reason } => Event::StoodStill { reason },
         FleetEvent::Said { worker, lines } => Event::Said { worker, lines },
         FleetEvent::Leaving { worker } => Event::Leaving { worker },
     }

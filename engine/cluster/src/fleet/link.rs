@@ -26,6 +26,12 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// If that look is so late, nobody is judged by it.
 const STANDSTILL_MAX: Duration = Duration::from_secs(1);
 
+/// A coordinator that did not run for so long has been left by its workers, which ping it (`KEEP_ALIVE_TIMEOUT`): streams
+/// that are broken then say nothing about the workers.
+const LEFT_AFTER: Duration = Duration::from_secs(4);
+/// So long after it runs again what had broken meanwhile is noticed.
+const STANDSTILL_ECHO: Duration = Duration::from_secs(3);
+
 /// The coordinator's end of a worker's stream.
 pub struct Link {
     pub name: String,
@@ -240,6 +246,33 @@ impl Inner {
         }
     }
 
+    /// For how long this process did not run until just now, if that was long.
+    fn standstill(&self) -> Option<Duration> {
+        let silence = self.pulse.silence();
+        if silence > WATCH_INTERVAL + LEFT_AFTER {
+            return Some(silence);
+        }
+        let (noticed, length) = (*self.standstill.lock())?;
+        (noticed.elapsed() < STANDSTILL_ECHO).then_some(length)
+    }
+
+    /// A worker's stream broke. If that is because nobody kept it up here, the tasks there go on, and are left alone until
+    /// they are taken over.
+    async fn broke(&self, worker: &str, incarnation: &str, reason: &str) {
+        let Some(standstill) = self.standstill() else {
+            return self.lose(worker, incarnation, reason).await;
+        };
+        if self.ended.lock().is_some() {
+            return;
+        }
+        let reason = format!(
+            "this coordinator did not run for {:.1} s, and workers have left it meanwhile",
+            standstill.as_secs_f64()
+        );
+        self.shut_down(&reason);
+        self.tell(FleetEvent::StoodStill { reason }).await;
+    }
+
     /// Takes a worker off the list and tells everyone whom it concerns.
     async fn lose(&self, worker: &str, incarnation: &str, reason: &str) {
         {
@@ -319,7 +352,7 @@ async fn listen(
             Some(v1::report::Report::Register(_)) | None => {}
         }
     };
-    inner.lose(&worker, &incarnation, &reason).await;
+    inner.broke(&worker, &incarnation, &reason).await;
 }
 
 /// To whoever runs the attempt. One that does not listen must not hold up the others: it is given up.
@@ -347,8 +380,12 @@ pub async fn watch(inner: Weak<Inner>) {
         tokio::time::sleep(WATCH_INTERVAL).await;
         let Some(inner) = inner.upgrade() else { return };
         let links: Vec<_> = inner.links.lock().values().cloned().collect();
+        inner.pulse.beat();
         // This process stood still: what workers said meanwhile is yet to be read.
         let stood_still = before.elapsed() > WATCH_INTERVAL + STANDSTILL_MAX;
+        if before.elapsed() > WATCH_INTERVAL + LEFT_AFTER {
+            *inner.standstill.lock() = Some((Instant::now(), before.elapsed()));
+        }
         for link in links {
             if stood_still {
                 link.heartbeat.beat();

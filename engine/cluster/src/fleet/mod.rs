@@ -74,6 +74,9 @@ pub enum FleetEvent {
         incarnation: String,
         reason: String,
     },
+    /// This process did not run for so long that workers have left it: it leads them no longer, and what runs there can be
+    /// taken over by whoever leads next.
+    StoodStill { reason: String },
     /// Tasks on the worker logged something.
     Said { worker: String, lines: Vec<v1::JobLine> },
     /// The worker asks for its tasks to be moved elsewhere.
@@ -113,6 +116,10 @@ struct Inner {
     events: mpsc::Sender<FleetEvent>,
     /// This coordinator no longer leads, and why.
     ended: Mutex<Option<String>>,
+    /// Beats as long as this process runs.
+    pulse: Heartbeat,
+    /// When it was noticed that this process had not run, and for how long.
+    standstill: Mutex<Option<(Instant, Duration)>>,
 }
 
 impl Fleet {
@@ -126,6 +133,8 @@ impl Fleet {
                 awaited: Mutex::default(),
                 events,
                 ended: Mutex::new(None),
+                pulse: Heartbeat::new(),
+                standstill: Mutex::default(),
             }),
         };
         tokio::spawn(link::watch(Arc::downgrade(&fleet.inner)));
@@ -164,8 +173,14 @@ impl Fleet {
 
     /// This coordinator no longer leads: every stream ends, and no worker is let in. Tasks go on: they are the next one's.
     pub fn shut_down(&self, reason: &str) {
-        *self.inner.ended.lock() = Some(reason.to_string());
-        for (_, link) in std::mem::take(&mut *self.inner.links.lock()) {
+        self.inner.shut_down(reason);
+    }
+}
+
+impl Inner {
+    fn shut_down(&self, reason: &str) {
+        *self.ended.lock() = Some(reason.to_string());
+        for (_, link) in std::mem::take(&mut *self.links.lock()) {
             link.close();
         }
     }

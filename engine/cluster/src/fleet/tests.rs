@@ -142,6 +142,28 @@ impl Cluster {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_left_a_coordinator_which_stood_still_are_not_lost() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut cluster = Cluster::start().await;
+    let (_leave, one) = cluster.worker("one", dir.path()).await;
+    let (_leave, two) = cluster.worker("two", dir.path()).await;
+    // At any other time a broken stream is a lost worker.
+    one.abort();
+    match tokio::time::timeout(Duration::from_secs(10), cluster.events.recv()).await {
+        Ok(Some(FleetEvent::Lost { worker, .. })) => assert_eq!(worker, "one"),
+        other => panic!("the loss was not noticed: {other:?}"),
+    }
+    *cluster.fleet.inner.standstill.lock() = Some((Instant::now(), Duration::from_secs(8)));
+    two.abort();
+    match tokio::time::timeout(Duration::from_secs(10), cluster.events.recv()).await {
+        Ok(Some(FleetEvent::StoodStill { reason })) => assert!(reason.contains("did not run for 8.0 s"), "{reason}"),
+        other => panic!("taken for a loss: {other:?}"),
+    }
+    assert!(cluster.fleet.workers().is_empty());
+    cluster.server.abort();
+}
+
 /// Slots on these workers, two each.
 struct Over {
     fleet: Fleet,
