@@ -2,7 +2,7 @@
 
 use super::{Job, State};
 use crate::api::{self, Code};
-use crate::coordinator::ledger::{Change, Record, Wanted};
+use crate::coordinator::ledger::{Change, Record, Status, Wanted};
 
 #[derive(Debug, Clone)]
 pub enum Request {
@@ -66,7 +66,14 @@ impl State {
                         format!("the parallelism of `{job}` can be 1 to {max} (max_parallelism)"),
                     ));
                 }
+                if record.now().status == Status::Finished {
+                    return Err(api::Error::new(
+                        Code::WrongState,
+                        format!("`{job}` has finished: all its input is processed, there is nothing to rescale"),
+                    ));
+                }
                 self.refuse_when_stopping(record)?;
+                self.refuse_too_many(&job, parallelism)?;
                 Ok(Change::Parallelism { job, parallelism })
             }
             Request::Restart { job } => {
@@ -119,6 +126,34 @@ impl State {
         Err(api::Error::new(
             Code::WrongState,
             format!("`{}` is being stopped; wait for its end", record.name),
+        ))
+    }
+
+    /// A job that runs would be stopped, and then wait for slots that may never come.
+    fn refuse_too_many(&self, name: &str, parallelism: Option<u32>) -> Result<(), api::Error> {
+        let has_slots = |job: &Job| job.run.as_ref().is_some_and(|run| run.lease.is_some());
+        let runs = has_slots(self.job(name)?);
+        let Some(parallelism) = parallelism.filter(|_| runs) else {
+            return Ok(());
+        };
+        let others = self.jobs.iter().filter(|(other, job)| *other != name && has_slots(job));
+        // Those that follow the slots give way.
+        let held: u32 = others.map(|(_, job)| job.record.parallelism.unwrap_or(1)).sum();
+        let offered = self.slots.offered() as u32;
+        if parallelism <= offered.saturating_sub(held) {
+            return Ok(());
+        }
+        let others = match held {
+            0 => String::new(),
+            held => format!(", other jobs need {held} of them"),
+        };
+        Err(api::Error::new(
+            Code::WrongState,
+            format!(
+                "`{name}` runs on as it is: {} workers offer {offered} slots{others}, too few for parallelism {parallelism}; \
+                 add workers first, or rescale to auto, which takes as many as there are",
+                self.slots.ready().count()
+            ),
         ))
     }
 

@@ -408,6 +408,40 @@ fn rescaling_and_restarting_stop_with_a_checkpoint_and_run_again() {
 }
 
 #[test]
+fn a_job_that_runs_is_not_stopped_for_more_slots_than_there_are() {
+    let mut bench = Bench::new();
+    bench.attach("w", 4);
+    bench.submit("a", Some(2));
+    bench.wants("a");
+    bench.runs("a");
+    let mut rescale = |bench: &mut Bench, parallelism| {
+        let job = "a".to_string();
+        bench.request(Request::Rescale { job, parallelism })
+    };
+    assert_eq!(
+        rescale(&mut bench, Some(10)),
+        "wrong-state: `a` runs on as it is: 1 workers offer 4 slots, too few for parallelism 10; add workers first, or \
+         rescale to auto, which takes as many as there are"
+    );
+    bench.is("a", Status::Running, "");
+    bench.submit("b", Some(1));
+    bench.wants("b");
+    bench.submit("follows", None);
+    bench.wants("follows");
+    assert!(rescale(&mut bench, Some(3)).contains("4 slots, other jobs need 2 of them"));
+    assert_eq!(rescale(&mut bench, Some(1)), "stop a");
+    let mut finished = Bench::new();
+    finished.attach("w", 4);
+    finished.submit("a", Some(1));
+    finished.wants("a");
+    finished.ends("a", End::Finished { checkpoint: 1 });
+    assert_eq!(
+        rescale(&mut finished, Some(2)),
+        "wrong-state: `a` has finished: all its input is processed, there is nothing to rescale"
+    );
+}
+
+#[test]
 fn auto_follows_the_slots_that_there_are() {
     let mut bench = Bench::new();
     bench.attach("w", 2);
