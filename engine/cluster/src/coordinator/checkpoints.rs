@@ -13,11 +13,14 @@ use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
 use crate::api::{self, Code};
 use crate::coordinator::leader::{Leader, is_asked};
 use crate::coordinator::ledger::{Record, Status};
+use crate::history::History;
 use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::{Error, history};
 
 /// How long a savepoint of a running job may take.
 const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Only savepoints are left of a deleted job, and those retention never takes.
+const RETAIN_NONE: usize = 1;
 /// Longest name of a savepoint.
 const NAME_CHARS_MAX: usize = 200;
 
@@ -275,14 +278,50 @@ async fn of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, 
 }
 
 pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<(), api::Error> {
-    let record = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.clone()))?;
-    let history = leader.history(&record).await.map_err(refused)?;
+    let record = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
+    let history = match &record {
+        Ok(record) => leader.history(record).await.map_err(refused)?,
+        // What a deleted job has left: nobody runs it, and nobody may begin to meanwhile.
+        Err(_) => {
+            store_of(leader, job).await?;
+            let _reserved = leader.reserve(job)?;
+            let history = History::open(&leader.checkpoints, job, RETAIN_NONE)
+                .await
+                .map_err(refused)?;
+            return delete_in(&history, job, name).await;
+        }
+    };
+    delete_in(&history, job, name).await
+}
+
+/// By its name, or by the number of its checkpoint.
+async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::Error> {
     if history.delete_savepoint(name).await.map_err(refused)? {
         return Ok(());
     }
+    let kept: Vec<(u64, String)> = history
+        .checkpoints()
+        .await
+        .into_iter()
+        .filter_map(|info| Some((info.checkpoint, info.savepoint?)))
+        .collect();
+    let numbered = name.parse::<u64>().ok();
+    let named = kept.iter().find(|(number, _)| Some(*number) == numbered);
+    if let Some((_, named)) = named
+        && history.delete_savepoint(named).await.map_err(refused)?
+    {
+        return Ok(());
+    }
+    let there = match kept.is_empty() {
+        true => "it has none".to_string(),
+        false => {
+            let names: Vec<&str> = kept.iter().map(|(_, name)| name.as_str()).collect();
+            format!("there are {}", names.join(", "))
+        }
+    };
     Err(api::Error::new(
         Code::CheckpointNotFound,
-        format!("`{job}` has no savepoint `{name}`"),
+        format!("`{job}` has no savepoint `{name}`; {there}"),
     ))
 }
 

@@ -280,6 +280,33 @@ async fn jobs_are_accepted_run_listed_stopped_cancelled_and_deleted() {
     let left: Vec<_> = process.checkpoints("waits").await;
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].savepoint.as_deref(), Some("kept"));
+    let request = |name: &str| v1::DeleteSavepointRequest {
+        job: "waits".into(),
+        name: name.into(),
+    };
+    let error = process
+        .coordinator
+        .delete_savepoint(request("other"))
+        .await
+        .expect_err("unknown");
+    assert_eq!(error.message, "`waits` has no savepoint `other`; there are kept");
+    // As its list calls it.
+    let number = left[0].checkpoint.to_string();
+    process
+        .coordinator
+        .delete_savepoint(request(&number))
+        .await
+        .expect("it is deleted");
+    let listed = v1::ListCheckpointsRequest {
+        job: "waits".into(),
+        savepoints_only: true,
+    };
+    let error = process
+        .coordinator
+        .list_checkpoints(listed)
+        .await
+        .expect_err("nothing is left");
+    assert_eq!(error.code, Code::JobNotFound);
     process.kill();
 }
 
