@@ -176,10 +176,12 @@ fn of_workers(workers: &[v1::Worker], version: &str) -> Vec<Check> {
     }
     let mut checks = Vec::new();
     for worker in workers {
+        let is_gone = ["lost", "left"].contains(&worker.state.as_str());
         let name = format!("worker {}", worker.name);
         let slots = format!("{} of {} slots in use", worker.slots_used, worker.slots);
         checks.push(match worker.state.as_str() {
             "lost" => check(Verdict::Bad, format!("{name} is lost")),
+            "left" => check(Verdict::Good, format!("{name} has left in good order")),
             "unreachable" => check(
                 Verdict::Bad,
                 format!(
@@ -193,23 +195,41 @@ fn of_workers(workers: &[v1::Worker], version: &str) -> Vec<Check> {
                 format!("{name} ({}) is {state}, {slots}", worker.address),
             ),
         });
-        if worker.version != version {
+        if !is_gone && worker.version != version {
             let what = format!("{name} is version {}, the coordinator {version}", worker.version);
             checks.push(check(Verdict::Bad, what));
         }
-        if worker.state != "lost" {
+        if !is_gone {
             checks.push(clock(&name, "the coordinator's", worker.clock_offset_us));
         }
     }
-    if workers.iter().all(|worker| worker.slots_used >= worker.slots) {
+    let mut ready = workers.iter().filter(|worker| worker.state == "ready").peekable();
+    if ready.peek().is_none() {
+        let what = "no worker is ready: jobs wait; start one with `engine worker --coordinator URL`";
+        checks.push(check(Verdict::Bad, what));
+    } else if ready.all(|worker| worker.slots_used >= worker.slots) {
         let what = "all slots are in use: a job that is submitted now waits";
         checks.push(check(Verdict::Doubtful, what));
     }
     checks
 }
 
-/// Storage is reached by the coordinator: what it can list, it can read.
+/// Storage is reached by the coordinator: it tries to write, and what it can list, it can read.
 async fn storage(client: &mut Client, info: &v1::ClusterInfo) -> Check {
+    let ask = v1::ClusterInfoRequest { check_storage: true };
+    let tried = client
+        .call(Repeat::Harmless, async |channel| {
+            client::cluster(channel).info(ask).await
+        })
+        .await;
+    match tried {
+        Ok(tried) if tried.storage_problem.is_empty() => {}
+        Ok(tried) => {
+            let what = format!("storage {} cannot be written: {}", info.storage, tried.storage_problem);
+            return check(Verdict::Bad, what);
+        }
+        Err(failure) => return check(Verdict::Bad, format!("storage {}: {}", info.storage, failure.message)),
+    }
     let jobs = client
         .call(Repeat::Harmless, async |channel| {
             client::jobs(channel).list(v1::ListJobsRequest { all: true }).await
@@ -221,7 +241,7 @@ async fn storage(client: &mut Client, info: &v1::ClusterInfo) -> Check {
     };
     let Some(job) = job else {
         let what = format!(
-            "storage {}: the journal is there; no job has checkpoints to look at",
+            "storage {} can be written; no job has checkpoints to look at",
             info.storage
         );
         return check(Verdict::Good, what);
@@ -239,11 +259,49 @@ async fn storage(client: &mut Client, info: &v1::ClusterInfo) -> Check {
         Ok(answer) => check(
             Verdict::Good,
             format!(
-                "storage {}: {} checkpoints of `{job}` found",
+                "storage {} can be written; {} checkpoints of `{job}` found",
                 info.storage,
                 answer.checkpoints.len()
             ),
         ),
         Err(failure) => check(Verdict::Bad, format!("storage {}: {}", info.storage, failure.message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(name: &str, state: &str, version: &str) -> v1::Worker {
+        v1::Worker {
+            name: name.into(),
+            state: state.into(),
+            version: version.into(),
+            slots: 2,
+            reason: "no such host".into(),
+            ..v1::Worker::default()
+        }
+    }
+
+    #[test]
+    fn workers_that_are_gone_are_judged_by_that_alone() {
+        let bad = |workers: &[v1::Worker]| -> Vec<String> {
+            let checks = of_workers(workers, "1");
+            let bad = checks.into_iter().filter(|check| check.verdict == Verdict::Bad);
+            bad.map(|check| check.what).collect()
+        };
+        let there = worker("a", "ready", "1");
+        assert_eq!(bad(&[there.clone(), worker("b", "left", "")]), Vec::<String>::new());
+        assert_eq!(bad(&[there.clone(), worker("b", "lost", "")]), ["worker b is lost"]);
+        assert_eq!(
+            bad(&[there.clone(), worker("b", "ready", "2")]),
+            ["worker b is version 2, the coordinator 1"]
+        );
+        let unreachable = bad(&[there, worker("b", "unreachable", "1")]);
+        assert!(
+            unreachable.len() == 1 && unreachable[0].contains("cannot be reached"),
+            "{unreachable:?}"
+        );
+        assert!(bad(&[worker("b", "left", "")])[0].starts_with("no worker is ready"));
     }
 }

@@ -89,6 +89,7 @@ fn table(workers: &[v1::Worker], wide: bool) -> Table {
         let paint = match worker.state.as_str() {
             "ready" => Paint::Green,
             "lost" | "unreachable" => Paint::Red,
+            "left" => Paint::Dim,
             _ => Paint::Yellow,
         };
         let mut row = vec![

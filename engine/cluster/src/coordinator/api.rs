@@ -234,7 +234,9 @@ impl Api for LeaderApi {
             let message = format!("there is no worker `{}` attached", request.name);
             api::Error::new(Code::WorkerNotFound, message)
         };
-        find().filter(|worker| worker.state != "lost").ok_or_else(unknown)?;
+        find()
+            .filter(|worker| !["lost", "left"].contains(&worker.state.as_str()))
+            .ok_or_else(unknown)?;
         self.0.event(Event::Drain {
             worker: request.name.clone(),
         });
@@ -266,10 +268,7 @@ impl Api for LeaderApi {
         };
         self.0.with(|inner| {
             let slots = inner.state.slots();
-            let there = slots
-                .workers()
-                .values()
-                .filter(|worker| worker.presence != Presence::Lost);
+            let there = slots.workers().values().filter(|worker| !worker.presence.is_gone());
             info.workers = there.count() as u32;
             info.slots = slots.offered() as u32;
             info.slots_used = slots.used_total() as u32;
@@ -405,6 +404,7 @@ impl LeaderApi {
                         (Presence::Ready, Reach::Unreachable(_)) => "unreachable",
                         (Presence::Draining | Presence::Leaving, _) => "draining",
                         (Presence::Lost, _) => "lost",
+                        (Presence::Left, _) => "left",
                     }
                     .into(),
                     reason: match (worker.presence, &worker.reach) {

@@ -3,6 +3,8 @@
 //! The object `cluster` is one line of JSON, version 1: `{"version":1,"cluster":"<uuid>","created_us":<time>}`. It is
 //! written once, by the first coordinator, and says that everything else in the folder belongs together.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use millstream_state::Storage;
 use millstream_state::log::Log;
@@ -13,6 +15,10 @@ use crate::coordinator::journal_of;
 
 const OBJECT: &str = "cluster";
 const VERSION: u32 = 1;
+/// How long a trial of the storage may take.
+const TRY_TIMEOUT: Duration = Duration::from_secs(10);
+/// More than file systems keep beside a file's name: a full disk is to show.
+const PROBE_BYTES: usize = 4096;
 
 /// A data folder that was opened.
 #[derive(Debug, Clone)]
@@ -81,6 +87,24 @@ impl Folder {
         journal_of(&self.storage)
     }
 
+    /// Whether objects can be made and removed here, or why not: a folder that can be read may be full, or for reading only.
+    pub async fn try_write(&self) -> Result<(), String> {
+        let path = format!("probe/{}", uuid::Uuid::new_v4());
+        let tried = async {
+            self.storage
+                .put_if_absent(&path, Bytes::from_static(&[b'.'; PROBE_BYTES]))
+                .await?;
+            self.storage.delete(&path).await
+        };
+        match tokio::time::timeout(TRY_TIMEOUT, tried).await {
+            Ok(tried) => tried.map_err(|error| error.to_string()),
+            Err(_) => Err(format!(
+                "a small object was not written within {} s (TRY_TIMEOUT)",
+                TRY_TIMEOUT.as_secs()
+            )),
+        }
+    }
+
     /// Where checkpoints of jobs are that name no other place.
     pub fn checkpoints(&self) -> String {
         format!("{}/checkpoints", self.url)
@@ -90,6 +114,23 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn whether_a_folder_can_be_written_shows_by_trying() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&place.path().display().to_string(), None, 1)
+            .await
+            .unwrap();
+        assert_eq!(folder.try_write().await, Ok(()));
+        assert!(
+            folder.storage.list("probe").await.unwrap().is_empty(),
+            "nothing is left"
+        );
+        std::fs::remove_dir(place.path().join("probe")).ok();
+        std::fs::write(place.path().join("probe"), "in the way").unwrap();
+        let problem = folder.try_write().await.expect_err("there is no such folder");
+        assert!(problem.contains("probe"), "{problem}");
+    }
 
     #[tokio::test]
     async fn a_folder_stays_the_cluster_that_it_first_was() {

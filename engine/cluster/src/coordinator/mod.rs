@@ -4,6 +4,7 @@
 //! <data folder>/cluster                       which cluster this folder belongs to
 //! <data folder>/journal/<epoch>/<seq>         what the leader must not forget ([`ledger`])
 //! <data folder>/checkpoints/<job>/...         checkpoints of jobs that name no other place
+//! <data folder>/probe/<uuid>                  for a moment: whether the folder can be written ([`Folder::try_write`])
 //! ```
 //!
 //! Any number of coordinators may share a data folder. One of them leads: it has claimed the newest epoch of the
@@ -339,6 +340,9 @@ impl Api for Coordinator {
                 ..v1::ClusterInfo::default()
             },
         };
+        if request.check_storage && info.is_leader {
+            info.storage_problem = self.inner.folder.try_write().await.err().unwrap_or_default();
+        }
         info.cluster_id = self.inner.folder.cluster().to_string();
         info.storage = self.inner.folder.url();
         Ok(info)

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
-/// Workers that went away and are still listed.
-const LOST_WORKERS_MAX: usize = 100;
+/// Workers that went away and are still listed: so many at most,
+const GONE_WORKERS_MAX: usize = 100;
+/// and each for so long.
+const GONE_KEPT_US: i64 = 600_000_000;
 
 pub type LeaseId = u64;
 
@@ -44,6 +46,14 @@ pub enum Presence {
     /// Draining, because its process was asked to end.
     Leaving,
     Lost,
+    /// It ended in good order, with nothing left on it.
+    Left,
+}
+
+impl Presence {
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Lost | Self::Left)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +77,7 @@ impl Slots {
         let known = self.workers.get(name).filter(|known| known.incarnation == incarnation);
         let reach = known.map_or(Reach::Unknown, |known| known.reach.clone());
         let presence = match known.map(|known| known.presence) {
-            None | Some(Presence::Lost) => Presence::Ready,
+            None | Some(Presence::Lost | Presence::Left) => Presence::Ready,
             Some(presence) => presence,
         };
         let worker = Worker {
@@ -111,22 +121,23 @@ impl Slots {
             .map(|(name, _)| name)
     }
 
-    /// Whether it was there and no newer process of it is.
+    /// It is not there any more. Whether it was, and no newer process of it is.
     pub fn lose(&mut self, name: &str, incarnation: &str, now_us: i64) -> bool {
+        let is_empty = self.used(name) == 0;
         let Some(worker) = self.workers.get_mut(name) else {
             return false;
         };
-        if worker.incarnation != incarnation || worker.presence == Presence::Lost {
+        if worker.incarnation != incarnation || worker.presence.is_gone() {
             return false;
         }
-        worker.presence = Presence::Lost;
+        worker.presence = match worker.presence {
+            Presence::Leaving if is_empty => Presence::Left,
+            _ => Presence::Lost,
+        };
         worker.since_us = now_us;
-        let lost = self
-            .workers
-            .iter()
-            .filter(|(_, worker)| worker.presence == Presence::Lost);
-        if lost.clone().count() > LOST_WORKERS_MAX
-            && let Some((oldest, _)) = lost.min_by_key(|(_, worker)| worker.since_us)
+        let gone = self.gone();
+        if gone.clone().count() > GONE_WORKERS_MAX
+            && let Some((oldest, _)) = gone.min_by_key(|(_, worker)| worker.since_us)
         {
             let oldest = oldest.clone();
             self.workers.remove(&oldest);
@@ -134,10 +145,25 @@ impl Slots {
         true
     }
 
+    /// Workers that have been gone for long are listed no longer.
+    pub fn forget_gone(&mut self, now_us: i64) {
+        self.workers
+            .retain(|_, worker| !worker.presence.is_gone() || now_us < worker.since_us + GONE_KEPT_US);
+    }
+
+    /// When [`Slots::forget_gone`] is next of use.
+    pub fn next_forget_us(&self) -> Option<i64> {
+        self.gone().map(|(_, worker)| worker.since_us + GONE_KEPT_US).min()
+    }
+
+    fn gone(&self) -> impl Iterator<Item = (&String, &Worker)> + Clone {
+        self.workers.iter().filter(|(_, worker)| worker.presence.is_gone())
+    }
+
     /// Whether there is such a worker, and its tasks are to be moved now.
     pub fn drain(&mut self, name: &str, presence: Presence, now_us: i64) -> bool {
         match self.workers.get_mut(name) {
-            Some(worker) if worker.presence != Presence::Lost => {
+            Some(worker) if !worker.presence.is_gone() => {
                 if worker.presence != Presence::Leaving {
                     worker.presence = presence;
                     worker.since_us = now_us;
@@ -360,8 +386,27 @@ mod tests {
             attach(&mut slots, &name, "1", 1, number);
             slots.lose(&name, "1", number);
         }
-        assert_eq!(slots.workers().len(), LOST_WORKERS_MAX);
+        assert_eq!(slots.workers().len(), GONE_WORKERS_MAX);
         assert!(slots.workers().contains_key("w499"));
+        assert_eq!(slots.next_forget_us(), Some(400 + GONE_KEPT_US));
+        slots.forget_gone(498 + GONE_KEPT_US);
+        assert_eq!(slots.workers().len(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_hands_its_tasks_over_and_goes_has_left() {
+        let mut slots = slots(&[("a", 1), ("b", 1)]);
+        let (lease, _) = slots.grant("job", 2).unwrap();
+        for (name, presence) in [("a", Presence::Lost), ("b", Presence::Left)] {
+            assert!(slots.drain(name, Presence::Leaving, 1));
+            if presence == Presence::Left {
+                slots.release(lease).unwrap();
+            }
+            assert!(slots.lose(name, "1", 2));
+            assert_eq!(slots.workers()[name].presence, presence);
+        }
+        attach(&mut slots, "b", "2", 1, 3);
+        assert_eq!(slots.offered(), 1);
     }
 
     #[test]

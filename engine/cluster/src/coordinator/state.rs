@@ -297,7 +297,8 @@ impl State {
     /// When [`Event::Tick`] is next of use.
     pub fn next_tick_us(&self) -> Option<i64> {
         let adoption = self.adoptions().map(|(_, adoption)| adoption.until_us).min();
-        self.rebalance_at_us.into_iter().chain(adoption).min()
+        let forget = self.slots.next_forget_us();
+        self.rebalance_at_us.into_iter().chain(adoption).chain(forget).min()
     }
 
     pub fn on_event(&mut self, event: Event, now_us: i64) -> Vec<Command> {
@@ -388,12 +389,9 @@ impl State {
                 }
             }
             Event::Lost {
-                worker,
-                incarnation,
-                reason,
+                worker, incarnation, ..
             } => {
                 if self.slots.lose(&worker, &incarnation, now_us) {
-                    tracing::warn!(worker, reason, "worker lost");
                     self.went_again(&worker);
                     self.slots_changed(now_us, &mut commands);
                 }
@@ -407,6 +405,7 @@ impl State {
                     self.rebalance(now_us, &mut commands);
                 }
                 self.give_up_waiting(now_us, &mut commands);
+                self.slots.forget_gone(now_us);
             }
             Event::ShutDown => {
                 self.shutting_down = true;

@@ -44,6 +44,8 @@ pub struct Link {
     state_bytes: AtomicU64,
     attached_us: i64,
     is_leaving: AtomicBool,
+    /// It was told that it may go.
+    pub(super) may_go: AtomicBool,
     epoch: u64,
     orders: mpsc::Sender<Result<v1::Order, Status>>,
     heartbeat: Heartbeat,
@@ -223,6 +225,7 @@ impl Inner {
             state_bytes: AtomicU64::new(0),
             attached_us: clock_us(),
             is_leaving: AtomicBool::new(false),
+            may_go: AtomicBool::new(false),
             epoch: self.options.epoch,
             orders,
             heartbeat: Heartbeat::new(),
@@ -275,14 +278,18 @@ impl Inner {
 
     /// Takes a worker off the list and tells everyone whom it concerns.
     async fn lose(&self, worker: &str, incarnation: &str, reason: &str) {
-        {
+        let may_go = {
             let mut links = self.links.lock();
             if links.get(worker).is_none_or(|link| link.incarnation != incarnation) {
                 return;
             }
-            links.remove(worker);
+            let link = links.remove(worker);
+            link.is_some_and(|link| link.may_go.load(Ordering::Relaxed))
+        };
+        match may_go {
+            true => tracing::info!(worker, "worker has left"),
+            false => tracing::warn!(worker, "worker lost: {reason}"),
         }
-        tracing::warn!(worker, "worker lost: {reason}");
         let mut listeners: Vec<mpsc::Sender<Heard>> = Vec::new();
         for entry in &self.attempts {
             // One may listen to several.

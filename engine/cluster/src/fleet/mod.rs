@@ -13,6 +13,7 @@ mod tasks;
 use crate::clock::now_us as clock_us;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -165,6 +166,7 @@ impl Fleet {
     pub fn leave(&self, worker: &str) {
         let link = self.inner.links.lock().get(worker).cloned();
         if let Some(link) = link
+            && !link.may_go.swap(true, Ordering::Relaxed)
             && let Err(error) = link.order(v1::order::Order::Leave(v1::Leave {}))
         {
             tracing::warn!(worker, "{error}");
