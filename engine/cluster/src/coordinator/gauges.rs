@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use crate::coordinator::ledger::Status;
 use crate::coordinator::runs::Running;
-use crate::coordinator::slots::Presence;
 use crate::coordinator::state::State;
 
 /// What was published last.
@@ -44,8 +43,7 @@ impl Gauges {
         for (name, running) in running {
             running.progress.with(|report| report.publish(name));
         }
-        let workers = state.slots().workers().values();
-        let ready = workers.filter(|worker| worker.presence == Presence::Ready).count();
+        let ready = state.slots().ready().count();
         metrics::gauge!("millstream_leading").set(1.0);
         metrics::gauge!("millstream_workers").set(ready as f64);
         metrics::gauge!("millstream_slots").set(state.slots().offered() as f64);

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::tasks::{Heard, What};
 use super::{Fleet, FleetEvent, Heartbeat, Inner, WorkerStatus, clock_us, reach};
-use crate::Error;
+use crate::{Error, clock};
 
 /// Orders that may wait for one worker.
 const ORDERS_MAX: usize = 4_096;
@@ -139,6 +139,7 @@ impl WorkerControl for Fleet {
             heartbeat_ms: self.inner.options.heartbeat.as_millis() as u64,
             orphan_timeout_ms: self.inner.options.orphan_timeout.as_millis() as u64,
             cancel_attempts: unwanted,
+            clock_us: clock_us(),
         };
         link.order(v1::order::Order::Welcome(welcome))
             .map_err(|error| Status::unavailable(error.to_string()))?;
@@ -148,6 +149,9 @@ impl WorkerControl for Fleet {
             slots = link.slots,
             "worker attached"
         );
+        if let Some(warning) = clock::skew(&format!("worker {}", link.name), register.clock_us, clock_us()) {
+            tracing::warn!(worker = link.name, "{warning}");
+        }
         self.inner
             .tell(FleetEvent::Attached {
                 worker: link.name.clone(),

@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use super::attempt::{self, Ground};
 use super::{COMMANDS_MAX, Running, SessionEnd, Worker, clock_us};
-use crate::{connect, encoding};
+use crate::{clock, connect, encoding};
 
 /// Messages to the coordinator that may wait for the transport.
 const OUTBOX_MAX: usize = 64;
@@ -153,6 +153,9 @@ impl Worker {
                     self.command(&attempt, runtime::Command::Cancel);
                 }
                 self.status.attached.store(true, Ordering::Relaxed);
+                if let Some(warning) = clock::skew("the coordinator", welcome.clock_us, clock_us()) {
+                    tracing::warn!("{warning}");
+                }
                 tracing::info!(epoch = order.epoch, "attached");
             }
             Some(Order::Deploy(deploy)) => self.deploy(deploy),
