@@ -54,7 +54,7 @@ use ledger::Ledger;
 pub use folder::Folder;
 pub use leader::{Hands, Leader};
 pub use state::{Event, Limits};
-pub use workers::Door;
+pub use workers::{Door, STANDS_BY};
 
 /// How long jobs may take for their last checkpoint when the coordinator is asked to end.
 const SUSPEND_TIMEOUT: Duration = Duration::from_secs(20);

@@ -536,3 +536,33 @@ async fn a_coordinator_that_stood_still_takes_over_from_itself_and_tasks_go_on()
     assert_eq!(written("goes-on", dir.path()), (0..15_000).collect::<Vec<_>>());
     process.kill();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_knows_a_standby_only_finds_the_leader() {
+    let dir = TempDir::new().expect("a folder");
+    let first = Process::open(dir.path(), None).await;
+    until("leads", || async { first.coordinator.leader().is_some() }).await;
+    let second = Process::open(dir.path(), None).await;
+    let (_leave, asked) = watch::channel(false);
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let listener = network::listen(any).await.expect("a port");
+    let options = worker::Options {
+        name: "w".into(),
+        coordinators: vec![second.address.clone()],
+        advertise: None,
+        slots: 1,
+        memory_bytes: 64 << 20,
+        data_dir: dir.path().join("w"),
+        book: worker::LogBook::default(),
+        compression: crate::exchange::Compression::None,
+    };
+    tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
+    until("it is attached", || async {
+        let listed = v1::ListWorkersRequest {};
+        let workers = first.coordinator.list_workers(listed).await.expect("a list").workers;
+        workers.iter().any(|worker| worker.state == "ready")
+    })
+    .await;
+    first.kill();
+    second.kill();
+}

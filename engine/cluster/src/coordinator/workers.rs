@@ -22,6 +22,9 @@ use crate::{Error, Job};
 /// Events of workers that may wait for the leader.
 const EVENTS_MAX: usize = 1024;
 
+/// What a worker is told at the wrong door; who leads is to be asked for.
+pub const STANDS_BY: &str = "this coordinator stands by; try another address";
+
 /// Where workers attach. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Door {
@@ -105,7 +108,7 @@ impl WorkerControl for Door {
         let fleet = self.fleet.read().clone();
         match fleet {
             Some(fleet) => fleet.attach(request).await,
-            None => Err(Status::unavailable("this coordinator stands by; try another address")),
+            None => Err(Status::unavailable(STANDS_BY)),
         }
     }
 }

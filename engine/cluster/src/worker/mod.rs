@@ -1,7 +1,7 @@
 //! A worker process: attached to the coordinator that leads, it runs the parts of jobs that it is told to.
 //!
 //! One task owns everything: the stream to the coordinator, the attempts that run here, what they report. It asks each
-//! coordinator address in turn until one lets it attach. When the stream breaks, tasks go on; what they report meanwhile
+//! coordinator address in turn until one lets it attach; one that stands by says who leads, which is then asked, too. When the stream breaks, tasks go on; what they report meanwhile
 //! is lost, but a coordinator that takes them over asks how they are and cuts a checkpoint, which says it all again. A
 //! worker that nobody leads for the orphan timeout ends its tasks: by then they run elsewhere. Orders of an older epoch
 //! than the newest seen are refused.
@@ -27,7 +27,7 @@ pub use book::LogBook;
 
 use crate::exchange::{Compression, Exchange};
 use crate::network::Listener;
-use crate::{Error, encoding};
+use crate::{Error, connect, encoding};
 
 /// Reports of all attempts that may wait to be taken.
 const REPORTS_MAX: usize = 4_096;
@@ -38,6 +38,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// Between two warnings that a coordinator cannot be reached: at first, and after many.
 const COMPLAINT_PAUSE_MIN: Duration = Duration::from_secs(5);
 const COMPLAINT_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Addresses of coordinators that are kept, those included that others have named.
+const COORDINATORS_MAX: usize = 16;
 /// How long tasks go on without a coordinator. Long, as an outage of the coordinators costs nothing meanwhile; not for
 /// ever, as a worker that is cut off is taken for dead, and what it ran runs elsewhere.
 pub const ORPHAN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
@@ -170,6 +172,8 @@ struct Running {
 enum SessionEnd {
     /// Try again, here or elsewhere.
     Broken(String),
+    /// The coordinator stands by.
+    StandsBy,
     /// Trying again changes nothing.
     Refused(String),
     /// This process is no longer needed.
@@ -206,7 +210,10 @@ impl Worker {
     async fn work(&mut self) -> Result<(), Error> {
         let mut complaints = Complaints::default();
         loop {
-            for address in self.options.coordinators.clone() {
+            let mut next = 0;
+            // Grows by those that are named on the way.
+            while let Some(address) = self.options.coordinators.get(next).cloned() {
+                next += 1;
                 let end = self.session(&address).await;
                 self.status.attached.store(false, Ordering::Relaxed);
                 match end {
@@ -215,6 +222,10 @@ impl Worker {
                         return Err(Error::Invalid(format!("the coordinator refused this worker: {reason}")));
                     }
                     SessionEnd::Broken(reason) => complaints.make(&address, reason),
+                    SessionEnd::StandsBy => {
+                        complaints.make(&address, crate::coordinator::STANDS_BY.to_string());
+                        self.learn(&address).await;
+                    }
                 }
             }
             if self.heard_at.elapsed() > self.orphan_timeout && !self.attempts.is_empty() {
@@ -228,6 +239,22 @@ impl Worker {
                 return Ok(());
             }
             self.wait().await;
+        }
+    }
+
+    /// Asks a coordinator that stands by who leads.
+    async fn learn(&mut self, address: &str) {
+        let leader = match connect::ask_who_leads(address).await {
+            Ok(info) => info.leader,
+            Err(reason) => {
+                tracing::debug!(coordinator = address, "does not say who leads: {reason}");
+                return;
+            }
+        };
+        let known = &mut self.options.coordinators;
+        if connect::check_address(&leader).is_ok() && !known.contains(&leader) && known.len() < COORDINATORS_MAX {
+            tracing::info!(leader, "{address} stands by, and says who leads");
+            known.push(leader);
         }
     }
 

@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::attempt::{self, Ground};
 use super::{COMMANDS_MAX, Running, SessionEnd, Worker, clock_us};
+use crate::coordinator::STANDS_BY;
 use crate::{clock, connect, encoding};
 
 /// Messages to the coordinator that may wait for the transport.
@@ -46,6 +47,7 @@ impl Worker {
         }
         let mut orders = match client.attach(ReceiverStream::new(outbox_in)).await {
             Ok(answer) => answer.into_inner(),
+            Err(status) if status.message() == STANDS_BY => return SessionEnd::StandsBy,
             Err(status) => return SessionEnd::Broken(status.message().to_string()),
         };
         let mut heartbeat = tokio::time::interval(HEARTBEAT_DEFAULT);
