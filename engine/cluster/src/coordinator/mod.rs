@@ -106,6 +106,7 @@ struct Past {
     has_led: bool,
     /// The epoch that it led until it was found to have stood still.
     ended: Option<u64>,
+    patience: standby::Patience,
 }
 
 impl Coordinator {
@@ -129,7 +130,7 @@ impl Coordinator {
         let mut past = Past::default();
         while !*ending.borrow() {
             let turn = tokio::select! {
-                turn = self.stand_by(&past) => turn,
+                turn = self.stand_by(&mut past) => turn,
                 () = asked(&mut ending) => break,
             };
             let leader = match turn {
@@ -174,7 +175,7 @@ impl Coordinator {
     }
 
     /// Waits for its turn to lead, and claims it.
-    async fn stand_by(&self, past: &Past) -> Result<Arc<Leader>, Error> {
+    async fn stand_by(&self, past: &mut Past) -> Result<Arc<Leader>, Error> {
         let inner = &self.inner;
         let journal = inner.folder.journal();
         let is_gone = |epoch: u64, leader: &str| {
@@ -182,12 +183,13 @@ impl Coordinator {
             let is_predecessor = !past.has_led && leader == inner.options.advertise;
             is_predecessor || past.ended == Some(epoch)
         };
-        standby::wait(&journal, is_gone, |leader| {
+        let patience = standby::wait(&journal, past.patience, is_gone, |leader| {
             *inner.role.write() = Role::StandsBy {
                 leader: Some(leader.to_string()),
             };
         })
         .await?;
+        past.patience = patience;
         let writer = journal.claim::<Ledger>(&inner.options.advertise).await?;
         let (hands, events) = (inner.recruit)(writer.epoch(), writer.state().attempts());
         Ok(Leader::start(
