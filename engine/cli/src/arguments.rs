@@ -130,9 +130,9 @@ pub struct Submit {
     /// Instead of the pipeline's own name.
     #[arg(long)]
     pub name: Option<String>,
-    /// Subtasks per operator.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    pub parallelism: Option<u32>,
+    /// Subtasks per operator; auto: as many as there are slots, which is what a pipeline has that says nothing.
+    #[arg(long, value_name = "N|auto", value_parser = parallelism)]
+    pub parallelism: Option<Parallelism>,
     #[arg(long)]
     pub mode: Option<Mode>,
     /// Begin with the state of a checkpoint or savepoint of some job; without a number with its latest.
@@ -366,6 +366,11 @@ pub enum Workers {
         #[command(flatten)]
         watch: Watch,
     },
+    /// Give a worker tasks again that was drained.
+    Undrain {
+        #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
+        name: String,
+    },
     /// Move a worker's tasks elsewhere and give it no new ones.
     Drain {
         #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
@@ -428,12 +433,21 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_parallelism_is_a_number_or_auto() {
+        assert_eq!(parallelism("auto"), Ok(Parallelism::Auto));
+        assert_eq!(parallelism("3"), Ok(Parallelism::Fixed(3)));
+        assert!(parallelism("0").is_err() && parallelism("many").is_err());
+        let submitted = ["engine-cli", "jobs", "submit", "x.sql", "--parallelism", "auto"];
+        assert!(Arguments::try_parse_from(submitted).is_ok());
     }
 }

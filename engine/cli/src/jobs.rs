@@ -154,9 +154,18 @@ async fn list(client: &mut Client, printer: &Printer, all: bool, watch: &Watch) 
             .call(Repeat::Harmless, async |channel| jobs(channel).list(request).await)
             .await?;
         let names = answer.jobs.iter().map(|job| job.name.clone()).collect();
-        Ok(printer.list(&answer, names, || table(&answer.jobs, printer.wide())))
+        Ok(printer.list(&answer, names, || table(&answer.jobs, answer.ended, printer.wide())))
     })
     .await
+}
+
+/// Instead of an empty list.
+fn nothing_listed(ended: u32) -> String {
+    match ended {
+        0 => "no jobs".to_string(),
+        1 => "no jobs that run or wait; `--all` shows one that has ended".to_string(),
+        ended => format!("no jobs that run or wait; `--all` shows {ended} that have ended"),
+    }
 }
 
 async fn stop(
@@ -266,7 +275,7 @@ pub fn parallelism(job: &v1::Job) -> String {
     }
 }
 
-fn table(jobs: &[v1::Job], wide: bool) -> Table {
+fn table(jobs: &[v1::Job], ended: u32, wide: bool) -> Table {
     let mut headings = vec![
         "NAME",
         "STATE",
@@ -281,7 +290,7 @@ fn table(jobs: &[v1::Job], wide: bool) -> Table {
     if wide {
         headings.extend(["WATERMARK", "LAG", "MODE", "ATTEMPT", "WORKERS", "REASON"]);
     }
-    let mut table = Table::new(&headings, "no jobs");
+    let mut table = Table::new(&headings, nothing_listed(ended));
     let now = now_us();
     for job in jobs {
         let numbers = numbers(job);
@@ -455,4 +464,18 @@ pub fn operators(operators: &[v1::OperatorStatus]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_list_says_what_it_leaves_out() {
+        assert_eq!(table(&[], 0, false).render(false), "no jobs\n");
+        assert_eq!(
+            table(&[], 2, false).render(false),
+            "no jobs that run or wait; `--all` shows 2 that have ended\n"
+        );
+    }
 }

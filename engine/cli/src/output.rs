@@ -123,7 +123,7 @@ pub struct Table {
     headings: Vec<&'static str>,
     rows: Vec<Vec<Cell>>,
     /// Said where there are no rows.
-    empty: &'static str,
+    empty: String,
 }
 
 #[derive(Debug, Clone)]
@@ -161,11 +161,11 @@ impl Cell {
 }
 
 impl Table {
-    pub fn new(headings: &[&'static str], empty: &'static str) -> Self {
+    pub fn new(headings: &[&'static str], empty: impl Into<String>) -> Self {
         Self {
             headings: headings.to_vec(),
             rows: Vec::new(),
-            empty,
+            empty: empty.into(),
         }
     }
 

@@ -3,7 +3,7 @@
 use millstream_proto::v1;
 use millstream_proto::v1::diff_response::Verdict;
 
-use crate::arguments::{File, Mode, Submit};
+use crate::arguments::{File, Mode, Parallelism, Submit};
 use crate::checkpoints::reference;
 use crate::client::{Client, Repeat, jobs};
 use crate::failure::{Exit, Failure};
@@ -25,7 +25,11 @@ pub async fn submit(client: &mut Client, printer: &Printer, arguments: &Submit) 
     let request = v1::SubmitRequest {
         pipeline: Some(pipeline.message(&environment)),
         name: arguments.name.clone(),
-        parallelism: arguments.parallelism,
+        parallelism: match arguments.parallelism {
+            Some(Parallelism::Fixed(number)) => Some(number),
+            Some(Parallelism::Auto) | None => None,
+        },
+        parallelism_auto: matches!(arguments.parallelism, Some(Parallelism::Auto)),
         mode: mode(arguments.mode),
         from,
         allow_dropped_state: arguments.allow_dropped_state,

@@ -55,7 +55,10 @@ async fn picture(client: &mut Client, printer: &Printer, names: &[String]) -> Re
         found.push(crate::jobs::get(client, name).await?);
     }
     let shown: Vec<String> = found.iter().map(|job| job.name.clone()).collect();
-    let answer = v1::ListJobsResponse { jobs: found };
+    let answer = v1::ListJobsResponse {
+        jobs: found,
+        ..v1::ListJobsResponse::default()
+    };
     let text = printer.list(&answer, shown, || table(&answer.jobs, now_us()));
     if names.is_empty()
         || !matches!(

@@ -23,13 +23,12 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Workers) -> R
             })
             .await
         }
+        Workers::Undrain { name } => {
+            let worker = drain(client, name, true).await?;
+            print(&printer.message(&worker, &worker.name, || format!("{}: {}\n", worker.name, worker.state)))
+        }
         Workers::Drain { name, wait } => {
-            let request = v1::DrainWorkerRequest { name: name.clone() };
-            let mut worker = client
-                .call(Repeat::Harmless, async |channel| {
-                    workers(channel).drain(request.clone()).await
-                })
-                .await?;
+            let mut worker = drain(client, name, false).await?;
             if wait.wait {
                 worker = drained(client, worker, wait.timeout).await?;
             }
@@ -42,6 +41,16 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Workers) -> R
             }))
         }
     }
+}
+
+async fn drain(client: &mut Client, name: &str, undo: bool) -> Result<v1::Worker, Failure> {
+    let name = name.to_string();
+    let request = v1::DrainWorkerRequest { name, undo };
+    client
+        .call(Repeat::Harmless, async |channel| {
+            workers(channel).drain(request.clone()).await
+        })
+        .await
 }
 
 pub async fn list(client: &mut Client) -> Result<v1::ListWorkersResponse, Failure> {

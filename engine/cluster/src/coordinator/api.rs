@@ -36,7 +36,10 @@ impl Api for LeaderApi {
             plan: explain::explain(&resolved.graph),
             ..v1::SubmitResponse::default()
         };
-        let record = self.record(&resolved, request.parallelism)?;
+        if request.parallelism_auto && request.parallelism.is_some() {
+            return Err(invalid("a parallelism is a number or auto, not both"));
+        }
+        let record = self.record(&resolved, request.parallelism, request.parallelism_auto)?;
         let job = resolved.job(
             record.parallelism.unwrap_or(1) as usize,
             record.storage.clone(),
@@ -104,14 +107,19 @@ impl Api for LeaderApi {
     }
 
     async fn list_jobs(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, api::Error> {
-        let jobs = self.0.with(|inner| {
+        let response = self.0.with(|inner| {
             let jobs = inner.state.jobs().iter();
-            let wanted = jobs.filter(|(_, job)| request.all || !job.record.now().status.is_end());
-            wanted
-                .map(|(name, job)| describe::job(job, inner.runs.get(name), inner.state.slots(), false))
-                .collect()
+            let (wanted, left_out): (Vec<_>, Vec<_>) =
+                jobs.partition(|(_, job)| request.all || !job.record.now().status.is_end());
+            let described = wanted
+                .into_iter()
+                .map(|(name, job)| describe::job(job, inner.runs.get(name), inner.state.slots(), false));
+            v1::ListJobsResponse {
+                jobs: described.collect(),
+                ended: left_out.len() as u32,
+            }
         });
-        Ok(v1::ListJobsResponse { jobs })
+        Ok(response)
     }
 
     async fn job(&self, request: v1::GetJobRequest) -> Result<v1::Job, api::Error> {
@@ -237,8 +245,10 @@ impl Api for LeaderApi {
         find()
             .filter(|worker| !["lost", "left"].contains(&worker.state.as_str()))
             .ok_or_else(unknown)?;
-        self.0.event(Event::Drain {
-            worker: request.name.clone(),
+        let worker = request.name.clone();
+        self.0.event(match request.undo {
+            false => Event::Drain { worker },
+            true => Event::Undrain { worker },
         });
         find().ok_or_else(unknown)
     }
@@ -293,10 +303,10 @@ impl LeaderApi {
     }
 
     /// The job as it will stand in the journal.
-    fn record(&self, resolved: &Resolved, parallelism: Option<u32>) -> Result<Box<Record>, api::Error> {
+    fn record(&self, resolved: &Resolved, parallelism: Option<u32>, auto: bool) -> Result<Box<Record>, api::Error> {
         let max_parallelism = u32::from(resolved.graph.max_parallelism);
         let of_pipeline = resolved.settings.parallelism.map(|parallelism| parallelism as u32);
-        let parallelism = parallelism.or(of_pipeline);
+        let parallelism = parallelism.or(of_pipeline).filter(|_| !auto);
         if parallelism.is_some_and(|parallelism| parallelism == 0 || parallelism > max_parallelism) {
             return Err(invalid(&format!(
                 "the parallelism can be 1 to {max_parallelism} (max_parallelism)"
@@ -346,7 +356,9 @@ impl LeaderApi {
         }
         let advice = match findings.dropped.is_empty() {
             true => "",
-            false => "; state that no operator takes can be dropped on purpose (allow_dropped_state)",
+            false => {
+                "; state that no operator takes can be dropped on purpose (--allow-dropped-state of engine-cli, allow_dropped_state of the API)"
+            }
         };
         Err(api::Error::new(
             Code::CheckpointDoesNotFit,

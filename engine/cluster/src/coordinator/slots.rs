@@ -174,6 +174,18 @@ impl Slots {
         }
     }
 
+    /// Whether it was being drained, and takes tasks again. One whose process is to end does not.
+    pub fn undrain(&mut self, name: &str, now_us: i64) -> bool {
+        match self.workers.get_mut(name) {
+            Some(worker) if worker.presence == Presence::Draining => {
+                worker.presence = Presence::Ready;
+                worker.since_us = now_us;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Slots of workers that take tasks.
     pub fn offered(&self) -> usize {
         self.ready().map(|(_, worker)| worker.slots as usize).sum()
@@ -335,6 +347,9 @@ mod tests {
         let (lease, _) = slots.grant("job", 4).unwrap();
         assert!(slots.drain("a", Presence::Draining, 1));
         assert!(!slots.drain("c", Presence::Draining, 1));
+        assert!(slots.undrain("a", 1) && !slots.undrain("b", 1));
+        assert_eq!(slots.offered(), 4);
+        assert!(slots.drain("a", Presence::Draining, 1));
         assert_eq!((slots.offered(), slots.free(), slots.used("a")), (2, 0, 2));
         assert!(slots.lose("b", "1", 2));
         assert!(!slots.lose("b", "1", 2));

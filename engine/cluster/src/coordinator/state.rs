@@ -177,6 +177,10 @@ pub enum Event {
     Drain {
         worker: String,
     },
+    /// A person wants it to take tasks again.
+    Undrain {
+        worker: String,
+    },
     Tick,
     /// All runs take a last checkpoint and end; the jobs go on elsewhere or later.
     ShutDown,
@@ -399,6 +403,11 @@ impl State {
             Event::Said { .. } | Event::StoodStill { .. } => {}
             Event::Leaving { worker } => self.drain(&worker, Presence::Leaving, now_us, &mut commands),
             Event::Drain { worker } => self.drain(&worker, Presence::Draining, now_us, &mut commands),
+            Event::Undrain { worker } => {
+                if self.slots.undrain(&worker, now_us) {
+                    self.slots_changed(now_us, &mut commands);
+                }
+            }
             Event::Tick => {
                 if self.rebalance_at_us.is_some_and(|at_us| now_us >= at_us) {
                     self.rebalance_at_us = None;

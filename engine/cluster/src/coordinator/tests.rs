@@ -268,6 +268,22 @@ async fn jobs_are_accepted_run_listed_stopped_cancelled_and_deleted() {
     process.state("waits", v1::JobState::Cancelled).await;
     assert!(distinct(&written("waits", dir.path())));
 
+    let listed = process
+        .coordinator
+        .list_jobs(v1::ListJobsRequest::default())
+        .await
+        .expect("a list");
+    let all = process
+        .coordinator
+        .list_jobs(v1::ListJobsRequest { all: true })
+        .await
+        .expect("a list");
+    assert_eq!(
+        (all.jobs.len() - listed.jobs.len(), all.ended),
+        (listed.ended as usize, 0)
+    );
+    assert!(listed.ended > 0);
+
     let lines = v1::JobLogsRequest {
         name: "waits".into(),
         ..v1::JobLogsRequest::default()

@@ -72,6 +72,7 @@ impl Api for Stub {
         };
         Ok(v1::ListJobsResponse {
             jobs: names.into_iter().map(job).collect(),
+            ended: 0,
         })
     }
     async fn job(&self, request: v1::GetJobRequest) -> Result<v1::Job, Error> {
