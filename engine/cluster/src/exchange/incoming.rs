@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::frame::FrameDecoder;
 use super::ready::{Mark, ReadyList};
-use super::{Attempt, Exchange, FRAME_BYTES_MAX, ready_list};
+use super::{Attempt, CLOSED, Exchange, FRAME_BYTES_MAX, ready_list};
 
 impl Exchange {
     /// The gRPC service that lets the other workers' streams in.
@@ -155,7 +155,7 @@ async fn drain_all(channels: &[Channel], mut frames: Streaming<v1::DataFrame>) -
     loop {
         let frame = match frames.message().await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return "it closed the stream".into(),
+            Ok(None) => return CLOSED.into(),
             Err(status) => return status.message().to_string(),
         };
         let Some(place) = places.get(&frame.channel).copied() else {

@@ -67,6 +67,16 @@ pub struct Broken {
     pub reason: String,
 }
 
+/// The other side ended its part in good order.
+const CLOSED: &str = "it closed the stream";
+
+impl Broken {
+    /// The attempt ends at the other side, which says itself why, if it was not asked to.
+    pub fn is_orderly(&self) -> bool {
+        self.reason == CLOSED
+    }
+}
+
 impl Exchange {
     /// One of this worker that sends what it sends in this way.
     pub fn new(name: &str, incarnation: &str, compression: Compression) -> Self {

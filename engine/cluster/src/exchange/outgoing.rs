@@ -17,7 +17,7 @@ use millstream_runtime::element::{Element, batch_bytes};
 use millstream_runtime::elsewhere::{CONTROL_MAX, Outgoing};
 
 use super::ready::{Mark, ReadyList};
-use super::{Attempt, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};
+use super::{Attempt, CLOSED, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};
 use crate::connect;
 
 /// Carries everything to one peer until the attempt is closed.
@@ -27,7 +27,7 @@ pub async fn carry(attempt: Arc<Attempt>, peer: usize, channels: Vec<(Outgoing, 
         () = closed.cancelled() => {}
         result = stream(&attempt, peer, channels) => {
             let reason = match result {
-                Ok(()) => "it closed the stream".to_string(),
+                Ok(()) => CLOSED.to_string(),
                 Err(reason) => reason,
             };
             attempt.report(peer, reason);

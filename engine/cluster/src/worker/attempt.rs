@@ -229,6 +229,8 @@ async fn go_on(
     broken: &mut mpsc::Receiver<Broken>,
 ) {
     let mut commands_end = false;
+    // It was asked to: workers end at different moments.
+    let mut is_ending = false;
     loop {
         tokio::select! {
             event = running.next_event() => match event {
@@ -239,7 +241,10 @@ async fn go_on(
                 commands_end = command.is_none();
                 // Nobody is left who could say more.
                 let sent = match command.unwrap_or(Command::Tasks(runtime::Command::Cancel)) {
-                    Command::Tasks(command) => running.send(command),
+                    Command::Tasks(command) => {
+                        is_ending |= ends_tasks(&command);
+                        running.send(command)
+                    }
                     Command::Publish(publish) => {
                         publisher.publish(publish);
                         Ok(())
@@ -252,7 +257,11 @@ async fn go_on(
             Some(_) = publisher.under_way.join_next() => {}
             Some(broken) = broken.recv() => {
                 let message = format!("the connection with worker {} broke: {}", broken.peer, broken.reason);
-                says.failed("", 0, message, true, &broken.peer).await;
+                match is_ending || broken.is_orderly() {
+                    true => tracing::info!("{message}; the attempt ends"),
+                    false => tracing::error!("{message}"),
+                }
+                says.say_failed("", 0, message, true, &broken.peer).await;
                 if let Err(error) = running.send(runtime::Command::Cancel) {
                     tracing::warn!(job = says.job, "{error}");
                 }
@@ -260,6 +269,14 @@ async fn go_on(
         }
     }
     publisher.end().await;
+}
+
+/// Whether tasks that were ordered this end by it.
+fn ends_tasks(command: &runtime::Command) -> bool {
+    matches!(
+        command,
+        runtime::Command::Cancel | runtime::Command::Checkpoint { last: true, .. }
+    )
 }
 
 /// Publishes what sinks of this worker have prepared.
@@ -330,6 +347,10 @@ impl Says {
 
     async fn failed(&self, operator: &str, subtask: usize, message: String, may_pass: bool, peer: &str) {
         tracing::error!(operator, subtask, "{message}");
+        self.say_failed(operator, subtask, message, may_pass, peer).await;
+    }
+
+    async fn say_failed(&self, operator: &str, subtask: usize, message: String, may_pass: bool, peer: &str) {
         self.say(Event::Failed(v1::TaskFailed {
             operator: operator.to_string(),
             subtask: subtask as u32,
@@ -388,5 +409,21 @@ impl Says {
             }
             TaskEvent::Stopped => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_and_a_cancel_end_tasks_and_a_checkpoint_does_not() {
+        let checkpoint = |last| runtime::Command::Checkpoint {
+            id: 1,
+            last,
+            aligned_timeout: None,
+        };
+        assert!(ends_tasks(&runtime::Command::Cancel) && ends_tasks(&checkpoint(true)));
+        assert!(!ends_tasks(&checkpoint(false)) && !ends_tasks(&runtime::Command::Confirm { checkpoint: 1 }));
     }
 }
