@@ -1,15 +1,27 @@
 //! Who gets which slots: granted to those that wait, given back, moved as workers come and go.
 
 use super::{Command, Job, Run, RunId, State};
-use crate::coordinator::ledger::Record;
+use crate::coordinator::ledger::{Record, Status};
 use crate::coordinator::slots::{LeaseId, Presence};
 use crate::job::StopRequest;
 
 /// How long after the last change of slots jobs of parallelism `auto` are moved.
 const REBALANCE_DELAY_US: i64 = 2_000_000;
 
-/// How a reason begins that is replaced as soon as there are slots.
+/// How a reason begins, or goes on after the cause of a restart, that is replaced as soon as there are slots.
 const WAITING: &str = "waiting for ";
+
+/// What a reason says beside that slots are waited for.
+fn cause(reason: &str) -> &str {
+    if reason.starts_with(WAITING) {
+        return "";
+    }
+    let waits = reason.rmatch_indices(WAITING).map(|(at, _)| &reason[..at]);
+    waits
+        .filter_map(|before| before.strip_suffix("; "))
+        .next()
+        .unwrap_or(reason)
+}
 
 impl State {
     pub(super) fn drain(&mut self, worker: &str, presence: Presence, now_us: i64, commands: &mut Vec<Command>) {
@@ -97,9 +109,14 @@ impl State {
 
     /// Slots for a run, which waits no longer.
     fn granted(&mut self, name: String, run: RunId, lease: LeaseId, slots: Vec<String>) -> Command {
-        let waited = |job: &Job| job.record.now().reason.starts_with(WAITING);
-        if self.jobs.get(&name).is_some_and(waited) {
-            self.explain(&name, "starting tasks".to_string());
+        let reason = self.jobs.get(&name).map(|job| job.record.now().reason.as_str());
+        let known = reason.map(cause);
+        if known != reason {
+            let now = known
+                .filter(|cause| !cause.is_empty())
+                .unwrap_or("starting tasks")
+                .to_string();
+            self.explain(&name, now);
         }
         self.touch(&name);
         Command::Grant {
@@ -149,10 +166,18 @@ impl State {
             (_, _, true) => "add workers, or rescale the job".to_string(),
             (_, _, false) => "stop another job, or add workers".to_string(),
         };
-        self.explain(
-            name,
-            format!("{WAITING}{needed} slots: {workers} workers offer {offered}, {free} of them free; {advice}"),
-        );
+        let waits =
+            format!("{WAITING}{needed} slots: {workers} workers offer {offered}, {free} of them free; {advice}");
+        let now = self.jobs.get(name).map(|job| job.record.now());
+        // Why it does not run any more is not forgotten over what it waits for.
+        let cause = now
+            .filter(|now| now.status == Status::Restarting)
+            .map(|now| cause(&now.reason));
+        let reason = match cause {
+            None | Some("") => waits,
+            Some(cause) => format!("{cause}; {waits}"),
+        };
+        self.explain(name, reason);
     }
 
     /// How many slots a job of parallelism `auto` should have.

@@ -289,7 +289,15 @@ fn attempts_give_their_slots_back_and_get_new_ones() {
     bench.is("a", Status::Restarting, "worker w was lost");
     assert_eq!(bench.returns("a"), "");
     assert_eq!(bench.wants("a"), "");
-    assert_eq!(bench.attach("v", 2), "grant a v v");
+    let waits =
+        "worker w was lost; waiting for 2 slots: 0 workers offer 0, 0 of them free; no worker is attached; start one";
+    bench.is("a", Status::Restarting, waits);
+    assert_eq!(bench.attach("u", 1), "");
+    let waits =
+        "worker w was lost; waiting for 2 slots: 1 workers offer 1, 1 of them free; add workers, or rescale the job";
+    bench.is("a", Status::Restarting, waits);
+    assert_eq!(bench.attach("v", 1), "grant a u v");
+    bench.is("a", Status::Restarting, "worker w was lost");
     bench.runs("a");
     bench.is("a", Status::Running, "");
     assert_eq!(bench.state.jobs["a"].record.attempts, 2);
