@@ -164,15 +164,24 @@ checksum/settings: {{ include "millstream.settings" .root | sha256sum }}
 {{- end }}
 {{- end -}}
 
-{{/* Fails when a worker may use more memory for state than its container is given. */}}
+{{/* The worker's memory for the command line: YAML's large integers would be written with an exponent. */}}
+{{- define "millstream.workerMemory" -}}
+{{- if kindIs "string" .Values.worker.memory -}}{{ .Values.worker.memory }}{{- else -}}{{ int64 .Values.worker.memory }}{{- end -}}
+{{- end -}}
+
+{{/* Fails when a worker has too little memory to work with, or may use more than its container is given. */}}
 {{- define "millstream.checkMemory" -}}
 {{- $shift := dict "" 1 "k" 1024 "m" 1048576 "g" 1073741824 "t" 1099511627776 -}}
+{{- $given := include "millstream.workerMemory" . -}}
+{{- $unit := regexFind "[a-z]" (lower $given) | replace "b" "" -}}
+{{- $memory := mul (regexFind "^[0-9]+" $given) (get $shift $unit) -}}
+{{- if lt $memory 134217728 -}}
+{{- fail (printf "worker.memory is %s; give it at least 128mb" $given) -}}
+{{- end -}}
 {{- $limit := dig "limits" "memory" "" .Values.worker.resources | toString -}}
 {{- if regexMatch "^[0-9]+[KMGT]i$" $limit -}}
-{{- $unit := regexFind "[a-z]" (lower (toString .Values.worker.memory)) | replace "b" "" -}}
-{{- $memory := mul (regexFind "^[0-9]+" (toString .Values.worker.memory)) (get $shift $unit) -}}
-{{- if ge $memory (mul (regexFind "^[0-9]+" $limit) (get $shift (regexFind "[a-z]" (lower $limit)))) -}}
-{{- fail (printf "worker.memory is %s, not less than worker.resources.limits.memory, %s; leave the process room beside its state, such as half" .Values.worker.memory $limit) -}}
+{{- if gt (mul $memory 10) (mul 9 (regexFind "^[0-9]+" $limit) (get $shift (regexFind "[a-z]" (lower $limit)))) -}}
+{{- fail (printf "worker.memory is %s, more than nine tenths of worker.resources.limits.memory, %s; files that the system reads and short peaks come on top" $given $limit) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
