@@ -1,8 +1,9 @@
 //! Deaths of single processes: the output is as if nothing had happened.
 
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use crate::place::{Place, expected, free_port, metric, until};
+use crate::place::{Place, expected, free_port, metric, text, until};
 
 #[test]
 fn a_job_survives_the_death_of_a_worker_and_of_the_coordinator() {
@@ -50,7 +51,7 @@ fn a_standby_takes_over_and_the_client_finds_it() {
 
     first.kill();
     let output = place.cli_at(&both, &["jobs", "wait", "cars", "--for", "finished"]);
-    assert_eq!(output.status.code(), Some(0), "{}", crate::place::text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(place.lines("out"), expected());
 }
 
@@ -96,10 +97,13 @@ fn tasks_go_on_when_the_leader_is_killed_and_a_standby_takes_them_over() {
     place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
     place.until_checkpoints("cars", 2);
 
+    let before = place.checkpoints("cars");
     first.kill();
     let killed = Instant::now();
     let at_standby = place.at(second_port);
-    until("the standby checkpoints the job", || at_standby.checkpoints("cars") > 0);
+    until("the standby checkpoints the job", || {
+        at_standby.checkpoints("cars") > before
+    });
     println!(
         "a checkpoint {:.1} s after the leader was killed",
         killed.elapsed().as_secs_f64()
@@ -120,13 +124,16 @@ fn tasks_go_on_while_the_only_coordinator_is_away() {
     place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
     place.until_checkpoints("cars", 2);
 
+    let checkpoints = place.checkpoints("cars");
     coordinator.kill();
     let rows = || metric(metrics, "millstream_rows_in_total");
     let before = rows();
     until("rows flow while nobody coordinates", || rows() > before + 1000.0);
     coordinator = place.coordinator();
     let killed = Instant::now();
-    until("the job is checkpointed again", || place.checkpoints("cars") > 0);
+    until("the job is checkpointed again", || {
+        place.checkpoints("cars") > checkpoints
+    });
     println!(
         "a checkpoint {:.1} s after the coordinator was started",
         killed.elapsed().as_secs_f64()
@@ -134,15 +141,46 @@ fn tasks_go_on_while_the_only_coordinator_is_away() {
     has_gone_on(&place);
 
     // Asked to end in good order it leaves them alone, too.
+    let checkpoints = place.checkpoints("cars");
     coordinator.signal("TERM");
     until("the coordinator has ended", || coordinator.has_ended());
     coordinator = place.coordinator();
-    until("the job is checkpointed again", || place.checkpoints("cars") > 0);
+    until("the job is checkpointed again", || {
+        place.checkpoints("cars") > checkpoints
+    });
     has_gone_on(&place);
     place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
     has_gone_on(&place);
     assert_eq!(place.lines("out"), expected());
     drop((coordinator, worker));
+}
+
+#[test]
+fn tasks_go_on_when_the_only_coordinator_was_frozen() {
+    let place = Place::new();
+    let coordinator = place.coordinator();
+    let _workers = [place.worker("a"), place.worker("b")];
+    place.until_workers(2);
+    place.cli_with(
+        &[("RATE", "1000")],
+        "out",
+        &["jobs", "submit", "cars.yaml", "--wait"],
+        0,
+    );
+    place.until_checkpoints("cars", 2);
+
+    // Longer than its workers wait for an answer.
+    coordinator.signal("STOP");
+    sleep(Duration::from_secs(8));
+    coordinator.signal("CONT");
+    until("it has taken over from itself", || {
+        let job = place.cli_at(&place.url(), &["jobs", "describe", "cars"]);
+        text(&job.stdout).contains("went on under a new coordinator")
+    });
+    has_gone_on(&place);
+    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    has_gone_on(&place);
+    assert_eq!(place.lines("out"), expected());
 }
 
 #[test]
@@ -160,6 +198,7 @@ fn a_leader_that_was_frozen_finds_itself_superseded_and_leaves_the_tasks_alone()
     place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
     place.until_checkpoints("cars", 2);
 
+    let before = place.checkpoints("cars");
     // The workers are still attached to it when it thaws.
     first.signal("STOP");
     let at_standby = place.at(second_port);
@@ -170,7 +209,7 @@ fn a_leader_that_was_frozen_finds_itself_superseded_and_leaves_the_tasks_alone()
     });
     first.signal("CONT");
     until("the new leader checkpoints the job", || {
-        at_standby.checkpoints("cars") > 0
+        at_standby.checkpoints("cars") > before
     });
     has_gone_on(&at_standby);
     at_standby.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);

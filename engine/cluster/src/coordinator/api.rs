@@ -328,6 +328,7 @@ impl LeaderApi {
             attempts: 0,
             placement: None,
             ran: None,
+            so_far: None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, now_us, "")]),
         }))
     }

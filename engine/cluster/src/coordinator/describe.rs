@@ -8,11 +8,14 @@ use millstream_proto::v1;
 use millstream_runtime::operator::WATERMARK_MIN;
 use millstream_runtime::progress::{JobCounters, Kind};
 
-use crate::coordinator::ledger::{LastCheckpoint, Ran};
+use crate::coordinator::ledger::{LastCheckpoint, Ran, SoFar};
 use crate::coordinator::runs::Running;
 use crate::coordinator::slots::Slots;
-use crate::coordinator::state::Job;
+use crate::coordinator::state::{Job, State};
 use crate::progress::Report;
+
+/// The journal is told times of checkpoints no more exactly than this.
+const TOLD_US: i64 = 100_000;
 
 /// Rows and times as of two moments, for rates.
 #[derive(Debug, Default)]
@@ -126,6 +129,12 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
     };
     let report = running.map(|running| running.progress.report());
     let present = report.as_ref().and_then(ran);
+    let present = match (State::inherited(job), &record.so_far) {
+        // Nobody looks after the tasks yet: what the last coordinator knew.
+        (Some(SoFar { settled, attempt }), _) => Some(attempt.clone().after(settled)),
+        (None, Some(so_far)) => Some(present.unwrap_or_default().at_least(&so_far.attempt)),
+        (None, None) => present,
+    };
     let so_far = match (present, &record.ran) {
         (Some(present), Some(earlier)) => Some(present.after(earlier)),
         (Some(present), None) => Some(present),
@@ -175,6 +184,30 @@ pub fn ran(report: &Report) -> Option<Ran> {
         dead_letters: numbers.dead_letters,
         future_rows: numbers.future_rows,
     })
+}
+
+/// The same for the next coordinator, which gets the rows of the present attempt from its workers.
+pub fn so_far(report: &Report) -> Option<SoFar> {
+    let all = ran(report)?;
+    let present = report.counters.last().map(|counters| counters.progress());
+    let attempt = present.map_or_else(Ran::default, |numbers| Ran {
+        rows_in: numbers.rows_in,
+        rows_out: numbers.rows_out,
+        bytes_in: numbers.bytes_in,
+        bytes_out: numbers.bytes_out,
+        late_rows: numbers.late_rows,
+        bad_rows: numbers.bad_rows,
+        dead_letters: numbers.dead_letters,
+        future_rows: numbers.future_rows,
+        ..Ran::default()
+    });
+    let mut settled = all.without(&attempt);
+    if let Some(last) = &mut settled.last_checkpoint {
+        // They are computed from how long ago it was, a little differently each time; that is no news.
+        last.taken_us -= last.taken_us % TOLD_US;
+        last.current_us -= last.current_us % TOLD_US;
+    }
+    Some(SoFar { settled, attempt })
 }
 
 fn describe_ran(described: &mut v1::Job, ran: &Ran) {

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::api::{self, Code};
+use crate::coordinator::describe;
 use crate::coordinator::gauges::Gauges;
 use crate::coordinator::ledger::{Change, Ledger, Record, Wanted};
 use crate::coordinator::logs::Log;
@@ -38,6 +39,8 @@ const JOURNAL_RETRY: Duration = Duration::from_secs(2);
 const UNWRITTEN_MAX: usize = 10_000;
 /// How often rates are taken.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the journal is told what runs have come to, where that has changed.
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Where attempts run: the workers of a cluster.
 #[async_trait]
@@ -467,6 +470,8 @@ impl Leader {
     async fn tend(self: Arc<Self>, mut events: mpsc::Receiver<Event>) {
         let mut sample = tokio::time::interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut count = tokio::time::interval(COUNT_INTERVAL);
+        count.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let tick_us = self.inner.lock().state.next_tick_us();
             let tick = async {
@@ -482,6 +487,7 @@ impl Leader {
                 },
                 () = tick => self.event(Event::Tick),
                 _ = sample.tick() => self.sample(),
+                _ = count.tick() => self.count(),
                 _ = self.ended() => return,
             }
         }
@@ -499,6 +505,20 @@ impl Leader {
             state, runs, gauges, ..
         } = &mut *inner;
         gauges.publish(state, runs.iter());
+    }
+
+    /// Whoever leads next begins with what is known now, not with nothing.
+    fn count(self: &Arc<Self>) {
+        let counted: Vec<Event> = {
+            let inner = self.inner.lock();
+            let runs = inner.runs.iter().filter_map(|(job, running)| {
+                let so_far = Box::new(running.progress.with(describe::so_far)?);
+                let (job, run) = (job.clone(), running.run);
+                Some(Event::Counted { job, run, so_far })
+            });
+            runs.collect()
+        };
+        counted.into_iter().for_each(|event| self.event(event));
     }
 
     /// Writes transitions soon after they happened, and notices when somebody else leads.

@@ -10,6 +10,7 @@
 //! | `parallelism` | another number of subtasks, or `null`: as many as there are slots |
 //! | `placed` | where an attempt runs, once it does, or `null`: nowhere any more; told like a transition |
 //! | `ran` | what all runs that have ended came to; told like a transition |
+//! | `so_far` | what the run under way has come to, from time to time: the next coordinator begins with it |
 //! | `transition` | its state changed, and why; told after the fact, several at a time |
 //! | `deleted` | its name is free again |
 //!
@@ -50,6 +51,9 @@ pub struct Record {
     /// The last numbers of its latest run, once that has ended.
     #[serde(default)]
     pub ran: Option<Ran>,
+    /// What the run under way had come to when that was last told.
+    #[serde(default)]
+    pub so_far: Option<Box<SoFar>>,
     /// The newest ones, oldest first.
     pub transitions: VecDeque<Transition>,
 }
@@ -75,7 +79,48 @@ pub struct Ran {
     pub future_rows: u64,
 }
 
+/// What a run has come to that goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SoFar {
+    /// Apart from what the present attempt reports itself, to whoever looks after it.
+    pub settled: Ran,
+    /// The rows of that attempt.
+    pub attempt: Ran,
+}
+
 impl Ran {
+    /// The same without the rows of a part of it.
+    pub fn without(&self, part: &Ran) -> Self {
+        Self {
+            rows_in: self.rows_in.saturating_sub(part.rows_in),
+            rows_out: self.rows_out.saturating_sub(part.rows_out),
+            bytes_in: self.bytes_in.saturating_sub(part.bytes_in),
+            bytes_out: self.bytes_out.saturating_sub(part.bytes_out),
+            late_rows: self.late_rows.saturating_sub(part.late_rows),
+            bad_rows: self.bad_rows.saturating_sub(part.bad_rows),
+            dead_letters: self.dead_letters.saturating_sub(part.dead_letters),
+            future_rows: self.future_rows.saturating_sub(part.future_rows),
+            ..self.clone()
+        }
+    }
+
+    /// With no fewer rows than were known before: workers that have just been taken over have yet to report.
+    pub fn at_least(self, known: &Ran) -> Self {
+        Self {
+            rows_in: self.rows_in.max(known.rows_in),
+            rows_out: self.rows_out.max(known.rows_out),
+            bytes_in: self.bytes_in.max(known.bytes_in),
+            bytes_out: self.bytes_out.max(known.bytes_out),
+            late_rows: self.late_rows.max(known.late_rows),
+            bad_rows: self.bad_rows.max(known.bad_rows),
+            dead_letters: self.dead_letters.max(known.dead_letters),
+            future_rows: self.future_rows.max(known.future_rows),
+            watermark_us: self.watermark_us.or(known.watermark_us),
+            ..self
+        }
+    }
+
     /// What this run and all before it have come to. How far behind the job is, only the newest knows.
     pub fn after(self, earlier: &Ran) -> Self {
         Self {
@@ -226,6 +271,34 @@ impl Record {
         }
     }
 
+    /// The run whose numbers were told has ended with its coordinator. If the attempt goes on, it reports its rows itself.
+    pub fn settle(&mut self, attempt_goes_on: bool) {
+        let Some(so_far) = self.so_far.take() else { return };
+        let SoFar { settled, attempt } = *so_far;
+        let own = match attempt_goes_on {
+            true => settled,
+            false => attempt.clone().after(&settled),
+        };
+        self.ran = Some(match &self.ran {
+            Some(earlier) => own.after(earlier),
+            None => own,
+        });
+        if attempt_goes_on {
+            let settled = Ran::default();
+            self.so_far = Some(Box::new(SoFar { settled, attempt }));
+        }
+    }
+
+    /// What the journal is told of its numbers.
+    pub fn numbers(&self) -> impl Iterator<Item = Change> + use<> {
+        let job = self.name.clone();
+        let ran = self.ran.clone().map(Box::new);
+        let ran = ran.map(|ran| Change::Ran { job: job.clone(), ran });
+        let so_far = self.so_far.clone();
+        let so_far = so_far.map(|so_far| Change::SoFar { job, so_far });
+        ran.into_iter().chain(so_far)
+    }
+
     /// The attempt that another coordinator may take over.
     pub fn adoptable(&self) -> Option<&Placement> {
         let goes_on = !self.now().status.is_end() && self.wanted != Wanted::Cancelled;
@@ -266,6 +339,10 @@ pub enum Change {
         job: String,
         ran: Box<Ran>,
     },
+    SoFar {
+        job: String,
+        so_far: Box<SoFar>,
+    },
     Transition {
         job: String,
         transition: Transition,
@@ -304,7 +381,12 @@ impl log::State for Ledger {
                 record.attempts = *attempts;
                 record.placement.clone_from(placement);
             }),
-            Change::Ran { job, ran } => self.change(job, |record| record.ran = Some((**ran).clone())),
+            // What was told of the run is in it.
+            Change::Ran { job, ran } => self.change(job, |record| {
+                record.ran = Some((**ran).clone());
+                record.so_far = None;
+            }),
+            Change::SoFar { job, so_far } => self.change(job, |record| record.so_far = Some(so_far.clone())),
             Change::Transition { job, transition } => self.change(job, |record| record.enter(transition.clone())),
         }
     }
@@ -390,6 +472,7 @@ mod tests {
             attempts: 0,
             placement: None,
             ran: None,
+            so_far: None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, 1, "")]),
         }
     }
@@ -453,6 +536,31 @@ mod tests {
         assert_eq!(a.ran.as_ref().map(|ran| ran.rows_in), Some(5));
         assert_eq!((a.attempts, ledger.attempts()), (3, vec!["x".to_string()]));
         assert!(matches!(&a.wanted, Wanted::Stopped { savepoint: Some(name) } if name == "s"));
+    }
+
+    #[test]
+    fn a_run_whose_coordinator_is_gone_counts_once() {
+        let rows = |rows_in, checkpoints| Ran {
+            rows_in,
+            checkpoints,
+            ..Ran::default()
+        };
+        let mut record = record("a");
+        record.ran = Some(rows(100, 10));
+        record.so_far = Some(Box::new(SoFar {
+            settled: rows(20, 2),
+            attempt: rows(3, 0),
+        }));
+        let mut taken_over = record.clone();
+        taken_over.settle(true);
+        // The attempt will report its rows, 5 by then.
+        assert_eq!(taken_over.ran, Some(rows(120, 12)));
+        let known = taken_over.so_far.as_ref().unwrap().attempt.clone();
+        assert_eq!(Ran::default().at_least(&known), rows(3, 0));
+        assert_eq!(rows(5, 1).at_least(&known).after(&rows(120, 12)), rows(125, 13));
+        record.settle(false);
+        assert_eq!((record.ran, record.so_far), (Some(rows(123, 12)), None));
+        assert_eq!(rows(25, 2).without(&rows(5, 9)), rows(20, 2));
     }
 
     #[test]

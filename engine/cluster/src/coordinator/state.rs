@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use millstream_proto::v1;
 
-use crate::coordinator::ledger::{Change, Ledger, Placement, Ran, Record, Status, Transition, Wanted};
+use crate::coordinator::ledger::{Change, Ledger, Placement, Ran, Record, SoFar, Status, Transition, Wanted};
 use crate::coordinator::slots::{LeaseId, Presence, Slots};
 use crate::job::StopRequest;
 
@@ -131,6 +131,12 @@ pub enum Event {
         end: End,
         /// What it came to, if any task ever ran.
         ran: Option<Box<Ran>>,
+    },
+    /// What a run has come to, from time to time.
+    Counted {
+        job: String,
+        run: RunId,
+        so_far: Box<SoFar>,
     },
     SlotsWanted {
         job: String,
@@ -268,9 +274,9 @@ impl State {
                         true => "submitted",
                         false => "resumed by a new coordinator",
                     };
-                    match state.adopt(&name, now_us, &mut commands) {
-                        true => {}
-                        false => state.start(&name, reason, now_us, &mut commands),
+                    if !state.adopt(&name, now_us, &mut commands) {
+                        state.settle(&name, false, &mut commands);
+                        state.start(&name, reason, now_us, &mut commands);
                     }
                     if wanted != Wanted::Running {
                         state.ask(&name, StopRequest::Stop, Then::End, &mut commands);
@@ -292,6 +298,12 @@ impl State {
     /// Grows with every change of any job.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// What a job had come to under an earlier coordinator, as long as nobody looks after its tasks again.
+    pub fn inherited(job: &Job) -> Option<&SoFar> {
+        let waits = job.run.as_ref().is_some_and(|run| run.adoption.is_some());
+        job.record.so_far.as_deref().filter(|_| waits)
     }
 
     pub fn runs(&self) -> usize {
@@ -356,6 +368,16 @@ impl State {
                 if self.current(&job, run).is_some() {
                     self.ran(&job, ran, &mut commands);
                     self.ended(&job, end, now_us, &mut commands);
+                }
+            }
+            Event::Counted { job, run, so_far } => {
+                let counts = self.current(&job, run).is_some_and(|run| run.adoption.is_none());
+                if let Some(job) = self.jobs.get_mut(&job).filter(|_| counts)
+                    && job.record.so_far.as_ref() != Some(&so_far)
+                {
+                    job.record.so_far = Some(so_far.clone());
+                    let job = job.record.name.clone();
+                    commands.push(Command::Journal(Change::SoFar { job, so_far }));
                 }
             }
             Event::SlotsWanted { job, run } => {
@@ -443,7 +465,7 @@ impl State {
                 self.again(&job, &format!("rescaling to parallelism {wish}"), now_us, commands);
             }
             // Of this coordinator's own making: it is in the record already.
-            Change::Transition { .. } | Change::Placed { .. } | Change::Ran { .. } => {}
+            Change::Transition { .. } | Change::Placed { .. } | Change::Ran { .. } | Change::SoFar { .. } => {}
             Change::Deleted { job } => {
                 self.jobs.remove(&job);
                 self.version += 1;
@@ -479,9 +501,19 @@ impl State {
                 None => *ran,
             };
             job.record.ran = Some(ran.clone());
+            job.record.so_far = None;
             let (job, ran) = (name.to_string(), Box::new(ran));
             commands.push(Command::Journal(Change::Ran { job, ran }));
         }
+    }
+
+    /// What was told of the run of an earlier coordinator is the job's from now on.
+    fn settle(&mut self, name: &str, attempt_goes_on: bool, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get_mut(name).filter(|job| job.record.so_far.is_some()) else {
+            return;
+        };
+        job.record.settle(attempt_goes_on);
+        commands.extend(job.record.numbers().map(Command::Journal));
     }
 
     fn ended(&mut self, name: &str, end: End, now_us: i64, commands: &mut Vec<Command>) {

@@ -83,6 +83,7 @@ impl State {
             let said_before = adoption.said_before.clone();
             run.adoption = None;
             let (job, run, asked) = (name.clone(), run.id, run.asked);
+            self.settle(&name, true, commands);
             commands.push(Command::Adopt { job, run, lease });
             self.explain(&name, said_before);
             if asked == crate::job::StopRequest::None {
@@ -127,6 +128,7 @@ impl State {
         };
         let Some(adoption) = run.adoption.take() else { return };
         let (run, lease) = (run.id, run.lease.take());
+        self.settle(name, false, commands);
         let attempts: BTreeSet<String> = adoption.workers.into_values().flatten().collect();
         commands.push(Command::Abandon {
             job: name.to_string(),

@@ -41,6 +41,7 @@ impl Bench {
             attempts: 0,
             placement: None,
             ran: None,
+            so_far: None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, 0, "")]),
         })
     }
@@ -422,7 +423,7 @@ fn a_job_that_runs_is_not_stopped_for_more_slots_than_there_are() {
     bench.submit("a", Some(2));
     bench.wants("a");
     bench.runs("a");
-    let mut rescale = |bench: &mut Bench, parallelism| {
+    let rescale = |bench: &mut Bench, parallelism| {
         let job = "a".to_string();
         bench.request(Request::Rescale { job, parallelism })
     };
