@@ -17,12 +17,11 @@ use arrow_schema::{DataType, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, Operator};
+use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExprRef;
-use datafusion::physical_expr::expressions::{
-    BinaryExpr, CaseExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NotExpr,
-};
+use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, Literal};
 
+use super::decided::{is_comparison, is_plain};
 use super::instead::{Way, instead};
 use super::some_rows::OverSomeRows;
 
@@ -151,21 +150,11 @@ impl Texts<'_> {
     }
 }
 
-/// Whether there is no row for which an expression has an error instead of a value.
+/// Whether an expression is so plain, whatever its types, that it has a value for every row, and costs little for all.
 fn cannot_fail(expr: &PhysicalExprRef) -> bool {
-    let is_harmless = if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
-        use Operator::{And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or};
-        matches!(
-            binary.op(),
-            And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom
-        )
-    } else {
-        expr.downcast_ref::<Column>().is_some()
-            || expr.downcast_ref::<Literal>().is_some()
-            || expr.downcast_ref::<InListExpr>().is_some()
-            || expr.downcast_ref::<IsNullExpr>().is_some()
-            || expr.downcast_ref::<IsNotNullExpr>().is_some()
-            || expr.downcast_ref::<NotExpr>().is_some()
+    let is_harmless = match expr.downcast_ref::<BinaryExpr>() {
+        Some(binary) => is_comparison(*binary.op()),
+        None => is_plain(expr),
     };
     is_harmless && expr.children().into_iter().all(cannot_fail)
 }
@@ -198,6 +187,7 @@ mod tests {
     use datafusion::common::DFSchema;
     use datafusion::logical_expr::Expr;
     use datafusion::physical_expr::create_physical_expr;
+    use datafusion::physical_expr::expressions::Column;
     use datafusion::physical_expr::utils::collect_columns;
     use datafusion::prelude::{cast, col, lit, when};
 

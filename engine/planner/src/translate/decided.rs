@@ -105,13 +105,11 @@ pub(super) fn can_fail(expr: &PhysicalExprRef, input: &Schema) -> bool {
 fn is_harmless(expr: &PhysicalExprRef, input: &Schema) -> bool {
     let type_of = |expr: &PhysicalExprRef| expr.data_type(input).unwrap_or(DataType::Null);
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
-        use Operator::{
-            And, Divide, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, Modulo, Multiply, NotEq, Or,
-            Plus, StringConcat,
-        };
+        use Operator::{Divide, Minus, Modulo, Multiply, Plus, StringConcat};
         let data_type = type_of(binary.left());
         return match binary.op() {
-            And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom | StringConcat => true,
+            StringConcat => true,
+            operator if is_comparison(*operator) => true,
             // Integers wrap.
             Plus | Minus | Multiply => data_type.is_integer() || data_type.is_floating(),
             Divide | Modulo => {
@@ -126,16 +124,30 @@ fn is_harmless(expr: &PhysicalExprRef, input: &Schema) -> bool {
     if let Some(function) = expr.downcast_ref::<ScalarFunctionExpr>() {
         return HARMLESS_FUNCTIONS.contains(&function.name());
     }
+    is_plain(expr)
+        || expr.downcast_ref::<LikeExpr>().is_some()
+        || expr.downcast_ref::<NegativeExpr>().is_some()
+        || expr.downcast_ref::<CaseExpr>().is_some()
+        || expr.downcast_ref::<TryCastExpr>().is_some()
+}
+
+/// Whether an operator compares, or joins what was compared.
+pub(super) fn is_comparison(operator: Operator) -> bool {
+    use Operator::{And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or};
+    matches!(
+        operator,
+        And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom
+    )
+}
+
+/// Columns, constants and what is asked of them, whatever their types.
+pub(super) fn is_plain(expr: &PhysicalExprRef) -> bool {
     expr.downcast_ref::<Column>().is_some()
         || expr.downcast_ref::<Literal>().is_some()
         || expr.downcast_ref::<InListExpr>().is_some()
         || expr.downcast_ref::<IsNullExpr>().is_some()
         || expr.downcast_ref::<IsNotNullExpr>().is_some()
         || expr.downcast_ref::<NotExpr>().is_some()
-        || expr.downcast_ref::<LikeExpr>().is_some()
-        || expr.downcast_ref::<NegativeExpr>().is_some()
-        || expr.downcast_ref::<CaseExpr>().is_some()
-        || expr.downcast_ref::<TryCastExpr>().is_some()
 }
 
 /// A constant other than 0, and other than -1, by which the smallest number cannot be divided.
