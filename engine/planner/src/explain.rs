@@ -12,8 +12,8 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 
 use crate::graph::{
-    Calc, Edge, ErrorPolicy, Exchange, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, Stream, TimeAttribute,
-    Window, WindowColumns,
+    Calc, Edge, ErrorPolicy, Exchange, Extreme, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, Stream,
+    TimeAttribute, Window, WindowColumns,
 };
 
 /// The graph as a tree per sink, inputs below their readers. A node that several others read is written out once.
@@ -162,6 +162,24 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
                 push(&mut words, &format!(" where {}", expression(filter)));
             }
             words + " (state)"
+        }
+        Operator::DynamicFilter(filter) => {
+            let (relation, extreme) = match filter.extreme {
+                Extreme::Greatest => ("less", "greatest"),
+                Extreme::Least => ("greater", "least"),
+            };
+            let mut words = format!(
+                "drop what is {relation} than the {extreme} {} so far of {}",
+                name(input, filter.value),
+                window_words(&filter.window, &TimeAttribute::Event(filter.time), input)
+            );
+            if !filter.keys.is_empty() {
+                push(&mut words, &format!(" by {}", names(input, &filter.keys)));
+            }
+            if let Some(condition) = filter.condition {
+                push(&mut words, &format!(" where {}", name(input, condition)));
+            }
+            words
         }
         Operator::WindowTopN(top) => {
             let mut words = format!(
@@ -365,6 +383,7 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
                 literals(filter, &mut text);
             }
         }
+        Operator::DynamicFilter(filter) => put(&mut text, &format!("{filter:?}")),
         Operator::WindowTopN(top) => {
             put(&mut text, &format!("{:?} {:?}", top.window, top.partition));
             for sort in &top.order {

@@ -123,6 +123,7 @@ pub enum Operator {
     WindowAggregate(WindowAggregate),
     WindowJoin(WindowJoin),
     WindowTopN(WindowTopN),
+    DynamicFilter(DynamicFilter),
     Sink(Sink),
 }
 
@@ -282,6 +283,28 @@ pub struct WindowTopN {
     pub from: u64,
     pub to: u64,
     pub emit_rank: bool,
+}
+
+/// Drops rows that are beaten by another row of their window and keys which went by before: a join above wants the extreme
+/// ones only. What has gone by is not state: a row that is let through again does no harm. Output: the input's columns.
+#[derive(Debug, Clone)]
+pub struct DynamicFilter {
+    /// Rows where this column is not true are dropped, and beat nothing.
+    pub condition: Option<usize>,
+    /// Tumbling, hopping or cumulating.
+    pub window: Window,
+    /// The event-time column. Rows with NULL there, and late ones, pass.
+    pub time: usize,
+    pub keys: Vec<usize>,
+    /// What is compared: integers, decimals, times. Rows with NULL there are dropped.
+    pub value: usize,
+    pub extreme: Extreme,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extreme {
+    Greatest,
+    Least,
 }
 
 /// Writes a table. Input columns are the table's, in declared order.

@@ -11,6 +11,7 @@ use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::{Expr, Join};
 use datafusion::physical_expr::PhysicalExprRef;
 
+use super::dynamic_filter::{Equated, only_matches};
 use super::plan::Columns;
 use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, stream, substitute,
@@ -34,10 +35,31 @@ impl Translator<'_> {
     pub(super) fn join(&mut self, join: &Join) -> Fallible<Relation> {
         self.check_join(join)?;
         let (left_on, right_on): (Vec<&Expr>, Vec<&Expr>) = join.on.iter().map(|(left, right)| (left, right)).unzip();
-        let left = self.plan(&join.left)?;
-        let left = self.join_side(left, &left_on, join.left.schema())?;
+        let mut left = self.plan(&join.left)?;
+        // A window waits for the other side, which may say what rows are wanted. Nodes with state are made, and named, in
+        // the order of the query.
+        if !matches!(left.pending, Pending::Window(_)) {
+            left = self.resolve(left)?;
+        }
         let right = self.plan(&join.right)?;
-        let right = self.join_side(right, &right_on, join.right.schema())?;
+        let left_on = self.join_keys(&left_on, join.left.schema())?;
+        let right_on = self.join_keys(&right_on, join.right.schema())?;
+        let mut left = Equated {
+            relation: left,
+            on: left_on,
+        };
+        let mut right = Equated {
+            relation: right,
+            on: right_on,
+        };
+        if only_matches(join.join_type, true) {
+            left.relation = self.filtered_by_extremes(&left, &right)?;
+        }
+        if only_matches(join.join_type, false) {
+            right.relation = self.filtered_by_extremes(&right, &left)?;
+        }
+        let left = self.join_side(left)?;
+        let right = self.join_side(right)?;
 
         let (left_id, right_id) = self.common_window(&left, &right)?;
         let left_window = self.window_columns(&left, left_id)?;
@@ -152,19 +174,21 @@ impl Translator<'_> {
         }
     }
 
-    fn join_side(
-        &mut self,
-        relation: Relation,
-        on: &[&Expr],
-        plan_schema: &datafusion::common::DFSchema,
-    ) -> Fallible<Side> {
-        let relation = self.resolve(relation)?;
-        let mut keys: Vec<(PhysicalExprRef, Attribute)> = Vec::new();
-        for expr in on {
-            let physical = self.physical(expr, plan_schema)?;
-            let attribute = bare_column(&physical).map_or(Attribute::None, |index| relation.columns[index].attribute);
-            keys.push((physical, attribute));
-        }
+    fn join_keys(&self, on: &[&Expr], schema: &datafusion::common::DFSchema) -> Fallible<Vec<PhysicalExprRef>> {
+        on.iter().map(|expr| self.physical(expr, schema)).collect()
+    }
+
+    fn join_side(&mut self, side: Equated) -> Fallible<Side> {
+        let relation = self.resolve(side.relation)?;
+        let keys: Vec<(PhysicalExprRef, Attribute)> = side
+            .on
+            .into_iter()
+            .map(|key| {
+                let index = bare_column(&key);
+                let attribute = index.map_or(Attribute::None, |index| relation.columns[index].attribute);
+                (key, attribute)
+            })
+            .collect();
         let computed = keys.iter().map(|(key, _)| key).filter(|key| bare_column(key).is_none());
         let computed: Vec<PhysicalExprRef> = computed.cloned().collect();
         let relation = self.settle_if_volatile(relation, &computed)?;

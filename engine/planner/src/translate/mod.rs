@@ -3,7 +3,7 @@
 //! First every insert's plan is optimised ([`optimize`]), with the steps it names put in their place; a step that keeps
 //! state and is used more than once, or whose bad or late rows are wanted, is optimised and translated on its own, once.
 //! Then each plan becomes nodes, bottom up ([`plan`]): [`source`], windows ([`window`]), aggregates ([`aggregate`]),
-//! joins ([`join`]), first rows ([`top_n`]). What a plan asks for and a stream cannot give is refused here, with what
+//! joins ([`join`], [`dynamic_filter`]), first rows ([`top_n`]). What a plan asks for and a stream cannot give is refused here, with what
 //! to write instead.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,6 +23,7 @@ mod aggregate;
 mod builder;
 mod choice;
 mod decided;
+mod dynamic_filter;
 mod instead;
 mod join;
 mod lifted;
@@ -41,6 +42,7 @@ mod window;
 mod tests;
 
 use builder::{GraphBuilder, InputEdge};
+use dynamic_filter::Extremes;
 use optimize::Planning;
 use relation::{Relation, WindowInfo};
 
@@ -85,6 +87,8 @@ struct Translator<'p> {
     sources: HashMap<String, Relation>,
     /// Window aggregates that have a late port, by step.
     late_ports: HashMap<String, Vec<NodeIndex>>,
+    /// Window aggregates that find a maximum or minimum.
+    extremes: HashMap<NodeIndex, Extremes>,
     /// What each sink table receives.
     sink_inputs: Vec<SinkInput<'p>>,
     scope: Scope,
@@ -132,6 +136,7 @@ impl<'p> Translator<'p> {
             columns_read: BTreeMap::new(),
             sources: HashMap::new(),
             late_ports: HashMap::new(),
+            extremes: HashMap::new(),
             sink_inputs: Vec::new(),
             scope: Scope {
                 owner: String::new(),

@@ -281,8 +281,11 @@ impl Translator<'_> {
             exprs.push((!is_virtual(expr)).then(|| below.index_of(expr, info.clone())));
         }
         let mut carried = Vec::new();
-        for expr in &branch.carried {
-            let name = bare_column(expr).map_or_else(|| "$time".to_owned(), |index| schema.field(index).name().clone());
+        for (place, expr) in branch.carried.iter().enumerate() {
+            let name = match bare_column(expr) {
+                Some(index) => schema.field(index).name().clone(),
+                None => format!("$carried{place}"),
+            };
             let data_type = self.df(expr.data_type(&schema))?;
             let info = ColumnInfo {
                 name,

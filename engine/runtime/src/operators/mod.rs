@@ -1,6 +1,7 @@
 //! The operators of a job graph, one per file, and [`build`], which makes one from its node.
 
 pub mod calc;
+mod dynamic_filter;
 mod inline;
 mod session;
 mod spill;
@@ -25,6 +26,7 @@ use millstream_state::store::Store;
 
 use self::calc::CalcOperator;
 pub use self::calc::{Calc, Calculated};
+use self::dynamic_filter::dynamic_filter;
 use self::session::SessionAggregate;
 use self::window_aggregate::{LocalAggregate, WindowAggregate};
 use self::window_assign::WindowAssign;
@@ -82,6 +84,7 @@ pub fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Res
                 Ok(Box::new(WindowAggregate::new(name, aggregate, input, output, context)?))
             }
         },
+        graph::Operator::DynamicFilter(filter) => dynamic_filter(name, filter, input),
         graph::Operator::WindowAssign(assign) => Ok(Box::new(WindowAssign::new(assign, output)?)),
         graph::Operator::WindowJoin(join) => {
             let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;

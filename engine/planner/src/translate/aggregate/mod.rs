@@ -26,10 +26,10 @@ mod grouping_sets;
 mod nodes;
 
 /// An aggregate call over the relation's columns.
-struct Call {
-    function: AggregateFunction,
-    args: Vec<PhysicalExprRef>,
-    filter: Option<PhysicalExprRef>,
+pub(super) struct Call {
+    pub(super) function: AggregateFunction,
+    pub(super) args: Vec<PhysicalExprRef>,
+    pub(super) filter: Option<PhysicalExprRef>,
     order: Vec<PhysicalSortExpr>,
 }
 
@@ -194,6 +194,11 @@ impl Translator<'_> {
             ));
         }
 
+        let extremes = if fused {
+            self.extremes(&input, real_keys.iter().map(|key| &key.expr), &calls)?
+        } else {
+            None
+        };
         let two_phase = self.two_phase(id, &calls, fused);
         let mut sides = Vec::with_capacity(input.branches.len());
         for index in 0..input.branches.len() {
@@ -201,6 +206,9 @@ impl Translator<'_> {
             sides.push(self.below(&branch, &input, &real_keys, &calls, id, fused, two_phase)?);
         }
         let node = self.aggregate_nodes(sides, two_phase)?;
+        if let Some(extremes) = extremes {
+            self.extremes.insert(node, extremes);
+        }
         self.aggregate_output(node, &keys, outputs, real_keys.len(), &input, &window_columns, names)
     }
 

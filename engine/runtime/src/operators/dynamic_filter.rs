@@ -1,0 +1,380 @@
+//! Drops rows that are beaten by another row of their window and keys.
+//!
+//! Per slice and key the best value so far is remembered. A batch first raises it, then its rows are held against it:
+//! those that are worse go. Rows that are equal stay. A row can only be dropped because of a row that all its windows
+//! contain too, since both are in one slice; so each window keeps its extreme rows.
+//!
+//! What is remembered is no state. After a restore rows pass that would have been dropped, and do no harm; for the same
+//! reason it is limited to [`KEYS_MAX`], and not kept at all for a while where it drops little. Rows without a time, and
+//! those whose windows have all ended here, pass as they are: the operators behind know what becomes of them.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use arrow::array::{Array, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_array::downcast_primitive;
+use arrow_select::filter::filter_record_batch;
+use millstream_planner::graph::{self, Extreme, Port};
+
+use super::table::{GroupIndex, new_group_index};
+use super::window_aggregate::{Assignment, RowTime, Rows, Slices};
+use crate::Error;
+use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
+
+/// Keys remembered per slice; rows of further ones pass.
+const KEYS_MAX: usize = 65_536;
+/// Rows after which it is judged whether filtering pays.
+const TRIAL_ROWS: usize = 65_536;
+/// It does not where more than this share of the rows passes, in percent.
+const PAYS_BELOW_PERCENT: usize = 80;
+/// Rows that are not held against anything before the next trial.
+const PASS_ROWS: usize = 4_000_000;
+
+/// The operator for values of a type.
+pub fn dynamic_filter(name: &str, node: &graph::DynamicFilter, input: &SchemaRef) -> Result<Box<dyn Operator>, Error> {
+    let data_type = input.field(node.value).data_type();
+    macro_rules! of_type {
+        ($t:ty, $node:expr, $input:expr) => {
+            Ok(Box::new(DynamicFilter::<$t>::new($node, $input)?))
+        };
+    }
+    downcast_primitive! {
+        data_type => (of_type, node, input),
+        other => Err(Error::Operator {
+            operator: name.to_owned(),
+            message: format!("rows cannot be filtered by the extremes of a column of type {other}"),
+        }),
+    }
+}
+
+/// What is best so far in one slice.
+struct Best<V> {
+    keys: Box<dyn GroupIndex>,
+    /// By key; `None` until a row had a value.
+    values: Vec<Option<V>>,
+}
+
+struct DynamicFilter<T: ArrowPrimitiveType> {
+    node: graph::DynamicFilter,
+    slices: Slices,
+    key_fields: Vec<FieldRef>,
+    /// By slice end.
+    best: BTreeMap<i64, Best<T::Native>>,
+    fired: Timestamp,
+    /// Rows in and out since the trial began.
+    rows_in: usize,
+    rows_out: usize,
+    /// Rows still to be passed through.
+    pass_rows: usize,
+    groups: Vec<u32>,
+}
+
+impl<T: ArrowPrimitiveType> DynamicFilter<T> {
+    fn new(node: &graph::DynamicFilter, input: &SchemaRef) -> Result<Self, Error> {
+        Ok(Self {
+            node: node.clone(),
+            slices: Slices::new(&node.window)?,
+            key_fields: node.keys.iter().map(|column| input.fields()[*column].clone()).collect(),
+            best: BTreeMap::new(),
+            fired: WATERMARK_MIN,
+            rows_in: 0,
+            rows_out: 0,
+            pass_rows: 0,
+            groups: Vec::new(),
+        })
+    }
+
+    /// Clears the bits of rows that are beaten.
+    fn sift(&mut self, batch: &RecordBatch, kept: &mut [bool]) -> Result<(), Error> {
+        let values = batch.column(self.node.value).as_primitive::<T>();
+        let time = RowTime::Event(self.node.time);
+        let assignment = Assignment::new(&self.slices, time, batch, WATERMARK_MIN, self.fired)?;
+        for (slice_end, rows) in &assignment.slices {
+            self.sift_slice(*slice_end, rows, batch, values, kept)?;
+        }
+        Ok(())
+    }
+
+    fn sift_slice(
+        &mut self,
+        slice_end: i64,
+        rows: &Rows,
+        batch: &RecordBatch,
+        values: &PrimitiveArray<T>,
+        kept: &mut [bool],
+    ) -> Result<(), Error> {
+        let best = match self.best.entry(slice_end) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Best {
+                keys: new_group_index(&self.key_fields)?,
+                values: Vec::new(),
+            }),
+        };
+        let total = batch.num_rows();
+        let columns: Vec<_> = self.node.keys.iter().map(|key| batch.column(*key).clone()).collect();
+        let keys = rows.take_all(&columns)?;
+        if best.values.len() < KEYS_MAX {
+            best.keys.intern(&keys, rows.count(total), &mut self.groups)?;
+            best.values.resize(best.keys.len(), None);
+        } else {
+            best.keys.find(&keys, rows.count(total), &mut self.groups)?;
+        }
+        let (best, groups, extreme) = (&mut best.values, &self.groups, self.node.extreme);
+        match rows {
+            Rows::All => hold_against(best, groups, 0..total, values, extreme, kept),
+            Rows::Range(start, count) => hold_against(best, groups, *start..start + count, values, extreme, kept),
+            Rows::Listed(rows) => {
+                let rows = rows.values().iter().map(|row| *row as usize);
+                hold_against(best, groups, rows, values, extreme, kept);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self) {
+        if self.rows_in < TRIAL_ROWS {
+            return;
+        }
+        if self.rows_out * 100 > self.rows_in * PAYS_BELOW_PERCENT {
+            self.pass_rows = PASS_ROWS;
+            self.best.clear();
+        }
+        self.rows_in = 0;
+        self.rows_out = 0;
+    }
+}
+
+impl<T: ArrowPrimitiveType> Operator for DynamicFilter<T> {
+    fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let rows = batch.num_rows();
+        let mut kept = match self.node.condition {
+            Some(condition) => truth(batch.column(condition).as_boolean()),
+            None => vec![true; rows],
+        };
+        let passed = kept.iter().filter(|kept| **kept).count();
+        if self.pass_rows > 0 {
+            self.pass_rows = self.pass_rows.saturating_sub(passed);
+        } else if passed > 0 {
+            self.sift(&batch, &mut kept)?;
+            self.rows_in += passed;
+            self.rows_out += kept.iter().filter(|kept| **kept).count();
+            self.judge();
+        }
+        let kept = BooleanArray::new(BooleanBuffer::from(kept), None);
+        match kept.true_count() {
+            0 => {}
+            count if count == rows => out.emit(Port::Main, batch),
+            _ => out.emit(Port::Main, filter_record_batch(&batch, &kept)?),
+        }
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, _out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.fired = watermark.saturating_add(1);
+        let (slices, fired) = (self.slices, self.fired);
+        self.best.retain(|slice_end, _| slices.last_window(*slice_end) > fired);
+        Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self, _checkpoint: u64) -> Result<Snapshot, Error> {
+        Ok(Snapshot::default())
+    }
+}
+
+/// Raises the best of each key by those rows that are kept, then keeps those which equal it. Rows without a value go;
+/// rows whose key is not remembered stay.
+fn hold_against<T: ArrowPrimitiveType>(
+    best: &mut [Option<T::Native>],
+    groups: &[u32],
+    rows: impl Iterator<Item = usize> + Clone,
+    values: &PrimitiveArray<T>,
+    extreme: Extreme,
+    kept: &mut [bool],
+) {
+    let beats = |value: T::Native, other: T::Native| match extreme {
+        Extreme::Greatest => value.is_gt(other),
+        Extreme::Least => value.is_lt(other),
+    };
+    for (row, group) in rows.clone().zip(groups) {
+        if kept[row]
+            && values.is_valid(row)
+            && let Some(best) = best.get_mut(*group as usize)
+        {
+            let value = values.value(row);
+            if best.is_none_or(|best| beats(value, best)) {
+                *best = Some(value);
+            }
+        }
+    }
+    for (row, group) in rows.zip(groups) {
+        let best = best.get(*group as usize).copied().flatten();
+        kept[row] &= values.is_valid(row) && best.is_none_or(|best| !beats(best, values.value(row)));
+    }
+}
+
+/// Where a condition is true: not where it is NULL.
+fn truth(condition: &BooleanArray) -> Vec<bool> {
+    (0..condition.len())
+        .map(|row| condition.is_valid(row) && condition.value(row))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::ArrayRef;
+    use millstream_planner::graph::Window;
+
+    use super::*;
+    use crate::operators::testing::{Emitted, integers, rows_of, timestamps};
+
+    /// Batches of rows `(time, key, value, condition)` in windows of 10 with slide 5, a watermark after each; what passes.
+    #[track_caller]
+    fn check(
+        extreme: Extreme,
+        batches: &[(&[(Option<i64>, i64, Option<i64>, Option<bool>)], i64)],
+        expected: &[&[&str]],
+    ) {
+        let node = graph::DynamicFilter {
+            condition: Some(3),
+            window: Window::Hop {
+                size: 10,
+                slide: 5,
+                offset: 0,
+            },
+            time: 0,
+            keys: vec![1],
+            value: 2,
+            extreme,
+        };
+        let mut operator: Option<Box<dyn Operator>> = None;
+        for ((rows, watermark), expected) in batches.iter().zip(expected) {
+            let condition: BooleanArray = rows.iter().map(|row| row.3).collect();
+            let batch = RecordBatch::try_from_iter_with_nullable([
+                ("t", timestamps(&rows.iter().map(|row| row.0).collect::<Vec<_>>()), true),
+                (
+                    "k",
+                    integers(&rows.iter().map(|row| Some(row.1)).collect::<Vec<_>>()),
+                    true,
+                ),
+                ("v", integers(&rows.iter().map(|row| row.2).collect::<Vec<_>>()), true),
+                ("c", Arc::new(condition) as ArrayRef, true),
+            ])
+            .unwrap();
+            let operator = operator.get_or_insert_with(|| dynamic_filter("f", &node, &batch.schema()).unwrap());
+            let mut out = Emitted::default();
+            assert_eq!(operator.process(0, batch, &mut out).unwrap(), Progress::Done);
+            assert_eq!(operator.on_watermark(*watermark, &mut out).unwrap(), Progress::Done);
+            assert_eq!(rows_of(&out.main), *expected);
+        }
+    }
+
+    const TRUE: Option<bool> = Some(true);
+
+    #[test]
+    fn rows_that_equal_the_best_so_far_pass() {
+        check(
+            Extreme::Greatest,
+            &[
+                (
+                    &[
+                        (Some(1), 1, Some(3), TRUE),
+                        (Some(2), 1, Some(5), TRUE),
+                        (Some(3), 1, Some(5), TRUE),
+                        (Some(3), 2, Some(4), TRUE),
+                        (Some(6), 1, Some(1), TRUE),
+                    ],
+                    0,
+                ),
+                (
+                    &[
+                        (Some(4), 1, Some(4), TRUE),
+                        (Some(4), 1, Some(5), TRUE),
+                        (Some(4), 1, Some(6), TRUE),
+                    ],
+                    0,
+                ),
+            ],
+            &[
+                &["2,1,5,true", "3,1,5,true", "3,2,4,true", "6,1,1,true"],
+                &["4,1,6,true"],
+            ],
+        );
+        check(
+            Extreme::Least,
+            &[(&[(Some(1), 1, Some(3), TRUE), (Some(2), 1, Some(5), TRUE)], 0)],
+            &[&["1,1,3,true"]],
+        );
+    }
+
+    #[test]
+    fn rows_outside_the_condition_beat_nothing() {
+        check(
+            Extreme::Greatest,
+            &[(
+                &[
+                    (Some(1), 1, Some(9), Some(false)),
+                    (Some(1), 1, Some(8), None),
+                    (Some(1), 1, Some(3), TRUE),
+                    (Some(1), 1, None, TRUE),
+                ],
+                0,
+            )],
+            &[&["1,1,3,true"]],
+        );
+    }
+
+    #[test]
+    fn late_and_timeless_rows_pass_and_beat_nothing() {
+        check(
+            Extreme::Greatest,
+            &[
+                (&[(Some(1), 1, Some(3), TRUE)], 9),
+                (
+                    &[
+                        (Some(1), 1, Some(9), TRUE),
+                        (Some(1), 1, Some(2), TRUE),
+                        (None, 1, Some(2), TRUE),
+                        (Some(11), 1, Some(1), TRUE),
+                    ],
+                    9,
+                ),
+            ],
+            &[
+                &["1,1,3,true"],
+                &[",1,2,true", "1,1,2,true", "1,1,9,true", "11,1,1,true"],
+            ],
+        );
+    }
+
+    #[test]
+    fn where_most_rows_pass_none_are_held_against_others() {
+        let node = graph::DynamicFilter {
+            condition: None,
+            window: Window::Tumble { size: 10, offset: 0 },
+            time: 0,
+            keys: vec![],
+            value: 1,
+            extreme: Extreme::Greatest,
+        };
+        let batch = |value: i64| {
+            RecordBatch::try_from_iter([
+                ("t", timestamps(&vec![Some(1); TRIAL_ROWS])),
+                ("v", integers(&vec![Some(value); TRIAL_ROWS])),
+            ])
+            .unwrap()
+        };
+        let mut operator = dynamic_filter("f", &node, &batch(0).schema()).unwrap();
+        let mut rows_passed = |value: i64| {
+            let mut out = Emitted::default();
+            assert_eq!(operator.process(0, batch(value), &mut out).unwrap(), Progress::Done);
+            out.main.iter().map(RecordBatch::num_rows).sum::<usize>()
+        };
+        assert_eq!(rows_passed(7), TRIAL_ROWS);
+        assert_eq!(rows_passed(6), TRIAL_ROWS);
+    }
+}
