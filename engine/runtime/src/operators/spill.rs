@@ -103,6 +103,20 @@ impl Spill {
         })
     }
 
+    /// Which windows are to leave the memory, of all that hold something (bytes and end): the largest, until half of what
+    /// is held is given back.
+    pub fn to_evict(windows: impl Iterator<Item = (usize, i64)>, held: usize) -> Vec<i64> {
+        let mut windows: Vec<(usize, i64)> = windows.collect();
+        windows.sort_unstable();
+        let mut freed = 0;
+        let enough = windows.iter().rev().take_while(|(bytes, _)| {
+            let goes = freed * 2 <= held;
+            freed += bytes;
+            goes
+        });
+        enough.map(|(_, end)| *end).collect()
+    }
+
     /// Notes what is held after something was given back.
     pub fn holds(&mut self, bytes: usize) {
         if bytes < self.reservation.bytes() {

@@ -11,7 +11,7 @@ use arrow_array::RecordBatch;
 use arrow_select::take::take_record_batch;
 use millstream_planner::graph::{self, Port, TimeAttribute};
 
-use super::window_aggregate::{Slices, conform, micros};
+use super::window_aggregate::{Slices, conform, emit_late, micros};
 use crate::Error;
 use crate::operator::{Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
 
@@ -103,7 +103,7 @@ impl Operator for WindowAssign {
         {
             let (timed, untimed): (Vec<u32>, Vec<u32>) =
                 (0..batch.num_rows() as u32).partition(|row| batch.column(column).is_valid(*row as usize));
-            out.emit(Port::Late, take_record_batch(&batch, &UInt32Array::from(untimed))?);
+            emit_late(&batch, untimed, out)?;
             if timed.is_empty() {
                 return Ok(Progress::Done);
             }

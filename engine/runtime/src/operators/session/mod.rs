@@ -31,7 +31,6 @@ use arrow::array::{ArrayRef, TimestampMicrosecondArray, UInt32Array};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
-use arrow_select::take::take_record_batch;
 use millstream_planner::graph::{self, Port, TimeAttribute, Window};
 use millstream_state::BlockCodec;
 
@@ -41,7 +40,7 @@ use self::roll::Sleeper;
 use super::spill::{Room, Spill};
 use super::stored_rows::{Frozen, RowFormat};
 use super::table::{Accumulator, GroupIndex, Select, TableSpec, new_accumulator, new_group_index};
-use super::window_aggregate::{conform, micros};
+use super::window_aggregate::{conform, emit_late, micros};
 use super::{OperatorContext, inline};
 use crate::Error;
 use crate::operator::{
@@ -575,8 +574,7 @@ impl SessionAggregate {
             .filter(|row| is_late.next_if_eq(row).is_none())
             .collect();
         self.update(batch, Some(kept.into()))?;
-        out.emit(Port::Late, take_record_batch(batch, &UInt32Array::from(late))?);
-        Ok(())
+        emit_late(batch, late, out)
     }
 }
 

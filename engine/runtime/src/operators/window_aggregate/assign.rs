@@ -10,10 +10,12 @@ use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow_array::RecordBatch;
+use arrow_select::take::take_record_batch;
+use millstream_planner::graph::Port;
 
 use super::slices::Slices;
 use crate::Error;
-use crate::operator::Timestamp;
+use crate::operator::{Collector, Timestamp};
 
 /// Where a row's slice comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +100,14 @@ pub fn micros(array: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>
         array.values().clone(),
         array.nulls().filter(|nulls| nulls.null_count() > 0).cloned(),
     ))
+}
+
+/// Puts the rows that came too late, if any, out by the port for them.
+pub fn emit_late(batch: &RecordBatch, late: Vec<u32>, out: &mut dyn Collector) -> Result<(), Error> {
+    if !late.is_empty() {
+        out.emit(Port::Late, take_record_batch(batch, &UInt32Array::from(late))?);
+    }
+    Ok(())
 }
 
 fn bounds(values: &[i64]) -> (i64, i64) {

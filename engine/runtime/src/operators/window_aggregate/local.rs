@@ -8,16 +8,15 @@
 use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
-use arrow_select::take::take_record_batch;
 use millstream_planner::graph::{self, Port};
 
-use super::{Assignment, Layout, RowTime, Rows};
+use super::{Assignment, Layout, RowTime, Rows, emit_late};
 use crate::Error;
 use crate::operator::{
     Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN,
 };
 use crate::operators::table::{Argument, RowStates, Select, Table};
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
 /// Groups held before all are emitted: tables of this size stay in the processor's cache.
@@ -138,10 +137,7 @@ impl Operator for LocalAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         // Only rows without a time are late here: the final phase knows what has fired.
         let assignment = Assignment::new(&self.layout.slices, self.layout.time, &batch, self.now, WATERMARK_MIN)?;
-        if !assignment.late.is_empty() {
-            let late = UInt32Array::from(assignment.late);
-            out.emit(Port::Late, take_record_batch(&batch, &late)?);
-        }
+        emit_late(&batch, assignment.late, out)?;
         let total = batch.num_rows();
         let keys = self.layout.keys(&batch);
         let arguments = self.layout.spec.arguments(&batch)?;

@@ -21,13 +21,12 @@ mod stored;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
-use arrow_select::take::take_record_batch;
-use millstream_planner::graph::{self, Phase, Port, TimeAttribute, Window};
+use millstream_planner::graph::{self, Phase, TimeAttribute, Window};
 
-pub use self::assign::{Assignment, RowTime, Rows, micros};
+pub use self::assign::{Assignment, RowTime, Rows, emit_late, micros};
 use self::firing::Firing;
 pub use self::local::LocalAggregate;
 use self::merging::Runs;
@@ -307,14 +306,6 @@ impl WindowAggregate {
         Ok(())
     }
 
-    fn take_late(&mut self, batch: &RecordBatch, late: Vec<u32>, out: &mut dyn Collector) -> Result<(), Error> {
-        if late.is_empty() {
-            return Ok(());
-        }
-        out.emit(Port::Late, take_record_batch(batch, &UInt32Array::from(late))?);
-        Ok(())
-    }
-
     /// Everything that ends at `complete` or before may fire.
     fn completed(&mut self, complete: i64, out: &mut dyn Collector) -> Result<Progress, Error> {
         self.complete = self.complete.max(complete);
@@ -326,7 +317,7 @@ impl Operator for WindowAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let assignment = Assignment::new(&self.layout.slices, self.layout.time, &batch, self.now, self.fired)?;
         self.update(&batch, &assignment)?;
-        self.take_late(&batch, assignment.late, out)?;
+        emit_late(&batch, assignment.late, out)?;
         self.relieve_memory()
     }
 

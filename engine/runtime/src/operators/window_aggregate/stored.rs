@@ -332,19 +332,10 @@ impl WindowAggregate {
             Room::Wait => return Ok(Progress::Pending),
             Room::Evict => {}
         }
-        // The largest panes, until half of what is held is given back.
-        let mut panes: Vec<(usize, i64)> = self
-            .panes
-            .iter()
-            .filter(|(_, pane)| !pane.table.is_empty())
-            .map(|(slice_end, pane)| (pane.size(), *slice_end))
-            .collect();
-        panes.sort_unstable();
+        let held = self.panes.iter().filter(|(_, pane)| !pane.table.is_empty());
         let mut frozen = Vec::new();
-        let mut freed = 0;
-        while let Some((bytes, slice_end)) = panes.pop().filter(|_| freed * 2 <= size) {
+        for slice_end in Spill::to_evict(held.map(|(slice_end, pane)| (pane.size(), *slice_end)), size) {
             frozen.extend(self.evict(slice_end)?);
-            freed += bytes;
         }
         self.groups_expected = 0;
         self.store.evicted = true;

@@ -14,10 +14,9 @@ mod rows;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
-use arrow_select::take::take_record_batch;
 use datafusion::logical_expr::JoinType;
 use millstream_planner::graph::{self, Port, WindowColumns};
 use millstream_state::BlockCodec;
@@ -29,7 +28,7 @@ use self::rows::Rows;
 use super::spill::{Room, Spill};
 use super::stored_batches::{FrozenBatches, GroupedBatch};
 use super::stored_rows::{RowFormat, StoredRows, WrittenGroups};
-use super::window_aggregate::{Assignment, RowTime, Slices, conform, micros};
+use super::window_aggregate::{Assignment, RowTime, Slices, conform, emit_late, micros};
 use super::{OperatorContext, inline};
 use crate::Error;
 use crate::operator::{
@@ -243,13 +242,9 @@ impl WindowJoin {
             Room::Wait => return Ok(Progress::Pending),
             Room::Evict => {}
         }
-        // The largest windows, until half of what is held is given back.
-        let mut panes: Vec<(usize, i64)> = self.panes.iter().map(|(end, pane)| (pane.bytes, *end)).collect();
-        panes.sort_unstable();
-        let mut freed = 0;
-        while let Some((bytes, end)) = panes.pop().filter(|(bytes, _)| *bytes > 0 && freed * 2 <= size) {
+        let held = self.panes.iter().filter(|(_, pane)| pane.bytes > 0);
+        for end in Spill::to_evict(held.map(|(end, pane)| (pane.bytes, *end)), size) {
             self.evict(end)?;
-            freed += bytes;
         }
         self.spill.holds(self.hot_bytes());
         Ok(Progress::Done)
@@ -401,12 +396,7 @@ impl Operator for WindowJoin {
         let side = &self.sides[input];
         let time = RowTime::SliceEnd(side.window.end);
         let assignment = Assignment::new(&Slices::Attached, time, &batch, self.fired, self.fired)?;
-        if !assignment.late.is_empty() {
-            out.emit(
-                Port::Late,
-                take_record_batch(&batch, &UInt32Array::from(assignment.late))?,
-            );
-        }
+        emit_late(&batch, assignment.late, out)?;
         for (end, rows) in assignment.slices {
             let columns = rows.take_all(batch.columns())?;
             let pane = self.panes.entry(end).or_default();

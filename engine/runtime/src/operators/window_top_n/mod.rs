@@ -16,18 +16,17 @@ mod stored;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_row::{RowConverter, SortField};
-use arrow_select::take::take_record_batch;
 use millstream_planner::graph::{self, Port};
 
 use self::best::{Best, Cursor, Ranking};
 use self::stored::FrozenBest;
 use super::spill::{Room, Spill};
 use super::stored_rows::{Frozen, RowFormat, WrittenGroups};
-use super::window_aggregate::{Assignment, RowTime, Slices, conform};
+use super::window_aggregate::{Assignment, RowTime, Slices, conform, emit_late};
 use super::{OperatorContext, inline};
 use crate::Error;
 use crate::operator::{
@@ -177,18 +176,9 @@ impl WindowTopN {
             Room::Wait => return Ok(Progress::Pending),
             Room::Evict => {}
         }
-        // The largest windows, until half of what is held is given back.
-        let mut panes: Vec<(usize, i64)> = self
-            .panes
-            .iter()
-            .filter(|(_, pane)| !pane.best.is_empty())
-            .map(|(end, pane)| (pane.best.size(), *end))
-            .collect();
-        panes.sort_unstable();
-        let mut freed = 0;
-        while let Some((bytes, end)) = panes.pop().filter(|_| freed * 2 <= size) {
+        let held = self.panes.iter().filter(|(_, pane)| !pane.best.is_empty());
+        for end in Spill::to_evict(held.map(|(end, pane)| (pane.best.size(), *end)), size) {
             self.evict(end)?;
-            freed += bytes;
         }
         self.spill.holds(self.hot_bytes());
         Ok(Progress::Done)
@@ -317,12 +307,7 @@ impl Operator for WindowTopN {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let time = RowTime::SliceEnd(self.node.window.end);
         let assignment = Assignment::new(&Slices::Attached, time, &batch, self.fired, self.fired)?;
-        if !assignment.late.is_empty() {
-            out.emit(
-                Port::Late,
-                take_record_batch(&batch, &UInt32Array::from(assignment.late))?,
-            );
-        }
+        emit_late(&batch, assignment.late, out)?;
         for (end, rows) in assignment.slices {
             let columns = rows.take_all(batch.columns())?;
             self.insert(end, RecordBatch::try_new(Arc::clone(&self.ranking.input), columns)?)?;
