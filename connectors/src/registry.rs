@@ -3,9 +3,10 @@
 //! Each connector is one cargo feature and one line in [`registry`]. [`validate`] is pure: it reads descriptions and
 //! the definition, never the outside world, and reports everything that is wrong at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::future::join_all;
 use parking_lot::RwLock;
 
 use crate::format::{self, Format};
@@ -62,6 +63,27 @@ pub fn source(table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
 /// The sink of a checked table.
 pub fn sink(table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
     connector_of(table)?.sink(table)
+}
+
+/// Whether what checked tables name exists outside, see [`Connector::look_up`]: an answer for each, in their order.
+pub async fn look_up(tables: &[(Role, Arc<TableDefinition>)]) -> Vec<Result<(), Error>> {
+    let mut answers: Vec<Result<(), Error>> = tables.iter().map(|_| Ok(())).collect();
+    let mut by_connector: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, (_, table)) in tables.iter().enumerate() {
+        by_connector.entry(table.connector()).or_default().push(index);
+    }
+    let looks = by_connector.into_values().map(|indices| async move {
+        let of_connector: Vec<_> = indices.iter().map(|index| tables[*index].clone()).collect();
+        let found = match connector_of(&tables[indices[0]].1) {
+            Ok(connector) => connector.look_up(of_connector).await,
+            Err(error) => vec![Err(error)],
+        };
+        indices.into_iter().zip(found).collect::<Vec<_>>()
+    });
+    for (index, answer) in join_all(looks).await.into_iter().flatten() {
+        answers[index] = answer;
+    }
+    answers
 }
 
 fn connector_of(table: &TableDefinition) -> Result<&'static dyn Connector, Error> {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, FieldRef, SchemaRef};
+use futures::future::{BoxFuture, FutureExt, ready};
 
 use crate::Error;
 use crate::sink::Sink;
@@ -103,6 +104,12 @@ pub trait Connector: Send + Sync {
     }
     /// Whether the source ends by itself, with these options. Pure.
     fn is_bounded(&self, table: &TableDefinition) -> bool;
+    /// Whether what checked tables name exists outside (a topic), asked once, when a job is submitted: an answer for each
+    /// table, in their order. [`Error::Invalid`]: it does not, and would not by itself; [`Error::Unavailable`]: nobody
+    /// answers. Makes nothing outside.
+    fn look_up(&self, tables: Vec<(Role, Arc<TableDefinition>)>) -> BoxFuture<'static, Vec<Result<(), Error>>> {
+        ready(tables.iter().map(|_| Ok(())).collect()).boxed()
+    }
     /// The source of a checked table; called only in a role of [`Connector::roles`].
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
         Err(lacks_role(self.name(), table, "read from"))

@@ -18,6 +18,9 @@ use crate::{Error, Role};
 /// How long to wait for an answer of the cluster when a job starts.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Topics that an error names, at most.
+const TOPICS_NAMED_MAX: usize = 20;
+
 /// Properties of the Java client that have no meaning here, or are set by other options.
 const IGNORED: [&str; 13] = [
     "key.deserializer",
@@ -289,27 +292,37 @@ impl ProducerContext for Context {
     }
 }
 
-/// All topics of the cluster. Blocks.
-pub fn metadata(consumer: &BaseConsumer<Context>, brokers: &str) -> Result<Metadata, Error> {
+/// A request that blocks, where that does not matter.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Unavailable(format!("a request to Kafka was given up: {error}"))),
+    }
+}
+
+/// All topics of the cluster. Blocks, so long at most.
+pub fn metadata(consumer: &BaseConsumer<Context>, brokers: &str, timeout: Duration) -> Result<Metadata, Error> {
     consumer
-        .fetch_metadata(None, REQUEST_TIMEOUT)
-        .map_err(|error| unreachable(consumer, brokers, &error))
+        .fetch_metadata(None, timeout)
+        .map_err(|error| cannot_reach(brokers, &problem_of(consumer, &error), timeout))
 }
 
 /// The error of a request, with what librdkafka said about the connection.
 pub fn unreachable(consumer: &BaseConsumer<Context>, brokers: &str, error: &KafkaError) -> Error {
-    drain_events(consumer);
-    match consumer.context().last_problem() {
-        Some(problem) => cannot_reach(brokers, &problem),
-        None => cannot_reach(brokers, &error.to_string()),
-    }
+    cannot_reach(brokers, &problem_of(consumer, error), REQUEST_TIMEOUT)
 }
 
-pub fn cannot_reach(brokers: &str, problem: &str) -> Error {
+fn problem_of(consumer: &BaseConsumer<Context>, error: &KafkaError) -> String {
+    drain_events(consumer);
+    let said = consumer.context().last_problem();
+    said.unwrap_or_else(|| error.to_string())
+}
+
+pub fn cannot_reach(brokers: &str, problem: &str, within: Duration) -> Error {
     Error::Unavailable(format!(
         "the Kafka brokers `{brokers}` do not answer within {} s ({problem}): check 'properties.bootstrap.servers', and \
          that the cluster is up",
-        REQUEST_TIMEOUT.as_secs()
+        within.as_secs()
     ))
 }
 
@@ -344,23 +357,29 @@ impl Context {
     }
 }
 
-/// An error that says which topics there are.
-pub fn missing_topic(topic: &str, metadata: &Metadata) -> Error {
-    let names: Vec<&str> = metadata
-        .topics()
-        .iter()
+/// The names of topics that exist: one that is about to has no partitions yet.
+pub fn topic_names(metadata: &Metadata) -> Vec<&str> {
+    let topics = metadata.topics().iter();
+    topics
+        .filter(|topic| !topic.partitions().is_empty())
         .map(rdkafka::metadata::MetadataTopic::name)
-        .filter(|name| !name.starts_with("__"))
-        .collect();
+        .collect()
+}
+
+/// An error that says which topics there are.
+pub fn missing_topic(topic: &str, brokers: &str, names: &[&str]) -> Error {
+    let names: Vec<&str> = names.iter().copied().filter(|name| !name.starts_with("__")).collect();
     let near = suggest(topic, names.iter().copied());
     let there_are = match names.as_slice() {
         [] => "the cluster has no topics yet".to_string(),
-        names if names.len() <= 20 => format!("there are: {}", names.join(", ")),
+        names if names.len() <= TOPICS_NAMED_MAX => format!("there are: {}", names.join(", ")),
         names => format!(
             "there are {} topics, among them: {}",
             names.len(),
-            names[..20].join(", ")
+            names[..TOPICS_NAMED_MAX].join(", ")
         ),
     };
-    Error::Invalid(format!("the topic `{topic}` does not exist{near} ({there_are})"))
+    Error::Invalid(format!(
+        "the topic `{topic}` does not exist at the Kafka brokers `{brokers}`{near} ({there_are}); create it, or correct 'topic'"
+    ))
 }

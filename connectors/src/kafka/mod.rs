@@ -3,10 +3,12 @@
 //!
 //! Built on librdkafka. Its names are those of the Java client for most `properties.*`; see [`client`] for those that
 //! are translated. Records are fetched by librdkafka's threads into one bounded queue per partition, drained by the
-//! slot without blocking ([`queue`], [`reader`]), and decoded many at a time ([`records`]). The sink produces whole
+//! slot without blocking ([`queue`], [`reader`]), and decoded many at a time ([`records`]). Whether topics exist is looked up
+//! when a job is submitted ([`look_up`]). The sink produces whole
 //! batches and counts deliveries ([`sink`]), or leaves them to the checkpoint ([`transaction`]).
 
 mod client;
+mod look_up;
 mod options;
 mod queue;
 mod reader;
@@ -19,6 +21,7 @@ pub mod transaction;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
+use futures::future::{BoxFuture, FutureExt};
 
 use self::options::{OPTIONS_SINK, OPTIONS_SOURCE, SinkOptions, SourceOptions};
 use crate::{
@@ -81,6 +84,10 @@ impl Connector for Kafka {
 
     fn is_bounded(&self, table: &TableDefinition) -> bool {
         SourceOptions::of(table).is_ok_and(|options| options.is_bounded())
+    }
+
+    fn look_up(&self, tables: Vec<(Role, Arc<TableDefinition>)>) -> BoxFuture<'static, Vec<Result<(), Error>>> {
+        look_up::topics(tables).boxed()
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {

@@ -15,7 +15,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use self::direct::DirectWriter;
 use self::rows::{RowEncoder, Target};
-use super::client::{self, Context, REQUEST_TIMEOUT};
+use super::client::{self, Context, REQUEST_TIMEOUT, blocking};
 use super::options::{Partitioner, SinkOptions, TransactionOptions};
 use super::transaction::admin::Transactions;
 use super::transaction::epoch::MarkerPlace;
@@ -191,13 +191,6 @@ fn known_ids(known: &Transactions, base: &str, place: &MarkerPlace) -> Result<Ve
     Ok(ids)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Unavailable(format!("a request to Kafka was given up: {error}"))),
-    }
-}
-
 /// How many partitions the topic has; an error if it does not exist, unless the broker makes it now. Blocks.
 fn count_partitions(options: &SinkOptions, table: &str) -> Result<i32, Error> {
     let producer: ThreadedProducer<Context> = options
@@ -207,7 +200,7 @@ fn count_partitions(options: &SinkOptions, table: &str) -> Result<i32, Error> {
     let client = producer.client();
     let unreachable = |error: rdkafka::error::KafkaError| {
         let problem = client.context().last_problem().unwrap_or_else(|| error.to_string());
-        client::cannot_reach(&options.brokers, &problem)
+        client::cannot_reach(&options.brokers, &problem, REQUEST_TIMEOUT)
     };
     let deadline = std::time::Instant::now() + TOPIC_CREATION_TIMEOUT;
     let all = client.fetch_metadata(None, REQUEST_TIMEOUT).map_err(unreachable)?;
@@ -237,7 +230,11 @@ fn count_partitions(options: &SinkOptions, table: &str) -> Result<i32, Error> {
                     .is_some_and(|code| code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
         });
         if is_final || std::time::Instant::now() >= deadline {
-            return Err(client::missing_topic(&options.topic, &all));
+            return Err(client::missing_topic(
+                &options.topic,
+                &options.brokers,
+                &client::topic_names(&all),
+            ));
         }
         std::thread::sleep(Duration::from_millis(50));
     }

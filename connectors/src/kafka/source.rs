@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, Context, REQUEST_TIMEOUT};
+use super::client::{self, Context, REQUEST_TIMEOUT, blocking};
 use super::options::{Place, SourceOptions, Topics};
 use super::reader::KafkaReader;
 use super::records::RecordDecoder;
@@ -118,16 +118,9 @@ impl Source for KafkaSource {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Unavailable(format!("a request to Kafka was given up: {error}"))),
-    }
-}
-
 impl Shared {
     fn list(&self) -> Result<Vec<Split>, Error> {
-        let metadata = client::metadata(&self.consumer, &self.options.brokers)?;
+        let metadata = client::metadata(&self.consumer, &self.options.brokers, REQUEST_TIMEOUT)?;
         let partitions = self.partitions(&metadata)?;
         let starts = if self.was_listed.load(Ordering::Acquire) {
             self.offsets(&Place::Earliest, &partitions)?
@@ -168,7 +161,10 @@ impl Shared {
         let topics: Vec<_> = match &self.options.topics {
             Topics::Names(names) => names
                 .iter()
-                .map(|name| find(name).ok_or_else(|| client::missing_topic(name, metadata)))
+                .map(|name| {
+                    let known = || client::topic_names(metadata);
+                    find(name).ok_or_else(|| client::missing_topic(name, &self.options.brokers, &known()))
+                })
                 .collect::<Result<_, _>>()?,
             Topics::Pattern(pattern) => metadata
                 .topics()

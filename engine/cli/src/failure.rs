@@ -15,7 +15,7 @@ pub enum Exit {
     NotFound = 3,
     /// Not possible as things stand: a name in use, a job in another state, a checkpoint that does not fit.
     Conflict = 4,
-    /// No coordinator could be reached, or it could not reach its storage.
+    /// No coordinator could be reached, or it could not reach its storage or what a pipeline reads and writes.
     Unreachable = 5,
     /// What was waited for did not happen in time.
     TimedOut = 6,

@@ -3,7 +3,10 @@
 //! What comes in is the text (YAML, JSON or SQL) or a spec, the values of the variables it names, the time and what the
 //! caller wants otherwise; nothing is read from the process or the clock. What comes out is a [`v1::ResolvedJob`], of
 //! which everything else is a pure function: [`plan`] makes the same graph of it on every machine, [`settings`] says
-//! how it is to run. All mistakes are found at once, with their place in the text.
+//! how it is to run. All mistakes are found at once, with their place in the text. Whether what the pipeline reads and writes
+//! exists is asked apart ([`look_up`]), by whoever is about to start it: a plan needs nobody who answers.
+
+mod look_up;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -15,6 +18,7 @@ use millstream_proto::spec::{self, Positions};
 use millstream_proto::v1::{self, pipeline, resolved_job};
 use millstream_runtime::job::Options;
 
+pub use self::look_up::{NotFound, look_up};
 use crate::job::{Job, Start};
 use crate::{Error, checkpoint, restart};
 
@@ -41,6 +45,8 @@ pub struct Resolved {
     pub resolved: v1::ResolvedJob,
     pub graph: Arc<JobGraph>,
     pub settings: Settings,
+    /// Of the text, for mistakes that show later.
+    positions: Positions,
 }
 
 /// What the pipeline says about how it runs, with defaults where it says nothing.
@@ -235,6 +241,7 @@ fn finish(
         resolved,
         graph: Arc::new(graph),
         settings,
+        positions: positions.clone(),
     })
 }
 

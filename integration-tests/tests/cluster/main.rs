@@ -5,6 +5,7 @@ mod chaos;
 mod deaths;
 mod life;
 mod place;
+mod topics;
 mod traces;
 mod transactions;
 mod wrong;

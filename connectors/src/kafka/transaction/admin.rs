@@ -90,7 +90,10 @@ impl Transactions {
         let unavailable = |error| Error::Unavailable(format!("Kafka topic `{topic}`: {error}"));
         let metadata = all.fetch_metadata(None, REQUEST_TIMEOUT).map_err(unavailable)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let found = found.ok_or_else(|| client::missing_topic(topic, &metadata))?;
+        let found = found.ok_or_else(|| {
+            let brokers = self.client.get("bootstrap.servers").unwrap_or_default();
+            client::missing_topic(topic, brokers, &client::topic_names(&metadata))
+        })?;
         let mut open = Vec::new();
         for partition in found.partitions() {
             let end = |consumer: &BaseConsumer<Context>| {

@@ -19,7 +19,7 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 
 use super::epoch::{MarkerPlace, Part, Pending, RecordReader};
 use super::markers::{self, Published, Until};
-use crate::kafka::client::{self, Context};
+use crate::kafka::client::{self, Context, blocking};
 use crate::kafka::topic::{Batch, Record, Topic, WhenFull};
 use crate::{Committable, Error, OutputFile, OutputStorage};
 
@@ -224,15 +224,6 @@ pub fn subtask_id(base: &str, subtask: usize) -> String {
 pub fn is_of_base(id: &str, base: &str) -> bool {
     let subtask = id.strip_prefix(base).and_then(|rest| rest.strip_prefix('-'));
     subtask.is_some_and(|subtask| !subtask.is_empty() && subtask.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Unavailable(format!(
-            "a transaction in Kafka was given up: {error}"
-        ))),
-    }
 }
 
 /// A producer that holds a transactional id. All its methods block.

@@ -58,6 +58,7 @@ impl Api for LeaderApi {
             ),
         };
         self.0.with(|inner| inner.state.may_submit(&record.name))?;
+        resolve::look_up(&resolved).await.map_err(not_found)?;
         if request.dry_run {
             return Ok(response);
         }
@@ -493,21 +494,7 @@ pub async fn resolve_now(
     let pipeline = pipeline.ok_or_else(|| invalid("there is no pipeline in the request"))?;
     let wish = Wish { name, mode };
     let resolved = threads::blocking(move || resolve::resolve(&pipeline, &wish, now_us())).await;
-    let resolved = resolved.map_err(|error| internal(&error))?.map_err(|mistakes| {
-        let count = mistakes.len();
-        let first = mistakes
-            .first()
-            .map(|mistake| mistake.message.clone())
-            .unwrap_or_default();
-        let message = match count {
-            1 => first,
-            _ => format!("{first} (and {} more mistakes)", count - 1),
-        };
-        api::Error {
-            mistakes,
-            ..api::Error::new(Code::InvalidPipeline, message)
-        }
-    })?;
+    let resolved = resolved.map_err(|error| internal(&error))?.map_err(mistaken)?;
     if resolved.settings.explain {
         return Err(invalid_pipeline(
             "the script consists of EXPLAIN; there is nothing to run (validate shows its plan)",
@@ -554,6 +541,33 @@ fn invalid_pipeline(message: &str) -> api::Error {
             ..v1::Mistake::default()
         }],
         ..api::Error::new(Code::InvalidPipeline, message)
+    }
+}
+
+fn mistaken(mistakes: Vec<v1::Mistake>) -> api::Error {
+    let count = mistakes.len();
+    let first = mistakes
+        .first()
+        .map(|mistake| mistake.message.clone())
+        .unwrap_or_default();
+    let message = match count {
+        1 => first,
+        _ => format!("{first} (and {} more mistakes)", count - 1),
+    };
+    api::Error {
+        mistakes,
+        ..api::Error::new(Code::InvalidPipeline, message)
+    }
+}
+
+/// What the pipeline reads or writes is not there.
+fn not_found(found: resolve::NotFound) -> api::Error {
+    match found {
+        resolve::NotFound::Mistakes(mistakes) => mistaken(mistakes),
+        resolve::NotFound::Unavailable(reason) => api::Error::new(
+            Code::Unavailable,
+            format!("{reason}; nothing was submitted: try again once they answer"),
+        ),
     }
 }
 

@@ -1,0 +1,91 @@
+//! Topics that a pipeline names are looked up when it is submitted.
+
+use std::fs;
+
+use millstream_integration_tests::kafka::KafkaBroker;
+
+use crate::place::Place;
+
+const PIPELINE: &str = r#"name: $NAME
+sources:
+  entries:
+    connector: kafka
+    options: { brokers: "$BROKERS", $READ }
+    format: json
+    columns: { booth: bigint }
+sinks:
+  stats:
+    from: entries
+    connector: kafka
+    options: { brokers: "$BROKERS", topic: $WRITTEN }
+    format: json
+"#;
+
+/// A pipeline's file that reads and writes these.
+fn pipeline(place: &Place, name: &str, brokers: &str, read: &str, written: &str) -> String {
+    let text = PIPELINE
+        .replace("$NAME", name)
+        .replace("$BROKERS", brokers)
+        .replace("$READ", read)
+        .replace("$WRITTEN", written);
+    let file = format!("{name}.yaml");
+    fs::write(place.path(&file), text).expect("a writable folder");
+    file
+}
+
+#[test]
+fn a_topic_that_does_not_exist_is_a_mistake_in_the_pipeline() {
+    let broker = KafkaBroker::shared();
+    for topic in ["looked-up-entries", "looked-up-stats"] {
+        broker.create_topic(topic, 1).expect("a new topic");
+    }
+    let place = Place::new();
+    let _standalone = place.standalone();
+    let at = broker.address();
+
+    let wrong = pipeline(&place, "wrong", at, "topic: looked-up-entires", "looked-up-stat");
+    for more in [&[][..], &["--dry-run"]] {
+        let (_, refused) = place.cli(&[&["jobs", "submit", wrong.as_str()], more].concat(), 2);
+        for expected in [
+            "error: wrong.yaml:5:".to_string(),
+            format!("table `entries`: the topic `looked-up-entires` does not exist at the Kafka brokers `{at}`"),
+            "did you mean `looked-up-entries`?".to_string(),
+            "error: wrong.yaml:12:".to_string(),
+            "did you mean `looked-up-stats`?".to_string(),
+        ] {
+            assert!(refused.contains(&expected), "{expected}: {refused}");
+        }
+    }
+    place.cli(&["jobs", "describe", "wrong"], 3);
+
+    let none_yet = pipeline(
+        &place,
+        "later",
+        at,
+        "topic-pattern: 'looked-up-not-.*'",
+        "looked-up-stats",
+    );
+    place.cli(&["jobs", "submit", &none_yet], 0);
+    place.cli(&["jobs", "cancel", "later", "--wait"], 0);
+}
+
+#[test]
+fn brokers_that_do_not_answer_are_named_and_a_plan_does_not_need_them() {
+    let place = Place::new();
+    let _standalone = place.standalone();
+    let offline = pipeline(&place, "offline", "127.0.0.1:1", "topic: entries", "stats");
+    for more in [&[][..], &["--dry-run"]] {
+        let (_, refused) = place.cli(&[&["jobs", "submit", offline.as_str(), "-o", "json"], more].concat(), 5);
+        let refused: serde_json::Value = serde_json::from_str(&refused).expect("JSON");
+        assert_eq!(refused["code"], "unavailable", "{refused}");
+        let message = refused["message"].as_str().unwrap_or_default();
+        assert!(
+            message.contains("table `entries`: the Kafka brokers `127.0.0.1:1` do not answer"),
+            "{message}"
+        );
+        assert!(message.contains("nothing was submitted"), "{message}");
+    }
+    for verb in ["validate", "explain"] {
+        place.cli(&["jobs", verb, &offline], 0);
+    }
+}
