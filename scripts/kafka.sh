@@ -108,10 +108,11 @@ case "${1:-}" in
     "${broker[@]}" >"$dir/broker.log" 2>&1 </dev/null &
     pid=$!
     echo $pid >"$dir/pid"
-    trap 'disown $pid 2>/dev/null || true; kill -9 $pid 2>/dev/null || true; rm -rf "$dir/data"' EXIT
+    last_word=
+    trap 'disown $pid 2>/dev/null || true; kill -9 $pid 2>/dev/null || true; [ "$last_word" = keep ] || rm -rf "$dir/data"' EXIT
     wait_ready $pid
     echo "$address"
-    cat >/dev/null
+    last_word=$(cat)
     ;;
   stop)
     [ -f "${2:?which folder?}/pid" ] || die "no broker was started in $2"

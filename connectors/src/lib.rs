@@ -20,6 +20,7 @@ pub mod kafka;
 #[cfg(feature = "nexmark")]
 pub mod nexmark;
 pub mod options;
+pub mod outage;
 #[cfg(feature = "print")]
 pub mod print;
 pub mod rate_limit;
@@ -29,6 +30,7 @@ pub mod source;
 pub mod table;
 
 pub use error::Error;
+pub use outage::Outage;
 pub use sink::{
     BlockedPartition, Committable, Delivery, JobIdentity, OutputFile, OutputStorage, Sink, SinkWriter,
     TransactionReport, TransactionalId, WriterContext,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 
-use crate::Error;
 use crate::source::{Boundedness, ReaderContext, Source, SourceEvent, SourceReader, Split};
+use crate::{Error, Outage};
 
 /// The option's name.
 pub const OPTION: &str = "scan.rate-limit";
@@ -71,6 +71,10 @@ impl Source for RateLimited {
             })?,
         };
         Ok(Box::new(reader))
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        self.inner.outage()
     }
 
     async fn checkpoint_completed(&self, splits: &[Split]) -> Result<(), Error> {

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::Error;
+use crate::{Error, Outage};
 
 /// A committable or a split's position is no longer than this; a length in it that says otherwise is not believed.
 pub(crate) const STORED_BYTES_MAX: usize = 64 << 20;
@@ -136,6 +136,11 @@ pub trait Sink: Send + Sync {
     /// two at once. [`Sink::use_storage`] is called in each.
     fn is_published_where_written(&self) -> bool {
         false
+    }
+
+    /// The system that is written to, if it cannot be reached at present: as this value and its writers notice it.
+    fn outage(&self) -> Option<Outage> {
+        None
     }
 
     /// What is known outside of the job's transactions; `None`: this sink uses none.

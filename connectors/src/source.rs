@@ -16,7 +16,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 
-use crate::Error;
+use crate::{Error, Outage};
 
 /// Whether a source's input ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,11 @@ pub trait Source: Send + Sync {
 
     /// A reader for one subtask. It owns no split until [`SourceReader::add_splits`].
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error>;
+
+    /// The system that is read, if it cannot be reached at present: as this value and its readers notice it.
+    fn outage(&self) -> Option<Outage> {
+        None
+    }
 
     /// Tells the outside world how far a completed checkpoint has read (Kafka: commits group offsets). For lag tools
     /// only: recovery never reads it, and a failure is logged, not fatal.

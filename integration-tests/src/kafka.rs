@@ -3,7 +3,7 @@
 //! The broker runs under `scripts/kafka.sh run`, which ends it when its standard input closes. That happens when a
 //! [`KafkaBroker`] is dropped, and also when the test process ends in any other way.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -24,10 +24,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub struct KafkaBroker {
     address: String,
+    /// Its own and its controller's.
+    ports: (u16, u16),
     script: Child,
     /// Closing it ends the broker.
     stdin: Option<ChildStdin>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// A record as it came out of a topic.
@@ -51,8 +53,34 @@ impl KafkaBroker {
     /// Starts a broker and waits until it is ready: about two seconds, once it is in the cache.
     pub fn start() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("millstream-kafka-").tempdir()?;
+        let ports = free_ports()?;
+        let (script, stdin, address) = Self::run(&dir, ports)?;
+        Ok(Self {
+            address,
+            ports,
+            script,
+            stdin,
+            dir,
+        })
+    }
+
+    /// Kills it; its data stays.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(mut stdin) = self.stdin.take() {
+            stdin.write_all(b"keep")?;
+        }
+        self.script.wait().context("kafka.sh")?;
+        Ok(())
+    }
+
+    /// Starts it where it was, after [`Self::stop`].
+    pub fn start_again(&mut self) -> Result<()> {
+        (self.script, self.stdin, self.address) = Self::run(&self.dir, self.ports)?;
+        Ok(())
+    }
+
+    fn run(dir: &TempDir, (port, controller): (u16, u16)) -> Result<(Child, Option<ChildStdin>, String)> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh");
-        let (port, controller) = free_ports()?;
         let mut script = Command::new(script)
             .arg("run")
             .arg(dir.path())
@@ -69,12 +97,7 @@ impl KafkaBroker {
             let status = script.wait()?;
             bail!("Kafka did not start ({status}); what it said is above");
         }
-        Ok(Self {
-            address,
-            script,
-            stdin,
-            _dir: dir,
-        })
+        Ok((script, stdin, address))
     }
 
     /// One broker for all tests of this process.

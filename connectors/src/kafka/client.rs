@@ -1,6 +1,7 @@
 //! From `properties.*` to a librdkafka client, and from its failures to sentences.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::{ClientConfig, Message};
 
+use super::reach::Reach;
 use crate::options::suggest;
 use crate::{Error, Role};
 
@@ -202,6 +204,8 @@ pub struct Context {
     /// A problem that does not go away by waiting.
     failure: Mutex<Option<String>>,
     deliveries: Option<Box<OnDelivery>>,
+    /// Is told when no broker can be reached.
+    reach: Option<Arc<Reach>>,
 }
 
 impl Context {
@@ -210,14 +214,23 @@ impl Context {
             last_problem: Mutex::new(None),
             failure: Mutex::new(None),
             deliveries: None,
+            reach: None,
+        }
+    }
+
+    /// Of a client that reads or writes for as long as a job runs.
+    pub fn reaching(reach: Arc<Reach>) -> Self {
+        Self {
+            reach: Some(reach),
+            ..Self::new()
         }
     }
 
     /// `on_delivery` is told of each record that left.
-    pub fn with_deliveries(on_delivery: impl Fn(usize, usize, Option<String>) + Send + Sync + 'static) -> Self {
+    pub fn with_deliveries(self, on_delivery: impl Fn(usize, usize, Option<String>) + Send + Sync + 'static) -> Self {
         Self {
             deliveries: Some(Box::new(on_delivery)),
-            ..Self::new()
+            ..self
         }
     }
 
@@ -274,6 +287,9 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "kafka", "{error}: {reason}");
         self.note(&error, reason);
+        if let (Some(reach), Some(RDKafkaErrorCode::AllBrokersDown)) = (&self.reach, error.rdkafka_error_code()) {
+            reach.suspect();
+        }
     }
 }
 
@@ -312,7 +328,8 @@ pub fn unreachable(consumer: &BaseConsumer<Context>, brokers: &str, error: &Kafk
     cannot_reach(brokers, &problem_of(consumer, error), REQUEST_TIMEOUT)
 }
 
-fn problem_of(consumer: &BaseConsumer<Context>, error: &KafkaError) -> String {
+/// Why a request failed, as far as librdkafka has said it.
+pub fn problem_of(consumer: &BaseConsumer<Context>, error: &KafkaError) -> String {
     drain_events(consumer);
     let said = consumer.context().last_problem();
     said.unwrap_or_else(|| error.to_string())

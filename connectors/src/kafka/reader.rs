@@ -12,6 +12,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::client::Context;
 use super::queue::{FetchedMessage, PartitionQueue};
+use super::reach::Reach;
 use super::records::RecordDecoder;
 use super::source::{Position, split_name};
 use crate::{Error, ReaderContext, SourceBatch, SourceEvent, SourceReader, Split};
@@ -19,6 +20,7 @@ use crate::{Error, ReaderContext, SourceBatch, SourceEvent, SourceReader, Split}
 pub struct KafkaReader {
     config: ClientConfig,
     brokers: String,
+    reach: Arc<Reach>,
     decoder: RecordDecoder,
     context: ReaderContext,
     /// Made with the first split. Before it in drop order are the queues that belong to it.
@@ -48,10 +50,17 @@ struct Partition {
 }
 
 impl KafkaReader {
-    pub fn new(config: ClientConfig, brokers: String, decoder: RecordDecoder, context: ReaderContext) -> Self {
+    pub fn new(
+        config: ClientConfig,
+        brokers: String,
+        reach: Arc<Reach>,
+        decoder: RecordDecoder,
+        context: ReaderContext,
+    ) -> Self {
         Self {
             config,
             brokers,
+            reach,
             decoder,
             context,
             partitions: Vec::new(),
@@ -68,7 +77,7 @@ impl KafkaReader {
         }
         let mut consumer: BaseConsumer<Context> = self
             .config
-            .create_with_context(Context::new())
+            .create_with_context(Context::reaching(self.reach.clone()))
             .map_err(|error| Error::Invalid(format!("Kafka client for `{}`: {error}", self.brokers)))?;
         let waker = self.context.waker.clone();
         consumer.set_nonempty_callback(move || waker.wake_by_ref());

@@ -17,14 +17,15 @@ use self::direct::DirectWriter;
 use self::rows::{RowEncoder, Target};
 use super::client::{self, Context, REQUEST_TIMEOUT, blocking};
 use super::options::{Partitioner, SinkOptions, TransactionOptions};
+use super::reach::Reach;
 use super::transaction::admin::Transactions;
 use super::transaction::epoch::MarkerPlace;
 use super::transaction::markers;
 use super::transaction::publisher::{Publisher, TRANSACTION_TIMEOUT_DEFAULT, is_of_base, subtask_id};
 use super::transaction::writer::{EpochWriter, Label};
 use crate::{
-    Committable, Delivery, Error, JobIdentity, OutputStorage, Sink, SinkWriter, TableDefinition, TransactionReport,
-    TransactionalId, WriterContext,
+    Committable, Delivery, Error, JobIdentity, Outage, OutputStorage, Sink, SinkWriter, TableDefinition,
+    TransactionReport, TransactionalId, WriterContext,
 };
 
 mod direct;
@@ -41,6 +42,8 @@ pub struct KafkaSink {
     options: SinkOptions,
     /// Idle under at-least-once delivery, unless a checkpoint was taken before that was chosen.
     publisher: Publisher,
+    /// Of its writers and its publisher.
+    reach: Arc<Reach>,
     /// Known after `start`.
     target: Mutex<Option<Target>>,
 }
@@ -48,9 +51,12 @@ pub struct KafkaSink {
 impl KafkaSink {
     pub fn new(table: &TableDefinition, options: SinkOptions) -> Self {
         let timeout = options.transactions.as_ref().map(|transactions| transactions.timeout);
+        let reach = Reach::new(&options.client, &options.brokers);
+        let timeout = timeout.unwrap_or(TRANSACTION_TIMEOUT_DEFAULT);
         Self {
             table: table.clone(),
-            publisher: Publisher::new(options.client.clone(), timeout.unwrap_or(TRANSACTION_TIMEOUT_DEFAULT)),
+            publisher: Publisher::new(options.client.clone(), timeout, reach.clone()),
+            reach,
             options,
             target: Mutex::new(None),
         }
@@ -129,7 +135,14 @@ impl Sink for KafkaSink {
             }
             None => {
                 let client = &self.options.client;
-                Box::new(DirectWriter::new(client, &self.options.topic, rows, context.runtime)?)
+                let reach = self.reach.clone();
+                Box::new(DirectWriter::new(
+                    client,
+                    &self.options.topic,
+                    rows,
+                    context.runtime,
+                    reach,
+                )?)
             }
         })
     }
@@ -140,6 +153,10 @@ impl Sink for KafkaSink {
 
     fn is_published_where_written(&self) -> bool {
         self.options.transactions.is_some()
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        self.reach.outage()
     }
 
     async fn transactions(&self, job: &str) -> Result<Option<TransactionReport>, Error> {

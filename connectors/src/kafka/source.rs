@@ -16,13 +16,16 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, Context, REQUEST_TIMEOUT, blocking};
 use super::options::{Place, SourceOptions, Topics};
+use super::reach::Reach;
 use super::reader::KafkaReader;
 use super::records::RecordDecoder;
-use crate::{Boundedness, Error, ReaderContext, Source, SourceReader, Split, TableDefinition};
+use crate::{Boundedness, Error, Outage, ReaderContext, Source, SourceReader, Split, TableDefinition};
 
 pub struct KafkaSource {
     table: TableDefinition,
     shared: Arc<Shared>,
+    /// Of its readers.
+    reach: Arc<Reach>,
 }
 
 /// What blocking requests need, on whatever thread they run.
@@ -41,6 +44,7 @@ impl KafkaSource {
             .client
             .create_with_context(Context::new())
             .map_err(|error| Error::Invalid(format!("table `{}`: Kafka client: {error}", table.name)))?;
+        let reach = Reach::new(&options.client, &options.brokers);
         let shared = Arc::new(Shared {
             options,
             consumer,
@@ -49,6 +53,7 @@ impl KafkaSource {
         Ok(Self {
             table: table.clone(),
             shared,
+            reach,
         })
     }
 }
@@ -90,9 +95,14 @@ impl Source for KafkaSource {
         Ok(Box::new(KafkaReader::new(
             options.client.clone(),
             options.brokers.clone(),
+            self.reach.clone(),
             decoder,
             context,
         )))
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        self.reach.outage()
     }
 
     async fn checkpoint_completed(&self, splits: &[Split]) -> Result<(), Error> {

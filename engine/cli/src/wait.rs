@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millstream_proto::spec::format_duration_ms;
 use millstream_proto::v1::{self, JobState};
 use tokio::time::{Instant, sleep};
 
@@ -63,6 +64,8 @@ pub async fn wait(client: &mut Client, name: &str, until: Until<'_>, timeout: Du
     let deadline = Instant::now() + timeout;
     let mut pause = PAUSE_FIRST;
     let mut seen = String::from("never seen");
+    // Operators of which it was said that they cannot reach something.
+    let mut told: Vec<String> = Vec::new();
     loop {
         let request = v1::GetJobRequest { name: name.to_string() };
         let asked = client.call(Repeat::Harmless, async |channel| {
@@ -83,13 +86,21 @@ pub async fn wait(client: &mut Client, name: &str, until: Until<'_>, timeout: Du
                 );
                 return Err(Failure::new(Exit::Failed, message));
             }
-            Ok(job) => seen = format!("{}{}", state_word(&job), because(&job)),
+            Ok(job) => {
+                seen = format!("{}{}", state_word(&job), because(&job));
+                let cut_off: Vec<String> = job.outages.iter().map(|outage| outage.operator.clone()).collect();
+                if !cut_off.is_empty() && cut_off != told {
+                    eprintln!("note: `{name}` is {seen}");
+                }
+                told = cut_off;
+            }
             // A fail-over passes; a wrong address does not.
             Err(failure) if failure.exit == Exit::Unreachable && seen != "never seen" => {}
             Err(failure) => return Err(failure),
         }
         if Instant::now() + pause >= deadline {
-            let message = format!("`{name}` is not {} within {timeout:?}; it is {seen}", until.words());
+            let within = format_duration_ms(timeout.as_millis() as u64);
+            let message = format!("`{name}` is not {} within {within}; it is {seen}", until.words());
             return Err(Failure::new(Exit::TimedOut, message));
         }
         sleep(pause).await;

@@ -20,10 +20,7 @@ const NAMED_MAX: usize = 5;
 pub fn why(job: &Job, now_us: i64) -> Vec<String> {
     let name = &job.name;
     let since = age(now_us, job.since_us);
-    let because = match job.reason.as_str() {
-        "" => String::new(),
-        reason => format!(": {reason}"),
-    };
+    let because = because(job);
     let lasting = match state(job) {
         JobState::Submitted | JobState::Deploying => Some(format!(
             "it is not running yet, for {since}{because}; `engine-cli workers list` shows which slots are free"
@@ -48,6 +45,7 @@ pub fn why(job: &Job, now_us: i64) -> Vec<String> {
     match lasting {
         Some(finding) => {
             let mut findings = vec![finding];
+            findings.extend(unreachable(job, now_us));
             findings.extend(set_aside(job));
             findings
         }
@@ -59,7 +57,7 @@ fn running(job: &Job, now_us: i64) -> Vec<String> {
     if job.operators.is_empty() {
         return vec!["it runs, but its tasks have not reported anything yet".to_string()];
     }
-    let mut findings = Vec::new();
+    let mut findings = unreachable(job, now_us);
     findings.extend(unread(job));
     findings.extend(blocked(job));
     findings.extend(watermark(job, now_us));
@@ -77,6 +75,39 @@ fn running(job: &Job, now_us: i64) -> Vec<String> {
         findings.push("nothing holds it up; no row has reached a sink yet".to_string());
     }
     findings
+}
+
+/// Why it is in its state; what it cannot reach is told apart.
+fn because(job: &Job) -> String {
+    if job.reason.is_empty() || !job.outages.is_empty() {
+        return String::new();
+    }
+    format!(": {}", job.reason)
+}
+
+/// What its sources and sinks cannot reach, and what that means for a job in this state.
+fn unreachable(job: &Job, now_us: i64) -> Vec<String> {
+    let waits = |kind: &str| match (state(job), kind) {
+        (JobState::Stopping, "sink") => {
+            "; the last checkpoint waits for that (`engine-cli jobs cancel` ends the job without one)"
+        }
+        (_, "sink") => "; rows wait, and checkpoints do not end before it can",
+        _ => "; it goes on by itself once it can",
+    };
+    let outages = job.outages.iter();
+    outages
+        .map(|outage| {
+            format!(
+                "the {} `{}` cannot reach {}, for {}: {}{}",
+                outage.kind,
+                outage.operator,
+                outage.system,
+                age(now_us, outage.since_us),
+                outage.problem,
+                waits(&outage.kind)
+            )
+        })
+        .collect()
 }
 
 fn sources(job: &Job) -> impl Iterator<Item = &OperatorStatus> {
@@ -231,7 +262,7 @@ fn set_aside(job: &Job) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use millstream_proto::v1::{JobNumbers, SplitStatus};
+    use millstream_proto::v1::{self, JobNumbers, SplitStatus};
 
     use super::*;
 
@@ -320,6 +351,40 @@ mod tests {
         assert!(why(&running, NOW)[0].starts_with("the watermark waits for `1` of `entries`: no row"));
         running.operators[0].splits[1].idle = true;
         assert!(why(&running, NOW)[0].starts_with("the watermark is 2025-12-31 23:59:55, 5s behind"));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_comes_first() {
+        let outage = |kind: &str| v1::Outage {
+            operator: "stats".into(),
+            kind: kind.into(),
+            system: "the Kafka brokers `a:9092`".into(),
+            since_us: NOW - 12_000_000,
+            problem: "refused".into(),
+        };
+        let mut running = job(JobState::Running, vec![operator("stats", "source", (10, 10))]);
+        running.numbers = Some(JobNumbers {
+            rows_out: 10,
+            ..JobNumbers::default()
+        });
+        running.outages = vec![outage("source")];
+        running.reason = "the source `stats` cannot reach ...".into();
+        check(
+            &running,
+            &[
+                "the source `stats` cannot reach the Kafka brokers `a:9092`, for 12s: refused; it goes on by itself once it can",
+                "it has put out 10 rows, none at present",
+            ],
+        );
+        let mut stopping = job(JobState::Stopping, Vec::new());
+        stopping.outages = vec![outage("sink")];
+        check(
+            &stopping,
+            &[
+                "it is being stopped, for 30s",
+                "the sink `stats` cannot reach the Kafka brokers `a:9092`, for 12s: refused; the last checkpoint waits for that (`engine-cli jobs cancel` ends the job without one)",
+            ],
+        );
     }
 
     #[test]

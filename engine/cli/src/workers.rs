@@ -1,6 +1,7 @@
 //! `workers` and `cluster`.
 
 use millstream_proto::report::{amount, time};
+use millstream_proto::spec::format_duration_ms;
 use millstream_proto::v1;
 use tokio::time::{Duration, Instant, sleep};
 
@@ -67,9 +68,10 @@ async fn drained(client: &mut Client, mut worker: v1::Worker, timeout: Duration)
     while worker.slots_used > 0 {
         if Instant::now() >= deadline {
             let message = format!(
-                "`{}` still has {} slots in use after {timeout:?} ({})",
+                "`{}` still has {} slots in use after {} ({})",
                 worker.name,
                 worker.slots_used,
+                format_duration_ms(timeout.as_millis() as u64),
                 worker.jobs.join(", ")
             );
             return Err(Failure::new(Exit::TimedOut, message));

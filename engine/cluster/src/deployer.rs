@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use millstream_connectors::{JobIdentity, Sink, Source, Split};
 use millstream_planner::graph::{NodeIndex, OperatorId};
+use millstream_proto::v1::Outage;
 use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, SubtaskState, TaskEvent};
 use millstream_runtime::progress::JobCounters;
 use millstream_state::checkpoint::JobFiles;
@@ -108,6 +109,11 @@ pub trait Tasks: Send {
     async fn next_event(&mut self) -> Option<News>;
 
     fn counters(&self) -> Arc<JobCounters>;
+
+    /// What processes elsewhere that run them say they cannot reach.
+    fn outages(&self) -> Vec<Outage> {
+        Vec::new()
+    }
 
     /// The slots of each region; empty where there is only one.
     fn regions(&self) -> Vec<Vec<usize>> {

@@ -24,6 +24,7 @@ mod history;
 pub mod job;
 pub mod manifest;
 pub mod network;
+pub mod outage;
 mod progress;
 mod publish;
 mod region;

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millstream_proto::v1::Outage;
 use millstream_runtime::progress::JobCounters;
 pub use millstream_runtime::progress::Progress as Numbers;
 use parking_lot::Mutex;
+
+use crate::outage;
 
 /// A checkpoint that is complete and published.
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ pub struct Report {
     pub acknowledged_in_max: Duration,
     pub state_bytes_max: u64,
     pub restarts: u32,
+    /// What its sources and sinks cannot reach at present.
+    pub outages: Vec<Outage>,
     /// Rows, bytes, watermarks of each attempt; the last is the current one.
     pub counters: Vec<Arc<JobCounters>>,
     /// What the user should be told, in order; taken by the onlooker.
@@ -74,6 +79,8 @@ pub enum Observed {
     Note(Note),
     /// A checkpoint is complete and published.
     Checkpoint(u64),
+    /// Something outside can no longer be reached, or can be again.
+    Outages,
 }
 
 type Observer = Box<dyn Fn(Observed) + Send + Sync>;
@@ -117,6 +124,7 @@ impl Progress {
     pub(crate) fn update(&self, change: impl FnOnce(&mut Report)) {
         let mut report = self.0.report.lock();
         let before = (report.phase, report.checkpoints);
+        let outages_before = report.outages.clone();
         change(&mut report);
         let Some(observer) = &self.0.observer else { return };
         let mut observed: Vec<Observed> = std::mem::take(&mut report.notes)
@@ -127,6 +135,9 @@ impl Progress {
             && let Some(checkpoint) = &report.last_checkpoint
         {
             observed.push(Observed::Checkpoint(checkpoint.id));
+        }
+        if report.outages != outages_before {
+            observed.push(Observed::Outages);
         }
         if report.phase != before.0 {
             observed.push(Observed::Phase(report.phase, report.reason.clone()));
@@ -178,6 +189,10 @@ impl Report {
             all.checkpoint_pause_max = all.checkpoint_pause_max.max(attempt.checkpoint_pause_max);
             all.checkpoint_pause_sum += attempt.checkpoint_pause_sum;
             all.lag = attempt.lag;
+        }
+        // The last that was heard is not how far behind it is.
+        if self.outages.iter().any(|outage| outage.kind == outage::SOURCE) {
+            all.lag = None;
         }
         all
     }

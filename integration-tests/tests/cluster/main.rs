@@ -4,6 +4,7 @@ mod aimed;
 mod chaos;
 mod deaths;
 mod life;
+mod outages;
 mod place;
 mod topics;
 mod traces;

@@ -40,6 +40,9 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
 
 /// Writes a duration in the largest unit that keeps it whole.
 pub fn format_duration_ms(ms: u64) -> String {
+    if ms == 0 {
+        return "0s".to_string();
+    }
     for (unit, factor) in [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)] {
         if ms >= factor && ms.is_multiple_of(factor) {
             return format!("{}{unit}", ms / factor);

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::rows::RowEncoder;
 use crate::kafka::client::Context;
+use crate::kafka::reach::Reach;
 use crate::kafka::topic::{Batch, Topic, WhenFull};
 use crate::{Committable, Error, SinkWriter};
 
@@ -121,6 +122,7 @@ impl DirectWriter {
         topic: &str,
         rows: RowEncoder,
         runtime: tokio::runtime::Handle,
+        reach: Arc<Reach>,
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::default()),
@@ -128,7 +130,7 @@ impl DirectWriter {
         });
         let of_context = shared.clone();
         let producer: ThreadedProducer<Context> = client
-            .create_with_context(Context::with_deliveries(move |epoch, bytes, error| {
+            .create_with_context(Context::reaching(reach).with_deliveries(move |epoch, bytes, error| {
                 of_context.delivered(epoch, bytes, error);
             }))
             .map_err(|error| Error::Invalid(format!("Kafka topic `{topic}`: client: {error}")))?;

@@ -20,6 +20,7 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 use super::epoch::{MarkerPlace, Part, Pending, RecordReader};
 use super::markers::{self, Published, Until};
 use crate::kafka::client::{self, Context, blocking};
+use crate::kafka::reach::Reach;
 use crate::kafka::topic::{Batch, Record, Topic, WhenFull};
 use crate::{Committable, Error, OutputFile, OutputStorage};
 
@@ -33,12 +34,16 @@ const BATCH_RECORDS_MAX: usize = 8192;
 /// How long a failed transaction's abort may take; if it takes longer, the next session's start ends it.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// When publishing takes longer it is asked whether the brokers can be reached.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
+
 /// Publishes epochs of one sink.
 pub struct Publisher {
     /// Without a transactional id.
     client: ClientConfig,
     /// Of one transaction.
     timeout: Duration,
+    reach: Arc<Reach>,
     storage: Mutex<Option<Arc<dyn OutputStorage>>>,
     recent: Arc<RecentParts>,
     sessions: Mutex<HashMap<String, Session>>,
@@ -49,10 +54,11 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub fn new(client: ClientConfig, timeout: Duration) -> Self {
+    pub fn new(client: ClientConfig, timeout: Duration, reach: Arc<Reach>) -> Self {
         Self {
             client,
             timeout,
+            reach,
             storage: Mutex::new(None),
             recent: Arc::new(RecentParts::default()),
             sessions: Mutex::new(HashMap::new()),
@@ -74,6 +80,23 @@ impl Publisher {
         if committables.is_empty() {
             return Ok(());
         }
+        let publishing = self.publish_all(committables);
+        tokio::pin!(publishing);
+        let published = match tokio::time::timeout(SLOW_AFTER, &mut publishing).await {
+            Ok(published) => published,
+            // Requests to brokers that are down take their time to fail.
+            Err(_) => {
+                self.reach.suspect();
+                publishing.await
+            }
+        };
+        if let Err(Error::Unavailable(_)) = &published {
+            self.reach.suspect();
+        }
+        published
+    }
+
+    async fn publish_all(&self, committables: Vec<Committable>) -> Result<(), Error> {
         let mut by_id: BTreeMap<String, Vec<Pending>> = BTreeMap::new();
         for committable in committables {
             let pending = Pending::decode(committable)?;
@@ -181,7 +204,8 @@ impl Publisher {
 
     async fn open(&self, transactional_id: String) -> Result<Session, Error> {
         let (client, timeout) = (self.client.clone(), self.timeout);
-        blocking(move || Session::open(&client, transactional_id, timeout)).await
+        let context = Context::reaching(self.reach.clone());
+        blocking(move || Session::open(&client, transactional_id, timeout, context)).await
     }
 
     async fn ensure_markers(&self, topic: &str) -> Result<(), Error> {
@@ -213,7 +237,7 @@ impl Publisher {
 
 /// Ends what the id holds open, and fences whoever holds it. Blocks.
 pub fn fence_id(client: &ClientConfig, transactional_id: &str, timeout: Duration) -> Result<(), Error> {
-    Session::open(client, transactional_id.to_string(), timeout).map(drop)
+    Session::open(client, transactional_id.to_string(), timeout, Context::new()).map(drop)
 }
 
 pub fn subtask_id(base: &str, subtask: usize) -> String {
@@ -238,12 +262,17 @@ struct Session {
 
 impl Session {
     /// Fences whoever held the id and ends what they left open.
-    fn open(client: &ClientConfig, transactional_id: String, timeout: Duration) -> Result<Self, Error> {
+    fn open(
+        client: &ClientConfig,
+        transactional_id: String,
+        timeout: Duration,
+        context: Context,
+    ) -> Result<Self, Error> {
         let producer: ThreadedProducer<Context> = client
             .clone()
             .set("transactional.id", &transactional_id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
-            .create_with_context(Context::new())
+            .create_with_context(context)
             .map_err(|error| Error::Invalid(format!("Kafka client for exactly-once delivery: {error}")))?;
         producer
             .init_transactions(timeout)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use millstream_connectors::Split;
 use millstream_fail_point as fail_point;
 use millstream_planner::graph::{NodeIndex, OperatorId};
+use millstream_proto::v1::Outage;
 use millstream_runtime::job::{self as runtime, TaskEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -20,6 +21,7 @@ use crate::deployer::{Deployer, News, Tasks};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
+use crate::outage::{self, Lookout};
 use crate::progress::{Phase, Progress};
 use crate::restart::Restarts;
 use crate::splits::Known;
@@ -27,6 +29,8 @@ use crate::{Error, control, restart};
 
 /// How long tasks may take to end after they were told to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the driver looks what cannot be reached.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What comes back from work in the background.
 pub(super) enum Background {
@@ -133,6 +137,9 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) async fn drive(&mut self, stop: &mut watch::Receiver<StopRequest>) -> Result<Ended, Error> {
+        let lookout = Lookout::new(&self.job.graph, &self.ends.sources, &self.ends.sinks);
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.progress.update(|report| report.phase = Phase::Running);
         match self.is_learning {
             true => self.go_on(),
@@ -153,6 +160,7 @@ impl<'a> Driver<'a> {
                 },
                 Some(result) = self.results_in.recv() => self.background_result(result),
                 () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
+                _ = look.tick() => self.look_outside(&lookout),
                 found = relocated(&mut self.mending) => self.has_place(found),
                 () = sleep_until(mended_by) => self.mending_takes_too_long(),
                 () = self.job.checkpoint_now.asked() => self.checkpoint_event(Event::Now),
@@ -172,6 +180,8 @@ impl<'a> Driver<'a> {
             self.mend();
         }
         self.shut_down(stop).await;
+        // What it ended with says more.
+        self.progress.update(|report| report.outages.clear());
         Ok(match (self.failure.take(), self.outcome.take()) {
             (Some((error, may_pass)), _) => Ended::Failed(Failure {
                 error,
@@ -183,6 +193,28 @@ impl<'a> Driver<'a> {
             (None, Some(outcome)) => Ended::With(outcome),
             (None, None) => unreachable!("the loop ends with one of them"),
         })
+    }
+
+    /// Tells what can no longer be reached, once, and what can be again.
+    fn look_outside(&mut self, lookout: &Lookout) {
+        let now = outage::together(lookout.outages().into_iter().chain(self.tasks.outages()));
+        let before = self.progress.with(|report| report.outages.clone());
+        if now == before {
+            return;
+        }
+        let is_among =
+            |outage: &Outage, others: &[Outage]| others.iter().any(|other| other.operator == outage.operator);
+        for outage in now.iter().filter(|outage| !is_among(outage, &before)) {
+            self.progress.warn(outage::in_words(outage));
+        }
+        for outage in before.iter().filter(|outage| !is_among(outage, &now)) {
+            let Outage {
+                kind, operator, system, ..
+            } = outage;
+            self.progress
+                .warn(format!("the {kind} `{operator}` reaches {system} again"));
+        }
+        self.progress.update(|report| report.outages = now);
     }
 
     /// Stops the tasks and waits for everything that runs.

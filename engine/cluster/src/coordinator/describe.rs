@@ -12,6 +12,7 @@ use crate::coordinator::ledger::{LastCheckpoint, Ran, SoFar};
 use crate::coordinator::runs::Running;
 use crate::coordinator::slots::Slots;
 use crate::coordinator::state::{Job, State};
+use crate::outage;
 use crate::progress::Report;
 
 /// The journal is told times of checkpoints no more exactly than this.
@@ -146,6 +147,8 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
     let (Some(running), Some(report)) = (running, report) else {
         return described;
     };
+    described.reason = outage::reason(&described.reason, &report.outages);
+    described.outages.clone_from(&report.outages);
     let (rows_in_per_second, rows_out_per_second) = running.rates.rows();
     if let Some(numbers) = &mut described.numbers {
         numbers.rows_in_per_second = rows_in_per_second;
@@ -153,6 +156,17 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
     }
     if in_detail && let Some(counters) = report.counters.last() {
         described.operators = operators(counters, &running.rates);
+        let is_cut_off = |source: &str| {
+            let of_source = report.outages.iter().filter(|outage| outage.kind == outage::SOURCE);
+            of_source.into_iter().any(|outage| outage.operator == source)
+        };
+        let cut_off = described
+            .operators
+            .iter_mut()
+            .filter(|operator| is_cut_off(&operator.id));
+        for split in cut_off.flat_map(|operator| &mut operator.splits) {
+            split.lag_rows = None;
+        }
     }
     described
 }

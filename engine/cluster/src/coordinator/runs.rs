@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millstream_proto::v1;
 use millstream_runtime::job::Command;
 use millstream_runtime::progress::JobCounters;
 use millstream_state::threads;
@@ -71,6 +72,7 @@ impl Running {
                         checkpointed.send_replace(checkpoint);
                         leader.changed(&name, run);
                     }
+                    Observed::Outages => leader.changed(&name, run),
                 }
             }
         };
@@ -370,6 +372,10 @@ impl Tasks for LeasedTasks {
 
     fn counters(&self) -> Arc<JobCounters> {
         self.tasks.counters()
+    }
+
+    fn outages(&self) -> Vec<v1::Outage> {
+        self.tasks.outages()
     }
 
     fn regions(&self) -> Vec<Vec<usize>> {

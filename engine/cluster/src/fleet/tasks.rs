@@ -24,7 +24,7 @@ use super::Fleet;
 use crate::deployer::{Adopted, Allocation, News, RegionRestart, Request, Restarted, Tasks};
 use crate::publish::{Output, Publishing};
 use crate::region::{attempts, divide, of_attempts};
-use crate::{Error, Job, control, encoding};
+use crate::{Error, Job, control, encoding, outage};
 
 /// News that may wait for the driver of one attempt.
 const HEARD_MAX: usize = 16_384;
@@ -159,6 +159,7 @@ impl Fleet {
             heard,
             news: VecDeque::new(),
             counters: millstream_runtime::job::counters(&job.graph, slots.len()),
+            outages: BTreeMap::new(),
             had_finished: false,
             publication: None,
             is_over: false,
@@ -199,6 +200,8 @@ struct RemoteTasks {
     /// Still to be told.
     news: VecDeque<News>,
     counters: Arc<JobCounters>,
+    /// What cannot be reached, by attempt and worker that says so.
+    outages: BTreeMap<(String, String), Vec<v1::Outage>>,
     /// All had finished before they were looked after, which is still to be told.
     had_finished: bool,
     /// What workers are publishing.
@@ -383,6 +386,7 @@ impl RemoteTasks {
                 if self.region_of(&progress.attempt).is_some() {
                     let sample = encoding::decode(&progress.operators, "a worker's progress")?;
                     self.counters.apply(&sample);
+                    self.outages.insert((progress.attempt, worker), progress.outages);
                 }
             }
             What::Lost(reason) => self.lost(&worker, &reason),
@@ -628,6 +632,16 @@ impl Tasks for RemoteTasks {
 
     fn counters(&self) -> Arc<JobCounters> {
         Arc::clone(&self.counters)
+    }
+
+    fn outages(&self) -> Vec<v1::Outage> {
+        let is_heard = |attempt: &str, worker: &str| {
+            let region = self.regions.iter().find(|region| region.attempt == attempt);
+            region.is_some_and(|region| !region.stopped.contains(worker))
+        };
+        let said = self.outages.iter();
+        let heard = said.filter(|((attempt, worker), _)| is_heard(attempt, worker));
+        outage::together(heard.flat_map(|(_, outages)| outages.clone()))
     }
 
     fn regions(&self) -> Vec<Vec<usize>> {

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::exchange::{Attempt, Broken, Exchange};
+use crate::outage::Lookout;
 use crate::publish::{self, Output};
 use crate::{Error, control, encoding, resolve, restart};
 
@@ -36,6 +37,12 @@ pub enum Command {
     Publish(v1::PublishOutput),
 }
 
+/// What the worker sees of an attempt whose tasks run.
+pub struct Seen {
+    pub counters: Arc<JobCounters>,
+    pub lookout: Lookout,
+}
+
 /// What an attempt needs of the worker.
 pub struct Ground {
     pub exchange: Exchange,
@@ -47,7 +54,7 @@ pub struct Ground {
 pub async fn run(
     ground: Ground,
     deploy: v1::Deploy,
-    counters: Arc<OnceLock<Arc<JobCounters>>>,
+    seen: Arc<OnceLock<Seen>>,
     start: oneshot::Receiver<()>,
     mut commands: mpsc::Receiver<Command>,
 ) {
@@ -80,8 +87,9 @@ pub async fn run(
             }))
             .await;
         }
-        Ok(Some((mut running, sinks))) => {
-            if counters.set(running.counters()).is_err() {
+        Ok(Some((mut running, sinks, lookout))) => {
+            let counters = running.counters();
+            if seen.set(Seen { counters, lookout }).is_err() {
                 tracing::debug!(job = deploy.job, "its counters were known");
             }
             ground.exchange.open(&carrier);
@@ -121,7 +129,7 @@ async fn deployed(
     carrier: &Arc<Attempt>,
     says: &Says,
     start: oneshot::Receiver<()>,
-) -> Result<Option<(RunningJob, SinksById)>, Error> {
+) -> Result<Option<(RunningJob, SinksById, Lookout)>, Error> {
     let span = tracing::info_span!(
         target: control::TARGET,
         "restore tasks",
@@ -142,7 +150,8 @@ async fn deployed(
     }
     let by_id = |(node, sink): (&NodeIndex, &Arc<dyn Sink>)| (deployment.graph.nodes[*node].id.0.clone(), sink.clone());
     let sinks = deployment.sinks.iter().map(by_id).collect();
-    Ok(Some((runtime::deploy(deployment, restored).await?, sinks)))
+    let lookout = Lookout::new(&deployment.graph, &deployment.sources, &deployment.sinks);
+    Ok(Some((runtime::deploy(deployment, restored).await?, sinks, lookout)))
 }
 
 async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> Result<Deployment, Error> {

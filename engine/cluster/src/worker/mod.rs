@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use millstream_proto::v1;
 use millstream_runtime::job as runtime;
-use millstream_runtime::progress::JobCounters;
 use millstream_state::store::{Backend, BackendOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -158,9 +157,9 @@ struct Running {
     /// Until its tasks were told to start.
     start: Option<oneshot::Sender<()>>,
     /// Known once its tasks run.
-    counters: Arc<OnceLock<Arc<JobCounters>>>,
-    /// The counters as the coordinator was told last: while nothing happens they need not be told again.
-    told: Vec<u8>,
+    seen: Arc<OnceLock<attempt::Seen>>,
+    /// What the coordinator was told last: while nothing happens it need not be told again.
+    told: Option<v1::AttemptProgress>,
     /// The newest checkpoint it was asked for.
     newest_checkpoint: u64,
     is_finished: bool,
@@ -353,16 +352,17 @@ impl Worker {
 
     fn progress(&mut self) -> Vec<v1::AttemptProgress> {
         let running = self.attempts.iter_mut().filter_map(|(attempt, running)| {
-            let sample = running.counters.get()?.sample();
-            match encoding::encode(&sample) {
-                Ok(operators) if operators == running.told => None,
+            let seen = running.seen.get()?;
+            match encoding::encode(&seen.counters.sample()) {
                 Ok(operators) => {
-                    running.told.clone_from(&operators);
-                    Some(v1::AttemptProgress {
+                    let progress = v1::AttemptProgress {
                         job: running.job.clone(),
                         attempt: attempt.clone(),
                         operators,
-                    })
+                        outages: seen.lookout.outages(),
+                    };
+                    let is_news = running.told.as_ref() != Some(&progress);
+                    is_news.then(|| running.told.insert(progress).clone())
                 }
                 Err(error) => {
                     tracing::warn!(job = running.job, "{error}");

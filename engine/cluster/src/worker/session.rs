@@ -114,7 +114,7 @@ impl Worker {
             job: running.job.clone(),
             attempt: attempt.clone(),
             newest_checkpoint: running.newest_checkpoint,
-            is_deployed: running.counters.get().is_some(),
+            is_deployed: running.seen.get().is_some(),
             is_finished: running.is_finished,
             // What has nothing left to read is not stopped in the middle.
             is_stopping: running.is_stopping && !running.is_finished,
@@ -192,7 +192,7 @@ impl Worker {
         use v1::attempt_report::Event;
         let event = match self.attempts.get_mut(&adopt.attempt) {
             Some(running) => {
-                running.told.clear();
+                running.told = None;
                 tracing::info!(job = adopt.job, "the tasks go on under another coordinator");
                 Event::Adopted(v1::Adopted {
                     newest_checkpoint: running.newest_checkpoint,
@@ -211,13 +211,13 @@ impl Worker {
     fn deploy(&mut self, deploy: v1::Deploy) {
         let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
         let (start, started) = oneshot::channel();
-        let counters = Arc::new(OnceLock::new());
+        let seen = Arc::new(OnceLock::new());
         let running = Running {
             job: deploy.job.clone(),
             commands,
             start: Some(start),
-            counters: Arc::clone(&counters),
-            told: Vec::new(),
+            seen: Arc::clone(&seen),
+            told: None,
             newest_checkpoint: 0,
             is_finished: false,
             is_stopping: false,
@@ -230,7 +230,7 @@ impl Worker {
         };
         // Whatever is logged inside is about this job.
         let span = tracing::error_span!("tasks", job = deploy.job, attempt = deploy.attempt);
-        tokio::spawn(attempt::run(ground, deploy, counters, started, commands_in).instrument(span));
+        tokio::spawn(attempt::run(ground, deploy, seen, started, commands_in).instrument(span));
     }
 }
 

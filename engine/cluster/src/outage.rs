@@ -1,0 +1,127 @@
+//! What the sources and sinks of a job cannot reach, wherever their tasks run.
+//!
+//! Connectors go on trying by themselves, so an outage is no failure: it is the reason why nothing is read, or why a
+//! checkpoint does not end. Each process that has sources or sinks of a job looks at its own; a worker's heartbeats carry
+//! what it finds to the driver, which tells people when one begins and when it is over.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use millstream_connectors::{Sink, Source};
+use millstream_planner::graph::{JobGraph, NodeIndex};
+use millstream_proto::report::time;
+use millstream_proto::v1::Outage;
+
+pub const SOURCE: &str = "source";
+pub const SINK: &str = "sink";
+
+/// The sources and sinks of a job in this process.
+#[derive(Clone, Default)]
+pub struct Lookout {
+    sources: Vec<(String, Arc<dyn Source>)>,
+    sinks: Vec<(String, Arc<dyn Sink>)>,
+}
+
+impl Lookout {
+    pub fn new(
+        graph: &JobGraph,
+        sources: &HashMap<NodeIndex, Arc<dyn Source>>,
+        sinks: &HashMap<NodeIndex, Arc<dyn Sink>>,
+    ) -> Self {
+        let id = |node: &NodeIndex| graph.nodes[*node].id.0.clone();
+        Self {
+            sources: sources
+                .iter()
+                .map(|(node, source)| (id(node), source.clone()))
+                .collect(),
+            sinks: sinks.iter().map(|(node, sink)| (id(node), sink.clone())).collect(),
+        }
+    }
+
+    /// What cannot be reached now.
+    pub fn outages(&self) -> Vec<Outage> {
+        let of = |operator: &String, kind: &str, found: millstream_connectors::Outage| Outage {
+            operator: operator.clone(),
+            kind: kind.to_string(),
+            system: found.system,
+            since_us: found.since_us,
+            problem: found.problem,
+        };
+        let sources = self.sources.iter();
+        let sources = sources.filter_map(|(id, source)| Some(of(id, SOURCE, source.outage()?)));
+        let sinks = self.sinks.iter();
+        let sinks = sinks.filter_map(|(id, sink)| Some(of(id, SINK, sink.outage()?)));
+        together(sources.chain(sinks))
+    }
+}
+
+/// One for each operator, since it began anywhere; in the order of their ids, so that the same reads the same.
+pub fn together(found: impl IntoIterator<Item = Outage>) -> Vec<Outage> {
+    let mut by_operator: BTreeMap<String, Outage> = BTreeMap::new();
+    for outage in found {
+        match by_operator.get_mut(&outage.operator) {
+            Some(known) => known.since_us = known.since_us.min(outage.since_us),
+            None => {
+                by_operator.insert(outage.operator.clone(), outage);
+            }
+        }
+    }
+    by_operator.into_values().collect()
+}
+
+/// As part of a job's reason.
+pub fn in_words(outage: &Outage) -> String {
+    format!(
+        "the {} `{}` cannot reach {} since {} ({})",
+        outage.kind,
+        outage.operator,
+        outage.system,
+        time(outage.since_us),
+        outage.problem
+    )
+}
+
+/// A job's reason together with what it waits for.
+pub fn reason(reason: &str, outages: &[Outage]) -> String {
+    let words = outages.iter().map(in_words);
+    let parts: Vec<String> = std::iter::once(reason.to_string())
+        .filter(|reason| !reason.is_empty())
+        .chain(words)
+        .collect();
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outage(operator: &str, since_us: i64, problem: &str) -> Outage {
+        Outage {
+            operator: operator.into(),
+            kind: SINK.into(),
+            system: "the Kafka brokers `a:1`".into(),
+            since_us,
+            problem: problem.into(),
+        }
+    }
+
+    #[test]
+    fn what_several_workers_cannot_reach_is_one_outage_since_the_first() {
+        let found = together([
+            outage("stats", 9_000_000, "refused"),
+            outage("alerts", 5_000_000, "refused"),
+            outage("stats", 2_000_000, "no route"),
+        ]);
+        let expected = [
+            outage("alerts", 5_000_000, "refused"),
+            outage("stats", 2_000_000, "refused"),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(
+            reason("asked to stop", &found[1..]),
+            "asked to stop; the sink `stats` cannot reach the Kafka brokers `a:1` since 1970-01-01 00:00:02 (refused)"
+        );
+        assert_eq!(reason("", &[]), "");
+        assert_eq!(reason("waits", &[]), "waits");
+    }
+}
