@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use crate::format::{self, Format};
 use crate::options::{self, Options};
 use crate::rate_limit::{self, RateLimited};
-use crate::{Connector, Error, OptionDescription, OptionError, Role, Sink, Source, TableDefinition};
+use crate::{Connector, Error, OptionDescription, OptionError, Role, Sink, Source, Split, TableDefinition};
 
 /// Every connector of this build, by name.
 pub fn registry() -> &'static [&'static dyn Connector] {
@@ -84,6 +84,11 @@ pub async fn look_up(tables: &[(Role, Arc<TableDefinition>)]) -> Vec<Result<(), 
         answers[index] = answer;
     }
     answers
+}
+
+/// How far a split of a checkpoint was read, for a person; `None`: no connector of this build knows its form.
+pub fn position(split: &Split) -> Option<String> {
+    registry().iter().find_map(|connector| connector.position(split))
 }
 
 fn connector_of(table: &TableDefinition) -> Result<&'static dyn Connector, Error> {

@@ -12,7 +12,7 @@ use futures::future::{BoxFuture, FutureExt, ready};
 
 use crate::Error;
 use crate::sink::Sink;
-use crate::source::Source;
+use crate::source::{Source, Split};
 
 /// A table as the user declared it: `CREATE TABLE` or an entry of `sources:`/`sinks:`, resolved.
 #[derive(Debug, Clone)]
@@ -109,6 +109,11 @@ pub trait Connector: Send + Sync {
     /// answers. Makes nothing outside.
     fn look_up(&self, tables: Vec<(Role, Arc<TableDefinition>)>) -> BoxFuture<'static, Vec<Result<(), Error>>> {
         ready(tables.iter().map(|_| Ok(())).collect()).boxed()
+    }
+    /// How far a split of a checkpoint was read, for a person, if the split is one of this connector's: a checkpoint does
+    /// not say whose its splits are, so the form of id and position together must leave no doubt. Pure.
+    fn position(&self, _split: &Split) -> Option<String> {
+        None
     }
     /// The source of a checked table; called only in a role of [`Connector::roles`].
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {

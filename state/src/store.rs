@@ -513,6 +513,9 @@ pub struct KeyedSnapshot {
     pub range: KeyGroupRange,
     pub files: Vec<FileReference>,
     pub bytes: u64,
+    /// About how many rows they hold, where this process has cut it. For people: not part of what is stored.
+    #[serde(skip)]
+    pub entries: Option<u64>,
 }
 
 /// One file in object storage.

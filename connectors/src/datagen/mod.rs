@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::options::{self, Options, option};
 use crate::rate_limit::RateLimited;
-use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, Source, TableDefinition};
+use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, Source, Split, TableDefinition};
 
 use self::column::Column;
 use self::source::DatagenSource;
@@ -91,6 +91,10 @@ impl Connector for Datagen {
 
     fn is_bounded(&self, table: &TableDefinition) -> bool {
         settings(table).is_ok_and(|settings| settings.rows.is_some())
+    }
+
+    fn position(&self, split: &Split) -> Option<String> {
+        source::position(split)
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {

@@ -82,6 +82,12 @@ impl Source for DatagenSource {
     }
 }
 
+/// How far a split of a checkpoint was read, if it is one of datagen's.
+pub fn position(split: &Split) -> Option<String> {
+    let progress = Progress::of(split).ok()?;
+    (progress.id() == split.id).then(|| format!("{} rows", progress.taken))
+}
+
 /// How far one split has been read.
 struct Progress {
     number: u64,

@@ -22,7 +22,7 @@ use arrow_schema::{DataType, TimeUnit};
 use crate::format::FormatSpec;
 use crate::options::{Options, option};
 use crate::{
-    Connector, Error, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, Sink, Source,
+    Connector, Error, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, Sink, Source, Split,
     TableDefinition, conversion,
 };
 
@@ -206,6 +206,11 @@ impl Connector for Filesystem {
 
     fn is_bounded(&self, table: &TableDefinition) -> bool {
         table.option("source.monitor-interval").is_none()
+    }
+
+    fn position(&self, split: &Split) -> Option<String> {
+        let position = split::Position::decode(split).ok()?;
+        position.in_words(&split.id)
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {

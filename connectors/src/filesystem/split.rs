@@ -62,6 +62,21 @@ impl Position {
         }
     }
 
+    /// How far the split with this id was read, if it is a file's. Files of lines and Parquet files store the same, so that
+    /// their names tell them apart.
+    pub fn in_words(&self, id: &str) -> Option<String> {
+        let rest = id.strip_prefix(self.path.as_str())?;
+        if !rest.is_empty() && !rest.starts_with('[') {
+            return None;
+        }
+        let unit = if self.path.ends_with(".parquet") { "row" } else { "byte" };
+        let records = match (self.start, self.records) {
+            (0, records) if records > 0 => format!(" ({records} records)"),
+            _ => String::new(),
+        };
+        Some(format!("{}: {unit} {}{records}", self.path, self.next))
+    }
+
     /// Whether any of it was read before.
     pub fn is_resumed(&self, parquet: bool) -> bool {
         self.next > if parquet { 0 } else { self.start }
@@ -99,4 +114,32 @@ fn split(file: &FileEntry, id: String, start: u64, end: u64, parquet: bool) -> R
         weight: end.min(file.size) - start,
         finished: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_told_as_path_and_place() {
+        #[track_caller]
+        fn check(path: &str, id: &str, (next, records): (u64, u64), expected: Option<&str>) {
+            let position = Position {
+                path: path.into(),
+                size: 100,
+                modified_us: 0,
+                start: 0,
+                end: u64::MAX,
+                next,
+                aligned: true,
+                records,
+            };
+            assert_eq!(position.in_words(id).as_deref(), expected);
+        }
+        check("a.json", "a.json", (42, 3), Some("a.json: byte 42 (3 records)"));
+        check("a.csv", "a.csv[0..64]", (0, 0), Some("a.csv: byte 0"));
+        check("a.parquet", "a.parquet[0..64]", (7, 0), Some("a.parquet: row 7"));
+        check("a", "a-3", (7, 0), None);
+        check("b.json", "a.json", (7, 0), None);
+    }
 }

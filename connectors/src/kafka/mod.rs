@@ -26,7 +26,7 @@ use futures::future::{BoxFuture, FutureExt};
 
 use self::options::{OPTIONS_SINK, OPTIONS_SOURCE, SinkOptions, SourceOptions};
 use crate::{
-    Connector, Error, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source, TableDefinition,
+    Connector, Error, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source, Split, TableDefinition,
 };
 
 pub struct Kafka;
@@ -89,6 +89,15 @@ impl Connector for Kafka {
 
     fn look_up(&self, tables: Vec<(Role, Arc<TableDefinition>)>) -> BoxFuture<'static, Vec<Result<(), Error>>> {
         look_up::topics(tables).boxed()
+    }
+
+    fn position(&self, split: &Split) -> Option<String> {
+        let (topic, partition) = source::split_name(&split.id).ok()?;
+        let position = source::Position::decode(split).ok()?;
+        let end = position
+            .end
+            .map_or(String::new(), |end| format!(", to be read to {end}"));
+        Some(format!("{topic}[{partition}] = {}{end}", position.next))
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {

@@ -205,3 +205,22 @@ fn positions_come_back_as_they_were() {
     };
     assert!(Position::decode(&foreign).is_err() && split_name("x").is_err());
 }
+
+#[test]
+fn a_position_is_told_as_topic_partition_and_offset() {
+    #[track_caller]
+    fn check(id: &str, position: Vec<u8>, expected: Option<&str>) {
+        let split = Split {
+            id: id.into(),
+            position,
+            weight: 0,
+            finished: false,
+        };
+        assert_eq!(Kafka.position(&split).as_deref(), expected);
+    }
+    let at = |next, end| Position { next, end }.encode();
+    check("toll-entries-3", at(42, None), Some("toll-entries[3] = 42"));
+    check("a-0", at(0, Some(7)), Some("a[0] = 0, to be read to 7"));
+    check("entries.json", at(42, None), None);
+    check("a-0", vec![1, 2, 3], None);
+}

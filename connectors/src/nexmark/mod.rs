@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::options::option;
 use crate::source::Source;
-use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, TableDefinition};
+use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, Split, TableDefinition};
 
 use self::config::Config;
 use self::schema::Columns;
@@ -182,6 +182,10 @@ impl Connector for Nexmark {
 
     fn is_bounded(&self, table: &TableDefinition) -> bool {
         Config::of(table).is_ok_and(|config| config.events_max.is_some())
+    }
+
+    fn position(&self, split: &Split) -> Option<String> {
+        source::position(split)
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {

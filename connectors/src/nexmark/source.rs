@@ -101,6 +101,17 @@ impl Source for NexmarkSource {
     }
 }
 
+/// How far a split of a checkpoint was read, if it is one of nexmark's.
+pub fn position(split: &Split) -> Option<String> {
+    let position = Position::decode(split).ok()?;
+    split.id.starts_with("nexmark-").then(|| {
+        format!(
+            "event {} of epoch {}, every {}th epoch",
+            position.offset, position.epoch, position.stride
+        )
+    })
+}
+
 /// Where a split is to be read from.
 ///
 /// Encoded as: version 1 (u8) | stride (u64 LE) | epoch (u64 LE) | offset in the epoch (u64 LE) | event time of event 0

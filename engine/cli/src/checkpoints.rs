@@ -1,6 +1,6 @@
 //! `checkpoints` and `savepoints`.
 
-use millstream_proto::report::{amount, time};
+use millstream_proto::report::{amount, count, time};
 use millstream_proto::v1;
 
 use crate::arguments::{Checkpoints, Savepoints};
@@ -184,6 +184,15 @@ fn table(checkpoints: &[v1::Checkpoint], only_savepoints: bool, wide: bool) -> T
     table
 }
 
+/// Rows of keyed state; the database only estimates them.
+fn entries(operator: &v1::CheckpointOperator) -> String {
+    match operator.keyed_entries {
+        Some(0) => "0".to_string(),
+        Some(entries) => format!("~{}", count(entries)),
+        None => "-".to_string(),
+    }
+}
+
 fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer: &Printer) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
@@ -213,6 +222,7 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
         let headings = [
             "OPERATOR",
             "SUBTASKS",
+            "ENTRIES",
             "KEYED STATE",
             "FILES",
             "OTHER STATE",
@@ -225,12 +235,13 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
             table.row(vec![
                 operator.id.as_str().into(),
                 Cell::number(operator.subtasks.to_string()),
+                Cell::number(entries(operator)),
                 Cell::number(amount(operator.keyed_bytes)),
                 Cell::number(operator.files.to_string()),
                 Cell::number(amount(operator.inline_bytes)),
                 Cell::number(amount(operator.in_flight_bytes)),
                 Cell::number(operator.committables.to_string()),
-                operator.signature.as_str().into(),
+                operator.kind.as_str().into(),
             ]);
         }
         out.push('\n');

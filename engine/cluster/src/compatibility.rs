@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use millstream_planner::graph::{JobGraph, NodeIndex, Operator, OperatorId};
 use millstream_runtime::job::SubtaskState;
 
+use crate::signature;
+
 /// What a restore has to say to the user.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -108,6 +110,7 @@ pub fn check(
         let before = signatures.get(operator).map(String::as_str).unwrap_or_default();
         let now = state_signature(graph, *node);
         if before != now && states.iter().any(has_state) {
+            let (before, now) = signature::both_in_words(before, &now);
             findings.refusals.push(format!(
                 "the state of `{operator}` is of another kind than the pipeline now keeps (it was: {before}; it is: {now})"
             ));

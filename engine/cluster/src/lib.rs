@@ -31,6 +31,7 @@ mod region;
 pub mod resolve;
 pub mod restart;
 pub mod serve;
+mod signature;
 pub mod splits;
 pub mod worker;
 

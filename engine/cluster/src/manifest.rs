@@ -9,6 +9,7 @@
 //! | `origin` | `checkpoint N`: a copy of N, the first of a replay; `JOB/N`: of another job; `fresh`: nothing, the first of a new start |
 //! | `state/OPERATOR` | the kind of state the operator kept ([`crate::compatibility::state_signature`]) |
 //! | `took_ms` | from the trigger to the last subtask's answer, for one that a run took |
+//! | `entries/OPERATOR` | about how many rows its keyed state has, where all subtasks knew |
 //! | `engine` | the version that wrote it |
 
 use std::collections::BTreeMap;
@@ -26,11 +27,22 @@ use crate::job::Job;
 pub const BODY_VERSION: u16 = 3;
 
 const SIGNATURE: &str = "state/";
+const ENTRIES: &str = "entries/";
 
 /// Bytes of the rows that barriers have overtaken on their way to these subtasks.
 pub fn in_flight_bytes<'a>(states: impl IntoIterator<Item = &'a SubtaskState>) -> u64 {
     let files = states.into_iter().filter_map(|state| state.in_flight.as_ref());
     files.map(|file| file.length).sum()
+}
+
+/// The rows of each operator that has keyed state, if all its subtasks know theirs.
+fn entries(operators: &BTreeMap<OperatorId, Vec<SubtaskState>>) -> BTreeMap<OperatorId, u64> {
+    let counted = operators.iter().filter_map(|(operator, states)| {
+        let mut keyed = states.iter().filter_map(|state| state.keyed.as_ref()).peekable();
+        keyed.peek()?;
+        Some((operator.clone(), keyed.map(|keyed| keyed.entries).sum::<Option<u64>>()?))
+    });
+    counted.collect()
 }
 
 /// A complete checkpoint.
@@ -50,6 +62,8 @@ pub struct Snapshot {
     pub operators: BTreeMap<OperatorId, Vec<SubtaskState>>,
     /// What kind of state each operator kept.
     pub signatures: BTreeMap<OperatorId, String>,
+    /// About how many rows the keyed state of each has, where that is known.
+    pub entries: BTreeMap<OperatorId, u64>,
 }
 
 impl Snapshot {
@@ -58,6 +72,7 @@ impl Snapshot {
             finished: completed.finished,
             took_ms: Some(completed.acknowledged_ms - completed.triggered_ms),
             operators: completed.states.clone(),
+            entries: entries(&completed.states),
             parallelism,
             ..Self::empty(job, completed.checkpoint)
         }
@@ -76,6 +91,7 @@ impl Snapshot {
             max_parallelism: job.graph.max_parallelism,
             fingerprint: format!("{:016x}", job.graph.fingerprint),
             operators: BTreeMap::new(),
+            entries: BTreeMap::new(),
             signatures: nodes
                 .map(|(index, node)| (node.id.clone(), state_signature(&job.graph, index)))
                 .collect(),
@@ -97,6 +113,9 @@ impl Snapshot {
             if !signature.is_empty() {
                 properties.insert(format!("{SIGNATURE}{operator}"), signature.clone());
             }
+        }
+        for (operator, entries) in &self.entries {
+            properties.insert(format!("{ENTRIES}{operator}"), entries.to_string());
         }
         let keyed = self
             .operators
@@ -148,6 +167,10 @@ impl Snapshot {
             let operator = name.strip_prefix(SIGNATURE)?;
             Some((OperatorId(operator.to_string()), signature.clone()))
         });
+        let entries = header.properties.iter().filter_map(|(name, entries)| {
+            let operator = name.strip_prefix(ENTRIES)?;
+            Some((OperatorId(operator.to_string()), entries.parse().ok()?))
+        });
         let operators = manifest
             .operators
             .into_iter()
@@ -161,8 +184,61 @@ impl Snapshot {
             parallelism: header.parallelism as usize,
             max_parallelism: header.max_parallelism,
             signatures: signatures.collect(),
+            entries: entries.collect(),
             fingerprint: header.fingerprint,
             operators: operators.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_state::key_group::KeyGroupRange;
+    use millstream_state::store::KeyedSnapshot;
+
+    use super::*;
+
+    fn subtask(subtask: usize, entries: Option<u64>) -> SubtaskState {
+        SubtaskState {
+            subtask,
+            keyed: Some(KeyedSnapshot {
+                range: KeyGroupRange::of_subtask(128, 2, subtask),
+                files: Vec::new(),
+                bytes: 0,
+                entries,
+            }),
+            ..SubtaskState::default()
+        }
+    }
+
+    #[test]
+    fn rows_of_keyed_state_are_told_where_all_subtasks_know_theirs() {
+        let id = |name: &str| OperatorId(name.to_string());
+        let operators = BTreeMap::from([
+            (id("all"), vec![subtask(0, Some(3)), subtask(1, Some(4))]),
+            (id("some"), vec![subtask(0, Some(3)), subtask(1, None)]),
+            (id("none"), vec![SubtaskState::default()]),
+        ]);
+        let snapshot = Snapshot {
+            checkpoint: 7,
+            finished: false,
+            origin: None,
+            savepoint: None,
+            took_ms: None,
+            parallelism: 2,
+            max_parallelism: 128,
+            fingerprint: String::new(),
+            entries: entries(&operators),
+            operators,
+            signatures: BTreeMap::new(),
+        };
+        assert_eq!(snapshot.entries, BTreeMap::from([(id("all"), 7)]));
+        let mut manifest = snapshot.to_manifest(1, 0);
+        let bytes = manifest.encode().expect("it can be written");
+        let read = Manifest::decode(&bytes, "manifest", BODY_VERSION).expect("it can be read");
+        assert_eq!(Snapshot::of_manifest(read).entries, snapshot.entries);
+        // As an engine wrote it that did not count.
+        manifest.header.properties.retain(|name, _| !name.starts_with(ENTRIES));
+        assert!(Snapshot::of_manifest(manifest).entries.is_empty());
     }
 }

@@ -217,12 +217,17 @@ impl Database {
     }
 
     /// Flushes and cuts a hard-link copy into a new folder.
-    pub fn cut(&self, to: &Path) -> Result<(), Error> {
+    pub fn cut(&self, to: &Path) -> Result<Cut, Error> {
         let mut flush = FlushOptions::default();
         flush.set_wait(true);
         self.db.flush_opt(&flush).map_err(Error::database(&self.path))?;
         let checkpoint = Checkpoint::new(&self.db).map_err(Error::database(&self.path))?;
-        checkpoint.create_checkpoint(to).map_err(Error::database(&self.path))
+        checkpoint.create_checkpoint(to).map_err(Error::database(&self.path))?;
+        Ok(Cut {
+            folder: to.to_path_buf(),
+            // From the tables' properties, in memory: nothing is read for it.
+            entries: self.db.property_int_value(properties::ESTIMATE_NUM_KEYS).ok().flatten(),
+        })
     }
 
     pub fn scan(
@@ -330,6 +335,14 @@ impl Database {
             pending_compaction: read(properties::ESTIMATE_PENDING_COMPACTION_BYTES),
         }
     }
+}
+
+/// A hard-link copy of a database.
+#[derive(Debug)]
+pub struct Cut {
+    pub folder: PathBuf,
+    /// About how many rows are in it.
+    pub entries: Option<u64>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]

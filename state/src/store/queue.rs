@@ -15,6 +15,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::database::Cut;
 use super::{Generation, REPORT_INTERVAL, Slot, StoreInner};
 use crate::Error;
 
@@ -30,7 +31,7 @@ pub enum Job {
     /// Cut a hard-link copy; answers with its folder, or nothing if the store was never written.
     Cut {
         folder: PathBuf,
-        reply: oneshot::Sender<Result<Option<PathBuf>, Error>>,
+        reply: oneshot::Sender<Result<Option<Cut>, Error>>,
     },
 }
 
@@ -177,7 +178,7 @@ fn step(store: &Arc<StoreInner>) -> Result<(), Error> {
             Job::Cut { folder, reply } => {
                 // A cut that fails (a full disk) fails its checkpoint, not the store.
                 let cut = match store.opened() {
-                    Some(database) => database.cut(&folder).map(|()| Some(folder)),
+                    Some(database) => database.cut(&folder).map(Some),
                     None => Ok(None),
                 };
                 answer(reply, cut);

@@ -10,12 +10,13 @@
 //! one, or retention of the earlier would take it away.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use millstream_fail_point as fail_point;
 
+use super::database::Cut;
 use super::{FileReference, KeyedSnapshot, StoreInner};
 use crate::Error;
 use crate::checkpoint::JobFiles;
@@ -26,12 +27,13 @@ const UPLOADS_IN_FLIGHT_MAX: usize = 4;
 /// The files uploaded so far, by the name the database knows them by.
 pub type Known = HashMap<String, FileReference>;
 
-pub async fn upload(store: &Arc<StoreInner>, cut: Option<PathBuf>) -> Result<KeyedSnapshot, Error> {
-    let Some(cut) = cut else {
+pub async fn upload(store: &Arc<StoreInner>, cut: Option<Cut>) -> Result<KeyedSnapshot, Error> {
+    let Some(Cut { folder: cut, entries }) = cut else {
         return Ok(KeyedSnapshot {
             range: store.range,
             files: Vec::new(),
             bytes: 0,
+            entries: Some(0),
         });
     };
     let names = threads::blocking({
@@ -60,6 +62,7 @@ pub async fn upload(store: &Arc<StoreInner>, cut: Option<PathBuf>) -> Result<Key
         range: store.range,
         bytes: files.iter().map(|file| file.length).sum(),
         files,
+        entries,
     })
 }
 

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connectors::{Split, registry};
 use millstream_proto::v1;
-use millstream_runtime::job::SubtaskState;
+use millstream_runtime::job::{SplitState, SubtaskState};
 use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
 
 use crate::api::{self, Code};
@@ -15,7 +16,7 @@ use crate::coordinator::leader::{Leader, is_asked};
 use crate::coordinator::ledger::{Record, Status};
 use crate::history::History;
 use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
-use crate::{Error, history};
+use crate::{Error, history, signature};
 
 /// How long a savepoint of a running job may take.
 const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -127,12 +128,17 @@ pub fn describe(job: &str, found: &Found) -> v1::CheckpointDetail {
             inline_bytes: states.iter().map(|state| state.inline.len() as u64).sum(),
             committables: states.iter().map(|state| state.committables.len() as u32).sum(),
             signature: snapshot.signatures.get(id).cloned().unwrap_or_default(),
+            kind: snapshot
+                .signatures
+                .get(id)
+                .map_or(String::new(), |kind| signature::in_words(kind)),
+            keyed_entries: snapshot.entries.get(id).copied(),
             splits: states
                 .iter()
                 .flat_map(|state| &state.splits)
                 .map(|split| v1::CheckpointSplit {
                     id: split.id.clone(),
-                    position: position(&split.position),
+                    position: position(split),
                     watermark_us: split.watermark,
                     finished: split.finished,
                 })
@@ -165,12 +171,18 @@ fn summary(job: &str, found: &Found) -> v1::Checkpoint {
     }
 }
 
-/// Text as it is, anything else as hexadecimal digits.
-fn position(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
+/// In the connector's words; where none knows it text as it is, anything else as hexadecimal digits.
+fn position(split: &SplitState) -> String {
+    let known = registry::position(&Split {
+        id: split.id.clone(),
+        position: split.position.clone(),
+        weight: split.weight,
+        finished: split.finished,
+    });
+    known.unwrap_or_else(|| match std::str::from_utf8(&split.position) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_string(),
-        _ => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-    }
+        _ => split.position.iter().map(|byte| format!("{byte:02x}")).collect(),
+    })
 }
 
 /// Names are shown, typed and put into file listings.

@@ -14,7 +14,7 @@ use millstream_planner::graph::OperatorId;
 use millstream_proto::v1;
 use millstream_proto::v1::attempt_report::Event;
 use millstream_proto::v1::task_command::Command as Wire;
-use millstream_runtime::job::{Command, TaskEvent};
+use millstream_runtime::job::{Command, SubtaskState, TaskEvent};
 use millstream_runtime::progress::JobCounters;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
@@ -422,11 +422,17 @@ impl RemoteTasks {
     fn reported(&mut self, worker: String, index: usize, event: Event) -> Result<(), Error> {
         let region = &mut self.regions[index];
         match event {
-            Event::Snapshot(done) => self.news.push_back(News::Of(TaskEvent::Snapshot {
-                checkpoint: done.checkpoint,
-                operator: OperatorId(done.operator),
-                state: encoding::decode(&done.state, "a subtask's snapshot")?,
-            })),
+            Event::Snapshot(done) => {
+                let mut state: SubtaskState = encoding::decode(&done.state, "a subtask's snapshot")?;
+                if let Some(keyed) = &mut state.keyed {
+                    keyed.entries = done.keyed_entries;
+                }
+                self.news.push_back(News::Of(TaskEvent::Snapshot {
+                    checkpoint: done.checkpoint,
+                    operator: OperatorId(done.operator),
+                    state,
+                }));
+            }
             Event::SnapshotFailed(failed) => self.news.push_back(News::Of(TaskEvent::SnapshotFailed {
                 checkpoint: failed.checkpoint,
                 operator: OperatorId(failed.operator),

@@ -378,11 +378,12 @@ impl Says {
                 operator,
                 state,
             } => match encoding::encode(&state) {
-                Ok(state) => {
+                Ok(encoded) => {
                     self.say(Event::Snapshot(v1::SnapshotDone {
                         checkpoint,
                         operator: operator.0,
-                        state,
+                        state: encoded,
+                        keyed_entries: state.keyed.as_ref().and_then(|keyed| keyed.entries),
                     }))
                     .await;
                 }
