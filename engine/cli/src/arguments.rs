@@ -288,11 +288,22 @@ pub enum Checkpoints {
         #[command(flatten)]
         watch: Watch,
     },
-    /// What is in one: operators, bytes, offsets.
+    /// What is in one: operators with rows and bytes of their state, and how far sources have read.
     #[command(visible_alias = "describe")]
     Inspect {
         /// Without a number or a savepoint's name: the latest.
-        #[arg(value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(complete::jobs))]
+        #[arg(value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(complete::checkpoints))]
+        checkpoint: String,
+    },
+    /// Take one now, of a job that runs, and come back when it is complete.
+    Create {
+        #[command(flatten)]
+        job: Job,
+    },
+    /// Delete one that is no longer needed. The newest stays, and savepoints have a command of their own.
+    #[command(visible_alias = "rm")]
+    Delete {
+        #[arg(value_name = "JOB/CHECKPOINT", add = ArgValueCompleter::new(complete::checkpoints))]
         checkpoint: String,
     },
 }
@@ -311,6 +322,16 @@ pub enum Savepoints {
     List {
         #[command(flatten)]
         job: Job,
+        #[command(flatten)]
+        watch: Watch,
+    },
+    /// What is in one, as `checkpoints inspect` tells it.
+    #[command(visible_alias = "describe")]
+    Inspect {
+        #[command(flatten)]
+        job: Job,
+        /// Its name, or the number of its checkpoint.
+        name: String,
     },
     /// Delete one.
     #[command(visible_alias = "rm")]

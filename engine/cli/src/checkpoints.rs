@@ -17,17 +17,71 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) 
         }
         Checkpoints::Inspect { checkpoint } => {
             let reference = reference(client, checkpoint).await?;
-            let request = v1::InspectCheckpointRequest {
-                checkpoint: Some(reference),
-            };
-            let detail = client
-                .call(Repeat::Harmless, async |channel| {
-                    checkpoints(channel).inspect(request.clone()).await
+            inspect(client, printer, reference).await
+        }
+        Checkpoints::Create { job } => {
+            let request = v1::CreateCheckpointRequest { job: job.name.clone() };
+            let taken = client
+                .call(Repeat::Never, async |channel| {
+                    checkpoints(channel).create(request.clone()).await
                 })
                 .await?;
-            let checkpoint = detail.checkpoint.clone().unwrap_or_default();
-            print(&printer.message(&detail, &name(&checkpoint), || describe(&detail, &checkpoint, printer)))
+            print(&printer.message(&taken, &name(&taken), || created(&taken)))
         }
+        Checkpoints::Delete { checkpoint } => {
+            let reference = reference(client, checkpoint).await?;
+            let Some(number) = reference.checkpoint else {
+                return Err(Failure::wrong(format!(
+                    "which checkpoint of `{checkpoint}`? write {checkpoint}/NUMBER; `engine-cli checkpoints list {checkpoint}` shows them"
+                )));
+            };
+            let request = v1::DeleteCheckpointRequest {
+                job: reference.job.clone(),
+                checkpoint: number,
+            };
+            client
+                .call(Repeat::Never, async |channel| {
+                    checkpoints(channel).delete(request.clone()).await
+                })
+                .await?;
+            let (job, deleted) = (reference.job, format!("{}/{number}", request.job));
+            print(&printer.value(
+                || serde_json::json!({ "job": job, "checkpoint": number, "deleted": true }),
+                || vec![deleted.clone()],
+                || format!("checkpoint {deleted} deleted\n"),
+            ))
+        }
+    }
+}
+
+async fn inspect(client: &mut Client, printer: &Printer, reference: v1::CheckpointRef) -> Result<(), Failure> {
+    let request = v1::InspectCheckpointRequest {
+        checkpoint: Some(reference),
+    };
+    let detail = client
+        .call(Repeat::Harmless, async |channel| {
+            checkpoints(channel).inspect(request.clone()).await
+        })
+        .await?;
+    let checkpoint = detail.checkpoint.clone().unwrap_or_default();
+    print(&printer.message(&detail, &name(&checkpoint), || describe(&detail, &checkpoint, printer)))
+}
+
+/// What came of asking for one.
+fn created(taken: &v1::Checkpoint) -> String {
+    match taken.current_us > taken.taken_us {
+        true => format!(
+            "{}: nothing is new since checkpoint {} ({} of state)\n",
+            taken.job,
+            taken.checkpoint,
+            amount(taken.state_bytes)
+        ),
+        false => format!(
+            "{}: checkpoint {} ({} of state)\n",
+            taken.job,
+            taken.checkpoint,
+            amount(taken.state_bytes)
+        ),
     }
 }
 
@@ -54,7 +108,13 @@ pub async fn savepoints(client: &mut Client, printer: &Printer, command: &Savepo
                 )
             }))
         }
-        Savepoints::List { job } => print(&listed(client, printer, &job.name, true).await?),
+        Savepoints::List { job, watch } => {
+            poll(printer, watch, async || listed(client, printer, &job.name, true).await).await
+        }
+        Savepoints::Inspect { job, name } => {
+            let reference = savepoint(client, &job.name, name).await?;
+            inspect(client, printer, reference).await
+        }
         Savepoints::Delete { job, name } => {
             let request = v1::DeleteSavepointRequest {
                 job: job.name.clone(),
@@ -74,7 +134,11 @@ pub async fn savepoints(client: &mut Client, printer: &Printer, command: &Savepo
     }
 }
 
-async fn list(client: &mut Client, job: &str, savepoints_only: bool) -> Result<v1::ListCheckpointsResponse, Failure> {
+pub async fn list(
+    client: &mut Client,
+    job: &str,
+    savepoints_only: bool,
+) -> Result<v1::ListCheckpointsResponse, Failure> {
     let request = v1::ListCheckpointsRequest {
         job: job.to_string(),
         savepoints_only,
@@ -111,27 +175,34 @@ pub async fn reference(client: &mut Client, text: &str) -> Result<v1::Checkpoint
     let checkpoint = match which.map(|which| (which, which.parse::<u64>())) {
         None => None,
         Some((_, Ok(number))) => Some(number),
-        Some((savepoint, Err(_))) => {
-            let kept = list(client, job, true).await?.checkpoints;
-            let found = kept.iter().find(|kept| kept.savepoint.as_deref() == Some(savepoint));
-            match found {
-                Some(found) => Some(found.checkpoint),
-                None => {
-                    let names: Vec<&str> = kept.iter().filter_map(|kept| kept.savepoint.as_deref()).collect();
-                    let there = match names.is_empty() {
-                        true => "it has none".to_string(),
-                        false => format!("there are {}", names.join(", ")),
-                    };
-                    let message = format!("`{job}` has no savepoint `{savepoint}`; {there}");
-                    return Err(Failure::new(Exit::NotFound, message));
-                }
-            }
-        }
+        Some((name, Err(_))) => return savepoint(client, job, name).await,
     };
     Ok(v1::CheckpointRef {
         job: job.to_string(),
         checkpoint,
     })
+}
+
+/// A savepoint by its name, or by the number of its checkpoint.
+async fn savepoint(client: &mut Client, job: &str, name: &str) -> Result<v1::CheckpointRef, Failure> {
+    let kept = list(client, job, true).await?.checkpoints;
+    let named = kept.iter().find(|kept| kept.savepoint.as_deref() == Some(name));
+    let numbered = || kept.iter().find(|kept| kept.checkpoint.to_string() == name);
+    match named.or_else(numbered) {
+        Some(found) => Ok(v1::CheckpointRef {
+            job: job.to_string(),
+            checkpoint: Some(found.checkpoint),
+        }),
+        None => {
+            let names: Vec<&str> = kept.iter().filter_map(|kept| kept.savepoint.as_deref()).collect();
+            let there = match names.is_empty() {
+                true => "it has none".to_string(),
+                false => format!("there are {}", names.join(", ")),
+            };
+            let message = format!("`{job}` has no savepoint `{name}`; {there}");
+            Err(Failure::new(Exit::NotFound, message))
+        }
+    }
 }
 
 fn table(checkpoints: &[v1::Checkpoint], only_savepoints: bool, wide: bool) -> Table {

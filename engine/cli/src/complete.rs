@@ -30,6 +30,28 @@ pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(current, names)
 }
 
+/// `JOB`, and `JOB/CHECKPOINT` once the job is typed.
+pub fn checkpoints(current: &OsStr) -> Vec<CompletionCandidate> {
+    let begun = current.to_string_lossy();
+    let Some((job, _)) = begun.split_once('/') else {
+        return jobs(current);
+    };
+    let listed = ask(async |client: &mut Client| crate::checkpoints::list(client, job, false).await);
+    let checkpoints = listed.map(|answer| answer.checkpoints).unwrap_or_default();
+    let names = checkpoints.iter().flat_map(|checkpoint| {
+        let help = checkpoint.savepoint.clone();
+        let help = help.map_or("checkpoint".to_string(), |name| format!("savepoint {name}"));
+        let by_name = checkpoint
+            .savepoint
+            .clone()
+            .map(|name| (format!("{job}/{name}"), help.clone()));
+        by_name
+            .into_iter()
+            .chain([(format!("{job}/{}", checkpoint.checkpoint), help)])
+    });
+    candidates(current, names)
+}
+
 pub fn workers(current: &OsStr) -> Vec<CompletionCandidate> {
     let listed = ask(async |client: &mut Client| crate::workers::list(client).await);
     let workers = listed.map(|answer| answer.workers).unwrap_or_default();

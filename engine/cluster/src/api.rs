@@ -24,6 +24,11 @@ pub trait Api: Send + Sync {
     async fn list_checkpoints(&self, request: v1::ListCheckpointsRequest)
     -> Result<v1::ListCheckpointsResponse, Error>;
     async fn inspect_checkpoint(&self, request: v1::InspectCheckpointRequest) -> Result<v1::CheckpointDetail, Error>;
+    async fn create_checkpoint(&self, request: v1::CreateCheckpointRequest) -> Result<v1::Checkpoint, Error>;
+    async fn delete_checkpoint(
+        &self,
+        request: v1::DeleteCheckpointRequest,
+    ) -> Result<v1::DeleteCheckpointResponse, Error>;
     async fn create_savepoint(&self, request: v1::CreateSavepointRequest) -> Result<v1::Checkpoint, Error>;
     async fn delete_savepoint(&self, request: v1::DeleteSavepointRequest)
     -> Result<v1::DeleteSavepointResponse, Error>;

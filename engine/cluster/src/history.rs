@@ -226,6 +226,18 @@ impl History {
         Ok(true)
     }
 
+    /// Removes a checkpoint that nobody needs. `Err`: why it stays.
+    pub async fn delete(&self, checkpoint: u64) -> Result<Result<(), Kept>, Error> {
+        let pinned: Vec<u64> = self.inner.pinned.lock().keys().copied().collect();
+        match needed(&self.checkpoints().await, &pinned, checkpoint) {
+            Some(kept) => Ok(Err(kept)),
+            None => {
+                self.inner.claim.delete(checkpoint).await?;
+                Ok(Ok(()))
+            }
+        }
+    }
+
     /// Removes all checkpoints but savepoints.
     pub async fn clear(&self) -> Result<(), Error> {
         for info in self.checkpoints().await {
@@ -253,6 +265,35 @@ impl History {
         self.save(&snapshot).await?;
         Ok(snapshot.checkpoint)
     }
+}
+
+/// Why a checkpoint is not removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// The job would go on from it.
+    Newest,
+    Savepoint(String),
+    /// Another job is being made of it.
+    Read,
+}
+
+/// `None`: it may go. `infos` are in the order of their numbers.
+fn needed(infos: &[CheckpointInfo], pinned: &[u64], checkpoint: u64) -> Option<Kept> {
+    let newest = infos.last();
+    // What the job goes on from once savepoints after it are deleted.
+    let newest_plain = infos.iter().rfind(|info| info.savepoint.is_none());
+    if [newest, newest_plain]
+        .into_iter()
+        .flatten()
+        .any(|info| info.checkpoint == checkpoint)
+    {
+        return Some(Kept::Newest);
+    }
+    let info = infos.iter().find(|info| info.checkpoint == checkpoint);
+    if let Some(name) = info.and_then(|info| info.savepoint.clone()) {
+        return Some(Kept::Savepoint(name));
+    }
+    pinned.contains(&checkpoint).then_some(Kept::Read)
 }
 
 /// A checkpoint, for a person.
@@ -307,4 +348,40 @@ pub async fn list_in(store: &CheckpointStore) -> Result<Vec<Listed>, Error> {
         });
     }
     Ok(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_needs_is_kept() {
+        let info = |checkpoint, savepoint: Option<&str>| CheckpointInfo {
+            checkpoint,
+            epoch: 1,
+            attempt: 1,
+            created_ms: 0,
+            savepoint: savepoint.map(String::from),
+            length: 0,
+            crc32: 0,
+            state_bytes: 0,
+        };
+        let infos = [
+            info(1, None),
+            info(2, None),
+            info(3, Some("kept")),
+            info(4, None),
+            info(5, Some("last")),
+        ];
+        #[track_caller]
+        fn check(infos: &[CheckpointInfo], checkpoint: u64, expected: Option<Kept>) {
+            assert_eq!(needed(infos, &[2], checkpoint), expected);
+        }
+        check(&infos, 1, None);
+        check(&infos, 2, Some(Kept::Read));
+        check(&infos, 3, Some(Kept::Savepoint("kept".into())));
+        check(&infos, 4, Some(Kept::Newest));
+        check(&infos, 5, Some(Kept::Newest));
+        check(&infos[..1], 1, Some(Kept::Newest));
+    }
 }

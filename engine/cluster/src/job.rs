@@ -6,7 +6,7 @@ use std::time::Duration;
 use millstream_planner::graph::{JobGraph, NodeIndex, Parallelism};
 use millstream_runtime::job::Options;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::attempt::{self, Attempt, Ended};
 use crate::deployer::{Adopted, Deployer};
@@ -45,6 +45,19 @@ pub struct CheckpointNow {
     asked: Notify,
     /// The name under which the next one is kept.
     savepoint: Mutex<Option<String>>,
+    /// Who waits for one that is yet to be triggered.
+    waiting: Mutex<Vec<Waiting>>,
+}
+
+/// Somebody who waits for a checkpoint; told which it is, or why there is none.
+pub(crate) type Waiting = oneshot::Sender<Result<Taken, String>>;
+
+/// A checkpoint that somebody has waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    pub checkpoint: u64,
+    /// It was there before, and there was nothing new to say.
+    pub is_unchanged: bool,
 }
 
 impl CheckpointNow {
@@ -52,6 +65,25 @@ impl CheckpointNow {
     pub fn savepoint(&self, name: &str) {
         self.keep_next(name);
         self.asked.notify_one();
+    }
+
+    /// Asks for one that is triggered from now on; the answer comes when it is complete, or has failed. None comes when the
+    /// attempt ends before.
+    pub fn one(&self) -> oneshot::Receiver<Result<Taken, String>> {
+        let (answer, taken) = oneshot::channel();
+        self.waiting.lock().push(answer);
+        self.asked.notify_one();
+        taken
+    }
+
+    /// Whether somebody waits for one that is yet to be triggered.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !self.waiting.lock().is_empty()
+    }
+
+    /// Those who wait for the one that is triggered now.
+    pub(crate) fn take_waiting(&self) -> Vec<Waiting> {
+        std::mem::take(&mut *self.waiting.lock())
     }
 
     /// The next one, whenever it comes, is kept under this name.

@@ -6,6 +6,7 @@ mod deaths;
 mod life;
 mod outages;
 mod place;
+mod snapshots;
 mod topics;
 mod traces;
 mod transactions;

@@ -19,7 +19,7 @@ use super::{Attempt, Ended, Ends, Failure, asked};
 use crate::checkpoint::{Command, Completed, Coordinator, Event};
 use crate::deployer::{Deployer, News, Tasks};
 use crate::history::History;
-use crate::job::{Job, Outcome, StopRequest};
+use crate::job::{Job, Outcome, StopRequest, Taken, Waiting};
 use crate::manifest::Snapshot;
 use crate::outage::{self, Lookout};
 use crate::progress::{Phase, Progress};
@@ -68,6 +68,8 @@ pub(super) struct Driver<'a> {
     /// Discovery and notifications: cut off at the end.
     pub(super) watchers: JoinSet<()>,
     pub(super) results: mpsc::UnboundedSender<Background>,
+    /// The checkpoint under way, if somebody waits for it.
+    waited_for: Option<(u64, Vec<Waiting>)>,
     /// Of checkpoints that are under way.
     spans: BTreeMap<u64, Span>,
     results_in: mpsc::UnboundedReceiver<Background>,
@@ -120,6 +122,7 @@ impl<'a> Driver<'a> {
             background: JoinSet::new(),
             watchers: JoinSet::new(),
             results,
+            waited_for: None,
             spans: BTreeMap::new(),
             results_in,
             last_checkpoint: None,
@@ -325,10 +328,18 @@ impl<'a> Driver<'a> {
                     }
                     _ => {}
                 }
+                match &event {
+                    Event::Published { checkpoint } => self.answer(*checkpoint, &Ok((*checkpoint, false))),
+                    Event::Unchanged { checkpoint } => {
+                        let stands_for_it = self.stored.as_ref().map_or(*checkpoint, |stored| stored.checkpoint);
+                        self.answer(*checkpoint, &Ok((stands_for_it, true)));
+                    }
+                    _ => {}
+                }
                 self.checkpoint_event(event);
-                // A savepoint that was asked for while one with rows in flight was under way.
-                if is_over && self.job.checkpoint_now.is_named() {
-                    self.checkpoint_event(Event::Now);
+                // What was asked for while one with rows in flight, or an earlier one, was under way.
+                if is_over {
+                    self.again_if_asked();
                 }
             }
             Background::Superseded(error) => {
@@ -336,6 +347,28 @@ impl<'a> Driver<'a> {
                 self.fail(error, false);
             }
             Background::Discovered { node, splits } => self.discovered(node, splits),
+        }
+    }
+
+    /// Tells those who wait for this checkpoint which one stands for it and whether that was there before, or why none does.
+    fn answer(&mut self, checkpoint: u64, result: &Result<(u64, bool), String>) {
+        let Some((_, waiting)) = self.waited_for.take_if(|(of, _)| *of == checkpoint) else {
+            return;
+        };
+        for answer in waiting {
+            let taken = result.clone().map(|(checkpoint, is_unchanged)| Taken {
+                checkpoint,
+                is_unchanged,
+            });
+            if answer.send(taken).is_err() {
+                tracing::debug!(checkpoint, "nobody waits for it any more");
+            }
+        }
+    }
+
+    fn again_if_asked(&mut self) {
+        if self.job.checkpoint_now.is_named() || self.job.checkpoint_now.is_waited_for() {
+            self.checkpoint_event(Event::Now);
         }
     }
 
@@ -381,6 +414,10 @@ impl<'a> Driver<'a> {
                         is_last = last,
                     );
                     self.spans.insert(checkpoint, span);
+                    let waiting = self.job.checkpoint_now.take_waiting();
+                    if !waiting.is_empty() {
+                        self.waited_for = Some((checkpoint, waiting));
+                    }
                     self.command(runtime::Command::Checkpoint {
                         id: checkpoint,
                         last,
@@ -395,6 +432,8 @@ impl<'a> Driver<'a> {
                     }
                     self.progress.update(|report| report.checkpoints_failed += 1);
                     self.progress.warn(format!("checkpoint {checkpoint} failed: {reason}"));
+                    self.answer(checkpoint, &Err(reason));
+                    self.again_if_asked();
                 }
                 // Storing and preparing fail because of the outside world.
                 Command::Fail { reason } => self.fail(Error::Failed(reason), true),

@@ -216,6 +216,18 @@ impl Api for LeaderApi {
         ))
     }
 
+    async fn create_checkpoint(&self, request: v1::CreateCheckpointRequest) -> Result<v1::Checkpoint, api::Error> {
+        checkpoints::create(&self.0, &request.job).await
+    }
+
+    async fn delete_checkpoint(
+        &self,
+        request: v1::DeleteCheckpointRequest,
+    ) -> Result<v1::DeleteCheckpointResponse, api::Error> {
+        checkpoints::delete(&self.0, &request.job, request.checkpoint).await?;
+        Ok(v1::DeleteCheckpointResponse {})
+    }
+
     async fn create_savepoint(&self, request: v1::CreateSavepointRequest) -> Result<v1::Checkpoint, api::Error> {
         let name = request
             .name

@@ -14,7 +14,8 @@ use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
 use crate::api::{self, Code};
 use crate::coordinator::leader::{Leader, is_asked};
 use crate::coordinator::ledger::{Record, Status};
-use crate::history::History;
+use crate::coordinator::now_us;
+use crate::history::{History, Kept};
 use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::{Error, history, signature};
 
@@ -42,19 +43,8 @@ pub async fn find(leader: &Leader, wanted: &v1::CheckpointRef) -> Result<Found, 
         None => infos.last(),
     };
     let Some(info) = info.cloned() else {
-        let known: Vec<String> = infos.iter().map(|info| info.checkpoint.to_string()).collect();
-        let what = match wanted.checkpoint {
-            Some(number) => format!("`{}` has no checkpoint {number}", wanted.job),
-            None => format!("`{}` has no checkpoint", wanted.job),
-        };
-        let known = match known.is_empty() {
-            true => "yet".to_string(),
-            false => format!("; it has {}", known.join(", ")),
-        };
-        return Err(api::Error::new(
-            Code::CheckpointNotFound,
-            format!("{what} {known}").replace(" ;", ";"),
-        ));
+        let known: Vec<u64> = infos.iter().map(|info| info.checkpoint).collect();
+        return Err(no_such(&wanted.job, wanted.checkpoint, &known));
     };
     let manifest = store
         .load::<SubtaskState>(info.checkpoint, BODY_VERSION, Depth::Lengths)
@@ -67,6 +57,19 @@ pub async fn find(leader: &Leader, wanted: &v1::CheckpointRef) -> Result<Found, 
         snapshot: Snapshot::of_manifest(manifest),
         engine_version,
     })
+}
+
+fn no_such(job: &str, wanted: Option<u64>, known: &[u64]) -> api::Error {
+    let what = match wanted {
+        Some(number) => format!("`{job}` has no checkpoint {number}"),
+        None => format!("`{job}` has no checkpoint"),
+    };
+    let known: Vec<String> = known.iter().map(u64::to_string).collect();
+    let known = match known.is_empty() {
+        true => " yet".to_string(),
+        false => format!("; it has {}", known.join(", ")),
+    };
+    api::Error::new(Code::CheckpointNotFound, format!("{what}{known}"))
 }
 
 /// The checkpoints of a job, or those that a deleted one left.
@@ -218,6 +221,83 @@ pub async fn refuse_taken(record: &Record, name: &str) -> Result<(), api::Error>
     }
 }
 
+/// Takes a checkpoint now, of a job that runs.
+pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, api::Error> {
+    let status = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.now().status))?;
+    if status != Status::Running {
+        return Err(api::Error::new(
+            Code::WrongState,
+            format!("`{job}` is {}; a checkpoint can be taken while it runs", status.word()),
+        ));
+    }
+    let over = || {
+        api::Error::new(
+            Code::WrongState,
+            format!("`{job}` ended or was restarted before the checkpoint was complete; try again"),
+        )
+    };
+    let mut asked = None;
+    leader.ask_run(job, |running| {
+        if !is_asked(running) {
+            asked = Some(running.checkpoint_now.one());
+        }
+    });
+    let asked = asked.ok_or_else(over)?;
+    let taken = match tokio::time::timeout(SAVEPOINT_TIMEOUT, asked).await {
+        Ok(Ok(Ok(taken))) => taken,
+        Ok(Ok(Err(reason))) => {
+            return Err(api::Error::new(
+                Code::Unavailable,
+                format!("the checkpoint of `{job}` failed: {reason}"),
+            ));
+        }
+        Ok(Err(_)) => return Err(over()),
+        Err(_) => return Err(too_late("checkpoint")),
+    };
+    let wanted = v1::CheckpointRef {
+        job: job.to_string(),
+        checkpoint: Some(taken.checkpoint),
+    };
+    let mut checkpoint = summary(job, &find(leader, &wanted).await?);
+    if taken.is_unchanged {
+        checkpoint.current_us = now_us();
+    }
+    Ok(checkpoint)
+}
+
+fn too_late(what: &str) -> api::Error {
+    api::Error::new(
+        Code::Unavailable,
+        format!(
+            "the {what} was not complete within {} s (SAVEPOINT_TIMEOUT); does the job make progress?",
+            SAVEPOINT_TIMEOUT.as_secs()
+        ),
+    )
+}
+
+/// Removes a checkpoint that nobody needs.
+pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<(), api::Error> {
+    let record = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.clone()))?;
+    let history = leader.history(&record).await.map_err(refused)?;
+    let known: Vec<u64> = history.checkpoints().await.iter().map(|info| info.checkpoint).collect();
+    if !known.contains(&checkpoint) {
+        return Err(no_such(job, Some(checkpoint), &known));
+    }
+    let kept = match history.delete(checkpoint).await.map_err(refused)? {
+        Ok(()) => return Ok(()),
+        Err(kept) => kept,
+    };
+    let why = match kept {
+        Kept::Newest => format!("the newest: `{job}` goes on from it; `jobs delete` removes all of an ended job"),
+        Kept::Savepoint(name) => format!("the savepoint `{name}`; `savepoints delete` removes it"),
+        Kept::Read => "being copied for another job; try again later".to_string(),
+    };
+    Err(api::Error::new(
+        Code::WrongState,
+        format!("checkpoint {job}/{checkpoint} stays: it is {why}"),
+    ))
+}
+
 /// Takes a savepoint now, of a running job by a checkpoint of its own, of an ended one by a copy of its latest.
 pub async fn create_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<v1::Checkpoint, api::Error> {
     let (record, status) = leader.with(|inner| {
@@ -279,13 +359,7 @@ async fn of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, 
     };
     match tokio::time::timeout(SAVEPOINT_TIMEOUT, named).await {
         Ok(done) => done,
-        Err(_) => Err(api::Error::new(
-            Code::Unavailable,
-            format!(
-                "the savepoint was not complete within {} s (SAVEPOINT_TIMEOUT); does the job make progress?",
-                SAVEPOINT_TIMEOUT.as_secs()
-            ),
-        )),
+        Err(_) => Err(too_late("savepoint")),
     }
 }
 

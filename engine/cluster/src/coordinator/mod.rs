@@ -294,6 +294,17 @@ impl Api for Coordinator {
         self.api()?.inspect_checkpoint(request).await
     }
 
+    async fn create_checkpoint(&self, request: v1::CreateCheckpointRequest) -> Result<v1::Checkpoint, client::Error> {
+        self.api()?.create_checkpoint(request).await
+    }
+
+    async fn delete_checkpoint(
+        &self,
+        request: v1::DeleteCheckpointRequest,
+    ) -> Result<v1::DeleteCheckpointResponse, client::Error> {
+        self.api()?.delete_checkpoint(request).await
+    }
+
     async fn create_savepoint(&self, request: v1::CreateSavepointRequest) -> Result<v1::Checkpoint, client::Error> {
         self.api()?.create_savepoint(request).await
     }

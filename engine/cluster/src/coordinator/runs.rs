@@ -154,7 +154,7 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         leader.forget(&record.name, false);
     }
     let outcome = outcome?;
-    let end = match outcome {
+    let mut end = match outcome {
         Outcome::Finished { checkpoint } | Outcome::FinishedBefore { checkpoint } => End::Finished { checkpoint },
         Outcome::Stopped { checkpoint } => End::Stopped { checkpoint },
         Outcome::Aborted { last_checkpoint } => End::Aborted { last_checkpoint },
@@ -169,6 +169,10 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
             "info",
             &format!("savepoint `{name}` is checkpoint {kept}"),
         );
+        // It is a copy of the last one, with a number of its own, and what the job goes on from.
+        if let End::Stopped { checkpoint } = &mut end {
+            *checkpoint = kept;
+        }
     }
     Ok(end)
 }

@@ -203,6 +203,17 @@ impl CheckpointService for Services {
         call!(self, inspect_checkpoint, request)
     }
 
+    async fn create(&self, request: Request<v1::CreateCheckpointRequest>) -> Result<Response<v1::Checkpoint>, Status> {
+        call!(self, create_checkpoint, request)
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteCheckpointRequest>,
+    ) -> Result<Response<v1::DeleteCheckpointResponse>, Status> {
+        call!(self, delete_checkpoint, request)
+    }
+
     async fn create_savepoint(
         &self,
         request: Request<v1::CreateSavepointRequest>,

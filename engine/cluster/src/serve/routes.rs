@@ -164,6 +164,8 @@ pub fn table() -> Vec<Route> {
         call(Get, "/jobs/{job}/checkpoints", "list_checkpoints", "Checkpoints of a job, newest first", to!(list_checkpoints, ListCheckpointsRequest)),
         call(Get, "/jobs/{job}/checkpoints/{checkpoint}", "inspect_checkpoint", "What is in a checkpoint", to!(inspect_checkpoint, InspectCheckpointRequest))
             .nested(&[("job", "checkpoint.job"), ("checkpoint", "checkpoint.checkpoint")]),
+        call(Post, "/jobs/{job}/checkpoints", "create_checkpoint", "Take a checkpoint now", to!(create_checkpoint, CreateCheckpointRequest)),
+        call(Delete, "/jobs/{job}/checkpoints/{checkpoint}", "delete_checkpoint", "Delete a checkpoint that is not needed", to!(delete_checkpoint, DeleteCheckpointRequest)),
         call(Post, "/jobs/{job}/savepoints", "create_savepoint", "Take a checkpoint that is kept until it is deleted", to!(create_savepoint, CreateSavepointRequest)),
         call(Delete, "/jobs/{job}/savepoints/{name}", "delete_savepoint", "Delete a savepoint", to!(delete_savepoint, DeleteSavepointRequest)),
         call(Get, "/jobs/{job}/transactions", "list_transactions", "What a job's exactly-once sinks hold outside", to!(list_transactions, ListTransactionsRequest))

@@ -142,6 +142,19 @@ impl Api for Stub {
             ..v1::CheckpointDetail::default()
         })
     }
+    async fn create_checkpoint(&self, request: v1::CreateCheckpointRequest) -> Result<v1::Checkpoint, Error> {
+        Ok(v1::Checkpoint {
+            job: request.job,
+            ..v1::Checkpoint::default()
+        })
+    }
+    async fn delete_checkpoint(
+        &self,
+        request: v1::DeleteCheckpointRequest,
+    ) -> Result<v1::DeleteCheckpointResponse, Error> {
+        let message = format!("{}/{} is needed", request.job, request.checkpoint);
+        Err(Error::new(Code::WrongState, message))
+    }
     async fn create_savepoint(&self, request: v1::CreateSavepointRequest) -> Result<v1::Checkpoint, Error> {
         Ok(v1::Checkpoint {
             job: request.job,
@@ -241,6 +254,10 @@ async fn rest_puts_a_request_together_from_path_query_and_body() {
     assert_eq!(job["parallelism"], 4);
     let (_, detail) = ask_json(address, "GET", "/api/v1/jobs/a/checkpoints/12", "").await;
     assert_eq!(detail["checkpoint"]["checkpoint"], 12);
+    let (_, taken) = ask_json(address, "POST", "/api/v1/jobs/a/checkpoints", "").await;
+    assert_eq!(taken["job"], "a");
+    let (status, refused) = ask_json(address, "DELETE", "/api/v1/jobs/a/checkpoints/12", "").await;
+    assert_eq!((status, &refused["message"]), (409, &json!("a/12 is needed")));
     let (status, _) = ask_json(address, "DELETE", "/api/v1/jobs/a/savepoints/kept", "").await;
     assert_eq!(status, 200);
     let ids = r#"{"ids":["x-0"]}"#;
@@ -382,7 +399,7 @@ fn the_description_is_whole() {
     assert_eq!(names.len(), table.len());
     assert_eq!(
         names.len(),
-        23,
+        25,
         "one for each method of Api, and two that take a pipeline for a job"
     );
 }
