@@ -160,10 +160,15 @@ async fn answer(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let body = match body {
+        Ok(body) => Ok(body),
+        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => return too_large(),
+        Err(error) => Err(Error::new(Code::InvalidRequest, error.body_text())),
+    };
     let request = query
         .map_err(|error| Error::new(Code::InvalidRequest, error.body_text()))
         .and_then(|Query(query)| {
-            let body = body.map_err(|error| unread(&error))?;
+            let body = body?;
             shared.request(&path, query, &headers, &body)
         });
     let request = match request {
@@ -190,12 +195,10 @@ async fn answer(
     }
 }
 
-fn unread(error: &BytesRejection) -> Error {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = format!("the request has more than {REQUEST_BYTES_MAX} bytes (REQUEST_BYTES_MAX)");
-        return Error::new(Code::LimitReached, message);
-    }
-    Error::new(Code::InvalidRequest, error.body_text())
+/// The limit is one request's: trying again later changes nothing, as 429 would have it.
+fn too_large() -> Response {
+    let message = format!("the request has more than {REQUEST_BYTES_MAX} bytes (REQUEST_BYTES_MAX)");
+    refusal_as(StatusCode::PAYLOAD_TOO_LARGE, &Error::new(Code::LimitReached, message))
 }
 
 fn refusal(error: &Error) -> Response {
@@ -209,6 +212,10 @@ fn refusal(error: &Error) -> Response {
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     };
+    refusal_as(status, error)
+}
+
+fn refusal_as(status: StatusCode, error: &Error) -> Response {
     let mut body = json::to_value(&detail(error));
     body["message"] = error.message.clone().into();
     (status, axum::Json(body)).into_response()
@@ -229,7 +236,7 @@ async fn no_such_call(request: Request) -> Response {
             request.uri().path()
         ),
     );
-    (StatusCode::NOT_FOUND, refusal(&error).into_body()).into_response()
+    refusal_as(StatusCode::NOT_FOUND, &error)
 }
 
 async fn wrong_method(request: Request) -> Response {
@@ -241,5 +248,5 @@ async fn wrong_method(request: Request) -> Response {
             request.method()
         ),
     );
-    (StatusCode::METHOD_NOT_ALLOWED, refusal(&error).into_body()).into_response()
+    refusal_as(StatusCode::METHOD_NOT_ALLOWED, &error)
 }

@@ -213,6 +213,16 @@ async fn channel() -> Channel {
 
 /// One request on a connection of its own: status and body.
 async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    let (head, body) = exchange(address, method, path, body).await;
+    (head[9..12].parse().unwrap(), body)
+}
+
+/// Its answer's head, in small letters.
+async fn head_of(address: SocketAddr, method: &str, path: &str, body: &str) -> String {
+    exchange(address, method, path, body).await.0.to_lowercase()
+}
+
+async fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> (String, String) {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let kind = if body.is_empty() {
         ""
@@ -230,7 +240,7 @@ async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16,
     connection.read_to_end(&mut answer).await.unwrap();
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head[9..12].parse().unwrap(), body.to_string())
+    (head.to_string(), body.to_string())
 }
 
 async fn ask_json(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -301,7 +311,16 @@ async fn rest_refuses_with_a_code_and_words() {
         "there is no call `GET /api/v1/nothing`; /api/v1/openapi.json lists them",
     );
     let answer = ask_json(address, "DELETE", "/api/v1/workers", "").await;
-    assert_eq!(answer.0, 405);
+    check(
+        answer,
+        405,
+        "invalid-request",
+        "`/api/v1/workers` does not take DELETE; /api/v1/openapi.json lists the calls",
+    );
+    for (method, path) in [("GET", "/api/v1/nothing"), ("DELETE", "/api/v1/workers")] {
+        let head = head_of(address, method, path, "").await;
+        assert!(head.contains("content-type: application/json"), "{head}");
+    }
     let panics = r#"{"pipeline":{"yaml":{"text":"panic"}}}"#;
     let answer = ask_json(address, "POST", "/api/v1/jobs", panics).await;
     check(
