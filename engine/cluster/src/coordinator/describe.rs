@@ -129,20 +129,8 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         ..v1::Job::default()
     };
     let report = running.map(|running| running.progress.report());
-    let present = report.as_ref().and_then(ran);
-    let present = match (State::inherited(job), &record.so_far) {
-        // Nobody looks after the tasks yet: what the last coordinator knew.
-        (Some(SoFar { settled, attempt }), _) => Some(attempt.clone().after(settled)),
-        (None, Some(so_far)) => Some(present.unwrap_or_default().at_least(&so_far.attempt)),
-        (None, None) => present,
-    };
-    let so_far = match (present, &record.ran) {
-        (Some(present), Some(earlier)) => Some(present.after(earlier)),
-        (Some(present), None) => Some(present),
-        (None, earlier) => earlier.clone(),
-    };
-    if let Some(so_far) = &so_far {
-        describe_ran(&mut described, so_far);
+    if let Some(in_all) = in_all(job, running) {
+        describe_ran(&mut described, &in_all);
     }
     let (Some(running), Some(report)) = (running, report) else {
         return described;
@@ -169,6 +157,23 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         }
     }
     described
+}
+
+/// What the run under way and those before it have come to; `None`: nothing has run yet.
+pub fn in_all(job: &Job, running: Option<&Running>) -> Option<Ran> {
+    let record = &job.record;
+    let present = running.and_then(|running| running.progress.with(ran));
+    let present = match (State::inherited(job), &record.so_far) {
+        // Nobody looks after the tasks yet: what the last coordinator knew.
+        (Some(SoFar { settled, attempt }), _) => Some(attempt.clone().after(settled)),
+        (None, Some(so_far)) => Some(present.unwrap_or_default().at_least(&so_far.attempt)),
+        (None, None) => present,
+    };
+    match (present, &record.ran) {
+        (Some(present), Some(earlier)) => Some(present.after(earlier)),
+        (Some(present), None) => Some(present),
+        (None, earlier) => earlier.clone(),
+    }
 }
 
 /// What a run has come to so far; `None`: nothing has run yet.

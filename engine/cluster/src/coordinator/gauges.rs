@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::coordinator::ledger::Status;
+use crate::coordinator::ledger::{Ran, Status};
 use crate::coordinator::runs::Running;
 use crate::coordinator::state::State;
+use crate::coordinator::{describe, now_us};
 
 /// What was published last.
 #[derive(Debug, Default)]
@@ -42,6 +43,13 @@ impl Gauges {
         });
         for (name, running) in running {
             running.progress.with(|report| report.publish(name));
+            let in_all = state
+                .jobs()
+                .get(name)
+                .and_then(|job| describe::in_all(job, Some(running)));
+            if let Some(in_all) = in_all {
+                publish_earlier(name, &in_all);
+            }
         }
         let ready = state.slots().ready().count();
         metrics::gauge!("millstream_leading").set(1.0);
@@ -59,6 +67,17 @@ impl Gauges {
         for name in ["millstream_workers", "millstream_slots", "millstream_slots_used"] {
             metrics::gauge!(name).set(f64::NAN);
         }
+    }
+}
+
+/// What began with an earlier run, or under an earlier coordinator, goes on.
+fn publish_earlier(job: &str, in_all: &Ran) {
+    let labels = [("job", job.to_string())];
+    metrics::gauge!("millstream_restarts", &labels).set(f64::from(in_all.restarts));
+    metrics::gauge!("millstream_checkpoints_failed", &labels).set(in_all.checkpoints_failed as f64);
+    if let Some(last) = &in_all.last_checkpoint {
+        let age_us = (now_us() - last.current_us).max(0);
+        metrics::gauge!("millstream_checkpoint_age_seconds", &labels).set(age_us as f64 / 1e6);
     }
 }
 
