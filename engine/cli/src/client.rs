@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 use crate::failure::{Exit, Failure};
+use crate::wrong_port;
 
 /// Where a coordinator listens if nobody says otherwise.
 pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7070";
@@ -131,10 +132,16 @@ impl Client {
                     continue;
                 }
             };
-            let refused: Failure = match call(channel).await {
+            let refused: Failure = match call(channel.clone()).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => status.into(),
             };
+            // Every refusal of a coordinator has a code; what has none may be no coordinator's.
+            if refused.detail.is_none()
+                && let Some(wrong) = wrong_port::what_listens(self.server(), channel).await
+            {
+                return Err(Failure::new(Exit::Unreachable, wrong));
+            }
             match &refused.detail {
                 Some(detail) if detail.code == "not-leader" => {
                     if Instant::now() >= deadline {

@@ -100,10 +100,23 @@ impl From<tonic::Status> for Failure {
         };
         Self {
             exit,
-            message: said(&refused),
+            message: too_long(&refused).unwrap_or_else(|| said(&refused)),
             detail,
         }
     }
+}
+
+/// A message that one end refuses for its length: tonic's words, which name neither end.
+fn too_long(refused: &tonic::Status) -> Option<String> {
+    let lengths = refused.message().split_once("message length too large: ")?.1;
+    let direction = match refused.message().contains("decoded") {
+        // The server could not take in the request, or this client the answer.
+        true => "a message of this call is longer than the other end takes in",
+        false => "a message of this call is longer than its sender may send",
+    };
+    Some(format!(
+        "{direction} ({lengths}): a pipeline has at most 4 MB; ask for less, such as one job or savepoints only"
+    ))
 }
 
 /// A status in words; a broken connection says so in its causes only.

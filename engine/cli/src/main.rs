@@ -20,6 +20,7 @@ mod transactions;
 mod wait;
 mod why;
 mod workers;
+mod wrong_port;
 
 use std::process::ExitCode;
 

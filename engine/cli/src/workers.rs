@@ -125,7 +125,26 @@ fn table(workers: &[v1::Worker], wide: bool) -> Table {
     table
 }
 
+/// As the coordinator knows it that leads: one that stands by answers, too, but knows no workers and no jobs.
 pub async fn info(client: &mut Client) -> Result<v1::ClusterInfo, Failure> {
+    let info = ask_info(client).await?;
+    if info.is_leader || info.leader.is_empty() {
+        return Ok(info);
+    }
+    match ask_info(&mut Client::new(vec![info.leader.clone()])).await {
+        Ok(of_leader) => Ok(of_leader),
+        Err(failure) => {
+            eprintln!(
+                "note: {} stands by, and who leads cannot be asked: {}",
+                client.server(),
+                failure.message
+            );
+            Ok(info)
+        }
+    }
+}
+
+async fn ask_info(client: &mut Client) -> Result<v1::ClusterInfo, Failure> {
     client
         .call(Repeat::Harmless, async |channel| {
             cluster(channel).info(v1::ClusterInfoRequest::default()).await
@@ -158,13 +177,17 @@ fn describe(info: &v1::ClusterInfo) -> String {
             age(now_us(), info.leader_since_us),
             info.epoch
         ),
-        false => format!("{} (epoch {}); this coordinator stands by", info.leader, info.epoch),
+        false if info.leader.is_empty() => "nobody; this coordinator stands by".to_string(),
+        false => format!("{}; this coordinator stands by", info.leader),
     };
     line("leader", leads);
     line("storage", info.storage.clone());
-    line("workers", info.workers.to_string());
-    line("slots", format!("{} of {} in use", info.slots_used, info.slots));
-    line("jobs", format!("{} running", info.jobs_running));
+    // One that stands by does not know.
+    if info.is_leader {
+        line("workers", info.workers.to_string());
+        line("slots", format!("{} of {} in use", info.slots_used, info.slots));
+        line("jobs", format!("{} running", info.jobs_running));
+    }
     line("clock", time(info.clock_us));
     out
 }
