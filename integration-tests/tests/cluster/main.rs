@@ -3,6 +3,7 @@
 mod aimed;
 mod chaos;
 mod deaths;
+mod folders;
 mod life;
 mod outages;
 mod place;

@@ -74,8 +74,8 @@ pub struct Options {
     pub limits: Limits,
 }
 
-/// Makes what a leader needs of its workers, for an epoch and the attempts that may be taken over.
-pub type Recruit = Box<dyn Fn(u64, Vec<String>) -> (Arc<dyn Hands>, mpsc::Receiver<Event>) + Send + Sync>;
+/// Makes what a leader needs of its workers, for a cluster, an epoch and the attempts that may be taken over.
+pub type Recruit = Box<dyn Fn(&str, u64, Vec<String>) -> (Arc<dyn Hands>, mpsc::Receiver<Event>) + Send + Sync>;
 
 /// A coordinator, leading or standing by. Cheap to clone.
 #[derive(Clone)]
@@ -191,7 +191,7 @@ impl Coordinator {
         .await?;
         past.patience = patience;
         let writer = journal.claim::<Ledger>(&inner.options.advertise).await?;
-        let (hands, events) = (inner.recruit)(writer.epoch(), writer.state().attempts());
+        let (hands, events) = (inner.recruit)(inner.folder.cluster(), writer.epoch(), writer.state().attempts());
         Ok(Leader::start(
             writer,
             hands,

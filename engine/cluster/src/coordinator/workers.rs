@@ -41,8 +41,8 @@ impl Door {
     /// Makes the fleet of each epoch that this process leads.
     pub fn recruit(&self) -> Recruit {
         let door = self.clone();
-        Box::new(move |epoch, awaited| {
-            let (fleet, mut news) = Fleet::new(FleetOptions::new(epoch));
+        Box::new(move |cluster, epoch, awaited| {
+            let (fleet, mut news) = Fleet::new(FleetOptions::new(cluster, epoch));
             // Before any worker is let in: whatever else it runs, it is told to end.
             fleet.await_attempts(awaited);
             let (events, events_in) = mpsc::channel(EVENTS_MAX);

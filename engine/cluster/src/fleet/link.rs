@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::tasks::{Heard, What};
 use super::{Fleet, FleetEvent, Heartbeat, Inner, WorkerStatus, clock_us, reach};
+use crate::worker::folder;
 use crate::{Error, clock};
 
 /// Orders that may wait for one worker.
@@ -140,6 +141,7 @@ impl WorkerControl for Fleet {
             orphan_timeout_ms: self.inner.options.orphan_timeout.as_millis() as u64,
             cancel_attempts: unwanted,
             clock_us: clock_us(),
+            cluster: self.inner.options.cluster.clone(),
         };
         link.order(v1::order::Order::Welcome(welcome))
             .map_err(|error| Status::unavailable(error.to_string()))?;
@@ -197,7 +199,8 @@ impl Inner {
         if register.name.is_empty() || register.slots == 0 {
             return Some("a worker needs a name and at least one slot".into());
         }
-        None
+        let folder = (register.data_dir.as_str(), register.cluster.as_str());
+        folder::refusal(&register.name, folder, &self.options.cluster)
     }
 
     /// Of what a worker runs when it attaches: what may be adopted, and what is to end. That includes what it ran for

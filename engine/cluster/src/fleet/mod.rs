@@ -32,6 +32,8 @@ const EVENTS_MAX: usize = 1_024;
 pub struct FleetOptions {
     /// The coordinator's epoch, which every order carries.
     pub epoch: u64,
+    /// Workers whose data folder is another cluster's are refused; empty: none are.
+    pub cluster: String,
     /// Workers of another version are refused.
     pub version: String,
     /// How often workers say that they live.
@@ -43,9 +45,10 @@ pub struct FleetOptions {
 }
 
 impl FleetOptions {
-    pub fn new(epoch: u64) -> Self {
+    pub fn new(cluster: &str, epoch: u64) -> Self {
         Self {
             epoch,
+            cluster: cluster.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             heartbeat: Duration::from_secs(1),
             lost_after: Duration::from_secs(5),

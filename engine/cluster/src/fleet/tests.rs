@@ -93,7 +93,7 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Self {
-        let mut options = FleetOptions::new(1);
+        let mut options = FleetOptions::new("test", 1);
         options.heartbeat = Duration::from_millis(100);
         let (fleet, events) = Fleet::new(options);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -8,6 +8,7 @@
 
 mod attempt;
 mod book;
+pub mod folder;
 mod session;
 
 use crate::clock::now_us as clock_us;
@@ -23,6 +24,7 @@ use millstream_state::store::{Backend, BackendOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use book::LogBook;
+use folder::Folder;
 
 use crate::exchange::{Compression, Exchange};
 use crate::network::Listener;
@@ -99,12 +101,7 @@ pub async fn run(
         .add_service(exchange.service())
         .serve_with_incoming(listener.incoming);
     let server = tokio::spawn(server);
-    let backend = Backend::new(BackendOptions {
-        dir: options.data_dir.join("state"),
-        memory_bytes: options.memory_bytes,
-        process_gauge: Some(millstream_state::memory::process_bytes),
-        background_threads: STATE_THREADS,
-    })?;
+    let folder = Folder::look(&options.data_dir)?;
     let (reports, reports_in) = mpsc::channel(REPORTS_MAX);
     tracing::info!(worker = options.name, address, slots = options.slots, "worker started");
     let mut worker = Worker {
@@ -112,7 +109,8 @@ pub async fn run(
         options,
         address,
         exchange,
-        backend,
+        folder,
+        backend: None,
         attempts: BTreeMap::new(),
         reports,
         reports_in,
@@ -135,7 +133,9 @@ struct Worker {
     incarnation: String,
     address: String,
     exchange: Exchange,
-    backend: Backend,
+    folder: Folder,
+    /// Once a coordinator has let it in: making it clears what an earlier process left in the folder.
+    backend: Option<Backend>,
     /// By id.
     attempts: BTreeMap<String, Running>,
     reports: mpsc::Sender<v1::AttemptReport>,
@@ -175,6 +175,8 @@ enum SessionEnd {
     StandsBy,
     /// Trying again changes nothing.
     Refused(String),
+    /// Its own folder cannot be used.
+    Failed(Error),
     /// This process is no longer needed.
     Left,
 }
@@ -220,6 +222,7 @@ impl Worker {
                     SessionEnd::Refused(reason) => {
                         return Err(Error::Invalid(format!("the coordinator refused this worker: {reason}")));
                     }
+                    SessionEnd::Failed(error) => return Err(error),
                     SessionEnd::Broken(reason) => complaints.make(&address, reason),
                     SessionEnd::StandsBy => {
                         complaints.make(&address, crate::coordinator::STANDS_BY.to_string());
@@ -239,6 +242,20 @@ impl Worker {
             }
             self.wait().await;
         }
+    }
+
+    /// A coordinator of this cluster has let it in.
+    fn settle(&mut self, cluster: &str) -> Result<(), Error> {
+        self.folder.belongs_to(cluster)?;
+        if self.backend.is_none() {
+            self.backend = Some(Backend::new(BackendOptions {
+                dir: self.options.data_dir.join("state"),
+                memory_bytes: self.options.memory_bytes,
+                process_gauge: Some(millstream_state::memory::process_bytes),
+                background_threads: STATE_THREADS,
+            })?);
+        }
+        Ok(())
     }
 
     /// Asks a coordinator that stands by who leads.

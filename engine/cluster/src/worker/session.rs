@@ -8,6 +8,7 @@ use millstream_connectors::Split;
 use millstream_proto::v1;
 use millstream_proto::v1::worker_control_client::WorkerControlClient;
 use millstream_runtime::job as runtime;
+use millstream_state::store::Backend;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -104,7 +105,7 @@ impl Worker {
         v1::report::Report::Heartbeat(v1::Heartbeat {
             clock_us: clock_us(),
             progress: self.progress(),
-            state_bytes: self.backend.state_bytes(),
+            state_bytes: self.backend.as_ref().map_or(0, Backend::state_bytes),
             lines: self.options.book.take(),
         })
     }
@@ -119,7 +120,10 @@ impl Worker {
             // What has nothing left to read is not stopped in the middle.
             is_stopping: running.is_stopping && !running.is_finished,
         });
+        let (data_dir, cluster) = self.folder.told();
         v1::Register {
+            data_dir,
+            cluster,
             name: self.options.name.clone(),
             incarnation: self.incarnation.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -148,6 +152,7 @@ impl Worker {
         self.heard_at = Instant::now();
         match order.order {
             Some(Order::Welcome(welcome)) => {
+                self.settle(&welcome.cluster).map_err(SessionEnd::Failed)?;
                 *heartbeat = tokio::time::interval(Duration::from_millis(welcome.heartbeat_ms.max(10)));
                 heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 self.orphan_timeout = Duration::from_millis(welcome.orphan_timeout_ms);
@@ -209,6 +214,10 @@ impl Worker {
     }
 
     fn deploy(&mut self, deploy: v1::Deploy) {
+        let Some(backend) = self.backend.clone() else {
+            tracing::warn!(job = deploy.job, "a deployment came before the coordinator's welcome");
+            return;
+        };
         let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
         let (start, started) = oneshot::channel();
         let seen = Arc::new(OnceLock::new());
@@ -225,7 +234,7 @@ impl Worker {
         self.attempts.insert(deploy.attempt.clone(), running);
         let ground = Ground {
             exchange: self.exchange.clone(),
-            backend: self.backend.clone(),
+            backend,
             reports: self.reports.clone(),
         };
         // Whatever is logged inside is about this job.

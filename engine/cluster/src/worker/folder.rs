@@ -1,0 +1,116 @@
+//! The data folder of a worker: whose it is.
+//!
+//! What lies in it are copies of one cluster's state, under names that another cluster may use, too. The file `cluster-id`
+//! holds the id of that cluster as one line; the worker writes it when it is first let in, and from then on every
+//! coordinator is told it: one of another cluster refuses the worker before anything in the folder is touched. A folder
+//! without the file, as it was before there was one, belongs to whoever lets the worker in.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+const FILE: &str = "cluster-id";
+
+#[derive(Debug)]
+pub struct Folder {
+    dir: PathBuf,
+    cluster: Option<String>,
+}
+
+impl Folder {
+    /// Looks whose the folder is, and changes nothing.
+    pub fn look(dir: &Path) -> Result<Self, Error> {
+        let file = dir.join(FILE);
+        let cluster = match std::fs::read_to_string(&file) {
+            // Empty: a crash came between making it and filling it.
+            Ok(text) => Some(text.trim().to_string()).filter(|cluster| !cluster.is_empty()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(Error::Failed(format!(
+                    "whose data folder this is cannot be read from {}: {error}",
+                    file.display()
+                )));
+            }
+        };
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            cluster,
+        })
+    }
+
+    /// As a coordinator is told: the path, for people, and the cluster; empty: nobody's yet.
+    pub fn told(&self) -> (String, String) {
+        let path = std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        (path.display().to_string(), self.cluster.clone().unwrap_or_default())
+    }
+
+    /// From now on it is this cluster's.
+    pub fn belongs_to(&mut self, cluster: &str) -> Result<(), Error> {
+        if self.cluster.is_some() || cluster.is_empty() {
+            return Ok(());
+        }
+        self.write(cluster).map_err(|error| {
+            Error::Failed(format!(
+                "whose data folder this is cannot be written to {}: {error}; make it writable, or choose another with --data-dir",
+                self.dir.join(FILE).display()
+            ))
+        })?;
+        self.cluster = Some(cluster.to_string());
+        Ok(())
+    }
+
+    fn write(&self, cluster: &str) -> std::io::Result<()> {
+        std::fs::create_dir_all(&self.dir)?;
+        let mut file = std::fs::File::create(self.dir.join(FILE))?;
+        writeln!(file, "{cluster}")?;
+        file.sync_all()
+    }
+}
+
+/// Why a worker with this folder is not let in by a coordinator of this cluster, if it is not.
+pub fn refusal(worker: &str, (folder, owner): (&str, &str), cluster: &str) -> Option<String> {
+    if owner.is_empty() || cluster.is_empty() || owner == cluster {
+        return None;
+    }
+    Some(format!(
+        "the data folder {folder} of worker {worker} belongs to cluster {owner}, and this is cluster {cluster}; nothing in \
+         it was changed. Give the worker another folder (--data-dir) or the addresses of its own cluster (--coordinator); \
+         if that cluster is no more, remove the folder: it holds nothing but copies"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_stays_the_cluster_that_first_let_its_worker_in() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("w");
+        let mut folder = Folder::look(&dir).unwrap();
+        assert_eq!(folder.told().1, "");
+        assert!(!dir.exists(), "looking makes nothing");
+        folder.belongs_to("a").unwrap();
+        folder.belongs_to("b").unwrap();
+        assert_eq!(
+            Folder::look(&dir).unwrap().told(),
+            (dir.display().to_string(), "a".to_string())
+        );
+        std::fs::write(dir.join(FILE), "").unwrap();
+        assert_eq!(Folder::look(&dir).unwrap().told().1, "");
+    }
+
+    #[test]
+    fn a_folder_of_another_cluster_is_refused_by_name() {
+        assert_eq!(refusal("w", ("/d", ""), "b"), None);
+        assert_eq!(refusal("w", ("/d", "b"), "b"), None);
+        let refusal = refusal("w", ("/d", "a"), "b").unwrap();
+        assert!(
+            refusal.starts_with(
+                "the data folder /d of worker w belongs to cluster a, and this is cluster b; nothing in it"
+            ),
+            "{refusal}"
+        );
+    }
+}
