@@ -22,6 +22,10 @@ use crate::{Error, clock};
 const ORDERS_MAX: usize = 4_096;
 /// Restored state and splits travel in one message.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
+/// Longest name of a worker.
+const NAME_BYTES_MAX: usize = 200;
+/// Slots of one worker, at most.
+const SLOTS_MAX: u32 = 1_024;
 /// How often silence is looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// If that look is so late, nobody is judged by it.
@@ -198,6 +202,20 @@ impl Inner {
         }
         if register.name.is_empty() || register.slots == 0 {
             return Some("a worker needs a name and at least one slot".into());
+        }
+        if register.name.len() > NAME_BYTES_MAX || register.name.chars().any(char::is_control) {
+            return Some(format!(
+                "a worker's name has at most {NAME_BYTES_MAX} bytes (NAME_BYTES_MAX) and no control characters; this one has \
+                 {} (--name)",
+                register.name.len()
+            ));
+        }
+        if register.slots > SLOTS_MAX {
+            return Some(format!(
+                "worker {} offers {} slots, more than the {SLOTS_MAX} that one may have (SLOTS_MAX): a slot is a thread, so \
+                 as many as there are cores suit it (--slots)",
+                register.name, register.slots
+            ));
         }
         let folder = (register.data_dir.as_str(), register.cluster.as_str());
         folder::refusal(&register.name, folder, &self.options.cluster)
