@@ -32,10 +32,14 @@ pub fn run(arguments: &Worker) -> Result<(), Failure> {
         };
         process::start_log(&arguments.service.telling, &role, Some(book))?;
         let status = Status::default();
-        let attached = status.clone();
-        let ready = move || match attached.is_attached() {
-            true => (StatusCode::OK, "attached\n"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "no coordinator\n"),
+        let seen = status.clone();
+        let ready = move || match (seen.is_reached(), seen.is_attached()) {
+            (true, _) => (StatusCode::OK, "attached\n"),
+            (false, true) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the coordinator has not reached this worker at its --advertise yet\n",
+            ),
+            (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "no coordinator\n"),
         };
         process::start_service(&arguments.service, Box::new(ready), Router::new()).await?;
         let (ask, asked) = watch::channel(Ask::GoOn);

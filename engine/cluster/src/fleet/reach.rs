@@ -3,10 +3,12 @@
 //! A worker opens its stream to the coordinator itself, so it can be attached although nobody reaches it: its address is
 //! wrong, a name that only it knows, or another worker's. Rows of the others would not come through, and every job that is
 //! spread onto it would fail. So its slots count only once the coordinator has spoken with it under that address; until then
-//! it is asked again and again, less and less often.
+//! it is asked again and again, and told when it was reached: who waits for it to be ready waits for that.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use millstream_proto::v1;
 
 use super::link::Link;
 use super::{FleetEvent, Inner};
@@ -14,7 +16,7 @@ use crate::connect;
 
 /// Between the first look and the second; then twice as long each time.
 const RETRY_MIN: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Until the worker was reached or is gone.
 pub async fn look(inner: Arc<Inner>, link: Weak<Link>) {
@@ -50,6 +52,11 @@ pub async fn look(inner: Arc<Inner>, link: Weak<Link>) {
             })
             .await;
         if is_reached {
+            if let Some(link) = link.upgrade()
+                && let Err(error) = link.order(v1::order::Order::Reached(v1::Reached {}))
+            {
+                tracing::debug!("{error}");
+            }
             return;
         }
         tokio::select! {

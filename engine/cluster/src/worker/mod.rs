@@ -73,12 +73,18 @@ pub struct Options {
 #[derive(Debug, Clone, Default)]
 pub struct Status {
     attached: Arc<AtomicBool>,
+    reached: Arc<AtomicBool>,
 }
 
 impl Status {
     /// A coordinator leads this worker now.
     pub fn is_attached(&self) -> bool {
         self.attached.load(Ordering::Relaxed)
+    }
+
+    /// That coordinator has also reached it where other workers would, so it gets tasks.
+    pub fn is_reached(&self) -> bool {
+        self.is_attached() && self.reached.load(Ordering::Relaxed)
     }
 }
 
@@ -217,6 +223,7 @@ impl Worker {
                 next += 1;
                 let end = self.session(&address).await;
                 self.status.attached.store(false, Ordering::Relaxed);
+                self.status.reached.store(false, Ordering::Relaxed);
                 match end {
                     SessionEnd::Left => return Ok(()),
                     SessionEnd::Refused(reason) => {

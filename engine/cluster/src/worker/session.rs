@@ -185,6 +185,7 @@ impl Worker {
                     "an order of the coordinator was not understood: {error}"
                 ),
             },
+            Some(Order::Reached(_)) => self.status.reached.store(true, Ordering::Relaxed),
             Some(Order::Leave(_)) => return Err(SessionEnd::Left),
             Some(Order::Refused(refused)) => return Err(SessionEnd::Refused(refused.reason)),
             Some(Order::Ping(_)) | None => {}
