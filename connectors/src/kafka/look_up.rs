@@ -117,10 +117,18 @@ async fn in_cluster(tables: Vec<(usize, Wanted)>) -> Vec<(usize, Result<(), Erro
     let known = match asked {
         Ok(known) => known,
         Err(error) => {
-            let reason = error.to_string();
-            let unavailable = |wanted: &Wanted| Error::Unavailable(format!("table `{}`: {reason}", wanted.table.name));
-            let answers = tables.iter().map(|(index, wanted)| (*index, Err(unavailable(wanted))));
-            return answers.collect();
+            // The same for all of them, so that it is told once.
+            let mut names: Vec<String> = tables
+                .iter()
+                .map(|(_, wanted)| format!("`{}`", wanted.table.name))
+                .collect();
+            names.dedup();
+            let reason = match names.as_slice() {
+                [name] => format!("table {name}: {error}"),
+                names => format!("tables {}: {error}", names.join(", ")),
+            };
+            let unavailable = || Error::Unavailable(reason.clone());
+            return tables.iter().map(|(index, _)| (*index, Err(unavailable()))).collect();
         }
     };
     let is_missing = |name: &str| !known.topics.iter().any(|topic| topic == name);

@@ -80,7 +80,7 @@ fn brokers_that_do_not_answer_are_named_and_a_plan_does_not_need_them() {
         assert_eq!(refused["code"], "unavailable", "{refused}");
         let message = refused["message"].as_str().unwrap_or_default();
         assert!(
-            message.contains("table `entries`: the Kafka brokers `127.0.0.1:1` do not answer"),
+            message.contains("tables `entries`, `stats`: the Kafka brokers `127.0.0.1:1` do not answer"),
             "{message}"
         );
         assert!(message.contains("nothing was submitted"), "{message}");
