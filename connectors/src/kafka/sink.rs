@@ -208,6 +208,15 @@ fn known_ids(known: &Transactions, base: &str, place: &MarkerPlace) -> Result<Ve
     Ok(ids)
 }
 
+/// What brokers say of a topic that they may be making.
+fn may_come_to_be(code: RDKafkaRespErr) -> bool {
+    matches!(
+        code,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
+            | RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+    )
+}
+
 /// How many partitions the topic has; an error if it does not exist, unless the broker makes it now. Blocks.
 fn count_partitions(options: &SinkOptions, table: &str) -> Result<i32, Error> {
     let producer: ThreadedProducer<Context> = options
@@ -240,12 +249,10 @@ fn count_partitions(options: &SinkOptions, table: &str) -> Result<i32, Error> {
         if let Some(partitions) = is_there(&one) {
             return Ok(i32::try_from(partitions).unwrap_or(i32::MAX));
         }
-        let is_final = one.topics().iter().any(|topic| {
-            topic.name() == options.topic
-                && topic
-                    .error()
-                    .is_some_and(|code| code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
-        });
+        let is_final = one
+            .topics()
+            .iter()
+            .any(|topic| topic.name() == options.topic && topic.error().is_some_and(|code| !may_come_to_be(code)));
         if is_final || std::time::Instant::now() >= deadline {
             return Err(client::missing_topic(
                 &options.topic,
