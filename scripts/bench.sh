@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The benchmarks, on the release engine.
-# Usage: bench.sh [startup] [nexmark [QUERY...]] [kafka] [exactly-once] [kafka-latency] [latency] [state] [sessions] [recovery] [silence] [jobs] [exchange]     (BENCH_EVENTS=100000000)
+# Usage: bench.sh [startup] [nexmark [QUERY...]] [kafka] [exactly-once] [kafka-latency] [latency] [state] [sessions] [recovery] [silence] [jobs] [exchange]     (BENCH_EVENTS=100000000 BENCH_CHECKPOINT_INTERVAL=10s)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh

@@ -1,4 +1,4 @@
-//! Nexmark: events per second, CPU per event and peak memory of each query, RocksDB and a 10 s checkpoint interval on.
+//! Nexmark: events per second, CPU per event and peak memory of each query, RocksDB and checkpoints on.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,8 @@ pub fn run(queries: &[String]) -> Result<Value> {
         [] => QUERIES.to_vec(),
         named => named.iter().map(String::as_str).collect(),
     };
-    println!("{events} events a query, parallelism 2");
+    let interval = std::env::var("BENCH_CHECKPOINT_INTERVAL").unwrap_or_else(|_| "10s".to_string());
+    println!("{events} events a query, parallelism 2, a checkpoint each {interval}");
     println!(
         "{:<8}{:>14}{:>12}{:>16}{:>10}{:>13}{:>17}{:>14}{:>14}",
         "query",
@@ -40,12 +41,12 @@ pub fn run(queries: &[String]) -> Result<Value> {
     );
     let mut rows = Vec::new();
     for query in chosen {
-        rows.push(measure_query(query, events)?);
+        rows.push(measure_query(query, events, &interval)?);
     }
     Ok(Value::Array(rows))
 }
 
-fn measure_query(query: &str, events: u64) -> Result<Value> {
+fn measure_query(query: &str, events: u64, interval: &str) -> Result<Value> {
     let folder = TempDir::new()?;
     let sql = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -66,7 +67,7 @@ fn measure_query(query: &str, events: u64) -> Result<Value> {
             .arg(folder.path().join("data"))
             .arg("--summary")
             .arg(&summary_file)
-            .args(["--parallelism", "2", "--checkpoint-interval", "10s"])
+            .args(["--parallelism", "2", "--checkpoint-interval", interval])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .stdout(Stdio::null()),
