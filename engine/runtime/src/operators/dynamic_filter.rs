@@ -232,13 +232,12 @@ mod tests {
     use super::*;
     use crate::operators::testing::{Emitted, integers, rows_of, timestamps};
 
-    /// Batches of rows `(time, key, value, condition)` in windows of 10 with slide 5, a watermark after each; what passes.
+    /// Time, key, value, condition.
+    type Row = (Option<i64>, i64, Option<i64>, Option<bool>);
+
+    /// Batches in windows of 10 with slide 5, a watermark after each; what passes.
     #[track_caller]
-    fn check(
-        extreme: Extreme,
-        batches: &[(&[(Option<i64>, i64, Option<i64>, Option<bool>)], i64)],
-        expected: &[&[&str]],
-    ) {
+    fn check(extreme: Extreme, batches: &[(&[Row], i64)], expected: &[&[&str]]) {
         let node = graph::DynamicFilter {
             condition: Some(3),
             window: Window::Hop {
