@@ -20,6 +20,9 @@ use crate::{Error, Role};
 /// How long to wait for an answer of the cluster when a job starts.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What librdkafka calls its words about a connection that broke or was not made.
+const CONNECTION_FAILED: &str = "FAIL";
+
 /// Topics that an error names, at most.
 const TOPICS_NAMED_MAX: usize = 20;
 
@@ -282,12 +285,21 @@ impl ClientContext for Context {
             | RDKafkaLogLevel::Warning => tracing::warn!(target: "kafka", "{facility}: {message}"),
             _ => tracing::debug!(target: "kafka", "{facility}: {message}"),
         }
+        if let (Some(reach), CONNECTION_FAILED) = (&self.reach, facility) {
+            reach.suspect();
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "kafka", "{error}: {reason}");
         self.note(&error, reason);
-        if let (Some(reach), Some(RDKafkaErrorCode::AllBrokersDown)) = (&self.reach, error.rdkafka_error_code()) {
+        let is_cut_off = matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve
+            )
+        );
+        if let (Some(reach), true) = (&self.reach, is_cut_off) {
             reach.suspect();
         }
     }

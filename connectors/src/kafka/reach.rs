@@ -1,9 +1,10 @@
 //! Whether a table's brokers can be reached, as all its clients in this process notice it together.
 //!
-//! librdkafka tries again for ever. Now and then it says that all brokers are down; it never says that one is back, and
-//! the former may also be said of idle connections that brokers have closed. So its word is a suspicion and no more: a
-//! client of its own then asks the brokers until they answer. The first question that stays unanswered makes it an
-//! outage, the first answer ends it. While nobody suspects anything no thread runs and nothing is asked.
+//! librdkafka tries again for ever. It says that a connection failed, sometimes also that all brokers are down; it never
+//! says that one is back, and the former may also be said of idle connections that brokers have closed. So its word is a
+//! suspicion and no more: a client of its own then asks the brokers until they answer, and once more, as one that is about
+//! to go may answer yet. The first question that stays unanswered makes it an outage, the first answer ends it. While
+//! nobody suspects anything no thread runs and nothing is asked.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +18,8 @@ use crate::{Error, Outage};
 
 /// How long brokers may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A suspicion without an outage is over after so many.
+const ANSWERS_MIN: u32 = 2;
 /// Between two questions.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The asking client tries to connect at least so often.
@@ -102,15 +105,19 @@ fn ask(reach: &Weak<Reach>, since_us: i64) {
         }
     };
     drop(first);
+    let mut answers = 0;
     loop {
         let answer = consumer.fetch_metadata(None, ANSWER_TIMEOUT);
         let answer = answer
             .map(drop)
             .map_err(|error| without_times(&client::problem_of(&consumer, &error)).to_string());
-        match reach.upgrade() {
-            Some(reach) if !reach.answered(answer, since_us) => {}
-            _ => return,
+        let Some(reach) = reach.upgrade() else { return };
+        answers = if answer.is_ok() { answers + 1 } else { 0 };
+        let is_settled = answer.is_err() || answers >= ANSWERS_MIN || reach.outage().is_some();
+        if is_settled && reach.answered(answer, since_us) {
+            return;
         }
+        drop(reach);
         std::thread::sleep(PAUSE);
     }
 }
