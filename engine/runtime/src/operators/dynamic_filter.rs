@@ -20,18 +20,15 @@ use arrow_select::filter::filter_record_batch;
 use millstream_planner::graph::{self, Extreme, Port};
 
 use super::table::{GroupIndex, new_group_index};
+use super::trial::Trial;
 use super::window_aggregate::{Assignment, RowTime, Rows, Slices};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
 
-/// Keys remembered per slice; rows of further ones pass.
+/// Keys remembered, of all slices together (a batch more at most); rows of further ones pass.
 const KEYS_MAX: usize = 65_536;
-/// Rows after which it is judged whether filtering pays.
-const TRIAL_ROWS: usize = 65_536;
-/// It does not where more than this share of the rows passes, in percent.
+/// It does not pay where more than this share of the rows passes, in percent.
 const PAYS_BELOW_PERCENT: usize = 80;
-/// Rows that are not held against anything before the next trial.
-const PASS_ROWS: usize = 4_000_000;
 
 /// The operator for values of a type.
 pub fn dynamic_filter(name: &str, node: &graph::DynamicFilter, input: &SchemaRef) -> Result<Box<dyn Operator>, Error> {
@@ -64,11 +61,9 @@ struct DynamicFilter<T: ArrowPrimitiveType> {
     /// By slice end.
     best: BTreeMap<i64, Best<T::Native>>,
     fired: Timestamp,
-    /// Rows in and out since the trial began.
-    rows_in: usize,
-    rows_out: usize,
-    /// Rows still to be passed through.
-    pass_rows: usize,
+    /// Keys in `best`.
+    keys_held: usize,
+    trial: Trial,
     groups: Vec<u32>,
 }
 
@@ -80,9 +75,8 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
             key_fields: node.keys.iter().map(|column| input.fields()[*column].clone()).collect(),
             best: BTreeMap::new(),
             fired: WATERMARK_MIN,
-            rows_in: 0,
-            rows_out: 0,
-            pass_rows: 0,
+            keys_held: 0,
+            trial: Trial::new(PAYS_BELOW_PERCENT),
             groups: Vec::new(),
         })
     }
@@ -106,8 +100,10 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
         values: &PrimitiveArray<T>,
         kept: &mut [bool],
     ) -> Result<(), Error> {
+        let has_room = self.keys_held < KEYS_MAX;
         let best = match self.best.entry(slice_end) {
             Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(_) if !has_room => return Ok(()),
             Entry::Vacant(entry) => entry.insert(Best {
                 keys: new_group_index(&self.key_fields)?,
                 values: Vec::new(),
@@ -116,8 +112,9 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
         let total = batch.num_rows();
         let columns: Vec<_> = self.node.keys.iter().map(|key| batch.column(*key).clone()).collect();
         let keys = rows.take_all(&columns)?;
-        if best.values.len() < KEYS_MAX {
+        if has_room {
             best.keys.intern(&keys, rows.count(total), &mut self.groups)?;
+            self.keys_held += best.keys.len() - best.values.len();
             best.values.resize(best.keys.len(), None);
         } else {
             best.keys.find(&keys, rows.count(total), &mut self.groups)?;
@@ -133,18 +130,6 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
         }
         Ok(())
     }
-
-    fn judge(&mut self) {
-        if self.rows_in < TRIAL_ROWS {
-            return;
-        }
-        if self.rows_out * 100 > self.rows_in * PAYS_BELOW_PERCENT {
-            self.pass_rows = PASS_ROWS;
-            self.best.clear();
-        }
-        self.rows_in = 0;
-        self.rows_out = 0;
-    }
 }
 
 impl<T: ArrowPrimitiveType> Operator for DynamicFilter<T> {
@@ -155,13 +140,14 @@ impl<T: ArrowPrimitiveType> Operator for DynamicFilter<T> {
             None => vec![true; rows],
         };
         let passed = kept.iter().filter(|kept| **kept).count();
-        if self.pass_rows > 0 {
-            self.pass_rows = self.pass_rows.saturating_sub(passed);
-        } else if passed > 0 {
+        if passed > 0 && !self.trial.passes(passed) {
             self.sift(&batch, &mut kept)?;
-            self.rows_in += passed;
-            self.rows_out += kept.iter().filter(|kept| **kept).count();
-            self.judge();
+            self.trial.takes(passed);
+            self.trial.gives(kept.iter().filter(|kept| **kept).count());
+            if self.trial.judge() {
+                self.best.clear();
+                self.keys_held = 0;
+            }
         }
         let kept = BooleanArray::new(BooleanBuffer::from(kept), None);
         match kept.true_count() {
@@ -176,6 +162,7 @@ impl<T: ArrowPrimitiveType> Operator for DynamicFilter<T> {
         self.fired = watermark.saturating_add(1);
         let (slices, fired) = (self.slices, self.fired);
         self.best.retain(|slice_end, _| slices.last_window(*slice_end) > fired);
+        self.keys_held = self.best.values().map(|best| best.values.len()).sum();
         Ok(Progress::Done)
     }
 
@@ -227,10 +214,12 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::ArrayRef;
+    use arrow::datatypes::Int64Type;
     use millstream_planner::graph::Window;
 
     use super::*;
     use crate::operators::testing::{Emitted, integers, rows_of, timestamps};
+    use crate::operators::trial::TRIAL_ROWS;
 
     /// Time, key, value, condition.
     type Row = (Option<i64>, i64, Option<i64>, Option<bool>);
@@ -375,5 +364,42 @@ mod tests {
         };
         assert_eq!(rows_passed(7), TRIAL_ROWS);
         assert_eq!(rows_passed(6), TRIAL_ROWS);
+    }
+
+    #[test]
+    fn keys_are_limited_over_all_slices_and_rows_of_others_pass() {
+        let node = graph::DynamicFilter {
+            condition: None,
+            window: Window::Tumble { size: 10, offset: 0 },
+            time: 0,
+            keys: vec![],
+            value: 1,
+            extreme: Extreme::Greatest,
+        };
+        // Each row has a slice of its own, and a lesser one comes for it.
+        let slices = KEYS_MAX as i64 + 1;
+        let batch = |first: i64, count: i64, value: i64| {
+            let times: Vec<_> = (first..first + count).map(|slice| Some(slice * 10)).collect();
+            let values = vec![Some(value); times.len()];
+            RecordBatch::try_from_iter([("t", timestamps(&times)), ("v", integers(&values))]).unwrap()
+        };
+        let schema = batch(0, 1, 0).schema();
+        let mut operator = DynamicFilter::<Int64Type>::new(&node, &schema).unwrap();
+        // The trial is not what is tried here.
+        operator.trial = Trial::new(100);
+        let mut out = Emitted::default();
+        assert_eq!(
+            operator.process(0, batch(0, slices, 2), &mut out).unwrap(),
+            Progress::Done
+        );
+        assert_eq!(operator.best.len(), KEYS_MAX);
+        out.main.clear();
+        assert_eq!(
+            operator.process(0, batch(slices - 2, 2, 1), &mut out).unwrap(),
+            Progress::Done
+        );
+        assert_eq!(rows_of(&out.main), [format!("{},1", (slices - 1) * 10)]);
+        assert_eq!(operator.on_watermark(slices * 10, &mut out).unwrap(), Progress::Done);
+        assert_eq!((operator.best.len(), operator.keys_held), (0, 0));
     }
 }

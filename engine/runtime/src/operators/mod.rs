@@ -11,6 +11,7 @@ mod stored_tables;
 mod table;
 #[cfg(test)]
 mod testing;
+mod trial;
 mod window_aggregate;
 mod window_assign;
 mod window_join;

@@ -16,17 +16,14 @@ use crate::operator::{
     Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN,
 };
 use crate::operators::table::{Argument, RowStates, Select, Table};
+use crate::operators::trial::Trial;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
 /// Groups held before all are emitted: tables of this size stay in the processor's cache.
 const GROUPS_MAX: usize = 16_384;
-/// Rows after which it is judged whether pre-aggregation pays.
-const TRIAL_ROWS: usize = 65_536;
-/// It does not where more than this share of the rows comes out again, in percent.
+/// It does not pay where more than this share of the rows comes out again, in percent.
 const PAYS_BELOW_PERCENT: usize = 60;
-/// Rows that are passed through before the next trial.
-const PASS_ROWS: usize = 4_000_000;
 
 /// Phase `Local`.
 pub struct LocalAggregate {
@@ -36,11 +33,7 @@ pub struct LocalAggregate {
     /// The slices being emitted, up to this end, and the first group of the first one that is not.
     emitting: Option<(i64, usize)>,
     row_states: RowStates,
-    /// Rows in and groups out since the trial began.
-    rows_in: usize,
-    groups_out: usize,
-    /// Rows still to be passed through.
-    pass_rows: usize,
+    trial: Trial,
     now: Timestamp,
     groups: Vec<u32>,
 }
@@ -53,9 +46,7 @@ impl LocalAggregate {
             layout,
             tables: BTreeMap::new(),
             emitting: None,
-            rows_in: 0,
-            groups_out: 0,
-            pass_rows: 0,
+            trial: Trial::new(PAYS_BELOW_PERCENT),
             now: WATERMARK_MIN,
             groups: Vec::new(),
         })
@@ -103,7 +94,7 @@ impl LocalAggregate {
                     self.layout.output.batch(keys, states, start, slice_end, to - next)?,
                 );
                 allowance -= to - next;
-                self.groups_out += to - next;
+                self.trial.gives(to - next);
             }
             if to < table.len() {
                 self.emitting = Some((end, to));
@@ -117,19 +108,8 @@ impl LocalAggregate {
             }
         }
         self.emitting = None;
-        self.judge();
+        self.trial.judge();
         Ok(Progress::Done)
-    }
-
-    fn judge(&mut self) {
-        if self.rows_in < TRIAL_ROWS {
-            return;
-        }
-        if self.groups_out * 100 > self.rows_in * PAYS_BELOW_PERCENT {
-            self.pass_rows = PASS_ROWS;
-        }
-        self.rows_in = 0;
-        self.groups_out = 0;
     }
 }
 
@@ -155,8 +135,7 @@ impl Operator for LocalAggregate {
                     &taken
                 }
             };
-            if self.pass_rows > 0 {
-                self.pass_rows = self.pass_rows.saturating_sub(count);
+            if self.trial.passes(count) {
                 self.pass(keys, arguments, *slice_end, count, out)?;
                 continue;
             }
@@ -165,7 +144,7 @@ impl Operator for LocalAggregate {
                 std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Table::new(&self.layout.spec)?),
             };
             table.update(&keys, arguments, count, &mut self.groups)?;
-            self.rows_in += count;
+            self.trial.takes(count);
         }
         if self.held() > GROUPS_MAX {
             return self.emit(WATERMARK_MAX, 0, out);
