@@ -113,22 +113,34 @@ impl Cluster {
         }
     }
 
-    /// Starts a worker and waits until it is attached.
-    async fn worker(&mut self, name: &str, dir: &Path) -> (watch::Sender<bool>, JoinHandle<Result<(), Error>>) {
+    /// Starts a worker.
+    async fn start_worker(
+        &self,
+        name: &str,
+        dir: &Path,
+        advertise: Option<&str>,
+        status: worker::Status,
+    ) -> (watch::Sender<bool>, JoinHandle<Result<(), Error>>) {
         let (leave, asked) = watch::channel(false);
         let any = "127.0.0.1:0".parse().expect("an address");
         let listener = network::listen(any).await.expect("a port");
         let options = worker::Options {
             name: name.into(),
             coordinators: vec![self.address.clone()],
-            advertise: None,
+            advertise: advertise.map(str::to_string),
             slots: 2,
             memory_bytes: 64 << 20,
             data_dir: dir.join(name),
             book: worker::LogBook::default(),
             compression: crate::exchange::Compression::None,
         };
-        let running = tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
+        let running = tokio::spawn(worker::run(options, listener, status, asked));
+        (leave, running)
+    }
+
+    /// Starts a worker and waits until it is attached.
+    async fn worker(&mut self, name: &str, dir: &Path) -> (watch::Sender<bool>, JoinHandle<Result<(), Error>>) {
+        let started = self.start_worker(name, dir, None, worker::Status::default()).await;
         for reached in [false, true] {
             match tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await {
                 Ok(Some(FleetEvent::Attached { worker, .. })) if !reached => assert_eq!(worker, name),
@@ -138,7 +150,36 @@ impl Cluster {
                 other => panic!("{name} did not attach: {other:?}"),
             }
         }
-        (leave, running)
+        started
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_knows_whether_it_was_reached() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (advertise, is_reached) in [(None, true), (Some("http://127.0.0.1:1"), false)] {
+        let mut cluster = Cluster::start().await;
+        let status = worker::Status::default();
+        assert!(!status.is_reached());
+        let (_leave, running) = cluster.start_worker("w", dir.path(), advertise, status.clone()).await;
+        let looked = async {
+            loop {
+                match cluster.events.recv().await {
+                    Some(FleetEvent::Reached { found, .. }) => break found,
+                    Some(_) => {}
+                    None => panic!("the fleet is gone"),
+                }
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(10), looked).await;
+        assert_eq!(found.expect("it is looked at").is_ok(), is_reached);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !status.is_attached() || status.is_reached() != is_reached {
+            assert!(Instant::now() < deadline, "attached: {}", status.is_attached());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        running.abort();
+        cluster.server.abort();
     }
 }
 
