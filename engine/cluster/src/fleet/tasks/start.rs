@@ -1,0 +1,128 @@
+//! Until the tasks run: what workers say of their parts meanwhile, and when all have come so far.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use millstream_proto::v1::attempt_report::Event;
+
+use super::{RemoteTasks, What, elsewhere, failure};
+use crate::Error;
+
+/// Restoring state may take long; a worker that dies meanwhile is noticed at once.
+const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How far a deployment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Restored,
+    Deployed,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Restored => "restored",
+            Self::Deployed => "deployed",
+        })
+    }
+}
+
+impl RemoteTasks {
+    /// Waits until all workers have come so far.
+    pub async fn all(&mut self, step: Step) -> Result<(), Error> {
+        let reached = tokio::time::timeout(DEPLOY_TIMEOUT, self.reached(step));
+        reached.await.map_err(|_| {
+            elsewhere(format!(
+                "the tasks were not {step} within {} s (DEPLOY_TIMEOUT)",
+                DEPLOY_TIMEOUT.as_secs()
+            ))
+        })?
+    }
+
+    async fn reached(&mut self, step: Step) -> Result<(), Error> {
+        let mut missing = self.parts();
+        while !missing.is_empty() {
+            let Some((worker, region, event)) = self.next_while_starting().await? else {
+                continue;
+            };
+            match event {
+                Event::Restored(_) if step == Step::Restored => {
+                    missing.remove(&(region, worker));
+                }
+                Event::Deployed(_) if step == Step::Deployed => {
+                    missing.remove(&(region, worker));
+                }
+                // Where nothing is left to read, tasks may be through before those of other workers run.
+                Event::Finished(_) => {
+                    self.regions[region].finished.insert(worker);
+                }
+                Event::Stopped(_) => return Err(elsewhere(format!("worker {worker} ended its part at once"))),
+                _ => {}
+            }
+        }
+        self.had_finished = self.have_all_finished();
+        Ok(())
+    }
+
+    /// Waits until all workers have said how their part is; the newest checkpoint that any was asked for.
+    pub async fn adopted(&mut self) -> Result<u64, Error> {
+        let mut missing = self.parts();
+        let mut newest = 0;
+        while !missing.is_empty() {
+            let Some((worker, region, event)) = self.next_while_starting().await? else {
+                continue;
+            };
+            match event {
+                Event::Adopted(adopted) => {
+                    newest = newest.max(adopted.newest_checkpoint);
+                    if adopted.is_finished {
+                        self.regions[region].finished.insert(worker.clone());
+                    }
+                    missing.remove(&(region, worker));
+                }
+                Event::Finished(_) => {
+                    self.regions[region].finished.insert(worker);
+                }
+                Event::Stopped(_) => {
+                    return Err(elsewhere(format!("worker {worker} does not run its part any more")));
+                }
+                // Checkpoints of the earlier coordinator: the first one of this coordinator contains what they would.
+                _ => {}
+            }
+        }
+        self.had_finished = self.have_all_finished();
+        Ok(newest)
+    }
+
+    /// Every region's part on each of its workers.
+    fn parts(&self) -> BTreeSet<(usize, String)> {
+        let regions = self.regions.iter().enumerate();
+        let parts = regions.flat_map(|(region, of)| of.links.iter().map(move |link| (region, link.name.clone())));
+        parts.collect()
+    }
+
+    /// What a worker says of its part of a region, before all of them run. A failure is the whole attempt's.
+    async fn next_while_starting(&mut self) -> Result<Option<(String, usize, Event)>, Error> {
+        let Some(heard) = self.heard.recv().await else {
+            return Err(elsewhere("the workers are not heard any more".into()));
+        };
+        let worker = heard.worker;
+        match heard.what {
+            What::Lost(reason) if self.regions.iter().any(|region| region.is_on(&worker)) => {
+                Err(elsewhere(format!("worker {worker} was lost: {reason}")))
+            }
+            What::Report(report) => match (self.region_of(&report.attempt), report.event) {
+                (Some(_), Some(Event::Failed(failed))) => {
+                    let message = format!("worker {worker}: {}", failed.message);
+                    if failed.is_damage {
+                        return Err(Error::State(millstream_state::Error::Corrupt(message)));
+                    }
+                    Err(Error::Runtime(failure(message, failed.may_pass)))
+                }
+                (Some(region), Some(event)) => Ok(Some((worker, region, event))),
+                _ => Ok(None),
+            },
+            What::Lost(_) | What::Progress(_) => Ok(None),
+        }
+    }
+}
