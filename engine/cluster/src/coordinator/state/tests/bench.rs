@@ -1,0 +1,222 @@
+//! What the scenarios happen on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use millstream_proto::v1;
+
+use super::super::*;
+
+/// A state machine, the time, and what was commanded, in words.
+pub struct Bench {
+    pub state: State,
+    pub now_us: i64,
+    pub journal: Vec<Change>,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    pub fn with(limits: Limits) -> Self {
+        let (state, commands) = State::restore(Ledger::default(), limits, 1, 0);
+        assert!(commands.is_empty());
+        Self {
+            state,
+            now_us: 1,
+            journal: Vec::new(),
+        }
+    }
+
+    pub fn record(name: &str, parallelism: Option<u32>) -> Box<Record> {
+        Box::new(Record {
+            name: name.into(),
+            resolved: Arc::new(v1::ResolvedJob::default()),
+            parallelism,
+            max_parallelism: 128,
+            storage: "/tmp".into(),
+            submitted_us: 0,
+            wanted: Wanted::Running,
+            attempts: 0,
+            placement: None,
+            ran: None,
+            so_far: None,
+            transitions: VecDeque::from([Transition::new(Status::Submitted, 0, "")]),
+        })
+    }
+
+    /// Something happens; the answer is what is commanded, journalled transitions aside.
+    pub fn event(&mut self, event: Event) -> String {
+        self.now_us += 1;
+        let commands = self.state.on_event(event, self.now_us);
+        self.words(commands)
+    }
+
+    pub fn words(&mut self, commands: Vec<Command>) -> String {
+        let mut words = Vec::new();
+        for command in commands {
+            match command {
+                Command::Run { run, record } => words.push(format!("run {}#{run}", record.name)),
+                Command::Ask { job, request, .. } => words.push(format!("{request:?} {job}").to_lowercase()),
+                Command::Grant { job, slots, .. } => words.push(format!("grant {job} {}", slots.join(" "))),
+                Command::Leave { worker } => words.push(format!("leave {worker}")),
+                Command::Adopt { job, .. } => words.push(format!("adopt {job}")),
+                Command::Abandon {
+                    job, attempts, reason, ..
+                } => words.push(format!("abandon {job} {}: {reason}", attempts.join(" "))),
+                Command::Refuse { job, .. } => words.push(format!("refuse {job}")),
+                Command::Journal(change) => self.journal.push(change),
+            }
+        }
+        words.join(", ")
+    }
+
+    pub fn request(&mut self, request: Request) -> String {
+        match self.state.request(request) {
+            Ok(change) => {
+                self.journal.push(change.clone());
+                self.event(Event::Applied(change))
+            }
+            Err(error) => format!("{}: {}", error.code.as_str(), error.message),
+        }
+    }
+
+    pub fn submit(&mut self, name: &str, parallelism: Option<u32>) -> String {
+        self.request(Request::Submit(Self::record(name, parallelism)))
+    }
+
+    pub fn run_of(&self, job: &str) -> RunId {
+        self.state.jobs[job].run.as_ref().expect("a run").id
+    }
+
+    pub fn wants(&mut self, job: &str) -> String {
+        let (job, run) = (job.to_string(), self.run_of(job));
+        self.event(Event::SlotsWanted { job, run })
+    }
+
+    pub fn returns(&mut self, job: &str) -> String {
+        let run = self.state.jobs[job].run.as_ref().expect("a run");
+        let (run, lease) = (run.id, run.lease.expect("slots"));
+        let job = job.to_string();
+        self.event(Event::SlotsReturned { job, run, lease })
+    }
+
+    pub fn runs(&mut self, job: &str) -> String {
+        let (job, run) = (job.to_string(), self.run_of(job));
+        self.event(Event::Running { job, run })
+    }
+
+    pub fn ends(&mut self, job: &str, end: End) -> String {
+        let (job, run) = (job.to_string(), self.run_of(job));
+        self.event(Event::Ended {
+            job,
+            run,
+            end,
+            ran: None,
+        })
+    }
+
+    pub fn attach(&mut self, worker: &str, slots: u32) -> String {
+        self.attach_with(worker, slots, &[])
+    }
+
+    pub fn attach_with(&mut self, worker: &str, slots: u32, running: &[&str]) -> String {
+        let (worker, incarnation) = (worker.to_string(), "1".to_string());
+        let attached = self.event(Event::Attached {
+            worker: worker.clone(),
+            incarnation,
+            slots,
+            running: running.iter().map(|attempt| attempt.to_string()).collect(),
+        });
+        let reached = self.reach(&worker, Ok(()));
+        [attached, reached]
+            .into_iter()
+            .filter(|words| !words.is_empty())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    pub fn reach(&mut self, worker: &str, found: Result<(), String>) -> String {
+        let (worker, incarnation) = (worker.to_string(), "1".to_string());
+        self.event(Event::Reached {
+            worker,
+            incarnation,
+            found,
+        })
+    }
+
+    /// The attempt's tasks run.
+    pub fn places(&mut self, job: &str, attempt: &str) -> String {
+        let run = self.state.jobs[job].run.as_ref().expect("a run");
+        let slots = self
+            .state
+            .slots
+            .lease(run.lease.expect("slots"))
+            .expect("a lease")
+            .slots
+            .len();
+        self.places_each(job, &vec![attempt; slots])
+    }
+
+    /// The same, with the id of each slot's region.
+    pub fn places_each(&mut self, job: &str, attempts: &[&str]) -> String {
+        let (job, run) = (job.to_string(), self.run_of(job));
+        let attempts = attempts.iter().map(|attempt| attempt.to_string()).collect();
+        self.event(Event::Placed { job, run, attempts })
+    }
+
+    /// A region needs a place.
+    pub fn displaces(&mut self, job: &str, region: &[usize]) -> String {
+        let (job, run, region) = (job.to_string(), self.run_of(job), region.to_vec());
+        self.event(Event::PlaceWanted { job, run, region })
+    }
+
+    /// It has one, and begins again as this.
+    pub fn relocates(&mut self, job: &str, region: &[usize], attempt: &str) -> String {
+        let (job, run, region, attempt) = (job.to_string(), self.run_of(job), region.to_vec(), attempt.to_string());
+        self.event(Event::Relocated {
+            job,
+            run,
+            region,
+            attempt,
+        })
+    }
+
+    pub fn lose(&mut self, worker: &str) -> String {
+        self.event(Event::Lost {
+            worker: worker.into(),
+            incarnation: "1".into(),
+            reason: "silent".into(),
+        })
+    }
+
+    pub fn tick(&mut self) -> String {
+        self.now_us = self.state.next_tick_us().unwrap_or(self.now_us);
+        self.event(Event::Tick)
+    }
+
+    #[track_caller]
+    pub fn is(&self, job: &str, status: Status, reason: &str) {
+        let now = self.state.jobs[job].record.now();
+        assert_eq!(now.status, status, "{now:?}");
+        assert!(now.reason.contains(reason), "{now:?}");
+    }
+
+    /// What a new coordinator makes of the journal.
+    pub fn successor(&self) -> (Bench, String) {
+        use millstream_state::log::State as _;
+        let mut ledger = Ledger::default();
+        for change in &self.journal {
+            ledger.apply(change);
+        }
+        let (state, commands) = State::restore(ledger, Limits::default(), 2, self.now_us);
+        let mut bench = Bench {
+            state,
+            now_us: self.now_us,
+            journal: Vec::new(),
+        };
+        let words = bench.words(commands);
+        (bench, words)
+    }
+}
