@@ -8,6 +8,7 @@
 
 #[cfg(feature = "blackhole")]
 pub mod blackhole;
+mod clock;
 mod conversion;
 #[cfg(feature = "datagen")]
 pub mod datagen;

@@ -76,7 +76,7 @@ pub async fn look_up(tables: &[(Role, Arc<TableDefinition>)]) -> Vec<Result<(), 
         let of_connector: Vec<_> = indices.iter().map(|index| tables[*index].clone()).collect();
         let found = match connector_of(&tables[indices[0]].1) {
             Ok(connector) => connector.look_up(of_connector).await,
-            Err(error) => vec![Err(error)],
+            Err(error) => return vec![(indices[0], Err(error))],
         };
         indices.into_iter().zip(found).collect::<Vec<_>>()
     });

@@ -1,7 +1,6 @@
 //! One column: how its value follows from the row's number.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::{
@@ -10,6 +9,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, FieldRef, TimeUnit};
 
+use crate::clock::now_us;
 use crate::options::Options;
 use crate::{Error, TableDefinition};
 
@@ -161,9 +161,7 @@ impl Column {
 
     /// The values of `rows` consecutive rows from `first`.
     pub fn values(&self, seed: u64, first: u64, rows: usize) -> ArrayRef {
-        let now_us = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_micros() as i64);
+        let now_us = now_us();
         let numbers = first..first + rows as u64;
         let present = |n: u64| self.null_below == 0 || draw(seed ^ !self.salt, n) >> 32 >= self.null_below;
         let integers = numbers

@@ -7,13 +7,14 @@
 //! nobody suspects anything no thread runs and nothing is asked.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::client::{self, Context};
+use crate::clock::now_us;
 use crate::{Error, Outage};
 
 /// How long brokers may take to answer.
@@ -125,11 +126,6 @@ fn ask(reach: &Weak<Reach>, since_us: i64) {
 /// librdkafka ends with how long it took and how often that has happened, each time another number.
 fn without_times(problem: &str) -> &str {
     problem.split(" (after ").next().unwrap_or(problem)
-}
-
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

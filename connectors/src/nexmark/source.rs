@@ -4,7 +4,7 @@
 //! turn, so they advance together and the watermark with them.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arrow_schema::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use super::batch::{Generator, Segment};
 use super::config::{Config, StartTime};
 use super::schema::{Column, Columns};
+use crate::clock::now_us;
 use crate::{Boundedness, Error, ReaderContext, Source, SourceBatch, SourceEvent, SourceReader, Split};
 
 pub struct NexmarkSource {
@@ -363,11 +364,6 @@ impl Reader {
             });
         }
     }
-}
-
-fn now_us() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -19,6 +19,7 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 
 use super::epoch::{MarkerPlace, Part, Pending, RecordReader};
 use super::markers::{self, Published, Until};
+use crate::clock::now_us;
 use crate::kafka::client::{self, Context, blocking};
 use crate::kafka::reach::Reach;
 use crate::kafka::topic::{Batch, Record, Topic, WhenFull};
@@ -380,9 +381,7 @@ impl Session {
         let (id, epoch) = (self.transactional_id.clone(), &pending.epoch);
         let marker = markers::of(pending, done);
         after.attempts.insert(epoch.attempt.clone(), marker);
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as i64);
+        let now_ms = now_us() / 1_000;
         let mut records = vec![(markers::key(&id, &epoch.attempt), Some(marker.encode()))];
         let forgotten = after.forget_old(now_ms, markers::KEPT_MAX);
         if let Some(floor_ms) = after.floor_ms.filter(|_| !forgotten.is_empty()) {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::epoch::{EPOCH_FILES_MAX, Epoch, INLINE_BYTES_MAX, MarkerPlace, PART_BYTES_MAX, Pending, push_record};
 use super::publisher::RecentParts;
+use crate::clock::now_us;
 use crate::kafka::sink::rows::RowEncoder;
 use crate::{Committable, Error, OutputFile, OutputStorage, SinkWriter, WriterContext};
 
@@ -142,12 +142,11 @@ impl SinkWriter for EpochWriter {
         if self.part.len() > INLINE_BYTES_MAX {
             self.store_part();
         }
-        let prepared = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = Epoch {
             transactional_id: self.label.transactional_id.clone(),
             attempt: self.attempt.clone(),
             checkpoint,
-            prepared_ms: i64::try_from(prepared.as_millis()).unwrap_or(i64::MAX),
+            prepared_ms: now_us() / 1_000,
             topic: self.label.topic.clone(),
             markers: self.label.markers.clone(),
             records: std::mem::take(&mut self.records),
