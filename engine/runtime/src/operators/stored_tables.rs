@@ -6,13 +6,15 @@
 //! that were written as rows before, by a checkpoint, are written as rows again, if they have changed since: they must
 //! replace what was written.
 //!
-//! A table that stays may be written in the same way, as a copy of its columns. Written again, its blocks replace the
-//! former ones: a table's groups keep their order and only become more, so with blocks of as many rows each block has its
-//! former number.
+//! A table that stays may be written in the same way, as a copy of its columns, in *segments* of as many groups each.
+//! Written again, the blocks of a segment replace the former ones: a table's groups keep their order and only become
+//! more, so with blocks of as many rows each block has its former number. Segments in which nothing changed stay as they
+//! are; where keys come and go, those are nearly all.
 //!
-//! Key of a block: `FF`, then the table's epoch (u32 BE), then the block's number within its key group (u32 BE). No
-//! row's key begins with `FF`: a key column begins with `00` or `01`, and an epoch alone is below `FF000000`.
+//! Key of a block: `FF`, then the table's epoch, the segment, and the block's number within segment and key group (u32 BE
+//! each). No row's key begins with `FF`: a key column begins with `00` or `01`, and an epoch alone is below `FF000000`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -42,10 +44,19 @@ pub struct FrozenTable {
     pub contents: Contents,
     pub epoch: u32,
     pub block_rows: usize,
-    /// Groups from this one on go into blocks.
-    pub new_from: usize,
-    /// Groups before that have been written and have changed since.
+    /// What goes into blocks.
+    pub segments: Vec<Segment>,
+    /// Other groups that have been written as rows and have changed since.
     pub changed: Vec<u32>,
+}
+
+/// Groups that are written together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Within the table.
+    pub number: u32,
+    /// Within what is frozen of it.
+    pub groups: Range<usize>,
 }
 
 /// Groups of a table.
@@ -59,13 +70,13 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// A copy of all groups.
-    pub fn copy(table: &mut Table) -> Result<Self, crate::Error> {
-        let groups = table.len();
-        let all = Select::Range(0..groups);
+    /// A copy of the groups from this one on.
+    pub fn copy(table: &mut Table, from: usize) -> Result<Self, crate::Error> {
+        let groups = table.len() - from;
+        let select = Select::Range(from..table.len());
         Ok(Self::Copy {
-            keys: table.keys(&all)?,
-            states: table.copy_states(&all)?,
+            keys: table.keys(&select)?,
+            states: table.copy_states(&select)?,
             groups,
         })
     }
@@ -124,11 +135,14 @@ pub struct FrozenTables {
 
 /// Where a table's blocks have got to.
 struct Blocks {
-    /// Groups by key group, and each group's key group (from `new_from` on).
+    /// Where the groups of each segment begin, all that are written counted on.
+    starts: Vec<usize>,
+    /// What is written by key group, and the key group of each.
     order: Vec<u32>,
     key_groups: Vec<u16>,
     next: usize,
-    /// The number of the next block within its key group.
+    /// Key group and segment of the last block, and its number within them.
+    last: Option<(u16, usize)>,
     number: u32,
 }
 
@@ -205,18 +219,24 @@ fn changed_rows(frozen: &mut FrozenTable, format: &RowFormat) -> Result<WriteChu
 
 impl Blocks {
     fn of(frozen: &FrozenTable, format: &RowFormat) -> Result<Self, millstream_state::Error> {
-        let all = frozen.new_from..frozen.contents.len();
-        let mut key_groups = Vec::with_capacity(all.len());
-        for start in all.clone().step_by(HASH_ROWS) {
-            let some = start..all.end.min(start + HASH_ROWS);
-            let rows = some.len();
-            let keys = frozen.contents.keys(&Select::Range(some)).map_err(unreadable)?;
-            key_groups.extend(format.key_groups(&keys, rows).map_err(unreadable)?);
+        let mut starts = Vec::with_capacity(frozen.segments.len());
+        let mut key_groups = Vec::new();
+        for segment in &frozen.segments {
+            starts.push(key_groups.len());
+            let end = segment.groups.end;
+            for start in segment.groups.clone().step_by(HASH_ROWS) {
+                let some = start..end.min(start + HASH_ROWS);
+                let rows = some.len();
+                let keys = frozen.contents.keys(&Select::Range(some)).map_err(unreadable)?;
+                key_groups.extend(format.key_groups(&keys, rows).map_err(unreadable)?);
+            }
         }
         Ok(Self {
+            starts,
             order: by_key_group(&key_groups),
             key_groups,
             next: 0,
+            last: None,
             number: 0,
         })
     }
@@ -229,24 +249,34 @@ impl Blocks {
         let mut chunk = WriteChunk::default();
         let mut block = Vec::new();
         while self.next < self.order.len() && chunk.bytes() < CHUNK_BYTES {
-            let group = self.key_groups[self.order[self.next] as usize];
             let rest = &self.order[self.next..];
+            let group = self.key_groups[rest[0] as usize];
+            let index = self.starts.partition_point(|start| *start <= rest[0] as usize) - 1;
+            let segment = &frozen.segments[index];
+            let (start, end) = (self.starts[index], self.starts[index] + segment.groups.len());
             let some = &rest[..rest.len().min(frozen.block_rows)];
-            let same = some.partition_point(|row| self.key_groups[*row as usize] == group);
-            let groups: Vec<u32> = some[..same].iter().map(|row| row + frozen.new_from as u32).collect();
+            let same = some.partition_point(|row| self.key_groups[*row as usize] == group && (*row as usize) < end);
+            let groups = some[..same]
+                .iter()
+                .map(|row| (segment.groups.start + *row as usize - start) as u32);
+            let groups: Vec<u32> = groups.collect();
+            let number = segment.number;
             let (keys, states) = frozen.contents.read(&Select::Indices(&groups))?;
             block.clear();
             format.encode_block(&keys, &states, same, &mut block)?;
+            self.number = match self.last.replace((group, index)) == Some((group, index)) {
+                true => self.number + 1,
+                false => 0,
+            };
             let mut key = vec![BLOCK];
-            key.extend_from_slice(&frozen.epoch.to_be_bytes());
-            key.extend_from_slice(&self.number.to_be_bytes());
+            for part in [frozen.epoch, number, self.number] {
+                key.extend_from_slice(&part.to_be_bytes());
+            }
             let slot = Slot {
                 group: KeyGroup(group),
                 namespace: frozen.namespace,
             };
             chunk.put(slot, &key, &block);
-            let is_last = some.len() > same || rest.len() == same;
-            self.number = if is_last { 0 } else { self.number + 1 };
             self.next += same;
         }
         Ok((!chunk.is_empty()).then_some(chunk))

@@ -35,6 +35,7 @@ pub use self::slices::Slices;
 use self::stored::PaneStore;
 use super::OperatorContext;
 use super::stored_rows::WrittenGroups;
+use super::stored_tables::Segment;
 use super::table::{Table, TableSpec};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
@@ -111,7 +112,7 @@ struct Pane {
 enum Form {
     /// Those before the number as rows: what is written of them later must replace these.
     Rows(usize),
-    /// All that there were, as blocks of so many rows: they are replaced as a whole.
+    /// All that there were, as blocks of so many rows: what changes is replaced segment by segment.
     Blocks(usize),
 }
 
@@ -134,6 +135,23 @@ impl Dirty {
         match self {
             Self::All => group_count,
             Self::Listed { groups, .. } => groups.len(),
+        }
+    }
+
+    /// Which segments of so many groups have some, of a table with so many groups in all.
+    fn segments(&self, segment_groups: usize, group_count: usize) -> Vec<Segment> {
+        let segment = |number: usize| Segment {
+            number: number as u32,
+            groups: number * segment_groups..group_count.min((number + 1) * segment_groups),
+        };
+        let all = 0..group_count.div_ceil(segment_groups);
+        match self {
+            Self::All => all.map(segment).collect(),
+            Self::Listed { marks, .. } => {
+                let segments = marks.chunks(segment_groups).enumerate();
+                let touched = segments.filter(|(_, marks)| marks.contains(&true));
+                touched.map(|(number, _)| segment(number)).collect()
+            }
         }
     }
 

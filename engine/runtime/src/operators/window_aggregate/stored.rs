@@ -1,14 +1,16 @@
 //! Panes and the store: writing what changed, giving memory back, firing from disk.
 //!
 //! At a barrier what changed in every pane is copied out as columns and queued as one generation, encoded and written
-//! off the slot thread. Where much of a pane changed, which is the rule for windows that live but a few checkpoints, all
-//! of it is written, as blocks that replace the former ones: they cost a fraction of what rows do. Where little changed
-//! it is written as rows, each over what was written of it before; a pane is not written as blocks again after that. When the memory budget refuses, the largest panes leave memory: their tables are handed
-//! over whole, to be written as blocks of rows ([`stored_tables`](crate::operators::stored_tables)); rows that come for
-//! such a pane later gather in a fresh table, as further partial states, and are not merged with the stored ones before
-//! the window fires. At a barrier under memory pressure tables leave in the same way: there is no room for copies. A
-//! window with stored panes fires one key group after the other: what is still hot is written, then the key group's
-//! rows of all its slices are scanned into one table and emitted.
+//! off the slot thread. Groups are in the order in which their keys came, and keys that come together mostly change
+//! together: the segments of a pane in which something changed are written whole, as blocks that replace the former ones
+//! ([`stored_tables`](crate::operators::stored_tables)), which costs a fraction of what rows do. Where only little of those
+//! segments changed a pane is written as rows, each over what was written of it before, and not as blocks again after that.
+//!
+//! When the memory budget refuses, the largest panes leave memory: their tables are handed over whole, to be written as
+//! blocks; rows that come for such a pane later gather in a fresh table, as further partial states, and are not merged with
+//! the stored ones before the window fires. At a barrier under memory pressure tables leave in the same way: there is no
+//! room for copies. A window with stored panes fires one key group after the other: what is still hot is written, then the
+//! key group's rows of all its slices are scanned into one table and emitted.
 //!
 //! The budget is asked before a table grows: after each batch for what is held, and for what another batch like it may
 //! take.
@@ -35,12 +37,15 @@ use crate::operators::OperatorContext;
 use crate::operators::inline;
 use crate::operators::spill::{Room, Spill};
 use crate::operators::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups};
-use crate::operators::stored_tables::{Contents, FrozenTable, FrozenTables, block_rows, is_block};
+use crate::operators::stored_tables::{Contents, FrozenTable, FrozenTables, Segment, block_rows, is_block};
 use crate::operators::table::{Select, Table};
 
 /// Rows read from the store at once.
 const SCAN_ROWS: usize = 8_192;
-/// A pane is written as blocks where at least one in so many of its groups changed.
+/// Groups of a segment, at least, and at least how many for each key group: so that blocks are not small.
+const SEGMENT_GROUPS_MIN: usize = 32_768;
+const SEGMENT_GROUPS_PER_KEY_GROUP: usize = 256;
+/// A pane is written as blocks where at least one in so many groups of the segments changed.
 const BLOCKS_SHARE: usize = 4;
 /// What a row of its own costs, as if it were so many bytes longer than in a block.
 const ROW_BYTES: usize = 256;
@@ -52,6 +57,7 @@ pub(super) struct PaneStore {
     pub(super) spill: Spill,
     format: Arc<RowFormat>,
     key_groups: KeyGroupRange,
+    segment_groups: usize,
     /// The epoch of tables made from now on.
     epoch: u32,
     /// Whether panes had to leave since the last barrier.
@@ -98,6 +104,7 @@ impl PaneStore {
             )?),
             spill: Spill::new(context.store, context.memory, context.waker),
             key_groups: context.key_groups,
+            segment_groups: SEGMENT_GROUPS_MIN.max(context.key_groups.count() * SEGMENT_GROUPS_PER_KEY_GROUP),
             epoch,
             evicted: false,
         };
@@ -144,36 +151,42 @@ impl PaneStore {
         })
     }
 
-    /// Copies all of a pane out, to be written as blocks.
+    /// Copies the segments of a pane out in which something changed, to be written as blocks.
     fn freeze_blocks(&self, slice_end: i64, pane: &mut Pane) -> Result<FrozenTable, Error> {
         let block_rows = match pane.form {
             Form::Blocks(rows) => rows,
             Form::Rows(_) => block_rows(&pane.table),
         };
         pane.form = Form::Blocks(block_rows);
+        let mut segments = pane.dirty.segments(self.segment_groups, pane.table.len());
+        let first = segments.first().map_or(0, |first| first.groups.start);
+        for segment in &mut segments {
+            segment.groups = segment.groups.start - first..segment.groups.end - first;
+        }
         let frozen = FrozenTable {
             namespace: slice_end,
-            contents: Contents::copy(&mut pane.table)?,
+            contents: Contents::copy(&mut pane.table, first)?,
             epoch: pane.epoch,
             block_rows,
-            new_from: 0,
+            segments,
             changed: Vec::new(),
         };
         self.note_written(&frozen, &mut pane.written)?;
         Ok(frozen)
     }
 
-    /// Notes which key groups have groups of this table that were not written before.
+    /// Notes which key groups have groups among the blocks of this table.
     fn note_written(&self, frozen: &FrozenTable, written: &mut WrittenGroups) -> Result<(), Error> {
-        let new = frozen.new_from..frozen.contents.len();
-        if new.len() >= self.key_groups.count() * DENSE_GROUPS {
+        let groups: usize = frozen.segments.iter().map(|segment| segment.groups.len()).sum();
+        if groups >= self.key_groups.count() * DENSE_GROUPS {
             written.insert_all(self.key_groups);
             return Ok(());
         }
-        let rows = new.len();
-        let keys = frozen.contents.keys(&Select::Range(new))?;
-        for group in self.format.key_groups(&keys, rows)? {
-            written.insert(group);
+        for segment in &frozen.segments {
+            let keys = frozen.contents.keys(&Select::Range(segment.groups.clone()))?;
+            for group in self.format.key_groups(&keys, segment.groups.len())? {
+                written.insert(group);
+            }
         }
         Ok(())
     }
@@ -226,13 +239,15 @@ enum Fate {
 }
 
 impl Pane {
-    fn fate(&self) -> Fate {
+    fn fate(&self, segment_groups: usize) -> Fate {
         let groups = self.table.len();
         let dirty = self.dirty.count(groups);
+        let segments = self.dirty.segments(segment_groups, groups);
+        let rewritten: usize = segments.iter().map(|segment| segment.groups.len()).sum();
         // Where groups are large, blocks of all of them would cost more than rows of some.
         let group_bytes = self.table.size() / groups.max(1);
-        let is_cheaper = groups * group_bytes <= dirty * (group_bytes + ROW_BYTES);
-        let is_much = dirty * BLOCKS_SHARE >= groups && is_cheaper;
+        let is_cheaper = rewritten * group_bytes <= dirty * (group_bytes + ROW_BYTES);
+        let is_much = dirty * BLOCKS_SHARE >= rewritten && is_cheaper;
         match self.form {
             _ if dirty == 0 => Fate::Stays,
             Form::Rows(0) | Form::Blocks(_) if is_much => Fate::Blocks,
@@ -243,10 +258,14 @@ impl Pane {
     }
 
     /// Bytes of the copy that is made.
-    fn copy_bytes(&self, fate: Fate) -> usize {
+    fn copy_bytes(&self, fate: Fate, segment_groups: usize) -> usize {
         let groups = self.table.len();
         let copied = match (fate, self.form) {
             (Fate::Rows, Form::Rows(_)) => self.dirty.count(groups),
+            (Fate::Blocks, _) => {
+                let segments = self.dirty.segments(segment_groups, groups);
+                segments.first().map_or(0, |first| groups - first.groups.start)
+            }
             _ => groups,
         };
         (self.table.size() / groups.max(1)) * copied
@@ -262,13 +281,14 @@ impl WindowAggregate {
         let slices: Vec<i64> = self.panes.keys().copied().collect();
         for slice_end in slices {
             let pane = self.panes.get_mut(&slice_end).expect("panes stay at a barrier");
-            let mut fate = pane.fate();
+            let segment_groups = self.store.segment_groups;
+            let mut fate = pane.fate(segment_groups);
             // A pane that will have to leave soon is not copied first, and none is beyond the budget.
             let leaves = pane.stored && self.store.evicted;
             if fate == Fate::Stays && !leaves {
                 continue;
             }
-            if leaves || !room.try_resize(room.bytes() + pane.copy_bytes(fate)) {
+            if leaves || !room.try_resize(room.bytes() + pane.copy_bytes(fate, segment_groups)) {
                 fate = Fate::Leaves;
             }
             if fate == Fate::Leaves {
@@ -354,7 +374,15 @@ impl WindowAggregate {
         self.pane_bytes = self.pane_bytes.saturating_sub(pane.size());
         let groups = pane.table.len();
         let dirty = std::mem::replace(&mut pane.dirty, Dirty::All);
-        let (block_rows, new_from, changed) = match (std::mem::replace(&mut pane.form, Form::Rows(0)), dirty) {
+        // What is new to a table of rows is one segment.
+        let new = |written: usize| {
+            let segment = Segment {
+                number: 0,
+                groups: written..groups,
+            };
+            if written < groups { vec![segment] } else { Vec::new() }
+        };
+        let (block_rows, segments, changed) = match (std::mem::replace(&mut pane.form, Form::Rows(0)), dirty) {
             (
                 Form::Rows(written),
                 Dirty::Listed {
@@ -362,18 +390,17 @@ impl WindowAggregate {
                 },
             ) => {
                 changed.retain(|group| (*group as usize) < written);
-                (block_rows(&pane.table), written, changed)
+                (block_rows(&pane.table), new(written), changed)
             }
-            (Form::Rows(written), Dirty::All) => (block_rows(&pane.table), written, Vec::new()),
-            (Form::Blocks(rows), dirty) if dirty.count(groups) == 0 => (rows, groups, Vec::new()),
-            (Form::Blocks(rows), _) => (rows, 0, Vec::new()),
+            (Form::Rows(written), Dirty::All) => (block_rows(&pane.table), new(written), Vec::new()),
+            (Form::Blocks(rows), dirty) => (rows, dirty.segments(self.store.segment_groups, groups), Vec::new()),
         };
         let frozen = FrozenTable {
             namespace: slice_end,
             contents: Contents::Table(std::mem::replace(&mut pane.table, Table::new(&self.layout.spec)?)),
             epoch: pane.epoch,
             block_rows,
-            new_from,
+            segments,
             changed,
         };
         self.store.note_written(&frozen, &mut pane.written)?;
@@ -382,7 +409,7 @@ impl WindowAggregate {
         self.store.epoch += 1;
         pane.epoch = self.store.epoch;
         metrics::counter!("millstream_state_evictions_total").increment(1);
-        let is_written = frozen.changed.is_empty() && frozen.new_from == frozen.contents.len();
+        let is_written = frozen.changed.is_empty() && frozen.segments.is_empty();
         Ok((!is_written).then_some(frozen))
     }
 

@@ -271,11 +271,11 @@ proptest! {
     }
 }
 
-/// The same with so many groups that a key group's are several blocks, of which the last becomes longer and others follow.
+/// The same with so many groups that they are several segments, of which the last becomes longer and others follow; at the
+/// end only the last ones change.
 #[test]
-fn several_blocks_of_a_key_group_are_replaced_and_become_more() {
-    /// Over 16 key groups: about 5,000 in each, which is two blocks; at the end three.
-    const KEYS: [i64; 3] = [80_000, 90_000, 140_000];
+fn segments_are_replaced_and_become_more() {
+    const KEYS: [std::ops::Range<i64>; 4] = [0..80_000, 0..90_000, 0..140_000, 125_000..180_000];
     on_own_thread(|| {
         let window = Window::Tumble { size: 1_000, offset: 0 };
         let node = node(window, Phase::Single);
@@ -286,8 +286,7 @@ fn several_blocks_of_a_key_group_are_replaced_and_become_more() {
             let mut subtasks = Subtasks::new(&make, &[1], usize::MAX);
             let mut all: Vec<Row> = Vec::new();
             for (at, keys) in KEYS.into_iter().enumerate() {
-                // All change, so all are written as blocks again.
-                let rows: Vec<Row> = (0..keys).map(|key| (at as i64, Some(key), Some(key % 7))).collect();
+                let rows: Vec<Row> = keys.map(|key| (at as i64, Some(key), Some(key % 7))).collect();
                 subtasks.process(0, &batch(&rows));
                 all.extend(rows);
                 let is_last = at + 1 == KEYS.len();
