@@ -26,26 +26,20 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::Int64Type;
 use arrow_array::RecordBatch;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::store::Slot;
 
+use super::SessionAggregate;
 use super::calendar::Calendar;
 use super::pieces::{FrozenPieces, Pieces, namespace_of, stretch_of};
-use super::roll::{Asking, Deletions, ROLL, Reads, Sleeper, WAITING};
-use super::{Session, SessionAggregate};
+use super::roll::{Asking, Deletions, Reads, Sleeper};
 use crate::Error;
-use crate::operators::stored_rows::{Frozen, FrozenRows, StoredRows, Suffix, WrittenGroups};
+use crate::operators::stored_rows::{StoredRows, WrittenGroups};
 use crate::operators::table::Select;
 
-/// Bytes of a number at the end of a key.
-const NUMBER_BYTES: usize = size_of::<u64>();
-/// Where sessions awake are.
-const SESSIONS: i64 = 0;
-/// Rows read from the store at once.
-const SCAN_ROWS: usize = 8_192;
 /// Blocks read from the store at once, unless they hold too many bytes.
 const SCAN_BLOCKS: usize = 64;
 /// Pieces may be woken ahead of time that take so much of the memory there is for sessions: one in so many bytes.
@@ -106,6 +100,15 @@ impl Asleep {
         }
     }
 
+    /// The store has pieces here.
+    pub fn found(&mut self, slot: Slot) {
+        let bed = self.beds.entry(stretch_of(slot.namespace)).or_insert(Bed {
+            groups: WrittenGroups::default(),
+            bytes: None,
+        });
+        bed.groups.insert(slot.group.0);
+    }
+
     pub fn next_due(&self) -> Option<i64> {
         self.beds.keys().next().copied()
     }
@@ -119,133 +122,11 @@ impl Asleep {
 }
 
 impl SessionAggregate {
-    /// Reads back the sessions that were awake, and finds out when the others are due.
-    pub(super) fn load(&mut self) -> Result<(), Error> {
-        for slot in self.spill.store.namespaces()? {
-            match slot.namespace {
-                SESSIONS => self.load_awake(slot)?,
-                ROLL | WAITING => {}
-                namespace => {
-                    let bed = self.asleep.beds.entry(stretch_of(namespace)).or_insert(Bed {
-                        groups: WrittenGroups::default(),
-                        bytes: None,
-                    });
-                    bed.groups.insert(slot.group.0);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn load_awake(&mut self, slot: Slot) -> Result<(), Error> {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let mut keys = StoredRows::default();
-            let mut values = StoredRows::default();
-            let mut numbers = Vec::new();
-            let mut last = Vec::new();
-            let store = &self.spill.store;
-            let more = store.scan(slot, after.as_deref(), SCAN_ROWS, &mut |key, value| {
-                last.clear();
-                last.extend_from_slice(key);
-                let (columns, number) = split_number(key);
-                numbers.push(number);
-                keys.push(columns);
-                values.push(value);
-            })?;
-            if !numbers.is_empty() {
-                let keys = self.format.decode_keys(&keys)?;
-                self.intern(&keys, numbers.len())?;
-                let stored = self.format.decode_values(&values)?;
-                self.open_stored(&stored, &numbers)?;
-            }
-            if !more {
-                return Ok(());
-            }
-            after = Some(last);
-        }
-    }
-
-    /// Opens the sessions of these values, which belong to the keys in `groups`, as the store has them.
-    fn open_stored(&mut self, values: &[ArrayRef], numbers: &[u64]) -> Result<(), Error> {
-        let firsts = values[0].as_primitive::<Int64Type>();
-        let lasts = values[1].as_primitive::<Int64Type>();
-        let mut slots = Vec::with_capacity(numbers.len());
-        for (row, number) in numbers.iter().enumerate() {
-            let slot = self.open_session(self.groups[row], firsts.value(row), lasts.value(row));
-            let session = &mut self.sessions[slot as usize];
-            session.number = *number;
-            session.is_dirty = false;
-            session.is_stored = true;
-            slots.push(slot);
-        }
-        self.merge_states(&values[2..], &slots)
-    }
-
-    fn merge_states(&mut self, states: &[ArrayRef], slots: &[u32]) -> Result<(), Error> {
+    pub(super) fn merge_states(&mut self, states: &[ArrayRef], slots: &[u32]) -> Result<(), Error> {
         let states = self.spec.split_states(states);
         let count = self.sessions.len();
         for (accumulator, states) in self.accumulators.iter_mut().zip(&states) {
             accumulator.merge(states, slots, count)?;
-        }
-        Ok(())
-    }
-
-    /// First and last times and partial states of sessions.
-    fn values_of(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
-        let select = Select::Indices(slots);
-        let column = |value: fn(&Session) -> i64| -> ArrayRef {
-            let sessions = slots.iter().map(|slot| &self.sessions[*slot as usize]);
-            std::sync::Arc::new(Int64Array::from_iter_values(sessions.map(value)))
-        };
-        let mut values = vec![column(|session| session.first), column(|session| session.last)];
-        for accumulator in &mut self.accumulators {
-            values.extend(accumulator.state(&select)?);
-        }
-        Ok(values)
-    }
-
-    fn keys_of(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
-        let keys: Vec<u32> = slots.iter().map(|slot| self.sessions[*slot as usize].key).collect();
-        self.index.keys(&Select::Indices(&keys))
-    }
-
-    /// Sessions as rows to be written.
-    pub(super) fn rows_of(&mut self, slots: &[u32]) -> Result<FrozenRows, Error> {
-        let keys = self.keys_of(slots)?;
-        let numbers = slots.iter().map(|slot| self.sessions[*slot as usize].number);
-        Ok(FrozenRows {
-            namespace: SESSIONS,
-            key_groups: self.format.key_groups(&keys, slots.len())?,
-            keys,
-            suffix: Suffix::Long(numbers.collect()),
-            values: Some(self.values_of(slots)?.into()),
-        })
-    }
-
-    /// Deletions of the rows of sessions that are over.
-    pub(super) fn rows_over(&mut self) -> Result<Vec<FrozenRows>, Error> {
-        let over = std::mem::take(&mut self.over);
-        over.into_iter()
-            .map(|(keys, numbers)| {
-                Ok(FrozenRows {
-                    namespace: SESSIONS,
-                    key_groups: self.format.key_groups(&keys, numbers.len())?,
-                    keys,
-                    suffix: Suffix::Long(numbers),
-                    values: None,
-                })
-            })
-            .collect()
-    }
-
-    /// Deletes the rows of sessions that are over now, not at the next barrier.
-    pub(super) fn delete_over(&mut self) -> Result<(), Error> {
-        let parts = self.rows_over()?;
-        if !parts.is_empty() {
-            let frozen = Frozen::new(parts, &self.format, &self.spill.memory);
-            self.spill.store.write(Box::new(frozen), None)?;
-            self.spill.wait();
         }
         Ok(())
     }
@@ -520,8 +401,8 @@ impl SessionAggregate {
             let last = self.calendar.start_of(stretch).saturating_sub(self.gap);
             let session = &mut self.sessions[slot as usize];
             session.last = session.last.max(last);
-            session.is_dirty = true;
             session.waits = true;
+            self.touch(slot);
         }
     }
 
@@ -577,12 +458,4 @@ pub struct Question {
     /// The rows, ascending.
     pub rows: Vec<u32>,
     pub asking: Asking,
-}
-
-/// The key columns and the number of a stored key.
-fn split_number(key: &[u8]) -> (&[u8], u64) {
-    let (columns, number) = key.split_at(key.len().saturating_sub(NUMBER_BYTES));
-    let mut bytes = [0; NUMBER_BYTES];
-    bytes[NUMBER_BYTES - number.len()..].copy_from_slice(number);
-    (columns, u64::from_be_bytes(bytes))
 }

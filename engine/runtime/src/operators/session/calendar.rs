@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 /// Stretches of a gap.
 const STRETCHES: i64 = 64;
+/// Before and after so many stretches time is one stretch: the store's namespaces are for other things, too.
+const STRETCH_MAX: i64 = 1 << 60;
 
 pub struct Calendar {
     stretch_us: i64,
@@ -37,18 +39,24 @@ impl Calendar {
 
     /// The stretch of a time.
     pub fn stretch_of(&self, time: i64) -> i64 {
-        // Less than there are numbers: the store has three namespaces for something else.
-        time.div_euclid(self.stretch_us).min(i64::MAX - 3)
+        time.div_euclid(self.stretch_us).clamp(-STRETCH_MAX, STRETCH_MAX)
     }
 
     /// The first time of a stretch.
     pub fn start_of(&self, stretch: i64) -> i64 {
-        stretch.saturating_mul(self.stretch_us)
+        match stretch {
+            stretch if stretch <= -STRETCH_MAX => i64::MIN,
+            stretch if stretch > STRETCH_MAX => i64::MAX,
+            stretch => stretch.saturating_mul(self.stretch_us),
+        }
     }
 
     /// The last time of a stretch.
     pub fn end_of(&self, stretch: i64) -> i64 {
-        self.start_of(stretch.saturating_add(1)).saturating_sub(1)
+        match stretch >= STRETCH_MAX {
+            true => i64::MAX,
+            false => self.start_of(stretch + 1).saturating_sub(1),
+        }
     }
 
     pub fn note(&mut self, slot: u32, end: i64) {

@@ -15,15 +15,16 @@
 //! When memory is short, sessions fall *asleep* and leave it ([`asleep`]), to be woken before they are due. Rows of a
 //! sleeper's key open another session meanwhile, a *piece* of the same; pieces are joined when the first of them wakes.
 //!
-//! State: namespace 0; key = the key columns in the store's key encoding, then the session's number (u64 BE, never used
-//! twice); value = first and last time (`Int64`), then the partial states, in the store's row encoding. Dirty sessions
-//! are written at a barrier, those that ended are deleted. Sessions asleep lie in [`pieces`] and stand in the [`roll`].
-//! Inline state: version byte 2, then bincode of [`Inline`]. (Version 1 had a row for each session asleep.)
+//! State: at a barrier what has changed is appended as [`versions`] of sessions. Sessions asleep lie in [`pieces`] and stand
+//! in the [`roll`]. Inline state: version byte 3, then bincode of [`Inline`]. (Version 1 had a row for each session asleep,
+//! version 2 one for each that is awake.)
 
 mod asleep;
 mod calendar;
 mod pieces;
 mod roll;
+mod stored;
+mod versions;
 
 use std::sync::Arc;
 
@@ -37,8 +38,9 @@ use millstream_state::BlockCodec;
 use self::asleep::{Asleep, Question, Woken};
 use self::calendar::Calendar;
 use self::roll::Sleeper;
+use self::versions::Written;
 use super::spill::{Room, Spill};
-use super::stored_rows::{Frozen, RowFormat};
+use super::stored_rows::RowFormat;
 use super::table::{Accumulator, GroupIndex, Select, TableSpec, new_accumulator, new_group_index};
 use super::window_aggregate::{conform, emit_late, micros};
 use super::{OperatorContext, inline};
@@ -50,9 +52,7 @@ use crate::operator::{
 const NONE: u32 = u32::MAX;
 /// Slots before a rebuild is considered.
 const REBUILD_SLOTS_MIN: usize = 16_384;
-/// Sessions that are over and still have a row in the store, before those rows are deleted ahead of the next barrier.
-const OVER_ROWS_MAX: usize = 65_536;
-const INLINE_VERSION: u8 = 2;
+const INLINE_VERSION: u8 = 3;
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Inline {
@@ -68,7 +68,7 @@ struct Session {
     key: u32,
     /// The key's next session, or `NONE`.
     next: u32,
-    /// Names its row in the store.
+    /// Names it in the store.
     number: u64,
     is_open: bool,
     is_dirty: bool,
@@ -92,6 +92,8 @@ pub struct SessionAggregate {
     accumulators: Vec<Box<dyn Accumulator>>,
     open: usize,
     calendar: Calendar,
+    /// Sessions that became dirty since the last barrier, some of which may be over.
+    dirty: Vec<u32>,
     /// Sessions absorbed by others in the batch in hand, and by which.
     absorbed: Vec<(u32, u32)>,
 
@@ -99,9 +101,10 @@ pub struct SessionAggregate {
     now: Timestamp,
     next_number: u64,
     spill: Spill,
+    /// Of versions, and of pieces.
+    version_format: Arc<RowFormat>,
     format: Arc<RowFormat>,
-    /// Keys and numbers of sessions that are over but have a row in the store.
-    over: Vec<(Vec<ArrayRef>, Vec<u64>)>,
+    written: Written,
     roll: Arc<BlockCodec>,
     asleep: Asleep,
     /// A batch with rows so late that they may belong to sessions asleep, while these are asked for.
@@ -126,9 +129,15 @@ impl SessionAggregate {
         };
         let key_fields: Vec<FieldRef> = node.keys.iter().map(|key| Arc::clone(&input.fields()[*key])).collect();
         let spec = TableSpec::new(key_fields, &node.aggregates)?;
+        let number = Arc::new(Field::new("number", DataType::Int64, false));
         let time = Arc::new(Field::new("time", DataType::Int64, false));
-        let mut values = vec![Arc::clone(&time), time];
+        let mut values = vec![number, Arc::clone(&time), time];
         values.extend(spec.stored_schema().fields()[node.keys.len()..].iter().cloned());
+        let format = |values: &[FieldRef]| {
+            let keys = &spec.key_fields;
+            RowFormat::new(keys, keys.len(), values, context.max_parallelism).map(Arc::new)
+        };
+        let (version_format, format) = (format(&values)?, format(&values[1..])?);
         let mut watermark: Option<i64> = None;
         let mut next_number = 0;
         let is_restored = context.restored_inline.iter().any(|bytes| !bytes.is_empty());
@@ -147,18 +156,15 @@ impl SessionAggregate {
             open: 0,
             asleep: Asleep::new(calendar.stretch_of(watermark), context.memory.limit_bytes()),
             calendar,
+            dirty: Vec::new(),
             absorbed: Vec::new(),
             watermark,
             now: WATERMARK_MIN,
             next_number,
             spill: Spill::new(context.store, context.memory, context.waker),
-            format: Arc::new(RowFormat::new(
-                &spec.key_fields,
-                spec.key_fields.len(),
-                &values,
-                context.max_parallelism,
-            )?),
-            over: Vec::new(),
+            version_format,
+            format,
+            written: Written::new()?,
             roll: roll::codec(&spec.key_fields)?,
             held: None,
             groups: Vec::new(),
@@ -196,6 +202,7 @@ impl SessionAggregate {
             waits: false,
         });
         self.next_number += 1;
+        self.dirty.push(slot);
         self.heads[key as usize] = slot;
         self.open += 1;
         self.calendar.note(slot, last.saturating_add(self.gap));
@@ -211,12 +218,21 @@ impl SessionAggregate {
             // The usual row: within its key's only session, or at most a gap behind it.
             if session.next == NONE && session.first <= time && time <= session.last.saturating_add(self.gap) {
                 session.last = session.last.max(time);
-                session.is_dirty = true;
                 session.waits = false;
+                self.touch(head);
                 return Some(head);
             }
         }
         self.place_among(key, time)
+    }
+
+    #[inline]
+    fn touch(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot as usize];
+        if !session.is_dirty {
+            session.is_dirty = true;
+            self.dirty.push(slot);
+        }
     }
 
     fn place_among(&mut self, key: u32, time: i64) -> Option<u32> {
@@ -284,10 +300,10 @@ impl SessionAggregate {
             other = session.next;
         }
         let session = &mut self.sessions[at as usize];
-        session.is_dirty = true;
         session.waits = false;
         session.first = first;
         session.last = last;
+        self.touch(at);
         Some(at)
     }
 
@@ -329,25 +345,6 @@ impl SessionAggregate {
             accumulator.merge(&states, &roots, count)?;
         }
         self.note_over(&from)
-    }
-
-    /// Remembers which of these sessions, all of them over, have rows to be deleted.
-    fn note_over(&mut self, slots: &[u32]) -> Result<(), Error> {
-        let stored: Vec<&Session> = slots
-            .iter()
-            .map(|slot| &self.sessions[*slot as usize])
-            .filter(|session| session.is_stored)
-            .collect();
-        if stored.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<u32> = stored.iter().map(|session| session.key).collect();
-        let numbers = stored.iter().map(|session| session.number).collect();
-        self.over.push((self.index.keys(&Select::Indices(&keys))?, numbers));
-        if self.over.iter().map(|(_, numbers)| numbers.len()).sum::<usize>() > OVER_ROWS_MAX {
-            self.delete_over()?;
-        }
-        Ok(())
     }
 
     /// Emits sessions whose end the watermark has reached; wakes those among them that are asleep.
@@ -459,11 +456,15 @@ impl SessionAggregate {
         self.intern(&keys, count)?;
         let old = std::mem::take(&mut self.sessions);
         self.calendar.clear();
+        self.dirty.clear();
         for (slot, old_slot) in live.iter().enumerate() {
             let mut session = old[*old_slot as usize];
             session.key = self.groups[slot];
             session.next = std::mem::replace(&mut self.heads[session.key as usize], slot as u32);
             self.calendar.note(slot as u32, session.last.saturating_add(self.gap));
+            if session.is_dirty {
+                self.dirty.push(slot as u32);
+            }
             self.sessions.push(session);
         }
         self.open = count;
@@ -475,6 +476,7 @@ impl SessionAggregate {
         self.index.size()
             + self.heads.capacity() * size_of::<u32>()
             + self.sessions.capacity() * size_of::<Session>()
+            + self.dirty.capacity() * size_of::<u32>()
             + self.calendar.size()
             + self
                 .accumulators
@@ -638,25 +640,7 @@ impl Operator for SessionAggregate {
     }
 
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
-        let dirty: Vec<u32> = (0..self.sessions.len() as u32)
-            .filter(|slot| {
-                let session = &self.sessions[*slot as usize];
-                session.is_open && session.is_dirty
-            })
-            .collect();
-        let mut parts = self.rows_over()?;
-        if !dirty.is_empty() {
-            parts.push(self.rows_of(&dirty)?);
-            for slot in &dirty {
-                let session = &mut self.sessions[*slot as usize];
-                session.is_dirty = false;
-                session.is_stored = true;
-            }
-        }
-        if !parts.is_empty() {
-            let frozen = Frozen::new(parts, &self.format, &self.spill.memory);
-            self.spill.store.write(Box::new(frozen), None)?;
-        }
+        self.write_changes()?;
         let state = Inline {
             watermark: self.watermark,
             next_number: self.next_number,

@@ -1,7 +1,7 @@
 //! Pieces of sessions on their way into the store.
 //!
-//! Namespace: the stretch in which a piece ends, plus three unless negative (0 is that of sessions awake, 1 and 2 are the
-//! roll's).
+//! Namespace: the stretch in which a piece ends, plus three unless negative (1 and 2 are the roll's, 0 was that of sessions
+//! awake once; today those have [terms](super::versions) far above).
 //! Key of a block: a number (u64 BE) that is never used twice. Value: a block of the key columns, first and last time
 //! (`Int64`), and the partial states. Each piece is also entered in the [`roll`](super::roll).
 

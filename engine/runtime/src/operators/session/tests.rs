@@ -203,6 +203,36 @@ proptest! {
     }
 }
 
+/// Sessions that go on and on leave versions, those that end leave obituaries: so many of both that everything is written
+/// anew, and terms are deleted. What is restored after any checkpoint is what there was.
+#[test]
+fn many_checkpoints_of_sessions_that_go_on_and_of_some_that_end() {
+    const STEPS: i64 = 60;
+    const BUSY: i64 = 4_000;
+    on_own_thread(|| {
+        let gap = 640;
+        let node = node(Window::Session { gap }, Phase::Single);
+        let make = |context: OperatorContext| -> Box<dyn Operator> {
+            Box::new(SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context).unwrap())
+        };
+        let mut subtasks = Subtasks::new(&make, &[1], usize::MAX);
+        let mut all: Vec<Row> = Vec::new();
+        for step in 0..STEPS {
+            let now = step * 50;
+            let busy = (0..BUSY).map(|key| (now, Some(key), Some(key % 7)));
+            // Each of these is there for a moment; some come back just before, or after, their session is over.
+            let passing = (0..300).map(|key| (now + 1, Some(BUSY + step % 14 * 300 + key), Some(step)));
+            let rows: Vec<Row> = busy.chain(passing).collect();
+            subtasks.process(0, &batch(&rows));
+            all.extend(rows);
+            subtasks.watermark(now);
+            subtasks.snapshot((step % 17 == 16).then_some((step % 3 + 1) as usize));
+        }
+        subtasks.watermark(WATERMARK_MAX);
+        assert!(rows_of(&subtasks.out.main) == expected(gap, &all));
+    });
+}
+
 #[test]
 fn state_of_another_layout_is_refused() {
     let node = node(Window::Session { gap: 10 }, Phase::Single);
@@ -211,7 +241,7 @@ fn state_of_another_layout_is_refused() {
     let made = SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context);
     let message = made.err().unwrap().to_string();
     assert!(
-        message.contains("has version 1, this engine reads version 2"),
+        message.contains("has version 1, this engine reads version 3"),
         "{message}"
     );
 }
