@@ -12,8 +12,8 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
-use crate::job::JOB;
 use crate::published::Written;
+use crate::shapes::Workload;
 use crate::world::{ProcessId, World, world};
 
 pub const CHECKPOINTS: &str = "sim://store/cluster/checkpoints";
@@ -34,21 +34,45 @@ fn look<T>(at: impl Future<Output = T>) -> Option<T> {
     found
 }
 
-/// The checkpoints that exist, with the text of their manifests.
-fn manifests(store: &InMemory) -> Result<Vec<(CheckpointInfo, String, Vec<u8>)>, String> {
-    let storage = Storage::at(CHECKPOINTS).map_err(|error| error.to_string())?;
-    let checkpoints = CheckpointStore::within(storage, JOB).map_err(|error| error.to_string())?;
-    let infos = look(checkpoints.list()).ok_or("the store does not wait")?;
-    let mut manifests = Vec::new();
-    for info in infos.map_err(|error| error.to_string())? {
-        let path = format!(
-            "{PREFIX}/{JOB}/checkpoints/{}-{}-{}/manifest",
-            info.checkpoint, info.epoch, info.attempt
-        );
-        let bytes = read(store, &path).ok_or_else(|| format!("{path} is missing, but the journal names it"))?;
-        manifests.push((info, path, bytes));
+/// A checkpoint that exists.
+struct Existing {
+    job: String,
+    info: CheckpointInfo,
+    /// Its manifest's path, and what that says.
+    path: String,
+    manifest: Vec<u8>,
+}
+
+impl Existing {
+    fn name(&self) -> String {
+        format!("{}/{}", self.job, self.info.checkpoint)
     }
-    Ok(manifests)
+}
+
+/// The checkpoints that exist of all jobs.
+fn existing(store: &InMemory) -> Result<Vec<Existing>, String> {
+    let jobs: Vec<String> = world().workloads.iter().map(Workload::job).collect();
+    let mut existing = Vec::new();
+    for job in jobs {
+        let storage = Storage::at(CHECKPOINTS).map_err(|error| error.to_string())?;
+        let checkpoints = CheckpointStore::within(storage, &job).map_err(|error| error.to_string())?;
+        let infos = look(checkpoints.list()).ok_or("the store does not wait")?;
+        for info in infos.map_err(|error| error.to_string())? {
+            let path = format!(
+                "{PREFIX}/{job}/checkpoints/{}-{}-{}/manifest",
+                info.checkpoint, info.epoch, info.attempt
+            );
+            let manifest = read(store, &path).ok_or_else(|| format!("{path} is missing, but the journal names it"))?;
+            let job = job.clone();
+            existing.push(Existing {
+                job,
+                info,
+                path,
+                manifest,
+            });
+        }
+    }
+    Ok(existing)
 }
 
 fn read(store: &InMemory, path: &str) -> Option<Vec<u8>> {
@@ -67,15 +91,12 @@ pub fn before_delete(path: &Path, store: &InMemory) {
         return;
     }
     let Some(file) = path.rsplit('/').next() else { return };
-    match manifests(store) {
+    match existing(store) {
         Err(error) => world().violated(format!("before {path} was deleted: {error}")),
-        Ok(manifests) => {
-            for (info, manifest_path, manifest) in manifests {
-                if manifest_path == path || (file != "manifest" && names(&manifest, file)) {
-                    world().violated(format!(
-                        "{path} is deleted, but checkpoint {} needs it",
-                        info.checkpoint
-                    ));
+        Ok(existing) => {
+            for one in existing {
+                if one.path == path || (file != "manifest" && names(&one.manifest, file)) {
+                    world().violated(format!("{path} is deleted, but {} needs it", one.name()));
                 }
             }
         }
@@ -88,14 +109,12 @@ pub fn before_publish(id: &str, store: &InMemory) {
     if world().published.epochs.contains_key(id) {
         return;
     }
-    match manifests(store) {
+    match existing(store) {
         Err(error) => world().violated(format!("before {id} was published: {error}")),
-        Ok(manifests) => {
-            if !manifests.iter().any(|(_, _, manifest)| names(manifest, id)) {
-                let known: Vec<u64> = manifests.iter().map(|(info, _, _)| info.checkpoint).collect();
-                world().violated(format!(
-                    "{id} is published, but none of the checkpoints {known:?} holds it"
-                ));
+        Ok(existing) => {
+            if !existing.iter().any(|one| names(&one.manifest, id)) {
+                let known: Vec<String> = existing.iter().map(Existing::name).collect();
+                world().violated(format!("{id} is published, but none of {known:?} holds it"));
             }
         }
     }
@@ -126,7 +145,7 @@ fn regions() -> Result<(), String> {
     Ok(())
 }
 
-/// When all faults are over and the job has come to its end.
+/// When all faults are over and the jobs have come to their end.
 pub fn at_the_end(store: &InMemory) {
     for violation in [output(), regions(), files(store)].into_iter().filter_map(Result::err) {
         world().violated(violation);
@@ -136,7 +155,10 @@ pub fn at_the_end(store: &InMemory) {
 fn output() -> Result<(), String> {
     let (found, wanted) = {
         let world = world();
-        (world.published.rows(), world.shape.expected())
+        let wanted = world.workloads.iter().flat_map(Workload::expected);
+        let mut wanted: Vec<Written> = wanted.collect();
+        wanted.sort_unstable();
+        (world.published.rows(), wanted)
     };
     if found == wanted {
         return Ok(());
@@ -163,15 +185,16 @@ fn output() -> Result<(), String> {
 
 /// Every file that a checkpoint names is there, as long as it was.
 fn files(store: &InMemory) -> Result<(), String> {
-    for (info, path, manifest) in manifests(store)? {
-        let header = Header::decode(&manifest, &path).map_err(|error| error.to_string())?;
+    for one in existing(store)? {
+        let header = Header::decode(&one.manifest, &one.path).map_err(|error| error.to_string())?;
         for file in header.files {
-            let at = format!("{PREFIX}/{JOB}/{}", file.path);
+            let at = format!("{PREFIX}/{}/{}", one.job, file.path);
             let length = read(store, &at).map(|bytes| bytes.len() as u64);
             if length != Some(file.length) {
                 return Err(format!(
-                    "checkpoint {} names {at} with {} bytes, but it has {length:?}",
-                    info.checkpoint, file.length
+                    "{} names {at} with {} bytes, but it has {length:?}",
+                    one.name(),
+                    file.length
                 ));
             }
         }

@@ -34,7 +34,8 @@ pub struct Cluster {
     folder: PathBuf,
     workers: usize,
     slots: u32,
-    plan: ClientPlan,
+    /// Of each job.
+    plans: Vec<ClientPlan>,
     /// By number; `None`: it has ended.
     processes: Vec<Option<Process>>,
     /// Whom a machine runs.
@@ -52,12 +53,12 @@ struct Process {
 }
 
 impl Cluster {
-    pub fn new(folder: PathBuf, workers: usize, slots: u32, plan: ClientPlan) -> Self {
+    pub fn new(folder: PathBuf, workers: usize, slots: u32, plans: Vec<ClientPlan>) -> Self {
         Self {
             folder,
             workers,
             slots,
-            plan,
+            plans,
             processes: Vec::new(),
             running: [None; MACHINES],
             touched: BTreeSet::new(),
@@ -73,9 +74,9 @@ impl Cluster {
         }
     }
 
-    /// Runs until this time, or until the client has seen the job's end.
+    /// Runs until this time, or until the clients have seen the end of every job.
     pub fn run_until(&mut self, end_ns: u64) {
-        while !world().finished && kernel::now_ns() < end_ns {
+        while world().unfinished > 0 && kernel::now_ns() < end_ns {
             self.turns += 1;
             if self.turns > TURNS_MAX {
                 let now_s = kernel::now_ns() / SECOND;
@@ -268,7 +269,11 @@ impl Cluster {
             .build()
             .expect("a runtime");
         match machine {
-            CLIENT => drop(runtime.spawn(job::client(self.plan.clone()))),
+            CLIENT => {
+                for plan in &self.plans {
+                    drop(runtime.spawn(job::client(plan.clone())));
+                }
+            }
             machine if COORDINATORS.contains(&machine) => drop(runtime.spawn(coordinator(machine, number))),
             machine => {
                 let options = worker::Options {

@@ -25,7 +25,7 @@ use crate::faults::Trouble;
 use crate::mutants::Mutant;
 use crate::published::Row;
 use crate::random::Random;
-use crate::shapes::{SPLITS, row};
+use crate::shapes::{SPLITS, row, rows_of};
 use crate::world::{current, world};
 
 const BATCH_ROWS_MAX: u64 = 6;
@@ -63,7 +63,7 @@ impl Connector for Simulated {
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
         Ok(Arc::new(Numbers {
             table: table.name.clone(),
-            rows: world().shape.rows(),
+            rows: rows_of(&table.name),
             schema: table.schema.clone(),
         }))
     }

@@ -1,4 +1,4 @@
-//! The job that is simulated, and the client that wants it done. What it computes is in [`crate::shapes`].
+//! The jobs that are simulated, and the clients that want them done. What they compute is in [`crate::shapes`].
 
 use std::time::Duration;
 
@@ -8,10 +8,8 @@ use millstream_proto::v1::job_service_client::JobServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::shapes::Shape;
+use crate::shapes::Workload;
 use crate::world::{COORDINATORS, url_of, world};
-
-pub const JOB: &str = "simulated";
 
 /// An answer that takes longer is none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,9 +24,9 @@ fn pipeline(plan: &ClientPlan) -> String {
         )
     });
     let unaligned = unaligned.unwrap_or_default();
-    let script = plan.shape.script();
+    let (name, script) = (plan.workload.job(), plan.workload.script());
     format!(
-        "SET 'pipeline.name' = '{JOB}';
+        "SET 'pipeline.name' = '{name}';
          SET 'parallelism.default' = '{parallelism}';
          SET 'execution.checkpointing.interval' = '700ms';
          {unaligned}
@@ -51,13 +49,13 @@ pub async fn client(plan: ClientPlan) {
                 turn -= 1;
                 match state {
                     v1::JobState::Finished => {
-                        world().finished = true;
+                        world().unfinished -= 1;
                         return;
                     }
                     v1::JobState::Failed | v1::JobState::Cancelled => {
                         let mut world = world();
-                        world.violated(format!("the job is {}", state.as_str_name()));
-                        world.finished = true;
+                        world.violated(format!("{} is {}", plan.workload.job(), state.as_str_name()));
+                        world.unfinished = 0;
                         return;
                     }
                     _ => {}
@@ -72,7 +70,7 @@ pub async fn client(plan: ClientPlan) {
 /// What the client asks for beside the job itself.
 #[derive(Debug, Clone)]
 pub struct ClientPlan {
-    pub shape: Shape,
+    pub workload: Workload,
     pub parallelism: u64,
     /// After so many looks at the running job, let it run at another parallelism.
     pub rescale: Option<(u32, u32)>,
@@ -88,10 +86,11 @@ async fn ask(address: &str, submitted: &mut bool, plan: &mut ClientPlan) -> Resu
         *submitted = true;
     }
     loop {
-        let request = v1::GetJobRequest { name: JOB.into() };
+        let name = plan.workload.job();
+        let request = v1::GetJobRequest { name: name.clone() };
         let job = jobs.get(request).await.map_err(said)?.into_inner();
         if job.state() == v1::JobState::Failed {
-            world().note(&format!("the job failed: {}", job.reason));
+            world().note(&format!("{name} failed: {}", job.reason));
         }
         if matches!(
             job.state(),
@@ -105,11 +104,11 @@ async fn ask(address: &str, submitted: &mut bool, plan: &mut ClientPlan) -> Resu
             *looks = looks.saturating_sub(1);
             if *looks == 0 {
                 let request = v1::RescaleJobRequest {
-                    name: JOB.into(),
+                    name: name.clone(),
                     parallelism: Some(*parallelism),
                 };
                 jobs.rescale(request).await.map_err(said)?;
-                world().note("client: the job is rescaled");
+                world().note(&format!("client: {name} is rescaled"));
                 plan.rescale = None;
             }
         }
@@ -130,7 +129,7 @@ async fn submit(jobs: &mut JobServiceClient<Channel>, plan: &ClientPlan) -> Resu
         ..v1::SubmitRequest::default()
     };
     match jobs.submit(request).await {
-        Ok(_) => world().note("client: the job is submitted"),
+        Ok(_) => world().note(&format!("client: {} is submitted", plan.workload.job())),
         // An earlier request whose answer was lost.
         Err(status) if status.code() == Code::AlreadyExists => {}
         Err(status) => return Err(said(status)),

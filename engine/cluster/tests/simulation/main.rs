@@ -5,7 +5,8 @@
 //! ended. What a seed means:
 //!
 //! 1. Two coordinators and two or three workers start; a client submits a job ([`job`]) of one of several
-//!    shapes ([`shapes`]), whose sinks publish exactly once. With some seeds sinks halt, and barriers overtake rows.
+//!    shapes ([`shapes`]), whose sinks publish exactly once; with some seeds another client another job, beside it. With
+//!    some seeds sinks halt, and barriers overtake rows.
 //! 2. Faults drawn from the seed happen to them ([`faults`]), at random moments or at a certain put.
 //! 3. The faults end, and the job has to finish within a bounded time.
 //! 4. Meanwhile and at the end the invariants are checked ([`checks`]).
@@ -47,11 +48,11 @@ use crate::mutants::Mutant;
 use crate::network::SimulatedNetwork;
 use crate::objects::SimulatedStore;
 use crate::random::Random;
-use crate::shapes::Shape;
+use crate::shapes::{Shape, Workload};
 use crate::world::{World, world};
 
 const SECOND: u64 = 1_000_000_000;
-/// By then, at the latest, a job without faults has finished.
+/// By then, at the latest, jobs without faults have finished.
 const FINISH_NS: u64 = faults::END_NS + 240 * SECOND;
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
@@ -94,10 +95,9 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
         true => Shape::Filtered,
         false => Shape::ALL[random.below(Shape::ALL.len() as u64) as usize],
     };
-    world().shape = shape;
     world().expects_one_loss = one_loss;
     let plan = ClientPlan {
-        shape,
+        workload: Workload { number: 1, shape },
         parallelism: random.between(if one_loss { 2 } else { 1 }, 3),
         rescale: random
             .per_mille(if one_loss { 0 } else { 250 })
@@ -116,18 +116,30 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
     };
     world().halting_sink = random.per_mille(if plan.aligned_timeout_ms.is_some() { 800 } else { 200 });
     world().published_by_workers = random.per_mille(500);
-    world().note(&format!("seed {seed}: {workers} workers, {plan:?}"));
+    let mut plans = vec![plan];
+    if seed > 0 && !one_loss && random.per_mille(200) {
+        let shape = Shape::ALL[random.below(Shape::ALL.len() as u64) as usize];
+        plans.push(ClientPlan {
+            workload: Workload { number: 2, shape },
+            parallelism: random.between(1, 2),
+            rescale: None,
+            aligned_timeout_ms: None,
+        });
+    }
+    world().workloads = plans.iter().map(|plan| plan.workload).collect();
+    world().unfinished = plans.len();
+    world().note(&format!("seed {seed}: {workers} workers, {plans:?}"));
     for (at_ns, fault) in faults {
         world().note(&format!("planned at {:.3} s: {fault}", at_ns as f64 / SECOND as f64));
         world().at(at_ns, move |world| world.faults.push(fault));
     }
-    let mut cluster = Cluster::new(folder, workers, 2, plan);
+    let mut cluster = Cluster::new(folder, workers, 2, plans);
     cluster.start_all();
     cluster.run_until(FINISH_NS);
-    let finished = world().finished;
-    match finished {
-        true => checks::at_the_end(&store),
-        false => world().violated("the job has not finished, long after the last fault".into()),
+    let unfinished = world().unfinished;
+    match unfinished {
+        0 => checks::at_the_end(&store),
+        _ => world().violated("a job has not finished, long after the last fault".into()),
     }
     drop(cluster);
     let mut world = world();

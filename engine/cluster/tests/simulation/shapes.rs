@@ -1,10 +1,11 @@
-//! What the simulated job may look like, and the answer to each: every shape exercises other parts of the engine.
+//! What the simulated jobs may look like, and the answer to each: every shape exercises other parts of the engine.
 //!
 //! Answers are computed from the sources' rows alone, by loops that know nothing of the engine.
 
 use std::collections::BTreeMap;
 
 use crate::published::{Row, Written};
+use crate::world::world;
 
 /// Of each source.
 pub const SPLITS: i64 = 3;
@@ -33,43 +34,67 @@ impl Shape {
     pub const ALL: [Self; 5] = [Self::Counted, Self::Joined, Self::Apart, Self::Filtered, Self::United];
 
     /// Rows of each split: jobs with two sources read about as many as those with one.
-    pub fn rows(self) -> i64 {
+    fn rows(self) -> i64 {
         match self {
             Self::Counted | Self::Filtered => 130,
             Self::Joined | Self::Apart | Self::United => 80,
         }
     }
+}
+
+/// What one of the jobs does. Its tables have its number in their names, so that all jobs together can be looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Workload {
+    pub number: usize,
+    pub shape: Shape,
+}
+
+impl Workload {
+    pub fn job(&self) -> String {
+        format!("simulated-{}", self.number)
+    }
+
+    fn table(&self, name: &str) -> String {
+        format!("{name}_{}", self.number)
+    }
 
     /// Tables from `CREATE TABLE` on, and what is done with them.
-    pub fn script(self) -> String {
+    pub fn script(&self) -> String {
         let source = |name: &str| {
+            let name = self.table(name);
             format!(
                 "CREATE TABLE {name} (n BIGINT, t TIMESTAMP(3), WATERMARK FOR t AS t - INTERVAL '1' SECOND)
                  WITH ('connector' = 'simulated');"
             )
         };
         let sink = |name: &str| {
+            let name = self.table(name);
             format!(
                 "CREATE TABLE {name} (k BIGINT, moment TIMESTAMP(3), many BIGINT, total BIGINT)
                  WITH ('connector' = 'simulated');"
             )
         };
         let count = |from: &str| {
+            let (from, counts) = (self.table(from), self.table("counts"));
             format!(
-                "INSERT INTO counts
+                "INSERT INTO {counts}
                  SELECT MOD(n, {KEYS}), window_start, COUNT(*), SUM(n)
                  FROM TABLE(TUMBLE(TABLE {from}, DESCRIPTOR(t), INTERVAL '2' SECOND))
                  GROUP BY MOD(n, {KEYS}), window_start, window_end;"
             )
         };
         let filter = |from: &str| {
-            format!("INSERT INTO kept SELECT n, t, MOD(n, {KEYS}), n + 1 FROM {from} WHERE MOD(n, {KEYS}) <> 2;")
+            let (from, kept) = (self.table(from), self.table("kept"));
+            format!("INSERT INTO {kept} SELECT n, t, MOD(n, {KEYS}), n + 1 FROM {from} WHERE MOD(n, {KEYS}) <> 2;")
         };
-        let windows = |of: &str| format!("SELECT * FROM TABLE(TUMBLE(TABLE {of}, DESCRIPTOR(t), INTERVAL '2' SECOND))");
-        let parts = match self {
-            Self::Counted => vec![source("numbers"), sink("counts"), count("numbers")],
-            Self::Filtered => vec![source("numbers"), sink("kept"), filter("numbers")],
-            Self::Apart => vec![
+        let windows = |of: &str| {
+            let of = self.table(of);
+            format!("SELECT * FROM TABLE(TUMBLE(TABLE {of}, DESCRIPTOR(t), INTERVAL '2' SECOND))")
+        };
+        let parts = match self.shape {
+            Shape::Counted => vec![source("numbers"), sink("counts"), count("numbers")],
+            Shape::Filtered => vec![source("numbers"), sink("kept"), filter("numbers")],
+            Shape::Apart => vec![
                 source("numbers"),
                 source("others"),
                 sink("counts"),
@@ -77,20 +102,26 @@ impl Shape {
                 count("numbers"),
                 filter("others"),
             ],
-            Self::United => vec![
+            Shape::United => vec![
                 source("numbers"),
                 source("others"),
                 sink("counts"),
-                "CREATE VIEW all_numbers AS SELECT n, t FROM numbers UNION ALL SELECT n, t FROM others;".into(),
+                format!(
+                    "CREATE VIEW {} AS SELECT n, t FROM {} UNION ALL SELECT n, t FROM {};",
+                    self.table("all_numbers"),
+                    self.table("numbers"),
+                    self.table("others")
+                ),
                 count("all_numbers"),
             ],
-            Self::Joined => vec![
+            Shape::Joined => vec![
                 source("numbers"),
                 source("others"),
                 sink("pairs"),
                 format!(
-                    "INSERT INTO pairs SELECT L.n, L.window_start, MOD(R.n, {KEYS}), L.n + R.n FROM ({}) L INNER JOIN ({}) R
+                    "INSERT INTO {} SELECT L.n, L.window_start, MOD(R.n, {KEYS}), L.n + R.n FROM ({}) L INNER JOIN ({}) R
                      ON L.n = R.n AND L.window_start = R.window_start AND L.window_end = R.window_end;",
+                    self.table("pairs"),
                     windows("numbers"),
                     windows("others")
                 ),
@@ -99,32 +130,47 @@ impl Shape {
         parts.join("\n")
     }
 
-    /// What the job must have written at its end, whatever happened, in order.
-    pub fn expected(self) -> Vec<Written> {
-        let numbers = || self.all("numbers");
-        let others = || self.all("others");
+    /// What the job must have written at its end, whatever happened.
+    pub fn expected(&self) -> Vec<Written> {
+        let numbers = || all("numbers", self.shape.rows());
+        let others = || all("others", self.shape.rows());
         let to = |sink: &str, rows: Vec<Row>| -> Vec<Written> {
-            rows.into_iter().map(|row| (sink.to_string(), row)).collect()
+            let sink = self.table(sink);
+            rows.into_iter().map(|row| (sink.clone(), row)).collect()
         };
-        let mut written = match self {
-            Self::Counted => to("counts", counted(numbers())),
-            Self::Filtered => to("kept", filtered(numbers())),
-            Self::Apart => [to("counts", counted(numbers())), to("kept", filtered(others()))].concat(),
-            Self::United => to("counts", counted(numbers().chain(others()))),
-            Self::Joined => to("pairs", joined(numbers().collect(), others().collect())),
-        };
-        written.sort_unstable();
-        written
+        match self.shape {
+            Shape::Counted => to("counts", counted(numbers())),
+            Shape::Filtered => to("kept", filtered(numbers())),
+            Shape::Apart => [to("counts", counted(numbers())), to("kept", filtered(others()))].concat(),
+            Shape::United => to("counts", counted(numbers().chain(others()))),
+            Shape::Joined => to("pairs", joined(numbers().collect(), others().collect())),
+        }
     }
+}
 
-    fn all(self, source: &str) -> impl Iterator<Item = (i64, i64)> {
-        (0..SPLITS).flat_map(move |split| (0..self.rows()).map(move |index| row(source, split, index)))
-    }
+/// Of each split of the job's table.
+pub fn rows_of(table: &str) -> i64 {
+    let of = |workload: &Workload| {
+        table
+            .rsplit_once('_')
+            .is_some_and(|(name, _)| table == workload.table(name))
+    };
+    let world = world();
+    let workload = world.workloads.iter().find(|workload| of(workload));
+    workload.map_or(0, |workload| workload.shape.rows())
+}
+
+fn all(source: &str, rows: i64) -> impl Iterator<Item = (i64, i64)> {
+    (0..SPLITS).flat_map(move |split| (0..rows).map(move |index| row(source, split, index)))
 }
 
 /// Number and event time of one row.
 pub fn row(source: &str, split: i64, index: i64) -> (i64, i64) {
-    let later_us = if source == "others" { OTHERS_LATER_US } else { 0 };
+    let later_us = if source.starts_with("others") {
+        OTHERS_LATER_US
+    } else {
+        0
+    };
     (split * 1_000_000 + index, index * STEP_US + split * 7_000 + later_us)
 }
 

@@ -17,7 +17,7 @@ use crate::network::Pipes;
 use crate::objects::Objects;
 use crate::published::Published;
 use crate::random::Random;
-use crate::shapes::Shape;
+use crate::shapes::Workload;
 
 /// A process, from its start to its end: one that is started anew on the same machine is another.
 pub type ProcessId = usize;
@@ -60,8 +60,8 @@ pub struct World {
     pub mutant: Option<Mutant>,
     /// Changes of the store whose callers are gone, due now.
     pub late_changes: Vec<Box<dyn FnOnce() + Send>>,
-    /// Of the job.
-    pub shape: Shape,
+    /// What each job does.
+    pub workloads: Vec<Workload>,
     /// Every reader of a source that was made: the table, the subtask, and the process.
     pub readers: Vec<(String, usize, ProcessId)>,
     /// Nothing happens in this run but that a worker is lost, and no row changes its subtask.
@@ -72,8 +72,8 @@ pub struct World {
     pub halting_sink: bool,
     /// Whether output is published by the workers that wrote it.
     pub published_by_workers: bool,
-    /// The client has seen the job's end.
-    pub finished: bool,
+    /// Jobs whose end their client has not seen yet.
+    pub unfinished: usize,
     pub violations: Vec<String>,
     pub trace: Trace,
 }
@@ -103,13 +103,13 @@ impl World {
             published: Published::default(),
             mutant,
             late_changes: Vec::new(),
-            shape: Shape::Counted,
+            workloads: Vec::new(),
             readers: Vec::new(),
             expects_one_loss: false,
             only_loss: None,
             halting_sink: false,
             published_by_workers: false,
-            finished: false,
+            unfinished: 0,
             violations: Vec::new(),
             trace: Trace {
                 hash: 0,
