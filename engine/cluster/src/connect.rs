@@ -17,8 +17,8 @@ const COORDINATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that does not answer pings for this long is gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a coordinator may take to say whether it leads.
-const PING_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long a coordinator may take to say whether it leads, unless whoever asks has more patience.
+pub const PING_TIMEOUT: Duration = Duration::from_millis(800);
 /// How long a worker may take to say that it is there.
 const WHO_TIMEOUT: Duration = Duration::from_secs(3);
 /// What may be on its way on one connection, so that a fast network is not kept waiting for acknowledgements.
@@ -34,9 +34,20 @@ pub async fn coordinator(address: &str) -> Result<Channel, Error> {
     connect(address, "coordinator", COORDINATOR_CONNECT_TIMEOUT).await
 }
 
-/// What a coordinator says of itself; an answer that takes longer than [`PING_TIMEOUT`] is none. The connection is one of
-/// its own: one that hangs says nothing about who leads.
-pub async fn ask_who_leads(address: &str) -> Result<v1::ClusterInfo, String> {
+/// Why a coordinator did not say whether it leads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// Nothing came in time: the host is gone or cut off, or the process has not run.
+    #[error("not within {} ms", .0.as_millis())]
+    Late(Duration),
+    /// Nobody listens there who would answer.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What a coordinator says of itself; an answer that takes longer than `timeout` is none. The connection is one of its own:
+/// one that hangs says nothing about who leads.
+pub async fn ask_who_leads(address: &str, timeout: Duration) -> Result<v1::ClusterInfo, Unanswered> {
     let asked = async {
         let channel = coordinator(address).await.map_err(|error| error.to_string())?;
         let answer = ClusterServiceClient::new(channel)
@@ -46,9 +57,10 @@ pub async fn ask_who_leads(address: &str) -> Result<v1::ClusterInfo, String> {
             .map(tonic::Response::into_inner)
             .map_err(|status| status.to_string())
     };
-    tokio::time::timeout(PING_TIMEOUT, asked)
-        .await
-        .map_err(|_| format!("not within {} ms", PING_TIMEOUT.as_millis()))?
+    match tokio::time::timeout(timeout, asked).await {
+        Ok(answer) => answer.map_err(Unanswered::Refused),
+        Err(_) => Err(Unanswered::Late(timeout)),
+    }
 }
 
 /// Which worker listens at a data port. The connection is one of its own, as another worker's would be.

@@ -5,13 +5,17 @@
 //! leads and has the epoch of the claim. Two standbys that lose patience at once claim one epoch after the other, and
 //! the journal makes the later one the leader; the earlier one notices and stands by again.
 //!
-//! Two that do not reach each other's addresses would take the lead from one another for ever, each in good faith. So a
-//! standby that claims without ever having heard the leader waits twice as long before it does so again ([`Patience`]).
+//! Only a leader at whose address nobody listens any more is certainly gone. One that answers too late may merely have got
+//! no CPU for a while, and one that was never heard may only be out of this standby's reach: two coordinators of that
+//! kind would take the lead from one another for ever, each in good faith. So after a claim that may have been wrong a
+//! coordinator has twice the [`Patience`] for the next leader, in how long it may be silent and in how long it may take
+//! to answer.
 
 use std::time::{Duration, Instant};
 
 use millstream_state::log::Log;
 
+use crate::connect::Unanswered;
 use crate::coordinator::ledger::Ledger;
 use crate::{Error, connect};
 
@@ -19,25 +23,35 @@ use crate::{Error, connect};
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// A leader that did not answer for so long is missing.
 const SILENCE_MAX: Duration = Duration::from_millis(2_500);
-
+/// The most patience with a leader that once answered, and with one that never did.
+const LATE_SILENCE_MAX: Duration = Duration::from_secs(10);
 const UNHEARD_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Silence is that of the leader only if it was asked this often meanwhile: this process, too, may not have run.
+const UNANSWERED_MIN: u32 = 3;
+/// The most time for one answer.
+const ANSWER_TIMEOUT_MAX: Duration = Duration::from_secs(3);
+/// A claim that may have been wrong is forgotten after so long.
+const DOUBT_MAX: Duration = Duration::from_secs(300);
 
-/// How long a leader may be silent that was never heard: longer after each claim that was made so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience(Duration);
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self(SILENCE_MAX)
-    }
+/// How long a leader may be silent: longer after each claim that may have been wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// When the last of them was made, and how much patience there is since.
+    doubt: Option<(Instant, Duration)>,
 }
 
 impl Patience {
-    /// After a claim over a leader that was, or was never, heard.
-    fn after_claim(self, was_heard: bool) -> Self {
-        match was_heard {
-            true => Self::default(),
-            false => Self((self.0 * 2).min(UNHEARD_SILENCE_MAX)),
+    fn silence_max(self, now: Instant) -> Duration {
+        match self.doubt {
+            Some((since, silence_max)) if now.duration_since(since) < DOUBT_MAX => silence_max,
+            _ => SILENCE_MAX,
+        }
+    }
+
+    fn after_doubtful_claim(self, now: Instant) -> Self {
+        let silence_max = (self.silence_max(now) * 2).min(UNHEARD_SILENCE_MAX);
+        Self {
+            doubt: Some((now, silence_max)),
         }
     }
 }
@@ -46,7 +60,7 @@ impl Patience {
 /// known to lead no longer; `told` hears who leads meanwhile. The answer is the patience for the next time.
 pub async fn wait(
     journal: &Log,
-    mut patience: Patience,
+    patience: Patience,
     is_gone: impl Fn(u64, &str) -> bool,
     told: impl Fn(&str),
 ) -> Result<Patience, Error> {
@@ -59,76 +73,130 @@ pub async fn wait(
             return Ok(patience);
         }
         told(leader);
-        let (was_heard, why) = match watch(journal, patience, epoch, leader).await? {
-            Next::Missing { was_heard, why } => (was_heard, Some(why)),
-            Next::Another { was_heard } => (was_heard, None),
+        let Some(missing) = watch(journal, patience, epoch, leader).await? else {
+            continue;
         };
-        if let Some(why) = why {
-            let silence = if was_heard { SILENCE_MAX } else { patience.0 };
-            let never = if was_heard {
-                ""
-            } else {
-                ", nor ever to this coordinator"
-            };
-            tracing::warn!(
-                leader,
-                epoch,
-                "the leader has not answered for {} ms{never} ({why}); taking over",
-                silence.as_millis()
-            );
-            return Ok(patience.after_claim(was_heard));
-        }
-        if was_heard {
-            patience = Patience::default();
-        }
+        tracing::warn!(leader, epoch, "the leader {missing}; taking over");
+        return Ok(match missing.is_certain {
+            true => patience,
+            false => patience.after_doubtful_claim(Instant::now()),
+        });
     }
 }
 
+/// A leader that is to be replaced.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
-    /// It does not answer, and why.
-    Missing { was_heard: bool, why: String },
-    /// Someone else has claimed the next epoch.
-    Another { was_heard: bool },
+struct Missing {
+    silence: Duration,
+    was_heard: bool,
+    /// Nobody listens where the leader once answered.
+    is_certain: bool,
+    why: String,
 }
 
-async fn watch(journal: &Log, patience: Patience, epoch: u64, leader: &str) -> Result<Next, Error> {
-    let mut heard = Instant::now();
-    let mut silence_max = patience.0;
+impl std::fmt::Display for Missing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let never = match self.was_heard {
+            true => "",
+            false => ", nor ever to this coordinator",
+        };
+        let (ms, why) = (self.silence.as_millis(), &self.why);
+        write!(formatter, "has not answered for {ms} ms{never} ({why})")
+    }
+}
+
+/// Watches one leader until it is missing, or (`None`) somebody else has claimed the next epoch.
+async fn watch(journal: &Log, patience: Patience, epoch: u64, leader: &str) -> Result<Option<Missing>, Error> {
+    let mut watch = Watch::begin(patience, Instant::now());
     let mut why = "it does not say that it leads".to_string();
     let mut said = String::new();
-    let mut was_heard = false;
     loop {
         let asked = Instant::now();
-        match connect::ask_who_leads(leader).await {
+        let timeout = watch.answer_timeout(asked);
+        let is_refused = match connect::ask_who_leads(leader, timeout).await {
             Ok(info) if info.is_leader && info.epoch == epoch => {
-                heard = Instant::now();
-                silence_max = SILENCE_MAX;
-                was_heard = true;
+                watch.heard(Instant::now());
+                None
             }
             Ok(_) => {
                 // It leads no longer, or not yet: perhaps somebody else does.
                 if journal.is_claimed(epoch + 1).await? {
-                    return Ok(Next::Another { was_heard });
+                    return Ok(None);
                 }
+                Some(false)
             }
-            Err(reason) => {
+            Err(unanswered) => {
+                let reason = unanswered.to_string();
                 // One lost answer is nothing to talk about.
                 if reason != said && why == reason {
                     tracing::warn!(leader, "the leader cannot be reached: {reason}");
                     said.clone_from(&reason);
                 }
                 why = reason;
+                Some(matches!(unanswered, Unanswered::Refused(_)))
             }
-        }
-        if heard.elapsed() >= silence_max {
+        };
+        if let Some(is_refused) = is_refused
+            && watch.unanswered(Instant::now(), is_refused)
+        {
             // A standby next to this one may have been faster.
-            return match journal.is_claimed(epoch + 1).await? {
-                true => Ok(Next::Another { was_heard }),
-                false => Ok(Next::Missing { was_heard, why }),
-            };
+            return Ok(match journal.is_claimed(epoch + 1).await? {
+                true => None,
+                false => Some(Missing {
+                    silence: watch.last_heard.elapsed(),
+                    was_heard: watch.was_heard,
+                    is_certain: watch.was_heard && is_refused,
+                    why,
+                }),
+            });
         }
         tokio::time::sleep(PING_INTERVAL.saturating_sub(asked.elapsed())).await;
+    }
+}
+
+/// Decides whether a leader is missing.
+#[derive(Debug)]
+struct Watch {
+    patience: Patience,
+    last_heard: Instant,
+    was_heard: bool,
+    /// How often it was asked since then, in vain.
+    unanswered: u32,
+}
+
+impl Watch {
+    fn begin(patience: Patience, now: Instant) -> Self {
+        Self {
+            patience,
+            last_heard: now,
+            was_heard: false,
+            unanswered: 0,
+        }
+    }
+
+    fn heard(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.was_heard = true;
+        self.unanswered = 0;
+    }
+
+    /// Whether it is missing by now.
+    fn unanswered(&mut self, now: Instant, is_refused: bool) -> bool {
+        self.unanswered += 1;
+        self.unanswered >= UNANSWERED_MIN && now.duration_since(self.last_heard) >= self.silence_max(now, is_refused)
+    }
+
+    fn silence_max(&self, now: Instant, is_refused: bool) -> Duration {
+        match (self.was_heard, is_refused) {
+            (true, true) => SILENCE_MAX,
+            (true, false) => self.patience.silence_max(now).min(LATE_SILENCE_MAX),
+            (false, _) => self.patience.silence_max(now),
+        }
+    }
+
+    /// So that it can be asked often enough before patience ends.
+    fn answer_timeout(&self, now: Instant) -> Duration {
+        (self.silence_max(now, false) / UNANSWERED_MIN).min(ANSWER_TIMEOUT_MAX)
     }
 }
 
@@ -136,15 +204,69 @@ async fn watch(journal: &Log, patience: Patience, epoch: u64, leader: &str) -> R
 mod tests {
     use super::*;
 
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// After how long a leader is replaced that answered once and is then asked every half second in vain.
+    #[track_caller]
+    fn replaced_after(patience: Patience, was_heard: bool, is_refused: bool) -> Duration {
+        let begin = Instant::now();
+        let mut watch = Watch::begin(patience, begin);
+        if was_heard {
+            watch.heard(begin);
+        }
+        let tries = (1..200).map(|half_second| begin + PING_INTERVAL * half_second);
+        let missing = tries.into_iter().find(|now| watch.unanswered(*now, is_refused));
+        missing.expect("it is replaced some time").duration_since(begin)
+    }
+
     #[test]
-    fn claims_over_leaders_that_were_never_heard_become_rare() {
+    fn claims_that_may_be_wrong_become_rare_and_are_forgotten() {
+        let now = Instant::now();
         let mut patience = Patience::default();
         let mut waits = Vec::new();
         for _ in 0..4 {
-            patience = patience.after_claim(false);
-            waits.push(patience.0.as_millis());
+            patience = patience.after_doubtful_claim(now);
+            waits.push(patience.silence_max(now).as_millis());
         }
         assert_eq!(waits, [5_000, 10_000, 20_000, 30_000]);
-        assert_eq!(patience.after_claim(true), Patience::default());
+        assert_eq!(patience.silence_max(now + DOUBT_MAX), SILENCE_MAX);
+    }
+
+    #[test]
+    fn a_leader_that_nobody_hears_has_more_time_after_a_doubtful_claim_but_one_that_is_gone_has_not() {
+        let fresh = Patience::default();
+        for (was_heard, is_refused) in [(true, true), (true, false), (false, true), (false, false)] {
+            assert_eq!(replaced_after(fresh, was_heard, is_refused), SILENCE_MAX);
+        }
+        let doubtful = fresh.after_doubtful_claim(Instant::now());
+        assert_eq!(replaced_after(doubtful, true, true), SILENCE_MAX);
+        assert_eq!(replaced_after(doubtful, true, false), ms(5_000));
+        assert_eq!(replaced_after(doubtful, false, true), ms(5_000));
+        let very = (0..4).fold(fresh, |patience, _| patience.after_doubtful_claim(Instant::now()));
+        assert_eq!(replaced_after(very, true, false), LATE_SILENCE_MAX);
+        assert_eq!(replaced_after(very, false, true), UNHEARD_SILENCE_MAX);
+    }
+
+    #[test]
+    fn a_standby_that_did_not_run_itself_asks_again_before_it_claims() {
+        let begin = Instant::now();
+        let mut watch = Watch::begin(Patience::default(), begin);
+        watch.heard(begin);
+        assert!(!watch.unanswered(begin + ms(60_000), false));
+        assert!(!watch.unanswered(begin + ms(60_500), false));
+        assert!(watch.unanswered(begin + ms(61_000), false));
+    }
+
+    #[test]
+    fn answers_may_take_longer_where_there_is_more_patience() {
+        let now = Instant::now();
+        let mut watch = Watch::begin(Patience::default(), now);
+        assert_eq!(watch.answer_timeout(now).as_millis(), 833);
+        watch.patience = watch.patience.after_doubtful_claim(now);
+        assert_eq!(watch.answer_timeout(now).as_millis(), 1_666);
+        watch.patience = watch.patience.after_doubtful_claim(now);
+        assert_eq!(watch.answer_timeout(now), ANSWER_TIMEOUT_MAX);
     }
 }

@@ -267,7 +267,7 @@ impl Worker {
 
     /// Asks a coordinator that stands by who leads.
     async fn learn(&mut self, address: &str) {
-        let leader = match connect::ask_who_leads(address).await {
+        let leader = match connect::ask_who_leads(address, connect::PING_TIMEOUT).await {
             Ok(info) => info.leader,
             Err(reason) => {
                 tracing::debug!(coordinator = address, "does not say who leads: {reason}");

@@ -257,7 +257,7 @@ impl Lookout {
         let task = tokio::spawn(async move {
             for other in others.iter().cycle() {
                 tokio::time::sleep(LOOK_INTERVAL).await;
-                match connect::ask_who_leads(other).await {
+                match connect::ask_who_leads(other, connect::PING_TIMEOUT).await {
                     Ok(info) if info.is_leader => {
                         if found.send((other.clone(), info.epoch)).await.is_err() {
                             return;
