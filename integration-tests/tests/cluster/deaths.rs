@@ -89,7 +89,18 @@ fn tasks_go_on_when_the_leader_is_killed_and_a_standby_takes_them_over() {
     until("the first leads", || {
         place.cli_at(&place.url(), &["cluster", "info"]).status.code() == Some(0)
     });
-    let _second = place.coordinator_at(second_port);
+    let metrics = free_port();
+    let (listen, http) = (format!("127.0.0.1:{second_port}"), format!("127.0.0.1:{metrics}"));
+    let second = [
+        "coordinator",
+        "--data-dir",
+        "data",
+        "--listen",
+        &listen,
+        "--http",
+        &http,
+    ];
+    let _second = place.start("second", &second);
     let standby = format!("http://127.0.0.1:{second_port}");
     let both = format!("{},{standby}", place.url());
     let _workers = [place.worker_of("a", &both), place.worker_of("b", &both)];
@@ -109,6 +120,14 @@ fn tasks_go_on_when_the_leader_is_killed_and_a_standby_takes_them_over() {
         killed.elapsed().as_secs_f64()
     );
     has_gone_on(&at_standby);
+    // What the first has published, the second goes on with.
+    until("its metrics say so", || {
+        metric(metrics, "millstream_leading") == 1.0 && metric(metrics, "millstream_workers") == 2.0
+    });
+    until("the job's, too", || {
+        metric(metrics, "millstream_checkpoint_state_bytes") > 0.0
+    });
+    assert!(metric(metrics, "millstream_job_slots") > 0.0);
     at_standby.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
     has_gone_on(&at_standby);
     assert_eq!(place.lines("out"), expected());
@@ -219,7 +238,7 @@ fn a_leader_that_was_frozen_finds_itself_superseded_and_leaves_the_tasks_alone()
 }
 
 /// Cars that have passed booth 7 are left out; no row ever changes its subtask.
-const KEPT: &str = r#"name: kept
+pub const KEPT: &str = r#"name: kept
 parallelism: 2
 checkpoints: { interval: 300ms, delivery: exactly-once }
 sources:

@@ -11,6 +11,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use crate::deaths::KEPT;
 use crate::place::{Place, expected, until};
 
 /// One span as it arrived, with the service that sent it.
@@ -155,4 +156,33 @@ fn a_collector_that_is_not_there_is_reported_and_disturbs_nothing() {
     });
     place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
     assert_eq!(place.lines("out"), expected());
+}
+
+#[test]
+fn the_restart_of_a_region_is_a_trace_of_its_own() {
+    let collector = Collector::default();
+    let endpoint = collector.start();
+    let place = Place::new();
+    std::fs::write(place.path("kept.yaml"), KEPT).expect("a writable folder");
+    let _coordinator = place.leading("coordinator", place.port, &["--traces", &endpoint]);
+    let mut dies = place.worker("dies");
+    let _stays = place.worker("stays");
+    place.until_workers(2);
+    place.cli(&["jobs", "submit", "kept.yaml", "--wait"], 0);
+    place.until_checkpoints("kept", 1);
+    dies.kill();
+    until("the restart has been told", || {
+        collector.find("millstream-coordinator", "restart region").is_some()
+    });
+    let restart = collector
+        .find("millstream-coordinator", "restart region")
+        .expect("just seen");
+    assert_eq!((restart.job.as_str(), restart.parent.as_str()), ("kept", ""));
+    let heard = collector.heard.lock();
+    let of_restart: Vec<&str> = heard
+        .iter()
+        .filter(|span| span.parent == restart.id)
+        .map(|span| span.name.as_str())
+        .collect();
+    assert_eq!(of_restart, ["wait for slots"], "{heard:?}");
 }

@@ -20,13 +20,14 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use millstream_connectors::Source;
+use tracing::Span;
 
 use super::driver::{Driver, failure_of};
 use crate::checkpoint::Event;
 use crate::deployer::{News, RegionRestart};
 use crate::manifest::Snapshot;
 use crate::progress::Phase;
-use crate::{Error, restart, splits};
+use crate::{Error, control, restart, splits};
 
 /// How long tasks of a region may take to end after they were told to.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,6 +54,7 @@ pub(super) struct Mending<'a> {
     is_starting: bool,
     /// When it has taken too long.
     pub until: Option<Instant>,
+    span: Span,
 }
 
 /// Resolves when a region has a place to run.
@@ -87,6 +89,9 @@ impl Driver<'_> {
     }
 
     fn region_failed(&mut self, region: usize, error: Error, may_pass: bool) {
+        if let Some(mending) = &self.mending {
+            control::failed(&mending.span, &error);
+        }
         let another_is_down = self.mending.as_ref().is_some_and(|mending| mending.region != region);
         let reads_unknown = self.were_running && self.stored.is_none();
         let is_ending = self.coordinator.is_ending() || self.failure.is_some();
@@ -115,11 +120,21 @@ impl Driver<'_> {
             reason: format!("given up: {reason}"),
         });
         let attempt = format!("{}-{region}", uuid::Uuid::new_v4().simple());
+        let span = tracing::info_span!(
+            target: control::TARGET,
+            parent: None,
+            "restart region",
+            job = self.job.graph.name,
+            region,
+            slots = slots.len(),
+            reason,
+        );
+        let waiting = span.in_scope(|| control::span!("wait for slots"));
         let relocation = {
             let (deployer, attempt) = (self.deployer, attempt.clone());
             async move {
                 tokio::time::sleep(delay).await;
-                deployer.relocate(slots, attempt).await
+                control::step(waiting, deployer.relocate(slots, attempt)).await
             }
         };
         self.mending = Some(Mending {
@@ -132,6 +147,7 @@ impl Driver<'_> {
             place: None,
             is_starting: false,
             until: Some(Instant::now() + END_TIMEOUT),
+            span,
         });
         self.tasks.end_region(region);
     }
@@ -142,6 +158,7 @@ impl Driver<'_> {
         match found {
             Ok(place) => mending.place = Some(place),
             Err(error) => {
+                control::failed(&mending.span, &error);
                 let reason = format!("{}; {error}", mending.reason);
                 self.fail(Error::Failed(reason), true);
             }
@@ -156,6 +173,7 @@ impl Driver<'_> {
             (false, false) => ("end", "END_TIMEOUT"),
         };
         let error = format!("{}; its region did not {what} in time ({limit})", mending.reason);
+        control::failed(&mending.span, &error);
         self.fail(Error::Failed(error), true);
     }
 
@@ -168,7 +186,7 @@ impl Driver<'_> {
         let Some(place) = mending.place.take() else { return };
         mending.is_starting = true;
         mending.until = Some(Instant::now() + START_TIMEOUT);
-        let (region, attempt) = (mending.region, mending.attempt.clone());
+        let (region, attempt, span) = (mending.region, mending.attempt.clone(), mending.span.clone());
         let slots = self.tasks.regions().swap_remove(region);
         let (checkpoint, states) = match (&self.stored, self.base) {
             (Some(stored), _) => {
@@ -189,7 +207,7 @@ impl Driver<'_> {
             }
         }
         let discovers = |source: &Arc<dyn Source>| !self.job.options.batch && source.discovery_interval().is_some();
-        let restarted = self.tasks.restart_region(RegionRestart {
+        let restart = RegionRestart {
             region,
             attempt,
             slots: place,
@@ -197,7 +215,8 @@ impl Driver<'_> {
             splits_are_final: !self.ends.sources.values().any(discovers),
             restore: states.into_iter().collect(),
             epoch: self.history.epoch(),
-        });
+        };
+        let restarted = span.in_scope(|| self.tasks.restart_region(restart));
         match restarted {
             Ok(restarted) => self.progress.update(|report| {
                 report.counters.pop();
