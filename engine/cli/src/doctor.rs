@@ -1,8 +1,9 @@
 //! `doctor`: can this client reach the coordinators, their workers and their storage; are versions and clocks alike.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_proto::v1;
+use tonic::transport::Channel;
 
 use crate::client::{self, Client, Repeat};
 use crate::failure::{Exit, Failure};
@@ -11,6 +12,9 @@ use crate::workers;
 
 /// Clocks that differ more make checkpoints' times and processing-time windows misleading.
 const CLOCK_OFFSET_US_MAX: i64 = 1_000_000;
+/// A coordinator that has died is replaced sooner.
+const FAIL_OVER_MAX: Duration = Duration::from_secs(8);
+const ASK_AGAIN_PAUSE: Duration = Duration::from_millis(300);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,18 +85,30 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// One coordinator, leader or not.
+/// One coordinator, leader or not. While it knows of no leader it is asked again: the lead may just be changing.
 async fn coordinator(server: &str) -> Vec<Check> {
     let channel = match client::connect(server).await {
         Ok(channel) => channel,
         Err(why) => return vec![check(Verdict::Bad, format!("coordinator {why}"))],
     };
+    let began = Instant::now();
+    loop {
+        let (checks, knows_leader) = ask(server, channel.clone()).await;
+        if knows_leader || began.elapsed() > FAIL_OVER_MAX {
+            return checks;
+        }
+        tokio::time::sleep(ASK_AGAIN_PAUSE).await;
+    }
+}
+
+/// What a coordinator says of itself, and whether it knows who leads.
+async fn ask(server: &str, channel: Channel) -> (Vec<Check>, bool) {
     let (asked, before_us) = (Instant::now(), crate::output::now_us());
     let info = match client::cluster(channel).info(v1::ClusterInfoRequest::default()).await {
         Ok(info) => info.into_inner(),
         Err(status) => {
             let failure = Failure::from(status);
-            return vec![match failure.code() {
+            let refused = match failure.code() {
                 Some("not-leader") => check(
                     Verdict::Good,
                     format!("coordinator {server} stands by: {}", failure.message),
@@ -101,7 +117,8 @@ async fn coordinator(server: &str) -> Vec<Check> {
                     Verdict::Bad,
                     format!("coordinator {server} answers, but: {}", failure.message),
                 ),
-            }];
+            };
+            return (vec![refused], true);
         }
     };
     let took = asked.elapsed();
@@ -130,7 +147,7 @@ async fn coordinator(server: &str) -> Vec<Check> {
     // The answer was written about half-way through.
     let offset_us = info.clock_us - (before_us + took.as_micros() as i64 / 2);
     checks.push(clock(&format!("coordinator {server}"), "this machine's", offset_us));
-    checks
+    (checks, !alone)
 }
 
 fn clock(whose: &str, than: &str, offset_us: i64) -> Check {
