@@ -9,7 +9,7 @@
 #                                               then remove its data
 #
 # DIR holds the broker's data, log and pid; ports default to 9092 and 9093 on the loopback. KAFKA_JVM_OPTS adds
-# options for Java.
+# options for Java; KAFKA_MAKES_TOPICS=true has the broker make topics that somebody asks for.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/env.sh"
@@ -61,7 +61,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
-auto.create.topics.enable=false
+auto.create.topics.enable=${KAFKA_MAKES_TOPICS:-false}
 message.max.bytes=20971520
 replica.fetch.max.bytes=20971520
 log.cleaner.dedupe.buffer.size=4194304

@@ -26,6 +26,8 @@ pub struct KafkaBroker {
     address: String,
     /// Its own and its controller's.
     ports: (u16, u16),
+    /// Topics that somebody asks for.
+    makes_topics: bool,
     script: Child,
     /// Closing it ends the broker.
     stdin: Option<ChildStdin>,
@@ -52,12 +54,22 @@ impl Record {
 impl KafkaBroker {
     /// Starts a broker and waits until it is ready: about two seconds, once it is in the cache.
     pub fn start() -> Result<Self> {
+        Self::start_new(false)
+    }
+
+    /// The same for one that makes topics which somebody asks for.
+    pub fn start_that_makes_topics() -> Result<Self> {
+        Self::start_new(true)
+    }
+
+    fn start_new(makes_topics: bool) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("millstream-kafka-").tempdir()?;
         let ports = free_ports()?;
-        let (script, stdin, address) = Self::run(&dir, ports)?;
+        let (script, stdin, address) = Self::run(&dir, ports, makes_topics)?;
         Ok(Self {
             address,
             ports,
+            makes_topics,
             script,
             stdin,
             dir,
@@ -75,16 +87,21 @@ impl KafkaBroker {
 
     /// Starts it where it was, after [`Self::stop`].
     pub fn start_again(&mut self) -> Result<()> {
-        (self.script, self.stdin, self.address) = Self::run(&self.dir, self.ports)?;
+        (self.script, self.stdin, self.address) = Self::run(&self.dir, self.ports, self.makes_topics)?;
         Ok(())
     }
 
-    fn run(dir: &TempDir, (port, controller): (u16, u16)) -> Result<(Child, Option<ChildStdin>, String)> {
+    fn run(
+        dir: &TempDir,
+        (port, controller): (u16, u16),
+        makes_topics: bool,
+    ) -> Result<(Child, Option<ChildStdin>, String)> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh");
         let mut script = Command::new(script)
             .arg("run")
             .arg(dir.path())
             .args([port.to_string(), controller.to_string()])
+            .env("KAFKA_MAKES_TOPICS", makes_topics.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -4,7 +4,7 @@ use std::fs;
 
 use millstream_integration_tests::kafka::KafkaBroker;
 
-use crate::place::Place;
+use crate::place::{Place, until};
 
 const PIPELINE: &str = r#"name: $NAME
 sources:
@@ -67,6 +67,34 @@ fn a_topic_that_does_not_exist_is_a_mistake_in_the_pipeline() {
     );
     place.cli(&["jobs", "submit", &none_yet], 0);
     place.cli(&["jobs", "cancel", "later", "--wait"], 0);
+}
+
+#[test]
+fn a_topic_that_is_written_may_be_left_to_brokers_that_make_topics() {
+    let broker = KafkaBroker::start_that_makes_topics().expect("a broker");
+    broker.create_topic("entries", 1).expect("a new topic");
+    let records = (0..10).map(|booth| format!("{{\"booth\":{booth}}}"));
+    broker.produce("entries", 0, records).expect("records");
+    let place = Place::new();
+    let _standalone = place.standalone();
+    let read = "topic: entries, 'scan.startup.mode': earliest-offset";
+    for (name, delivery) in [("at-least", "at-least-once"), ("exactly", "exactly-once")] {
+        let file = pipeline(&place, name, broker.address(), read, &format!("made-{name}"));
+        let text = fs::read_to_string(place.path(&file)).expect("just written");
+        let text = format!("{text}checkpoints: {{ interval: 200ms, delivery: {delivery} }}\n");
+        fs::write(place.path(&file), text).expect("a writable folder");
+        place.cli(&["jobs", "submit", &file, "--wait"], 0);
+        until("all rows are written", || {
+            // Before it was made there is nothing to read.
+            broker
+                .records(&format!("made-{name}"))
+                .is_ok_and(|records| records.len() == 10)
+        });
+        assert_eq!(place.job(name)["restarts"], 0);
+    }
+    // One that is read must be there: nobody would write to it.
+    let wrong = pipeline(&place, "wrong", broker.address(), "topic: entires", "made-at-least");
+    place.cli(&["jobs", "submit", &wrong], 2);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::place::{Place, free_port, text};
+use crate::place::{Place, free_port, text, until};
 
 #[test]
 fn what_is_wrong_is_said_exactly() {
@@ -91,4 +91,70 @@ fn what_is_wrong_is_said_exactly() {
     let output = place.cli_at(&nobody, &["jobs", "list"]);
     assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("cannot be reached"));
+}
+
+#[test]
+fn a_worker_that_asks_for_more_than_one_may_have_is_refused_and_ends() {
+    let place = Place::new();
+    let _coordinator = place.coordinator();
+    let long = "n".repeat(201);
+    // Too many slots are refused before the coordinator is asked.
+    for (name, slots, why) in [(long.as_str(), "1", "(NAME_BYTES_MAX)"), ("greedy", "1025", "1..=1024")] {
+        let mut worker = place.start(
+            "worker",
+            &[
+                "worker",
+                "--coordinator",
+                &place.url(),
+                "--name",
+                name,
+                "--slots",
+                slots,
+                "--listen",
+                "127.0.0.1:0",
+                "--data-dir",
+                "worker",
+            ],
+        );
+        until("it is refused", || worker.has_ended());
+        assert!(worker.has_said(why), "{}", worker.log());
+    }
+    let workers = place.json(&["workers", "list"]);
+    assert_eq!(workers["workers"].as_array().map(Vec::len), Some(0), "{workers}");
+}
+
+#[test]
+fn the_port_of_a_worker_is_no_coordinators() {
+    let place = Place::new();
+    let _coordinator = place.coordinator();
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let arguments = [
+        "worker",
+        "--coordinator",
+        &place.url(),
+        "--name",
+        "w",
+        "--listen",
+        &listen,
+    ];
+    let _worker = place.start("w", &arguments);
+    place.until_workers(1);
+    let output = place.cli_at(&format!("http://{listen}"), &["jobs", "list"]);
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains("is the port of worker `w`"), "{said}");
+}
+
+#[test]
+fn a_pipeline_that_is_too_long_is_refused() {
+    let place = Place::new();
+    let _standalone = place.standalone();
+    let long = format!("{}# {}\n", crate::place::CARS, "long".repeat(1 << 20));
+    fs::write(place.path("long.yaml"), long).expect("a writable folder");
+    let (_, refused) = place.cli(&["jobs", "submit", "long.yaml"], 2);
+    assert!(
+        refused.contains("more than 4194304 bytes (TEXT_BYTES_MAX)"),
+        "{refused}"
+    );
 }
