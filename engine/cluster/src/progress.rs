@@ -166,6 +166,10 @@ impl Report {
             metrics::gauge!("millstream_checkpoint_state_bytes", &labels).set(last.state_bytes as f64);
             metrics::gauge!("millstream_checkpoint_in_flight_bytes", &labels).set(last.in_flight_bytes as f64);
         }
+        // There from the first moment, and for as long as the job runs, whether or not there is a new one.
+        for counter in ["millstream_checkpoints_total", "millstream_checkpoints_unchanged_total"] {
+            metrics::counter!(counter, &labels).increment(0);
+        }
         metrics::gauge!("millstream_restarts", &labels).set(f64::from(self.restarts));
         metrics::gauge!("millstream_checkpoints_failed", &labels).set(self.checkpoints_failed as f64);
         metrics::gauge!("millstream_checkpoints_unaligned", &labels).set(self.checkpoints_unaligned as f64);

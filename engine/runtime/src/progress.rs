@@ -56,8 +56,6 @@ pub struct OperatorCounters {
     pub is_complete: AtomicBool,
     /// What the metrics have been told, in the order of [`publish::metrics`].
     published: [AtomicU64; publish::METRICS],
-    /// They know of it at all.
-    is_published: AtomicBool,
 }
 
 impl OperatorCounters {
@@ -81,7 +79,6 @@ impl OperatorCounters {
             watermark: AtomicI64::new(WATERMARK_MIN),
             is_complete: AtomicBool::new(false),
             published: Default::default(),
-            is_published: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +102,8 @@ pub struct SplitCounters {
     pub split: Arc<str>,
     pub watermark: AtomicI64,
     lag: AtomicU64,
+    /// The metrics have been told of a lag.
+    lag_is_published: AtomicBool,
 }
 
 impl SplitCounters {
@@ -124,8 +123,8 @@ pub struct JobCounters {
     pub operators: Vec<Arc<OperatorCounters>>,
     /// The longest time for which one checkpoint has held up one task.
     checkpoint_pause_ns_max: AtomicU64,
-    /// What the metrics have been told of it.
-    pause_ns_published: AtomicU64,
+    /// How often the metrics have been told.
+    published: AtomicU64,
     splits: Mutex<Vec<Arc<SplitCounters>>>,
     /// Its tasks here have ended. Written and read under the lock of `splits`, so that nothing older is published later.
     ended: AtomicBool,
@@ -164,7 +163,7 @@ impl JobCounters {
             job,
             operators,
             checkpoint_pause_ns_max: AtomicU64::new(0),
-            pause_ns_published: AtomicU64::new(u64::MAX),
+            published: AtomicU64::new(0),
             splits: Mutex::default(),
             ended: AtomicBool::new(false),
         }
@@ -196,6 +195,7 @@ impl JobCounters {
             split: Arc::clone(split),
             watermark: AtomicI64::new(WATERMARK_MIN),
             lag: AtomicU64::new(LAG_UNKNOWN),
+            lag_is_published: AtomicBool::new(false),
         });
         self.splits.lock().push(Arc::clone(&counters));
         counters

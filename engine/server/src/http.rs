@@ -8,8 +8,9 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+
+use crate::measure::Recorded;
 
 /// Says whether the process does its work, in one word.
 pub type Ready = Box<dyn Fn() -> (StatusCode, &'static str) + Send + Sync>;
@@ -22,7 +23,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, metrics: PrometheusHandle, ready: Ready, routes: Router) {
+pub async fn serve(listener: TcpListener, metrics: Recorded, ready: Ready, routes: Router) {
     let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     let ready = Arc::new(ready);
     let router = Router::new()

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use metrics_exporter_prometheus::PrometheusHandle;
 use millstream_cluster::worker::LogBook;
 use tokio::sync::watch;
 
@@ -82,18 +81,9 @@ pub async fn start_service(service: &Service, ready: http::Ready, routes: Router
         let metrics = measure::install().map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
         let bound: SocketAddr = listener.local_addr().unwrap_or(address);
         tracing::info!("HTTP on http://{bound}");
-        tokio::spawn(upkeep(metrics.clone()));
         tokio::spawn(http::serve(listener, metrics, ready, routes));
     }
     Ok(())
-}
-
-/// Without it, histograms that nobody scrapes would grow.
-async fn upkeep(metrics: PrometheusHandle) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        metrics.run_upkeep();
-    }
 }
 
 /// `book`: where lines about tasks go, too.

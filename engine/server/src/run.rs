@@ -127,16 +127,12 @@ fn dry_run(job: &Job, local: &Local, planned: &Resolved) -> String {
 
 async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, started: Instant) -> Result<(), Failure> {
     let progress = Progress::default();
-    let metrics = match arguments.http {
-        None => None,
-        Some(address) => {
-            let listener = http::bind(address).await.map_err(Failure::Failed)?;
-            let metrics = measure::install().map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
-            let ready = ready(progress.clone());
-            tokio::spawn(http::serve(listener, metrics.clone(), ready, Router::new()));
-            Some(metrics)
-        }
-    };
+    if let Some(address) = arguments.http {
+        let listener = http::bind(address).await.map_err(Failure::Failed)?;
+        let metrics = measure::install().map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
+        let ready = ready(progress.clone());
+        tokio::spawn(http::serve(listener, metrics, ready, Router::new()));
+    }
     let (ask, stop) = watch::channel(StopRequest::None);
     let signals = tokio::spawn(process::signals(
         ask,
@@ -148,7 +144,7 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
             (StopRequest::Abort, "ending at once"),
         ],
     ));
-    let reporter = tokio::spawn(status.clone().follow(progress.clone(), metrics));
+    let reporter = tokio::spawn(status.clone().follow(progress.clone(), arguments.http.is_some()));
     let result = run_embedded(&job, arguments, &local, stop, &progress).await;
     reporter.abort();
     signals.abort();

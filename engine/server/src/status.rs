@@ -4,7 +4,6 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use metrics_exporter_prometheus::PrometheusHandle;
 use millstream_cluster::{Note, Numbers, Phase, Progress, Report};
 use millstream_connectors::TableDefinition;
 use millstream_planner::graph::{JobGraph, Operator};
@@ -49,8 +48,8 @@ impl StatusLine {
         LineWriter { bar: self.bar.clone() }
     }
 
-    /// Draws and logs until dropped.
-    pub async fn follow(self, progress: Progress, metrics: Option<PrometheusHandle>) {
+    /// Draws and logs until dropped, and publishes metrics where they are recorded.
+    pub async fn follow(self, progress: Progress, is_recorded: bool) {
         let mut rates = Rates::new();
         let mut logged = Instant::now();
         let mut published = Instant::now();
@@ -60,11 +59,9 @@ impl StatusLine {
             let numbers = report.numbers();
             let (rate_in, rate_out) = rates.add(&numbers);
             tell_notes(&progress);
-            if let Some(metrics) = &metrics
-                && published.elapsed() >= Duration::from_secs(1)
-            {
+            if is_recorded && published.elapsed() >= Duration::from_secs(1) {
                 published = Instant::now();
-                publish(&report, metrics);
+                publish(&report);
             }
             let line = line(&report, &numbers, rate_in, rate_out);
             if let Some(bar) = &self.bar {
@@ -103,12 +100,11 @@ fn tell_notes(progress: &Progress) {
     }
 }
 
-fn publish(report: &Report, metrics: &PrometheusHandle) {
+fn publish(report: &Report) {
     if let Some(counters) = report.counters.last() {
         counters.publish();
         report.publish(&counters.job);
     }
-    metrics.run_upkeep();
 }
 
 fn line(report: &Report, numbers: &Numbers, rate_in: f64, rate_out: f64) -> String {

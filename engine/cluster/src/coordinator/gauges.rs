@@ -1,7 +1,7 @@
 //! The leader's metrics: of each job, and of the slots there are.
 //!
-//! A gauge once published stays until it is told otherwise, so what is over is taken back: the state that a job has left,
-//! all of a job that is deleted, and everything when this coordinator leads no longer.
+//! A gauge once published stays for minutes after it was told last, so what is over is taken back: the state that a job has
+//! left, all of a job that is deleted, and everything when this coordinator leads no longer.
 
 use std::collections::BTreeMap;
 
@@ -18,16 +18,13 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    /// Publishes what has changed of jobs' states, and what always changes.
+    /// Publishes what there is now; to be called once a second or so.
     pub fn publish<'a>(&mut self, state: &State, running: impl Iterator<Item = (&'a String, &'a Running)>) {
         for (name, job) in state.jobs() {
             let lease = job.run.as_ref().and_then(|run| run.lease);
             let slots = lease.and_then(|lease| state.slots().lease(lease));
             let now = (job.record.now().status, slots.map_or(0, |lease| lease.slots.len()));
             let before = self.told.insert(name.clone(), now);
-            if before == Some(now) {
-                continue;
-            }
             if let Some((left, _)) = before.filter(|(left, _)| *left != now.0) {
                 state_of(name, left, 0.0);
             }

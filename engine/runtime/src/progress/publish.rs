@@ -3,12 +3,17 @@
 //! A process outlives attempts of a job, and its metrics outlive both: the next attempt counts from zero again, and its
 //! splits may be read elsewhere. So counters are told what has been *added* since they were told last, and when the tasks
 //! have ended, the gauges of their splits are taken back: nothing waits to be read here any more.
+//!
+//! Metrics that nobody speaks of for minutes are forgotten (a process outlives its jobs, too). So what does not change is
+//! said again now and then, for as long as the tasks run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{JobCounters, OperatorCounters};
 use crate::operator::WATERMARK_MIN;
 
+/// One publication in so many says everything, the first among them.
+const SAY_AGAIN_EVERY: u64 = 30;
 /// How many metrics a subtask has.
 pub(super) const METRICS: usize = 12;
 
@@ -35,17 +40,19 @@ pub(super) fn metrics(of: &OperatorCounters) -> [(&'static str, &AtomicU64, u64)
 }
 
 impl JobCounters {
-    /// Publishes everything through the `metrics` facade.
+    /// Publishes everything through the `metrics` facade; to be called once a second or so.
     pub fn publish(&self) {
+        // A process may have thousands of operators that do nothing: they are not looked up each second.
+        let is_said_again = self
+            .published
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(SAY_AGAIN_EVERY);
         for counters in &self.operators {
-            // A metric is there from the start, and is looked up again only when there is something to add: a process
-            // may have thousands of operators that do nothing.
-            let is_new = !counters.is_published.swap(true, Ordering::Relaxed);
             for ((name, number, unit), published) in metrics(counters).into_iter().zip(&counters.published) {
                 let value = number.load(Ordering::Relaxed) / unit;
                 // Several threads may publish at once: each adds what no other has.
                 let before = published.fetch_max(value, Ordering::Relaxed);
-                if value > before || is_new {
+                if value > before || is_said_again {
                     let labels = [
                         ("job", self.job.clone()),
                         ("operator", counters.operator.0.clone()),
@@ -56,10 +63,8 @@ impl JobCounters {
             }
         }
         let pause_ns = self.checkpoint_pause_ns_max.load(Ordering::Relaxed);
-        if self.pause_ns_published.swap(pause_ns, Ordering::Relaxed) != pause_ns {
-            metrics::gauge!("millstream_checkpoint_pause_seconds_max", "job" => self.job.clone())
-                .set(pause_ns as f64 / 1e9);
-        }
+        metrics::gauge!("millstream_checkpoint_pause_seconds_max", "job" => self.job.clone())
+            .set(pause_ns as f64 / 1e9);
         self.publish_splits(|| self.ended.load(Ordering::Relaxed));
     }
 
@@ -86,8 +91,15 @@ impl JobCounters {
                 let seconds = if ended { f64::NAN } else { watermark as f64 / 1e6 };
                 metrics::gauge!("millstream_split_watermark_seconds", &labels).set(seconds);
             }
-            if let Some(lag) = split.lag() {
-                let records = if ended { 0.0 } else { lag as f64 };
+            let lag = split.lag();
+            // A lag that is not known any more is not the last that was: the brokers may be away.
+            if lag.is_some() || split.lag_is_published.load(Ordering::Relaxed) {
+                split.lag_is_published.store(true, Ordering::Relaxed);
+                let records = if ended {
+                    0.0
+                } else {
+                    lag.map_or(f64::NAN, |lag| lag as f64)
+                };
                 metrics::gauge!("millstream_split_lag_records", &labels).set(records);
             }
         }
@@ -161,6 +173,37 @@ mod tests {
             second.publish();
             assert_eq!(kept.counter("millstream_rows_in_total"), 108);
             assert_eq!(kept.counter("millstream_busy_microseconds_total"), 2);
+        });
+    }
+
+    #[test]
+    fn a_lag_that_is_not_known_any_more_is_taken_back() {
+        let kept = Kept::default();
+        metrics::with_local_recorder(&kept, || {
+            let attempt = attempt();
+            let split = attempt.split(&OperatorId("cars".into()), &"cars-0".into());
+            attempt.publish();
+            assert!(!kept.0.lock().contains_key("millstream_split_lag_records"));
+            split.set_lag(Some(40));
+            attempt.publish();
+            assert_eq!(kept.gauge("millstream_split_lag_records"), 40.0);
+            split.set_lag(None);
+            attempt.publish();
+            assert!(kept.gauge("millstream_split_lag_records").is_nan());
+        });
+    }
+
+    #[test]
+    fn what_does_not_change_is_said_again() {
+        let kept = Kept::default();
+        metrics::with_local_recorder(&kept, || {
+            let attempt = attempt();
+            attempt.publish();
+            kept.0.lock().clear();
+            (1..SAY_AGAIN_EVERY).for_each(|_| attempt.publish());
+            assert!(!kept.0.lock().contains_key("millstream_rows_in_total"));
+            attempt.publish();
+            assert!(kept.0.lock().contains_key("millstream_rows_in_total"));
         });
     }
 
