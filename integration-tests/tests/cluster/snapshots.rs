@@ -52,6 +52,7 @@ fn a_checkpoint_is_taken_looked_into_and_deleted_when_nobody_needs_it() {
     let (said, _) = place.cli(&["jobs", "stop", "cars", "--savepoint", "last", "--wait"], 0);
     let last = place.json(&["savepoints", "inspect", "cars", "last"])["checkpoint"]["checkpoint"].clone();
     assert!(said.contains(&format!("checkpoint {last}")), "{said} {last}");
+    assert_eq!(place.job("cars")["last_checkpoint"]["checkpoint"], last);
     let (_, refused) = place.cli(&["checkpoints", "create", "cars"], 4);
     assert!(refused.contains("`cars` is stopped"), "{refused}");
 }

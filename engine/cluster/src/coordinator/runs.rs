@@ -173,6 +173,11 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         if let End::Stopped { checkpoint } = &mut end {
             *checkpoint = kept;
         }
+        progress.update(|report| {
+            if let Some(last) = &mut report.last_checkpoint {
+                last.id = kept;
+            }
+        });
     }
     Ok(end)
 }

@@ -303,7 +303,8 @@ pub fn unreadable(error: Error) -> millstream_state::Error {
     millstream_state::Error::Invalid(format!("state cannot be read from its table: {error}"))
 }
 
-fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
+/// Some rows of columns of state.
+pub fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
     take_arrays(columns, &UInt32Array::from(rows.to_vec()), None)
         .map_err(|error| millstream_state::Error::Invalid(format!("rows of state: {error}")))
 }

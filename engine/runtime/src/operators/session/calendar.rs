@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-/// Stretches of a gap.
+/// Stretches of a gap. Part of the layout in the store, as is the order of stretches.
 const STRETCHES: i64 = 64;
 /// Before and after so many stretches time is one stretch: the store's namespaces are for other things, too.
 const STRETCH_MAX: i64 = 1 << 60;

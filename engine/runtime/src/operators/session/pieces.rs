@@ -7,16 +7,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::Int64Type;
-use arrow_select::take::take_arrays;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{Generation, Slot, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
 use super::roll::{self, ROLL, WAITING};
-use crate::operators::stored_rows::{BLOCK_ROWS_MAX, CHUNK_BYTES, RowFormat, by_key_group, rows_per_block};
+use crate::operators::stored_rows::{BLOCK_ROWS_MAX, CHUNK_BYTES, RowFormat, by_key_group, rows_per_block, taken};
 
 /// What ordering pieces takes, per piece.
 const ORDER_BYTES: usize = size_of::<u16>() + size_of::<u32>() + size_of::<i64>() + size_of::<bool>();
@@ -148,11 +147,6 @@ impl FrozenPieces {
         }
         Ok(())
     }
-}
-
-fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, Error> {
-    take_arrays(columns, &UInt32Array::from(rows.to_vec()), None)
-        .map_err(|error| Error::Invalid(format!("rows of state: {error}")))
 }
 
 impl Generation for FrozenPieces {

@@ -14,18 +14,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
-use arrow_select::take::take_arrays;
 use millstream_state::BlockCodec;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::Reservation;
 use millstream_state::store::{Generation, Slot, Store, WriteChunk};
 
 use crate::Error;
-use crate::operators::stored_rows::{CHUNK_BYTES, RowFormat, WrittenGroups, by_key_group, rows_per_block};
+use crate::operators::stored_rows::{CHUNK_BYTES, RowFormat, WrittenGroups, by_key_group, rows_per_block, taken};
 
-/// How many stretches of the calendar make a term.
+/// How many stretches of the calendar make a term. Part of the layout.
 const TERM_STRETCHES: i64 = 4;
 /// Where terms are: far above what is asleep.
 const TERMS: i64 = 1 << 62;
@@ -282,11 +281,6 @@ fn read_key(key: &[u8]) -> Result<(u64, bool), Error> {
         Some((number, [OBITUARY])) => Ok((number, true)),
         _ => Err(millstream_state::Error::Corrupt(format!("a key of {} bytes among sessions awake", key.len())).into()),
     }
-}
-
-fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
-    take_arrays(columns, &UInt32Array::from(rows.to_vec()), None)
-        .map_err(|error| millstream_state::Error::Invalid(format!("rows of state: {error}")))
 }
 
 /// Blocks being written: by key group, then by term.
