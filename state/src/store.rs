@@ -333,13 +333,22 @@ impl Store {
 
     /// Queues the deletion of a namespace in the given key groups (those ever written).
     pub fn delete_namespace(&mut self, namespace: i64, groups: &[KeyGroup]) -> Result<(), Error> {
+        self.delete_namespaces(namespace, namespace, groups)
+    }
+
+    /// Queues the deletion of all namespaces from the first to the last in the given key groups. It costs as much as that of
+    /// one: what ends together is best deleted together.
+    pub fn delete_namespaces(&mut self, first: i64, last: i64, groups: &[KeyGroup]) -> Result<(), Error> {
         if groups.is_empty() {
             return Ok(());
         }
         self.changed = true;
-        self.push(Job::Delete(
-            groups.iter().map(|&group| Slot { group, namespace }).collect(),
-        ))
+        let slot = |group: &KeyGroup, namespace: i64| Slot {
+            group: *group,
+            namespace,
+        };
+        let ranges = groups.iter().map(|group| (slot(group, first), slot(group, last)));
+        self.push(Job::Delete(ranges.collect()))
     }
 
     /// Queues a snapshot: everything queued before is in it, nothing queued later. The ticket finishes when the files

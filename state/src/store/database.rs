@@ -206,10 +206,11 @@ impl Database {
         SortedFiles::new(scratch, &self.options)
     }
 
-    pub fn delete_slots(&self, slots: &[Slot]) -> Result<(), Error> {
+    /// Deletes what lies in these slots and between them, the last ones included.
+    pub fn delete_slots(&self, ranges: &[(Slot, Slot)]) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
-        for slot in slots {
-            batch.delete_range(slot.prefix(), slot.end());
+        for (first, last) in ranges {
+            batch.delete_range(first.prefix(), last.end());
         }
         self.db
             .write_opt(batch, &self.writes)

@@ -27,7 +27,8 @@ pub enum Job {
         generation: Box<dyn Generation>,
         done: Option<Waker>,
     },
-    Delete(Vec<Slot>),
+    /// From the first slot to the last, of one key group each.
+    Delete(Vec<(Slot, Slot)>),
     /// Cut a hard-link copy; answers with its folder, or nothing if the store was never written.
     Cut {
         folder: PathBuf,
@@ -58,7 +59,7 @@ impl Queue {
         }
         match (state.jobs.back_mut(), job) {
             // Deletions next to each other become one batch.
-            (Some(Job::Delete(slots)), Job::Delete(more)) => slots.extend(more),
+            (Some(Job::Delete(ranges)), Job::Delete(more)) => ranges.extend(more),
             (_, job) => {
                 if state.jobs.len() == JOBS_MAX {
                     return Err(Error::Limit(format!(
@@ -170,9 +171,9 @@ fn step(store: &Arc<StoreInner>) -> Result<(), Error> {
                     waker.wake();
                 }
             }
-            Job::Delete(slots) => {
+            Job::Delete(ranges) => {
                 if let Some(database) = store.opened() {
-                    database.delete_slots(&slots)?;
+                    database.delete_slots(&ranges)?;
                 }
             }
             Job::Cut { folder, reply } => {

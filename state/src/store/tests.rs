@@ -98,7 +98,7 @@ type Row = (u16, i64, Vec<u8>, Option<Vec<u8>>);
 #[derive(Debug, Clone)]
 enum Operation {
     Write(Vec<Row>),
-    DeleteNamespace(i64),
+    DeleteNamespaces(i64, i64),
     Snapshot,
 }
 
@@ -112,7 +112,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let row = row.prop_map(|(group, namespace, key, value)| (group, namespace, key, value.map(|v| v.to_vec())));
     prop_oneof![
         4 => proptest::collection::vec(row, 1..20).prop_map(Operation::Write),
-        1 => (-2i64..3).prop_map(Operation::DeleteNamespace),
+        1 => (-2i64..3, 0i64..3).prop_map(|(first, more)| Operation::DeleteNamespaces(first, first + more)),
         1 => Just(Operation::Snapshot),
     ]
 }
@@ -139,10 +139,10 @@ fn apply(store: &mut Store, model: &mut Model, operation: &Operation) {
             }
             store.write(Box::new(Rows(vec![chunk])), None).unwrap();
         }
-        Operation::DeleteNamespace(namespace) => {
+        Operation::DeleteNamespaces(first, last) => {
             let groups: Vec<KeyGroup> = (owned.start..owned.end).map(KeyGroup).collect();
-            store.delete_namespace(*namespace, &groups).unwrap();
-            model.retain(|key, _| key.1 != *namespace);
+            store.delete_namespaces(*first, *last, &groups).unwrap();
+            model.retain(|key, _| !(*first..=*last).contains(&key.1));
         }
         Operation::Snapshot => {}
     }
@@ -172,7 +172,7 @@ proptest! {
         }
         let ticket = store.snapshot(99).unwrap();
         // What is queued after a snapshot is not in it.
-        apply(&mut store, &mut Model::new(), &Operation::DeleteNamespace(0));
+        apply(&mut store, &mut Model::new(), &Operation::DeleteNamespaces(0, 0));
         let snapshot = runtime.block_on(ticket.finished).unwrap();
         settle(&mut store).unwrap();
 

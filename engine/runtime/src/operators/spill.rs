@@ -4,6 +4,9 @@
 //! means to wait for them, since what they hold is about to be given back: evicting at once would only cut ever smaller
 //! pieces. When nothing of it is under way any more, the operator evicts; unless it holds so little that others must
 //! hold the memory.
+//!
+//! What is over of the store is deleted when the store is cut next, or room is needed, all of it together: databases pay
+//! for each deletion of a range, whenever they write.
 
 use std::task::Waker;
 
@@ -12,6 +15,7 @@ use millstream_state::store::Store;
 use serde::Serialize;
 
 use super::inline;
+use super::stored_rows::WrittenGroups;
 use crate::Error;
 use crate::operator::Snapshot;
 
@@ -37,6 +41,14 @@ pub struct Spill {
     waiting: bool,
     /// Whether the memory of rows that were taken is not granted yet.
     pressed: bool,
+    over: Option<Over>,
+}
+
+/// Namespaces that nobody reads or writes any more.
+struct Over {
+    first: i64,
+    last: i64,
+    groups: WrittenGroups,
 }
 
 impl Spill {
@@ -48,7 +60,31 @@ impl Spill {
             waker,
             waiting: false,
             pressed: false,
+            over: None,
         }
+    }
+
+    /// A namespace is over, with what it has in these key groups, and so is every one between it and those that were over
+    /// before: to be called in their order.
+    pub fn is_over(&mut self, namespace: i64, written: &WrittenGroups) {
+        if written.is_empty() {
+            return;
+        }
+        let over = self.over.get_or_insert_with(|| Over {
+            first: namespace,
+            last: namespace,
+            groups: WrittenGroups::default(),
+        });
+        over.last = namespace;
+        written.iter().for_each(|group| over.groups.insert(group));
+    }
+
+    fn delete_over(&mut self) -> Result<(), Error> {
+        if let Some(over) = self.over.take() {
+            self.store
+                .delete_namespaces(over.first, over.last, &over.groups.to_vec())?;
+        }
+        Ok(())
     }
 
     /// Whether rows that were taken wait for memory.
@@ -92,11 +128,13 @@ impl Spill {
             self.reservation.force_resize(held);
             return Ok(Room::Granted);
         }
+        self.delete_over()?;
         Ok(Room::Evict)
     }
 
     /// The operator's part of a checkpoint: its small state, and the store as of everything that was queued so far.
     pub fn snapshot<T: Serialize>(&mut self, checkpoint: u64, state: &T, version: u8) -> Result<Snapshot, Error> {
+        self.delete_over()?;
         Ok(Snapshot {
             inline: inline::encode(state, version)?,
             keyed: Some(self.store.snapshot(checkpoint)?),

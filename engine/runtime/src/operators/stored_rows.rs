@@ -391,6 +391,10 @@ impl WrittenGroups {
         self.written[group] = true;
     }
 
+    pub fn is_empty(&self) -> bool {
+        !self.written.contains(&true)
+    }
+
     pub fn contains(&self, group: u16) -> bool {
         self.written.get(group as usize).copied().unwrap_or(false)
     }

@@ -105,9 +105,14 @@ impl Written {
     /// Deletes the terms before this one.
     pub fn delete_before(&mut self, term: i64, store: &mut Store) -> Result<(), Error> {
         let stay = self.terms.split_off(&term);
-        for (term, gone) in std::mem::replace(&mut self.terms, stay) {
-            store.delete_namespace(TERMS + term, &gone.groups.to_vec())?;
-        }
+        let gone = std::mem::replace(&mut self.terms, stay);
+        let (Some((first, _)), Some((last, _))) = (gone.first_key_value(), gone.last_key_value()) else {
+            return Ok(());
+        };
+        let mut groups = WrittenGroups::default();
+        let written = gone.values().flat_map(|term| term.groups.iter());
+        written.for_each(|group| groups.insert(group));
+        store.delete_namespaces(TERMS + first, TERMS + last, &groups.to_vec())?;
         Ok(())
     }
 

@@ -296,10 +296,7 @@ impl WindowJoin {
             };
             if over {
                 if let Some(pane) = self.panes.remove(&firing.end) {
-                    let groups = pane.groups.to_vec();
-                    if !groups.is_empty() {
-                        self.spill.store.delete_namespace(firing.end, &groups)?;
-                    }
+                    self.spill.is_over(firing.end, &pane.groups);
                 }
                 self.fired = firing.end;
             } else {

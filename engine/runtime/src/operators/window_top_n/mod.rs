@@ -268,10 +268,7 @@ impl WindowTopN {
     /// A window has been emitted.
     fn end(&mut self, end: i64) -> Result<(), Error> {
         if let Some(pane) = self.panes.remove(&end) {
-            let groups = pane.written.to_vec();
-            if !groups.is_empty() {
-                self.spill.store.delete_namespace(end, &groups)?;
-            }
+            self.spill.is_over(end, &pane.written);
         }
         self.fired = end;
         Ok(())
