@@ -174,20 +174,19 @@ impl Suffix {
     }
 }
 
-/// Rows of one namespace that were frozen: to be written, or deleted where there are no values.
+/// Rows of one namespace that were frozen.
 pub struct FrozenRows {
     pub namespace: i64,
     pub keys: Vec<ArrayRef>,
     pub key_groups: Vec<u16>,
     pub suffix: Suffix,
-    pub values: Option<CopiedStates>,
+    pub values: CopiedStates,
 }
 
 impl FrozenRows {
     fn size(&self) -> usize {
         let keys = self.keys.iter().map(|column| column.get_array_memory_size());
-        let values = self.values.as_ref().map_or(0, CopiedStates::size);
-        keys.sum::<usize>() + values + self.key_groups.len() * 10
+        keys.sum::<usize>() + self.values.size() + self.key_groups.len() * 10
     }
 }
 
@@ -265,17 +264,12 @@ pub fn encode_rows(
         false => Some(format.encode_keys(&taken(&part.keys, rows)?)?),
     };
     let places = key_order(part, rows, keys.as_ref());
-    let values = match &mut part.values {
-        Some(values) => {
-            let sorted: Vec<u32> = places.iter().map(|place| rows[*place as usize]).collect();
-            let columns = values.read(&Select::Indices(&sorted)).map_err(unreadable)?;
-            // A row without columns has an empty value.
-            (!columns.is_empty())
-                .then(|| format.encode_values(&columns))
-                .transpose()?
-        }
-        None => None,
-    };
+    let sorted: Vec<u32> = places.iter().map(|place| rows[*place as usize]).collect();
+    let columns = part.values.read(&Select::Indices(&sorted)).map_err(unreadable)?;
+    // A row without columns has an empty value.
+    let values = (!columns.is_empty())
+        .then(|| format.encode_values(&columns))
+        .transpose()?;
     let mut chunk = WriteChunk::default();
     let mut key = Vec::new();
     for (at, place) in places.iter().enumerate() {
@@ -289,11 +283,7 @@ pub fn encode_rows(
             group: KeyGroup(part.key_groups[row]),
             namespace: part.namespace,
         };
-        match (&part.values, &values) {
-            (None, _) => chunk.delete(slot, &key),
-            (Some(_), None) => chunk.put(slot, &key, &[]),
-            (Some(_), Some(values)) => chunk.put(slot, &key, values.row(at)),
-        }
+        chunk.put(slot, &key, values.as_ref().map_or(&[], |values| values.row(at)));
     }
     Ok(chunk)
 }

@@ -38,7 +38,7 @@ pub fn is_block(key: &[u8]) -> bool {
     key.first() == Some(&BLOCK)
 }
 
-/// A table, or a copy of one, to be written under one namespace.
+/// A table, or a copy of parts of one, to be written under one namespace.
 pub struct FrozenTable {
     pub namespace: i64,
     pub contents: Contents,
@@ -46,76 +46,99 @@ pub struct FrozenTable {
     pub block_rows: usize,
     /// What goes into blocks.
     pub segments: Vec<Segment>,
-    /// Other groups that have been written as rows and have changed since.
+    /// Other groups of a whole table that have been written as rows and have changed since.
     pub changed: Vec<u32>,
 }
 
-/// Groups that are written together.
+/// Groups of a table that are written together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// Within the table.
     pub number: u32,
-    /// Within what is frozen of it.
     pub groups: Range<usize>,
 }
 
 /// Groups of a table.
 pub enum Contents {
     Table(Table),
-    Copy {
-        keys: Vec<ArrayRef>,
-        states: CopiedStates,
-        groups: usize,
-    },
+    /// A copy of each segment.
+    Copies(Vec<Copied>),
+}
+
+/// The groups of a segment.
+pub struct Copied {
+    keys: Vec<ArrayRef>,
+    states: CopiedStates,
 }
 
 impl Contents {
-    /// A copy of the groups from this one on.
-    pub fn copy(table: &mut Table, from: usize) -> Result<Self, crate::Error> {
-        let groups = table.len() - from;
-        let select = Select::Range(from..table.len());
-        Ok(Self::Copy {
-            keys: table.keys(&select)?,
-            states: table.copy_states(&select)?,
-            groups,
-        })
+    pub fn copy(table: &mut Table, segments: &[Segment]) -> Result<Self, crate::Error> {
+        let copied = segments.iter().map(|segment| {
+            let select = Select::Range(segment.groups.clone());
+            Ok(Copied {
+                keys: table.keys(&select)?,
+                states: table.copy_states(&select)?,
+            })
+        });
+        Ok(Self::Copies(copied.collect::<Result<_, crate::Error>>()?))
     }
 
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Table(table) => table.len(),
-            Self::Copy { groups, .. } => *groups,
-        }
-    }
-
-    pub fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, crate::Error> {
-        match self {
-            Self::Table(table) => table.keys(select),
-            Self::Copy { keys, .. } => select.take(keys),
-        }
-    }
-
-    /// Keys and partial states of some groups.
-    fn read(&mut self, select: &Select<'_>) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>), millstream_state::Error> {
-        let keys = self.keys(select).map_err(unreadable)?;
-        let states = match self {
-            Self::Table(table) => table
-                .states(select)
-                .map(|states| states.into_iter().flatten().collect()),
-            Self::Copy { states, .. } => states.read(select),
-        };
-        Ok((keys, states.map_err(unreadable)?))
-    }
-
-    fn size(&self) -> usize {
+    /// Bytes held.
+    pub fn size(&self) -> usize {
         match self {
             Self::Table(table) => table.size(),
-            Self::Copy { keys, states, .. } => {
-                let keys = keys.iter().map(|column| column.get_array_memory_size());
-                keys.sum::<usize>() + states.size()
+            Self::Copies(copies) => {
+                let bytes_of = |copied: &Copied| {
+                    let keys = copied.keys.iter().map(|column| column.get_array_memory_size());
+                    keys.sum::<usize>() + copied.states.size()
+                };
+                copies.iter().map(bytes_of).sum()
             }
         }
     }
+}
+
+impl FrozenTable {
+    /// How many groups go into blocks.
+    pub fn block_groups(&self) -> usize {
+        self.segments.iter().map(|segment| segment.groups.len()).sum()
+    }
+
+    /// Keys of some groups of a segment, counted from its first.
+    pub fn keys(&self, segment: usize, some: Range<usize>) -> Result<Vec<ArrayRef>, crate::Error> {
+        match &self.contents {
+            Contents::Copies(copies) => Select::Range(some).take(&copies[segment].keys),
+            Contents::Table(table) => {
+                let first = self.segments[segment].groups.start;
+                table.keys(&Select::Range(first + some.start..first + some.end))
+            }
+        }
+    }
+
+    /// Keys and partial states of some groups of a segment, counted from its first.
+    fn read(&mut self, segment: usize, mut some: Vec<u32>) -> Result<KeysAndStates, millstream_state::Error> {
+        match &mut self.contents {
+            Contents::Copies(copies) => {
+                let Copied { keys, states } = &mut copies[segment];
+                let select = Select::Indices(&some);
+                let keys = select.take(keys).map_err(unreadable)?;
+                Ok((keys, states.read(&select).map_err(unreadable)?))
+            }
+            Contents::Table(table) => {
+                let first = self.segments[segment].groups.start as u32;
+                some.iter_mut().for_each(|group| *group += first);
+                read_table(table, &some)
+            }
+        }
+    }
+}
+
+type KeysAndStates = (Vec<ArrayRef>, Vec<ArrayRef>);
+
+fn read_table(table: &mut Table, groups: &[u32]) -> Result<KeysAndStates, millstream_state::Error> {
+    let select = Select::Indices(groups);
+    let keys = table.keys(&select).map_err(unreadable)?;
+    let states = table.states(&select).map_err(unreadable)?;
+    Ok((keys, states.into_iter().flatten().collect()))
 }
 
 /// How many of a table's groups make a block.
@@ -166,7 +189,7 @@ impl FrozenTables {
 
     fn account(&mut self) {
         let size = |frozen: &FrozenTable| {
-            let order_bytes = frozen.contents.len() * ORDER_BYTES;
+            let order_bytes = frozen.block_groups() * ORDER_BYTES;
             frozen.contents.size() + order_bytes + frozen.changed.capacity() * size_of::<u32>()
         };
         self.reservation.force_resize(self.tables.iter().map(size).sum());
@@ -205,13 +228,17 @@ fn changed_rows(frozen: &mut FrozenTable, format: &RowFormat) -> Result<WriteChu
     let groups = frozen
         .changed
         .split_off(frozen.changed.len().saturating_sub(ENCODE_ROWS));
-    let (keys, states) = frozen.contents.read(&Select::Indices(&groups))?;
+    let Contents::Table(table) = &mut frozen.contents else {
+        let wrong = "rows of a table of which only parts are there";
+        return Err(millstream_state::Error::Invalid(wrong.into()));
+    };
+    let (keys, states) = read_table(table, &groups)?;
     let mut part = FrozenRows {
         namespace: frozen.namespace,
         key_groups: format.key_groups(&keys, groups.len()).map_err(unreadable)?,
         keys,
         suffix: Suffix::Same(frozen.epoch),
-        values: Some(states.into()),
+        values: states.into(),
     };
     let rows: Vec<u32> = (0..groups.len() as u32).collect();
     encode_rows(format, &mut part, &rows)
@@ -221,13 +248,13 @@ impl Blocks {
     fn of(frozen: &FrozenTable, format: &RowFormat) -> Result<Self, millstream_state::Error> {
         let mut starts = Vec::with_capacity(frozen.segments.len());
         let mut key_groups = Vec::new();
-        for segment in &frozen.segments {
+        for (index, segment) in frozen.segments.iter().enumerate() {
             starts.push(key_groups.len());
-            let end = segment.groups.end;
-            for start in segment.groups.clone().step_by(HASH_ROWS) {
-                let some = start..end.min(start + HASH_ROWS);
+            let groups = segment.groups.len();
+            for start in (0..groups).step_by(HASH_ROWS) {
+                let some = start..groups.min(start + HASH_ROWS);
                 let rows = some.len();
-                let keys = frozen.contents.keys(&Select::Range(some)).map_err(unreadable)?;
+                let keys = frozen.keys(index, some).map_err(unreadable)?;
                 key_groups.extend(format.key_groups(&keys, rows).map_err(unreadable)?);
             }
         }
@@ -252,16 +279,13 @@ impl Blocks {
             let rest = &self.order[self.next..];
             let group = self.key_groups[rest[0] as usize];
             let index = self.starts.partition_point(|start| *start <= rest[0] as usize) - 1;
-            let segment = &frozen.segments[index];
-            let (start, end) = (self.starts[index], self.starts[index] + segment.groups.len());
+            let Segment { number, groups } = &frozen.segments[index];
+            let (number, start) = (*number, self.starts[index]);
+            let end = start + groups.len();
             let some = &rest[..rest.len().min(frozen.block_rows)];
             let same = some.partition_point(|row| self.key_groups[*row as usize] == group && (*row as usize) < end);
-            let groups = some[..same]
-                .iter()
-                .map(|row| (segment.groups.start + *row as usize - start) as u32);
-            let groups: Vec<u32> = groups.collect();
-            let number = segment.number;
-            let (keys, states) = frozen.contents.read(&Select::Indices(&groups))?;
+            let groups = some[..same].iter().map(|row| row - start as u32).collect();
+            let (keys, states) = frozen.read(index, groups)?;
             block.clear();
             format.encode_block(&keys, &states, same, &mut block)?;
             self.number = match self.last.replace((group, index)) == Some((group, index)) {

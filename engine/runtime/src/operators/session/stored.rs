@@ -15,6 +15,8 @@ use crate::operators::table::Select;
 
 /// Sessions that are over, and of which the store is not told yet, before it is told ahead of the next barrier.
 const OVER_MAX: usize = 65_536;
+/// Sessions copied at once: the keys of all of them may be more than one array can hold.
+const VERSIONS_AT_ONCE: usize = 1 << 20;
 
 impl SessionAggregate {
     /// Reads back the sessions that were awake, and finds out when the others are due.
@@ -83,9 +85,7 @@ impl SessionAggregate {
 
     /// Tells the store which sessions are over.
     fn write_over(&mut self) -> Result<(), Error> {
-        // Sessions are noted in the calendar no later than they end: none ends before the first.
-        let first = self.calendar.next_stretch().map_or(i64::MAX, term_of);
-        self.written.delete_before(first, &mut self.spill.store)?;
+        self.delete_passed()?;
         let count = self.written.over() as u64;
         let room = self.spill.memory.reservation();
         let blocks = self
@@ -98,30 +98,64 @@ impl SessionAggregate {
         Ok(())
     }
 
+    /// Deletes the terms that all sessions have left behind.
+    fn delete_passed(&mut self) -> Result<(), Error> {
+        // Sessions are noted in the calendar no later than they end: none ends before the first.
+        let first = self.calendar.next_stretch().map_or(i64::MAX, term_of);
+        self.written.delete_before(first, &mut self.spill.store)
+    }
+
     /// Writes what has changed since the last barrier.
     pub(super) fn write_changes(&mut self) -> Result<(), Error> {
+        self.delete_passed()?;
+        let dirty = self.take_dirty();
+        if self.written.is_crowded(dirty.len(), self.open) {
+            self.write_anew(dirty.len())?;
+        } else {
+            self.write_over()?;
+            self.write_versions(&dirty)?;
+        }
+        Ok(())
+    }
+
+    /// Open sessions that have changed since the last barrier.
+    fn take_dirty(&mut self) -> Vec<u32> {
         let mut dirty = std::mem::take(&mut self.dirty);
         let sessions = &self.sessions;
         dirty.retain(|slot| sessions[*slot as usize].is_open && sessions[*slot as usize].is_dirty);
-        let mut room = self.spill.memory.reservation();
-        if self.written.is_crowded(dirty.len(), self.open) && room.try_resize(self.size()) {
-            self.written.clear(&mut self.spill.store)?;
-            dirty = (0..self.sessions.len() as u32)
-                .filter(|slot| self.sessions[*slot as usize].is_open)
-                .collect();
+        dirty
+    }
+
+    /// Writes all sessions in place of everything that was written. Where there is no room for copies of those that have not
+    /// changed, most of them fall asleep instead.
+    fn write_anew(&mut self, dirty: usize) -> Result<(), Error> {
+        let session_bytes = self.size() / self.open.max(1);
+        let copied = (self.open - dirty) * session_bytes;
+        // Something is reserved for copies already.
+        let spare = self.spill.reservation.bytes().saturating_sub(self.size());
+        if copied > spare && !self.spill.memory.reservation().try_resize(copied) {
+            self.fall_asleep()?;
         }
-        self.write_over()?;
-        if dirty.is_empty() {
-            return Ok(());
-        }
-        let versions = self.versions_of(&dirty)?;
-        let blocks = self.written.put(versions, self.next_number, &self.version_format, room);
-        self.next_number += dirty.len() as u64;
-        self.spill.store.write(Box::new(blocks), None)?;
-        for slot in &dirty {
-            let session = &mut self.sessions[*slot as usize];
-            session.is_dirty = false;
-            session.is_stored = true;
+        self.written.clear(&mut self.spill.store)?;
+        self.dirty.clear();
+        let open: Vec<u32> = (0..self.sessions.len() as u32)
+            .filter(|slot| self.sessions[*slot as usize].is_open)
+            .collect();
+        self.write_versions(&open)
+    }
+
+    fn write_versions(&mut self, slots: &[u32]) -> Result<(), Error> {
+        for some in slots.chunks(VERSIONS_AT_ONCE) {
+            let versions = self.versions_of(some)?;
+            let room = self.spill.memory.reservation();
+            let blocks = self.written.put(versions, self.next_number, &self.version_format, room);
+            self.next_number += some.len() as u64;
+            self.spill.store.write(Box::new(blocks), None)?;
+            for slot in some {
+                let session = &mut self.sessions[*slot as usize];
+                session.is_dirty = false;
+                session.is_stored = true;
+            }
         }
         Ok(())
     }

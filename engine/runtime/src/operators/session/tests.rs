@@ -207,30 +207,37 @@ proptest! {
 /// anew, and terms are deleted. What is restored after any checkpoint is what there was.
 #[test]
 fn many_checkpoints_of_sessions_that_go_on_and_of_some_that_end() {
-    const STEPS: i64 = 60;
+    const STEPS: i64 = 100;
     const BUSY: i64 = 4_000;
-    on_own_thread(|| {
-        let gap = 640;
-        let node = node(Window::Session { gap }, Phase::Single);
-        let make = |context: OperatorContext| -> Box<dyn Operator> {
-            Box::new(SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context).unwrap())
-        };
-        let mut subtasks = Subtasks::new(&make, &[1], usize::MAX);
-        let mut all: Vec<Row> = Vec::new();
-        for step in 0..STEPS {
-            let now = step * 50;
-            let busy = (0..BUSY).map(|key| (now, Some(key), Some(key % 7)));
-            // Each of these is there for a moment; some come back just before, or after, their session is over.
-            let passing = (0..300).map(|key| (now + 1, Some(BUSY + step % 14 * 300 + key), Some(step)));
-            let rows: Vec<Row> = busy.chain(passing).collect();
-            subtasks.process(0, &batch(&rows));
-            all.extend(rows);
-            subtasks.watermark(now);
-            subtasks.snapshot((step % 17 == 16).then_some((step % 3 + 1) as usize));
-        }
-        subtasks.watermark(WATERMARK_MAX);
-        assert!(rows_of(&subtasks.out.main) == expected(gap, &all));
-    });
+    for memory in [usize::MAX, 3 << 20, 1 << 20] {
+        on_own_thread(|| {
+            let gap = 2_000;
+            let node = node(Window::Session { gap }, Phase::Single);
+            let make = |context: OperatorContext| -> Box<dyn Operator> {
+                Box::new(
+                    SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context).unwrap(),
+                )
+            };
+            let mut subtasks = Subtasks::new(&make, &[1], memory);
+            let mut all: Vec<Row> = Vec::new();
+            for step in 0..STEPS {
+                let now = step * 50;
+                let busy = (0..BUSY).map(|key| (now, Some(key), Some(key % 7)));
+                // Each of these is there for a moment, and comes back just after its session is over.
+                let passing = (0..300).map(|key| (now + 1, Some(BUSY + step % 41 * 300 + key), Some(step)));
+                let rows: Vec<Row> = busy.chain(passing).collect();
+                subtasks.process(0, &batch(&rows));
+                all.extend(rows);
+                subtasks.watermark(now);
+                subtasks.snapshot((step % 17 == 16).then_some((step % 3 + 1) as usize));
+            }
+            subtasks.watermark(WATERMARK_MAX);
+            assert!(
+                rows_of(&subtasks.out.main) == expected(gap, &all),
+                "with {memory} bytes"
+            );
+        });
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! What changed is appended at a barrier and never looked up again before a restore: a *version* of each dirty session, many
 //! to a block. A session is as its newest version says. A version is dead once its session has ended, so it lies in the
 //! *term* in which its session ends as far as was known, and terms that all open sessions have left behind are deleted
-//! whole. Sessions that are over, or became part of another, while their term is not, are told apart by *obituaries*: lists
-//! of their numbers. Sessions that are busy for longer than a gap leave version after version in terms to come; when those
+//! whole. Sessions that are over, became part of another or fell asleep while their term is not over are told apart by
+//! *obituaries*: lists of their numbers. Sessions that are busy for longer than a gap leave version after version in terms to come; when those
 //! outnumber the sessions, everything is written anew.
 //!
 //! Namespace: [`TERMS`] plus the term. Key of a block of versions: a number (u64 BE) that grows with each block and is
@@ -53,11 +53,13 @@ pub struct Written {
     terms: BTreeMap<i64, Term>,
     /// Sessions that are over and have a version, since the last write.
     over: Vec<Over>,
+    over_count: usize,
     obituaries: Arc<BlockCodec>,
 }
 
 #[derive(Default)]
 struct Term {
+    /// And obituaries.
     versions: usize,
     groups: WrittenGroups,
 }
@@ -82,6 +84,7 @@ impl Written {
         Ok(Self {
             terms: BTreeMap::new(),
             over: Vec::new(),
+            over_count: 0,
             obituaries: Arc::new(BlockCodec::new(&[DataType::Int64])?),
         })
     }
@@ -94,12 +97,13 @@ impl Written {
 
     /// Sessions are over that have versions in these terms or earlier ones.
     pub fn note_over(&mut self, keys: Vec<ArrayRef>, numbers: Vec<u64>, terms: Vec<i64>) {
+        self.over_count += numbers.len();
         self.over.push(Over { keys, numbers, terms });
     }
 
     /// How many are over since the last write.
     pub fn over(&self) -> usize {
-        self.over.iter().map(|over| over.numbers.len()).sum()
+        self.over_count
     }
 
     /// Deletes the terms before this one.
@@ -119,6 +123,7 @@ impl Written {
     /// Deletes everything.
     pub fn clear(&mut self, store: &mut Store) -> Result<(), Error> {
         self.over.clear();
+        self.over_count = 0;
         self.delete_before(i64::MAX, store)
     }
 
@@ -130,14 +135,15 @@ impl Written {
         format: &RowFormat,
         reservation: Reservation,
     ) -> Result<Option<Blocks>, Error> {
+        let over = std::mem::take(&mut self.over);
+        self.over_count = 0;
         let Some(first) = self.terms.keys().next().copied() else {
-            self.over.clear();
             return Ok(None);
         };
         let mut numbers = Vec::new();
         let mut terms = Vec::new();
         let mut key_groups = Vec::new();
-        for over in std::mem::take(&mut self.over) {
+        for over in over {
             if over.terms.iter().all(|term| *term < first) {
                 continue;
             }
@@ -190,10 +196,14 @@ impl Written {
     }
 
     fn note(&mut self, terms: &[i64], key_groups: &[u16]) {
-        for (term, group) in terms.iter().zip(key_groups) {
-            let term = self.terms.entry(*term).or_default();
-            term.versions += 1;
-            term.groups.insert(*group);
+        let mut key_groups = key_groups.iter();
+        for same in terms.chunk_by(|a, b| a == b) {
+            let term = self.terms.entry(same[0]).or_default();
+            term.versions += same.len();
+            key_groups
+                .by_ref()
+                .take(same.len())
+                .for_each(|group| term.groups.insert(*group));
         }
     }
 

@@ -36,7 +36,7 @@ use crate::operator::{Progress, Snapshot, WATERMARK_MIN};
 use crate::operators::OperatorContext;
 use crate::operators::inline;
 use crate::operators::spill::{Room, Spill};
-use crate::operators::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups};
+use crate::operators::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups, rows_per_block};
 use crate::operators::stored_tables::{Contents, FrozenTable, FrozenTables, Segment, block_rows, is_block};
 use crate::operators::table::{Select, Table};
 
@@ -47,6 +47,10 @@ const SEGMENT_GROUPS_MIN: usize = 32_768;
 const SEGMENT_GROUPS_PER_KEY_GROUP: usize = 256;
 /// A pane is written as blocks where at least one in so many groups of the segments changed.
 const BLOCKS_SHARE: usize = 4;
+/// One that was, stays so unless this many checkpoints like the present one would cost more than all of it as rows, once.
+const BLOCKS_PATIENCE: usize = 8;
+/// Blocks of so many times the bytes that blocks should have are cut anew.
+const BLOCK_GROWTH_MAX: usize = 4;
 /// What a row of its own costs, as if it were so many bytes longer than in a block.
 const ROW_BYTES: usize = 256;
 /// From so many groups per key group on, a table is taken to have some in each.
@@ -147,44 +151,42 @@ impl PaneStore {
             keys,
             key_groups,
             suffix: Suffix::Same(pane.epoch),
-            values: Some(states),
+            values: states,
         })
     }
 
     /// Copies the segments of a pane out in which something changed, to be written as blocks.
     fn freeze_blocks(&self, slice_end: i64, pane: &mut Pane) -> Result<FrozenTable, Error> {
-        let block_rows = match pane.form {
-            Form::Blocks(rows) => rows,
-            Form::Rows(_) => block_rows(&pane.table),
-        };
-        pane.form = Form::Blocks(block_rows);
-        let mut segments = pane.dirty.segments(self.segment_groups, pane.table.len());
-        let first = segments.first().map_or(0, |first| first.groups.start);
-        for segment in &mut segments {
-            segment.groups = segment.groups.start - first..segment.groups.end - first;
-        }
-        let frozen = FrozenTable {
+        let segments = pane.dirty.segments(self.segment_groups, pane.table.len());
+        let contents = Contents::copy(&mut pane.table, &segments)?;
+        let mut frozen = FrozenTable {
             namespace: slice_end,
-            contents: Contents::copy(&mut pane.table, first)?,
+            contents,
             epoch: pane.epoch,
-            block_rows,
+            block_rows: 0,
             segments,
             changed: Vec::new(),
         };
+        frozen.block_rows = match pane.form {
+            Form::Blocks(rows) => rows,
+            // By what they take themselves: a table may have taken memory for many more groups.
+            Form::Rows(_) => rows_per_block(frozen.contents.size(), frozen.block_groups()),
+        };
+        pane.form = Form::Blocks(frozen.block_rows);
         self.note_written(&frozen, &mut pane.written)?;
         Ok(frozen)
     }
 
     /// Notes which key groups have groups among the blocks of this table.
     fn note_written(&self, frozen: &FrozenTable, written: &mut WrittenGroups) -> Result<(), Error> {
-        let groups: usize = frozen.segments.iter().map(|segment| segment.groups.len()).sum();
-        if groups >= self.key_groups.count() * DENSE_GROUPS {
+        if frozen.block_groups() >= self.key_groups.count() * DENSE_GROUPS {
             written.insert_all(self.key_groups);
             return Ok(());
         }
-        for segment in &frozen.segments {
-            let keys = frozen.contents.keys(&Select::Range(segment.groups.clone()))?;
-            for group in self.format.key_groups(&keys, segment.groups.len())? {
+        for (index, segment) in frozen.segments.iter().enumerate() {
+            let groups = segment.groups.len();
+            let keys = frozen.keys(index, 0..groups)?;
+            for group in self.format.key_groups(&keys, groups)? {
                 written.insert(group);
             }
         }
@@ -248,13 +250,21 @@ impl Pane {
         let group_bytes = self.table.size() / groups.max(1);
         let is_cheaper = rewritten * group_bytes <= dirty * (group_bytes + ROW_BYTES);
         let is_much = dirty * BLOCKS_SHARE >= rewritten && is_cheaper;
+        let is_patient = rewritten * group_bytes * BLOCKS_PATIENCE <= groups * (group_bytes + ROW_BYTES);
         match self.form {
             _ if dirty == 0 => Fate::Stays,
             Form::Rows(0) | Form::Blocks(_) if is_much => Fate::Blocks,
+            Form::Blocks(_) if is_patient => Fate::Blocks,
             // Its blocks would have to be deleted, among others of the slice. It will fire from the store anyway.
             Form::Blocks(_) if self.stored => Fate::Leaves,
             Form::Rows(_) | Form::Blocks(_) => Fate::Rows,
         }
+    }
+
+    /// Whether its groups have become much larger since their blocks were laid out.
+    fn has_outgrown_blocks(&self) -> bool {
+        let Form::Blocks(rows) = self.form else { return false };
+        !self.stored && block_rows(&self.table) * BLOCK_GROWTH_MAX < rows
     }
 
     /// Bytes of the copy that is made.
@@ -264,7 +274,7 @@ impl Pane {
             (Fate::Rows, Form::Rows(_)) => self.dirty.count(groups),
             (Fate::Blocks, _) => {
                 let segments = self.dirty.segments(segment_groups, groups);
-                segments.first().map_or(0, |first| groups - first.groups.start)
+                segments.iter().map(|segment| segment.groups.len()).sum()
             }
             _ => groups,
         };
@@ -282,6 +292,11 @@ impl WindowAggregate {
         for slice_end in slices {
             let pane = self.panes.get_mut(&slice_end).expect("panes stay at a barrier");
             let segment_groups = self.store.segment_groups;
+            if pane.has_outgrown_blocks() {
+                self.store.delete(slice_end, &pane.written)?;
+                pane.form = Form::Rows(0);
+                pane.dirty = Dirty::All;
+            }
             let mut fate = pane.fate(segment_groups);
             // A pane that will have to leave soon is not copied first, and none is beyond the budget.
             let leaves = pane.stored && self.store.evicted;
@@ -392,7 +407,7 @@ impl WindowAggregate {
                 changed.retain(|group| (*group as usize) < written);
                 (block_rows(&pane.table), new(written), changed)
             }
-            (Form::Rows(written), Dirty::All) => (block_rows(&pane.table), new(written), Vec::new()),
+            (Form::Rows(written), Dirty::All) => (block_rows(&pane.table), new(written), (0..written as u32).collect()),
             (Form::Blocks(rows), dirty) => (rows, dirty.segments(self.store.segment_groups, groups), Vec::new()),
         };
         let frozen = FrozenTable {

@@ -271,26 +271,43 @@ proptest! {
     }
 }
 
-/// The same with so many groups that they are several segments, of which the last becomes longer and others follow; at the
-/// end only the last ones change.
+/// The same with so many groups that they are several segments, of which the last becomes longer and others follow; then
+/// only the first and the last ones change, and in the end only few groups of each. With little memory tables leave
+/// meanwhile.
 #[test]
 fn segments_are_replaced_and_become_more() {
-    const KEYS: [std::ops::Range<i64>; 4] = [0..80_000, 0..90_000, 0..140_000, 125_000..180_000];
+    let all_of = |keys: std::ops::Range<i64>| keys.collect::<Vec<i64>>();
+    let keys = [
+        all_of(0..80_000),
+        all_of(0..90_000),
+        all_of(0..140_000),
+        [all_of(0..20_000), all_of(125_000..180_000)].concat(),
+        (0..180_000).step_by(2_000).collect(),
+        (0..180_000).step_by(3_000).collect(),
+    ];
     on_own_thread(|| {
         let window = Window::Tumble { size: 1_000, offset: 0 };
         let node = node(window, Phase::Single);
         let make = |context: OperatorContext| -> Box<dyn Operator> {
             Box::new(WindowAggregate::new("aggregate", &node, &input_schema(), &output_schema(&node), context).unwrap())
         };
-        for restore_at in [None, Some(3)] {
-            let mut subtasks = Subtasks::new(&make, &[1], usize::MAX);
+        for (restored_after, restore_at, memory) in [
+            (usize::MAX, None, usize::MAX),
+            (3, Some(3), usize::MAX),
+            (5, Some(2), usize::MAX),
+            (3, Some(1), 8 << 20),
+            (5, Some(3), 32 << 20),
+            (5, Some(3), 48 << 20),
+        ] {
+            let mut subtasks = Subtasks::new(&make, &[1], memory);
             let mut all: Vec<Row> = Vec::new();
-            for (at, keys) in KEYS.into_iter().enumerate() {
-                let rows: Vec<Row> = keys.map(|key| (at as i64, Some(key), Some(key % 7))).collect();
-                subtasks.process(0, &batch(&rows));
+            for (at, keys) in keys.iter().enumerate() {
+                let rows: Vec<Row> = keys.iter().map(|key| (at as i64, Some(*key), Some(*key % 7))).collect();
+                for some in rows.chunks(10_000) {
+                    subtasks.process(0, &batch(some));
+                }
                 all.extend(rows);
-                let is_last = at + 1 == KEYS.len();
-                subtasks.snapshot(if is_last { restore_at } else { None });
+                subtasks.snapshot(restore_at.filter(|_| at == restored_after));
             }
             // What comes for blocks that are only in the store, and must be merged with each of them.
             let rows: Vec<Row> = (0..1_000).map(|key| (5, Some(key * 7), Some(key))).collect();
@@ -299,7 +316,7 @@ fn segments_are_replaced_and_become_more() {
             subtasks.watermark(WATERMARK_MAX);
             assert!(
                 rows_of(&subtasks.out.main) == expected(&window, &all),
-                "restored at {restore_at:?}"
+                "restored at {restore_at:?} after {restored_after}"
             );
         }
     });

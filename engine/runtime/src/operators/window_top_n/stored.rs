@@ -35,7 +35,7 @@ fn frozen_rows(end: i64, best: &Best, places: &Places, epoch: u32, format: &RowF
         key_groups: format.key_groups(&keys, places.len())?,
         keys,
         suffix: Suffix::Long(places.ranks.iter().map(|rank| epoch | u64::from(*rank)).collect()),
-        values: Some(best.gather(places)?.into()),
+        values: best.gather(places)?.into(),
     })
 }
 
