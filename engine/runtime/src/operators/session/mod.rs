@@ -52,6 +52,8 @@ use crate::operator::{
 const NONE: u32 = u32::MAX;
 /// Slots before a rebuild is considered.
 const REBUILD_SLOTS_MIN: usize = 16_384;
+/// Sessions copied at once: keys of all of them may be more than one array can hold.
+const COPIED_AT_ONCE: usize = 1 << 20;
 const INLINE_VERSION: u8 = 3;
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -439,33 +441,38 @@ impl SessionAggregate {
 
     /// Forgets all sessions but these, and all keys without one.
     fn keep(&mut self, live: &[u32]) -> Result<(), Error> {
-        let select = Select::Indices(live);
         let count = live.len();
-        let slots: Vec<u32> = (0..count as u32).collect();
         let mut fresh = accumulators(&self.spec)?;
         for (fresh, old) in fresh.iter_mut().zip(&mut self.accumulators) {
-            let states = old.state(&select)?;
-            fresh.merge(&states, &slots, count)?;
+            let mut slots = 0..count as u32;
+            for some in live.chunks(COPIED_AT_ONCE) {
+                let states = old.state(&Select::Indices(some))?;
+                let slots: Vec<u32> = slots.by_ref().take(some.len()).collect();
+                fresh.merge(&states, &slots, count)?;
+            }
         }
         self.accumulators = fresh;
-        let keys: Vec<u32> = live.iter().map(|slot| self.sessions[*slot as usize].key).collect();
-        let keys = self.index.keys(&Select::Indices(&keys))?;
-        self.index = new_group_index(&self.spec.key_fields)?;
-        self.index.expect(count);
+        let mut index = new_group_index(&self.spec.key_fields)?;
+        index.expect(count);
+        let old_index = std::mem::replace(&mut self.index, index);
         self.heads.clear();
-        self.intern(&keys, count)?;
         let old = std::mem::take(&mut self.sessions);
         self.calendar.clear();
         self.dirty.clear();
-        for (slot, old_slot) in live.iter().enumerate() {
-            let mut session = old[*old_slot as usize];
-            session.key = self.groups[slot];
-            session.next = std::mem::replace(&mut self.heads[session.key as usize], slot as u32);
-            self.calendar.note(slot as u32, session.last.saturating_add(self.gap));
-            if session.is_dirty {
-                self.dirty.push(slot as u32);
+        for some in live.chunks(COPIED_AT_ONCE) {
+            let keys: Vec<u32> = some.iter().map(|slot| old[*slot as usize].key).collect();
+            self.intern(&old_index.keys(&Select::Indices(&keys))?, some.len())?;
+            for (row, old_slot) in some.iter().enumerate() {
+                let slot = self.sessions.len() as u32;
+                let mut session = old[*old_slot as usize];
+                session.key = self.groups[row];
+                session.next = std::mem::replace(&mut self.heads[session.key as usize], slot);
+                self.calendar.note(slot, session.last.saturating_add(self.gap));
+                if session.is_dirty {
+                    self.dirty.push(slot);
+                }
+                self.sessions.push(session);
             }
-            self.sessions.push(session);
         }
         self.open = count;
         Ok(())

@@ -9,14 +9,12 @@ use millstream_state::key_group::KeyGroup;
 
 use super::roll::{ROLL, WAITING};
 use super::versions::{Found, Versions, is_term, term_of};
-use super::{Session, SessionAggregate};
+use super::{COPIED_AT_ONCE, Session, SessionAggregate};
 use crate::Error;
 use crate::operators::table::Select;
 
 /// Sessions that are over, and of which the store is not told yet, before it is told ahead of the next barrier.
 const OVER_MAX: usize = 65_536;
-/// Sessions copied at once: the keys of all of them may be more than one array can hold.
-const VERSIONS_AT_ONCE: usize = 1 << 20;
 
 impl SessionAggregate {
     /// Reads back the sessions that were awake, and finds out when the others are due.
@@ -145,7 +143,7 @@ impl SessionAggregate {
     }
 
     fn write_versions(&mut self, slots: &[u32]) -> Result<(), Error> {
-        for some in slots.chunks(VERSIONS_AT_ONCE) {
+        for some in slots.chunks(COPIED_AT_ONCE) {
             let versions = self.versions_of(some)?;
             let room = self.spill.memory.reservation();
             let blocks = self.written.put(versions, self.next_number, &self.version_format, room);
