@@ -76,7 +76,7 @@ impl Spill {
             groups: WrittenGroups::default(),
         });
         over.last = namespace;
-        written.iter().for_each(|group| over.groups.insert(group));
+        over.groups.extend(written.iter());
     }
 
     fn delete_over(&mut self) -> Result<(), Error> {

@@ -367,10 +367,16 @@ pub struct WrittenGroups {
     written: Vec<bool>,
 }
 
+impl Extend<u16> for WrittenGroups {
+    fn extend<T: IntoIterator<Item = u16>>(&mut self, groups: T) {
+        groups.into_iter().for_each(|group| self.insert(group));
+    }
+}
+
 impl WrittenGroups {
     /// All of these: some of them may have no rows.
     pub fn insert_all(&mut self, groups: KeyGroupRange) {
-        (groups.start..groups.end).for_each(|group| self.insert(group));
+        self.extend(groups.start..groups.end);
     }
 
     pub fn insert(&mut self, group: u16) {

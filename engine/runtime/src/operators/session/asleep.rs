@@ -115,8 +115,7 @@ impl Asleep {
 
     fn groups(&self) -> WrittenGroups {
         let mut groups = WrittenGroups::default();
-        let all = self.beds.values().flat_map(|bed| bed.groups.iter());
-        all.for_each(|group| groups.insert(group));
+        groups.extend(self.beds.values().flat_map(|bed| bed.groups.iter()));
         groups
     }
 }
@@ -355,7 +354,7 @@ impl SessionAggregate {
         let mut woken = WrittenGroups::default();
         for (stretch, bed) in &self.asleep.beds {
             let groups = if *stretch > until { &mut later } else { &mut woken };
-            bed.groups.iter().for_each(|group| groups.insert(group));
+            groups.extend(bed.groups.iter());
         }
         let asking = Asking::new(
             &self.format,

@@ -114,10 +114,8 @@ impl Written {
             return Ok(());
         };
         let mut groups = WrittenGroups::default();
-        let written = gone.values().flat_map(|term| term.groups.iter());
-        written.for_each(|group| groups.insert(group));
-        store.delete_namespaces(TERMS + first, TERMS + last, &groups.to_vec())?;
-        Ok(())
+        groups.extend(gone.values().flat_map(|term| term.groups.iter()));
+        Ok(store.delete_namespaces(TERMS + first, TERMS + last, &groups.to_vec())?)
     }
 
     /// Deletes everything.
@@ -200,10 +198,7 @@ impl Written {
         for same in terms.chunk_by(|a, b| a == b) {
             let term = self.terms.entry(same[0]).or_default();
             term.versions += same.len();
-            key_groups
-                .by_ref()
-                .take(same.len())
-                .for_each(|group| term.groups.insert(*group));
+            term.groups.extend(key_groups.by_ref().take(same.len()).copied());
         }
     }
 

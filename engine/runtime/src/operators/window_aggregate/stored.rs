@@ -442,7 +442,7 @@ impl WindowAggregate {
         self.store.spill.wait();
         let mut written = WrittenGroups::default();
         for slice in &slices {
-            self.panes[slice].written.iter().for_each(|group| written.insert(group));
+            written.extend(self.panes[slice].written.iter());
         }
         let key_groups = written.iter().rev().collect();
         Ok(StoredFiring {
