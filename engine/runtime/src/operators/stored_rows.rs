@@ -303,6 +303,8 @@ pub fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millst
 pub const BLOCK_ROWS_MAX: usize = 4_096;
 /// Bytes of a block, about: small beside a chunk.
 const BLOCK_BYTES: usize = 256 << 10;
+/// Blocks read from the store at once, unless they hold too many bytes.
+pub const SCAN_BLOCKS: usize = 64;
 /// Bytes of blocks that are handed to the database at once, about.
 pub const CHUNK_BYTES: usize = 1 << 20;
 

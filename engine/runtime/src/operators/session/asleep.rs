@@ -37,11 +37,9 @@ use super::calendar::Calendar;
 use super::pieces::{FrozenPieces, Pieces, namespace_of, stretch_of};
 use super::roll::{Asking, Deletions, Reads, Sleeper};
 use crate::Error;
-use crate::operators::stored_rows::{StoredRows, WrittenGroups};
+use crate::operators::stored_rows::{SCAN_BLOCKS, StoredRows, WrittenGroups};
 use crate::operators::table::Select;
 
-/// Blocks read from the store at once, unless they hold too many bytes.
-const SCAN_BLOCKS: usize = 64;
 /// Pieces may be woken ahead of time that take so much of the memory there is for sessions: one in so many bytes.
 const AHEAD_SHARE: usize = 2;
 /// Of the budget, that much is taken to be for these sessions before it is known: one in so many bytes.

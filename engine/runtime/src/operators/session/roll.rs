@@ -18,15 +18,13 @@ use millstream_state::key_group::KeyGroup;
 use millstream_state::store::{Generation, Slot, Store, WriteChunk};
 
 use crate::Error;
-use crate::operators::stored_rows::{RowFormat, StoredRows, WrittenGroups, by_key_group};
+use crate::operators::stored_rows::{RowFormat, SCAN_BLOCKS, StoredRows, WrittenGroups, by_key_group};
 use crate::operators::table::{GroupIndex, Select, UNKNOWN, new_group_index};
 
 /// Where the roll is.
 pub const ROLL: i64 = 1;
 /// Where those are entered who only wait.
 pub const WAITING: i64 = 2;
-/// Blocks read from the store at once, unless they hold too many bytes.
-const SCAN_BLOCKS: usize = 64;
 const SIGN: u64 = 1 << 63;
 
 /// How blocks of the roll are encoded.

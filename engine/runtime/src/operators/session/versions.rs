@@ -22,7 +22,9 @@ use millstream_state::memory::Reservation;
 use millstream_state::store::{Generation, Slot, Store, WriteChunk};
 
 use crate::Error;
-use crate::operators::stored_rows::{CHUNK_BYTES, RowFormat, WrittenGroups, by_key_group, rows_per_block, taken};
+use crate::operators::stored_rows::{
+    CHUNK_BYTES, RowFormat, SCAN_BLOCKS, WrittenGroups, by_key_group, rows_per_block, taken,
+};
 
 /// How many stretches of the calendar make a term. Part of the layout.
 const TERM_STRETCHES: i64 = 4;
@@ -35,8 +37,6 @@ const VERSIONS_MIN: usize = 65_536;
 const ORDER_BYTES: usize = size_of::<i64>() + size_of::<u32>() + size_of::<u16>();
 /// Ends the key of a block of obituaries.
 const OBITUARY: u8 = 0;
-/// Blocks read from the store at once, unless they hold too many bytes.
-const SCAN_BLOCKS: usize = 64;
 
 /// The term of a stretch.
 pub fn term_of(stretch: i64) -> i64 {

@@ -27,7 +27,7 @@ use self::matching::{JoinSpec, Matching};
 use self::rows::Rows;
 use super::spill::{Room, Spill};
 use super::stored_batches::{FrozenBatches, GroupedBatch};
-use super::stored_rows::{RowFormat, StoredRows, WrittenGroups};
+use super::stored_rows::{RowFormat, SCAN_BLOCKS, StoredRows, WrittenGroups};
 use super::window_aggregate::{Assignment, RowTime, Slices, conform, emit_late, micros};
 use super::{OperatorContext, inline};
 use crate::Error;
@@ -37,8 +37,6 @@ use crate::operator::{
 
 /// 1 had single rows for values.
 const INLINE_VERSION: u8 = 2;
-/// Blocks read from the store at once, unless they hold too many bytes.
-const SCAN_BLOCKS: usize = 64;
 /// What indexing a row of the right side takes, about.
 const INDEX_BYTES: usize = 48;
 /// Steps of one call that emit nothing.
