@@ -66,7 +66,7 @@ impl Spill {
 
     /// A namespace is over, with what it has in these key groups, and so is every one between it and those that were over
     /// before: to be called in their order.
-    pub fn is_over(&mut self, namespace: i64, written: &WrittenGroups) {
+    pub fn note_over(&mut self, namespace: i64, written: &WrittenGroups) {
         if written.is_empty() {
             return;
         }

@@ -4,8 +4,8 @@
 //! to a block. A session is as its newest version says. A version is dead once its session has ended, so it lies in the
 //! *term* in which its session ends as far as was known, and terms that all open sessions have left behind are deleted
 //! whole. Sessions that are over, became part of another or fell asleep while their term is not over are told apart by
-//! *obituaries*: lists of their numbers. Sessions that are busy for longer than a gap leave version after version in terms to come; when those
-//! outnumber the sessions, everything is written anew.
+//! *obituaries*: lists of their numbers. Sessions that are busy for longer than a gap leave version after version in terms
+//! to come; when those outnumber the sessions, everything is written anew.
 //!
 //! Namespace: [`TERMS`] plus the term. Key of a block of versions: a number (u64 BE) that grows with each block and is
 //! never used twice; value: a block of the key columns, the session's number, its first and last time (`Int64`), and the
@@ -59,7 +59,7 @@ pub struct Written {
 
 #[derive(Default)]
 struct Term {
-    /// And obituaries.
+    /// Of its versions and obituaries together.
     versions: usize,
     groups: WrittenGroups,
 }

@@ -294,7 +294,7 @@ impl WindowJoin {
             };
             if over {
                 if let Some(pane) = self.panes.remove(&firing.end) {
-                    self.spill.is_over(firing.end, &pane.groups);
+                    self.spill.note_over(firing.end, &pane.groups);
                 }
                 self.fired = firing.end;
             } else {

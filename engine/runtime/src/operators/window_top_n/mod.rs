@@ -268,7 +268,7 @@ impl WindowTopN {
     /// A window has been emitted.
     fn end(&mut self, end: i64) -> Result<(), Error> {
         if let Some(pane) = self.panes.remove(&end) {
-            self.spill.is_over(end, &pane.written);
+            self.spill.note_over(end, &pane.written);
         }
         self.fired = end;
         Ok(())
