@@ -258,6 +258,9 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn fail(&mut self, error: Error, may_pass: bool) {
+        if let Some(mending) = &self.mending {
+            mending.has_failed(&error);
+        }
         self.failure.get_or_insert((error, may_pass));
     }
 

@@ -57,6 +57,13 @@ pub(super) struct Mending<'a> {
     span: Span,
 }
 
+impl Mending<'_> {
+    /// Says so where it is traced.
+    pub fn has_failed(&self, error: &Error) {
+        control::failed(&self.span, error);
+    }
+}
+
 /// Resolves when a region has a place to run.
 pub(super) async fn relocated(mending: &mut Option<Mending<'_>>) -> Result<Vec<String>, Error> {
     match mending.as_mut().and_then(|mending| mending.relocation.as_mut()) {
@@ -90,7 +97,7 @@ impl Driver<'_> {
 
     fn region_failed(&mut self, region: usize, error: Error, may_pass: bool) {
         if let Some(mending) = &self.mending {
-            control::failed(&mending.span, &error);
+            mending.has_failed(&error);
         }
         let another_is_down = self.mending.as_ref().is_some_and(|mending| mending.region != region);
         let reads_unknown = self.were_running && self.stored.is_none();
@@ -158,7 +165,6 @@ impl Driver<'_> {
         match found {
             Ok(place) => mending.place = Some(place),
             Err(error) => {
-                control::failed(&mending.span, &error);
                 let reason = format!("{}; {error}", mending.reason);
                 self.fail(Error::Failed(reason), true);
             }
@@ -173,7 +179,6 @@ impl Driver<'_> {
             (false, false) => ("end", "END_TIMEOUT"),
         };
         let error = format!("{}; its region did not {what} in time ({limit})", mending.reason);
-        control::failed(&mending.span, &error);
         self.fail(Error::Failed(error), true);
     }
 
