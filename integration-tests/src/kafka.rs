@@ -85,6 +85,25 @@ impl KafkaBroker {
         Ok(())
     }
 
+    /// Stops its process for a while: connections stay open, and nothing is answered.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal("STOP")
+    }
+
+    /// Lets it go on after [`Self::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.signal("CONT")
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        let pid = std::fs::read_to_string(self.dir.path().join("pid")).context("the broker's process id")?;
+        let status = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status()?;
+        if !status.success() {
+            bail!("kill -{name} {}: {status}", pid.trim());
+        }
+        Ok(())
+    }
+
     /// Starts it where it was, after [`Self::stop`].
     pub fn start_again(&mut self) -> Result<()> {
         (self.script, self.stdin, self.address) = Self::run(&self.dir, self.ports, self.makes_topics)?;

@@ -51,7 +51,15 @@ pub struct Windows {
 impl Windows {
     /// Makes and fills the input, and works out the answer. `folder` is for what that takes.
     pub fn new(name: &'static str, folder: &Path) -> Result<Self> {
-        let broker = KafkaBroker::shared();
+        Self::at(KafkaBroker::shared(), name, folder)
+    }
+
+    /// The same at a broker that no other test uses and that can be frozen. It ends with this process.
+    pub fn with_own_broker(name: &'static str, folder: &Path) -> Result<Self> {
+        Self::at(Box::leak(Box::new(KafkaBroker::start()?)), name, folder)
+    }
+
+    fn at(broker: &'static KafkaBroker, name: &'static str, folder: &Path) -> Result<Self> {
         let mut windows = Self {
             broker,
             name,

@@ -200,6 +200,10 @@ pub enum Jobs {
     Restart {
         #[command(flatten)]
         jobs: JobNames,
+        /// Where the newest checkpoints are damaged, go on from an older one even if output published after it is then
+        /// written a second time.
+        #[arg(long)]
+        allow_duplicates: bool,
         #[command(flatten)]
         wait: Wait,
     },

@@ -45,10 +45,17 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
             })
             .await
         }
-        Jobs::Restart { jobs: names, wait: how } => {
+        Jobs::Restart {
+            jobs: names,
+            allow_duplicates,
+            wait: how,
+        } => {
             each(&names.names, async |name| {
                 let before = get(client, name).await?.attempt;
-                let request = v1::RestartJobRequest { name: name.to_string() };
+                let request = v1::RestartJobRequest {
+                    name: name.to_string(),
+                    allow_duplicates: *allow_duplicates,
+                };
                 let mut job = client
                     .call(Repeat::Never, async |channel| {
                         jobs(channel).restart(request.clone()).await

@@ -12,6 +12,7 @@ mod completion;
 mod discovery;
 mod driver;
 mod mending;
+mod pending;
 mod prepare;
 mod takeover;
 
@@ -24,7 +25,8 @@ use millstream_runtime::job::SubtaskState;
 use tokio::sync::watch;
 
 use self::driver::Driver;
-pub use self::prepare::{check, fits};
+pub(crate) use self::pending::publish_latest;
+pub use self::prepare::{check, exactly_once_sinks, fits};
 use crate::deployer::{Adopted, Deployer};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
@@ -96,7 +98,7 @@ pub async fn run<'a>(
     let prepared = tokio::select! {
         prepared = prepared => prepared,
         () = asked(attempt.stop.clone(), cut_off_by) => {
-            return Ok(Ended::With(Outcome::Aborted { last_checkpoint: attempt.base.map(|base| base.checkpoint) }));
+            return Ok(Ended::With(Outcome::aborted(attempt.base.map(|base| base.checkpoint))));
         }
     };
     let prepared = match prepared {

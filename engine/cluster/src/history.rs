@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_runtime::job::SubtaskState;
-use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Claim, Depth, JobFiles};
+use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Claim, Damaged, Depth, JobFiles};
 use parking_lot::Mutex;
 
 use crate::Error;
+use crate::fallback::{self, PassedOver, Policy};
 use crate::job::Job;
 use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::progress::Progress;
@@ -90,27 +91,64 @@ impl History {
         self.inner.claim.next_checkpoint().await
     }
 
-    /// The latest checkpoint that is whole, as far as that is known before its state is restored; damaged ones before it
-    /// are said. `damaged` have failed to be restored.
-    pub async fn latest(&self, progress: &Progress, damaged: &[u64]) -> Result<Option<Snapshot>, Error> {
+    /// The latest checkpoint that is whole, as far as that is known before its state is restored; damaged ones after it
+    /// are reported. `unrestorable` have failed to be restored. Refused where going on from an older one would publish
+    /// rows twice ([`Policy`]).
+    pub async fn latest(
+        &self,
+        progress: &Progress,
+        unrestorable: &[Damaged],
+        policy: &Policy,
+    ) -> Result<Option<Snapshot>, Error> {
         let store = self.inner.claim.store();
-        let recovery = store
-            .latest::<SubtaskState>(BODY_VERSION, Depth::Output, damaged)
-            .await?;
+        let skip: Vec<u64> = unrestorable.iter().map(|damaged| damaged.checkpoint).collect();
+        let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Output, &skip).await?;
+        let damaged: Vec<&Damaged> = recovery.damaged.iter().chain(unrestorable).collect();
+        let Some(manifest) = recovery.manifest else {
+            return match damaged.len() {
+                0 => Ok(None),
+                count => Err(Error::Failed(format!(
+                    "none of the {count} checkpoints in {} is whole; repair the storage, or start anew with --fresh",
+                    store.url()
+                ))),
+            };
+        };
+        let base = manifest.header.checkpoint;
+        let mut passed_over = Vec::new();
+        // A record of the journal that cannot be read may be older than what was found.
+        for damaged in damaged.into_iter().filter(|damaged| damaged.checkpoint > base) {
+            passed_over.push(PassedOver {
+                checkpoint: damaged.checkpoint,
+                reason: damaged.reason.clone(),
+                output: self.output_of(damaged.checkpoint).await?,
+            });
+        }
+        policy.check(base, &passed_over)?;
         for damaged in &recovery.damaged {
             progress.warn(format!(
                 "checkpoint {} is damaged and passed over: {}",
                 damaged.checkpoint, damaged.reason
             ));
         }
-        let count = recovery.damaged.len() + damaged.len();
-        if recovery.manifest.is_none() && count > 0 {
-            return Err(Error::Failed(format!(
-                "none of the {count} checkpoints in {} is whole; repair the storage, or start anew with --fresh",
-                store.url()
-            )));
-        }
-        Ok(recovery.manifest.map(Snapshot::of_manifest))
+        Ok(Some(Snapshot::of_manifest(manifest)))
+    }
+
+    /// The output of a checkpoint that cannot be restored, as far as its manifest tells.
+    async fn output_of(&self, checkpoint: u64) -> Result<fallback::Output, Error> {
+        let store = self.inner.claim.store();
+        let manifest = store
+            .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Manifest)
+            .await;
+        let manifest = match manifest {
+            Ok(manifest) => manifest,
+            Err(error) if error.is_damage() => return Ok(fallback::Output::Unknown),
+            Err(error) => return Err(error.into()),
+        };
+        let mut states = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
+        Ok(match states.all(|state| state.committables.is_empty()) {
+            true => fallback::Output::None,
+            false => fallback::Output::Present,
+        })
     }
 
     /// The latest checkpoint, for tasks that run and read nothing of it. `Err`: what is damaged; they cannot go on from
@@ -248,17 +286,10 @@ impl History {
         Ok(())
     }
 
-    /// Makes a copy of another job's checkpoint the latest of this one, files included.
+    /// Makes a copy of another job's checkpoint the latest of this one, files included. Output that the checkpoint holds
+    /// comes along: the other job may have ended before it was published, and publishing it again changes nothing.
     pub async fn adopt(&self, origin: &CheckpointStore, mut snapshot: Snapshot) -> Result<u64, Error> {
-        let states = snapshot.operators.values_mut().flatten();
-        let mut files = Vec::new();
-        for state in states {
-            // Theirs to publish, not ours.
-            state.committables.clear();
-            files.extend(state.keyed.iter().flat_map(|keyed| keyed.files.iter().cloned()));
-            files.extend(state.in_flight.clone());
-        }
-        self.inner.claim.store().copy_files(origin, &files).await?;
+        self.inner.claim.store().copy_files(origin, &snapshot.files()).await?;
         snapshot.origin = Some(format!("{}/{}", origin.job(), snapshot.checkpoint));
         snapshot.savepoint = None;
         snapshot.checkpoint = self.next_id().await;

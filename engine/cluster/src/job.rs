@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millstream_planner::graph::{JobGraph, NodeIndex, Parallelism};
 use millstream_runtime::job::Options;
+use millstream_state::checkpoint::Damaged;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -14,7 +15,10 @@ use crate::history::History;
 use crate::manifest::Snapshot;
 use crate::progress::{Phase, Progress};
 use crate::restart::Restarts;
-use crate::{Error, checkpoint, restart};
+use crate::{Error, checkpoint, fallback, restart};
+
+/// How long the stop of a job whose tasks do not run tries to publish the latest checkpoint's output.
+const PUBLISH_AT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A planned job and everything about how it is to run.
 #[derive(Clone)]
@@ -32,6 +36,8 @@ pub struct Job {
     pub exactly_once_required: bool,
     pub restart: restart::Config,
     pub start: Start,
+    /// Fall back to an older checkpoint even where that publishes rows a second time.
+    pub allow_duplicates: bool,
     /// It ran before: what fails at the start is an outage, not a wrong address, and is tried again.
     pub started_before: bool,
     pub checkpoint_now: Arc<CheckpointNow>,
@@ -146,7 +152,20 @@ pub enum Outcome {
     /// Stopped after a last checkpoint.
     Stopped { checkpoint: u64 },
     /// Ended without a last checkpoint.
-    Aborted { last_checkpoint: Option<u64> },
+    Aborted {
+        last_checkpoint: Option<u64>,
+        /// Why the last checkpoint's output may not be published yet; the next start publishes it.
+        unpublished: Option<String>,
+    },
+}
+
+impl Outcome {
+    pub(crate) fn aborted(last_checkpoint: Option<u64>) -> Self {
+        Self::Aborted {
+            last_checkpoint,
+            unpublished: None,
+        }
+    }
 }
 
 /// Runs the job to its end.
@@ -168,9 +187,31 @@ pub async fn run_claimed(
     stop: watch::Receiver<StopRequest>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let outcome = run_attempts(job, history, deployer, stop, progress).await;
+    let asked = stop.clone();
+    let mut outcome = run_attempts(job, history, deployer, stop, progress).await;
+    // A stop promises that everything up to the last checkpoint is visible; tasks that did not run took none.
+    if let Ok(Outcome::Aborted { unpublished, .. }) = &mut outcome
+        && *asked.borrow() == StopRequest::Stop
+    {
+        *unpublished = publish_at_stop(job, history, asked).await;
+    }
     progress.update(|report| report.phase = Phase::Ended);
     outcome
+}
+
+/// Publishes the latest checkpoint's output. `Some`: why it may not be published.
+async fn publish_at_stop(job: &Job, history: &History, stop: watch::Receiver<StopRequest>) -> Option<String> {
+    let publishing = tokio::time::timeout(PUBLISH_AT_STOP_TIMEOUT, attempt::publish_latest(job, history));
+    tokio::select! {
+        published = publishing => match published {
+            Ok(published) => published.err().map(|error| error.to_string()),
+            Err(_) => Some(format!(
+                "the sinks did not accept it within {} s (PUBLISH_AT_STOP_TIMEOUT)",
+                PUBLISH_AT_STOP_TIMEOUT.as_secs()
+            )),
+        },
+        () = attempt::asked(stop, StopRequest::Abort) => Some("the job was ended at once".to_string()),
+    }
 }
 
 async fn run_attempts(
@@ -181,12 +222,16 @@ async fn run_attempts(
     progress: &Progress,
 ) -> Result<Outcome, Error> {
     let mut restarts = Restarts::new(job.restart.clone());
+    let mut policy = fallback::Policy {
+        exactly_once_sinks: attempt::exactly_once_sinks(job)?,
+        duplicates_allowed_to: 0,
+    };
     let found = match job.start {
         Start::Resume => tokio::select! {
             found = running(job, history, deployer, progress) => found,
             () = attempt::asked(stop.clone(), StopRequest::Abort) => {
                 let last_checkpoint = history.checkpoints().await.last().map(|info| info.checkpoint);
-                return Ok(Outcome::Aborted { last_checkpoint });
+                return Ok(Outcome::aborted(last_checkpoint));
             }
         },
         Start::Fresh | Start::FromCheckpoint(_) => None,
@@ -194,14 +239,18 @@ async fn run_attempts(
     let (mut base, mut adopted) = match found {
         Some((adopted, base)) => (base, Some(adopted)),
         None => {
+            if job.allow_duplicates {
+                // Accepted for what is damaged now, not for what will be.
+                policy.duplicates_allowed_to = history.next_id().await;
+            }
             let begin = || async {
                 history.sweep_once().await?;
-                first(job, history, progress).await
+                first(job, history, progress, &policy).await
             };
             if job.started_before {
                 match patiently(&mut restarts, &mut stop, progress, begin).await? {
                     Some(base) => (base, None),
-                    None => return Ok(Outcome::Aborted { last_checkpoint: None }),
+                    None => return Ok(Outcome::aborted(None)),
                 }
             } else {
                 (begin().await?, None)
@@ -238,10 +287,10 @@ async fn run_attempts(
         };
         ever_started |= failure.started;
         if failure.last_checkpoint.is_some() {
-            let latest = || history.latest(progress, &damaged);
+            let latest = || history.latest(progress, &damaged, &policy);
             let Some(latest) = patiently(&mut restarts, &mut stop, progress, latest).await? else {
                 let last_checkpoint = failure.last_checkpoint;
-                return Ok(Outcome::Aborted { last_checkpoint });
+                return Ok(Outcome::aborted(last_checkpoint));
             };
             base = latest;
         }
@@ -253,11 +302,14 @@ async fn run_attempts(
                 "checkpoint {} is damaged and passed over: {}",
                 snapshot.checkpoint, failure.error
             ));
-            damaged.push(snapshot.checkpoint);
-            let latest = || history.latest(progress, &damaged);
+            damaged.push(Damaged {
+                checkpoint: snapshot.checkpoint,
+                reason: failure.error.to_string(),
+            });
+            let latest = || history.latest(progress, &damaged, &policy);
             let Some(latest) = patiently(&mut restarts, &mut stop, progress, latest).await? else {
                 let last_checkpoint = failure.last_checkpoint;
-                return Ok(Outcome::Aborted { last_checkpoint });
+                return Ok(Outcome::aborted(last_checkpoint));
             };
             base = latest;
             continue;
@@ -288,18 +340,21 @@ async fn run_attempts(
             report.restarts += 1;
         });
         if stopped_within(&mut stop, delay).await {
-            return Ok(Outcome::Aborted {
-                last_checkpoint: base.map(|snapshot| snapshot.checkpoint),
-            });
+            return Ok(Outcome::aborted(base.map(|snapshot| snapshot.checkpoint)));
         }
     }
 }
 
 /// The checkpoint that a run begins with when no tasks of the job run.
-async fn first(job: &Job, history: &History, progress: &Progress) -> Result<Option<Snapshot>, Error> {
+async fn first(
+    job: &Job,
+    history: &History,
+    progress: &Progress,
+    policy: &fallback::Policy,
+) -> Result<Option<Snapshot>, Error> {
     match job.start {
         Start::Fresh => history.start_anew(job, progress).await.map(|()| None),
-        Start::Resume => history.latest(progress, &[]).await,
+        Start::Resume => history.latest(progress, &[], policy).await,
         Start::FromCheckpoint(id) => {
             let chosen = history.load(id).await?;
             // What is refused leaves the job where it was.

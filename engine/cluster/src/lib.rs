@@ -19,6 +19,7 @@ pub mod deployer;
 mod encoding;
 mod error;
 pub mod exchange;
+mod fallback;
 pub mod fleet;
 mod history;
 pub mod job;

@@ -98,6 +98,23 @@ impl Snapshot {
         }
     }
 
+    /// Every file that the checkpoint refers to: keyed state, output that is not published yet, channel state.
+    pub fn files(&self) -> Vec<FileReference> {
+        let states = || self.operators.values().flatten();
+        let keyed = states().filter_map(|state| state.keyed.as_ref());
+        let keyed = keyed.flat_map(|keyed| keyed.files.iter().cloned());
+        let committables = states().flat_map(|state| &state.committables);
+        let output = committables.flat_map(|committable| &committable.files);
+        let output = output.map(|file| FileReference {
+            path: file.path.clone(),
+            name: String::new(),
+            length: file.length,
+            crc32: file.crc32,
+        });
+        let in_flight = states().filter_map(|state| state.in_flight.clone());
+        keyed.chain(output).chain(in_flight).collect()
+    }
+
     pub fn to_manifest(&self, attempt: u64, created_ms: i64) -> Manifest<SubtaskState> {
         let mut properties = BTreeMap::from([("engine".to_string(), env!("CARGO_PKG_VERSION").to_string())]);
         if self.finished {
@@ -117,22 +134,6 @@ impl Snapshot {
         for (operator, entries) in &self.entries {
             properties.insert(format!("{ENTRIES}{operator}"), entries.to_string());
         }
-        let keyed = self
-            .operators
-            .values()
-            .flatten()
-            .filter_map(|state| state.keyed.as_ref());
-        let output = self.operators.values().flatten().flat_map(|state| &state.committables);
-        let output = output
-            .flat_map(|committable| &committable.files)
-            .map(|file| FileReference {
-                path: file.path.clone(),
-                name: String::new(),
-                length: file.length,
-                crc32: file.crc32,
-            });
-        let in_flight = self.operators.values().flatten();
-        let in_flight = in_flight.filter_map(|state| state.in_flight.clone());
         let operators = self.operators.iter().map(|(operator, states)| OperatorEntry {
             operator: operator.0.clone(),
             subtasks: states.clone(),
@@ -148,11 +149,7 @@ impl Snapshot {
                 max_parallelism: self.max_parallelism,
                 parallelism: u32::try_from(self.parallelism).unwrap_or(u32::MAX),
                 savepoint: self.savepoint.clone(),
-                files: keyed
-                    .flat_map(|keyed| keyed.files.iter().cloned())
-                    .chain(output)
-                    .chain(in_flight)
-                    .collect(),
+                files: self.files(),
                 properties,
             },
             body_version: BODY_VERSION,

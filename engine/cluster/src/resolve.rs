@@ -167,6 +167,7 @@ impl Settings {
             exactly_once_required: self.exactly_once_required,
             restart: restart::Config::default(),
             start,
+            allow_duplicates: false,
             started_before: false,
             checkpoint_now: Arc::default(),
             cause: String::new(),

@@ -84,6 +84,10 @@ pub struct Run {
     /// Resume from this retained checkpoint instead of the latest.
     #[arg(long, value_name = "N")]
     pub from_checkpoint: Option<u64>,
+    /// Where the newest checkpoints are damaged, resume from an older one even if output published after it is then written
+    /// a second time.
+    #[arg(long)]
+    pub allow_duplicates: bool,
     #[command(flatten)]
     pub place: Place,
     /// Subtasks per operator. Default: the spec's, else one per slot.

@@ -34,8 +34,18 @@ impl Summary {
                 "stopped",
                 format!("stopped at checkpoint {checkpoint}; the same command resumes there"),
             ),
-            Ok(Outcome::Aborted { last_checkpoint }) => {
-                ("aborted", format!("ended at once; {}", resume(*last_checkpoint)))
+            Ok(Outcome::Aborted {
+                last_checkpoint,
+                unpublished,
+            }) => {
+                let unpublished = unpublished.as_ref().map(|reason| {
+                    format!("; the output of that checkpoint is not published yet ({reason}), resuming publishes it")
+                });
+                let resume = resume(*last_checkpoint);
+                (
+                    "aborted",
+                    format!("ended at once; {resume}{}", unpublished.unwrap_or_default()),
+                )
             }
             Err(_) => {
                 let last = report

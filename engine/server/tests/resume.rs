@@ -143,7 +143,7 @@ fn a_stopped_run_takes_a_last_checkpoint_and_resumes() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_passed_over_and_named() {
+fn a_damaged_checkpoint_is_passed_over_only_if_duplicates_are_accepted() {
     let place = place(SLOW);
     let mut child = place.start(&["run", "job.yaml"]);
     place.wait(&mut child, "checkpoints", || place.checkpoints() >= 3);
@@ -154,10 +154,21 @@ fn a_damaged_checkpoint_is_passed_over_and_named() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&newest, bytes).unwrap();
+    let published = place.lines("out");
     write_job(&place, FAST);
-    let output = place.run(&["run", "job.yaml"], 0);
+    // Its output is published: rows would occur twice.
+    for _ in 0..2 {
+        let output = place.run(&["run", "job.yaml"], 1);
+        says(&output, "a second time");
+        says(&output, "--allow-duplicates");
+        assert_eq!(place.lines("out"), published);
+    }
+    let output = place.run(&["run", "job.yaml", "--allow-duplicates"], 0);
     says(&output, "is damaged and passed over");
     says(&output, "finished");
+    let mut lines = place.lines("out");
+    lines.dedup();
+    assert_eq!(lines, expected());
 }
 
 #[test]

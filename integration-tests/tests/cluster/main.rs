@@ -6,6 +6,7 @@ mod deaths;
 mod folders;
 mod life;
 mod outages;
+mod pending;
 mod place;
 mod snapshots;
 mod topics;

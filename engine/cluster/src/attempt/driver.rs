@@ -171,9 +171,8 @@ impl<'a> Driver<'a> {
                     heard = *stop.borrow_and_update();
                     // A last checkpoint would wait for a region that does not run.
                     if heard == StopRequest::Abort || self.mending.is_some() {
-                        self.outcome = Some(Outcome::Aborted {
-                            last_checkpoint: self.last_checkpoint.or(self.base.map(|base| base.checkpoint)),
-                        });
+                        let last_checkpoint = self.last_checkpoint.or(self.base.map(|base| base.checkpoint));
+                        self.outcome = Some(Outcome::aborted(last_checkpoint));
                     } else {
                         self.progress.update(|report| report.phase = Phase::Stopping);
                         self.checkpoint_event(Event::Stop);

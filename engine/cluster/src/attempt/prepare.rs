@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use millstream_connectors::{
-    Boundedness, Committable, Delivery, JobIdentity, OutputStorage, Sink, Source, Split, registry,
-};
+use millstream_connectors::{Boundedness, Delivery, JobIdentity, OutputStorage, Source, Split, registry};
 use millstream_planner::graph::{NodeIndex, Operator, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
 
-use super::{Attempt, Ends, committables_of};
+use super::pending::PendingOutput;
+use super::{Attempt, Ends};
 use crate::deployer::{Allocation, Request, Tasks};
 use crate::job::Job;
 use crate::manifest::Snapshot;
@@ -40,17 +39,12 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
         job: job.graph.name.clone(),
         attempt: uuid::Uuid::new_v4().simple().to_string(),
     };
-    let mut pending = Vec::new();
+    let mut pending = PendingOutput::default();
     if let Some(base) = attempt.base {
         check_restore(attempt, base)?;
-        for (node, sink) in &ends.sinks {
-            let committables = committables_of(base.operators.get(&job.graph.nodes[*node].id));
-            if !committables.is_empty() {
-                pending.push((sink.clone(), committables));
-            }
-        }
+        pending = PendingOutput::of(job, &ends, base);
         if base.finished {
-            commit(pending).await?;
+            pending.publish().await?;
             return Ok(None);
         }
     }
@@ -58,7 +52,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
     let before_start = {
         let identity = identity.clone();
         async move {
-            commit(pending).await?;
+            pending.publish().await?;
             for sink in sinks {
                 sink.start(&identity).await?;
             }
@@ -100,17 +94,22 @@ pub(super) fn output_storage(attempt: &Attempt<'_>) -> Arc<dyn OutputStorage> {
     Arc::new(SinkFiles::new(attempt.history.files()))
 }
 
-/// Publishes what the restored checkpoint holds.
-async fn commit(pending: Vec<(Arc<dyn Sink>, Vec<Committable>)>) -> Result<(), Error> {
-    for (sink, committables) in pending {
-        sink.commit(committables).await?;
-    }
-    Ok(())
-}
-
 /// Whether sources and sinks can be made as the job wants them.
 pub fn check(job: &Job) -> Result<(), Error> {
     make_ends(job).map(|_| ())
+}
+
+/// The sinks whose rows must not occur twice.
+pub fn exactly_once_sinks(job: &Job) -> Result<Vec<String>, Error> {
+    let ends = make_ends(job)?;
+    let mut sinks: Vec<String> = ends
+        .sinks
+        .iter()
+        .filter(|(_, sink)| sink.delivery() == Delivery::ExactlyOnce)
+        .map(|(node, _)| job.graph.nodes[*node].id.to_string())
+        .collect();
+    sinks.sort();
+    Ok(sinks)
 }
 
 pub(super) fn make_ends(job: &Job) -> Result<Ends, Error> {

@@ -8,13 +8,14 @@
 
 use std::collections::BTreeMap;
 
+use super::Attempt;
 use super::driver::Driver;
+use super::pending::PendingOutput;
 use super::prepare::{Prepared, check_restore, make_ends, output_storage};
-use super::{Attempt, committables_of};
+use crate::Error;
 use crate::checkpoint::{Completed, Event};
 use crate::deployer::Adopted;
 use crate::splits::Known;
-use crate::{Error, publish};
 
 /// Everything up to tasks that are looked after. `None`: the newest checkpoint says that the job is finished.
 pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<Prepared>, Error> {
@@ -35,12 +36,7 @@ pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<P
     if let Some(base) = attempt.base {
         check_restore(attempt, base)?;
         if base.finished {
-            for (node, sink) in &ends.sinks {
-                let committables = committables_of(base.operators.get(&job.graph.nodes[*node].id));
-                if !committables.is_empty() {
-                    publish::commit(sink, committables).await?;
-                }
-            }
+            PendingOutput::of(job, &ends, base).publish().await?;
             return Ok(None);
         }
         for (id, known) in &mut known {

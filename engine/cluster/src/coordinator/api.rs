@@ -180,8 +180,11 @@ impl Api for LeaderApi {
     }
 
     async fn restart(&self, request: v1::RestartJobRequest) -> Result<v1::Job, api::Error> {
-        let job = request.name.clone();
-        self.change(Request::Restart { job }, &request.name).await
+        let restart = Request::Restart {
+            job: request.name.clone(),
+            allow_duplicates: request.allow_duplicates,
+        };
+        self.change(restart, &request.name).await
     }
 
     async fn delete(&self, request: v1::DeleteJobRequest) -> Result<v1::DeleteJobResponse, api::Error> {
@@ -338,6 +341,7 @@ impl LeaderApi {
                 .unwrap_or_else(|| self.0.checkpoints.clone()),
             submitted_us: now_us,
             wanted: Wanted::Running,
+            allow_duplicates: false,
             attempts: 0,
             placement: None,
             ran: None,

@@ -42,6 +42,9 @@ pub struct Record {
     pub storage: String,
     pub submitted_us: i64,
     pub wanted: Wanted,
+    /// The present wish to run accepts output that is written a second time ([`crate::Job::allow_duplicates`]).
+    #[serde(default)]
+    pub allow_duplicates: bool,
     /// Attempts so far.
     #[serde(default)]
     pub attempts: u32,
@@ -325,6 +328,8 @@ pub enum Change {
     Wanted {
         job: String,
         wanted: Wanted,
+        #[serde(default)]
+        allow_duplicates: bool,
     },
     Parallelism {
         job: String,
@@ -352,6 +357,17 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// A person wants something else of a job.
+    pub fn wanted(job: String, wanted: Wanted) -> Self {
+        Self::Wanted {
+            job,
+            wanted,
+            allow_duplicates: false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     pub jobs: BTreeMap<String, Record>,
@@ -371,7 +387,14 @@ impl log::State for Ledger {
             Change::Deleted { job } => {
                 self.jobs.remove(job);
             }
-            Change::Wanted { job, wanted } => self.change(job, |record| record.wanted = wanted.clone()),
+            Change::Wanted {
+                job,
+                wanted,
+                allow_duplicates,
+            } => self.change(job, |record| {
+                record.wanted = wanted.clone();
+                record.allow_duplicates = *allow_duplicates;
+            }),
             Change::Parallelism { job, parallelism } => self.change(job, |record| record.parallelism = *parallelism),
             Change::Placed {
                 job,
@@ -469,6 +492,7 @@ mod tests {
             storage: "/tmp/checkpoints".into(),
             submitted_us: 1,
             wanted: Wanted::Running,
+            allow_duplicates: false,
             attempts: 0,
             placement: None,
             ran: None,
@@ -497,12 +521,12 @@ mod tests {
                 job: "a".into(),
                 parallelism: None,
             },
-            Change::Wanted {
-                job: "a".into(),
-                wanted: Wanted::Stopped {
+            Change::wanted(
+                "a".into(),
+                Wanted::Stopped {
                     savepoint: Some("s".into()),
                 },
-            },
+            ),
             Change::Placed {
                 job: "a".into(),
                 attempts: 3,

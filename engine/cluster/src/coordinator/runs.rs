@@ -136,7 +136,7 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         cause,
     } = strings;
     let Some(history) = claim(leader, run, record, &mut stop).await? else {
-        return Ok(End::Aborted { last_checkpoint: None });
+        return Ok(End::aborted(None));
     };
     let mut job = plan(record).await?;
     job.checkpoint_now = checkpoint_now;
@@ -157,7 +157,13 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
     let mut end = match outcome {
         Outcome::Finished { checkpoint } | Outcome::FinishedBefore { checkpoint } => End::Finished { checkpoint },
         Outcome::Stopped { checkpoint } => End::Stopped { checkpoint },
-        Outcome::Aborted { last_checkpoint } => End::Aborted { last_checkpoint },
+        Outcome::Aborted {
+            last_checkpoint,
+            unpublished,
+        } => End::Aborted {
+            last_checkpoint,
+            unpublished,
+        },
     };
     if let Some(Wanted::Stopped {
         savepoint: Some(name), ..
@@ -170,8 +176,10 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
             &format!("savepoint `{name}` is checkpoint {kept}"),
         );
         // It is a copy of the last one, with a number of its own, and what the job goes on from.
-        if let End::Stopped { checkpoint } = &mut end {
-            *checkpoint = kept;
+        match &mut end {
+            End::Stopped { checkpoint } => *checkpoint = kept,
+            End::Aborted { last_checkpoint, .. } => *last_checkpoint = Some(kept),
+            End::Finished { .. } | End::Failed { .. } => {}
         }
         progress.update(|report| {
             if let Some(last) = &mut report.last_checkpoint {
@@ -196,6 +204,7 @@ pub async fn plan(record: &Record) -> Result<Job, Error> {
     let parallelism = record.parallelism.unwrap_or(1) as usize;
     let mut job = settings.job(Arc::new(graph), parallelism, record.storage.clone(), Start::Resume);
     job.started_before = true;
+    job.allow_duplicates = record.allow_duplicates;
     Ok(job)
 }
 

@@ -195,10 +195,29 @@ pub enum Event {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    Finished { checkpoint: u64 },
-    Stopped { checkpoint: u64 },
-    Aborted { last_checkpoint: Option<u64> },
-    Failed { reason: String },
+    Finished {
+        checkpoint: u64,
+    },
+    Stopped {
+        checkpoint: u64,
+    },
+    Aborted {
+        last_checkpoint: Option<u64>,
+        /// Why the output that it holds may not be published yet.
+        unpublished: Option<String>,
+    },
+    Failed {
+        reason: String,
+    },
+}
+
+impl End {
+    pub fn aborted(last_checkpoint: Option<u64>) -> Self {
+        Self::Aborted {
+            last_checkpoint,
+            unpublished: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -456,7 +475,16 @@ impl State {
                 self.insert(*record);
                 self.start(&name, "submitted", now_us, commands);
             }
-            Change::Wanted { job, wanted } => self.want(&job, wanted, now_us, commands),
+            Change::Wanted {
+                job,
+                wanted,
+                allow_duplicates,
+            } => {
+                if let Some(found) = self.jobs.get_mut(&job) {
+                    found.record.allow_duplicates = allow_duplicates;
+                }
+                self.want(&job, wanted, now_us, commands);
+            }
             Change::Parallelism { job, parallelism } => {
                 let Some(found) = self.jobs.get_mut(&job) else { return };
                 found.record.parallelism = parallelism;
@@ -539,11 +567,24 @@ impl State {
             (End::Stopped { checkpoint }, _, Wanted::Stopped { .. }) => {
                 (Status::Stopped, format!("asked for; at checkpoint {checkpoint}"))
             }
-            (End::Aborted { last_checkpoint }, _, Wanted::Stopped { .. }) => {
-                let reason = match last_checkpoint {
+            (
+                End::Aborted {
+                    last_checkpoint,
+                    unpublished,
+                },
+                _,
+                Wanted::Stopped { .. },
+            ) => {
+                let mut reason = match last_checkpoint {
                     Some(checkpoint) => format!("asked for while it did not run; at checkpoint {checkpoint}"),
                     None => "asked for before its first checkpoint".to_string(),
                 };
+                if let Some(unpublished) = unpublished {
+                    reason.push_str(&format!(
+                        "; output that this checkpoint holds is not published yet ({unpublished}): restarting the job, \
+                         or submitting another from this checkpoint, publishes it"
+                    ));
+                }
                 (Status::Stopped, reason)
             }
             // Nobody asked for it: whatever it was, it is to run.

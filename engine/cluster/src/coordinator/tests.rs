@@ -260,7 +260,10 @@ async fn jobs_are_accepted_run_listed_stopped_cancelled_and_deleted() {
     let cancelled = v1::CancelJobRequest { name: "waits".into() };
     let error = process.coordinator.cancel(cancelled).await.expect_err("it has ended");
     assert_eq!(error.code, Code::WrongState);
-    let restart = v1::RestartJobRequest { name: "waits".into() };
+    let restart = v1::RestartJobRequest {
+        name: "waits".into(),
+        allow_duplicates: false,
+    };
     process.coordinator.restart(restart).await.expect("it starts again");
     process.state("waits", v1::JobState::Running).await;
     let cancel = v1::CancelJobRequest { name: "waits".into() };

@@ -10,7 +10,7 @@ pub enum Request {
     Stop { job: String, savepoint: Option<String> },
     Cancel { job: String },
     Rescale { job: String, parallelism: Option<u32> },
-    Restart { job: String },
+    Restart { job: String, allow_duplicates: bool },
     Delete { job: String },
 }
 
@@ -50,12 +50,12 @@ impl State {
             Request::Stop { job, savepoint } => {
                 self.running(&job, "stop")?;
                 let wanted = Wanted::Stopped { savepoint };
-                Ok(Change::Wanted { job, wanted })
+                Ok(Change::wanted(job, wanted))
             }
             Request::Cancel { job } => {
                 self.running(&job, "cancel")?;
                 let wanted = Wanted::Cancelled;
-                Ok(Change::Wanted { job, wanted })
+                Ok(Change::wanted(job, wanted))
             }
             Request::Rescale { job, parallelism } => {
                 let record = &self.job(&job)?.record;
@@ -76,13 +76,16 @@ impl State {
                 self.refuse_too_many(&job, parallelism)?;
                 Ok(Change::Parallelism { job, parallelism })
             }
-            Request::Restart { job } => {
+            Request::Restart { job, allow_duplicates } => {
                 let record = &self.job(&job)?.record;
                 if !record.now().status.is_end() {
                     self.refuse_when_stopping(record)?;
                 }
-                let wanted = Wanted::Running;
-                Ok(Change::Wanted { job, wanted })
+                Ok(Change::Wanted {
+                    job,
+                    wanted: Wanted::Running,
+                    allow_duplicates,
+                })
             }
             Request::Delete { job } => {
                 let status = self.job(&job)?.record.now().status;

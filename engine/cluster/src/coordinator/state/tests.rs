@@ -104,22 +104,10 @@ fn a_job_that_needs_too_much_does_not_hold_up_others() {
 fn stopping_cancelling_and_failing_end_a_job_in_their_own_way() {
     for (request, asked, end, status) in [
         ("stop", "stop a", stopped(), Status::Stopped),
-        (
-            "stop",
-            "stop a",
-            End::Aborted { last_checkpoint: None },
-            Status::Stopped,
-        ),
+        ("stop", "stop a", End::aborted(None), Status::Stopped),
         ("stop", "stop a", End::Finished { checkpoint: 1 }, Status::Finished),
         ("stop", "stop a", End::Failed { reason: "x".into() }, Status::Failed),
-        (
-            "cancel",
-            "abort a",
-            End::Aborted {
-                last_checkpoint: Some(1),
-            },
-            Status::Cancelled,
-        ),
+        ("cancel", "abort a", End::aborted(Some(1)), Status::Cancelled),
         (
             "cancel",
             "abort a",
@@ -186,8 +174,14 @@ fn rescaling_and_restarting_stop_with_a_checkpoint_and_run_again() {
     assert_eq!(bench.ends("a", stopped()), "run a#2");
     assert_eq!(bench.wants("a"), "grant a w w w w");
     bench.runs("a");
-    assert_eq!(bench.request(Request::Restart { job: "a".into() }), "stop a");
-    assert_eq!(bench.ends("a", End::Aborted { last_checkpoint: None }), "run a#3");
+    assert_eq!(
+        bench.request(Request::Restart {
+            job: "a".into(),
+            allow_duplicates: false
+        }),
+        "stop a"
+    );
+    assert_eq!(bench.ends("a", End::aborted(None)), "run a#3");
     // What the old run still says is not heard.
     let stale = Event::Ended {
         job: "a".into(),
@@ -198,7 +192,13 @@ fn rescaling_and_restarting_stop_with_a_checkpoint_and_run_again() {
     assert_eq!(bench.event(stale), "");
     bench.is("a", Status::Deploying, "restart asked for");
     assert_eq!(bench.ends("a", End::Failed { reason: "x".into() }), "");
-    assert_eq!(bench.request(Request::Restart { job: "a".into() }), "run a#4");
+    assert_eq!(
+        bench.request(Request::Restart {
+            job: "a".into(),
+            allow_duplicates: false
+        }),
+        "run a#4"
+    );
 }
 
 #[test]
@@ -345,15 +345,7 @@ fn a_new_coordinator_goes_on_where_the_journal_ends() {
     successor.is("cancelled", Status::Cancelled, "");
     successor.is("running", Status::Deploying, "resumed by a new coordinator");
     assert!(successor.state.version() > bench.state.version());
-    assert_eq!(
-        successor.ends(
-            "stopping",
-            End::Aborted {
-                last_checkpoint: Some(4)
-            }
-        ),
-        ""
-    );
+    assert_eq!(successor.ends("stopping", End::aborted(Some(4))), "");
     successor.is("stopping", Status::Stopped, "at checkpoint 4");
     assert!(matches!(
         &successor.state.jobs["stopping"].record.wanted,

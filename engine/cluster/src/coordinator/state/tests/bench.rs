@@ -38,6 +38,7 @@ impl Bench {
             storage: "/tmp".into(),
             submitted_us: 0,
             wanted: Wanted::Running,
+            allow_duplicates: false,
             attempts: 0,
             placement: None,
             ran: None,
