@@ -18,9 +18,10 @@ mod takeover;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use millstream_connectors::{Committable, Sink, Source};
+use millstream_connectors::{Committable, OutputStorage, Sink, Source};
 use millstream_planner::graph::NodeIndex;
 use millstream_runtime::job::SubtaskState;
+use millstream_runtime::sink_files::SinkFiles;
 use tokio::sync::watch;
 
 use self::driver::Driver;
@@ -31,7 +32,7 @@ use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
 use crate::progress::Progress;
 use crate::restart::Restarts;
-use crate::{Error, control, restart};
+use crate::{Error, control, publish, restart};
 
 pub struct Attempt<'a> {
     pub job: &'a Job,
@@ -120,6 +121,24 @@ pub async fn run<'a>(
     let next_id = attempt.history.next_id().await.max(prepared.newest_checkpoint + 1);
     let mut driver = Driver::new(&attempt, prepared, next_id, restarts);
     driver.drive(&mut attempt.stop).await
+}
+
+/// Publishes what a checkpoint holds, where no tasks of the job run.
+pub async fn publish(job: &Job, history: &History, snapshot: &Snapshot) -> Result<(), Error> {
+    let sinks = snapshot.operators.values().flatten();
+    if sinks.into_iter().all(|state| state.committables.is_empty()) {
+        return Ok(());
+    }
+    let ends = prepare::make_ends(job)?;
+    let storage: Arc<dyn OutputStorage> = Arc::new(SinkFiles::new(history.files()));
+    for (node, sink) in &ends.sinks {
+        let committables = committables_of(snapshot.operators.get(&job.graph.nodes[*node].id));
+        if !committables.is_empty() {
+            sink.use_storage(storage.clone());
+            publish::commit(sink, committables).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Resolves when someone asks for at least this.

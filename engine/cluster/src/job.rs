@@ -16,6 +16,9 @@ use crate::progress::{Phase, Progress};
 use crate::restart::Restarts;
 use crate::{Error, checkpoint, restart};
 
+/// How long the output of the newest checkpoint may take when a job is stopped that does not run.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A planned job and everything about how it is to run.
 #[derive(Clone)]
 pub struct Job {
@@ -168,9 +171,41 @@ pub async fn run_claimed(
     stop: watch::Receiver<StopRequest>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let outcome = run_attempts(job, history, deployer, stop, progress).await;
+    let mut outcome = run_attempts(job, history, deployer, stop.clone(), progress).await;
+    if let Ok(Outcome::Aborted { last_checkpoint }) = &mut outcome {
+        let newest = history.checkpoints().await.last().map(|info| info.checkpoint);
+        *last_checkpoint = last_checkpoint.or(newest);
+        publish_last(job, history, stop, progress).await;
+    }
     progress.update(|report| report.phase = Phase::Ended);
     outcome
+}
+
+/// Publishes what the newest checkpoint holds of a job that was stopped while it did not run: whoever completed it may not have
+/// come to that, and says that it is published up to there. What cannot be published now is when the job runs again.
+async fn publish_last(job: &Job, history: &History, stop: watch::Receiver<StopRequest>, progress: &Progress) {
+    if *stop.borrow() != StopRequest::Stop {
+        return;
+    }
+    let published = async {
+        match history.latest(progress, &[]).await? {
+            Some(newest) => attempt::publish(job, history, &newest).await,
+            None => Ok(()),
+        }
+    };
+    let published = tokio::select! {
+        published = tokio::time::timeout(PUBLISH_TIMEOUT, published) => published,
+        () = attempt::asked(stop.clone(), StopRequest::Abort) => return,
+    };
+    let seconds = PUBLISH_TIMEOUT.as_secs();
+    let problem = match published {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("it took longer than {seconds} s (PUBLISH_TIMEOUT)"),
+    };
+    progress.warn(format!(
+        "the output of the last checkpoint may not be published before the job runs again: {problem}"
+    ));
 }
 
 async fn run_attempts(
