@@ -33,7 +33,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::log::Log;
+use crate::log::{Claimant, Leadership, Log};
 use crate::manifest::{self, Header, Manifest};
 use crate::storage::Storage;
 use crate::store::FileReference;
@@ -181,7 +181,18 @@ impl CheckpointStore {
 
     /// Claims the next epoch: from now on whoever held an earlier one is refused. `owner` is for people to read.
     pub async fn claim(&self, owner: &str) -> Result<Claim, Error> {
-        Claim::take(self.clone(), owner).await
+        Claim::take(self.clone(), owner, None).await
+    }
+
+    /// As [`CheckpointStore::claim`], for the leader of a cluster. [`Error::Superseded`]: a later leader of the same
+    /// cluster has claimed the job.
+    pub async fn claim_for(&self, owner: &str, leader: Leadership) -> Result<Claim, Error> {
+        Claim::take(self.clone(), owner, Some(leader)).await
+    }
+
+    /// Returns the newest claim, if there is one that can be read.
+    pub async fn claimant(&self) -> Result<Option<Claimant>, Error> {
+        self.log().claimant::<State>().await
     }
 
     /// All complete checkpoints, oldest first.

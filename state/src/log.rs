@@ -9,6 +9,8 @@
 //!   What the log said before that is known for good, and nothing is added to it behind the new writer's back.
 //! * A writer looks for the next claim after each of its records and acts on a record only after that.
 //! * When the reply to a put is lost, the record is read back: its own id is success, another's means superseded.
+//! * A claim may be made for the leader of a cluster ([`Leadership`]). A claim for an earlier leader of that cluster is
+//!   then refused, so a deposed leader cannot supersede its successor.
 //!
 //! Layout of an object `<folder>/<epoch, 10 digits>/<seq, 10 digits>`, version 1: one line of text,
 //! `MSJ1 <crc32 of the JSON, 8 hex digits> <JSON of Entry>\n`.
@@ -61,7 +63,11 @@ pub struct Entry<B, C> {
 #[serde(rename_all = "snake_case")]
 pub enum Record<B, C> {
     /// `owner` is for people, and for whoever looks for the holder.
-    Claimed { owner: String },
+    Claimed {
+        owner: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leader: Option<Leadership>,
+    },
     /// The state as of here; what came before is void.
     Base(B),
     /// Nothing after this counts in this epoch.
@@ -93,6 +99,31 @@ impl<B: Serialize + DeserializeOwned, C: Serialize + DeserializeOwned> Entry<B, 
         }
         serde_json::from_str(json).map_err(|error| damaged(&error.to_string()))
     }
+}
+
+/// The leader of a cluster that claims a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leadership {
+    /// The id of the cluster.
+    pub cluster: String,
+    /// The epoch of the cluster's journal that the leader holds.
+    pub epoch: u64,
+}
+
+impl Leadership {
+    /// Returns whether this leader was followed by the other one. Leaders of different clusters do not follow each other.
+    pub fn is_before(&self, other: &Self) -> bool {
+        self.cluster == other.cluster && self.epoch < other.epoch
+    }
+}
+
+/// The newest claim of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimant {
+    pub epoch: u64,
+    pub owner: String,
+    /// `None`: the claim was not made for a leader of a cluster.
+    pub leader: Option<Leadership>,
 }
 
 /// Epoch and sequence number of a record.
@@ -149,7 +180,32 @@ impl Log {
 
     /// Claims the next epoch: from now on whoever held an earlier one is refused.
     pub async fn claim<S: State>(&self, owner: &str) -> Result<Writer<S>, Error> {
-        Writer::take(self.clone(), owner).await
+        self.claim_for(owner, None).await
+    }
+
+    /// Claims the next epoch for the leader of a cluster. [`Error::Superseded`]: a later leader of the same cluster has
+    /// claimed the log.
+    pub async fn claim_for<S: State>(&self, owner: &str, leader: Option<Leadership>) -> Result<Writer<S>, Error> {
+        Writer::take(self.clone(), owner, leader).await
+    }
+
+    /// Returns the newest claim; `None` if there is none, or it cannot be read because it is damaged.
+    pub async fn claimant<S: State>(&self) -> Result<Option<Claimant>, Error> {
+        match self.places().await?.last() {
+            Some((epoch, _)) => self.claimant_of::<S>(*epoch).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn claimant_of<S: State>(&self, epoch: u64) -> Result<Option<Claimant>, Error> {
+        match self.entry::<S>(epoch, 0).await {
+            Ok(entry) => Ok(match entry.record {
+                Record::Claimed { owner, leader } => Some(Claimant { epoch, owner, leader }),
+                _ => None,
+            }),
+            Err(error) if error.is_damage() || matches!(error, Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether this epoch was claimed.
@@ -177,7 +233,7 @@ impl Log {
             }
             match entry {
                 Ok(entry) => match entry.record {
-                    Record::Claimed { owner } => known.owner = owner,
+                    Record::Claimed { owner, .. } => known.owner = owner,
                     Record::Sealed { .. } => known.sealed = true,
                     Record::Base(base) => {
                         contents.state = S::restore(base);

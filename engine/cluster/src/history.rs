@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_runtime::job::SubtaskState;
 use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Claim, Damaged, Depth, JobFiles};
+use millstream_state::log::Leadership;
 use parking_lot::Mutex;
 
 use crate::Error;
@@ -56,15 +57,24 @@ impl History {
     /// Claims the checkpoints of a job below this URL or folder.
     pub async fn open(storage: &str, name: &str, retain: usize) -> Result<Self, Error> {
         let store = CheckpointStore::open(storage, name).await?;
-        let claim = store.claim(&format!("process {}", std::process::id())).await?;
-        Ok(Self {
+        Ok(Self::of(store.claim(&owner()).await?, retain))
+    }
+
+    /// As [`History::open`], for the leader of a cluster: refused as superseded if a later leader has claimed them.
+    pub async fn open_for(leader: Leadership, storage: &str, name: &str, retain: usize) -> Result<Self, Error> {
+        let store = CheckpointStore::open(storage, name).await?;
+        Ok(Self::of(store.claim_for(&owner(), leader).await?, retain))
+    }
+
+    fn of(claim: Claim, retain: usize) -> Self {
+        Self {
             inner: Arc::new(Inner {
                 claim,
                 retain,
                 swept: AtomicBool::new(false),
                 pinned: Mutex::default(),
             }),
-        })
+        }
     }
 
     /// Removes what crashes and failed checkpoints left behind, at the first call. To be called while no task of the job
@@ -208,7 +218,16 @@ impl History {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as i64);
         let claim = &self.inner.claim;
-        claim.commit(snapshot.to_manifest(claim.epoch(), now_ms)).await?;
+        let mut manifest = snapshot.to_manifest(claim.epoch(), now_ms);
+        if manifest.header.savepoint.is_some() {
+            // A put that seemed to fail may have made the savepoint, and no name is given twice.
+            claim.settle().await?;
+            let made = |info: &CheckpointInfo| info.savepoint == manifest.header.savepoint;
+            if self.checkpoints().await.iter().any(made) {
+                manifest.header.savepoint = None;
+            }
+        }
+        claim.commit(manifest).await?;
         Ok(())
     }
 
@@ -233,10 +252,15 @@ impl History {
         self.inner.claim.checkpoints().await
     }
 
-    /// A copy of the latest checkpoint that is kept under a name, for a job that does not run. Its number.
+    /// A copy of the latest checkpoint that is kept under a name, for a job that does not run. Returns its number. A
+    /// savepoint of this name that is the latest checkpoint is returned as it is: an earlier call has made it, and its
+    /// caller did not come to say so.
     pub async fn keep(&self, name: &str) -> Result<u64, Error> {
         let checkpoints = self.checkpoints().await;
         if let Some(taken) = checkpoints.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
+            if checkpoints.last() == Some(taken) {
+                return Ok(taken.checkpoint);
+            }
             return Err(Error::Invalid(format!(
                 "there is a savepoint `{name}` already, {}; choose another name, or delete that one first",
                 taken.checkpoint
@@ -251,6 +275,15 @@ impl History {
         snapshot.savepoint = Some(name.to_string());
         snapshot.origin = Some(format!("checkpoint {checkpoint}"));
         snapshot.checkpoint = self.next_id().await;
+        self.save(&snapshot).await?;
+        Ok(snapshot.checkpoint)
+    }
+
+    /// Keeps the state of a job that has no checkpoint, the empty one, under a name. Returns its number.
+    pub async fn keep_empty(&self, job: &Job, name: &str) -> Result<u64, Error> {
+        let mut snapshot = Snapshot::empty(job, self.next_id().await);
+        snapshot.savepoint = Some(name.to_string());
+        snapshot.origin = Some("fresh".into());
         self.save(&snapshot).await?;
         Ok(snapshot.checkpoint)
     }
@@ -296,6 +329,11 @@ impl History {
         self.save(&snapshot).await?;
         Ok(snapshot.checkpoint)
     }
+}
+
+/// For people who read a claim.
+fn owner() -> String {
+    format!("process {}", std::process::id())
 }
 
 /// Why a checkpoint is not removed.

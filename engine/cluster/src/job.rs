@@ -190,10 +190,16 @@ pub async fn run_claimed(
     let asked = stop.clone();
     let mut outcome = run_attempts(job, history, deployer, stop, progress).await;
     // A stop promises that everything up to the last checkpoint is visible; tasks that did not run took none.
-    if let Ok(Outcome::Aborted { unpublished, .. }) = &mut outcome
-        && *asked.borrow() == StopRequest::Stop
+    if let Ok(Outcome::Aborted {
+        last_checkpoint,
+        unpublished,
+    }) = &mut outcome
     {
-        *unpublished = publish_at_stop(job, history, asked).await;
+        let newest = history.checkpoints().await.last().map(|info| info.checkpoint);
+        *last_checkpoint = last_checkpoint.or(newest);
+        if *asked.borrow() == StopRequest::Stop {
+            *unpublished = publish_at_stop(job, history, asked).await;
+        }
     }
     progress.update(|report| report.phase = Phase::Ended);
     outcome

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::journal::{Change, State};
 use super::{CheckpointInfo, CheckpointStore, REQUESTS_IN_FLIGHT_MAX};
 use crate::Error;
-use crate::log::Writer;
+use crate::log::{Leadership, Writer};
 use crate::manifest::{self, Manifest};
 
 /// The right to change a job's checkpoints, until somebody claims the next epoch.
@@ -41,8 +41,8 @@ pub struct Retained {
 }
 
 impl Claim {
-    pub(super) async fn take(store: CheckpointStore, owner: &str) -> Result<Self, Error> {
-        let log = store.log().claim::<State>(owner).await?;
+    pub(super) async fn take(store: CheckpointStore, owner: &str, leader: Option<Leadership>) -> Result<Self, Error> {
+        let log = store.log().claim_for::<State>(owner, leader).await?;
         Ok(Self {
             epoch: log.epoch(),
             written: Mutex::new(Written {
@@ -59,6 +59,15 @@ impl Claim {
 
     pub fn store(&self) -> &CheckpointStore {
         &self.store
+    }
+
+    /// Finds out whether a record counts whose put has failed or was not waited for.
+    pub async fn settle(&self) -> Result<(), Error> {
+        let log = &mut self.written.lock().await.log;
+        if log.is_uncertain() {
+            log.append(Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// The number the next checkpoint should have: above every number ever completed.

@@ -178,3 +178,92 @@ fn a_record_is_a_line_that_people_can_read() {
     flipped[30] ^= 1;
     assert!(Entry::<Vec<String>, Word>::decode(&flipped, "there").is_err());
 }
+
+fn leader(cluster: &str, epoch: u64) -> Option<Leadership> {
+    let cluster = cluster.to_string();
+    Some(Leadership { cluster, epoch })
+}
+
+#[tokio::test]
+async fn a_deposed_leader_cannot_claim_over_its_successor() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log(&folder);
+    let mut old = log.claim_for::<Words>("old", leader("c", 4)).await.unwrap();
+    old.append(vec![word("old")]).await.unwrap();
+    let mut new = log.claim_for::<Words>("new", leader("c", 5)).await.unwrap();
+    let refused = log.claim_for::<Words>("old", leader("c", 4)).await.unwrap_err();
+    assert!(matches!(refused, Error::Superseded(_)), "{refused}");
+    new.append(vec![word("new")]).await.unwrap();
+    // The same leader, a later one, another cluster's, and a process of its own.
+    for claimed_by in [leader("c", 5), leader("c", 6), leader("d", 1), None] {
+        let epoch = log
+            .claim_for::<Words>("next", claimed_by.clone())
+            .await
+            .unwrap()
+            .epoch();
+        let claimant = log.claimant::<Words>().await.unwrap().unwrap();
+        assert_eq!((claimant.epoch, claimant.leader), (epoch, claimed_by));
+    }
+}
+
+/// Both find the same last claim, and both put the next: the deposed leader's is refused whichever comes first.
+#[tokio::test]
+async fn a_deposed_leader_that_claims_at_the_same_moment_never_has_the_last_claim() {
+    for _ in 0..50 {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(&folder);
+        log.claim::<Words>("before").await.unwrap();
+        let (old, new) = tokio::join!(
+            log.claim_for::<Words>("old", leader("c", 4)),
+            log.claim_for::<Words>("new", leader("c", 5))
+        );
+        let new = new.unwrap();
+        assert!(old.map_or_else(
+            |error| matches!(error, Error::Superseded(_)),
+            |old| old.epoch() < new.epoch()
+        ));
+        assert_eq!(log.claimant::<Words>().await.unwrap().unwrap().leader, leader("c", 5));
+    }
+}
+
+#[tokio::test]
+async fn a_claim_of_an_earlier_version_has_no_leader() {
+    let record: Record<Vec<String>, Word> = serde_json::from_str(r#"{"claimed":{"owner":"http://a"}}"#).unwrap();
+    assert!(matches!(record, Record::Claimed { leader: None, .. }));
+    let none = Record::<Vec<String>, Word>::Claimed {
+        owner: "http://a".into(),
+        leader: None,
+    };
+    assert_eq!(
+        serde_json::to_string(&none).unwrap(),
+        r#"{"claimed":{"owner":"http://a"}}"#
+    );
+}
+
+#[tokio::test]
+async fn an_append_whose_future_was_dropped_is_found_out_by_one_without_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log(&folder);
+    for polls in 0.. {
+        let mut writer = log.claim::<Words>("a").await.unwrap();
+        let before = writer.state().words.len();
+        let mut append = Box::pin(writer.append(vec![word("dropped")]));
+        let mut done = false;
+        for _ in 0..polls {
+            done |= futures::poll!(&mut append).is_ready();
+            if done {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        drop(append);
+        if done {
+            assert!(polls > 1, "it was dropped in the middle before");
+            return;
+        }
+        let returned = writer.append(Vec::new()).await.unwrap().len();
+        assert!(!writer.is_uncertain());
+        let read = log.read::<Words>().await.unwrap().state.words;
+        assert_eq!((&read, read.len()), (&writer.state().words, before + returned));
+    }
+}

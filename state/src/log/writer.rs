@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Contents, Entry, EntryOf, Log, Place, Record, State};
+use super::{Contents, Entry, EntryOf, Leadership, Log, Place, Record, State};
 use crate::Error;
 
 /// Records in one epoch before the state is repeated and older records go, at least.
@@ -16,7 +16,7 @@ const CLAIM_TRIES_MAX: u32 = 100;
 
 /// The right to write a log, until somebody claims the next epoch.
 #[derive(Debug)]
-pub struct Writer<S> {
+pub struct Writer<S: State> {
     log: Log,
     epoch: u64,
     /// This claim's own name.
@@ -31,16 +31,25 @@ pub struct Writer<S> {
     /// All records but those deleted.
     places: Vec<Place>,
     superseded: Option<String>,
+    /// Changes that count and that no call of [`Writer::append`] has returned yet.
+    unreturned: Vec<S::Change>,
+    /// A put has begun whose outcome is not known.
+    is_uncertain: bool,
 }
 
 impl<S: State> Writer<S> {
-    pub(super) async fn take(log: Log, owner: &str) -> Result<Self, Error> {
+    pub(super) async fn take(log: Log, owner: &str, leader: Option<Leadership>) -> Result<Self, Error> {
         let id = uuid::Uuid::new_v4().to_string();
-        let mut epoch = log.places().await?.last().map_or(1, |(last, _)| last + 1);
+        let last = log.places().await?.last().map_or(0, |(last, _)| *last);
+        if last > 0 {
+            refuse_deposed::<S>(&log, last, leader.as_ref()).await?;
+        }
+        let mut epoch = last + 1;
         let mut tries = 0;
         loop {
             let record = Record::Claimed {
                 owner: owner.to_string(),
+                leader: leader.clone(),
             };
             let entry: EntryOf<S> = entry(&id, record);
             if log.storage.put_if_absent(&log.path(epoch, 0), entry.encode()?).await? {
@@ -49,6 +58,8 @@ impl<S: State> Writer<S> {
             if log.entry::<S>(epoch, 0).await.is_ok_and(|found| found.id == entry.id) {
                 break;
             }
+            // Each claim is made with the knowledge of the one before it: none can be overlooked.
+            refuse_deposed::<S>(&log, epoch, leader.as_ref()).await?;
             epoch += 1;
             tries += 1;
             if tries == CLAIM_TRIES_MAX {
@@ -71,6 +82,8 @@ impl<S: State> Writer<S> {
             bytes_since_base: 0,
             places: contents.places,
             superseded: None,
+            unreturned: Vec::new(),
+            is_uncertain: false,
             log,
         };
         writer.compact().await?;
@@ -93,18 +106,25 @@ impl<S: State> Writer<S> {
 
     /// Writes changes that count together. When this returns Ok they have been applied and may be acted upon; returned
     /// are all that count since the last call: before these, those of earlier calls that seemed to have failed.
-    /// [`Error::Superseded`] means: stop, change nothing more. After any other error it is not known whether the
-    /// changes count; the next call finds out.
+    /// [`Error::Superseded`] means: stop, change nothing more. After any error it is not known whether the changes count
+    /// ([`Writer::is_uncertain`]); the next call finds out, also one without changes. The same holds when the returned
+    /// future is dropped.
     pub async fn append(&mut self, mut changes: Vec<S::Change>) -> Result<Vec<S::Change>, Error> {
         let record = match changes.pop() {
-            None => return Ok(Vec::new()),
+            None if self.is_uncertain => Record::Group(Vec::new()),
+            None => {
+                if !self.unreturned.is_empty() {
+                    self.check().await?;
+                }
+                return Ok(std::mem::take(&mut self.unreturned));
+            }
             Some(only) if changes.is_empty() => Record::Change(only),
             Some(last) => {
                 changes.push(last);
                 Record::Group(changes)
             }
         };
-        let counted = self.put(record).await?;
+        self.put(record).await?;
         let since_base = self.next_seq - self.base.map_or(0, |(_, seq)| seq);
         let large = self.bytes_since_base >= self.base_bytes || since_base > RECORDS_PER_BASE_MAX;
         if self.base.is_none() || (since_base > RECORDS_PER_BASE_MIN && large) {
@@ -115,7 +135,12 @@ impl<S: State> Writer<S> {
                 Err(error) => tracing::warn!(%error, "the journal could not be shortened"),
             }
         }
-        Ok(counted)
+        Ok(std::mem::take(&mut self.unreturned))
+    }
+
+    /// Returns whether changes of an earlier call may count that no call has returned.
+    pub fn is_uncertain(&self) -> bool {
+        self.is_uncertain || !self.unreturned.is_empty()
     }
 
     /// An error if a later epoch was claimed meanwhile.
@@ -131,28 +156,29 @@ impl<S: State> Writer<S> {
     }
 
     /// Puts one record at the next place of this epoch, and makes sure that the epoch still holds.
-    async fn put(&mut self, record: Record<S::Base, S::Change>) -> Result<Vec<S::Change>, Error> {
+    async fn put(&mut self, record: Record<S::Base, S::Change>) -> Result<(), Error> {
         if let Some(reason) = &self.superseded {
             return Err(Error::Superseded(reason.clone()));
         }
         let entry: EntryOf<S> = entry(&self.id, record);
         let bytes = entry.encode()?;
-        let mut counted = Vec::new();
         let mut tries = 0;
         loop {
             let path = self.log.path(self.epoch, self.next_seq);
+            self.is_uncertain = true;
             match self.log.storage.put_if_absent(&path, bytes.clone()).await {
                 Ok(true) => break,
                 Ok(false) => {
                     let found = self.log.entry::<S>(self.epoch, self.next_seq).await?;
                     if found.writer != self.id {
+                        self.is_uncertain = false;
                         return Err(self.supersede(&format!("{path} was written by another process")));
                     }
                     if found.id == entry.id {
                         break;
                     }
                     // A record of ours whose put seemed to fail: it counts, this one comes after it.
-                    counted.extend(self.count(found.record, 0));
+                    self.count(found.record, 0);
                 }
                 Err(error) => {
                     tries += 1;
@@ -163,13 +189,13 @@ impl<S: State> Writer<S> {
                 }
             }
         }
-        counted.extend(self.count(entry.record, bytes.len() as u64));
-        self.check().await?;
-        Ok(counted)
+        self.count(entry.record, bytes.len() as u64);
+        self.check().await
     }
 
     /// Takes the record at the next place into account.
-    fn count(&mut self, record: Record<S::Base, S::Change>, bytes: u64) -> Vec<S::Change> {
+    fn count(&mut self, record: Record<S::Base, S::Change>, bytes: u64) {
+        self.is_uncertain = false;
         self.places.push((self.epoch, self.next_seq));
         self.next_seq += 1;
         self.bytes_since_base += bytes;
@@ -182,7 +208,7 @@ impl<S: State> Writer<S> {
         for change in &changes {
             self.state.apply(change);
         }
-        changes
+        self.unreturned.extend(changes);
     }
 
     /// Repeats the state and deletes the records before the base before it. Of each epoch the claim and the last record
@@ -225,6 +251,21 @@ fn entry<B, C>(writer: &str, record: Record<B, C>) -> Entry<B, C> {
         id: uuid::Uuid::new_v4().to_string(),
         writer: writer.to_string(),
         record,
+    }
+}
+
+/// An error if this epoch was claimed for a later leader of the same cluster.
+async fn refuse_deposed<S: State>(log: &Log, epoch: u64, leader: Option<&Leadership>) -> Result<(), Error> {
+    let Some(leader) = leader else { return Ok(()) };
+    match log.claimant_of::<S>(epoch).await?.and_then(|claimant| claimant.leader) {
+        Some(later) if leader.is_before(&later) => Err(Error::Superseded(format!(
+            "{} in {} was claimed by the leader of epoch {} of this cluster; the leader of epoch {} is superseded and stops",
+            log.subject,
+            log.url(),
+            later.epoch,
+            leader.epoch
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -15,8 +15,8 @@ use crate::coordinator::checkpoints::{self, Found};
 use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Status, Transition, Wanted};
 use crate::coordinator::slots::{Presence, Reach};
-use crate::coordinator::state::{Event, Request};
-use crate::coordinator::{describe, now_us, transactions};
+use crate::coordinator::state::Request;
+use crate::coordinator::{deletion, describe, now_us, transactions};
 use crate::resolve::{self, Resolved, Wish};
 use crate::{Error, Start, attempt, compatibility};
 
@@ -111,7 +111,7 @@ impl Api for LeaderApi {
         let response = self.0.with(|inner| {
             let jobs = inner.state.jobs().iter();
             let (wanted, left_out): (Vec<_>, Vec<_>) =
-                jobs.partition(|(_, job)| request.all || !job.record.now().status.is_end());
+                jobs.partition(|(_, job)| request.all || !job.told().status.is_end());
             let described = wanted
                 .into_iter()
                 .map(|(name, job)| describe::job(job, inner.runs.get(name), inner.state.slots(), false));
@@ -157,7 +157,13 @@ impl Api for LeaderApi {
             let record = self
                 .0
                 .with(|inner| Ok::<_, api::Error>(inner.state.job(&request.name)?.record.clone()))?;
-            checkpoints::refuse_taken(&record, savepoint).await?;
+            let promised = Wanted::Stopped {
+                savepoint: request.savepoint.clone(),
+            };
+            // Asked for again, it may have been made.
+            if record.wanted != promised {
+                checkpoints::refuse_taken(&record, savepoint).await?;
+            }
         }
         let stop = Request::Stop {
             job: request.name.clone(),
@@ -188,7 +194,7 @@ impl Api for LeaderApi {
     }
 
     async fn delete(&self, request: v1::DeleteJobRequest) -> Result<v1::DeleteJobResponse, api::Error> {
-        self.remove(&request.name).await?;
+        deletion::delete(&self.0, &request.name).await?;
         Ok(v1::DeleteJobResponse {})
     }
 
@@ -253,20 +259,18 @@ impl Api for LeaderApi {
     }
 
     async fn drain_worker(&self, request: v1::DrainWorkerRequest) -> Result<v1::Worker, api::Error> {
-        let find = || self.workers().into_iter().find(|worker| worker.name == request.name);
-        let unknown = || {
-            let message = format!("there is no worker `{}` attached", request.name);
-            api::Error::new(Code::WorkerNotFound, message)
+        let drain = Request::Drain {
+            worker: request.name.clone(),
+            undo: request.undo,
         };
-        find()
-            .filter(|worker| !["lost", "left"].contains(&worker.state.as_str()))
-            .ok_or_else(unknown)?;
-        let worker = request.name.clone();
-        self.0.event(match request.undo {
-            false => Event::Drain { worker },
-            true => Event::Undrain { worker },
-        });
-        find().ok_or_else(unknown)
+        self.0.change(drain).await?;
+        let worker = self.workers().into_iter().find(|worker| worker.name == request.name);
+        // One that is not attached has nothing else to say.
+        Ok(worker.unwrap_or_else(|| v1::Worker {
+            name: request.name,
+            state: "lost".into(),
+            ..v1::Worker::default()
+        }))
     }
 
     async fn list_transactions(
@@ -346,6 +350,7 @@ impl LeaderApi {
             placement: None,
             ran: None,
             so_far: None,
+            deleting: false,
             transitions: VecDeque::from([Transition::new(Status::Submitted, now_us, "")]),
         }))
     }
@@ -400,21 +405,6 @@ impl LeaderApi {
             return Err(checkpoints::refused(error));
         }
         leader.change(Request::Submit(record)).await
-    }
-
-    /// Removes an ended job's checkpoints, then its name.
-    async fn remove(&self, name: &str) -> Result<(), api::Error> {
-        let _reserved = self.0.reserve(name)?;
-        let delete = Request::Delete { job: name.into() };
-        let record = self.0.with(|inner| {
-            inner.state.request(delete.clone())?;
-            Ok::<_, api::Error>(inner.state.job(name)?.record.clone())
-        })?;
-        let history = self.0.history(&record).await.map_err(checkpoints::refused)?;
-        history.clear().await.map_err(checkpoints::refused)?;
-        self.0.change(delete).await?;
-        self.0.forget(name, true);
-        Ok(())
     }
 
     /// What the leader decides about workers, and what they said of themselves.

@@ -251,6 +251,7 @@ pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, a
                 format!("the checkpoint of `{job}` failed: {reason}"),
             ));
         }
+        Ok(Err(_)) if leader.is_over() => return Err(unknown("checkpoint", job)),
         Ok(Err(_)) => return Err(over()),
         Err(_) => return Err(too_late("checkpoint")),
     };
@@ -283,7 +284,7 @@ pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<
     if !known.contains(&checkpoint) {
         return Err(no_such(job, Some(checkpoint), &known));
     }
-    let kept = match history.delete(checkpoint).await.map_err(refused)? {
+    let kept = match history.delete(checkpoint).await.map_err(undecided)? {
         Ok(()) => return Ok(()),
         Err(kept) => kept,
     };
@@ -310,7 +311,7 @@ pub async fn create_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Re
         status if status.is_end() => {
             let _reserved = leader.reserve(job)?;
             let history = leader.history(&record).await.map_err(refused)?;
-            history.keep(name).await.map_err(refused)?
+            history.keep(name).await.map_err(undecided)?
         }
         status => {
             return Err(api::Error::new(
@@ -358,9 +359,32 @@ async fn of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, 
         }
     };
     match tokio::time::timeout(SAVEPOINT_TIMEOUT, named).await {
+        // What ended the run may have come after it.
+        Ok(Err(refused)) => made_nevertheless(leader, job, name, refused).await,
         Ok(done) => done,
         Err(_) => Err(too_late("savepoint")),
     }
+}
+
+/// The savepoint, if it is there although nobody came to say so.
+async fn made_nevertheless(leader: &Leader, job: &str, name: &str, refused: api::Error) -> Result<u64, api::Error> {
+    let infos = store_of(leader, job).await?.list().await.map_err(unavailable)?;
+    match infos.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
+        Some(made) => Ok(made.checkpoint),
+        None if leader.is_over() => Err(unknown("savepoint", job)),
+        None => Err(refused),
+    }
+}
+
+/// The coordinator leads no longer: the next one may find what was under way to be complete.
+fn unknown(what: &str, job: &str) -> api::Error {
+    api::Error::new(
+        Code::Unavailable,
+        format!(
+            "whether the {what} of `{job}` was completed is not known: another coordinator has taken over meanwhile; look at \
+             what there is before trying again"
+        ),
+    )
 }
 
 pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<(), api::Error> {
@@ -371,7 +395,7 @@ pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Re
         Err(_) => {
             store_of(leader, job).await?;
             let _reserved = leader.reserve(job)?;
-            let history = History::open(&leader.checkpoints, job, RETAIN_NONE)
+            let history = History::open_for(leader.leadership(), &leader.checkpoints, job, RETAIN_NONE)
                 .await
                 .map_err(refused)?;
             return delete_in(&history, job, name).await;
@@ -382,7 +406,7 @@ pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Re
 
 /// By its name, or by the number of its checkpoint.
 async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::Error> {
-    if history.delete_savepoint(name).await.map_err(refused)? {
+    if history.delete_savepoint(name).await.map_err(undecided)? {
         return Ok(());
     }
     let kept: Vec<(u64, String)> = history
@@ -394,7 +418,7 @@ async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::
     let numbered = name.parse::<u64>().ok();
     let named = kept.iter().find(|(number, _)| Some(*number) == numbered);
     if let Some((_, named)) = named
-        && history.delete_savepoint(named).await.map_err(refused)?
+        && history.delete_savepoint(named).await.map_err(undecided)?
     {
         return Ok(());
     }
@@ -413,6 +437,18 @@ async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::
 
 pub fn unavailable(error: millstream_state::Error) -> api::Error {
     refused(Error::State(error))
+}
+
+/// What a client is told when a change of a job's checkpoints fails.
+fn undecided(error: Error) -> api::Error {
+    match error {
+        Error::Invalid(_)
+        | Error::State(millstream_state::Error::Invalid(_) | millstream_state::Error::NotFound(_)) => refused(error),
+        error => api::Error::new(
+            Code::Unavailable,
+            format!("whether the request took effect is not known: {error}; look at what there is before trying again"),
+        ),
+    }
 }
 
 /// What a client is told of an error of the storage.

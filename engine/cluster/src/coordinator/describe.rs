@@ -97,7 +97,11 @@ impl Rates {
 /// A job, with what is known of its run. `in_detail`: operators and splits, too.
 pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool) -> v1::Job {
     let record = &job.record;
-    let now = record.now();
+    let now = job.told();
+    let told = record
+        .transitions
+        .iter()
+        .filter(|transition| transition.at_us <= now.at_us);
     let lease = job
         .run
         .as_ref()
@@ -114,9 +118,7 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         max_parallelism: record.max_parallelism,
         mode: record.resolved.mode,
         attempt: record.attempts,
-        transitions: record
-            .transitions
-            .iter()
+        transitions: told
             .map(|transition| v1::Transition {
                 state: transition.status.wire() as i32,
                 at_us: transition.at_us,
@@ -128,6 +130,9 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         fingerprint: format!("{:016x}", record.resolved.fingerprint),
         ..v1::Job::default()
     };
+    if record.deleting {
+        described.reason = "being deleted: its checkpoints are being removed".into();
+    }
     let report = running.map(|running| running.progress.report());
     if let Some(in_all) = in_all(job, running) {
         describe_ran(&mut described, &in_all);

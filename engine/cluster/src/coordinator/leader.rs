@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_proto::v1;
-use millstream_state::log::Writer;
+use millstream_state::log::{Leadership, Writer};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
 
 use crate::api::{self, Code};
-use crate::coordinator::describe;
+use crate::coordinator::api::internal;
 use crate::coordinator::gauges::Gauges;
 use crate::coordinator::ledger::{Change, Ledger, Record, Wanted};
 use crate::coordinator::logs::Log;
@@ -24,6 +24,7 @@ use crate::coordinator::now_us;
 use crate::coordinator::runs::{self, Grant, Running};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{Command, Event, Limits, Request, RunId, State};
+use crate::coordinator::{deletion, describe};
 use crate::deployer::{self, Adopted, Allocation, Tasks};
 use crate::history::History;
 use crate::job::{Job, StopRequest};
@@ -89,6 +90,8 @@ pub struct Leader {
     over: watch::Sender<Option<String>>,
     /// Nobody has taken its place: it had not run for a while, and may take over from itself.
     stood_still: AtomicBool,
+    /// The id of the cluster that it leads.
+    pub cluster: String,
     pub epoch: u64,
     pub since_us: i64,
     /// URL or path of the folder for checkpoints of jobs that name none.
@@ -99,11 +102,15 @@ pub(super) struct Inner {
     pub state: State,
     pub runs: HashMap<String, Running>,
     gauges: Gauges,
-    /// Of jobs that have run here: the right to write their checkpoints.
-    histories: HashMap<String, History>,
+    /// Of jobs that have run here: the right to write their checkpoints. Claimed once, whoever asks for it first.
+    histories: HashMap<String, Arc<OnceCell<History>>>,
     pub logs: HashMap<String, Log>,
-    /// Changes for the journal that nothing waits for.
+    /// Changes for the journal that nothing waits for, until it is known to have them.
     unwritten: Vec<Change>,
+    /// So many of them are in the record that was put last.
+    put: usize,
+    /// Jobs whose deletion is tried again until it is complete.
+    deletions: BTreeSet<String>,
     /// Names of jobs that are being submitted or deleted.
     reserved: BTreeSet<String>,
 }
@@ -132,6 +139,7 @@ impl Leader {
     /// Takes over what the journal says: tasks that run go on; other jobs that had not ended run again as soon as there are
     /// slots.
     pub fn start(
+        cluster: &str,
         journal: Writer<Ledger>,
         hands: Arc<dyn Hands>,
         events: mpsc::Receiver<Event>,
@@ -154,6 +162,8 @@ impl Leader {
                 histories: HashMap::new(),
                 logs: HashMap::new(),
                 unwritten: Vec::new(),
+                put: 0,
+                deletions: BTreeSet::new(),
                 reserved: BTreeSet::new(),
             }),
             journal: tokio::sync::Mutex::new(journal),
@@ -161,6 +171,7 @@ impl Leader {
             flush: Notify::new(),
             over: watch::Sender::new(None),
             stood_still: AtomicBool::new(false),
+            cluster: cluster.to_string(),
             epoch,
             since_us: now_us,
             checkpoints,
@@ -168,6 +179,7 @@ impl Leader {
         leader.carry_out(&mut leader.inner.lock(), commands);
         tokio::spawn(leader.clone().tend(events));
         tokio::spawn(leader.clone().keep_journal());
+        deletion::resume(&leader);
         leader
     }
 
@@ -238,6 +250,7 @@ impl Leader {
                     }
                     if inner.unwritten.len() == UNWRITTEN_MAX {
                         inner.unwritten.remove(0);
+                        inner.put = inner.put.saturating_sub(1);
                     }
                     inner.unwritten.push(change);
                     self.flush.notify_one();
@@ -258,26 +271,88 @@ impl Leader {
         inner.runs.insert(name, running);
     }
 
-    /// Checks, journals and applies a request.
+    /// Checks, journals and applies a request, also when the caller does not wait for it. An error says that nothing was
+    /// changed, or that it is not known whether it was.
     pub async fn change(self: &Arc<Self>, request: Request) -> Result<(), api::Error> {
+        let leader = self.clone();
+        let changed = tokio::spawn(async move { leader.change_to_end(request).await });
+        changed.await.map_err(|error| internal(&error))?
+    }
+
+    async fn change_to_end(self: Arc<Self>, request: Request) -> Result<(), api::Error> {
         let mut journal = self.journal.lock().await;
         self.refuse_if_over()?;
-        let change = self.inner.lock().state.request(request)?;
-        match journal.append(vec![change]).await {
-            Ok(counted) => {
-                for change in counted {
-                    self.event(Event::Applied(change));
-                }
-                Ok(())
-            }
-            Err(millstream_state::Error::Superseded(reason)) => {
-                self.end(&reason);
-                self.refuse_if_over()
-            }
-            Err(error) => Err(api::Error::new(
+        // What is asked for is judged by all that counts.
+        if let Err(error) = self.settle(&mut journal).await {
+            self.end_if_superseded(&error);
+            self.refuse_if_over()?;
+            return Err(api::Error::new(
                 Code::Unavailable,
                 format!("the cluster's journal could not be written, so nothing was changed: {error}"),
-            )),
+            ));
+        }
+        let change = self.inner.lock().state.request(request, now_us())?;
+        let Err(error) = self.append(&mut journal, Some(change)).await else {
+            return Ok(());
+        };
+        self.end_if_superseded(&error);
+        if !journal.is_uncertain() {
+            self.refuse_if_over()?;
+        }
+        self.flush.notify_one();
+        Err(api::Error::new(
+            Code::Unavailable,
+            format!(
+                "whether the request took effect is not known, as the cluster's journal did not answer: {error}; look at \
+                 what there is before trying again"
+            ),
+        ))
+    }
+
+    /// Finds out whether the record counts that was put last, where that is not known.
+    async fn settle(self: &Arc<Self>, journal: &mut Writer<Ledger>) -> Result<(), millstream_state::Error> {
+        if journal.is_uncertain() {
+            let counted = journal.append(Vec::new()).await?;
+            self.counted(counted);
+        }
+        Ok(())
+    }
+
+    /// Journals what happened so far, then this change, as one record, and applies what counts.
+    async fn append(
+        self: &Arc<Self>,
+        journal: &mut Writer<Ledger>,
+        change: Option<Change>,
+    ) -> Result<(), millstream_state::Error> {
+        self.settle(journal).await?;
+        let mut changes = {
+            let mut inner = self.inner.lock();
+            inner.put = inner.unwritten.len();
+            inner.unwritten.clone()
+        };
+        changes.extend(change);
+        let counted = journal.append(changes).await?;
+        self.counted(counted);
+        Ok(())
+    }
+
+    /// These changes are in the journal. None: the record that was put last is not.
+    fn counted(self: &Arc<Self>, counted: Vec<Change>) {
+        {
+            let mut inner = self.inner.lock();
+            let put = std::mem::take(&mut inner.put);
+            if !counted.is_empty() {
+                inner.unwritten.drain(..put);
+            }
+        }
+        for change in counted {
+            self.event(Event::Applied(change));
+        }
+    }
+
+    fn end_if_superseded(&self, error: &millstream_state::Error) {
+        if let millstream_state::Error::Superseded(reason) = error {
+            self.end(reason);
         }
     }
 
@@ -306,6 +381,15 @@ impl Leader {
             leader: self.clone(),
             name: name.to_string(),
         })
+    }
+
+    /// Whether nobody goes on with the deletion of this job yet.
+    pub(super) fn begin_deletion(&self, job: &str) -> bool {
+        self.inner.lock().deletions.insert(job.to_string())
+    }
+
+    pub(super) fn end_deletion(&self, job: &str) {
+        self.inner.lock().deletions.remove(job);
     }
 
     /// Looks at state and runs.
@@ -376,20 +460,33 @@ impl Leader {
         self.version.subscribe()
     }
 
+    /// What claims of jobs' checkpoints are made for: those of earlier leaders of this cluster are refused after one.
+    pub fn leadership(&self) -> Leadership {
+        Leadership {
+            cluster: self.cluster.clone(),
+            epoch: self.epoch,
+        }
+    }
+
     /// The right to write a job's checkpoints, claimed at the first call.
     pub async fn history(&self, record: &Record) -> Result<History, Error> {
-        if let Some(history) = self.inner.lock().histories.get(&record.name) {
-            return Ok(history.clone());
-        }
-        let retain = resolve::settings(&record.resolved)?.retain;
-        let history = History::open(&record.storage, &record.name, retain).await?;
-        self.inner.lock().histories.insert(record.name.clone(), history.clone());
-        Ok(history)
+        let history = self
+            .inner
+            .lock()
+            .histories
+            .entry(record.name.clone())
+            .or_default()
+            .clone();
+        let claimed = history.get_or_try_init(async || {
+            let retain = resolve::settings(&record.resolved)?.retain;
+            History::open_for(self.leadership(), &record.storage, &record.name, retain).await
+        });
+        claimed.await.cloned()
     }
 
     /// As of now, if it was claimed.
     pub fn known_history(&self, job: &str) -> Option<History> {
-        self.inner.lock().histories.get(job).cloned()
+        self.inner.lock().histories.get(job)?.get().cloned()
     }
 
     /// The job is no more, or its checkpoints are another's.
@@ -550,6 +647,16 @@ impl Leader {
         }
     }
 
+    /// An error unless nobody else has claimed the journal: before something is done to the outside world that must not be
+    /// done beside another leader.
+    pub async fn verify(&self) -> Result<(), Error> {
+        let checked = self.journal.lock().await.check().await;
+        checked.map_err(|error| {
+            self.end_if_superseded(&error);
+            Error::State(error)
+        })
+    }
+
     /// Returns when the journal has all that has happened so far, however long it cannot be reached.
     pub async fn journalled(self: &Arc<Self>) {
         while !self.write_unwritten().await {
@@ -563,24 +670,14 @@ impl Leader {
         if self.over.borrow().is_some() {
             return true;
         }
-        let changes = std::mem::take(&mut self.inner.lock().unwritten);
-        match journal.append(changes.clone()).await {
-            // Among them may be a request whose answer was lost.
-            Ok(counted) => {
-                for change in counted {
-                    self.event(Event::Applied(change));
-                }
-                true
-            }
+        match self.append(&mut journal, None).await {
+            Ok(()) => true,
             Err(millstream_state::Error::Superseded(reason)) => {
                 self.end(&reason);
                 true
             }
             Err(error) => {
                 tracing::warn!("what became of jobs could not be journalled yet: {error}");
-                let mut inner = self.inner.lock();
-                let newer = std::mem::replace(&mut inner.unwritten, changes);
-                inner.unwritten.extend(newer);
                 false
             }
         }

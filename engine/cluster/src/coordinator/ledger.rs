@@ -6,13 +6,17 @@
 //! | change | meaning |
 //! |---|---|
 //! | `submitted` | a job as a whole ([`Record`]); its first checkpoint, where it has one, exists already |
-//! | `wanted` | a person wants something else of it: that it runs, stops, is cancelled |
-//! | `parallelism` | another number of subtasks, or `null`: as many as there are slots |
+//! | `wanted` | a person wants something else of it: that it runs, stops, is cancelled; the state that this puts it into included |
+//! | `parallelism` | another number of subtasks, or `null`: as many as there are slots; a job that runs restarts |
 //! | `placed` | where an attempt runs, once it does, or `null`: nowhere any more; told like a transition |
 //! | `ran` | what all runs that have ended came to; told like a transition |
 //! | `so_far` | what the run under way has come to, from time to time: the next coordinator begins with it |
 //! | `transition` | its state changed, and why; told after the fact, several at a time |
+//! | `deleting` | a person wants it deleted: its checkpoints are being removed, and nothing else happens to it |
 //! | `deleted` | its name is free again |
+//! | `drained` | a person wants a worker to take no tasks, or to take them again |
+//!
+//! The base is the list of jobs; if there are drained workers, an object with `jobs` and `drained`.
 //!
 //! The resolved job is in it as its protobuf message, base64: values of variables, secrets among them, stand there, so
 //! the data folder must be kept like the secrets themselves.
@@ -57,6 +61,9 @@ pub struct Record {
     /// What the run under way had come to when that was last told.
     #[serde(default)]
     pub so_far: Option<Box<SoFar>>,
+    /// It is being deleted.
+    #[serde(default)]
+    pub deleting: bool,
     /// The newest ones, oldest first.
     pub transitions: VecDeque<Transition>,
 }
@@ -164,6 +171,9 @@ pub struct Placement {
     /// Under which id that worker knows what runs there: one for each region.
     #[serde(default)]
     pub attempts: Vec<String>,
+    /// Another attempt is to follow this one, which ends with a last checkpoint: whoever takes it over sees to that.
+    #[serde(default)]
+    pub is_ending: bool,
 }
 
 impl Placement {
@@ -274,6 +284,49 @@ impl Record {
         }
     }
 
+    /// A person wants something else of it. Its state is then as returned by [`Record::now`].
+    pub fn want(&mut self, wanted: Wanted, at_us: i64) {
+        let has_ended = self.now().status.is_end();
+        let entered = match (&wanted, has_ended) {
+            (Wanted::Running, true) => Some((Status::Deploying, "asked for")),
+            (Wanted::Running, false) => Some((Status::Restarting, "restart asked for")),
+            (Wanted::Stopped { .. }, false) => Some((Status::Stopping, "stop asked for")),
+            (Wanted::Cancelled, false) => Some((Status::Stopping, "cancel asked for")),
+            // It ended by itself in the meantime.
+            (Wanted::Stopped { .. } | Wanted::Cancelled, true) => None,
+        };
+        self.wanted = wanted;
+        if let Some((status, reason)) = entered {
+            self.end_placement(status);
+            self.enter_once(status, at_us, reason);
+        }
+    }
+
+    /// A person wants it to have so many subtasks, or (`None`) as many as there are slots.
+    pub fn rescale(&mut self, parallelism: Option<u32>, at_us: i64) {
+        self.parallelism = parallelism;
+        if !self.now().status.is_end() && self.wanted == Wanted::Running {
+            self.end_placement(Status::Restarting);
+            let wish = parallelism.map_or("auto".to_string(), |parallelism| parallelism.to_string());
+            self.enter_once(Status::Restarting, at_us, &format!("rescaling to parallelism {wish}"));
+        }
+    }
+
+    fn end_placement(&mut self, entered: Status) {
+        if let Some(placement) = &mut self.placement {
+            placement.is_ending |= entered == Status::Restarting;
+        }
+    }
+
+    fn enter_once(&mut self, status: Status, at_us: i64, reason: &str) {
+        let now = self.now();
+        if now.status != status || now.reason != reason {
+            // Changes of earlier versions have no time.
+            let at_us = at_us.max(now.at_us);
+            self.enter(Transition::new(status, at_us, reason));
+        }
+    }
+
     /// The run whose numbers were told has ended with its coordinator. If the attempt goes on, it reports its rows itself.
     pub fn settle(&mut self, attempt_goes_on: bool) {
         let Some(so_far) = self.so_far.take() else { return };
@@ -330,10 +383,14 @@ pub enum Change {
         wanted: Wanted,
         #[serde(default)]
         allow_duplicates: bool,
+        #[serde(default)]
+        at_us: i64,
     },
     Parallelism {
         job: String,
         parallelism: Option<u32>,
+        #[serde(default)]
+        at_us: i64,
     },
     Placed {
         job: String,
@@ -352,18 +409,27 @@ pub enum Change {
         job: String,
         transition: Transition,
     },
+    Deleting {
+        job: String,
+    },
     Deleted {
         job: String,
+    },
+    Drained {
+        worker: String,
+        /// `false`: it takes tasks again.
+        drained: bool,
     },
 }
 
 impl Change {
     /// A person wants something else of a job.
-    pub fn wanted(job: String, wanted: Wanted) -> Self {
+    pub fn wanted(job: String, wanted: Wanted, at_us: i64) -> Self {
         Self::Wanted {
             job,
             wanted,
             allow_duplicates: false,
+            at_us,
         }
     }
 }
@@ -371,13 +437,26 @@ impl Change {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     pub jobs: BTreeMap<String, Record>,
+    /// Workers that a person wants to take no tasks.
+    pub drained: BTreeSet<String>,
     /// Records of the journal that could not be read.
     pub damaged: Vec<String>,
 }
 
+/// All that a ledger says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Base {
+    Jobs(Vec<Record>),
+    JobsAndWorkers {
+        jobs: Vec<Record>,
+        drained: BTreeSet<String>,
+    },
+}
+
 impl log::State for Ledger {
     type Change = Change;
-    type Base = Vec<Record>;
+    type Base = Base;
 
     fn apply(&mut self, change: &Change) {
         match change {
@@ -391,11 +470,23 @@ impl log::State for Ledger {
                 job,
                 wanted,
                 allow_duplicates,
+                at_us,
             } => self.change(job, |record| {
-                record.wanted = wanted.clone();
                 record.allow_duplicates = *allow_duplicates;
+                record.want(wanted.clone(), *at_us);
             }),
-            Change::Parallelism { job, parallelism } => self.change(job, |record| record.parallelism = *parallelism),
+            Change::Parallelism {
+                job,
+                parallelism,
+                at_us,
+            } => self.change(job, |record| record.rescale(*parallelism, *at_us)),
+            Change::Deleting { job } => self.change(job, |record| record.deleting = true),
+            Change::Drained { worker, drained } => {
+                match drained {
+                    true => self.drained.insert(worker.clone()),
+                    false => self.drained.remove(worker),
+                };
+            }
             Change::Placed {
                 job,
                 attempts,
@@ -414,18 +505,30 @@ impl log::State for Ledger {
         }
     }
 
-    fn base(&self) -> Vec<Record> {
-        self.jobs.values().cloned().collect()
+    fn base(&self) -> Base {
+        let jobs = self.jobs.values().cloned().collect();
+        match self.drained.is_empty() {
+            true => Base::Jobs(jobs),
+            false => Base::JobsAndWorkers {
+                jobs,
+                drained: self.drained.clone(),
+            },
+        }
     }
 
-    fn restore(base: Vec<Record>) -> Self {
+    fn restore(base: Base) -> Self {
+        let (jobs, drained) = match base {
+            Base::Jobs(jobs) => (jobs, BTreeSet::new()),
+            Base::JobsAndWorkers { jobs, drained } => (jobs, drained),
+        };
         Self {
             // A record without any transition cannot come from here; it would have no state.
-            jobs: base
+            jobs: jobs
                 .into_iter()
                 .filter(|record| !record.transitions.is_empty())
                 .map(|record| (record.name.clone(), record))
                 .collect(),
+            drained,
             damaged: Vec::new(),
         }
     }
@@ -497,6 +600,7 @@ mod tests {
             placement: None,
             ran: None,
             so_far: None,
+            deleting: false,
             transitions: VecDeque::from([Transition::new(Status::Submitted, 1, "")]),
         }
     }
@@ -520,12 +624,14 @@ mod tests {
             Change::Parallelism {
                 job: "a".into(),
                 parallelism: None,
+                at_us: 3,
             },
             Change::wanted(
                 "a".into(),
                 Wanted::Stopped {
                     savepoint: Some("s".into()),
                 },
+                4,
             ),
             Change::Placed {
                 job: "a".into(),
@@ -533,7 +639,20 @@ mod tests {
                 placement: Some(Placement {
                     slots: vec!["w".into(), "w".into()],
                     attempts: vec!["x".into(), "x".into()],
+                    is_ending: false,
                 }),
+            },
+            Change::Drained {
+                worker: "v".into(),
+                drained: true,
+            },
+            Change::Drained {
+                worker: "w".into(),
+                drained: true,
+            },
+            Change::Drained {
+                worker: "v".into(),
+                drained: false,
             },
             Change::Ran {
                 job: "a".into(),
@@ -554,12 +673,60 @@ mod tests {
         let a = &ledger.jobs["a"];
         assert_eq!(
             (a.parallelism, a.now().status, a.transitions.len()),
-            (None, Status::Running, 2)
+            (None, Status::Stopping, 4)
         );
+        assert_eq!(ledger.drained.iter().collect::<Vec<_>>(), ["w"]);
         assert_eq!(a.resolved.now_us, 7);
         assert_eq!(a.ran.as_ref().map(|ran| ran.rows_in), Some(5));
         assert_eq!((a.attempts, ledger.attempts()), (3, vec!["x".to_string()]));
         assert!(matches!(&a.wanted, Wanted::Stopped { savepoint: Some(name) } if name == "s"));
+    }
+
+    #[test]
+    fn what_a_person_wants_is_one_record_with_the_state_that_it_puts_the_job_into() {
+        let wanted = |wanted, at_us| Change::wanted("a".into(), wanted, at_us);
+        let placed = Change::Placed {
+            job: "a".into(),
+            attempts: 1,
+            placement: Some(Placement {
+                slots: vec!["w".into()],
+                attempts: vec!["x".into()],
+                is_ending: false,
+            }),
+        };
+        #[track_caller]
+        fn check(changes: &[Change], status: Status, reason: &str, is_ending: Option<bool>) {
+            let mut ledger = Ledger::default();
+            ledger.apply(&Change::Submitted(Box::new(record("a"))));
+            changes.iter().for_each(|change| ledger.apply(change));
+            let a = &ledger.jobs["a"];
+            assert_eq!((a.now().status, a.now().reason.as_str()), (status, reason));
+            let placement = a.placement.as_ref();
+            assert_eq!(placement.map(|placement| placement.is_ending), is_ending);
+        }
+        let cancelled = transition("a", Status::Cancelled, 5);
+        let again = [cancelled.clone(), wanted(Wanted::Running, 6)];
+        check(&again, Status::Deploying, "asked for", None);
+        let restarted = [placed.clone(), wanted(Wanted::Running, 6)];
+        check(&restarted, Status::Restarting, "restart asked for", Some(true));
+        let stopped = [placed.clone(), wanted(Wanted::Stopped { savepoint: None }, 6)];
+        check(&stopped, Status::Stopping, "stop asked for", Some(false));
+        let too_late = [cancelled, wanted(Wanted::Cancelled, 6)];
+        check(&too_late, Status::Cancelled, "because", None);
+        let rescaled = Change::Parallelism {
+            job: "a".into(),
+            parallelism: Some(3),
+            at_us: 6,
+        };
+        let moved = [placed.clone(), rescaled.clone()];
+        check(&moved, Status::Restarting, "rescaling to parallelism 3", Some(true));
+        let followed = [placed.clone(), rescaled, placed];
+        check(&followed, Status::Restarting, "rescaling to parallelism 3", Some(false));
+        // As earlier versions wrote it.
+        let old: Change = serde_json::from_str(r#"{"wanted":{"job":"a","wanted":"cancelled"}}"#).unwrap();
+        check(&[old], Status::Stopping, "cancel asked for", None);
+        let old: Base = serde_json::from_str("[]").unwrap();
+        assert!(matches!(old, Base::Jobs(_)));
     }
 
     #[test]

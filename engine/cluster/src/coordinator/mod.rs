@@ -19,6 +19,7 @@
 
 mod api;
 mod checkpoints;
+mod deletion;
 mod describe;
 mod folder;
 mod gauges;
@@ -193,6 +194,7 @@ impl Coordinator {
         let writer = journal.claim::<Ledger>(&inner.options.advertise).await?;
         let (hands, events) = (inner.recruit)(inner.folder.cluster(), writer.epoch(), writer.state().attempts());
         Ok(Leader::start(
+            inner.folder.cluster(),
             writer,
             hands,
             events,

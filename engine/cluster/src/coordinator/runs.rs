@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use millstream_proto::v1;
 use millstream_runtime::job::Command;
 use millstream_runtime::progress::JobCounters;
+use millstream_state::checkpoint::CheckpointStore;
 use millstream_state::threads;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
@@ -24,6 +25,9 @@ use crate::progress::{Note, Observed, Phase, Progress};
 use crate::publish::{Output, Publishing};
 use crate::restart::{self, Restarts};
 use crate::{Error, control, region, resolve};
+
+/// Between two looks at who has taken a job over.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the leader holds of a run.
 pub struct Running {
@@ -117,14 +121,47 @@ pub async fn carry(leader: Arc<Leader>, run: RunId, record: Box<Record>, strings
     let progress = strings.progress.clone();
     let end = match to_end(&leader, run, &record, strings).await {
         Ok(end) => end,
-        // Another has the job's checkpoints. If it leads the cluster, too, then the job has not failed at all.
-        Err(Error::State(millstream_state::Error::Superseded(_))) if !leader.still_leads().await => return,
+        Err(Error::State(millstream_state::Error::Superseded(reason))) => {
+            // Whoever starts the job again claims its checkpoints anew.
+            leader.forget(&job, false);
+            match superseded(&leader, &record, reason).await {
+                Some(end) => end,
+                None => return,
+            }
+        }
         Err(error) => End::Failed {
             reason: error.to_string(),
         },
     };
     let ran = progress.with(describe::ran).map(Box::new);
     leader.event(Event::Ended { job, run, end, ran });
+}
+
+/// How a run ends that another claim of the job's checkpoints has superseded. `None`: the cluster has another leader, and the
+/// job has not failed at all.
+async fn superseded(leader: &Arc<Leader>, record: &Record, reason: String) -> Option<End> {
+    loop {
+        if !leader.still_leads().await {
+            return None;
+        }
+        let store = CheckpointStore::open(&record.storage, &record.name).await;
+        let claimant = match store {
+            Ok(store) => store.claimant().await,
+            Err(error) => Err(error),
+        };
+        let own = leader.leadership();
+        match claimant.map(|claimant| claimant.and_then(|claimant| claimant.leader)) {
+            Ok(Some(claimant)) if claimant.cluster == own.cluster && claimant.epoch <= own.epoch => {
+                return Some(End::Superseded { reason });
+            }
+            // This coordinator is about to notice it.
+            Ok(Some(claimant)) if own.is_before(&claimant) => {}
+            // A person has started the job elsewhere.
+            Ok(_) => return Some(End::Failed { reason }),
+            Err(error) => tracing::warn!(job = record.name, "who has taken the job over cannot be read: {error}"),
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
 }
 
 async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Strings) -> Result<End, Error> {
@@ -148,12 +185,8 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         adoption,
         lease: Mutex::new(None),
     };
-    let outcome = job::run_claimed(&job, &history, &deployer, stop, &progress).await;
-    if let Err(Error::State(millstream_state::Error::Superseded(_))) = &outcome {
-        // Whoever starts the job again claims its checkpoints anew.
-        leader.forget(&record.name, false);
-    }
-    let outcome = outcome?;
+    let mut cancelled = stop.clone();
+    let outcome = job::run_claimed(&job, &history, &deployer, stop, &progress).await?;
     let mut end = match outcome {
         Outcome::Finished { checkpoint } | Outcome::FinishedBefore { checkpoint } => End::Finished { checkpoint },
         Outcome::Stopped { checkpoint } => End::Stopped { checkpoint },
@@ -169,7 +202,9 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         savepoint: Some(name), ..
     }) = leader.wanted(&record.name)
     {
-        let kept = history.keep(&name).await?;
+        let Some(kept) = keep(&history, &job, &name, &mut cancelled).await? else {
+            return Ok(end);
+        };
         leader.note(
             &record.name,
             "info",
@@ -179,7 +214,7 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         match &mut end {
             End::Stopped { checkpoint } => *checkpoint = kept,
             End::Aborted { last_checkpoint, .. } => *last_checkpoint = Some(kept),
-            End::Finished { .. } | End::Failed { .. } => {}
+            End::Finished { .. } | End::Failed { .. } | End::Superseded { .. } => {}
         }
         progress.update(|report| {
             if let Some(last) = &mut report.last_checkpoint {
@@ -188,6 +223,34 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         });
     }
     Ok(end)
+}
+
+/// Makes the savepoint that a job is stopped with, as often as the storage needs. `None`: the job was cancelled meanwhile.
+async fn keep(
+    history: &History,
+    job: &Job,
+    name: &str,
+    stop: &mut watch::Receiver<StopRequest>,
+) -> Result<Option<u64>, Error> {
+    let config = restart::Config::default();
+    let mut restarts = Restarts::new(config.clone());
+    loop {
+        let kept = match history.checkpoints().await.is_empty() {
+            true => history.keep_empty(job, name).await,
+            false => history.keep(name).await,
+        };
+        let error = match kept {
+            Ok(kept) => return Ok(Some(kept)),
+            Err(error) if restart::error_may_pass(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let delay = restarts.after_failure().unwrap_or(config.delay_max);
+        tracing::warn!(job = job.graph.name, "savepoint `{name}`: {error}; trying again");
+        let aborted = stop.wait_for(|request| *request == StopRequest::Abort);
+        if tokio::time::timeout(delay, aborted).await.is_ok() {
+            return Ok(None);
+        }
+    }
 }
 
 /// The job as the planner makes it, ready to run.
@@ -330,7 +393,13 @@ impl Deployer for Leased<'_> {
         })
     }
 
-    async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
+    async fn deploy(&self, job: &Job, allocation: &Allocation, mut request: Request) -> Result<Box<dyn Tasks>, Error> {
+        let (leader, before_start) = (self.leader.clone(), request.before_start);
+        // Sinks remove what no attempt needs any more: not beside an attempt of the next leader.
+        request.before_start = Box::pin(async move {
+            leader.verify().await?;
+            before_start.await
+        });
         // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
         self.leader.journalled().await;
         let hands = self.leader.hands();

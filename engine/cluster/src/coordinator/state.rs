@@ -17,7 +17,7 @@ mod adoption;
 mod placing;
 mod requests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_proto::v1;
 
@@ -49,6 +49,8 @@ pub struct State {
     limits: Limits,
     jobs: BTreeMap<String, Job>,
     slots: Slots,
+    /// Workers that a person wants to take no tasks, whether they are attached or not.
+    drained: BTreeSet<String>,
     /// Runs that wait for slots, oldest first.
     waiting: Vec<(String, RunId)>,
     next_run: RunId,
@@ -67,6 +69,17 @@ pub struct Job {
     /// Grows with every change.
     pub version: u64,
     pub run: Option<Run>,
+    /// It has ended, and the journal does not say so yet: another coordinator would go on with it.
+    is_ending: bool,
+}
+
+impl Job {
+    /// The state that clients are told: an end only once it is in the journal.
+    pub fn told(&self) -> &Transition {
+        let transitions = &self.record.transitions;
+        let before = transitions.iter().rev().find(|before| !before.status.is_end());
+        before.filter(|_| self.is_ending).unwrap_or(self.record.now())
+    }
 }
 
 #[derive(Debug)]
@@ -179,14 +192,6 @@ pub enum Event {
     Leaving {
         worker: String,
     },
-    /// A person wants the worker empty.
-    Drain {
-        worker: String,
-    },
-    /// A person wants it to take tasks again.
-    Undrain {
-        worker: String,
-    },
     Tick,
     /// All runs take a last checkpoint and end; the jobs go on elsewhere or later.
     ShutDown,
@@ -207,6 +212,10 @@ pub enum End {
         unpublished: Option<String>,
     },
     Failed {
+        reason: String,
+    },
+    /// Another claim of the job's checkpoints, made for this cluster, has superseded its own: a run with a new one goes on.
+    Superseded {
         reason: String,
     },
 }
@@ -270,6 +279,7 @@ impl State {
             limits,
             jobs: BTreeMap::new(),
             slots: Slots::default(),
+            drained: ledger.drained,
             waiting: Vec::new(),
             next_run: 1,
             // Versions grow from one coordinator to the next.
@@ -279,7 +289,7 @@ impl State {
         };
         let mut commands = Vec::new();
         for (name, record) in ledger.jobs {
-            let resumes = !record.now().status.is_end();
+            let resumes = !record.now().status.is_end() && !record.deleting;
             let fresh = record.now().status == Status::Submitted;
             let wanted = record.wanted.clone();
             state.insert(record);
@@ -287,23 +297,48 @@ impl State {
                 continue;
             }
             match wanted {
-                Wanted::Cancelled => state.enter(&name, Status::Cancelled, "asked for", now_us, &mut commands),
-                Wanted::Running | Wanted::Stopped { .. } => {
+                // The run claims its checkpoints: one of an earlier coordinator that still runs completes none after that.
+                Wanted::Cancelled => {
+                    state.settle(&name, false, &mut commands);
+                    state.run(&name, None, None, &mut commands);
+                    state.ask(&name, StopRequest::Abort, Then::End, &mut commands);
+                }
+                Wanted::Stopped { .. } => {
+                    if !state.adopt(&name, now_us, &mut commands) {
+                        state.settle(&name, false, &mut commands);
+                        state.run(&name, None, None, &mut commands);
+                    }
+                    state.ask(&name, StopRequest::Stop, Then::End, &mut commands);
+                }
+                Wanted::Running => {
                     let reason = match fresh {
                         true => "submitted",
                         false => "resumed by a new coordinator",
                     };
-                    if !state.adopt(&name, now_us, &mut commands) {
-                        state.settle(&name, false, &mut commands);
-                        state.start(&name, reason, now_us, &mut commands);
-                    }
-                    if wanted != Wanted::Running {
-                        state.ask(&name, StopRequest::Stop, Then::End, &mut commands);
-                    }
+                    state.resume(&name, reason, now_us, &mut commands);
                 }
             }
         }
         (state, commands)
+    }
+
+    /// Goes on with a job of an earlier coordinator.
+    fn resume(&mut self, name: &str, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
+        let record = self.jobs.get(name).map(|job| &job.record);
+        let follows = record.is_some_and(|record| record.placement.as_ref().is_some_and(|placed| placed.is_ending));
+        if follows {
+            let moved = "another attempt was to follow when the coordinator changed";
+            let now = record.map(Record::now).filter(|now| now.status == Status::Restarting);
+            let why = now.map_or(moved.to_string(), |now| now.reason.clone());
+            self.enter(name, Status::Restarting, &why, now_us, commands);
+            if self.adopt(name, now_us, commands) {
+                return self.ask(name, StopRequest::Stop, Then::Again(why), commands);
+            }
+        } else if self.adopt(name, now_us, commands) {
+            return;
+        }
+        self.settle(name, false, commands);
+        self.start(name, reason, now_us, commands);
     }
 
     pub fn jobs(&self) -> &BTreeMap<String, Job> {
@@ -422,7 +457,10 @@ impl State {
             } => {
                 self.slots.attach(&worker, &incarnation, slots, now_us);
                 self.came_back(&worker, &running, now_us, &mut commands);
-                self.slots_changed(now_us, &mut commands);
+                match self.drained.contains(&worker) {
+                    true => self.drain(&worker, Presence::Draining, now_us, &mut commands),
+                    false => self.slots_changed(now_us, &mut commands),
+                }
             }
             Event::Reached {
                 worker,
@@ -443,12 +481,6 @@ impl State {
             }
             Event::Said { .. } | Event::StoodStill { .. } => {}
             Event::Leaving { worker } => self.drain(&worker, Presence::Leaving, now_us, &mut commands),
-            Event::Drain { worker } => self.drain(&worker, Presence::Draining, now_us, &mut commands),
-            Event::Undrain { worker } => {
-                if self.slots.undrain(&worker, now_us) {
-                    self.slots_changed(now_us, &mut commands);
-                }
-            }
             Event::Tick => {
                 if self.rebalance_at_us.is_some_and(|at_us| now_us >= at_us) {
                     self.rebalance_at_us = None;
@@ -472,52 +504,98 @@ impl State {
         match change {
             Change::Submitted(record) => {
                 let name = record.name.clone();
-                self.insert(*record);
-                self.start(&name, "submitted", now_us, commands);
+                if !self.jobs.contains_key(&name) {
+                    self.insert(*record);
+                    self.start(&name, "submitted", now_us, commands);
+                }
             }
             Change::Wanted {
                 job,
                 wanted,
                 allow_duplicates,
+                at_us,
             } => {
                 if let Some(found) = self.jobs.get_mut(&job) {
                     found.record.allow_duplicates = allow_duplicates;
                 }
-                self.want(&job, wanted, now_us, commands);
+                self.want(&job, wanted, at_us, now_us, commands);
             }
-            Change::Parallelism { job, parallelism } => {
-                let Some(found) = self.jobs.get_mut(&job) else { return };
-                found.record.parallelism = parallelism;
-                self.touch(&job);
-                let wish = parallelism.map_or("auto".to_string(), |parallelism| parallelism.to_string());
-                self.again(&job, &format!("rescaling to parallelism {wish}"), now_us, commands);
+            Change::Parallelism {
+                job,
+                parallelism,
+                at_us,
+            } => {
+                if self.as_journalled(&job, commands, |record| record.rescale(parallelism, at_us)) {
+                    let why = self.jobs[&job].record.now().reason.clone();
+                    self.again(&job, &why, now_us, commands);
+                }
             }
+            Change::Transition { job, transition } => self.ended_for_good(&job, &transition),
             // Of this coordinator's own making: it is in the record already.
-            Change::Transition { .. } | Change::Placed { .. } | Change::Ran { .. } | Change::SoFar { .. } => {}
+            Change::Placed { .. } | Change::Ran { .. } | Change::SoFar { .. } => {}
+            Change::Deleting { job } => {
+                if let Some(found) = self.jobs.get_mut(&job) {
+                    found.record.deleting = true;
+                    self.touch(&job);
+                }
+            }
             Change::Deleted { job } => {
                 self.jobs.remove(&job);
                 self.version += 1;
             }
+            Change::Drained { worker, drained: true } => {
+                self.drained.insert(worker.clone());
+                self.drain(&worker, Presence::Draining, now_us, commands);
+            }
+            Change::Drained { worker, drained: false } => {
+                self.drained.remove(&worker);
+                if self.slots.undrain(&worker, now_us) {
+                    self.slots_changed(now_us, commands);
+                }
+            }
         }
     }
 
-    fn want(&mut self, name: &str, wanted: Wanted, now_us: i64, commands: &mut Vec<Command>) {
-        let Some(job) = self.jobs.get_mut(name) else { return };
-        job.record.wanted = wanted.clone();
+    fn want(&mut self, name: &str, wanted: Wanted, at_us: i64, now_us: i64, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get(name) else { return };
         let ended = job.record.now().status.is_end();
+        self.as_journalled(name, commands, |record| record.want(wanted.clone(), at_us));
         match wanted {
             Wanted::Running if ended => self.start(name, "asked for", now_us, commands),
             Wanted::Running => self.again(name, "restart asked for", now_us, commands),
             // It ended by itself in the meantime.
             _ if ended => {}
-            Wanted::Stopped { .. } => {
-                self.enter(name, Status::Stopping, "stop asked for", now_us, commands);
-                self.ask(name, StopRequest::Stop, Then::End, commands);
-            }
-            Wanted::Cancelled => {
-                self.enter(name, Status::Stopping, "cancel asked for", now_us, commands);
-                self.ask(name, StopRequest::Abort, Then::End, commands);
-            }
+            Wanted::Stopped { .. } => self.ask(name, StopRequest::Stop, Then::End, commands),
+            Wanted::Cancelled => self.ask(name, StopRequest::Abort, Then::End, commands),
+        }
+    }
+
+    /// Changes a record as the journal does. Returns whether that put it into another state, which is told again as a
+    /// transition, for the job's log.
+    fn as_journalled(&mut self, name: &str, commands: &mut Vec<Command>, change: impl FnOnce(&mut Record)) -> bool {
+        let Some(job) = self.jobs.get_mut(name) else {
+            return false;
+        };
+        let before = job.record.now().clone();
+        change(&mut job.record);
+        let transition = job.record.now().clone();
+        let is_another = transition != before;
+        if is_another {
+            let job = name.to_string();
+            commands.push(Command::Journal(Change::Transition { job, transition }));
+        }
+        self.touch(name);
+        is_another
+    }
+
+    /// The journal has this transition.
+    fn ended_for_good(&mut self, name: &str, transition: &Transition) {
+        if let Some(job) = self.jobs.get_mut(name)
+            && job.is_ending
+            && job.record.now() == transition
+        {
+            job.is_ending = false;
+            self.touch(name);
         }
     }
 
@@ -554,6 +632,12 @@ impl State {
         let Some(job) = self.jobs.get_mut(name) else { return };
         let wanted = job.record.wanted.clone();
         let (status, reason) = match (end, run.then, wanted) {
+            (End::Superseded { .. }, Then::Suspend, _) => return,
+            (End::Superseded { reason }, _, Wanted::Running) => return self.start(name, &reason, now_us, commands),
+            (End::Superseded { .. }, _, Wanted::Stopped { .. }) => {
+                self.run(name, None, None, commands);
+                return self.ask(name, StopRequest::Stop, Then::End, commands);
+            }
             (End::Finished { checkpoint }, ..) => (
                 Status::Finished,
                 format!("all input is processed, as of checkpoint {checkpoint}"),
@@ -611,6 +695,10 @@ impl State {
         let job = self.jobs.get_mut(name)?;
         let run = self.next_run;
         self.next_run += 1;
+        // Only a run that adopts an attempt may know of one: it would wait for a verdict that nobody gives.
+        if adoption.is_none() && job.record.placement.take().is_some() {
+            commands.push(Command::Journal(job.record.placed()));
+        }
         job.run = Some(Run {
             id: run,
             asked: StopRequest::None,
@@ -630,7 +718,12 @@ impl State {
             return;
         };
         let slots = lease.slots.clone();
-        job.record.placement = Some(Placement { slots, attempts });
+        let is_ending = job.run.as_ref().is_some_and(|run| matches!(run.then, Then::Again(_)));
+        job.record.placement = Some(Placement {
+            slots,
+            attempts,
+            is_ending,
+        });
         commands.push(Command::Journal(job.record.placed()));
     }
 
@@ -644,6 +737,13 @@ impl State {
         }
         self.enter(name, Status::Restarting, reason, now_us, commands);
         self.ask(name, StopRequest::Stop, Then::Again(reason.to_string()), commands);
+        if let Some(job) = self.jobs.get_mut(name)
+            && let Some(placement) = &mut job.record.placement
+            && !placement.is_ending
+        {
+            placement.is_ending = true;
+            commands.push(Command::Journal(job.record.placed()));
+        }
     }
 
     fn ask(&mut self, name: &str, request: StopRequest, then: Then, commands: &mut Vec<Command>) {
@@ -678,6 +778,7 @@ impl State {
         let job = Job {
             version: self.version,
             run: None,
+            is_ending: false,
             record,
         };
         let name = job.record.name.clone();
@@ -693,6 +794,7 @@ impl State {
         }
         let transition = Transition::new(status, now_us, reason);
         job.record.enter(transition.clone());
+        job.is_ending = status.is_end();
         let job = name.to_string();
         commands.push(Command::Journal(Change::Transition { job, transition }));
         self.touch(name);

@@ -7,11 +7,33 @@ use crate::coordinator::ledger::{Change, Record, Status, Wanted};
 #[derive(Debug, Clone)]
 pub enum Request {
     Submit(Box<Record>),
-    Stop { job: String, savepoint: Option<String> },
-    Cancel { job: String },
-    Rescale { job: String, parallelism: Option<u32> },
-    Restart { job: String, allow_duplicates: bool },
-    Delete { job: String },
+    Stop {
+        job: String,
+        savepoint: Option<String>,
+    },
+    Cancel {
+        job: String,
+    },
+    Rescale {
+        job: String,
+        parallelism: Option<u32>,
+    },
+    Restart {
+        job: String,
+        allow_duplicates: bool,
+    },
+    /// Its checkpoints are to be removed.
+    Delete {
+        job: String,
+    },
+    /// They are: there is no such job any more.
+    Forget {
+        job: String,
+    },
+    Drain {
+        worker: String,
+        undo: bool,
+    },
 }
 
 impl State {
@@ -39,8 +61,8 @@ impl State {
         Ok(())
     }
 
-    /// What a request changes, or why it is refused.
-    pub fn request(&self, request: Request) -> Result<Change, api::Error> {
+    /// What a request changes at this time, or why it is refused. One that repeats what was asked for changes nothing.
+    pub fn request(&self, request: Request, at_us: i64) -> Result<Change, api::Error> {
         self.refuse_when_shutting_down()?;
         match request {
             Request::Submit(record) => {
@@ -48,14 +70,13 @@ impl State {
                 Ok(Change::Submitted(record))
             }
             Request::Stop { job, savepoint } => {
-                self.running(&job, "stop")?;
-                let wanted = Wanted::Stopped { savepoint };
-                Ok(Change::wanted(job, wanted))
+                let wanted = stopped(self.running(&job, "stop")?, savepoint)?;
+                Ok(Change::wanted(job, wanted, at_us))
             }
             Request::Cancel { job } => {
                 self.running(&job, "cancel")?;
                 let wanted = Wanted::Cancelled;
-                Ok(Change::wanted(job, wanted))
+                Ok(Change::wanted(job, wanted, at_us))
             }
             Request::Rescale { job, parallelism } => {
                 let record = &self.job(&job)?.record;
@@ -73,18 +94,25 @@ impl State {
                     ));
                 }
                 self.refuse_when_stopping(record)?;
+                refuse_when_deleting(record)?;
                 self.refuse_too_many(&job, parallelism)?;
-                Ok(Change::Parallelism { job, parallelism })
+                Ok(Change::Parallelism {
+                    job,
+                    parallelism,
+                    at_us,
+                })
             }
             Request::Restart { job, allow_duplicates } => {
                 let record = &self.job(&job)?.record;
                 if !record.now().status.is_end() {
                     self.refuse_when_stopping(record)?;
                 }
+                refuse_when_deleting(record)?;
                 Ok(Change::Wanted {
                     job,
                     wanted: Wanted::Running,
                     allow_duplicates,
+                    at_us,
                 })
             }
             Request::Delete { job } => {
@@ -95,7 +123,20 @@ impl State {
                         format!("`{job}` is {}; stop or cancel it first", status.word()),
                     ));
                 }
+                Ok(Change::Deleting { job })
+            }
+            Request::Forget { job } => {
+                self.job(&job)?;
                 Ok(Change::Deleted { job })
+            }
+            Request::Drain { worker, undo } => {
+                let known = self.slots.workers().get(&worker);
+                let may_undo = undo && self.drained.contains(&worker);
+                if !may_undo && known.is_none_or(|known| known.presence.is_gone()) {
+                    let message = format!("there is no worker `{worker}` attached");
+                    return Err(api::Error::new(Code::WorkerNotFound, message));
+                }
+                Ok(Change::Drained { worker, drained: !undo })
             }
         }
     }
@@ -111,15 +152,16 @@ impl State {
         })
     }
 
-    fn running(&self, name: &str, verb: &str) -> Result<(), api::Error> {
-        let now = self.job(name)?.record.now();
+    fn running(&self, name: &str, verb: &str) -> Result<&Record, api::Error> {
+        let record = &self.job(name)?.record;
+        let now = record.now();
         if now.status.is_end() {
             return Err(api::Error::new(
                 Code::WrongState,
                 format!("`{name}` has ended ({}); there is nothing to {verb}", now.status.word()),
             ));
         }
-        Ok(())
+        Ok(record)
     }
 
     fn refuse_when_stopping(&self, record: &Record) -> Result<(), api::Error> {
@@ -169,4 +211,36 @@ impl State {
             "this coordinator is shutting down; try again",
         ))
     }
+}
+
+/// What is wanted of a job that is to stop: what was promised before is not taken back.
+fn stopped(record: &Record, savepoint: Option<String>) -> Result<Wanted, api::Error> {
+    let name = &record.name;
+    let how = match (&record.wanted, &savepoint) {
+        (Wanted::Running, _) => return Ok(Wanted::Stopped { savepoint }),
+        (wanted, None) => return Ok(wanted.clone()),
+        (Wanted::Stopped { savepoint: promised }, _) if *promised == savepoint => return Ok(record.wanted.clone()),
+        (Wanted::Stopped { savepoint: None }, _) => "stopped without a savepoint".to_string(),
+        (
+            Wanted::Stopped {
+                savepoint: Some(promised),
+            },
+            _,
+        ) => format!("stopped with the savepoint `{promised}`"),
+        (Wanted::Cancelled, _) => "cancelled, without a last checkpoint".to_string(),
+    };
+    Err(api::Error::new(
+        Code::WrongState,
+        format!("`{name}` is being {how}; wait for its end, and create a savepoint then (savepoints create)"),
+    ))
+}
+
+fn refuse_when_deleting(record: &Record) -> Result<(), api::Error> {
+    if !record.deleting {
+        return Ok(());
+    }
+    Err(api::Error::new(
+        Code::WrongState,
+        format!("`{}` is being deleted: its checkpoints are being removed", record.name),
+    ))
 }

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod bench;
+mod promises;
 
 use self::bench::Bench;
 use super::*;
@@ -153,6 +154,13 @@ fn a_stop_can_become_a_cancel_but_not_the_other_way() {
             savepoint: None
         }),
         ""
+    );
+    assert_eq!(bench.state.jobs["a"].record.wanted, Wanted::Cancelled);
+    let savepoint = Some("s".to_string());
+    let refused = bench.request(Request::Stop { job: job(), savepoint });
+    assert!(
+        refused.starts_with("wrong-state: `a` is being cancelled, without a last checkpoint;"),
+        "{refused}"
     );
     let refused = bench.request(Request::Rescale {
         job: job(),
@@ -316,10 +324,8 @@ fn drained_workers_are_left_and_may_go() {
     assert_eq!(bench.ends("a", stopped()), "run a#2");
     assert_eq!(bench.wants("a"), "grant a v v");
     assert_eq!(
-        bench.event(Event::Drain {
-            worker: "nobody".into()
-        }),
-        ""
+        bench.drain("nobody", false),
+        "worker-not-found: there is no worker `nobody` attached"
     );
     assert_eq!(bench.event(Event::Leaving { worker: "w".into() }), "leave w");
 }
@@ -341,7 +347,13 @@ fn a_new_coordinator_goes_on_where_the_journal_ends() {
         job: "cancelled".into(),
     });
     let (mut successor, commanded) = bench.successor();
-    assert_eq!(commanded, "run new#1, run running#2, run stopping#3, stop stopping");
+    assert_eq!(
+        commanded,
+        "run cancelled#1, abort cancelled, run new#2, run running#3, run stopping#4, stop stopping"
+    );
+    successor.is("cancelled", Status::Stopping, "cancel asked for");
+    successor.is("stopping", Status::Stopping, "stop asked for");
+    assert_eq!(successor.ends("cancelled", End::aborted(None)), "");
     successor.is("cancelled", Status::Cancelled, "");
     successor.is("running", Status::Deploying, "resumed by a new coordinator");
     assert!(successor.state.version() > bench.state.version());
@@ -423,5 +435,11 @@ fn requests_that_make_no_sense_are_refused_by_name() {
         assert!(answer.starts_with(expected), "{answer}");
     }
     assert_eq!(bench.request(Request::Delete { job: "b".into() }), "");
+    let refused = bench.request(Request::Restart {
+        job: "b".into(),
+        allow_duplicates: false,
+    });
+    assert!(refused.starts_with("wrong-state: `b` is being deleted"), "{refused}");
+    assert_eq!(bench.request(Request::Forget { job: "b".into() }), "");
     assert_eq!(bench.submit("c", None), "run c#3");
 }

@@ -123,7 +123,10 @@ fn what_is_stopped_or_over_is_not_taken_over_as_if_it_were_not() {
     });
     bench.ends("over", End::Finished { checkpoint: 1 });
     let (mut successor, commanded) = bench.successor();
-    assert_eq!(commanded, "run stopped#1, stop stopped");
+    assert_eq!(
+        commanded,
+        "run cancelled#1, abort cancelled, run stopped#2, stop stopped"
+    );
     assert_eq!(successor.attach_with("w", 3, &["stopped"]), "adopt stopped");
     successor.is("stopped", Status::Stopping, "");
 }

@@ -43,6 +43,7 @@ impl Bench {
             placement: None,
             ran: None,
             so_far: None,
+            deleting: false,
             transitions: VecDeque::from([Transition::new(Status::Submitted, 0, "")]),
         })
     }
@@ -74,7 +75,7 @@ impl Bench {
     }
 
     pub fn request(&mut self, request: Request) -> String {
-        match self.state.request(request) {
+        match self.state.request(request, self.now_us) {
             Ok(change) => {
                 self.journal.push(change.clone());
                 self.event(Event::Applied(change))
@@ -85,6 +86,20 @@ impl Bench {
 
     pub fn submit(&mut self, name: &str, parallelism: Option<u32>) -> String {
         self.request(Request::Submit(Self::record(name, parallelism)))
+    }
+
+    pub fn drain(&mut self, worker: &str, undo: bool) -> String {
+        let worker = worker.to_string();
+        self.request(Request::Drain { worker, undo })
+    }
+
+    /// The journal has all that was commanded so far.
+    pub fn journalled(&mut self) {
+        for change in self.journal.clone() {
+            if let Change::Transition { .. } = &change {
+                assert_eq!(self.event(Event::Applied(change)), "");
+            }
+        }
     }
 
     pub fn run_of(&self, job: &str) -> RunId {
@@ -206,16 +221,21 @@ impl Bench {
 
     /// What a new coordinator makes of the journal.
     pub fn successor(&self) -> (Bench, String) {
+        self.successor_as_of(self.journal.len())
+    }
+
+    /// What a new coordinator makes of the first so many changes of the journal: the others were not written in time.
+    pub fn successor_as_of(&self, changes: usize) -> (Bench, String) {
         use millstream_state::log::State as _;
         let mut ledger = Ledger::default();
-        for change in &self.journal {
+        for change in &self.journal[..changes] {
             ledger.apply(change);
         }
         let (state, commands) = State::restore(ledger, Limits::default(), 2, self.now_us);
         let mut bench = Bench {
             state,
             now_us: self.now_us,
-            journal: Vec::new(),
+            journal: self.journal[..changes].to_vec(),
         };
         let words = bench.words(commands);
         (bench, words)

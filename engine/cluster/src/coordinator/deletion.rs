@@ -1,0 +1,95 @@
+//! Deleting jobs: their checkpoints, savepoints aside, then their names.
+//!
+//! That a job is to be deleted is journalled first. From then on nothing else happens to it, and this coordinator or the
+//! next completes the deletion, however often it has to try.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{self, Code};
+use crate::coordinator::api::internal;
+use crate::coordinator::checkpoints;
+use crate::coordinator::leader::{Leader, Reserved};
+use crate::coordinator::state::Request;
+
+/// Between two tries where the storage cannot be reached.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two looks whether somebody else is through with the job.
+const RESERVED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Deletes a job that has ended. When this returns Ok it is gone; an error says whether it will be.
+pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
+    leader.change(Request::Delete { job: job.into() }).await?;
+    let (leader, job) = (leader.clone(), job.to_string());
+    // The client may not wait for the end.
+    let deleting = tokio::spawn(async move {
+        let Err(error) = complete(&leader, &job).await else {
+            return Ok(());
+        };
+        go_on(&leader, &job);
+        Err(api::Error::new(
+            error.code,
+            format!(
+                "`{job}` is being deleted, but not all of its checkpoints could be removed yet: {}; this is tried again \
+                 every {} s (RETRY_INTERVAL)",
+                error.message,
+                RETRY_INTERVAL.as_secs()
+            ),
+        ))
+    });
+    deleting.await.map_err(|error| internal(&error))?
+}
+
+/// Goes on with what an earlier coordinator has begun.
+pub fn resume(leader: &Arc<Leader>) {
+    let begun: Vec<String> = leader.with(|inner| {
+        let jobs = inner.state.jobs().iter().filter(|(_, job)| job.record.deleting);
+        jobs.map(|(name, _)| name.clone()).collect()
+    });
+    begun.iter().for_each(|job| go_on(leader, job));
+}
+
+/// Tries until the job is gone.
+fn go_on(leader: &Arc<Leader>, job: &str) {
+    if !leader.begin_deletion(job) {
+        return;
+    }
+    let (leader, job) = (leader.clone(), job.to_string());
+    tokio::spawn(async move {
+        while let Err(error) = complete(&leader, &job).await {
+            if leader.is_over() {
+                return;
+            }
+            leader.note(&job, "warn", &format!("it could not be deleted yet: {}", error.message));
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+        leader.end_deletion(&job);
+    });
+}
+
+async fn complete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
+    let _reserved = reserved(leader, job).await?;
+    let found = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
+    let record = match found {
+        Ok(record) if record.deleting => record,
+        // Somebody else was faster.
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    let history = leader.history(&record).await.map_err(checkpoints::refused)?;
+    history.clear().await.map_err(checkpoints::refused)?;
+    leader.change(Request::Forget { job: job.into() }).await?;
+    leader.forget(job, true);
+    Ok(())
+}
+
+/// The name, once nobody else uses it.
+async fn reserved(leader: &Arc<Leader>, job: &str) -> Result<Reserved, api::Error> {
+    loop {
+        match leader.reserve(job) {
+            Err(error) if error.code == Code::NameInUse && !leader.is_over() => {
+                tokio::time::sleep(RESERVED_PAUSE).await;
+            }
+            reserved => return reserved,
+        }
+    }
+}
