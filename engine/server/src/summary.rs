@@ -37,6 +37,7 @@ impl Summary {
             Ok(Outcome::Aborted { last_checkpoint }) => {
                 ("aborted", format!("ended at once; {}", resume(*last_checkpoint)))
             }
+            Err(_) if !report.start_is_known => ("failed", "failed before it started".to_string()),
             Err(_) => {
                 let last = report
                     .last_checkpoint
@@ -70,7 +71,7 @@ impl Summary {
         let numbers = &self.numbers;
         let seconds = self.wall.as_secs_f64().max(1e-3);
         let mut out = format!("{}: {} ({:.1} s)\n", self.job, self.outcome, seconds);
-        if self.ended == "finished before" {
+        if self.ended == "finished before" || !self.report.start_is_known {
             return out;
         }
         out.push_str(&format!(
