@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use millstream_proto::v1;
@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::api::{self, Code};
+use crate::clock;
 use crate::coordinator::describe;
 use crate::coordinator::gauges::Gauges;
 use crate::coordinator::ledger::{Change, Ledger, Record, Wanted};
@@ -89,6 +90,8 @@ pub struct Leader {
     over: watch::Sender<Option<String>>,
     /// Nobody has taken its place: it had not run for a while, and may take over from itself.
     stood_still: AtomicBool,
+    /// Why the journal could not be read, or written, when that was last tried.
+    journal_problem: Mutex<[Option<String>; 2]>,
     pub epoch: u64,
     pub since_us: i64,
     /// URL or path of the folder for checkpoints of jobs that name none.
@@ -106,6 +109,7 @@ pub(super) struct Inner {
     unwritten: Vec<Change>,
     /// Names of jobs that are being submitted or deleted.
     reserved: BTreeSet<String>,
+    clock_steps: clock::Steps,
 }
 
 /// A name that nobody else may use meanwhile.
@@ -121,6 +125,17 @@ impl Drop for Reserved {
 }
 
 impl Inner {
+    /// The wall clock. If it was set, the deadlines of the state machine are moved with it.
+    fn now_us(&mut self) -> i64 {
+        let now_us = now_us();
+        let step_us = self.clock_steps.take(Instant::now(), now_us);
+        if step_us != 0 {
+            tracing::warn!("the clock of this machine was set by {} s", step_us / 1_000_000);
+            self.state.on_clock_step(step_us);
+        }
+        now_us
+    }
+
     fn tell_of_adoption(&mut self, job: &str, run: RunId, verdict: Result<LeaseId, String>) {
         if let Some(running) = self.runs.get(job).filter(|running| running.run == run) {
             running.adoption.send_replace(Some(verdict));
@@ -155,12 +170,14 @@ impl Leader {
                 logs: HashMap::new(),
                 unwritten: Vec::new(),
                 reserved: BTreeSet::new(),
+                clock_steps: clock::Steps::new(Instant::now(), now_us),
             }),
             journal: tokio::sync::Mutex::new(journal),
             hands,
             flush: Notify::new(),
             over: watch::Sender::new(None),
             stood_still: AtomicBool::new(false),
+            journal_problem: Mutex::default(),
             epoch,
             since_us: now_us,
             checkpoints,
@@ -191,7 +208,8 @@ impl Leader {
                 }
             }
         }
-        let commands = inner.state.on_event(event, now_us());
+        let now_us = inner.now_us();
+        let commands = inner.state.on_event(event, now_us);
         self.carry_out(&mut inner, commands);
     }
 
@@ -473,10 +491,15 @@ impl Leader {
         let mut count = tokio::time::interval(COUNT_INTERVAL);
         count.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let tick_us = self.inner.lock().state.next_tick_us();
+            // Comes here at every sample at least, so that a clock that was set is noticed soon.
+            let tick_in_us = {
+                let mut inner = self.inner.lock();
+                let now_us = inner.now_us();
+                inner.state.next_tick_us().map(|at_us| at_us.saturating_sub(now_us))
+            };
             let tick = async {
-                match tick_us {
-                    Some(at_us) => tokio::time::sleep(Duration::from_micros((at_us - now_us()).max(0) as u64)).await,
+                match tick_in_us {
+                    Some(wait_us) => tokio::time::sleep(Duration::from_micros(wait_us.max(0) as u64)).await,
                     None => std::future::pending().await,
                 }
             };
@@ -543,6 +566,7 @@ impl Leader {
     /// Looks whether it still leads, and ends if not.
     pub async fn check(&self) {
         let checked = self.journal.lock().await.check().await;
+        self.journal_problem.lock()[0] = checked.as_ref().err().map(ToString::to_string);
         match checked {
             Ok(()) => {}
             Err(millstream_state::Error::Superseded(reason)) => self.end(&reason),
@@ -564,7 +588,9 @@ impl Leader {
             return true;
         }
         let changes = std::mem::take(&mut self.inner.lock().unwritten);
-        match journal.append(changes.clone()).await {
+        let appended = journal.append(changes.clone()).await;
+        self.journal_problem.lock()[1] = appended.as_ref().err().map(ToString::to_string);
+        match appended {
             // Among them may be a request whose answer was lost.
             Ok(counted) => {
                 for change in counted {
@@ -584,6 +610,11 @@ impl Leader {
                 false
             }
         }
+    }
+
+    /// Why the journal cannot be used, as far as that is known.
+    pub fn journal_problem(&self) -> Option<String> {
+        self.journal_problem.lock().iter().flatten().next().cloned()
     }
 
     /// Asks a run for something that needs no journal.
