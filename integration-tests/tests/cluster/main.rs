@@ -7,6 +7,7 @@ mod folders;
 mod life;
 mod outages;
 mod place;
+mod ports;
 mod snapshots;
 mod topics;
 mod traces;
