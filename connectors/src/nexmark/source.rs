@@ -4,7 +4,7 @@
 //! turn, so they advance together and the watermark with them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_schema::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -221,11 +221,15 @@ const PACE_INTERVAL_US: i64 = 1_000;
 /// An event is asked for so much after it is due, lest the question come a moment too early.
 const PACE_SLACK_US: i64 = 50;
 
-/// Keeps events back until the wall clock reaches their time.
+/// How far behind a reader may begin that follows the wall clock: what was due earlier is not caught up with.
+const CATCH_UP_US_MAX: i64 = 3_600_000_000;
+
+/// Keeps events back until they are due. The wall clock is looked at when the reader begins, and never again: setting it
+/// neither holds events back nor makes them all due at once.
 #[derive(Default)]
 struct Pace {
-    /// Wall clock at event 0.
-    origin_us: Option<i64>,
+    /// When the reader began, and how long after event 0 that was.
+    began: Option<(Instant, i64)>,
     /// From the last poll that found nothing due to the next one that may find something.
     wait: Option<Duration>,
 }
@@ -333,22 +337,12 @@ impl Reader {
         let pace = self.pace.as_mut()?;
         pace.wait = None;
         let config = self.generator.config();
-        let now = now_us();
-        let splits = &self.splits;
-        let origin = match pace.origin_us {
-            Some(origin) => origin,
-            None => {
-                let first = splits.iter().min_by_key(|split| split.position.event(config))?;
-                let origin = match config.start {
-                    StartTime::Now => first.position.start_us,
-                    // The next event is due now, whatever its event time.
-                    StartTime::AtUs(_) => now - config.elapsed(first.position.event(config)).0,
-                };
-                pace.origin_us = Some(origin);
-                origin
-            }
-        };
-        let elapsed_us = u128::try_from(now - origin).unwrap_or(0);
+        if pace.began.is_none() {
+            let first = self.splits.iter().min_by_key(|split| split.position.event(config))?;
+            let after_us = begins_after(config, &first.position, now_us());
+            pace.began = Some((Instant::now(), after_us));
+        }
+        let elapsed_us = u128::try_from(pace.elapsed_us()?).unwrap_or(0);
         Some((elapsed_us * u128::from(config.rate) / 1_000_000) as u64 + 1)
     }
 
@@ -358,11 +352,34 @@ impl Reader {
         let open = self.splits.iter().filter(|split| !split.finished);
         let next = open.map(|split| split.position.event(config)).min();
         if let Some(pace) = &mut self.pace {
-            pace.wait = next.zip(pace.origin_us).map(|(next, origin_us)| {
-                let due_us = origin_us + config.elapsed(next).0 + PACE_SLACK_US;
-                Duration::from_micros((due_us - now_us()).max(PACE_INTERVAL_US) as u64)
+            pace.wait = next.zip(pace.elapsed_us()).map(|(next, elapsed_us)| {
+                let wait_us = config.elapsed(next).0 + PACE_SLACK_US - elapsed_us;
+                Duration::from_micros(wait_us.max(PACE_INTERVAL_US) as u64)
             });
         }
+    }
+}
+
+impl Pace {
+    /// Microseconds since event 0 was due.
+    fn elapsed_us(&self) -> Option<i64> {
+        let (began, after_us) = self.began?;
+        let elapsed_us = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        Some(after_us.saturating_add(elapsed_us))
+    }
+}
+
+/// How many microseconds after event 0 a reader begins whose next event is at this position.
+fn begins_after(config: &Config, next: &Position, now_us: i64) -> i64 {
+    let due_us = config.elapsed(next.event(config)).0;
+    match config.start {
+        // What became due since the last run is caught up with. The next event is due now at the latest, even if this
+        // machine's clock is behind that of the last run.
+        StartTime::Now => now_us
+            .saturating_sub(next.start_us)
+            .clamp(due_us, due_us.saturating_add(CATCH_UP_US_MAX)),
+        // The next event is due now, whatever its event time.
+        StartTime::AtUs(_) => due_us,
     }
 }
 

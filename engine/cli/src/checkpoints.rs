@@ -22,9 +22,12 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) 
         Checkpoints::Create { job } => {
             let request = v1::CreateCheckpointRequest { job: job.name.clone() };
             let taken = client
-                .call(Repeat::Never, async |channel| {
-                    checkpoints(channel).create(request.clone()).await
-                })
+                .call(
+                    Repeat::Never {
+                        look: &look("checkpoints", &job.name),
+                    },
+                    async |channel| checkpoints(channel).create(request.clone()).await,
+                )
                 .await?;
             print(&printer.message(&taken, &name(&taken), || created(&taken)))
         }
@@ -40,9 +43,12 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) 
                 checkpoint: number,
             };
             client
-                .call(Repeat::Never, async |channel| {
-                    checkpoints(channel).delete(request.clone()).await
-                })
+                .call(
+                    Repeat::Never {
+                        look: &look("checkpoints", &reference.job),
+                    },
+                    async |channel| checkpoints(channel).delete(request.clone()).await,
+                )
                 .await?;
             let (job, deleted) = (reference.job, format!("{}/{number}", request.job));
             print(&printer.value(
@@ -54,12 +60,17 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) 
     }
 }
 
+/// The command that shows what there is of a job.
+fn look(noun: &str, job: &str) -> String {
+    format!("engine-cli {noun} list {job}")
+}
+
 async fn inspect(client: &mut Client, printer: &Printer, reference: v1::CheckpointRef) -> Result<(), Failure> {
     let request = v1::InspectCheckpointRequest {
         checkpoint: Some(reference),
     };
     let detail = client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             checkpoints(channel).inspect(request.clone()).await
         })
         .await?;
@@ -94,9 +105,12 @@ pub async fn savepoints(client: &mut Client, printer: &Printer, command: &Savepo
                 name: Some(name.clone().unwrap_or_else(|| savepoint_name(now_us()))),
             };
             let taken = client
-                .call(Repeat::Never, async |channel| {
-                    checkpoints(channel).create_savepoint(request.clone()).await
-                })
+                .call(
+                    Repeat::Never {
+                        look: &look("savepoints", &job.name),
+                    },
+                    async |channel| checkpoints(channel).create_savepoint(request.clone()).await,
+                )
                 .await?;
             print(&printer.message(&taken, taken.savepoint(), || {
                 format!(
@@ -121,9 +135,12 @@ pub async fn savepoints(client: &mut Client, printer: &Printer, command: &Savepo
                 name: name.clone(),
             };
             client
-                .call(Repeat::Harmless, async |channel| {
-                    checkpoints(channel).delete_savepoint(request.clone()).await
-                })
+                .call(
+                    Repeat::Harmless {
+                        look: &look("savepoints", &job.name),
+                    },
+                    async |channel| checkpoints(channel).delete_savepoint(request.clone()).await,
+                )
                 .await?;
             print(&printer.value(
                 || serde_json::json!({ "job": job.name, "savepoint": name, "deleted": true }),
@@ -144,7 +161,7 @@ pub async fn list(
         savepoints_only,
     };
     client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             checkpoints(channel).list(request.clone()).await
         })
         .await

@@ -2,10 +2,12 @@
 //!
 //! Of several addresses the first that answers is taken; one that answers `not-leader` says where to go, and while
 //! nobody leads the client waits a little. A call whose connection breaks half-way is tried again only where that can
-//! do no harm.
+//! do no harm; where it may have changed something and no answer came, the failure says that the outcome is unknown
+//! ([`unknown_outcome`]). A call whose connection could not be opened was never sent and is no such case.
 
 use std::time::Duration;
 
+use millstream_proto::v1::ErrorDetail;
 use millstream_proto::v1::checkpoint_service_client::CheckpointServiceClient;
 use millstream_proto::v1::cluster_service_client::ClusterServiceClient;
 use millstream_proto::v1::job_service_client::JobServiceClient;
@@ -15,9 +17,9 @@ use tokio::time::{Instant, sleep};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{ConnectError, Request, Response, Status};
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, said};
 use crate::wrong_port;
 
 /// Where a coordinator listens if nobody says otherwise.
@@ -77,12 +79,29 @@ pub fn cluster(channel: Channel) -> Cluster {
     ClusterServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
-/// Whether a call may be repeated when nobody knows if the first one arrived.
+/// Says whether a call may be repeated when it is unknown if the first one arrived. Calls that change something name the
+/// command that shows whether they took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
-    /// It only reads, or a second time changes nothing.
-    Harmless,
-    Never,
+pub enum Repeat<'a> {
+    /// It only reads.
+    ReadOnly,
+    /// It changes something, but a second time changes nothing more.
+    Harmless {
+        look: &'a str,
+    },
+    Never {
+        look: &'a str,
+    },
+}
+
+impl<'a> Repeat<'a> {
+    /// The command that shows whether a call took effect, if it changes anything.
+    fn look(self) -> Option<&'a str> {
+        match self {
+            Self::ReadOnly => None,
+            Self::Harmless { look } | Self::Never { look } => Some(look),
+        }
+    }
 }
 
 /// One cluster, by the addresses of its coordinators.
@@ -109,14 +128,40 @@ impl Client {
     /// Makes a call on the coordinator that leads.
     pub async fn call<T>(
         &mut self,
-        repeat: Repeat,
+        repeat: Repeat<'_>,
         call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
+        let mut broken = None;
+        let result = self.call_until_answered(repeat, call, &mut broken).await;
+        match (result, broken, repeat.look()) {
+            (Err(failure), Some(broken), Some(look)) => Err(unknown_outcome(&broken, &failure, look)),
+            (result, ..) => result,
+        }
+    }
+
+    /// `broken` is set to the reason once a connection broke after the request may have been sent.
+    async fn call_until_answered<T>(
+        &mut self,
+        repeat: Repeat<'_>,
+        call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+        broken: &mut Option<String>,
+    ) -> Result<T, Failure> {
         let deadline = Instant::now() + LEADER_PATIENCE;
+        let mut breaks = 0;
         let mut unreachable: Vec<String> = Vec::new();
         loop {
-            let channel = match self.channel().await {
-                Ok(channel) => channel,
+            let answered = match self.channel().await {
+                Ok(channel) => match call(channel.clone()).await {
+                    Ok(response) => return Ok(response.into_inner()),
+                    Err(status) if was_never_sent(&status) => {
+                        Err(format!("{}: cannot be reached: {}", self.server(), said(&status)))
+                    }
+                    Err(status) => Ok((channel, Failure::from(status))),
+                },
+                Err(why) => Err(why),
+            };
+            let (channel, refused) = match answered {
+                Ok(refused) => refused,
                 Err(why) => {
                     unreachable.push(why);
                     self.next();
@@ -131,10 +176,6 @@ impl Client {
                     sleep(LEADER_PAUSE).await;
                     continue;
                 }
-            };
-            let refused: Failure = match call(channel.clone()).await {
-                Ok(response) => return Ok(response.into_inner()),
-                Err(status) => status.into(),
             };
             // Every refusal of a coordinator has a code; what has none may be no coordinator's.
             if refused.detail.is_none()
@@ -152,25 +193,16 @@ impl Client {
                         sleep(LEADER_PAUSE).await;
                     }
                 }
-                Some(_) => return Err(refused),
-                None if refused.exit == Exit::Unreachable && repeat == Repeat::Harmless => {
-                    unreachable.push(format!("{}: {}", self.server(), refused.message));
+                None if refused.exit == Exit::Unreachable => {
+                    let why = format!("{}: the connection broke ({})", self.server(), refused.message);
+                    broken.get_or_insert(why.clone());
+                    breaks += 1;
                     self.next();
-                    if unreachable.len() > self.servers.len() {
-                        return Err(Failure::new(Exit::Unreachable, unreachable.join("; ")));
+                    if matches!(repeat, Repeat::Never { .. }) || breaks > self.servers.len() {
+                        return Err(Failure::new(Exit::Unreachable, why));
                     }
                 }
-                None if refused.exit == Exit::Unreachable => {
-                    return Err(Failure::new(
-                        Exit::Unreachable,
-                        format!(
-                            "{}: the connection broke ({}); whether the request took effect is unknown: look before trying again",
-                            self.server(),
-                            refused.message
-                        ),
-                    ));
-                }
-                None => return Err(refused),
+                Some(_) | None => return Err(refused),
             }
         }
     }
@@ -209,6 +241,38 @@ impl Client {
             None => self.next(),
         }
         true
+    }
+}
+
+/// Whether a call failed because no connection could be opened for it, so that the server cannot know of it.
+fn was_never_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The failure of a call that may have changed something: the connection broke, and no later try was answered with
+/// success.
+fn unknown_outcome(broken: &str, last: &Failure, look: &str) -> Failure {
+    let last = match last.message.as_str() {
+        message if message == broken => String::new(),
+        message => format!("; another try failed ({message})"),
+    };
+    let message = format!(
+        "{broken} when the request may have been sent already{last}: it is unknown whether it took effect; see \
+         `{look}` before trying again"
+    );
+    Failure {
+        detail: Some(ErrorDetail {
+            code: "outcome-unknown".to_string(),
+            ..ErrorDetail::default()
+        }),
+        ..Failure::new(Exit::Unreachable, message)
     }
 }
 
@@ -276,33 +340,4 @@ pub fn addresses(text: &str) -> Result<Vec<String>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_completed_or_refused() {
-        #[track_caller]
-        fn check(text: &str, expected: Result<&[&str], &str>) {
-            match (addresses(text), expected) {
-                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
-                (Err(found), Err(expected)) => assert_eq!(found, expected),
-                (found, expected) => panic!("{found:?}, not {expected:?}"),
-            }
-        }
-        check(
-            "http://a:7070,b:1,c",
-            Ok(&["http://a:7070", "http://b:1", "http://c:7070"]),
-        );
-        check("a,", Err("an address is empty; write http://HOST:7070"));
-        check(
-            "https://a",
-            Err("https://a: TLS is not spoken yet; write http://HOST:PORT"),
-        );
-        check("http://a/", Ok(&["http://a:7070"]));
-        for bogus in ["bogus://", "bogus://a:1", "bogus:", "http://a:", "http://"] {
-            assert!(addresses(bogus).is_err(), "{bogus}");
-        }
-        check("ftp://a", Err("ftp://a: not an address; write http://HOST:PORT"));
-        check("http://a/x", Err("http://a/x: not an address; write http://HOST:PORT"));
-    }
-}
+mod tests;

@@ -20,7 +20,7 @@ pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     let listed = ask(async |client: &mut Client| {
         let request = v1::ListJobsRequest { all: true };
         client
-            .call(Repeat::Harmless, async |channel| {
+            .call(Repeat::ReadOnly, async |channel| {
                 client::jobs(channel).list(request).await
             })
             .await

@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Paint, Printer, print};
 use crate::workers;
 
-/// Clocks that differ more make checkpoints' times and processing-time windows misleading.
+/// Clocks that certainly differ more make checkpoints' times and processing-time windows misleading.
 const CLOCK_OFFSET_US_MAX: i64 = 1_000_000;
 /// A coordinator that has died is replaced sooner.
 const FAIL_OVER_MAX: Duration = Duration::from_secs(8);
@@ -144,19 +144,28 @@ async fn ask(server: &str, channel: Channel) -> (Vec<Check>, bool) {
             ),
         ));
     }
-    // The answer was written about half-way through.
-    let offset_us = info.clock_us - (before_us + took.as_micros() as i64 / 2);
-    checks.push(clock(&format!("coordinator {server}"), "this machine's", offset_us));
+    // The answer was written at some moment of the round trip.
+    let took_us = took.as_micros() as i64;
+    let offset_us = info.clock_us - (before_us + took_us / 2);
+    let whose = format!("coordinator {server}");
+    checks.push(clock(&whose, "this machine's", offset_us, took_us / 2));
     (checks, !alone)
 }
 
-fn clock(whose: &str, than: &str, offset_us: i64) -> Check {
+/// `doubt_us`: how far the offset may be from the truth, in either direction.
+fn clock(whose: &str, than: &str, offset_us: i64, doubt_us: i64) -> Check {
     let ms = offset_us / 1000;
     if offset_us.abs() <= CLOCK_OFFSET_US_MAX {
         return check(
             Verdict::Good,
             format!("{whose}: its clock agrees with {than} ({ms:+} ms)"),
         );
+    }
+    if offset_us.abs() - doubt_us <= CLOCK_OFFSET_US_MAX {
+        let round_trip_ms = doubt_us * 2 / 1000;
+        let what =
+            format!("{whose}: its clock cannot be compared with {than}: the round trip takes {round_trip_ms} ms");
+        return check(Verdict::Doubtful, what);
     }
     check(
         Verdict::Bad,
@@ -217,7 +226,8 @@ fn of_workers(workers: &[v1::Worker], version: &str) -> Vec<Check> {
             checks.push(check(Verdict::Bad, what));
         }
         if !is_gone {
-            checks.push(clock(&name, "the coordinator's", worker.clock_offset_us));
+            // The coordinator has subtracted the round trip.
+            checks.push(clock(&name, "the coordinator's", worker.clock_offset_us, 0));
         }
     }
     let mut ready = workers.iter().filter(|worker| worker.state == "ready").peekable();
@@ -235,7 +245,7 @@ fn of_workers(workers: &[v1::Worker], version: &str) -> Vec<Check> {
 async fn storage(client: &mut Client, info: &v1::ClusterInfo) -> Check {
     let ask = v1::ClusterInfoRequest { check_storage: true };
     let tried = client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             client::cluster(channel).info(ask).await
         })
         .await;
@@ -248,7 +258,7 @@ async fn storage(client: &mut Client, info: &v1::ClusterInfo) -> Check {
         Err(failure) => return check(Verdict::Bad, format!("storage {}: {}", info.storage, failure.message)),
     }
     let jobs = client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             client::jobs(channel).list(v1::ListJobsRequest { all: true }).await
         })
         .await;
@@ -268,7 +278,7 @@ async fn storage(client: &mut Client, info: &v1::ClusterInfo) -> Check {
         savepoints_only: false,
     };
     let listed = client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             client::checkpoints(channel).list(request.clone()).await
         })
         .await;
@@ -298,6 +308,23 @@ mod tests {
             reason: "no such host".into(),
             ..v1::Worker::default()
         }
+    }
+
+    #[test]
+    fn a_slow_answer_is_no_clock_error() {
+        #[track_caller]
+        fn verdict(offset_ms: i64, round_trip_ms: i64, expected: Verdict) {
+            let found = clock("a", "ours", offset_ms * 1000, round_trip_ms * 1000 / 2);
+            assert_eq!(found.verdict, expected, "{}", found.what);
+        }
+        verdict(900, 0, Verdict::Good);
+        verdict(-900, 0, Verdict::Good);
+        verdict(1_100, 1, Verdict::Bad);
+        // Of a round trip of 4 s all may have been one way.
+        verdict(2_000, 4_000, Verdict::Doubtful);
+        verdict(-2_000, 4_000, Verdict::Doubtful);
+        verdict(3_100, 4_000, Verdict::Bad);
+        verdict(-3_600_000, 4_000, Verdict::Bad);
     }
 
     #[test]

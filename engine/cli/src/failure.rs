@@ -15,7 +15,8 @@ pub enum Exit {
     NotFound = 3,
     /// Not possible as things stand: a name in use, a job in another state, a checkpoint that does not fit.
     Conflict = 4,
-    /// No coordinator could be reached, or it could not reach its storage or what a pipeline reads and writes.
+    /// No coordinator could be reached, or it could not reach its storage or what a pipeline reads and writes; or the
+    /// connection broke before the answer, and it is unknown whether the request took effect.
     Unreachable = 5,
     /// What was waited for did not happen in time.
     TimedOut = 6,
@@ -91,11 +92,14 @@ impl From<tonic::Status> for Failure {
             Some("name-in-use" | "checkpoint-does-not-fit" | "wrong-state") => Exit::Conflict,
             Some("not-leader" | "unavailable") => Exit::Unreachable,
             Some(_) => Exit::Failed,
+            // Every refusal of a coordinator has a detail. Without one it is the gRPC library that speaks, of either end.
             None => match refused.code() {
-                tonic::Code::Unavailable => Exit::Unreachable,
                 tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Exit::Wrong,
-                tonic::Code::DeadlineExceeded => Exit::TimedOut,
-                _ => Exit::Failed,
+                tonic::Code::Unimplemented | tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => {
+                    Exit::Failed
+                }
+                // A broken connection has any of the other codes: it depends on where it broke.
+                _ => Exit::Unreachable,
             },
         };
         Self {
@@ -120,7 +124,7 @@ fn too_long(refused: &tonic::Status) -> Option<String> {
 }
 
 /// A status in words; a broken connection says so in its causes only.
-fn said(refused: &tonic::Status) -> String {
+pub fn said(refused: &tonic::Status) -> String {
     let mut message = match refused.message() {
         "" => format!("the server refused without words ({:?})", refused.code()),
         message => message.to_string(),

@@ -69,7 +69,7 @@ pub async fn watch(client: &mut Client, printer: &Printer, names: &[String]) -> 
     let mut said: std::collections::HashMap<String, String> = std::collections::HashMap::new();
     let mut broken = 0;
     loop {
-        let opened = client.call(Repeat::Harmless, async |channel| {
+        let opened = client.call(Repeat::ReadOnly, async |channel| {
             jobs(channel).watch(request.clone()).await
         });
         let mut stream = opened.await?;
@@ -118,7 +118,7 @@ pub async fn logs(client: &mut Client, printer: &Printer, name: &str, tail: u32,
     let mut seen: VecDeque<v1::LogLine> = VecDeque::new();
     let mut broken = 0;
     loop {
-        let opened = client.call(Repeat::Harmless, async |channel| {
+        let opened = client.call(Repeat::ReadOnly, async |channel| {
             jobs(channel).logs(request.clone()).await
         });
         let mut stream = opened.await?;

@@ -34,7 +34,7 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
             each(&names.names, async |name| {
                 let request = v1::CancelJobRequest { name: name.to_string() };
                 let mut job = client
-                    .call(Repeat::Harmless, async |channel| {
+                    .call(Repeat::Harmless { look: &look(name) }, async |channel| {
                         jobs(channel).cancel(request.clone()).await
                     })
                     .await?;
@@ -57,7 +57,7 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
                     allow_duplicates: *allow_duplicates,
                 };
                 let mut job = client
-                    .call(Repeat::Never, async |channel| {
+                    .call(Repeat::Never { look: &look(name) }, async |channel| {
                         jobs(channel).restart(request.clone()).await
                     })
                     .await?;
@@ -83,7 +83,7 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
                 },
             };
             let mut job = client
-                .call(Repeat::Harmless, async |channel| {
+                .call(Repeat::Harmless { look: &look(&job.name) }, async |channel| {
                     jobs(channel).rescale(request.clone()).await
                 })
                 .await?;
@@ -100,7 +100,7 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
             each(&names.names, async |name| {
                 let request = v1::DeleteJobRequest { name: name.to_string() };
                 client
-                    .call(Repeat::Never, async |channel| {
+                    .call(Repeat::Never { look: &look(name) }, async |channel| {
                         jobs(channel).delete(request.clone()).await
                     })
                     .await?;
@@ -131,6 +131,11 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
     }
 }
 
+/// The command that shows what became of a job.
+fn look(name: &str) -> String {
+    format!("engine-cli jobs describe {name}")
+}
+
 /// All of them, even if one is refused; the first refusal is the command's.
 async fn each(names: &[String], mut one: impl AsyncFnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
     let mut first = None;
@@ -148,7 +153,7 @@ async fn each(names: &[String], mut one: impl AsyncFnMut(&str) -> Result<(), Fai
 pub async fn get(client: &mut Client, name: &str) -> Result<v1::Job, Failure> {
     let request = v1::GetJobRequest { name: name.to_string() };
     client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             jobs(channel).get(request.clone()).await
         })
         .await
@@ -158,7 +163,7 @@ async fn list(client: &mut Client, printer: &Printer, all: bool, watch: &Watch) 
     follow::poll(printer, watch, async || {
         let request = v1::ListJobsRequest { all };
         let answer = client
-            .call(Repeat::Harmless, async |channel| jobs(channel).list(request).await)
+            .call(Repeat::ReadOnly, async |channel| jobs(channel).list(request).await)
             .await?;
         let names = answer.jobs.iter().map(|job| job.name.clone()).collect();
         Ok(printer.list(&answer, names, || table(&answer.jobs, answer.ended, printer.wide())))
@@ -191,7 +196,7 @@ async fn stop(
         savepoint: savepoint.clone(),
     };
     let mut job = client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::Harmless { look: &look(name) }, async |channel| {
             jobs(channel).stop(request.clone()).await
         })
         .await?;

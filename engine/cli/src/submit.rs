@@ -36,9 +36,11 @@ pub async fn submit(client: &mut Client, printer: &Printer, arguments: &Submit) 
         dry_run: arguments.dry_run,
     };
     let repeat = if arguments.dry_run {
-        Repeat::Harmless
+        Repeat::ReadOnly
     } else {
-        Repeat::Never
+        Repeat::Never {
+            look: "engine-cli jobs list --all",
+        }
     };
     let answer = client
         .call(repeat, async |channel| jobs(channel).submit(request.clone()).await)
@@ -76,7 +78,7 @@ async fn checked(
         mode: mode(wish),
     };
     client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             jobs(channel).validate(request.clone()).await
         })
         .await
@@ -132,7 +134,7 @@ pub async fn diff(client: &mut Client, printer: &Printer, file: &File, from: Opt
         from: Some(from.clone()),
     };
     let answer = client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             jobs(channel).diff(request.clone()).await
         })
         .await

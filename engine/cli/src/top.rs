@@ -40,7 +40,7 @@ async fn picture(client: &mut Client, printer: &Printer, names: &[String]) -> Re
     if names.is_empty() {
         let request = v1::ListJobsRequest { all: false };
         let answer = client
-            .call(Repeat::Harmless, async |channel| jobs(channel).list(request).await)
+            .call(Repeat::ReadOnly, async |channel| jobs(channel).list(request).await)
             .await?;
         found = answer.jobs;
         found.retain(|job| !has_ended(job));

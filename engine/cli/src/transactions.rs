@@ -38,7 +38,7 @@ fn message(owner: &Owner, pipeline: Option<&Pipeline>) -> v1::TransactionOwner {
 async fn list(client: &mut Client, printer: &Printer, owner: v1::TransactionOwner) -> Result<String, Failure> {
     let request = v1::ListTransactionsRequest { owner: Some(owner) };
     let answer = client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             transactions(channel).list(request.clone()).await
         })
         .await?;
@@ -97,9 +97,12 @@ async fn abort(
         ids,
     };
     let answer = client
-        .call(Repeat::Harmless, async |channel| {
-            transactions(channel).abort(request.clone()).await
-        })
+        .call(
+            Repeat::Harmless {
+                look: "engine-cli transactions list",
+            },
+            async |channel| transactions(channel).abort(request.clone()).await,
+        )
         .await?;
     Ok(printer.value(
         || millstream_proto::json::to_value(&answer),

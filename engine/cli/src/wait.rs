@@ -1,4 +1,6 @@
 //! Waiting until a job has reached a state, through restarts of the coordinator.
+//!
+//! The last look is made at the deadline, so that a wait never ends with a timeout while the state is already there.
 
 use std::time::Duration;
 
@@ -53,25 +55,54 @@ impl Until<'_> {
 
     fn words(&self) -> String {
         match self {
-            Self::Running { .. } => "running".to_string(),
+            Self::Running { after_attempt: 0 } => "running".to_string(),
+            Self::Running { .. } => "running anew".to_string(),
             Self::Ended => "ended".to_string(),
             Self::States(words) => words.join(" or "),
         }
     }
 }
 
+impl Until<'_> {
+    /// A job that is not there yet, in words.
+    fn seen(&self, job: &v1::Job) -> String {
+        let earlier = match self {
+            Self::Running { after_attempt } if job.attempt <= *after_attempt => {
+                format!(" in attempt {}, as before", job.attempt)
+            }
+            _ => String::new(),
+        };
+        format!("{}{earlier}{}", state_word(job), because(job))
+    }
+}
+
 pub async fn wait(client: &mut Client, name: &str, until: Until<'_>, timeout: Duration) -> Result<v1::Job, Failure> {
+    let request = v1::GetJobRequest { name: name.to_string() };
+    let look = async || {
+        client
+            .call(Repeat::ReadOnly, async |channel| {
+                jobs(channel).get(request.clone()).await
+            })
+            .await
+    };
+    wait_by(look, name, until, timeout).await
+}
+
+/// The same, by whatever looks at the job.
+async fn wait_by(
+    mut look: impl AsyncFnMut() -> Result<v1::Job, Failure>,
+    name: &str,
+    until: Until<'_>,
+    timeout: Duration,
+) -> Result<v1::Job, Failure> {
     let deadline = Instant::now() + timeout;
     let mut pause = PAUSE_FIRST;
     let mut seen = String::from("never seen");
     // Operators of which it was said that they cannot reach something.
     let mut told: Vec<String> = Vec::new();
     loop {
-        let request = v1::GetJobRequest { name: name.to_string() };
-        let asked = client.call(Repeat::Harmless, async |channel| {
-            jobs(channel).get(request.clone()).await
-        });
-        match asked.await {
+        let is_last = Instant::now() >= deadline;
+        match look().await {
             Ok(job) if until.reached(&job) => return Ok(job),
             // A restart of an ended job is taken in before its state changes; the failure is told when it lasts.
             Ok(job)
@@ -87,7 +118,7 @@ pub async fn wait(client: &mut Client, name: &str, until: Until<'_>, timeout: Du
                 return Err(Failure::new(Exit::Failed, message));
             }
             Ok(job) => {
-                seen = format!("{}{}", state_word(&job), because(&job));
+                seen = until.seen(&job);
                 let cut_off: Vec<String> = job.outages.iter().map(|outage| outage.operator.clone()).collect();
                 if !cut_off.is_empty() && cut_off != told {
                     eprintln!("note: `{name}` is {seen}");
@@ -95,15 +126,25 @@ pub async fn wait(client: &mut Client, name: &str, until: Until<'_>, timeout: Du
                 told = cut_off;
             }
             // A fail-over passes; a wrong address does not.
-            Err(failure) if failure.exit == Exit::Unreachable && seen != "never seen" => {}
+            Err(failure) if failure.exit == Exit::Unreachable && seen != "never seen" => {
+                if is_last {
+                    let message = format!(
+                        "`{name}` was not seen {} within {}, and cannot be looked at now ({}); it was last {seen}",
+                        until.words(),
+                        format_duration_ms(timeout.as_millis() as u64),
+                        failure.message
+                    );
+                    return Err(Failure::new(Exit::TimedOut, message));
+                }
+            }
             Err(failure) => return Err(failure),
         }
-        if Instant::now() + pause >= deadline {
+        if is_last {
             let within = format_duration_ms(timeout.as_millis() as u64);
             let message = format!("`{name}` is not {} within {within}; it is {seen}", until.words());
             return Err(Failure::new(Exit::TimedOut, message));
         }
-        sleep(pause).await;
+        sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
         pause = (pause * 3 / 2).min(PAUSE_MAX);
     }
 }
@@ -112,5 +153,60 @@ fn because(job: &v1::Job) -> String {
     match job.reason.as_str() {
         "" => String::new(),
         reason => format!(": {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(state: JobState, attempt: u32) -> v1::Job {
+        v1::Job {
+            state: state.into(),
+            attempt,
+            ..v1::Job::default()
+        }
+    }
+
+    const TIMEOUT: Duration = Duration::from_millis(120);
+
+    /// Waits for a job to run; a look is answered by how long the wait has taken so far, and whether it is the first.
+    async fn wait_to_run(
+        after_attempt: u32,
+        answer: impl Fn(Duration, bool) -> Result<v1::Job, Failure>,
+    ) -> Result<v1::Job, String> {
+        let began = Instant::now();
+        let mut is_first = true;
+        let look = async || answer(began.elapsed(), std::mem::take(&mut is_first));
+        let waited = wait_by(look, "a", Until::Running { after_attempt }, TIMEOUT).await;
+        waited.map_err(|failure| format!("{:?}: {}", failure.exit, failure.message))
+    }
+
+    #[tokio::test]
+    async fn the_last_look_is_made_at_the_deadline() {
+        let late = wait_to_run(0, |after, _| match after < TIMEOUT {
+            true => Ok(job(JobState::Deploying, 1)),
+            false => Ok(job(JobState::Running, 1)),
+        });
+        assert_eq!(late.await.map(|job| job.state()), Ok(JobState::Running));
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_not_fulfilled_says_what_the_last_look_saw() {
+        let never = wait_to_run(0, |_, _| Ok(job(JobState::Deploying, 1)));
+        let expected = "TimedOut: `a` is not running within 120ms; it is deploying";
+        assert_eq!(never.await.unwrap_err(), expected);
+
+        let not_again = wait_to_run(3, |_, _| Ok(job(JobState::Running, 3)));
+        let expected = "TimedOut: `a` is not running anew within 120ms; it is running in attempt 3, as before";
+        assert_eq!(not_again.await.unwrap_err(), expected);
+
+        let lost = wait_to_run(0, |_, is_first| match is_first {
+            true => Ok(job(JobState::Deploying, 1)),
+            false => Err(Failure::new(Exit::Unreachable, "nobody answers")),
+        });
+        let expected = "TimedOut: `a` was not seen running within 120ms, and cannot be looked at now (nobody answers); it was \
+                        last deploying";
+        assert_eq!(lost.await.unwrap_err(), expected);
     }
 }

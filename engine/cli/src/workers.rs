@@ -48,15 +48,18 @@ async fn drain(client: &mut Client, name: &str, undo: bool) -> Result<v1::Worker
     let name = name.to_string();
     let request = v1::DrainWorkerRequest { name, undo };
     client
-        .call(Repeat::Harmless, async |channel| {
-            workers(channel).drain(request.clone()).await
-        })
+        .call(
+            Repeat::Harmless {
+                look: "engine-cli workers list",
+            },
+            async |channel| workers(channel).drain(request.clone()).await,
+        )
         .await
 }
 
 pub async fn list(client: &mut Client) -> Result<v1::ListWorkersResponse, Failure> {
     client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             workers(channel).list(v1::ListWorkersRequest {}).await
         })
         .await
@@ -146,7 +149,7 @@ pub async fn info(client: &mut Client) -> Result<v1::ClusterInfo, Failure> {
 
 async fn ask_info(client: &mut Client) -> Result<v1::ClusterInfo, Failure> {
     client
-        .call(Repeat::Harmless, async |channel| {
+        .call(Repeat::ReadOnly, async |channel| {
             cluster(channel).info(v1::ClusterInfoRequest::default()).await
         })
         .await

@@ -1,21 +1,64 @@
 //! The wall clock, for what people and other machines read: durations are measured otherwise.
+//!
+//! Clocks of two processes are compared by what one says of its clock in a message. The message was on its way for an
+//! unknown part of the round trip, so that much of a difference says nothing about the clocks ([`certain_offset_us`]).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Clocks of a coordinator and a worker that differ more are warned of.
 const SKEW_US_MAX: i64 = 30_000_000;
 
-/// What is wrong with a clock that shows `theirs_us` while this one shows `ours_us`, if that is much.
-pub fn skew(whose: &str, theirs_us: i64, ours_us: i64) -> Option<String> {
-    let ahead_us = theirs_us.saturating_sub(ours_us);
+/// A step of this process's wall clock that is taken for one; what is less is the clock being slewed, and measuring.
+const STEP_US_MIN: i64 = 500_000;
+
+/// Notices that somebody has set the wall clock of this machine: it has moved otherwise than the monotonic clock.
+#[derive(Debug)]
+pub struct Steps {
+    began: Instant,
+    /// The wall clock when the monotonic one was at `began`.
+    began_us: i64,
+}
+
+impl Steps {
+    pub fn new(began: Instant, began_us: i64) -> Self {
+        Self { began, began_us }
+    }
+
+    /// By how much the wall clock, which shows `now_us`, was set since this was last asked; 0: not at all.
+    pub fn take(&mut self, now: Instant, now_us: i64) -> i64 {
+        let elapsed_us = i64::try_from(now.duration_since(self.began).as_micros()).unwrap_or(i64::MAX);
+        let step_us = now_us.saturating_sub(self.began_us.saturating_add(elapsed_us));
+        if step_us.abs() < STEP_US_MIN {
+            return 0;
+        }
+        self.began_us = self.began_us.saturating_add(step_us);
+        step_us
+    }
+}
+
+/// Microseconds that another clock is ahead of this one (negative: behind), as far as that is certain: it showed
+/// `theirs_us` at some moment of a round trip that ended here at `ours_us`.
+pub fn certain_offset_us(theirs_us: i64, ours_us: i64, round_trip: Duration) -> i64 {
+    let round_trip_us = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
+    let least_us = theirs_us.saturating_sub(ours_us);
+    let most_us = least_us.saturating_add(round_trip_us);
+    match (least_us > 0, most_us < 0) {
+        (true, _) => least_us,
+        (_, true) => most_us,
+        _ => 0,
+    }
+}
+
+/// The warning about a clock that is so much ahead of this one, if that is much.
+pub fn skew(whose: &str, ahead_us: i64) -> Option<String> {
     let (seconds, word) = match ahead_us {
         ahead if ahead > SKEW_US_MAX => (ahead / 1_000_000, "ahead of"),
         ahead if ahead < -SKEW_US_MAX => (ahead / -1_000_000, "behind"),
         _ => return None,
     };
     Some(format!(
-        "the clock of {whose} is {seconds} s {word} this one: times of checkpoints, processing-time windows and idleness go \
-         wrong; synchronise both (NTP)"
+        "the clock of {whose} is {seconds} s {word} this one: times of checkpoints and processing-time windows are wrong, \
+         and rows may seem too far in the future; synchronise both (NTP)"
     ))
 }
 
@@ -34,7 +77,7 @@ mod tests {
     fn clocks_that_are_far_apart_are_told() {
         #[track_caller]
         fn check(ahead_s: i64, expected: Option<&str>) {
-            let told = skew("worker w", 1_000_000_000_000 + ahead_s * 1_000_000, 1_000_000_000_000);
+            let told = skew("worker w", ahead_s * 1_000_000);
             match (told, expected) {
                 (Some(told), Some(expected)) => assert!(told.starts_with(expected), "{told}"),
                 (told, expected) => assert_eq!(told.as_deref(), expected),
@@ -44,5 +87,47 @@ mod tests {
         check(-30, None);
         check(3600, Some("the clock of worker w is 3600 s ahead of this one"));
         check(-31, Some("the clock of worker w is 31 s behind this one"));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_once() {
+        let began = Instant::now();
+        let mut steps = Steps::new(began, 1_000_000_000);
+        let mut take =
+            |after_s: u64, shown_s: i64| steps.take(began + Duration::from_secs(after_s), shown_s * 1_000_000);
+        assert_eq!(take(1, 1_001), 0);
+        assert_eq!(take(2, 1_002 - 3_600), -3_600_000_000);
+        assert_eq!(take(3, 1_003 - 3_600), 0);
+        assert_eq!(take(10, 1_010 + 400 * 86_400), (400 * 86_400 + 3_600) * 1_000_000);
+        assert_eq!(take(10, 1_010 + 400 * 86_400), 0);
+    }
+
+    #[test]
+    fn a_round_trip_is_no_clock_error() {
+        /// Their clock is `ahead` of ours; the message is on its way for `back` of a round trip of 4 s.
+        #[track_caller]
+        fn check(ahead: i64, back: i64, expected: i64) {
+            let (sent_us, second) = (1_000_000_000_000, 1_000_000);
+            let found = certain_offset_us(
+                sent_us + ahead * second,
+                sent_us + back * second,
+                Duration::from_secs(4),
+            );
+            assert_eq!(found, expected * second, "{ahead} s ahead, {back} s on its way");
+        }
+        for back in 0..=4 {
+            check(0, back, 0);
+        }
+        // What is certain is never more than the truth.
+        check(10, 0, 10);
+        check(10, 2, 8);
+        check(10, 4, 6);
+        check(-10, 0, -6);
+        check(-10, 2, -8);
+        check(-10, 4, -10);
+        check(3, 4, 0);
+        // Without a round trip that was measured nothing says that the other clock is behind.
+        assert_eq!(certain_offset_us(0, 5, Duration::MAX), 0);
+        assert_eq!(certain_offset_us(5, 0, Duration::MAX), 5);
     }
 }

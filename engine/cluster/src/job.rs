@@ -263,6 +263,7 @@ async fn run_attempts(
             }
         }
     };
+    progress.update(|report| report.start_is_known = true);
     // Checkpoints that could not be restored.
     let mut damaged = Vec::new();
     // What a person chose is not replaced by what nobody did.

@@ -3,19 +3,40 @@
 //! Everything that is said between processes goes through here: clients are built in [`connect`](crate::connect),
 //! servers take what [`listen`] lets in. A simulator brings a [`Network`] of its own, with [`replace`].
 
+mod accept;
+
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::time::Sleep;
 use tonic::transport::server::Connected;
+
+pub use accept::{Acceptor, ConnectionLimit, Counted};
+
+/// Connections of a gRPC port at once: each worker has one with the coordinator and one with each other worker, each
+/// client one or two for a moment.
+const GRPC_LIMIT: ConnectionLimit = ConnectionLimit {
+    name: "GRPC_CONNECTIONS_MAX",
+    connections_max: 4096,
+    // HTTP/2 has no words for it.
+    refusal: b"",
+};
+/// At most a half of the files that a process may have open.
+const GRPC_FILES_DIVISOR: usize = 2;
+/// How long a connection may take to say that it speaks HTTP/2 (with so many bytes, RFC 9113 section 3.4). From then on
+/// it is asked whether it is there.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+const PREFACE_BYTES: usize = 24;
 
 /// A connection, both ways.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -55,7 +76,13 @@ pub struct Listener {
 /// Opens a port. 0: any that is free.
 pub async fn listen(address: SocketAddr) -> io::Result<Listener> {
     if let Some(network) = instead() {
-        let incoming = network.listen(address).await?.map(|accepted| accepted.map(Accepted));
+        let incoming = network.listen(address).await?.map(|accepted| {
+            Ok(Accepted {
+                stream: accepted?,
+                preface: None,
+                _counted: None,
+            })
+        });
         return Ok(Listener {
             address,
             incoming: incoming.boxed(),
@@ -63,11 +90,15 @@ pub async fn listen(address: SocketAddr) -> io::Result<Listener> {
     }
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    let incoming = TcpListenerStream::new(listener).map(|accepted| {
-        let stream = accepted?;
-        // A small frame must not wait until the one before it is acknowledged. The server does not see to it.
-        stream.set_nodelay(true)?;
-        Ok(Accepted(Box::new(stream)))
+    let acceptor = Acceptor::new(listener, GRPC_LIMIT.within_open_files(GRPC_FILES_DIVISOR));
+    let incoming = stream::unfold(acceptor, async |mut acceptor| {
+        let (stream, counted) = acceptor.accept().await;
+        let accepted = Accepted {
+            stream: Box::new(stream),
+            preface: Some((PREFACE_BYTES, Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)))),
+            _counted: Some(counted),
+        };
+        Some((Ok(accepted), acceptor))
     });
     Ok(Listener {
         address,
@@ -76,7 +107,29 @@ pub async fn listen(address: SocketAddr) -> io::Result<Listener> {
 }
 
 /// A connection that somebody else has opened.
-pub struct Accepted(Box<dyn Duplex>);
+pub struct Accepted {
+    stream: Box<dyn Duplex>,
+    /// The bytes that are still to come of the preface, and until when.
+    preface: Option<(usize, Pin<Box<Sleep>>)>,
+    _counted: Option<Counted>,
+}
+
+impl Accepted {
+    /// Notes what came of the preface. An error says that it does not come.
+    fn await_preface(&mut self, context: &mut Context<'_>, read_bytes: usize) -> io::Result<()> {
+        let Some((missing_bytes, timeout)) = &mut self.preface else {
+            return Ok(());
+        };
+        *missing_bytes = missing_bytes.saturating_sub(read_bytes);
+        if *missing_bytes == 0 {
+            self.preface = None;
+        } else if timeout.as_mut().poll(context).is_ready() {
+            let message = format!("no request within {} s (PREFACE_TIMEOUT)", PREFACE_TIMEOUT.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
+        Ok(())
+    }
+}
 
 impl Connected for Accepted {
     type ConnectInfo = ();
@@ -90,13 +143,19 @@ impl AsyncRead for Accepted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read_bytes = buffer.filled().len() - before;
+        if let Err(error) = self.await_preface(context, read_bytes) {
+            return Poll::Ready(Err(error));
+        }
+        polled
     }
 }
 
 impl AsyncWrite for Accepted {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -104,18 +163,18 @@ impl AsyncWrite for Accepted {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

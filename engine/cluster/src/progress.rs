@@ -33,6 +33,8 @@ pub struct Report {
     pub phase: Phase,
     /// Why the job is restarting.
     pub reason: String,
+    /// The job's checkpoints were looked at: without `restored_from` the run starts from the beginning.
+    pub start_is_known: bool,
     /// The checkpoint this attempt started from.
     pub restored_from: Option<u64>,
     pub last_checkpoint: Option<CheckpointReport>,

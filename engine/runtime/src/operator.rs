@@ -61,13 +61,20 @@ pub trait Operator: Send {
         watermark
     }
 
-    /// The clock. Called before rows are processed, when it has advanced, and at [`Operator::next_timer`].
+    /// Processing time, which never goes back. Called before rows are processed, when it has advanced, and at
+    /// [`Operator::next_timer`].
     fn on_time(&mut self, _now: Timestamp, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }
 
     /// When the operator next needs `on_time`, if ever (processing-time windows).
     fn next_timer(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Processing time as far as restored state has seen it, where that matters: what the machine's clock shows may be
+    /// earlier.
+    fn processing_time(&self) -> Option<Timestamp> {
         None
     }
 

@@ -262,7 +262,9 @@ pub fn start(
         commands,
         ended: Ended(Arc::clone(&shared)),
         shared,
+        started: (Instant::now(), clock()),
         now: clock(),
+        wall_ahead_us: 0,
     };
     match (rest, threads::pace()) {
         (Rest::Task(bell), Some(pace)) => {
@@ -301,7 +303,12 @@ struct Slot {
     commands: Receiver<Command>,
     ended: Ended,
     shared: Arc<JobShared>,
+    /// When the slot began, and the wall clock then.
+    started: (Instant, Timestamp),
+    /// Microseconds since 1970 as the wall clock would show them if nobody had set it since the slot began: turns, timers
+    /// and idle times go on whatever becomes of the wall clock.
     now: Timestamp,
+    wall_ahead_us: i64,
 }
 
 impl Slot {
@@ -363,7 +370,10 @@ impl Slot {
     }
 
     fn tick(&mut self) {
-        self.now = self.now.max(clock());
+        let (started, start) = self.started;
+        let elapsed_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.now = start.saturating_add(elapsed_us);
+        self.wall_ahead_us = clock().saturating_sub(self.now);
     }
 
     fn take_commands(&mut self) -> Result<(), Box<Failure>> {
@@ -390,6 +400,7 @@ impl Slot {
             let now = self.now;
             let slot_task = &mut self.tasks[index];
             let since = Instant::now();
+            slot_task.task.set_wall_clock_ahead(self.wall_ahead_us);
             let step = guarded(&mut slot_task.task, |task| task.step(now))?;
             slot_task.task.took(since.elapsed());
             match step {

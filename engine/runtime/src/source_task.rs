@@ -170,14 +170,21 @@ impl SourceStage {
             .collect())
     }
 
-    pub fn poll(&mut self, now: Timestamp, counters: &OperatorCounters, out: &mut Outlet<'_>) -> Result<Polled, Error> {
+    /// `now` is steady and says what takes how long; `wall` is the wall clock, which event times are compared with.
+    pub fn poll(
+        &mut self,
+        now: Timestamp,
+        wall: Timestamp,
+        counters: &OperatorCounters,
+        out: &mut Outlet<'_>,
+    ) -> Result<Polled, Error> {
         if self.stopped {
             return Ok(Polled::Nothing);
         }
         self.polled = now;
         match self.reader.poll()? {
             SourceEvent::Batch(batch) => {
-                self.on_batch(batch, now, counters, out)?;
+                self.on_batch(batch, wall, counters, out)?;
                 self.advance(now, out);
                 Ok(Polled::Something)
             }
@@ -205,7 +212,7 @@ impl SourceStage {
     fn on_batch(
         &mut self,
         batch: SourceBatch,
-        now: Timestamp,
+        wall: Timestamp,
         counters: &OperatorCounters,
         out: &mut Outlet<'_>,
     ) -> Result<(), Error> {
@@ -218,7 +225,7 @@ impl SourceStage {
             out.forward(&Element::Watermark(self.watermark));
         }
         if !batch.rejected.is_empty() {
-            self.reject(batch.rejected, now, counters, out)?;
+            self.reject(batch.rejected, wall, counters, out)?;
         }
         self.splits.started(&batch.split, batch.lag);
         if batch.rows.num_rows() == 0 {
@@ -241,7 +248,7 @@ impl SourceStage {
         if let Some(event_time) = &self.event_time
             && !self.batch
         {
-            let observed = event_time.observe(&rows, now)?;
+            let observed = event_time.observe(&rows, wall)?;
             add(&counters.future_rows, observed.future_rows);
             if let Some(watermark) = observed.watermark {
                 self.splits.advance(&batch.split, watermark);
@@ -254,7 +261,7 @@ impl SourceStage {
     fn reject(
         &mut self,
         rejected: Vec<RejectedRecord>,
-        now: Timestamp,
+        wall: Timestamp,
         counters: &OperatorCounters,
         out: &mut Outlet<'_>,
     ) -> Result<(), Error> {
@@ -276,7 +283,7 @@ impl SourceStage {
                     error: &record.error,
                     payload: Some(&record.payload),
                 });
-                out.emit(Port::DeadLetters, dead_letters(&self.name.0, now, letters)?);
+                out.emit(Port::DeadLetters, dead_letters(&self.name.0, wall, letters)?);
                 Ok(())
             }
             ErrorPolicy::Skip | ErrorPolicy::Null => Ok(()),

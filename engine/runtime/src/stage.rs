@@ -172,11 +172,11 @@ impl Stage {
         Some((barrier, rows))
     }
 
-    pub fn next_timer(&self) -> Option<Timestamp> {
+    /// See [`Operator::processing_time`](crate::operator::Operator::processing_time).
+    pub fn processing_time(&self) -> Option<Timestamp> {
         match &self.kind {
-            StageKind::Operator(operator) if !self.ended => operator.next_timer(),
-            StageKind::Source(source) if !self.ended => source.next_timer(),
-            _ => None,
+            StageKind::Operator(operator) => operator.processing_time(),
+            StageKind::Source(_) | StageKind::Sink(_) => None,
         }
     }
 }

@@ -5,10 +5,11 @@
 //! the source. Nothing runs while an output edge lacks credit, so one call's output is all that ever exceeds a channel.
 //! When there is nothing to do, what operators and edges hold back for batching leaves.
 //!
-//! A task knows no thread, socket or clock: it is told the time and how long its steps took ([`Task::took`]), and it
+//! A task knows no thread, socket or clock: it is told the time (see [`Task::set_wall_clock_ahead`]) and how long its steps took ([`Task::took`]), and it
 //! leaves the parts of its checkpoints to be finished by whoever runs it ([`Task::take_parts`]). A simulator can therefore
 //! run a whole job in one thread.
 
+mod clock;
 mod overtaking;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use millstream_fail_point as fail_point;
 use millstream_planner::graph::{NodeIndex, OperatorId};
 use millstream_state::checkpoint::JobFiles;
 
+use self::clock::Clock;
 use self::overtaking::{Overtaking, Requested};
 use crate::Error;
 use crate::element::{Barrier, Element, batch_bytes};
@@ -62,6 +64,7 @@ pub struct Task {
     current: usize,
     doing: Doing,
     blocked_since: Option<Timestamp>,
+    clock: Clock,
     ended: bool,
 }
 
@@ -119,6 +122,7 @@ impl Task {
             current: 0,
             doing: Doing::Nothing,
             blocked_since: None,
+            clock: Clock::default(),
             ended: false,
         }
     }
@@ -199,8 +203,16 @@ impl Task {
         Ok(())
     }
 
-    /// One bounded piece of work.
+    /// How much the wall clock is ahead of the time that the next steps are told.
+    pub fn set_wall_clock_ahead(&mut self, ahead_us: i64) {
+        self.clock.set_wall_ahead(ahead_us);
+    }
+
+    /// One bounded piece of work. `now` never jumps, so it is not the wall clock where that was set.
     pub fn step(&mut self, now: Timestamp) -> Result<Step, Box<Failure>> {
+        let stages = &self.stages;
+        self.clock
+            .tick(now, || stages.iter().filter_map(Stage::processing_time).max());
         self.try_step(now).map_err(|error| self.failure(error))
     }
 
@@ -238,7 +250,7 @@ impl Task {
             self.on_unblocked(since, now);
         }
         if let Some(deepest) = self.stages.iter().rposition(Stage::has_work) {
-            self.run_stage(deepest, now)?;
+            self.run_stage(deepest)?;
             if self.stages[deepest].progress == Progress::Pending {
                 if self.pass_waiting_sinks(now)? {
                     return Ok(Step::Worked);
@@ -249,7 +261,7 @@ impl Task {
             }
             return Ok(Step::Worked);
         }
-        if self.start_timers(now) || self.take_input(now)? {
+        if self.start_timers() || self.take_input(now)? {
             return Ok(Step::Worked);
         }
         if std::mem::take(&mut self.unflushed) {
@@ -267,7 +279,13 @@ impl Task {
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
-        self.stages.iter().filter_map(Stage::next_timer).min()
+        let timers = self.stages.iter().filter_map(|stage| match &stage.kind {
+            _ if stage.ended => None,
+            StageKind::Operator(operator) => Some(self.clock.due(operator.next_timer()?)),
+            StageKind::Source(source) => source.next_timer(),
+            StageKind::Sink(_) => None,
+        });
+        timers.min()
     }
 
     fn flush_edges(&mut self) -> Result<(), Error> {
@@ -283,7 +301,8 @@ impl Task {
     }
 
     /// Lets operators whose time has come know.
-    fn start_timers(&mut self, now: Timestamp) -> bool {
+    fn start_timers(&mut self) -> bool {
+        let now = self.clock.processing();
         let mut started = false;
         for stage in &mut self.stages {
             if let StageKind::Operator(operator) = &stage.kind
@@ -335,7 +354,7 @@ impl Task {
             error: None,
         };
         self.doing = Doing::Call(0);
-        let polled = source.poll(now, &stage.counters, &mut outlet)?;
+        let polled = source.poll(now, self.clock.wall(), &stage.counters, &mut outlet)?;
         if let Some(error) = outlet.error {
             return Err(error);
         }
@@ -437,7 +456,8 @@ impl Task {
     }
 
     /// Makes one call of a stage.
-    fn run_stage(&mut self, index: usize, now: Timestamp) -> Result<(), Error> {
+    fn run_stage(&mut self, index: usize) -> Result<(), Error> {
+        let (processing, wall) = (self.clock.processing(), self.clock.wall());
         self.current = index;
         let stage = &mut self.stages[index];
         let resumes = stage.progress != Progress::Done;
@@ -467,9 +487,9 @@ impl Task {
                     match calls.pop_front() {
                         Some(Call::Process { input, batch }) => {
                             let mut progress = Progress::Done;
-                            if stage.told < now {
-                                stage.told = now;
-                                progress = operator.on_time(now, &mut outlet)?;
+                            if stage.told < processing {
+                                stage.told = processing;
+                                progress = operator.on_time(processing, &mut outlet)?;
                             }
                             if progress == Progress::Done {
                                 add(&stage.counters.rows_in, batch.num_rows() as u64);
@@ -481,8 +501,8 @@ impl Task {
                             }
                         }
                         Some(Call::Time) => {
-                            stage.told = stage.told.max(now);
-                            operator.on_time(now, &mut outlet)?
+                            stage.told = stage.told.max(processing);
+                            operator.on_time(processing, &mut outlet)?
                         }
                         Some(Call::Flush) => operator.flush(&mut outlet)?,
                         Some(Call::Watermark(watermark)) => {
@@ -503,7 +523,7 @@ impl Task {
                     }
                 }
             }
-            StageKind::Sink(sink) => run_sink(sink, calls, &stage.counters, now, &mut outlet, &mut ended)?,
+            StageKind::Sink(sink) => run_sink(sink, calls, &stage.counters, wall, &mut outlet, &mut ended)?,
             StageKind::Source(_) => Progress::Done,
         };
         if let Some(error) = outlet.error {

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::http::StatusCode;
 use millstream_cluster::Error;
 use millstream_cluster::api::Api;
 use millstream_cluster::coordinator::{Coordinator, Door, Limits, Options};
 use millstream_cluster::{network, serve};
+use millstream_proto::v1::ClusterInfoRequest;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -19,6 +20,8 @@ use crate::worker::host_name;
 
 /// The usual port for REST and metrics.
 const HTTP_PORT: u16 = 8080;
+/// How often a leader tries whether its data folder can be written: one that is full can still be read.
+const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 pub fn run(arguments: &arguments::Coordinator) -> Result<(), Failure> {
     process::block_on(async {
@@ -81,12 +84,19 @@ impl Served {
             http: Some(lead.http.unwrap_or(SocketAddr::new(lead.listen.ip(), HTTP_PORT))),
             telling: lead.telling.clone(),
         };
-        let leads = coordinator.clone();
+        let checked = coordinator.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(STORAGE_CHECK_INTERVAL).await;
+                // What comes of it is kept, and shows in `standing`.
+                if let Err(error) = checked.info(ClusterInfoRequest { check_storage: true }).await {
+                    tracing::debug!("whether the data folder can be written is not known: {error}");
+                }
+            }
+        });
+        let stands = coordinator.clone();
         // A standby does its work, too: it stands by.
-        let ready = move || match leads.leader() {
-            Some(_) => (StatusCode::OK, "leading\n"),
-            None => (StatusCode::OK, "standing by\n"),
-        };
+        let ready = move || stands.standing();
         process::start_service(&service, Box::new(ready), serve::rest_router(api)).await?;
         tracing::info!("gRPC on http://{address}, advertised as {advertise}");
         Ok(Self {

@@ -8,12 +8,13 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use millstream_cluster::serve::serve_http;
 use tokio::net::TcpListener;
 
 use crate::measure::Recorded;
 
-/// Says whether the process does its work, in one word.
-pub type Ready = Box<dyn Fn() -> (StatusCode, &'static str) + Send + Sync>;
+/// Says what the process is doing, or why it does not do its work.
+pub type Ready = Box<dyn Fn() -> Result<&'static str, String> + Send + Sync>;
 
 /// Binds the address, so that a taken port is known before the job starts.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
@@ -25,13 +26,14 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, metrics: Recorded, ready: Ready, routes: Router) {
     let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    let ready = Arc::new(ready);
+    let ready = Arc::new(move || match ready() {
+        Ok(doing) => (StatusCode::OK, format!("{doing}\n")),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    });
     let router = Router::new()
         .route("/metrics", get(move || async move { (text, metrics.render()) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(move || async move { ready() }))
         .merge(routes);
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::warn!("the HTTP server ended: {error}");
-    }
+    serve_http(listener, router).await;
 }

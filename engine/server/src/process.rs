@@ -19,13 +19,36 @@ const EDGE_STACK_BYTES: usize = 2 << 20;
 /// Threads for blocking file work, at most; they come and go with the work. Whoever reads a file holds one until it is
 /// read, however long rows are not taken meanwhile, so there must be more than a process may have such readers.
 const BLOCKING_THREADS_MAX: usize = 2_048;
+/// Files that a process may have open, if the system lets it: connections and state files.
+const OPEN_FILES_MAX: libc::rlim_t = 65_536;
 /// By then planning and starting are over.
 const START_TAKES: Duration = Duration::from_secs(3);
 /// How long background work may take to end after the command did.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Raises the soft limit of open files to the hard one, or to [`OPEN_FILES_MAX`] if that is less: many systems start
+/// processes with 1,024, for the sake of programs that use `select`.
+fn raise_open_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a place for the answer.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return;
+    }
+    let wanted = limit.rlim_max.min(OPEN_FILES_MAX);
+    if wanted > limit.rlim_cur {
+        limit.rlim_cur = wanted;
+        // If it is refused, the process goes on with what it has.
+        // SAFETY: the pointer is to a limit.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+}
+
 /// Runs a command's future on the edge threads.
 pub fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(EDGE_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use axum::Router;
-use axum::http::StatusCode;
 use millstream_cluster::deployer::Embedded;
 use millstream_cluster::resolve::Resolved;
 use millstream_cluster::{Error, Job, Outcome, Phase, Progress, Start, StopRequest};
@@ -173,10 +172,10 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
 /// Whether the job runs.
 fn ready(progress: Progress) -> http::Ready {
     Box::new(move || match progress.report().phase {
-        Phase::Running | Phase::Stopping => (StatusCode::OK, "ready\n"),
-        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        Phase::Restarting => (StatusCode::SERVICE_UNAVAILABLE, "restarting\n"),
-        Phase::Ended => (StatusCode::SERVICE_UNAVAILABLE, "ended\n"),
+        Phase::Running | Phase::Stopping => Ok("ready"),
+        Phase::Starting => Err("starting".into()),
+        Phase::Restarting => Err("restarting".into()),
+        Phase::Ended => Err("ended".into()),
     })
 }
 

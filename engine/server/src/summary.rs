@@ -47,6 +47,7 @@ impl Summary {
                     format!("ended at once; {resume}{}", unpublished.unwrap_or_default()),
                 )
             }
+            Err(_) if !report.start_is_known => ("failed", "failed before it started".to_string()),
             Err(_) => {
                 let last = report
                     .last_checkpoint
@@ -80,7 +81,7 @@ impl Summary {
         let numbers = &self.numbers;
         let seconds = self.wall.as_secs_f64().max(1e-3);
         let mut out = format!("{}: {} ({:.1} s)\n", self.job, self.outcome, seconds);
-        if self.ended == "finished before" {
+        if self.ended == "finished before" || !self.report.start_is_known {
             return out;
         }
         out.push_str(&format!(

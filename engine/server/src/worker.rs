@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::ops::Range;
 
 use axum::Router;
-use axum::http::StatusCode;
 use millstream_cluster::Error;
 use millstream_cluster::exchange::Compression;
 use millstream_cluster::network::{self, Listener};
@@ -34,12 +33,9 @@ pub fn run(arguments: &Worker) -> Result<(), Failure> {
         let status = Status::default();
         let seen = status.clone();
         let ready = move || match (seen.is_reached(), seen.is_attached()) {
-            (true, _) => (StatusCode::OK, "attached\n"),
-            (false, true) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the coordinator has not reached this worker at its --advertise yet\n",
-            ),
-            (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "no coordinator\n"),
+            (true, _) => Ok("attached"),
+            (false, true) => Err("the coordinator has not reached this worker at its --advertise yet".into()),
+            (false, false) => Err("no coordinator".into()),
         };
         process::start_service(&arguments.service, Box::new(ready), Router::new()).await?;
         let (ask, asked) = watch::channel(Ask::GoOn);

@@ -206,8 +206,25 @@ fn two_processes_never_run_one_job() {
     place.wait(&mut child, "a checkpoint", || place.checkpoints() >= 1);
     let second = place.run(&["run", "job.yaml"], 1);
     says(&second, "in use by process");
+    // It has not looked at the checkpoints of the first.
+    says(&second, "failed before it started");
+    assert!(!text(&second.stderr).contains("checkpoint"), "{}", text(&second.stderr));
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_run_whose_checkpoints_cannot_be_read_does_not_say_that_there_are_none() {
+    let place = place(FAST);
+    let output = place.run(&["run", "job.yaml"], 0);
+    says(&output, "finished");
+    let missing = place.run(&["run", "job.yaml", "--from-checkpoint", "99999"], 1);
+    says(&missing, "failed before it started");
+    assert!(
+        !text(&missing.stderr).contains("there is no checkpoint"),
+        "{}",
+        text(&missing.stderr)
+    );
 }
 
 #[test]

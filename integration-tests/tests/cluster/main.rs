@@ -8,6 +8,7 @@ mod life;
 mod outages;
 mod pending;
 mod place;
+mod ports;
 mod snapshots;
 mod topics;
 mod traces;

@@ -61,9 +61,13 @@ impl Process {
             "CONT" => libc::SIGCONT,
             other => panic!("no signal {other} here"),
         };
-        let pid = i32::try_from(self.child.id()).expect("a process id");
+        let pid = self.pid();
         // SAFETY: a signal to a child that has not been waited for cannot reach another process.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id")
     }
 
     pub fn has_ended(&mut self) -> bool {

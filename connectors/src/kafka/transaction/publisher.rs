@@ -381,7 +381,8 @@ impl Session {
         let (id, epoch) = (self.transactional_id.clone(), &pending.epoch);
         let marker = markers::of(pending, done);
         after.attempts.insert(epoch.attempt.clone(), marker);
-        let now_ms = now_us() / 1_000;
+        // By the clock of whoever prepared it, too: one that runs ahead must not have fresh markers forgotten.
+        let now_ms = epoch.prepared_ms.min(now_us() / 1_000);
         let mut records = vec![(markers::key(&id, &epoch.attempt), Some(marker.encode()))];
         let forgotten = after.forget_old(now_ms, markers::KEPT_MAX);
         if let Some(floor_ms) = after.floor_ms.filter(|_| !forgotten.is_empty()) {

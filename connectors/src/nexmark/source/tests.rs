@@ -240,3 +240,41 @@ fn wrong_options_say_what_would_be_right() {
             .contains("did you mean `bid`?")
     );
 }
+
+#[test]
+fn a_paced_reader_begins_with_what_is_due_and_does_not_trust_the_clock_beyond_reason() {
+    let minute = 60_000_000;
+    let config = |start: &str| {
+        let options = table(&[
+            ("nexmark.pace", "true"),
+            ("nexmark.start-time", start),
+            ("nexmark.splits", "1"),
+        ]);
+        Config::of(&options).expect("right")
+    };
+    let following = config("now");
+    // An epoch is 50 events.
+    let next = Position {
+        stride: 1,
+        epoch: following.rate * 60 / 50,
+        offset: 0,
+        start_us: 1_000 * minute,
+    };
+    let due_us = following.elapsed(next.event(&following)).0;
+    assert_eq!(due_us, minute);
+    #[track_caller]
+    fn check(config: &Config, next: &Position, now_us: i64, expected: i64) {
+        assert_eq!(begins_after(config, next, now_us), expected);
+    }
+    check(&following, &next, 1_001 * minute, minute);
+    check(&following, &next, 1_004 * minute, 4 * minute);
+    // Clocks that were set: by an hour back, by 400 days ahead.
+    check(&following, &next, 941 * minute, minute);
+    check(
+        &following,
+        &next,
+        (1_001 + 400 * 24 * 60) * minute,
+        minute + CATCH_UP_US_MAX,
+    );
+    check(&config("2020-01-01T00:00:00Z"), &next, 941 * minute, minute);
+}

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use millstream_proto::v1;
@@ -28,7 +28,7 @@ use crate::coordinator::{deletion, describe};
 use crate::deployer::{self, Adopted, Allocation, Tasks};
 use crate::history::History;
 use crate::job::{Job, StopRequest};
-use crate::{Error, resolve};
+use crate::{Error, clock, resolve};
 
 /// How often the leader looks whether another one has claimed the journal.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -92,6 +92,8 @@ pub struct Leader {
     stood_still: AtomicBool,
     /// The id of the cluster that it leads.
     pub cluster: String,
+    /// Why the journal could not be read, or written, when that was last tried.
+    journal_problem: Mutex<[Option<String>; 2]>,
     pub epoch: u64,
     pub since_us: i64,
     /// URL or path of the folder for checkpoints of jobs that name none.
@@ -113,6 +115,7 @@ pub(super) struct Inner {
     deletions: BTreeSet<String>,
     /// Names of jobs that are being submitted or deleted.
     reserved: BTreeSet<String>,
+    clock_steps: clock::Steps,
 }
 
 /// A name that nobody else may use meanwhile.
@@ -128,6 +131,17 @@ impl Drop for Reserved {
 }
 
 impl Inner {
+    /// The wall clock. If it was set, the deadlines of the state machine are moved with it.
+    fn now_us(&mut self) -> i64 {
+        let now_us = now_us();
+        let step_us = self.clock_steps.take(Instant::now(), now_us);
+        if step_us != 0 {
+            tracing::warn!("the clock of this machine was set by {} s", step_us / 1_000_000);
+            self.state.on_clock_step(step_us);
+        }
+        now_us
+    }
+
     fn tell_of_adoption(&mut self, job: &str, run: RunId, verdict: Result<LeaseId, String>) {
         if let Some(running) = self.runs.get(job).filter(|running| running.run == run) {
             running.adoption.send_replace(Some(verdict));
@@ -165,6 +179,7 @@ impl Leader {
                 put: 0,
                 deletions: BTreeSet::new(),
                 reserved: BTreeSet::new(),
+                clock_steps: clock::Steps::new(Instant::now(), now_us),
             }),
             journal: tokio::sync::Mutex::new(journal),
             hands,
@@ -172,6 +187,7 @@ impl Leader {
             over: watch::Sender::new(None),
             stood_still: AtomicBool::new(false),
             cluster: cluster.to_string(),
+            journal_problem: Mutex::default(),
             epoch,
             since_us: now_us,
             checkpoints,
@@ -203,7 +219,8 @@ impl Leader {
                 }
             }
         }
-        let commands = inner.state.on_event(event, now_us());
+        let now_us = inner.now_us();
+        let commands = inner.state.on_event(event, now_us);
         self.carry_out(&mut inner, commands);
     }
 
@@ -570,10 +587,15 @@ impl Leader {
         let mut count = tokio::time::interval(COUNT_INTERVAL);
         count.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let tick_us = self.inner.lock().state.next_tick_us();
+            // Comes here at every sample at least, so that a clock that was set is noticed soon.
+            let tick_in_us = {
+                let mut inner = self.inner.lock();
+                let now_us = inner.now_us();
+                inner.state.next_tick_us().map(|at_us| at_us.saturating_sub(now_us))
+            };
             let tick = async {
-                match tick_us {
-                    Some(at_us) => tokio::time::sleep(Duration::from_micros((at_us - now_us()).max(0) as u64)).await,
+                match tick_in_us {
+                    Some(wait_us) => tokio::time::sleep(Duration::from_micros(wait_us.max(0) as u64)).await,
                     None => std::future::pending().await,
                 }
             };
@@ -640,6 +662,7 @@ impl Leader {
     /// Looks whether it still leads, and ends if not.
     pub async fn check(&self) {
         let checked = self.journal.lock().await.check().await;
+        self.journal_problem.lock()[0] = checked.as_ref().err().map(ToString::to_string);
         match checked {
             Ok(()) => {}
             Err(millstream_state::Error::Superseded(reason)) => self.end(&reason),
@@ -670,7 +693,9 @@ impl Leader {
         if self.over.borrow().is_some() {
             return true;
         }
-        match self.append(&mut journal, None).await {
+        let appended = self.append(&mut journal, None).await;
+        self.journal_problem.lock()[1] = appended.as_ref().err().map(ToString::to_string);
+        match appended {
             Ok(()) => true,
             Err(millstream_state::Error::Superseded(reason)) => {
                 self.end(&reason);
@@ -681,6 +706,11 @@ impl Leader {
                 false
             }
         }
+    }
+
+    /// Why the journal cannot be used, as far as that is known.
+    pub fn journal_problem(&self) -> Option<String> {
+        self.journal_problem.lock().iter().flatten().next().cloned()
     }
 
     /// Asks a run for something that needs no journal.

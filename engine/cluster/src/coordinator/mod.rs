@@ -44,7 +44,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use millstream_proto::v1;
 use millstream_state::log::Log;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use crate::Error;
@@ -91,6 +91,8 @@ struct Inner {
     /// Asked to end.
     ending: watch::Sender<bool>,
     recruit: Recruit,
+    /// Why the data folder could not be used when it was last needed, if it could not.
+    storage_problem: Mutex<Option<String>>,
 }
 
 enum Role {
@@ -121,6 +123,7 @@ impl Coordinator {
                 role: RwLock::new(Role::StandsBy { leader: None }),
                 ending: watch::Sender::new(false),
                 recruit,
+                storage_problem: Mutex::new(None),
             }),
         })
     }
@@ -139,11 +142,13 @@ impl Coordinator {
                 Err(error @ Error::Invalid(_)) => return Err(error),
                 Err(error) => {
                     tracing::warn!("cannot lead now: {error}");
+                    *self.inner.storage_problem.lock() = Some(error.to_string());
                     tokio::time::sleep(RETRY_INTERVAL).await;
                     continue;
                 }
             };
             past.has_led = true;
+            *self.inner.storage_problem.lock() = None;
             *self.inner.role.write() = Role::Leads(leader.clone());
             tracing::info!(epoch = leader.epoch, "leading");
             tokio::select! {
@@ -167,6 +172,23 @@ impl Coordinator {
         self.inner.ending.send_replace(true);
     }
 
+    /// What it is doing, or why it cannot do its work.
+    pub fn standing(&self) -> Result<&'static str, String> {
+        let problem = self.storage_problem();
+        match (&*self.inner.role.read(), problem) {
+            (Role::Leads(_), None) => Ok("leading"),
+            (Role::Leads(_), Some(problem)) => Err(format!("leading, but the data folder cannot be used: {problem}")),
+            (Role::StandsBy { leader: Some(_) }, None) => Ok("standing by"),
+            (Role::StandsBy { leader: None }, None) => Err("nobody is known to lead yet".to_string()),
+            (Role::StandsBy { .. }, Some(problem)) => Err(format!("cannot lead now: {problem}")),
+        }
+    }
+
+    fn storage_problem(&self) -> Option<String> {
+        let of_journal = self.leader().and_then(|leader| leader.journal_problem());
+        of_journal.or_else(|| self.inner.storage_problem.lock().clone())
+    }
+
     /// The leader, if this is it.
     pub fn leader(&self) -> Option<Arc<Leader>> {
         match &*self.inner.role.read() {
@@ -185,6 +207,7 @@ impl Coordinator {
             is_predecessor || past.ended == Some(epoch)
         };
         let patience = standby::wait(&journal, past.patience, is_gone, |leader| {
+            *inner.storage_problem.lock() = None;
             *inner.role.write() = Role::StandsBy {
                 leader: Some(leader.to_string()),
             };
@@ -356,8 +379,9 @@ impl Api for Coordinator {
             },
         };
         if request.check_storage && info.is_leader {
-            info.storage_problem = self.inner.folder.try_write().await.err().unwrap_or_default();
+            *self.inner.storage_problem.lock() = self.inner.folder.try_write().await.err();
         }
+        info.storage_problem = self.storage_problem().unwrap_or_default();
         info.cluster_id = self.inner.folder.cluster().to_string();
         info.storage = self.inner.folder.url();
         Ok(info)

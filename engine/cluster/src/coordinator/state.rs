@@ -371,6 +371,18 @@ impl State {
         self.rebalance_at_us.into_iter().chain(adoption).chain(forget).min()
     }
 
+    /// The wall clock was set by so much: what is to happen in a while still takes that while.
+    pub fn on_clock_step(&mut self, step_us: i64) {
+        let adoptions = self
+            .jobs
+            .values_mut()
+            .filter_map(|job| job.run.as_mut()?.adoption.as_mut());
+        let deadlines = adoptions.map(|adoption| &mut adoption.until_us);
+        for at_us in deadlines.chain(&mut self.rebalance_at_us) {
+            *at_us = at_us.saturating_add(step_us);
+        }
+    }
+
     pub fn on_event(&mut self, event: Event, now_us: i64) -> Vec<Command> {
         let mut commands = Vec::new();
         match event {

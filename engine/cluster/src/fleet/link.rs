@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use millstream_proto::v1;
 use millstream_proto::v1::worker_control_server::{WorkerControl, WorkerControlServer};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,7 @@ pub struct Link {
     version: String,
     slots: u32,
     memory_bytes: u64,
-    clock_offset_us: AtomicI64,
+    clock: Clock,
     state_bytes: AtomicU64,
     attached_us: i64,
     is_leaving: AtomicBool,
@@ -66,7 +67,7 @@ impl Link {
             version: self.version.clone(),
             slots: self.slots,
             memory_bytes: self.memory_bytes,
-            clock_offset_us: self.clock_offset_us.load(Ordering::Relaxed),
+            clock_offset_us: self.clock.offset_us.load(Ordering::Relaxed),
             state_bytes: self.state_bytes.load(Ordering::Relaxed),
             attached_us: self.attached_us,
             is_leaving: self.is_leaving.load(Ordering::Relaxed),
@@ -103,6 +104,53 @@ impl Link {
             };
             Error::Failed(format!("worker {}: {why}", self.name))
         })
+    }
+}
+
+/// A worker's clock, compared with this process's by pings: one is on its way at a time.
+#[derive(Default)]
+struct Clock {
+    /// See [`clock::certain_offset_us`].
+    offset_us: AtomicI64,
+    is_warned_of: AtomicBool,
+    /// The last ping's number, and when it was sent; 0 before the first.
+    ping: Mutex<Option<(u64, Instant)>>,
+}
+
+impl Clock {
+    /// Takes what a heartbeat says. Answers with the ping to send now, unless the last one has not come back.
+    fn compare(&self, heartbeat: &v1::Heartbeat, ours_us: i64) -> Option<u64> {
+        let mut ping = self.ping.lock();
+        let number = match *ping {
+            None => 1,
+            Some((number, sent)) if heartbeat.ping == number => {
+                let round_trip = sent
+                    .elapsed()
+                    .saturating_sub(Duration::from_micros(heartbeat.ping_age_us));
+                let offset_us = clock::certain_offset_us(heartbeat.clock_us, ours_us, round_trip);
+                self.offset_us.store(offset_us, Ordering::Relaxed);
+                number + 1
+            }
+            Some(_) => return None,
+        };
+        *ping = Some((number, Instant::now()));
+        Some(number)
+    }
+}
+
+impl Link {
+    fn compare_clocks(&self, heartbeat: &v1::Heartbeat) {
+        if let Some(number) = self.clock.compare(heartbeat, clock_us())
+            && let Err(error) = self.order(v1::order::Order::Ping(v1::Ping { number }))
+        {
+            tracing::debug!("{error}");
+        }
+        let offset_us = self.clock.offset_us.load(Ordering::Relaxed);
+        let warning = clock::skew(&format!("worker {}", self.name), offset_us);
+        let was_warned_of = self.clock.is_warned_of.swap(warning.is_some(), Ordering::Relaxed);
+        if let Some(warning) = warning.filter(|_| !was_warned_of) {
+            tracing::warn!(worker = self.name, "{warning}");
+        }
     }
 }
 
@@ -155,9 +203,6 @@ impl WorkerControl for Fleet {
             slots = link.slots,
             "worker attached"
         );
-        if let Some(warning) = clock::skew(&format!("worker {}", link.name), register.clock_us, clock_us()) {
-            tracing::warn!(worker = link.name, "{warning}");
-        }
         self.inner
             .tell(FleetEvent::Attached {
                 worker: link.name.clone(),
@@ -246,7 +291,7 @@ impl Inner {
             version: register.version.clone(),
             slots: register.slots,
             memory_bytes: register.memory_bytes,
-            clock_offset_us: AtomicI64::new(register.clock_us - clock_us()),
+            clock: Clock::default(),
             state_bytes: AtomicU64::new(0),
             attached_us: clock_us(),
             is_leaving: AtomicBool::new(false),
@@ -363,8 +408,7 @@ async fn listen(
         link.heartbeat.beat();
         match report.report {
             Some(v1::report::Report::Heartbeat(heartbeat)) => {
-                link.clock_offset_us
-                    .store(heartbeat.clock_us - clock_us(), Ordering::Relaxed);
+                link.compare_clocks(&heartbeat);
                 link.state_bytes.store(heartbeat.state_bytes, Ordering::Relaxed);
                 if !heartbeat.lines.is_empty() {
                     let (worker, lines) = (worker.clone(), heartbeat.lines);
@@ -428,5 +472,39 @@ pub async fn watch(inner: Weak<Inner>) {
                 inner.lose(&link.name, &link.incarnation, &reason).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_connection_is_no_clock_error() {
+        let clock = Clock::default();
+        // The message was on its way for a while: the worker's clock seems to be 2 s behind.
+        let heartbeat = |ping: u64, ping_age_us: u64| v1::Heartbeat {
+            clock_us: 10_000_000,
+            ping,
+            ping_age_us,
+            ..v1::Heartbeat::default()
+        };
+        assert_eq!(clock.compare(&heartbeat(0, 0), 12_000_000), Some(1));
+        assert_eq!(clock.compare(&heartbeat(0, 0), 12_000_000), None, "one ping at a time");
+        assert_eq!(
+            clock.offset_us.load(Ordering::Relaxed),
+            0,
+            "nothing is known before a ping is back"
+        );
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        *clock.ping.lock() = ago(4).map(|sent| (1, sent));
+        assert_eq!(clock.compare(&heartbeat(1, 0), 12_000_000), Some(2));
+        assert_eq!(clock.offset_us.load(Ordering::Relaxed), 0);
+
+        // Of the 4 s the ping was at the worker for 3.5: the clock is behind for certain.
+        *clock.ping.lock() = ago(4).map(|sent| (2, sent));
+        assert_eq!(clock.compare(&heartbeat(2, 3_500_000), 12_000_000), Some(3));
+        let offset_ms = clock.offset_us.load(Ordering::Relaxed) / 1_000;
+        assert!((-1_500..-1_000).contains(&offset_ms), "{offset_ms}");
     }
 }

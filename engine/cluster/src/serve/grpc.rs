@@ -25,14 +25,15 @@ use crate::control;
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Says that a coordinator which does not lead serves nothing but what it knows of the cluster. Until nobody asks.
+/// Says that a coordinator which does not lead, or cannot use its data folder, serves nothing but what it knows of the
+/// cluster. Until nobody asks.
 async fn keep_health(api: Weak<dyn Api>, health: HealthReporter) {
     let mut leads = None;
     loop {
         let Some(strong) = api.upgrade() else { return };
         let info = strong.info(v1::ClusterInfoRequest::default()).await;
         drop(strong);
-        let now = info.is_ok_and(|info| info.is_leader);
+        let now = info.is_ok_and(|info| info.is_leader && info.storage_problem.is_empty());
         if leads != Some(now) {
             leads = Some(now);
             let status = match now {

@@ -8,6 +8,7 @@
 
 mod gate;
 mod grpc;
+mod http;
 mod openapi;
 mod rest;
 mod routes;
@@ -20,12 +21,15 @@ use tonic::service::Routes;
 
 use crate::api::{Api, Error};
 
+pub use http::serve as serve_http;
 pub use rest::router as rest_router;
 
 /// Largest request that is read, on either surface; a pipeline's text is at most half of it.
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
 /// Largest answer that is sent.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How long the body of a request may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls in progress at once, on one surface.
 pub const CALLS_MAX: usize = 256;
 /// Open streams of events or log lines at once, on one surface.

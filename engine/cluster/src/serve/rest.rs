@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Query, RawPathParams, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, RawPathParams, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use super::gate::Gate;
 use super::openapi;
 use super::routes::{Method, Route, Run, table};
-use super::{REQUEST_BYTES_MAX, detail};
+use super::{BODY_TIMEOUT, REQUEST_BYTES_MAX, detail};
 use crate::api::{Api, Code, Error};
 use crate::control;
 
@@ -153,17 +153,30 @@ fn put(request: &mut Map<String, Value>, field: &str, value: &str) -> Result<(),
     }
 }
 
+/// A request's body; `None`: it did not arrive in time.
+struct Body(Option<Result<Bytes, BytesRejection>>);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
+        let arriving = Bytes::from_request(request, state);
+        Ok(Self(tokio::time::timeout(BODY_TIMEOUT, arriving).await.ok()))
+    }
+}
+
 async fn answer(
     shared: Arc<Shared>,
     path: RawPathParams,
     query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Body(body): Body,
 ) -> Response {
     let body = match body {
-        Ok(body) => Ok(body),
-        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => return too_large(),
-        Err(error) => Err(Error::new(Code::InvalidRequest, error.body_text())),
+        Some(Ok(body)) => Ok(body),
+        Some(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => return too_large(),
+        Some(Err(error)) => Err(Error::new(Code::InvalidRequest, error.body_text())),
+        None => return too_slow(),
     };
     let request = query
         .map_err(|error| Error::new(Code::InvalidRequest, error.body_text()))
@@ -199,6 +212,14 @@ async fn answer(
 fn too_large() -> Response {
     let message = format!("the request has more than {REQUEST_BYTES_MAX} bytes (REQUEST_BYTES_MAX)");
     refusal_as(StatusCode::PAYLOAD_TOO_LARGE, &Error::new(Code::LimitReached, message))
+}
+
+fn too_slow() -> Response {
+    let message = format!(
+        "the body of the request did not arrive within {} s (BODY_TIMEOUT)",
+        BODY_TIMEOUT.as_secs()
+    );
+    refusal_as(StatusCode::REQUEST_TIMEOUT, &Error::new(Code::InvalidRequest, message))
 }
 
 fn refusal(error: &Error) -> Response {

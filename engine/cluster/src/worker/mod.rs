@@ -124,6 +124,7 @@ pub async fn run(
         orphan_timeout: ORPHAN_TIMEOUT_DEFAULT,
         status,
         heard_at: Instant::now(),
+        pinged: None,
         leave,
         leaving_since: None,
     };
@@ -152,6 +153,8 @@ struct Worker {
     status: Status,
     /// When a coordinator was last heard.
     heard_at: Instant,
+    /// The last ping of this session, and when it came.
+    pinged: Option<(u64, Instant)>,
     leave: watch::Receiver<bool>,
     leaving_since: Option<Instant>,
 }

@@ -39,6 +39,8 @@ impl Worker {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (outbox, outbox_in) = mpsc::channel(OUTBOX_MAX);
+        self.pinged = None;
+        let registered_at = Instant::now();
         if outbox
             .send(report(v1::report::Report::Register(self.register())))
             .await
@@ -63,7 +65,7 @@ impl Worker {
                     false => continue,
                 },
                 order = orders.message() => match order {
-                    Ok(Some(order)) => match self.order(order, &mut heartbeat) {
+                    Ok(Some(order)) => match self.order(order, &mut heartbeat, registered_at) {
                         Ok(None) => continue,
                         Ok(Some(answer)) => answer,
                         Err(end) => return end,
@@ -107,6 +109,8 @@ impl Worker {
             progress: self.progress(),
             state_bytes: self.backend.as_ref().map_or(0, Backend::state_bytes),
             lines: self.options.book.take(),
+            ping: self.pinged.map_or(0, |(number, _)| number),
+            ping_age_us: self.pinged.map_or(0, |(_, at)| at.elapsed().as_micros() as u64),
         })
     }
 
@@ -135,11 +139,12 @@ impl Worker {
         }
     }
 
-    /// Carries out an order; what is to be answered at once, if anything.
+    /// Carries out an order; what is to be answered at once, if anything. `registered_at`: when this session began.
     fn order(
         &mut self,
         order: v1::Order,
         heartbeat: &mut tokio::time::Interval,
+        registered_at: Instant,
     ) -> Result<Option<v1::report::Report>, SessionEnd> {
         use v1::order::Order;
         if order.epoch < self.epoch {
@@ -160,7 +165,9 @@ impl Worker {
                     self.command(&attempt, runtime::Command::Cancel);
                 }
                 self.status.attached.store(true, Ordering::Relaxed);
-                if let Some(warning) = clock::skew("the coordinator", welcome.clock_us, clock_us()) {
+                // The welcome answers the registration.
+                let ahead_us = clock::certain_offset_us(welcome.clock_us, clock_us(), registered_at.elapsed());
+                if let Some(warning) = clock::skew("the coordinator", ahead_us) {
                     tracing::warn!("{warning}");
                 }
                 tracing::info!(epoch = order.epoch, "attached");
@@ -188,7 +195,8 @@ impl Worker {
             Some(Order::Reached(_)) => self.status.reached.store(true, Ordering::Relaxed),
             Some(Order::Leave(_)) => return Err(SessionEnd::Left),
             Some(Order::Refused(refused)) => return Err(SessionEnd::Refused(refused.reason)),
-            Some(Order::Ping(_)) | None => {}
+            Some(Order::Ping(ping)) => self.pinged = Some((ping.number, Instant::now())),
+            None => {}
         }
         Ok(None)
     }

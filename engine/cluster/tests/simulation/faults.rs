@@ -10,6 +10,10 @@ const SECOND: u64 = 1_000 * MS;
 pub const BEGIN_NS: u64 = SECOND;
 /// No fault lasts longer: from then on the job has to come to its end.
 pub const END_NS: u64 = 30 * SECOND;
+/// Runs in which clocks are set beside all other faults.
+const CLOCKS_PER_MILLE: u64 = 250;
+const HOUR_S: u64 = 3_600;
+const FAR_S: u64 = 400 * 24 * HOUR_S;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
@@ -61,8 +65,47 @@ pub fn draw(random: &mut Random) -> Vec<(u64, Fault)> {
             (at_ns, one(random, longest_ns))
         })
         .collect();
+    // Clocks that are set, whatever else happens.
+    let steps = if random.per_mille(CLOCKS_PER_MILLE) {
+        random.between(1, 4)
+    } else {
+        0
+    };
+    for _ in 0..steps {
+        faults.push((random.between(BEGIN_NS, END_NS), clock(random)));
+    }
     faults.sort_by_key(|(at_ns, _)| *at_ns);
     faults
+}
+
+/// The clock of every machine is set back while the job runs, and nothing else happens.
+pub fn draw_clocks(random: &mut Random, workers: usize) -> Vec<(u64, Fault)> {
+    let machines = COORDINATORS.into_iter().chain(WORKERS.into_iter().take(workers));
+    let by_s = if random.per_mille(500) { HOUR_S } else { FAR_S };
+    let set = |machine| Fault::Clock {
+        machine,
+        by_ns: -((by_s * SECOND) as i64),
+    };
+    let mut faults: Vec<_> = machines
+        .map(|machine| (random.between(2 * SECOND, 5 * SECOND), set(machine)))
+        .collect();
+    faults.sort_by_key(|(at_ns, _)| *at_ns);
+    faults
+}
+
+/// By up to an hour, or by 400 days, forward or back.
+fn clock(random: &mut Random) -> Fault {
+    let machine = any(random);
+    let by_s = match random.below(3) {
+        0 => FAR_S,
+        1 => random.between(0, HOUR_S),
+        _ => HOUR_S,
+    } as i64;
+    let by_s = if random.per_mille(500) { by_s } else { -by_s };
+    Fault::Clock {
+        machine,
+        by_ns: by_s * SECOND as i64,
+    }
 }
 
 /// A single worker is lost while the job runs, and nothing else happens.
@@ -118,10 +161,7 @@ fn one(random: &mut Random, longest_ns: u64) -> Fault {
             in_puts: random.between(1, 40),
             after: random.per_mille(500),
         },
-        _ => Fault::Clock {
-            machine,
-            by_ns: random.between(0, 7_200) as i64 * SECOND as i64 - 3_600 * SECOND as i64,
-        },
+        _ => clock(random),
     }
 }
 

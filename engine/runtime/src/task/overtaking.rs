@@ -144,7 +144,7 @@ impl Task {
                 if self.waits_too_much() {
                     return Ok(false);
                 }
-                self.run_stage(index, now)?;
+                self.run_stage(index)?;
                 if self.stages[index].progress != Progress::Pending {
                     return Ok(true);
                 }

@@ -636,6 +636,12 @@ impl Operator for SessionAggregate {
         Some(self.calendar.start_of(stretch.saturating_add(1)))
     }
 
+    fn processing_time(&self) -> Option<Timestamp> {
+        let has_time = self.time == TimeAttribute::Processing && self.watermark != WATERMARK_MIN;
+        // Rows at the watermark would be late.
+        has_time.then(|| self.watermark.saturating_add(1))
+    }
+
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         if let Some((batch, question)) = self.held.take() {
             return self.ask_and_take(batch, question, out);

@@ -361,6 +361,10 @@ impl Operator for WindowAggregate {
         self.next_window()
     }
 
+    fn processing_time(&self) -> Option<Timestamp> {
+        (self.layout.time == RowTime::Processing && self.fired != WATERMARK_MIN).then_some(self.fired)
+    }
+
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         if self.store.spill.is_pressed() {
             return self.relieve_memory();

@@ -56,6 +56,23 @@ fn tasks_that_do_not_all_come_back_are_given_up() {
 }
 
 #[test]
+fn a_clock_that_is_set_changes_no_deadline() {
+    let hour_us = 3_600_000_000;
+    for step_us in [-hour_us, hour_us, 400 * 24 * hour_us] {
+        let mut bench = taken_over();
+        let wait_us = bench.state.next_tick_us().unwrap() - bench.now_us;
+        bench.now_us += step_us;
+        bench.state.on_clock_step(step_us);
+        assert_eq!(bench.state.next_tick_us().unwrap() - bench.now_us, wait_us);
+        // The tasks have the same time to come back, no less and no more.
+        bench.now_us += wait_us - 2;
+        assert_eq!(bench.event(Event::Tick), "");
+        let commanded = bench.event(Event::Tick);
+        assert!(commanded.starts_with("abandon a x"), "{commanded}");
+    }
+}
+
+#[test]
 fn a_region_waits_for_a_place_while_the_others_run_and_the_journal_knows_its_new_id() {
     let mut bench = Bench::new();
     bench.attach("v", 1);
