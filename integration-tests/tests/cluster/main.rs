@@ -3,11 +3,13 @@
 mod aimed;
 mod chaos;
 mod deaths;
+mod disks;
 mod folders;
 mod life;
 mod outages;
 mod pending;
 mod place;
+mod small_disk;
 mod snapshots;
 mod topics;
 mod traces;

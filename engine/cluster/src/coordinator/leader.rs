@@ -529,7 +529,7 @@ impl Leader {
             tokio::select! {
                 () = self.flush.notified() => {
                     tokio::time::sleep(GATHER).await;
-                    if !self.write_unwritten().await {
+                    if self.write_unwritten().await.is_some() {
                         tokio::time::sleep(JOURNAL_RETRY).await;
                         self.flush.notify_one();
                     }
@@ -550,18 +550,24 @@ impl Leader {
         }
     }
 
-    /// Returns when the journal has all that has happened so far, however long it cannot be reached.
-    pub async fn journalled(self: &Arc<Self>) {
-        while !self.write_unwritten().await {
+    /// Returns when the journal has all that has happened so far, however long it cannot be written; meanwhile that is why
+    /// this run of the job waits.
+    pub async fn journalled(self: &Arc<Self>, job: &str, run: RunId) {
+        while let Some(problem) = self.write_unwritten().await {
+            self.event(Event::Restarting {
+                job: job.to_string(),
+                run,
+                reason: format!("the cluster's journal cannot be written: {problem}"),
+            });
             tokio::time::sleep(JOURNAL_RETRY).await;
         }
     }
 
-    /// Whether nothing is left that should be tried again.
-    pub(super) async fn write_unwritten(self: &Arc<Self>) -> bool {
+    /// Writes what happened to the journal. `Some`: why it is to be tried again.
+    pub(super) async fn write_unwritten(self: &Arc<Self>) -> Option<String> {
         let mut journal = self.journal.lock().await;
         if self.over.borrow().is_some() {
-            return true;
+            return None;
         }
         let changes = std::mem::take(&mut self.inner.lock().unwritten);
         match journal.append(changes.clone()).await {
@@ -570,18 +576,18 @@ impl Leader {
                 for change in counted {
                     self.event(Event::Applied(change));
                 }
-                true
+                None
             }
             Err(millstream_state::Error::Superseded(reason)) => {
                 self.end(&reason);
-                true
+                None
             }
             Err(error) => {
                 tracing::warn!("what became of jobs could not be journalled yet: {error}");
                 let mut inner = self.inner.lock();
                 let newer = std::mem::replace(&mut inner.unwritten, changes);
                 inner.unwritten.extend(newer);
-                false
+                Some(error.to_string())
             }
         }
     }

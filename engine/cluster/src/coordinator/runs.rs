@@ -221,8 +221,7 @@ async fn claim(
             Ok(history) => return Ok(Some(history)),
             Err(error) => error,
         };
-        let passes = matches!(&error, Error::State(error) if restart::state_error_may_pass(error));
-        let Some(delay) = restarts.after_failure().filter(|_| passes) else {
+        let Some(delay) = restarts.after_failure(restart::retry(&error)) else {
             return Err(error);
         };
         leader.event(Event::Restarting {
@@ -332,7 +331,7 @@ impl Deployer for Leased<'_> {
 
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
         // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
-        self.leader.journalled().await;
+        self.leader.journalled(&self.record.name, self.run).await;
         let hands = self.leader.hands();
         let regions = region::divide(&job.graph, &allocation.slots);
         let attempts = region::attempts(&request.identity.attempt, &regions, allocation.slots.len());
@@ -358,7 +357,7 @@ impl Deployer for Leased<'_> {
             attempt,
         });
         // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
-        self.leader.journalled().await;
+        self.leader.journalled(&self.record.name, self.run).await;
         Ok(slots)
     }
 }
