@@ -1,10 +1,15 @@
 //! What can go wrong with state.
 
+use crate::disk;
+
 /// An error of the state layer. Messages name the file or folder and say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{context}: {source}")]
     Io { context: String, source: std::io::Error },
+    /// A local disk is full, or a quota is exhausted. The message says which disk, and how much of it is free.
+    #[error("{0}")]
+    DiskFull(String),
     #[error("state database {path}: {source}")]
     Database { path: String, source: rocksdb::Error },
     #[error("{context}: {source}")]
@@ -33,22 +38,41 @@ pub enum Error {
     /// A later claim on the job's journal exists: whoever gets this error must stop and change nothing more.
     #[error("{0}")]
     Superseded(String),
-    /// Work of the background threads failed earlier; every later call on the same store repeats it.
+    /// Work of the background threads failed earlier; every later call on the same store repeats it. (One that failed for
+    /// want of space is repeated as [`Error::DiskFull`].)
     #[error("{0}")]
     Background(String),
 }
 
 impl Error {
-    /// For `map_err`: an I/O error with what was being done, where.
+    /// For `map_err`: an I/O error with what was being done, where. For what writes, see [`Error::write`].
     pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let context = context.into();
         move |source| Error::Io { context, source }
     }
 
+    /// For `map_err`: an error of writing to `path`, or of creating it. One of a full disk becomes [`Error::DiskFull`].
+    pub fn write(path: &std::path::Path, context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        let context = context.into();
+        move |source| match disk::is_full(&source) {
+            true => Error::DiskFull(format!("{} ({context}: {source})", disk::describe_full(path))),
+            false => Error::Io { context, source },
+        }
+    }
+
     /// For `map_err`: an error of the database in `path`.
     pub(crate) fn database(path: &std::path::Path) -> impl FnOnce(rocksdb::Error) -> Error {
-        let path = path.display().to_string();
-        move |source| Error::Database { path, source }
+        move |source| match disk::is_full_for_database(&source) {
+            true => Error::DiskFull(format!(
+                "{} (state database {}: {source})",
+                disk::describe_full(path),
+                path.display()
+            )),
+            false => Error::Database {
+                path: path.display().to_string(),
+                source,
+            },
+        }
     }
 
     /// Whether a database found a file of its own damaged. Another attempt reads through what is kept here before it uses

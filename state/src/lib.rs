@@ -8,12 +8,14 @@
 //! * [`store`]: one RocksDB per stateful subtask, behind an ordered queue of background work;
 //! * [`storage`]: object storage with put-if-absent, checksums and a local store that fsyncs;
 //! * [`log`]: what several processes agree on, written by one of them at a time;
+//! * [`disk`]: full disks, and how much is free;
 //! * [`manifest`]: what a checkpoint says;
 //! * [`checkpoint`]: which checkpoints exist, their retention and their recovery;
 //! * [`lock`]: one process per data folder;
 //! * [`threads`]: what a process waits for before it ends.
 
 pub mod checkpoint;
+pub mod disk;
 pub mod encoding;
 pub mod error;
 pub mod hash;

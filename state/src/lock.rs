@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-use crate::Error;
+use crate::{Error, disk};
 
 const FILE_NAME: &str = "LOCK";
 
@@ -20,10 +20,13 @@ pub struct DataFolderLock {
 impl DataFolderLock {
     /// Takes the folder (made if missing) or says which process holds it.
     pub fn acquire(folder: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(folder).map_err(Error::io(format!(
-            "cannot create the data folder {} (make its parent writable or choose another)",
-            folder.display()
-        )))?;
+        std::fs::create_dir_all(folder).map_err(Error::write(
+            folder,
+            format!(
+                "cannot create the data folder {} (make its parent writable or choose another)",
+                folder.display()
+            ),
+        ))?;
         let path = folder.join(FILE_NAME);
         let context = format!("cannot lock the data folder by {}", path.display());
         let mut file = OpenOptions::new()
@@ -32,7 +35,7 @@ impl DataFolderLock {
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(Error::io(context.clone()))?;
+            .map_err(Error::write(&path, context.clone()))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -48,10 +51,15 @@ impl DataFolderLock {
             }
             Err(TryLockError::Error(source)) => return Err(Error::io(context)(source)),
         }
-        file.set_len(0)
+        let named = file
+            .set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(Error::io(context))?;
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        match named {
+            // The lock holds without the text, which is for people.
+            Err(error) if disk::is_full(&error) => {}
+            named => named.map_err(Error::io(context))?,
+        }
         Ok(Self { _file: file })
     }
 }

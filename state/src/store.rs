@@ -95,10 +95,10 @@ impl Backend {
         let lock = lock_folder(&options.dir)?;
         // What an earlier attempt in this process still winds up there has a folder of its own.
         let folder = options.dir.join(STORES).join(uuid::Uuid::new_v4().simple().to_string());
-        std::fs::create_dir_all(&folder).map_err(Error::io(format!(
-            "cannot create the state folder {}",
-            folder.display()
-        )))?;
+        std::fs::create_dir_all(&folder).map_err(Error::write(
+            &folder,
+            format!("cannot create the state folder {}", folder.display()),
+        ))?;
         let resources = Resources::new(options.memory_bytes);
         let state_bytes = options.memory_bytes.saturating_sub(resources.bytes).max(1 << 20);
         if options.process_gauge.is_some() && options.memory_bytes < ADVISED_BYTES_MIN {
@@ -261,10 +261,11 @@ impl Threads {
 /// uploads of the one before it may still end.
 fn lock_folder(dir: &Path) -> Result<Arc<DataFolderLock>, Error> {
     static HELD: Mutex<BTreeMap<PathBuf, Weak<DataFolderLock>>> = Mutex::new(BTreeMap::new());
-    std::fs::create_dir_all(dir).map_err(Error::io(format!(
+    let context = format!(
         "cannot create the state folder {} (make its parent writable or choose another)",
         dir.display()
-    )))?;
+    );
+    std::fs::create_dir_all(dir).map_err(Error::write(dir, context))?;
     let dir = dir
         .canonicalize()
         .map_err(Error::io(format!("cannot use the state folder {}", dir.display())))?;
@@ -474,10 +475,10 @@ impl StoreInner {
     /// A folder for files on their way into the database, on its file system.
     fn scratch(&self) -> Result<PathBuf, Error> {
         let scratch = self.folder.join("scratch");
-        std::fs::create_dir_all(&scratch).map_err(Error::io(format!(
-            "cannot create the folder {} for state",
-            scratch.display()
-        )))?;
+        std::fs::create_dir_all(&scratch).map_err(Error::write(
+            &scratch,
+            format!("cannot create the folder {} for state", scratch.display()),
+        ))?;
         Ok(scratch)
     }
 

@@ -32,7 +32,7 @@ use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
 use crate::progress::Progress;
-use crate::restart::Restarts;
+use crate::restart::{Restarts, Retry};
 use crate::{Error, control, restart};
 
 pub struct Attempt<'a> {
@@ -53,8 +53,7 @@ pub enum Ended {
 
 pub struct Failure {
     pub error: Error,
-    /// Trying again may help.
-    pub may_pass: bool,
+    pub retry: Retry,
     /// The checkpoint to start from is not as it was written.
     pub is_damage: bool,
     /// The tasks were running.
@@ -109,7 +108,7 @@ pub async fn run<'a>(
         }
         Err(error) => {
             return Ok(Ended::Failed(Failure {
-                may_pass: restart::error_may_pass(&error),
+                retry: restart::retry(&error),
                 is_damage: error.is_damage(),
                 error,
                 started: false,

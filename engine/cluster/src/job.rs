@@ -14,7 +14,7 @@ use crate::deployer::{Adopted, Deployer};
 use crate::history::History;
 use crate::manifest::Snapshot;
 use crate::progress::{Phase, Progress};
-use crate::restart::Restarts;
+use crate::restart::{Restarts, Retry};
 use crate::{Error, checkpoint, fallback, restart};
 
 /// How long the stop of a job whose tasks do not run tries to publish the latest checkpoint's output.
@@ -160,7 +160,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn aborted(last_checkpoint: Option<u64>) -> Self {
+    /// Ended without a last checkpoint, whose output is published as far as is known.
+    pub fn aborted(last_checkpoint: Option<u64>) -> Self {
         Self::Aborted {
             last_checkpoint,
             unpublished: None,
@@ -175,7 +176,10 @@ pub async fn run(
     stop: watch::Receiver<StopRequest>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let history = History::open(&job.checkpoint_storage, &job.graph.name, job.retain).await?;
+    let open = || History::open(&job.checkpoint_storage, &job.graph.name, job.retain);
+    let Some(history) = when_there_is_space(stop.clone(), progress, open).await? else {
+        return Ok(Outcome::aborted(None));
+    };
     run_claimed(job, &history, deployer, stop, progress).await
 }
 
@@ -253,13 +257,17 @@ async fn run_attempts(
                 history.sweep_once().await?;
                 first(job, history, progress, &policy).await
             };
-            if job.started_before {
-                match patiently(&mut restarts, &mut stop, progress, begin).await? {
-                    Some(base) => (base, None),
-                    None => return Ok(Outcome::aborted(None)),
-                }
-            } else {
-                (begin().await?, None)
+            match patiently(
+                &mut restarts,
+                &mut stop,
+                progress,
+                worth_retrying(job.started_before),
+                begin,
+            )
+            .await?
+            {
+                Some(base) => (base, None),
+                None => return Ok(Outcome::aborted(None)),
             }
         }
     };
@@ -295,7 +303,7 @@ async fn run_attempts(
         ever_started |= failure.started;
         if failure.last_checkpoint.is_some() {
             let latest = || history.latest(progress, &damaged, &policy);
-            let Some(latest) = patiently(&mut restarts, &mut stop, progress, latest).await? else {
+            let Some(latest) = patiently(&mut restarts, &mut stop, progress, Retry::Limited, latest).await? else {
                 let last_checkpoint = failure.last_checkpoint;
                 return Ok(Outcome::aborted(last_checkpoint));
             };
@@ -314,7 +322,7 @@ async fn run_attempts(
                 reason: failure.error.to_string(),
             });
             let latest = || history.latest(progress, &damaged, &policy);
-            let Some(latest) = patiently(&mut restarts, &mut stop, progress, latest).await? else {
+            let Some(latest) = patiently(&mut restarts, &mut stop, progress, Retry::Limited, latest).await? else {
                 let last_checkpoint = failure.last_checkpoint;
                 return Ok(Outcome::aborted(last_checkpoint));
             };
@@ -325,11 +333,10 @@ async fn run_attempts(
             Some(snapshot) => format!("checkpoint {}", snapshot.checkpoint),
             None => "the beginning".to_string(),
         };
-        // What fails before anything ever ran is more likely a wrong address than an outage.
-        if !failure.may_pass || !ever_started {
+        if !failure.retry.may_pass() || failure.retry < worth_retrying(ever_started) {
             return Err(failure.error);
         }
-        let Some(delay) = restarts.after_failure() else {
+        let Some(delay) = restarts.after_failure(failure.retry) else {
             return Err(Error::Failed(format!(
                 "{} (gave up after {} restarts in a row; run the same command again to resume from {resume})",
                 failure.error,
@@ -404,12 +411,32 @@ async fn running(
     }
 }
 
+/// What an error must be for another try: what fails before anything ever ran is more likely a wrong address than an
+/// outage, but a full disk is none.
+fn worth_retrying(ever_started: bool) -> Retry {
+    match ever_started {
+        true => Retry::Limited,
+        false => Retry::Unlimited,
+    }
+}
+
+/// Does something on a local disk, again as long as that is full. `None`: someone asked to stop meanwhile.
+pub async fn when_there_is_space<T, Doing: Future<Output = Result<T, Error>>>(
+    mut stop: watch::Receiver<StopRequest>,
+    progress: &Progress,
+    doing: impl Fn() -> Doing,
+) -> Result<Option<T>, Error> {
+    let mut restarts = Restarts::new(restart::Config::default());
+    patiently(&mut restarts, &mut stop, progress, Retry::Unlimited, doing).await
+}
+
 /// Reads something of earlier checkpoints, again while the storage cannot be reached: an outage must not end the job for
-/// good. `None`: someone asked to stop meanwhile.
+/// good. Errors that are less than `worth_retrying` are final. `None`: someone asked to stop meanwhile.
 async fn patiently<T, Reading: Future<Output = Result<T, Error>>>(
     restarts: &mut Restarts,
     stop: &mut watch::Receiver<StopRequest>,
     progress: &Progress,
+    worth_retrying: Retry,
     read: impl Fn() -> Reading,
 ) -> Result<Option<T>, Error> {
     loop {
@@ -417,10 +444,20 @@ async fn patiently<T, Reading: Future<Output = Result<T, Error>>>(
             Ok(found) => return Ok(Some(found)),
             Err(error) => error,
         };
-        let Some(delay) = restarts.after_failure().filter(|_| restart::error_may_pass(&error)) else {
+        let retry = restart::retry(&error);
+        if retry < worth_retrying {
+            return Err(error);
+        }
+        let Some(delay) = restarts.after_failure(retry) else {
             return Err(error);
         };
         progress.warn(format!("{error}; trying again in {:.1} s", delay.as_secs_f64()));
+        if retry.is_disk_full() {
+            progress.update(|report| {
+                report.phase = Phase::Restarting;
+                report.reason = error.to_string();
+            });
+        }
         if stopped_within(stop, delay).await {
             return Ok(None);
         }
@@ -464,19 +501,21 @@ mod tests {
                 turn => Ok(turn),
             }
         };
-        let found = patiently(&mut restarts, &mut stop, &Progress::default(), read).await;
+        let found = patiently(&mut restarts, &mut stop, &Progress::default(), Retry::Limited, read).await;
         found.map_err(|error| error.to_string())
     }
 
     #[tokio::test]
     async fn an_outage_while_a_checkpoint_is_read_does_not_end_the_job() {
         let wrong = || Error::Invalid("another job's".into());
+        let full = || Error::State(millstream_state::Error::DiskFull("no space left on /d".into()));
         assert_eq!(read(2, unreachable, StopRequest::None).await, Ok(Some(2)));
         assert_eq!(read(9, unreachable, StopRequest::Stop).await, Ok(None));
         assert!(
             read(9, unreachable, StopRequest::None).await.is_err(),
             "there is a limit"
         );
+        assert_eq!(read(20, full, StopRequest::None).await, Ok(Some(20)));
         assert!(
             read(1, wrong, StopRequest::None).await.is_err(),
             "trying again changes nothing"

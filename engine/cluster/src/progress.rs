@@ -126,6 +126,7 @@ impl Progress {
     pub(crate) fn update(&self, change: impl FnOnce(&mut Report)) {
         let mut report = self.0.report.lock();
         let before = (report.phase, report.checkpoints);
+        let reason_before = (report.phase == Phase::Restarting).then(|| report.reason.clone());
         let outages_before = report.outages.clone();
         change(&mut report);
         let Some(observer) = &self.0.observer else { return };
@@ -141,7 +142,8 @@ impl Progress {
         if report.outages != outages_before {
             observed.push(Observed::Outages);
         }
-        if report.phase != before.0 {
+        let is_new_reason = report.phase == Phase::Restarting && reason_before.as_ref() != Some(&report.reason);
+        if report.phase != before.0 || is_new_reason {
             observed.push(Observed::Phase(report.phase, report.reason.clone()));
         }
         // An observer may look at the report.

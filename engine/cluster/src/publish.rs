@@ -35,7 +35,7 @@ pub async fn commit(sink: &Arc<dyn Sink>, committables: Vec<Committable>) -> Res
     loop {
         match sink.commit(committables.clone()).await {
             Ok(()) => return Ok(()),
-            Err(error) if tries < TRIES && restart::connector_error_may_pass(&error) => {
+            Err(error) if tries < TRIES && restart::retry_connector(&error).may_pass() => {
                 tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                 tries += 1;
             }

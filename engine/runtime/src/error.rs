@@ -7,7 +7,12 @@ pub enum Error {
     Operator { operator: String, message: String },
     /// In another process, of which only the words are known here.
     #[error("{message}")]
-    Elsewhere { message: String, may_pass: bool },
+    Elsewhere {
+        message: String,
+        may_pass: bool,
+        /// It passes once there is space on a disk there.
+        is_disk_full: bool,
+    },
     #[error(
         "more rows were in flight than a checkpoint keeps of one task ({} MB, RECORDED_BYTES_MAX); the next one waits for \
          them",

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use axum::Router;
 use millstream_cluster::deployer::Embedded;
+use millstream_cluster::job::when_there_is_space;
 use millstream_cluster::resolve::Resolved;
 use millstream_cluster::{Error, Job, Outcome, Phase, Progress, Start, StopRequest};
 use millstream_planner::{Mode, explain};
@@ -186,7 +187,12 @@ async fn run_embedded(
     stop: watch::Receiver<StopRequest>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let data_dir = arguments.place.data_dir.clone();
-    let deployer = Embedded::new(data_dir, &job.graph.name, local.slots, local.memory_bytes).await?;
+    let open = || {
+        let data_dir = arguments.place.data_dir.clone();
+        Embedded::new(data_dir, &job.graph.name, local.slots, local.memory_bytes)
+    };
+    let Some(deployer) = when_there_is_space(stop.clone(), progress, open).await? else {
+        return Ok(Outcome::aborted(None));
+    };
     millstream_cluster::run(job, &deployer, stop, progress).await
 }

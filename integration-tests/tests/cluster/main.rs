@@ -3,12 +3,14 @@
 mod aimed;
 mod chaos;
 mod deaths;
+mod disks;
 mod folders;
 mod life;
 mod outages;
 mod pending;
 mod place;
 mod ports;
+mod small_disk;
 mod snapshots;
 mod topics;
 mod traces;

@@ -31,6 +31,8 @@ struct Written {
     log: Writer<State>,
     /// The files of complete checkpoints, as far as they were needed.
     files: BTreeMap<u64, Vec<String>>,
+    /// The highest number that was tried: one that seemed to fail may count after all, or have left its manifest.
+    tried_max: u64,
 }
 
 /// What [`Claim::retain`] did.
@@ -48,6 +50,7 @@ impl Claim {
             written: Mutex::new(Written {
                 log,
                 files: BTreeMap::new(),
+                tried_max: 0,
             }),
             store,
         })
@@ -70,9 +73,10 @@ impl Claim {
         Ok(())
     }
 
-    /// The number the next checkpoint should have: above every number ever completed.
+    /// The number the next checkpoint should have: above every number ever completed, or tried under this claim.
     pub async fn next_checkpoint(&self) -> u64 {
-        self.written.lock().await.log.state().checkpoint_max + 1
+        let written = self.written.lock().await;
+        written.log.state().checkpoint_max.max(written.tried_max) + 1
     }
 
     /// All complete checkpoints, oldest first.
@@ -118,6 +122,7 @@ impl Claim {
                 info.checkpoint
             )));
         }
+        written.tried_max = written.tried_max.max(info.checkpoint);
         let path = self.store.manifest_path(&info);
         let is_new = self.store.storage.put_if_absent(&path, bytes.clone()).await?;
         // The same bytes from an earlier try whose answer was lost are as good as ours.

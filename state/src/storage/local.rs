@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::{Listed, Written};
-use crate::Error;
+use crate::{Error, disk};
 
 const TEMPORARY_PREFIX: &str = ".tmp-";
 const COPY_BUFFER_BYTES: usize = 1 << 20;
@@ -33,19 +33,24 @@ impl Local {
         create_folder(&self.root)?;
         // A folder that can be read but not written is found out now, not at the first checkpoint.
         let probe = self.root.join(temporary_name());
-        File::create_new(&probe).map_err(Error::io(format!(
-            "cannot write in the folder {} (make it writable or choose another)",
-            self.root.display()
-        )))?;
+        File::create_new(&probe).map_err(Error::write(
+            &self.root,
+            format!(
+                "cannot write in the folder {} (make it writable or choose another)",
+                self.root.display()
+            ),
+        ))?;
         fs::remove_file(&probe).map_err(Error::io(format!("cannot delete {}", probe.display())))
     }
 
     pub fn put_if_absent(&self, path: &str, content: &[u8]) -> Result<bool, Error> {
         let target = self.target(path)?;
+        let folder = folder_of(&target);
         if target.exists() {
+            // Whoever finds its own object there, from a try whose answer was an error, takes it for durable.
+            sync_folder(folder)?;
             return Ok(false);
         }
-        let folder = folder_of(&target);
         let temporary = folder.join(temporary_name());
         let context = || format!("cannot write {}", target.display());
         let written = File::create_new(&temporary).and_then(|mut file| {
@@ -54,10 +59,7 @@ impl Local {
         });
         if let Err(source) = written {
             remove_quietly(&temporary);
-            return Err(Error::Io {
-                context: context(),
-                source,
-            });
+            return Err(Error::write(folder, context())(source));
         }
         let linked = fs::hard_link(&temporary, &target);
         remove_quietly(&temporary);
@@ -68,10 +70,7 @@ impl Local {
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) if no_links(&error) => put_without_links(&target, content),
-            Err(source) => Err(Error::Io {
-                context: context(),
-                source,
-            }),
+            Err(source) => Err(Error::write(folder, context())(source)),
         }
     }
 
@@ -81,7 +80,7 @@ impl Local {
         match fs::hard_link(file, &target) {
             Ok(()) => {
                 let linked = File::open(&target).map_err(Error::io(context()))?;
-                linked.sync_all().map_err(Error::io(context()))?;
+                linked.sync_all().map_err(Error::write(&target, context()))?;
                 sync_folder(folder_of(&target))?;
                 measure(linked).map_err(Error::io(context()))
             }
@@ -95,14 +94,11 @@ impl Local {
                 if copied.is_err() {
                     remove_quietly(&temporary);
                 }
-                let written = copied.map_err(Error::io(context()))?;
+                let written = copied.map_err(Error::write(folder, context()))?;
                 sync_folder(folder)?;
                 Ok(written)
             }
-            Err(source) => Err(Error::Io {
-                context: context(),
-                source,
-            }),
+            Err(source) => Err(Error::write(folder_of(&target), context())(source)),
         }
     }
 
@@ -117,8 +113,8 @@ impl Local {
         let source = self.root.join(path);
         match fs::hard_link(&source, to) {
             Ok(()) => self.measure(path),
-            Err(error) if no_links(&error) => copy(&source, to).map_err(|error| read_error(&source, error)),
-            Err(error) => Err(read_error(&source, error)),
+            Err(error) if no_links(&error) => copy(&source, to).map_err(|error| fetch_error(&source, to, error)),
+            Err(error) => Err(fetch_error(&source, to, error)),
         }
     }
 
@@ -206,13 +202,11 @@ fn create_folder(folder: &Path) -> Result<(), Error> {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => return Ok(()),
         Err(source) => {
-            return Err(Error::Io {
-                context: format!(
-                    "cannot create the folder {} (create it, make its parent writable, or choose another)",
-                    folder.display()
-                ),
-                source,
-            });
+            let context = format!(
+                "cannot create the folder {} (create it, make its parent writable, or choose another)",
+                folder.display()
+            );
+            return Err(Error::write(folder, context)(source));
         }
     }
     sync_folder(folder_of(folder))
@@ -228,10 +222,10 @@ fn folder_of(path: &Path) -> &Path {
 fn sync_folder(folder: &Path) -> Result<(), Error> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(Error::io(format!(
-            "cannot make the folder {} durable",
-            folder.display()
-        )))
+        .map_err(Error::write(
+            folder,
+            format!("cannot make the folder {} durable", folder.display()),
+        ))
 }
 
 fn temporary_name() -> String {
@@ -259,16 +253,13 @@ fn put_without_links(target: &Path, content: &[u8]) -> Result<bool, Error> {
     let mut file = match File::create_new(target) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
-        Err(source) => {
-            return Err(Error::Io {
-                context: context(),
-                source,
-            });
-        }
+        Err(source) => return Err(Error::write(target, context())(source)),
     };
-    file.write_all(content)
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io(context()))?;
+    if let Err(source) = file.write_all(content).and_then(|()| file.sync_all()) {
+        // A torn object would keep the name from the next try.
+        remove_quietly(target);
+        return Err(Error::write(target, context())(source));
+    }
     sync_folder(folder_of(target))?;
     Ok(true)
 }
@@ -304,6 +295,14 @@ fn pump(source: &mut File, mut sink: impl FnMut(&[u8]) -> std::io::Result<()>) -
         length,
         crc32: hasher.finalize(),
     })
+}
+
+/// An error of copying or linking `from` to `to`.
+fn fetch_error(from: &Path, to: &Path, source: std::io::Error) -> Error {
+    match disk::is_full(&source) {
+        true => Error::write(to, format!("cannot write {}", to.display()))(source),
+        false => read_error(from, source),
+    }
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> Error {

@@ -144,7 +144,7 @@ impl Remote {
         let context = || format!("cannot write {}", to.display());
         let created = to.to_path_buf();
         let created = on_disk(move || File::create_new(created)).await;
-        let target = Arc::new(created.map_err(Error::io(context()))?);
+        let target = Arc::new(created.map_err(Error::write(to, context()))?);
         let failed = |source| self.error("cannot read", path, source);
         let found = self.store.get(&self.object(path)).await.map_err(failed)?;
         let mut content = found.into_stream();
@@ -155,7 +155,7 @@ impl Remote {
             length += piece.len() as u64;
             let target = target.clone();
             let written = on_disk(move || (&*target).write_all(&piece)).await;
-            written.map_err(Error::io(context()))?;
+            written.map_err(Error::write(to, context()))?;
         }
         Ok(Written {
             length,

@@ -100,10 +100,10 @@ pub struct Database {
 
 impl Database {
     pub fn open(path: &Path, resources: &Resources) -> Result<Self, Error> {
-        std::fs::create_dir_all(path).map_err(Error::io(format!(
-            "cannot create the folder {} for state",
-            path.display()
-        )))?;
+        std::fs::create_dir_all(path).map_err(Error::write(
+            path,
+            format!("cannot create the folder {} for state", path.display()),
+        ))?;
         let options = resources.options();
         let family = ColumnFamilyDescriptor::new(FAMILY, options.clone());
         let db = DB::open_cf_descriptors(&options, path, [family]).map_err(Error::database(path))?;

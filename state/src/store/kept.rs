@@ -149,6 +149,10 @@ impl Kept {
             false => fs::hard_link(&kept, to),
         };
         if let Err(error) = brought {
+            // Half a copy would be in the way of what is fetched.
+            if let Err(error) = fs::remove_file(to) {
+                tracing::debug!(file = %to.display(), %error, "nothing was copied");
+            }
             tracing::warn!(file = %kept.display(), %error, "a kept file of state cannot be used: it is fetched instead");
             return false;
         }

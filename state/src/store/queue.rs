@@ -41,12 +41,28 @@ pub struct Queue {
     state: Mutex<State>,
 }
 
+/// Why the store takes no more work.
+#[derive(Clone)]
+struct Failure {
+    reason: String,
+    is_disk_full: bool,
+}
+
+impl Failure {
+    fn error(&self) -> Error {
+        match self.is_disk_full {
+            true => Error::DiskFull(self.reason.clone()),
+            false => Error::Background(self.reason.clone()),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
     /// Whether the store is with the threads: in the channel, or being worked on.
     active: bool,
-    failed: Option<String>,
+    failed: Option<Failure>,
     wakers: Vec<Waker>,
 }
 
@@ -54,8 +70,8 @@ impl Queue {
     /// Queues a job; `true` if the store must now be handed to the threads.
     pub fn push(&self, job: Job) -> Result<bool, Error> {
         let mut state = self.state.lock();
-        if let Some(reason) = &state.failed {
-            return Err(Error::Background(reason.clone()));
+        if let Some(failure) = &state.failed {
+            return Err(failure.error());
         }
         match (state.jobs.back_mut(), job) {
             // Deletions next to each other become one batch.
@@ -74,8 +90,8 @@ impl Queue {
 
     pub fn is_settled(&self, waker: &Waker) -> Result<bool, Error> {
         let mut state = self.state.lock();
-        if let Some(reason) = &state.failed {
-            return Err(Error::Background(reason.clone()));
+        if let Some(failure) = &state.failed {
+            return Err(failure.error());
         }
         if !state.active {
             return Ok(true);
@@ -108,18 +124,18 @@ impl Queue {
         !self.state.lock().jobs.is_empty()
     }
 
-    fn fail(&self, reason: String) {
+    fn fail(&self, failure: &Failure) {
         let mut state = self.state.lock();
         let jobs = std::mem::take(&mut state.jobs);
         let wakers = std::mem::take(&mut state.wakers);
-        state.failed = Some(reason.clone());
+        state.failed = Some(failure.clone());
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         for job in jobs {
             match job {
                 Job::Write { done: Some(waker), .. } => waker.wake(),
                 Job::Write { .. } | Job::Delete(_) => {}
-                Job::Cut { reply, .. } => answer(reply, Err(Error::Background(reason.clone()))),
+                Job::Cut { reply, .. } => answer(reply, Err(failure.error())),
             }
         }
     }
@@ -147,16 +163,21 @@ pub fn turn(store: &Arc<StoreInner>) {
     let done = std::panic::catch_unwind(AssertUnwindSafe(|| step(store)));
     match done {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => store
-            .queue
-            .fail(format!("background work of state store {}: {error}", store.name)),
+        Ok(Err(Error::DiskFull(reason))) => store.queue.fail(&Failure {
+            reason,
+            is_disk_full: true,
+        }),
+        Ok(Err(error)) => store.queue.fail(&Failure {
+            reason: format!("background work of state store {}: {error}", store.name),
+            is_disk_full: false,
+        }),
         Err(panic) => {
             let what = panic.downcast_ref::<String>().map(String::as_str);
             let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
-            store.queue.fail(format!(
-                "background work of state store {} panicked: {what}",
-                store.name
-            ));
+            store.queue.fail(&Failure {
+                reason: format!("background work of state store {} panicked: {what}", store.name),
+                is_disk_full: false,
+            });
         }
     }
 }

@@ -103,7 +103,7 @@ async fn fetch(store: &Arc<StoreInner>, part: &KeyedSnapshot, folder: &Path) -> 
         let folder = folder.to_path_buf();
         move || {
             let context = || format!("cannot create the folder {} for state", folder.display());
-            std::fs::create_dir_all(&folder).map_err(Error::io(context()))
+            std::fs::create_dir_all(&folder).map_err(Error::write(&folder, context()))
         }
     })
     .await?;
@@ -137,7 +137,7 @@ async fn fetch(store: &Arc<StoreInner>, part: &KeyedSnapshot, folder: &Path) -> 
 async fn write(file: PathBuf, content: impl AsRef<[u8]> + Send + 'static) -> Result<(), Error> {
     blocking(move || {
         let context = || format!("cannot write {}", file.display());
-        std::fs::write(&file, content).map_err(Error::io(context()))
+        std::fs::write(&file, content).map_err(Error::write(&file, context()))
     })
     .await
 }

@@ -17,7 +17,8 @@ use crate::checkpoint::{Completed, Event};
 use crate::manifest::{Snapshot, in_flight_bytes};
 use crate::progress::{CheckpointReport, Progress};
 use crate::publish::{self, Output};
-use crate::{Error, control, splits};
+use crate::restart::Retry;
+use crate::{Error, control, restart, splits};
 
 impl Driver<'_> {
     /// Writes the manifest, in the background.
@@ -62,10 +63,13 @@ impl Driver<'_> {
                     if let Some(name) = &snapshot.savepoint {
                         checkpoint_now.keep_next(name);
                     }
-                    Event::NotStored {
+                    let event = Event::NotStored {
                         checkpoint,
                         reason: error.to_string(),
-                    }
+                    };
+                    let retry = restart::retry(&error).max(Retry::Limited);
+                    report(&results, Background::Failed(event, retry));
+                    return;
                 }
             };
             report(&results, Background::Checkpoint(event));
@@ -121,12 +125,12 @@ impl Driver<'_> {
                         tracing::warn!(job, checkpoint, "the workers' output is published here: {error}");
                         commit_all(instead, &span).await
                     }
-                    published => published.map_err(|error| error.to_string()),
+                    published => published.map_err(|error| (error.to_string(), restart::retry(&error))),
                 }
             };
-            if let Err(reason) = futures::try_join!(commit_all(commits, &span), elsewhere) {
+            if let Err((reason, retry)) = futures::try_join!(commit_all(commits, &span), elsewhere) {
                 let event = Event::NotPublished { checkpoint, reason };
-                report(&results, Background::Checkpoint(event));
+                report(&results, Background::Failed(event, retry.max(Retry::Limited)));
                 return;
             }
             fail_point::reach("published");
@@ -175,11 +179,11 @@ impl Driver<'_> {
 
 type Commit = (OperatorId, Arc<dyn Sink>, Vec<Committable>);
 
-async fn commit_all(commits: Vec<Commit>, span: &Span) -> Result<(), String> {
+async fn commit_all(commits: Vec<Commit>, span: &Span) -> Result<(), (String, Retry)> {
     for (operator, sink, committables) in commits {
         let span = tracing::info_span!(target: control::TARGET, parent: span, "publish", sink = operator.0);
         let committed = control::step(span, publish::commit(&sink, committables)).await;
-        committed.map_err(|error| format!("{operator}: {error}"))?;
+        committed.map_err(|error| (format!("{operator}: {error}"), restart::retry_connector(&error)))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use millstream_planner::graph::NodeIndex;
 use millstream_runtime::job as runtime;
 
 use super::driver::{Background, Driver, report};
-use crate::restart;
+use crate::restart::{self, Retry};
 
 impl Driver<'_> {
     /// Looks for new splits of sources that ask for it; tells the readers of all others that no more will come.
@@ -54,12 +54,12 @@ impl Driver<'_> {
         let id = &self.job.graph.nodes[node].id;
         let splits = match splits {
             Ok(splits) => splits,
-            Err(error) if restart::connector_error_may_pass(&error) => {
+            Err(error) if restart::retry_connector(&error).may_pass() => {
                 self.progress
                     .warn(format!("{id}: new splits could not be looked for: {error}"));
                 return;
             }
-            Err(error) => return self.fail(error.into(), false),
+            Err(error) => return self.fail(error.into(), Retry::Never),
         };
         let Some(known) = self.known.get_mut(id) else { return };
         let new = known.unknown(splits);

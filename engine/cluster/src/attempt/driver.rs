@@ -23,7 +23,7 @@ use crate::job::{Job, Outcome, StopRequest, Taken, Waiting};
 use crate::manifest::Snapshot;
 use crate::outage::{self, Lookout};
 use crate::progress::{Phase, Progress};
-use crate::restart::Restarts;
+use crate::restart::{Restarts, Retry};
 use crate::splits::Known;
 use crate::{Error, control, restart};
 
@@ -35,6 +35,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// What comes back from work in the background.
 pub(super) enum Background {
     Checkpoint(Event),
+    /// A checkpoint could not be stored or published, and how long it is worth trying again.
+    Failed(Event, Retry),
     /// Another process has taken the job over: this one must change nothing more.
     Superseded(Error),
     Discovered {
@@ -78,7 +80,7 @@ pub(super) struct Driver<'a> {
     pub(super) storing: Option<Arc<Completed>>,
     pub(super) stored: Option<Arc<Completed>>,
     /// Why the attempt failed: the first error counts, later ones are its echo.
-    pub(super) failure: Option<(Error, bool)>,
+    pub(super) failure: Option<(Error, Retry)>,
     /// Somebody else has claimed the job's checkpoints.
     superseded: bool,
     outcome: Option<Outcome>,
@@ -159,7 +161,7 @@ impl<'a> Driver<'a> {
                 news = self.tasks.next_event() => match news {
                     Some(News::Of(event)) => self.task_event(event),
                     Some(news) => self.region_news(news),
-                    None => self.fail(Error::Failed("the tasks ended without saying why".into()), false),
+                    None => self.fail(Error::Failed("the tasks ended without saying why".into()), Retry::Never),
                 },
                 Some(result) = self.results_in.recv() => self.background_result(result),
                 () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
@@ -185,9 +187,9 @@ impl<'a> Driver<'a> {
         // What it ended with says more.
         self.progress.update(|report| report.outages.clear());
         Ok(match (self.failure.take(), self.outcome.take()) {
-            (Some((error, may_pass)), _) => Ended::Failed(Failure {
+            (Some((error, retry)), _) => Ended::Failed(Failure {
                 error,
-                may_pass,
+                retry,
                 is_damage: false,
                 started: true,
                 last_checkpoint: self.last_checkpoint,
@@ -252,15 +254,15 @@ impl<'a> Driver<'a> {
     /// A slot that does not take commands any more would lose splits or barriers: the attempt fails, another may do.
     pub(super) fn command(&mut self, command: runtime::Command) {
         if let Err(error) = self.tasks.send(command) {
-            self.fail(error, true);
+            self.fail(error, Retry::Limited);
         }
     }
 
-    pub(super) fn fail(&mut self, error: Error, may_pass: bool) {
+    pub(super) fn fail(&mut self, error: Error, retry: Retry) {
         if let Some(mending) = &self.mending {
             mending.has_failed(&error);
         }
-        self.failure.get_or_insert((error, may_pass));
+        self.failure.get_or_insert((error, retry));
     }
 
     /// How long tasks wait for the barriers of the next checkpoint.
@@ -289,23 +291,28 @@ impl<'a> Driver<'a> {
                 subtask,
                 error,
                 rows_lost,
-            } => self.checkpoint_event(Event::Declined {
-                checkpoint,
-                operator,
-                subtask,
-                reason: error.to_string(),
-                rows_lost,
-            }),
+            } => {
+                // Without a complete checkpoint another attempt may do better, whatever it was.
+                let retry = restart::retry_tasks(&error).max(Retry::Limited);
+                let declined = Event::Declined {
+                    checkpoint,
+                    operator,
+                    subtask,
+                    reason: error.to_string(),
+                    rows_lost,
+                };
+                self.checkpoint_failure(declined, retry);
+            }
             TaskEvent::Finished => self.checkpoint_event(Event::Ended),
             TaskEvent::Failed {
                 operator,
                 subtask,
                 error,
             } => {
-                let may_pass = restart::may_pass(&error);
-                self.fail(failure_of(&operator, subtask, &error), may_pass);
+                let retry = restart::retry_tasks(&error);
+                self.fail(failure_of(&operator, subtask, &error), retry);
             }
-            TaskEvent::Stopped => self.fail(Error::Failed("the tasks stopped by themselves".into()), false),
+            TaskEvent::Stopped => self.fail(Error::Failed("the tasks stopped by themselves".into()), Retry::Never),
         }
     }
 
@@ -344,9 +351,10 @@ impl<'a> Driver<'a> {
                     self.again_if_asked();
                 }
             }
+            Background::Failed(event, retry) => self.checkpoint_failure(event, retry),
             Background::Superseded(error) => {
                 self.superseded = true;
-                self.fail(error, false);
+                self.fail(error, Retry::Never);
             }
             Background::Discovered { node, splits } => self.discovered(node, splits),
         }
@@ -380,6 +388,12 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn checkpoint_event(&mut self, event: Event) {
+        // What fails a checkpoint without an error of its own (a timeout) is of the outside world.
+        self.checkpoint_failure(event, Retry::Limited);
+    }
+
+    /// An event that may be why the attempt cannot go on, and how long it is worth trying again if it is.
+    fn checkpoint_failure(&mut self, event: Event, retry: Retry) {
         let published = match &event {
             Event::Published { checkpoint } => Some(*checkpoint),
             _ => None,
@@ -437,8 +451,7 @@ impl<'a> Driver<'a> {
                     self.answer(checkpoint, &Err(reason));
                     self.again_if_asked();
                 }
-                // Storing and preparing fail because of the outside world.
-                Command::Fail { reason } => self.fail(Error::Failed(reason), true),
+                Command::Fail { reason } => self.fail(Error::Failed(reason), retry),
                 Command::Done => {
                     let checkpoint = published.or(self.last_checkpoint).unwrap_or_default();
                     self.outcome = Some(match self.finished {

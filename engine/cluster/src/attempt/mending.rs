@@ -27,6 +27,7 @@ use crate::checkpoint::Event;
 use crate::deployer::{News, RegionRestart};
 use crate::manifest::Snapshot;
 use crate::progress::Phase;
+use crate::restart::Retry;
 use crate::{Error, control, restart, splits};
 
 /// How long tasks of a region may take to end after they were told to.
@@ -82,8 +83,8 @@ impl Driver<'_> {
                 subtask,
                 error,
             } => {
-                let may_pass = restart::may_pass(&error);
-                self.region_failed(region, failure_of(&operator, subtask, &error), may_pass);
+                let retry = restart::retry_tasks(&error);
+                self.region_failed(region, failure_of(&operator, subtask, &error), retry);
             }
             News::RegionEnded { region } => {
                 if let Some(mending) = self.mending.as_mut().filter(|mending| mending.region == region) {
@@ -95,18 +96,18 @@ impl Driver<'_> {
         }
     }
 
-    fn region_failed(&mut self, region: usize, error: Error, may_pass: bool) {
+    fn region_failed(&mut self, region: usize, error: Error, retry: Retry) {
         if let Some(mending) = &self.mending {
             mending.has_failed(&error);
         }
         let another_is_down = self.mending.as_ref().is_some_and(|mending| mending.region != region);
         let reads_unknown = self.were_running && self.stored.is_none();
         let is_ending = self.coordinator.is_ending() || self.failure.is_some();
-        if !may_pass || another_is_down || reads_unknown || is_ending {
-            return self.fail(error, may_pass);
+        if another_is_down || reads_unknown || is_ending {
+            return self.fail(error, retry);
         }
-        let Some(delay) = self.restarts.after_failure() else {
-            return self.fail(error, may_pass);
+        let Some(delay) = self.restarts.after_failure(retry) else {
+            return self.fail(error, retry);
         };
         let regions = self.tasks.regions();
         let slots = regions[region].clone();
@@ -166,7 +167,7 @@ impl Driver<'_> {
             Ok(place) => mending.place = Some(place),
             Err(error) => {
                 let reason = format!("{}; {error}", mending.reason);
-                self.fail(Error::Failed(reason), true);
+                self.fail(Error::Failed(reason), Retry::Limited);
             }
         }
     }
@@ -179,7 +180,7 @@ impl Driver<'_> {
             (false, false) => ("end", "END_TIMEOUT"),
         };
         let error = format!("{}; its region did not {what} in time ({limit})", mending.reason);
-        self.fail(Error::Failed(error), true);
+        self.fail(Error::Failed(error), Retry::Limited);
     }
 
     /// Lets the region begin again if it is time.
@@ -230,8 +231,8 @@ impl Driver<'_> {
             }),
             // Its worker may just have gone.
             Err(error) => {
-                let may_pass = restart::error_may_pass(&error);
-                self.region_failed(region, error, may_pass);
+                let retry = restart::retry(&error);
+                self.region_failed(region, error, retry);
             }
         }
     }

@@ -648,7 +648,7 @@ impl Leader {
             tokio::select! {
                 () = self.flush.notified() => {
                     tokio::time::sleep(GATHER).await;
-                    if !self.write_unwritten().await {
+                    if self.write_unwritten().await.is_some() {
                         tokio::time::sleep(JOURNAL_RETRY).await;
                         self.flush.notify_one();
                     }
@@ -680,30 +680,36 @@ impl Leader {
         })
     }
 
-    /// Returns when the journal has all that has happened so far, however long it cannot be reached.
-    pub async fn journalled(self: &Arc<Self>) {
-        while !self.write_unwritten().await {
+    /// Returns when the journal has all that has happened so far, however long it cannot be written; meanwhile that is why
+    /// this run of the job waits.
+    pub async fn journalled(self: &Arc<Self>, job: &str, run: RunId) {
+        while let Some(problem) = self.write_unwritten().await {
+            self.event(Event::Restarting {
+                job: job.to_string(),
+                run,
+                reason: format!("the cluster's journal cannot be written: {problem}"),
+            });
             tokio::time::sleep(JOURNAL_RETRY).await;
         }
     }
 
-    /// Whether nothing is left that should be tried again.
-    pub(super) async fn write_unwritten(self: &Arc<Self>) -> bool {
+    /// Writes what happened to the journal. `Some`: why it is to be tried again.
+    pub(super) async fn write_unwritten(self: &Arc<Self>) -> Option<String> {
         let mut journal = self.journal.lock().await;
         if self.over.borrow().is_some() {
-            return true;
+            return None;
         }
         let appended = self.append(&mut journal, None).await;
         self.journal_problem.lock()[1] = appended.as_ref().err().map(ToString::to_string);
         match appended {
-            Ok(()) => true,
+            Ok(()) => None,
             Err(millstream_state::Error::Superseded(reason)) => {
                 self.end(&reason);
-                true
+                None
             }
             Err(error) => {
                 tracing::warn!("what became of jobs could not be journalled yet: {error}");
-                false
+                Some(error.to_string())
             }
         }
     }

@@ -47,8 +47,8 @@ use millstream_state::log::Log;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
-use crate::Error;
 use crate::api::{self as client, Api, Code};
+use crate::{Error, restart};
 use api::LeaderApi;
 use ledger::Ledger;
 
@@ -113,9 +113,17 @@ struct Past {
 }
 
 impl Coordinator {
-    /// Opens the data folder and makes it a cluster's if it is nobody's yet.
+    /// Opens the data folder and makes it a cluster's if it is nobody's yet. Waits as long as its disk is full.
     pub async fn open(options: Options, recruit: Recruit) -> Result<Self, Error> {
-        let folder = Folder::open(&options.data_dir, options.cluster.as_deref(), now_us()).await?;
+        let folder = loop {
+            match Folder::open(&options.data_dir, options.cluster.as_deref(), now_us()).await {
+                Err(error) if restart::retry(&error).is_disk_full() => {
+                    tracing::warn!("the data folder cannot be opened yet: {error}");
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                opened => break opened?,
+            }
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 options,

@@ -241,10 +241,10 @@ async fn keep(
         };
         let error = match kept {
             Ok(kept) => return Ok(Some(kept)),
-            Err(error) if restart::error_may_pass(&error) => error,
+            Err(error) if restart::retry(&error).may_pass() => error,
             Err(error) => return Err(error),
         };
-        let delay = restarts.after_failure().unwrap_or(config.delay_max);
+        let delay = restarts.after_failure(restart::retry(&error)).unwrap_or(config.delay_max);
         tracing::warn!(job = job.graph.name, "savepoint `{name}`: {error}; trying again");
         let aborted = stop.wait_for(|request| *request == StopRequest::Abort);
         if tokio::time::timeout(delay, aborted).await.is_ok() {
@@ -284,8 +284,7 @@ async fn claim(
             Ok(history) => return Ok(Some(history)),
             Err(error) => error,
         };
-        let passes = matches!(&error, Error::State(error) if restart::state_error_may_pass(error));
-        let Some(delay) = restarts.after_failure().filter(|_| passes) else {
+        let Some(delay) = restarts.after_failure(restart::retry(&error)) else {
             return Err(error);
         };
         leader.event(Event::Restarting {
@@ -401,7 +400,7 @@ impl Deployer for Leased<'_> {
             before_start.await
         });
         // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
-        self.leader.journalled().await;
+        self.leader.journalled(&self.record.name, self.run).await;
         let hands = self.leader.hands();
         let regions = region::divide(&job.graph, &allocation.slots);
         let attempts = region::attempts(&request.identity.attempt, &regions, allocation.slots.len());
@@ -427,7 +426,7 @@ impl Deployer for Leased<'_> {
             attempt,
         });
         // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
-        self.leader.journalled().await;
+        self.leader.journalled(&self.record.name, self.run).await;
         Ok(slots)
     }
 }

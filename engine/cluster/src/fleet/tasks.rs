@@ -26,6 +26,7 @@ use super::Fleet;
 use crate::deployer::{Adopted, Allocation, News, RegionRestart, Request, Restarted, Tasks};
 use crate::publish::{Output, Publishing};
 use crate::region::{attempts, divide, of_attempts};
+use crate::restart::Retry;
 use crate::{Error, Job, control, encoding, outage};
 
 /// News that may wait for the driver of one attempt.
@@ -162,11 +163,15 @@ impl Fleet {
 }
 
 fn elsewhere(message: String) -> Error {
-    Error::Runtime(failure(message, true))
+    Error::Runtime(failure(message, Retry::Limited))
 }
 
-fn failure(message: String, may_pass: bool) -> millstream_runtime::Error {
-    millstream_runtime::Error::Elsewhere { message, may_pass }
+fn failure(message: String, retry: Retry) -> millstream_runtime::Error {
+    millstream_runtime::Error::Elsewhere {
+        message,
+        may_pass: retry.may_pass(),
+        is_disk_full: retry.is_disk_full(),
+    }
 }
 
 struct RemoteTasks {
@@ -244,22 +249,22 @@ impl RemoteTasks {
     fn after_order(&mut self, region: usize, ordered: Result<(), Error>) -> Result<(), Error> {
         match ordered {
             Err(error) if self.regions.len() > 1 => {
-                self.fail(region, "worker", 0, error.to_string(), true);
+                self.fail(region, "worker", 0, error.to_string(), Retry::Limited);
                 Ok(())
             }
             ordered => ordered,
         }
     }
 
-    fn fail(&mut self, region: usize, operator: &str, subtask: usize, message: String, may_pass: bool) {
+    fn fail(&mut self, region: usize, operator: &str, subtask: usize, message: String, retry: Retry) {
         if self.regions.len() == 1 {
-            self.news.push_back(failed(operator, subtask, message, may_pass));
+            self.news.push_back(failed(operator, subtask, message, retry));
         } else if self.regions[region].fail() {
             self.news.push_back(News::RegionFailed {
                 region,
                 operator: OperatorId(operator.to_string()),
                 subtask,
-                error: failure(message, may_pass),
+                error: failure(message, retry),
             });
         }
     }
@@ -296,11 +301,11 @@ impl RemoteTasks {
         hit.iter().for_each(|region| self.give_up_publication(*region, worker));
         let message = format!("worker {worker} was lost: {reason}");
         if hit.len() > 1 {
-            self.news.push_back(failed("worker", 0, message, true));
+            self.news.push_back(failed("worker", 0, message, Retry::Limited));
             return;
         }
         for index in hit {
-            self.fail(index, "worker", 0, message.clone(), true);
+            self.fail(index, "worker", 0, message.clone(), Retry::Limited);
             self.look_whether_ended(index);
         }
     }
@@ -323,7 +328,10 @@ impl RemoteTasks {
                 checkpoint: failed.checkpoint,
                 operator: OperatorId(failed.operator),
                 subtask: failed.subtask as usize,
-                error: failure(format!("worker {worker}: {}", failed.reason), true),
+                error: failure(
+                    format!("worker {worker}: {}", failed.reason),
+                    Retry::of_report(true, failed.is_disk_full),
+                ),
                 rows_lost: failed.rows_lost,
             })),
             Event::Finished(_) => {
@@ -333,21 +341,27 @@ impl RemoteTasks {
             // What the whole job can do about it a region cannot: begin from an earlier checkpoint.
             Event::Failed(task) if task.is_damage => {
                 let message = format!("worker {worker}: {}", task.message);
-                self.news.push_back(failed("worker", 0, message, true));
+                self.news.push_back(failed("worker", 0, message, Retry::Limited));
             }
             Event::Failed(task) => {
                 let (operator, message) = match task.operator.is_empty() {
                     true => ("worker", format!("worker {worker}: {}", task.message)),
+                    // Whose disk it is counts, not whose row found it full.
+                    false if task.is_disk_full => {
+                        (task.operator.as_str(), format!("worker {worker}: {}", task.message))
+                    }
                     false => (task.operator.as_str(), task.message.clone()),
                 };
-                self.fail(index, operator, task.subtask as usize, message, task.may_pass);
+                let retry = Retry::of_report(task.may_pass, task.is_disk_full);
+                self.fail(index, operator, task.subtask as usize, message, retry);
             }
             Event::Published(answer) => self.published(index, worker, answer),
             Event::Stopped(_) => {
                 region.stopped.insert(worker.clone());
                 self.give_up_publication(index, &worker);
                 if self.regions.len() > 1 {
-                    self.fail(index, "worker", 0, format!("worker {worker} ended its part"), true);
+                    let message = format!("worker {worker} ended its part");
+                    self.fail(index, "worker", 0, message, Retry::Limited);
                     self.look_whether_ended(index);
                 }
             }
@@ -376,7 +390,10 @@ impl RemoteTasks {
         };
         let result = match answer.reason.as_str() {
             "" => Ok(()),
-            reason => Err(elsewhere(format!("worker {worker}: {reason}"))),
+            reason => Err(Error::Runtime(failure(
+                format!("worker {worker}: {reason}"),
+                Retry::of_report(true, answer.is_disk_full),
+            ))),
         };
         publication.missing.remove(&(region, worker));
         if result.is_ok() && !publication.missing.is_empty() {
@@ -410,11 +427,11 @@ impl RemoteTasks {
     }
 }
 
-fn failed(operator: &str, subtask: usize, message: String, may_pass: bool) -> News {
+fn failed(operator: &str, subtask: usize, message: String, retry: Retry) -> News {
     News::Of(TaskEvent::Failed {
         operator: OperatorId(operator.to_string()),
         subtask,
-        error: failure(message, may_pass),
+        error: failure(message, retry),
     })
 }
 
@@ -513,11 +530,16 @@ impl Tasks for RemoteTasks {
                 Some(heard) => self.take(heard),
                 None => {
                     self.is_over = true;
-                    return Some(failed("worker", 0, "the workers are not heard any more".into(), true));
+                    return Some(failed(
+                        "worker",
+                        0,
+                        "the workers are not heard any more".into(),
+                        Retry::Limited,
+                    ));
                 }
             };
             if let Err(error) = taken {
-                return Some(failed("worker", 0, error.to_string(), false));
+                return Some(failed("worker", 0, error.to_string(), Retry::Never));
             }
         }
     }

@@ -22,6 +22,7 @@ use tracing::Instrument;
 use crate::exchange::{Attempt, Broken, Exchange};
 use crate::outage::Lookout;
 use crate::publish::{self, Output};
+use crate::restart::Retry;
 use crate::{Error, control, encoding, resolve, restart};
 
 /// How long tasks may take to end after they were told to.
@@ -79,13 +80,7 @@ pub async fn run(
     match deployed {
         Ok(None) => {}
         Err(error) => {
-            says.say(Event::Failed(v1::TaskFailed {
-                may_pass: restart::error_may_pass(&error),
-                is_damage: error.is_damage(),
-                message: error.to_string(),
-                ..v1::TaskFailed::default()
-            }))
-            .await;
+            says.not_deployed(&error).await;
         }
         Ok(Some((mut running, sinks, lookout))) => {
             let counters = running.counters();
@@ -106,6 +101,18 @@ pub async fn run(
     }
     ground.exchange.close(&carrier);
     tracing::info!("tasks have ended");
+    says.say(Event::Stopped(v1::Stopped {})).await;
+}
+
+/// Reports that the worker cannot run an attempt at all.
+pub async fn refuse(reports: mpsc::Sender<v1::AttemptReport>, deploy: v1::Deploy, error: Error) {
+    tracing::error!("tasks cannot run here: {error}");
+    let says = Says {
+        reports,
+        job: deploy.job,
+        attempt: deploy.attempt,
+    };
+    says.not_deployed(&error).await;
     says.say(Event::Stopped(v1::Stopped {})).await;
 }
 
@@ -260,7 +267,7 @@ async fn go_on(
                     }
                 };
                 if let Err(error) = sent {
-                    says.failed("", 0, error.to_string(), true, "").await;
+                    says.failed("", 0, error.to_string(), Retry::Limited, "").await;
                 }
             }
             Some(_) = publisher.under_way.join_next() => {}
@@ -270,7 +277,7 @@ async fn go_on(
                     true => tracing::info!("{message}; the attempt ends"),
                     false => tracing::error!("{message}"),
                 }
-                says.say_failed("", 0, message, true, &broken.peer).await;
+                says.say_failed("", 0, message, Retry::Limited, &broken.peer).await;
                 if let Err(error) = running.send(runtime::Command::Cancel) {
                     tracing::warn!(job = says.job, "{error}");
                 }
@@ -310,17 +317,28 @@ impl Publisher {
                 let unknown = || Error::Failed(format!("{}: there is no such sink here", output.operator));
                 let sink = sinks.get(&output.operator).ok_or_else(unknown)?;
                 let committed = publish::commit(sink, output.committables).await;
-                committed.map_err(|error| Error::Failed(format!("{}: {error}", output.operator)))?;
+                committed.map_err(|error| {
+                    let retry = restart::retry_connector(&error);
+                    Error::Runtime(millstream_runtime::Error::Elsewhere {
+                        message: format!("{}: {error}", output.operator),
+                        may_pass: retry.may_pass(),
+                        is_disk_full: retry.is_disk_full(),
+                    })
+                })?;
             }
             Ok::<_, Error>(())
         };
         let work = async move {
-            let reason = match control::step(span, work).await {
-                Ok(()) => String::new(),
-                Err(error) => error.to_string(),
+            let (reason, is_disk_full) = match control::step(span, work).await {
+                Ok(()) => (String::new(), false),
+                Err(error) => (error.to_string(), restart::retry(&error).is_disk_full()),
             };
-            says.say(Event::Published(v1::OutputPublished { checkpoint, reason }))
-                .await;
+            says.say(Event::Published(v1::OutputPublished {
+                checkpoint,
+                reason,
+                is_disk_full,
+            }))
+            .await;
         };
         // Inside the span of the tasks: what is logged is about this job.
         self.under_way.spawn(work.in_current_span());
@@ -354,19 +372,33 @@ impl Says {
         }
     }
 
-    async fn failed(&self, operator: &str, subtask: usize, message: String, may_pass: bool, peer: &str) {
-        tracing::error!(operator, subtask, "{message}");
-        self.say_failed(operator, subtask, message, may_pass, peer).await;
+    /// None of its tasks run.
+    async fn not_deployed(&self, error: &Error) {
+        let retry = restart::retry(error);
+        self.say(Event::Failed(v1::TaskFailed {
+            may_pass: retry.may_pass(),
+            is_damage: error.is_damage(),
+            is_disk_full: retry.is_disk_full(),
+            message: error.to_string(),
+            ..v1::TaskFailed::default()
+        }))
+        .await;
     }
 
-    async fn say_failed(&self, operator: &str, subtask: usize, message: String, may_pass: bool, peer: &str) {
+    async fn failed(&self, operator: &str, subtask: usize, message: String, retry: Retry, peer: &str) {
+        tracing::error!(operator, subtask, "{message}");
+        self.say_failed(operator, subtask, message, retry, peer).await;
+    }
+
+    async fn say_failed(&self, operator: &str, subtask: usize, message: String, retry: Retry, peer: &str) {
         self.say(Event::Failed(v1::TaskFailed {
             operator: operator.to_string(),
             subtask: subtask as u32,
             message,
-            may_pass,
+            may_pass: retry.may_pass(),
             peer: peer.to_string(),
             is_damage: false,
+            is_disk_full: retry.is_disk_full(),
         }))
         .await;
     }
@@ -388,7 +420,7 @@ impl Says {
                     .await;
                 }
                 Err(error) => {
-                    self.failed(&operator.0, state.subtask, error.to_string(), false, "")
+                    self.failed(&operator.0, state.subtask, error.to_string(), Retry::Never, "")
                         .await
                 }
             },
@@ -405,6 +437,7 @@ impl Says {
                     subtask: subtask as u32,
                     reason: error.to_string(),
                     rows_lost,
+                    is_disk_full: restart::retry_tasks(&error).is_disk_full(),
                 }))
                 .await;
             }
@@ -414,8 +447,8 @@ impl Says {
                 subtask,
                 error,
             } => {
-                let may_pass = restart::may_pass(&error);
-                self.failed(&operator.0, subtask, error.to_string(), may_pass, "").await;
+                let retry = restart::retry_tasks(&error);
+                self.failed(&operator.0, subtask, error.to_string(), retry, "").await;
             }
             TaskEvent::Stopped => {}
         }

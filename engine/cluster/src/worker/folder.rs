@@ -50,12 +50,13 @@ impl Folder {
         if self.cluster.is_some() || cluster.is_empty() {
             return Ok(());
         }
-        self.write(cluster).map_err(|error| {
-            Error::Failed(format!(
-                "whose data folder this is cannot be written to {}: {error}; make it writable, or choose another with --data-dir",
-                self.dir.join(FILE).display()
-            ))
-        })?;
+        let file = self.dir.join(FILE);
+        let context = format!(
+            "whose data folder this is cannot be written to {}; make it writable, or choose another with --data-dir",
+            file.display()
+        );
+        self.write(cluster)
+            .map_err(millstream_state::Error::write(&file, context))?;
         self.cluster = Some(cluster.to_string());
         Ok(())
     }

@@ -116,6 +116,7 @@ pub async fn run(
         address,
         exchange,
         folder,
+        cluster: String::new(),
         backend: None,
         attempts: BTreeMap::new(),
         reports,
@@ -141,7 +142,10 @@ struct Worker {
     address: String,
     exchange: Exchange,
     folder: Folder,
-    /// Once a coordinator has let it in: making it clears what an earlier process left in the folder.
+    /// Of the coordinator that has let it in.
+    cluster: String,
+    /// Once a coordinator has let it in, and there was space for it: making it clears what an earlier process left in the
+    /// folder.
     backend: Option<Backend>,
     /// By id.
     attempts: BTreeMap<String, Running>,
@@ -255,8 +259,8 @@ impl Worker {
     }
 
     /// A coordinator of this cluster has let it in.
-    fn settle(&mut self, cluster: &str) -> Result<(), Error> {
-        self.folder.belongs_to(cluster)?;
+    fn settle(&mut self) -> Result<(), Error> {
+        self.folder.belongs_to(&self.cluster)?;
         if self.backend.is_none() {
             self.backend = Some(Backend::new(BackendOptions {
                 dir: self.options.data_dir.join("state"),
@@ -341,6 +345,7 @@ impl Worker {
             event: Some(v1::attempt_report::Event::Published(v1::OutputPublished {
                 checkpoint,
                 reason: format!("the order to publish could not be delivered: {error}"),
+                is_disk_full: false,
             })),
         })
     }

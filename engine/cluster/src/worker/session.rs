@@ -18,7 +18,7 @@ use tracing::Instrument;
 use super::attempt::{self, Ground};
 use super::{COMMANDS_MAX, Running, SessionEnd, Worker, clock_us};
 use crate::coordinator::STANDS_BY;
-use crate::{clock, connect, encoding};
+use crate::{Error, clock, connect, encoding, restart};
 
 /// Messages to the coordinator that may wait for the transport.
 const OUTBOX_MAX: usize = 64;
@@ -157,7 +157,12 @@ impl Worker {
         self.heard_at = Instant::now();
         match order.order {
             Some(Order::Welcome(welcome)) => {
-                self.settle(&welcome.cluster).map_err(SessionEnd::Failed)?;
+                self.cluster.clone_from(&welcome.cluster);
+                match self.settle() {
+                    // It is tried again when there is something to run, and the job then waits with this as its reason.
+                    Err(error) if restart::retry(&error).is_disk_full() => tracing::warn!("{error}"),
+                    settled => settled.map_err(SessionEnd::Failed)?,
+                }
                 *heartbeat = tokio::time::interval(Duration::from_millis(welcome.heartbeat_ms.max(10)));
                 heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 self.orphan_timeout = Duration::from_millis(welcome.orphan_timeout_ms);
@@ -223,10 +228,7 @@ impl Worker {
     }
 
     fn deploy(&mut self, deploy: v1::Deploy) {
-        let Some(backend) = self.backend.clone() else {
-            tracing::warn!(job = deploy.job, "a deployment came before the coordinator's welcome");
-            return;
-        };
+        let settled = self.settle();
         let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
         let (start, started) = oneshot::channel();
         let seen = Arc::new(OnceLock::new());
@@ -241,13 +243,21 @@ impl Worker {
             is_stopping: false,
         };
         self.attempts.insert(deploy.attempt.clone(), running);
+        // Whatever is logged inside is about this job.
+        let span = tracing::error_span!("tasks", job = deploy.job, attempt = deploy.attempt);
+        let without_state = || Error::Failed("a deployment came before the coordinator's welcome".into());
+        let backend = match settled.and_then(|()| self.backend.clone().ok_or_else(without_state)) {
+            Ok(backend) => backend,
+            Err(error) => {
+                tokio::spawn(attempt::refuse(self.reports.clone(), deploy, error).instrument(span));
+                return;
+            }
+        };
         let ground = Ground {
             exchange: self.exchange.clone(),
             backend,
             reports: self.reports.clone(),
         };
-        // Whatever is logged inside is about this job.
-        let span = tracing::error_span!("tasks", job = deploy.job, attempt = deploy.attempt);
         tokio::spawn(attempt::run(ground, deploy, seen, started, commands_in).instrument(span));
     }
 }

@@ -7,6 +7,7 @@ use millstream_proto::v1::attempt_report::Event;
 
 use super::{RemoteTasks, What, elsewhere, failure};
 use crate::Error;
+use crate::restart::Retry;
 
 /// Restoring state may take long; a worker that dies meanwhile is noticed at once.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
@@ -117,7 +118,8 @@ impl RemoteTasks {
                     if failed.is_damage {
                         return Err(Error::State(millstream_state::Error::Corrupt(message)));
                     }
-                    Err(Error::Runtime(failure(message, failed.may_pass)))
+                    let retry = Retry::of_report(failed.may_pass, failed.is_disk_full);
+                    Err(Error::Runtime(failure(message, retry)))
                 }
                 (Some(region), Some(event)) => Ok(Some((worker, region, event))),
                 _ => Ok(None),

@@ -1,0 +1,211 @@
+//! Full disks: whatever is on them waits with that as its reason, and goes on by itself when there is space.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use millstream_integration_tests::engine;
+use serde_json::Value;
+
+use crate::place::{Place, Process, expected, says_finished, text, until};
+use crate::small_disk::SmallDisk;
+
+const DISK_BYTES: u64 = 96 << 20;
+
+/// A place, and a small disk at `disk` in it.
+fn place_with_disk() -> (Place, SmallDisk) {
+    let place = Place::new();
+    let disk = SmallDisk::mount(place.path("disk"), DISK_BYTES);
+    (place, disk)
+}
+
+fn worker_over(place: &Place, name: &str, folder: &str) -> Process {
+    let url = place.url();
+    let listen = ["--listen", "127.0.0.1:0", "--memory", "128mb"];
+    let arguments = [
+        "worker",
+        "--coordinator",
+        &url,
+        "--name",
+        name,
+        "--slots",
+        "2",
+        "--data-dir",
+        folder,
+    ];
+    place.start(name, &[&arguments[..], &listen[..]].concat())
+}
+
+/// Half a minute's worth of cars.
+fn submit_slowly(place: &Place, out: &str) {
+    place.cli_with(&[("RATE", "700")], out, &["jobs", "submit", "cars.yaml", "--wait"], 0);
+}
+
+/// Keeps the disk full until the job was restarted so often and waits for space; its reason must say so after these words.
+#[track_caller]
+fn until_it_waits_for_space(place: &Place, disk: &SmallDisk, before: &str, more_restarts: u64) {
+    let words = format!("{before}no space left on {}, 0 MB free", disk.root().display());
+    let restarts = || place.job("cars")["restarts"].as_u64().unwrap_or(0);
+    let restarts_before = restarts();
+    let mut last = Value::Null;
+    until(&format!("the job says `{words}`"), || {
+        disk.fill();
+        last = place.job("cars");
+        assert!(
+            !["failed", "finished"].contains(&last["state"].as_str().unwrap_or_default()),
+            "{last}"
+        );
+        last["reason"].as_str().is_some_and(|reason| reason.contains(&words))
+            && restarts() >= restarts_before + more_restarts
+    });
+    let (why, _) = place.cli(&["jobs", "why", "cars"], 0);
+    assert!(why.contains(&words), "{why}");
+    let (list, _) = place.cli(&["jobs", "list", "-o", "wide"], 0);
+    assert!(list.contains(&words), "{list}");
+}
+
+#[track_caller]
+fn until_the_output_is_exact(place: &Place, out: &str) {
+    until("the job is finished", || {
+        says_finished(&place.cli_at(&place.url(), &["jobs", "describe", "cars", "-o", "json"]))
+    });
+    assert_eq!(place.lines(out), expected());
+}
+
+#[test]
+fn a_job_waits_while_the_disk_of_a_worker_is_full_and_goes_on_by_itself() {
+    let (place, disk) = place_with_disk();
+    let _coordinator = place.coordinator();
+    let _worker = worker_over(&place, "w", "disk/w");
+    place.until_workers(1);
+    submit_slowly(&place, "out");
+    place.until_checkpoints("cars", 2);
+    disk.fill();
+    until_it_waits_for_space(&place, &disk, "worker w: ", 3);
+    disk.free();
+    until_the_output_is_exact(&place, "out");
+}
+
+#[test]
+fn a_worker_that_starts_on_a_full_disk_says_so_and_works_once_there_is_space() {
+    let (place, disk) = place_with_disk();
+    disk.fill();
+    let _coordinator = place.coordinator();
+    let _worker = worker_over(&place, "w", "disk/w");
+    place.until_workers(1);
+    place.cli_with(&[("RATE", "20000")], "out", &["jobs", "submit", "cars.yaml"], 0);
+    until_it_waits_for_space(&place, &disk, "worker w: ", 3);
+    disk.free();
+    until_the_output_is_exact(&place, "out");
+}
+
+#[test]
+fn a_job_waits_while_the_disk_of_a_file_sink_is_full_and_its_output_is_exact() {
+    let (place, disk) = place_with_disk();
+    let _coordinator = place.coordinator();
+    let _worker = worker_over(&place, "w", "w");
+    place.until_workers(1);
+    submit_slowly(&place, "disk/out");
+    place.until_checkpoints("cars", 2);
+    disk.fill();
+    let mut last = Value::Null;
+    until("the job waits for space", || {
+        disk.fill();
+        last = place.job("cars");
+        let reason = last["reason"].as_str().unwrap_or_default();
+        reason.contains("No space left on device")
+            && reason.contains("disk/out")
+            && last["restarts"].as_u64() >= Some(3)
+    });
+    let reason = last["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("worker w: "), "{reason}");
+    disk.free();
+    until_the_output_is_exact(&place, "disk/out");
+}
+
+#[test]
+fn a_leader_on_a_full_disk_ends_no_job_acknowledges_nothing_and_recovers() {
+    let (place, disk) = place_with_disk();
+    let lead = |place: &Place| {
+        place.start(
+            "coordinator",
+            &[
+                "coordinator",
+                "--data-dir",
+                "disk/data",
+                "--listen",
+                &format!("127.0.0.1:{}", place.port),
+                "--http",
+                "127.0.0.1:0",
+            ],
+        )
+    };
+    let mut coordinator = lead(&place);
+    let _worker = worker_over(&place, "w", "w");
+    place.until_workers(1);
+    submit_slowly(&place, "out");
+    place.until_checkpoints("cars", 2);
+    disk.fill();
+    // Nothing that is not durable is acknowledged.
+    let cars = fs::read_to_string(place.path("cars.yaml")).expect("it is written");
+    fs::write(place.path("more.yaml"), cars.replace("name: cars", "name: more")).expect("a writable folder");
+    let refused = place.cli_at(&place.url(), &["jobs", "submit", "more.yaml"]);
+    assert!(!refused.status.success(), "{}", text(&refused.stdout));
+    assert!(
+        text(&refused.stderr).contains("no space left on"),
+        "{}",
+        text(&refused.stderr)
+    );
+    let listed = place.json(&["jobs", "list"]);
+    assert_eq!(listed["jobs"].as_array().map_or(0, Vec::len), 1, "{listed}");
+    until_it_waits_for_space(&place, &disk, "the cluster's journal cannot be written: ", 0);
+
+    // One that starts on a full disk waits for space, too.
+    coordinator.kill();
+    let mut next = lead(&place);
+    until("it says why it does not lead", || {
+        disk.fill();
+        next.has_said("no space left on")
+    });
+    assert!(!next.has_ended(), "{}", next.log());
+    disk.free();
+    place.until_workers(1);
+    until_the_output_is_exact(&place, "out");
+    // Whatever was tried again while the disk was full, one job was ever submitted.
+    let jobs = place.json(&["jobs", "list", "--all"]);
+    assert_eq!(jobs["jobs"].as_array().map_or(0, Vec::len), 1, "{jobs}");
+}
+
+#[test]
+fn engine_run_waits_for_space_and_its_output_is_exact() {
+    let (place, disk) = place_with_disk();
+    disk.fill();
+    let log = place.path("run.log");
+    let mut run = Command::new(engine())
+        .args(["run", "cars.yaml", "--data-dir", "disk/data", "--memory", "128mb"])
+        .current_dir(place.path(""))
+        .env("OUT", place.path("out"))
+        .env("RATE", "1500")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).expect("a writable folder"))
+        .spawn()
+        .expect("the engine is built beside this test");
+    let said = |words: &str| fs::read_to_string(&log).is_ok_and(|text| text.matches(words).count() >= 2);
+    until("it waits for space at its start", || said("no space left on"));
+    disk.free();
+    until("some of its output is there", || !place.lines("out").is_empty());
+    disk.fill();
+    until("it restarts for want of space", || {
+        disk.fill();
+        said("restarting from checkpoint")
+    });
+    disk.free();
+    let mut status = None;
+    until("it has finished", || {
+        status = run.try_wait().expect("a child can be asked");
+        status.is_some()
+    });
+    let log = fs::read_to_string(&log).unwrap_or_default();
+    assert!(status.is_some_and(|status| status.success()), "{log}");
+    assert_eq!(place.lines("out"), expected());
+}
