@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -28,10 +28,15 @@ pub struct KafkaBroker {
     ports: (u16, u16),
     /// Topics that somebody asks for.
     makes_topics: bool,
-    script: Child,
+    script: Mutex<Script>,
+    dir: TempDir,
+}
+
+/// The script that runs the broker.
+struct Script {
+    child: Child,
     /// Closing it ends the broker.
     stdin: Option<ChildStdin>,
-    dir: TempDir,
 }
 
 /// A record as it came out of a topic.
@@ -65,24 +70,28 @@ impl KafkaBroker {
     fn start_new(makes_topics: bool) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("millstream-kafka-").tempdir()?;
         let ports = free_ports()?;
-        let (script, stdin, address) = Self::run(&dir, ports, makes_topics)?;
+        let (script, address) = Self::run(&dir, ports, makes_topics)?;
         Ok(Self {
             address,
             ports,
             makes_topics,
-            script,
-            stdin,
+            script: Mutex::new(script),
             dir,
         })
     }
 
     /// Kills it; its data stays.
-    pub fn stop(&mut self) -> Result<()> {
-        if let Some(mut stdin) = self.stdin.take() {
+    pub fn stop(&self) -> Result<()> {
+        let mut script = self.script();
+        if let Some(mut stdin) = script.stdin.take() {
             stdin.write_all(b"keep")?;
         }
-        self.script.wait().context("kafka.sh")?;
+        script.child.wait().context("kafka.sh")?;
         Ok(())
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops its process for a while: connections stay open, and nothing is answered.
@@ -105,16 +114,13 @@ impl KafkaBroker {
     }
 
     /// Starts it where it was, after [`Self::stop`].
-    pub fn start_again(&mut self) -> Result<()> {
-        (self.script, self.stdin, self.address) = Self::run(&self.dir, self.ports, self.makes_topics)?;
+    pub fn start_again(&self) -> Result<()> {
+        let (script, _) = Self::run(&self.dir, self.ports, self.makes_topics)?;
+        *self.script() = script;
         Ok(())
     }
 
-    fn run(
-        dir: &TempDir,
-        (port, controller): (u16, u16),
-        makes_topics: bool,
-    ) -> Result<(Child, Option<ChildStdin>, String)> {
+    fn run(dir: &TempDir, (port, controller): (u16, u16), makes_topics: bool) -> Result<(Script, String)> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh");
         let mut script = Command::new(script)
             .arg("run")
@@ -133,7 +139,7 @@ impl KafkaBroker {
             let status = script.wait()?;
             bail!("Kafka did not start ({status}); what it said is above");
         }
-        Ok((script, stdin, address))
+        Ok((Script { child: script, stdin }, address))
     }
 
     /// One broker for all tests of this process.
@@ -380,8 +386,9 @@ fn free_ports() -> Result<(u16, u16)> {
 
 impl Drop for KafkaBroker {
     fn drop(&mut self) {
-        drop(self.stdin.take());
-        if let Err(error) = self.script.wait() {
+        let mut script = self.script();
+        drop(script.stdin.take());
+        if let Err(error) = script.child.wait() {
             eprintln!("waiting for kafka.sh: {error}");
         }
     }

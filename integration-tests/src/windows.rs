@@ -37,7 +37,12 @@ sinks:
   results:
     from: per_key
     connector: kafka
-    options: { brokers: "$BROKERS", topic: $OUT, key.format: json, key.fields: key }
+    options:
+      brokers: "$BROKERS"
+      topic: $OUT
+      key.format: json
+      key.fields: key
+      properties.transaction.timeout.ms: "10000"
     format: json
 "#;
 

@@ -1,24 +1,36 @@
-//! Many deaths: processes are killed or frozen at random while a job runs from topic to topic, and its output must be the
-//! batch's answer.
+//! Faults and commands at random while a job runs from topic to topic: its output must be the batch's answer.
 //!
-//! `KILLS` says how many (20 without it), `SEED` which ones; both are printed. `make chaos KILLS=1000` runs it by hand.
+//! Processes of the cluster are killed and frozen, the broker is frozen (for shorter and for longer than a transaction
+//! may last) and killed, and people stop, drain, rescale and move the job meanwhile. Whatever happens, the job must get
+//! to its end by itself, unless a person stopped it.
+//!
+//! `KILLS` says how many faults (20 without it), `SEED` which ones; both are printed. `make chaos KILLS=1000` runs it by
+//! hand.
 
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use millstream_integration_tests::windows::Windows;
+use serde_json::Value;
 
-use crate::place::{Place, Process, free_port};
+use crate::place::{Place, Process, Question, free_port};
 
-/// Between two deaths, at most.
+/// Between two faults, at most.
 const PAUSE_MS_MAX: u64 = 1500;
 /// A frozen process thaws after so long at most: some are taken for dead, some are not.
 const FROZEN_MS_MAX: u64 = 4000;
-/// Rows per second: slow enough that the kills hit a running job.
+/// A broker does so, too. The transactions of the job may last 10 s.
+const BROKER_FROZEN_MS: [u64; 4] = [200, 2_000, 5_000, 13_000];
+/// Rows per second: slow enough that the faults hit a running job.
 const RATE: u32 = 1_500;
-const FINISH_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long anything may take that must come about by itself.
+const TIMEOUT: Duration = Duration::from_secs(300);
+const LOOK: Duration = Duration::from_millis(200);
+/// A command to a frozen coordinator is given up.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[test]
-fn output_is_exact_whatever_is_killed() {
+fn output_is_exact_whatever_happens() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let kills = number("KILLS").unwrap_or(20);
     let seed = number("SEED").unwrap_or_else(|| {
@@ -26,37 +38,54 @@ fn output_is_exact_whatever_is_killed() {
         since.map_or(1, |since| since.as_nanos() as u64)
     });
     println!("repeat with SEED={seed} KILLS={kills}");
-    let mut random = Random(seed);
-    let mut cluster = Cluster::new();
-    let windows = Windows::new("chaos", &cluster.place.path("")).expect("an input and its answer");
-    let mut left = kills;
+    let mut chaos = Chaos::new(seed);
     let mut round = 0;
-    // A job lasts for some kills only; there are as many jobs as it takes.
-    while left > 0 {
+    // A job lasts for some faults only; there are as many jobs as it takes.
+    while chaos.faults < kills {
         round += 1;
-        let job = format!("out{round}");
-        windows.create_output(&job).expect("a new topic");
-        let file = windows.pipeline(&cluster.place.path(""), &job, RATE);
-        let name = windows.topic(&job);
-        cluster.submit(file.expect("a writable folder").to_str().expect("a path in UTF-8"));
-        left -= cluster.suffer(&mut random, left, &name).max(1);
-        let deadline = Instant::now() + FINISH_TIMEOUT;
-        while !cluster.place.is_finished(&cluster.servers, &name) {
-            assert!(Instant::now() < deadline, "seed {seed}: {name} does not finish");
-            cluster.supervise();
-            std::thread::sleep(Duration::from_millis(200));
+        let output = format!("out{round}");
+        chaos.windows.create_output(&output).expect("a new topic");
+        let mut job = Job::new(&chaos, &output);
+        chaos.submit(&job, None);
+        while chaos.faults < kills && !chaos.is_finished(&job) {
+            chaos.pause();
+            chaos.anything(&mut job);
         }
-        if let Err(error) = windows.check(&job) {
-            panic!("seed {seed}, round {round}: {error}");
+        chaos.eventually(&format!("{} finishes", job.name), |chaos| chaos.is_finished(&job));
+        if let Err(error) = chaos.windows.check(&output) {
+            panic!("seed {seed}, round {round}, job {}: {error}", job.name);
         }
     }
 }
 
-/// What runs of a cluster, started again whenever it ends.
-struct Cluster {
+/// What writes one output: one job after another, each from a savepoint of the one before.
+struct Job {
+    name: String,
+    file: String,
+    /// Savepoints and names so far.
+    moves: u32,
+}
+
+impl Job {
+    fn new(chaos: &Chaos, output: &str) -> Self {
+        let file = chaos.windows.pipeline(&chaos.place.path(""), output, RATE);
+        let file = file.expect("a writable folder");
+        Self {
+            name: chaos.windows.topic(output),
+            file: file.to_str().expect("a path in UTF-8").to_string(),
+            moves: 0,
+        }
+    }
+}
+
+struct Chaos {
     place: Place,
+    windows: Windows,
     servers: String,
+    /// What runs of the cluster, started again whenever it ends.
     processes: Vec<(Role, Process)>,
+    random: Random,
+    faults: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,22 +94,28 @@ enum Role {
     Worker(&'static str),
 }
 
-impl Cluster {
-    fn new() -> Self {
+const WORKERS: [&str; 3] = ["a", "b", "c"];
+
+impl Chaos {
+    fn new(seed: u64) -> Self {
         let place = Place::new();
+        let windows = Windows::with_own_broker("chaos", &place.path("")).expect("an input and its answer");
         let ports = [place.port, free_port()];
-        let mut cluster = Self {
+        let mut chaos = Self {
             servers: ports.map(|port| format!("http://127.0.0.1:{port}")).join(","),
             place,
+            windows,
             processes: Vec::new(),
+            random: Random(seed),
+            faults: 0,
         };
         let coordinators = ports.map(Role::Coordinator);
-        for role in coordinators.into_iter().chain(["a", "b", "c"].map(Role::Worker)) {
-            let process = cluster.start(role);
-            cluster.processes.push((role, process));
+        for role in coordinators.into_iter().chain(WORKERS.map(Role::Worker)) {
+            let process = chaos.start(role);
+            chaos.processes.push((role, process));
         }
-        cluster.place.until_workers(3);
-        cluster
+        chaos.place.until_workers(WORKERS.len());
+        chaos
     }
 
     fn start(&self, role: Role) -> Process {
@@ -88,39 +123,6 @@ impl Cluster {
             Role::Coordinator(port) => self.place.coordinator_at(port),
             Role::Worker(name) => self.place.worker_of(name, &self.servers),
         }
-    }
-
-    fn submit(&self, file: &str) {
-        crate::place::until("the job is submitted", || {
-            let said = self
-                .place
-                .cli_at(&self.servers, &["jobs", "submit", file, "--parallelism", "2"]);
-            // 4: the name is in use, since an answer was lost.
-            matches!(said.status.code(), Some(0 | 4))
-        });
-    }
-
-    /// Kills and freezes until the job is finished or there were enough; how many.
-    fn suffer(&mut self, random: &mut Random, kills: u64, job: &str) -> u64 {
-        for done in 0..kills {
-            if self.place.is_finished(&self.servers, job) {
-                return done;
-            }
-            std::thread::sleep(Duration::from_millis(random.below(PAUSE_MS_MAX)));
-            let victim = random.below(self.processes.len() as u64) as usize;
-            let freeze = random.below(4) == 0;
-            let (role, process) = &mut self.processes[victim];
-            eprintln!("{job}: {} {role:?}", if freeze { "freeze" } else { "kill" });
-            if freeze {
-                process.signal("STOP");
-                std::thread::sleep(Duration::from_millis(random.below(FROZEN_MS_MAX)));
-                process.signal("CONT");
-            } else {
-                process.kill();
-            }
-            self.supervise();
-        }
-        kills
     }
 
     /// Starts again what has ended, be it because it was taken for dead.
@@ -133,9 +135,209 @@ impl Cluster {
             }
         }
     }
+
+    fn pause(&mut self) {
+        std::thread::sleep(Duration::from_millis(self.random.below(PAUSE_MS_MAX)));
+    }
+
+    #[track_caller]
+    fn eventually(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + TIMEOUT;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "not within {TIMEOUT:?}: {what}");
+            self.supervise();
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// A fault, or something that a person does.
+    fn anything(&mut self, job: &mut Job) {
+        match self.random.below(20) {
+            0 => self.moved(job),
+            1 => self.stopped_and_restarted(job),
+            2 => {
+                let parallelism = (1 + self.random.below(4)).to_string();
+                self.command(&["jobs", "rescale", &job.name, "--parallelism", &parallelism]);
+            }
+            3 => {
+                self.command(&["savepoints", "create", &job.name]);
+            }
+            4 => self.drained(),
+            _ => self.fault(),
+        }
+    }
+
+    fn fault(&mut self) {
+        self.faults += 1;
+        match self.random.below(12) {
+            0 => {
+                let choice = self.random.below(BROKER_FROZEN_MS.len() as u64) as usize;
+                eprintln!("freeze the broker for {} ms", BROKER_FROZEN_MS[choice]);
+                self.windows.broker.freeze().expect("the broker's process");
+                std::thread::sleep(Duration::from_millis(BROKER_FROZEN_MS[choice]));
+                self.windows.broker.thaw().expect("the broker's process");
+            }
+            1 => {
+                eprintln!("kill the broker");
+                self.windows.broker.stop().expect("the broker can be stopped");
+                self.windows
+                    .broker
+                    .start_again()
+                    .expect("the broker can be started again");
+            }
+            choice => {
+                let victim = self.random.below(self.processes.len() as u64) as usize;
+                let (role, process) = &mut self.processes[victim];
+                if choice < 5 {
+                    let frozen_ms = self.random.below(FROZEN_MS_MAX);
+                    eprintln!("freeze {role:?} for {frozen_ms} ms");
+                    process.signal("STOP");
+                    std::thread::sleep(Duration::from_millis(frozen_ms));
+                    process.signal("CONT");
+                } else {
+                    eprintln!("kill {role:?}");
+                    process.kill();
+                }
+            }
+        }
+        self.supervise();
+    }
+
+    /// Gives a command, with faults on its way. `None`: it was not answered in time, or not by anybody.
+    fn command(&mut self, arguments: &[&str]) -> Option<Output> {
+        eprintln!("{}", arguments.join(" "));
+        let mut question = self.place.ask(&self.servers, arguments);
+        if self.random.below(2) == 0 {
+            self.fault();
+        }
+        let answer = self.answer(&mut question)?;
+        let code = answer.status.code();
+        eprintln!("  exit code {code:?}");
+        let stderr = crate::place::text(&answer.stderr);
+        // 4: the job is in another state by now. 5: nobody knows. 6: not in time.
+        assert!(matches!(code, Some(0 | 3..=6)), "{arguments:?}: {code:?} {stderr}");
+        (code != Some(5)).then_some(answer)
+    }
+
+    fn answer(&mut self, question: &mut Question) -> Option<Output> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        while Instant::now() < deadline {
+            if let Some(answer) = question.answer() {
+                return Some(answer);
+            }
+            self.supervise();
+            std::thread::sleep(LOOK);
+        }
+        None
+    }
+
+    /// What the cluster says of a job; `None`: nothing, or that there is none.
+    fn look(&self, name: &str) -> Option<Value> {
+        let output = self
+            .place
+            .cli_at(&self.servers, &["jobs", "describe", name, "-o", "json"]);
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    #[track_caller]
+    fn state(&self, name: &str) -> String {
+        let job = self.look(name).unwrap_or_default();
+        assert_ne!(job["state"], "failed", "{name}: {}", job["reason"]);
+        job["state"].as_str().unwrap_or_default().to_string()
+    }
+
+    #[track_caller]
+    fn is_finished(&self, job: &Job) -> bool {
+        self.state(&job.name) == "finished"
+    }
+
+    /// Submits until the job is there.
+    #[track_caller]
+    fn submit(&mut self, job: &Job, from: Option<&str>) {
+        let parallelism = (1 + self.random.below(3)).to_string();
+        let mut arguments = vec![
+            "jobs",
+            "submit",
+            &job.file,
+            "--name",
+            &job.name,
+            "--parallelism",
+            &parallelism,
+        ];
+        arguments.extend(from.iter().flat_map(|from| ["--from-checkpoint", from]));
+        self.eventually(&format!("{} is submitted", job.name), |chaos| {
+            chaos.look(&job.name).is_some_and(|job| job["state"].is_string()) || {
+                // 4: the name is in use, since an answer was lost.
+                let answer = chaos.command(&arguments);
+                answer.is_some_and(|answer| matches!(answer.status.code(), Some(0 | 4)))
+            }
+        });
+    }
+
+    /// Stops the job with a savepoint; the savepoint's name if it did not finish before.
+    #[track_caller]
+    fn stop(&mut self, job: &mut Job) -> Option<String> {
+        job.moves += 1;
+        let savepoint = format!("sp{}", job.moves);
+        let mut state = String::new();
+        self.eventually(&format!("{} ends", job.name), |chaos| {
+            state = chaos.state(&job.name);
+            match state.as_str() {
+                "finished" | "stopped" => return true,
+                "" | "stopping" => {
+                    if chaos.random.below(10) == 0 {
+                        chaos.fault();
+                    }
+                }
+                _ => {
+                    chaos.command(&["jobs", "stop", &job.name, "--savepoint", &savepoint]);
+                }
+            }
+            false
+        });
+        (state == "stopped").then_some(savepoint)
+    }
+
+    #[track_caller]
+    fn stopped_and_restarted(&mut self, job: &mut Job) {
+        if self.stop(job).is_none() {
+            return;
+        }
+        self.eventually(&format!("{} is restarted", job.name), |chaos| {
+            chaos.command(&["jobs", "restart", &job.name]);
+            !matches!(chaos.state(&job.name).as_str(), "" | "stopped")
+        });
+    }
+
+    /// The job goes on under another name, from a savepoint.
+    #[track_caller]
+    fn moved(&mut self, job: &mut Job) {
+        let Some(savepoint) = self.stop(job) else { return };
+        let origin = job.name.clone();
+        let from = format!("{origin}/{savepoint}");
+        if self.random.below(2) == 0 {
+            self.eventually(&format!("{origin} is deleted"), |chaos| {
+                let answer = chaos.command(&["jobs", "delete", &origin]);
+                answer.is_some_and(|answer| matches!(answer.status.code(), Some(0 | 3)))
+            });
+        }
+        job.name = format!("{origin}-{}", job.moves);
+        self.submit(job, Some(&from));
+    }
+
+    fn drained(&mut self) {
+        let worker = WORKERS[self.random.below(WORKERS.len() as u64) as usize];
+        self.command(&["workers", "drain", worker]);
+        self.pause();
+        self.fault();
+        self.eventually(&format!("{worker} is undrained"), |chaos| {
+            let answer = chaos.command(&["workers", "undrain", worker]);
+            answer.is_some_and(|answer| matches!(answer.status.code(), Some(0)))
+        });
+    }
 }
 
-/// SplitMix64: the same seed, the same deaths.
+/// SplitMix64: the same seed, the same faults.
 struct Random(u64);
 
 impl Random {

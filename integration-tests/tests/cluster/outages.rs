@@ -31,7 +31,7 @@ fn cut_off(job: &Value) -> Vec<&str> {
 
 #[test]
 fn a_stop_that_waits_for_kafka_says_so_and_ends_when_it_is_back() {
-    let mut broker = KafkaBroker::start().expect("a broker");
+    let broker = KafkaBroker::start().expect("a broker");
     for topic in ["numbers-in", "numbers-out"] {
         broker.create_topic(topic, 1).expect("a new topic");
     }
@@ -120,7 +120,7 @@ fn a_stop_that_waits_for_kafka_says_so_and_ends_when_it_is_back() {
 
 #[test]
 fn rows_that_wait_for_brokers_are_told_and_leave_when_these_are_back() {
-    let mut broker = KafkaBroker::start().expect("a broker");
+    let broker = KafkaBroker::start().expect("a broker");
     broker.create_topic("numbers-out", 1).expect("a new topic");
     let place = Place::new();
     let pipeline = format!(
@@ -158,7 +158,7 @@ sinks:
 
 #[test]
 fn a_source_says_once_that_its_brokers_are_gone_and_once_that_they_are_back() {
-    let mut broker = KafkaBroker::start().expect("a broker");
+    let broker = KafkaBroker::start().expect("a broker");
     broker.create_topic("numbers-in", 1).expect("a new topic");
     let place = Place::new();
     let pipeline = format!(

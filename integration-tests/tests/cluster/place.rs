@@ -272,7 +272,7 @@ impl Place {
         let child = self
             .command(server, arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("engine-cli is built beside this test");
         Question(Some(child))
@@ -313,12 +313,6 @@ impl Place {
     #[track_caller]
     pub fn job(&self, name: &str) -> Value {
         self.json(&["jobs", "describe", name])
-    }
-
-    /// Whether a job has finished, as far as anybody can tell; it must not have failed.
-    #[track_caller]
-    pub fn is_finished(&self, servers: &str, job: &str) -> bool {
-        says_finished(&self.cli_at(servers, &["jobs", "describe", job, "-o", "json"]))
     }
 
     #[track_caller]
