@@ -84,6 +84,10 @@ pub struct Run {
     /// Resume from this retained checkpoint instead of the latest.
     #[arg(long, value_name = "N")]
     pub from_checkpoint: Option<u64>,
+    /// Resume although the edited pipeline computes what is in the checkpoint's state from other rows or by other
+    /// expressions: windows that are open then mix both.
+    #[arg(long, conflicts_with = "fresh")]
+    pub accept_changed_meaning: bool,
     #[command(flatten)]
     pub place: Place,
     /// Subtasks per operator. Default: the spec's, else one per slot.

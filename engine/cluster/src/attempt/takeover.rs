@@ -33,7 +33,7 @@ pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<P
         );
     }
     if let Some(base) = attempt.base {
-        check_restore(attempt, base)?;
+        check_restore(attempt, base).await?;
         if base.finished {
             for (node, sink) in &ends.sinks {
                 let committables = committables_of(base.operators.get(&job.graph.nodes[*node].id));

@@ -194,7 +194,8 @@ pub async fn plan(record: &Record) -> Result<Job, Error> {
         .map_err(|error| Error::Failed(format!("planning did not end well: {error}")))??;
     // Where tasks run decides, when there are slots.
     let parallelism = record.parallelism.unwrap_or(1) as usize;
-    let mut job = settings.job(Arc::new(graph), parallelism, record.storage.clone(), Start::Resume);
+    let (graph, resolved) = (Arc::new(graph), record.resolved.clone());
+    let mut job = settings.job(graph, resolved, parallelism, record.storage.clone(), Start::Resume);
     job.started_before = true;
     Ok(job)
 }
