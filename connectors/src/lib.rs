@@ -38,5 +38,6 @@ pub use sink::{
 };
 pub use source::{Boundedness, ReaderContext, RejectedRecord, Source, SourceBatch, SourceEvent, SourceReader, Split};
 pub use table::{
-    Connector, MetadataColumn, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, TableDefinition,
+    Connector, MetadataColumn, MetadataDescription, OptionDescription, OptionEffect, OptionError, OptionKind, Role,
+    TableDefinition,
 };

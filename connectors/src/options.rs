@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::{Connector, Error, OptionDescription, OptionKind, Role, TableDefinition};
+use crate::{Connector, Error, OptionDescription, OptionEffect, OptionKind, Role, TableDefinition};
 
 /// What is shown instead of a secret.
 pub const MASK: &str = "******";
@@ -101,7 +101,8 @@ impl<'a> Options<'a> {
     }
 }
 
-/// Describes an option that may be left out and is not secret, as most are.
+/// Describes an option that may be left out and is not secret, as most are. Its effect is the strictest one: a changed
+/// value is refused at a restore until the option declares otherwise.
 pub(crate) const fn option(
     name: &'static str,
     kind: OptionKind,
@@ -114,6 +115,7 @@ pub(crate) const fn option(
         required: false,
         default,
         secret: false,
+        effect: OptionEffect::Records,
         help,
     }
 }
@@ -151,25 +153,41 @@ pub fn check(description: &OptionDescription, value: &str) -> Result<(), String>
 
 /// The table's options as they may be shown to a person or written to a log.
 pub fn masked(table: &TableDefinition, connector: Option<&dyn Connector>) -> BTreeMap<String, String> {
-    let secret = |name: &str| {
-        let described = connector.is_some_and(|connector| {
-            [Role::Source, Role::Sink]
-                .into_iter()
-                .flat_map(|role| connector.options(role))
-                .any(|description| description.secret && names(description, name))
-        });
-        described || looks_secret(name)
+    let masked = |name: &str, value: &str| match is_secret(connector, name) {
+        true => MASK.to_string(),
+        false => value.to_string(),
     };
-    table
-        .options
-        .iter()
-        .map(|(name, value)| {
-            (
-                name.clone(),
-                if secret(name) { MASK.to_string() } else { value.clone() },
-            )
-        })
+    let options = table.options.iter();
+    options
+        .map(|(name, value)| (name.clone(), masked(name, value)))
         .collect()
+}
+
+/// Returns true if the value of this option must not be shown or stored: the connector says so, or its name does.
+pub fn is_secret(connector: Option<&dyn Connector>, name: &str) -> bool {
+    let described = connector.is_some_and(|connector| {
+        [Role::Source, Role::Sink]
+            .into_iter()
+            .flat_map(|role| connector.options(role))
+            .any(|description| description.secret && names(description, name))
+    });
+    described || looks_secret(name)
+}
+
+/// The value as all its spellings of equal meaning are written: `10 s` and `10000` are one duration. A value that does not
+/// parse stays as it is.
+pub fn normalized(kind: OptionKind, value: &str) -> String {
+    let value = value.trim();
+    let parsed = match kind {
+        OptionKind::Text => return value.to_string(),
+        OptionKind::OneOf(_) => return value.to_ascii_lowercase(),
+        OptionKind::Integer => parse_integer(value).map(|number| number.to_string()),
+        OptionKind::Float => parse_float(value).map(|number| number.to_string()),
+        OptionKind::Boolean => parse_boolean(value).map(|truth| truth.to_string()),
+        OptionKind::Duration => parse_duration(value).map(|duration| format!("{} ns", duration.as_nanos())),
+        OptionKind::Bytes => parse_bytes(value).map(|bytes| bytes.to_string()),
+    };
+    parsed.unwrap_or_else(|_| value.to_string())
 }
 
 /// Whether a description is about this option.
@@ -187,6 +205,7 @@ fn looks_secret(name: &str) -> bool {
         "secret",
         "token",
         "sasl.jaas.config",
+        "oauthbearer.config",
         "access_key",
         "access-key",
         "credential",

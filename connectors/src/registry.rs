@@ -12,7 +12,9 @@ use parking_lot::RwLock;
 use crate::format::{self, Format};
 use crate::options::{self, Options};
 use crate::rate_limit::{self, RateLimited};
-use crate::{Connector, Error, OptionDescription, OptionError, Role, Sink, Source, Split, TableDefinition};
+use crate::{
+    Connector, Error, OptionDescription, OptionEffect, OptionError, Role, Sink, Source, Split, TableDefinition,
+};
 
 /// Every connector of this build, by name.
 pub fn registry() -> &'static [&'static dyn Connector] {
@@ -110,6 +112,7 @@ pub const COMMON: &[OptionDescription] = &[
         required: true,
         default: None,
         secret: false,
+        effect: OptionEffect::Records,
         help: "Which connector serves the table.",
     },
     OptionDescription {
@@ -118,9 +121,78 @@ pub const COMMON: &[OptionDescription] = &[
         required: false,
         default: None,
         secret: false,
+        effect: OptionEffect::Nothing,
         help: "Reads no faster than this many rows per second, over all subtasks.",
     },
 ];
+
+/// An option of a source table that decides what its rows are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowOption {
+    /// Without the prefix `value.`, which changes nothing.
+    pub name: String,
+    /// Normalised: equal for values of equal meaning.
+    pub value: String,
+    /// Not [`OptionEffect::Nothing`].
+    pub effect: OptionEffect,
+}
+
+/// The options of a checked source table that decide what its rows are, sorted. Defaults are left out, whether written or
+/// not. An option that nobody describes counts as one that selects records.
+pub fn row_options(table: &TableDefinition) -> Vec<RowOption> {
+    let Some(connector) = find(table.connector()) else {
+        return Vec::new();
+    };
+    let formats = formats(table, connector, Role::Source, &mut Vec::new());
+    let known = known_options(connector, &formats);
+    let of_source: Vec<&str> = connector
+        .options(Role::Source)
+        .iter()
+        .map(|option| option.name)
+        .collect();
+    let described = |option: &str| {
+        known.iter().find_map(|(prefix, description)| {
+            let rest = option.strip_prefix(prefix.as_str())?;
+            options::names(description, rest).then_some(*description)
+        })
+    };
+    let mut found = Vec::new();
+    for (option, value) in &table.options {
+        let name = match option.strip_prefix("value.") {
+            Some(rest) if rest != "fields-include" => rest,
+            _ => option,
+        };
+        let Some(description) = described(option) else {
+            found.push(RowOption {
+                name: name.to_string(),
+                value: value.clone(),
+                effect: OptionEffect::Records,
+            });
+            continue;
+        };
+        let written_only = connector
+            .options(Role::Sink)
+            .iter()
+            .any(|sink| sink.name == description.name && !of_source.contains(&sink.name));
+        if description.effect == OptionEffect::Nothing || written_only {
+            continue;
+        }
+        let value = options::normalized(description.kind, value);
+        let default = description
+            .default
+            .map(|default| options::normalized(description.kind, default));
+        if default.as_deref() != Some(value.as_str()) {
+            found.push(RowOption {
+                name: name.to_string(),
+                value,
+                effect: description.effect,
+            });
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
 
 /// The options that name a format: the plain one, and one for each part of a record with two parts.
 const FORMAT_PREFIXES: [&str; 3] = ["", "key.", "value."];

@@ -61,6 +61,19 @@ pub enum OptionKind {
     OneOf(&'static [&'static str]),
 }
 
+/// Effect of another value of an option on a source that resumes from a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OptionEffect {
+    /// Other records are read, or they are divided into splits differently: stored positions belong to other data.
+    Records,
+    /// The same records become other rows.
+    Rows,
+    /// Records that otherwise fail become rows.
+    Failures,
+    /// Neither: addresses, credentials, rates, where reading begins without a checkpoint or ends, how rows are written.
+    Nothing,
+}
+
 /// One option of a connector or format.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionDescription {
@@ -71,8 +84,17 @@ pub struct OptionDescription {
     pub default: Option<&'static str>,
     /// Values are never printed.
     pub secret: bool,
+    /// Effect of another value on a source that resumes.
+    pub effect: OptionEffect,
     /// One sentence for a person.
     pub help: &'static str,
+}
+
+impl OptionDescription {
+    /// The same option with another effect.
+    pub(crate) const fn with_effect(self, effect: OptionEffect) -> Self {
+        Self { effect, ..self }
+    }
 }
 
 /// A metadata key a connector offers.

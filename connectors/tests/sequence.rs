@@ -25,6 +25,7 @@ const SOURCE_OPTIONS: &[OptionDescription] = &[
         required: true,
         default: None,
         secret: false,
+        effect: OptionEffect::Records,
         help: "How far to count.",
     },
     OptionDescription {
@@ -33,6 +34,7 @@ const SOURCE_OPTIONS: &[OptionDescription] = &[
         required: false,
         default: Some("4"),
         secret: false,
+        effect: OptionEffect::Records,
         help: "How many tasks may count at once.",
     },
 ];
@@ -43,6 +45,7 @@ const SINK_OPTIONS: &[OptionDescription] = &[OptionDescription {
     required: true,
     default: None,
     secret: false,
+    effect: OptionEffect::Records,
     help: "The file to append to.",
 }];
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use crate::options::{self, Options, option};
 use crate::rate_limit::RateLimited;
-use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, Source, Split, TableDefinition};
+use crate::{
+    Connector, Error, OptionDescription, OptionEffect, OptionError, OptionKind, Role, Source, Split, TableDefinition,
+};
 
 use self::column::Column;
 use self::source::DatagenSource;
@@ -23,13 +25,15 @@ const OPTIONS: &[OptionDescription] = &[
         OptionKind::Integer,
         Some("10000"),
         "How many rows to make per second, over all subtasks.",
-    ),
+    )
+    .with_effect(OptionEffect::Nothing),
     option(
         "number-of-rows",
         OptionKind::Integer,
         None,
         "How many rows in all; without it (and without a sequence) the source never ends.",
-    ),
+    )
+    .with_effect(OptionEffect::Nothing),
     option(
         "seed",
         OptionKind::Integer,

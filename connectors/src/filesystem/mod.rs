@@ -22,8 +22,8 @@ use arrow_schema::{DataType, TimeUnit};
 use crate::format::FormatSpec;
 use crate::options::{Options, option};
 use crate::{
-    Connector, Error, MetadataDescription, OptionDescription, OptionError, OptionKind, Role, Sink, Source, Split,
-    TableDefinition, conversion,
+    Connector, Error, MetadataDescription, OptionDescription, OptionEffect, OptionError, OptionKind, Role, Sink,
+    Source, Split, TableDefinition, conversion,
 };
 
 pub struct Filesystem;
@@ -40,6 +40,7 @@ const PATH: OptionDescription = OptionDescription {
 
 const STORE: OptionDescription = OptionDescription {
     secret: true,
+    effect: OptionEffect::Nothing,
     ..option(
         "store.*",
         OptionKind::Text,
@@ -53,7 +54,8 @@ const PARTITION_NAME: OptionDescription = option(
     OptionKind::Text,
     Some("__HIVE_DEFAULT_PARTITION__"),
     "The folder's value for a partition column that is NULL or empty.",
-);
+)
+.with_effect(OptionEffect::Rows);
 
 const SOURCE_OPTIONS: &[OptionDescription] = &[
     PATH,
@@ -64,13 +66,15 @@ const SOURCE_OPTIONS: &[OptionDescription] = &[
         OptionKind::Duration,
         None,
         "Look for new files this often, for ever; without it the files that exist are read once.",
-    ),
+    )
+    .with_effect(OptionEffect::Nothing),
     option(
         "source.ordered",
         OptionKind::Boolean,
         Some("false"),
         "Files follow one another in event time, in the order of their names: a later file does not hold the watermark back.",
-    ),
+    )
+    .with_effect(OptionEffect::Nothing),
     option(
         "source.split-size",
         OptionKind::Bytes,
@@ -88,7 +92,8 @@ const SOURCE_OPTIONS: &[OptionDescription] = &[
         OptionKind::Bytes,
         Some("64mb"),
         "A longer record ends the job with an error.",
-    ),
+    )
+    .with_effect(OptionEffect::Nothing),
 ];
 
 const SINK_OPTIONS: &[OptionDescription] = &[

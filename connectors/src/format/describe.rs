@@ -1,7 +1,6 @@
 //! What formats there are and which options each takes: pure data, for validation and documentation.
 
-use crate::options::option;
-use crate::{OptionDescription, OptionKind};
+use crate::{OptionDescription, OptionEffect, OptionKind, options};
 
 /// One format.
 #[derive(Debug)]
@@ -11,6 +10,26 @@ pub struct Format {
     /// One sentence for a person.
     pub help: &'static str,
     pub options: &'static [OptionDescription],
+}
+
+/// An option that decides how bytes become rows.
+const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> OptionDescription {
+    options::option(name, kind, default, help).with_effect(OptionEffect::Rows)
+}
+
+/// An option that only says how rows are written.
+const fn writing(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> OptionDescription {
+    options::option(name, kind, default, help).with_effect(OptionEffect::Nothing)
 }
 
 /// The option that names a format.
@@ -59,8 +78,9 @@ const JSON: &[OptionDescription] = &[
         OptionKind::Boolean,
         Some("false"),
         "A field that does not parse becomes NULL, a record that is not JSON is skipped.",
-    ),
-    option(
+    )
+    .with_effect(OptionEffect::Failures),
+    writing(
         "json.timestamp-format.standard",
         OptionKind::OneOf(&["SQL", "ISO-8601"]),
         Some("SQL"),
@@ -72,25 +92,25 @@ const JSON: &[OptionDescription] = &[
         Some("ms"),
         "The unit of a timestamp that is read as a number: since 1970-01-01 UTC.",
     ),
-    option(
+    writing(
         "json.map-null-key.mode",
         OptionKind::OneOf(&["FAIL", "DROP", "LITERAL"]),
         Some("FAIL"),
         "What a NULL key of a map becomes when written.",
     ),
-    option(
+    writing(
         "json.map-null-key.literal",
         OptionKind::Text,
         Some("null"),
         "The key to write for NULL where the mode is LITERAL.",
     ),
-    option(
+    writing(
         "json.encode.decimal-as-plain-number",
         OptionKind::Boolean,
         Some("true"),
         "Decimals are always written with all their digits; accepted for Flink's sake.",
     ),
-    option(
+    writing(
         "json.encode.ignore-null-fields",
         OptionKind::Boolean,
         Some("false"),
@@ -140,7 +160,8 @@ const CSV: &[OptionDescription] = &[
         OptionKind::Boolean,
         Some("false"),
         "A field that does not parse becomes NULL, a line with the wrong number of fields is skipped.",
-    ),
+    )
+    .with_effect(OptionEffect::Failures),
     option(
         "csv.array-element-delimiter",
         OptionKind::Text,
@@ -153,12 +174,14 @@ const CSV: &[OptionDescription] = &[
         Some("false"),
         "Files start with a line of column names: skipped when read, written when written.",
     ),
+    // It decides whether a file is one split.
     option(
         "csv.quoted-newlines",
         OptionKind::Boolean,
         Some("true"),
         "Quoted fields may contain line breaks; set 'false' to let several tasks share one large file.",
-    ),
+    )
+    .with_effect(OptionEffect::Records),
 ];
 
 const RAW: &[OptionDescription] = &[
@@ -177,13 +200,13 @@ const RAW: &[OptionDescription] = &[
 ];
 
 const PARQUET: &[OptionDescription] = &[
-    option(
+    writing(
         "parquet.compression",
         OptionKind::OneOf(&["NONE", "UNCOMPRESSED", "SNAPPY", "GZIP", "ZSTD", "LZ4"]),
         Some("SNAPPY"),
         "How written files are compressed.",
     ),
-    option(
+    writing(
         "parquet.row-group-rows",
         OptionKind::Integer,
         Some("1048576"),

@@ -11,7 +11,7 @@ use super::client;
 use super::transaction::publisher::TRANSACTION_TIMEOUT_DEFAULT;
 use crate::format::FormatSpec;
 use crate::options::Options;
-use crate::{Error, OptionDescription, OptionError, OptionKind, Role, TableDefinition};
+use crate::{Error, OptionDescription, OptionEffect, OptionError, OptionKind, Role, TableDefinition};
 
 const fn option(name: &'static str, kind: OptionKind, help: &'static str) -> OptionDescription {
     OptionDescription {
@@ -20,8 +20,19 @@ const fn option(name: &'static str, kind: OptionKind, help: &'static str) -> Opt
         required: false,
         default: None,
         secret: false,
+        effect: OptionEffect::Nothing,
         help,
     }
+}
+
+/// An option that decides which records are read.
+const fn selecting(name: &'static str, kind: OptionKind, help: &'static str) -> OptionDescription {
+    option(name, kind, help).with_effect(OptionEffect::Records)
+}
+
+/// An option that decides how records become rows.
+const fn decoding(name: &'static str, kind: OptionKind, help: &'static str) -> OptionDescription {
+    option(name, kind, help).with_effect(OptionEffect::Rows)
 }
 
 const fn with_default(description: OptionDescription, default: &'static str) -> OptionDescription {
@@ -58,21 +69,21 @@ const PROPERTIES: OptionDescription = option(
     OptionKind::Text,
     "A property of the Kafka client, e.g. properties.bootstrap.servers (required), properties.group.id.",
 );
-const TOPIC: OptionDescription = option("topic", OptionKind::Text, "The topic; several to read from: 'a;b'.");
-const KEY_FORMAT: OptionDescription = option(
+const TOPIC: OptionDescription = selecting("topic", OptionKind::Text, "The topic; several to read from: 'a;b'.");
+const KEY_FORMAT: OptionDescription = decoding(
     "key.format",
     OptionKind::Text,
     "Format of record keys; needs key.fields.",
 );
-const VALUE_FORMAT: OptionDescription = option("value.format", OptionKind::Text, "The same as format.");
-const KEY_FIELDS: OptionDescription = option("key.fields", OptionKind::Text, "Columns in the record's key: 'a;b'.");
-const KEY_PREFIX: OptionDescription = option(
+const VALUE_FORMAT: OptionDescription = decoding("value.format", OptionKind::Text, "The same as format.");
+const KEY_FIELDS: OptionDescription = decoding("key.fields", OptionKind::Text, "Columns in the record's key: 'a;b'.");
+const KEY_PREFIX: OptionDescription = decoding(
     "key.fields-prefix",
     OptionKind::Text,
     "What the names of key columns start with in the table, but not in the key itself.",
 );
 const VALUE_INCLUDE: OptionDescription = with_default(
-    option(
+    decoding(
         "value.fields-include",
         OptionKind::OneOf(FIELDS_INCLUDE),
         "Whether the key's columns are in the value as well.",
@@ -89,7 +100,7 @@ pub const OPTIONS_SOURCE: &[OptionDescription] = &[
     KEY_FIELDS,
     KEY_PREFIX,
     VALUE_INCLUDE,
-    option(
+    selecting(
         "topic-pattern",
         OptionKind::Text,
         "Read all topics whose whole name matches this regular expression.",

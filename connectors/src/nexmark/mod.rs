@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::options::option;
 use crate::source::Source;
-use crate::{Connector, Error, OptionDescription, OptionError, OptionKind, Role, Split, TableDefinition};
+use crate::{Connector, Error, OptionDescription, OptionEffect, OptionError, OptionKind, Role, Split, TableDefinition};
 
 use self::config::Config;
 use self::schema::Columns;
@@ -33,7 +33,8 @@ const OPTIONS: &[OptionDescription] = &[
         OptionKind::Integer,
         Some("0"),
         "How many events to generate; 0 never ends.",
-    ),
+    )
+    .with_effect(OptionEffect::Nothing),
     option(
         "first-event.rate",
         OptionKind::Integer,
@@ -51,13 +52,15 @@ const OPTIONS: &[OptionDescription] = &[
         OptionKind::Text,
         None,
         "Accepted as in Flink; without effect at a constant rate.",
-    ),
+    )
+    .with_effect(OptionEffect::Nothing),
     option(
         "rate.period",
         OptionKind::Duration,
         None,
         "Accepted as in Flink; without effect at a constant rate.",
-    ),
+    )
+    .with_effect(OptionEffect::Nothing),
     option(
         "rate.limited",
         OptionKind::Boolean,
@@ -150,7 +153,8 @@ const OPTIONS: &[OptionDescription] = &[
         OptionKind::Boolean,
         Some("false"),
         "Do not generate columns that the query does not read. Off by default, so that benchmarks are comparable.",
-    ),
+    )
+    .with_effect(OptionEffect::Nothing),
 ];
 
 impl Connector for Nexmark {

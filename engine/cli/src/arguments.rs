@@ -141,6 +141,10 @@ pub struct Submit {
     /// State that no operator of the pipeline takes may be dropped.
     #[arg(long)]
     pub allow_dropped_state: bool,
+    /// State that the pipeline computes from other rows or by other expressions than before may be used: windows that are
+    /// open then mix both.
+    #[arg(long)]
+    pub accept_changed_meaning: bool,
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,
@@ -213,7 +217,8 @@ pub enum Jobs {
         #[command(flatten)]
         jobs: JobNames,
     },
-    /// Whether a checkpoint fits an edited pipeline: compatible, needs migration, or loses state.
+    /// Whether a checkpoint fits an edited pipeline, for each operator with state: same meaning, other meaning, needs
+    /// migration, or loses state. Exit code 4 unless all have the same meaning.
     Diff {
         #[command(flatten)]
         file: File,

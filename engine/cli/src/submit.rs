@@ -33,6 +33,7 @@ pub async fn submit(client: &mut Client, printer: &Printer, arguments: &Submit) 
         mode: mode(arguments.mode),
         from,
         allow_dropped_state: arguments.allow_dropped_state,
+        accept_changed_meaning: arguments.accept_changed_meaning,
         dry_run: arguments.dry_run,
     };
     let repeat = if arguments.dry_run {
@@ -139,17 +140,24 @@ pub async fn diff(client: &mut Client, printer: &Printer, file: &File, from: Opt
         })
         .await
         .map_err(|failure| pipeline.refused(failure, error_color()))?;
-    let (word, paint) = match answer.verdict() {
-        Verdict::Compatible => ("compatible", Paint::Green),
-        Verdict::NeedsMigration => ("needs migration", Paint::Yellow),
-        Verdict::LosesState => ("loses state", Paint::Red),
-    };
+    let word = word(answer.verdict());
     print(&printer.message(&answer, word, || {
-        let verdict = printer.paint(paint, word);
+        let painted = |verdict: Verdict, word: &str| printer.paint(color(verdict), word);
         let mut out = format!(
-            "{} and checkpoint {}/{}: {verdict}\n",
-            pipeline.file, from.job, answer.checkpoint
+            "{} and checkpoint {}/{}: {}\n",
+            pipeline.file,
+            from.job,
+            answer.checkpoint,
+            painted(answer.verdict(), word)
         );
+        for operator in &answer.operators {
+            let verdict = operator.verdict();
+            out.push_str(&format!(
+                "  {}: {}\n",
+                operator.operator,
+                painted(verdict, of_operator(verdict))
+            ));
+        }
         for finding in &answer.findings {
             out.push_str(&format!("  {finding}\n"));
         }
@@ -159,5 +167,32 @@ pub async fn diff(client: &mut Client, printer: &Printer, file: &File, from: Opt
         Verdict::Compatible => Ok(()),
         // Said already, on standard output.
         _ => Err(Failure::new(Exit::Conflict, "")),
+    }
+}
+
+/// The verdict about a checkpoint as a whole.
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Compatible => "compatible",
+        Verdict::ChangedMeaning => "changed meaning",
+        Verdict::NeedsMigration => "needs migration",
+        Verdict::LosesState => "loses state",
+    }
+}
+
+/// The verdict about one operator.
+fn of_operator(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Compatible => "same meaning",
+        Verdict::ChangedMeaning => "same layout, other meaning",
+        Verdict::NeedsMigration | Verdict::LosesState => word(verdict),
+    }
+}
+
+fn color(verdict: Verdict) -> Paint {
+    match verdict {
+        Verdict::Compatible => Paint::Green,
+        Verdict::ChangedMeaning | Verdict::NeedsMigration => Paint::Yellow,
+        Verdict::LosesState => Paint::Red,
     }
 }

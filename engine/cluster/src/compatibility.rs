@@ -1,25 +1,109 @@
-//! Whether a checkpoint fits a plan: what can be restored as it is, what starts empty, what would be lost.
+//! Whether a checkpoint fits a plan: what can be restored as it is, what starts empty, what would be lost or mean something
+//! else.
 //!
 //! Operators are found by their stable ids. State that no operator of the plan would take, or that another kind of
-//! operator would take, is a refusal: results would silently be wrong. An operator without state in the checkpoint
-//! starts empty, and that is said.
+//! operator would take, is a refusal, and so is state of the right kind that was computed from other rows or by other
+//! expressions ([`millstream_planner::meaning`]), unless it is accepted: results would silently be wrong. An operator
+//! without state in the checkpoint starts empty, and that is said.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use millstream_planner::graph::{JobGraph, NodeIndex, Operator, OperatorId};
+use millstream_planner::meaning::Change;
 use millstream_runtime::job::SubtaskState;
 
+use crate::manifest::Snapshot;
 use crate::signature;
+use crate::stored_pipeline::Compared;
+
+/// What becomes of an operator's state at a restore, from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    SameMeaning,
+    /// It could be read, but was computed from other rows or by other expressions.
+    ChangedMeaning,
+    /// It is laid out in another way than the operator now keeps it.
+    NeedsMigration,
+    /// No operator would take it.
+    LosesState,
+}
+
+/// The verdict about one operator that has state in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub operator: OperatorId,
+    pub verdict: Verdict,
+    /// A clause that says what is the matter; empty where nothing is.
+    problem: String,
+    /// What is to be done about it.
+    pub remedy: String,
+    /// In it and upstream of it.
+    pub changes: Vec<Change>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changes: Vec<String> = self.changes.iter().map(Change::to_string).collect();
+        let changes = changes.join("; ");
+        match (changes.as_str(), self.remedy.as_str()) {
+            ("", "") => f.write_str(&self.problem),
+            ("", remedy) => write!(f, "{}; {remedy}", self.problem),
+            (changes, remedy) => write!(f, "{}: {changes}; {remedy}", self.problem),
+        }
+    }
+}
 
 /// What a restore has to say to the user.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Why the checkpoint cannot be restored.
-    pub refusals: Vec<String>,
-    /// Those operators of the checkpoint whose state nobody would take; each is a refusal.
-    pub dropped: Vec<OperatorId>,
+    /// Why the checkpoint as a whole cannot be restored.
+    pub general: Vec<String>,
+    /// Of every operator that has state in the checkpoint.
+    pub operators: Vec<Finding>,
     /// What the user should know.
     pub notes: Vec<String>,
+}
+
+impl Findings {
+    /// Why the checkpoint cannot be restored.
+    pub fn refusals(&self, accept_changed_meaning: bool) -> Vec<String> {
+        let accepted = match accept_changed_meaning {
+            true => Verdict::ChangedMeaning,
+            false => Verdict::SameMeaning,
+        };
+        let operators = self.operators.iter().filter(|finding| finding.verdict > accepted);
+        let operators = operators.map(Finding::to_string);
+        self.general.iter().cloned().chain(operators).collect()
+    }
+
+    /// What was accepted, and what else the user should know.
+    pub fn notes(&self) -> Vec<String> {
+        let changed = self
+            .operators
+            .iter()
+            .filter(|finding| finding.verdict == Verdict::ChangedMeaning);
+        let accepted = changed.map(|finding| {
+            let changes: Vec<String> = finding.changes.iter().map(Change::to_string).collect();
+            format!("accepted: {}: {}", finding.problem, changes.join("; "))
+        });
+        accepted.chain(self.notes.iter().cloned()).collect()
+    }
+
+    /// The operators whose state nobody would take.
+    pub fn lost(&self) -> impl Iterator<Item = &OperatorId> {
+        let lost = self
+            .operators
+            .iter()
+            .filter(|finding| finding.verdict == Verdict::LosesState);
+        lost.map(|finding| &finding.operator)
+    }
+
+    /// The worst verdict of all.
+    pub fn verdict(&self) -> Verdict {
+        let general = (!self.general.is_empty()).then_some(Verdict::NeedsMigration);
+        let operators = self.operators.iter().map(|finding| finding.verdict);
+        operators.chain(general).max().unwrap_or(Verdict::SameMeaning)
+    }
 }
 
 /// A line that changes exactly when an operator's stored state could no longer be read by it; empty for operators
@@ -82,48 +166,118 @@ pub fn state_signature(graph: &JobGraph, node: NodeIndex) -> String {
     }
 }
 
-/// Compares a checkpoint with the plan that is to resume from it.
-pub fn check(
-    graph: &JobGraph,
-    max_parallelism: u16,
-    states: &BTreeMap<OperatorId, Vec<SubtaskState>>,
-    signatures: &BTreeMap<OperatorId, String>,
-) -> Findings {
+/// Compares a checkpoint with the plan that is to resume from it. `compared`: their pipelines.
+pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &Compared) -> Findings {
     let mut findings = Findings::default();
-    if max_parallelism != graph.max_parallelism {
-        findings.refusals.push(format!(
-            "the checkpoint has {max_parallelism} key groups (max_parallelism), the pipeline {}; set it back to {max_parallelism}",
-            graph.max_parallelism
+    if snapshot.max_parallelism != graph.max_parallelism {
+        findings.general.push(format!(
+            "the checkpoint has {0} key groups (max_parallelism), the pipeline {1}; set it back to {0}",
+            snapshot.max_parallelism, graph.max_parallelism
         ));
     }
     let nodes = graph.by_id();
-    for (operator, states) in states {
-        let Some(node) = nodes.get(operator) else {
-            if states.iter().any(has_state) {
-                findings.dropped.push(operator.clone());
-                findings.refusals.push(format!(
-                    "the checkpoint holds state of `{operator}`, which the pipeline no longer has; its state would be lost"
-                ));
-            }
+    for (operator, states) in &snapshot.operators {
+        if !states.iter().any(has_state) {
             continue;
-        };
-        let before = signatures.get(operator).map(String::as_str).unwrap_or_default();
-        let now = state_signature(graph, *node);
-        if before != now && states.iter().any(has_state) {
-            let (before, now) = signature::both_in_words(before, &now);
-            findings.refusals.push(format!(
-                "the state of `{operator}` is of another kind than the pipeline now keeps (it was: {before}; it is: {now})"
-            ));
         }
+        findings.operators.push(match nodes.get(operator) {
+            Some(node) => {
+                let before = snapshot
+                    .signatures
+                    .get(operator)
+                    .map(String::as_str)
+                    .unwrap_or_default();
+                kept(graph, *node, before, compared)
+            }
+            None => lost(operator, compared),
+        });
     }
     for node in &graph.nodes {
-        if !states.contains_key(&node.id) {
+        if !snapshot.operators.contains_key(&node.id) {
             findings
                 .notes
                 .push(format!("`{}` is new in the pipeline and starts without state", node.id));
         }
     }
+    let unknown = match compared {
+        Compared::Known(_) => None,
+        Compared::NotStored => Some("the checkpoint does not say which pipeline it was taken of".to_string()),
+        Compared::Impossible(reason) => Some(format!(
+            "the pipeline that the checkpoint was taken of cannot be planned by this engine ({reason})"
+        )),
+    };
+    findings.notes.extend(unknown.map(|reason| {
+        format!("{reason}; only the layout of its state was compared, not what the state was computed from")
+    }));
     findings
+}
+
+/// The verdict about an operator that both have.
+fn kept(graph: &JobGraph, node: NodeIndex, before: &str, compared: &Compared) -> Finding {
+    let operator = &graph.nodes[node].id;
+    let changes = match compared {
+        Compared::Known(differences) => differences.changes.get(operator).cloned().unwrap_or_default(),
+        Compared::NotStored | Compared::Impossible(_) => Vec::new(),
+    };
+    let now = state_signature(graph, node);
+    let mut finding = Finding {
+        operator: operator.clone(),
+        verdict: Verdict::SameMeaning,
+        problem: String::new(),
+        remedy: String::new(),
+        changes,
+    };
+    if before != now {
+        let (before, now) = signature::both_in_words(before, &now);
+        let step = operator
+            .0
+            .rsplit_once('/')
+            .map_or(operator.0.as_str(), |(step, _)| step);
+        finding.verdict = Verdict::NeedsMigration;
+        finding.problem = format!(
+            "the state of `{operator}` is of another kind than the pipeline now keeps (it was: {before}; it is: {now})"
+        );
+        finding.remedy = format!(
+            "undo the change, or call `{step}` something else, so that it starts empty, and let the old state be dropped"
+        );
+    } else if !finding.changes.is_empty() {
+        finding.verdict = Verdict::ChangedMeaning;
+        let is_source = matches!(graph.nodes[node].operator, Operator::Source(_));
+        (finding.problem, finding.remedy) = match is_source {
+            true => (
+                format!("the positions of `{operator}` belong to other data"),
+                "undo the change, or accept that reading goes on at those positions (--accept-changed-meaning)".into(),
+            ),
+            false => (
+                format!("the state of `{operator}` would mean something else"),
+                "undo the change, or accept that what is in its state now and what comes later are mixed \
+                 (--accept-changed-meaning)"
+                    .into(),
+            ),
+        };
+    }
+    finding
+}
+
+/// The verdict about an operator that the pipeline does not have.
+fn lost(operator: &OperatorId, compared: &Compared) -> Finding {
+    let renamed = match compared {
+        Compared::Known(differences) => differences.renamed.get(operator),
+        Compared::NotStored | Compared::Impossible(_) => None,
+    };
+    let remedy = match renamed {
+        Some(new) => format!("`{new}` does the same: give it the name back that it had, or let the state be dropped"),
+        None => "bring it back, or let its state be dropped".to_string(),
+    };
+    Finding {
+        operator: operator.clone(),
+        verdict: Verdict::LosesState,
+        problem: format!(
+            "the checkpoint holds state of `{operator}`, which the pipeline no longer has; its state would be lost"
+        ),
+        remedy,
+        changes: Vec::new(),
+    }
 }
 
 fn has_state(state: &SubtaskState) -> bool {
@@ -132,3 +286,6 @@ fn has_state(state: &SubtaskState) -> bool {
         || !state.splits.is_empty()
         || state.in_flight.is_some()
 }
+
+#[cfg(test)]
+mod tests;

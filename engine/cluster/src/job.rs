@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_planner::graph::{JobGraph, NodeIndex, Parallelism};
+use millstream_proto::v1;
 use millstream_runtime::job::Options;
 use millstream_state::checkpoint::Damaged;
 use parking_lot::Mutex;
@@ -24,6 +25,10 @@ const PUBLISH_AT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Job {
     pub graph: Arc<JobGraph>,
+    /// What the graph was planned from.
+    pub resolved: Arc<v1::ResolvedJob>,
+    /// The same as it stands in manifests ([`crate::stored_pipeline`]).
+    pub stored_pipeline: Option<Arc<str>>,
     /// Subtasks per operator, as wished: where tasks run decides ([`crate::deployer::Allocation`]).
     pub parallelism: usize,
     /// URL or path of the folder for checkpoints.
@@ -38,6 +43,8 @@ pub struct Job {
     pub start: Start,
     /// Fall back to an older checkpoint even where that publishes rows a second time.
     pub allow_duplicates: bool,
+    /// State that has another meaning in this pipeline than in that of its checkpoint is used all the same.
+    pub accept_changed_meaning: bool,
     /// It ran before: what fails at the start is an outage, not a wrong address, and is tried again.
     pub started_before: bool,
     pub checkpoint_now: Arc<CheckpointNow>,
@@ -372,7 +379,7 @@ async fn first(
         Start::FromCheckpoint(id) => {
             let chosen = history.load(id).await?;
             // What is refused leaves the job where it was.
-            attempt::fits(job, &chosen)?;
+            attempt::fits(job, &chosen).await?;
             history.replay(chosen).await.map(Some)
         }
     }

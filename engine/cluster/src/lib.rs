@@ -34,6 +34,7 @@ pub mod restart;
 pub mod serve;
 mod signature;
 pub mod splits;
+mod stored_pipeline;
 pub mod worker;
 
 pub use error::Error;

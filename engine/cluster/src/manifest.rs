@@ -11,6 +11,7 @@
 //! | `took_ms` | from the trigger to the last subtask's answer, for one that a run took |
 //! | `entries/OPERATOR` | about how many rows its keyed state has, where all subtasks knew |
 //! | `engine` | the version that wrote it |
+//! | `pipeline` | the pipeline that the state belongs to ([`crate::stored_pipeline`]); absent: an older engine took it |
 
 use std::collections::BTreeMap;
 
@@ -59,6 +60,8 @@ pub struct Snapshot {
     pub parallelism: usize,
     pub max_parallelism: u16,
     pub fingerprint: String,
+    /// The pipeline that the state belongs to ([`crate::stored_pipeline`]), where that is known.
+    pub pipeline: Option<String>,
     pub operators: BTreeMap<OperatorId, Vec<SubtaskState>>,
     /// What kind of state each operator kept.
     pub signatures: BTreeMap<OperatorId, String>,
@@ -90,6 +93,7 @@ impl Snapshot {
             parallelism: job.parallelism,
             max_parallelism: job.graph.max_parallelism,
             fingerprint: format!("{:016x}", job.graph.fingerprint),
+            pipeline: job.stored_pipeline.as_deref().map(str::to_string),
             operators: BTreeMap::new(),
             entries: BTreeMap::new(),
             signatures: nodes
@@ -125,6 +129,9 @@ impl Snapshot {
         }
         if let Some(origin) = &self.origin {
             properties.insert("origin".into(), origin.clone());
+        }
+        if let Some(pipeline) = &self.pipeline {
+            properties.insert("pipeline".into(), pipeline.clone());
         }
         for (operator, signature) in &self.signatures {
             if !signature.is_empty() {
@@ -176,6 +183,7 @@ impl Snapshot {
             checkpoint: header.checkpoint,
             finished: property("finished").as_deref() == Some("true"),
             origin: property("origin"),
+            pipeline: property("pipeline"),
             took_ms: property("took_ms").and_then(|text| text.parse().ok()),
             savepoint: header.savepoint,
             parallelism: header.parallelism as usize,
@@ -225,6 +233,7 @@ mod tests {
             parallelism: 2,
             max_parallelism: 128,
             fingerprint: String::new(),
+            pipeline: None,
             entries: entries(&operators),
             operators,
             signatures: BTreeMap::new(),

@@ -13,14 +13,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use millstream_planner::graph::JobGraph;
-use millstream_planner::{Input, Location, Mode, PlanOptions};
+use millstream_planner::{Input, Location, Mode, PlanOptions, meaning};
 use millstream_proto::spec::{self, Positions};
 use millstream_proto::v1::{self, pipeline, resolved_job};
 use millstream_runtime::job::Options;
 
 pub use self::look_up::{NotFound, look_up};
 use crate::job::{Job, Start};
-use crate::{Error, checkpoint, restart};
+use crate::{Error, checkpoint, restart, stored_pipeline};
 
 /// Completed checkpoints to keep, unless the pipeline says otherwise.
 const RETAIN_DEFAULT: usize = 3;
@@ -148,14 +148,25 @@ pub fn check_name(name: &str) -> Result<(), String> {
 impl Resolved {
     /// A job ready to run. `storage` is where checkpoints go.
     pub fn job(&self, parallelism: usize, storage: String, start: Start) -> Job {
-        self.settings.job(self.graph.clone(), parallelism, storage, start)
+        let resolved = Arc::new(self.resolved.clone());
+        self.settings
+            .job(self.graph.clone(), resolved, parallelism, storage, start)
     }
 }
 
 impl Settings {
-    pub fn job(&self, graph: Arc<JobGraph>, parallelism: usize, storage: String, start: Start) -> Job {
+    pub fn job(
+        &self,
+        graph: Arc<JobGraph>,
+        resolved: Arc<v1::ResolvedJob>,
+        parallelism: usize,
+        storage: String,
+        start: Start,
+    ) -> Job {
         Job {
             graph,
+            stored_pipeline: stored_pipeline::encode(&resolved).map(Arc::from),
+            resolved,
             parallelism,
             checkpoint_storage: storage,
             options: Options {
@@ -168,6 +179,7 @@ impl Settings {
             restart: restart::Config::default(),
             start,
             allow_duplicates: false,
+            accept_changed_meaning: false,
             started_before: false,
             checkpoint_now: Arc::default(),
             cause: String::new(),
@@ -247,23 +259,39 @@ fn finish(
 }
 
 fn plan_unchecked(resolved: &v1::ResolvedJob, positions: &Positions) -> Result<JobGraph, Vec<v1::Mistake>> {
-    let options = PlanOptions {
-        mode: planner_mode(resolved.mode()),
-        now_us: resolved.now_us,
-        environment: resolved.environment.clone().into_iter().collect::<BTreeMap<_, _>>(),
-    };
-    let input = match &resolved.pipeline {
-        Some(resolved_job::Pipeline::Spec(spec)) => Input::Spec(spec),
-        Some(resolved_job::Pipeline::Sql(text)) => Input::Sql {
-            name: &resolved.name,
-            text,
-        },
-        None => return Err(vec![mistake("there is no pipeline")]),
-    };
-    let mut graph = millstream_planner::plan(input, &options).map_err(|errors| of_plan(&errors, positions))?;
+    let input = input(resolved).ok_or_else(|| vec![mistake("there is no pipeline")])?;
+    let planned = millstream_planner::plan(input, &plan_options(resolved));
+    let mut graph = planned.map_err(|errors| of_plan(&errors, positions))?;
     // What was asked for counts more than what a script sets.
     graph.name.clone_from(&resolved.name);
     Ok(graph)
+}
+
+/// Plans a job in order to compare it with another. `Err`: its mistakes, in one line.
+pub(crate) fn plan_to_compare(resolved: &v1::ResolvedJob) -> Result<meaning::Planned, String> {
+    let input = input(resolved).ok_or("there is no pipeline")?;
+    meaning::plan(input, &plan_options(resolved)).map_err(|errors| {
+        let messages: Vec<&str> = errors.0.iter().map(|error| error.message.as_str()).collect();
+        messages.join("; ")
+    })
+}
+
+fn input(resolved: &v1::ResolvedJob) -> Option<Input<'_>> {
+    Some(match resolved.pipeline.as_ref()? {
+        resolved_job::Pipeline::Spec(spec) => Input::Spec(spec),
+        resolved_job::Pipeline::Sql(text) => Input::Sql {
+            name: &resolved.name,
+            text,
+        },
+    })
+}
+
+fn plan_options(resolved: &v1::ResolvedJob) -> PlanOptions {
+    PlanOptions {
+        mode: planner_mode(resolved.mode()),
+        now_us: resolved.now_us,
+        environment: resolved.environment.clone().into_iter().collect::<BTreeMap<_, _>>(),
+    }
 }
 
 fn settings_of_spec(spec: &v1::JobSpec, mode: Mode) -> Settings {

@@ -276,7 +276,7 @@ fn bounds(columns: &WindowColumns, schema: &Schema) -> String {
 }
 
 /// An expression as text, its intervals in a person's units.
-fn expression(expr: &PhysicalExprRef) -> String {
+pub(crate) fn expression(expr: &PhysicalExprRef) -> String {
     const INTERVAL: &str = "IntervalMonthDayNano { months: 0, days: 0, nanoseconds: ";
     let mut text = expr.to_string();
     while let Some(start) = text.find(INTERVAL) {
@@ -425,6 +425,61 @@ fn literals(expr: &PhysicalExprRef, text: &mut String) {
         Ok(TreeNodeRecursion::Continue)
     })
     .expect("the closure never fails");
+}
+
+/// An expression's text with what the display leaves out: the types of constants, and which operators nest in which
+/// (`a - (b - c)` is displayed without its parentheses).
+pub(crate) fn exact(expr: &PhysicalExprRef) -> String {
+    let mut text = expr.to_string();
+    text.push('\n');
+    shape(expr, &mut text);
+    text
+}
+
+/// How the expressions of an operator nest, which [`canonical`] does not tell.
+pub(crate) fn shapes(operator: &Operator) -> String {
+    let of_calc = |calc: &Calc| -> Vec<PhysicalExprRef> {
+        let columns = calc.projection.iter().map(|column| column.expr.clone());
+        columns.chain(calc.filter.clone()).collect()
+    };
+    let expressions: Vec<PhysicalExprRef> = match operator {
+        Operator::Source(source) => {
+            let watermark = source.watermark.iter().map(|watermark| watermark.expression.clone());
+            watermark.chain(source.calc.iter().flat_map(of_calc)).collect()
+        }
+        Operator::Calc(calc) => of_calc(calc),
+        Operator::WindowAggregate(aggregate) => {
+            let calls = aggregate.aggregates.iter();
+            calls
+                .flat_map(|call| {
+                    let order = call.function.order_bys().iter().map(|sort| sort.expr.clone());
+                    let arguments = call.function.expressions().into_iter();
+                    arguments.chain(order).chain(call.filter.clone())
+                })
+                .collect()
+        }
+        Operator::WindowJoin(join) => join.filter.iter().cloned().collect(),
+        Operator::WindowTopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),
+        Operator::WindowAssign(_) | Operator::DynamicFilter(_) | Operator::Sink(_) => Vec::new(),
+    };
+    let mut text = String::new();
+    for expr in &expressions {
+        shape(expr, &mut text);
+        text.push(';');
+    }
+    text
+}
+
+#[recursive::recursive]
+fn shape(expr: &PhysicalExprRef, text: &mut String) {
+    if let Some(literal) = expr.downcast_ref::<Literal>() {
+        write!(text, "{:?}", literal.value()).expect("writing to a string does not fail");
+    }
+    text.push('(');
+    for child in expr.children() {
+        shape(child, text);
+    }
+    text.push(')');
 }
 
 /// FNV-1a (64 bits) over the canonical text of all nodes and edges.

@@ -18,6 +18,7 @@ pub mod explain;
 pub mod functions;
 pub mod graph;
 pub mod logical;
+pub mod meaning;
 pub mod spec;
 pub mod sql;
 pub mod translate;

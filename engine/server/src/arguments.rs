@@ -88,6 +88,10 @@ pub struct Run {
     /// a second time.
     #[arg(long)]
     pub allow_duplicates: bool,
+    /// Resume although the edited pipeline computes what is in the checkpoint's state from other rows or by other
+    /// expressions: windows that are open then mix both.
+    #[arg(long, conflicts_with = "fresh")]
+    pub accept_changed_meaning: bool,
     #[command(flatten)]
     pub place: Place,
     /// Subtasks per operator. Default: the spec's, else one per slot.

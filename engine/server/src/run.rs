@@ -82,6 +82,7 @@ fn job(arguments: &Run, planned: &Resolved, local: &Local) -> Result<Job, Failur
     };
     let mut job = planned.job(parallelism, storage, start);
     job.allow_duplicates = arguments.allow_duplicates;
+    job.accept_changed_meaning = arguments.accept_changed_meaning;
     if let Some(interval_ms) = arguments.checkpoint_interval {
         job.checkpoints.interval_ms = interval_ms;
     }

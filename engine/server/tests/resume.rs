@@ -244,6 +244,79 @@ fn state_that_would_be_lost_is_refused() {
 }
 
 #[test]
+fn state_that_would_mean_something_else_is_refused_until_that_is_accepted() {
+    let place = place(SLOW);
+    let mut child = place.start(&["run", "job.yaml"]);
+    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 2);
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    write_job(&place, FAST);
+    let job = fs::read_to_string(place.path("job.yaml")).unwrap();
+    place.write("job.yaml", &job.replace("sum(v)", "sum(v + 1000000)"));
+    let listed = text(&place.run(&["checkpoints", "job.yaml"], 0).stdout);
+    let newest = listed.lines().nth(1).and_then(|line| line.split_whitespace().next());
+    for arguments in [
+        &["run", "job.yaml"][..],
+        &["run", "job.yaml", "--from-checkpoint", newest.expect("there is one")],
+    ] {
+        let refused = place.run(arguments, 2);
+        says(&refused, "the state of `sums/aggregate` would mean something else");
+        says(
+            &refused,
+            "from `sum(events.v)` to `sum(events.v + 1000000)` (edited: step `sums`)",
+        );
+        says(&refused, "--accept-changed-meaning");
+    }
+    assert_eq!(
+        text(&place.run(&["checkpoints", "job.yaml"], 0).stdout),
+        listed,
+        "nothing was changed"
+    );
+    let accepted = place.run(&["run", "job.yaml", "--accept-changed-meaning"], 0);
+    says(&accepted, "accepted: the state of `sums/aggregate`");
+    says(&accepted, "finished");
+    // Each row once, by the old meaning or the new.
+    let sums: Vec<(u64, u64)> = place
+        .lines("out")
+        .iter()
+        .map(|line| {
+            let mut numbers = line.rsplit(',').map(|number| number.parse().expect("a number"));
+            (numbers.next().expect("a count"), numbers.next().expect("a sum"))
+        })
+        .collect();
+    assert_eq!(sums.iter().map(|(rows, _)| rows).sum::<u64>(), 3000);
+    let after = sums.iter().map(|(_, total)| total / 1_000_000).sum::<u64>();
+    assert!(after > 0 && after < 3000, "{after} rows were read after the change");
+    // What is accepted once is the meaning from then on: the job is finished under it.
+    let again = place.run(&["run", "job.yaml"], 0);
+    says(&again, "nothing to do");
+}
+
+#[test]
+fn edits_without_meaning_are_not_refused() {
+    let expected = expected();
+    let place = place(SLOW);
+    let mut child = place.start(&["run", "job.yaml"]);
+    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 2);
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    write_job(&place, FAST);
+    let job = fs::read_to_string(place.path("job.yaml")).unwrap();
+    let edited = job
+        .replace("sum(v) AS total", "sum(w) AS total")
+        .replace("TABLE events, DESCRIPTOR", "TABLE kept, DESCRIPTOR")
+        .replace(
+            "steps:\n",
+            "steps:\n  kept:\n    sql: SELECT ts, v AS w, k FROM events\n",
+        );
+    assert_ne!(edited, job);
+    place.write("job.yaml", &edited);
+    let output = place.run(&["run", "job.yaml"], 0);
+    says(&output, "finished");
+    assert_eq!(place.lines("out"), expected);
+}
+
+#[test]
 fn a_row_that_does_not_decode_fails_the_run_with_its_place() {
     let place = place(FAST);
     place.write(

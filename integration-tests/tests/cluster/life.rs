@@ -1,6 +1,6 @@
 //! What a person does to a job that runs as it should.
 
-use crate::place::{Place, example, expected, until};
+use crate::place::{CARS, Place, example, expected, until};
 
 #[test]
 fn a_job_is_stopped_with_a_savepoint_goes_on_and_is_replayed() {
@@ -79,6 +79,55 @@ fn a_job_is_rescaled_while_it_runs_and_says_how_it_is() {
     assert_eq!(place.lines("out"), expected());
     let rows_in = &place.job("cars")["numbers"]["rows_in"];
     assert_eq!(*rows_in, 20_000, "both runs together, each row once");
+}
+
+#[test]
+fn a_changed_meaning_is_told_apart_and_accepted_on_purpose() {
+    let place = Place::new();
+    let _standalone = place.standalone();
+    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    place.until_checkpoints("cars", 2);
+    place.cli(&["jobs", "stop", "cars", "--wait"], 0);
+
+    // Another rate and a filter after all state: nothing that matters to it.
+    let write = |text: &str| std::fs::write(place.path("cars.yaml"), text).expect("a writable folder");
+    let kept = "  kept:\n    sql: SELECT booth, window_start, cars, total FROM per_booth WHERE total >= 0\nsinks:";
+    let edited = CARS.replace("2500", "5000").replace("from: per_booth", "from: kept");
+    write(&edited.replace("sinks:", kept));
+    let (said, _) = place.cli(&["jobs", "diff", "cars.yaml"], 0);
+    assert!(said.contains("per_booth/aggregate: same meaning"), "{said}");
+
+    write(&CARS.replace("sum(n)", "sum(n * 2)"));
+    let (said, _) = place.cli(&["jobs", "diff", "cars.yaml"], 4);
+    assert!(said.contains("cars: same meaning"), "{said}");
+    assert!(
+        said.contains("per_booth/aggregate: same layout, other meaning"),
+        "{said}"
+    );
+    let (json, _) = place.cli(&["jobs", "diff", "cars.yaml", "-o", "json"], 4);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["verdict"], "changed-meaning", "{json}");
+    let submit = [
+        "jobs",
+        "submit",
+        "cars.yaml",
+        "--name",
+        "doubled",
+        "--from-checkpoint",
+        "cars",
+    ];
+    let (_, said) = place.cli(&submit, 4);
+    assert!(
+        said.contains("would mean something else") && said.contains("edited: step `per_booth`"),
+        "{said}"
+    );
+    let accepted = [&submit[..], &["--accept-changed-meaning"]].concat();
+    let (_, said) = place.cli(&accepted, 0);
+    assert!(
+        said.contains("note: accepted: the state of `per_booth/aggregate`"),
+        "{said}"
+    );
+    place.cli(&["jobs", "wait", "doubled", "--for", "finished"], 0);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::deployer::{Allocation, Request, Tasks};
 use crate::job::Job;
 use crate::manifest::Snapshot;
 use crate::splits::Known;
-use crate::{Error, compatibility, control};
+use crate::{Error, compatibility, control, stored_pipeline};
 
 /// Tasks that run, and what the driver needs to know of them.
 pub(super) struct Prepared {
@@ -41,7 +41,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
     };
     let mut pending = PendingOutput::default();
     if let Some(base) = attempt.base {
-        check_restore(attempt, base)?;
+        check_restore(attempt, base).await?;
         pending = PendingOutput::of(job, &ends, base);
         if base.finished {
             pending.publish().await?;
@@ -145,23 +145,25 @@ pub(super) fn make_ends(job: &Job) -> Result<Ends, Error> {
     Ok(ends)
 }
 
-pub(super) fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
-    for note in fits(attempt.job, base)? {
+pub(super) async fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
+    for note in fits(attempt.job, base).await? {
         attempt.progress.info(note);
     }
     Ok(())
 }
 
 /// Whether a job can go on from a checkpoint; if so, what a person should know about it.
-pub fn fits(job: &Job, base: &Snapshot) -> Result<Vec<String>, Error> {
-    let findings = compatibility::check(&job.graph, base.max_parallelism, &base.operators, &base.signatures);
-    if findings.refusals.is_empty() {
-        return Ok(findings.notes);
+pub async fn fits(job: &Job, base: &Snapshot) -> Result<Vec<String>, Error> {
+    let compared = stored_pipeline::compare(base, &job.resolved, job.stored_pipeline.as_deref()).await?;
+    let findings = compatibility::check(&job.graph, base, &compared);
+    let refusals = findings.refusals(job.accept_changed_meaning);
+    if refusals.is_empty() {
+        return Ok(findings.notes());
     }
     Err(Error::Invalid(format!(
-        "checkpoint {} does not fit the pipeline: {}; undo the change, or start anew with --fresh",
+        "checkpoint {} does not fit the pipeline: {}; or start anew with --fresh",
         base.checkpoint,
-        findings.refusals.join("; ")
+        refusals.join("; ")
     )))
 }
 

@@ -34,7 +34,7 @@ pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<P
         );
     }
     if let Some(base) = attempt.base {
-        check_restore(attempt, base)?;
+        check_restore(attempt, base).await?;
         if base.finished {
             PendingOutput::of(job, &ends, base).publish().await?;
             return Ok(None);

@@ -11,6 +11,7 @@ use millstream_proto::v1;
 use millstream_state::threads;
 
 use crate::api::{self, Api, Code};
+use crate::compatibility::{self, Finding, Findings, Verdict};
 use crate::coordinator::checkpoints::{self, Found};
 use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Status, Transition, Wanted};
@@ -18,7 +19,7 @@ use crate::coordinator::slots::{Presence, Reach};
 use crate::coordinator::state::Request;
 use crate::coordinator::{deletion, describe, now_us, transactions};
 use crate::resolve::{self, Resolved, Wish};
-use crate::{Error, Start, attempt, compatibility};
+use crate::{Error, Start, attempt, stored_pipeline};
 
 /// Changes that come faster than this are told together.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -29,9 +30,9 @@ pub struct LeaderApi(pub Arc<Leader>);
 
 #[async_trait]
 impl Api for LeaderApi {
-    async fn submit(&self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, api::Error> {
+    async fn submit(&self, mut request: v1::SubmitRequest) -> Result<v1::SubmitResponse, api::Error> {
         let mode = request.mode.map(|_| mode(request.mode()));
-        let resolved = resolve_now(request.pipeline, request.name, mode).await?;
+        let resolved = resolve_now(request.pipeline.take(), request.name.take(), mode).await?;
         let mut response = v1::SubmitResponse {
             plan: explain::explain(&resolved.graph),
             ..v1::SubmitResponse::default()
@@ -52,10 +53,7 @@ impl Api for LeaderApi {
             .map_err(|error| invalid_pipeline(&error.to_string()))?;
         let from = match &request.from {
             None => None,
-            Some(from) => Some(
-                self.fitting(from, &resolved, request.allow_dropped_state, &mut response.notes)
-                    .await?,
-            ),
+            Some(from) => Some(self.fitting(from, &resolved, &request, &mut response.notes).await?),
         };
         self.0.with(|inner| inner.state.may_submit(&record.name))?;
         resolve::look_up(&resolved).await.map_err(not_found)?;
@@ -86,23 +84,16 @@ impl Api for LeaderApi {
     }
 
     async fn diff(&self, request: v1::DiffRequest) -> Result<v1::DiffResponse, api::Error> {
-        use v1::diff_response::Verdict;
         let from = request
             .from
             .ok_or_else(|| invalid("say which job's checkpoint is meant (`from`)"))?;
         let resolved = resolve_now(request.pipeline, None, None).await?;
         let found = checkpoints::find(&self.0, &from).await?;
-        let findings = compatible(&found, &resolved);
-        let verdict = match findings.refusals.as_slice() {
-            [] => Verdict::Compatible,
-            _ if !findings.dropped.is_empty() && findings.dropped.len() == findings.refusals.len() => {
-                Verdict::LosesState
-            }
-            _ => Verdict::NeedsMigration,
-        };
+        let findings = compatible(&found, &resolved).await?;
         Ok(v1::DiffResponse {
-            verdict: verdict as i32,
-            findings: findings.refusals.into_iter().chain(findings.notes).collect(),
+            verdict: describe::verdict(findings.verdict()) as i32,
+            operators: findings.operators.iter().map(describe::operator_diff).collect(),
+            findings: findings.refusals(false).into_iter().chain(findings.notes).collect(),
             checkpoint: found.info.checkpoint,
         })
     }
@@ -355,41 +346,46 @@ impl LeaderApi {
         }))
     }
 
-    /// A checkpoint that a pipeline can begin with.
+    /// A checkpoint that a pipeline can begin with; from here on its state is that pipeline's.
     async fn fitting(
         &self,
         from: &v1::CheckpointRef,
         resolved: &Resolved,
-        allow_dropped_state: bool,
+        request: &v1::SubmitRequest,
         notes: &mut Vec<String>,
     ) -> Result<Found, api::Error> {
         let mut found = checkpoints::find(&self.0, from).await?;
-        let mut findings = compatible(&found, resolved);
-        if allow_dropped_state {
-            for operator in &findings.dropped {
+        let mut findings = compatible(&found, resolved).await?;
+        if request.allow_dropped_state {
+            for operator in findings.lost() {
                 found.snapshot.operators.remove(operator);
                 found.snapshot.signatures.remove(operator);
                 notes.push(format!("the state of `{operator}` is dropped"));
             }
-            findings = compatible(&found, resolved);
+            let is_kept = |finding: &Finding| finding.verdict != Verdict::LosesState;
+            findings.operators.retain(is_kept);
         }
-        if findings.refusals.is_empty() {
-            notes.extend(findings.notes);
+        let refusals = findings.refusals(request.accept_changed_meaning);
+        if refusals.is_empty() {
+            notes.extend(findings.notes());
+            found.snapshot.pipeline = stored_pipeline::encode(&resolved.resolved);
             return Ok(found);
         }
-        let advice = match findings.dropped.is_empty() {
-            true => "",
-            false => {
-                "; state that no operator takes can be dropped on purpose (--allow-dropped-state of engine-cli, allow_dropped_state of the API)"
-            }
-        };
+        let has = |verdict: Verdict| findings.operators.iter().any(|finding| finding.verdict == verdict);
+        let mut advice = String::new();
+        if has(Verdict::LosesState) || has(Verdict::NeedsMigration) {
+            advice.push_str("; --allow-dropped-state of engine-cli (allow_dropped_state of the API) drops state that no operator takes");
+        }
+        if has(Verdict::ChangedMeaning) {
+            advice.push_str("; in the API, the flag is accept_changed_meaning");
+        }
         Err(api::Error::new(
             Code::CheckpointDoesNotFit,
             format!(
                 "checkpoint {}/{} does not fit the pipeline: {}{advice}",
                 from.job,
                 found.info.checkpoint,
-                findings.refusals.join("; ")
+                refusals.join("; ")
             ),
         ))
     }
@@ -509,14 +505,12 @@ pub async fn resolve_now(
     Ok(resolved)
 }
 
-fn compatible(found: &Found, resolved: &Resolved) -> compatibility::Findings {
+async fn compatible(found: &Found, resolved: &Resolved) -> Result<Findings, api::Error> {
     let snapshot = &found.snapshot;
-    let mut findings = compatibility::check(
-        &resolved.graph,
-        snapshot.max_parallelism,
-        &snapshot.operators,
-        &snapshot.signatures,
-    );
+    let now = Arc::new(resolved.resolved.clone());
+    let compared = stored_pipeline::compare(snapshot, &now, None).await;
+    let compared = compared.map_err(|error| internal(&error))?;
+    let mut findings = compatibility::check(&resolved.graph, snapshot, &compared);
     // What they need shows when they are read.
     for (operator, states) in &snapshot.operators {
         if states.iter().any(|state| state.in_flight.is_some()) {
@@ -526,7 +520,7 @@ fn compatible(found: &Found, resolved: &Resolved) -> compatibility::Findings {
             ));
         }
     }
-    findings
+    Ok(findings)
 }
 
 fn mode(mode: v1::Mode) -> Mode {

@@ -8,6 +8,7 @@ use millstream_proto::v1;
 use millstream_runtime::operator::WATERMARK_MIN;
 use millstream_runtime::progress::{JobCounters, Kind};
 
+use crate::compatibility::{Finding, Verdict};
 use crate::coordinator::ledger::{LastCheckpoint, Ran, SoFar};
 use crate::coordinator::runs::Running;
 use crate::coordinator::slots::Slots;
@@ -315,4 +316,32 @@ fn read(counter: &AtomicU64) -> u64 {
 
 fn watermark(watermark: &AtomicI64) -> Option<i64> {
     Some(watermark.load(Ordering::Relaxed)).filter(|watermark| *watermark != WATERMARK_MIN)
+}
+
+/// A verdict about state, for clients.
+pub fn verdict(verdict: Verdict) -> v1::diff_response::Verdict {
+    use v1::diff_response::Verdict as Told;
+    match verdict {
+        Verdict::SameMeaning => Told::Compatible,
+        Verdict::ChangedMeaning => Told::ChangedMeaning,
+        Verdict::NeedsMigration => Told::NeedsMigration,
+        Verdict::LosesState => Told::LosesState,
+    }
+}
+
+/// What becomes of one operator's state at a restore.
+pub fn operator_diff(finding: &Finding) -> v1::OperatorDiff {
+    let changes = finding.changes.iter().map(|change| v1::MeaningChange {
+        operator: change.operator.0.clone(),
+        what: change.what.clone(),
+        old: change.old.clone(),
+        new: change.new.clone(),
+        edited: change.edited.clone(),
+    });
+    v1::OperatorDiff {
+        operator: finding.operator.0.clone(),
+        verdict: verdict(finding.verdict) as i32,
+        remedy: finding.remedy.clone(),
+        changes: changes.collect(),
+    }
 }

@@ -244,7 +244,9 @@ async fn keep(
             Err(error) if restart::retry(&error).may_pass() => error,
             Err(error) => return Err(error),
         };
-        let delay = restarts.after_failure(restart::retry(&error)).unwrap_or(config.delay_max);
+        let delay = restarts
+            .after_failure(restart::retry(&error))
+            .unwrap_or(config.delay_max);
         tracing::warn!(job = job.graph.name, "savepoint `{name}`: {error}; trying again");
         let aborted = stop.wait_for(|request| *request == StopRequest::Abort);
         if tokio::time::timeout(delay, aborted).await.is_ok() {
@@ -265,7 +267,8 @@ pub async fn plan(record: &Record) -> Result<Job, Error> {
         .map_err(|error| Error::Failed(format!("planning did not end well: {error}")))??;
     // Where tasks run decides, when there are slots.
     let parallelism = record.parallelism.unwrap_or(1) as usize;
-    let mut job = settings.job(Arc::new(graph), parallelism, record.storage.clone(), Start::Resume);
+    let (graph, resolved) = (Arc::new(graph), record.resolved.clone());
+    let mut job = settings.job(graph, resolved, parallelism, record.storage.clone(), Start::Resume);
     job.started_before = true;
     job.allow_duplicates = record.allow_duplicates;
     Ok(job)

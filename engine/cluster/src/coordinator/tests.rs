@@ -454,6 +454,81 @@ async fn savepoints_are_kept_and_checkpoints_replayed_under_another_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn positions_in_other_data_are_used_only_if_that_is_accepted() {
+    use v1::diff_response::Verdict;
+
+    let dir = TempDir::new().expect("a folder");
+    let process = Process::start(dir.path()).await;
+    process.worker("w", 8, dir.path()).await;
+    let origin = numbers("origin", dir.path(), None);
+    process.submit(origin).await.expect("accepted");
+    process.checkpointed("origin").await;
+    process.stop("origin", None).await;
+
+    let mut edited = numbers("edited", dir.path(), None);
+    let Some(v1::pipeline::Pipeline::Sql(text)) = edited.pipeline.as_mut().and_then(|it| it.pipeline.as_mut()) else {
+        panic!("not a script");
+    };
+    text.text = text
+        .text
+        .replace("'fields.n.start' = '0'", "'fields.n.start' = '500000000'");
+    edited.from = Some(v1::CheckpointRef {
+        job: "origin".into(),
+        checkpoint: None,
+    });
+    let diff = v1::DiffRequest {
+        pipeline: edited.pipeline.clone(),
+        from: edited.from.clone(),
+    };
+    let diff = process.coordinator.diff(diff).await.expect("a verdict");
+    assert_eq!(diff.verdict(), Verdict::ChangedMeaning, "{diff:?}");
+    let [source] = diff.operators.as_slice() else {
+        panic!("one operator has state: {diff:?}");
+    };
+    assert_eq!(
+        (source.operator.as_str(), source.verdict()),
+        ("numbers", Verdict::ChangedMeaning)
+    );
+    let [change] = source.changes.as_slice() else {
+        panic!("one change: {source:?}");
+    };
+    assert_eq!((change.old.as_str(), change.new.as_str()), ("0", "500000000"));
+    assert_eq!(change.edited, ["table `numbers`"]);
+
+    let refused = process
+        .submit(edited.clone())
+        .await
+        .expect_err("it means something else");
+    assert_eq!(refused.code, Code::CheckpointDoesNotFit);
+    assert!(
+        refused.message.contains("accept_changed_meaning"),
+        "{}",
+        refused.message
+    );
+    edited.accept_changed_meaning = true;
+    process.submit(edited).await.expect("accepted");
+    process.checkpointed("edited").await;
+    process.stop("edited", None).await;
+    // What was accepted is the state's meaning from then on: a restart asks nothing.
+    let restart = v1::RestartJobRequest {
+        name: "edited".into(),
+        allow_duplicates: false,
+    };
+    process.coordinator.restart(restart).await.expect("it restarts");
+    process.state("edited", v1::JobState::Running).await;
+    process.checkpointed("edited").await;
+    process.stop("edited", None).await;
+    let written = written("edited", dir.path());
+    assert!(
+        written.first().is_some_and(|first| *first > 500_000_000),
+        "{:?}",
+        written.first()
+    );
+    assert!(distinct(&written));
+    process.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_says_who_leads_and_takes_over_when_that_one_is_gone() {
     let dir = TempDir::new().expect("a folder");
     let first = Process::open(dir.path(), None).await;

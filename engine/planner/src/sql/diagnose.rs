@@ -99,7 +99,7 @@ fn schema_message(error: &SchemaError) -> String {
 }
 
 /// Arrow's names of types as SQL's.
-fn sql_types(text: &str) -> String {
+pub(crate) fn sql_types(text: &str) -> String {
     const NAMES: &[(&str, &str)] = &[
         ("Utf8View", "STRING"),
         ("LargeUtf8", "STRING"),

@@ -43,6 +43,7 @@ impl GraphBuilder {
         parallelism: Parallelism,
     ) -> NodeIndex {
         let mut key = explain::canonical(&operator, &output, parallelism);
+        key.push_str(&explain::shapes(&operator));
         // Dead letters belong to the step whose rows failed.
         if let Operator::Calc(calc) = &operator
             && calc.on_error == ErrorPolicy::DeadLetter

@@ -204,6 +204,27 @@ fn long_chains_of_views_and_unions_are_planned() {
     plan(&script).expect("a valid script");
 }
 
+/// DataFusion displays both expressions alike.
+#[test]
+fn expressions_that_only_nest_differently_are_two_nodes() {
+    let table = "CREATE TABLE t (a BIGINT, b BIGINT, c BIGINT) WITH ('connector' = 'datagen');";
+    let sinks = ["x", "y"].map(|name| format!("CREATE TABLE {name} (d BIGINT) WITH ('connector' = 'print');"));
+    let graph = plan(&format!(
+        "{table}{}INSERT INTO x SELECT a - (b - c) FROM t; INSERT INTO y SELECT a - b - c FROM t;",
+        sinks.concat()
+    ))
+    .expect("a valid script");
+    let inputs: Vec<_> = graph
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| matches!(node.operator, crate::graph::Operator::Sink(_)))
+        .flat_map(|(sink, _)| graph.inputs(sink).map(|edge| edge.from))
+        .collect();
+    assert_eq!(inputs.len(), 2);
+    assert_ne!(inputs[0], inputs[1], "{}", explain::explain(&graph));
+}
+
 /// Queries put together at random from parts that fit and parts that do not: each is planned or refused, none panics,
 /// and none is refused for a reason that is ours.
 #[test]

@@ -1,0 +1,142 @@
+//! The pipeline that a checkpoint was taken of, as it stands in the manifest, and its differences from a later one.
+//!
+//! Stored is the resolved job, so that the engine that restores can plan it: the expressions of a plan change with every
+//! version of the planner, and only two plans of one engine can be compared. Its text in the manifest (property `pipeline`)
+//! is `1:`, the version, then the job as a protobuf message ([`v1::ResolvedJob`]), compressed with zstd, in base64.
+//!
+//! Secrets are not in it: the values of options that a connector or their name declares to be secret are masked, in a
+//! script as in a spec; comments and the values of variables that only secrets used are left out. None of them changes the
+//! meaning of a row.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use millstream_connectors::{options, registry};
+use millstream_planner::meaning::{self, Differences};
+use millstream_proto::v1::{self, resolved_job};
+use millstream_state::threads;
+use prost::Message;
+
+use crate::manifest::Snapshot;
+use crate::{Error, resolve};
+
+const VERSION: &str = "1:";
+const COMPRESSION_LEVEL: i32 = 3;
+/// Largest stored pipeline; a longer text is not believed. Above what a pipeline's text may have.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// The text for a manifest. `None`: the pipeline cannot be stored without its secrets.
+pub fn encode(resolved: &v1::ResolvedJob) -> Option<String> {
+    let bytes = without_secrets(resolved)?.encode_to_vec();
+    let compressed = zstd::bulk::compress(&bytes, COMPRESSION_LEVEL).ok()?;
+    Some(format!("{VERSION}{}", STANDARD.encode(compressed)))
+}
+
+pub(crate) fn decode(text: &str) -> Result<v1::ResolvedJob, String> {
+    let damaged = |problem: &dyn std::fmt::Display| format!("it cannot be read: {problem}");
+    let coded = text
+        .strip_prefix(VERSION)
+        .ok_or_else(|| "a newer engine wrote it".to_string())?;
+    let compressed = STANDARD.decode(coded).map_err(|error| damaged(&error))?;
+    let mut bytes = Vec::new();
+    zstd::Decoder::new(compressed.as_slice())
+        .and_then(|decoder| decoder.take(BYTES_MAX).read_to_end(&mut bytes))
+        .map_err(|error| damaged(&error))?;
+    v1::ResolvedJob::decode(bytes.as_slice()).map_err(|error| damaged(&error))
+}
+
+/// What is known of the differences between the pipeline of a checkpoint and the one that is to resume from it.
+#[derive(Debug)]
+pub enum Compared {
+    Known(Differences),
+    /// The checkpoint does not have its pipeline: an older engine took it.
+    NotStored,
+    /// Why the checkpoint's pipeline cannot be planned any more.
+    Impossible(String),
+}
+
+/// Compares the pipeline of a checkpoint with the one that is to resume from it.
+pub async fn compare(
+    snapshot: &Snapshot,
+    now: &Arc<v1::ResolvedJob>,
+    now_stored: Option<&str>,
+) -> Result<Compared, Error> {
+    let Some(stored) = snapshot.pipeline.clone() else {
+        return Ok(Compared::NotStored);
+    };
+    if now_stored == Some(stored.as_str()) {
+        return Ok(Compared::Known(Differences::default()));
+    }
+    let now = now.clone();
+    let compared = threads::blocking(move || differences(&stored, &now)).await;
+    let compared =
+        compared.map_err(|error| Error::Failed(format!("comparing two pipelines did not end well: {error}")))?;
+    Ok(match compared {
+        Ok(differences) => Compared::Known(differences),
+        Err(reason) => Compared::Impossible(reason),
+    })
+}
+
+/// The differences in meaning between two pipelines. `Err`: why they cannot be compared.
+fn differences(stored: &str, now: &v1::ResolvedJob) -> Result<Differences, String> {
+    let mut old = decode(stored)?;
+    // `NOW()` is the start of the job, whichever it is.
+    old.now_us = now.now_us;
+    let now = without_secrets(now).ok_or("the pipeline cannot be read without its secrets")?;
+    if is_same(&old, &now) {
+        return Ok(Differences::default());
+    }
+    let (old, new) = (resolve::plan_to_compare(&old)?, resolve::plan_to_compare(&now)?);
+    Ok(meaning::compare(&old, &new))
+}
+
+fn is_same(old: &v1::ResolvedJob, now: &v1::ResolvedJob) -> bool {
+    let planned = |job: &v1::ResolvedJob| (job.pipeline.clone(), job.environment.clone(), job.mode);
+    planned(old) == planned(now)
+}
+
+/// The job as it is stored.
+fn without_secrets(resolved: &v1::ResolvedJob) -> Option<v1::ResolvedJob> {
+    let mut stored = resolved.clone();
+    match &mut stored.pipeline {
+        Some(resolved_job::Pipeline::Spec(spec)) => {
+            for step in &mut spec.steps {
+                // A step has no options, but comments.
+                step.sql = millstream_planner::sql::redacted(&step.sql, options::MASK, |_| false)?;
+            }
+            let sources = spec
+                .sources
+                .iter_mut()
+                .map(|source| (&source.connector, &mut source.options));
+            let sinks = spec.sinks.iter_mut().map(|sink| (&sink.connector, &mut sink.options));
+            for (connector, properties) in sources.chain(sinks) {
+                let connector = registry::find(connector);
+                for property in properties.iter_mut() {
+                    if options::is_secret(connector, &property.key) {
+                        property.value = options::MASK.to_string();
+                    }
+                }
+            }
+        }
+        Some(resolved_job::Pipeline::Sql(text)) => {
+            // A script may name its connector after its secrets, so those of all connectors count.
+            let connectors = registry::registry();
+            let is_secret = |key: &str| {
+                let of_any = connectors
+                    .iter()
+                    .any(|connector| options::is_secret(Some(*connector), key));
+                of_any || options::is_secret(None, key)
+            };
+            *text = millstream_planner::sql::redacted(text, options::MASK, is_secret)?;
+            let text = text.clone();
+            stored
+                .environment
+                .retain(|name, _| text.contains(&format!("${{{name}")));
+        }
+        None => return None,
+    }
+    stored.fingerprint = 0;
+    Some(stored)
+}

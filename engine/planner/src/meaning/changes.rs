@@ -1,0 +1,282 @@
+//! Two pipelines side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::rows::meanings;
+use super::symbol::Item;
+use super::{Aspect, Change, Differences, Meaning, Planned};
+use crate::graph::OperatorId;
+use crate::logical::{CatalogTable, InsertInput, Pipeline, StepReference};
+
+type Meanings = BTreeMap<OperatorId, Meaning>;
+
+/// The differences in meaning between a pipeline that state was taken of and one that is to go on with it.
+pub fn compare(old: &Planned, new: &Planned) -> Differences {
+    let (before, now) = (meanings(&old.graph), meanings(&new.graph));
+    let edits = Edits::new(&old.pipeline, &new.pipeline);
+    let mut differences = Differences::default();
+    for (id, meaning) in &before {
+        let Some(other) = now.get(id) else {
+            let same = now
+                .iter()
+                .find(|(new_id, other)| !before.contains_key(*new_id) && *other == meaning);
+            if let Some((new_id, _)) = same {
+                differences.renamed.insert(id.clone(), new_id.clone());
+            }
+            continue;
+        };
+        // A source's own state is its position: how its records become rows is of no account to that.
+        let is_source = meaning.reads.is_empty() && other.reads.is_empty();
+        let mut changes = own(id, meaning, other);
+        changes.retain(|(aspect, _)| !is_source || aspect.selects_records());
+        let mut changes: Vec<Change> = changes.into_iter().map(|(_, change)| change).collect();
+        for upstream in upstream(id, &before, &now) {
+            let (Some(before), Some(now)) = (before.get(&upstream), now.get(&upstream)) else {
+                // The input is another, which is said already.
+                continue;
+            };
+            for (_, mut change) in own(&upstream, before, now) {
+                change.what = format!("{} of `{upstream}`", change.what.trim_end_matches(" above it"));
+                changes.push(change);
+            }
+        }
+        if !changes.is_empty() {
+            let edited = edits.above(id);
+            for change in &mut changes {
+                change.edited.clone_from(&edited);
+            }
+            differences.changes.insert(id.clone(), changes);
+        }
+    }
+    differences
+}
+
+/// The differences in an operator's own parts. Another input changes whatever is said in terms of it, so then nothing else
+/// is told.
+fn own<'m>(id: &OperatorId, before: &'m Meaning, now: &'m Meaning) -> Vec<(&'m Aspect, Change)> {
+    let aspects: BTreeSet<&Aspect> = before.parts.keys().chain(now.parts.keys()).collect();
+    let changes = aspects
+        .into_iter()
+        .filter_map(|aspect| Some((aspect, change(id, aspect, before, now)?)));
+    let mut changes: Vec<_> = changes.collect();
+    let is_input = |aspect: &Aspect| matches!(aspect, Aspect::Reads(_));
+    if changes.iter().any(|(aspect, _)| is_input(aspect)) {
+        changes.retain(|(aspect, _)| is_input(aspect));
+    }
+    changes
+}
+
+/// All that an operator reads, directly or not, in either pipeline.
+fn upstream(id: &OperatorId, before: &Meanings, now: &Meanings) -> BTreeSet<OperatorId> {
+    let mut found = BTreeSet::new();
+    let mut next = vec![id];
+    while let Some(id) = next.pop() {
+        for meaning in [before.get(id), now.get(id)].into_iter().flatten() {
+            for read in &meaning.reads {
+                if found.insert(read.clone()) {
+                    next.push(read);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The difference in one aspect, if there is one.
+fn change(operator: &OperatorId, aspect: &Aspect, before: &Meaning, now: &Meaning) -> Option<Change> {
+    let items = |meaning: &Meaning| -> Vec<Item> {
+        let mut items = meaning.parts.get(aspect).cloned().unwrap_or_default();
+        if !aspect.is_ordered() {
+            items.sort_by(|a, b| a.exact.cmp(&b.exact));
+            items.dedup_by(|a, b| a.exact == b.exact);
+        }
+        items
+    };
+    let (before, now) = (items(before), items(now));
+    let exact = |items: &[Item]| items.iter().map(|item| item.exact.clone()).collect::<Vec<_>>();
+    if exact(&before) == exact(&now) {
+        return None;
+    }
+    // Where the job failed instead, no such row is in its state, or none will be.
+    if matches!(aspect, Aspect::Errors(_)) && (before.is_empty() || now.is_empty()) {
+        return None;
+    }
+    // Columns that only one of them uses are in the expressions that do.
+    let (before, now) = match aspect {
+        Aspect::Types => {
+            let column = |item: &Item| item.exact.split('\0').next().unwrap_or_default().to_string();
+            let of = |items: &[Item]| items.iter().map(column).collect::<BTreeSet<_>>();
+            let both: BTreeSet<String> = of(&before).intersection(&of(&now)).cloned().collect();
+            let kept = |items: Vec<Item>| -> Vec<Item> {
+                items.into_iter().filter(|item| both.contains(&column(item))).collect()
+            };
+            (kept(before), kept(now))
+        }
+        _ => (before, now),
+    };
+    if exact(&before) == exact(&now) {
+        return None;
+    }
+    let (old, new) = match aspect.is_ordered() && before.len() == now.len() {
+        true => {
+            let pairs = before
+                .iter()
+                .zip(&now)
+                .filter(|(before, now)| before.exact != now.exact);
+            pairs.map(|(before, now)| (before.clone(), now.clone())).unzip()
+        }
+        false if aspect.is_ordered() => (before, now),
+        false => (without(&before, &now), without(&now, &before)),
+    };
+    let separator = match aspect {
+        Aspect::Filter(_) | Aspect::Condition => " AND ",
+        Aspect::Types => "; ",
+        _ => ", ",
+    };
+    let text = |items: &[Item]| {
+        let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
+        texts.join(separator)
+    };
+    let (old_text, mut new_text) = (text(&old), text(&new));
+    if old_text == new_text {
+        new_text.push_str(", with constants of other types or nested in another way");
+    }
+    Some(Change {
+        operator: operator.clone(),
+        what: aspect.to_string(),
+        old: old_text,
+        new: new_text,
+        edited: Vec::new(),
+    })
+}
+
+fn without(items: &[Item], others: &[Item]) -> Vec<Item> {
+    let found = |item: &&Item| !others.iter().any(|other| other.exact == item.exact);
+    items.iter().filter(found).cloned().collect()
+}
+
+/// What a person edited, for messages: names of steps, tables and inserts.
+struct Edits {
+    edited: BTreeMap<String, &'static str>,
+    /// What each of them reads, in either pipeline.
+    reads: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Edits {
+    fn new(old: &Pipeline, new: &Pipeline) -> Self {
+        let (before, now) = (parts(old), parts(new));
+        let mut edits = Self {
+            edited: BTreeMap::new(),
+            reads: BTreeMap::new(),
+        };
+        for (name, part) in before.iter().chain(&now) {
+            edits
+                .reads
+                .entry(name.clone())
+                .or_default()
+                .extend(part.reads.iter().cloned());
+            let text = |parts: &BTreeMap<String, Part>| parts.get(name).map(|part| part.text.clone());
+            if text(&before) != text(&now) {
+                edits.edited.insert(name.clone(), part.kind);
+            }
+        }
+        edits
+    }
+
+    /// The edited parts that an operator's step is made of, else all that were edited: a condition of a query may be
+    /// evaluated before what the query reads.
+    fn above(&self, id: &OperatorId) -> Vec<String> {
+        let owner = id.0.rsplit_once('/').map_or(id.0.as_str(), |(owner, _)| owner);
+        let mut above = BTreeSet::new();
+        let mut next = vec![owner];
+        while let Some(name) = next.pop() {
+            if above.insert(name)
+                && let Some(reads) = self.reads.get(name)
+            {
+                next.extend(reads.iter().map(String::as_str));
+            }
+        }
+        let word = |(name, kind): (&String, &&str)| format!("{kind} `{name}`");
+        let found: Vec<String> = self
+            .edited
+            .iter()
+            .filter(|(name, _)| above.contains(name.as_str()))
+            .map(word)
+            .collect();
+        match found.is_empty() {
+            true => self.edited.iter().map(word).collect(),
+            false => found,
+        }
+    }
+}
+
+/// A step, table or insert.
+struct Part {
+    kind: &'static str,
+    /// Equal where nothing was edited but spaces and comments.
+    text: String,
+    reads: BTreeSet<String>,
+}
+
+fn parts(pipeline: &Pipeline) -> BTreeMap<String, Part> {
+    let mut parts = BTreeMap::new();
+    for table in &pipeline.tables {
+        let definition = &table.definition.0;
+        let text = format!(
+            "{:?} {:?} {:?} {:?}",
+            definition.schema,
+            definition.metadata,
+            millstream_connectors::registry::row_options(definition),
+            table.columns
+        );
+        let kind = "table";
+        let reads = BTreeSet::new();
+        parts.insert(table.name.clone(), Part { kind, text, reads });
+    }
+    for insert in &pipeline.inserts {
+        let (text, reads) = match &insert.input {
+            InsertInput::Plan(plan) => (plan.display_indent().to_string(), reads(plan)),
+            InsertInput::Late { step } => (format!("late {step}"), BTreeSet::from([step.clone()])),
+            InsertInput::DeadLetters { name } => (format!("dead letters {name}"), BTreeSet::from([name.clone()])),
+        };
+        let part = parts.entry(insert.table.name.clone()).or_insert_with(|| Part {
+            kind: "sink",
+            text: String::new(),
+            reads: BTreeSet::new(),
+        });
+        part.kind = "sink";
+        part.text.push_str(&text);
+        part.reads.extend(reads);
+    }
+    for step in &pipeline.steps {
+        let text = format!("{} {:?}", step.plan.display_indent(), step.on_error);
+        let reads = reads(&step.plan);
+        let kind = "step";
+        parts.insert(step.name.clone(), Part { kind, text, reads });
+    }
+    parts
+}
+
+/// The steps and tables that a plan names.
+fn reads(plan: &LogicalPlan) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    plan.apply_with_subqueries(|plan| {
+        match plan {
+            LogicalPlan::Extension(extension) => {
+                let step = extension.node.as_any().downcast_ref::<StepReference>();
+                names.extend(step.map(|step| step.name.clone()));
+            }
+            LogicalPlan::TableScan(scan) => {
+                let table = scan.source.downcast_ref::<CatalogTable>();
+                names.extend(table.map(|table| table.table.name.clone()));
+            }
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .expect("the closure never fails");
+    names
+}

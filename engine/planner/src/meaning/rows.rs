@@ -1,0 +1,604 @@
+//! What flows on the edges of a graph, in symbols.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use arrow_schema::{DataType, Schema};
+use datafusion::physical_expr::PhysicalExprRef;
+use millstream_connectors::OptionEffect;
+use millstream_connectors::registry::{self, RowOption};
+
+use super::symbol::{Item, Symbol};
+use super::{Aspect, Meaning, Side};
+use crate::explain;
+use crate::graph::{
+    Aggregate, Calc, DynamicFilter, Edge, ErrorPolicy, JobGraph, Node, NodeIndex, Operator, OperatorId, Phase, Port,
+    Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign, WindowColumns, WindowJoin, WindowTopN,
+    dead_letter_schema,
+};
+use crate::sql::sql_types;
+
+/// The rows of one source or stateful operator, with what was done to them since. A union has several.
+#[derive(Debug, Clone)]
+struct Branch {
+    from: Item,
+    origin: OperatorId,
+    /// All hold. By their exact text.
+    conditions: BTreeMap<String, Item>,
+    /// Each row is repeated for each of these windows that it belongs to.
+    copies: Vec<Item>,
+    /// What becomes of rows that fail, other than failing the job.
+    errors: BTreeSet<String>,
+    columns: Vec<Symbol>,
+    /// They are partial results, not rows.
+    partial: Option<Partial>,
+}
+
+/// What a local aggregate did.
+#[derive(Debug, Clone)]
+struct Partial {
+    window: Item,
+    time: Item,
+    calls: Vec<Item>,
+}
+
+type Rows = Vec<Branch>;
+
+/// The meaning of the state of every operator that keeps any, and of the positions of every source.
+pub(super) fn meanings(graph: &JobGraph) -> BTreeMap<OperatorId, Meaning> {
+    let mut walk = Walk {
+        graph,
+        rows: HashMap::new(),
+        meanings: BTreeMap::new(),
+    };
+    for node in 0..graph.nodes.len() {
+        walk.node(node);
+    }
+    walk.meanings
+}
+
+struct Walk<'g> {
+    graph: &'g JobGraph,
+    /// Of the main outputs.
+    rows: HashMap<NodeIndex, Rows>,
+    meanings: BTreeMap<OperatorId, Meaning>,
+}
+
+impl Walk<'_> {
+    /// Every operator says here what its state means, with all of its fields: a new one, or a new field, does not compile
+    /// before it does.
+    fn node(&mut self, node: NodeIndex) {
+        let rows = match &self.graph.nodes[node].operator {
+            Operator::Source(source) => self.source(node, source),
+            Operator::Calc(calc) => {
+                let schema = self.input_schema(node, 0);
+                self.input(node, 0)
+                    .into_iter()
+                    .map(|rows| calculated(rows, calc, &schema))
+                    .collect()
+            }
+            Operator::WindowAssign(WindowAssign { window, time }) => self.assigned(node, window, time),
+            Operator::WindowAggregate(aggregate) => self.aggregated(node, aggregate),
+            Operator::WindowJoin(join) => self.joined(node, join),
+            Operator::WindowTopN(top) => self.first_rows(node, top),
+            // It drops rows that the join above drops anyway; its condition is a filter of the query.
+            Operator::DynamicFilter(DynamicFilter {
+                condition,
+                window: _,
+                time: _,
+                keys: _,
+                value: _,
+                extreme: _,
+            }) => {
+                let mut rows = self.input(node, 0);
+                for branch in &mut rows {
+                    let condition = condition.and_then(|column| branch.columns.get(column));
+                    let conjuncts = condition.map(Symbol::conjuncts).unwrap_or_default();
+                    branch
+                        .conditions
+                        .extend(conjuncts.into_iter().map(|item| (item.exact.clone(), item)));
+                }
+                rows
+            }
+            // What it has prepared is published whatever comes after it.
+            Operator::Sink(Sink { table: _, on_error: _ }) => return,
+        };
+        self.rows.insert(node, rows);
+    }
+
+    fn input_schema(&self, node: NodeIndex, input: usize) -> Schema {
+        let edge = self.graph.inputs(node).find(|edge| edge.input == input);
+        edge.map_or_else(Schema::empty, |edge| self.edge_schema(edge))
+    }
+
+    fn edge_schema(&self, edge: &Edge) -> Schema {
+        match edge.port {
+            Port::Main => self.graph.nodes[edge.from].output.schema.as_ref().clone(),
+            Port::Late => self.input_schema(edge.from, 0),
+            Port::DeadLetters => dead_letter_schema().as_ref().clone(),
+        }
+    }
+
+    fn input(&self, node: NodeIndex, input: usize) -> Rows {
+        let edges = self.graph.inputs(node).filter(|edge| edge.input == input);
+        edges.flat_map(|edge| self.edge(edge)).collect()
+    }
+
+    fn edge(&self, edge: &Edge) -> Rows {
+        let id = &self.graph.nodes[edge.from].id;
+        match edge.port {
+            Port::Main => self.rows.get(&edge.from).cloned().unwrap_or_default(),
+            Port::Late => {
+                let mut rows = self.input(edge.from, 0);
+                for branch in &mut rows {
+                    let late = Item::new(format!("late for `{id}`"));
+                    branch.conditions.insert(late.exact.clone(), late);
+                }
+                rows
+            }
+            Port::DeadLetters => {
+                let columns = dead_letter_schema()
+                    .fields()
+                    .iter()
+                    .map(|field| named(field.name(), field.data_type()))
+                    .collect();
+                vec![branch(id, Item::new(format!("dead letters of `{id}`")), columns)]
+            }
+        }
+    }
+
+    fn source(&mut self, node: NodeIndex, source: &Source) -> Rows {
+        let Source {
+            table,
+            projection,
+            calc,
+            // When windows fire, not what is in them.
+            watermark: _,
+            on_error,
+        } = source;
+        let mut meaning = Meaning::default();
+        let mut errors: BTreeSet<String> = on_failure(*on_error).map(str::to_string).into_iter().collect();
+        for RowOption { name, value, effect } in registry::row_options(table) {
+            let selects_records = match effect {
+                OptionEffect::Records => true,
+                OptionEffect::Rows => false,
+                OptionEffect::Failures => {
+                    errors.insert(format!("'{name}' = '{value}'"));
+                    continue;
+                }
+                OptionEffect::Nothing => continue,
+            };
+            meaning.add(Aspect::Option { name, selects_records }, [Item::new(value)]);
+        }
+        meaning.add(Aspect::PartitionedBy, table.partitioned_by.iter().map(Item::new));
+        let id = self.graph.nodes[node].id.clone();
+        // Without names in the records, a field's place is what finds it.
+        let by_place = table.option("format").or(table.option("value.format")) == Some("csv");
+        let columns = projection.iter().map(|&index| {
+            let field = table.schema.field(index);
+            let metadata = table.metadata.iter().find(|metadata| metadata.column == *field.name());
+            let origin = match metadata {
+                Some(metadata) => format!(" METADATA FROM '{}'", metadata.key),
+                None if by_place => format!(", field {}", index + 1),
+                None => String::new(),
+            };
+            let name = format!("{}.{}", table.name, field.name());
+            let declared = format!("{name}\0{}{origin}", sql_types(&field.data_type().to_string()));
+            let item = Item {
+                fields: BTreeSet::from([declared]),
+                ..Item::new(name)
+            };
+            Symbol::named(item, field.data_type().clone())
+        });
+        let mut rows = branch(&id, Item::new(&table.name), columns.collect());
+        rows.errors = errors;
+        if let Some(calc) = calc {
+            let decoded = table.schema.project(projection).unwrap_or_else(|_| Schema::empty());
+            rows = calculated(rows, calc, &decoded);
+        }
+        self.meanings.insert(id, meaning);
+        vec![rows]
+    }
+
+    fn assigned(&self, node: NodeIndex, window: &Window, time: &TimeAttribute) -> Rows {
+        let mut rows = self.input(node, 0);
+        for branch in &mut rows {
+            let time = time_item(time, &branch.columns);
+            let window = window_item(window, branch);
+            let text = format!("{} on {}", window.text, time.text);
+            branch.copies.push(Item::over(text, "window", &[&window, &time]));
+            branch
+                .columns
+                .extend(bounds(&["window_start", "window_end", "window_time"]));
+        }
+        rows
+    }
+
+    fn aggregated(&mut self, node: NodeIndex, aggregate: &WindowAggregate) -> Rows {
+        let WindowAggregate {
+            window,
+            time,
+            keys,
+            aggregates,
+            phase,
+            // How late rows may be, not what is made of them.
+            allowed_lateness: _,
+        } = aggregate;
+        let schema = self.input_schema(node, 0);
+        let input = self.input(node, 0);
+        if *phase == Phase::Local {
+            let output = &self.graph.nodes[node].output.schema;
+            return input
+                .into_iter()
+                .map(|branch| {
+                    let calls: Vec<Item> = aggregates
+                        .iter()
+                        .map(|call| call_item(call, &branch.columns, &schema))
+                        .collect();
+                    let mut columns = picked(&branch.columns, keys);
+                    let states = output.fields().iter().skip(keys.len());
+                    columns.extend(states.map(|field| named(field.name(), field.data_type())));
+                    Branch {
+                        partial: Some(Partial {
+                            window: window_item(window, &branch),
+                            time: time_item(time, &branch.columns),
+                            calls,
+                        }),
+                        columns,
+                        ..branch
+                    }
+                })
+                .collect();
+        }
+        let calls = |branch: &Branch| -> Vec<Item> {
+            match &branch.partial {
+                Some(partial) => partial.calls.clone(),
+                None => aggregates
+                    .iter()
+                    .map(|call| call_item(call, &branch.columns, &schema))
+                    .collect(),
+            }
+        };
+        let window_of = |branch: &Branch| match &branch.partial {
+            Some(partial) => partial.window.clone(),
+            None => window_item(window, branch),
+        };
+        let time_of = |branch: &Branch| match &branch.partial {
+            Some(partial) => partial.time.clone(),
+            None => time_item(time, &branch.columns),
+        };
+        let mut meaning = Meaning::default();
+        reads(&mut meaning, Side::Only, &input);
+        meaning.add(Aspect::Window, [of_all(&input, window_of)]);
+        meaning.add(Aspect::Time, [of_all(&input, time_of)]);
+        let key_items: Vec<Item> = keys
+            .iter()
+            .map(|&key| of_all(&input, |branch| column_item(&branch.columns, key)))
+            .collect();
+        let call_items: Vec<Item> = (0..aggregates.len())
+            .map(|index| of_all(&input, |branch| calls(branch).get(index).cloned().unwrap_or_default()))
+            .collect();
+        meaning.add(Aspect::Keys, key_items.iter().cloned());
+        meaning.add(Aspect::Aggregates, call_items.iter().cloned());
+        let bounds = ["window_start", "window_end"].map(Item::new);
+        let columns = key_items.into_iter().chain(call_items).chain(bounds).collect();
+        self.stateful(node, meaning, columns)
+    }
+
+    fn joined(&mut self, node: NodeIndex, join: &WindowJoin) -> Rows {
+        let WindowJoin {
+            join_type,
+            left,
+            right,
+            on,
+            filter,
+        } = join;
+        let (left_rows, right_rows) = (self.input(node, 0), self.input(node, 1));
+        let (left_schema, right_schema) = (self.input_schema(node, 0), self.input_schema(node, 1));
+        let left_symbols = sided(Side::Left, &left_rows, &left_schema);
+        let right_symbols = sided(Side::Right, &right_rows, &right_schema);
+        let mut meaning = Meaning::default();
+        for (side, rows, window) in [(Side::Left, &left_rows, left), (Side::Right, &right_rows, right)] {
+            reads(&mut meaning, side, rows);
+            let width = rows.first().map_or(0, |branch| branch.columns.len());
+            let columns = (0..width).map(|column| of_all(rows, |branch| column_item(&branch.columns, column)));
+            meaning.add(Aspect::Columns(side), columns);
+            meaning.add(
+                Aspect::WindowOf(side),
+                [of_all(rows, |branch| bounds_item(window, &branch.columns))],
+            );
+        }
+        meaning.add(Aspect::JoinType, [Item::new(join_type.to_string().to_lowercase())]);
+        let pairs = on.iter().map(|&(left, right)| {
+            let (left, right) = (column_item(&left_symbols, left), column_item(&right_symbols, right));
+            let text = format!("{} = {}", left.text, right.text);
+            Item::over(text, "=", &[&left, &right])
+        });
+        meaning.add(Aspect::On, pairs);
+        let both: Vec<Symbol> = left_symbols.iter().chain(&right_symbols).cloned().collect();
+        let fields: Vec<_> = left_schema
+            .fields()
+            .iter()
+            .chain(right_schema.fields())
+            .cloned()
+            .collect();
+        let filter = filter
+            .as_ref()
+            .map(|filter| Symbol::over(filter, &both, &Schema::new(fields)));
+        meaning.add(Aspect::Condition, filter.iter().flat_map(Symbol::conjuncts));
+        self.stateful(node, meaning, both.iter().map(Symbol::item).collect())
+    }
+
+    fn first_rows(&mut self, node: NodeIndex, top: &WindowTopN) -> Rows {
+        let WindowTopN {
+            window,
+            partition,
+            order,
+            from,
+            to,
+            // It is made when the window fires.
+            emit_rank: _,
+        } = top;
+        let schema = self.input_schema(node, 0);
+        let input = self.input(node, 0);
+        let mut meaning = Meaning::default();
+        reads(&mut meaning, Side::Only, &input);
+        meaning.add(
+            Aspect::WindowOf(Side::Only),
+            [of_all(&input, |branch| bounds_item(window, &branch.columns))],
+        );
+        let partition = partition
+            .iter()
+            .map(|&key| of_all(&input, |branch| column_item(&branch.columns, key)));
+        meaning.add(Aspect::Keys, partition);
+        let sorts = order.iter().map(|sort| {
+            of_all(&input, |branch| {
+                sort_item(&sort.expr, &sort.options.to_string_words(), &branch.columns, &schema)
+            })
+        });
+        meaning.add(Aspect::Order, sorts);
+        meaning.add(Aspect::Ranks, [Item::new(format!("{from} to {to}"))]);
+        let columns =
+            (0..schema.fields().len()).map(|column| of_all(&input, |branch| column_item(&branch.columns, column)));
+        let columns: Vec<Item> = columns.collect();
+        meaning.add(Aspect::Columns(Side::Only), columns.iter().cloned());
+        self.stateful(node, meaning, columns.into_iter().chain([Item::new("rank")]).collect())
+    }
+
+    /// The rows of an operator that keeps state. Its columns are known by their places: what they are is its own meaning,
+    /// which is compared where it is.
+    fn stateful(&mut self, node: NodeIndex, meaning: Meaning, columns: Vec<Item>) -> Rows {
+        let Node { id, output, .. } = &self.graph.nodes[node];
+        let columns = columns.into_iter().zip(output.schema.fields()).enumerate();
+        let columns = columns.map(|(index, (item, field))| {
+            let item = Item {
+                text: item.text,
+                exact: format!("{id}#{index}"),
+                fields: BTreeSet::new(),
+            };
+            Symbol::named(item, field.data_type().clone())
+        });
+        let rows = vec![branch(id, Item::new(id.0.clone()), columns.collect())];
+        let id = id.clone();
+        self.meanings.insert(id, meaning);
+        rows
+    }
+}
+
+/// Sort options in words.
+trait Words {
+    fn to_string_words(&self) -> String;
+}
+
+impl Words for arrow_schema::SortOptions {
+    fn to_string_words(&self) -> String {
+        let direction = if self.descending { "DESC" } else { "ASC" };
+        // NULL is the lowest value unless the query says otherwise.
+        match self.nulls_first == self.descending {
+            true if self.nulls_first => format!("{direction} NULLS FIRST"),
+            true => format!("{direction} NULLS LAST"),
+            false => direction.to_string(),
+        }
+    }
+}
+
+fn branch(origin: &OperatorId, from: Item, columns: Vec<Symbol>) -> Branch {
+    Branch {
+        from,
+        origin: origin.clone(),
+        conditions: BTreeMap::new(),
+        copies: Vec::new(),
+        errors: BTreeSet::new(),
+        columns,
+        partial: None,
+    }
+}
+
+fn calculated(rows: Branch, calc: &Calc, schema: &Schema) -> Branch {
+    let Calc {
+        filter,
+        projection,
+        on_error,
+    } = calc;
+    let mut conditions = rows.conditions;
+    let filter = filter
+        .as_ref()
+        .map(|filter| Symbol::over(filter, &rows.columns, schema));
+    let conjuncts = filter.iter().flat_map(Symbol::conjuncts);
+    conditions.extend(conjuncts.map(|item| (item.exact.clone(), item)));
+    let mut errors = rows.errors;
+    errors.extend(on_failure(*on_error).map(str::to_string));
+    let columns = projection
+        .iter()
+        .map(|column| Symbol::over(&column.expr, &rows.columns, schema));
+    Branch {
+        columns: columns.collect(),
+        conditions,
+        errors,
+        ..rows
+    }
+}
+
+/// What becomes of rows that fail, where the job does not.
+fn on_failure(policy: ErrorPolicy) -> Option<&'static str> {
+    match policy {
+        ErrorPolicy::Fail => None,
+        ErrorPolicy::DeadLetter | ErrorPolicy::Skip => Some("rows are dropped"),
+        ErrorPolicy::Null => Some("values become NULL"),
+    }
+}
+
+/// Adds which rows an operator reads.
+fn reads(meaning: &mut Meaning, side: Side, rows: &Rows) {
+    meaning.reads.extend(rows.iter().map(|branch| branch.origin.clone()));
+    let several = rows.len() > 1;
+    let marked = |branch: &Branch, item: &Item| match several {
+        true => Item::over(
+            format!("{} of {}", item.text, branch.from.text),
+            "of",
+            &[item, &branch.from],
+        ),
+        false => item.clone(),
+    };
+    let mut froms: Vec<Item> = rows.iter().map(|branch| branch.from.clone()).collect();
+    if several {
+        // Which condition belongs to which columns.
+        let whole = rows.iter().map(|branch| {
+            let columns: Vec<Item> = branch.columns.iter().map(Symbol::item).collect();
+            let all: Vec<&Item> = branch.conditions.values().chain(&columns).collect();
+            Item::over(branch.from.text.clone(), "branch", &all)
+        });
+        froms = whole
+            .map(|item| Item {
+                fields: BTreeSet::new(),
+                ..item
+            })
+            .collect();
+    }
+    meaning.add(Aspect::Reads(side), froms);
+    let conditions = rows
+        .iter()
+        .flat_map(|branch| branch.conditions.values().map(|item| marked(branch, item)));
+    meaning.add(Aspect::Filter(side), conditions);
+    let copies = rows
+        .iter()
+        .flat_map(|branch| branch.copies.iter().map(|item| marked(branch, item)));
+    meaning.add(Aspect::Copies(side), copies);
+    let errors: BTreeSet<&String> = rows.iter().flat_map(|branch| &branch.errors).collect();
+    meaning.add(Aspect::Errors(side), errors.into_iter().map(Item::new));
+}
+
+/// What is said of each branch, as one.
+fn of_all(rows: &Rows, item: impl Fn(&Branch) -> Item) -> Item {
+    let mut items: Vec<Item> = rows.iter().map(item).collect();
+    items.sort_by(|a, b| a.exact.cmp(&b.exact));
+    let fields: BTreeSet<String> = items.iter().flat_map(|item| item.fields.clone()).collect();
+    items.dedup_by(|a, b| a.exact == b.exact);
+    if items.len() == 1 {
+        return Item {
+            fields,
+            ..items.remove(0)
+        };
+    }
+    let text: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
+    let all: Vec<&Item> = items.iter().collect();
+    Item::over(text.join(" | "), "any", &all)
+}
+
+fn picked(columns: &[Symbol], indices: &[usize]) -> Vec<Symbol> {
+    indices
+        .iter()
+        .filter_map(|&index| columns.get(index).cloned())
+        .collect()
+}
+
+fn named(name: &str, data_type: &DataType) -> Symbol {
+    Symbol::named(Item::new(name), data_type.clone())
+}
+
+fn bounds(names: &[&str]) -> Vec<Symbol> {
+    let time = DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, None);
+    names.iter().map(|name| named(name, &time)).collect()
+}
+
+/// The columns of a join's side, told apart from those of the other.
+fn sided(side: Side, rows: &Rows, schema: &Schema) -> Vec<Symbol> {
+    let columns = schema.fields().iter().enumerate().map(|(index, field)| {
+        let item = of_all(rows, |branch| column_item(&branch.columns, index));
+        let word = if side == Side::Left { "left" } else { "right" };
+        let sided = Item::over(format!("{word} {}", item.text), word, &[&item]);
+        Symbol::named(sided, field.data_type().clone())
+    });
+    columns.collect()
+}
+
+fn column_item(columns: &[Symbol], index: usize) -> Item {
+    columns.get(index).map(Symbol::item).unwrap_or_default()
+}
+
+fn bounds_item(window: &WindowColumns, columns: &[Symbol]) -> Item {
+    let (start, end) = (column_item(columns, window.start), column_item(columns, window.end));
+    Item::over(format!("[{}, {})", start.text, end.text), "bounds", &[&start, &end])
+}
+
+fn window_item(window: &Window, branch: &Branch) -> Item {
+    match window {
+        Window::Attached(bounds) => {
+            let bounds = bounds_item(bounds, &branch.columns);
+            Item::over(format!("the window {}", bounds.text), "attached", &[&bounds])
+        }
+        Window::Tumble { .. } | Window::Hop { .. } | Window::Cumulate { .. } | Window::Session { .. } => {
+            Item::new(explain::window(window))
+        }
+    }
+}
+
+fn time_item(time: &TimeAttribute, columns: &[Symbol]) -> Item {
+    match time {
+        TimeAttribute::Event(column) => column_item(columns, *column),
+        TimeAttribute::Processing => Item::new("the clock"),
+    }
+}
+
+fn sort_item(expr: &PhysicalExprRef, words: &str, columns: &[Symbol], schema: &Schema) -> Item {
+    let item = Symbol::over(expr, columns, schema).item();
+    Item::over(format!("{} {words}", item.text), words, &[&item])
+}
+
+fn call_item(call: &Aggregate, columns: &[Symbol], schema: &Schema) -> Item {
+    let Aggregate { function, filter } = call;
+    let arguments: Vec<Item> = function
+        .expressions()
+        .iter()
+        .map(|argument| Symbol::over(argument, columns, schema).item())
+        .collect();
+    let order: Vec<Item> = function
+        .order_bys()
+        .iter()
+        .map(|sort| sort_item(&sort.expr, &sort.options.to_string_words(), columns, schema))
+        .collect();
+    let filter = filter
+        .as_ref()
+        .map(|filter| Symbol::over(filter, columns, schema).item());
+    let texts = |items: &[Item]| {
+        items
+            .iter()
+            .map(|item| item.text.clone())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let distinct = if function.is_distinct() { "DISTINCT " } else { "" };
+    let mut text = format!("{}({distinct}{})", function.fun().name(), texts(&arguments));
+    if function.ignore_nulls() {
+        text.push_str(" IGNORE NULLS");
+    }
+    let kind = text.clone();
+    if !order.is_empty() {
+        text.push_str(&format!(" ORDER BY {}", texts(&order)));
+    }
+    if let Some(filter) = &filter {
+        text.push_str(&format!(" FILTER (WHERE {})", filter.text));
+    }
+    let all: Vec<&Item> = arguments.iter().chain(&order).chain(&filter).collect();
+    let exact = format!("{kind} {} {} {}", arguments.len(), order.len(), filter.is_some());
+    Item::over(text, &exact, &all)
+}

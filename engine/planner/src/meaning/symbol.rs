@@ -1,0 +1,250 @@
+//! Expressions over named inputs.
+//!
+//! The expressions of a graph refer to columns by position, which unrelated edits move. A [`Symbol`] is such an expression
+//! with each column replaced by what it stands for, down to the columns of source tables and the results of operators that
+//! keep state. Aliases, the division of a query into steps and columns that nobody uses leave no trace in it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow_schema::{DataType, Schema};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::{PhysicalExpr, PhysicalExprRef, split_conjunction};
+
+use crate::explain;
+
+/// Largest expression that is kept as a tree, in nodes. Steps over steps can double an expression with each of them;
+/// beyond this it is represented by the beginning of its text and a hash.
+const SYMBOL_NODES_MAX: usize = 200;
+/// Longest text of a symbol that stands for a larger expression, in characters.
+const ABBREVIATED_CHARS_MAX: usize = 120;
+
+/// One thing that an operator's meaning consists of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Item {
+    /// For a person.
+    pub text: String,
+    /// Differs for items that differ, even where a person would read the same.
+    pub exact: String,
+    /// The columns of source tables that it uses, each followed by NUL and its type.
+    pub fields: BTreeSet<String>,
+}
+
+impl Item {
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self {
+            exact: text.clone(),
+            text,
+            fields: BTreeSet::new(),
+        }
+    }
+
+    /// This text with items in it, in their order.
+    pub fn over(text: impl Into<String>, exact: &str, items: &[&Item]) -> Self {
+        let exacts: Vec<String> = items.iter().map(|item| format!("<{}>", item.exact)).collect();
+        Self {
+            text: text.into(),
+            exact: format!("{exact}{}", exacts.concat()),
+            fields: items.iter().flat_map(|item| item.fields.iter().cloned()).collect(),
+        }
+    }
+}
+
+/// An expression over names.
+#[derive(Debug, Clone)]
+pub(super) struct Symbol {
+    /// Over names' texts.
+    shown: PhysicalExprRef,
+    /// Over names' exact texts.
+    exact: PhysicalExprRef,
+    nodes: usize,
+}
+
+impl Symbol {
+    /// What is called by this name.
+    pub fn named(item: Item, data_type: DataType) -> Self {
+        let name = |text: &str| -> PhysicalExprRef {
+            Arc::new(Name {
+                text: text.to_string(),
+                fields: item.fields.clone(),
+                data_type: data_type.clone(),
+            })
+        };
+        Self {
+            shown: name(&item.text),
+            exact: name(&item.exact),
+            nodes: 1,
+        }
+    }
+
+    /// An expression over columns.
+    pub fn over(expr: &PhysicalExprRef, columns: &[Symbol], schema: &Schema) -> Self {
+        let data_type = || expr.data_type(schema).unwrap_or(DataType::Null);
+        let shown = replaced(expr, &|expr| match expr.downcast_ref::<Literal>() {
+            Some(literal) => quoted(literal),
+            None => column(expr, columns).map(|symbol| symbol.shown.clone()),
+        });
+        // Some functions take constants of their own kind only.
+        let shown = shown.or_else(|_| replaced(expr, &|expr| Some(column(expr, columns)?.shown.clone())));
+        let exact = replaced(expr, &|expr| Some(column(expr, columns)?.exact.clone()));
+        let (Ok(shown), Ok(exact)) = (shown, exact) else {
+            // A function that cannot be put over other columns is known by its own text and by what they stand for.
+            let used = columns_of(expr).into_iter().filter_map(|index| columns.get(index));
+            let used: Vec<Item> = used.map(Self::item).collect();
+            let used: Vec<&Item> = used.iter().collect();
+            return Self::named(Item::over(expr.to_string(), &explain::exact(expr), &used), data_type());
+        };
+        let nodes = size(expr, columns);
+        let whole = Self { shown, exact, nodes };
+        match nodes <= SYMBOL_NODES_MAX {
+            true => whole,
+            false => Self::named(abbreviated(whole.item()), data_type()),
+        }
+    }
+
+    pub fn item(&self) -> Item {
+        item(&self.shown, &self.exact)
+    }
+
+    /// The conditions that must all hold where this one must.
+    pub fn conjuncts(&self) -> Vec<Item> {
+        let shown = split_conjunction(&self.shown);
+        let exact = split_conjunction(&self.exact);
+        shown
+            .into_iter()
+            .zip(exact)
+            .map(|(shown, exact)| item(shown, exact))
+            .collect()
+    }
+}
+
+/// The expression with other leaves.
+fn replaced(
+    expr: &PhysicalExprRef,
+    leaf: &dyn Fn(&PhysicalExprRef) -> Option<PhysicalExprRef>,
+) -> Result<PhysicalExprRef> {
+    let made = Arc::clone(expr).transform_up(|expr| {
+        Ok(match leaf(&expr) {
+            Some(leaf) => Transformed::yes(leaf),
+            None => Transformed::no(expr),
+        })
+    });
+    Ok(made?.data)
+}
+
+fn column<'c>(expr: &PhysicalExprRef, columns: &'c [Symbol]) -> Option<&'c Symbol> {
+    columns.get(expr.downcast_ref::<Column>()?.index())
+}
+
+/// A string in quotes, which the display of a constant leaves out.
+fn quoted(literal: &Literal) -> Option<PhysicalExprRef> {
+    let ScalarValue::Utf8(Some(text)) = literal.value() else {
+        return None;
+    };
+    Some(Arc::new(Name {
+        text: format!("'{}'", text.replace('\'', "''")),
+        fields: BTreeSet::new(),
+        data_type: DataType::Utf8,
+    }))
+}
+
+fn item(shown: &PhysicalExprRef, exact: &PhysicalExprRef) -> Item {
+    let mut fields = BTreeSet::new();
+    walk(exact, |expr| {
+        if let Some(name) = expr.downcast_ref::<Name>() {
+            fields.extend(name.fields.iter().cloned());
+        }
+    });
+    Item {
+        text: explain::expression(shown),
+        exact: explain::exact(exact),
+        fields,
+    }
+}
+
+fn abbreviated(item: Item) -> Item {
+    let mut hasher = DefaultHasher::new();
+    item.exact.hash(&mut hasher);
+    let beginning: String = item.text.chars().take(ABBREVIATED_CHARS_MAX).collect();
+    let text = format!("{beginning}... (#{:016x})", hasher.finish());
+    Item {
+        exact: text.clone(),
+        text,
+        fields: item.fields,
+    }
+}
+
+/// Nodes of an expression once its columns are replaced.
+fn size(expr: &PhysicalExprRef, columns: &[Symbol]) -> usize {
+    let mut nodes: usize = 0;
+    walk(expr, |expr| {
+        let column = expr
+            .downcast_ref::<Column>()
+            .and_then(|column| columns.get(column.index()));
+        nodes = nodes.saturating_add(column.map_or(1, |symbol| symbol.nodes));
+    });
+    nodes
+}
+
+fn columns_of(expr: &PhysicalExprRef) -> Vec<usize> {
+    let mut found = Vec::new();
+    walk(expr, |expr| {
+        found.extend(expr.downcast_ref::<Column>().map(Column::index))
+    });
+    found
+}
+
+fn walk(expr: &PhysicalExprRef, mut visit: impl FnMut(&PhysicalExprRef)) {
+    expr.apply(|expr| {
+        visit(expr);
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .expect("the closure never fails");
+}
+
+/// A leaf of a symbol.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Name {
+    text: String,
+    fields: BTreeSet<String>,
+    data_type: DataType,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl PhysicalExpr for Name {
+    fn data_type(&self, _input_schema: &Schema) -> Result<DataType> {
+        Ok(self.data_type.clone())
+    }
+
+    fn nullable(&self, _input_schema: &Schema) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn evaluate(&self, _batch: &RecordBatch) -> Result<ColumnarValue> {
+        internal_err!("`{}` is a name, which has no value", self.text)
+    }
+
+    fn children(&self) -> Vec<&PhysicalExprRef> {
+        Vec::new()
+    }
+
+    fn with_new_children(self: Arc<Self>, _children: Vec<PhysicalExprRef>) -> Result<PhysicalExprRef> {
+        Ok(self)
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
