@@ -1,4 +1,4 @@
-//! What listens: under half-open connections, without file descriptors, and what it says of itself.
+//! Listening ports: under half-open connections, without file descriptors, and the readiness that they report.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -177,7 +177,7 @@ fn a_leader_that_cannot_write_its_data_folder_is_not_ready_and_says_why() {
     let (place, http) = (Place::new(), free_port());
     let _process = coordinator(&place, http);
     until("it is ready", || is_ready(http));
-    // What is there can be read; nothing new can be written, as on a full disk.
+    // Existing objects can be read; nothing new can be written, as on a full disk.
     let probe = place.path("data/probe");
     until("a file is in the way", || {
         fs::remove_dir_all(&probe).ok();
