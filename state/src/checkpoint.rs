@@ -195,6 +195,11 @@ impl CheckpointStore {
         self.log().claimant::<State>().await
     }
 
+    /// The checkpoint up to which output is known to be published; 0: none.
+    pub async fn published_to(&self) -> Result<u64, Error> {
+        Ok(self.read_journal().await?.published_to)
+    }
+
     /// All complete checkpoints, oldest first.
     pub async fn list(&self) -> Result<Vec<CheckpointInfo>, Error> {
         Ok(self.read_journal().await?.checkpoints.into_values().collect())

@@ -221,14 +221,14 @@ const PACE_INTERVAL_US: i64 = 1_000;
 /// An event is asked for so much after it is due, lest the question come a moment too early.
 const PACE_SLACK_US: i64 = 50;
 
-/// How far behind a reader may begin that follows the wall clock: what was due earlier is not caught up with.
+/// The most that a reader which follows the wall clock catches up with when it begins.
 const CATCH_UP_US_MAX: i64 = 3_600_000_000;
 
 /// Keeps events back until they are due. The wall clock is looked at when the reader begins, and never again: setting it
 /// neither holds events back nor makes them all due at once.
 #[derive(Default)]
 struct Pace {
-    /// When the reader began, and how long after event 0 that was.
+    /// The begin of the reader, and its distance from event 0 in microseconds.
     began: Option<(Instant, i64)>,
     /// From the last poll that found nothing due to the next one that may find something.
     wait: Option<Duration>,
@@ -369,11 +369,11 @@ impl Pace {
     }
 }
 
-/// How many microseconds after event 0 a reader begins whose next event is at this position.
+/// Microseconds after event 0 at which a reader begins whose next event is at this position.
 fn begins_after(config: &Config, next: &Position, now_us: i64) -> i64 {
     let due_us = config.elapsed(next.event(config)).0;
     match config.start {
-        // What became due since the last run is caught up with. The next event is due now at the latest, even if this
+        // Events that became due since the last run are caught up with. The next event is due now at the latest, even if this
         // machine's clock is behind that of the last run.
         StartTime::Now => now_us
             .saturating_sub(next.start_us)

@@ -244,7 +244,7 @@ impl Client {
     }
 }
 
-/// Whether a call failed because no connection could be opened for it, so that the server cannot know of it.
+/// Returns true if a call failed because no connection could be opened for it, so that the server cannot know of it.
 fn was_never_sent(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {

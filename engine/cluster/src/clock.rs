@@ -118,7 +118,7 @@ mod tests {
         for back in 0..=4 {
             check(0, back, 0);
         }
-        // What is certain is never more than the truth.
+        // The certain part is never more than the truth.
         check(10, 0, 10);
         check(10, 2, 8);
         check(10, 4, 6);

@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use millstream_runtime::job::SubtaskState;
 use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Claim, Damaged, Depth, JobFiles};
 use millstream_state::log::Leadership;
+use millstream_state::manifest::Manifest;
 use parking_lot::Mutex;
 
 use crate::Error;
@@ -140,7 +141,16 @@ impl History {
                 damaged.checkpoint, damaged.reason
             ));
         }
-        Ok(Some(Snapshot::of_manifest(manifest)))
+        self.read(manifest).await.map(Some)
+    }
+
+    async fn read(&self, manifest: Manifest<SubtaskState>) -> Result<Snapshot, Error> {
+        read(self.inner.claim.store(), manifest).await
+    }
+
+    /// Records that the output of all checkpoints up to this one is published.
+    pub async fn published(&self, checkpoint: u64) -> Result<(), Error> {
+        Ok(self.inner.claim.published(checkpoint).await?)
     }
 
     /// The output of a checkpoint that cannot be restored, as far as its manifest tells.
@@ -171,17 +181,19 @@ impl History {
                 "checkpoint {} is damaged: {}",
                 damaged.checkpoint, damaged.reason
             )),
-            None => Ok(recovery.manifest.map(Snapshot::of_manifest)),
+            None => Ok(match recovery.manifest {
+                Some(manifest) => Some(self.read(manifest).await?),
+                None => None,
+            }),
         })
     }
 
     pub async fn load(&self, checkpoint: u64) -> Result<Snapshot, Error> {
         let store = self.inner.claim.store();
-        Ok(Snapshot::of_manifest(
-            store
-                .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Contents)
-                .await?,
-        ))
+        let manifest = store
+            .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Contents)
+            .await?;
+        self.read(manifest).await
     }
 
     /// Makes nothing the latest checkpoint, if there is one at all.
@@ -334,6 +346,15 @@ impl History {
 /// For people who read a claim.
 fn owner() -> String {
     format!("process {}", std::process::id())
+}
+
+/// The checkpoint of this manifest, without output that is known to be published.
+pub async fn read(store: &CheckpointStore, manifest: Manifest<SubtaskState>) -> Result<Snapshot, Error> {
+    let snapshot = Snapshot::of_manifest(manifest);
+    Ok(match snapshot.checkpoint <= store.published_to().await? {
+        true => snapshot.without_output(),
+        false => snapshot,
+    })
 }
 
 /// Why a checkpoint is not removed.

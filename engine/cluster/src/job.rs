@@ -200,17 +200,31 @@ pub async fn run_claimed(
 ) -> Result<Outcome, Error> {
     let asked = stop.clone();
     let mut outcome = run_attempts(job, history, deployer, stop, progress).await;
-    // A stop promises that everything up to the last checkpoint is visible; tasks that did not run took none.
-    if let Ok(Outcome::Aborted {
-        last_checkpoint,
-        unpublished,
-    }) = &mut outcome
-    {
-        let newest = history.checkpoints().await.last().map(|info| info.checkpoint);
-        *last_checkpoint = last_checkpoint.or(newest);
-        if *asked.borrow() == StopRequest::Stop {
-            *unpublished = publish_at_stop(job, history, asked).await;
+    let published = match &mut outcome {
+        Ok(
+            Outcome::Finished { checkpoint } | Outcome::FinishedBefore { checkpoint } | Outcome::Stopped { checkpoint },
+        ) => Some(*checkpoint),
+        Ok(Outcome::Aborted {
+            last_checkpoint,
+            unpublished,
+        }) => {
+            let newest = history.checkpoints().await.last().map(|info| info.checkpoint);
+            *last_checkpoint = last_checkpoint.or(newest);
+            // A stop promises that everything up to the last checkpoint is visible; tasks that did not run took none.
+            if *asked.borrow() == StopRequest::Stop {
+                *unpublished = publish_at_stop(job, history, asked).await;
+                newest.filter(|_| unpublished.is_none())
+            } else {
+                None
+            }
         }
+        Err(_) => None,
+    };
+    if let Some(checkpoint) = published
+        && let Err(error) = history.published(checkpoint).await
+    {
+        // Whoever goes on from the checkpoint publishes its output again, which changes nothing.
+        tracing::warn!(job = job.graph.name, checkpoint, "not recorded as published: {error}");
     }
     progress.update(|report| report.phase = Phase::Ended);
     outcome

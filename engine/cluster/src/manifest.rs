@@ -102,6 +102,14 @@ impl Snapshot {
         }
     }
 
+    /// Forgets output that is published.
+    pub fn without_output(mut self) -> Self {
+        for state in self.operators.values_mut().flatten() {
+            state.committables.clear();
+        }
+        self
+    }
+
     /// Every file that the checkpoint refers to: keyed state, output that is not published yet, channel state.
     pub fn files(&self) -> Vec<FileReference> {
         let states = || self.operators.values().flatten();

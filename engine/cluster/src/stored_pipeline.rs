@@ -14,6 +14,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millstream_connectors::{options, registry};
+use millstream_planner::graph::JobGraph;
 use millstream_planner::meaning::{self, Differences};
 use millstream_proto::v1::{self, resolved_job};
 use millstream_state::threads;
@@ -90,6 +91,11 @@ fn differences(stored: &str, now: &v1::ResolvedJob) -> Result<Differences, Strin
     }
     let (old, new) = (resolve::plan_to_compare(&old)?, resolve::plan_to_compare(&now)?);
     Ok(meaning::compare(&old, &new))
+}
+
+/// The job graph of a stored pipeline, in which secrets are masked. `Err`: why this engine cannot plan it.
+pub(crate) fn plan(stored: &str) -> Result<JobGraph, String> {
+    Ok(resolve::plan_to_compare(&decode(stored)?)?.graph)
 }
 
 fn is_same(old: &v1::ResolvedJob, now: &v1::ResolvedJob) -> bool {

@@ -303,7 +303,7 @@ struct Slot {
     commands: Receiver<Command>,
     ended: Ended,
     shared: Arc<JobShared>,
-    /// When the slot began, and the wall clock then.
+    /// The begin of the slot, and the wall clock then.
     started: (Instant, Timestamp),
     /// Microseconds since 1970 as the wall clock would show them if nobody had set it since the slot began: turns, timers
     /// and idle times go on whatever becomes of the wall clock.

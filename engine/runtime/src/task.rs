@@ -203,7 +203,7 @@ impl Task {
         Ok(())
     }
 
-    /// How much the wall clock is ahead of the time that the next steps are told.
+    /// Sets how much the wall clock is ahead of the time that the next steps are told.
     pub fn set_wall_clock_ahead(&mut self, ahead_us: i64) {
         self.clock.set_wall_ahead(ahead_us);
     }

@@ -20,7 +20,7 @@ use crate::worker::host_name;
 
 /// The usual port for REST and metrics.
 const HTTP_PORT: u16 = 8080;
-/// How often a leader tries whether its data folder can be written: one that is full can still be read.
+/// Interval at which a leader tries to write its data folder: one that is full can still be read.
 const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 pub fn run(arguments: &arguments::Coordinator) -> Result<(), Failure> {
@@ -88,7 +88,7 @@ impl Served {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(STORAGE_CHECK_INTERVAL).await;
-                // What comes of it is kept, and shows in `standing`.
+                // The result is kept by the coordinator, and shows in `standing`.
                 if let Err(error) = checked.info(ClusterInfoRequest { check_storage: true }).await {
                     tracing::debug!("whether the data folder can be written is not known: {error}");
                 }

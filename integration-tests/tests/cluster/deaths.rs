@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::place::{Place, expected, free_port, metric, text, until};
+use crate::place::{CARS, Place, expected, free_port, metric, text, until};
 
 #[test]
 fn a_job_survives_the_death_of_a_worker_and_of_the_coordinator() {
@@ -27,6 +27,25 @@ fn a_job_survives_the_death_of_a_worker_and_of_the_coordinator() {
     place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
     assert_eq!(place.lines("out"), expected());
     drop(coordinator);
+}
+
+#[test]
+fn a_command_whose_coordinator_dies_before_it_answers_has_an_unknown_outcome() {
+    let place = Place::new();
+    std::fs::write(place.path("cars.yaml"), CARS.replace("300ms", "1h")).expect("a writable folder");
+    // The first checkpoint that is asked for is the last thing the coordinator does.
+    place.arm_next("manifest");
+    let mut coordinator = place.coordinator();
+    let _worker = place.worker("a");
+    place.until_workers(1);
+    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    let (_, said) = place.cli(&["checkpoints", "create", "cars", "-o", "json"], 5);
+    assert!(said.contains("\"code\":\"outcome-unknown\""), "{said}");
+    assert!(said.contains("engine-cli checkpoints list cars"), "{said}");
+    until("it has died", || coordinator.has_ended());
+    // Nobody is there: this one was never sent.
+    let (_, said) = place.cli(&["checkpoints", "create", "cars", "-o", "json"], 5);
+    assert!(said.contains("\"code\":\"unavailable\""), "{said}");
 }
 
 #[test]

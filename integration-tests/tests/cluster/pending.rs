@@ -3,7 +3,7 @@
 use millstream_integration_tests::windows::Windows;
 use serde_json::Value;
 
-use crate::place::{Place, Process, expected, until};
+use crate::place::{CARS, Place, Process, expected, until};
 
 /// Rows per second: the job is far from its end when its worker dies.
 const RATE: u32 = 4_000;
@@ -108,8 +108,9 @@ fn a_savepoint_restored_under_another_name_publishes_what_was_pending() {
     windows.check("out").expect("every row once");
 }
 
-#[test]
-fn files_that_were_pending_are_published_by_a_job_that_starts_from_the_checkpoint() {
+/// A cluster whose job of files was ended at once, with output in its last checkpoint (whose number it is) that nobody has
+/// published.
+fn with_pending_files() -> (Place, [Process; 2], u64) {
     let place = Place::new();
     place.arm_next("after-manifest:3");
     let mut coordinator = place.coordinator();
@@ -120,29 +121,61 @@ fn files_that_were_pending_are_published_by_a_job_that_starts_from_the_checkpoin
         coordinator.has_ended()
     });
     worker.kill();
-    let _coordinator = place.coordinator();
+    let coordinator = place.coordinator();
     until("it leads", || {
         place.cli_at(&place.url(), &["cluster", "info"]).status.success()
     });
-    // Ended at once: nothing more is published under this name.
     place.cli(&["jobs", "cancel", "cars", "--wait"], 0);
     let listed: Value = place.json(&["checkpoints", "list", "cars"]);
     let newest = listed["checkpoints"][0]["checkpoint"].as_u64().expect("a checkpoint");
-    let _worker = place.worker("second");
+    let worker = place.worker("second");
     place.until_workers(1);
+    (place, [coordinator, worker], newest)
+}
+
+#[test]
+fn files_that_were_pending_are_published_by_a_job_that_starts_from_the_checkpoint() {
+    let (place, _processes, newest) = with_pending_files();
     let from = format!("cars/{newest}");
-    place.cli(
-        &[
-            "jobs",
-            "submit",
-            "cars.yaml",
-            "--name",
-            "again",
-            "--from-checkpoint",
-            &from,
-        ],
-        0,
-    );
+    let submit = [
+        "jobs",
+        "submit",
+        "cars.yaml",
+        "--name",
+        "again",
+        "--from-checkpoint",
+        &from,
+    ];
+    place.cli(&submit, 0);
     place.cli(&["jobs", "wait", "again", "--for", "finished"], 0);
     assert_eq!(place.lines("out"), expected());
+}
+
+#[test]
+fn output_of_a_sink_that_is_gone_is_published_to_where_it_was_written_for() {
+    let (place, _processes, newest) = with_pending_files();
+    let edited = CARS.replace("stats: {", "statistics: {");
+    std::fs::write(place.path("edited.yaml"), edited).expect("a writable folder");
+    let from = format!("cars/{newest}");
+    let submit = [
+        "jobs",
+        "submit",
+        "edited.yaml",
+        "--name",
+        "again",
+        "--from-checkpoint",
+        &from,
+    ];
+    place.cli_with(&[], "other", &submit, 0);
+    place.cli(&["jobs", "wait", "again", "--for", "finished"], 0);
+    let (before, after) = (place.lines("out"), place.lines("other"));
+    assert!(
+        !before.is_empty() && !after.is_empty(),
+        "{} {}",
+        before.len(),
+        after.len()
+    );
+    let mut all = [before, after].concat();
+    all.sort();
+    assert_eq!(all, expected());
 }

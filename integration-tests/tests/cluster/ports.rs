@@ -1,4 +1,4 @@
-//! What listens: under half-open connections, without file descriptors, and what it says of itself.
+//! Listening ports: under half-open connections, without file descriptors, and the readiness that they report.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -113,6 +113,25 @@ fn half_open_requests_do_not_keep_others_out() {
     assert!(!process.has_ended());
 }
 
+#[test]
+fn the_body_of_a_request_does_not_take_for_ever() {
+    let (place, http) = (Place::new(), free_port());
+    let _process = coordinator(&place, http);
+    until("it is ready", || is_ready(http));
+    let mut stream = TcpStream::connect(("127.0.0.1", http)).expect("it listens");
+    let head = "POST /api/v1/validate HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    stream.write_all(head.as_bytes()).expect("it listens");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a socket");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it is answered and closed");
+    assert!(
+        answer.starts_with("HTTP/1.1 408") && answer.contains("BODY_TIMEOUT"),
+        "{answer}"
+    );
+}
+
 /// Seconds of processor time that a process has used.
 fn cpu_seconds(pid: i32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
@@ -158,7 +177,7 @@ fn a_leader_that_cannot_write_its_data_folder_is_not_ready_and_says_why() {
     let (place, http) = (Place::new(), free_port());
     let _process = coordinator(&place, http);
     until("it is ready", || is_ready(http));
-    // What is there can be read; nothing new can be written, as on a full disk.
+    // Existing objects can be read; nothing new can be written, as on a full disk.
     let probe = place.path("data/probe");
     until("a file is in the way", || {
         fs::remove_dir_all(&probe).ok();

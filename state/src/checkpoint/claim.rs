@@ -139,6 +139,15 @@ impl Claim {
         Ok(info)
     }
 
+    /// Records that the output of all checkpoints up to this one is published.
+    pub async fn published(&self, checkpoint: u64) -> Result<(), Error> {
+        let mut written = self.written.lock().await;
+        if written.log.state().published_to < checkpoint {
+            written.log.append(vec![Change::Published { checkpoint }]).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes all but the newest `keep` checkpoints, never savepoints nor those in `pinned`, and the files that no
     /// remaining one names. The decision is journalled before anything is deleted; what cannot be deleted now is tried
     /// again at the next call.

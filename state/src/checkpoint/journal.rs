@@ -1,5 +1,5 @@
 //! What the journal of a job's checkpoints says: which exist, and what is to be deleted. How it is stored is in
-//! [`crate::log`]; its changes are the records `completed` and `deleting`.
+//! [`crate::log`]; its changes are the records `completed`, `published` and `deleting`.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,8 @@ use crate::log;
 pub enum Change {
     /// A checkpoint is complete.
     Completed(CheckpointInfo),
+    /// The output of all checkpoints up to this one is published.
+    Published { checkpoint: u64 },
     /// These checkpoints exist no more, and these objects (paths below the job's folder) are to be deleted.
     Deleting {
         checkpoints: Vec<u64>,
@@ -25,6 +27,8 @@ pub struct Base {
     pub checkpoints: Vec<CheckpointInfo>,
     pub deleting: Vec<String>,
     pub checkpoint_max: u64,
+    #[serde(default)]
+    pub published_to: u64,
 }
 
 /// What the records add up to.
@@ -35,6 +39,8 @@ pub struct State {
     pub deleting: Vec<String>,
     /// The highest number any checkpoint ever had.
     pub checkpoint_max: u64,
+    /// The output of all checkpoints up to this one is known to be published; of later ones it may be.
+    pub published_to: u64,
     /// Records that could not be read: the checkpoints they speak of are not known.
     pub damaged: Vec<Damaged>,
 }
@@ -49,6 +55,7 @@ impl log::State for State {
                 self.checkpoint_max = self.checkpoint_max.max(info.checkpoint);
                 self.checkpoints.insert(info.checkpoint, info.clone());
             }
+            Change::Published { checkpoint } => self.published_to = self.published_to.max(*checkpoint),
             Change::Deleting { checkpoints, objects } => {
                 for checkpoint in checkpoints {
                     self.checkpoints.remove(checkpoint);
@@ -63,6 +70,7 @@ impl log::State for State {
             checkpoints: self.checkpoints.values().cloned().collect(),
             deleting: self.deleting.clone(),
             checkpoint_max: self.checkpoint_max,
+            published_to: self.published_to,
         }
     }
 
@@ -72,6 +80,7 @@ impl log::State for State {
             checkpoints: checkpoints.map(|info| (info.checkpoint, info)).collect(),
             deleting: base.deleting,
             checkpoint_max: base.checkpoint_max,
+            published_to: base.published_to,
             damaged: Vec::new(),
         }
     }

@@ -33,7 +33,7 @@ fn addresses_are_completed_or_refused() {
     check("http://a/x", Err("http://a/x: not an address; write http://HOST:PORT"));
 }
 
-/// What a server does with a connection once the request has arrived there (HTTP/2, RFC 9113 section 6).
+/// The way in which a server breaks a connection once the request has arrived (HTTP/2, RFC 9113 section 6).
 #[derive(Debug, Clone, Copy)]
 enum Break {
     Close,

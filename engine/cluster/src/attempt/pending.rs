@@ -1,20 +1,25 @@
 //! Output that a complete checkpoint holds and that may not be published yet.
 //!
 //! A checkpoint's rows count as written from the moment the checkpoint exists, so its output must become visible,
-//! whoever goes on from it: the next attempt, another parallelism, or another job that begins with a copy. Publishing
-//! is idempotent (markers in Kafka, names of files), so nobody has to know whether it was published before.
+//! whoever goes on from it: the next attempt, another parallelism, an edited pipeline, or another job that begins with a
+//! copy. Publishing is idempotent (markers in Kafka, names of files), so nobody has to know whether it was published
+//! before. It is published to where it was written for: by the sinks of the pipeline that the checkpoint was taken of,
+//! with the credentials of the present one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_connectors::{Committable, Sink};
+use millstream_connectors::{Committable, OutputStorage, Sink, TableDefinition, options, registry};
+use millstream_planner::graph::{JobGraph, Operator, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
+use millstream_state::threads;
 
 use super::prepare::make_ends;
 use super::{Ends, committables_of};
 use crate::history::History;
 use crate::job::Job;
 use crate::manifest::Snapshot;
-use crate::{Error, publish};
+use crate::{Error, publish, stored_pipeline};
 
 /// The output of one checkpoint, by the sink that publishes it.
 #[derive(Default)]
@@ -23,15 +28,54 @@ pub(super) struct PendingOutput {
 }
 
 impl PendingOutput {
-    /// What `base` holds for these sinks, which have been given the job's storage.
-    pub(super) fn of(job: &Job, ends: &Ends, base: &Snapshot) -> Self {
-        let outputs = ends.sinks.iter().filter_map(|(node, sink)| {
-            let committables = committables_of(base.operators.get(&job.graph.nodes[*node].id));
-            (!committables.is_empty()).then(|| (sink.clone(), committables))
-        });
-        Self {
-            outputs: outputs.collect(),
+    /// The output of `base`. `ends` are the job's own; other sinks are given `storage`.
+    pub(super) async fn of(
+        job: &Job,
+        ends: &Ends,
+        storage: &Arc<dyn OutputStorage>,
+        base: &Snapshot,
+    ) -> Result<Self, Error> {
+        let pending: BTreeMap<&OperatorId, Vec<Committable>> = base
+            .operators
+            .iter()
+            .map(|(operator, states)| (operator, committables_of(Some(states))))
+            .filter(|(_, committables)| !committables.is_empty())
+            .collect();
+        if pending.is_empty() {
+            return Ok(Self::default());
         }
+        let own = |operator: &OperatorId| {
+            ends.sinks
+                .iter()
+                .find(|(node, _)| job.graph.nodes[**node].id == *operator)
+        };
+        // Most often it is the same pipeline.
+        let is_same = base.pipeline.is_some() && base.pipeline.as_deref() == job.stored_pipeline.as_deref();
+        let written_by = match &base.pipeline {
+            Some(pipeline) if !is_same => tables_of(pipeline.clone()).await?,
+            _ => BTreeMap::new(),
+        };
+        let mut outputs = Vec::new();
+        for (operator, committables) in pending {
+            let present = own(operator).map(|(node, sink)| (table_of(&job.graph, *node), sink));
+            let sink = match (written_by.get(operator), present) {
+                (Some(table), present) => {
+                    let sink = written_for(operator, table, present.and_then(|(table, _)| table), base.checkpoint)?;
+                    sink.use_storage(storage.clone());
+                    sink
+                }
+                (None, Some((_, sink))) => sink.clone(),
+                (None, None) => {
+                    return Err(Error::Invalid(format!(
+                        "checkpoint {} holds output of the sink `{operator}` that may not be published yet, and neither the \
+                         pipeline nor the checkpoint says where it goes; start with a pipeline that has this sink",
+                        base.checkpoint
+                    )));
+                }
+            };
+            outputs.push((sink, committables));
+        }
+        Ok(Self { outputs })
     }
 
     /// Publishes all of it.
@@ -43,14 +87,113 @@ impl PendingOutput {
     }
 }
 
+fn table_of(graph: &JobGraph, node: usize) -> Option<&TableDefinition> {
+    match &graph.nodes[node].operator {
+        Operator::Sink(sink) => Some(&*sink.table),
+        _ => None,
+    }
+}
+
+/// The tables that a stored pipeline writes, their secrets masked. None, if this engine cannot plan it.
+async fn tables_of(pipeline: String) -> Result<BTreeMap<OperatorId, TableDefinition>, Error> {
+    let planned = threads::blocking(move || stored_pipeline::plan(&pipeline)).await;
+    let planned = planned.map_err(|error| Error::Failed(format!("planning did not end well: {error}")))?;
+    let Ok(graph) = planned else { return Ok(BTreeMap::new()) };
+    let tables = (0..graph.nodes.len()).filter_map(|node| {
+        let table = table_of(&graph, node)?;
+        Some((graph.nodes[node].id.clone(), table.clone()))
+    });
+    Ok(tables.collect())
+}
+
+/// The sink that output was written for: `before` with the secrets of `present`.
+fn written_for(
+    operator: &OperatorId,
+    before: &TableDefinition,
+    present: Option<&TableDefinition>,
+    checkpoint: u64,
+) -> Result<Arc<dyn Sink>, Error> {
+    let mut table = before.clone();
+    for (name, value) in &mut table.options {
+        if value != options::MASK {
+            continue;
+        }
+        let secret = present.and_then(|present| present.options.get(name));
+        *value = secret.cloned().ok_or_else(|| {
+            Error::Invalid(format!(
+                "checkpoint {checkpoint} holds output of the sink `{operator}` that may not be published yet, and the \
+                 pipeline no longer has the sink's `{name}`; start with a pipeline that has it, stop that, then remove it"
+            ))
+        })?;
+    }
+    Ok(registry::sink(&table)?)
+}
+
 /// Publishes what the latest checkpoint holds, while no task of the job runs.
 pub(crate) async fn publish_latest(job: &Job, history: &History) -> Result<(), Error> {
     let latest = history.latest_for_running().await?.map_err(Error::Failed)?;
     let Some(latest) = latest else { return Ok(()) };
     let ends = make_ends(job)?;
-    let storage = Arc::new(SinkFiles::new(history.files()));
+    let storage: Arc<dyn OutputStorage> = Arc::new(SinkFiles::new(history.files()));
     for sink in ends.sinks.values() {
         sink.use_storage(storage.clone());
     }
-    PendingOutput::of(job, &ends, &latest).publish().await
+    PendingOutput::of(job, &ends, &storage, &latest).await?.publish().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_schema::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn table(options: &[(&str, &str)]) -> TableDefinition {
+        TableDefinition {
+            name: "out".into(),
+            schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])),
+            metadata: Vec::new(),
+            options: options
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+            partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+        }
+    }
+
+    /// `before` and `present` as options of a Kafka table; what is wrong, if anything.
+    #[track_caller]
+    fn check(before: &[(&str, &str)], present: Option<&[(&str, &str)]>, problem: &str) {
+        let usual = [
+            ("connector", "kafka"),
+            ("format", "json"),
+            ("topic", "t"),
+            ("brokers", "127.0.0.1:1"),
+        ];
+        let with_usual = |options: &[(&str, &str)]| table(&[&usual[..], options].concat());
+        let present = present.map(with_usual);
+        let sink = written_for(&OperatorId("out".into()), &with_usual(before), present.as_ref(), 7);
+        match sink {
+            Ok(_) => assert_eq!(problem, ""),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(!problem.is_empty() && error.contains(problem), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn secrets_of_a_stored_sink_come_from_the_present_one() {
+        let masked = [("properties.sasl.password", options::MASK)];
+        check(&[], None, "");
+        check(&masked, Some(&[("properties.sasl.password", "x")]), "");
+        check(
+            &masked,
+            Some(&[]),
+            "no longer has the sink's `properties.sasl.password`",
+        );
+        check(&masked, None, "checkpoint 7 holds output of the sink `out`");
+    }
 }

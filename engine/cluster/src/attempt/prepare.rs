@@ -42,7 +42,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
     let mut pending = PendingOutput::default();
     if let Some(base) = attempt.base {
         check_restore(attempt, base).await?;
-        pending = PendingOutput::of(job, &ends, base);
+        pending = PendingOutput::of(job, &ends, &storage, base).await?;
         if base.finished {
             pending.publish().await?;
             return Ok(None);

@@ -36,7 +36,8 @@ pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<P
     if let Some(base) = attempt.base {
         check_restore(attempt, base).await?;
         if base.finished {
-            PendingOutput::of(job, &ends, base).publish().await?;
+            let pending = PendingOutput::of(job, &ends, &storage, base).await?;
+            pending.publish().await?;
             return Ok(None);
         }
         for (id, known) in &mut known {

@@ -51,10 +51,11 @@ pub async fn find(leader: &Leader, wanted: &v1::CheckpointRef) -> Result<Found, 
         .await
         .map_err(unavailable)?;
     let engine_version = manifest.header.properties.get("engine").cloned().unwrap_or_default();
+    let snapshot = history::read(&store, manifest).await.map_err(refused)?;
     Ok(Found {
         store,
         info,
-        snapshot: Snapshot::of_manifest(manifest),
+        snapshot,
         engine_version,
     })
 }

@@ -92,7 +92,7 @@ pub struct Leader {
     stood_still: AtomicBool,
     /// The id of the cluster that it leads.
     pub cluster: String,
-    /// Why the journal could not be read, or written, when that was last tried.
+    /// The error of the last read of the journal, and of the last write, if they failed.
     journal_problem: Mutex<[Option<String>; 2]>,
     pub epoch: u64,
     pub since_us: i64,
@@ -714,7 +714,7 @@ impl Leader {
         }
     }
 
-    /// Why the journal cannot be used, as far as that is known.
+    /// The reason why the journal cannot be used, as far as that is known.
     pub fn journal_problem(&self) -> Option<String> {
         self.journal_problem.lock().iter().flatten().next().cloned()
     }

@@ -91,7 +91,7 @@ struct Inner {
     /// Asked to end.
     ending: watch::Sender<bool>,
     recruit: Recruit,
-    /// Why the data folder could not be used when it was last needed, if it could not.
+    /// The error of the last use of the data folder, if it failed.
     storage_problem: Mutex<Option<String>>,
 }
 
@@ -180,7 +180,7 @@ impl Coordinator {
         self.inner.ending.send_replace(true);
     }
 
-    /// What it is doing, or why it cannot do its work.
+    /// Returns the coordinator's role in words, or the reason why it cannot do its work.
     pub fn standing(&self) -> Result<&'static str, String> {
         let problem = self.storage_problem();
         match (&*self.inner.role.read(), problem) {

@@ -17,13 +17,13 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Between two warnings about the same port.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many connections a port may have at once.
+/// The most connections that a port may have at once.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimit {
     /// The limit's name, for messages.
     pub name: &'static str,
     pub connections_max: usize,
-    /// What a connection beyond the limit is told before it is closed.
+    /// Bytes that a connection beyond the limit is sent before it is closed.
     pub refusal: &'static [u8],
 }
 

@@ -29,8 +29,8 @@ const LIMIT: ConnectionLimit = ConnectionLimit {
 };
 /// At most an eighth of the files that a process may have open: gRPC, whose limit is its own, has a half.
 const FILES_DIVISOR: usize = 8;
-/// How long the head of a request may take to arrive, from when the connection is open or the last answer was sent. So it
-/// is also how long a connection may be idle.
+/// Time for the head of a request to arrive, from when the connection is open or the last answer was sent. So a connection
+/// may be idle for this long, too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a request's head.
 const HEADER_BYTES_MAX: usize = 64 << 10;

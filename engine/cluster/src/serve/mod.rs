@@ -28,7 +28,7 @@ pub use rest::router as rest_router;
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
 /// Largest answer that is sent.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// How long the body of a request may take to arrive.
+/// Time for the body of a request to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls in progress at once, on one surface.
 pub const CALLS_MAX: usize = 256;

@@ -19,7 +19,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::routes::table;
-use super::{REQUEST_BYTES_MAX, grpc_router, grpc_server, openapi, rest_router};
+use super::{REQUEST_BYTES_MAX, grpc_router, grpc_server, openapi, rest_router, serve_http};
 use crate::api::{Api, Code, Error};
 
 /// Answers with what was asked, so that a test sees what arrived.
@@ -190,7 +190,7 @@ impl Api for Stub {
 async fn rest() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, rest_router(Arc::new(Stub))).await });
+    tokio::spawn(serve_http(listener, rest_router(Arc::new(Stub))));
     address
 }
 

@@ -48,7 +48,7 @@ impl Clock {
         self.processing
     }
 
-    /// When it will be so late by the steady clock, if nobody sets the wall clock.
+    /// Returns the steady time at which processing time will be so late, if nobody sets the wall clock.
     pub fn due(&self, processing: Timestamp) -> Timestamp {
         let (since, then) = self.anchor.unwrap_or_default();
         let by_wall = self.now.saturating_add(processing.saturating_sub(self.wall()));

@@ -266,3 +266,31 @@ fn a_late_row_joins_an_open_session_or_is_late() {
     assert_eq!(rows_of(&out.main), ["1,2,2,1,1.0,1,1,95,110", "2,1,1,1,1.0,1,1,97,107"]);
     assert_eq!(rows_of(&out.late), ["95,2,1"]);
 }
+
+#[test]
+fn rows_after_a_restore_are_not_late_although_the_clock_was_set_back() {
+    let node = graph::WindowAggregate {
+        time: TimeAttribute::Processing,
+        ..node(Window::Session { gap: 10 }, Phase::Single)
+    };
+    let make =
+        |context| SessionAggregate::new("session", &node, &input_schema(), &output_schema(&node), context).unwrap();
+    let row = || batch(&[(0, Some(1), Some(1))]);
+    let mut out = Emitted::default();
+    let mut before = make(context(usize::MAX));
+    assert_eq!(before.processing_time(), None);
+    settled(before.on_time(1_000, &mut out));
+    settled(before.process(0, row(), &mut out));
+    settled(before.on_time(1_100, &mut out));
+    let mut context = context(usize::MAX);
+    context.restored_inline = vec![before.snapshot(1).unwrap().inline];
+    let mut after = make(context);
+    // The task does not begin before that, whatever the clock shows.
+    assert_eq!(after.processing_time(), Some(1_100));
+    settled(after.on_time(1_100, &mut out));
+    settled(after.process(0, row(), &mut out));
+    settled(after.on_time(1_200, &mut out));
+    assert_eq!(rows_of(&out.late), Vec::<String>::new());
+    let sessions = ["1,1,1,1,1.0,1,1,1000,1010", "1,1,1,1,1.0,1,1,1100,1110"];
+    assert_eq!(rows_of(&out.main), sessions);
+}

@@ -339,3 +339,28 @@ fn late_rows_leave_by_their_own_port() {
     assert_eq!(rows_of(&out.main), ["1,1,,,,0,,0,10", "2,1,,,,0,,10,20"]);
     assert_eq!(rows_of(&out.late), ["9,2,"]);
 }
+
+#[test]
+fn windows_of_the_clock_that_have_fired_get_no_rows_after_a_restore_although_the_clock_was_set_back() {
+    let node = graph::WindowAggregate {
+        time: TimeAttribute::Processing,
+        ..node(Window::Tumble { size: 10, offset: 0 }, Phase::Single)
+    };
+    let row = || batch(&[(0, Some(1), None)]);
+    let mut out = Emitted::default();
+    let mut before = testing_aggregate(&node, &input_schema());
+    assert_eq!(before.processing_time(), None);
+    settled(before.on_time(1_001, &mut out));
+    settled(before.process(0, row(), &mut out));
+    settled(before.on_time(1_012, &mut out));
+    let mut context = crate::operators::testing::context(usize::MAX);
+    context.restored_inline = vec![before.snapshot(1).unwrap().inline];
+    let mut after = WindowAggregate::new("aggregate", &node, &input_schema(), &output_schema(&node), context).unwrap();
+    // The task does not begin before that, whatever the clock shows.
+    let began = after.processing_time().unwrap();
+    assert!((1_010..=1_012).contains(&began), "{began}");
+    settled(after.on_time(began, &mut out));
+    settled(after.process(0, row(), &mut out));
+    settled(after.on_time(1_020, &mut out));
+    assert_eq!(rows_of(&out.main), ["1,1,,,,0,,1000,1010", "1,1,,,,0,,1010,1020"]);
+}
