@@ -14,6 +14,7 @@ use millstream_proto::v1;
 use millstream_state::log::{Leadership, Writer};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
+use tracing::{Instrument, Span};
 
 use crate::api::{self, Code};
 use crate::coordinator::api::internal;
@@ -274,8 +275,9 @@ impl Leader {
     /// Checks, journals and applies a request, also when the caller does not wait for it. An error says that nothing was
     /// changed, or that it is not known whether it was.
     pub async fn change(self: &Arc<Self>, request: Request) -> Result<(), api::Error> {
-        let leader = self.clone();
-        let changed = tokio::spawn(async move { leader.change_to_end(request).await });
+        // A run that it begins is caused by the call.
+        let changing = self.clone().change_to_end(request).instrument(Span::current());
+        let changed = tokio::spawn(changing);
         changed.await.map_err(|error| internal(&error))?
     }
 

@@ -20,6 +20,7 @@
 
 mod checks;
 mod cluster;
+mod commands;
 mod ends;
 mod faults;
 mod job;
@@ -41,7 +42,7 @@ use millstream_connectors::registry;
 use millstream_state::{storage, threads};
 use object_store::memory::InMemory;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Client, Cluster};
 use crate::ends::Simulated;
 use crate::job::ClientPlan;
 use crate::mutants::Mutant;
@@ -55,6 +56,9 @@ const SECOND: u64 = 1_000_000_000;
 /// By then, at the latest, jobs without faults have finished.
 const FINISH_NS: u64 = faults::END_NS + 240 * SECOND;
 
+/// By then, at the latest, a client has given its commands and seen what became of them.
+const COMMANDS_END_NS: u64 = 3_600 * SECOND;
+
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
 /// What came of a seed.
@@ -66,8 +70,17 @@ pub struct Report {
     pub simulated_s: u64,
 }
 
+/// What a seed is drawn for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// Jobs, and faults of all kinds.
+    Faults,
+    /// A job and commands, while leaders die or stand still ([`commands`]).
+    Commands,
+}
+
 /// Runs one seed in this thread. Once in a process: what it puts in place stays.
-pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> Report {
+pub fn run(seed: u64, scenario: Scenario, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> Report {
     let mut random = Random(seed);
     let step_ns = [20, 100, 1_000, 10_000][random.below(4) as usize];
     kernel::enter(random.next(), step_ns);
@@ -88,6 +101,39 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
         log.with_writer(std::io::stderr).init();
     }
 
+    let (cluster, end_ns) = match scenario {
+        Scenario::Faults => (faulty(seed, &mut random, folder), FINISH_NS),
+        Scenario::Commands => (commanded(seed, &mut random, folder), COMMANDS_END_NS),
+    };
+    finish(cluster, end_ns, &store)
+}
+
+/// One job, and a client that gives commands.
+fn commanded(seed: u64, random: &mut Random, folder: PathBuf) -> Cluster {
+    let shape = Shape::ALL[random.below(Shape::ALL.len() as u64) as usize];
+    let plan = ClientPlan {
+        workload: Workload {
+            number: 1,
+            shape,
+            times: 3,
+        },
+        parallelism: random.between(1, 2),
+        rescale: None,
+        aligned_timeout_ms: None,
+    };
+    {
+        let mut world = world();
+        world.published_by_workers = random.per_mille(500);
+        world.is_endless = true;
+        world.workloads = vec![plan.workload];
+        world.unfinished = 1;
+        world.note(&format!("seed {seed}: commands about {plan:?}"));
+    }
+    Cluster::new(folder, 2, 2, vec![Client::Commands(plan, random.next())])
+}
+
+/// Jobs, and what goes wrong while they run.
+fn faulty(seed: u64, random: &mut Random, folder: PathBuf) -> Cluster {
     let workers = random.between(2, 3) as usize;
     // Some runs show that the loss of one worker is felt only where rows have to do with it.
     let one_loss = seed > 0 && random.per_mille(100);
@@ -97,7 +143,11 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
     };
     world().expects_one_loss = one_loss;
     let plan = ClientPlan {
-        workload: Workload { number: 1, shape },
+        workload: Workload {
+            number: 1,
+            shape,
+            times: 1,
+        },
         parallelism: random.between(if one_loss { 2 } else { 1 }, 3),
         rescale: random
             .per_mille(if one_loss { 0 } else { 250 })
@@ -106,8 +156,8 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
     };
     let faults = match seed {
         0 => Vec::new(),
-        _ if one_loss => faults::draw_loss(&mut random, workers),
-        _ => faults::draw(&mut random),
+        _ if one_loss => faults::draw_loss(random, workers),
+        _ => faults::draw(random),
     };
     // Barriers that overtake rows, mostly where there are some, since the sink takes none for a while now and then.
     let plan = ClientPlan {
@@ -120,7 +170,11 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
     if seed > 0 && !one_loss && random.per_mille(200) {
         let shape = Shape::ALL[random.below(Shape::ALL.len() as u64) as usize];
         plans.push(ClientPlan {
-            workload: Workload { number: 2, shape },
+            workload: Workload {
+                number: 2,
+                shape,
+                times: 1,
+            },
             parallelism: random.between(1, 2),
             rescale: None,
             aligned_timeout_ms: None,
@@ -133,12 +187,19 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
         world().note(&format!("planned at {:.3} s: {fault}", at_ns as f64 / SECOND as f64));
         world().at(at_ns, move |world| world.faults.push(fault));
     }
-    let mut cluster = Cluster::new(folder, workers, 2, plans);
+    Cluster::new(folder, workers, 2, plans.into_iter().map(Client::Job).collect())
+}
+
+fn finish(mut cluster: Cluster, end_ns: u64, store: &InMemory) -> Report {
     cluster.start_all();
-    cluster.run_until(FINISH_NS);
-    let unfinished = world().unfinished;
+    cluster.run_until(end_ns);
+    let (unfinished, is_fine) = {
+        let world = world();
+        (world.unfinished, world.violations.is_empty())
+    };
     match unfinished {
-        0 => checks::at_the_end(&store),
+        0 if is_fine => checks::at_the_end(store),
+        0 => {}
         _ => world().violated("a job has not finished, long after the last fault".into()),
     }
     drop(cluster);
