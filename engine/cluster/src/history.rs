@@ -444,6 +444,40 @@ pub async fn list_in(store: &CheckpointStore) -> Result<Vec<Listed>, Error> {
 mod tests {
     use super::*;
 
+    fn snapshot(checkpoint: u64, savepoint: Option<&str>) -> Snapshot {
+        Snapshot {
+            pipeline: None,
+            checkpoint,
+            finished: false,
+            origin: None,
+            savepoint: savepoint.map(String::from),
+            took_ms: None,
+            parallelism: 1,
+            max_parallelism: 128,
+            fingerprint: "f".into(),
+            operators: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            signatures: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_savepoint_that_was_made_is_not_made_again_and_no_name_is_given_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = folder.path().display().to_string();
+        let history = History::open(&storage, "job", 3).await.unwrap();
+        history.save(&snapshot(1, None)).await.unwrap();
+        assert_eq!(history.keep("s").await.unwrap(), 2);
+        // Whoever made it did not come to say so.
+        let history = History::open(&storage, "job", 3).await.unwrap();
+        assert_eq!(history.keep("s").await.unwrap(), 2);
+        history.save(&snapshot(3, Some("s"))).await.unwrap();
+        let named = |info: &CheckpointInfo| info.savepoint.is_some();
+        assert_eq!(history.checkpoints().await.iter().filter(|info| named(info)).count(), 1);
+        let error = history.keep("s").await.unwrap_err().to_string();
+        assert!(error.contains("there is a savepoint `s` already, 2"), "{error}");
+    }
+
     #[test]
     fn what_somebody_needs_is_kept() {
         let info = |checkpoint, savepoint: Option<&str>| CheckpointInfo {

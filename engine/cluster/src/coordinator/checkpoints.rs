@@ -1,6 +1,7 @@
 //! Checkpoints and savepoints of jobs, as clients see them.
 //!
-//! Reading needs no claim and disturbs nobody. What changes a job's checkpoints goes through the claim that this
+//! Reading disturbs nobody; only an earlier leader's claim is superseded first, so that what is told of the checkpoints lasts.
+//! What changes a job's checkpoints goes through the claim that this
 //! coordinator holds for the job, or, for a running job, through its run.
 
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub struct Found {
 }
 
 /// Reads a checkpoint of a job, by default the latest.
-pub async fn find(leader: &Leader, wanted: &v1::CheckpointRef) -> Result<Found, api::Error> {
+pub async fn find(leader: &Arc<Leader>, wanted: &v1::CheckpointRef) -> Result<Found, api::Error> {
     let store = store_of(leader, &wanted.job).await?;
     let infos = store.list().await.map_err(unavailable)?;
     let info = match wanted.checkpoint {
@@ -73,24 +74,55 @@ fn no_such(job: &str, wanted: Option<u64>, known: &[u64]) -> api::Error {
     api::Error::new(Code::CheckpointNotFound, format!("{what}{known}"))
 }
 
+/// Supersedes the claim of an earlier leader, if there is one: what it has under way must not come after what is read now.
+async fn fence(leader: &Arc<Leader>, store: &CheckpointStore, record: Option<&Record>) -> Result<(), api::Error> {
+    let job = store.job();
+    if leader.known_history(job).is_some() {
+        return Ok(());
+    }
+    let claimant = store.claimant().await.map_err(unavailable)?;
+    let is_earlier = claimant.and_then(|claimant| claimant.leader);
+    if !is_earlier.is_some_and(|claimed_for| claimed_for.is_before(&leader.leadership())) {
+        return Ok(());
+    }
+    match record {
+        Some(record) => drop(leader.history(record).await.map_err(refused)?),
+        // Somebody who submits such a job claims them, too.
+        None => {
+            if let Ok(_reserved) = leader.reserve(job) {
+                let history = History::open_for(leader.leadership(), &leader.checkpoints, job, RETAIN_NONE);
+                history.await.map_err(refused)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The checkpoints of a job, or those that a deleted one left.
-async fn store_of(leader: &Leader, job: &str) -> Result<CheckpointStore, api::Error> {
-    let found = leader.with(|inner| inner.state.job(job).map(|job| job.record.storage.clone()));
+async fn store_of(leader: &Arc<Leader>, job: &str) -> Result<CheckpointStore, api::Error> {
+    let found = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let unknown = match found {
-        Ok(storage) => return CheckpointStore::open(&storage, job).await.map_err(unavailable),
+        Ok(record) => {
+            let store = CheckpointStore::open(&record.storage, job).await.map_err(unavailable)?;
+            fence(leader, &store, Some(&record)).await?;
+            return Ok(store);
+        }
         Err(error) => error,
     };
     let Ok(store) = CheckpointStore::open(&leader.checkpoints, job).await else {
         return Err(unknown);
     };
     match store.list().await {
-        Ok(left) if !left.is_empty() => Ok(store),
+        Ok(left) if !left.is_empty() => {
+            fence(leader, &store, None).await?;
+            Ok(store)
+        }
         _ => Err(unknown),
     }
 }
 
 /// All complete checkpoints, newest first.
-pub async fn list(leader: &Leader, job: &str, savepoints_only: bool) -> Result<Vec<v1::Checkpoint>, api::Error> {
+pub async fn list(leader: &Arc<Leader>, job: &str, savepoints_only: bool) -> Result<Vec<v1::Checkpoint>, api::Error> {
     let store = store_of(leader, job).await?;
     let listed = history::list_in(&store).await.map_err(refused)?;
     let described = listed.into_iter().map(|listed| {
@@ -368,7 +400,12 @@ async fn of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, 
 }
 
 /// The savepoint, if it is there although nobody came to say so.
-async fn made_nevertheless(leader: &Leader, job: &str, name: &str, refused: api::Error) -> Result<u64, api::Error> {
+async fn made_nevertheless(
+    leader: &Arc<Leader>,
+    job: &str,
+    name: &str,
+    refused: api::Error,
+) -> Result<u64, api::Error> {
     let infos = store_of(leader, job).await?.list().await.map_err(unavailable)?;
     match infos.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
         Some(made) => Ok(made.checkpoint),

@@ -17,7 +17,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two looks whether somebody else is through with the job.
 const RESERVED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Deletes a job that has ended. When this returns Ok it is gone; an error says whether it will be.
+/// Deletes a job that has ended. When this returns Ok it is gone; an error says if it will be.
 pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
     leader.change(Request::Delete { job: job.into() }).await?;
     let (leader, job) = (leader.clone(), job.to_string());
@@ -27,13 +27,19 @@ pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
             return Ok(());
         };
         go_on(&leader, &job);
-        Err(api::Error::new(
-            error.code,
-            format!(
-                "`{job}` is being deleted, but not all of its checkpoints could be removed yet: {}; this is tried again \
-                 every {} s (RETRY_INTERVAL)",
-                error.message,
+        let goes_on = match leader.is_over() {
+            true => "the coordinator that leads now goes on with it".to_string(),
+            false => format!(
+                "this is tried again every {} s (RETRY_INTERVAL)",
                 RETRY_INTERVAL.as_secs()
+            ),
+        };
+        // Whatever the reason, it is not that nothing was done.
+        Err(api::Error::new(
+            Code::Unavailable,
+            format!(
+                "`{job}` is being deleted, but is not gone yet: {}; {goes_on}",
+                error.message
             ),
         ))
     });
@@ -56,10 +62,9 @@ fn go_on(leader: &Arc<Leader>, job: &str) {
     }
     let (leader, job) = (leader.clone(), job.to_string());
     tokio::spawn(async move {
-        while let Err(error) = complete(&leader, &job).await {
-            if leader.is_over() {
-                return;
-            }
+        while !leader.is_over()
+            && let Err(error) = complete(&leader, &job).await
+        {
             leader.note(&job, "warn", &format!("it could not be deleted yet: {}", error.message));
             tokio::time::sleep(RETRY_INTERVAL).await;
         }

@@ -99,10 +99,8 @@ impl Rates {
 pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool) -> v1::Job {
     let record = &job.record;
     let now = job.told();
-    let told = record
-        .transitions
-        .iter()
-        .filter(|transition| transition.at_us <= now.at_us);
+    let untold = usize::from(now != record.now());
+    let told = record.transitions.iter().take(record.transitions.len() - untold);
     let lease = job
         .run
         .as_ref()

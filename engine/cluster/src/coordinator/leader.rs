@@ -4,6 +4,8 @@
 //! has it. State and runs are behind one lock, which is never held while waiting, so that whatever the storage does,
 //! what there is can be listed, and what runs goes on. Transitions are journalled after the fact, several at a time.
 
+mod journal;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,26 +18,19 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
 
 use crate::api::{self, Code};
-use crate::coordinator::api::internal;
 use crate::coordinator::gauges::Gauges;
 use crate::coordinator::ledger::{Change, Ledger, Record, Wanted};
 use crate::coordinator::logs::Log;
 use crate::coordinator::now_us;
 use crate::coordinator::runs::{self, Grant, Running};
 use crate::coordinator::slots::LeaseId;
-use crate::coordinator::state::{Command, Event, Limits, Request, RunId, State};
+use crate::coordinator::state::{Command, Event, Limits, RunId, State};
 use crate::coordinator::{deletion, describe};
 use crate::deployer::{self, Adopted, Allocation, Tasks};
 use crate::history::History;
 use crate::job::{Job, StopRequest};
 use crate::{Error, clock, resolve};
 
-/// How often the leader looks whether another one has claimed the journal.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Transitions gather for so long before they are journalled.
-const GATHER: Duration = Duration::from_millis(100);
-/// How long transitions that could not be journalled wait for the next try.
-const JOURNAL_RETRY: Duration = Duration::from_secs(2);
 /// Transitions that may wait for the journal; beyond that the oldest are not kept.
 const UNWRITTEN_MAX: usize = 10_000;
 /// How often rates are taken.
@@ -286,91 +281,6 @@ impl Leader {
         let task = tokio::spawn(runs::carry(self.clone(), run, record, running.strings()));
         running.task = Some(task.abort_handle());
         inner.runs.insert(name, running);
-    }
-
-    /// Checks, journals and applies a request, also when the caller does not wait for it. An error says that nothing was
-    /// changed, or that it is not known whether it was.
-    pub async fn change(self: &Arc<Self>, request: Request) -> Result<(), api::Error> {
-        let leader = self.clone();
-        let changed = tokio::spawn(async move { leader.change_to_end(request).await });
-        changed.await.map_err(|error| internal(&error))?
-    }
-
-    async fn change_to_end(self: Arc<Self>, request: Request) -> Result<(), api::Error> {
-        let mut journal = self.journal.lock().await;
-        self.refuse_if_over()?;
-        // What is asked for is judged by all that counts.
-        if let Err(error) = self.settle(&mut journal).await {
-            self.end_if_superseded(&error);
-            self.refuse_if_over()?;
-            return Err(api::Error::new(
-                Code::Unavailable,
-                format!("the cluster's journal could not be written, so nothing was changed: {error}"),
-            ));
-        }
-        let change = self.inner.lock().state.request(request, now_us())?;
-        let Err(error) = self.append(&mut journal, Some(change)).await else {
-            return Ok(());
-        };
-        self.end_if_superseded(&error);
-        if !journal.is_uncertain() {
-            self.refuse_if_over()?;
-        }
-        self.flush.notify_one();
-        Err(api::Error::new(
-            Code::Unavailable,
-            format!(
-                "whether the request took effect is not known, as the cluster's journal did not answer: {error}; look at \
-                 what there is before trying again"
-            ),
-        ))
-    }
-
-    /// Finds out whether the record counts that was put last, where that is not known.
-    async fn settle(self: &Arc<Self>, journal: &mut Writer<Ledger>) -> Result<(), millstream_state::Error> {
-        if journal.is_uncertain() {
-            let counted = journal.append(Vec::new()).await?;
-            self.counted(counted);
-        }
-        Ok(())
-    }
-
-    /// Journals what happened so far, then this change, as one record, and applies what counts.
-    async fn append(
-        self: &Arc<Self>,
-        journal: &mut Writer<Ledger>,
-        change: Option<Change>,
-    ) -> Result<(), millstream_state::Error> {
-        self.settle(journal).await?;
-        let mut changes = {
-            let mut inner = self.inner.lock();
-            inner.put = inner.unwritten.len();
-            inner.unwritten.clone()
-        };
-        changes.extend(change);
-        let counted = journal.append(changes).await?;
-        self.counted(counted);
-        Ok(())
-    }
-
-    /// These changes are in the journal. None: the record that was put last is not.
-    fn counted(self: &Arc<Self>, counted: Vec<Change>) {
-        {
-            let mut inner = self.inner.lock();
-            let put = std::mem::take(&mut inner.put);
-            if !counted.is_empty() {
-                inner.unwritten.drain(..put);
-            }
-        }
-        for change in counted {
-            self.event(Event::Applied(change));
-        }
-    }
-
-    fn end_if_superseded(&self, error: &millstream_state::Error) {
-        if let millstream_state::Error::Superseded(reason) = error {
-            self.end(reason);
-        }
     }
 
     fn refuse_if_over(&self) -> Result<(), api::Error> {
@@ -638,85 +548,6 @@ impl Leader {
             runs.collect()
         };
         counted.into_iter().for_each(|event| self.event(event));
-    }
-
-    /// Writes transitions soon after they happened, and notices when somebody else leads.
-    async fn keep_journal(self: Arc<Self>) {
-        let mut check = tokio::time::interval(CHECK_INTERVAL);
-        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.flush.notified() => {
-                    tokio::time::sleep(GATHER).await;
-                    if self.write_unwritten().await.is_some() {
-                        tokio::time::sleep(JOURNAL_RETRY).await;
-                        self.flush.notify_one();
-                    }
-                }
-                _ = check.tick() => self.check().await,
-                _ = self.ended() => return,
-            }
-        }
-    }
-
-    /// Looks whether it still leads, and ends if not.
-    pub async fn check(&self) {
-        let checked = self.journal.lock().await.check().await;
-        self.journal_problem.lock()[0] = checked.as_ref().err().map(ToString::to_string);
-        match checked {
-            Ok(()) => {}
-            Err(millstream_state::Error::Superseded(reason)) => self.end(&reason),
-            Err(error) => tracing::warn!("the cluster's journal cannot be reached: {error}"),
-        }
-    }
-
-    /// An error unless nobody else has claimed the journal: before something is done to the outside world that must not be
-    /// done beside another leader.
-    pub async fn verify(&self) -> Result<(), Error> {
-        let checked = self.journal.lock().await.check().await;
-        checked.map_err(|error| {
-            self.end_if_superseded(&error);
-            Error::State(error)
-        })
-    }
-
-    /// Returns when the journal has all that has happened so far, however long it cannot be written; meanwhile that is why
-    /// this run of the job waits.
-    pub async fn journalled(self: &Arc<Self>, job: &str, run: RunId) {
-        while let Some(problem) = self.write_unwritten().await {
-            self.event(Event::Restarting {
-                job: job.to_string(),
-                run,
-                reason: format!("the cluster's journal cannot be written: {problem}"),
-            });
-            tokio::time::sleep(JOURNAL_RETRY).await;
-        }
-    }
-
-    /// Writes what happened to the journal. `Some`: why it is to be tried again.
-    pub(super) async fn write_unwritten(self: &Arc<Self>) -> Option<String> {
-        let mut journal = self.journal.lock().await;
-        if self.over.borrow().is_some() {
-            return None;
-        }
-        let appended = self.append(&mut journal, None).await;
-        self.journal_problem.lock()[1] = appended.as_ref().err().map(ToString::to_string);
-        match appended {
-            Ok(()) => None,
-            Err(millstream_state::Error::Superseded(reason)) => {
-                self.end(&reason);
-                None
-            }
-            Err(error) => {
-                tracing::warn!("what became of jobs could not be journalled yet: {error}");
-                Some(error.to_string())
-            }
-        }
-    }
-
-    /// The reason why the journal cannot be used, as far as that is known.
-    pub fn journal_problem(&self) -> Option<String> {
-        self.journal_problem.lock().iter().flatten().next().cloned()
     }
 
     /// Asks a run for something that needs no journal.

@@ -152,6 +152,7 @@ async fn superseded(leader: &Arc<Leader>, record: &Record, reason: String) -> Op
         let own = leader.leadership();
         match claimant.map(|claimant| claimant.and_then(|claimant| claimant.leader)) {
             Ok(Some(claimant)) if claimant.cluster == own.cluster && claimant.epoch <= own.epoch => {
+                let reason = format!("claiming its checkpoints again: {reason}");
                 return Some(End::Superseded { reason });
             }
             // This coordinator is about to notice it.
@@ -281,28 +282,46 @@ async fn claim(
     record: &Record,
     stop: &mut watch::Receiver<StopRequest>,
 ) -> Result<Option<History>, Error> {
-    let mut restarts = Restarts::new(restart::Config::default());
+    let config = restart::Config::default();
+    let mut restarts = Restarts::new(config.clone());
     loop {
         let error = match leader.history(record).await {
             Ok(history) => return Ok(Some(history)),
             Err(error) => error,
         };
-        let Some(delay) = restarts.after_failure(restart::retry(&error)) else {
+        let retry = restart::retry(&error);
+        if !retry.may_pass() {
             return Err(error);
-        };
+        }
+        // Nothing of it has failed yet: there is no number of tries after which somebody should have a look.
+        let delay = restarts.after_failure(retry).unwrap_or(config.delay_max);
         leader.event(Event::Restarting {
             job: record.name.clone(),
             run,
             reason: format!("{error}; trying again in {:.1} s", delay.as_secs_f64()),
         });
-        if stopped_within(stop, delay).await {
+        if given_up_within(leader, record, stop, delay).await {
             return Ok(None);
         }
     }
 }
 
-async fn stopped_within(stop: &mut watch::Receiver<StopRequest>, delay: Duration) -> bool {
-    let asked = stop.wait_for(|request| *request != StopRequest::None);
+/// Waits; whether the job need not run any more meanwhile. One that is stopped with a savepoint needs its checkpoints.
+async fn given_up_within(
+    leader: &Arc<Leader>,
+    record: &Record,
+    stop: &mut watch::Receiver<StopRequest>,
+    delay: Duration,
+) -> bool {
+    let is_promised = || {
+        let wanted = leader.wanted(&record.name);
+        matches!(wanted, Some(Wanted::Stopped { savepoint: Some(_) }))
+    };
+    let asked = stop.wait_for(|request| match request {
+        StopRequest::None => false,
+        StopRequest::Stop => !is_promised(),
+        StopRequest::Abort => true,
+    });
     // An error: nobody is left who could ask, and nobody to run for.
     tokio::time::timeout(delay, asked).await.is_ok()
 }

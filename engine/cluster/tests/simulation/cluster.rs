@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::checks;
+use crate::commands;
 use crate::faults::{Fault, Trouble};
 use crate::job::{self, ClientPlan};
 use crate::kernel::{self, Turn};
@@ -34,8 +35,7 @@ pub struct Cluster {
     folder: PathBuf,
     workers: usize,
     slots: u32,
-    /// Of each job.
-    plans: Vec<ClientPlan>,
+    clients: Vec<Client>,
     /// By number; `None`: it has ended.
     processes: Vec<Option<Process>>,
     /// Whom a machine runs.
@@ -43,6 +43,15 @@ pub struct Cluster {
     touched: BTreeSet<ProcessId>,
     wall_ahead_ns: [i64; MACHINES],
     turns: u64,
+}
+
+/// What somebody wants of the cluster.
+#[derive(Debug, Clone)]
+pub enum Client {
+    /// That a job is done.
+    Job(ClientPlan),
+    /// Commands about a job, drawn from a seed.
+    Commands(ClientPlan, u64),
 }
 
 struct Process {
@@ -53,12 +62,12 @@ struct Process {
 }
 
 impl Cluster {
-    pub fn new(folder: PathBuf, workers: usize, slots: u32, plans: Vec<ClientPlan>) -> Self {
+    pub fn new(folder: PathBuf, workers: usize, slots: u32, clients: Vec<Client>) -> Self {
         Self {
             folder,
             workers,
             slots,
-            plans,
+            clients,
             processes: Vec::new(),
             running: [None; MACHINES],
             touched: BTreeSet::new(),
@@ -137,6 +146,7 @@ impl Cluster {
             Turn::Idle { until_ns } => until_ns,
             Turn::Paused | Turn::GoesOn => Some(kernel::now_ns()),
         };
+        world().has_had_turn(machine);
         let pipe_bytes = world().fullest_pipe_bytes();
         if pipe_bytes > crate::network::PIPE_BYTES_MAX {
             world().violated(format!("a connection holds {pipe_bytes} bytes"));
@@ -211,6 +221,22 @@ impl Cluster {
                 let number = world.objects.puts + in_puts;
                 world.objects.deadly_put = Some((number, after));
             }
+            Fault::Strike { strike, next } => world().arm(strike, next),
+            Fault::Pause { machine } => {
+                if let Some(number) = self.running[machine]
+                    && let Some(process) = &mut self.processes[number]
+                {
+                    process.frozen_until_ns = u64::MAX;
+                    world().paused(machine, number);
+                }
+            }
+            Fault::Resume { process } => {
+                if let Some(process) = &mut self.processes[process]
+                    && process.frozen_until_ns == u64::MAX
+                {
+                    process.frozen_until_ns = now_ns;
+                }
+            }
             Fault::Clock { machine, by_ns } => self.wall_ahead_ns[machine] += by_ns,
             Fault::Start { machine, wipe } => {
                 if wipe && let Err(error) = std::fs::remove_dir_all(self.disk(machine)) {
@@ -270,8 +296,11 @@ impl Cluster {
             .expect("a runtime");
         match machine {
             CLIENT => {
-                for plan in &self.plans {
-                    drop(runtime.spawn(job::client(plan.clone())));
+                for client in self.clients.clone() {
+                    match client {
+                        Client::Job(plan) => drop(runtime.spawn(job::client(plan))),
+                        Client::Commands(plan, seed) => drop(runtime.spawn(commands::client(plan, seed))),
+                    }
                 }
             }
             machine if COORDINATORS.contains(&machine) => drop(runtime.spawn(coordinator(machine, number))),

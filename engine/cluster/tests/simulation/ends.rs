@@ -31,6 +31,8 @@ use crate::world::{current, world};
 const BATCH_ROWS_MAX: u64 = 6;
 const PAUSE_MS_MAX: u64 = 500;
 const HALT_MS_MAX: u64 = 4_000;
+/// Rows that each split keeps back while the job is not to end.
+const ENDLESS_ROWS: i64 = 20;
 
 /// The connector `simulated`. The store is looked at by checks.
 pub struct Simulated(pub Arc<InMemory>);
@@ -180,6 +182,12 @@ impl SourceReader for NumbersReader {
                 false => SourceEvent::Pending,
             });
         };
+        if reading.next + ENDLESS_ROWS >= self.rows && world().is_endless {
+            self.open.push_back(reading);
+            self.due = Instant::now() + Duration::from_millis(PAUSE_MS_MAX);
+            self.wait = Some(Duration::from_millis(PAUSE_MS_MAX));
+            return Ok(SourceEvent::Pending);
+        }
         let split: Arc<str> = reading.number.to_string().into();
         if reading.next >= self.rows {
             self.ended.push(reading);

@@ -1,7 +1,7 @@
 //! What goes wrong, and when: drawn from the seed before the run begins.
 
 use crate::random::Random;
-use crate::world::{COORDINATORS, Machine, STORE, WORKERS, name_of};
+use crate::world::{COORDINATORS, Machine, ProcessId, STORE, WORKERS, name_of};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -51,8 +51,77 @@ pub enum Fault {
     DeadlyPut { in_puts: u64, after: bool },
     /// The wall clock jumps.
     Clock { machine: Machine, by_ns: i64 },
+    /// Something is to happen to whoever leads, at a moment that comes, and perhaps to whoever leads next.
+    Strike { strike: Strike, next: Option<Strike> },
+    /// The process stands still until another coordinator has led for a while.
+    Pause { machine: Machine },
+    /// Not a fault: it goes on.
+    Resume { process: ProcessId },
     /// Not a fault: a machine is back, with an empty disk or its own.
     Start { machine: Machine, wipe: bool },
+}
+
+/// What happens to a leader, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Strike {
+    pub blow: Blow,
+    pub moment: Moment,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blow {
+    Dies,
+    /// It goes on when another has led for a while.
+    StandsStill,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Moment {
+    /// At one of its next puts, before or after that takes effect.
+    Put {
+        puts: u64,
+        after: bool,
+    },
+    Later {
+        ms: u64,
+    },
+    /// Wherever its tasks wait then.
+    Turn {
+        turns: u64,
+    },
+}
+
+impl Strike {
+    pub fn draw(random: &mut Random) -> Self {
+        let blow = match random.per_mille(500) {
+            true => Blow::Dies,
+            false => Blow::StandsStill,
+        };
+        let moment = match random.below(8) {
+            0..=3 => Moment::Put {
+                puts: random.between(1, 6),
+                after: random.per_mille(500),
+            },
+            4..=5 => Moment::Later {
+                ms: random.between(0, 400),
+            },
+            _ => Moment::Turn {
+                turns: random.between(1, 120),
+            },
+        };
+        Self { blow, moment }
+    }
+
+    /// For whoever leads next, perhaps: while it takes over.
+    pub fn draw_next(random: &mut Random) -> Option<Self> {
+        random.per_mille(400).then(|| Self {
+            blow: Blow::StandsStill,
+            moment: Moment::Put {
+                puts: random.between(1, 12),
+                after: random.per_mille(500),
+            },
+        })
+    }
 }
 
 /// Faults and when they begin, in order.
@@ -122,7 +191,7 @@ fn one(random: &mut Random, longest_ns: u64) -> Fault {
     let machine = any(random);
     let mut lasting = |most_ns: u64| random.between(200 * MS, most_ns.min(longest_ns));
     let (short_ns, long_ns) = (lasting(4 * SECOND), lasting(16 * SECOND));
-    match random.below(20) {
+    match random.below(22) {
         0..=4 => Fault::Kill { machine },
         5..=6 => Fault::PowerOff { machine },
         7..=8 => Fault::Freeze {
@@ -160,6 +229,10 @@ fn one(random: &mut Random, longest_ns: u64) -> Fault {
         16..=18 => Fault::DeadlyPut {
             in_puts: random.between(1, 40),
             after: random.per_mille(500),
+        },
+        19..=20 => Fault::Strike {
+            strike: Strike::draw(random),
+            next: Strike::draw_next(random),
         },
         _ => clock(random),
     }
@@ -208,6 +281,9 @@ impl std::fmt::Display for Fault {
                     by_ns / SECOND as i64
                 )
             }
+            Self::Strike { strike, next } => write!(out, "whoever leads: {strike:?}; whoever leads next: {next:?}"),
+            Self::Pause { machine } => write!(out, "{} stands still until another leads", name_of(*machine)),
+            Self::Resume { process } => write!(out, "process {process} goes on, if it stands still"),
             Self::Start { machine, wipe } => {
                 let disk = if *wipe { ", with an empty disk" } else { "" };
                 write!(out, "{} is back{disk}", name_of(*machine))

@@ -116,19 +116,22 @@ async fn ask(address: &str, submitted: &mut bool, plan: &mut ClientPlan) -> Resu
     }
 }
 
-async fn submit(jobs: &mut JobServiceClient<Channel>, plan: &ClientPlan) -> Result<(), String> {
+pub fn submission(plan: &ClientPlan) -> v1::SubmitRequest {
     let text = v1::SpecText {
         text: pipeline(plan),
         file: "simulated.sql".into(),
     };
-    let request = v1::SubmitRequest {
+    v1::SubmitRequest {
         pipeline: Some(v1::Pipeline {
             pipeline: Some(v1::pipeline::Pipeline::Sql(text)),
             environment: Default::default(),
         }),
         ..v1::SubmitRequest::default()
-    };
-    match jobs.submit(request).await {
+    }
+}
+
+async fn submit(jobs: &mut JobServiceClient<Channel>, plan: &ClientPlan) -> Result<(), String> {
+    match jobs.submit(submission(plan)).await {
         Ok(_) => world().note(&format!("client: {} is submitted", plan.workload.job())),
         // An earlier request whose answer was lost.
         Err(status) if status.code() == Code::AlreadyExists => {}

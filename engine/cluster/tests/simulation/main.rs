@@ -21,6 +21,7 @@
 
 mod checks;
 mod cluster;
+mod commands;
 mod ends;
 mod faults;
 mod job;
@@ -42,7 +43,7 @@ use millstream_connectors::registry;
 use millstream_state::{storage, threads};
 use object_store::memory::InMemory;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Client, Cluster};
 use crate::ends::Simulated;
 use crate::job::ClientPlan;
 use crate::mutants::Mutant;
@@ -55,6 +56,9 @@ use crate::world::{World, world};
 const SECOND: u64 = 1_000_000_000;
 /// By then, at the latest, jobs without faults have finished.
 const FINISH_NS: u64 = faults::END_NS + 240 * SECOND;
+
+/// By then, at the latest, a client has given its commands and seen what became of them.
+const COMMANDS_END_NS: u64 = 3_600 * SECOND;
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
@@ -71,8 +75,17 @@ pub struct Report {
     pub simulated_s: u64,
 }
 
+/// What a seed is drawn for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// Jobs, and faults of all kinds.
+    Faults,
+    /// A job and commands, while leaders die or stand still ([`commands`]).
+    Commands,
+}
+
 /// Runs one seed in this thread. Once in a process: what it puts in place stays.
-pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> Report {
+pub fn run(seed: u64, scenario: Scenario, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> Report {
     let mut random = Random(seed);
     let step_ns = [20, 100, 1_000, 10_000][random.below(4) as usize];
     kernel::enter(random.next(), step_ns);
@@ -93,6 +106,39 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
         log.with_writer(std::io::stderr).init();
     }
 
+    let (cluster, end_ns) = match scenario {
+        Scenario::Faults => faulty(seed, &mut random, folder),
+        Scenario::Commands => (commanded(seed, &mut random, folder), COMMANDS_END_NS),
+    };
+    finish(cluster, end_ns, &store)
+}
+
+/// One job, and a client that gives commands.
+fn commanded(seed: u64, random: &mut Random, folder: PathBuf) -> Cluster {
+    let shape = Shape::ALL[random.below(Shape::ALL.len() as u64) as usize];
+    let plan = ClientPlan {
+        workload: Workload {
+            number: 1,
+            shape,
+            times: 3,
+        },
+        parallelism: random.between(1, 2),
+        rescale: None,
+        aligned_timeout_ms: None,
+    };
+    {
+        let mut world = world();
+        world.published_by_workers = random.per_mille(500);
+        world.is_endless = true;
+        world.workloads = vec![plan.workload];
+        world.unfinished = 1;
+        world.note(&format!("seed {seed}: commands about {plan:?}"));
+    }
+    Cluster::new(folder, 2, 2, vec![Client::Commands(plan, random.next())])
+}
+
+/// Jobs, and what goes wrong while they run; by when they must have finished.
+fn faulty(seed: u64, random: &mut Random, folder: PathBuf) -> (Cluster, u64) {
     let workers = random.between(2, 3) as usize;
     // Some runs show that the loss of one worker is felt only where rows have to do with it.
     let one_loss = seed > 0 && random.per_mille(100);
@@ -103,7 +149,11 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
     };
     world().expects_one_loss = one_loss;
     let plan = ClientPlan {
-        workload: Workload { number: 1, shape },
+        workload: Workload {
+            number: 1,
+            shape,
+            times: 1,
+        },
         parallelism: match only_clocks {
             true => 1,
             false => random.between(if one_loss { 2 } else { 1 }, 3),
@@ -115,9 +165,9 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
     };
     let faults = match seed {
         0 => Vec::new(),
-        _ if one_loss => faults::draw_loss(&mut random, workers),
-        _ if only_clocks => faults::draw_clocks(&mut random, workers),
-        _ => faults::draw(&mut random),
+        _ if one_loss => faults::draw_loss(random, workers),
+        _ if only_clocks => faults::draw_clocks(random, workers),
+        _ => faults::draw(random),
     };
     // Barriers that overtake rows, mostly where there are some, since the sink takes none for a while now and then.
     let plan = ClientPlan {
@@ -130,7 +180,11 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
     if seed > 0 && !one_loss && !only_clocks && random.per_mille(200) {
         let shape = Shape::ALL[random.below(Shape::ALL.len() as u64) as usize];
         plans.push(ClientPlan {
-            workload: Workload { number: 2, shape },
+            workload: Workload {
+                number: 2,
+                shape,
+                times: 1,
+            },
             parallelism: random.between(1, 2),
             rescale: None,
             aligned_timeout_ms: None,
@@ -143,15 +197,24 @@ pub fn run(seed: u64, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> R
         world().note(&format!("planned at {:.3} s: {fault}", at_ns as f64 / SECOND as f64));
         world().at(at_ns, move |world| world.faults.push(fault));
     }
-    let mut cluster = Cluster::new(folder, workers, 2, plans);
-    cluster.start_all();
-    cluster.run_until(match only_clocks {
+    let end_ns = match only_clocks {
         true => FINISH_DESPITE_CLOCKS_NS,
         false => FINISH_NS,
-    });
-    let unfinished = world().unfinished;
+    };
+    let clients = plans.into_iter().map(Client::Job).collect();
+    (Cluster::new(folder, workers, 2, clients), end_ns)
+}
+
+fn finish(mut cluster: Cluster, end_ns: u64, store: &InMemory) -> Report {
+    cluster.start_all();
+    cluster.run_until(end_ns);
+    let (unfinished, is_fine) = {
+        let world = world();
+        (world.unfinished, world.violations.is_empty())
+    };
     match unfinished {
-        0 => checks::at_the_end(&store),
+        0 if is_fine => checks::at_the_end(store),
+        0 => {}
         _ => world().violated("a job has not finished, long after the last fault".into()),
     }
     drop(cluster);

@@ -3,6 +3,8 @@
 //! A mutant lies to the engine, or lets the engine's connector do what it must not: if no seed fails then, the checks
 //! are worth nothing.
 
+use crate::Scenario;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
     /// The sink publishes what it prepares at once: before the checkpoint's manifest is recorded.
@@ -13,15 +15,26 @@ pub enum Mutant {
     SnapshotAhead,
     /// A commit that is repeated publishes again.
     RepeatedCommitCounts,
+    /// Claims of a job's checkpoints do not say for which leader they are made: one that was deposed is not refused.
+    LeaderlessClaims,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::PublishWhenPrepared,
         Self::UnconditionalPuts,
         Self::SnapshotAhead,
         Self::RepeatedCommitCounts,
+        Self::LeaderlessClaims,
     ];
+
+    /// In which it shows.
+    pub fn scenario(self) -> Scenario {
+        match self {
+            Self::LeaderlessClaims => Scenario::Commands,
+            _ => Scenario::Faults,
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -29,6 +42,7 @@ impl Mutant {
             Self::UnconditionalPuts => "unconditional-puts",
             Self::SnapshotAhead => "snapshot-ahead",
             Self::RepeatedCommitCounts => "repeated-commit-counts",
+            Self::LeaderlessClaims => "leaderless-claims",
         }
     }
 

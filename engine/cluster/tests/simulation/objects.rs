@@ -19,12 +19,16 @@ use object_store::{
 };
 
 use crate::checks;
-use crate::faults::{Fault, Trouble};
+use crate::faults::{Blow, Trouble};
 use crate::mutants::Mutant;
 use crate::world::{ProcessId, STORE, World, current, name_of, world};
 
 /// What a client of a store waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Where the cluster's journal is, and how the name of a claim ends.
+const JOURNAL: &str = "cluster/journal/";
+const CLAIM: &str = "/0000000000";
 
 /// What is known of the store from above.
 #[derive(Default)]
@@ -110,6 +114,10 @@ impl Change {
                     Some(Mutant::UnconditionalPuts) => PutMode::Overwrite,
                     _ => mode,
                 };
+                let payload = match world().mutant {
+                    Some(Mutant::LeaderlessClaims) if path.as_ref().ends_with(CLAIM) => leaderless(&payload),
+                    _ => payload,
+                };
                 let done = store.put_opts(&path, payload, PutOptions::from(mode));
                 let done = done
                     .now_or_never()
@@ -118,6 +126,9 @@ impl Change {
                 let mut world = world();
                 let machine = world.machine_of(process);
                 world.note(&format!("{} {told} {path}", name_of(machine)));
+                if done.is_ok() && path.as_ref().starts_with(JOURNAL) && path.as_ref().ends_with(CLAIM) {
+                    world.has_claimed(machine);
+                }
                 done.map(|_| ())
             }
             Self::Delete(path) => {
@@ -130,6 +141,24 @@ impl Change {
             }
         }
     }
+}
+
+/// The claim of a log without the leader that it is made for.
+fn leaderless(claim: &PutPayload) -> PutPayload {
+    let bytes: Vec<u8> = claim.iter().flat_map(|part| part.to_vec()).collect();
+    let text = String::from_utf8_lossy(&bytes);
+    let Some((before, rest)) = text.split_once(",\"leader\":{") else {
+        return claim.clone();
+    };
+    let (Some((_, before)), Some((_, after))) = (
+        before.split_once(" ").and_then(|(_, rest)| rest.split_once(' ')),
+        rest.split_once('}'),
+    ) else {
+        return claim.clone();
+    };
+    let json = format!("{before}{}", after.trim_end());
+    let checksum = crc32fast::hash(json.as_bytes());
+    PutPayload::from(format!("MSJ1 {checksum:08x} {json}\n"))
 }
 
 impl Drop for UnderWay {
@@ -161,10 +190,10 @@ impl SimulatedStore {
             process,
             store: self.0.clone(),
         };
-        let deadly = is_put.then(|| world().count_put()).flatten();
+        let struck = is_put.then(|| world().count_put(process)).flatten();
         travel().await?;
-        if deadly == Some(false) {
-            die(process).await;
+        if let Some((false, blow)) = struck {
+            strike(process, blow).await;
         }
         if world().store_fails(process) {
             under_way.change = None;
@@ -174,8 +203,8 @@ impl SimulatedStore {
             return Err(failed("there is nothing to change"));
         };
         let done = change.apply(process, &self.0);
-        if deadly == Some(true) {
-            die(process).await;
+        if let Some((true, blow)) = struck {
+            strike(process, blow).await;
         }
         travel().await?;
         if world().store_fails(process) {
@@ -186,23 +215,30 @@ impl SimulatedStore {
 }
 
 impl World {
-    /// Whether the next put is the deadly one: and if so, before or after it took effect.
-    fn count_put(&mut self) -> Option<bool> {
+    /// What happens to the process of the next put, if anything, and whether after it took effect.
+    fn count_put(&mut self, process: ProcessId) -> Option<(bool, Blow)> {
         self.objects.puts += 1;
+        let machine = self.machine_of(process);
+        if let Some(struck) = self.struck_at_put(machine) {
+            return Some(struck);
+        }
         let (number, after) = self.objects.deadly_put?;
-        (number == self.objects.puts).then_some(after)
+        (number == self.objects.puts).then_some((after, Blow::Dies))
     }
 }
 
-/// The process ends here.
-async fn die(process: ProcessId) {
+/// The process ends here, or stands still.
+async fn strike(process: ProcessId, blow: Blow) {
     {
         let mut world = world();
         let machine = world.machine_of(process);
-        world.faults.push(Fault::Kill { machine });
+        world.strike_now(machine, blow);
     }
     crate::kernel::end_turn();
-    std::future::pending().await
+    match blow {
+        Blow::Dies => std::future::pending().await,
+        Blow::StandsStill => tokio::task::yield_now().await,
+    }
 }
 
 #[async_trait]

@@ -5,14 +5,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::Report;
 use crate::mutants::Mutant;
+use crate::{Report, Scenario};
 
 /// Real time for one seed; the slowest take a few seconds.
 const DEADLINE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
 /// For a quick look; `scripts/test.sh` asks for more.
 const SEEDS_DEFAULT: u64 = 40;
+const COMMAND_SEEDS_DEFAULT: u64 = 20;
 /// Seeds that a mutant may survive before it counts as not found.
 const MUTANT_SEEDS_MAX: u64 = 60;
 
@@ -20,6 +21,7 @@ const SEED: &str = "MILLSTREAM_SIMULATION_SEED";
 const MUTANT: &str = "MILLSTREAM_SIMULATION_MUTANT";
 const FOLDER: &str = "MILLSTREAM_SIMULATION_FOLDER";
 const PRINT: &str = "MILLSTREAM_SIMULATION_PRINT";
+const COMMANDS: &str = "MILLSTREAM_SIMULATION_COMMANDS";
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.trim().parse().ok()
@@ -42,7 +44,7 @@ impl Said {
 }
 
 /// Runs a seed in a process of its own.
-fn run_apart(seed: u64, mutant: Option<Mutant>, print: bool) -> Said {
+fn run_apart(seed: u64, scenario: Scenario, mutant: Option<Mutant>, print: bool) -> Said {
     let folder = tempfile::tempdir().expect("a folder for the simulation");
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command
@@ -59,6 +61,10 @@ fn run_apart(seed: u64, mutant: Option<Mutant>, print: bool) -> Said {
     if let Some(mutant) = mutant {
         command.env(MUTANT, mutant.name());
     }
+    match scenario {
+        Scenario::Faults => command.env_remove(COMMANDS),
+        Scenario::Commands => command.env(COMMANDS, "1"),
+    };
     let child = command.spawn().expect("this program can be started");
     let (is_fine, text) = wait(child);
     Said { seed, is_fine, text }
@@ -99,7 +105,13 @@ fn read(mut from: Box<dyn Read + Send>) -> std::thread::JoinHandle<String> {
 }
 
 /// Runs seeds on all cores until one is refused by `go_on`.
-fn run_many(first: u64, count: u64, mutant: Option<Mutant>, go_on: impl Fn(&Said) -> bool + Sync) -> Vec<Said> {
+fn run_many(
+    first: u64,
+    count: u64,
+    scenario: Scenario,
+    mutant: Option<Mutant>,
+    go_on: impl Fn(&Said) -> bool + Sync,
+) -> Vec<Said> {
     let next = Mutex::new(first);
     let all = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -116,7 +128,7 @@ fn run_many(first: u64, count: u64, mutant: Option<Mutant>, go_on: impl Fn(&Said
                     if seed >= first + count {
                         return;
                     }
-                    let said = run_apart(seed, mutant, false);
+                    let said = run_apart(seed, scenario, mutant, false);
                     let goes_on = go_on(&said);
                     all.lock().expect("nobody panics with it").push(said);
                     if !goes_on {
@@ -131,15 +143,28 @@ fn run_many(first: u64, count: u64, mutant: Option<Mutant>, go_on: impl Fn(&Said
 
 #[test]
 fn no_seed_breaks_a_promise() {
+    check(Scenario::Faults);
+}
+
+#[test]
+fn no_seed_breaks_what_a_client_was_told() {
+    check(Scenario::Commands);
+}
+
+fn check(scenario: Scenario) {
     if let Some(seed) = number("SEED") {
-        let said = run_apart(seed, None, true);
+        let said = run_apart(seed, scenario, None, true);
         println!("{}", said.text);
         assert!(said.is_fine, "seed {seed} fails");
         return;
     }
-    let (first, count) = (number("FIRST").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS_DEFAULT));
+    let default = match scenario {
+        Scenario::Faults => SEEDS_DEFAULT,
+        Scenario::Commands => COMMAND_SEEDS_DEFAULT,
+    };
+    let (first, count) = (number("FIRST").unwrap_or(0), number("SEEDS").unwrap_or(default));
     let began = Instant::now();
-    let said = run_many(first, count, None, |_| true);
+    let said = run_many(first, count, scenario, None, |_| true);
     let failed: Vec<&Said> = said.iter().filter(|said| !said.is_fine).collect();
     println!("{count} seeds in {:.1} s", began.elapsed().as_secs_f64());
     for said in failed.iter().take(10) {
@@ -153,8 +178,8 @@ fn no_seed_breaks_a_promise() {
 
 #[test]
 fn a_seed_is_the_same_twice() {
-    for seed in [3, 5] {
-        let [first, second] = [0, 0].map(|_| run_apart(seed, None, false));
+    for (seed, scenario) in [(3, Scenario::Faults), (5, Scenario::Faults), (3, Scenario::Commands)] {
+        let [first, second] = [0, 0].map(|_| run_apart(seed, scenario, None, false));
         assert_eq!(
             first.trace(),
             second.trace(),
@@ -168,7 +193,9 @@ fn a_seed_is_the_same_twice() {
 #[test]
 fn every_broken_rule_is_noticed() {
     for mutant in Mutant::ALL {
-        let said = run_many(1, MUTANT_SEEDS_MAX, Some(mutant), |said| said.is_fine);
+        let said = run_many(1, MUTANT_SEEDS_MAX, mutant.scenario(), Some(mutant), |said| {
+            said.is_fine
+        });
         let found = said.iter().find(|said| !said.is_fine);
         let found = found.unwrap_or_else(|| panic!("{}: no seed fails", mutant.name()));
         let why = found.text.lines().find(|line| line.contains("violated:"));
@@ -184,7 +211,11 @@ fn one() {
     let print = std::env::var(PRINT).is_ok();
     let folder = std::env::var(FOLDER).expect("a folder in the environment");
     // A thread of its own: nothing has asked for the time or for chance there yet.
-    let run = move || crate::run(seed, mutant, folder.into(), print);
+    let scenario = match std::env::var(COMMANDS) {
+        Ok(_) => Scenario::Commands,
+        Err(_) => Scenario::Faults,
+    };
+    let run = move || crate::run(seed, scenario, mutant, folder.into(), print);
     let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(run);
     let report: Report = thread
         .expect("a thread")

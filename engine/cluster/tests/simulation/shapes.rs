@@ -47,11 +47,18 @@ impl Shape {
 pub struct Workload {
     pub number: usize,
     pub shape: Shape,
+    /// It reads so many times the rows of its shape.
+    pub times: i64,
 }
 
 impl Workload {
     pub fn job(&self) -> String {
         format!("simulated-{}", self.number)
+    }
+
+    /// Of each split.
+    fn rows(&self) -> i64 {
+        self.shape.rows() * self.times
     }
 
     fn table(&self, name: &str) -> String {
@@ -132,8 +139,8 @@ impl Workload {
 
     /// What the job must have written at its end, whatever happened.
     pub fn expected(&self) -> Vec<Written> {
-        let numbers = || all("numbers", self.shape.rows());
-        let others = || all("others", self.shape.rows());
+        let numbers = || all("numbers", self.rows());
+        let others = || all("others", self.rows());
         let to = |sink: &str, rows: Vec<Row>| -> Vec<Written> {
             let sink = self.table(sink);
             rows.into_iter().map(|row| (sink.clone(), row)).collect()
@@ -157,7 +164,7 @@ pub fn rows_of(table: &str) -> i64 {
     };
     let world = world();
     let workload = world.workloads.iter().find(|workload| of(workload));
-    workload.map_or(0, |workload| workload.shape.rows())
+    workload.map_or(0, Workload::rows)
 }
 
 fn all(source: &str, rows: i64) -> impl Iterator<Item = (i64, i64)> {

@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
-use crate::faults::{Fault, Trouble};
+use crate::faults::{Blow, Fault, Moment, Strike, Trouble};
 use crate::kernel;
 use crate::mutants::Mutant;
 use crate::network::Pipes;
@@ -26,6 +26,11 @@ pub type Machine = usize;
 
 /// Something that happens at its time.
 pub type Event = Box<dyn FnOnce(&mut World) + Send>;
+
+/// A coordinator that stands still goes on at the latest after so long.
+const PAUSE_NS_MAX: u64 = 20_000_000_000;
+/// How long another one may have led by then.
+const OVERLAP_NS_MAX: u64 = 8_000_000_000;
 
 /// The object store, as far as the network is concerned.
 pub const STORE: Machine = 0;
@@ -68,6 +73,18 @@ pub struct World {
     pub expects_one_loss: bool,
     /// That worker, once the job was running, and how many readers had been made by then.
     pub only_loss: Option<(ProcessId, usize)>,
+    /// Who has claimed the cluster's journal last.
+    pub leads: Option<Machine>,
+    /// What is to happen to a leader at one of its next puts or turns.
+    strike: Option<(Machine, Strike)>,
+    /// What is to happen to the coordinator that claims next.
+    next_strike: Option<Strike>,
+    /// Coordinators that stand still until another leads.
+    paused: Vec<(Machine, ProcessId)>,
+    /// Sources keep back their last rows.
+    pub is_endless: bool,
+    /// How often the job has begun with nothing: more than once, and rows are there more than once.
+    pub submissions: u32,
     /// Sinks take no rows for a while after some.
     pub halting_sink: bool,
     /// Whether output is published by the workers that wrote it.
@@ -107,6 +124,12 @@ impl World {
             readers: Vec::new(),
             expects_one_loss: false,
             only_loss: None,
+            leads: None,
+            strike: None,
+            next_strike: None,
+            paused: Vec::new(),
+            is_endless: false,
+            submissions: 0,
             halting_sink: false,
             published_by_workers: false,
             unfinished: 0,
@@ -172,6 +195,77 @@ impl World {
     pub fn has_trouble(&self, trouble: Trouble, machine: Machine) -> bool {
         let until_ns = self.troubles.get(&(trouble, machine));
         until_ns.is_some_and(|until_ns| *until_ns > kernel::now_ns())
+    }
+
+    /// Something is to happen to whoever leads now, if anybody does, and to whoever leads next.
+    pub fn arm(&mut self, strike: Strike, next: Option<Strike>) {
+        self.next_strike = next;
+        self.strike = self.leads.map(|machine| (machine, strike));
+        if let Some((machine, strike)) = self.strike
+            && let Moment::Later { ms } = strike.moment
+        {
+            self.strike = None;
+            self.after(ms * 1_000_000, move |world| world.strike_now(machine, strike.blow));
+        }
+    }
+
+    /// Nothing is to happen any more to whoever leads now.
+    pub fn disarm(&mut self) {
+        self.strike = None;
+    }
+
+    /// A coordinator puts something: what is to happen to it, and whether after that.
+    pub fn struck_at_put(&mut self, machine: Machine) -> Option<(bool, Blow)> {
+        let (_, strike) = self.strike.as_mut().filter(|(leader, _)| *leader == machine)?;
+        let Moment::Put { puts, after } = &mut strike.moment else {
+            return None;
+        };
+        *puts -= 1;
+        let (is_due, after, blow) = (*puts == 0, *after, strike.blow);
+        self.strike.take_if(|_| is_due).map(|_| (after, blow))
+    }
+
+    /// A process has had its turn.
+    pub fn has_had_turn(&mut self, machine: Machine) {
+        if let Some((leader, strike)) = &mut self.strike
+            && *leader == machine
+            && let Moment::Turn { turns } = &mut strike.moment
+        {
+            *turns -= 1;
+            if *turns == 0 {
+                let blow = strike.blow;
+                self.strike = None;
+                self.strike_now(machine, blow);
+            }
+        }
+    }
+
+    pub fn strike_now(&mut self, machine: Machine, blow: Blow) {
+        self.faults.push(match blow {
+            Blow::Dies => Fault::Kill { machine },
+            Blow::StandsStill => Fault::Pause { machine },
+        });
+    }
+
+    pub fn paused(&mut self, machine: Machine, process: ProcessId) {
+        self.paused.push((machine, process));
+        self.after(PAUSE_NS_MAX, move |world| world.faults.push(Fault::Resume { process }));
+    }
+
+    /// A coordinator has claimed the cluster's journal.
+    pub fn has_claimed(&mut self, machine: Machine) {
+        self.leads = Some(machine);
+        if let Some(next) = self.next_strike.take() {
+            self.strike = Some((machine, next));
+        }
+        for (_, process) in self
+            .paused
+            .extract_if(.., |(paused, _)| *paused != machine)
+            .collect::<Vec<_>>()
+        {
+            let delay_ns = self.random.below(OVERLAP_NS_MAX);
+            self.after(delay_ns, move |world| world.faults.push(Fault::Resume { process }));
+        }
     }
 
     pub fn violated(&mut self, what: String) {

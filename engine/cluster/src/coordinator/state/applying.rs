@@ -1,0 +1,107 @@
+//! What people want, once the journal has it: the record changes as the journal's does, and runs are told.
+
+use super::{Command, State, Then};
+use crate::coordinator::ledger::{Change, Record, Transition, Wanted};
+use crate::coordinator::slots::Presence;
+use crate::job::StopRequest;
+
+impl State {
+    pub(super) fn applied(&mut self, change: Change, now_us: i64, commands: &mut Vec<Command>) {
+        match change {
+            Change::Submitted(record) => {
+                let name = record.name.clone();
+                if !self.jobs.contains_key(&name) {
+                    self.insert(*record);
+                    self.start(&name, "submitted", now_us, commands);
+                }
+            }
+            Change::Wanted {
+                job,
+                wanted,
+                allow_duplicates,
+                at_us,
+            } => {
+                if let Some(found) = self.jobs.get_mut(&job) {
+                    found.record.allow_duplicates = allow_duplicates;
+                }
+                self.want(&job, wanted, at_us, now_us, commands);
+            }
+            Change::Parallelism {
+                job,
+                parallelism,
+                at_us,
+            } => {
+                if self.as_journalled(&job, commands, |record| record.rescale(parallelism, at_us)) {
+                    let why = self.jobs[&job].record.now().reason.clone();
+                    self.again(&job, &why, now_us, commands);
+                }
+            }
+            Change::Transition { job, transition } => self.ended_for_good(&job, &transition),
+            // Of this coordinator's own making: it is in the record already.
+            Change::Placed { .. } | Change::Ran { .. } | Change::SoFar { .. } => {}
+            Change::Deleting { job } => {
+                if let Some(found) = self.jobs.get_mut(&job) {
+                    found.record.deleting = true;
+                    self.touch(&job);
+                }
+            }
+            Change::Deleted { job } => {
+                self.jobs.remove(&job);
+                self.version += 1;
+            }
+            Change::Drained { worker, drained: true } => {
+                self.drained.insert(worker.clone());
+                self.drain(&worker, Presence::Draining, now_us, commands);
+            }
+            Change::Drained { worker, drained: false } => {
+                self.drained.remove(&worker);
+                if self.slots.undrain(&worker, now_us) {
+                    self.slots_changed(now_us, commands);
+                }
+            }
+        }
+    }
+
+    fn want(&mut self, name: &str, wanted: Wanted, at_us: i64, now_us: i64, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get(name) else { return };
+        let ended = job.record.now().status.is_end();
+        self.as_journalled(name, commands, |record| record.want(wanted.clone(), at_us));
+        match wanted {
+            Wanted::Running if ended => self.start(name, "asked for", now_us, commands),
+            Wanted::Running => self.again(name, "restart asked for", now_us, commands),
+            // It ended by itself in the meantime.
+            _ if ended => {}
+            Wanted::Stopped { .. } => self.ask(name, StopRequest::Stop, Then::End, commands),
+            Wanted::Cancelled => self.ask(name, StopRequest::Abort, Then::End, commands),
+        }
+    }
+
+    /// Changes a record as the journal does. Returns whether that put it into another state, which is told again as a
+    /// transition, for the job's log.
+    fn as_journalled(&mut self, name: &str, commands: &mut Vec<Command>, change: impl FnOnce(&mut Record)) -> bool {
+        let Some(job) = self.jobs.get_mut(name) else {
+            return false;
+        };
+        let before = job.record.now().clone();
+        change(&mut job.record);
+        let transition = job.record.now().clone();
+        let is_another = transition != before;
+        if is_another {
+            let job = name.to_string();
+            commands.push(Command::Journal(Change::Transition { job, transition }));
+        }
+        self.touch(name);
+        is_another
+    }
+
+    /// The journal has this transition.
+    fn ended_for_good(&mut self, name: &str, transition: &Transition) {
+        if let Some(job) = self.jobs.get_mut(name)
+            && job.is_ending
+            && job.record.now() == transition
+        {
+            job.is_ending = false;
+            self.touch(name);
+        }
+    }
+}

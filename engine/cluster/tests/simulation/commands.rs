@@ -1,0 +1,473 @@
+//! Commands of the client API while the leader dies or stands still.
+//!
+//! A client gives some commands, one after the other. What happens to the leader meanwhile is drawn from the seed: it dies
+//! or stands still at one of its next puts, before or after that takes effect, or some milliseconds later, or after some
+//! turns. Then what the client was told (that it is done, that it is refused, or that this is not known) is held against
+//! what the cluster comes to by itself: in a bounded time it has to be what was done, or one of the two if that is not
+//! known. At last the job runs to its end, with the rows of a run without faults.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use millstream_cluster::connect;
+use millstream_proto::v1::checkpoint_service_client::CheckpointServiceClient;
+use millstream_proto::v1::job_service_client::JobServiceClient;
+use millstream_proto::v1::worker_service_client::WorkerServiceClient;
+use millstream_proto::{status, v1};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use crate::faults::Strike;
+use crate::job::{ClientPlan, submission};
+use crate::kernel;
+use crate::random::Random;
+use crate::world::{COORDINATORS, WORKERS, name_of, url_of, world};
+
+/// An answer that takes longer is none.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client looks for the leader.
+const LEADER_PATIENCE_NS: u64 = 60_000_000_000;
+const PAUSE: Duration = Duration::from_millis(300);
+/// So long after the answer the leader may still be struck.
+const ECHO: Duration = Duration::from_millis(1_000);
+/// In which the cluster has to come to what was asked for, without help.
+const SETTLE_NS: u64 = 120_000_000_000;
+/// What it has come to then is to last for so long.
+const LASTING: Duration = Duration::from_secs(5);
+const END_NS: u64 = 300_000_000_000;
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Command {
+    Submit,
+    Stop(Option<String>),
+    Cancel,
+    Restart,
+    Rescale(u32),
+    Delete,
+    CreateSavepoint(String),
+    DeleteSavepoint(String),
+    CreateCheckpoint,
+    DeleteCheckpoint(u64),
+    Drain(String),
+    Undrain(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Life {
+    Absent,
+    Running,
+    Stopped,
+    Cancelled,
+}
+
+/// What the cluster may have come to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Model {
+    life: Life,
+    parallelism: u32,
+    savepoints: BTreeSet<String>,
+    /// Checkpoints that must not be there.
+    gone: BTreeSet<u64>,
+    drained: BTreeSet<String>,
+}
+
+/// What a client is told of a command.
+#[derive(Debug, Clone)]
+enum Told {
+    /// With the checkpoint that was made, if one was.
+    Done(Option<u64>),
+    Refused(String),
+    Unknown(String),
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done(None) => out.write_str("done"),
+            Self::Done(Some(checkpoint)) => write!(out, "done, checkpoint {checkpoint}"),
+            Self::Refused(why) => write!(out, "refused: {why}"),
+            Self::Unknown(why) => write!(out, "not known: {why}"),
+        }
+    }
+}
+
+/// What can be seen of the cluster.
+#[derive(Debug)]
+struct Seen {
+    job: Option<v1::Job>,
+    savepoints: BTreeSet<String>,
+    checkpoints: Vec<u64>,
+    /// Their states.
+    workers: Vec<(String, String)>,
+}
+
+impl Model {
+    /// A command that makes sense now.
+    fn draw(&self, random: &mut Random, checkpoints: &[u64], number: u64) -> Command {
+        let name = || format!("s{number}");
+        let some_savepoint = self.savepoints.first().cloned();
+        let some_drained = self.drained.first().cloned();
+        let worker = |random: &mut Random| name_of(WORKERS[random.below(2) as usize]);
+        if self.life == Life::Absent {
+            return Command::Submit;
+        }
+        loop {
+            let drawn = match random.below(14) {
+                0 => Some(Command::Stop(None)),
+                1 | 2 => Some(Command::Stop(Some(name()))),
+                3 => Some(Command::Cancel),
+                4 | 5 => Some(Command::Restart),
+                6 => Some(Command::Rescale(random.between(1, 2) as u32)),
+                7 => Some(Command::Delete),
+                8 => Some(Command::CreateSavepoint(name())),
+                9 => some_savepoint.clone().map(Command::DeleteSavepoint),
+                10 => Some(Command::CreateCheckpoint),
+                11 => checkpoints.first().copied().map(Command::DeleteCheckpoint),
+                12 if self.drained.is_empty() => Some(Command::Drain(worker(random))),
+                _ => some_drained.clone().map(Command::Undrain),
+            };
+            let makes_sense = |command: &Command| match command {
+                Command::Stop(_) | Command::Cancel | Command::CreateCheckpoint => self.life == Life::Running,
+                Command::Delete => self.life != Life::Running,
+                _ => true,
+            };
+            if let Some(command) = drawn.filter(makes_sense) {
+                return command;
+            }
+        }
+    }
+
+    /// What there is after a command that was carried out.
+    fn after(&self, command: &Command) -> Self {
+        let mut next = self.clone();
+        match command {
+            Command::Submit => next.life = Life::Running,
+            Command::Stop(savepoint) => {
+                next.life = Life::Stopped;
+                next.savepoints.extend(savepoint.clone());
+            }
+            Command::Cancel => next.life = Life::Cancelled,
+            Command::Restart => next.life = Life::Running,
+            Command::Rescale(parallelism) => next.parallelism = *parallelism,
+            Command::Delete => next.life = Life::Absent,
+            Command::CreateSavepoint(name) => drop(next.savepoints.insert(name.clone())),
+            Command::DeleteSavepoint(name) => drop(next.savepoints.remove(name)),
+            Command::CreateCheckpoint => {}
+            Command::DeleteCheckpoint(checkpoint) => drop(next.gone.insert(*checkpoint)),
+            Command::Drain(worker) => drop(next.drained.insert(worker.clone())),
+            Command::Undrain(worker) => drop(next.drained.remove(worker)),
+        }
+        next
+    }
+
+    /// Whether this is what is seen; if not, what differs.
+    fn differs(&self, seen: &Seen) -> Option<String> {
+        let state = seen.job.as_ref().map(v1::Job::state);
+        let wanted = match self.life {
+            Life::Absent => None,
+            Life::Running => Some(v1::JobState::Running),
+            Life::Stopped => Some(v1::JobState::Stopped),
+            Life::Cancelled => Some(v1::JobState::Cancelled),
+        };
+        if seen
+            .job
+            .as_ref()
+            .is_some_and(|job| job.reason.starts_with("being deleted"))
+        {
+            return Some("the job is being deleted".into());
+        }
+        if state != wanted {
+            return Some(format!("the job is {state:?}, not {wanted:?}"));
+        }
+        let parallelism = seen.job.as_ref().map_or(self.parallelism, |job| job.parallelism);
+        if parallelism != self.parallelism {
+            return Some(format!("its parallelism is {parallelism}, not {}", self.parallelism));
+        }
+        if seen.savepoints != self.savepoints {
+            return Some(format!(
+                "its savepoints are {:?}, not {:?}",
+                seen.savepoints, self.savepoints
+            ));
+        }
+        if let Some(kept) = seen
+            .checkpoints
+            .iter()
+            .find(|checkpoint| self.gone.contains(checkpoint))
+        {
+            return Some(format!("checkpoint {kept} is still there"));
+        }
+        for (worker, state) in &seen.workers {
+            let wanted = match self.drained.contains(worker) {
+                true => "draining",
+                false => "ready",
+            };
+            if state != wanted {
+                return Some(format!("{worker} is {state}, not {wanted}"));
+            }
+        }
+        None
+    }
+}
+
+/// Gives commands and looks what becomes of them.
+pub async fn client(plan: ClientPlan, seed: u64) {
+    let mut random = Random(seed);
+    if let Err(violation) = play(&plan, &mut random).await {
+        world().violated(violation);
+    }
+    world().unfinished = 0;
+}
+
+async fn play(plan: &ClientPlan, random: &mut Random) -> Result<(), String> {
+    let mut model = Model {
+        life: Life::Absent,
+        parallelism: plan.parallelism as u32,
+        savepoints: BTreeSet::new(),
+        gone: BTreeSet::new(),
+        drained: BTreeSet::new(),
+    };
+    let mut checkpoints = Vec::new();
+    for number in 0..random.between(2, 6) {
+        let command = model.draw(random, &checkpoints, number);
+        (model, checkpoints) = step(
+            plan,
+            model,
+            &command,
+            Some((Strike::draw(random), Strike::draw_next(random))),
+        )
+        .await?;
+    }
+    // Nothing more happens, and a person who wants the job done has nothing to repair first.
+    for worker in model.drained.clone() {
+        (model, _) = step(plan, model, &Command::Undrain(worker), None).await?;
+    }
+    let go_on = match model.life {
+        Life::Absent => Some(Command::Submit),
+        Life::Stopped | Life::Cancelled => Some(Command::Restart),
+        Life::Running => None,
+    };
+    if let Some(command) = go_on {
+        step(plan, model, &command, None).await?;
+    }
+    world().is_endless = false;
+    let end_ns = kernel::now_ns() + END_NS;
+    loop {
+        match look(plan).await {
+            Some(Seen { job: Some(job), .. }) if job.state() == v1::JobState::Finished => return Ok(()),
+            seen if kernel::now_ns() > end_ns => return Err(format!("the job has not finished: {seen:?}")),
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Gives a command, and returns what the cluster has come to.
+async fn step(
+    plan: &ClientPlan,
+    model: Model,
+    command: &Command,
+    strike: Option<(Strike, Option<Strike>)>,
+) -> Result<(Model, Vec<u64>), String> {
+    let struck = match &strike {
+        Some((strike, None)) => format!("{strike:?}"),
+        Some((strike, Some(next))) => format!("{strike:?}, then {next:?}"),
+        None => "nothing".into(),
+    };
+    world().note(&format!("client: {command:?}, while {struck} happens to the leader"));
+    if let Some((strike, next)) = strike {
+        world().arm(strike, next);
+    }
+    let told = give(plan, command).await;
+    world().note(&format!("client: {command:?}: {told}"));
+    tokio::time::sleep(ECHO).await;
+    world().disarm();
+    let done = model.after(command);
+    let possible: Vec<Model> = match &told {
+        Told::Done(_) => vec![done],
+        Told::Refused(_) => vec![model.clone()],
+        Told::Unknown(_) => vec![done, model.clone()],
+    };
+    if *command == Command::Submit && possible.iter().any(|model| model.life == Life::Running) {
+        world().submissions += 1;
+    }
+    let during = format!("{command:?} ({told}; {struck})");
+    let found = settled(plan, &possible).await;
+    let found = found.map_err(|why| format!("after {during}: {why}; before it was {model:?}"))?;
+    tokio::time::sleep(LASTING).await;
+    let lasts = settled(plan, &[found]).await;
+    let model = lasts.map_err(|why| format!("some time after {during}: {why}"))?;
+    let mut checkpoints = Vec::new();
+    if let Some(seen) = look(plan).await {
+        if let Told::Done(Some(made)) = told
+            && seen.checkpoints.first().is_some_and(|newest| *newest < made)
+        {
+            return Err(format!(
+                "checkpoint {made} was made, but there are {:?}",
+                seen.checkpoints
+            ));
+        }
+        // Those that somebody might remove: neither savepoints nor the newest.
+        checkpoints = seen.checkpoints.iter().rev().copied().collect();
+        checkpoints.truncate(checkpoints.len().saturating_sub(1));
+    }
+    Ok((model, checkpoints))
+}
+
+/// Which of these the cluster comes to.
+async fn settled(plan: &ClientPlan, possible: &[Model]) -> Result<Model, String> {
+    let end_ns = kernel::now_ns() + SETTLE_NS;
+    let mut why = String::new();
+    while kernel::now_ns() < end_ns {
+        if let Some(seen) = look(plan).await {
+            for model in possible {
+                match model.differs(&seen) {
+                    None => return Ok(model.clone()),
+                    Some(differs) => why = differs,
+                }
+            }
+            let reason = seen.job.map(|job| job.reason).unwrap_or_default();
+            why = format!("{why} ({reason})");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(format!("{why}, {} s later", SETTLE_NS / 1_000_000_000))
+}
+
+/// Asks whoever leads, as `engine-cli` does: what another coordinator refuses has had no effect.
+async fn give(plan: &ClientPlan, command: &Command) -> Told {
+    let end_ns = kernel::now_ns() + LEADER_PATIENCE_NS;
+    while kernel::now_ns() < end_ns {
+        for coordinator in COORDINATORS {
+            let Some(channel) = reach(&url_of(coordinator)).await else {
+                continue;
+            };
+            let refused = match tokio::time::timeout(CALL_TIMEOUT, call(plan, command, channel)).await {
+                Err(_) => return Told::Unknown("no answer".into()),
+                Ok(Ok(made)) => return Told::Done(made),
+                Ok(Err(refused)) => refused,
+            };
+            let message = refused.message().to_string();
+            match status::detail(&refused).map(|detail| detail.code).as_deref() {
+                Some("not-leader") => {}
+                // Nothing that happens to a leader is a mistake of the engine.
+                Some("internal") => world().violated(format!("{command:?}: {message}")),
+                Some("unavailable") if !message.contains("so nothing was changed") => return Told::Unknown(message),
+                Some(_) => return Told::Refused(message),
+                None => return Told::Unknown(message),
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Told::Refused("nobody leads".into())
+}
+
+async fn reach(address: &str) -> Option<Channel> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect::coordinator(address));
+    connected.await.ok()?.ok()
+}
+
+async fn call(plan: &ClientPlan, command: &Command, channel: Channel) -> Result<Option<u64>, Status> {
+    let mut jobs = JobServiceClient::new(channel.clone());
+    let mut checkpoints = CheckpointServiceClient::new(channel.clone());
+    let mut workers = WorkerServiceClient::new(channel);
+    let name = plan.workload.job();
+    let job = name.clone();
+    fn none<T>(_: Response<T>) -> Option<u64> {
+        None
+    }
+    fn made(made: Response<v1::Checkpoint>) -> Option<u64> {
+        Some(made.into_inner().checkpoint)
+    }
+    match command.clone() {
+        Command::Submit => jobs.submit(submission(plan)).await.map(none),
+        Command::Stop(savepoint) => jobs.stop(v1::StopJobRequest { name, savepoint }).await.map(none),
+        Command::Cancel => jobs.cancel(v1::CancelJobRequest { name }).await.map(none),
+        Command::Restart => jobs
+            .restart(v1::RestartJobRequest {
+                name,
+                allow_duplicates: false,
+            })
+            .await
+            .map(none),
+        Command::Rescale(parallelism) => {
+            let parallelism = Some(parallelism);
+            jobs.rescale(v1::RescaleJobRequest { name, parallelism })
+                .await
+                .map(none)
+        }
+        Command::Delete => jobs.delete(v1::DeleteJobRequest { name }).await.map(none),
+        Command::CreateSavepoint(savepoint) => {
+            let name = Some(savepoint);
+            let request = v1::CreateSavepointRequest { job, name };
+            checkpoints.create_savepoint(request).await.map(made)
+        }
+        Command::DeleteSavepoint(name) => {
+            let request = v1::DeleteSavepointRequest { job, name };
+            checkpoints.delete_savepoint(request).await.map(none)
+        }
+        Command::CreateCheckpoint => {
+            let request = v1::CreateCheckpointRequest { job };
+            checkpoints.create(request).await.map(made)
+        }
+        Command::DeleteCheckpoint(checkpoint) => {
+            let request = v1::DeleteCheckpointRequest { job, checkpoint };
+            checkpoints.delete(request).await.map(none)
+        }
+        Command::Drain(name) => {
+            let request = v1::DrainWorkerRequest { name, undo: false };
+            workers.drain(request).await.map(none)
+        }
+        Command::Undrain(name) => {
+            let request = v1::DrainWorkerRequest { name, undo: true };
+            workers.drain(request).await.map(none)
+        }
+    }
+}
+
+/// What whoever leads says; `None`: nobody answers who does.
+async fn look(plan: &ClientPlan) -> Option<Seen> {
+    for coordinator in COORDINATORS {
+        let Some(channel) = reach(&url_of(coordinator)).await else {
+            continue;
+        };
+        if let Ok(Ok(seen)) = tokio::time::timeout(CALL_TIMEOUT, look_at(plan, channel)).await {
+            return Some(seen);
+        }
+    }
+    None
+}
+
+async fn look_at(plan: &ClientPlan, channel: Channel) -> Result<Seen, Status> {
+    let name = plan.workload.job();
+    let job = found(JobServiceClient::new(channel.clone()).get(v1::GetJobRequest { name: name.clone() })).await?;
+    let listed = v1::ListCheckpointsRequest {
+        job: name,
+        savepoints_only: false,
+    };
+    let listed = found(CheckpointServiceClient::new(channel.clone()).list(listed)).await?;
+    let checkpoints = listed.map(|listed| listed.checkpoints).unwrap_or_default();
+    let workers = WorkerServiceClient::new(channel)
+        .list(v1::ListWorkersRequest {})
+        .await?;
+    let savepoints = checkpoints
+        .iter()
+        .filter_map(|listed| listed.savepoint.clone())
+        .collect();
+    let workers = workers.into_inner().workers.into_iter();
+    Ok(Seen {
+        job,
+        savepoints,
+        checkpoints: checkpoints.iter().map(|listed| listed.checkpoint).collect(),
+        workers: workers.map(|worker| (worker.name, worker.state)).collect(),
+    })
+}
+
+/// `None`: there is no such thing.
+async fn found<T>(asked: impl Future<Output = Result<Response<T>, Status>>) -> Result<Option<T>, Status> {
+    match asked.await {
+        Ok(answer) => Ok(Some(answer.into_inner())),
+        Err(refused) if refused.code() == tonic::Code::NotFound => Ok(None),
+        Err(refused) => Err(refused),
+    }
+}
