@@ -37,6 +37,8 @@ const SETTLE_NS: u64 = 120_000_000_000;
 /// What it has come to then is to last for so long.
 const LASTING: Duration = Duration::from_secs(5);
 const END_NS: u64 = 300_000_000_000;
+/// Commands that a person needs at the end.
+const FINAL_TRIES_MAX: u32 = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Command {
@@ -162,6 +164,18 @@ impl Model {
         next
     }
 
+    /// What is still to be asked for, until the job runs on all workers. An answer may be lost to what has happened before.
+    fn missing(&self) -> Option<Command> {
+        if let Some(worker) = self.drained.first() {
+            return Some(Command::Undrain(worker.clone()));
+        }
+        match self.life {
+            Life::Absent => Some(Command::Submit),
+            Life::Stopped | Life::Cancelled => Some(Command::Restart),
+            Life::Running => None,
+        }
+    }
+
     /// Whether this is what is seen; if not, what differs.
     fn differs(&self, seen: &Seen) -> Option<String> {
         let state = seen.job.as_ref().map(v1::Job::state);
@@ -240,16 +254,16 @@ async fn play(plan: &ClientPlan, random: &mut Random) -> Result<(), String> {
         .await?;
     }
     // Nothing more happens, and a person who wants the job done has nothing to repair first.
-    for worker in model.drained.clone() {
-        (model, _) = step(plan, model, &Command::Undrain(worker), None).await?;
-    }
-    let go_on = match model.life {
-        Life::Absent => Some(Command::Submit),
-        Life::Stopped | Life::Cancelled => Some(Command::Restart),
-        Life::Running => None,
-    };
-    if let Some(command) = go_on {
-        step(plan, model, &command, None).await?;
+    world().calm();
+    let mut tries = 0;
+    while let Some(command) = model.missing() {
+        tries += 1;
+        if tries > FINAL_TRIES_MAX {
+            return Err(format!(
+                "{command:?} was in vain {FINAL_TRIES_MAX} times, although nothing happens any more"
+            ));
+        }
+        (model, _) = step(plan, model, &command, None).await?;
     }
     world().is_endless = false;
     let end_ns = kernel::now_ns() + END_NS;
@@ -282,7 +296,10 @@ async fn step(
     world().note(&format!("client: {command:?}: {told}"));
     tokio::time::sleep(ECHO).await;
     world().disarm();
-    let done = model.after(command);
+    let mut done = model.after(command);
+    if *command == Command::Submit {
+        done.parallelism = plan.parallelism as u32;
+    }
     let possible: Vec<Model> = match &told {
         Told::Done(_) => vec![done],
         Told::Refused(_) => vec![model.clone()],

@@ -214,6 +214,12 @@ impl World {
         self.strike = None;
     }
 
+    /// Nor to whoever leads next.
+    pub fn calm(&mut self) {
+        self.strike = None;
+        self.next_strike = None;
+    }
+
     /// A coordinator puts something: what is to happen to it, and whether after that.
     pub fn struck_at_put(&mut self, machine: Machine) -> Option<(bool, Blow)> {
         let (_, strike) = self.strike.as_mut().filter(|(leader, _)| *leader == machine)?;
