@@ -203,7 +203,7 @@ pub fn is_secret(option: &str) -> bool {
         })
     };
     let secret = |connector: &&'static dyn Connector| options::is_secret(Some(*connector), option);
-    registry().iter().any(|connector| secret(connector)) && !registry().iter().any(|connector| decides(connector))
+    registry().iter().any(secret) && !registry().iter().any(decides)
 }
 
 /// The options that name a format: the plain one, and one for each part of a record with two parts.

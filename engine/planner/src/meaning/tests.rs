@@ -809,18 +809,20 @@ fn another_gap_between_sessions() {
 
 #[test]
 fn parts_of_a_union_that_are_put_together_otherwise() {
-    let script = |first: &str, second: &str| {
+    let script = |first: &str, second: &str, alias: &str| {
         planned(&format!(
             "CREATE TABLE t (a BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
                WITH ('connector' = 'filesystem', 'path' = 'x', 'format' = 'json');
              CREATE TABLE o (n BIGINT) WITH ('connector' = 'print');
-             CREATE VIEW u AS SELECT a, ts FROM t WHERE {first} UNION ALL SELECT a * 2 AS a, ts FROM t WHERE {second};
+             CREATE VIEW u AS SELECT a, ts FROM t WHERE {first} UNION ALL SELECT a * 2 AS {alias}, ts FROM t WHERE {second};
              INSERT INTO o SELECT sum(a) FROM TABLE(TUMBLE(TABLE u, DESCRIPTOR(ts), INTERVAL '1' SECOND))
                GROUP BY window_start, window_end;"
         ))
     };
-    let (old, new) = (script("a > 1", "a < 1"), script("a < 1", "a > 1"));
+    let old = script("a > 1", "a < 1", "a");
+    assert_eq!(told(&old, &script("a > 1", "a < 1", "b")), "");
+    let new = script("a < 1", "a > 1", "a");
     expect![[r#"
-        o/aggregate: the union above it changed from `sum($arg0@0)[sum], window_start, window_end of t where t.a < 1, sum(a@0)[sum], window_start, window_end of t where t.a > 1` to `sum(a@0)[sum], window_start, window_end of t where t.a < 1, sum($arg0@0)[sum], window_start, window_end of t where t.a > 1` (edited: step `u`)
+        o/aggregate: the union above it changed from `sum(t.a * 2) of t where t.a < 1, sum(t.a) of t where t.a > 1` to `sum(t.a) of t where t.a < 1, sum(t.a * 2) of t where t.a > 1` (edited: step `u`)
     "#]].assert_eq(&told(&old, &new));
 }
