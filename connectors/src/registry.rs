@@ -194,6 +194,18 @@ pub fn row_options(table: &TableDefinition) -> Vec<RowOption> {
     found
 }
 
+/// Returns true if the value of an option of this name must not be stored, whatever connector it is for. An option that
+/// decides what rows are is none, whatever it is called: the column `password` of a generator is no secret.
+pub fn is_secret(option: &str) -> bool {
+    let decides = |connector: &&'static dyn Connector| {
+        connector.options(Role::Source).iter().any(|description| {
+            !description.secret && description.effect != OptionEffect::Nothing && options::names(description, option)
+        })
+    };
+    let secret = |connector: &&'static dyn Connector| options::is_secret(Some(*connector), option);
+    registry().iter().any(secret) && !registry().iter().any(decides)
+}
+
 /// The options that name a format: the plain one, and one for each part of a record with two parts.
 const FORMAT_PREFIXES: [&str; 3] = ["", "key.", "value."];
 

@@ -112,30 +112,16 @@ fn without_secrets(resolved: &v1::ResolvedJob) -> Option<v1::ResolvedJob> {
                 // A step has no options, but comments.
                 step.sql = millstream_planner::sql::redacted(&step.sql, options::MASK, |_| false)?;
             }
-            let sources = spec
-                .sources
-                .iter_mut()
-                .map(|source| (&source.connector, &mut source.options));
-            let sinks = spec.sinks.iter_mut().map(|sink| (&sink.connector, &mut sink.options));
-            for (connector, properties) in sources.chain(sinks) {
-                let connector = registry::find(connector);
-                for property in properties.iter_mut() {
-                    if options::is_secret(connector, &property.key) {
-                        property.value = options::MASK.to_string();
-                    }
+            let sources = spec.sources.iter_mut().flat_map(|source| &mut source.options);
+            let sinks = spec.sinks.iter_mut().flat_map(|sink| &mut sink.options);
+            for property in sources.chain(sinks) {
+                if registry::is_secret(&property.key) {
+                    property.value = options::MASK.to_string();
                 }
             }
         }
         Some(resolved_job::Pipeline::Sql(text)) => {
-            // A script may name its connector after its secrets, so those of all connectors count.
-            let connectors = registry::registry();
-            let is_secret = |key: &str| {
-                let of_any = connectors
-                    .iter()
-                    .any(|connector| options::is_secret(Some(*connector), key));
-                of_any || options::is_secret(None, key)
-            };
-            *text = millstream_planner::sql::redacted(text, options::MASK, is_secret)?;
+            *text = millstream_planner::sql::redacted(text, options::MASK, registry::is_secret)?;
             let text = text.clone();
             stored
                 .environment

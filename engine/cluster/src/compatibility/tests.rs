@@ -197,7 +197,12 @@ sources:
     options: { properties.bootstrap.servers: a, topic: t, properties.sasl.password: hush-1 }
     format: json
     columns: { k: bigint }
+  made:
+    connector: datagen
+    options: { fields.password.kind: random }
+    columns: { password: string }
 sinks:
+  none: { from: made, connector: blackhole }
   out: { from: events, connector: filesystem, options: { path: p, store.aws_session_token: hush-2 }, format: json }
 ";
     let pipeline = v1::Pipeline {
@@ -216,9 +221,13 @@ sinks:
     let values: Vec<&str> = spec.sources[0]
         .options
         .iter()
-        .chain(&spec.sinks[0].options)
+        .chain(&spec.sources[1].options)
+        .chain(spec.sinks.iter().flat_map(|sink| &sink.options))
         .map(|property| property.value.as_str())
         .collect();
-    assert!(values.contains(&"t") && values.contains(&"p"), "{values:?}");
+    // The name of a column is none.
+    for kept in ["t", "p", "random"] {
+        assert!(values.contains(&kept), "{values:?}");
+    }
     assert!(!values.iter().any(|value| value.contains("hush")), "{values:?}");
 }

@@ -15,6 +15,11 @@ type Meanings = BTreeMap<OperatorId, Meaning>;
 
 /// The differences in meaning between a pipeline that state was taken of and one that is to go on with it.
 pub fn compare(old: &Planned, new: &Planned) -> Differences {
+    // Expressions nest as deep as in planning.
+    stacker::grow(crate::STACK_BYTES, || differences(old, new))
+}
+
+fn differences(old: &Planned, new: &Planned) -> Differences {
     let (before, now) = (meanings(&old.graph), meanings(&new.graph));
     let edits = Edits::new(&old.pipeline, &new.pipeline);
     let mut differences = Differences::default();
@@ -65,6 +70,10 @@ fn own<'m>(id: &OperatorId, before: &'m Meaning, now: &'m Meaning) -> Vec<(&'m A
     let is_input = |aspect: &Aspect| matches!(aspect, Aspect::Reads(_));
     if changes.iter().any(|(aspect, _)| is_input(aspect)) {
         changes.retain(|(aspect, _)| is_input(aspect));
+    }
+    // It repeats what is said of each part, unless only the parts are put together otherwise.
+    if changes.iter().any(|(aspect, _)| !matches!(aspect, Aspect::Union(_))) {
+        changes.retain(|(aspect, _)| !matches!(aspect, Aspect::Union(_)));
     }
     changes
 }
@@ -226,11 +235,12 @@ fn parts(pipeline: &Pipeline) -> BTreeMap<String, Part> {
     for table in &pipeline.tables {
         let definition = &table.definition.0;
         let text = format!(
-            "{:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?}",
             definition.schema,
             definition.metadata,
             millstream_connectors::registry::row_options(definition),
-            table.columns
+            table.columns,
+            table.on_error
         );
         let kind = "table";
         let reads = BTreeSet::new();

@@ -134,6 +134,8 @@ enum Aspect {
     Order,
     Ranks,
     Columns(Side),
+    /// Which conditions go with which columns, where several are united.
+    Union(Side),
 }
 
 /// Which input of an operator.
@@ -160,7 +162,8 @@ impl Aspect {
             | Self::Time
             | Self::JoinType
             | Self::Condition
-            | Self::Ranks => false,
+            | Self::Ranks
+            | Self::Union(_) => false,
         }
     }
 
@@ -197,6 +200,7 @@ impl fmt::Display for Aspect {
             Self::Order => ("the ORDER BY", None),
             Self::Ranks => ("the ranks", None),
             Self::Columns(side) => ("the columns of the rows", Some(side)),
+            Self::Union(side) => ("the union above it", Some(side)),
         };
         match side {
             None | Some(Side::Only) => f.write_str(words),

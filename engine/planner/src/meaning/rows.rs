@@ -36,6 +36,8 @@ struct Branch {
 /// What a local aggregate did.
 #[derive(Debug, Clone)]
 struct Partial {
+    /// How many of the columns are keys; the others are the states of the calls.
+    keys: usize,
     window: Item,
     time: Item,
     calls: Vec<Item>,
@@ -239,6 +241,7 @@ impl Walk<'_> {
                     columns.extend(states.map(|field| named(field.name(), field.data_type())));
                     Branch {
                         partial: Some(Partial {
+                            keys: keys.len(),
                             window: window_item(window, &branch),
                             time: time_item(time, &branch.columns),
                             calls,
@@ -459,22 +462,33 @@ fn reads(meaning: &mut Meaning, side: Side, rows: &Rows) {
         ),
         false => item.clone(),
     };
-    let mut froms: Vec<Item> = rows.iter().map(|branch| branch.from.clone()).collect();
+    meaning.add(Aspect::Reads(side), rows.iter().map(|branch| branch.from.clone()));
     if several {
-        // Which condition belongs to which columns.
         let whole = rows.iter().map(|branch| {
-            let columns: Vec<Item> = branch.columns.iter().map(Symbol::item).collect();
+            let columns: Vec<Item> = match &branch.partial {
+                Some(partial) => {
+                    let keys = branch.columns.iter().take(partial.keys).map(Symbol::item);
+                    keys.chain(partial.calls.iter().cloned()).collect()
+                }
+                None => branch.columns.iter().map(Symbol::item).collect(),
+            };
+            let texts =
+                |items: &mut dyn Iterator<Item = &Item>| items.map(|item| item.text.clone()).collect::<Vec<_>>();
+            let mut text = format!("{} of {}", texts(&mut columns.iter()).join(", "), branch.from.text);
+            if !branch.conditions.is_empty() {
+                text.push_str(&format!(
+                    " where {}",
+                    texts(&mut branch.conditions.values()).join(" AND ")
+                ));
+            }
             let all: Vec<&Item> = branch.conditions.values().chain(&columns).collect();
-            Item::over(branch.from.text.clone(), "branch", &all)
-        });
-        froms = whole
-            .map(|item| Item {
+            Item {
                 fields: BTreeSet::new(),
-                ..item
-            })
-            .collect();
+                ..Item::over(text, &branch.from.exact, &all)
+            }
+        });
+        meaning.add(Aspect::Union(side), whole);
     }
-    meaning.add(Aspect::Reads(side), froms);
     let conditions = rows
         .iter()
         .flat_map(|branch| branch.conditions.values().map(|item| marked(branch, item)));
