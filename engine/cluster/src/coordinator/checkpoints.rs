@@ -6,10 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use millstream_connectors::{Split, registry};
 use millstream_proto::v1;
 use millstream_runtime::job::{SplitState, SubtaskState};
 use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::{self, Code};
 use crate::coordinator::leader::{Leader, is_asked};
@@ -17,7 +21,7 @@ use crate::coordinator::ledger::{Record, Status};
 use crate::coordinator::now_us;
 use crate::history::{History, Kept};
 use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
-use crate::{Error, history, signature};
+use crate::{Error, history, signature, verify};
 
 /// How long a savepoint of a running job may take.
 const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -116,6 +120,25 @@ pub async fn list(leader: &Leader, job: &str, savepoints_only: bool) -> Result<V
     Ok(described
         .filter(|checkpoint| !savepoints_only || checkpoint.savepoint.is_some())
         .collect())
+}
+
+/// Reads through a checkpoint, or all, while the answer is read.
+pub async fn verify(
+    leader: &Leader,
+    job: &str,
+    wanted: Option<u64>,
+) -> Result<BoxStream<'static, v1::VerifyEvent>, api::Error> {
+    let store = store_of(leader, job).await?;
+    if let Some(number) = wanted {
+        let infos = store.list().await.map_err(unavailable)?;
+        let known: Vec<u64> = infos.iter().map(|info| info.checkpoint).collect();
+        if !known.contains(&number) {
+            return Err(no_such(job, wanted, &known));
+        }
+    }
+    let (events, answer) = mpsc::channel(verify::EVENTS_MAX);
+    tokio::spawn(verify::verify(store, wanted, events));
+    Ok(ReceiverStream::new(answer).boxed())
 }
 
 /// What is in a checkpoint.
