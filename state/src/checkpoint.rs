@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/manifest     what a checkpoint says
+//! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/completed    that the journal has its record (JSON of [`CheckpointInfo`])
 //! <root>/<job>/files/<operator>-<subtask>-<attempt>-<uuid>.sst   files it names
 //! <root>/<job>/journal/<epoch>/<seq>                          which checkpoints exist
 //! ```
 //!
 //! A checkpoint exists once a journal record says so, and ends when a journal record says that it is being deleted; a
-//! manifest that no record names is garbage. Whoever writes must hold a [`Claim`] (an epoch), of which the highest wins:
+//! manifest that no record names is garbage. A journal that is lost, or not the right one, is told by the objects
+//! `completed`, and is never claimed ([`journal_check`]). Whoever writes must hold a [`Claim`] (an epoch), of which the highest wins:
 //! a superseded holder is refused by the journal. Reading needs no claim.
 //!
 //! Typical use:
@@ -24,6 +26,8 @@
 
 mod claim;
 mod journal;
+mod journal_check;
+pub mod verify;
 
 use std::collections::HashMap;
 
@@ -42,6 +46,8 @@ use journal::State;
 pub use claim::{Claim, Retained};
 
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
+const MANIFEST: &str = "manifest";
+const COMPLETED: &str = "completed";
 /// Each may hold a whole file in memory.
 const COPIES_IN_FLIGHT_MAX: usize = 4;
 
@@ -92,7 +98,7 @@ pub struct Recovery<T> {
     pub damaged: Vec<Damaged>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damaged {
     pub checkpoint: u64,
     /// Names the object and what is wrong with it.
@@ -274,13 +280,26 @@ impl CheckpointStore {
     ) -> Result<Manifest<T>, Error> {
         let (bytes, place) = self.read_manifest(info).await?;
         let manifest = Manifest::decode(&bytes, &place, body_version)?;
+        self.check_owner(&manifest.header, &place)?;
         self.check_files(&manifest.header.files, depth).await?;
         Ok(manifest)
     }
 
     async fn read_header(&self, info: &CheckpointInfo) -> Result<Header, Error> {
         let (bytes, place) = self.read_manifest(info).await?;
-        Header::decode(&bytes, &place)
+        let header = Header::decode(&bytes, &place)?;
+        self.check_owner(&header, &place)?;
+        Ok(header)
+    }
+
+    fn check_owner(&self, header: &Header, place: &str) -> Result<(), Error> {
+        if header.job == self.job {
+            return Ok(());
+        }
+        Err(Error::Corrupt(format!(
+            "{place} belongs to the job `{}`, not to `{}`",
+            header.job, self.job
+        )))
     }
 
     /// The manifest that the journal means, not yet decoded, and where it is.
@@ -366,8 +385,16 @@ impl CheckpointStore {
     }
 
     fn manifest_path(&self, info: &CheckpointInfo) -> String {
+        format!("{}/{MANIFEST}", self.checkpoint_folder(info))
+    }
+
+    fn completed_path(&self, info: &CheckpointInfo) -> String {
+        format!("{}/{COMPLETED}", self.checkpoint_folder(info))
+    }
+
+    fn checkpoint_folder(&self, info: &CheckpointInfo) -> String {
         format!(
-            "{}/checkpoints/{}-{}-{}/manifest",
+            "{}/checkpoints/{}-{}-{}",
             self.job, info.checkpoint, info.epoch, info.attempt
         )
     }
@@ -377,5 +404,7 @@ impl CheckpointStore {
     }
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@
 
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -34,6 +34,8 @@ pub use writer::Writer;
 
 const PREFIX: &str = "MSJ1 ";
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
+/// Tries to read a log that changes meanwhile.
+const READS_MAX: usize = 3;
 
 /// What the records of a log add up to.
 pub trait State: Default + Send {
@@ -148,6 +150,10 @@ pub struct Contents<S> {
     pub places: Vec<Place>,
     /// The last base.
     pub base: Option<Place>,
+    /// Every record that could not be read, those that a later base makes up for included.
+    pub damaged: Vec<String>,
+    /// Stretches of records that are missing after the last base.
+    gaps: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -156,6 +162,46 @@ pub struct Epoch {
     pub sealed: bool,
     /// Who claimed it.
     pub owner: String,
+    /// The claim that writes its records, once that is known.
+    writer: Option<String>,
+}
+
+impl Epoch {
+    /// Whether a record is one of this epoch and not a copy of another: only the claim writes here, until another one seals
+    /// it, and each record once. `Err`: what it is instead.
+    fn accept<B, C>(&mut self, entry: &Entry<B, C>, ids: &mut HashSet<String>) -> Result<(), &'static str> {
+        match (&entry.record, &self.writer) {
+            (Record::Claimed { .. }, None) => self.writer = Some(entry.writer.clone()),
+            (Record::Claimed { .. }, Some(_)) => return Err("another claim"),
+            (Record::Sealed { .. }, _) => {}
+            (_, Some(writer)) if *writer != entry.writer => return Err("one of another claim"),
+            _ => {}
+        }
+        match ids.insert(entry.id.clone()) {
+            true => Ok(()),
+            false => Err("a copy of an earlier one"),
+        }
+    }
+}
+
+/// The first record that should be between two that are there, or before the first one: epochs are claimed one after the
+/// other, and records are written one after the other. (Compaction leaves the first and the last record of each epoch, and
+/// everything from the last base but one on.)
+fn missing_before(place: Place, last: Option<Place>) -> Option<Place> {
+    let (epoch, seq) = place;
+    match last {
+        None => (place != (1, 0)).then_some((1, 0)),
+        Some((same, before)) if same == epoch => (seq > before + 1).then_some((epoch, before + 1)),
+        Some((before, _)) if epoch > before + 1 => Some((before + 1, 0)),
+        Some(_) => (seq > 0).then_some((epoch, 0)),
+    }
+}
+
+impl<S: State> Contents<S> {
+    fn gap(&mut self, reason: String) {
+        self.gaps += 1;
+        self.state.damaged(reason);
+    }
 }
 
 impl<S> Contents<S> {
@@ -214,23 +260,63 @@ impl Log {
     }
 
     pub async fn read<S: State>(&self) -> Result<Contents<S>, Error> {
+        let mut places = self.places().await?;
+        for _ in 0..READS_MAX {
+            let contents = self.read_places::<S>(&places).await?;
+            if contents.gaps == 0 {
+                return Ok(contents);
+            }
+            // A listing is no snapshot: a record that it did not show may be there, and one that it showed may have been
+            // compacted away since.
+            let now = self.places().await?;
+            if now == places {
+                return Ok(contents);
+            }
+            places = now;
+        }
+        self.read_places(&places).await
+    }
+
+    /// Adds up these records. A record that is missing after the last base is damage.
+    async fn read_places<S: State>(&self, places: &[Place]) -> Result<Contents<S>, Error> {
         let mut contents = Contents {
             state: S::default(),
             epochs: BTreeMap::new(),
-            places: self.places().await?,
+            places: places.to_vec(),
             base: None,
+            damaged: Vec::new(),
+            gaps: 0,
         };
         let entries: Vec<Result<EntryOf<S>, Error>> = futures::stream::iter(contents.places.clone())
             .map(|(epoch, seq)| async move { self.entry::<S>(epoch, seq).await })
             .buffered(REQUESTS_IN_FLIGHT_MAX)
             .collect()
             .await;
-        for ((epoch, seq), entry) in contents.places.iter().zip(entries) {
+        let mut last: Option<Place> = None;
+        let mut ids = HashSet::new();
+        for ((epoch, seq), entry) in places.iter().zip(entries) {
+            if let Some(missing) = missing_before((*epoch, *seq), last.replace((*epoch, *seq))) {
+                contents.gap(format!(
+                    "{}/{} is missing",
+                    self.storage.url(),
+                    self.path(missing.0, missing.1)
+                ));
+            }
             let known = contents.epochs.entry(*epoch).or_default();
             known.next_seq = seq + 1;
             if known.sealed {
                 continue;
             }
+            let entry = entry.and_then(|entry| {
+                let place = || format!("{}/{}", self.storage.url(), self.path(*epoch, *seq));
+                known.accept(&entry, &mut ids).map_err(|whose| {
+                    Error::Corrupt(format!(
+                        "{} is damaged: it is not the record that was written there, but {whose}",
+                        place()
+                    ))
+                })?;
+                Ok(entry)
+            });
             match entry {
                 Ok(entry) => match entry.record {
                     Record::Claimed { owner, .. } => known.owner = owner,
@@ -238,14 +324,16 @@ impl Log {
                     Record::Base(base) => {
                         contents.state = S::restore(base);
                         contents.base = Some((*epoch, *seq));
+                        contents.gaps = 0;
                     }
                     Record::Group(changes) => changes.iter().for_each(|change| contents.state.apply(change)),
                     Record::Change(change) => contents.state.apply(&change),
                 },
-                // Compacted away between the listing and the read: a base that follows repeats it.
-                Err(Error::NotFound(_)) => {}
+                // Compacted away between the listing and the read, or lost.
+                Err(Error::NotFound(reason)) => contents.gap(reason),
                 Err(error) if error.is_damage() => {
                     tracing::warn!(%error, "journal record is damaged");
+                    contents.damaged.push(error.to_string());
                     contents.state.damaged(error.to_string());
                 }
                 Err(error) => return Err(error),

@@ -18,6 +18,7 @@ Exit codes:
   4  not possible as things stand: a name in use, a job in another state, a checkpoint that does not fit
   5  no coordinator, or not its storage, could be reached
   6  what was waited for did not happen in time
+  7  something of a checkpoint, or of its job's journal, is damaged
 
 Which cluster: --server, --context, MILLSTREAM_SERVER, MILLSTREAM_CONTEXT, the context in use, else http://127.0.0.1:7070.";
 
@@ -301,6 +302,12 @@ pub enum Checkpoints {
     #[command(visible_alias = "describe")]
     Inspect {
         /// Without a number or a savepoint's name: the latest.
+        #[arg(value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(complete::checkpoints))]
+        checkpoint: String,
+    },
+    /// Read through all that checkpoints consist of: what is damaged, and what a restore would do about it.
+    Verify {
+        /// Without a number or a savepoint's name: all, newest first.
         #[arg(value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(complete::checkpoints))]
         checkpoint: String,
     },

@@ -9,6 +9,7 @@ use crate::failure::{Exit, Failure};
 use crate::follow::poll;
 use crate::jobs::{savepoint_name, watermark};
 use crate::output::{Cell, Paint, Printer, Table, age, now_us, print};
+use crate::verify;
 
 pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) -> Result<(), Failure> {
     match command {
@@ -18,6 +19,10 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) 
         Checkpoints::Inspect { checkpoint } => {
             let reference = reference(client, checkpoint).await?;
             inspect(client, printer, reference).await
+        }
+        Checkpoints::Verify { checkpoint } => {
+            let reference = reference(client, checkpoint).await?;
+            verify::run(client, printer, reference).await
         }
         Checkpoints::Create { job } => {
             let request = v1::CreateCheckpointRequest { job: job.name.clone() };

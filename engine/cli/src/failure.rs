@@ -20,6 +20,8 @@ pub enum Exit {
     Unreachable = 5,
     /// What was waited for did not happen in time.
     TimedOut = 6,
+    /// Something of a checkpoint, or of its job's journal, is damaged.
+    Damaged = 7,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +81,7 @@ impl Failure {
             Exit::Conflict => "conflict",
             Exit::Unreachable => "unavailable",
             Exit::TimedOut => "timed-out",
+            Exit::Damaged => "damaged",
         }
     }
 }

@@ -24,6 +24,10 @@ pub trait Api: Send + Sync {
     async fn list_checkpoints(&self, request: v1::ListCheckpointsRequest)
     -> Result<v1::ListCheckpointsResponse, Error>;
     async fn inspect_checkpoint(&self, request: v1::InspectCheckpointRequest) -> Result<v1::CheckpointDetail, Error>;
+    async fn verify_checkpoints(
+        &self,
+        request: v1::VerifyCheckpointsRequest,
+    ) -> Result<BoxStream<'static, v1::VerifyEvent>, Error>;
     async fn create_checkpoint(&self, request: v1::CreateCheckpointRequest) -> Result<v1::Checkpoint, Error>;
     async fn delete_checkpoint(
         &self,

@@ -17,10 +17,11 @@ use millstream_state::manifest::Manifest;
 use parking_lot::Mutex;
 
 use crate::Error;
-use crate::fallback::{self, PassedOver, Policy};
+use crate::fallback::{PassedOver, Policy};
 use crate::job::Job;
 use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::progress::Progress;
+use crate::verify::output_of;
 
 /// The right to run a job, and its checkpoints. Cheap to clone.
 #[derive(Clone)]
@@ -131,7 +132,7 @@ impl History {
             passed_over.push(PassedOver {
                 checkpoint: damaged.checkpoint,
                 reason: damaged.reason.clone(),
-                output: self.output_of(damaged.checkpoint).await?,
+                output: output_of(store, damaged.checkpoint).await?,
             });
         }
         policy.check(base, &passed_over)?;
@@ -151,24 +152,6 @@ impl History {
     /// Records that the output of all checkpoints up to this one is published.
     pub async fn published(&self, checkpoint: u64) -> Result<(), Error> {
         Ok(self.inner.claim.published(checkpoint).await?)
-    }
-
-    /// The output of a checkpoint that cannot be restored, as far as its manifest tells.
-    async fn output_of(&self, checkpoint: u64) -> Result<fallback::Output, Error> {
-        let store = self.inner.claim.store();
-        let manifest = store
-            .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Manifest)
-            .await;
-        let manifest = match manifest {
-            Ok(manifest) => manifest,
-            Err(error) if error.is_damage() => return Ok(fallback::Output::Unknown),
-            Err(error) => return Err(error.into()),
-        };
-        let mut states = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
-        Ok(match states.all(|state| state.committables.is_empty()) {
-            true => fallback::Output::None,
-            false => fallback::Output::Present,
-        })
     }
 
     /// The latest checkpoint, for tasks that run and read nothing of it. `Err`: what is damaged; they cannot go on from

@@ -35,6 +35,7 @@ pub mod serve;
 mod signature;
 pub mod splits;
 mod stored_pipeline;
+pub mod verify;
 pub mod worker;
 
 pub use error::Error;

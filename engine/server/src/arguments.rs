@@ -34,6 +34,13 @@ pub enum Command {
     Checkpoints {
         /// The pipeline file, or the job's name.
         job: String,
+        /// Read through all that checkpoints consist of, or that one, and say what is damaged and what a restore would do
+        /// about it. Exit code 7: something is damaged.
+        #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, require_equals = true)]
+        verify: Option<Option<u64>>,
+        /// With --verify: print one JSON document per line, the last one is the result.
+        #[arg(long, requires = "verify")]
+        json: bool,
         #[command(flatten)]
         place: Place,
     },

@@ -1,7 +1,13 @@
-//! `engine checkpoints`: what can be resumed from.
+//! `engine checkpoints`: what can be resumed from, and whether it is as it was written.
+
+use millstream_cluster::verify;
+use millstream_proto::report::{amount, count, time};
+use millstream_proto::{json, v1};
+use millstream_state::CheckpointStore;
+use tokio::sync::mpsc;
 
 use crate::arguments::Place;
-use crate::{Failure, pipeline};
+use crate::{Failure, pipeline, print};
 
 /// One line per checkpoint, newest first.
 pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
@@ -41,6 +47,70 @@ pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
         out.push('\n');
     }
     Ok(out)
+}
+
+/// Reads through one checkpoint, or all, newest first; one line per finding.
+pub fn verify(job: &str, wanted: Option<u64>, as_json: bool, place: &Place) -> Result<(), Failure> {
+    let name = pipeline::job_name(job).map_err(Failure::Wrong)?;
+    let storage = place.checkpoints(None).map_err(Failure::Wrong)?;
+    if place.checkpoint_storage.is_none() && !std::path::Path::new(&storage).exists() {
+        return print(&none(&name));
+    }
+    let failed = |error: String| Failure::Failed(format!("error: {error}\n"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let result = runtime.block_on(async {
+        let store = CheckpointStore::open(&storage, &name)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let (events, mut found) = mpsc::channel(verify::EVENTS_MAX);
+        tokio::spawn(verify::verify(store, wanted, events));
+        while let Some(event) = found.recv().await {
+            if as_json && event.progress.is_none() {
+                print(&format!("{}\n", json::to_value(&event)))?;
+            } else if !as_json {
+                print(&line(&name, &event))?;
+            }
+            if let Some(result) = event.result {
+                return Ok(result);
+            }
+        }
+        Err(failed("the verification broke off".into()))
+    })?;
+    match (result.error.as_str(), result.is_whole) {
+        ("", true) => Ok(()),
+        ("", false) => Err(Failure::Damaged),
+        (error, _) => Err(failed(format!("not everything could be read: {error}"))),
+    }
+}
+
+fn line(job: &str, event: &v1::VerifyEvent) -> String {
+    let mut out = String::new();
+    if let Some(damage) = &event.damage {
+        let whose = damage
+            .checkpoint
+            .map_or(String::new(), |checkpoint| format!("checkpoint {checkpoint}: "));
+        out.push_str(&format!("damaged: {whose}{}: {}\n", damage.kind, damage.problem));
+    }
+    if let Some(checkpoint) = &event.checkpoint {
+        let state = match checkpoint.damaged {
+            0 => "whole".to_string(),
+            damaged => format!("{} damaged objects", count(damaged)),
+        };
+        out.push_str(&format!(
+            "{job}: checkpoint {} of {}: {state}, {} files, {}\n",
+            checkpoint.checkpoint,
+            time(checkpoint.taken_us),
+            count(checkpoint.files),
+            amount(checkpoint.bytes)
+        ));
+    }
+    if let Some(result) = event.result.as_ref().filter(|result| !result.restore.is_empty()) {
+        out.push_str(&format!("{}\n", result.restore));
+    }
+    out
 }
 
 fn none(name: &str) -> String {

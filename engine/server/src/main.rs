@@ -33,6 +33,8 @@ pub enum Failure {
     Wrong(String),
     /// It was tried and failed: exit code 1.
     Failed(String),
+    /// Something of a checkpoint is damaged, which has been said: exit code 7.
+    Damaged,
 }
 
 fn main() -> ExitCode {
@@ -48,7 +50,13 @@ fn main() -> ExitCode {
         Command::Connectors { name } => listing::connectors(name.as_deref())
             .map_err(|what| Failure::Wrong(format!("error: {what}\n")))
             .and_then(|text| print(&text)),
-        Command::Checkpoints { job, place } => checkpoints::list(&job, &place).and_then(|text| print(&text)),
+        Command::Checkpoints {
+            job,
+            verify: Some(wanted),
+            json,
+            place,
+        } => checkpoints::verify(&job, wanted, json, &place),
+        Command::Checkpoints { job, place, .. } => checkpoints::list(&job, &place).and_then(|text| print(&text)),
         Command::Version => print(&format!("engine {}\n", env!("CARGO_PKG_VERSION"))),
     };
     let code = match outcome {
@@ -61,6 +69,7 @@ fn main() -> ExitCode {
             eprint!("{text}");
             1
         }
+        Err(Failure::Damaged) => 7,
     };
     if !millstream_runtime::threads::join_all(THREADS_TIMEOUT) {
         leave(code);

@@ -327,3 +327,45 @@ fn a_row_that_does_not_decode_fails_the_run_with_its_place() {
     says(&output, "2.json");
     assert_eq!(place.lines("out"), Vec::<String>::new());
 }
+
+#[test]
+fn damage_is_found_by_verify_and_a_lost_journal_is_refused() {
+    let place = place(SLOW);
+    let mut child = place.start(&["run", "job.yaml"]);
+    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 3);
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let verify = ["checkpoints", "job.yaml", "--verify"];
+    let whole = text(&place.run(&verify, 0).stdout);
+    assert!(whole.contains("a restore begins with checkpoint"), "{whole}");
+
+    let newest = manifests(&place.path(".millstream")).pop().unwrap();
+    let original = fs::read(&newest).unwrap();
+    fs::write(&newest, &original[..original.len() / 2]).unwrap();
+    let damaged = place.run(&["checkpoints", "job.yaml", "--verify", "--json"], 7);
+    let last: serde_json::Value = serde_json::from_str(text(&damaged.stdout).lines().last().unwrap()).unwrap();
+    assert_eq!(last["result"]["damaged"], 1, "{last}");
+    let restore = last["result"]["restore"].as_str().unwrap_or_default();
+    assert!(restore.contains("would fall back to checkpoint"), "{last}");
+    fs::write(&newest, original).unwrap();
+
+    let job = newest.ancestors().nth(3).unwrap().to_path_buf();
+    let whole = manifests(&job);
+    fs::rename(job.join("journal"), place.path("saved")).unwrap();
+    write_job(&place, FAST);
+    for _ in 0..2 {
+        let output = place.run(&["run", "job.yaml"], 1);
+        says(&output, "is missing, but there are checkpoints");
+        says(&output, "Nothing was changed");
+    }
+    let output = place.run(&verify, 7);
+    assert!(
+        text(&output.stdout).contains("a restore is refused"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert_eq!(manifests(&job), whole);
+    fs::rename(place.path("saved"), job.join("journal")).unwrap();
+    place.run(&["run", "job.yaml"], 0);
+    assert_eq!(place.lines("out"), expected());
+}

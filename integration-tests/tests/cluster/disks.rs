@@ -2,12 +2,119 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::task::Waker;
 
 use millstream_integration_tests::engine;
+use millstream_state::Error;
+use millstream_state::key_group::{KeyGroup, KeyGroupRange};
+use millstream_state::store::{Backend, BackendOptions, Generation, Slot, Store, WriteChunk};
 use serde_json::Value;
 
 use crate::place::{Place, Process, expected, says_finished, text, until};
 use crate::small_disk::SmallDisk;
+
+/// Rows in order, or in the opposite order; none compresses.
+struct Rows {
+    keys: Vec<u64>,
+}
+
+impl Rows {
+    const VALUE_BYTES: usize = 4096;
+
+    fn new(count: u64, is_ascending: bool) -> Box<Self> {
+        let mut keys: Vec<u64> = (0..count).collect();
+        if is_ascending {
+            keys.reverse();
+        }
+        Box::new(Self { keys })
+    }
+}
+
+impl Generation for Rows {
+    fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
+        let slot = Slot {
+            group: KeyGroup(0),
+            namespace: 0,
+        };
+        let mut chunk = WriteChunk::default();
+        while chunk.bytes() < 1 << 20
+            && let Some(key) = self.keys.pop()
+        {
+            let mut noise = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let value = std::iter::repeat_with(|| {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                noise as u8
+            });
+            let value: Vec<u8> = value.take(Self::VALUE_BYTES).collect();
+            chunk.put(slot, &key.to_be_bytes(), &value);
+        }
+        Ok((!chunk.is_empty()).then_some(chunk))
+    }
+}
+
+fn settled(store: &mut Store) -> Result<(), Error> {
+    let mut result = Ok(());
+    until("the store has done its work", || {
+        match store.is_settled(Waker::noop()) {
+            Ok(is_settled) => is_settled,
+            Err(error) => {
+                result = Err(error);
+                true
+            }
+        }
+    });
+    result
+}
+
+#[track_caller]
+fn says_full(result: Result<(), Error>, disk: &SmallDisk) {
+    let words = format!("no space left on {}, ", disk.root().display());
+    match result {
+        Err(Error::DiskFull(said)) => assert!(said.starts_with(&words), "{said}"),
+        other => panic!("not a full disk: {other:?}"),
+    }
+}
+
+#[test]
+fn a_database_on_a_full_disk_says_so_from_then_on_and_a_new_one_works_when_there_is_space() {
+    // The database's own threads keep the mount namespace in which the first of them began: one disk for all.
+    let (_place, disk) = place_with_disk();
+    // Through the write buffer and its flushes; as sorted files; and in a snapshot's flush.
+    for (is_ascending, first_count) in [(false, 20_000), (true, 20_000), (true, 200)] {
+        let backend = Backend::new(BackendOptions {
+            dir: disk.path(&format!("state-{is_ascending}-{first_count}")),
+            memory_bytes: 32 << 20,
+            process_gauge: None,
+            background_threads: 1,
+        })
+        .expect("there is space");
+        let range = KeyGroupRange { start: 0, end: 1 };
+        let mut store = backend.store("rows", range);
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        store.write(Rows::new(1, true), None).expect("it is queued");
+        settled(&mut store).expect("there is space");
+        disk.fill();
+        let is_flushed = first_count > 200;
+        let written = store
+            .write(Rows::new(first_count, is_ascending), None)
+            .and_then(|()| settled(&mut store));
+        if is_flushed {
+            says_full(written, &disk);
+            says_full(store.write(Rows::new(1, true), None), &disk);
+        } else {
+            written.expect("it fits into the write buffer");
+            let ticket = store.snapshot(1).expect("it is queued");
+            says_full(runtime.block_on(ticket.finished).map(|_| ()), &disk);
+        }
+        drop(store);
+        disk.free();
+        let mut store = backend.store("rows", range);
+        store.write(Rows::new(200, true), None).expect("it is queued");
+        settled(&mut store).expect("there is space again");
+    }
+}
 
 const DISK_BYTES: u64 = 96 << 20;
 

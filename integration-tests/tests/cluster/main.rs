@@ -2,6 +2,7 @@
 
 mod aimed;
 mod chaos;
+mod damage;
 mod deaths;
 mod disks;
 mod folders;

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
 use super::journal::{Change, State};
+use super::journal_check::{self, Folders};
 use super::{CheckpointInfo, CheckpointStore, REQUESTS_IN_FLIGHT_MAX};
 use crate::Error;
 use crate::log::{Leadership, Writer};
@@ -44,7 +45,12 @@ pub struct Retained {
 
 impl Claim {
     pub(super) async fn take(store: CheckpointStore, owner: &str, leader: Option<Leadership>) -> Result<Self, Error> {
-        let log = store.log().claim_for::<State>(owner, leader).await?;
+        journal_check::check(&store).await?;
+        let mut log = store.log().claim_for::<State>(owner, leader).await?;
+        if log.state().job.is_empty() {
+            let job = store.job.clone();
+            log.append(vec![Change::Belongs { job }]).await?;
+        }
         Ok(Self {
             epoch: log.epoch(),
             written: Mutex::new(Written {
@@ -134,6 +140,7 @@ impl Claim {
         }
         fail_point::reach("manifest");
         written.log.append(vec![Change::Completed(info.clone())]).await?;
+        self.note_completed(&info).await;
         let files = manifest.header.files.into_iter().map(|file| file.path).collect();
         written.files.insert(info.checkpoint, files);
         Ok(info)
@@ -146,6 +153,24 @@ impl Claim {
             written.log.append(vec![Change::Published { checkpoint }]).await?;
         }
         Ok(())
+    }
+
+    /// Tells whoever claims the journal next that it had the record of this checkpoint. Without that the checkpoint is as
+    /// good; only the loss of its record would not be noticed.
+    async fn note_completed(&self, info: &CheckpointInfo) {
+        let path = self.store.completed_path(info);
+        let noted = match serde_json::to_vec(info) {
+            Ok(content) => self
+                .store
+                .storage
+                .put_if_absent(&path, content.into())
+                .await
+                .map(|_| ()),
+            Err(error) => Err(Error::Invalid(error.to_string())),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(job = %self.store.job, %error, "the loss of a journal record would not be noticed");
+        }
     }
 
     /// Deletes all but the newest `keep` checkpoints, never savepoints nor those in `pinned`, and the files that no
@@ -184,10 +209,19 @@ impl Claim {
     /// To be called after the claim and before any task of it runs, since files of a checkpoint under way look the same.
     pub async fn sweep(&self) -> Result<usize, Error> {
         let mut written = self.written.lock().await;
+        if let Some(damaged) = written.log.state().damaged.first() {
+            tracing::warn!(job = %self.store.job, "nothing is swept beside a damaged journal: {}", damaged.reason);
+            return Ok(0);
+        }
+        let folders = Folders::list(&self.store).await?;
+        if let Some(hidden) = folders.hidden(written.log.state()).next() {
+            let (job, folder) = (&self.store.job, hidden.name());
+            tracing::warn!(%job, folder, "nothing is swept beside a complete checkpoint that the journal does not name");
+            return Ok(0);
+        }
         let mut kept = BTreeSet::new();
-        let mut files_known = true;
         for info in written.log.state().checkpoints.values() {
-            kept.insert(self.store.manifest_path(info));
+            kept.extend([self.store.manifest_path(info), self.store.completed_path(info)]);
             match self.store.read_header(info).await {
                 Ok(header) => kept.extend(
                     header
@@ -196,8 +230,8 @@ impl Claim {
                         .map(|file| format!("{}/{}", self.store.job, file.path)),
                 ),
                 Err(error) if error.is_damage() => {
-                    tracing::warn!(job = %self.store.job, %error, "no files are swept beside a damaged checkpoint");
-                    files_known = false;
+                    tracing::warn!(job = %self.store.job, %error, "nothing is swept beside a damaged checkpoint");
+                    return Ok(0);
                 }
                 Err(error) => return Err(error),
             }
@@ -207,9 +241,7 @@ impl Claim {
             .storage
             .list(&format!("{}/checkpoints", self.store.job))
             .await?;
-        if files_known {
-            listed.extend(self.store.storage.list(&self.store.files_folder()).await?);
-        }
+        listed.extend(self.store.storage.list(&self.store.files_folder()).await?);
         let below = |path: &str| path.strip_prefix(&format!("{}/", self.store.job)).map(str::to_string);
         let orphans: Vec<String> = listed
             .iter()
@@ -257,8 +289,9 @@ impl Claim {
         for info in infos {
             let is_doomed = doomed.contains(&info.checkpoint);
             if is_doomed {
-                let path = self.store.manifest_path(&info);
-                objects.push(path[self.store.job.len() + 1..].to_string());
+                for path in [self.store.manifest_path(&info), self.store.completed_path(&info)] {
+                    objects.push(path[self.store.job.len() + 1..].to_string());
+                }
             }
             let files = match written.files.get(&info.checkpoint) {
                 Some(files) => files.clone(),

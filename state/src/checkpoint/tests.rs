@@ -183,12 +183,12 @@ fn a_damaged_journal_record_hides_its_checkpoint_only() {
         for checkpoint in 1..=3 {
             bench.commit(&claim, checkpoint, &[]).unwrap();
         }
-        // Record 0 is the claim, 1 the base, 2 to 4 the checkpoints.
-        damage(&bench.path("journal/0000000001/0000000004"));
+        // Record 0 is the claim, 1 the base, 2 says whose it is, 3 to 5 are the checkpoints.
+        damage(&bench.path("journal/0000000001/0000000005"));
         let (latest, reasons) = bench.latest(Depth::Lengths);
         assert_eq!(latest, Some(2));
         assert!(
-            reasons.len() == 1 && reasons[0].contains("0000000001/0000000004 is damaged"),
+            reasons.len() == 1 && reasons[0].contains("0000000001/0000000005 is damaged"),
             "{reasons:?}"
         );
     }
@@ -200,7 +200,9 @@ fn a_manifest_without_its_record_is_garbage() {
     let claim = bench.claim();
     bench.commit(&claim, 1, &["a"]).unwrap();
     bench.commit(&claim, 2, &["b"]).unwrap();
-    std::fs::remove_file(bench.path("journal/0000000001/0000000003")).unwrap();
+    // As if the process had ended between the two.
+    std::fs::remove_file(bench.path("journal/0000000001/0000000004")).unwrap();
+    std::fs::remove_file(bench.path("checkpoints/2-1-1/completed")).unwrap();
     assert_eq!(bench.latest(Depth::Contents), (Some(1), vec![]));
     bench.file("never-named");
     let next = bench.claim();

@@ -216,6 +216,13 @@ impl Api for LeaderApi {
         ))
     }
 
+    async fn verify_checkpoints(
+        &self,
+        request: v1::VerifyCheckpointsRequest,
+    ) -> Result<BoxStream<'static, v1::VerifyEvent>, api::Error> {
+        checkpoints::verify(&self.0, &request.job, request.checkpoint).await
+    }
+
     async fn create_checkpoint(&self, request: v1::CreateCheckpointRequest) -> Result<v1::Checkpoint, api::Error> {
         checkpoints::create(&self.0, &request.job).await
     }

@@ -7,10 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use millstream_connectors::{Split, registry};
 use millstream_proto::v1;
 use millstream_runtime::job::{SplitState, SubtaskState};
 use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::{self, Code};
 use crate::coordinator::leader::{Leader, is_asked};
@@ -18,7 +22,7 @@ use crate::coordinator::ledger::{Record, Status};
 use crate::coordinator::now_us;
 use crate::history::{History, Kept};
 use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
-use crate::{Error, history, signature};
+use crate::{Error, history, signature, verify};
 
 /// How long a savepoint of a running job may take.
 const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -98,14 +102,20 @@ async fn fence(leader: &Arc<Leader>, store: &CheckpointStore, record: Option<&Re
     Ok(())
 }
 
-/// The checkpoints of a job, or those that a deleted one left.
+/// The checkpoints of a job, or those that a deleted one left, with those of earlier leaders refused from now on.
 async fn store_of(leader: &Arc<Leader>, job: &str) -> Result<CheckpointStore, api::Error> {
+    let (store, record) = unfenced_store_of(leader, job).await?;
+    fence(leader, &store, record.as_ref()).await?;
+    Ok(store)
+}
+
+/// The same without a claim, which a damaged journal would not take; with the record of a job that there is.
+async fn unfenced_store_of(leader: &Leader, job: &str) -> Result<(CheckpointStore, Option<Record>), api::Error> {
     let found = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let unknown = match found {
         Ok(record) => {
             let store = CheckpointStore::open(&record.storage, job).await.map_err(unavailable)?;
-            fence(leader, &store, Some(&record)).await?;
-            return Ok(store);
+            return Ok((store, Some(record)));
         }
         Err(error) => error,
     };
@@ -113,10 +123,7 @@ async fn store_of(leader: &Arc<Leader>, job: &str) -> Result<CheckpointStore, ap
         return Err(unknown);
     };
     match store.list().await {
-        Ok(left) if !left.is_empty() => {
-            fence(leader, &store, None).await?;
-            Ok(store)
-        }
+        Ok(left) if !left.is_empty() => Ok((store, None)),
         _ => Err(unknown),
     }
 }
@@ -149,6 +156,25 @@ pub async fn list(leader: &Arc<Leader>, job: &str, savepoints_only: bool) -> Res
     Ok(described
         .filter(|checkpoint| !savepoints_only || checkpoint.savepoint.is_some())
         .collect())
+}
+
+/// Reads through a checkpoint, or all, while the answer is read.
+pub async fn verify(
+    leader: &Leader,
+    job: &str,
+    wanted: Option<u64>,
+) -> Result<BoxStream<'static, v1::VerifyEvent>, api::Error> {
+    let (store, _) = unfenced_store_of(leader, job).await?;
+    if let Some(number) = wanted {
+        let infos = store.list().await.map_err(unavailable)?;
+        let known: Vec<u64> = infos.iter().map(|info| info.checkpoint).collect();
+        if !known.contains(&number) {
+            return Err(no_such(job, wanted, &known));
+        }
+    }
+    let (events, answer) = mpsc::channel(verify::EVENTS_MAX);
+    tokio::spawn(verify::verify(store, wanted, events));
+    Ok(ReceiverStream::new(answer).boxed())
 }
 
 /// What is in a checkpoint.

@@ -327,6 +327,13 @@ impl Api for Coordinator {
         self.api()?.inspect_checkpoint(request).await
     }
 
+    async fn verify_checkpoints(
+        &self,
+        request: v1::VerifyCheckpointsRequest,
+    ) -> Result<BoxStream<'static, v1::VerifyEvent>, client::Error> {
+        self.api()?.verify_checkpoints(request).await
+    }
+
     async fn create_checkpoint(&self, request: v1::CreateCheckpointRequest) -> Result<v1::Checkpoint, client::Error> {
         self.api()?.create_checkpoint(request).await
     }

@@ -204,6 +204,15 @@ impl CheckpointService for Services {
         call!(self, inspect_checkpoint, request)
     }
 
+    type VerifyStream = Events<v1::VerifyEvent>;
+
+    async fn verify(
+        &self,
+        request: Request<v1::VerifyCheckpointsRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
+        stream!(self, verify_checkpoints, request)
+    }
+
     async fn create(&self, request: Request<v1::CreateCheckpointRequest>) -> Result<Response<v1::Checkpoint>, Status> {
         call!(self, create_checkpoint, request)
     }

@@ -164,6 +164,7 @@ pub fn table() -> Vec<Route> {
         call(Get, "/jobs/{job}/checkpoints", "list_checkpoints", "Checkpoints of a job, newest first", to!(list_checkpoints, ListCheckpointsRequest)),
         call(Get, "/jobs/{job}/checkpoints/{checkpoint}", "inspect_checkpoint", "What is in a checkpoint", to!(inspect_checkpoint, InspectCheckpointRequest))
             .nested(&[("job", "checkpoint.job"), ("checkpoint", "checkpoint.checkpoint")]),
+        stream("/jobs/{job}/verify", "verify_checkpoints", "Read through all that checkpoints consist of; the last event is the result", to!(verify_checkpoints, VerifyCheckpointsRequest)),
         call(Post, "/jobs/{job}/checkpoints", "create_checkpoint", "Take a checkpoint now", to!(create_checkpoint, CreateCheckpointRequest)),
         call(Delete, "/jobs/{job}/checkpoints/{checkpoint}", "delete_checkpoint", "Delete a checkpoint that is not needed", to!(delete_checkpoint, DeleteCheckpointRequest)),
         call(Post, "/jobs/{job}/savepoints", "create_savepoint", "Take a checkpoint that is kept until it is deleted", to!(create_savepoint, CreateSavepointRequest)),

@@ -142,6 +142,20 @@ impl Api for Stub {
             ..v1::CheckpointDetail::default()
         })
     }
+    async fn verify_checkpoints(
+        &self,
+        request: v1::VerifyCheckpointsRequest,
+    ) -> Result<BoxStream<'static, v1::VerifyEvent>, Error> {
+        let result = v1::VerifyResult {
+            restored_from: request.checkpoint,
+            ..v1::VerifyResult::default()
+        };
+        let last = v1::VerifyEvent {
+            result: Some(result),
+            ..v1::VerifyEvent::default()
+        };
+        Ok(stream::iter([last]).boxed())
+    }
     async fn create_checkpoint(&self, request: v1::CreateCheckpointRequest) -> Result<v1::Checkpoint, Error> {
         Ok(v1::Checkpoint {
             job: request.job,
@@ -418,7 +432,7 @@ fn the_description_is_whole() {
     assert_eq!(names.len(), table.len());
     assert_eq!(
         names.len(),
-        25,
+        26,
         "one for each method of Api, and two that take a pipeline for a job"
     );
 }

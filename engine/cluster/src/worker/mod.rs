@@ -116,7 +116,7 @@ pub async fn run(
         address,
         exchange,
         folder,
-        cluster: String::new(),
+        cluster: None,
         backend: None,
         attempts: BTreeMap::new(),
         reports,
@@ -142,8 +142,8 @@ struct Worker {
     address: String,
     exchange: Exchange,
     folder: Folder,
-    /// Of the coordinator that has let it in.
-    cluster: String,
+    /// The cluster of the coordinator that has let it in.
+    cluster: Option<String>,
     /// Once a coordinator has let it in, and there was space for it: making it clears what an earlier process left in the
     /// folder.
     backend: Option<Backend>,
@@ -258,18 +258,22 @@ impl Worker {
         }
     }
 
-    /// A coordinator of this cluster has let it in.
-    fn settle(&mut self) -> Result<(), Error> {
-        self.folder.belongs_to(&self.cluster)?;
-        if self.backend.is_none() {
-            self.backend = Some(Backend::new(BackendOptions {
-                dir: self.options.data_dir.join("state"),
-                memory_bytes: self.options.memory_bytes,
-                process_gauge: Some(millstream_state::memory::process_bytes),
-                background_threads: STATE_THREADS,
-            })?);
+    /// Makes the data folder that of the cluster that has let it in, unless it is, and its state ready for use.
+    fn settle(&mut self) -> Result<Backend, Error> {
+        let Some(cluster) = &self.cluster else {
+            return Err(Error::Failed("no coordinator has let this worker in yet".into()));
+        };
+        self.folder.belongs_to(cluster)?;
+        if let Some(backend) = &self.backend {
+            return Ok(backend.clone());
         }
-        Ok(())
+        let backend = Backend::new(BackendOptions {
+            dir: self.options.data_dir.join("state"),
+            memory_bytes: self.options.memory_bytes,
+            process_gauge: Some(millstream_state::memory::process_bytes),
+            background_threads: STATE_THREADS,
+        })?;
+        Ok(self.backend.insert(backend).clone())
     }
 
     /// Asks a coordinator that stands by who leads.

@@ -18,7 +18,7 @@ use tracing::Instrument;
 use super::attempt::{self, Ground};
 use super::{COMMANDS_MAX, Running, SessionEnd, Worker, clock_us};
 use crate::coordinator::STANDS_BY;
-use crate::{Error, clock, connect, encoding, restart};
+use crate::{clock, connect, encoding, restart};
 
 /// Messages to the coordinator that may wait for the transport.
 const OUTBOX_MAX: usize = 64;
@@ -157,11 +157,11 @@ impl Worker {
         self.heard_at = Instant::now();
         match order.order {
             Some(Order::Welcome(welcome)) => {
-                self.cluster.clone_from(&welcome.cluster);
+                self.cluster = Some(welcome.cluster.clone());
                 match self.settle() {
                     // It is tried again when there is something to run, and the job then waits with this as its reason.
                     Err(error) if restart::retry(&error).is_disk_full() => tracing::warn!("{error}"),
-                    settled => settled.map_err(SessionEnd::Failed)?,
+                    settled => drop(settled.map_err(SessionEnd::Failed)?),
                 }
                 *heartbeat = tokio::time::interval(Duration::from_millis(welcome.heartbeat_ms.max(10)));
                 heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -228,7 +228,7 @@ impl Worker {
     }
 
     fn deploy(&mut self, deploy: v1::Deploy) {
-        let settled = self.settle();
+        let backend = self.settle();
         let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
         let (start, started) = oneshot::channel();
         let seen = Arc::new(OnceLock::new());
@@ -245,8 +245,7 @@ impl Worker {
         self.attempts.insert(deploy.attempt.clone(), running);
         // Whatever is logged inside is about this job.
         let span = tracing::error_span!("tasks", job = deploy.job, attempt = deploy.attempt);
-        let without_state = || Error::Failed("a deployment came before the coordinator's welcome".into());
-        let backend = match settled.and_then(|()| self.backend.clone().ok_or_else(without_state)) {
+        let backend = match backend {
             Ok(backend) => backend,
             Err(error) => {
                 tokio::spawn(attempt::refuse(self.reports.clone(), deploy, error).instrument(span));

@@ -95,7 +95,12 @@ pub fn before_delete(path: &Path, store: &InMemory) {
         Err(error) => world().violated(format!("before {path} was deleted: {error}")),
         Ok(existing) => {
             for one in existing {
-                if one.path == path || (file != "manifest" && names(&one.manifest, file)) {
+                let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_string());
+                let is_needed = match file {
+                    "manifest" | "completed" => folder(&one.path) == folder(path),
+                    file => names(&one.manifest, file),
+                };
+                if is_needed {
                     world().violated(format!("{path} is deleted, but {} needs it", one.name()));
                 }
             }

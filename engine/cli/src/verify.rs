@@ -1,0 +1,184 @@
+//! `checkpoints verify`: reads through all that checkpoints consist of, and says what a restore would do.
+
+use std::io::{IsTerminal, Write};
+
+use millstream_proto::report::{amount, count, time};
+use millstream_proto::v1;
+use serde_json::{Value, json};
+
+use crate::client::{Client, Repeat, checkpoints};
+use crate::failure::{Exit, Failure};
+use crate::output::{Paint, Printer, print};
+
+/// Verifies one checkpoint, or all of a job. Damage is an exit code of its own ([`Exit::Damaged`]).
+pub async fn run(client: &mut Client, printer: &Printer, reference: v1::CheckpointRef) -> Result<(), Failure> {
+    let request = v1::VerifyCheckpointsRequest {
+        job: reference.job.clone(),
+        checkpoint: reference.checkpoint,
+    };
+    let opened = client.call(Repeat::ReadOnly, async |channel| {
+        checkpoints(channel).verify(request.clone()).await
+    });
+    let mut stream = opened.await?;
+    let mut report = Report::default();
+    let mut status = StatusLine::default();
+    let result = loop {
+        let Some(event) = stream.message().await? else {
+            let message = "the answer broke off before its end; try again".to_string();
+            return Err(Failure::new(Exit::Unreachable, message));
+        };
+        if let Some(progress) = &event.progress {
+            status.show(&reference.job, progress);
+            continue;
+        }
+        status.clear();
+        if printer.people() {
+            print(&line(printer, &reference.job, &event))?;
+        }
+        match report.add(event) {
+            Some(result) => break result,
+            None => continue,
+        }
+    };
+    if !printer.people() {
+        print(&printer.value(
+            || report.json(&reference.job, &result),
+            || report.names(&reference.job),
+            String::new,
+        ))?;
+    }
+    outcome(&result)
+}
+
+fn outcome(result: &v1::VerifyResult) -> Result<(), Failure> {
+    if !result.error.is_empty() {
+        let message = format!("not everything could be read: {}", result.error);
+        return Err(Failure::new(Exit::Unreachable, message));
+    }
+    match result.is_whole {
+        true => Ok(()),
+        // It has been said.
+        false => Err(Failure::new(Exit::Damaged, "")),
+    }
+}
+
+/// What is printed at the end for programs.
+#[derive(Default)]
+struct Report {
+    checkpoints: Vec<v1::VerifiedCheckpoint>,
+    damages: Vec<v1::DamagedObject>,
+}
+
+impl Report {
+    /// The result, if it is there.
+    fn add(&mut self, event: v1::VerifyEvent) -> Option<v1::VerifyResult> {
+        self.checkpoints.extend(event.checkpoint);
+        self.damages.extend(event.damage);
+        event.result
+    }
+
+    fn json(&self, job: &str, result: &v1::VerifyResult) -> Value {
+        let values = |list: &mut dyn Iterator<Item = Value>| Value::Array(list.collect());
+        json!({
+            "job": job,
+            "checkpoints": values(&mut self.checkpoints.iter().map(millstream_proto::json::to_value)),
+            "damages": values(&mut self.damages.iter().map(millstream_proto::json::to_value)),
+            "result": millstream_proto::json::to_value(result),
+        })
+    }
+
+    /// Those that are whole.
+    fn names(&self, job: &str) -> Vec<String> {
+        let whole = self.checkpoints.iter().filter(|checkpoint| checkpoint.damaged == 0);
+        whole
+            .map(|checkpoint| format!("{job}/{}", checkpoint.checkpoint))
+            .collect()
+    }
+}
+
+fn line(printer: &Printer, job: &str, event: &v1::VerifyEvent) -> String {
+    let mut out = String::new();
+    if let Some(damage) = &event.damage {
+        let whose = damage
+            .checkpoint
+            .map_or(String::new(), |checkpoint| format!("{job}/{checkpoint}: "));
+        let word = printer.paint(Paint::Red, "damaged");
+        out.push_str(&format!("{word}  {whose}{}: {}\n", damage.kind, damage.problem));
+    }
+    if let Some(checkpoint) = &event.checkpoint {
+        let word = match checkpoint.damaged {
+            0 => printer.paint(Paint::Green, "whole"),
+            damaged => printer.paint(Paint::Red, &format!("{} damaged objects", count(damaged))),
+        };
+        let savepoint = match checkpoint.savepoint.as_deref() {
+            Some(name) => format!(" (savepoint `{name}`)"),
+            None => String::new(),
+        };
+        out.push_str(&format!(
+            "{job}/{}{savepoint} of {}: {word}, {} files, {}\n",
+            checkpoint.checkpoint,
+            time(checkpoint.taken_us),
+            count(checkpoint.files),
+            amount(checkpoint.bytes)
+        ));
+    }
+    if let Some(result) = &event.result
+        && !result.restore.is_empty()
+    {
+        out.push_str(&format!("{}\n", result.restore));
+    }
+    out
+}
+
+/// How far the reading is, on a terminal.
+#[derive(Default)]
+struct StatusLine {
+    is_shown: bool,
+}
+
+impl StatusLine {
+    fn show(&mut self, job: &str, progress: &v1::VerifyProgress) {
+        let mut err = std::io::stderr();
+        if !err.is_terminal() {
+            return;
+        }
+        let (read, total) = (amount(progress.bytes), amount(progress.bytes_total));
+        // What cannot be shown is not worth a failure.
+        write!(err, "\r\x1b[K{job}/{}: {read} of {total} read", progress.checkpoint).ok();
+        err.flush().ok();
+        self.is_shown = true;
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.is_shown) {
+            write!(std::io::stderr(), "\r\x1b[K").ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_has_an_exit_code_of_its_own_and_what_was_not_read_is_no_damage() {
+        let exit = |result: v1::VerifyResult| outcome(&result).err().map(|failure| failure.exit);
+        let whole = v1::VerifyResult {
+            is_whole: true,
+            ..v1::VerifyResult::default()
+        };
+        assert_eq!(exit(whole.clone()), None);
+        let damaged = v1::VerifyResult {
+            is_whole: false,
+            damaged: 1,
+            ..whole.clone()
+        };
+        assert_eq!(exit(damaged), Some(Exit::Damaged));
+        let unread = v1::VerifyResult {
+            is_whole: false,
+            error: "the bucket does not answer".into(),
+            ..whole
+        };
+        assert_eq!(exit(unread), Some(Exit::Unreachable));
+    }
+}

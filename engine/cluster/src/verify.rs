@@ -1,0 +1,253 @@
+//! Reads through all that a job's checkpoints consist of, tells what is damaged, and what a restore would do about it.
+//!
+//! What it finds is sent as events, one per damaged object and per checkpoint, so that neither side holds more than one
+//! checkpoint's damage in memory. Reading needs no claim and disturbs nobody. A checkpoint that a running job deletes
+//! meanwhile is left out, not called damaged.
+
+use std::time::Instant;
+
+use millstream_proto::v1;
+use millstream_runtime::job::SubtaskState;
+use millstream_state::checkpoint::verify::{Damage, Progress, Verifier};
+use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
+use tokio::sync::mpsc;
+
+use crate::Error;
+use crate::fallback::Output;
+use crate::manifest::BODY_VERSION;
+
+/// Events that may wait for whoever reads them.
+pub const EVENTS_MAX: usize = 64;
+/// How often it is told how far the reading is.
+const PROGRESS_MS: u128 = 500;
+
+/// Nobody wants to know any more.
+struct Gone;
+
+struct Telling {
+    events: mpsc::Sender<v1::VerifyEvent>,
+    result: v1::VerifyResult,
+}
+
+impl Telling {
+    async fn tell(&self, event: v1::VerifyEvent) -> Result<(), Gone> {
+        self.events.send(event).await.map_err(|_| Gone)
+    }
+
+    async fn damages(&mut self, checkpoint: Option<u64>, damages: Vec<Damage>) -> Result<(), Gone> {
+        self.result.damaged += damages.len() as u64;
+        for damage in damages {
+            self.tell(v1::VerifyEvent {
+                damage: Some(v1::DamagedObject {
+                    checkpoint,
+                    kind: damage.kind.as_str().to_string(),
+                    path: damage.path,
+                    problem: damage.problem,
+                }),
+                ..v1::VerifyEvent::default()
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Verifies one checkpoint of a job, or all, newest first. The last event is the result; it is missing only if nobody reads
+/// the events to their end.
+pub async fn verify(store: CheckpointStore, wanted: Option<u64>, events: mpsc::Sender<v1::VerifyEvent>) {
+    let mut telling = Telling {
+        events,
+        result: v1::VerifyResult::default(),
+    };
+    let verified = verify_all(&store, wanted, &mut telling).await;
+    let mut result = std::mem::take(&mut telling.result);
+    match verified {
+        Ok(Ok(())) => result.is_whole = result.damaged == 0,
+        Ok(Err(Gone)) => return,
+        Err(error) => result.error = error.to_string(),
+    }
+    let last = v1::VerifyEvent {
+        result: Some(result),
+        ..v1::VerifyEvent::default()
+    };
+    if telling.tell(last).await.is_err() {
+        tracing::debug!(job = store.job(), "nobody waits for the result any more");
+    }
+}
+
+async fn verify_all(
+    store: &CheckpointStore,
+    wanted: Option<u64>,
+    telling: &mut Telling,
+) -> Result<Result<(), Gone>, Error> {
+    let mut verifier = Verifier::new(store.clone());
+    let journal = verifier.journal().await?;
+    if telling.damages(None, journal.damages).await.is_err() {
+        return Ok(Err(Gone));
+    }
+    let newest = journal.checkpoints.last().map(|info| info.checkpoint);
+    // The newest that is whole, as long as all newer ones were read.
+    let mut restored = Restored::Searching(Vec::new());
+    for info in journal.checkpoints.iter().rev() {
+        let is_wanted = wanted.is_none_or(|wanted| wanted == info.checkpoint);
+        let is_older = wanted.is_some_and(|wanted| info.checkpoint < wanted);
+        let is_searching = matches!(restored, Restored::Searching(_));
+        if !(is_wanted || is_older && is_searching) {
+            if !is_older {
+                restored = Restored::NotRead;
+            }
+            continue;
+        }
+        let is_whole = match checkpoint(&mut verifier, store, info, telling).await? {
+            Ok(is_whole) => is_whole,
+            Err(Gone) => return Ok(Err(Gone)),
+        };
+        match (&mut restored, is_whole) {
+            (Restored::Searching(_), Some(true)) => {
+                let Restored::Searching(passed_over) = std::mem::replace(&mut restored, Restored::NotRead) else {
+                    continue;
+                };
+                restored = Restored::Found(info.checkpoint, passed_over);
+            }
+            (Restored::Searching(passed_over), Some(false)) => passed_over.push(info.clone()),
+            _ => {}
+        }
+    }
+    telling.result.restored_from = match (&journal.refused, &restored) {
+        (None, Restored::Found(checkpoint, _)) => Some(*checkpoint),
+        _ => None,
+    };
+    telling.result.restore = match journal.refused {
+        Some(problem) => format!("a restore is refused: {problem}"),
+        None => in_words(store, newest, &restored).await?,
+    };
+    Ok(Ok(()))
+}
+
+/// What a restore without a choice of a person begins with.
+enum Restored {
+    /// Newer ones are damaged.
+    Searching(Vec<CheckpointInfo>),
+    /// With those that it passes over.
+    Found(u64, Vec<CheckpointInfo>),
+    /// A newer one was not read.
+    NotRead,
+}
+
+/// Whether a checkpoint is whole; `None`: it was deleted meanwhile.
+async fn checkpoint(
+    verifier: &mut Verifier,
+    store: &CheckpointStore,
+    info: &CheckpointInfo,
+    telling: &mut Telling,
+) -> Result<Result<Option<bool>, Gone>, Error> {
+    let mut told = Instant::now();
+    let events = telling.events.clone();
+    let mut tell = |progress: Progress| {
+        if told.elapsed().as_millis() < PROGRESS_MS {
+            return;
+        }
+        told = Instant::now();
+        let event = v1::VerifyEvent {
+            progress: Some(v1::VerifyProgress {
+                checkpoint: info.checkpoint,
+                files: progress.files,
+                files_total: progress.files_total,
+                bytes: progress.bytes,
+                bytes_total: progress.bytes_total,
+            }),
+            ..v1::VerifyEvent::default()
+        };
+        // Whoever does not keep up is told the next time.
+        if events.try_send(event).is_err() {
+            tracing::trace!("nobody follows the progress");
+        }
+    };
+    let verified = verifier
+        .checkpoint::<SubtaskState>(info, BODY_VERSION, &mut tell)
+        .await?;
+    if !verified.damages.is_empty() {
+        let now = store.list().await?;
+        if !now.contains(info) {
+            return Ok(Ok(None));
+        }
+    }
+    let is_whole = verified.damages.is_empty();
+    let damaged = verified.damages.len() as u64;
+    telling.result.checkpoints += 1;
+    telling.result.files += verified.files;
+    telling.result.bytes += verified.bytes;
+    if telling.damages(Some(info.checkpoint), verified.damages).await.is_err() {
+        return Ok(Err(Gone));
+    }
+    let event = v1::VerifyEvent {
+        checkpoint: Some(v1::VerifiedCheckpoint {
+            checkpoint: info.checkpoint,
+            taken_us: info.created_ms * 1000,
+            savepoint: info.savepoint.clone(),
+            files: verified.files,
+            bytes: verified.bytes,
+            damaged,
+        }),
+        ..v1::VerifyEvent::default()
+    };
+    Ok(telling.tell(event).await.map(|()| Some(is_whole)))
+}
+
+async fn in_words(store: &CheckpointStore, newest: Option<u64>, restored: &Restored) -> Result<String, Error> {
+    let Some(newest) = newest else {
+        return Ok("there is no checkpoint: the job begins anew".into());
+    };
+    match restored {
+        Restored::NotRead => Ok(format!(
+            "a restore begins with checkpoint {newest}, the newest, which was not verified"
+        )),
+        Restored::Searching(_) => Ok("nothing is left that a restore could begin with: it is refused".into()),
+        Restored::Found(checkpoint, passed_over) if passed_over.is_empty() => {
+            Ok(format!("a restore begins with checkpoint {checkpoint}"))
+        }
+        Restored::Found(checkpoint, passed_over) => {
+            let mut output = Output::None;
+            for info in passed_over {
+                match output_of(store, info.checkpoint).await? {
+                    Output::None => {}
+                    Output::Unknown if output == Output::None => output = Output::Unknown,
+                    Output::Unknown => {}
+                    Output::Present => output = Output::Present,
+                }
+            }
+            let twice = match output {
+                Output::None => "no output was published after it".to_string(),
+                Output::Present | Output::Unknown => {
+                    let was = if output == Output::Present {
+                        "was"
+                    } else {
+                        "may have been"
+                    };
+                    format!(
+                        "output after it {was} published and would appear twice, so with sinks that deliver exactly once it \
+                         is refused unless --allow-duplicates accepts that"
+                    )
+                }
+            };
+            Ok(format!("a restore would fall back to checkpoint {checkpoint}; {twice}"))
+        }
+    }
+}
+
+/// The output of a checkpoint that cannot be restored, as far as its manifest tells.
+pub async fn output_of(store: &CheckpointStore, checkpoint: u64) -> Result<Output, Error> {
+    let manifest = store
+        .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Manifest)
+        .await;
+    let manifest = match manifest {
+        Ok(manifest) => manifest,
+        Err(error) if error.is_damage() => return Ok(Output::Unknown),
+        Err(error) => return Err(error.into()),
+    };
+    let mut states = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
+    Ok(match states.all(|state| state.committables.is_empty()) {
+        true => Output::None,
+        false => Output::Present,
+    })
+}
