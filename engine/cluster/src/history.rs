@@ -430,6 +430,7 @@ mod tests {
     fn snapshot(checkpoint: u64, savepoint: Option<&str>) -> Snapshot {
         Snapshot {
             pipeline: None,
+            output_pipeline: None,
             checkpoint,
             finished: false,
             origin: None,

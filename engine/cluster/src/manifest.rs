@@ -11,6 +11,7 @@
 //! | `took_ms` | from the trigger to the last subtask's answer, for one that a run took |
 //! | `entries/OPERATOR` | about how many rows its keyed state has, where all subtasks knew |
 //! | `engine` | the version that wrote it |
+//! | `output_pipeline` | the pipeline that its output was written by, if that is another one |
 //! | `pipeline` | the pipeline that the state belongs to ([`crate::stored_pipeline`]); absent: an older engine took it |
 
 use std::collections::BTreeMap;
@@ -62,6 +63,8 @@ pub struct Snapshot {
     pub fingerprint: String,
     /// The pipeline that the state belongs to ([`crate::stored_pipeline`]), where that is known.
     pub pipeline: Option<String>,
+    /// The pipeline whose sinks publish the output, if that is another one.
+    pub output_pipeline: Option<String>,
     pub operators: BTreeMap<OperatorId, Vec<SubtaskState>>,
     /// What kind of state each operator kept.
     pub signatures: BTreeMap<OperatorId, String>,
@@ -94,6 +97,7 @@ impl Snapshot {
             max_parallelism: job.graph.max_parallelism,
             fingerprint: format!("{:016x}", job.graph.fingerprint),
             pipeline: job.stored_pipeline.as_deref().map(str::to_string),
+            output_pipeline: None,
             operators: BTreeMap::new(),
             entries: BTreeMap::new(),
             signatures: nodes
@@ -102,8 +106,19 @@ impl Snapshot {
         }
     }
 
+    /// Gives the state to another pipeline. Output stays that of the pipeline that wrote it.
+    pub fn give_to(&mut self, pipeline: Option<String>) {
+        let mut states = self.operators.values().flatten();
+        let has_output = states.any(|state| !state.committables.is_empty());
+        if has_output && self.output_pipeline.is_none() {
+            self.output_pipeline = self.pipeline.take();
+        }
+        self.pipeline = pipeline;
+    }
+
     /// Forgets output that is published.
     pub fn without_output(mut self) -> Self {
+        self.output_pipeline = None;
         for state in self.operators.values_mut().flatten() {
             state.committables.clear();
         }
@@ -140,6 +155,9 @@ impl Snapshot {
         }
         if let Some(pipeline) = &self.pipeline {
             properties.insert("pipeline".into(), pipeline.clone());
+        }
+        if let Some(pipeline) = &self.output_pipeline {
+            properties.insert("output_pipeline".into(), pipeline.clone());
         }
         for (operator, signature) in &self.signatures {
             if !signature.is_empty() {
@@ -192,6 +210,7 @@ impl Snapshot {
             finished: property("finished").as_deref() == Some("true"),
             origin: property("origin"),
             pipeline: property("pipeline"),
+            output_pipeline: property("output_pipeline"),
             took_ms: property("took_ms").and_then(|text| text.parse().ok()),
             savepoint: header.savepoint,
             parallelism: header.parallelism as usize,
@@ -242,6 +261,7 @@ mod tests {
             max_parallelism: 128,
             fingerprint: String::new(),
             pipeline: None,
+            output_pipeline: None,
             entries: entries(&operators),
             operators,
             signatures: BTreeMap::new(),

@@ -50,8 +50,9 @@ impl PendingOutput {
                 .find(|(node, _)| job.graph.nodes[**node].id == *operator)
         };
         // Most often it is the same pipeline.
-        let is_same = base.pipeline.is_some() && base.pipeline.as_deref() == job.stored_pipeline.as_deref();
-        let written_by = match &base.pipeline {
+        let pipeline = base.output_pipeline.as_ref().or(base.pipeline.as_ref());
+        let is_same = pipeline.map(String::as_str) == job.stored_pipeline.as_deref();
+        let written_by = match pipeline {
             Some(pipeline) if !is_same => tables_of(pipeline.clone()).await?,
             _ => BTreeMap::new(),
         };

@@ -375,7 +375,7 @@ impl LeaderApi {
         let refusals = findings.refusals(request.accept_changed_meaning);
         if refusals.is_empty() {
             notes.extend(findings.notes());
-            found.snapshot.pipeline = stored_pipeline::encode(&resolved.resolved);
+            found.snapshot.give_to(stored_pipeline::encode(&resolved.resolved));
             return Ok(found);
         }
         let has = |verdict: Verdict| findings.operators.iter().any(|finding| finding.verdict == verdict);
