@@ -16,7 +16,7 @@ demo: ## build, then run the toll-booth example on the embedded engine
 test: ## every test, those against a real Kafka broker included
 	@scripts/test.sh
 
-chaos: ## a cluster whose processes are killed at random: make chaos KILLS=1000 [SEED=...]
+chaos: ## a cluster and its broker under random faults and commands: make chaos KILLS=1000 [SEED=...]
 	@$(ENV) && cargo build --workspace --bins && KILLS=$(KILLS) SEED=$(SEED) cargo test --workspace --test cluster chaos -- --nocapture
 
 fuzz: ## damaged inputs for every decoder and the planner, until stopped: make fuzz [TARGET=json] [RUNS=100000] [SEED=...]

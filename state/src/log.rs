@@ -167,7 +167,7 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// Whether a record is one of this epoch and not a copy of another: only the claim writes here, until another one seals
+    /// Returns true if a record is of this epoch and not a copy of another: only the claim writes here, until another one seals
     /// it, and each record once. `Err`: what it is instead.
     fn accept<B, C>(&mut self, entry: &Entry<B, C>, ids: &mut HashSet<String>) -> Result<(), &'static str> {
         match (&entry.record, &self.writer) {

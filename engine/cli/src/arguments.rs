@@ -218,7 +218,7 @@ pub enum Jobs {
         #[command(flatten)]
         jobs: JobNames,
     },
-    /// Whether a checkpoint fits an edited pipeline, for each operator with state: same meaning, other meaning, needs
+    /// Compare an edited pipeline with a checkpoint, for each operator with state: same meaning, other meaning, needs
     /// migration, or loses state. Exit code 4 unless all have the same meaning.
     Diff {
         #[command(flatten)]

@@ -62,7 +62,7 @@ fn outcome(result: &v1::VerifyResult) -> Result<(), Failure> {
     }
 }
 
-/// What is printed at the end for programs.
+/// The result as it is printed for programs.
 #[derive(Default)]
 struct Report {
     checkpoints: Vec<v1::VerifiedCheckpoint>,
@@ -130,7 +130,7 @@ fn line(printer: &Printer, job: &str, event: &v1::VerifyEvent) -> String {
     out
 }
 
-/// How far the reading is, on a terminal.
+/// Shows the progress on a terminal.
 #[derive(Default)]
 struct StatusLine {
     is_shown: bool,

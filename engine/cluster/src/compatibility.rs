@@ -1,4 +1,4 @@
-//! Whether a checkpoint fits a plan: what can be restored as it is, what starts empty, what would be lost or mean something
+//! Compares a checkpoint with a plan: state that can be restored as it is, starts empty, would be lost or mean something
 //! else.
 //!
 //! Operators are found by their stable ids. State that no operator of the plan would take, or that another kind of
@@ -16,7 +16,7 @@ use crate::manifest::Snapshot;
 use crate::signature;
 use crate::stored_pipeline::Compared;
 
-/// What becomes of an operator's state at a restore, from good to bad.
+/// The outcome of a restore for one operator's state, from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     SameMeaning,
@@ -35,7 +35,7 @@ pub struct Finding {
     pub verdict: Verdict,
     /// A clause that says what is the matter; empty where nothing is.
     problem: String,
-    /// What is to be done about it.
+    /// The remedy.
     pub remedy: String,
     /// In it and upstream of it.
     pub changes: Vec<Change>,
@@ -76,7 +76,7 @@ impl Findings {
         self.general.iter().cloned().chain(operators).collect()
     }
 
-    /// What was accepted, and what else the user should know.
+    /// Notes for the user: changes that were accepted, and everything else.
     pub fn notes(&self) -> Vec<String> {
         let changed = self
             .operators

@@ -27,7 +27,7 @@ pub struct PassedOver {
     pub output: Output,
 }
 
-/// What a fallback may do.
+/// The rules for a fallback.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Sinks whose rows must not occur twice.

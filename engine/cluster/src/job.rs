@@ -18,14 +18,14 @@ use crate::progress::{Phase, Progress};
 use crate::restart::{Restarts, Retry};
 use crate::{Error, checkpoint, fallback, restart};
 
-/// How long the stop of a job whose tasks do not run tries to publish the latest checkpoint's output.
+/// Timeout for publishing the latest checkpoint's output when a job is stopped whose tasks do not run.
 const PUBLISH_AT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A planned job and everything about how it is to run.
 #[derive(Clone)]
 pub struct Job {
     pub graph: Arc<JobGraph>,
-    /// What the graph was planned from.
+    /// The resolved job that the graph was planned from.
     pub resolved: Arc<v1::ResolvedJob>,
     /// The same as it stands in manifests ([`crate::stored_pipeline`]).
     pub stored_pipeline: Option<Arc<str>>,

@@ -48,7 +48,7 @@ pub(crate) fn decode(text: &str) -> Result<v1::ResolvedJob, String> {
     v1::ResolvedJob::decode(bytes.as_slice()).map_err(|error| damaged(&error))
 }
 
-/// What is known of the differences between the pipeline of a checkpoint and the one that is to resume from it.
+/// The differences between the pipeline of a checkpoint and the one that is to resume from it, as far as they are known.
 #[derive(Debug)]
 pub enum Compared {
     Known(Differences),

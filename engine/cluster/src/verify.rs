@@ -18,7 +18,7 @@ use crate::manifest::BODY_VERSION;
 
 /// Events that may wait for whoever reads them.
 pub const EVENTS_MAX: usize = 64;
-/// How often it is told how far the reading is.
+/// Interval of progress events.
 const PROGRESS_MS: u128 = 500;
 
 /// Nobody wants to know any more.
@@ -124,7 +124,7 @@ async fn verify_all(
     Ok(Ok(()))
 }
 
-/// What a restore without a choice of a person begins with.
+/// The checkpoint that a restore begins with if nobody chooses another.
 enum Restored {
     /// Newer ones are damaged.
     Searching(Vec<CheckpointInfo>),
@@ -134,7 +134,7 @@ enum Restored {
     NotRead,
 }
 
-/// Whether a checkpoint is whole; `None`: it was deleted meanwhile.
+/// Returns true if a checkpoint is whole; `None`: it was deleted meanwhile.
 async fn checkpoint(
     verifier: &mut Verifier,
     store: &CheckpointStore,

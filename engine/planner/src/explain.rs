@@ -436,7 +436,7 @@ pub(crate) fn exact(expr: &PhysicalExprRef) -> String {
     text
 }
 
-/// How the expressions of an operator nest, which [`canonical`] does not tell.
+/// The nesting of an operator's expressions, which [`canonical`] does not show.
 pub(crate) fn shapes(operator: &Operator) -> String {
     let of_calc = |calc: &Calc| -> Vec<PhysicalExprRef> {
         let columns = calc.projection.iter().map(|column| column.expr.clone());

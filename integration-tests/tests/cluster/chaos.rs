@@ -23,7 +23,7 @@ const FROZEN_MS_MAX: u64 = 4000;
 const BROKER_FROZEN_MS: [u64; 4] = [200, 2_000, 5_000, 13_000];
 /// Rows per second: slow enough that the faults hit a running job.
 const RATE: u32 = 1_500;
-/// How long anything may take that must come about by itself.
+/// Timeout for everything that must come about by itself.
 const TIMEOUT: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(200);
 /// A command to a frozen coordinator is given up.
@@ -58,7 +58,7 @@ fn output_is_exact_whatever_happens() {
     }
 }
 
-/// What writes one output: one job after another, each from a savepoint of the one before.
+/// The writer of one output: one job after another, each from a savepoint of the one before.
 struct Job {
     name: String,
     file: String,
@@ -82,7 +82,7 @@ struct Chaos {
     place: Place,
     windows: Windows,
     servers: String,
-    /// What runs of the cluster, started again whenever it ends.
+    /// The processes of the cluster, started again whenever they end.
     processes: Vec<(Role, Process)>,
     random: Random,
     faults: u64,
@@ -231,7 +231,7 @@ impl Chaos {
         None
     }
 
-    /// What the cluster says of a job; `None`: nothing, or that there is none.
+    /// The cluster's description of a job; `None`: no answer, or no such job.
     fn look(&self, name: &str) -> Option<Value> {
         let output = self
             .place

@@ -122,7 +122,7 @@ impl Bench {
         }
     }
 
-    /// What comes of a start.
+    /// The outcome of a start.
     fn start(&self) -> Outcome {
         let claim = match self.claim("job") {
             Ok(claim) => claim,
@@ -212,7 +212,7 @@ enum Harm {
 
 const HARMS: [Harm; 5] = [Harm::Flip, Harm::Cut, Harm::Remove, Harm::Older, Harm::Other];
 
-/// Whether something is different now.
+/// Returns true if something is different now.
 fn harm(bench: &Bench, path: &Path, older: Option<&PathBuf>, harm: Harm) -> bool {
     let mut bytes = fs::read(path).unwrap();
     let before = bytes.clone();

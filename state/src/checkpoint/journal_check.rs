@@ -101,7 +101,7 @@ pub(super) async fn check(store: &CheckpointStore) -> Result<(), Error> {
     }
 }
 
-/// What is wrong with the journal as a whole, with the remedy.
+/// The damage of the journal as a whole, with the remedy.
 pub(super) fn problem(store: &CheckpointStore, folders: &Folders, contents: &Contents<State>) -> Option<String> {
     let (state, journal) = (&contents.state, format!("{}/journal", store.url()));
     let anew = format!(

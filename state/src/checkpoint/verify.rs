@@ -27,7 +27,7 @@ pub enum Kind {
     KeyedState,
     /// Rows that barriers have overtaken.
     ChannelState,
-    /// What a sink has prepared and not yet published.
+    /// Output that a sink has prepared and not yet published.
     SinkOutput,
 }
 
@@ -61,7 +61,7 @@ pub struct Damage {
     pub problem: String,
 }
 
-/// What the journal says, and what is wrong with it.
+/// The journal's content and its damage.
 #[derive(Debug)]
 pub struct Journal {
     /// All complete checkpoints, oldest first.
@@ -80,7 +80,7 @@ pub struct Verified {
     pub damages: Vec<Damage>,
 }
 
-/// How far the reading of one checkpoint is.
+/// Progress of reading one checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     pub files: u64,

@@ -1,4 +1,4 @@
-//! What a restore says of an edited pipeline.
+//! Verdicts about edited pipelines.
 
 use std::sync::Arc;
 

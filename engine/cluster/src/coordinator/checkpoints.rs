@@ -503,7 +503,7 @@ pub fn unavailable(error: millstream_state::Error) -> api::Error {
     refused(Error::State(error))
 }
 
-/// What a client is told when a change of a job's checkpoints fails.
+/// The error for a client when a change of a job's checkpoints fails.
 fn undecided(error: Error) -> api::Error {
     match error {
         Error::Invalid(_)

@@ -1,6 +1,6 @@
 //! Deleting jobs: their checkpoints, savepoints aside, then their names.
 //!
-//! That a job is to be deleted is journalled first. From then on nothing else happens to it, and this coordinator or the
+//! Deletes jobs. The request is journalled first. From then on nothing else happens to it, and this coordinator or the
 //! next completes the deletion, however often it has to try.
 
 use std::sync::Arc;

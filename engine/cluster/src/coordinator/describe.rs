@@ -327,7 +327,7 @@ pub fn verdict(verdict: Verdict) -> v1::diff_response::Verdict {
     }
 }
 
-/// What becomes of one operator's state at a restore.
+/// The verdict about one operator's state, for a client.
 pub fn operator_diff(finding: &Finding) -> v1::OperatorDiff {
     let changes = finding.changes.iter().map(|change| v1::MeaningChange {
         operator: change.operator.0.clone(),

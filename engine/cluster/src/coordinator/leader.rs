@@ -310,7 +310,7 @@ impl Leader {
         })
     }
 
-    /// Whether nobody goes on with the deletion of this job yet.
+    /// Registers the deletion of this job; returns false if it is under way already.
     pub(super) fn begin_deletion(&self, job: &str) -> bool {
         self.inner.lock().deletions.insert(job.to_string())
     }
@@ -387,7 +387,7 @@ impl Leader {
         self.version.subscribe()
     }
 
-    /// What claims of jobs' checkpoints are made for: those of earlier leaders of this cluster are refused after one.
+    /// The leadership that claims of jobs' checkpoints carry: earlier leaders of this cluster are refused after such a claim.
     pub fn leadership(&self) -> Leadership {
         Leadership {
             cluster: self.cluster.clone(),

@@ -45,10 +45,10 @@ pub struct Cluster {
     turns: u64,
 }
 
-/// What somebody wants of the cluster.
+/// A client of the cluster.
 #[derive(Debug, Clone)]
 pub enum Client {
-    /// That a job is done.
+    /// Runs a job to its end.
     Job(ClientPlan),
     /// Commands about a job, drawn from a seed.
     Commands(ClientPlan, u64),

@@ -27,14 +27,14 @@ use crate::world::{COORDINATORS, WORKERS, name_of, url_of, world};
 /// An answer that takes longer is none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client looks for the leader.
+/// Timeout of a client's search for the leader.
 const LEADER_PATIENCE_NS: u64 = 60_000_000_000;
 const PAUSE: Duration = Duration::from_millis(300);
 /// So long after the answer the leader may still be struck.
 const ECHO: Duration = Duration::from_millis(1_000);
 /// In which the cluster has to come to what was asked for, without help.
 const SETTLE_NS: u64 = 120_000_000_000;
-/// What it has come to then is to last for so long.
+/// The final state must last this long.
 const LASTING: Duration = Duration::from_secs(5);
 const END_NS: u64 = 300_000_000_000;
 /// Commands that a person needs at the end.
@@ -64,7 +64,7 @@ enum Life {
     Cancelled,
 }
 
-/// What the cluster may have come to.
+/// The states that the cluster may be in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Model {
     life: Life,
@@ -75,7 +75,7 @@ struct Model {
     drained: BTreeSet<String>,
 }
 
-/// What a client is told of a command.
+/// The answer to a command.
 #[derive(Debug, Clone)]
 enum Told {
     /// With the checkpoint that was made, if one was.
@@ -95,7 +95,7 @@ impl std::fmt::Display for Told {
     }
 }
 
-/// What can be seen of the cluster.
+/// The observable state of the cluster.
 #[derive(Debug)]
 struct Seen {
     job: Option<v1::Job>,
@@ -141,7 +141,7 @@ impl Model {
         }
     }
 
-    /// What there is after a command that was carried out.
+    /// The state after a command that was carried out.
     fn after(&self, command: &Command) -> Self {
         let mut next = self.clone();
         match command {
@@ -164,7 +164,7 @@ impl Model {
         next
     }
 
-    /// What is still to be asked for, until the job runs on all workers. An answer may be lost to what has happened before.
+    /// The commands still to be given until the job runs on all workers. An answer may be lost to what has happened before.
     fn missing(&self) -> Option<Command> {
         if let Some(worker) = self.drained.first() {
             return Some(Command::Undrain(worker.clone()));
@@ -176,7 +176,7 @@ impl Model {
         }
     }
 
-    /// Whether this is what is seen; if not, what differs.
+    /// Compares this with what is observed; an error names the difference.
     fn differs(&self, seen: &Seen) -> Option<String> {
         let state = seen.job.as_ref().map(v1::Job::state);
         let wanted = match self.life {
@@ -442,7 +442,7 @@ async fn call(plan: &ClientPlan, command: &Command, channel: Channel) -> Result<
     }
 }
 
-/// What whoever leads says; `None`: nobody answers who does.
+/// The leader's view; `None`: no leader answers.
 async fn look(plan: &ClientPlan) -> Option<Seen> {
     for coordinator in COORDINATORS {
         let Some(channel) = reach(&url_of(coordinator)).await else {

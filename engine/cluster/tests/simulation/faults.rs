@@ -61,7 +61,7 @@ pub enum Fault {
     Start { machine: Machine, wipe: bool },
 }
 
-/// What happens to a leader, and when.
+/// A fault of a leader, and its time.
 #[derive(Debug, Clone, Copy)]
 pub struct Strike {
     pub blow: Blow,

@@ -75,7 +75,7 @@ pub struct Report {
     pub simulated_s: u64,
 }
 
-/// What a seed is drawn for.
+/// The kind of run that a seed is drawn for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// Jobs, and faults of all kinds.

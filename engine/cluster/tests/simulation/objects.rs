@@ -26,7 +26,7 @@ use crate::world::{ProcessId, STORE, World, current, name_of, world};
 /// What a client of a store waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Where the cluster's journal is, and how the name of a claim ends.
+/// Path of the cluster's journal, and the suffix of a claim's name.
 const JOURNAL: &str = "cluster/journal/";
 const CLAIM: &str = "/0000000000";
 
@@ -215,7 +215,7 @@ impl SimulatedStore {
 }
 
 impl World {
-    /// What happens to the process of the next put, if anything, and whether after it took effect.
+    /// Returns the fault of the process at its next put, if any, and whether it comes after the put took effect.
     fn count_put(&mut self, process: ProcessId) -> Option<(bool, Blow)> {
         self.objects.puts += 1;
         let machine = self.machine_of(process);

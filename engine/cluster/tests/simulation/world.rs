@@ -29,7 +29,7 @@ pub type Event = Box<dyn FnOnce(&mut World) + Send>;
 
 /// A coordinator that stands still goes on at the latest after so long.
 const PAUSE_NS_MAX: u64 = 20_000_000_000;
-/// How long another one may have led by then.
+/// Longest time that another coordinator has led by then.
 const OVERLAP_NS_MAX: u64 = 8_000_000_000;
 
 /// The object store, as far as the network is concerned.
@@ -73,17 +73,17 @@ pub struct World {
     pub expects_one_loss: bool,
     /// That worker, once the job was running, and how many readers had been made by then.
     pub only_loss: Option<(ProcessId, usize)>,
-    /// Who has claimed the cluster's journal last.
+    /// The coordinator that has claimed the cluster's journal last.
     pub leads: Option<Machine>,
-    /// What is to happen to a leader at one of its next puts or turns.
+    /// The fault of a leader at one of its next puts or turns.
     strike: Option<(Machine, Strike)>,
-    /// What is to happen to the coordinator that claims next.
+    /// The fault of the coordinator that claims next.
     next_strike: Option<Strike>,
     /// Coordinators that stand still until another leads.
     paused: Vec<(Machine, ProcessId)>,
     /// Sources keep back their last rows.
     pub is_endless: bool,
-    /// How often the job has begun with nothing: more than once, and rows are there more than once.
+    /// Number of starts without a checkpoint: with more than one, rows occur more than once.
     pub submissions: u32,
     /// Sinks take no rows for a while after some.
     pub halting_sink: bool,

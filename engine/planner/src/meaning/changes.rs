@@ -167,10 +167,10 @@ fn without(items: &[Item], others: &[Item]) -> Vec<Item> {
     items.iter().filter(found).cloned().collect()
 }
 
-/// What a person edited, for messages: names of steps, tables and inserts.
+/// The edits, for messages: names of steps, tables and inserts.
 struct Edits {
     edited: BTreeMap<String, &'static str>,
-    /// What each of them reads, in either pipeline.
+    /// The inputs of each, in either pipeline.
     reads: BTreeMap<String, BTreeSet<String>>,
 }
 

@@ -85,7 +85,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// What the state of one operator means.
+/// The meaning of one operator's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Meaning {
     parts: BTreeMap<Aspect, Vec<Item>>,
@@ -147,7 +147,7 @@ enum Side {
 }
 
 impl Aspect {
-    /// Whether the order of its items counts.
+    /// The order of its items counts.
     fn is_ordered(&self) -> bool {
         match self {
             Self::Keys | Self::Aggregates | Self::Order | Self::On | Self::Columns(_) | Self::PartitionedBy => true,
@@ -167,7 +167,7 @@ impl Aspect {
         }
     }
 
-    /// Whether a source's position belongs to it.
+    /// A source's position belongs to it.
     fn selects_records(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! What flows on the edges of a graph, in symbols.
+//! The rows on the edges of a graph, as symbolic expressions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -26,17 +26,17 @@ struct Branch {
     conditions: BTreeMap<String, Item>,
     /// Each row is repeated for each of these windows that it belongs to.
     copies: Vec<Item>,
-    /// What becomes of rows that fail, other than failing the job.
+    /// The error policy, if it is not to fail the job.
     errors: BTreeSet<String>,
     columns: Vec<Symbol>,
     /// They are partial results, not rows.
     partial: Option<Partial>,
 }
 
-/// What a local aggregate did.
+/// The result of a local aggregate.
 #[derive(Debug, Clone)]
 struct Partial {
-    /// How many of the columns are keys; the others are the states of the calls.
+    /// Number of key columns; the others are the states of the calls.
     keys: usize,
     window: Item,
     time: Item,
@@ -441,7 +441,7 @@ fn calculated(rows: Branch, calc: &Calc, schema: &Schema) -> Branch {
     }
 }
 
-/// What becomes of rows that fail, where the job does not.
+/// The error policy where a failed row does not fail the job.
 fn on_failure(policy: ErrorPolicy) -> Option<&'static str> {
     match policy {
         ErrorPolicy::Fail => None,
@@ -501,7 +501,7 @@ fn reads(meaning: &mut Meaning, side: Side, rows: &Rows) {
     meaning.add(Aspect::Errors(side), errors.into_iter().map(Item::new));
 }
 
-/// What is said of each branch, as one.
+/// Joins the descriptions of all branches.
 fn of_all(rows: &Rows, item: impl Fn(&Branch) -> Item) -> Item {
     let mut items: Vec<Item> = rows.iter().map(item).collect();
     items.sort_by(|a, b| a.exact.cmp(&b.exact));

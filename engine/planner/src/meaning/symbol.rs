@@ -68,7 +68,7 @@ pub(super) struct Symbol {
 }
 
 impl Symbol {
-    /// What is called by this name.
+    /// The expression of this name.
     pub fn named(item: Item, data_type: DataType) -> Self {
         let name = |text: &str| -> PhysicalExprRef {
             Arc::new(Name {

@@ -39,7 +39,7 @@ fn planned(text: &str) -> Planned {
     }
 }
 
-/// What is different after these replacements.
+/// The differences after these replacements.
 #[track_caller]
 fn check(edits: &[(&str, &str)], expected: Expect) {
     let mut edited = SCRIPT.to_string();

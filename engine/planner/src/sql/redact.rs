@@ -45,7 +45,7 @@ pub fn redacted(text: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Opt
     Some(result)
 }
 
-/// Where lines begin.
+/// The offsets at which lines begin.
 struct Places<'t> {
     text: &'t str,
     lines: Vec<usize>,

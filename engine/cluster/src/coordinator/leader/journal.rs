@@ -14,11 +14,11 @@ use crate::coordinator::ledger::{Change, Ledger};
 use crate::coordinator::now_us;
 use crate::coordinator::state::{Event, Request, RunId};
 
-/// How often the leader looks whether another one has claimed the journal.
+/// Interval of the checks whether another coordinator has claimed the journal.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Transitions gather for so long before they are journalled.
 const GATHER: Duration = Duration::from_millis(100);
-/// How long transitions that could not be journalled wait for the next try.
+/// Pause before transitions that could not be journalled are tried again.
 const JOURNAL_RETRY: Duration = Duration::from_secs(2);
 
 impl Leader {

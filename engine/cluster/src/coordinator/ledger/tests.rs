@@ -1,4 +1,4 @@
-//! What the records of the journal add up to.
+//! The ledger as the sum of the journal's records.
 
 use millstream_state::log::State;
 

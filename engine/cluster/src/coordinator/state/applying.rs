@@ -1,4 +1,4 @@
-//! What people want, once the journal has it: the record changes as the journal's does, and runs are told.
+//! Applies requests once the journal has them: changes the record as the journal does, and commands the runs.
 
 use super::{Command, State, Then};
 use crate::coordinator::ledger::{Change, Record, Transition, Wanted};

@@ -61,7 +61,7 @@ impl State {
         Ok(())
     }
 
-    /// What a request changes at this time, or why it is refused. One that repeats what was asked for changes nothing.
+    /// Returns the change that a request makes at this time, or why it is refused. A repeated request changes nothing.
     pub fn request(&self, request: Request, at_us: i64) -> Result<Change, api::Error> {
         self.refuse_when_shutting_down()?;
         match request {
@@ -213,7 +213,7 @@ impl State {
     }
 }
 
-/// What is wanted of a job that is to stop: what was promised before is not taken back.
+/// The wish for a job that is to stop. An earlier promise (a savepoint, a cancellation) is kept.
 fn stopped(record: &Record, savepoint: Option<String>) -> Result<Wanted, api::Error> {
     let name = &record.name;
     let how = match (&record.wanted, &savepoint) {

@@ -224,7 +224,7 @@ impl Bench {
         self.successor_as_of(self.journal.len())
     }
 
-    /// What a new coordinator makes of the first so many changes of the journal: the others were not written in time.
+    /// A new coordinator over the first `count` changes of the journal; the others were not written in time.
     pub fn successor_as_of(&self, changes: usize) -> (Bench, String) {
         use millstream_state::log::State as _;
         let mut ledger = Ledger::default();

@@ -1,4 +1,4 @@
-//! What a person was told is what the next coordinator does, whichever record of the journal is the last.
+//! Promises to clients hold at the next coordinator, whichever record of the journal is the last.
 
 use super::super::*;
 use super::bench::Bench;
