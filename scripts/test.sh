@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh test
 "$MILLSTREAM_CACHE/venv/bin/python" integration-tests/sql/expected.py --check
 cargo build --workspace --locked --bins
-SEEDS="${SEEDS:-150}" cargo test --workspace --locked "$@"
+SEEDS="${SEEDS:-200}" cargo test --workspace --locked "$@"

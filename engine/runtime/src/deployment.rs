@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use arrow_array::RecordBatch;
 use crossbeam::channel::bounded;
 use millstream_connectors::Split;
 use millstream_connectors::sink::WriterContext;
@@ -236,7 +237,7 @@ struct Wiring<'a> {
     /// By node and receiving subtask.
     receivers: HashMap<(NodeIndex, usize), Vec<Input>>,
     /// What the restored checkpoint had in flight: by edge, sending and receiving subtask.
-    in_flight: HashMap<(usize, usize, usize), Vec<Element>>,
+    in_flight: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
 }
 
 impl<'a> Wiring<'a> {
@@ -245,7 +246,7 @@ impl<'a> Wiring<'a> {
         part: &Part,
         chains: &'a Chains,
         wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
-        in_flight: HashMap<(usize, usize, usize), Vec<Element>>,
+        in_flight: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
     ) -> Self {
         let graph = &deployment.graph;
         let mut wiring = Self {

@@ -2,19 +2,21 @@
 //!
 //! A task that has waited too long for a checkpoint's barriers takes its snapshot without them (Chandy and Lamport,
 //! 1985). What was in its input channels then, and what still comes on each of them before the barrier does, is in
-//! flight: the checkpoint keeps it, channel by channel and in order. So are rows that a sink had been given and did not
-//! take, see [`crate::task`]. A restore delivers it before anything new (`deployment/in_flight.rs`). Barriers and the end of
-//! input are not kept: whoever sends them says them again.
+//! flight: the checkpoint keeps its rows, channel by channel and in order. So are rows that a sink had been given and did
+//! not take, see [`crate::task`]. A restore delivers them before anything new (`deployment/in_flight.rs`).
+//!
+//! Barriers, watermarks, idleness and the end of input are not kept: whoever sends them says them again. A watermark must
+//! not come back, since it holds for the splits that its source subtask read then. After a restore the subtask may read
+//! others, whose rows would be late after it.
 //!
 //! Layout of the file, version 1: the version byte, then bincode of [`Stored`]. Rows that follow one another are one Arrow
-//! IPC stream.
+//! IPC stream. Files of earlier engines have watermarks and idleness between them, which are not restored.
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 
 use crate::Error;
-use crate::element::Element;
 use crate::operator::Timestamp;
 
 const VERSION: u8 = 1;
@@ -31,13 +33,13 @@ pub struct Origin {
     pub subtask: usize,
 }
 
-/// What was in flight on one channel, oldest first.
+/// The rows in flight on one channel, oldest first.
 #[derive(Debug)]
 pub struct Channel {
     pub origin: Origin,
     /// The receiving operator's input.
     pub input: usize,
-    pub elements: Vec<Element>,
+    pub rows: Vec<RecordBatch>,
 }
 
 /// What was in flight to one subtask of one operator.
@@ -69,15 +71,16 @@ struct StoredChannel {
 #[derive(serde::Serialize, serde::Deserialize)]
 enum StoredElement {
     Rows(Vec<u8>),
+    /// Written by earlier engines.
     Watermark(Timestamp),
+    /// Written by earlier engines.
     Idle,
 }
 
 impl InFlight {
-    /// No rows are. Watermarks alone need not be kept: after a restore they come from the sources again.
+    /// Returns true if no rows are in flight.
     pub fn is_empty(&self) -> bool {
-        let mut elements = self.channels.iter().flat_map(|channel| &channel.elements);
-        self.waiting.is_empty() && !elements.any(|element| matches!(element, Element::Batch(_)))
+        self.waiting.is_empty() && self.channels.iter().all(|channel| channel.rows.is_empty())
     }
 
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
@@ -85,13 +88,13 @@ impl InFlight {
             Ok(StoredChannel {
                 origin: channel.origin.clone(),
                 input: channel.input,
-                elements: store(channel.elements.iter().cloned())?,
+                elements: store(&channel.rows)?,
             })
         });
         let stored = Stored {
             parallelism: self.parallelism,
             channels: channels.collect::<Result<_, Error>>()?,
-            waiting: store(self.waiting.iter().cloned().map(Element::Batch))?,
+            waiting: store(&self.waiting)?,
         };
         let mut bytes = vec![VERSION];
         bincode::serde::encode_into_std_write(&stored, &mut bytes, bincode::config::standard())
@@ -111,63 +114,41 @@ impl InFlight {
             Ok(Channel {
                 origin: channel.origin,
                 input: channel.input,
-                elements: load(channel.elements)?,
+                rows: load(channel.elements)?,
             })
-        });
-        let waiting = load(stored.waiting)?.into_iter().filter_map(|element| match element {
-            Element::Batch(batch) => Some(batch),
-            _ => None,
         });
         Ok(Self {
             parallelism: stored.parallelism,
             channels: channels.collect::<Result<_, Error>>()?,
-            waiting: waiting.collect(),
+            waiting: load(stored.waiting)?,
         })
     }
 }
 
-fn store(elements: impl Iterator<Item = Element>) -> Result<Vec<StoredElement>, Error> {
-    let mut stored = Vec::new();
-    let mut rows: Option<StreamWriter<Vec<u8>>> = None;
-    for element in elements {
-        let other = match element {
-            Element::Batch(batch) => {
-                let writer = match &mut rows {
-                    Some(writer) => writer,
-                    None => rows.insert(StreamWriter::try_new(Vec::new(), batch.schema_ref())?),
-                };
-                writer.write(&batch)?;
-                continue;
-            }
-            Element::Watermark(watermark) => StoredElement::Watermark(watermark),
-            Element::Idle => StoredElement::Idle,
-            Element::Barrier(_) | Element::End => continue,
-        };
-        if let Some(writer) = rows.take() {
-            stored.push(StoredElement::Rows(writer.into_inner()?));
-        }
-        stored.push(other);
+fn store(rows: &[RecordBatch]) -> Result<Vec<StoredElement>, Error> {
+    let Some(first) = rows.first() else {
+        return Ok(Vec::new());
+    };
+    let mut writer = StreamWriter::try_new(Vec::new(), first.schema_ref())?;
+    for batch in rows {
+        writer.write(batch)?;
     }
-    if let Some(writer) = rows {
-        stored.push(StoredElement::Rows(writer.into_inner()?));
-    }
-    Ok(stored)
+    Ok(vec![StoredElement::Rows(writer.into_inner()?)])
 }
 
-fn load(stored: Vec<StoredElement>) -> Result<Vec<Element>, Error> {
-    let mut elements = Vec::with_capacity(stored.len());
+fn load(stored: Vec<StoredElement>) -> Result<Vec<RecordBatch>, Error> {
+    let mut rows = Vec::new();
     for stored in stored {
         match stored {
             StoredElement::Rows(ipc) => {
                 for batch in StreamReader::try_new(ipc.as_slice(), None)? {
-                    elements.push(Element::Batch(batch?));
+                    rows.push(batch?);
                 }
             }
-            StoredElement::Watermark(watermark) => elements.push(Element::Watermark(watermark)),
-            StoredElement::Idle => elements.push(Element::Idle),
+            StoredElement::Watermark(_) | StoredElement::Idle => {}
         }
     }
-    Ok(elements)
+    Ok(rows)
 }
 
 fn invalid(message: String) -> Error {
@@ -189,14 +170,8 @@ mod tests {
     fn what_was_in_flight_reads_back() {
         let column = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])) as _;
         let batch = RecordBatch::try_from_iter([("n", column)]).expect("one column");
-        let sent = vec![
-            Element::Batch(batch.slice(1, 2)),
-            Element::Watermark(-5),
-            Element::Idle,
-            Element::Batch(batch.clone()),
-            Element::Batch(batch.slice(2, 1)),
-        ];
-        let channel = |subtask, elements| Channel {
+        let sent = vec![batch.slice(1, 2), batch.clone(), batch.slice(2, 1)];
+        let channel = |subtask, rows| Channel {
             origin: Origin {
                 from: "calc".into(),
                 place: 1,
@@ -204,7 +179,7 @@ mod tests {
                 subtask,
             },
             input: 2,
-            elements,
+            rows,
         };
         let in_flight = InFlight {
             parallelism: 3,
@@ -220,20 +195,38 @@ mod tests {
             panic!("{back:?}");
         };
         assert_eq!((&first.origin, first.input), (&in_flight.channels[0].origin, 2));
-        assert_eq!((second.origin.subtask, second.elements.len()), (9, 0));
-        let elements = &first.elements;
-        let [
-            Element::Batch(first),
-            Element::Watermark(-5),
-            Element::Idle,
-            Element::Batch(second),
-            Element::Batch(third),
-        ] = elements.as_slice()
-        else {
-            panic!("{elements:?}");
-        };
-        assert_eq!((first, second, third), (&batch.slice(1, 2), &batch, &batch.slice(2, 1)));
+        assert_eq!(first.rows, in_flight.channels[0].rows);
+        assert_eq!((second.origin.subtask, second.rows.len()), (9, 0));
         assert!(InFlight::decode(&bytes[1..]).is_err());
         assert!(InFlight::decode(&bytes[..bytes.len() / 2]).is_err());
+    }
+
+    #[test]
+    fn watermarks_of_earlier_engines_are_not_restored() {
+        let column = Arc::new(Int64Array::from(vec![1, 2])) as _;
+        let batch = RecordBatch::try_from_iter([("n", column)]).expect("one column");
+        let rows = |batch: &RecordBatch| store(std::slice::from_ref(batch)).expect("are written");
+        let mut elements = rows(&batch);
+        elements.extend([StoredElement::Watermark(i64::MAX), StoredElement::Idle]);
+        elements.extend(rows(&batch.slice(1, 1)));
+        let origin = Origin {
+            from: "source".into(),
+            place: 0,
+            columns: vec!["n".into()],
+            subtask: 0,
+        };
+        let stored = Stored {
+            parallelism: 1,
+            channels: vec![StoredChannel {
+                origin,
+                input: 0,
+                elements,
+            }],
+            waiting: Vec::new(),
+        };
+        let mut bytes = vec![VERSION];
+        bytes.extend(bincode::serde::encode_to_vec(&stored, bincode::config::standard()).expect("is written"));
+        let back = InFlight::decode(&bytes).expect("is read");
+        assert_eq!(back.channels[0].rows, [batch.clone(), batch.slice(1, 1)]);
     }
 }

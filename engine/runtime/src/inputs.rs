@@ -9,6 +9,8 @@
 
 use std::collections::VecDeque;
 
+use arrow_array::RecordBatch;
+
 use crate::alignment::Alignment;
 use crate::channel::Receiver;
 use crate::element::{Barrier, Element, batch_bytes};
@@ -59,18 +61,18 @@ pub struct Input {
 enum Record {
     None,
     /// The barrier has not come.
-    Open(Vec<Element>),
-    Whole(Vec<Element>),
+    Open(Vec<RecordBatch>),
+    Whole(Vec<RecordBatch>),
 }
 
 impl Input {
-    pub fn new(origin: Origin, channel: Receiver, input: usize, in_flight: Vec<Element>) -> Self {
+    pub fn new(origin: Origin, channel: Receiver, input: usize, in_flight: Vec<RecordBatch>) -> Self {
         Self {
             channel,
             origin,
             input,
-            ahead_bytes: in_flight.iter().map(bytes_of).sum(),
-            ahead: in_flight.into(),
+            ahead_bytes: in_flight.iter().map(batch_bytes).sum(),
+            ahead: in_flight.into_iter().map(Element::Batch).collect(),
             record: Record::None,
             record_bytes: 0,
         }
@@ -122,11 +124,12 @@ impl Input {
                     return;
                 }
                 Element::End => self.record = Record::Whole(std::mem::take(record)),
-                Element::Barrier(_) => {}
-                Element::Batch(_) | Element::Watermark(_) | Element::Idle => {
+                Element::Batch(batch) => {
                     self.record_bytes += bytes;
-                    record.push(element.clone());
+                    record.push(batch.clone());
                 }
+                // Whoever sends them says them again after a restore.
+                Element::Barrier(_) | Element::Watermark(_) | Element::Idle => {}
             }
         }
         self.ahead_bytes += bytes;
@@ -204,10 +207,10 @@ impl Inputs {
             self.channels
                 .iter_mut()
                 .filter_map(|channel| match std::mem::replace(&mut channel.record, Record::None) {
-                    Record::Whole(elements) => Some(Channel {
+                    Record::Whole(rows) => Some(Channel {
                         origin: channel.origin.clone(),
                         input: channel.input,
-                        elements,
+                        rows,
                     }),
                     _ => None,
                 });
@@ -309,7 +312,6 @@ mod tests {
 
     use arrow::array::{AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
-    use arrow_array::RecordBatch;
     use proptest::prelude::*;
 
     use super::*;
@@ -327,9 +329,13 @@ mod tests {
 
     fn number(element: &Element) -> Option<i64> {
         match element {
-            Element::Batch(batch) => Some(batch.column(0).as_primitive::<Int64Type>().value(0)),
+            Element::Batch(batch) => Some(number_of(batch)),
             _ => None,
         }
+    }
+
+    fn number_of(batch: &RecordBatch) -> i64 {
+        batch.column(0).as_primitive::<Int64Type>().value(0)
     }
 
     proptest! {
@@ -400,15 +406,15 @@ mod tests {
                 let all: Vec<i64> = (0..before[index] + after).collect();
                 prop_assert_eq!(&read[index], &all);
                 let recorded = record.iter().find(|channel| channel.origin.subtask == index);
-                let recorded = recorded.map_or(&[][..], |channel| &channel.elements);
-                let recorded = recorded.iter().filter_map(number).map(|number| number % 1_000);
+                let recorded = recorded.map_or(&[][..], |channel| &channel.rows);
+                let recorded = recorded.iter().map(|batch| number_of(batch) % 1_000);
                 let both: Vec<i64> = cut[index].iter().copied().chain(recorded).collect();
                 prop_assert_eq!(both, (0..before[index]).collect::<Vec<_>>());
             }
             for recorded in record {
                 let (sender, receiver) = channel_of_one();
-                let expected: Vec<i64> = recorded.elements.iter().filter_map(number).chain([7]).collect();
-                let mut again = Inputs::new(vec![Input::new(recorded.origin, receiver, 0, recorded.elements)]);
+                let expected: Vec<i64> = recorded.rows.iter().map(number_of).chain([7]).collect();
+                let mut again = Inputs::new(vec![Input::new(recorded.origin, receiver, 0, recorded.rows)]);
                 sender.send(row(7));
                 let mut got = Vec::new();
                 while again.read(0, |_, element| got.extend(number(&element))) {}

@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::deployment;
-use crate::element::Element;
 use crate::elsewhere::Part;
 use crate::operator::Timestamp;
 use crate::progress::{JobCounters, Progress};
@@ -41,7 +40,7 @@ pub struct Restored {
     /// By node and subtask, of those that had any.
     pub(crate) stores: HashMap<(NodeIndex, usize), Store>,
     /// By edge, sending and receiving subtask.
-    pub(crate) in_flight: HashMap<(usize, usize, usize), Vec<Element>>,
+    pub(crate) in_flight: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
     /// By node and subtask: rows for its inputs that come before all that is in channels.
     pub(crate) given: HashMap<(NodeIndex, usize), Vec<(usize, RecordBatch)>>,
 }

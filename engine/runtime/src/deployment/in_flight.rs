@@ -1,6 +1,6 @@
 //! Rows that a checkpoint's barrier had overtaken, given back at a restore.
 //!
-//! Where the plan around them is as it was, each channel gets what it had, watermarks included. Where it is not (another
+//! Where the plan around them is as it was, each channel gets what it had. Where it is not (another
 //! parallelism makes other channels, and other chains; an edited pipeline has other operators before the one they were on
 //! their way to), rows alone are handed to the receiving operator: to the owner of their key if they came by key, else to
 //! whichever subtask. It processes them before anything that comes to it, and what is deeper in a chain is processed first,
@@ -17,7 +17,6 @@ use millstream_state::store::FileReference;
 use super::{input_schemas, invalid};
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
-use crate::element::Element;
 use crate::elsewhere::Part;
 use crate::exchange::Partitioner;
 use crate::in_flight::{InFlight, Origin};
@@ -103,21 +102,17 @@ impl Delivery<'_> {
         }
         for channel in in_flight.channels {
             let columns = Some(channel.origin.columns.as_slice());
-            let elements = channel.elements.into_iter().map(|element| match element {
-                Element::Batch(batch) => Ok(Element::Batch(self.fit(node, channel.input, columns, batch)?)),
-                other => Ok(other),
-            });
-            let elements = elements.collect::<Result<Vec<_>, Error>>()?;
+            let rows = channel.rows.into_iter();
+            let rows = rows.map(|batch| self.fit(node, channel.input, columns, batch));
+            let rows = rows.collect::<Result<Vec<_>, Error>>()?;
             if let Some(edge) = self.same_edge(node, subtask, in_flight.parallelism, &channel.origin) {
                 let place = (edge, channel.origin.subtask, subtask);
-                self.restored.in_flight.insert(place, elements);
+                self.restored.in_flight.insert(place, rows);
                 continue;
             }
             let exchange = self.exchange(node, channel.input)?;
-            for element in elements {
-                if let Element::Batch(batch) = element {
-                    self.hand_over(node, channel.input, subtask, &exchange, batch)?;
-                }
+            for batch in rows {
+                self.hand_over(node, channel.input, subtask, &exchange, batch)?;
             }
         }
         Ok(())
