@@ -174,8 +174,8 @@ pub fn is_secret(connector: Option<&dyn Connector>, name: &str) -> bool {
     described || looks_secret(name)
 }
 
-/// The value as all its spellings of equal meaning are written: `10 s` and `10000` are one duration. A value that does not
-/// parse stays as it is.
+/// The value as all its spellings of equal meaning are written: `10 s` and `10000` are one duration. A value that
+/// does not parse stays as it is.
 pub fn normalized(kind: OptionKind, value: &str) -> String {
     let value = value.trim();
     let parsed = match kind {

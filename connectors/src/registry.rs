@@ -137,8 +137,8 @@ pub struct RowOption {
     pub effect: OptionEffect,
 }
 
-/// The options of a checked source table that decide what its rows are, sorted. Defaults are left out, whether written or
-/// not. An option that nobody describes counts as one that selects records.
+/// The options of a checked source table that decide what its rows are, sorted. Defaults are left out, whether
+/// written or not. An option that nobody describes counts as one that selects records.
 pub fn row_options(table: &TableDefinition) -> Vec<RowOption> {
     let Some(connector) = find(table.connector()) else {
         return Vec::new();

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/manifest     what a checkpoint says
-//! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/completed    that the journal has its record (JSON of [`CheckpointInfo`])
-//! <root>/<job>/files/<operator>-<subtask>-<attempt>-<uuid>.sst   files it names
+//! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/completed    that the journal has its record (JSON of
+//! [`CheckpointInfo`]) <root>/<job>/files/<operator>-<subtask>-<attempt>-<uuid>.sst   files it names
 //! <root>/<job>/journal/<epoch>/<seq>                          which checkpoints exist
 //! ```
 //!
 //! A checkpoint exists once a journal record says so, and ends when a journal record says that it is being deleted; a
 //! manifest that no record names is garbage. A journal that is lost, or not the right one, is told by the objects
-//! `completed`, and is never claimed ([`journal_check`]). Whoever writes must hold a [`Claim`] (an epoch), of which the highest wins:
-//! a superseded holder is refused by the journal. Reading needs no claim.
+//! `completed`, and is never claimed ([`journal_check`]). Whoever writes must hold a [`Claim`] (an epoch), of which
+//! the highest wins: a superseded holder is refused by the journal. Reading needs no claim.
 //!
 //! Typical use:
 //!

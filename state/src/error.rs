@@ -38,8 +38,8 @@ pub enum Error {
     /// A later claim on the job's journal exists: whoever gets this error must stop and change nothing more.
     #[error("{0}")]
     Superseded(String),
-    /// Work of the background threads failed earlier; every later call on the same store repeats it. (One that failed for
-    /// want of space is repeated as [`Error::DiskFull`].)
+    /// Work of the background threads failed earlier; every later call on the same store repeats it. (One that failed
+    /// for want of space is repeated as [`Error::DiskFull`].)
     #[error("{0}")]
     Background(String),
 }

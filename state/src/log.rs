@@ -113,7 +113,8 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Returns whether this leader was followed by the other one. Leaders of different clusters do not follow each other.
+    /// Returns whether this leader was followed by the other one. Leaders of different clusters do not follow each
+    /// other.
     pub fn is_before(&self, other: &Self) -> bool {
         self.cluster == other.cluster && self.epoch < other.epoch
     }
@@ -167,8 +168,8 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// Returns true if a record is of this epoch and not a copy of another: only the claim writes here, until another one seals
-    /// it, and each record once. `Err`: what it is instead.
+    /// Returns true if a record is of this epoch and not a copy of another: only the claim writes here, until another
+    /// one seals it, and each record once. `Err`: what it is instead.
     fn accept<B, C>(&mut self, entry: &Entry<B, C>, ids: &mut HashSet<String>) -> Result<(), &'static str> {
         match (&entry.record, &self.writer) {
             (Record::Claimed { .. }, None) => self.writer = Some(entry.writer.clone()),
@@ -184,9 +185,9 @@ impl Epoch {
     }
 }
 
-/// The first record that should be between two that are there, or before the first one: epochs are claimed one after the
-/// other, and records are written one after the other. (Compaction leaves the first and the last record of each epoch, and
-/// everything from the last base but one on.)
+/// The first record that should be between two that are there, or before the first one: epochs are claimed one after
+/// the other, and records are written one after the other. (Compaction leaves the first and the last record of each
+/// epoch, and everything from the last base but one on.)
 fn missing_before(place: Place, last: Option<Place>) -> Option<Place> {
     let (epoch, seq) = place;
     match last {
@@ -266,8 +267,8 @@ impl Log {
             if contents.gaps == 0 {
                 return Ok(contents);
             }
-            // A listing is no snapshot: a record that it did not show may be there, and one that it showed may have been
-            // compacted away since.
+            // A listing is no snapshot: a record that it did not show may be there, and one that it showed may have
+            // been compacted away since.
             let now = self.places().await?;
             if now == places {
                 return Ok(contents);

@@ -224,8 +224,8 @@ const PACE_SLACK_US: i64 = 50;
 /// The most that a reader which follows the wall clock catches up with when it begins.
 const CATCH_UP_US_MAX: i64 = 3_600_000_000;
 
-/// Keeps events back until they are due. The wall clock is looked at when the reader begins, and never again: setting it
-/// neither holds events back nor makes them all due at once.
+/// Keeps events back until they are due. The wall clock is looked at when the reader begins, and never again: setting
+/// it neither holds events back nor makes them all due at once.
 #[derive(Default)]
 struct Pace {
     /// The begin of the reader, and its distance from event 0 in microseconds.
@@ -373,8 +373,8 @@ impl Pace {
 fn begins_after(config: &Config, next: &Position, now_us: i64) -> i64 {
     let due_us = config.elapsed(next.event(config)).0;
     match config.start {
-        // Events that became due since the last run are caught up with. The next event is due now at the latest, even if this
-        // machine's clock is behind that of the last run.
+        // Events that became due since the last run are caught up with. The next event is due now at the latest, even
+        // if this machine's clock is behind that of the last run.
         StartTime::Now => now_us
             .saturating_sub(next.start_us)
             .clamp(due_us, due_us.saturating_add(CATCH_UP_US_MAX)),

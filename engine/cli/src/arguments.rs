@@ -142,8 +142,8 @@ pub struct Submit {
     /// State that no operator of the pipeline takes may be dropped.
     #[arg(long)]
     pub allow_dropped_state: bool,
-    /// State that the pipeline computes from other rows or by other expressions than before may be used: windows that are
-    /// open then mix both.
+    /// State that the pipeline computes from other rows or by other expressions than before may be used: windows that
+    /// are open then mix both.
     #[arg(long)]
     pub accept_changed_meaning: bool,
     /// Only say what would be done.

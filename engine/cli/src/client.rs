@@ -79,8 +79,8 @@ pub fn cluster(channel: Channel) -> Cluster {
     ClusterServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
-/// Says whether a call may be repeated when it is unknown if the first one arrived. Calls that change something name the
-/// command that shows whether they took effect.
+/// Says whether a call may be repeated when it is unknown if the first one arrived. Calls that change something name
+/// the command that shows whether they took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat<'a> {
     /// It only reads.

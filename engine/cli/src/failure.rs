@@ -95,7 +95,8 @@ impl From<tonic::Status> for Failure {
             Some("name-in-use" | "checkpoint-does-not-fit" | "wrong-state") => Exit::Conflict,
             Some("not-leader" | "unavailable") => Exit::Unreachable,
             Some(_) => Exit::Failed,
-            // Every refusal of a coordinator has a detail. Without one it is the gRPC library that speaks, of either end.
+            // Every refusal of a coordinator has a detail. Without one it is the gRPC library that speaks, of either
+            // end.
             None => match refused.code() {
                 tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Exit::Wrong,
                 tonic::Code::Unimplemented | tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => {

@@ -1,5 +1,5 @@
-//! Compares a checkpoint with a plan: state that can be restored as it is, starts empty, would be lost or mean something
-//! else.
+//! Compares a checkpoint with a plan: state that can be restored as it is, starts empty, would be lost or mean
+//! something else.
 //!
 //! Operators are found by their stable ids. State that no operator of the plan would take, or that another kind of
 //! operator would take, is a refusal, and so is state of the right kind that was computed from other rows or by other

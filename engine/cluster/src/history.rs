@@ -314,8 +314,9 @@ impl History {
         Ok(())
     }
 
-    /// Makes a copy of another job's checkpoint the latest of this one, files included. Output that the checkpoint holds
-    /// comes along: the other job may have ended before it was published, and publishing it again changes nothing.
+    /// Makes a copy of another job's checkpoint the latest of this one, files included. Output that the checkpoint
+    /// holds comes along: the other job may have ended before it was published, and publishing it again changes
+    /// nothing.
     pub async fn adopt(&self, origin: &CheckpointStore, mut snapshot: Snapshot) -> Result<u64, Error> {
         self.inner.claim.store().copy_files(origin, &snapshot.files()).await?;
         snapshot.origin = Some(format!("{}/{}", origin.job(), snapshot.checkpoint));

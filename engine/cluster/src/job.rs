@@ -432,8 +432,8 @@ async fn running(
     }
 }
 
-/// What an error must be for another try: what fails before anything ever ran is more likely a wrong address than an
-/// outage, but a full disk is none.
+/// The least retryability that leads to another try: a failure before anything ever ran is more likely a wrong address
+/// than an outage, unless a disk is full.
 fn worth_retrying(ever_started: bool) -> Retry {
     match ever_started {
         true => Retry::Limited,

@@ -33,7 +33,8 @@ const GRPC_LIMIT: ConnectionLimit = ConnectionLimit {
 };
 /// At most a half of the files that a process may have open.
 const GRPC_FILES_DIVISOR: usize = 2;
-/// Time for a connection to send the preface of HTTP/2 (so many bytes, RFC 9113 section 3.4). From then on it is pinged.
+/// Time for a connection to send the preface of HTTP/2 (so many bytes, RFC 9113 section 3.4). From then on it is
+/// pinged.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 const PREFACE_BYTES: usize = 24;
 

@@ -1,6 +1,6 @@
 //! Whether, and when, a failed attempt is tried again.
 //!
-//! What failed because of the outside world (a broker that is down, a connection that broke) may pass: the job restarts
+//! Failures of the outside world (a broker that is down, a connection that broke) may pass: the job restarts
 //! from its last complete checkpoint, waiting longer each time, up to a limit. What would fail again in the same way
 //! (a row that does not decode, a panic, a definition that cannot work) ends the job at once. A checkpoint completed
 //! after a restart is progress and starts the count anew.

@@ -1,12 +1,13 @@
 //! The pipeline that a checkpoint was taken of, as it stands in the manifest, and its differences from a later one.
 //!
-//! Stored is the resolved job, so that the engine that restores can plan it: the expressions of a plan change with every
-//! version of the planner, and only two plans of one engine can be compared. Its text in the manifest (property `pipeline`)
-//! is `1:`, the version, then the job as a protobuf message ([`v1::ResolvedJob`]), compressed with zstd, in base64.
+//! Stored is the resolved job, so that the engine that restores can plan it: the expressions of a plan change with
+//! every version of the planner, and only two plans of one engine can be compared. Its text in the manifest (property
+//! `pipeline`) is `1:`, the version, then the job as a protobuf message ([`v1::ResolvedJob`]), compressed with zstd,
+//! in base64.
 //!
 //! Secrets are not in it: the values of options that a connector or their name declares to be secret are masked, in a
-//! script as in a spec; comments and the values of variables that only secrets used are left out. None of them changes the
-//! meaning of a row.
+//! script as in a spec; comments and the values of variables that only secrets used are left out. None of them
+//! changes the meaning of a row.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -48,7 +49,8 @@ pub(crate) fn decode(text: &str) -> Result<v1::ResolvedJob, String> {
     v1::ResolvedJob::decode(bytes.as_slice()).map_err(|error| damaged(&error))
 }
 
-/// The differences between the pipeline of a checkpoint and the one that is to resume from it, as far as they are known.
+/// The differences between the pipeline of a checkpoint and the one that is to resume from it, as far as they are
+/// known.
 #[derive(Debug)]
 pub enum Compared {
     Known(Differences),

@@ -1,6 +1,6 @@
 //! Reads through all that a job's checkpoints consist of, tells what is damaged, and what a restore would do about it.
 //!
-//! What it finds is sent as events, one per damaged object and per checkpoint, so that neither side holds more than one
+//! Its findings are sent as events, one per damaged object and per checkpoint, so that neither side holds more than one
 //! checkpoint's damage in memory. Reading needs no claim and disturbs nobody. A checkpoint that a running job deletes
 //! meanwhile is left out, not called damaged.
 
@@ -52,8 +52,8 @@ impl Telling {
     }
 }
 
-/// Verifies one checkpoint of a job, or all, newest first. The last event is the result; it is missing only if nobody reads
-/// the events to their end.
+/// Verifies one checkpoint of a job, or all, newest first. The last event is the result; it is missing only if nobody
+/// reads the events to their end.
 pub async fn verify(store: CheckpointStore, wanted: Option<u64>, events: mpsc::Sender<v1::VerifyEvent>) {
     let mut telling = Telling {
         events,

@@ -2,12 +2,12 @@
 //!
 //! A task that has waited too long for a checkpoint's barriers takes its snapshot without them (Chandy and Lamport,
 //! 1985). What was in its input channels then, and what still comes on each of them before the barrier does, is in
-//! flight: the checkpoint keeps its rows, channel by channel and in order. So are rows that a sink had been given and did
-//! not take, see [`crate::task`]. A restore delivers them before anything new (`deployment/in_flight.rs`).
+//! flight: the checkpoint keeps its rows, channel by channel and in order. So are rows that a sink had been given and
+//! did not take, see [`crate::task`]. A restore delivers them before anything new (`deployment/in_flight.rs`).
 //!
-//! Barriers, watermarks, idleness and the end of input are not kept: whoever sends them says them again. A watermark must
-//! not come back, since it holds for the splits that its source subtask read then. After a restore the subtask may read
-//! others, whose rows would be late after it.
+//! Barriers, watermarks, idleness and the end of input are not kept: whoever sends them says them again. A watermark
+//! must not come back, since it holds for the splits that its source subtask read then. After a restore the subtask
+//! may read others, whose rows would be late after it.
 //!
 //! Layout of the file, version 1: the version byte, then bincode of [`Stored`]. Rows that follow one another are one Arrow
 //! IPC stream. Files of earlier engines have watermarks and idleness between them, which are not restored.

@@ -305,8 +305,8 @@ struct Slot {
     shared: Arc<JobShared>,
     /// The begin of the slot, and the wall clock then.
     started: (Instant, Timestamp),
-    /// Microseconds since 1970 as the wall clock would show them if nobody had set it since the slot began: turns, timers
-    /// and idle times go on whatever becomes of the wall clock.
+    /// Microseconds since 1970 as the wall clock would show them if nobody had set it since the slot began: turns,
+    /// timers and idle times go on whatever becomes of the wall clock.
     now: Timestamp,
     wall_ahead_us: i64,
 }

@@ -5,9 +5,9 @@
 //! the source. Nothing runs while an output edge lacks credit, so one call's output is all that ever exceeds a channel.
 //! When there is nothing to do, what operators and edges hold back for batching leaves.
 //!
-//! A task knows no thread, socket or clock: it is told the time (see [`Task::set_wall_clock_ahead`]) and how long its steps took ([`Task::took`]), and it
-//! leaves the parts of its checkpoints to be finished by whoever runs it ([`Task::take_parts`]). A simulator can therefore
-//! run a whole job in one thread.
+//! A task knows no thread, socket or clock: it is told the time (see [`Task::set_wall_clock_ahead`]) and how long its
+//! steps took ([`Task::took`]), and it leaves the parts of its checkpoints to be finished by whoever runs it
+//! ([`Task::take_parts`]). A simulator can therefore run a whole job in one thread.
 
 mod clock;
 mod overtaking;

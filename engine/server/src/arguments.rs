@@ -34,8 +34,8 @@ pub enum Command {
     Checkpoints {
         /// The pipeline file, or the job's name.
         job: String,
-        /// Read through all that checkpoints consist of, or that one, and say what is damaged and what a restore would do
-        /// about it. Exit code 7: something is damaged.
+        /// Read through all that checkpoints consist of, or that one, and say what is damaged and what a restore
+        /// would do about it. Exit code 7: something is damaged.
         #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, require_equals = true)]
         verify: Option<Option<u64>>,
         /// With --verify: print one JSON document per line, the last one is the result.
@@ -91,8 +91,8 @@ pub struct Run {
     /// Resume from this retained checkpoint instead of the latest.
     #[arg(long, value_name = "N")]
     pub from_checkpoint: Option<u64>,
-    /// Where the newest checkpoints are damaged, resume from an older one even if output published after it is then written
-    /// a second time.
+    /// Where the newest checkpoints are damaged, resume from an older one even if output published after it is then
+    /// written a second time.
     #[arg(long)]
     pub allow_duplicates: bool,
     /// Resume although the edited pipeline computes what is in the checkpoint's state from other rows or by other

@@ -4,8 +4,8 @@
 //! may last) and killed, and people stop, drain, rescale and move the job meanwhile. Whatever happens, the job must get
 //! to its end by itself, unless a person stopped it.
 //!
-//! `KILLS` says how many faults (20 without it), `SEED` which ones; both are printed. `make chaos KILLS=1000` runs it by
-//! hand.
+//! `KILLS` says how many faults (20 without it), `SEED` which ones; both are printed. `make chaos KILLS=1000` runs it
+//! by hand.
 
 use std::process::Output;
 use std::time::{Duration, Instant};

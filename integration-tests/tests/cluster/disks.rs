@@ -147,7 +147,8 @@ fn submit_slowly(place: &Place, out: &str) {
     place.cli_with(&[("RATE", "700")], out, &["jobs", "submit", "cars.yaml", "--wait"], 0);
 }
 
-/// Keeps the disk full until the job was restarted so often and waits for space; its reason must say so after these words.
+/// Keeps the disk full until the job was restarted so often and waits for space; its reason must say so after these
+/// words.
 #[track_caller]
 fn until_it_waits_for_space(place: &Place, disk: &SmallDisk, before: &str, more_restarts: u64) {
     let words = format!("{before}no space left on {}, 0 MB free", disk.root().display());

@@ -108,8 +108,8 @@ fn a_savepoint_restored_under_another_name_publishes_what_was_pending() {
     windows.check("out").expect("every row once");
 }
 
-/// A cluster whose job of files was ended at once, with output in its last checkpoint (whose number it is) that nobody has
-/// published.
+/// A cluster whose job of files was ended at once, with output in its last checkpoint (whose number it is) that
+/// nobody has published.
 fn with_pending_files() -> (Place, [Process; 2], u64) {
     let place = Place::new();
     place.arm_next("after-manifest:3");

@@ -1,7 +1,7 @@
 //! A disk that can be filled: a small tmpfs of this test's own.
 //!
-//! The test's thread moves to a mount namespace of its own first, so nobody else sees the disk and nothing stays behind,
-//! however the test ends. Processes that the thread starts see it, too. It takes root, or `CAP_SYS_ADMIN`.
+//! The test's thread moves to a mount namespace of its own first, so nobody else sees the disk and nothing stays
+//! behind, however the test ends. Processes that the thread starts see it, too. It takes root, or `CAP_SYS_ADMIN`.
 
 use std::ffi::{CString, c_ulong};
 use std::fs::{self, File};

@@ -155,8 +155,8 @@ impl Claim {
         Ok(())
     }
 
-    /// Tells whoever claims the journal next that it had the record of this checkpoint. Without that the checkpoint is as
-    /// good; only the loss of its record would not be noticed.
+    /// Tells whoever claims the journal next that it had the record of this checkpoint. Without that the checkpoint
+    /// is as good; only the loss of its record would not be noticed.
     async fn note_completed(&self, info: &CheckpointInfo) {
         let path = self.store.completed_path(info);
         let noted = match serde_json::to_vec(info) {

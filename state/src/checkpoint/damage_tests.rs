@@ -1,5 +1,5 @@
-//! Every kind of object, damaged in every way: the newest checkpoint is recovered, or whoever asks is told why not. Nothing
-//! is deleted by it, so once the object is as it was the newest checkpoint is recovered.
+//! Every kind of object, damaged in every way: the newest checkpoint is recovered, or whoever asks is told why not.
+//! Nothing is deleted by it, so once the object is as it was the newest checkpoint is recovered.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,8 +18,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// A job with checkpoints of two claims, of which the oldest were deleted by retention; another job that is the same
-    /// but for its contents; and `older`, the job as it was before its newest checkpoints.
+    /// A job with checkpoints of two claims, of which the oldest were deleted by retention; another job that is the
+    /// same but for its contents; and `older`, the job as it was before its newest checkpoints.
     fn new() -> Self {
         let bench = Self {
             folder: tempfile::tempdir().unwrap(),

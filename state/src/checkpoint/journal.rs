@@ -49,8 +49,8 @@ pub struct State {
     pub checkpoint_max: u64,
     /// The output of all checkpoints up to this one is known to be published; of later ones it may be.
     pub published_to: u64,
-    /// Records that could not be read: the checkpoints they speak of are not known. Forgotten once a later checkpoint is
-    /// complete, so not by whoever claims the journal and repeats its state.
+    /// Records that could not be read: the checkpoints they speak of are not known. Forgotten once a later checkpoint
+    /// is complete, so not by whoever claims the journal and repeats its state.
     pub damaged: Vec<Damaged>,
 }
 

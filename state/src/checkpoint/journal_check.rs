@@ -1,10 +1,10 @@
 //! Refuses to claim a journal that is not the one in which the job's checkpoints were recorded.
 //!
 //! A manifest that no record names is garbage, and is swept at a start. With a journal that was lost, replaced by an
-//! older version of itself or by another job's, that rule would delete complete checkpoints and start the job anew. So a
-//! claim first compares the journal with the folders of checkpoints. Two things are certain of a journal that has lost
-//! nothing: whoever wrote a manifest had claimed the journal before, and where the object `completed` is beside a manifest,
-//! the journal had the record of that checkpoint before.
+//! older version of itself or by another job's, that rule would delete complete checkpoints and start the job anew.
+//! So a claim first compares the journal with the folders of checkpoints. Two things are certain of a journal that
+//! has lost nothing: whoever wrote a manifest had claimed the journal before, and where the object `completed` is
+//! beside a manifest, the journal had the record of that checkpoint before.
 //!
 //! Folders are listed before the journal is read: what another process does meanwhile is in the journal first.
 
@@ -72,8 +72,8 @@ impl Folders {
         Ok(Self { found })
     }
 
-    /// Those of complete checkpoints of which the journal has no record, although it is not shorter: it was lost. (One without
-    /// a manifest is what a late write has left of a deleted checkpoint.)
+    /// Those of complete checkpoints of which the journal has no record, although it is not shorter: it was lost.
+    /// (One without a manifest is what a late write has left of a deleted checkpoint.)
     pub fn hidden(&self, state: &State) -> impl Iterator<Item = Folder> {
         let complete = self
             .found

@@ -1,8 +1,8 @@
 //! Reads all that a job's checkpoints consist of, and names each object that is not as it was written.
 //!
-//! The journal is read record by record. Of each checkpoint the manifest is decoded and every file that it names is read
-//! through; files that several checkpoints share are read once. Nothing is changed, and nothing is held in memory but
-//! one manifest and the paths of files that were read.
+//! The journal is read record by record. Of each checkpoint the manifest is decoded and every file that it names is
+//! read through; files that several checkpoints share are read once. Nothing is changed, and nothing is held in
+//! memory but one manifest and the paths of files that were read.
 
 use std::collections::HashMap;
 
@@ -139,8 +139,8 @@ impl Verifier {
         })
     }
 
-    /// Reads a checkpoint. `body_version` is the version of `T`. An error says that something could not be read, not that
-    /// it is damaged.
+    /// Reads a checkpoint. `body_version` is the version of `T`. An error says that something could not be read, not
+    /// that it is damaged.
     pub async fn checkpoint<T: Serialize + DeserializeOwned>(
         &mut self,
         info: &CheckpointInfo,

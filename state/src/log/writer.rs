@@ -106,9 +106,9 @@ impl<S: State> Writer<S> {
 
     /// Writes changes that count together. When this returns Ok they have been applied and may be acted upon; returned
     /// are all that count since the last call: before these, those of earlier calls that seemed to have failed.
-    /// [`Error::Superseded`] means: stop, change nothing more. After any error it is not known whether the changes count
-    /// ([`Writer::is_uncertain`]); the next call finds out, also one without changes. The same holds when the returned
-    /// future is dropped.
+    /// [`Error::Superseded`] means: stop, change nothing more. After any error it is not known whether the changes
+    /// count ([`Writer::is_uncertain`]); the next call finds out, also one without changes. The same holds when the
+    /// returned future is dropped.
     pub async fn append(&mut self, mut changes: Vec<S::Change>) -> Result<Vec<S::Change>, Error> {
         let record = match changes.pop() {
             None if self.is_uncertain => Record::Group(Vec::new()),

@@ -51,8 +51,8 @@ const SETTINGS: u8 = 4;
 /// The message of [`delete`]: five bytes of gRPC's own, then a field of one letter.
 const DELETE_BYTES: usize = 8;
 
-/// Takes requests as a gRPC server does and never answers them. Counts the calls of [`delete`] that arrived whole, but not
-/// what is asked afterwards to find out what listens there.
+/// Takes requests as a gRPC server does and never answers them. Counts the calls of [`delete`] that arrived whole,
+/// but not what is asked afterwards to find out what listens there.
 async fn never_answers(how: Break) -> (String, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

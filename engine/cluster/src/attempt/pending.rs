@@ -1,10 +1,10 @@
 //! Output that a complete checkpoint holds and that may not be published yet.
 //!
 //! A checkpoint's rows count as written from the moment the checkpoint exists, so its output must become visible,
-//! whoever goes on from it: the next attempt, another parallelism, an edited pipeline, or another job that begins with a
-//! copy. Publishing is idempotent (markers in Kafka, names of files), so nobody has to know whether it was published
-//! before. It is published to where it was written for: by the sinks of the pipeline that the checkpoint was taken of,
-//! with the credentials of the present one.
+//! whoever goes on from it: the next attempt, another parallelism, an edited pipeline, or another job that begins
+//! with a copy. Publishing is idempotent (markers in Kafka, names of files), so nobody has to know whether it was
+//! published before. It is published to where it was written for: by the sinks of the pipeline that the checkpoint
+//! was taken of, with the credentials of the present one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

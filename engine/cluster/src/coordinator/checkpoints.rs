@@ -1,8 +1,8 @@
 //! Checkpoints and savepoints of jobs, as clients see them.
 //!
-//! Reading disturbs nobody; only an earlier leader's claim is superseded first, so that what is told of the checkpoints lasts.
-//! What changes a job's checkpoints goes through the claim that this
-//! coordinator holds for the job, or, for a running job, through its run.
+//! Reading disturbs nobody; only an earlier leader's claim is superseded first, so that answers about the checkpoints
+//! last. Changes of a job's checkpoints go through the claim that this coordinator holds for the job, or, for a running
+//! job, through its run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,8 @@ fn no_such(job: &str, wanted: Option<u64>, known: &[u64]) -> api::Error {
     api::Error::new(Code::CheckpointNotFound, format!("{what}{known}"))
 }
 
-/// Supersedes the claim of an earlier leader, if there is one: what it has under way must not come after what is read now.
+/// Supersedes the claim of an earlier leader, if there is one: what it has under way must not come after what is read
+/// now.
 async fn fence(leader: &Arc<Leader>, store: &CheckpointStore, record: Option<&Record>) -> Result<(), api::Error> {
     let job = store.job();
     if leader.known_history(job).is_some() {

@@ -387,7 +387,8 @@ impl Leader {
         self.version.subscribe()
     }
 
-    /// The leadership that claims of jobs' checkpoints carry: earlier leaders of this cluster are refused after such a claim.
+    /// The leadership that claims of jobs' checkpoints carry: earlier leaders of this cluster are refused after such
+    /// a claim.
     pub fn leadership(&self) -> Leadership {
         Leadership {
             cluster: self.cluster.clone(),

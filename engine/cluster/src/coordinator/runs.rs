@@ -137,8 +137,8 @@ pub async fn carry(leader: Arc<Leader>, run: RunId, record: Box<Record>, strings
     leader.event(Event::Ended { job, run, end, ran });
 }
 
-/// How a run ends that another claim of the job's checkpoints has superseded. `None`: the cluster has another leader, and the
-/// job has not failed at all.
+/// The end of a run that another claim of the job's checkpoints has superseded. `None`: the cluster has another leader,
+/// and the job has not failed at all.
 async fn superseded(leader: &Arc<Leader>, record: &Record, reason: String) -> Option<End> {
     loop {
         if !leader.still_leads().await {
@@ -226,7 +226,8 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
     Ok(end)
 }
 
-/// Makes the savepoint that a job is stopped with, as often as the storage needs. `None`: the job was cancelled meanwhile.
+/// Makes the savepoint that a job is stopped with, as often as the storage needs. `None`: the job was cancelled
+/// meanwhile.
 async fn keep(
     history: &History,
     job: &Job,

@@ -215,7 +215,8 @@ pub enum End {
     Failed {
         reason: String,
     },
-    /// Another claim of the job's checkpoints, made for this cluster, has superseded its own: a run with a new one goes on.
+    /// Another claim of the job's checkpoints, made for this cluster, has superseded its own: a run with a new one
+    /// goes on.
     Superseded {
         reason: String,
     },
@@ -298,7 +299,8 @@ impl State {
                 continue;
             }
             match wanted {
-                // The run claims its checkpoints: one of an earlier coordinator that still runs completes none after that.
+                // The run claims its checkpoints: one of an earlier coordinator that still runs completes none after
+                // that.
                 Wanted::Cancelled => {
                     state.settle(&name, false, &mut commands);
                     state.run(&name, None, None, &mut commands);

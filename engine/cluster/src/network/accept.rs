@@ -1,8 +1,8 @@
 //! Accepting connections, without letting whoever connects use up what the process has.
 //!
-//! Each port has a limit of connections of its own, so that one cannot starve the others; connections beyond it are closed
-//! at once. Where the process or the machine is out of file descriptors nothing can be accepted: that passes, so it is
-//! tried again after a pause.
+//! Each port has a limit of connections of its own, so that one cannot starve the others; connections beyond it are
+//! closed at once. Where the process or the machine is out of file descriptors nothing can be accepted: that passes,
+//! so it is tried again after a pause.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! Serving HTTP/1 to whoever connects: slowly, not at all, or a thousand times.
 //!
-//! A connection that does not send a whole request's head in time is closed, be it the first or a later one, so is one that
-//! does not take its answer, and there is a limit of connections. Bodies are limited where they are read
+//! A connection that does not send a whole request's head in time is closed, be it the first or a later one, so is
+//! one that does not take its answer, and there is a limit of connections. Bodies are limited where they are read
 //! ([`super::rest`]).
 
 use std::io;
@@ -29,8 +29,8 @@ const LIMIT: ConnectionLimit = ConnectionLimit {
 };
 /// At most an eighth of the files that a process may have open: gRPC, whose limit is its own, has a half.
 const FILES_DIVISOR: usize = 8;
-/// Time for the head of a request to arrive, from when the connection is open or the last answer was sent. So a connection
-/// may be idle for this long, too.
+/// Time for the head of a request to arrive, from when the connection is open or the last answer was sent. So a
+/// connection may be idle for this long, too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a request's head.
 const HEADER_BYTES_MAX: usize = 64 << 10;

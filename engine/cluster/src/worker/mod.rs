@@ -144,8 +144,8 @@ struct Worker {
     folder: Folder,
     /// The cluster of the coordinator that has let it in.
     cluster: Option<String>,
-    /// Once a coordinator has let it in, and there was space for it: making it clears what an earlier process left in the
-    /// folder.
+    /// Once a coordinator has let it in, and there was space for it: making it clears what an earlier process left in
+    /// the folder.
     backend: Option<Backend>,
     /// By id.
     attempts: BTreeMap<String, Running>,

@@ -1,10 +1,10 @@
 //! Commands of the client API while the leader dies or stands still.
 //!
-//! A client gives some commands, one after the other. What happens to the leader meanwhile is drawn from the seed: it dies
-//! or stands still at one of its next puts, before or after that takes effect, or some milliseconds later, or after some
-//! turns. Then what the client was told (that it is done, that it is refused, or that this is not known) is held against
-//! what the cluster comes to by itself: in a bounded time it has to be what was done, or one of the two if that is not
-//! known. At last the job runs to its end, with the rows of a run without faults.
+//! A client gives some commands, one after the other. What happens to the leader meanwhile is drawn from the seed: it
+//! dies or stands still at one of its next puts, before or after that takes effect, or some milliseconds later, or
+//! after some turns. Then what the client was told (that it is done, that it is refused, or that this is not known)
+//! is held against what the cluster comes to by itself: in a bounded time it has to be what was done, or one of the
+//! two if that is not known. At last the job runs to its end, with the rows of a run without faults.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -164,7 +164,8 @@ impl Model {
         next
     }
 
-    /// The commands still to be given until the job runs on all workers. An answer may be lost to what has happened before.
+    /// The commands still to be given until the job runs on all workers. An answer may be lost to what has happened
+    /// before.
     fn missing(&self) -> Option<Command> {
         if let Some(worker) = self.drained.first() {
             return Some(Command::Undrain(worker.clone()));

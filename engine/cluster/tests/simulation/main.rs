@@ -12,8 +12,8 @@
 //! 4. Meanwhile and at the end the invariants are checked ([`checks`]).
 //!
 //! With some seeds nothing happens but that one worker is lost, while a job runs whose rows never change their subtask:
-//! what runs elsewhere must not be restarted. With some others all that happens is that clocks are set back: the job must
-//! not take longer for it.
+//! what runs elsewhere must not be restarted. With some others all that happens is that clocks are set back: the job
+//! must not take longer for it.
 //!
 //! `make simulate SEEDS=1000` runs many, `make simulate SEED=17` one again, with everything that happened.
 
@@ -62,8 +62,8 @@ const COMMANDS_END_NS: u64 = 3_600 * SECOND;
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
-/// The same where only clocks are set: the one reader of [`draw_clocks`](faults::draw_clocks) runs takes about 28 s for its
-/// rows, and more than twice as long if it is read only when there is a checkpoint.
+/// The same where only clocks are set: the one reader of [`draw_clocks`](faults::draw_clocks) runs takes about 28 s
+/// for its rows, and more than twice as long if it is read only when there is a checkpoint.
 const FINISH_DESPITE_CLOCKS_NS: u64 = 55 * SECOND;
 
 /// What came of a seed.

@@ -59,8 +59,8 @@ fn differences(old: &Planned, new: &Planned) -> Differences {
     differences
 }
 
-/// The differences in an operator's own parts. Another input changes whatever is said in terms of it, so then nothing else
-/// is told.
+/// The differences in an operator's own parts. Another input changes whatever is said in terms of it, so then nothing
+/// else is told.
 fn own<'m>(id: &OperatorId, before: &'m Meaning, now: &'m Meaning) -> Vec<(&'m Aspect, Change)> {
     let aspects: BTreeSet<&Aspect> = before.parts.keys().chain(now.parts.keys()).collect();
     let changes = aspects

@@ -1,14 +1,15 @@
 //! The meaning of state: what an operator's stored state was computed from, and how.
 //!
-//! State of one layout can have many meanings: `SUM(a)` and `SUM(a + 1)` both keep one number. A job that resumes with the
-//! other meaning would add both up in the windows that are open. So both pipelines, the checkpoint's and the one that is to
-//! resume from it, are planned by the same engine, and the operators that keep state are compared with everything upstream
-//! of them ([`compare`]): the expressions over the columns of source tables, not their texts. What keeps no state has no
-//! meaning of its own; it is part of the meaning of what reads it, and what comes after the last state is free.
+//! State of one layout can have many meanings: `SUM(a)` and `SUM(a + 1)` both keep one number. A job that resumes
+//! with the other meaning would add both up in the windows that are open. So both pipelines, the checkpoint's and the
+//! one that is to resume from it, are planned by the same engine, and the operators that keep state are compared with
+//! everything upstream of them ([`compare`]): the expressions over the columns of source tables, not their texts.
+//! What keeps no state has no meaning of its own; it is part of the meaning of what reads it, and what comes after
+//! the last state is free.
 //!
-//! Not compared: watermarks (they decide when windows fire), allowed lateness, parallelism, sinks, the options of sources
-//! that change neither which records are read nor what their rows are, and the choice between failing a job and anything
-//! else for rows that fail, because a job that fails has no such row in its state.
+//! Not compared: watermarks (they decide when windows fire), allowed lateness, parallelism, sinks, the options of
+//! sources that change neither which records are read nor what their rows are, and the choice between failing a job
+//! and anything else for rows that fail, because a job that fails has no such row in its state.
 
 mod changes;
 mod rows;

@@ -66,8 +66,8 @@ struct Walk<'g> {
 }
 
 impl Walk<'_> {
-    /// Every operator says here what its state means, with all of its fields: a new one, or a new field, does not compile
-    /// before it does.
+    /// Every operator says here what its state means, with all of its fields: a new one, or a new field, does not
+    /// compile before it does.
     fn node(&mut self, node: NodeIndex) {
         let rows = match &self.graph.nodes[node].operator {
             Operator::Source(source) => self.source(node, source),
@@ -367,8 +367,8 @@ impl Walk<'_> {
         self.stateful(node, meaning, columns.into_iter().chain([Item::new("rank")]).collect())
     }
 
-    /// The rows of an operator that keeps state. Its columns are known by their places: what they are is its own meaning,
-    /// which is compared where it is.
+    /// The rows of an operator that keeps state. Its columns are known by their places: what they are is its own
+    /// meaning, which is compared where it is.
     fn stateful(&mut self, node: NodeIndex, meaning: Meaning, columns: Vec<Item>) -> Rows {
         let Node { id, output, .. } = &self.graph.nodes[node];
         let columns = columns.into_iter().zip(output.schema.fields()).enumerate();

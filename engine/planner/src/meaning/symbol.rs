@@ -1,8 +1,9 @@
 //! Expressions over named inputs.
 //!
-//! The expressions of a graph refer to columns by position, which unrelated edits move. A [`Symbol`] is such an expression
-//! with each column replaced by what it stands for, down to the columns of source tables and the results of operators that
-//! keep state. Aliases, the division of a query into steps and columns that nobody uses leave no trace in it.
+//! The expressions of a graph refer to columns by position, which unrelated edits move. A [`Symbol`] is such an
+//! expression with each column replaced by what it stands for, down to the columns of source tables and the results
+//! of operators that keep state. Aliases, the division of a query into steps and columns that nobody uses leave no
+//! trace in it.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -4,8 +4,8 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespa
 
 use super::dialect::FlinkDialect;
 
-/// The script with `mask` in place of the values of secret options (`'key' = 'value'`), and without comments. `None`: the
-/// text does not consist of SQL tokens.
+/// The script with `mask` in place of the values of secret options (`'key' = 'value'`), and without comments. `None`:
+/// the text does not consist of SQL tokens.
 pub fn redacted(text: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
     let all = Tokenizer::new(&FlinkDialect, text).tokenize_with_location().ok()?;
     let is_comment = |token: &Token| {

@@ -1,14 +1,14 @@
 //! The clocks of a task.
 //!
 //! Everything that takes a while (idle splits, alignment, pauses of a source) is measured by the time that
-//! [`Task::step`](super::Task::step) is told, which is steady: it does not jump when somebody sets the machine's clock. Two
-//! other clocks are derived from it:
+//! [`Task::step`](super::Task::step) is told, which is steady: it does not jump when somebody sets the machine's
+//! clock. Two other clocks are derived from it:
 //!
 //! * the *wall clock*, for what is compared with event time (`max_future`) or read by people. It may jump either way.
-//! * *processing time*, for operators with windows of the clock. It is the wall clock as long as that moves forward. Where
-//!   the wall clock was set back, processing time must not follow, as windows that have fired would get rows again; it
-//!   goes on at half the speed, so that windows still fire, until the wall clock has caught up. After a restore it begins
-//!   no earlier than the restored windows have fired.
+//! * *processing time*, for operators with windows of the clock. It is the wall clock as long as that moves forward.
+//!   Where the wall clock was set back, processing time must not follow, as windows that have fired would get rows
+//!   again; it goes on at half the speed, so that windows still fire, until the wall clock has caught up. After a
+//!   restore it begins no earlier than the restored windows have fired.
 
 use crate::operator::{Timestamp, WATERMARK_MAX};
 
@@ -26,7 +26,8 @@ impl Clock {
         self.wall_ahead_us = wall_ahead_us;
     }
 
-    /// It is `now` by the steady clock. `began` is asked once: processing time as far as the restored state has seen it.
+    /// It is `now` by the steady clock. `began` is asked once: processing time as far as the restored state has seen
+    /// it.
     pub fn tick(&mut self, now: Timestamp, began: impl FnOnce() -> Option<Timestamp>) {
         self.now = now;
         let wall = self.wall();

@@ -22,8 +22,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const JOURNAL_RETRY: Duration = Duration::from_secs(2);
 
 impl Leader {
-    /// Checks, journals and applies a request, also when the caller does not wait for it. An error says that nothing was
-    /// changed, or that it is not known whether it was.
+    /// Checks, journals and applies a request, also when the caller does not wait for it. An error says that nothing
+    /// was changed, or that it is not known whether it was.
     pub async fn change(self: &Arc<Self>, request: Request) -> Result<(), api::Error> {
         // A run that it begins is caused by the call.
         let changing = self.clone().change_to_end(request).instrument(Span::current());
@@ -138,8 +138,8 @@ impl Leader {
         }
     }
 
-    /// An error unless nobody else has claimed the journal: before something is done to the outside world that must not be
-    /// done beside another leader.
+    /// An error unless nobody else has claimed the journal: before something is done to the outside world that must
+    /// not be done beside another leader.
     pub async fn verify(&self) -> Result<(), Error> {
         let checked = self.journal.lock().await.check().await;
         checked.map_err(|error| {
@@ -148,8 +148,8 @@ impl Leader {
         })
     }
 
-    /// Returns when the journal has all that has happened so far, however long it cannot be written; meanwhile that is why
-    /// this run of the job waits.
+    /// Returns when the journal has all that has happened so far, however long it cannot be written; meanwhile that
+    /// is why this run of the job waits.
     pub async fn journalled(self: &Arc<Self>, job: &str, run: RunId) {
         while let Some(problem) = self.write_unwritten().await {
             self.event(Event::Restarting {
