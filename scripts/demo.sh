@@ -19,8 +19,7 @@ if ! ls "$here"/data/entries/part-* >/dev/null 2>&1; then
 fi
 
 say "engine run $here/pipeline.yaml"
-rm -rf "$here/output"
-"$engine" run "$here/pipeline.yaml" --fresh
+"$engine" run "$here/pipeline.yaml" --fresh --remove-output
 
 say "the first rows of the result (booth, minute, cars, different plates, takings)"
 cat "$here"/output/stats/part-* | sort -t, -k2,2 -k1,1n | sed -n 1,12p

@@ -58,6 +58,10 @@ impl Source for RateLimited {
         self.inner.splits_are_ordered()
     }
 
+    fn has_changed(&self, read: &Split, found: &Split) -> bool {
+        self.inner.has_changed(read, found)
+    }
+
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
         let rate = self.rows_per_second / context.parallelism.max(1) as f64;
         let batch_rows = ((rate / BATCHES_PER_SECOND) as usize).clamp(1, context.batch_rows_max);

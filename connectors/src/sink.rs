@@ -126,6 +126,17 @@ pub trait Sink: Send + Sync {
     /// the committables of the restored checkpoint were committed.
     async fn start(&self, job: &JobIdentity) -> Result<(), Error>;
 
+    /// Names the output that earlier runs have published here and that is read together with what is written now, such
+    /// as `3 files of earlier runs in out/`. `None`: there is none, or it cannot be told apart from other data.
+    async fn earlier_output(&self) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
+    /// Removes the output that [`Sink::earlier_output`] names.
+    async fn remove_earlier_output(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error>;
 
     /// Publishes what a completed checkpoint contains. Idempotent: it may be called again with the same committables.

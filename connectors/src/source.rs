@@ -68,6 +68,12 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// Whether a split that was read to its end holds other input now. `found` is the split of the same id as
+    /// [`Source::splits`] lists it now.
+    fn has_changed(&self, _read: &Split, _found: &Split) -> bool {
+        false
+    }
+
     /// A reader for one subtask. It owns no split until [`SourceReader::add_splits`].
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error>;
 

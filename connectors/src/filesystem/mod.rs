@@ -5,6 +5,7 @@
 
 mod commit;
 mod compression;
+mod earlier_output;
 mod fetch;
 mod location;
 mod partition;

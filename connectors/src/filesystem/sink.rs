@@ -16,6 +16,7 @@ use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
 use super::compression::Compression;
+use super::earlier_output::EarlierOutput;
 use super::location::{Location, io, unavailable};
 use super::target::{Target, remove, sync_folder};
 use super::writer::Writer;
@@ -196,6 +197,16 @@ impl Sink for FileSink {
                     .map_err(|error| unavailable(&shown, &error))
             }
         }
+    }
+
+    async fn earlier_output(&self) -> Result<Option<String>, Error> {
+        let earlier = EarlierOutput::find(&self.settings.location).await?;
+        Ok(earlier.describe())
+    }
+
+    async fn remove_earlier_output(&self) -> Result<(), Error> {
+        let location = &self.settings.location;
+        EarlierOutput::find(location).await?.remove(location).await
     }
 
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error> {

@@ -123,6 +123,13 @@ impl Source for FileSource {
         self.ordered
     }
 
+    fn has_changed(&self, read: &Split, found: &Split) -> bool {
+        match (Position::decode(read), Position::decode(found)) {
+            (Ok(read), Ok(found)) => (read.size, read.modified_us) != (found.size, found.modified_us),
+            _ => true,
+        }
+    }
+
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
         Ok(Box::new(Reader::new(self, context)?))
     }

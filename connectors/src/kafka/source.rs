@@ -85,6 +85,13 @@ impl Source for KafkaSource {
         self.shared.options.discovery_interval
     }
 
+    fn has_changed(&self, read: &Split, found: &Split) -> bool {
+        match (Position::decode(read), Position::decode(found)) {
+            (Ok(read), Ok(found)) => found.end.is_some_and(|end| end > read.next),
+            _ => true,
+        }
+    }
+
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
         let projection = match &context.projection {
             Some(projection) => projection.clone(),

@@ -11,6 +11,8 @@
 mod completion;
 mod discovery;
 mod driver;
+mod earlier_output;
+mod finished;
 mod mending;
 mod pending;
 mod prepare;
@@ -25,7 +27,9 @@ use millstream_runtime::job::SubtaskState;
 use tokio::sync::watch;
 
 use self::driver::Driver;
+pub(crate) use self::earlier_output::earlier_output;
 pub(crate) use self::pending::publish_latest;
+use self::prepare::Start;
 pub use self::prepare::{check, exactly_once_sinks, fits};
 use crate::deployer::{Adopted, Deployer};
 use crate::history::History;
@@ -101,10 +105,9 @@ pub async fn run<'a>(
         }
     };
     let prepared = match prepared {
-        Ok(Some(prepared)) => prepared,
-        Ok(None) => {
-            let checkpoint = attempt.base.map_or(0, |base| base.checkpoint);
-            return Ok(Ended::With(Outcome::FinishedBefore { checkpoint }));
+        Ok(Start::Running(prepared)) => prepared,
+        Ok(Start::FinishedBefore { checkpoint, unread }) => {
+            return Ok(Ended::With(Outcome::FinishedBefore { checkpoint, unread }));
         }
         Err(error) => {
             return Ok(Ended::Failed(Failure {

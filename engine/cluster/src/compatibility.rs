@@ -175,6 +175,19 @@ pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &Compared) -> Find
             snapshot.max_parallelism, graph.max_parallelism
         ));
     }
+    if snapshot.finished
+        && let Compared::Known(differences) = compared
+        && let Some(edited) = &differences.other_plan
+    {
+        let edited = match edited.is_empty() {
+            true => String::new(),
+            false => format!(" (edited: {})", edited.join(", ")),
+        };
+        findings.general.push(format!(
+            "all input was processed before, by a pipeline that differs from this one{edited}; nothing would be computed by \
+             this one: give it another name (--name), so that it reads the input from the beginning"
+        ));
+    }
     let nodes = graph.by_id();
     for (operator, states) in &snapshot.operators {
         if !states.iter().any(has_state) {

@@ -45,6 +45,8 @@ pub struct Job {
     pub allow_duplicates: bool,
     /// State that has another meaning in this pipeline than in that of its checkpoint is used all the same.
     pub accept_changed_meaning: bool,
+    /// A start from nothing first removes the output of earlier runs, where a sink can.
+    pub remove_output: bool,
     /// It ran before: what fails at the start is an outage, not a wrong address, and is tried again.
     pub started_before: bool,
     pub checkpoint_now: Arc<CheckpointNow>,
@@ -155,7 +157,11 @@ pub enum Outcome {
     /// All input is processed.
     Finished { checkpoint: u64 },
     /// It was finished before this run.
-    FinishedBefore { checkpoint: u64 },
+    FinishedBefore {
+        checkpoint: u64,
+        /// Input that exists now and that the job has not read, one text for each source that has some.
+        unread: Vec<String>,
+    },
     /// Stopped after a last checkpoint.
     Stopped { checkpoint: u64 },
     /// Ended without a last checkpoint.
@@ -202,7 +208,9 @@ pub async fn run_claimed(
     let mut outcome = run_attempts(job, history, deployer, stop, progress).await;
     let published = match &mut outcome {
         Ok(
-            Outcome::Finished { checkpoint } | Outcome::FinishedBefore { checkpoint } | Outcome::Stopped { checkpoint },
+            Outcome::Finished { checkpoint }
+            | Outcome::FinishedBefore { checkpoint, .. }
+            | Outcome::Stopped { checkpoint },
         ) => Some(*checkpoint),
         Ok(Outcome::Aborted {
             last_checkpoint,
@@ -388,7 +396,11 @@ async fn first(
     policy: &fallback::Policy,
 ) -> Result<Option<Snapshot>, Error> {
     match job.start {
-        Start::Fresh => history.start_anew(job, progress).await.map(|()| None),
+        Start::Fresh => {
+            history.start_anew(job, progress).await?;
+            attempt::earlier_output(job, progress).await?;
+            Ok(None)
+        }
         Start::Resume => history.latest(progress, &[], policy).await,
         Start::FromCheckpoint(id) => {
             let chosen = history.load(id).await?;

@@ -132,7 +132,7 @@ impl Known {
 }
 
 /// A split to be read on from where it is.
-fn open(split: &SplitState) -> Split {
+pub fn open(split: &SplitState) -> Split {
     Split {
         id: split.id.clone(),
         position: split.position.clone(),

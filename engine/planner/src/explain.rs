@@ -484,20 +484,40 @@ fn shape(expr: &PhysicalExprRef, text: &mut String) {
 
 /// FNV-1a (64 bits) over the canonical text of all nodes and edges.
 pub(crate) fn fingerprint(graph: &JobGraph) -> u64 {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut add = |text: &str| {
-        for byte in text.bytes().chain([0]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    };
-    add(&graph.name);
-    add(&graph.max_parallelism.to_string());
+    let mut hash = Fnv1a::new();
+    hash.add(&graph.name);
+    hash.add(&graph.max_parallelism.to_string());
+    add_content(&mut hash, graph);
+    hash.0
+}
+
+/// As [`fingerprint`], of the nodes and edges alone.
+pub(crate) fn content_fingerprint(graph: &JobGraph) -> u64 {
+    let mut hash = Fnv1a::new();
+    add_content(&mut hash, graph);
+    hash.0
+}
+
+fn add_content(hash: &mut Fnv1a, graph: &JobGraph) {
     for node in &graph.nodes {
-        add(&node.id.0);
-        add(&canonical(&node.operator, &node.output, node.parallelism));
+        hash.add(&node.id.0);
+        hash.add(&canonical(&node.operator, &node.output, node.parallelism));
     }
     for edge in &graph.edges {
-        add(&format!("{edge:?}"));
+        hash.add(&format!("{edge:?}"));
     }
-    hash
+}
+
+struct Fnv1a(u64);
+
+impl Fnv1a {
+    fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, text: &str) {
+        for byte in text.bytes().chain([0]) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
 }

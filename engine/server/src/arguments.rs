@@ -88,6 +88,10 @@ pub struct Run {
     /// Start anew: earlier checkpoints of the job are moved aside.
     #[arg(long, conflicts_with = "from_checkpoint")]
     pub fresh: bool,
+    /// With --fresh: first remove the files that earlier runs have published where the pipeline writes files. Without
+    /// it they stay beside the new ones.
+    #[arg(long, requires = "fresh")]
+    pub remove_output: bool,
     /// Resume from this retained checkpoint instead of the latest.
     #[arg(long, value_name = "N")]
     pub from_checkpoint: Option<u64>,

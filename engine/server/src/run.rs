@@ -83,6 +83,7 @@ fn job(arguments: &Run, planned: &Resolved, local: &Local) -> Result<Job, Failur
     let mut job = planned.job(parallelism, storage, start);
     job.allow_duplicates = arguments.allow_duplicates;
     job.accept_changed_meaning = arguments.accept_changed_meaning;
+    job.remove_output = arguments.remove_output;
     if let Some(interval_ms) = arguments.checkpoint_interval {
         job.checkpoints.interval_ms = interval_ms;
     }
@@ -159,6 +160,12 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
     }
     match result {
         Ok(Outcome::Aborted { .. }) => Err(Failure::Failed(String::new())),
+        Ok(Outcome::FinishedBefore { unread, .. }) if !unread.is_empty() => Err(Failure::Wrong(format!(
+            "error: {}: the job has finished and does not read newer input: {}; process all of it with --fresh \
+             (--remove-output removes the earlier output first), or only this with a path that names it and --name\n",
+            arguments.file.display(),
+            unread.join("; ")
+        ))),
         Ok(_) => Ok(()),
         Err(error @ Error::Invalid(_)) => Err(Failure::Wrong(format!(
             "error: {}: {error}\n",

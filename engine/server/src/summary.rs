@@ -26,9 +26,14 @@ impl Summary {
         let report = progress.report();
         let (ended, outcome) = match result {
             Ok(Outcome::Finished { .. }) => ("finished", "finished: all input is processed".to_string()),
-            Ok(Outcome::FinishedBefore { checkpoint }) => (
+            Ok(Outcome::FinishedBefore { checkpoint, unread }) => (
                 "finished before",
-                format!("nothing to do: all input was processed as of checkpoint {checkpoint} (--fresh starts anew)"),
+                match unread.is_empty() {
+                    true => format!(
+                        "nothing to do: all input was processed as of checkpoint {checkpoint} (--fresh starts anew)"
+                    ),
+                    false => format!("nothing was done: all earlier input was processed as of checkpoint {checkpoint}"),
+                },
             ),
             Ok(Outcome::Stopped { checkpoint }) => (
                 "stopped",

@@ -96,6 +96,83 @@ INSERT INTO out SELECT n FROM t WHERE n <= 10;",
     assert_eq!(text(&fresh.stdout).lines().count(), 10);
 }
 
+/// A job over a folder of CSV files that has finished once.
+fn finished_over_files() -> Place {
+    let place = Place::new();
+    fs::create_dir(place.path("in")).unwrap();
+    place.write("in/a.csv", "1\n2\n3\n");
+    place.write("job.sql", FILES_SQL);
+    place.run(&["run", "job.sql"], 0);
+    assert_eq!(place.lines("out"), ["1", "2", "3"]);
+    place
+}
+
+const FILES_SQL: &str = "CREATE TABLE t (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv');
+CREATE TABLE out (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+INSERT INTO out SELECT n FROM t WHERE n < 100;";
+
+#[test]
+fn a_finished_job_does_not_take_an_edited_pipeline_for_its_own() {
+    let place = finished_over_files();
+    place.write("job.sql", &format!("-- a comment is no change\n{FILES_SQL}"));
+    says(&place.run(&["run", "job.sql"], 0), "nothing to do");
+
+    // No state depends on the filter, and yet the answer is another.
+    place.write("job.sql", &FILES_SQL.replace("n < 100", "n < 2"));
+    let refused = place.run(&["run", "job.sql"], 2);
+    says(
+        &refused,
+        "all input was processed before, by a pipeline that differs from this one (edited: sink `out`)",
+    );
+    says(&refused, "--fresh");
+    place.write("job.sql", &FILES_SQL.replace("'path' = 'out'", "'path' = 'elsewhere'"));
+    says(
+        &place.run(&["run", "job.sql"], 2),
+        "a pipeline that differs from this one",
+    );
+
+    // Quite another script of the same file name.
+    place.write(
+        "job.sql",
+        "CREATE TABLE g (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '5', 'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '5');
+CREATE TABLE printed (n BIGINT) WITH ('connector' = 'print');
+INSERT INTO printed SELECT n FROM g;",
+    );
+    says(&place.run(&["run", "job.sql"], 2), "does not fit the pipeline");
+    let other = place.run(&["run", "job.sql", "--name", "other"], 0);
+    assert_eq!(text(&other.stdout).lines().count(), 5);
+    assert_eq!(place.lines("out"), ["1", "2", "3"]);
+}
+
+#[test]
+fn a_finished_job_names_the_input_that_it_does_not_read() {
+    let place = finished_over_files();
+    for n in 0..7 {
+        place.write(&format!("in/b{n}.csv"), "4\n");
+    }
+    place.write("in/a.csv", "1\n2\n3\n4\n");
+    let refused = place.run(&["run", "job.sql"], 2);
+    says(
+        &refused,
+        "does not read newer input: source `t`: `in/a.csv` has changed, `in/b0.csv` is new, `in/b1.csv` is new, \
+         `in/b2.csv` is new, `in/b3.csv` is new, and 3 more",
+    );
+    assert_eq!(place.lines("out"), ["1", "2", "3"]);
+
+    let both = place.run(&["run", "job.sql", "--fresh"], 0);
+    says(
+        &both,
+        "`out/sink`: 1 file of earlier runs in out/: kept beside the output of this run",
+    );
+    assert_eq!(place.lines("out").len(), 3 + 11);
+
+    place.write("out/notes.csv", "100\n");
+    let only_new = place.run(&["run", "job.sql", "--fresh", "--remove-output"], 0);
+    says(&only_new, "`out/sink`: removed ");
+    assert_eq!(place.lines("out").len(), 11 + 1, "the file of somebody else stays");
+    place.run(&["run", "job.sql", "--remove-output"], 2);
+}
+
 #[test]
 fn a_killed_run_resumes_and_writes_every_row_exactly_once() {
     let expected = expected();

@@ -8,7 +8,7 @@ use millstream_planner::graph::{NodeIndex, Operator, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
 
 use super::pending::PendingOutput;
-use super::{Attempt, Ends};
+use super::{Attempt, Ends, finished};
 use crate::deployer::{Allocation, Request, Tasks};
 use crate::job::Job;
 use crate::manifest::Snapshot;
@@ -27,8 +27,19 @@ pub(super) struct Prepared {
     pub newest_checkpoint: u64,
 }
 
-/// Everything up to running tasks. `None`: the restored checkpoint says that the job is finished.
-pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, Error> {
+/// The start of an attempt.
+pub(super) enum Start {
+    Running(Prepared),
+    /// The restored checkpoint says that the job is finished.
+    FinishedBefore {
+        checkpoint: u64,
+        /// Input that exists now and that the job has not read.
+        unread: Vec<String>,
+    },
+}
+
+/// Everything up to running tasks.
+pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
     let job = attempt.job;
     let ends = make_ends(job)?;
     let storage = output_storage(attempt);
@@ -45,7 +56,10 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
         pending = PendingOutput::of(job, &ends, &storage, base).await?;
         if base.finished {
             pending.publish().await?;
-            return Ok(None);
+            return Ok(Start::FinishedBefore {
+                checkpoint: base.checkpoint,
+                unread: finished::unread_input(attempt, &ends, base).await,
+            });
         }
     }
     let sinks: Vec<_> = ends.sinks.values().cloned().collect();
@@ -80,7 +94,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Option<Prepared>, E
         files: attempt.history.files(),
     };
     let tasks = attempt.deployer.deploy(job, &allocation, request).await?;
-    Ok(Some(Prepared {
+    Ok(Start::Running(Prepared {
         ends,
         known,
         tasks,

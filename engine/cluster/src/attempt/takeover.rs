@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use super::Attempt;
 use super::driver::Driver;
 use super::pending::PendingOutput;
-use super::prepare::{Prepared, check_restore, make_ends, output_storage};
+use super::prepare::{Prepared, Start, check_restore, make_ends, output_storage};
 use crate::Error;
 use crate::checkpoint::{Completed, Event};
 use crate::deployer::Adopted;
 use crate::splits::Known;
 
-/// Everything up to tasks that are looked after. `None`: the newest checkpoint says that the job is finished.
-pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<Prepared>, Error> {
+/// Everything up to tasks that are looked after.
+pub(super) async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Start, Error> {
     let job = attempt.job;
     let ends = make_ends(job)?;
     let storage = output_storage(attempt);
@@ -38,7 +38,11 @@ pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<P
         if base.finished {
             let pending = PendingOutput::of(job, &ends, &storage, base).await?;
             pending.publish().await?;
-            return Ok(None);
+            return Ok(Start::FinishedBefore {
+                checkpoint: base.checkpoint,
+                // It ran until just now: nobody has asked for newer input.
+                unread: Vec::new(),
+            });
         }
         for (id, known) in &mut known {
             if let Some(states) = base.operators.get(id) {
@@ -47,7 +51,7 @@ pub async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Option<P
             }
         }
     }
-    Ok(Some(Prepared {
+    Ok(Start::Running(Prepared {
         ends,
         known,
         tasks: adopted.tasks,

@@ -189,7 +189,14 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
     let mut cancelled = stop.clone();
     let outcome = job::run_claimed(&job, &history, &deployer, stop, &progress).await?;
     let mut end = match outcome {
-        Outcome::Finished { checkpoint } | Outcome::FinishedBefore { checkpoint } => End::Finished { checkpoint },
+        Outcome::Finished { checkpoint } => End::Finished { checkpoint },
+        Outcome::FinishedBefore { checkpoint, unread } => {
+            for input in unread {
+                let note = format!("all input was processed before; not read, because it is newer: {input}");
+                leader.note(&record.name, "warn", &note);
+            }
+            End::Finished { checkpoint }
+        }
         Outcome::Stopped { checkpoint } => End::Stopped { checkpoint },
         Outcome::Aborted {
             last_checkpoint,

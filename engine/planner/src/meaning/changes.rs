@@ -8,7 +8,8 @@ use datafusion::logical_expr::LogicalPlan;
 use super::rows::meanings;
 use super::symbol::Item;
 use super::{Aspect, Change, Differences, Meaning, Planned};
-use crate::graph::OperatorId;
+use crate::explain;
+use crate::graph::{JobGraph, OperatorId};
 use crate::logical::{CatalogTable, InsertInput, Pipeline, StepReference};
 
 type Meanings = BTreeMap<OperatorId, Meaning>;
@@ -22,7 +23,10 @@ pub fn compare(old: &Planned, new: &Planned) -> Differences {
 fn differences(old: &Planned, new: &Planned) -> Differences {
     let (before, now) = (meanings(&old.graph), meanings(&new.graph));
     let edits = Edits::new(&old.pipeline, &new.pipeline);
-    let mut differences = Differences::default();
+    let mut differences = Differences {
+        other_plan: (!is_same_plan(&old.graph, &new.graph)).then(|| edits.all()),
+        ..Differences::default()
+    };
     for (id, meaning) in &before {
         let Some(other) = now.get(id) else {
             let same = now
@@ -57,6 +61,11 @@ fn differences(old: &Planned, new: &Planned) -> Differences {
         }
     }
     differences
+}
+
+/// Whether two graphs compute and write the same, whatever their names.
+fn is_same_plan(old: &JobGraph, new: &JobGraph) -> bool {
+    old.max_parallelism == new.max_parallelism && explain::content_fingerprint(old) == explain::content_fingerprint(new)
 }
 
 /// The differences in an operator's own parts. Another input changes whatever is said in terms of it, so then nothing
@@ -208,18 +217,25 @@ impl Edits {
                 next.extend(reads.iter().map(String::as_str));
             }
         }
-        let word = |(name, kind): (&String, &&str)| format!("{kind} `{name}`");
         let found: Vec<String> = self
             .edited
             .iter()
             .filter(|(name, _)| above.contains(name.as_str()))
-            .map(word)
+            .map(described)
             .collect();
         match found.is_empty() {
-            true => self.edited.iter().map(word).collect(),
+            true => self.all(),
             false => found,
         }
     }
+
+    fn all(&self) -> Vec<String> {
+        self.edited.iter().map(described).collect()
+    }
+}
+
+fn described((name, kind): (&String, &&'static str)) -> String {
+    format!("{kind} `{name}`")
 }
 
 /// A step, table or insert.

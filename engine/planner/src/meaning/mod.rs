@@ -50,6 +50,8 @@ pub struct Differences {
     pub changes: BTreeMap<OperatorId, Vec<Change>>,
     /// Operators that only the old pipeline has, with one of the same meaning that only the new one has.
     pub renamed: BTreeMap<OperatorId, OperatorId>,
+    /// The plans differ in anything at all: then the steps, tables and inserts that were edited.
+    pub other_plan: Option<Vec<String>>,
 }
 
 /// One difference.

@@ -1,0 +1,29 @@
+//! Output of earlier runs, where a job starts from nothing: readers would read its rows beside the new ones.
+
+use super::prepare::make_ends;
+use crate::Error;
+use crate::job::Job;
+use crate::progress::Progress;
+
+/// Removes the earlier output of every sink that has some, if the job wants that, and names it otherwise.
+pub(crate) async fn earlier_output(job: &Job, progress: &Progress) -> Result<(), Error> {
+    let ends = make_ends(job)?;
+    let mut sinks: Vec<_> = ends.sinks.iter().collect();
+    sinks.sort_by_key(|(node, _)| **node);
+    for (node, sink) in sinks {
+        let Some(earlier) = sink.earlier_output().await? else {
+            continue;
+        };
+        let id = &job.graph.nodes[*node].id;
+        if job.remove_output {
+            sink.remove_earlier_output().await?;
+            progress.info(format!("`{id}`: removed {earlier}"));
+        } else {
+            progress.warn(format!(
+                "`{id}`: {earlier}: kept beside the output of this run, so that readers find rows of both \
+                 (--fresh --remove-output removes it first)"
+            ));
+        }
+    }
+    Ok(())
+}

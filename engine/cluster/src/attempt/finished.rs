@@ -1,0 +1,61 @@
+//! A run whose checkpoint says that all input had been processed: nothing is left to do, unless there is more input now.
+//!
+//! The windows of such a checkpoint have fired and its last watermark is the end of time, so rows that came later cannot
+//! be added to it. They are named instead, so that nobody takes "nothing to do" for "your input was processed".
+
+use millstream_connectors::{Source, Split};
+use millstream_planner::graph::OperatorId;
+use millstream_runtime::job::{SplitState, SubtaskState};
+
+use super::{Attempt, Ends};
+use crate::manifest::Snapshot;
+use crate::splits;
+
+/// Most splits named of one source.
+const NAMED_MAX: usize = 5;
+
+/// The input that the finished job has not read, one text for each source that has some.
+pub(super) async fn unread_input(attempt: &Attempt<'_>, ends: &Ends, base: &Snapshot) -> Vec<String> {
+    let mut unread = Vec::new();
+    let nodes = &attempt.job.graph.nodes;
+    let mut sources: Vec<_> = ends.sources.iter().collect();
+    sources.sort_by_key(|(node, _)| **node);
+    for (node, source) in sources {
+        let id = &nodes[*node].id;
+        source.resume();
+        match source.splits().await {
+            Ok(found) => {
+                let states = base.operators.get(id).map(Vec::as_slice).unwrap_or_default();
+                unread.extend(unread_splits(id, source.as_ref(), states, &found));
+            }
+            // The job needs none of it.
+            Err(error) => attempt.progress.info(format!(
+                "`{id}`: whether there is new input is not known, because the source cannot be listed: {error}"
+            )),
+        }
+    }
+    unread
+}
+
+fn unread_splits(id: &OperatorId, source: &dyn Source, states: &[SubtaskState], found: &[Split]) -> Option<String> {
+    let known: Vec<&SplitState> = states.iter().flat_map(|state| &state.splits).collect();
+    let named = found
+        .iter()
+        .filter_map(|split| match known.iter().find(|known| known.id == split.id) {
+            None => Some(format!("`{}` is new", split.id)),
+            Some(known) if source.has_changed(&splits::open(known), split) => {
+                Some(format!("`{}` has changed", split.id))
+            }
+            Some(_) => None,
+        });
+    let mut named: Vec<String> = named.collect();
+    if named.is_empty() {
+        return None;
+    }
+    let more = named.len().saturating_sub(NAMED_MAX);
+    named.truncate(NAMED_MAX);
+    if more > 0 {
+        named.push(format!("and {more} more"));
+    }
+    Some(format!("source `{id}`: {}", named.join(", ")))
+}
