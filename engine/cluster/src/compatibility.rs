@@ -146,9 +146,8 @@ pub fn state_signature(graph: &JobGraph, node: NodeIndex) -> String {
         }
         Operator::WindowJoin(join) => {
             let all = |input: usize| {
-                let edge = graph.inputs(node).find(|edge| edge.input == input);
-                let columns = edge.map_or(0, |edge| graph.nodes[edge.from].output.schema.fields().len());
-                input_types(input, &(0..columns).collect::<Vec<_>>()).join(", ")
+                let columns: Vec<usize> = (0..join.joined_columns[input]).collect();
+                input_types(input, &columns).join(", ")
             };
             format!("join on {:?} left [{}] right [{}]", join.on, all(0), all(1))
         }

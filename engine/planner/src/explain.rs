@@ -12,7 +12,7 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 
 use crate::graph::{
-    Calc, Edge, ErrorPolicy, Exchange, Extreme, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, Stream,
+    Calc, ErrorPolicy, Exchange, Extreme, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, Stream,
     TimeAttribute, Window, WindowColumns,
 };
 
@@ -48,11 +48,11 @@ fn write_node(
         return;
     }
     let mut inputs = graph.inputs(index);
-    let input_schema = inputs.next().map(|edge| edge_schema(graph, edge));
+    let input_schema = inputs.next().map(|edge| graph.edge_schema(edge));
     let right_schema = graph
         .inputs(index)
         .find(|edge| edge.input == 1)
-        .map(|edge| edge_schema(graph, edge));
+        .map(|edge| graph.edge_schema(edge));
     let words = describe(&node.operator, input_schema.as_deref(), right_schema.as_deref());
     line(text, &format!("{indent}{arrival}{}: {words}{single}", node.id));
     let several = graph.inputs(index).any(|edge| edge.input > 0);
@@ -60,7 +60,7 @@ fn write_node(
         let mut arrival = match &edge.exchange {
             Exchange::Forward => "<- ".to_owned(),
             Exchange::Hash(columns) => {
-                let schema = edge_schema(graph, edge);
+                let schema = graph.edge_schema(edge);
                 format!("<- hash({}) ", names(&schema, columns))
             }
             Exchange::Rebalance if node.parallelism == Parallelism::One => "<- gather ".to_owned(),
@@ -69,7 +69,11 @@ fn write_node(
         };
         match edge.port {
             Port::Main => {}
-            Port::Late => arrival.push_str("late rows of "),
+            Port::Late(input) => arrival.push_str(match (input, &graph.nodes[edge.from].operator) {
+                (0, Operator::WindowJoin(_)) => "late left rows of ",
+                (_, Operator::WindowJoin(_)) => "late right rows of ",
+                _ => "late rows of ",
+            }),
             Port::DeadLetters => arrival.push_str("dead letters of "),
         }
         if several {
@@ -82,19 +86,6 @@ fn write_node(
 fn line(text: &mut String, content: &str) {
     text.push_str(content);
     text.push('\n');
-}
-
-/// What flows on an edge.
-fn edge_schema(graph: &JobGraph, edge: &Edge) -> arrow_schema::SchemaRef {
-    match edge.port {
-        Port::Main => graph.nodes[edge.from].output.schema.clone(),
-        Port::DeadLetters => crate::graph::dead_letter_schema(),
-        Port::Late => graph
-            .inputs(edge.from)
-            .next()
-            .map(|edge| graph.nodes[edge.from].output.schema.clone())
-            .unwrap_or_else(|| graph.nodes[edge.from].output.schema.clone()),
-    }
 }
 
 fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>) -> String {
@@ -378,7 +369,13 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
             }
         }
         Operator::WindowJoin(join) => {
-            put(&mut text, &format!("{:?} {:?} {:?}", join.left, join.right, join.on));
+            put(
+                &mut text,
+                &format!(
+                    "{:?} {:?} {:?} {:?}",
+                    join.joined_columns, join.left, join.right, join.on
+                ),
+            );
             if let Some(filter) = &join.filter {
                 literals(filter, &mut text);
             }

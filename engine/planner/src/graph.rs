@@ -95,8 +95,8 @@ pub struct Edge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Port {
     Main,
-    /// Rows that came after their window had fired; the schema of the operator's input.
-    Late,
+    /// Rows of an input, by its number, that came after their window had fired; with that input's columns.
+    Late(usize),
     /// Rows that failed, as dead letters ([`dead_letter_schema`]).
     DeadLetters,
 }
@@ -259,11 +259,13 @@ pub enum Phase {
     Final,
 }
 
-/// Joins rows of equal windows. Output: all columns of the left input, then all of the right (for semi and anti joins:
-/// left only).
+/// Joins rows of equal windows. Output: the joined columns of the left input, then those of the right (for semi and anti
+/// joins: left only).
 #[derive(Debug, Clone)]
 pub struct WindowJoin {
     pub join_type: JoinType,
+    /// Columns of each input that are joined and kept. Those behind them are for late rows only.
+    pub joined_columns: [usize; 2],
     pub left: WindowColumns,
     pub right: WindowColumns,
     /// Pairs of columns (left index, right index) that must be equal, besides the window's bounds. NULL equals nothing.
@@ -335,6 +337,24 @@ impl JobGraph {
     /// Edges into a node, by input.
     pub fn inputs(&self, node: NodeIndex) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.to == node)
+    }
+
+    /// The columns that an edge carries.
+    pub fn edge_schema(&self, edge: &Edge) -> SchemaRef {
+        match edge.port {
+            Port::Main => self.nodes[edge.from].output.schema.clone(),
+            Port::DeadLetters => dead_letter_schema(),
+            Port::Late(input) => {
+                let schema = self.input_schema(edge.from, input);
+                schema.unwrap_or_else(|| self.nodes[edge.from].output.schema.clone())
+            }
+        }
+    }
+
+    /// The columns of an input of a node. `None`: no edge leads there.
+    pub fn input_schema(&self, node: NodeIndex, input: usize) -> Option<SchemaRef> {
+        let mut edges = self.inputs(node).filter(|edge| edge.input == input);
+        edges.next().map(|edge| self.edge_schema(edge))
     }
 
     /// Edges out of a node.

@@ -89,14 +89,29 @@ pub struct Insert {
 #[derive(Debug, Clone)]
 pub enum InsertInput {
     Plan(LogicalPlan),
-    /// The late rows of a step's window aggregates.
+    /// Late rows of a step.
     Late {
         step: String,
+        of: LateRows,
     },
     /// The dead letters of a step or source.
     DeadLetters {
         name: String,
     },
+}
+
+/// The operator of a step that finds rows late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LateRows {
+    Aggregate,
+    /// A join, of rows of its left or right input.
+    Join(JoinSide),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JoinSide {
+    Left,
+    Right,
 }
 
 /// A table of the catalog inside a plan: the source of DataFusion `TableScan`s is a `TableSource` that downcasts to

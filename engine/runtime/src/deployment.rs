@@ -13,7 +13,7 @@ use crossbeam::channel::bounded;
 use millstream_connectors::Split;
 use millstream_connectors::sink::WriterContext;
 use millstream_connectors::source::ReaderContext;
-use millstream_planner::graph::{self, Exchange, JobGraph, NodeIndex, Operator, Port, dead_letter_schema};
+use millstream_planner::graph::{self, Exchange, JobGraph, NodeIndex, Operator};
 use tokio::sync::mpsc;
 
 pub(crate) use self::operators::restore;
@@ -470,19 +470,5 @@ fn source_stage(
 
 /// Schemas of a node's inputs, by input.
 fn input_schemas(graph: &JobGraph, node: NodeIndex) -> Vec<SchemaRef> {
-    let mut schemas = Vec::new();
-    for input in 0.. {
-        let Some(edge) = graph.inputs(node).find(|edge| edge.input == input) else {
-            break;
-        };
-        schemas.push(match edge.port {
-            Port::Main => graph.nodes[edge.from].output.schema.clone(),
-            Port::DeadLetters => dead_letter_schema(),
-            Port::Late => match input_schemas(graph, edge.from).into_iter().next() {
-                Some(schema) => schema,
-                None => graph.nodes[edge.from].output.schema.clone(),
-            },
-        });
-    }
-    schemas
+    (0..).map_while(|input| graph.input_schema(node, input)).collect()
 }

@@ -241,7 +241,7 @@ impl Collector for Outlet<'_> {
                 add(&self.counters.rows_out, rows as u64);
                 add(&self.counters.bytes_out, batch_bytes(&batch) as u64);
             }
-            Port::Late => add(&self.counters.late_rows, rows as u64),
+            Port::Late(_) => add(&self.counters.late_rows, rows as u64),
             Port::DeadLetters => add(&self.counters.dead_letters, rows as u64),
         }
         let outputs = self.outputs;

@@ -265,7 +265,7 @@ fn parts(pipeline: &Pipeline) -> BTreeMap<String, Part> {
     for insert in &pipeline.inserts {
         let (text, reads) = match &insert.input {
             InsertInput::Plan(plan) => (plan.display_indent().to_string(), reads(plan)),
-            InsertInput::Late { step } => (format!("late {step}"), BTreeSet::from([step.clone()])),
+            InsertInput::Late { step, of } => (format!("late {step} {of:?}"), BTreeSet::from([step.clone()])),
             InsertInput::DeadLetters { name } => (format!("dead letters {name}"), BTreeSet::from([name.clone()])),
         };
         let part = parts.entry(insert.table.name.clone()).or_insert_with(|| Part {

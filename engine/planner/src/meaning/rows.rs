@@ -108,16 +108,8 @@ impl Walk<'_> {
     }
 
     fn input_schema(&self, node: NodeIndex, input: usize) -> Schema {
-        let edge = self.graph.inputs(node).find(|edge| edge.input == input);
-        edge.map_or_else(Schema::empty, |edge| self.edge_schema(edge))
-    }
-
-    fn edge_schema(&self, edge: &Edge) -> Schema {
-        match edge.port {
-            Port::Main => self.graph.nodes[edge.from].output.schema.as_ref().clone(),
-            Port::Late => self.input_schema(edge.from, 0),
-            Port::DeadLetters => dead_letter_schema().as_ref().clone(),
-        }
+        let schema = self.graph.input_schema(node, input);
+        schema.map_or_else(Schema::empty, |schema| schema.as_ref().clone())
     }
 
     fn input(&self, node: NodeIndex, input: usize) -> Rows {
@@ -129,8 +121,8 @@ impl Walk<'_> {
         let id = &self.graph.nodes[edge.from].id;
         match edge.port {
             Port::Main => self.rows.get(&edge.from).cloned().unwrap_or_default(),
-            Port::Late => {
-                let mut rows = self.input(edge.from, 0);
+            Port::Late(input) => {
+                let mut rows = self.input(edge.from, input);
                 for branch in &mut rows {
                     let late = Item::new(format!("late for `{id}`"));
                     branch.conditions.insert(late.exact.clone(), late);
@@ -290,13 +282,24 @@ impl Walk<'_> {
     fn joined(&mut self, node: NodeIndex, join: &WindowJoin) -> Rows {
         let WindowJoin {
             join_type,
+            joined_columns,
             left,
             right,
             on,
             filter,
         } = join;
-        let (left_rows, right_rows) = (self.input(node, 0), self.input(node, 1));
-        let (left_schema, right_schema) = (self.input_schema(node, 0), self.input_schema(node, 1));
+        let joined = |input: usize| {
+            let count = joined_columns[input];
+            let mut rows = self.input(node, input);
+            rows.iter_mut().for_each(|branch| branch.columns.truncate(count));
+            let fields = self.input_schema(node, input).fields;
+            (
+                rows,
+                Schema::new(fields.iter().take(count).cloned().collect::<Vec<_>>()),
+            )
+        };
+        let (left_rows, left_schema) = joined(0);
+        let (right_rows, right_schema) = joined(1);
         let left_symbols = sided(Side::Left, &left_rows, &left_schema);
         let right_symbols = sided(Side::Right, &right_rows, &right_schema);
         let mut meaning = Meaning::default();

@@ -9,7 +9,6 @@ mod order;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::Query;
 use millstream_connectors::Role;
@@ -22,7 +21,9 @@ use crate::catalog::{
 };
 use crate::error::{Error, Errors, Location};
 use crate::graph::{ErrorPolicy, dead_letter_schema};
-use crate::logical::{Insert, InsertInput, Pipeline, Step, Table, WindowTableFunction};
+use crate::logical::{
+    Insert, InsertInput, JoinSide, LateRows, Pipeline, Step, StepReference, Table, WindowTableFunction,
+};
 use crate::sql::{self, suggest, types};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
 
@@ -423,18 +424,31 @@ impl Front {
                     }
                 }
             }
-            Some("late") => {
+            Some(port @ ("late" | "late_left" | "late_right")) => {
+                let of = match port {
+                    "late_left" => LateRows::Join(JoinSide::Left),
+                    "late_right" => LateRows::Join(JoinSide::Right),
+                    _ => LateRows::Aggregate,
+                };
                 let step = self.catalog.steps.iter().find(|step| step.name == name);
-                let Some(columns) = step.and_then(|step| late_columns(&step.plan, &location)) else {
+                let Some(columns) = step.and_then(|step| late_columns(&step.plan, of, &location)) else {
                     self.mistake(
                         &path,
-                        format!("`{name}` has no late rows: only steps with a window have"),
+                        match of {
+                            LateRows::Aggregate => format!("`{name}` has no late rows: only steps with a window have"),
+                            LateRows::Join(_) => {
+                                format!("`{name}` has no join of windows, so no input of one has late rows")
+                            }
+                        },
                     );
                     return None;
                 };
                 Some(Input {
                     columns,
-                    plan: Planned::Aside(InsertInput::Late { step: name.to_owned() }),
+                    plan: Planned::Aside(InsertInput::Late {
+                        step: name.to_owned(),
+                        of,
+                    }),
                 })
             }
             Some("dead_letters") => {
@@ -453,10 +467,13 @@ impl Front {
                 })
             }
             Some(other) => {
-                let hint = suggest(other, ["late", "dead_letters"]);
+                let hint = suggest(other, ["late", "late_left", "late_right", "dead_letters"]);
                 self.mistake(
                     &path,
-                    format!("`{name}` has no output `{other}`{hint}; there are `late` and `dead_letters`"),
+                    format!(
+                        "`{name}` has no output `{other}`{hint}; there are `late` (of joins: `late_left` and \
+                         `late_right`) and `dead_letters`"
+                    ),
                 );
                 None
             }
@@ -509,18 +526,42 @@ enum Planned {
 }
 
 /// The columns of the rows that the step's window may find late: those of its window function's input.
-fn late_columns(plan: &LogicalPlan, location: &Location) -> Option<Vec<ColumnDeclaration>> {
-    let mut columns = None;
-    let walked = plan.apply(|node| {
-        if let LogicalPlan::Extension(extension) = node
-            && let Some(window) = extension.node.as_any().downcast_ref::<WindowTableFunction>()
-        {
-            columns = Some(columns_of(window.input.schema(), location));
-            return Ok(TreeNodeRecursion::Stop);
+fn late_columns(plan: &LogicalPlan, of: LateRows, location: &Location) -> Option<Vec<ColumnDeclaration>> {
+    match of {
+        LateRows::Aggregate => {
+            let window = find(plan, &|node| match node {
+                LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<WindowTableFunction>(),
+                _ => None,
+            })?;
+            Some(columns_of(window.input.schema(), location))
         }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    walked.ok().and(columns)
+        LateRows::Join(side) => {
+            let join = find(plan, &|node| match node {
+                LogicalPlan::Join(join) => Some(join),
+                _ => None,
+            })?;
+            let input = match side {
+                JoinSide::Left => &join.left,
+                JoinSide::Right => &join.right,
+            };
+            let columns = late_columns(input, LateRows::Aggregate, location);
+            // Rows that an aggregate has given their windows come as they are.
+            Some(columns.unwrap_or_else(|| columns_of(input.schema(), location)))
+        }
+    }
+}
+
+/// The first node of a plan, steps that it refers to included, that is wanted.
+fn find<'p, T>(plan: &'p LogicalPlan, wanted: &dyn Fn(&'p LogicalPlan) -> Option<T>) -> Option<T> {
+    if let Some(found) = wanted(plan) {
+        return Some(found);
+    }
+    if let LogicalPlan::Extension(extension) = plan
+        && let Some(reference) = extension.node.as_any().downcast_ref::<StepReference>()
+    {
+        return find(&reference.plan, wanted);
+    }
+    plan.inputs().into_iter().find_map(|input| find(input, wanted))
 }
 
 /// Short names that a spec may use for Flink's, by connector.

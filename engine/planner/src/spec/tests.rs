@@ -82,7 +82,7 @@ sinks:
                 Projection: per_booth.booth, per_booth.window_start, per_booth.cars
                   SubqueryAlias: per_booth
                     StepReference: per_booth
-            late <- Late { step: "per_booth" } 4
+            late <- Late { step: "per_booth", of: Aggregate } 4
             bad <- DeadLetters { name: "entries" } 5
         "#]],
     );
@@ -120,7 +120,7 @@ sinks:
             steps.second.sql 2:3: unknown column `plat`; did you mean `plate`?
             steps.third.sql 1:28: expected an expression, found the end of the statement
             sinks.stats.from: unknown step or source `secnd`; did you mean `second`?
-            sinks.more.from: `entries` has no output `lat`; did you mean `late`?; there are `late` and `dead_letters`
+            sinks.more.from: `entries` has no output `lat`; did you mean `late`?; there are `late` (of joins: `late_left` and `late_right`) and `dead_letters`
         "#]],
     );
 }

@@ -93,9 +93,10 @@ impl GraphBuilder {
         }
     }
 
-    /// The first input of a node.
-    pub fn input_of(&self, node: NodeIndex) -> Option<NodeIndex> {
-        self.edges.iter().find(|edge| edge.to == node).map(|edge| edge.from)
+    /// The first node that feeds an input of a node.
+    pub fn input_of(&self, node: NodeIndex, input: usize) -> Option<NodeIndex> {
+        let mut edges = self.edges.iter().filter(|edge| edge.to == node && edge.input == input);
+        edges.next().map(|edge| edge.from)
     }
 
     pub fn owned_by<'s>(&'s self, owner: &'s str) -> impl Iterator<Item = NodeIndex> + 's {

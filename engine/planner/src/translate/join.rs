@@ -16,6 +16,7 @@ use super::plan::Columns;
 use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, stream, substitute,
 };
+use super::sinks::SidePort;
 use super::{Fallible, InputEdge, Translator, keyed};
 use crate::graph::{NodeIndex, Operator, Port, WindowColumns, WindowJoin};
 
@@ -29,6 +30,20 @@ struct Side {
     /// Position of each equality's expression.
     keys: Vec<usize>,
     attributes: Vec<Attribute>,
+    /// Columns that are joined; those behind them are for late rows only.
+    joined: usize,
+    /// The columns of late rows, where they are wanted, with their positions.
+    late: Vec<(ColumnInfo, usize)>,
+    /// The window that the rows were marked with for this join.
+    window: Option<WindowId>,
+}
+
+impl Side {
+    /// The joined columns, any of which an outer join may fill with NULL.
+    fn nullable(&self) -> Vec<Field> {
+        let fields = self.schema.fields().iter().take(self.joined);
+        fields.map(|field| field.as_ref().clone().with_nullable(true)).collect()
+    }
 }
 
 impl Translator<'_> {
@@ -76,7 +91,7 @@ impl Translator<'_> {
             }
         }
 
-        let width = left.schema.fields().len();
+        let width = left.joined;
         let filter = match &join.filter {
             None => None,
             Some(filter) => {
@@ -94,7 +109,7 @@ impl Translator<'_> {
                         ))
                     })
                 });
-                let pairs = Schema::new([nullable(&left.schema), nullable(&right.schema)].concat());
+                let pairs = Schema::new([left.nullable(), right.nullable()].concat());
                 Some(self.df(moved.and_then(|filter| super::decided::decided(filter, &pairs)))?)
             }
         };
@@ -111,17 +126,18 @@ impl Translator<'_> {
                 exchange: exchange.clone(),
             }));
         }
-        let mut fields: Vec<Field> = nullable(&left.schema);
-        let mut infos = left.columns.clone();
+        let mut fields: Vec<Field> = left.nullable();
+        let mut infos = left.columns[..left.joined].to_vec();
         if !one_sided {
-            fields.extend(nullable(&right.schema));
-            infos.extend(right.columns.clone());
+            fields.extend(right.nullable());
+            infos.extend_from_slice(&right.columns[..right.joined]);
         }
         joined_attributes(&mut infos, width, join.join_type, left_id, right_id);
         let schema = Arc::new(Schema::new(fields));
         let output = stream(schema.clone(), &infos);
         let operator = Operator::WindowJoin(WindowJoin {
             join_type: join.join_type,
+            joined_columns: [left.joined, right.joined],
             left: left_window,
             right: right_window,
             on,
@@ -129,6 +145,10 @@ impl Translator<'_> {
         });
         let owner = self.scope.owner.clone();
         let node = self.builder.add(&owner, "join", operator, edges, output, parallelism);
+        if self.late_wanted.contains(&owner) {
+            let ports = [self.late_ports_of(node, 0, &left), self.late_ports_of(node, 1, &right)];
+            self.late_of_joins.entry(owner).or_default().push(ports);
+        }
 
         // The plan's columns: left, then right, without the keys' expressions.
         let mut positions: Vec<usize> = left.at.clone();
@@ -178,7 +198,26 @@ impl Translator<'_> {
         on.iter().map(|expr| self.physical(expr, schema)).collect()
     }
 
+    /// The ports where late rows of a join's input leave: the join, and the nodes that mark rows with their windows,
+    /// which find rows without a time.
+    fn late_ports_of(&self, node: NodeIndex, input: usize, side: &Side) -> Vec<SidePort> {
+        let (columns, exprs): (Vec<ColumnInfo>, Vec<PhysicalExprRef>) = side
+            .late
+            .iter()
+            .map(|(info, position)| (info.clone(), column(&side.schema, *position)))
+            .unzip();
+        let mut ports = vec![SidePort::late(node, input, &columns, &exprs)];
+        let without_time = side.window.and_then(|window| self.late_of_windows.get(&window));
+        ports.extend(without_time.into_iter().flatten().cloned());
+        ports
+    }
+
     fn join_side(&mut self, side: Equated) -> Fallible<Side> {
+        let (window, late) = match &side.relation.pending {
+            Pending::Window(pending) => (Some(pending.id), pending.late.clone()),
+            Pending::Rank(_) | Pending::Nothing => (None, Vec::new()),
+        };
+        let late_is_wanted = self.late_wanted.contains(&self.scope.owner);
         let relation = self.resolve(side.relation)?;
         let keys: Vec<(PhysicalExprRef, Attribute)> = side
             .on
@@ -193,7 +232,7 @@ impl Translator<'_> {
         let computed: Vec<PhysicalExprRef> = computed.cloned().collect();
         let relation = self.settle_if_volatile(relation, &computed)?;
         let mut nodes = Vec::new();
-        let mut side: Option<(Columns, Vec<usize>, Vec<usize>)> = None;
+        let mut made: Option<(Columns, Vec<usize>, Vec<usize>)> = None;
         for branch in &relation.branches {
             let mut columns = Columns::default();
             // Columns are kept apart by position, even where two are the same expression: branches must agree.
@@ -219,11 +258,29 @@ impl Translator<'_> {
                 });
                 key_positions.push(columns.exprs.len() - 1);
             }
+            for (place, (expr, info)) in branch.carried.iter().zip(&late).enumerate() {
+                columns.exprs.push(expr.clone());
+                columns.infos.push(ColumnInfo {
+                    name: format!("$late{place}"),
+                    attribute: Attribute::None,
+                    ..info.clone()
+                });
+            }
             nodes.push(self.calc(branch, &columns.exprs, &columns.infos, false)?);
-            side = Some((columns, at, key_positions));
+            made = Some((columns, at, key_positions));
         }
-        let (columns, at, key_positions) = side.ok_or_else(|| self.error("a join with nothing"))?;
+        let (columns, at, key_positions) = made.ok_or_else(|| self.error("a join with nothing"))?;
+        let joined = columns.infos.len() - late.len();
+        let late = match late.is_empty() {
+            false => late.into_iter().zip(joined..).collect(),
+            // Rows that another operator has given their windows are late as they are.
+            true if late_is_wanted => relation.columns.iter().cloned().zip(at.iter().copied()).collect(),
+            true => Vec::new(),
+        };
         Ok(Side {
+            joined,
+            late,
+            window,
             schema: self.schema(nodes[0]),
             nodes,
             columns: columns.infos,
@@ -295,11 +352,6 @@ impl Translator<'_> {
             start.ok_or_else(|| self.error("select window_start (and window_end) on both sides of the join"))?;
         Ok(WindowColumns { start, end })
     }
-}
-
-fn nullable(schema: &Schema) -> Vec<Field> {
-    let fields = schema.fields().iter();
-    fields.map(|field| field.as_ref().clone().with_nullable(true)).collect()
 }
 
 /// Rows wait for their window's end, so event times before it mean nothing any more; and the side that an outer join

@@ -44,7 +44,8 @@ mod tests;
 use builder::{GraphBuilder, InputEdge};
 use dynamic_filter::Extremes;
 use optimize::Planning;
-use relation::{Relation, WindowInfo};
+use relation::{Relation, WindowId, WindowInfo};
+use sinks::SidePort;
 
 type Fallible<T> = Result<T, Error>;
 
@@ -87,6 +88,10 @@ struct Translator<'p> {
     sources: HashMap<String, Relation>,
     /// Window aggregates that have a late port, by step.
     late_ports: HashMap<String, Vec<NodeIndex>>,
+    /// The late rows of window joins, by step: of the left and the right input of each join.
+    late_of_joins: HashMap<String, Vec<[Vec<SidePort>; 2]>>,
+    /// The input rows without a time that nodes find which mark rows with their windows, by window.
+    late_of_windows: HashMap<WindowId, Vec<SidePort>>,
     /// Window aggregates that find a maximum or minimum.
     extremes: HashMap<NodeIndex, Extremes>,
     /// What each sink table receives.
@@ -121,7 +126,7 @@ impl<'p> Translator<'p> {
             .inserts
             .iter()
             .filter_map(|insert| match &insert.input {
-                InsertInput::Late { step } => Some(step.clone()),
+                InsertInput::Late { step, .. } => Some(step.clone()),
                 _ => None,
             })
             .collect();
@@ -136,6 +141,8 @@ impl<'p> Translator<'p> {
             columns_read: BTreeMap::new(),
             sources: HashMap::new(),
             late_ports: HashMap::new(),
+            late_of_joins: HashMap::new(),
+            late_of_windows: HashMap::new(),
             extremes: HashMap::new(),
             sink_inputs: Vec::new(),
             scope: Scope {

@@ -40,7 +40,7 @@ pub(super) struct Branch {
     /// The relation's columns, over the node's output.
     pub exprs: Vec<PhysicalExprRef>,
     /// What a pending window needs besides the columns: its time (event time only), the session keys, then the whole
-    /// input row where late rows are wanted.
+    /// input row where late rows are wanted. Once rows are marked with their windows: that input row alone.
     pub carried: Vec<PhysicalExprRef>,
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow_schema::Schema;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::cast;
 
 use super::builder::InputEdge;
@@ -10,7 +12,45 @@ use super::relation::{Attribute, ColumnInfo, Relation, column};
 use super::{Fallible, Scope, SinkInput, Translator, located};
 use crate::error::Error;
 use crate::graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Port, Sink, Stream, dead_letter_schema};
-use crate::logical::{Insert, InsertInput, Table};
+use crate::logical::{Insert, InsertInput, JoinSide, LateRows, Table};
+
+/// A port beside the main one, with the columns that a sink may take of it.
+#[derive(Debug, Clone)]
+pub(super) struct SidePort {
+    node: NodeIndex,
+    port: Port,
+    /// Over what the port carries.
+    columns: Vec<(String, PhysicalExprRef)>,
+}
+
+impl SidePort {
+    /// The late rows of an input, as these columns.
+    pub fn late(node: NodeIndex, input: usize, columns: &[ColumnInfo], exprs: &[PhysicalExprRef]) -> Self {
+        let names = columns.iter().map(|column| column.name.clone());
+        Self {
+            node,
+            port: Port::Late(input),
+            columns: names.zip(exprs.iter().cloned()).collect(),
+        }
+    }
+
+    /// All that the port carries.
+    fn whole(node: NodeIndex, port: Port, schema: &Schema) -> Self {
+        let columns = schema.fields().iter().enumerate();
+        Self {
+            node,
+            port,
+            columns: columns
+                .map(|(index, field)| (field.name().clone(), column(schema, index)))
+                .collect(),
+        }
+    }
+
+    fn column(&self, name: &str) -> Option<&PhysicalExprRef> {
+        let found = self.columns.iter().find(|(column, _)| column == name);
+        found.map(|(_, expr)| expr)
+    }
+}
 
 impl<'p> Translator<'p> {
     pub(super) fn insert_plan(&mut self, insert: &'p Insert, plan: &LogicalPlan) -> Fallible<()> {
@@ -66,7 +106,7 @@ impl<'p> Translator<'p> {
             };
             let edges = match &insert.input {
                 InsertInput::Plan(_) => continue,
-                InsertInput::Late { step } => self.late_rows(step, &insert.table),
+                InsertInput::Late { step, of } => self.late_rows(step, *of, &insert.table),
                 InsertInput::DeadLetters { name } => self.dead_letters(name, &insert.table),
             };
             match edges {
@@ -76,39 +116,55 @@ impl<'p> Translator<'p> {
         }
     }
 
-    fn late_rows(&mut self, step: &str, table: &Table) -> Fallible<Vec<(NodeIndex, Port)>> {
+    fn late_rows(&mut self, step: &str, of: LateRows, table: &Table) -> Fallible<Vec<(NodeIndex, Port)>> {
         self.shared_step(step)?;
-        let ports = self.late_ports.get(step).cloned().unwrap_or_default();
-        if ports.is_empty() {
-            return Err(self.error(format!(
-                "step `{step}` has no window aggregate on event time, so none of its rows can be late"
-            )));
-        }
-        // Aggregates of aggregates have late rows too, but not of these columns.
-        let wanted = &table.definition.0.schema;
-        let has_columns = |schema: &arrow_schema::Schema| {
-            let mut names = wanted.fields().iter().map(|field| field.name());
-            names.all(|name| schema.column_with_name(name).is_some())
+        let ports = match of {
+            LateRows::Aggregate => self.late_of_aggregates(step, table)?,
+            LateRows::Join(side) => self.late_of_join(step, side)?,
         };
-        let inputs: Vec<(NodeIndex, Arc<arrow_schema::Schema>)> = ports
-            .iter()
-            .filter_map(|&node| Some((node, self.schema(self.builder.input_of(node)?))))
-            .collect();
-        let any = inputs.iter().any(|(_, schema)| has_columns(schema));
-        let mut edges = Vec::new();
-        for (node, schema) in inputs {
-            if any && !has_columns(&schema) {
-                continue;
-            }
-            edges.push(self.port_by_name(
-                node,
-                Port::Late,
-                &schema,
-                table,
-                &format!("the late rows of step `{step}`"),
-            )?);
+        let what = format!("the late rows of step `{step}`");
+        ports.iter().map(|port| self.port_by_name(port, table, &what)).collect()
+    }
+
+    fn late_of_aggregates(&self, step: &str, table: &Table) -> Fallible<Vec<SidePort>> {
+        let nodes = self.late_ports.get(step).map(Vec::as_slice).unwrap_or_default();
+        if nodes.is_empty() {
+            return Err(self.error(match self.late_of_joins.contains_key(step) {
+                true => format!(
+                    "step `{step}` is a join: the late rows of its inputs are `{step}.late_left` and `{step}.late_right`"
+                ),
+                false => format!(
+                    "late rows of step `{step}` cannot be written: only those of window aggregates and joins on event \
+                     time can (any others are counted as late)"
+                ),
+            }));
         }
-        Ok(edges)
+        let ports = nodes.iter().filter_map(|&node| {
+            let schema = self.schema(self.builder.input_of(node, 0)?);
+            Some(SidePort::whole(node, Port::Late(0), &schema))
+        });
+        let mut ports: Vec<SidePort> = ports.collect();
+        // Aggregates of aggregates have late rows too, but not of these columns.
+        let wanted = table.definition.0.schema.fields();
+        let has_columns = |port: &SidePort| wanted.iter().all(|field| port.column(field.name()).is_some());
+        if ports.iter().any(has_columns) {
+            ports.retain(has_columns);
+        }
+        Ok(ports)
+    }
+
+    fn late_of_join(&self, step: &str, side: JoinSide) -> Fallible<Vec<SidePort>> {
+        let joins = self.late_of_joins.get(step).map(Vec::as_slice).unwrap_or_default();
+        match joins {
+            [sides] => Ok(sides[side as usize].clone()),
+            [] => Err(self.error(format!(
+                "step `{step}` has no window join, so there are no sides of one"
+            ))),
+            _ => Err(self.error(format!(
+                "step `{step}` has several joins, so that `late_left` and `late_right` could be of any: make a step of \
+                 each join"
+            ))),
+        }
     }
 
     fn dead_letters(&mut self, name: &str, table: &Table) -> Fallible<Vec<(NodeIndex, Port)>> {
@@ -133,25 +189,19 @@ impl<'p> Translator<'p> {
         let what = format!("the dead letters of `{name}`");
         nodes
             .into_iter()
-            .map(|node| self.port_by_name(node, Port::DeadLetters, &schema, table, &what))
+            .map(|node| self.port_by_name(&SidePort::whole(node, Port::DeadLetters, &schema), table, &what))
             .collect()
     }
 
     /// The columns of a table, picked by name from what a port carries.
-    fn port_by_name(
-        &mut self,
-        node: NodeIndex,
-        port: Port,
-        schema: &Arc<arrow_schema::Schema>,
-        table: &Table,
-        what: &str,
-    ) -> Fallible<(NodeIndex, Port)> {
+    fn port_by_name(&mut self, port: &SidePort, table: &Table, what: &str) -> Fallible<(NodeIndex, Port)> {
+        let schema = self.port_schema(port);
         let fields = table.definition.0.schema.fields().clone();
         let mut exprs = Vec::new();
         let mut columns = Vec::new();
         for field in &fields {
-            let Some((index, found)) = schema.column_with_name(field.name()) else {
-                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let Some(found) = port.column(field.name()) else {
+                let names: Vec<&str> = port.columns.iter().map(|(name, _)| name.as_str()).collect();
                 return Err(self.error(format!(
                     "table `{}` wants a column `{}`, but {what} have: {}",
                     table.name,
@@ -159,9 +209,9 @@ impl<'p> Translator<'p> {
                     names.join(", ")
                 )));
             };
-            let mut expr = column(schema, index);
-            if found.data_type() != field.data_type() {
-                expr = cast(expr, schema, field.data_type().clone())
+            let mut expr = found.clone();
+            if self.df(expr.data_type(&schema))? != *field.data_type() {
+                expr = cast(expr, &schema, field.data_type().clone())
                     .map_err(|error| located(error, &self.scope.location))?;
             }
             exprs.push(expr);
@@ -172,8 +222,18 @@ impl<'p> Translator<'p> {
                 origin: None,
             });
         }
-        let node = self.calc_over_port(node, port, schema, &exprs, &columns)?;
-        Ok(node)
+        self.calc_over_port(port.node, port.port, &schema, &exprs, &columns)
+    }
+
+    fn port_schema(&self, port: &SidePort) -> Arc<Schema> {
+        match port.port {
+            Port::Main => self.schema(port.node),
+            Port::DeadLetters => dead_letter_schema(),
+            Port::Late(input) => {
+                let from = self.builder.input_of(port.node, input);
+                self.schema(from.unwrap_or(port.node))
+            }
+        }
     }
 
     /// One sink node per table, whatever number of inserts it has.

@@ -10,6 +10,7 @@ use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, PendingWindow, Relation, VIRTUAL, WindowInfo, all_columns,
     bare_column, stream, substitute,
 };
+use super::sinks::SidePort;
 use super::{Fallible, Translator};
 use crate::graph::{Operator, TimeAttribute, Window, WindowAssign};
 use crate::logical::{WINDOW_COLUMNS, WindowFunction, WindowTableFunction};
@@ -29,7 +30,7 @@ impl Translator<'_> {
         for key in &function.partition_by {
             carried.push(self.df(schema.index_of_column(key))?);
         }
-        let late = if self.late_wanted.contains(&self.scope.owner) {
+        let late = if function.keep_all_columns {
             carried.extend(0..input.columns.len());
             input.columns.clone()
         } else {
@@ -244,13 +245,19 @@ impl Translator<'_> {
                     }
                 })
             };
+            let late_row = pending.late_row(&branch).to_vec();
+            if !pending.late.is_empty() {
+                let port = SidePort::late(node, 0, &pending.late, &late_row);
+                self.late_of_windows.entry(pending.id).or_default().push(port);
+            }
             let exprs: Result<Vec<_>, _> = branch.exprs.iter().map(real).collect();
             let filter = branch.filter.as_ref().map(real).transpose();
             relation.branches[index] = Branch {
                 node,
                 filter: self.df(filter)?,
                 exprs: self.df(exprs)?,
-                carried: Vec::new(),
+                // The input's columns are the first of the node's.
+                carried: late_row,
             };
         }
         relation.pending = Pending::Nothing;

@@ -31,7 +31,8 @@ pub(super) fn origin(graph: &JobGraph, edge: usize, subtask: usize) -> Origin {
     let from = &graph.nodes[graph.edges[edge].from].id;
     let what = match graph.edges[edge].port {
         Port::Main => "",
-        Port::Late => " (late)",
+        Port::Late(0) => " (late)",
+        Port::Late(_) => " (late, right)",
         Port::DeadLetters => " (dead letters)",
     };
     Origin {

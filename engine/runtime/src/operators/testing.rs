@@ -37,7 +37,7 @@ impl Collector for Emitted {
         assert!(batch.num_rows() > 0, "empty batches are never emitted");
         match port {
             Port::Main => self.main.push(batch),
-            Port::Late => self.late.push(batch),
+            Port::Late(_) => self.late.push(batch),
             Port::DeadLetters => self.dead_letters.push(batch),
         }
     }

@@ -103,7 +103,7 @@ impl Operator for WindowAssign {
         {
             let (timed, untimed): (Vec<u32>, Vec<u32>) =
                 (0..batch.num_rows() as u32).partition(|row| batch.column(column).is_valid(*row as usize));
-            emit_late(&batch, untimed, out)?;
+            emit_late(0, &batch, untimed, out)?;
             if timed.is_empty() {
                 return Ok(Progress::Done);
             }

@@ -583,7 +583,7 @@ impl SessionAggregate {
             .filter(|row| is_late.next_if_eq(row).is_none())
             .collect();
         self.update(batch, Some(kept.into()))?;
-        emit_late(batch, late, out)
+        emit_late(0, batch, late, out)
     }
 }
 

@@ -103,9 +103,9 @@ pub fn micros(array: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>
 }
 
 /// Puts the rows that came too late, if any, out by the port for them.
-pub fn emit_late(batch: &RecordBatch, late: Vec<u32>, out: &mut dyn Collector) -> Result<(), Error> {
+pub fn emit_late(input: usize, batch: &RecordBatch, late: Vec<u32>, out: &mut dyn Collector) -> Result<(), Error> {
     if !late.is_empty() {
-        out.emit(Port::Late, take_record_batch(batch, &UInt32Array::from(late))?);
+        out.emit(Port::Late(input), take_record_batch(batch, &UInt32Array::from(late))?);
     }
     Ok(())
 }

@@ -117,7 +117,7 @@ impl Operator for LocalAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         // Only rows without a time are late here: the final phase knows what has fired.
         let assignment = Assignment::new(&self.layout.slices, self.layout.time, &batch, self.now, WATERMARK_MIN)?;
-        emit_late(&batch, assignment.late, out)?;
+        emit_late(0, &batch, assignment.late, out)?;
         let total = batch.num_rows();
         let keys = self.layout.keys(&batch);
         let arguments = self.layout.spec.arguments(&batch)?;

@@ -335,7 +335,7 @@ impl Operator for WindowAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let assignment = Assignment::new(&self.layout.slices, self.layout.time, &batch, self.now, self.fired)?;
         self.update(&batch, &assignment)?;
-        emit_late(&batch, assignment.late, out)?;
+        emit_late(0, &batch, assignment.late, out)?;
         self.relieve_memory()
     }
 

@@ -52,6 +52,7 @@ struct Inline {
 
 /// One input.
 struct Side {
+    /// Of the columns that are joined.
     schema: SchemaRef,
     window: WindowColumns,
     /// Tells key groups.
@@ -132,6 +133,11 @@ impl WindowJoin {
                 message: format!("a {} window join must be planned the other way round", node.join_type),
             });
         }
+        let joined = |input: usize| -> Result<SchemaRef, Error> {
+            let columns: Vec<usize> = (0..node.joined_columns[input]).collect();
+            Ok(Arc::new(inputs[input].project(&columns)?))
+        };
+        let joined = [joined(0)?, joined(1)?];
         let side = |schema: &SchemaRef, window: WindowColumns, key: Vec<usize>| -> Result<Side, Error> {
             let key_fields: Vec<_> = key.iter().map(|column| Arc::clone(&schema.fields()[*column])).collect();
             let types: Vec<_> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
@@ -144,8 +150,8 @@ impl WindowJoin {
             })
         };
         let sides = [
-            side(inputs[0], node.left, node.on.iter().map(|pair| pair.0).collect())?,
-            side(inputs[1], node.right, node.on.iter().map(|pair| pair.1).collect())?,
+            side(&joined[0], node.left, node.on.iter().map(|pair| pair.0).collect())?,
+            side(&joined[1], node.right, node.on.iter().map(|pair| pair.1).collect())?,
         ];
         let mut restored: Option<Inline> = None;
         for bytes in context.restored_inline.iter().filter(|bytes| !bytes.is_empty()) {
@@ -172,8 +178,8 @@ impl WindowJoin {
                 node.join_type,
                 node.on.clone(),
                 node.filter.clone(),
-                inputs[0],
-                inputs[1],
+                &joined[0],
+                &joined[1],
             ),
             sides,
             output: Arc::clone(output),
@@ -391,9 +397,9 @@ impl Operator for WindowJoin {
         let side = &self.sides[input];
         let time = RowTime::SliceEnd(side.window.end);
         let assignment = Assignment::new(&Slices::Attached, time, &batch, self.fired, self.fired)?;
-        emit_late(&batch, assignment.late, out)?;
+        emit_late(input, &batch, assignment.late, out)?;
         for (end, rows) in assignment.slices {
-            let columns = rows.take_all(batch.columns())?;
+            let columns = rows.take_all(&batch.columns()[..side.schema.fields().len()])?;
             let pane = self.panes.entry(end).or_default();
             let rows = RecordBatch::try_new(Arc::clone(&side.schema), columns)?;
             pane.bytes += rows.get_array_memory_size();

@@ -8,7 +8,7 @@ use super::*;
 use crate::operators::testing::{Subtasks, integers, on_own_thread, rows_of, timestamps};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
-/// Window end (all windows are 10 long), key, value.
+/// Window end (all windows are 10 long), key, value; `note` is only there for late rows.
 type Row = (i64, Option<i64>, i64);
 
 fn schema() -> SchemaRef {
@@ -18,7 +18,12 @@ fn schema() -> SchemaRef {
         Field::new("window_end", time, true),
         Field::new("k", DataType::Int64, true),
         Field::new("v", DataType::Int64, true),
+        Field::new("note", DataType::Int64, true),
     ]))
+}
+
+fn joined_fields() -> Vec<Arc<Field>> {
+    schema().fields()[..4].to_vec()
 }
 
 fn batch(rows: &[Row]) -> RecordBatch {
@@ -27,6 +32,7 @@ fn batch(rows: &[Row]) -> RecordBatch {
         timestamps(&rows.iter().map(|row| Some(row.0)).collect::<Vec<_>>()),
         integers(&rows.iter().map(|row| row.1).collect::<Vec<_>>()),
         integers(&rows.iter().map(|row| Some(row.2)).collect::<Vec<_>>()),
+        integers(&rows.iter().map(|row| Some(row.2 + 100)).collect::<Vec<_>>()),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
 }
@@ -67,6 +73,7 @@ fn operator(join_type: JoinType, context: OperatorContext) -> WindowJoin {
     let window = WindowColumns { start: 0, end: 1 };
     let node = graph::WindowJoin {
         join_type,
+        joined_columns: [4, 4],
         left: window,
         right: window,
         on: vec![(2, 2)],
@@ -76,12 +83,27 @@ fn operator(join_type: JoinType, context: OperatorContext) -> WindowJoin {
             Arc::new(Column::new("v", 7)),
         ))),
     };
-    let mut fields = schema().fields().to_vec();
+    let mut fields = joined_fields();
     if !matches!(join_type, JoinType::LeftSemi | JoinType::LeftAnti) {
-        fields.extend(schema().fields().to_vec());
+        fields.extend(joined_fields());
     }
     let output = Arc::new(Schema::new(fields));
     WindowJoin::new("join", &node, [&schema(), &schema()], &output, context).unwrap()
+}
+
+#[test]
+fn late_rows_leave_with_all_columns() {
+    on_own_thread(|| {
+        let make = |context: OperatorContext| -> Box<dyn Operator> { Box::new(operator(JoinType::Inner, context)) };
+        let mut subtasks = Subtasks::new(&make, &[2, 2], usize::MAX);
+        subtasks.process(0, &batch(&[(10, Some(1), 1)]));
+        subtasks.watermark(19);
+        subtasks.process(0, &batch(&[(10, Some(1), 2), (30, Some(1), 3)]));
+        subtasks.process(1, &batch(&[(20, Some(1), 4), (30, Some(1), 5)]));
+        subtasks.watermark(29);
+        assert_eq!(rows_of(&subtasks.out.late), ["0,10,1,2,102", "10,20,1,4,104"]);
+        assert_eq!(rows_of(&subtasks.out.main), ["20,30,1,3,20,30,1,5"]);
+    });
 }
 
 fn any_rows() -> impl Strategy<Value = Vec<Row>> {

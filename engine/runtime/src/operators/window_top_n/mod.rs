@@ -304,7 +304,7 @@ impl Operator for WindowTopN {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let time = RowTime::SliceEnd(self.node.window.end);
         let assignment = Assignment::new(&Slices::Attached, time, &batch, self.fired, self.fired)?;
-        emit_late(&batch, assignment.late, out)?;
+        emit_late(0, &batch, assignment.late, out)?;
         for (end, rows) in assignment.slices {
             let columns = rows.take_all(batch.columns())?;
             self.insert(end, RecordBatch::try_new(Arc::clone(&self.ranking.input), columns)?)?;
