@@ -153,10 +153,43 @@ pub struct Submit {
     pub wait: Wait,
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct Update {
+    #[command(flatten)]
+    pub file: File,
+    /// The job, if it has another name than the pipeline.
+    #[arg(long, add = ArgValueCompleter::new(complete::jobs))]
+    pub name: Option<String>,
+    /// Subtasks per operator. Default: the pipeline's, if the edit changed it, else as before.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub parallelism: Option<u32>,
+    /// State that no operator of the new pipeline takes may be dropped.
+    #[arg(long)]
+    pub allow_dropped_state: bool,
+    /// State that the new pipeline computes from other rows or by other expressions may be used: windows that are open
+    /// then mix both.
+    #[arg(long)]
+    pub accept_changed_meaning: bool,
+    /// Keep the state before the update under this name. Default: before-update-TIME.
+    #[arg(long, value_name = "NAME", conflicts_with = "no_savepoint")]
+    pub savepoint: Option<String>,
+    /// Do not keep the state before the update.
+    #[arg(long)]
+    pub no_savepoint: bool,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Jobs {
     /// Plan, check, store and start a pipeline.
     Submit(Box<Submit>),
+    /// Replace the pipeline of a job by an edited one: a savepoint, then the new one from the last checkpoint; if it
+    /// fails before its first checkpoint, the old one goes on.
+    Update(Box<Update>),
     /// List jobs.
     #[command(visible_alias = "ls")]
     List {

@@ -8,11 +8,12 @@ use crate::client::{Client, Repeat, jobs};
 use crate::failure::{Exit, Failure};
 use crate::output::{Cell, Paint, Printer, Table, age, now_us, print, rate};
 use crate::wait::{Until, wait};
-use crate::{follow, submit, top, why};
+use crate::{follow, submit, top, update, why};
 
 pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Result<(), Failure> {
     match command {
         Jobs::Submit(arguments) => submit::submit(client, printer, arguments).await,
+        Jobs::Update(arguments) => update::update(client, printer, arguments).await,
         Jobs::Diff { file, from } => submit::diff(client, printer, file, from.as_deref()).await,
         Jobs::Explain { file, mode } => submit::explain(client, printer, file, *mode).await,
         Jobs::Validate { file, mode } => submit::validate(client, printer, file, *mode).await,

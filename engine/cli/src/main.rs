@@ -17,6 +17,7 @@ mod pipeline;
 mod submit;
 mod top;
 mod transactions;
+mod update;
 mod verify;
 mod wait;
 mod why;

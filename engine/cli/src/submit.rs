@@ -12,7 +12,7 @@ use crate::output::{Paint, Printer, print};
 use crate::pipeline::{Pipeline, mode};
 use crate::wait::{Until, wait};
 
-fn environment(name: &str) -> Option<String> {
+pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -171,7 +171,7 @@ pub async fn diff(client: &mut Client, printer: &Printer, file: &File, from: Opt
 }
 
 /// The verdict about a checkpoint as a whole.
-fn word(verdict: Verdict) -> &'static str {
+pub fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Compatible => "compatible",
         Verdict::ChangedMeaning => "changed meaning",

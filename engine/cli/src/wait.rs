@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use millstream_proto::spec::format_duration_ms;
+use millstream_proto::v1::job_update::State as UpdateState;
 use millstream_proto::v1::{self, JobState};
 use tokio::time::{Instant, sleep};
 
@@ -34,6 +35,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 pub enum Until<'a> {
     /// It runs, in an attempt after this one; or all its input is processed already.
     Running { after_attempt: u32 },
+    /// An update of its pipeline has succeeded or was undone.
+    Updated,
     /// It has ended, however.
     Ended,
     /// One of these words.
@@ -46,6 +49,10 @@ impl Until<'_> {
             Self::Running { after_attempt } => {
                 state(job) == JobState::Finished || (state(job) == JobState::Running && job.attempt > *after_attempt)
             }
+            Self::Updated => {
+                let update = job.update.as_ref().map(v1::JobUpdate::state);
+                matches!(update, Some(UpdateState::Confirmed | UpdateState::Reverted))
+            }
             Self::Ended => has_ended(job),
             Self::States(words) => words
                 .iter()
@@ -57,6 +64,7 @@ impl Until<'_> {
         match self {
             Self::Running { after_attempt: 0 } => "running".to_string(),
             Self::Running { .. } => "running anew".to_string(),
+            Self::Updated => "updated".to_string(),
             Self::Ended => "ended".to_string(),
             Self::States(words) => words.join(" or "),
         }

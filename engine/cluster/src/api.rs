@@ -18,6 +18,7 @@ pub trait Api: Send + Sync {
     async fn stop(&self, request: v1::StopJobRequest) -> Result<v1::Job, Error>;
     async fn cancel(&self, request: v1::CancelJobRequest) -> Result<v1::Job, Error>;
     async fn rescale(&self, request: v1::RescaleJobRequest) -> Result<v1::Job, Error>;
+    async fn update(&self, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, Error>;
     async fn restart(&self, request: v1::RestartJobRequest) -> Result<v1::Job, Error>;
     async fn delete(&self, request: v1::DeleteJobRequest) -> Result<v1::DeleteJobResponse, Error>;
     async fn logs(&self, request: v1::JobLogsRequest) -> Result<BoxStream<'static, v1::LogLine>, Error>;

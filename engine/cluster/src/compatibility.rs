@@ -89,13 +89,16 @@ impl Findings {
         accepted.chain(self.notes.iter().cloned()).collect()
     }
 
-    /// The operators whose state nobody would take.
-    pub fn lost(&self) -> impl Iterator<Item = &OperatorId> {
-        let lost = self
-            .operators
+    /// Accepts that the state is dropped which nobody would take. Returns its operators.
+    pub fn drop_lost(&mut self) -> Vec<OperatorId> {
+        let is_lost = |finding: &Finding| finding.verdict == Verdict::LosesState;
+        let lost = self.operators.extract_if(.., |finding| is_lost(finding));
+        let lost: Vec<OperatorId> = lost.map(|finding| finding.operator).collect();
+        let notes = lost
             .iter()
-            .filter(|finding| finding.verdict == Verdict::LosesState);
-        lost.map(|finding| &finding.operator)
+            .map(|operator| format!("the state of `{operator}` is dropped"));
+        self.notes.extend(notes);
+        lost
     }
 
     /// The worst verdict of all.

@@ -45,6 +45,8 @@ pub struct Job {
     pub allow_duplicates: bool,
     /// State that has another meaning in this pipeline than in that of its checkpoint is used all the same.
     pub accept_changed_meaning: bool,
+    /// State that no operator of this pipeline takes is dropped.
+    pub allow_dropped_state: bool,
     /// A start from nothing first removes the output of earlier runs, where a sink can.
     pub remove_output: bool,
     /// It ran before: what fails at the start is an outage, not a wrong address, and is tried again.

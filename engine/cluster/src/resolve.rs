@@ -180,6 +180,7 @@ impl Settings {
             start,
             allow_duplicates: false,
             accept_changed_meaning: false,
+            allow_dropped_state: false,
             remove_output: false,
             started_before: false,
             checkpoint_now: Arc::default(),

@@ -16,4 +16,5 @@ mod snapshots;
 mod topics;
 mod traces;
 mod transactions;
+mod update;
 mod wrong;

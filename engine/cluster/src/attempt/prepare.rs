@@ -169,7 +169,10 @@ pub(super) async fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Res
 /// Whether a job can go on from a checkpoint; if so, what a person should know about it.
 pub async fn fits(job: &Job, base: &Snapshot) -> Result<Vec<String>, Error> {
     let compared = stored_pipeline::compare(base, &job.resolved, job.stored_pipeline.as_deref()).await?;
-    let findings = compatibility::check(&job.graph, base, &compared);
+    let mut findings = compatibility::check(&job.graph, base, &compared);
+    if job.allow_dropped_state {
+        findings.drop_lost();
+    }
     let refusals = findings.refusals(job.accept_changed_meaning);
     if refusals.is_empty() {
         return Ok(findings.notes());

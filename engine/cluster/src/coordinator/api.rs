@@ -11,13 +11,13 @@ use millstream_proto::v1;
 use millstream_state::threads;
 
 use crate::api::{self, Api, Code};
-use crate::compatibility::{self, Finding, Findings, Verdict};
+use crate::compatibility::{self, Findings, Verdict};
 use crate::coordinator::checkpoints::{self, Found};
 use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Status, Transition, Wanted};
 use crate::coordinator::slots::{Presence, Reach};
 use crate::coordinator::state::Request;
-use crate::coordinator::{deletion, describe, now_us, transactions};
+use crate::coordinator::{deletion, describe, now_us, transactions, update};
 use crate::resolve::{self, Resolved, Wish};
 use crate::{Error, Start, attempt, stored_pipeline};
 
@@ -176,6 +176,10 @@ impl Api for LeaderApi {
         self.change(rescale, &request.name).await
     }
 
+    async fn update(&self, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, api::Error> {
+        update::update(self, request).await
+    }
+
     async fn restart(&self, request: v1::RestartJobRequest) -> Result<v1::Job, api::Error> {
         let restart = Request::Restart {
             job: request.name.clone(),
@@ -308,7 +312,7 @@ impl Api for LeaderApi {
 }
 
 impl LeaderApi {
-    fn describe(&self, name: &str) -> Result<v1::Job, api::Error> {
+    pub(super) fn describe(&self, name: &str) -> Result<v1::Job, api::Error> {
         self.0.with(|inner| {
             let job = inner.state.job(name)?;
             Ok(describe::job(job, inner.runs.get(name), inner.state.slots(), true))
@@ -349,6 +353,9 @@ impl LeaderApi {
             ran: None,
             so_far: None,
             deleting: false,
+            update: None,
+            update_reverted: None,
+            update_confirmed: false,
             transitions: VecDeque::from([Transition::new(Status::Submitted, now_us, "")]),
         }))
     }
@@ -364,13 +371,10 @@ impl LeaderApi {
         let mut found = checkpoints::find(&self.0, from).await?;
         let mut findings = compatible(&found, resolved).await?;
         if request.allow_dropped_state {
-            for operator in findings.lost() {
-                found.snapshot.operators.remove(operator);
-                found.snapshot.signatures.remove(operator);
-                notes.push(format!("the state of `{operator}` is dropped"));
+            for operator in findings.drop_lost() {
+                found.snapshot.operators.remove(&operator);
+                found.snapshot.signatures.remove(&operator);
             }
-            let is_kept = |finding: &Finding| finding.verdict != Verdict::LosesState;
-            findings.operators.retain(is_kept);
         }
         let refusals = findings.refusals(request.accept_changed_meaning);
         if refusals.is_empty() {
@@ -512,7 +516,7 @@ pub async fn resolve_now(
     Ok(resolved)
 }
 
-async fn compatible(found: &Found, resolved: &Resolved) -> Result<Findings, api::Error> {
+pub(super) async fn compatible(found: &Found, resolved: &Resolved) -> Result<Findings, api::Error> {
     let snapshot = &found.snapshot;
     let now = Arc::new(resolved.resolved.clone());
     let compared = stored_pipeline::compare(snapshot, &now, None).await;
@@ -541,7 +545,7 @@ pub fn invalid(message: &str) -> api::Error {
     api::Error::new(Code::InvalidRequest, message)
 }
 
-fn invalid_pipeline(message: &str) -> api::Error {
+pub(super) fn invalid_pipeline(message: &str) -> api::Error {
     api::Error {
         mistakes: vec![v1::Mistake {
             message: message.to_string(),
@@ -568,7 +572,7 @@ fn mistaken(mistakes: Vec<v1::Mistake>) -> api::Error {
 }
 
 /// What the pipeline reads or writes is not there.
-fn not_found(found: resolve::NotFound) -> api::Error {
+pub(super) fn not_found(found: resolve::NotFound) -> api::Error {
     match found {
         resolve::NotFound::Mistakes(mistakes) => mistaken(mistakes),
         resolve::NotFound::Unavailable(reason) => api::Error::new(

@@ -95,6 +95,22 @@ impl Rates {
     }
 }
 
+/// The latest update of a job's pipeline.
+fn update(record: &super::ledger::Record) -> Option<v1::JobUpdate> {
+    use v1::job_update::State;
+    let (state, reason) = match (&record.update, &record.update_reverted) {
+        (Some(update), _) if update.is_tried => (State::Tried, ""),
+        (Some(_), _) => (State::Pending, ""),
+        (None, Some(reason)) => (State::Reverted, reason.as_str()),
+        (None, None) if record.update_confirmed => (State::Confirmed, ""),
+        (None, None) => return None,
+    };
+    Some(v1::JobUpdate {
+        state: state as i32,
+        reason: reason.to_string(),
+    })
+}
+
 /// A job, with what is known of its run. `in_detail`: operators and splits, too.
 pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool) -> v1::Job {
     let record = &job.record;
@@ -115,6 +131,7 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         parallelism: lease.map_or(record.parallelism.unwrap_or(0), |lease| lease.slots.len() as u32),
         parallelism_auto: record.parallelism.is_none(),
         max_parallelism: record.max_parallelism,
+        update: update(record),
         mode: record.resolved.mode,
         attempt: record.attempts,
         transitions: told

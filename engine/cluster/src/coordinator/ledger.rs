@@ -8,6 +8,8 @@
 //! | `submitted` | a job as a whole ([`Record`]); its first checkpoint, where it has one, exists already |
 //! | `wanted` | a person wants something else of it: that it runs, stops, is cancelled; the state that this puts it into included |
 //! | `parallelism` | another number of subtasks, or `null`: as many as there are slots; a job that runs restarts |
+//! | `update` | a person wants it to have another pipeline; a job that runs restarts with it |
+//! | `pipeline` | the pipeline it has now, and the update under way; told like a transition |
 //! | `placed` | where an attempt runs, once it does, or `null`: nowhere any more; told like a transition |
 //! | `ran` | what all runs that have ended came to; told like a transition |
 //! | `so_far` | what the run under way has come to, from time to time: the next coordinator begins with it |
@@ -64,8 +66,32 @@ pub struct Record {
     /// It is being deleted.
     #[serde(default)]
     pub deleting: bool,
+    #[serde(default)]
+    pub update: Option<Box<Update>>,
+    /// Why the latest update was undone.
+    #[serde(default)]
+    pub update_reverted: Option<String>,
+    /// The latest update succeeded.
+    #[serde(default)]
+    pub update_confirmed: bool,
     /// The newest ones, oldest first.
     pub transitions: VecDeque<Transition>,
+}
+
+/// Another pipeline for a job, until it has proved to work or not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Update {
+    /// Once it is tried: the job's pipeline before, and what belongs to it.
+    #[serde(with = "encoded")]
+    pub resolved: Arc<v1::ResolvedJob>,
+    pub parallelism: Option<u32>,
+    pub max_parallelism: u32,
+    pub accept_changed_meaning: bool,
+    pub allow_dropped_state: bool,
+    /// The job was running: if the new pipeline fails, it is to run again.
+    pub was_running: bool,
+    /// The record has the new pipeline, which has no checkpoint yet. Before, its tasks are those of the old one.
+    pub is_tried: bool,
 }
 
 /// What a run came to, and those before it: its attempts together. A record has the sum, a run that goes on its own part.
@@ -295,6 +321,10 @@ impl Record {
             // It ended by itself in the meantime.
             (Wanted::Stopped { .. } | Wanted::Cancelled, true) => None,
         };
+        // A stop meanwhile leaves the job as it was.
+        if wanted != Wanted::Running && self.pending_update().is_some() {
+            self.update = None;
+        }
         self.wanted = wanted;
         if let Some((status, reason)) = entered {
             self.end_placement(status);
@@ -305,10 +335,92 @@ impl Record {
     /// A person wants it to have so many subtasks, or (`None`) as many as there are slots.
     pub fn rescale(&mut self, parallelism: Option<u32>, at_us: i64) {
         self.parallelism = parallelism;
+        if let Some(update) = self.update.as_mut().filter(|update| !update.is_tried) {
+            update.parallelism = parallelism;
+        }
         if !self.now().status.is_end() && self.wanted == Wanted::Running {
             self.end_placement(Status::Restarting);
             let wish = parallelism.map_or("auto".to_string(), |parallelism| parallelism.to_string());
             self.enter_once(Status::Restarting, at_us, &format!("rescaling to parallelism {wish}"));
+        }
+    }
+
+    /// A person wants it to have another pipeline. Repeated, nothing changes.
+    pub fn update(&mut self, mut update: Update, at_us: i64) {
+        if let Some(earlier) = &self.update {
+            if !earlier.is_tried && earlier.resolved == update.resolved {
+                return;
+            }
+            // One that was stopped before it had a checkpoint: there is nothing to go back to but the one before.
+            if earlier.is_tried {
+                self.exchange();
+            }
+        }
+        let has_ended = self.now().status.is_end();
+        update.was_running = !has_ended;
+        self.update = Some(Box::new(update));
+        self.update_reverted = None;
+        self.update_confirmed = false;
+        self.wanted = Wanted::Running;
+        let status = match has_ended {
+            true => Status::Deploying,
+            false => Status::Restarting,
+        };
+        self.end_placement(status);
+        self.enter_once(status, at_us, "updating the pipeline");
+    }
+
+    /// The update that waits for the job's present tasks to end.
+    pub fn pending_update(&self) -> Option<&Update> {
+        self.update.as_deref().filter(|update| !update.is_tried)
+    }
+
+    /// The update whose pipeline is the job's, and has no checkpoint yet.
+    pub fn tried_update(&self) -> Option<&Update> {
+        self.update.as_deref().filter(|update| update.is_tried)
+    }
+
+    /// The new pipeline is the job's from now on. `false`: there is none.
+    pub fn try_update(&mut self) -> bool {
+        if self.pending_update().is_none() {
+            return false;
+        }
+        self.exchange();
+        true
+    }
+
+    /// The new pipeline has a checkpoint.
+    pub fn confirm_update(&mut self) {
+        self.update = None;
+        self.update_confirmed = true;
+    }
+
+    /// The new pipeline has failed. Returns whether the job is to run with the old one.
+    pub fn revert_update(&mut self, reason: &str) -> bool {
+        self.exchange();
+        self.update_reverted = Some(reason.to_string());
+        self.update.take().is_some_and(|update| update.was_running)
+    }
+
+    fn exchange(&mut self) {
+        if let Some(update) = &mut self.update {
+            std::mem::swap(&mut self.resolved, &mut update.resolved);
+            std::mem::swap(&mut self.parallelism, &mut update.parallelism);
+            std::mem::swap(&mut self.max_parallelism, &mut update.max_parallelism);
+            update.is_tried = !update.is_tried;
+        }
+    }
+
+    /// What the journal is told of its pipeline.
+    pub fn pipeline(&self) -> Change {
+        Change::Pipeline {
+            job: self.name.clone(),
+            resolved: self.resolved.clone(),
+            parallelism: self.parallelism,
+            max_parallelism: self.max_parallelism,
+            update: self.update.clone(),
+            reverted: self.update_reverted.clone(),
+            confirmed: self.update_confirmed,
         }
     }
 
@@ -391,6 +503,21 @@ pub enum Change {
         parallelism: Option<u32>,
         #[serde(default)]
         at_us: i64,
+    },
+    Update {
+        job: String,
+        update: Box<Update>,
+        at_us: i64,
+    },
+    Pipeline {
+        job: String,
+        #[serde(with = "encoded")]
+        resolved: Arc<v1::ResolvedJob>,
+        parallelism: Option<u32>,
+        max_parallelism: u32,
+        update: Option<Box<Update>>,
+        reverted: Option<String>,
+        confirmed: bool,
     },
     Placed {
         job: String,
@@ -480,6 +607,25 @@ impl log::State for Ledger {
                 parallelism,
                 at_us,
             } => self.change(job, |record| record.rescale(*parallelism, *at_us)),
+            Change::Update { job, update, at_us } => self.change(job, |record| {
+                record.update((**update).clone(), *at_us);
+            }),
+            Change::Pipeline {
+                job,
+                resolved,
+                parallelism,
+                max_parallelism,
+                update,
+                reverted,
+                confirmed,
+            } => self.change(job, |record| {
+                record.resolved = resolved.clone();
+                record.parallelism = *parallelism;
+                record.max_parallelism = *max_parallelism;
+                record.update.clone_from(update);
+                record.update_reverted.clone_from(reverted);
+                record.update_confirmed = *confirmed;
+            }),
             Change::Deleting { job } => self.change(job, |record| record.deleting = true),
             Change::Drained { worker, drained } => {
                 match drained {

@@ -31,6 +31,7 @@ mod slots;
 mod standby;
 pub mod state;
 mod transactions;
+mod update;
 mod workers;
 
 #[cfg(test)]
@@ -299,6 +300,10 @@ impl Api for Coordinator {
 
     async fn rescale(&self, request: v1::RescaleJobRequest) -> Result<v1::Job, client::Error> {
         self.api()?.rescale(request).await
+    }
+
+    async fn update(&self, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, client::Error> {
+        self.api()?.update(request).await
     }
 
     async fn restart(&self, request: v1::RestartJobRequest) -> Result<v1::Job, client::Error> {

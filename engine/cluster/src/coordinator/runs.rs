@@ -1,5 +1,6 @@
 //! A run: the task that carries one job through its attempts, over slots that the leader gives.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,7 +188,10 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         lease: Mutex::new(None),
     };
     let mut cancelled = stop.clone();
-    let outcome = job::run_claimed(&job, &history, &deployer, stop, &progress).await?;
+    let outcome = tokio::select! {
+        outcome = job::run_claimed(&job, &history, &deployer, stop, &progress) => outcome?,
+        never = confirm_update(leader, run, record, &job.checkpoint_now) => match never {},
+    };
     let mut end = match outcome {
         Outcome::Finished { checkpoint } => End::Finished { checkpoint },
         Outcome::FinishedBefore { checkpoint, unread } => {
@@ -231,6 +235,27 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         });
     }
     Ok(end)
+}
+
+/// Tells when the new pipeline of an update has its first checkpoint, which is asked for at once: until then the old one
+/// may have to go on.
+async fn confirm_update(
+    leader: &Arc<Leader>,
+    run: RunId,
+    record: &Record,
+    checkpoint_now: &CheckpointNow,
+) -> Infallible {
+    if record.tried_update().is_some() {
+        // The attempt may end before, or the checkpoint fail: then another one may succeed.
+        while !matches!(checkpoint_now.one().await, Ok(Ok(_))) {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        leader.event(Event::UpdateConfirmed {
+            job: record.name.clone(),
+            run,
+        });
+    }
+    std::future::pending().await
 }
 
 /// Makes the savepoint that a job is stopped with, as often as the storage needs. `None`: the job was cancelled
@@ -280,6 +305,12 @@ pub async fn plan(record: &Record) -> Result<Job, Error> {
     let mut job = settings.job(graph, resolved, parallelism, record.storage.clone(), Start::Resume);
     job.started_before = true;
     job.allow_duplicates = record.allow_duplicates;
+    if let Some(update) = record.tried_update() {
+        // What fails at its start is more likely the new pipeline than an outage, and the old one can go on.
+        job.started_before = false;
+        job.accept_changed_meaning = update.accept_changed_meaning;
+        job.allow_dropped_state = update.allow_dropped_state;
+    }
     Ok(job)
 }
 

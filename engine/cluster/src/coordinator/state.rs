@@ -264,6 +264,16 @@ impl State {
                     self.enter(&job, Status::Restarting, &reason, now_us, &mut commands);
                 }
             }
+            Event::UpdateConfirmed { job, run } => {
+                if self.current(&job, run).is_some()
+                    && let Some(found) = self.jobs.get_mut(&job)
+                    && found.record.tried_update().is_some()
+                {
+                    found.record.confirm_update();
+                    commands.push(Command::Journal(found.record.pipeline()));
+                    self.touch(&job);
+                }
+            }
             Event::Ended { job, run, end, ran } => {
                 if self.current(&job, run).is_some() {
                     self.ran(&job, ran, &mut commands);
@@ -378,6 +388,26 @@ impl State {
         }
         let Some(job) = self.jobs.get_mut(name) else { return };
         let wanted = job.record.wanted.clone();
+        if job.record.tried_update().is_some() {
+            match &end {
+                End::Failed { reason } if wanted == Wanted::Running => {
+                    let reason = format!("the new pipeline failed: {reason}");
+                    let runs_again = job.record.revert_update(&reason);
+                    commands.push(Command::Journal(job.record.pipeline()));
+                    let reason = format!("{reason}; the job has its old pipeline again");
+                    return match runs_again {
+                        true => self.start(name, &reason, now_us, commands),
+                        false => self.enter(name, Status::Failed, &reason, now_us, commands),
+                    };
+                }
+                // Its last checkpoint is the new pipeline's.
+                End::Finished { .. } | End::Stopped { .. } => {
+                    job.record.confirm_update();
+                    commands.push(Command::Journal(job.record.pipeline()));
+                }
+                End::Failed { .. } | End::Aborted { .. } | End::Superseded { .. } => {}
+            }
+        }
         let (status, reason) = match (end, run.then, wanted) {
             (End::Superseded { .. }, Then::Suspend, _) => return,
             (End::Superseded { reason }, _, Wanted::Running) => return self.start(name, &reason, now_us, commands),
@@ -445,6 +475,10 @@ impl State {
         // Only a run that adopts an attempt may know of one: it would wait for a verdict that nobody gives.
         if adoption.is_none() && job.record.placement.take().is_some() {
             commands.push(Command::Journal(job.record.placed()));
+        }
+        // Tasks that are taken over are those of the old pipeline.
+        if adoption.is_none() && job.record.wanted == Wanted::Running && job.record.try_update() {
+            commands.push(Command::Journal(job.record.pipeline()));
         }
         job.run = Some(Run {
             id: run,

@@ -123,7 +123,7 @@ async fn in_task<T: Send + 'static>(
         result
     });
     let timeout = match name {
-        "stop" | "rescale" | "create_checkpoint" | "create_savepoint" => CHECKPOINT_CALL_TIMEOUT,
+        "stop" | "rescale" | "update" | "create_checkpoint" | "create_savepoint" => CHECKPOINT_CALL_TIMEOUT,
         _ => CALL_TIMEOUT,
     };
     let joined = async {

@@ -173,6 +173,10 @@ impl JobService for Services {
         call!(self, rescale, request)
     }
 
+    async fn update(&self, request: Request<v1::UpdateJobRequest>) -> Result<Response<v1::UpdateJobResponse>, Status> {
+        call!(self, update, request)
+    }
+
     async fn restart(&self, request: Request<v1::RestartJobRequest>) -> Result<Response<v1::Job>, Status> {
         call!(self, restart, request)
     }

@@ -159,6 +159,7 @@ pub fn table() -> Vec<Route> {
         call(Post, "/jobs/{name}/stop", "stop", "End a job with a last checkpoint", to!(stop, StopJobRequest)),
         call(Post, "/jobs/{name}/cancel", "cancel", "End a job at once", to!(cancel, CancelJobRequest)),
         call(Post, "/jobs/{name}/rescale", "rescale", "Change a job's parallelism", to!(rescale, RescaleJobRequest)),
+        call(Post, "/jobs/{name}/update", "update", "Put another pipeline in the place of a job's", to!(update, UpdateJobRequest)),
         call(Post, "/jobs/{name}/restart", "restart", "Start a job anew from its latest checkpoint", to!(restart, RestartJobRequest)),
         stream("/jobs/{name}/logs", "logs", "What was logged about a job", to!(logs, JobLogsRequest)),
         call(Get, "/jobs/{job}/checkpoints", "list_checkpoints", "Checkpoints of a job, newest first", to!(list_checkpoints, ListCheckpointsRequest)),

@@ -111,6 +111,10 @@ impl Api for Stub {
             ..job(&request.name)
         })
     }
+    async fn update(&self, _request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, Error> {
+        Err(Error::new(Code::JobNotFound, "there is no job"))
+    }
+
     async fn restart(&self, request: v1::RestartJobRequest) -> Result<v1::Job, Error> {
         Ok(job(&request.name))
     }

@@ -23,6 +23,9 @@ fn record(name: &str) -> Record {
         ran: None,
         so_far: None,
         deleting: false,
+        update: None,
+        update_reverted: None,
+        update_confirmed: false,
         transitions: VecDeque::from([Transition::new(Status::Submitted, 1, "")]),
     }
 }

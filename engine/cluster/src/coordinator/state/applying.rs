@@ -36,9 +36,19 @@ impl State {
                     self.again(&job, &why, now_us, commands);
                 }
             }
+            Change::Update { job, update, at_us } => {
+                let Some(found) = self.jobs.get(&job) else { return };
+                let ended = found.record.now().status.is_end();
+                if self.as_journalled(&job, commands, |record| record.update(*update, at_us)) {
+                    match ended {
+                        true => self.start(&job, "updating the pipeline", now_us, commands),
+                        false => self.again(&job, "updating the pipeline", now_us, commands),
+                    }
+                }
+            }
             Change::Transition { job, transition } => self.ended_for_good(&job, &transition),
             // Of this coordinator's own making: it is in the record already.
-            Change::Placed { .. } | Change::Ran { .. } | Change::SoFar { .. } => {}
+            Change::Placed { .. } | Change::Ran { .. } | Change::SoFar { .. } | Change::Pipeline { .. } => {}
             Change::Deleting { job } => {
                 if let Some(found) = self.jobs.get_mut(&job) {
                     found.record.deleting = true;

@@ -41,6 +41,11 @@ pub enum Event {
         run: RunId,
         reason: String,
     },
+    /// The new pipeline of an update has a checkpoint.
+    UpdateConfirmed {
+        job: String,
+        run: RunId,
+    },
     Ended {
         job: String,
         run: RunId,

@@ -2,7 +2,7 @@
 
 use super::{Job, State};
 use crate::api::{self, Code};
-use crate::coordinator::ledger::{Change, Record, Status, Wanted};
+use crate::coordinator::ledger::{Change, Record, Status, Update, Wanted};
 
 #[derive(Debug, Clone)]
 pub enum Request {
@@ -17,6 +17,10 @@ pub enum Request {
     Rescale {
         job: String,
         parallelism: Option<u32>,
+    },
+    Update {
+        job: String,
+        update: Box<Update>,
     },
     Restart {
         job: String,
@@ -102,6 +106,11 @@ impl State {
                     at_us,
                 })
             }
+            Request::Update { job, update } => {
+                let record = &self.job(&job)?.record;
+                self.may_update(record, &update)?;
+                Ok(Change::Update { job, update, at_us })
+            }
             Request::Restart { job, allow_duplicates } => {
                 let record = &self.job(&job)?.record;
                 if !record.now().status.is_end() {
@@ -138,6 +147,29 @@ impl State {
                 }
                 Ok(Change::Drained { worker, drained: !undo })
             }
+        }
+    }
+
+    fn may_update(&self, record: &Record, update: &Update) -> Result<(), api::Error> {
+        let name = &record.name;
+        let status = record.now().status;
+        let wrong_state = |message: String| Err(api::Error::new(Code::WrongState, message));
+        if status == Status::Finished {
+            return wrong_state(format!(
+                "`{name}` has finished: all its input is processed, so a new pipeline would have nothing to do; submit it \
+                 under another name"
+            ));
+        }
+        self.refuse_when_stopping(record)?;
+        refuse_when_deleting(record)?;
+        match &record.update {
+            Some(earlier) if !status.is_end() && (earlier.is_tried || earlier.resolved != update.resolved) => {
+                wrong_state(format!(
+                    "`{name}` is being updated; wait until the new pipeline has its first checkpoint or is given up, or \
+                     stop the job first"
+                ))
+            }
+            _ => Ok(()),
         }
     }
 

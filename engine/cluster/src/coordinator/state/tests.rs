@@ -3,6 +3,7 @@
 mod adoption;
 mod bench;
 mod promises;
+mod updates;
 
 use self::bench::Bench;
 use super::*;

@@ -44,6 +44,9 @@ impl Bench {
             ran: None,
             so_far: None,
             deleting: false,
+            update: None,
+            update_reverted: None,
+            update_confirmed: false,
             transitions: VecDeque::from([Transition::new(Status::Submitted, 0, "")]),
         })
     }

@@ -1,0 +1,155 @@
+//! Another pipeline for a job that there is: the check before anything is changed, and the savepoint.
+//!
+//! What comes then is the state machine's: the job's tasks end with a last checkpoint, tasks of the new pipeline begin
+//! from it, and until they have completed a checkpoint the old pipeline goes on if they fail.
+
+use std::sync::Arc;
+
+use millstream_planner::explain;
+use millstream_proto::v1;
+use millstream_state::threads;
+
+use super::api::{LeaderApi, compatible, internal, invalid, invalid_pipeline, not_found, resolve_now};
+use super::ledger::{Record, Update};
+use super::state::Request;
+use super::{checkpoints, describe};
+use crate::api::{self, Code};
+use crate::compatibility::Verdict;
+use crate::job::Start;
+use crate::resolve::{self, Resolved};
+use crate::{attempt, stored_pipeline};
+
+pub async fn update(api: &LeaderApi, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, api::Error> {
+    let resolved = resolve_now(request.pipeline.clone(), request.name.clone(), None).await?;
+    let name = resolved.resolved.name.clone();
+    let record = api
+        .0
+        .with(|inner| inner.state.job(&name).map(|job| job.record.clone()))?;
+    let mut response = v1::UpdateJobResponse {
+        plan: explain::explain(&resolved.graph),
+        ..v1::UpdateJobResponse::default()
+    };
+    let wanted = record
+        .pending_update()
+        .map_or(&record.resolved, |update| &update.resolved);
+    if stored_pipeline::is_same(wanted, &resolved.resolved) && request.parallelism.is_none() {
+        response.is_same = true;
+        response.job = Some(api.describe(&name)?);
+        return Ok(response);
+    }
+    check_storage(api, &record, &resolved)?;
+    let update = wish(&record, &resolved, &request)?;
+    check_pipeline(&record, &resolved).await?;
+    check_state(api, &name, &resolved, &request, &mut response).await?;
+    let asked = Request::Update {
+        job: name.clone(),
+        update: Box::new(update),
+    };
+    // Refused before a savepoint is taken for nothing.
+    api.0.with(|inner| inner.state.request(asked.clone(), 0).map(|_| ()))?;
+    if request.dry_run {
+        return Ok(response);
+    }
+    if let Some(savepoint) = request.savepoint.as_ref().filter(|_| response.verdict.is_some()) {
+        checkpoints::refuse_taken(&record, savepoint).await?;
+        let taken = checkpoints::create_savepoint(&api.0, &name, savepoint).await?;
+        response.savepoint = Some(taken.checkpoint);
+    }
+    api.0.change(asked).await?;
+    response.job = Some(api.describe(&name)?);
+    Ok(response)
+}
+
+fn check_storage(api: &LeaderApi, record: &Record, resolved: &Resolved) -> Result<(), api::Error> {
+    let storage = resolved.settings.storage.as_ref().unwrap_or(&api.0.checkpoints);
+    if *storage == record.storage {
+        return Ok(());
+    }
+    Err(invalid(&format!(
+        "the checkpoints of `{}` are in {}, the new pipeline wants them in {storage}; an update leaves them where they are: \
+         keep the place, or submit the pipeline under another name from a savepoint",
+        record.name, record.storage
+    )))
+}
+
+fn wish(record: &Record, resolved: &Resolved, request: &v1::UpdateJobRequest) -> Result<Update, api::Error> {
+    let before = resolve::settings(&record.resolved).map_err(|error| internal(&error))?;
+    let of_pipeline = resolved.settings.parallelism.map(|parallelism| parallelism as u32);
+    let max_parallelism = u32::from(resolved.graph.max_parallelism);
+    let parallelism = match request.parallelism {
+        Some(parallelism) => Some(parallelism),
+        None if before.parallelism != resolved.settings.parallelism => of_pipeline,
+        None => record.parallelism,
+    };
+    if parallelism.is_some_and(|parallelism| parallelism == 0 || parallelism > max_parallelism) {
+        return Err(invalid(&format!(
+            "the parallelism can be 1 to {max_parallelism} (max_parallelism)"
+        )));
+    }
+    Ok(Update {
+        resolved: Arc::new(resolved.resolved.clone()),
+        parallelism,
+        max_parallelism,
+        accept_changed_meaning: request.accept_changed_meaning,
+        allow_dropped_state: request.allow_dropped_state,
+        // Known when it takes effect.
+        was_running: false,
+        is_tried: false,
+    })
+}
+
+/// Whether the pipeline could be submitted.
+async fn check_pipeline(record: &Record, resolved: &Resolved) -> Result<(), api::Error> {
+    let parallelism = record.parallelism.unwrap_or(1) as usize;
+    let job = resolved.job(parallelism, record.storage.clone(), Start::Resume);
+    // What makes sources and sinks may look at files.
+    let checked = threads::blocking(move || attempt::check(&job)).await;
+    checked
+        .map_err(|error| internal(&error))?
+        .map_err(|error| invalid_pipeline(&error.to_string()))?;
+    resolve::look_up(resolved).await.map_err(not_found)
+}
+
+/// Whether the job's latest checkpoint fits the pipeline; the one that it is going to begin with has the same state.
+async fn check_state(
+    api: &LeaderApi,
+    name: &str,
+    resolved: &Resolved,
+    request: &v1::UpdateJobRequest,
+    response: &mut v1::UpdateJobResponse,
+) -> Result<(), api::Error> {
+    let latest = v1::CheckpointRef {
+        job: name.to_string(),
+        checkpoint: None,
+    };
+    let found = match checkpoints::find(&api.0, &latest).await {
+        Ok(found) => found,
+        Err(error) if error.code == Code::CheckpointNotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut findings = compatible(&found, resolved).await?;
+    response.verdict = Some(describe::verdict(findings.verdict()) as i32);
+    if request.allow_dropped_state {
+        findings.drop_lost();
+    }
+    let refusals = findings.refusals(request.accept_changed_meaning);
+    if refusals.is_empty() {
+        response.notes.extend(findings.notes());
+        return Ok(());
+    }
+    let has = |verdict: Verdict| findings.operators.iter().any(|finding| finding.verdict == verdict);
+    let advice = match has(Verdict::LosesState) {
+        true => {
+            "; --allow-dropped-state of engine-cli (allow_dropped_state of the API) drops state that no operator takes"
+        }
+        false => "",
+    };
+    Err(api::Error::new(
+        Code::CheckpointDoesNotFit,
+        format!(
+            "the state of `{name}` (checkpoint {}) does not fit the new pipeline: {}{advice}; the job runs on as it is",
+            found.info.checkpoint,
+            refusals.join("; ")
+        ),
+    ))
+}
