@@ -167,10 +167,10 @@ fn blocked(job: &Job) -> Option<String> {
     })
 }
 
-/// How long a job has to run before a rate of 0 says that no rows come: rates need two looks at the counters.
+/// Time that a job has to run before a rate of 0 says that no rows come: rates need two looks at the counters.
 const RATES_AFTER_US: i64 = 10_000_000;
 
-/// Whether all that its sources have found is read, as far as they know, and nothing new comes.
+/// Returns true where all that the sources have found is read, as far as they know, and nothing new comes.
 fn is_idle(job: &Job, now_us: i64) -> bool {
     let mut splits = sources(job).flat_map(|source| &source.splits).peekable();
     let has_splits = splits.peek().is_some();
@@ -193,7 +193,7 @@ fn lag_is_known(job: &Job) -> bool {
         .all(|split| split.lag_rows.is_some())
 }
 
-/// What a job waits for that has read everything: rows, and with event time those that close its last windows.
+/// The rows that a job waits for which has read everything; with event time, those that close its last windows.
 fn idle(job: &Job, now_us: i64) -> Option<String> {
     let numbers = numbers(job);
     let rows = count(numbers.rows_in);

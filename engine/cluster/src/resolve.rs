@@ -45,7 +45,7 @@ pub struct Resolved {
     pub resolved: v1::ResolvedJob,
     pub graph: Arc<JobGraph>,
     pub settings: Settings,
-    /// What its author should know although nothing is wrong, such as settings without effect.
+    /// Remarks to its author although nothing is wrong, such as settings without effect.
     pub notes: Vec<String>,
     /// Of the text, for mistakes that show later.
     positions: Positions,

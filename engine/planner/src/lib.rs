@@ -91,7 +91,7 @@ pub fn sql_settings(text: &str) -> Result<Settings, Errors> {
     stacker::grow(STACK_BYTES, || sql::settings(text))
 }
 
-/// What is to be known about a script that is no mistake: settings without effect, each with its place.
+/// Returns remarks about a script that are no mistakes: settings without effect, each with its place.
 pub fn sql_notes(text: &str) -> Vec<Error> {
     stacker::grow(STACK_BYTES, || sql::notes(text))
 }

@@ -35,7 +35,7 @@ pub struct SourceStage {
     event_time: Option<EventTime>,
     splits: Splits,
     on_error: ErrorPolicy,
-    /// How its user can make it go on past records that do not decode.
+    /// The remedy for records that do not decode, for the error.
     remedy: String,
     /// No watermark before the end.
     batch: bool,

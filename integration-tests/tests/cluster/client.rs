@@ -1,4 +1,4 @@
-//! How the client talks to people and to programs: waits, lists, times, terminals.
+//! The client's output for people and for programs: waits, lists, times, terminals.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

@@ -18,4 +18,5 @@ mod terminal;
 mod topics;
 mod traces;
 mod transactions;
+mod versions;
 mod wrong;

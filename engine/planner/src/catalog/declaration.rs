@@ -270,7 +270,7 @@ fn is_generator(declaration: &TableDeclaration) -> bool {
     matches!(connector, Some("nexmark" | "datagen"))
 }
 
-/// How to get event time from a column of another type, for a message; empty where there is no way.
+/// Says how event time is computed from a column of another type; empty where there is no way.
 fn computed_event_time(declaration: &TableDeclaration, data_type: &DataType, column: &str) -> String {
     let given = crate::sql::identifier(column);
     let computed = match data_type {

@@ -38,7 +38,7 @@ const FLINK: &[&str] = &[
     "table.exec.sink.upsert-materialize",
 ];
 
-/// How Flink's keys begin.
+/// Beginnings of Flink's keys.
 const FLINK_PREFIXES: &[&str] = &[
     "akka.",
     "blob.",
@@ -83,7 +83,7 @@ const FLINK_PREFIXES: &[&str] = &[
 /// Letters in which a misspelt key may differ from the one that is meant.
 const MISSPELT_MAX: usize = 3;
 
-/// What is to be known about the settings of a script, each with its place. Other mistakes are not looked for.
+/// Returns remarks about the settings of a script, each with its place. Mistakes are not looked for.
 pub(crate) fn notes(text: &str) -> Vec<Error> {
     let (statements, _) = script::read(text);
     let notes = statements.into_iter().filter_map(|statement| match statement.kind {

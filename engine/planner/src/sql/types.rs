@@ -369,7 +369,7 @@ pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// How a value of one type is made one of the other, for a message about an `INSERT`.
+/// Says how a value of one type is made one of the other, for a message about an `INSERT`.
 pub(crate) fn conversion(from: &DataType, to: &DataType, expression: &str) -> String {
     use DataType::{Date32, Timestamp};
     const SINCE: &str = "for milliseconds since 1970 (0 stands for seconds, 6 for microseconds)";

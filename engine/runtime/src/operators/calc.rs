@@ -22,7 +22,7 @@ use millstream_planner::graph::{self, ErrorPolicy, Port, dead_letter_schema};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot};
 
-/// How to go on without rows that fail. The graph does not say in which language its step was written.
+/// The remedy for rows that fail, in either language: the graph does not say in which one its step was written.
 const REMEDY: &str = "to go on without such rows set `on_error` of the step (in YAML; a SQL script has no such option: there \
                       TRY_CAST(x AS type) gives NULL for a value that does not fit, and NULLIF(x, 0) for a divisor of 0)";
 
