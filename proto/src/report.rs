@@ -109,6 +109,16 @@ pub fn time(us: i64) -> String {
     )
 }
 
+/// Microseconds since the epoch as RFC 3339 writes them, `2026-01-31T12:00:00.000000Z`; `None` outside of the years 0 to
+/// 9999, which it does not cover (such as the watermark that says "no more rows").
+pub fn rfc3339(us: i64) -> Option<String> {
+    const FIRST: i64 = -62_167_219_200_000_000;
+    const END: i64 = 253_402_300_800_000_000;
+    (FIRST..END)
+        .contains(&us)
+        .then(|| format!("{}.{:06}Z", time(us).replace(' ', "T"), us.rem_euclid(1_000_000)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +156,18 @@ mod tests {
         assert_eq!(time(951_827_696_000_000), "2000-02-29 12:34:56");
         assert_eq!(time(-1), "1969-12-31 23:59:59");
         assert_eq!(time(i64::MAX), "end");
+        assert_eq!(rfc3339(0).as_deref(), Some("1970-01-01T00:00:00.000000Z"));
+        assert_eq!(
+            rfc3339(951_827_696_000_042).as_deref(),
+            Some("2000-02-29T12:34:56.000042Z")
+        );
+        assert_eq!(rfc3339(-1).as_deref(), Some("1969-12-31T23:59:59.999999Z"));
+        let first = -62_167_219_200_000_000;
+        assert_eq!(rfc3339(first).as_deref(), Some("0000-01-01T00:00:00.000000Z"));
+        assert_eq!(rfc3339(first - 1), None);
+        let end = 253_402_300_800_000_000;
+        assert_eq!(rfc3339(end - 1).as_deref(), Some("9999-12-31T23:59:59.999999Z"));
+        assert_eq!(rfc3339(end), None);
+        assert_eq!(rfc3339(i64::MAX), None);
     }
 }

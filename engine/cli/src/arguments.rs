@@ -24,7 +24,7 @@ Which cluster: --server, --context, MILLSTREAM_SERVER, MILLSTREAM_CONTEXT, the c
 
 /// Everything a person does to a running Millstream cluster.
 #[derive(Debug, Parser)]
-#[command(name = "engine-cli", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "engine-cli", version = env!("MILLSTREAM_VERSION"), after_help = EXIT_CODES, arg_required_else_help = true)]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,

@@ -8,7 +8,8 @@ use crate::client::{Client, Repeat, checkpoints};
 use crate::failure::{Exit, Failure};
 use crate::follow::poll;
 use crate::jobs::{savepoint_name, watermark};
-use crate::output::{Cell, Paint, Printer, Table, age, now_us, print};
+use crate::output::{Paint, Printer, age, now_us, print};
+use crate::table::{Cell, KEPT, Table};
 use crate::verify;
 
 pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) -> Result<(), Failure> {
@@ -228,25 +229,25 @@ async fn savepoint(client: &mut Client, job: &str, name: &str) -> Result<v1::Che
 }
 
 fn table(checkpoints: &[v1::Checkpoint], only_savepoints: bool, wide: bool) -> Table {
-    let mut headings = vec![
-        "CHECKPOINT",
-        "SAVEPOINT",
-        "TAKEN",
-        "AGE",
-        "STATE",
-        "TOOK",
-        "PARALLELISM",
-        "NOTE",
+    let mut columns = vec![
+        ("CHECKPOINT", KEPT),
+        ("SAVEPOINT", KEPT),
+        ("TAKEN", 3),
+        ("AGE", 5),
+        ("STATE", 4),
+        ("TOOK", 2),
+        ("PARALLELISM", 1),
+        ("NOTE", KEPT),
     ];
     if wide {
-        headings.push("ORIGIN");
+        columns.push(("ORIGIN", KEPT));
     }
     let empty = if only_savepoints {
         "no savepoints"
     } else {
         "no checkpoints"
     };
-    let mut table = Table::new(&headings, empty);
+    let mut table = Table::new(&columns, empty);
     let now = now_us();
     for checkpoint in checkpoints {
         let note = match (checkpoint.damage.as_str(), checkpoint.finished) {
@@ -312,18 +313,18 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
         line("note", "all input was processed".to_string());
     }
     if !detail.operators.is_empty() {
-        let headings = [
-            "OPERATOR",
-            "SUBTASKS",
-            "ENTRIES",
-            "KEYED STATE",
-            "FILES",
-            "OTHER STATE",
-            "IN FLIGHT",
-            "TO PUBLISH",
-            "KIND",
+        let columns = [
+            ("OPERATOR", KEPT),
+            ("SUBTASKS", 3),
+            ("ENTRIES", 7),
+            ("KEYED STATE", KEPT),
+            ("FILES", 2),
+            ("OTHER STATE", 6),
+            ("IN FLIGHT", 5),
+            ("TO PUBLISH", 4),
+            ("KIND", 1),
         ];
-        let mut table = Table::new(&headings, "");
+        let mut table = Table::new(&columns, "");
         for operator in &detail.operators {
             table.row(vec![
                 operator.id.as_str().into(),
@@ -338,14 +339,21 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
             ]);
         }
         out.push('\n');
-        out.push_str(&table.render(printer.color));
+        out.push_str(&table.render(printer));
     }
     let splits = || {
         let of_each = detail.operators.iter();
         of_each.flat_map(|operator| operator.splits.iter().map(move |split| (operator, split)))
     };
     if splits().next().is_some() {
-        let mut table = Table::new(&["SOURCE", "SPLIT", "POSITION", "WATERMARK", "NOTE"], "");
+        let columns = [
+            ("SOURCE", KEPT),
+            ("SPLIT", KEPT),
+            ("POSITION", KEPT),
+            ("WATERMARK", 1),
+            ("NOTE", 2),
+        ];
+        let mut table = Table::new(&columns, "");
         for (operator, split) in splits() {
             table.row(vec![
                 operator.id.as_str().into(),
@@ -360,7 +368,7 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
             ]);
         }
         out.push('\n');
-        out.push_str(&table.render(printer.color));
+        out.push_str(&table.render(printer));
     }
     out
 }

@@ -56,7 +56,10 @@ pub fn frame(printer: &Printer, watched: bool, text: &str) -> String {
             Err(_) => text.to_string(),
         },
         (true, Format::Yaml, _) => format!("---\n{text}"),
-        (true, _, true) => format!("{CLEAR}{text}"),
+        (true, _, true) => {
+            let hidden = printer.hidden().map(|note| note + "\n").unwrap_or_default();
+            format!("{CLEAR}{text}{hidden}")
+        }
         _ => text.to_string(),
     }
 }

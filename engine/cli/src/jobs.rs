@@ -6,7 +6,8 @@ use millstream_proto::v1::{self, JobState};
 use crate::arguments::{Jobs, Parallelism, Watch};
 use crate::client::{Client, Repeat, jobs};
 use crate::failure::{Exit, Failure};
-use crate::output::{Cell, Paint, Printer, Table, age, now_us, print, rate};
+use crate::output::{Paint, Printer, age, now_us, print, rate};
+use crate::table::{Cell, KEPT, Table};
 use crate::wait::{Until, wait};
 use crate::{follow, submit, top, update, why};
 
@@ -167,7 +168,11 @@ async fn list(client: &mut Client, printer: &Printer, all: bool, watch: &Watch) 
             .call(Repeat::ReadOnly, async |channel| jobs(channel).list(request).await)
             .await?;
         let names = answer.jobs.iter().map(|job| job.name.clone()).collect();
-        Ok(printer.list(&answer, names, || table(&answer.jobs, answer.ended, printer.wide())))
+        let footer = match printer.people() {
+            true => failed_lately(answer.failed_last_day),
+            false => String::new(),
+        };
+        Ok(printer.list(&answer, names, || table(&answer.jobs, answer.ended, printer.wide())) + &footer)
     })
     .await
 }
@@ -178,6 +183,15 @@ fn nothing_listed(ended: u32) -> String {
         0 => "no jobs".to_string(),
         1 => "no jobs that run or wait; `--all` shows one that has ended".to_string(),
         ended => format!("no jobs that run or wait; `--all` shows {ended} that have ended"),
+    }
+}
+
+/// Below a list without ended jobs: failed ones that are not in it.
+fn failed_lately(failed: u32) -> String {
+    match failed {
+        0 => String::new(),
+        1 => "1 job failed in the last 24 h: engine-cli jobs list --all\n".to_string(),
+        failed => format!("{failed} jobs failed in the last 24 h: engine-cli jobs list --all\n"),
     }
 }
 
@@ -283,27 +297,36 @@ pub fn numbers(job: &v1::Job) -> v1::JobNumbers {
 
 pub fn parallelism(job: &v1::Job) -> String {
     match job.parallelism_auto {
+        // It has no slots.
+        true if job.parallelism == 0 => "auto".to_string(),
         true => format!("{} (auto)", job.parallelism),
         false => job.parallelism.to_string(),
     }
 }
 
 fn table(jobs: &[v1::Job], ended: u32, wide: bool) -> Table {
-    let mut headings = vec![
-        "NAME",
-        "STATE",
-        "FOR",
-        "PARALLELISM",
-        "IN/S",
-        "OUT/S",
-        "ROWS OUT",
-        "CHECKPOINT",
-        "RESTARTS",
+    let mut columns = vec![
+        ("NAME", KEPT),
+        ("STATE", KEPT),
+        ("FOR", 7),
+        ("PARALLELISM", 2),
+        ("IN/S", 5),
+        ("OUT/S", 6),
+        ("ROWS OUT", 1),
+        ("CHECKPOINT", 4),
+        ("RESTARTS", 3),
     ];
     if wide {
-        headings.extend(["WATERMARK", "LAG", "MODE", "ATTEMPT", "WORKERS", "REASON"]);
+        columns.extend([
+            ("WATERMARK", KEPT),
+            ("LAG", KEPT),
+            ("MODE", KEPT),
+            ("ATTEMPT", KEPT),
+            ("WORKERS", KEPT),
+            ("REASON", KEPT),
+        ]);
     }
-    let mut table = Table::new(&headings, nothing_listed(ended));
+    let mut table = Table::new(&columns, nothing_listed(ended));
     let now = now_us();
     for job in jobs {
         let numbers = numbers(job);
@@ -433,10 +456,10 @@ fn describe(job: &v1::Job, printer: &Printer) -> String {
     );
     if !job.operators.is_empty() {
         out.push('\n');
-        out.push_str(&operators(&job.operators).render(printer.color));
+        out.push_str(&operators(&job.operators).render(printer));
     }
     if !job.transitions.is_empty() {
-        let mut table = Table::new(&["WHEN", "STATE", "REASON"], "");
+        let mut table = Table::new(&[("WHEN", KEPT), ("STATE", KEPT), ("REASON", KEPT)], "");
         for transition in &job.transitions {
             table.row(vec![
                 time(transition.at_us).into(),
@@ -445,24 +468,24 @@ fn describe(job: &v1::Job, printer: &Printer) -> String {
             ]);
         }
         out.push('\n');
-        out.push_str(&table.render(printer.color));
+        out.push_str(&table.render(printer));
     }
     out
 }
 
 /// The operators of a job, in the order of the plan.
 pub fn operators(operators: &[v1::OperatorStatus]) -> Table {
-    let headings = [
-        "OPERATOR",
-        "KIND",
-        "SUBTASKS",
-        "ROWS IN",
-        "ROWS OUT",
-        "WATERMARK",
-        "BUSY",
-        "BLOCKED",
+    let columns = [
+        ("OPERATOR", KEPT),
+        ("KIND", 2),
+        ("SUBTASKS", 1),
+        ("ROWS IN", 6),
+        ("ROWS OUT", 7),
+        ("WATERMARK", 3),
+        ("BUSY", 5),
+        ("BLOCKED", 4),
     ];
-    let mut table = Table::new(&headings, "nothing is reported yet");
+    let mut table = Table::new(&columns, "nothing is reported yet");
     for operator in operators {
         let share = |share: f64| Cell::number(format!("{:.0} %", share * 100.0));
         table.row(vec![
@@ -485,10 +508,36 @@ mod tests {
 
     #[test]
     fn an_empty_list_says_what_it_leaves_out() {
-        assert_eq!(table(&[], 0, false).render(false), "no jobs\n");
+        let printer = Printer::new(crate::output::Format::Wide);
+        assert_eq!(table(&[], 0, false).render(&printer), "no jobs\n");
         assert_eq!(
-            table(&[], 2, false).render(false),
+            table(&[], 2, false).render(&printer),
             "no jobs that run or wait; `--all` shows 2 that have ended\n"
         );
+    }
+
+    #[test]
+    fn a_list_ends_with_the_number_of_jobs_that_failed_lately() {
+        assert_eq!(failed_lately(0), "");
+        assert_eq!(
+            failed_lately(1),
+            "1 job failed in the last 24 h: engine-cli jobs list --all\n"
+        );
+        assert_eq!(
+            failed_lately(2),
+            "2 jobs failed in the last 24 h: engine-cli jobs list --all\n"
+        );
+    }
+
+    #[test]
+    fn a_parallelism_that_follows_the_slots_is_a_number_only_where_there_are_some() {
+        let job = |parallelism, parallelism_auto| v1::Job {
+            parallelism,
+            parallelism_auto,
+            ..v1::Job::default()
+        };
+        assert_eq!(parallelism(&job(4, true)), "4 (auto)");
+        assert_eq!(parallelism(&job(0, true)), "auto");
+        assert_eq!(parallelism(&job(3, false)), "3");
     }
 }

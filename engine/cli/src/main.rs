@@ -15,6 +15,8 @@ mod jobs;
 mod output;
 mod pipeline;
 mod submit;
+mod table;
+mod terminal;
 mod top;
 mod transactions;
 mod update;
@@ -31,14 +33,19 @@ use clap::{CommandFactory, Parser};
 use client::Client;
 use context::{Contexts, Wish};
 use failure::{Exit, Failure};
-use output::{Cell, Format, Printer, Table, print};
+use output::{Format, Printer, print};
+use table::{Cell, KEPT, Table};
 
 fn main() -> ExitCode {
     // Ends here if a shell asks for completions.
     clap_complete::CompleteEnv::with_factory(Arguments::command).complete();
     let arguments = Arguments::parse();
     let printer = Printer::new(arguments.global.output);
-    match run(&arguments, &printer) {
+    let outcome = run(&arguments, &printer);
+    if let Some(note) = printer.hidden() {
+        eprintln!("{note}");
+    }
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.message.is_empty() {
@@ -123,7 +130,7 @@ fn listed(contexts: &Contexts, printer: &Printer) -> String {
         || serde_json::json!({ "current": contexts.current, "contexts": contexts.servers }),
         || contexts.servers.keys().cloned().collect(),
         || {
-            let mut table = Table::new(&["", "NAME", "SERVERS"], "no contexts");
+            let mut table = Table::new(&[("", KEPT), ("NAME", KEPT), ("SERVERS", KEPT)], "no contexts");
             for (name, servers) in &contexts.servers {
                 let mark = if contexts.current.as_ref() == Some(name) {
                     "*"
@@ -133,7 +140,7 @@ fn listed(contexts: &Contexts, printer: &Printer) -> String {
                 let cells: Vec<Cell> = vec![mark.into(), name.as_str().into(), servers.join(",").into()];
                 table.row(cells);
             }
-            table.render(printer.color)
+            table.render(printer)
         },
     )
 }

@@ -1,5 +1,6 @@
 //! What a command prints: a table or text for people, the messages as JSON or YAML for programs, or names alone.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 
 use clap::ValueEnum;
@@ -8,6 +9,8 @@ use prost::{Message, Name};
 use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
+use crate::table::Table;
+use crate::terminal;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -23,12 +26,14 @@ pub enum Format {
 }
 
 /// How this run of the program prints.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Printer {
     pub format: Format,
     /// Standard output is a terminal whose user did not refuse colours.
     pub color: bool,
     pub terminal: bool,
+    /// Headings of columns that tables had no room for, until [`Self::hidden`] takes them.
+    hidden: RefCell<Vec<&'static str>>,
 }
 
 impl Printer {
@@ -38,7 +43,30 @@ impl Printer {
             format,
             terminal,
             color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            hidden: RefCell::default(),
         }
+    }
+
+    /// The width that tables have to fit into; `None`: any. It is asked for each table, as terminals change their size.
+    pub fn width(&self) -> Option<usize> {
+        (self.terminal && self.format == Format::Table).then(terminal::width)?
+    }
+
+    /// Remembers columns that a table has left out.
+    pub fn hide(&self, headings: &[&'static str]) {
+        let mut hidden = self.hidden.borrow_mut();
+        for heading in headings {
+            if !hidden.contains(heading) {
+                hidden.push(heading);
+            }
+        }
+    }
+
+    /// A line that names the columns left out since the last call, and how to see them.
+    pub fn hidden(&self) -> Option<String> {
+        let hidden = self.hidden.take();
+        let columns = if hidden.len() == 1 { "column" } else { "columns" };
+        (!hidden.is_empty()).then(|| format!("({columns} {} hidden; --output wide|json)", hidden.join(", ")))
     }
 
     /// Whether a person reads it.
@@ -57,7 +85,7 @@ impl Printer {
 
     /// A list of things with names.
     pub fn list<M: Message + Name>(&self, answer: &M, names: Vec<String>, table: impl FnOnce() -> Table) -> String {
-        self.value(|| json::to_value(answer), || names, || table().render(self.color))
+        self.value(|| json::to_value(answer), || names, || table().render(self))
     }
 
     pub fn value(
@@ -105,125 +133,27 @@ pub enum Paint {
 }
 
 impl Paint {
-    fn on(self, text: &str) -> String {
+    /// The escape sequence that ends all paint.
+    pub const END: &str = "\x1b[0m";
+
+    /// The escape sequence that begins it.
+    pub fn begin(self) -> String {
         let code = match self {
-            Self::Plain => return text.to_string(),
+            Self::Plain => return String::new(),
             Self::Bold => 1,
             Self::Green => 32,
             Self::Yellow => 33,
             Self::Red => 31,
             Self::Dim => 2,
         };
-        format!("\x1b[{code}m{text}\x1b[0m")
-    }
-}
-
-/// Columns under headings, two spaces apart.
-pub struct Table {
-    headings: Vec<&'static str>,
-    rows: Vec<Vec<Cell>>,
-    /// Said where there are no rows.
-    empty: String,
-}
-
-#[derive(Debug, Clone)]
-pub struct Cell {
-    text: String,
-    paint: Paint,
-    right: bool,
-}
-
-impl<T: Into<String>> From<T> for Cell {
-    fn from(text: T) -> Self {
-        Self {
-            text: text.into(),
-            paint: Paint::Plain,
-            right: false,
-        }
-    }
-}
-
-impl Cell {
-    pub fn painted(text: impl Into<String>, paint: Paint) -> Self {
-        Self {
-            paint,
-            ..Self::from(text)
-        }
+        format!("\x1b[{code}m")
     }
 
-    /// Numbers stand under one another.
-    pub fn number(text: impl Into<String>) -> Self {
-        Self {
-            right: true,
-            ..Self::from(text)
+    fn on(self, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_string(),
+            _ => format!("{}{text}{}", self.begin(), Self::END),
         }
-    }
-}
-
-impl Table {
-    pub fn new(headings: &[&'static str], empty: impl Into<String>) -> Self {
-        Self {
-            headings: headings.to_vec(),
-            rows: Vec::new(),
-            empty: empty.into(),
-        }
-    }
-
-    pub fn row(&mut self, cells: Vec<Cell>) {
-        self.rows.push(cells);
-    }
-
-    pub fn render(&self, color: bool) -> String {
-        if self.rows.is_empty() {
-            return format!("{}\n", self.empty);
-        }
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            let cells = cells.map(|cell| cell.text.chars().count());
-            cells.chain([self.headings[column].len()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.headings.len()).map(width).collect();
-        let right = |column: usize| {
-            let mut cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.any(|cell| cell.right)
-        };
-        let headings: Vec<Cell> = self
-            .headings
-            .iter()
-            .enumerate()
-            .map(|(column, heading)| Cell {
-                right: right(column),
-                ..Cell::painted(*heading, Paint::Bold)
-            })
-            .collect();
-        let mut out = String::new();
-        for row in std::iter::once(&headings).chain(&self.rows) {
-            let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                if column > 0 {
-                    line.push_str("  ");
-                }
-                let pad = widths[column].saturating_sub(cell.text.chars().count());
-                let text = if color {
-                    cell.paint.on(&cell.text)
-                } else {
-                    cell.text.clone()
-                };
-                if cell.right {
-                    line.push_str(&" ".repeat(pad));
-                    line.push_str(&text);
-                } else {
-                    line.push_str(&text);
-                    // Nothing trails the last column.
-                    if column + 1 < row.len() {
-                        line.push_str(&" ".repeat(pad));
-                    }
-                }
-            }
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
-        out
     }
 }
 
@@ -261,23 +191,6 @@ pub fn now_us() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_line_up_with_and_without_colour() {
-        let mut table = Table::new(&["NAME", "STATE", "ROWS"], "nothing");
-        assert_eq!(table.render(true), "nothing\n");
-        table.row(vec![
-            "a".into(),
-            Cell::painted("running", Paint::Green),
-            Cell::number("5"),
-        ]);
-        table.row(vec!["longer".into(), "x".into(), Cell::number("12,345")]);
-        assert_eq!(
-            table.render(false),
-            "NAME    STATE      ROWS\na       running       5\nlonger  x        12,345\n"
-        );
-        assert!(table.render(true).contains("\x1b[32mrunning\x1b[0m       5"));
-    }
 
     #[test]
     fn ages_and_rates_are_short() {

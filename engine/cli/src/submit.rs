@@ -47,9 +47,7 @@ pub async fn submit(client: &mut Client, printer: &Printer, arguments: &Submit) 
         .call(repeat, async |channel| jobs(channel).submit(request.clone()).await)
         .await
         .map_err(|failure| pipeline.refused(failure, error_color()))?;
-    for note in &answer.notes {
-        eprintln!("note: {note}");
-    }
+    tell(&answer.notes);
     let Some(mut job) = answer.job.clone() else {
         return print(&printer.message(&answer, &pipeline.name().unwrap_or_default(), || {
             format!("{} is valid; nothing was submitted\n{}", pipeline.file, answer.plan)
@@ -68,6 +66,12 @@ pub fn error_color() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+fn tell(notes: &[String]) {
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+}
+
 async fn checked(
     client: &mut Client,
     pipeline: &Pipeline,
@@ -78,12 +82,14 @@ async fn checked(
         name: None,
         mode: mode(wish),
     };
-    client
+    let answer = client
         .call(Repeat::ReadOnly, async |channel| {
             jobs(channel).validate(request.clone()).await
         })
         .await
-        .map_err(|failure| pipeline.refused(failure, error_color()))
+        .map_err(|failure| pipeline.refused(failure, error_color()))?;
+    tell(&answer.notes);
+    Ok(answer)
 }
 
 pub async fn validate(client: &mut Client, printer: &Printer, file: &File, mode: Option<Mode>) -> Result<(), Failure> {

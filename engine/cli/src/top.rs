@@ -9,7 +9,9 @@ use crate::client::{Client, Repeat, jobs};
 use crate::failure::{Exit, Failure};
 use crate::follow::frame;
 use crate::jobs::{current, has_ended, numbers, operators, paint, state_word, watermark};
-use crate::output::{Cell, Printer, Table, age, now_us, print, rate};
+use crate::output::{Paint, Printer, age, now_us, print, rate};
+use crate::table::{Cell, KEPT, Table};
+use crate::terminal::Keys;
 
 /// So many jobs are shown with their operators, unless they are named.
 const DETAILED_JOBS_MAX: usize = 20;
@@ -21,10 +23,39 @@ pub async fn top(
     once: bool,
     interval: Duration,
 ) -> Result<(), Failure> {
+    let keys = (!once && printer.people()).then(Keys::listen).flatten();
+    let Some(mut keys) = keys else {
+        return pictures(client, printer, names, once, interval, "").await;
+    };
+    let help = format!("\n{}\n", printer.paint(Paint::Dim, "q: end"));
+    tokio::select! {
+        outcome = pictures(client, printer, names, once, interval, &help) => outcome,
+        () = until_quit(&mut keys) => Ok(()),
+    }
+}
+
+/// Returns once `q` is pressed.
+async fn until_quit(keys: &mut Keys) {
+    while let Some(key) = keys.next().await {
+        if matches!(key, b'q' | b'Q') {
+            return;
+        }
+    }
+}
+
+/// Prints one picture, or one after the other; `help` stands below each.
+async fn pictures(
+    client: &mut Client,
+    printer: &Printer,
+    names: &[String],
+    once: bool,
+    interval: Duration,
+    help: &str,
+) -> Result<(), Failure> {
     loop {
         let asked = picture(client, printer, names).await;
         match asked {
-            Ok(text) => print(&frame(printer, !once, &text))?,
+            Ok(text) => print(&frame(printer, !once, &(text + help)))?,
             Err(failure) if !once && failure.exit == Exit::Unreachable => eprintln!("{}", failure.message),
             Err(failure) => return Err(failure),
         }
@@ -71,25 +102,25 @@ async fn picture(client: &mut Client, printer: &Printer, names: &[String]) -> Re
     let of_each = answer
         .jobs
         .iter()
-        .map(|job| format!("\n{}\n{}", job.name, operators(&job.operators).render(printer.color)));
+        .map(|job| format!("\n{}\n{}", job.name, operators(&job.operators).render(printer)));
     Ok(text + &of_each.collect::<String>())
 }
 
 fn table(jobs: &[v1::Job], now: i64) -> Table {
-    let headings = [
-        "NAME",
-        "STATE",
-        "IN/S",
-        "OUT/S",
-        "LAG",
-        "WATERMARK",
-        "BEHIND",
-        "BUSY",
-        "BLOCKED",
-        "CHECKPOINT",
-        "RESTARTS",
+    let columns = [
+        ("NAME", KEPT),
+        ("STATE", KEPT),
+        ("IN/S", 8),
+        ("OUT/S", 7),
+        ("LAG", 9),
+        ("WATERMARK", 1),
+        ("BEHIND", 6),
+        ("BUSY", 5),
+        ("BLOCKED", 4),
+        ("CHECKPOINT", 3),
+        ("RESTARTS", 2),
     ];
-    let mut table = Table::new(&headings, "no jobs run");
+    let mut table = Table::new(&columns, "no jobs run");
     for job in jobs {
         let numbers = numbers(job);
         let most = |share: fn(&v1::OperatorStatus) -> f64| {

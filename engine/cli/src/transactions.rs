@@ -5,9 +5,10 @@ use millstream_proto::v1;
 use crate::arguments::{File, Owner, Transactions};
 use crate::client::{Client, Repeat, transactions};
 use crate::failure::Failure;
-use crate::output::{Cell, Printer, Table, age, now_us, print};
+use crate::output::{Printer, age, now_us, print};
 use crate::pipeline::Pipeline;
 use crate::submit::error_color;
+use crate::table::{Cell, KEPT, Table};
 
 pub async fn run(client: &mut Client, printer: &Printer, command: &Transactions) -> Result<(), Failure> {
     let (Transactions::List { owner } | Transactions::Abort { owner, .. }) = command;
@@ -54,7 +55,13 @@ async fn list(client: &mut Client, printer: &Printer, owner: v1::TransactionOwne
 
 fn table(sinks: &[v1::SinkTransactions]) -> Table {
     let mut table = Table::new(
-        &["SINK", "ID", "ATTEMPTS", "CHECKPOINT", "PREPARED"],
+        &[
+            ("SINK", KEPT),
+            ("ID", KEPT),
+            ("ATTEMPTS", 1),
+            ("CHECKPOINT", 2),
+            ("PREPARED", 3),
+        ],
         "no transactional ids: no sink of it delivers exactly once through transactions, or none has published anything",
     );
     let now = now_us();

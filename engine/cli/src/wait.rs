@@ -1,9 +1,12 @@
 //! Waiting until a job has reached a state, through restarts of the coordinator.
 //!
 //! The last look is made at the deadline, so that a wait never ends with a timeout while the state is already there.
+//! Each change of the state or its reason on the way is a line on standard error ([`Changes`]); the command's answer on
+//! standard output stays one text, or one JSON document.
 
 use std::time::Duration;
 
+use millstream_proto::report::time;
 use millstream_proto::spec::format_duration_ms;
 use millstream_proto::v1::job_update::State as UpdateState;
 use millstream_proto::v1::{self, JobState};
@@ -11,7 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Repeat, jobs};
 use crate::failure::{Exit, Failure};
-use crate::jobs::{has_ended, state, state_word};
+use crate::jobs::{has_ended, state, state_word, word};
+use crate::output::now_us;
 
 /// What `jobs wait --for` takes.
 pub const STATES: [&str; 10] = [
@@ -93,12 +97,51 @@ pub async fn wait(client: &mut Client, name: &str, until: Until<'_>, timeout: Du
             })
             .await
     };
-    wait_by(look, name, until, timeout).await
+    let tell = |line: String| eprintln!("{}  {line}", time(now_us()));
+    wait_by(look, tell, name, until, timeout).await
 }
 
-/// The same, by whatever looks at the job.
+/// The changes of a job between one look at it and the next.
+#[derive(Default)]
+struct Changes {
+    /// State and reason of the last look.
+    seen: Option<(JobState, String)>,
+    /// When the newest transition known so far took place.
+    newest_us: i64,
+}
+
+impl Changes {
+    /// Returns what is new since the last look, oldest first: states that it has passed through in between, then the
+    /// present one if its state or its reason differs. The first look tells of the present one only.
+    fn since_last(&mut self, job: &v1::Job) -> Vec<String> {
+        let line = |state: JobState, reason: &str| match reason {
+            "" => format!("{}: {}", job.name, word(state)),
+            reason => format!("{}: {} ({reason})", job.name, word(state)),
+        };
+        let present = (state(job), job.reason.clone());
+        let newest_us = job.transitions.last().map_or(0, |last| last.at_us);
+        let mut lines = Vec::new();
+        if let Some(seen) = &self.seen {
+            // The last transition is the present state.
+            let passed = job.transitions.split_last().map_or(&[][..], |(_, passed)| passed);
+            let passed = passed.iter().filter(|transition| transition.at_us > self.newest_us);
+            lines.extend(passed.map(|transition| line(transition.state(), &transition.reason)));
+            if *seen != present || newest_us > self.newest_us {
+                lines.push(line(present.0, &present.1));
+            }
+        } else {
+            lines.push(line(present.0, &present.1));
+        }
+        self.seen = Some(present);
+        self.newest_us = self.newest_us.max(newest_us);
+        lines
+    }
+}
+
+/// The same, by whatever looks at the job; `tell` is given a line for each change.
 async fn wait_by(
     mut look: impl AsyncFnMut() -> Result<v1::Job, Failure>,
+    mut tell: impl FnMut(String),
     name: &str,
     until: Until<'_>,
     timeout: Duration,
@@ -106,8 +149,7 @@ async fn wait_by(
     let deadline = Instant::now() + timeout;
     let mut pause = PAUSE_FIRST;
     let mut seen = String::from("never seen");
-    // Operators of which it was said that they cannot reach something.
-    let mut told: Vec<String> = Vec::new();
+    let mut changes = Changes::default();
     loop {
         let is_last = Instant::now() >= deadline;
         match look().await {
@@ -127,11 +169,7 @@ async fn wait_by(
             }
             Ok(job) => {
                 seen = until.seen(&job);
-                let cut_off: Vec<String> = job.outages.iter().map(|outage| outage.operator.clone()).collect();
-                if !cut_off.is_empty() && cut_off != told {
-                    eprintln!("note: `{name}` is {seen}");
-                }
-                told = cut_off;
+                changes.since_last(&job).into_iter().for_each(&mut tell);
             }
             // A fail-over passes; a wrong address does not.
             Err(failure) if failure.exit == Exit::Unreachable && seen != "never seen" => {
@@ -186,7 +224,7 @@ mod tests {
         let began = Instant::now();
         let mut is_first = true;
         let look = async || answer(began.elapsed(), std::mem::take(&mut is_first));
-        let waited = wait_by(look, "a", Until::Running { after_attempt }, TIMEOUT).await;
+        let waited = wait_by(look, drop, "a", Until::Running { after_attempt }, TIMEOUT).await;
         waited.map_err(|failure| format!("{:?}: {}", failure.exit, failure.message))
     }
 
@@ -216,5 +254,52 @@ mod tests {
         let expected = "TimedOut: `a` was not seen running within 120ms, and cannot be looked at now (nobody answers); it was \
                         last deploying";
         assert_eq!(lost.await.unwrap_err(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_wait_tells_each_change_of_state_and_reason_once() {
+        let transition = |state: JobState, at_us, reason: &str| v1::Transition {
+            state: state.into(),
+            at_us,
+            reason: reason.into(),
+        };
+        let waits = |reason: &str| v1::Job {
+            name: "a".into(),
+            reason: reason.into(),
+            transitions: vec![
+                transition(JobState::Submitted, 1, ""),
+                transition(JobState::Deploying, 2, reason),
+            ],
+            ..job(JobState::Deploying, 0)
+        };
+        // Between two looks it has run, and begun again.
+        let mut restarted = waits("starting tasks");
+        restarted.transitions.extend([
+            transition(JobState::Running, 3, ""),
+            transition(JobState::Restarting, 4, "worker w1 is lost"),
+        ]);
+        restarted.state = JobState::Restarting.into();
+        restarted.reason = "worker w1 is lost".into();
+        let looks = [
+            waits("waiting for 4 slots, 2 are free"),
+            waits("waiting for 4 slots, 2 are free"),
+            waits("starting tasks"),
+            restarted.clone(),
+            restarted,
+            job(JobState::Running, 2),
+        ];
+        let mut looks = looks.into_iter();
+        let look = async || Ok(looks.next().expect("the wait ends with the last one"));
+        let mut told = Vec::new();
+        let until = Until::Running { after_attempt: 1 };
+        let waited = wait_by(look, |line| told.push(line), "a", until, Duration::from_secs(60)).await;
+        assert_eq!(waited.map(|job| job.attempt).ok(), Some(2));
+        let expected = [
+            "a: deploying (waiting for 4 slots, 2 are free)",
+            "a: deploying (starting tasks)",
+            "a: running",
+            "a: restarting (worker w1 is lost)",
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -60,7 +60,10 @@ fn running(job: &Job, now_us: i64) -> Vec<String> {
     let mut findings = unreachable(job, now_us);
     findings.extend(unread(job));
     findings.extend(blocked(job));
-    findings.extend(watermark(job, now_us));
+    match is_idle(job, now_us) {
+        true => findings.extend(idle(job, now_us)),
+        false => findings.extend(watermark(job, now_us)),
+    }
     findings.extend(swallowed(job));
     findings.extend(unpublished(job, now_us));
     findings.extend(set_aside(job));
@@ -162,6 +165,58 @@ fn blocked(job: &Job) -> Option<String> {
         }
         None => format!("{names} wait for room behind them"),
     })
+}
+
+/// Time that a job has to run before a rate of 0 says that no rows come: rates need two looks at the counters.
+const RATES_AFTER_US: i64 = 10_000_000;
+
+/// Returns true where all that the sources have found is read, as far as they know, and nothing new comes.
+fn is_idle(job: &Job, now_us: i64) -> bool {
+    let mut splits = sources(job).flat_map(|source| &source.splits).peekable();
+    let has_splits = splits.peek().is_some();
+    let nothing_left = splits.all(|split| split.lag_rows.unwrap_or(0) == 0);
+    let is_held_up = sources(job).any(|source| source.blocked >= MUCH);
+    let rates_are_known = now_us.saturating_sub(job.since_us) >= RATES_AFTER_US;
+    let numbers = numbers(job);
+    has_splits
+        && nothing_left
+        && !is_held_up
+        && numbers.rows_in > 0
+        && numbers.rows_in_per_second < 0.05
+        && (rates_are_known || lag_is_known(job))
+        && job.outages.is_empty()
+}
+
+fn lag_is_known(job: &Job) -> bool {
+    sources(job)
+        .flat_map(|source| &source.splits)
+        .all(|split| split.lag_rows.is_some())
+}
+
+/// The rows that a job waits for which has read everything; with event time, those that close its last windows.
+fn idle(job: &Job, now_us: i64) -> Option<String> {
+    let numbers = numbers(job);
+    let rows = count(numbers.rows_in);
+    let read = match lag_is_known(job) {
+        true => format!("all input is read ({rows} rows)"),
+        false => format!("no new rows come, {rows} were read"),
+    };
+    let of_sources = || sources(job).filter_map(|source| source.watermark_us).min();
+    match numbers.watermark_us.or_else(of_sources) {
+        // It has no event time, or no row had one.
+        None if !sources(job).any(has_watermarks) => Some(format!("{read}; it waits for new rows")),
+        None => Some(format!(
+            "{read}; no row had an event time, so windows wait for rows that have one"
+        )),
+        Some(i64::MAX) => None,
+        Some(watermark) => Some(format!(
+            "{read}; the last window waits for newer rows (watermark {}, {} behind the clock): a window fires when a row comes \
+             whose event time moves the watermark past the window's end; with `jobs submit --mode batch` the end of the \
+             input closes all windows",
+            time(watermark),
+            age(now_us, watermark.max(1))
+        )),
+    }
 }
 
 /// The partition that holds the watermark: windows fire no earlier.
@@ -351,6 +406,57 @@ mod tests {
         assert!(why(&running, NOW)[0].starts_with("the watermark waits for `1` of `entries`: no row"));
         running.operators[0].splits[1].idle = true;
         assert!(why(&running, NOW)[0].starts_with("the watermark is 2025-12-31 23:59:55, 5s behind"));
+    }
+
+    #[test]
+    fn a_job_that_has_read_everything_says_what_its_last_window_waits_for() {
+        let mut source = operator("entries", "source", (10, 10));
+        source.splits = vec![
+            split("0", Some(NOW - 5_000_000), false),
+            split("1", Some(NOW - 65_000_000), false),
+        ];
+        source.splits[0].lag_rows = Some(0);
+        source.splits[1].lag_rows = Some(0);
+        source.watermark_us = Some(NOW - 65_000_000);
+        let mut idle = job(JobState::Running, vec![source]);
+        idle.numbers = Some(JobNumbers {
+            rows_in: 10,
+            rows_out: 3,
+            watermark_us: Some(NOW - 5_000_000),
+            ..JobNumbers::default()
+        });
+        check(
+            &idle,
+            &[
+                "all input is read (10 rows); the last window waits for newer rows (watermark 2025-12-31 23:59:55, 5s behind the clock): a window fires when a row comes whose event time moves the watermark past the window's end; with `jobs submit --mode batch` the end of the input closes all windows",
+                "it has put out 3 rows, none at present",
+            ],
+        );
+        // A source of files does not know what is left.
+        for split in &mut idle.operators[0].splits {
+            split.lag_rows = None;
+        }
+        assert!(why(&idle, NOW)[0].starts_with("no new rows come, 10 were read; the last window waits for newer rows"));
+        idle.since_us = NOW - 2_000_000;
+        assert!(
+            why(&idle, NOW)[0].starts_with("the watermark is 2025-12-31 23:58:55"),
+            "rates are not known yet"
+        );
+        idle.operators[0].splits[0].lag_rows = Some(0);
+        // While rows are left, or come, it is not idle.
+        idle.operators[0].splits[1].lag_rows = Some(7);
+        assert!(why(&idle, NOW)[0].starts_with("the watermark is 2025-12-31 23:58:55"));
+        idle.operators[0].splits[1].lag_rows = Some(0);
+        idle.numbers.as_mut().expect("it has numbers").rows_in_per_second = 3.0;
+        assert!(why(&idle, NOW)[0].starts_with("the watermark is 2025-12-31 23:58:55"));
+        // Without event time there is no window to wait for.
+        let numbers = idle.numbers.as_mut().expect("it has numbers");
+        (numbers.rows_in_per_second, numbers.watermark_us) = (0.0, None);
+        idle.operators[0].watermark_us = None;
+        for split in &mut idle.operators[0].splits {
+            split.watermark_us = None;
+        }
+        assert_eq!(why(&idle, NOW)[0], "all input is read (10 rows); it waits for new rows");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::arguments::{Cluster, Workers};
 use crate::client::{Client, Repeat, cluster, workers};
 use crate::failure::{Exit, Failure};
 use crate::follow::poll;
-use crate::output::{Cell, Paint, Printer, Table, age, now_us, print};
+use crate::output::{Paint, Printer, age, now_us, print};
+use crate::table::{Cell, KEPT, Table};
 
 /// Between two looks at a worker that is being drained.
 const DRAIN_PAUSE: Duration = Duration::from_millis(300);
@@ -68,7 +69,19 @@ pub async fn list(client: &mut Client) -> Result<v1::ListWorkersResponse, Failur
 /// Until nothing runs on the worker; one that has left has nothing.
 async fn drained(client: &mut Client, mut worker: v1::Worker, timeout: Duration) -> Result<v1::Worker, Failure> {
     let deadline = Instant::now() + timeout;
+    let mut told = String::new();
     while worker.slots_used > 0 {
+        let left = format!(
+            "{}: {}, {} slots in use ({})",
+            worker.name,
+            worker.state,
+            worker.slots_used,
+            worker.jobs.join(", ")
+        );
+        if left != told {
+            eprintln!("{}  {left}", time(now_us()));
+            told = left;
+        }
         if Instant::now() >= deadline {
             let message = format!(
                 "`{}` still has {} slots in use after {} ({})",
@@ -90,14 +103,24 @@ async fn drained(client: &mut Client, mut worker: v1::Worker, timeout: Duration)
 }
 
 fn table(workers: &[v1::Worker], wide: bool) -> Table {
-    let mut headings = vec!["NAME", "STATE", "FOR", "SLOTS USED", "ADDRESS", "JOBS"];
+    let mut columns = vec![
+        ("NAME", KEPT),
+        ("STATE", KEPT),
+        ("FOR", 2),
+        ("SLOTS USED", 3),
+        ("ADDRESS", 1),
+        ("JOBS", KEPT),
+    ];
     if wide {
-        headings.extend(["VERSION", "MEMORY", "LOCAL STATE", "CLOCK", "REASON"]);
+        columns.extend([
+            ("VERSION", KEPT),
+            ("MEMORY", KEPT),
+            ("LOCAL STATE", KEPT),
+            ("CLOCK", KEPT),
+            ("REASON", KEPT),
+        ]);
     }
-    let mut table = Table::new(
-        &headings,
-        "no workers; start one with `engine worker --coordinator URL`",
-    );
+    let mut table = Table::new(&columns, "no workers; start one with `engine worker --coordinator URL`");
     let now = now_us();
     for worker in workers {
         let paint = match worker.state.as_str() {

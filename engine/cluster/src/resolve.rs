@@ -45,6 +45,8 @@ pub struct Resolved {
     pub resolved: v1::ResolvedJob,
     pub graph: Arc<JobGraph>,
     pub settings: Settings,
+    /// Remarks to its author although nothing is wrong, such as settings without effect.
+    pub notes: Vec<String>,
     /// Of the text, for mistakes that show later.
     positions: Positions,
 }
@@ -241,7 +243,12 @@ fn resolve_sql(
         fingerprint: 0,
         pipeline: Some(resolved_job::Pipeline::Sql(text.text.clone())),
     };
-    finish(resolved, settings_of_sql(&settings, mode), &Positions::default())
+    let notes = millstream_planner::sql_notes(&text.text);
+    let notes = notes.into_iter().map(|note| format!("{}:{note}", text.file));
+    finish(resolved, settings_of_sql(&settings, mode), &Positions::default()).map(|resolved| Resolved {
+        notes: notes.collect(),
+        ..resolved
+    })
 }
 
 fn finish(
@@ -256,6 +263,7 @@ fn finish(
         resolved,
         graph: Arc::new(graph),
         settings,
+        notes: Vec::new(),
         positions: positions.clone(),
     })
 }

@@ -91,6 +91,11 @@ pub fn sql_settings(text: &str) -> Result<Settings, Errors> {
     stacker::grow(STACK_BYTES, || sql::settings(text))
 }
 
+/// Returns remarks about a script that are no mistakes: settings without effect, each with its place.
+pub fn sql_notes(text: &str) -> Vec<Error> {
+    stacker::grow(STACK_BYTES, || sql::notes(text))
+}
+
 /// From the text to the graph that every runtime executes.
 pub fn plan(input: Input<'_>, options: &PlanOptions) -> Result<graph::JobGraph, Errors> {
     let pipeline = front_end(input, options)?;

@@ -5,6 +5,7 @@
 //! there is no watermark before the end. Records that did not decode meet the source's error policy here.
 
 mod event_time;
+mod remedy;
 mod splits;
 
 use std::collections::HashMap;
@@ -34,6 +35,8 @@ pub struct SourceStage {
     event_time: Option<EventTime>,
     splits: Splits,
     on_error: ErrorPolicy,
+    /// The remedy for records that do not decode, for the error.
+    remedy: String,
     /// No watermark before the end.
     batch: bool,
     /// The watermark downstream knows.
@@ -86,6 +89,7 @@ impl SourceStage {
             event_time,
             splits: Splits::new(idle_timeout_us, boundedness),
             on_error: source.on_error,
+            remedy: remedy::of(&source.table),
             batch,
             watermark: WATERMARK_MIN,
             idle: false,
@@ -271,10 +275,7 @@ impl SourceStage {
                 let record = &rejected[0];
                 Err(Error::Operator {
                     operator: self.name.0.clone(),
-                    message: format!(
-                        "{}: {}. To go on past such records set the source's error policy to `skip` or `dead_letter`",
-                        record.position, record.error
-                    ),
+                    message: format!("{}: {}. {}", record.position, record.error, self.remedy),
                 })
             }
             ErrorPolicy::DeadLetter => {

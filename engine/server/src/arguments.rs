@@ -7,7 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A stream-processing engine: pipelines in YAML or SQL, run here.
 #[derive(Debug, Parser)]
-#[command(name = "engine", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "engine",
+    version = env!("MILLSTREAM_VERSION"),
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,

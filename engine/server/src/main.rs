@@ -57,7 +57,7 @@ fn main() -> ExitCode {
             place,
         } => checkpoints::verify(&job, wanted, json, &place),
         Command::Checkpoints { job, place, .. } => checkpoints::list(&job, &place).and_then(|text| print(&text)),
-        Command::Version => print(&format!("engine {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Version => print(&format!("engine {}\n", env!("MILLSTREAM_VERSION"))),
     };
     let code = match outcome {
         Ok(()) => 0,

@@ -22,7 +22,7 @@ pub fn wish(name: Option<String>, mode: Option<arguments::Mode>) -> Wish {
     }
 }
 
-/// Reads and plans a file. The error is ready to be printed.
+/// Reads and plans a file; notes about it go to standard error. The error is ready to be printed.
 pub fn load(path: &Path, wish: &Wish) -> Result<Resolved, String> {
     let text = read(path)?;
     let now_us = std::time::SystemTime::now()
@@ -32,7 +32,12 @@ pub fn load(path: &Path, wish: &Wish) -> Result<Resolved, String> {
     pipeline.environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    resolve::resolve(&pipeline, wish, now_us).map_err(|mistakes| render(&path.display().to_string(), &text, &mistakes))
+    let resolved = resolve::resolve(&pipeline, wish, now_us)
+        .map_err(|mistakes| render(&path.display().to_string(), &text, &mistakes))?;
+    for note in &resolved.notes {
+        eprintln!("note: {note}");
+    }
+    Ok(resolved)
 }
 
 /// The job that `checkpoints` is asked about: a pipeline's file, or a name.

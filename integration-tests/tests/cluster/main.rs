@@ -2,6 +2,7 @@
 
 mod aimed;
 mod chaos;
+mod client;
 mod damage;
 mod deaths;
 mod disks;
@@ -13,8 +14,10 @@ mod place;
 mod ports;
 mod small_disk;
 mod snapshots;
+mod terminal;
 mod topics;
 mod traces;
 mod transactions;
 mod update;
+mod versions;
 mod wrong;

@@ -255,7 +255,7 @@ impl Place {
         self.start(name, &[&arguments, more].concat())
     }
 
-    fn command(&self, server: &str, arguments: &[&str]) -> Command {
+    pub fn command(&self, server: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(engine_cli());
         command
             .args(["--server", server])

@@ -5,6 +5,9 @@
 //! set. An enum's value is its word without the prefix, in lower case with hyphens (`JOB_STATE_RUNNING` is `running`).
 //! 64-bit integers are written as numbers (times in microseconds stay below 2^53 until the year 2255) and read as
 //! numbers or as decimal text. [`schema`] describes the same mapping as JSON Schema.
+//!
+//! Beside each time, such as `submitted_us`, the same time stands as RFC 3339 text (`submitted_at`), where it is known and
+//! that form can say it. Only the number is read; the text is not accepted without it.
 
 pub mod schema;
 mod yaml;
@@ -17,6 +20,7 @@ use prost_reflect::{
 };
 use serde_json::{Map, Value};
 
+use crate::report::rfc3339;
 use crate::spec::closest;
 
 pub use yaml::to_yaml;
@@ -66,12 +70,29 @@ fn message_to_value(message: &DynamicMessage) -> Value {
         if field.supports_presence() && !message.has_field(&field) {
             continue;
         }
-        map.insert(
-            field.name().to_string(),
-            field_to_value(&field, &message.get_field(&field)),
-        );
+        let value = message.get_field(&field);
+        map.insert(field.name().to_string(), field_to_value(&field, &value));
+        if let Some(name) = text_of_time(&field)
+            && let prost_reflect::Value::I64(us) = value.as_ref()
+            && (field.supports_presence() || *us != 0)
+            && let Some(text) = rfc3339(*us)
+        {
+            map.insert(name, text.into());
+        }
     }
     Value::Object(map)
+}
+
+/// The name of the text beside a time: `submitted_at` for `submitted_us`, `at` for `at_us`; `None` for other fields.
+fn text_of_time(field: &FieldDescriptor) -> Option<String> {
+    let is_single = !field.is_list() && !field.is_map() && field.kind() == Kind::Int64;
+    let stem = field.name().strip_suffix("_us").filter(|_| is_single)?;
+    match stem {
+        "at" => Some("at".to_string()),
+        // A difference, not a time.
+        stem if stem.ends_with("_offset") => None,
+        stem => Some(format!("{stem}_at")),
+    }
 }
 
 fn field_to_value(field: &FieldDescriptor, value: &prost_reflect::Value) -> Value {
@@ -175,7 +196,15 @@ fn message_from_value(
     for (name, value) in entries {
         let at = join(path, name);
         let Some(field) = kind.get_field_by_name(name) else {
-            return wrong(&at, unknown_field(kind, name));
+            let of_time = kind.fields().find(|field| text_of_time(field).as_ref() == Some(name));
+            match of_time {
+                Some(field) if entries.contains_key(field.name()) => continue,
+                Some(field) => {
+                    let message = format!("is only written; give `{}`, microseconds since the epoch", field.name());
+                    return wrong(&at, message);
+                }
+                None => return wrong(&at, unknown_field(kind, name)),
+            }
         };
         if value.is_null() {
             continue;

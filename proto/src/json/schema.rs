@@ -75,6 +75,14 @@ fn message_schema(
         let mut property = field_schema(&field, prefix, open);
         describe(&mut property, comments, &field.parent_file(), field.path());
         properties.insert(field.name().to_string(), property.into());
+        if let Some(name) = super::text_of_time(&field) {
+            let same = format!(
+                "The time of `{}` as RFC 3339 text; absent where it is not known.",
+                field.name()
+            );
+            let text = json!({ "type": "string", "format": "date-time", "readOnly": true, "description": same });
+            properties.insert(name, text);
+        }
     }
     schema.insert("properties".into(), properties.into());
     schema.insert("additionalProperties".into(), false.into());

@@ -29,6 +29,39 @@ fn a_message_survives_the_way_to_json_and_back() {
 }
 
 #[test]
+fn times_are_written_as_numbers_and_as_text() {
+    let worker = v1::Worker {
+        since_us: 1_767_225_600_000_042,
+        clock_offset_us: 5,
+        ..v1::Worker::default()
+    };
+    let value = to_value(&worker);
+    assert_eq!(value["since_us"], 1_767_225_600_000_042_i64);
+    assert_eq!(value["since_at"], "2026-01-01T00:00:00.000042Z");
+    assert_eq!(value.get("clock_offset_at"), None, "a difference is no time");
+    let event = v1::Transition {
+        at_us: 1,
+        ..v1::Transition::default()
+    };
+    assert_eq!(to_value(&event)["at"], "1970-01-01T00:00:00.000001Z");
+    assert_eq!(to_value(&v1::Transition::default()).get("at"), None, "not known");
+    let watermark = |watermark_us| {
+        to_value(&v1::SplitStatus {
+            watermark_us,
+            ..v1::SplitStatus::default()
+        })
+    };
+    assert_eq!(watermark(Some(0))["watermark_at"], "1970-01-01T00:00:00.000000Z");
+    assert_eq!(watermark(Some(i64::MAX)).get("watermark_at"), None, "no more rows");
+    assert_eq!(watermark(None).get("watermark_at"), None);
+
+    let text_alone = json!({ "at": "1970-01-01T00:00:00.000001Z" });
+    let error = from_value::<v1::Transition>(&text_alone).unwrap_err();
+    let expected = "at: is only written; give `at_us`, microseconds since the epoch";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn enums_maps_and_choices_read_as_people_write_them() {
     let value = json!({
         "pipeline": { "yaml": { "text": "name: a", "file": "a.yaml" }, "environment": { "HOST": "broker" } },
@@ -85,6 +118,7 @@ fn what_is_written_fits_the_schema() {
             ..v1::OperatorStatus::default()
         }],
         numbers: Some(v1::JobNumbers::default()),
+        submitted_us: 1,
         ..v1::Job::default()
     };
     let schemas = schema::schemas(["Job"], "schemas");

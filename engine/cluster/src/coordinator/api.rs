@@ -24,6 +24,8 @@ use crate::{Error, Start, attempt, stored_pipeline};
 /// Changes that come faster than this are told together.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
+const DAY_US: i64 = 24 * 3600 * 1_000_000;
+
 /// A leader as clients see it.
 #[derive(Clone)]
 pub struct LeaderApi(pub Arc<Leader>);
@@ -40,6 +42,7 @@ impl Api for LeaderApi {
         if request.parallelism_auto && request.parallelism.is_some() {
             return Err(invalid("a parallelism is a number or auto, not both"));
         }
+        response.notes.clone_from(&resolved.notes);
         let record = self.record(&resolved, request.parallelism, request.parallelism_auto)?;
         let job = resolved.job(
             record.parallelism.unwrap_or(1) as usize,
@@ -73,11 +76,13 @@ impl Api for LeaderApi {
                 valid: true,
                 mistakes: Vec::new(),
                 plan: explain::explain(&resolved.graph),
+                notes: resolved.notes,
             }),
             Err(error) if error.code == Code::InvalidPipeline => Ok(v1::ValidateResponse {
                 valid: false,
                 mistakes: error.mistakes,
                 plan: String::new(),
+                notes: Vec::new(),
             }),
             Err(error) => Err(error),
         }
@@ -106,8 +111,12 @@ impl Api for LeaderApi {
             let described = wanted
                 .into_iter()
                 .map(|(name, job)| describe::job(job, inner.runs.get(name), inner.state.slots(), false));
+            let since_us = now_us() - DAY_US;
+            let failed = left_out.iter().map(|(_, job)| job.told());
+            let failed = failed.filter(|told| told.status == Status::Failed && told.at_us >= since_us);
             v1::ListJobsResponse {
                 jobs: described.collect(),
+                failed_last_day: failed.count() as u32,
                 ended: left_out.len() as u32,
             }
         });

@@ -72,6 +72,7 @@ impl Api for Stub {
         };
         Ok(v1::ListJobsResponse {
             jobs: names.into_iter().map(job).collect(),
+            failed_last_day: 0,
             ended: 0,
         })
     }

@@ -270,6 +270,36 @@ fn is_generator(declaration: &TableDeclaration) -> bool {
     matches!(connector, Some("nexmark" | "datagen"))
 }
 
+/// Says how event time is computed from a column of another type; empty where there is no way.
+fn computed_event_time(declaration: &TableDeclaration, data_type: &DataType, column: &str) -> String {
+    let given = crate::sql::identifier(column);
+    let computed = match data_type {
+        data_type if data_type.is_integer() => format!("TO_TIMESTAMP_LTZ({given}, 3)"),
+        data_type if data_type.is_numeric() => format!("TO_TIMESTAMP_LTZ(CAST({given} AS BIGINT), 3)"),
+        DataType::Utf8 => format!("TO_TIMESTAMP({given})"),
+        DataType::Date32 => format!("CAST({given} AS TIMESTAMP)"),
+        _ => return String::new(),
+    };
+    let unit = match data_type.is_numeric() {
+        true => " (for milliseconds since 1970; 0 stands for seconds, 6 for microseconds)",
+        false => "",
+    };
+    let is_free = |name: &&str| declaration.columns.iter().all(|column| column.name != **name);
+    let free = ["ts", "event_time", "row_time"].into_iter().find(is_free);
+    let new = free.map_or_else(|| crate::sql::identifier(&format!("{column}_ts")), str::to_owned);
+    match declaration.location {
+        // A table of a spec.
+        Location::Path(_) => format!(
+            ": add a computed column `{new}: {{ as: \"{computed}\" }}`{unit} under `columns`, and name it in `event_time: \
+             {{ column: {new} }}`"
+        ),
+        _ => format!(
+            ": declare a computed column `{new} AS {computed}`{unit} and put the watermark on it: `WATERMARK FOR {new} AS \
+             {new} - INTERVAL '5' SECOND`"
+        ),
+    }
+}
+
 fn watermark(
     catalog: &Catalog,
     declaration: &TableDeclaration,
@@ -295,11 +325,10 @@ fn watermark(
     };
     if !matches!(column.field.data_type(), DataType::Timestamp(..)) {
         return Err(mistake(format!(
-            "the watermark's column `{}` is of type {}; event time must be TIMESTAMP or TIMESTAMP_LTZ: compute such a \
-             column, for example `ts AS TO_TIMESTAMP_LTZ({}, 3)`",
+            "the watermark's column `{}` is of type {}; event time must be TIMESTAMP or TIMESTAMP_LTZ{}",
             clause.column,
             types::name(column.field.data_type()),
-            clause.column
+            computed_event_time(declaration, column.field.data_type(), &clause.column)
         )));
     }
     if column.is_proctime {

@@ -208,3 +208,31 @@ sinks:
         "#]],
     );
 }
+
+/// The hint is followed to the letter: the source that it describes is planned.
+#[test]
+fn event_time_of_another_type_is_put_on_a_computed_column() {
+    let script = |columns: &str, event_time: &str| {
+        format!(
+            "name: toll
+sources:
+  entries:
+    connector: filesystem
+    options: {{ path: /tmp/entries }}
+    format: json
+    columns: {{ at: bigint{columns} }}
+    event_time: {event_time}
+sinks:
+  out: {{ from: entries, connector: print }}
+"
+        )
+    };
+    let told = planned(&script("", "{ column: at }"));
+    let expected = "the watermark's column `at` is of type BIGINT; event time must be TIMESTAMP or TIMESTAMP_LTZ: add a computed \
+                    column `ts: { as: \"TO_TIMESTAMP_LTZ(at, 3)\" }` (for milliseconds since 1970; 0 stands for seconds, 6 for \
+                    microseconds) under `columns`, and name it in `event_time: { column: ts }`\n";
+    assert!(told.ends_with(expected), "{told}");
+    let column = ", ts: { as: \"TO_TIMESTAMP_LTZ(at, 3)\" }";
+    let plan = planned(&script(column, "{ column: ts }"));
+    assert!(plan.starts_with("out <-"), "{plan}");
+}

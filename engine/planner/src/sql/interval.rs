@@ -27,11 +27,15 @@ pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
             ));
         }
     };
-    let wrong = || format!("`{interval}` is not an interval; write it as INTERVAL '10' SECOND");
     let Some(leading) = &interval.leading_field else {
         return Err(format!(
-            "INTERVAL '{text}' needs a unit, such as INTERVAL '{text}' SECOND"
+            "INTERVAL '{text}' needs a unit behind the quotes; write it as {}",
+            meant(text, None)
         ));
+    };
+    let wrong = || {
+        let units = unit(leading).zip(interval.last_field.as_ref().map_or(Some(usize::MAX), unit));
+        format!("`{interval}` is not an interval; write it as {}", meant(text, units))
     };
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -99,6 +103,89 @@ pub(crate) fn canonical(span: Span) -> Expr {
     })
 }
 
+/// The literal that was probably meant by a text that is none, in a form that [`span`] reads. `units` are the units that
+/// were given, the second one `usize::MAX` where there is one only.
+fn meant(text: &str, units: Option<(usize, usize)>) -> String {
+    if let Some((number, unit)) = counted(text) {
+        return format!("INTERVAL '{number}' {}", NAMES[unit]);
+    }
+    let number: String = text
+        .chars()
+        .skip_while(|c| !c.is_ascii_digit())
+        .take_while(char::is_ascii_digit)
+        .collect();
+    // A longer one would not be read.
+    let number = if (1..=9).contains(&number.len()) {
+        number.as_str()
+    } else {
+        "10"
+    };
+    match units {
+        None => format!("INTERVAL '{number}' SECOND"),
+        Some((first, usize::MAX)) => format!("INTERVAL '{number}' {}", NAMES[first]),
+        Some((first, last)) if first < last && last <= LAST_OF_RANGE && (first > 1 || last <= 1) => {
+            let mut value = number.to_string();
+            for unit in first + 1..=last {
+                value.push_str(match unit {
+                    1 => "-1",
+                    3 => " 01",
+                    _ => ":01",
+                });
+            }
+            format!("INTERVAL '{value}' {} TO {}", NAMES[first], NAMES[last])
+        }
+        // Months and days do not mix, and a range goes from the coarser unit to the finer.
+        Some((first, _)) => format!("INTERVAL '{number}' {}", NAMES[first]),
+    }
+}
+
+/// `10 seconds`, `1 day 2 hours`, `10s`: the sum in the finest unit that is named.
+fn counted(text: &str) -> Option<(i64, usize)> {
+    let mut rest = text.trim();
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: i64 = rest[..digits].parse().ok()?;
+        rest = rest[digits..].trim_start();
+        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        parts.push((number, word(&rest[..letters])?));
+        rest = rest[letters..].trim_start_matches([',', ' ']);
+    }
+    let size = |unit: usize| match UNITS[unit] {
+        Unit::Months(count) => (true, count),
+        Unit::Micros(count) => (false, count),
+        Unit::Seconds => (false, SECOND),
+    };
+    let finest = parts.iter().map(|(_, unit)| *unit).min_by_key(|unit| size(*unit).1)?;
+    let (are_months, divisor) = size(finest);
+    let mut sum = 0_i64;
+    for (number, unit) in parts {
+        let (is_months, factor) = size(unit);
+        if is_months != are_months {
+            return None;
+        }
+        sum = sum.checked_add(number.checked_mul(factor / divisor)?)?;
+    }
+    Some((sum, finest))
+}
+
+/// A unit as people write it inside the quotes.
+fn word(word: &str) -> Option<usize> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "y" | "yr" | "yrs" | "year" | "years" => 0,
+        "mon" | "mons" | "month" | "months" => 1,
+        "d" | "day" | "days" => 2,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3,
+        "m" | "min" | "mins" | "minute" | "minutes" => 4,
+        "s" | "sec" | "secs" | "second" | "seconds" => LAST_OF_RANGE,
+        "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 6,
+        "us" | "micro" | "micros" | "microsecond" | "microseconds" => 7,
+        "w" | "week" | "weeks" => 8,
+        "q" | "quarter" | "quarters" => 9,
+        _ => return None,
+    })
+}
+
 /// `3`, `3.5`: microseconds.
 fn seconds(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -127,6 +214,20 @@ const UNITS: &[Unit] = &[
     Unit::Micros(1),
     Unit::Micros(7 * DAY),
     Unit::Months(3),
+];
+
+/// The words for [`UNITS`].
+const NAMES: [&str; UNITS.len()] = [
+    "YEAR",
+    "MONTH",
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "MILLISECOND",
+    "MICROSECOND",
+    "WEEK",
+    "QUARTER",
 ];
 
 /// Seconds: no range ends with a finer unit.

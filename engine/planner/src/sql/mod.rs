@@ -34,6 +34,7 @@ mod relations;
 mod rewrite;
 mod script;
 mod semantics;
+mod settings;
 pub(crate) mod types;
 mod windows;
 
@@ -46,6 +47,7 @@ pub use redact::redacted;
 pub(crate) use relations::relations_read;
 pub use script::EXPRESSION_DEPTH_MAX;
 pub(crate) use script::{read_expression, read_query};
+pub(crate) use settings::notes;
 pub(crate) use types::FlinkTypes;
 pub(crate) use windows::WindowFunctions;
 
@@ -503,15 +505,16 @@ pub(crate) fn matched(
             outputs.push(Expr::Cast(Cast::new(Box::new(column), expected.clone())).alias(field.name()));
         } else {
             let (given_type, expected_type) = (types::name(found), types::name(expected));
+            let written = selected(&plan, position).unwrap_or_else(|| "...".into());
             errors.push(mistake(
                 location,
                 format!(
-                    "column `{}` of table `{}` is {expected_type}, but the query's column {} (`{}`) is {given_type}: \
-                     write CAST(... AS {expected_type})",
+                    "column `{}` of table `{}` is {expected_type}, but the query's column {} (`{}`) is {given_type}: {}",
                     field.name(),
                     sink.name,
                     position + 1,
-                    given.name()
+                    given.name(),
+                    types::conversion(given.data_type(), expected, &written)
                 ),
             ));
         }
@@ -524,6 +527,26 @@ pub(crate) fn matched(
         .and_then(LogicalPlanBuilder::build)
         .and_then(|plan| query::analyze(catalog, plan))
         .map_err(|error| diagnose::errors(error, location))
+}
+
+/// A column of the query as it is written there, if it is a column of what the query reads.
+fn selected(plan: &LogicalPlan, position: usize) -> Option<String> {
+    let LogicalPlan::Projection(projection) = plan else {
+        return None;
+    };
+    match projection.expr.get(position)? {
+        Expr::Column(column) => Some(identifier(&column.name)),
+        _ => None,
+    }
+}
+
+/// A name as an expression spells it: quoted where it would be read as something else.
+pub(crate) fn identifier(name: &str) -> String {
+    use datafusion::sql::sqlparser::ast;
+    match read_expression(name) {
+        Ok(ast::Expr::Identifier(found)) if found.quote_style.is_none() && found.value == name => name.to_owned(),
+        _ => format!("`{}`", name.replace('`', "``")),
+    }
 }
 
 /// The plan with other names for its columns, as `CREATE VIEW v (a, b)` gives them.
@@ -627,8 +650,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// "; did you mean `x`?" for the candidate that is close to a name, or nothing.
 pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    suggest_within(1 + name.chars().count() / 4, name, candidates)
+}
+
+/// The same for a candidate that differs in so many letters at most.
+fn suggest_within<'a>(limit: usize, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     let lower = name.to_lowercase();
-    let limit = 1 + name.chars().count() / 4;
     candidates
         .into_iter()
         .map(|candidate| {

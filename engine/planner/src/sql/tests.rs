@@ -1,5 +1,6 @@
 //! Scripts and what is said of them.
 
+mod hints;
 mod mistakes;
 mod soup;
 
@@ -304,7 +305,7 @@ INSERT INTO ints SELECT price, price * 0.5, url FROM bid;
 INSERT INTO ints SELECT price, 3, CARDINALITY(tags) FROM bid /*+ OPTIONS('a'='b') */;",
         expect![[r#"
             9:1: column `b` of table `ints` is INT, but the query's column 2 (`EXPR$1`) is DECIMAL(22, 1): write CAST(... AS INT)
-            9:1: column `c` of table `ints` is INT, but the query's column 3 (`url`) is STRING: write CAST(... AS INT)
+            9:1: column `c` of table `ints` is INT, but the query's column 3 (`url`) is STRING: write CAST(url AS INT)
             10:62: hints are not supported: put the options into WITH, or declare another table LIKE this one
         "#]],
     );

@@ -369,6 +369,34 @@ pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     }
 }
 
+/// Says how a value of one type is made one of the other, for a message about an `INSERT`.
+pub(crate) fn conversion(from: &DataType, to: &DataType, expression: &str) -> String {
+    use DataType::{Date32, Timestamp};
+    const SINCE: &str = "for milliseconds since 1970 (0 stands for seconds, 6 for microseconds)";
+    let whole = match from {
+        from if from.is_integer() => expression.to_owned(),
+        _ => format!("CAST({expression} AS BIGINT)"),
+    };
+    match (from, to) {
+        // Casts between times and numbers are refused: the unit would be a guess.
+        (from, Timestamp(..)) if from.is_numeric() => format!("write TO_TIMESTAMP_LTZ({whole}, 3) {SINCE}"),
+        (from, Date32) if from.is_numeric() => {
+            format!("write CAST(TO_TIMESTAMP_LTZ({whole}, 3) AS DATE) {SINCE}")
+        }
+        (Timestamp(..) | Date32, to) if to.is_numeric() => {
+            let seconds = format!("EXTRACT(EPOCH FROM {expression})");
+            match casts_implicitly(&DataType::Int64, to) {
+                true => format!("write {seconds} for seconds since 1970"),
+                false => format!("write CAST({seconds} AS {}) for seconds since 1970", name(to)),
+            }
+        }
+        _ if datafusion::arrow::compute::can_cast_types(from, to) => {
+            format!("write CAST({expression} AS {})", name(to))
+        }
+        _ => "one cannot be made the other: choose another column, or declare the table's column with that type".into(),
+    }
+}
+
 /// The type Flink would give a column of a plan: there, whole numbers that are written out are INT, not BIGINT.
 pub(crate) fn as_flink_types(plan: &LogicalPlan, column: usize, data_type: &DataType) -> DataType {
     let width = if *data_type == DataType::Int64 {

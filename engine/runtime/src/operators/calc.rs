@@ -22,6 +22,10 @@ use millstream_planner::graph::{self, ErrorPolicy, Port, dead_letter_schema};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot};
 
+/// The remedy for rows that fail, in either language: the graph does not say in which one its step was written.
+const REMEDY: &str = "to go on without such rows set `on_error` of the step (in YAML; a SQL script has no such option: there \
+                      TRY_CAST(x AS type) gives NULL for a value that does not fit, and NULLIF(x, 0) for a divisor of 0)";
+
 /// Evaluates a [`graph::Calc`] over batches.
 pub struct Calc {
     /// Name of the step, for errors, dead letters and metrics.
@@ -244,7 +248,7 @@ impl Calc {
             .unwrap_or_default();
         Error::Operator {
             operator: self.step.clone(),
-            message: format!("{error}; the row is {row}; set the step's `on_error` to go on without such rows"),
+            message: format!("{error}; the row is {row}; {REMEDY}"),
         }
     }
 }

@@ -28,7 +28,7 @@ INSERT INTO out1 SELECT price, ts FROM bid GROUP BY price;",
             9:77: ORDER BY needs the end of its input, which a stream does not have: leave it out, or keep the first rows of each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...)
             9:89: LIMIT, OFFSET and FETCH are not supported on a stream: filter with WHERE, or keep the first rows of each window with ROW_NUMBER()
             10:1: the query has 1 columns (price), but table `out1` takes 2 (n, t)
-            11:1: column `n` of table `out1` is BIGINT, but the query's column 1 (`url`) is STRING: write CAST(... AS BIGINT)
+            11:1: column `n` of table `out1` is BIGINT, but the query's column 1 (`url`) is STRING: write CAST(url AS BIGINT)
             12:1: expected CREATE TABLE, CREATE VIEW, INSERT INTO, SET, EXPLAIN or EXECUTE STATEMENT SET, found: SELEC
             13:37: expected an expression, found: FROM
             14:19: unknown type `BIGNT`; did you mean `BIGINT`?
@@ -65,7 +65,7 @@ SELECT 1;",
             12:48: TUMBLE: SIZE cannot be counted in months: they differ in length
             13:48: TUMBLE has no argument `SZE`; did you mean `SIZE`?; it takes (DATA, TIMECOL, SIZE, OFFSET)
             14:48: TUMBLE names its time column as DESCRIPTOR(column), not `ts`
-            15:46: INTERVAL '1' needs a unit, such as INTERVAL '1' SECOND
+            15:46: INTERVAL '1' needs a unit behind the quotes; write it as INTERVAL '1' SECOND
             16:50: SIMILAR TO is not supported: use LIKE, or REGEXP(text, pattern)
             17:1: a query alone has nowhere to go: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see its plan
         "#]],

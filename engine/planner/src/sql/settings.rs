@@ -1,0 +1,175 @@
+//! Notes about `SET` statements that change nothing: keys that are misspelt, and keys that only Flink has.
+//!
+//! They are not errors, as scripts written for Flink bring such keys along.
+
+use super::script::{self, StatementKind};
+use super::suggest_within;
+use crate::error::Error;
+
+/// Keys that have an effect, here or in the engine.
+const KNOWN: &[&str] = &[
+    "pipeline.name",
+    "pipeline.max-parallelism",
+    "parallelism.default",
+    "table.exec.resource.default-parallelism",
+    "execution.runtime-mode",
+    "execution.checkpointing.interval",
+    "execution.checkpointing.aligned-checkpoint-timeout",
+    "execution.checkpointing.num-retained",
+    "execution.checkpointing.unaligned",
+    "execution.checkpointing.unaligned.enabled",
+    "execution.checkpointing.dir",
+    "state.checkpoints.num-retained",
+    "state.checkpoints.dir",
+    "table.exec.source.idle-timeout",
+    "table.local-time-zone",
+];
+
+/// Keys of Flink that look like a known one, but are not meant to be it.
+const FLINK: &[&str] = &[
+    "execution.checkpointing.timeout",
+    "execution.checkpointing.mode",
+    "execution.checkpointing.min-pause",
+    "execution.checkpointing.incremental",
+    "execution.savepoint-dir",
+    "state.savepoints.dir",
+    "table.exec.state.ttl",
+    "table.exec.sink.not-null-enforcer",
+    "table.exec.sink.upsert-materialize",
+];
+
+/// Beginnings of Flink's keys.
+const FLINK_PREFIXES: &[&str] = &[
+    "akka.",
+    "blob.",
+    "classloader.",
+    "client.",
+    "cluster.",
+    "env.",
+    "execution.",
+    "fs.",
+    "heartbeat.",
+    "high-availability",
+    "historyserver.",
+    "io.",
+    "jobmanager.",
+    "job.",
+    "kubernetes.",
+    "metrics.",
+    "parallelism.",
+    "pekko.",
+    "pipeline.",
+    "process.",
+    "python.",
+    "queryable-state.",
+    "rest.",
+    "restart-strategy",
+    "rpc.",
+    "s3.",
+    "security.",
+    "slot.",
+    "slotmanager.",
+    "sql-client.",
+    "state.",
+    "streaming-source.",
+    "table.",
+    "task.",
+    "taskmanager.",
+    "web.",
+    "yarn.",
+    "zookeeper.",
+];
+
+/// Letters in which a misspelt key may differ from the one that is meant.
+const MISSPELT_MAX: usize = 3;
+
+/// Returns remarks about the settings of a script, each with its place. Mistakes are not looked for.
+pub(crate) fn notes(text: &str) -> Vec<Error> {
+    let (statements, _) = script::read(text);
+    let notes = statements.into_iter().filter_map(|statement| match statement.kind {
+        StatementKind::Set { key, .. } => Some(Error {
+            location: statement.location,
+            message: note(&key)?,
+        }),
+        _ => None,
+    });
+    notes.collect()
+}
+
+fn note(key: &str) -> Option<String> {
+    if KNOWN.contains(&key) {
+        return None;
+    }
+    let meant = suggest_within(MISSPELT_MAX, key, KNOWN.iter().copied());
+    if !FLINK.contains(&key) && !meant.is_empty() {
+        return Some(format!("the setting '{key}' is unknown and has no effect{meant}"));
+    }
+    if FLINK_PREFIXES.iter().any(|prefix| key.starts_with(prefix)) {
+        return Some(format!(
+            "'{key}' is a setting of Flink that has no meaning here: it has no effect"
+        ));
+    }
+    Some(format!(
+        "the setting '{key}' is unknown and has no effect; there are {}",
+        KNOWN.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(key: &str, expected: &[&str]) {
+        let notes = notes(&format!("-- a script\nSET '{key}' = 'true';"));
+        let told: Vec<String> = notes.iter().map(ToString::to_string).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_setting_without_effect_is_told_with_the_one_that_was_meant() {
+        check(
+            "parallelism.defualt",
+            &[
+                "2:1: the setting 'parallelism.defualt' is unknown and has no effect; did you mean `parallelism.default`?",
+            ],
+        );
+        check(
+            "Pipeline.Name",
+            &["2:1: the setting 'Pipeline.Name' is unknown and has no effect; did you mean `pipeline.name`?"],
+        );
+        check(
+            "execution.checkpoint.interval",
+            &[
+                "2:1: the setting 'execution.checkpoint.interval' is unknown and has no effect; did you mean \
+               `execution.checkpointing.interval`?",
+            ],
+        );
+        for flink in [
+            "table.exec.mini-batch.enabled",
+            "execution.checkpointing.timeout",
+            "restart-strategy.type",
+        ] {
+            let told = format!("2:1: '{flink}' is a setting of Flink that has no meaning here: it has no effect");
+            check(flink, &[&told]);
+        }
+        let unknown = notes("SET 'colour' = 'blue'").remove(0).message;
+        assert!(
+            unknown.starts_with("the setting 'colour' is unknown and has no effect; there are pipeline.name, "),
+            "{unknown}"
+        );
+    }
+
+    /// The suggestion put in the key's place leaves nothing to be told, and the script plans.
+    #[test]
+    fn the_suggested_key_is_one_that_has_an_effect() {
+        for key in KNOWN {
+            check(key, &[]);
+            let misspelt = format!("{key}s");
+            let message = note(&misspelt).unwrap_or_default();
+            assert!(message.ends_with(&format!("did you mean `{key}`?")), "{message}");
+        }
+        let settings = crate::sql_settings("SET 'parallelism.default' = '3'").map(|settings| settings.parallelism);
+        assert_eq!(settings, Ok(Some(3)));
+    }
+}
