@@ -8,6 +8,7 @@ mod disks;
 mod folders;
 mod life;
 mod outages;
+mod pages;
 mod pending;
 mod place;
 mod ports;
