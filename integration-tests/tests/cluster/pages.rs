@@ -133,6 +133,50 @@ fn write(file: &Path, path: &str, content: &str) -> Result<(), String> {
     }
 }
 
+/// The headings of a page as the anchors that GitHub makes of them.
+fn anchors(text: &str) -> Vec<String> {
+    let mut in_block = false;
+    let headings = text.lines().filter(|line| {
+        in_block ^= line.starts_with("```");
+        !in_block && line.starts_with('#')
+    });
+    let of_heading = |heading: &str| -> String {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words
+            .chars()
+            .filter(|character| character.is_alphanumeric() || " -_".contains(*character));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    headings.map(of_heading).collect()
+}
+
+#[test]
+fn links_lead_to_files_and_headings() {
+    let checkout = checkout();
+    let others = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md"].map(str::to_owned);
+    let mut wrong = Vec::new();
+    for page in pages(&checkout).into_iter().chain(others) {
+        let text = fs::read_to_string(checkout.join(&page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.contains(char::is_whitespace) {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let there = match path {
+                "" => checkout.join(&page),
+                path => checkout.join(&page).parent().expect("a folder").join(path),
+            };
+            let leads = there.exists()
+                && (anchor.is_empty()
+                    || fs::read_to_string(&there).is_ok_and(|text| anchors(&text).iter().any(|one| one == anchor)));
+            if !leads {
+                wrong.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "links that lead nowhere:\n{}", wrong.join("\n"));
+}
+
 /// A page is checked as a whole: [`Located`] keeps the line for the message.
 #[test]
 fn failures_name_page_and_line() {

@@ -171,13 +171,13 @@ fn line_agrees(expected: &str, line: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Files that no later command of the page names.
+/// Files that no later command or file of the page names.
 pub fn unused(tasks: &[Located]) -> Vec<(usize, String)> {
-    let is_used = |after: usize, path: &str| {
-        tasks[after..]
-            .iter()
-            .any(|(_, task)| matches!(task, Task::Run { command, .. } if command.contains(path)))
+    let names = |task: &Task, path: &str| match task {
+        Task::Run { command, .. } => command.contains(path),
+        Task::File { content, .. } | Task::Plan { content, .. } => content.contains(path),
     };
+    let is_used = |index: usize, path: &str| tasks[index + 1..].iter().any(|(_, task)| names(task, path));
     let files = tasks
         .iter()
         .enumerate()
@@ -186,7 +186,7 @@ pub fn unused(tasks: &[Located]) -> Vec<(usize, String)> {
             _ => None,
         });
     files
-        .map(|(number, path)| (number, format!("no command of the page uses the file `{path}`")))
+        .map(|(number, path)| (number, format!("nothing that follows uses the file `{path}`")))
         .collect()
 }
 
