@@ -3,6 +3,8 @@
 //! The text depends on what the graph does and on nothing else: no addresses, no hash order. [`canonical`] is the
 //! exact form that tells two operators apart; [`explain`] is the readable one.
 
+mod mermaid;
+
 use std::collections::HashSet;
 use std::fmt::Write;
 
@@ -12,9 +14,11 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 
 use crate::graph::{
-    Calc, ErrorPolicy, Exchange, Extreme, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, Stream,
+    Calc, Edge, ErrorPolicy, Exchange, Extreme, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, Stream,
     TimeAttribute, Window, WindowColumns,
 };
+
+pub use mermaid::mermaid;
 
 /// The graph as a tree per sink, inputs below their readers. A node that several others read is written out once.
 pub fn explain(graph: &JobGraph) -> String {
@@ -55,32 +59,39 @@ fn write_node(
         .map(|edge| graph.edge_schema(edge));
     let words = describe(&node.operator, input_schema.as_deref(), right_schema.as_deref());
     line(text, &format!("{indent}{arrival}{}: {words}{single}", node.id));
-    let several = graph.inputs(index).any(|edge| edge.input > 0);
     for edge in graph.inputs(index) {
-        let mut arrival = match &edge.exchange {
-            Exchange::Forward => "<- ".to_owned(),
-            Exchange::Hash(columns) => {
-                let schema = graph.edge_schema(edge);
-                format!("<- hash({}) ", names(&schema, columns))
-            }
-            Exchange::Rebalance if node.parallelism == Parallelism::One => "<- gather ".to_owned(),
-            Exchange::Rebalance => "<- rebalance ".to_owned(),
-            Exchange::Broadcast => "<- broadcast ".to_owned(),
-        };
-        match edge.port {
-            Port::Main => {}
-            Port::Late(input) => arrival.push_str(match (input, &graph.nodes[edge.from].operator) {
-                (0, Operator::WindowJoin(_)) => "late left rows of ",
-                (_, Operator::WindowJoin(_)) => "late right rows of ",
-                _ => "late rows of ",
-            }),
-            Port::DeadLetters => arrival.push_str("dead letters of "),
-        }
-        if several {
-            arrival.insert_str(0, if edge.input == 0 { "left " } else { "right " });
-        }
+        let (side, exchange, port) = edge_words(graph, edge);
+        let of = if port.is_empty() { "" } else { "of " };
+        let arrival = format!("{side}<- {exchange}{port}{of}");
         write_node(graph, edge.from, depth + 1, &arrival, seen, text);
     }
+}
+
+/// The input of a join that an edge leads to, the way its rows take, and the rows it has; each empty or with a space behind.
+fn edge_words(graph: &JobGraph, edge: &Edge) -> (&'static str, String, &'static str) {
+    let several = graph.inputs(edge.to).any(|edge| edge.input > 0);
+    let side = match (several, edge.input) {
+        (false, _) => "",
+        (true, 0) => "left ",
+        (true, _) => "right ",
+    };
+    let exchange = match &edge.exchange {
+        Exchange::Forward => String::new(),
+        Exchange::Hash(columns) => format!("hash({}) ", names(&graph.edge_schema(edge), columns)),
+        Exchange::Rebalance if graph.nodes[edge.to].parallelism == Parallelism::One => "gather ".to_owned(),
+        Exchange::Rebalance => "rebalance ".to_owned(),
+        Exchange::Broadcast => "broadcast ".to_owned(),
+    };
+    let port = match edge.port {
+        Port::Main => "",
+        Port::Late(input) => match (input, &graph.nodes[edge.from].operator) {
+            (0, Operator::WindowJoin(_)) => "late left rows ",
+            (_, Operator::WindowJoin(_)) => "late right rows ",
+            _ => "late rows ",
+        },
+        Port::DeadLetters => "dead letters ",
+    };
+    (side, exchange, port)
 }
 
 fn line(text: &mut String, content: &str) {

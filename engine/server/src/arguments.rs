@@ -126,9 +126,18 @@ pub struct Run {
     /// Plan, check, say what would run, and end.
     #[arg(long)]
     pub dry_run: bool,
-    /// Print the job graph as a tree, and end.
+    /// Print the job graph, and end.
     #[arg(long)]
     pub explain: bool,
+    /// The form of --explain: a tree, or a flowchart for Mermaid.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        requires = "explain"
+    )]
+    pub format: ExplainFormat,
     /// Serve /metrics, /healthz and /readyz here, such as 127.0.0.1:8080.
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
     pub http: Option<SocketAddr>,
@@ -253,6 +262,12 @@ pub struct Service {
 pub enum Mode {
     Stream,
     Batch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    Text,
+    Mermaid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

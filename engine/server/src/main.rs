@@ -7,6 +7,8 @@ mod allocator;
 mod arguments;
 mod checkpoints;
 mod coordinator;
+#[cfg(test)]
+mod documentation;
 mod http;
 mod listing;
 mod logging;

@@ -1,15 +1,19 @@
-//! The metrics recorder: installed only where somebody can read it (`--http`); without it the facade costs nothing. What
-//! each metric means stands here, in one place, and goes out as its `# HELP`.
+//! The metrics recorder: installed only where somebody can read it (`--http`); without it the facade costs nothing. The
+//! metrics themselves are listed in [`table`].
 //!
 //! A process outlives the jobs it works for. What is said of one of them is forgotten once nobody has said it again for
 //! [`IDLE_MAX`]; whoever speaks of something that is still there repeats itself more often than that, changed or not. What
 //! is said of the process as a whole lasts as long as the process.
+
+pub mod table;
 
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_util::MetricKindMask;
+
+use table::{Kind, METRICS};
 
 /// Labels that name what a process outlives.
 const PASSING: [&str; 2] = ["job", "store"];
@@ -19,58 +23,6 @@ const IDLE_MAX: Duration = Duration::from_secs(300);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// What is over goes when somebody looks; if nobody else does, this looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Every metric of the engine, in the order of their names. Counters end in `_total`.
-#[rustfmt::skip]
-const HELP: [(&str, &str); 47] = [
-    ("millstream_alignment_microseconds_total", "Time between the first and the last barrier of checkpoints."),
-    ("millstream_api_call_seconds", "How long calls of the client API took."),
-    ("millstream_api_calls_total", "Calls of the client API, by surface, call and code."),
-    ("millstream_bad_rows_total", "Records that did not decode, rows that an expression failed for or that did not encode."),
-    ("millstream_blocked_microseconds_total", "Time that operators waited for room behind them."),
-    ("millstream_build_info", "1, with the version as a label."),
-    ("millstream_busy_microseconds_total", "Time spent inside operators."),
-    ("millstream_bytes_in_total", "Bytes that sources have read."),
-    ("millstream_bytes_out_total", "Bytes that sinks have encoded."),
-    ("millstream_checkpoint_age_seconds", "How long ago the last checkpoint was known to say all there was to say."),
-    ("millstream_checkpoint_duration_seconds", "How long the last checkpoint took, publishing included."),
-    ("millstream_checkpoint_in_flight_bytes", "Rows in the last checkpoint that its barriers have overtaken."),
-    ("millstream_checkpoint_pause_microseconds_total", "Time of slots that cutting checkpoints took."),
-    ("millstream_checkpoint_pause_seconds_max", "The longest time for which one checkpoint has held up one task."),
-    ("millstream_checkpoint_state_bytes", "Keyed state that the last checkpoint refers to."),
-    ("millstream_checkpoints_failed", "Checkpoints of the job that have failed."),
-    ("millstream_checkpoints_total", "Checkpoints that are complete and published."),
-    ("millstream_checkpoints_unaligned", "Checkpoints whose barriers have overtaken rows."),
-    ("millstream_checkpoints_unchanged_total", "Checkpoints that would have said the same as the one before."),
-    ("millstream_dead_letters_total", "Rows that went to the dead letters."),
-    ("millstream_future_rows_total", "Rows too far ahead of the clock to advance the watermark."),
-    ("millstream_ignored_fields_total", "Fields that did not decode and became NULL."),
-    ("millstream_ignored_records_total", "Records that did not decode and were left out."),
-    ("millstream_job_slots", "Slots that the job has."),
-    ("millstream_job_state", "1 for the state that the job is in."),
-    ("millstream_kafka_tombstones_total", "Kafka records without a value."),
-    ("millstream_late_rows_total", "Rows that came after their window had fired."),
-    ("millstream_leading", "1 while this coordinator leads."),
-    ("millstream_restarts", "Restarts of the job."),
-    ("millstream_rocksdb_block_cache_bytes", "Blocks of state that are held in memory."),
-    ("millstream_rocksdb_memtable_bytes", "Written state that is not in a file yet."),
-    ("millstream_rocksdb_pending_compaction_bytes", "Files of state that wait to be compacted."),
-    ("millstream_rocksdb_sst_bytes", "Files of state on the local disk."),
-    ("millstream_rows_in_total", "Rows that operators have taken; of sources, delivered."),
-    ("millstream_rows_out_total", "Rows that operators have put out; of sinks, written."),
-    ("millstream_slots", "Slots that ready workers offer."),
-    ("millstream_slots_used", "Slots that jobs have."),
-    ("millstream_spans_lost_total", "Spans that could not be sent to the collector."),
-    ("millstream_split_lag_records", "Records of a split that wait to be read, where the source knows."),
-    ("millstream_split_watermark_seconds", "The watermark of a split, seconds since 1970."),
-    ("millstream_state_bytes", "Keyed state in databases of this process."),
-    ("millstream_state_evictions_total", "Parts of state that were written out to make room in memory."),
-    ("millstream_state_memory_limit_bytes", "Memory that state in memory may take."),
-    ("millstream_state_memory_used_bytes", "Memory that state in memory takes."),
-    ("millstream_state_restored_bytes_total", "State that was fetched for a restore."),
-    ("millstream_state_uploaded_bytes_total", "State that was uploaded for checkpoints."),
-    ("millstream_workers", "Workers that are ready."),
-];
 
 /// Installs the process's recorder.
 pub fn install() -> Result<Recorded, String> {
@@ -84,11 +36,11 @@ pub fn install() -> Result<Recorded, String> {
 }
 
 fn describe() {
-    for (name, help) in HELP {
-        match name {
-            "millstream_api_call_seconds" => metrics::describe_histogram!(name, help),
-            counter if counter.ends_with("_total") => metrics::describe_counter!(counter, help),
-            gauge => metrics::describe_gauge!(gauge, help),
+    for metric in METRICS {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
         }
     }
 }
@@ -146,6 +98,7 @@ impl Recording {
     }
 
     fn of(&self, key: &Key) -> &PrometheusRecorder {
+        table::check(key);
         match key.labels().any(|label| PASSING.contains(&label.key())) {
             true => &self.passing,
             false => &self.lasting,
@@ -222,7 +175,7 @@ mod tests {
         ] {
             names_below(&engine.join(folder), &mut used);
         }
-        let described: BTreeSet<String> = HELP.iter().map(|(name, _)| (*name).to_string()).collect();
+        let described: BTreeSet<String> = METRICS.iter().map(|metric| metric.name.to_string()).collect();
         assert_eq!(used, described);
     }
 
@@ -252,9 +205,9 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(30);
         metrics::with_local_recorder(&recorder, || {
             metrics::gauge!("millstream_workers").set(2.0);
-            metrics::counter!("millstream_rows_in_total", "job" => "deleted").increment(1);
+            metrics::counter!("millstream_checkpoints_total", "job" => "deleted").increment(1);
             loop {
-                metrics::counter!("millstream_rows_in_total", "job" => "there").increment(0);
+                metrics::counter!("millstream_checkpoints_total", "job" => "there").increment(0);
                 let text = recorded.render();
                 assert!(
                     text.contains("job=\"there\"") && text.contains("millstream_workers 2"),

@@ -10,7 +10,7 @@ use millstream_cluster::{Error, Job, Outcome, Phase, Progress, Start, StopReques
 use millstream_planner::{Mode, explain};
 use tokio::sync::watch;
 
-use crate::arguments::Run;
+use crate::arguments::{ExplainFormat, Run};
 use crate::pipeline;
 use crate::status::StatusLine;
 use crate::traces::Role;
@@ -21,7 +21,10 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     let wish = pipeline::wish(arguments.name.clone(), arguments.mode);
     let planned = pipeline::load(&arguments.file, &wish).map_err(Failure::Wrong)?;
     if arguments.explain || planned.settings.explain {
-        return crate::print(&explain::explain(&planned.graph));
+        return crate::print(&match arguments.format {
+            ExplainFormat::Text => explain::explain(&planned.graph),
+            ExplainFormat::Mermaid => explain::mermaid(&planned.graph),
+        });
     }
     let local = Local::new(arguments, &planned);
     let job = job(arguments, &planned, &local)?;

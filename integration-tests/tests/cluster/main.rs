@@ -9,6 +9,7 @@ mod disks;
 mod folders;
 mod life;
 mod outages;
+mod pages;
 mod pending;
 mod place;
 mod ports;

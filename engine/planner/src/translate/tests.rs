@@ -21,12 +21,14 @@ fn rendered(script: &str) -> String {
     rendered_plan(plan(script))
 }
 
-fn rendered_spec(text: &str) -> String {
+fn plan_spec(text: &str) -> Result<JobGraph, Errors> {
     let parsed = millstream_proto::spec::parse(text).expect("a valid spec");
     let options = PlanOptions::default();
-    let plan =
-        front_end(Input::Spec(&parsed.spec), &options).and_then(|pipeline| super::translate(&pipeline, &options));
-    rendered_plan(plan)
+    front_end(Input::Spec(&parsed.spec), &options).and_then(|pipeline| super::translate(&pipeline, &options))
+}
+
+fn rendered_spec(text: &str) -> String {
+    rendered_plan(plan_spec(text))
 }
 
 fn rendered_plan(plan: Result<JobGraph, Errors>) -> String {
@@ -101,6 +103,25 @@ fn scripts_become_the_expected_graphs() {
         .filter_map(|path| {
             let script = fs::read_to_string(path).expect("readable");
             compare(&rendered(&format!("{common}\n{script}")), &path.with_extension("plan"))
+        })
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// `cases/mermaid/NAME.mmd` is the flowchart of `cases/NAME`, a script or a spec.
+#[test]
+fn graphs_become_the_expected_flowcharts() {
+    let common = fs::read_to_string(folder().join("tables.ddl")).expect("the tables exist");
+    let read = |name: &str| fs::read_to_string(folder().join(name)).expect("readable");
+    let differences: Vec<String> = files(&folder().join("mermaid"), "mmd")
+        .iter()
+        .filter_map(|path| {
+            let name = path.file_stem().expect("a file").to_string_lossy();
+            let graph = match folder().join(format!("{name}.sql")).exists() {
+                true => plan(&format!("{common}\n{}", read(&format!("{name}.sql")))),
+                false => plan_spec(&read(&format!("{name}.yaml"))),
+            };
+            compare(&explain::mermaid(&graph.expect("a plan")), path)
         })
         .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n"));

@@ -1,0 +1,105 @@
+//! A job graph as a Mermaid flowchart, for documents that render it.
+//!
+//! Each node shows the operator's id and what it does in a few words; those with state are drawn as cylinders. Expressions
+//! are left out: [`super::explain`] has them.
+
+use super::{edge_words, names, window, window_words};
+use crate::graph::{Calc, JobGraph, NodeIndex, Operator, Parallelism, Phase};
+
+/// The flowchart, sources on the left.
+pub fn mermaid(graph: &JobGraph) -> String {
+    let mut text = "flowchart LR\n".to_owned();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let (open, close) = match has_state(&node.operator) {
+            true => ("[(", ")]"),
+            false => ("[", "]"),
+        };
+        let single = if node.parallelism == Parallelism::One {
+            "<br>one subtask"
+        } else {
+            ""
+        };
+        let (id, words) = (escaped(&node.id.0), escaped(&title(graph, index)));
+        super::line(
+            &mut text,
+            &format!("  n{index}{open}\"{id}<br>{words}{single}\"{close}"),
+        );
+    }
+    for edge in &graph.edges {
+        let (side, exchange, port) = edge_words(graph, edge);
+        let words = format!("{side}{exchange}{port}");
+        let label = match words.trim_end() {
+            "" => String::new(),
+            words => format!("|\"{}\"|", escaped(words)),
+        };
+        super::line(&mut text, &format!("  n{} -->{label} n{}", edge.from, edge.to));
+    }
+    text
+}
+
+fn has_state(operator: &Operator) -> bool {
+    match operator {
+        Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
+        Operator::WindowJoin(_) | Operator::WindowTopN(_) => true,
+        Operator::Source(_)
+        | Operator::Calc(_)
+        | Operator::WindowAssign(_)
+        | Operator::DynamicFilter(_)
+        | Operator::Sink(_) => false,
+    }
+}
+
+fn title(graph: &JobGraph, index: NodeIndex) -> String {
+    let input = graph.inputs(index).next().map(|edge| graph.edge_schema(edge));
+    let columns = |columns: &[usize]| match (&input, columns) {
+        (Some(schema), [_, ..]) => format!(" by {}", names(schema, columns)),
+        _ => String::new(),
+    };
+    match &graph.nodes[index].operator {
+        Operator::Source(source) => {
+            let words = format!("read {} ({})", source.table.name, source.table.connector());
+            match &source.calc {
+                Some(calc) if calc.filter.is_some() => words + ", filter",
+                _ => words,
+            }
+        }
+        Operator::Calc(Calc { filter: Some(_), .. }) => "filter, project".to_owned(),
+        Operator::Calc(_) => "project".to_owned(),
+        Operator::WindowAssign(assign) => format!("assign windows: {}", window(&assign.window)),
+        Operator::WindowAggregate(aggregate) => {
+            let phase = match aggregate.phase {
+                Phase::Single => "aggregate",
+                Phase::Local => "pre-aggregate",
+                Phase::Final => "merge",
+            };
+            let window = match &input {
+                Some(schema) => window_words(&aggregate.window, &aggregate.time, schema),
+                None => window(&aggregate.window),
+            };
+            // The time column's index means nothing in a picture.
+            let window = window.split(" on ").next().unwrap_or_default();
+            format!("{phase} {window}{}", columns(&aggregate.keys))
+        }
+        Operator::WindowJoin(join) => format!("{} join of windows", join.join_type.to_string().to_lowercase()),
+        Operator::WindowTopN(top) => format!(
+            "rows {} to {} of each window{}",
+            top.from,
+            top.to,
+            columns(&top.partition)
+        ),
+        Operator::DynamicFilter(_) => "dynamic filter".to_owned(),
+        Operator::Sink(sink) => format!("write {} ({})", sink.table.name, sink.table.connector()),
+    }
+}
+
+/// Mermaid reads labels as HTML with entities of its own.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '<' | '>' | '#' | '&' | '`' => escaped += &format!("#{};", u32::from(character)),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
