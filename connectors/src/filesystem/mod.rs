@@ -261,6 +261,9 @@ fn check(table: &TableDefinition, role: Role) -> Result<(), Error> {
 }
 
 #[cfg(test)]
+#[path = "header_tests.rs"]
+mod header_tests;
+#[cfg(test)]
 #[path = "sink_tests.rs"]
 mod sink_tests;
 #[cfg(test)]

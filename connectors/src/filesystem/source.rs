@@ -12,7 +12,7 @@ use super::location::Location;
 use super::partition;
 use super::reader::Reader;
 use super::split::{Position, splits_of};
-use crate::format::{FormatSpec, Lines};
+use crate::format::{FormatSpec, Header, Lines};
 use crate::options::Options;
 use crate::{Boundedness, Error, ReaderContext, Source, SourceReader, Split, TableDefinition};
 
@@ -25,7 +25,7 @@ pub struct FileSource {
     pub location: Location,
     pub format: FormatSpec,
     pub lines: Lines,
-    pub has_header: bool,
+    pub header: Option<Header>,
     /// Columns stored in the files.
     pub file_schema: SchemaRef,
     pub compression: String,
@@ -47,7 +47,7 @@ impl FileSource {
         Ok(Self {
             location,
             lines: format.lines()?,
-            has_header: format.has_header()?,
+            header: format.header()?,
             format,
             file_schema: partition::file_schema(table)?,
             compression: options.text("source.compression").unwrap_or("auto").to_string(),

@@ -14,6 +14,7 @@
 mod cells;
 mod csv;
 mod csv_encode;
+mod csv_header;
 mod describe;
 mod ignored;
 mod json;
@@ -31,6 +32,7 @@ use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{FieldRef, SchemaRef};
 
 pub use self::csv::Lines;
+pub use self::csv_header::{FoundHeader, Header};
 pub use self::describe::{FORMAT_OPTION, Format, formats};
 pub use self::text::Column as TextColumn;
 pub use self::time::{TimestampStyle, parse_timestamp};
@@ -109,6 +111,12 @@ pub trait Decoder: Send {
 
     /// Decodes all records. Errors are of the engine (a column over Arrow's limits), never of a record's content.
     fn decode(&mut self, records: Records<'_>) -> Result<Decoded, Error>;
+
+    /// Says that the records to come are of a file with this header ([`FormatSpec::header`]). The error says which column
+    /// the header lacks.
+    fn set_header(&mut self, _header: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Turns rows into records.
@@ -252,9 +260,13 @@ impl FormatSpec {
         })
     }
 
-    /// Whether the first record of each file is a header.
-    pub fn has_header(&self) -> Result<bool, Error> {
-        Ok(self.format.name == "csv" && csv::Syntax::new(&self.options())?.header)
+    /// How to find the header that each file starts with; `None`: files have none.
+    pub fn header(&self) -> Result<Option<Header>, Error> {
+        if self.format.name != "csv" {
+            return Ok(None);
+        }
+        let syntax = csv::Syntax::new(&self.options())?;
+        Ok(syntax.header.then(|| Header::of(&syntax)))
     }
 
     /// Whether the format is one of whole files, without single records.

@@ -58,6 +58,13 @@ fn wrong_options_say_what_would_be_right() {
         "'properties.bootstrap.servers' = 'localhost:9092'",
     );
     check_error(Role::Source, &[BROKER], "'topic' = 'NAME'");
+    for role in [Role::Source, Role::Sink] {
+        check_error(
+            role,
+            &[BROKER, ("topic", "a"), ("format", "csv"), ("csv.header", "true")],
+            "no header line",
+        );
+    }
     check_error(
         Role::Source,
         &[BROKER, ("topic", "a"), ("topic-pattern", "b")],
