@@ -5,6 +5,7 @@
 //! because its decoder fetches as it goes. The task ends when the reader drops its end of the queue.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::task::Waker;
 
 use ::parquet::file::reader::{ChunkReader, Length};
@@ -18,8 +19,8 @@ use tokio::runtime::Handle;
 use super::compression::Compression;
 use super::location::{FileEntry, Location, StoreLocation, io};
 use super::split::Position;
-use crate::Error;
 use crate::format::{Header, parquet};
+use crate::{Error, FieldWatch};
 
 /// Bytes of a piece.
 const PIECE_BYTES: usize = 512 << 10;
@@ -61,6 +62,7 @@ pub enum Content {
     Parquet {
         columns: SchemaRef,
         batch_rows: usize,
+        fields: Arc<FieldWatch>,
     },
 }
 
@@ -87,7 +89,11 @@ impl Fetch {
             Content::Lines {
                 compression, header, ..
             } => self.lines(&file, *compression, header.as_ref(), sender, waker),
-            Content::Parquet { columns, batch_rows } => self.parquet(&file, columns, *batch_rows, sender, waker),
+            Content::Parquet {
+                columns,
+                batch_rows,
+                fields,
+            } => self.parquet(&file, columns, *batch_rows, fields, sender, waker),
         }
     }
 
@@ -234,6 +240,7 @@ impl Fetch {
         file: &FileEntry,
         columns: &SchemaRef,
         batch_rows: usize,
+        fields: &FieldWatch,
         sender: &Sender<Fetched>,
         waker: &Waker,
     ) -> Result<(), Error> {
@@ -260,7 +267,14 @@ impl Fetch {
                 parquet::FileReader::new(object, &file.path, columns, part)?
             }
         };
+        let mut is_observed = false;
         while let Some(rows) = reader.next_batch()? {
+            if !std::mem::replace(&mut is_observed, true) {
+                fields.observe_columns(reader.columns());
+                fields.observe_fields(reader.names().iter().map(String::as_str));
+            }
+            fields.add_records(rows.num_rows() as u64);
+            fields.count_absent(rows.num_rows() as u64);
             if !pass(sender, waker, Fetched::Rows(rows)) {
                 return Ok(());
             }

@@ -66,7 +66,11 @@ impl Reader {
         let layout = Layout::new(&source, context.projection.as_deref())?;
         let decoder = match source.is_parquet() {
             true => None,
-            false => Some(source.format.decoder(&source.file_schema, &layout.file_columns)?),
+            false => Some(
+                source
+                    .format
+                    .watched_decoder(&source.file_schema, &layout.file_columns, &source.fields)?,
+            ),
         };
         Ok(Self {
             plan: Plan {
@@ -90,6 +94,7 @@ impl Plan {
             true => Content::Parquet {
                 columns: Arc::new(source.file_schema.project(&self.layout.file_columns)?),
                 batch_rows: self.context.batch_rows_max.max(1),
+                fields: source.fields.clone(),
             },
             false => Content::Lines {
                 compression: source.compression_of(&position.path),

@@ -25,8 +25,10 @@ mod raw;
 mod record;
 mod text;
 mod time;
+mod tracker;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{FieldRef, SchemaRef};
@@ -37,7 +39,7 @@ pub use self::describe::{FORMAT_OPTION, Format, formats};
 pub use self::text::Column as TextColumn;
 pub use self::time::{TimestampStyle, parse_timestamp};
 use crate::options::Options;
-use crate::{Error, TableDefinition};
+use crate::{Error, FieldWatch, TableDefinition};
 #[cfg(test)]
 use json::tests as json_test_kit;
 
@@ -230,8 +232,32 @@ impl FormatSpec {
 
     /// A decoder of records with `schema`'s columns that delivers those at `columns`, in that order.
     pub fn decoder(&self, schema: &SchemaRef, columns: &[usize]) -> Result<Box<dyn Decoder>, Error> {
+        self.decoder_with(schema, columns, None)
+    }
+
+    /// The same for the records of a source, which is told which columns they have.
+    pub fn watched_decoder(
+        &self,
+        schema: &SchemaRef,
+        columns: &[usize],
+        watch: &Arc<FieldWatch>,
+    ) -> Result<Box<dyn Decoder>, Error> {
+        self.decoder_with(schema, columns, Some(watch))
+    }
+
+    fn decoder_with(
+        &self,
+        schema: &SchemaRef,
+        columns: &[usize],
+        watch: Option<&Arc<FieldWatch>>,
+    ) -> Result<Box<dyn Decoder>, Error> {
         match self.format.name {
-            "json" => Ok(Box::new(json::JsonDecoder::new(schema, columns, &self.options())?)),
+            "json" => Ok(Box::new(json::JsonDecoder::new(
+                schema,
+                columns,
+                &self.options(),
+                watch,
+            )?)),
             "csv" => Ok(Box::new(csv::CsvDecoder::new(schema, columns, &self.options())?)),
             "raw" => Ok(Box::new(raw::RawDecoder::new(schema, columns, &self.options())?)),
             other => Err(self.file_only(other)),

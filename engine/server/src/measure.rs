@@ -22,7 +22,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Every metric of the engine, in the order of their names. Counters end in `_total`.
 #[rustfmt::skip]
-const HELP: [(&str, &str); 47] = [
+const HELP: [(&str, &str); 48] = [
+    ("millstream_absent_column_records_total", "Records without a declared column that no record before them had either."),
     ("millstream_alignment_microseconds_total", "Time between the first and the last barrier of checkpoints."),
     ("millstream_api_call_seconds", "How long calls of the client API took."),
     ("millstream_api_calls_total", "Calls of the client API, by surface, call and code."),

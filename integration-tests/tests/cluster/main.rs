@@ -5,6 +5,7 @@ mod chaos;
 mod damage;
 mod deaths;
 mod disks;
+mod fields;
 mod folders;
 mod life;
 mod outages;
