@@ -43,10 +43,10 @@ struct Shared {
 
 impl KafkaSource {
     pub fn new(table: &TableDefinition, options: SourceOptions) -> Result<Self, Error> {
-        let consumer = options
-            .client
-            .create_with_context(Context::new())
-            .map_err(|error| Error::Invalid(format!("table `{}`: Kafka client: {error}", table.name)))?;
+        let consumer = options.client.create_with_context(Context::new()).map_err(|error| {
+            let error = client::refused(&options.client, &error);
+            Error::Invalid(format!("table `{}`: {error}", table.name))
+        })?;
         let reach = Reach::new(&options.client, &options.brokers);
         let schema = super::records::value_schema(table, &options.layout.value);
         let fields = Arc::new(FieldWatch::new(&table.name, &schema));

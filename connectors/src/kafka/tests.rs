@@ -11,7 +11,7 @@ use super::source::{Position, split_name};
 use super::{Kafka, headers_type};
 use crate::{Connector, MetadataColumn, Role, Split, TableDefinition};
 
-fn table(options: &[(&str, &str)]) -> TableDefinition {
+pub fn table(options: &[(&str, &str)]) -> TableDefinition {
     let mut all = BTreeMap::from([
         ("connector".to_string(), "kafka".to_string()),
         ("format".into(), "json".into()),
