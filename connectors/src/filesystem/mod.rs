@@ -57,6 +57,8 @@ const PARTITION_NAME: OptionDescription = option(
 )
 .with_effect(OptionEffect::Rows);
 
+const AUTO_COMPACTION: &str = "auto-compaction";
+
 const SOURCE_OPTIONS: &[OptionDescription] = &[
     PATH,
     STORE,
@@ -112,6 +114,28 @@ const SINK_OPTIONS: &[OptionDescription] = &[
         Some("30 min"),
         "A file this old is closed and a new one begun. Every checkpoint closes all files too.",
     ),
+    option(
+        "sink.rolling-policy.check-interval",
+        OptionKind::Duration,
+        Some("1 min"),
+        "Accepted as in Flink, without effect: the age of a file is looked at whenever it is written to, and checkpoints \
+         close all files.",
+    )
+    .with_effect(OptionEffect::Nothing),
+    option(
+        AUTO_COMPACTION,
+        OptionKind::Boolean,
+        Some("false"),
+        "Flink's option to merge the small files of a checkpoint. Files are not merged here: 'true' is refused.",
+    )
+    .with_effect(OptionEffect::Nothing),
+    option(
+        "compaction.file-size",
+        OptionKind::Bytes,
+        None,
+        "Accepted as in Flink, without effect as long as files are not merged.",
+    )
+    .with_effect(OptionEffect::Nothing),
     option(
         "sink.compression",
         OptionKind::OneOf(&["none", "gzip", "zstd"]),
@@ -197,6 +221,18 @@ impl Connector for Filesystem {
                     message: format!("PARTITIONED BY names the column `{column}`, which the table does not have{near}"),
                 });
             }
+        }
+        if Options::of(table)
+            .boolean(AUTO_COMPACTION)
+            .is_ok_and(|wanted| wanted == Some(true))
+        {
+            errors.push(OptionError {
+                subject: Some(AUTO_COMPACTION.to_string()),
+                message:
+                    "files are not merged; take the option away, and for fewer files take checkpoints less often: each \
+                          closes the files that are open"
+                        .to_string(),
+            });
         }
         if errors.is_empty()
             && let Err(error) = check(table, role)
