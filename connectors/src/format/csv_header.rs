@@ -58,8 +58,8 @@ impl Header {
             };
             records += 1;
             let line = &data[start..end];
-            let is_blank = matches!(line, b"" | b"\r");
-            if !is_blank && !(self.comments && line.starts_with(b"#")) {
+            let is_no_record = matches!(line, b"" | b"\r") || self.comments && line.starts_with(b"#");
+            if !is_no_record {
                 return Some(FoundHeader {
                     start,
                     end,
