@@ -2,7 +2,7 @@
 SHELL := /usr/bin/env bash -o pipefail
 ENV := . scripts/env.sh
 
-.PHONY: help setup demo kafka test chaos simulate fuzz bench lint fmt
+.PHONY: help setup demo install kafka test chaos simulate fuzz bench lint fmt
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -12,6 +12,9 @@ setup: ## install what this machine lacks (quick when all is there)
 
 demo: ## build, then run the toll-booth example on the embedded engine
 	@scripts/demo.sh
+
+install: ## build in release, and install engine and engine-cli into PREFIX/bin: make install [PREFIX=~/.local]
+	@PREFIX="$(PREFIX)" scripts/install.sh
 
 kafka: ## a Kafka broker on 127.0.0.1:9092 in the background; scripts/kafka.sh: topic, produce, consume, stop
 	@scripts/kafka.sh start

@@ -6,10 +6,11 @@
 # The result is a folder with librocksdb.a, to be named by ROCKSDB_LIB_DIR. A plain `cargo build` without that
 # variable still works: it then takes the crate's own, slower way.
 #
-# Usage: build-rocksdb.sh OUT_DIR      (prints nothing but progress; does nothing if the library is there)
+# Usage: build-rocksdb.sh OUT_DIR [OPTIMISATION]      (-O3 by default; does nothing if the library is there)
 set -euo pipefail
 
-out=${1:?usage: build-rocksdb.sh OUT_DIR}
+out=${1:?usage: build-rocksdb.sh OUT_DIR [OPTIMISATION]}
+optimisation=${2:--O3}
 here=$(cd "$(dirname "$0")/.." && pwd)
 units=16
 
@@ -27,12 +28,12 @@ read -r zstd _ < <(source_of zstd-sys)
 if [ "$(cat "$out/version" 2>/dev/null)" = "$version" ] && [ -f "$out/librocksdb.a" ]; then
   exit 0
 fi
-echo "building RocksDB $version once (about 4 minutes on 2 cores) ..."
+echo "building RocksDB $version once, with $optimisation (2 to 4 minutes on 2 cores) ..."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # The defines and flags of the crate's own build.rs for Linux.
-flags=(-O3 -DNDEBUG -std=c++20 -fPIC -ffunction-sections -fdata-sections -w -include cstdint
+flags=("$optimisation" -DNDEBUG -std=c++20 -fPIC -ffunction-sections -fdata-sections -w -include cstdint
   -DOS_LINUX -DROCKSDB_PLATFORM_POSIX -DROCKSDB_LIB_IO_POSIX -DROCKSDB_SCHED_GETCPU_PRESENT
   -DROCKSDB_AUXV_GETAUXVAL_PRESENT -DROCKSDB_FALLOCATE_PRESENT -DROCKSDB_RANGESYNC_PRESENT
   -DHAVE_ALIGNED_NEW -DHAVE_UINT128_EXTENSION -DLZ4=1 -DZSTD=1

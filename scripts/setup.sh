@@ -73,9 +73,18 @@ if [ "$(printf '%s\n%s\n' "$wanted" "$have" | sort -V | head -n 1)" != "$wanted"
   exit 1
 fi
 
-if [ "${ROCKSDB_LIB_DIR}" = "$MILLSTREAM_CACHE/rocksdb" ]; then
+if [ "${ROCKSDB_LIB_DIR}" = "${MILLSTREAM_ROCKSDB:-}" ]; then
   cargo fetch --locked --quiet
-  scripts/build-rocksdb.sh "$ROCKSDB_LIB_DIR"
+  case "${MILLSTREAM_PROFILE:-dev}" in
+    release) scripts/build-rocksdb.sh "$ROCKSDB_LIB_DIR" -O3 ;;
+    *)
+      # The optimised library serves as well, where there is one.
+      if [ ! -e "$ROCKSDB_LIB_DIR" ] && [ -f "$MILLSTREAM_CACHE/rocksdb/librocksdb.a" ]; then
+        cp -r "$MILLSTREAM_CACHE/rocksdb" "$ROCKSDB_LIB_DIR"
+      fi
+      scripts/build-rocksdb.sh "$ROCKSDB_LIB_DIR" -O1
+      ;;
+  esac
 fi
 
 if [ "$goal" = test ]; then

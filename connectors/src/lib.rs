@@ -13,6 +13,7 @@ mod conversion;
 #[cfg(feature = "datagen")]
 pub mod datagen;
 pub mod error;
+pub mod fields;
 #[cfg(feature = "filesystem")]
 pub mod filesystem;
 pub mod format;
@@ -31,6 +32,7 @@ pub mod source;
 pub mod table;
 
 pub use error::Error;
+pub use fields::{FieldWatch, InputFields};
 pub use outage::Outage;
 pub use sink::{
     BlockedPartition, Committable, Delivery, JobIdentity, OutputFile, OutputStorage, Sink, SinkWriter,

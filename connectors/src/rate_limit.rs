@@ -11,7 +11,7 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 
 use crate::source::{Boundedness, ReaderContext, Source, SourceEvent, SourceReader, Split};
-use crate::{Error, Outage};
+use crate::{Error, InputFields, Outage};
 
 /// The option's name.
 pub const OPTION: &str = "scan.rate-limit";
@@ -79,6 +79,10 @@ impl Source for RateLimited {
 
     fn outage(&self) -> Option<Outage> {
         self.inner.outage()
+    }
+
+    fn input_fields(&self) -> Option<InputFields> {
+        self.inner.input_fields()
     }
 
     async fn checkpoint_completed(&self, splits: &[Split]) -> Result<(), Error> {

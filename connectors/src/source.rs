@@ -16,7 +16,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 
-use crate::{Error, Outage};
+use crate::{Error, InputFields, Outage};
 
 /// Whether a source's input ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,11 @@ pub trait Source: Send + Sync {
 
     /// The system that is read, if it cannot be reached at present: as this value and its readers notice it.
     fn outage(&self) -> Option<Outage> {
+        None
+    }
+
+    /// The fields of the records that its readers have decoded, where the format has field names.
+    fn input_fields(&self) -> Option<InputFields> {
         None
     }
 

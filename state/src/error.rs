@@ -12,7 +12,10 @@ pub enum Error {
     DiskFull(String),
     #[error("state database {path}: {source}")]
     Database { path: String, source: rocksdb::Error },
-    #[error("{context}: {source}")]
+    #[error(
+        "{context}: {}",
+        millstream_store_errors::explain(source, millstream_store_errors::Settings::Environment)
+    )]
     Storage {
         context: String,
         source: object_store::Error,

@@ -5,6 +5,7 @@
 //! because its decoder fetches as it goes. The task ends when the reader drops its end of the queue.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::task::Waker;
 
 use ::parquet::file::reader::{ChunkReader, Length};
@@ -18,8 +19,8 @@ use tokio::runtime::Handle;
 use super::compression::Compression;
 use super::location::{FileEntry, Location, StoreLocation, io};
 use super::split::Position;
-use crate::Error;
-use crate::format::parquet;
+use crate::format::{Header, parquet};
+use crate::{Error, FieldWatch};
 
 /// Bytes of a piece.
 const PIECE_BYTES: usize = 512 << 10;
@@ -30,6 +31,12 @@ const QUEUE_PIECES_MAX: usize = 4;
 
 /// What the task passes on.
 pub enum Fetched {
+    /// The file's header, before anything else of it: the line, the offset after it, and the records up to there.
+    Header {
+        line: Vec<u8>,
+        end: u64,
+        records: u64,
+    },
     Bytes(Vec<u8>),
     Rows(RecordBatch),
     /// The end of the file, or of the split's row groups.
@@ -46,8 +53,17 @@ pub struct Fetch {
 }
 
 pub enum Content {
-    Lines(Compression),
-    Parquet { columns: SchemaRef, batch_rows: usize },
+    Lines {
+        compression: Compression,
+        /// Set where files have a header.
+        header: Option<Header>,
+        header_bytes_max: u64,
+    },
+    Parquet {
+        columns: SchemaRef,
+        batch_rows: usize,
+        fields: Arc<FieldWatch>,
+    },
 }
 
 impl Fetch {
@@ -70,8 +86,14 @@ impl Fetch {
         let parquet = matches!(self.content, Content::Parquet { .. });
         self.check_unchanged(&file, parquet)?;
         match &self.content {
-            Content::Lines(compression) => self.lines(&file, *compression, sender, waker),
-            Content::Parquet { columns, batch_rows } => self.parquet(&file, columns, *batch_rows, sender, waker),
+            Content::Lines {
+                compression, header, ..
+            } => self.lines(&file, *compression, header.as_ref(), sender, waker),
+            Content::Parquet {
+                columns,
+                batch_rows,
+                fields,
+            } => self.parquet(&file, columns, *batch_rows, fields, sender, waker),
         }
     }
 
@@ -104,6 +126,7 @@ impl Fetch {
         &self,
         file: &FileEntry,
         compression: Compression,
+        header: Option<&Header>,
         sender: &Sender<Fetched>,
         waker: &Waker,
     ) -> Result<(), Error> {
@@ -114,21 +137,40 @@ impl Fetch {
             self.position.next.saturating_sub(1)
         };
         let compressed = compression != Compression::None;
-        let input = self
-            .location
-            .open(file, if compressed { 0 } else { from }, &self.runtime)?;
-        let mut input = compression.reader(input, path)?;
-        if compressed {
-            let skipped = std::io::copy(&mut (&mut input).take(from), &mut std::io::sink())
+        let begin = if compressed { 0 } else { from };
+        let mut input = self.open(file, compression, begin)?;
+        // What was read of `input` to find the header.
+        let mut ahead = Vec::new();
+        if let Some(header) = header {
+            let found = if begin == 0 {
+                self.find_header(header, &mut input, &mut ahead, path, compression)?
+            } else {
+                let mut beginning = self.open(file, compression, 0)?;
+                self.find_header(header, &mut beginning, &mut Vec::new(), path, compression)?
+            };
+            // A file without a header has nothing but blank lines and comments.
+            if !found.is_some_and(|found| pass(sender, waker, found)) {
+                return Ok(());
+            }
+        }
+        let mut offset = begin + ahead.len() as u64;
+        if offset < from {
+            let skipped = std::io::copy(&mut (&mut input).take(from - offset), &mut std::io::sink())
                 .map_err(|error| read_error(path, compression, 0, error))?;
-            if skipped < from {
+            offset += skipped;
+            if offset < from {
                 return Err(Error::Data(format!(
-                    "`{path}` holds {skipped} bytes decompressed, but {from} had been read from it; put the file back as \
+                    "`{path}` holds {offset} bytes decompressed, but {from} had been read from it; put the file back as \
                      it was, or start again with --fresh"
                 )));
             }
+        } else {
+            // `begin` is 0 where anything was read ahead.
+            let read = ahead.split_off(usize::try_from(from - begin).unwrap_or(usize::MAX).min(ahead.len()));
+            if !read.is_empty() && !pass(sender, waker, Fetched::Bytes(read)) {
+                return Ok(());
+            }
         }
-        let mut offset = from;
         loop {
             let wanted = match self.position.end.checked_sub(offset) {
                 Some(left) if left > 0 => left.min(PIECE_BYTES as u64) as usize,
@@ -153,11 +195,52 @@ impl Fetch {
         Ok(())
     }
 
+    fn open(&self, file: &FileEntry, compression: Compression, offset: u64) -> Result<Box<dyn Read + Send>, Error> {
+        let input = self.location.open(file, offset, &self.runtime)?;
+        compression.reader(input, &file.path)
+    }
+
+    /// Reads a file from its beginning until its header is found; `ahead` is what was read.
+    fn find_header(
+        &self,
+        header: &Header,
+        input: &mut dyn Read,
+        ahead: &mut Vec<u8>,
+        path: &str,
+        compression: Compression,
+    ) -> Result<Option<Fetched>, Error> {
+        loop {
+            let piece = read_piece(input, TAIL_BYTES)
+                .map_err(|error| read_error(path, compression, ahead.len() as u64, error))?;
+            let ended = piece.is_empty();
+            ahead.extend(piece);
+            if let Some(found) = header.find(ahead, ended) {
+                return Ok(Some(Fetched::Header {
+                    line: ahead[found.start..found.end].to_vec(),
+                    end: found.next as u64,
+                    records: found.records,
+                }));
+            }
+            if ended {
+                return Ok(None);
+            }
+            if let Content::Lines { header_bytes_max, .. } = self.content
+                && ahead.len() as u64 > header_bytes_max
+            {
+                return Err(Error::Data(format!(
+                    "`{path}`: no header ends within 'source.max-record-size' ({header_bytes_max} bytes); raise the \
+                     option, or check that lines end with line breaks and that quotes are closed"
+                )));
+            }
+        }
+    }
+
     fn parquet(
         &self,
         file: &FileEntry,
         columns: &SchemaRef,
         batch_rows: usize,
+        fields: &FieldWatch,
         sender: &Sender<Fetched>,
         waker: &Waker,
     ) -> Result<(), Error> {
@@ -184,7 +267,14 @@ impl Fetch {
                 parquet::FileReader::new(object, &file.path, columns, part)?
             }
         };
+        let mut is_observed = false;
         while let Some(rows) = reader.next_batch()? {
+            if !std::mem::replace(&mut is_observed, true) {
+                fields.observe_columns(reader.columns());
+                fields.observe_fields(reader.names().iter().map(String::as_str));
+            }
+            fields.add_records(rows.num_rows() as u64);
+            fields.count_absent(rows.num_rows() as u64);
             if !pass(sender, waker, Fetched::Rows(rows)) {
                 return Ok(());
             }

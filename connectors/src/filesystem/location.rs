@@ -12,6 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use bytes::{Buf, Bytes};
 use futures::TryStreamExt;
+use millstream_store_errors::{Settings, check_s3, explain};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -149,6 +150,7 @@ impl StoreLocation {
                 for (name, value) in options {
                     builder = builder.with_config(name.parse().map_err(wrong)?, value);
                 }
+                check_s3(&builder, Settings::Options).map_err(|problem| invalid(table, path, &problem))?;
                 let store = Arc::new(builder.build().map_err(wrong)?);
                 (store.clone(), store)
             }
@@ -379,5 +381,5 @@ pub fn io(what: &str, path: &str, source: std::io::Error) -> Error {
 }
 
 pub fn unavailable(path: &str, error: &object_store::Error) -> Error {
-    Error::Unavailable(format!("object store: `{path}`: {error}"))
+    Error::Unavailable(format!("object store: `{path}`: {}", explain(error, Settings::Options)))
 }

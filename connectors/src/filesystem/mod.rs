@@ -58,6 +58,8 @@ const PARTITION_NAME: OptionDescription = option(
 )
 .with_effect(OptionEffect::Rows);
 
+const AUTO_COMPACTION: &str = "auto-compaction";
+
 const SOURCE_OPTIONS: &[OptionDescription] = &[
     PATH,
     STORE,
@@ -113,6 +115,28 @@ const SINK_OPTIONS: &[OptionDescription] = &[
         Some("30 min"),
         "A file this old is closed and a new one begun. Every checkpoint closes all files too.",
     ),
+    option(
+        "sink.rolling-policy.check-interval",
+        OptionKind::Duration,
+        Some("1 min"),
+        "Accepted as in Flink, without effect: the age of a file is looked at whenever it is written to, and checkpoints \
+         close all files.",
+    )
+    .with_effect(OptionEffect::Nothing),
+    option(
+        AUTO_COMPACTION,
+        OptionKind::Boolean,
+        Some("false"),
+        "Flink's option to merge the small files of a checkpoint. Files are not merged here: 'true' is refused.",
+    )
+    .with_effect(OptionEffect::Nothing),
+    option(
+        "compaction.file-size",
+        OptionKind::Bytes,
+        None,
+        "Accepted as in Flink, without effect as long as files are not merged.",
+    )
+    .with_effect(OptionEffect::Nothing),
     option(
         "sink.compression",
         OptionKind::OneOf(&["none", "gzip", "zstd"]),
@@ -199,6 +223,18 @@ impl Connector for Filesystem {
                 });
             }
         }
+        if Options::of(table)
+            .boolean(AUTO_COMPACTION)
+            .is_ok_and(|wanted| wanted == Some(true))
+        {
+            errors.push(OptionError {
+                subject: Some(AUTO_COMPACTION.to_string()),
+                message:
+                    "files are not merged; take the option away, and for fewer files take checkpoints less often: each \
+                          closes the files that are open"
+                        .to_string(),
+            });
+        }
         if errors.is_empty()
             && let Err(error) = check(table, role)
         {
@@ -261,6 +297,9 @@ fn check(table: &TableDefinition, role: Role) -> Result<(), Error> {
     Ok(())
 }
 
+#[cfg(test)]
+#[path = "header_tests.rs"]
+mod header_tests;
 #[cfg(test)]
 #[path = "sink_tests.rs"]
 mod sink_tests;

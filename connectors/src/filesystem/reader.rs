@@ -49,8 +49,8 @@ struct Active {
     /// The file's offset of `buffer[consumed]`.
     offset: u64,
     constants: Vec<Option<ArrayRef>>,
-    /// The next record is a header.
-    at_header: bool,
+    /// The file's offset after its header; no record before it is a row.
+    header_end: u64,
 }
 
 /// What one look at the active split found.
@@ -66,7 +66,11 @@ impl Reader {
         let layout = Layout::new(&source, context.projection.as_deref())?;
         let decoder = match source.is_parquet() {
             true => None,
-            false => Some(source.format.decoder(&source.file_schema, &layout.file_columns)?),
+            false => Some(
+                source
+                    .format
+                    .watched_decoder(&source.file_schema, &layout.file_columns, &source.fields)?,
+            ),
         };
         Ok(Self {
             plan: Plan {
@@ -90,8 +94,13 @@ impl Plan {
             true => Content::Parquet {
                 columns: Arc::new(source.file_schema.project(&self.layout.file_columns)?),
                 batch_rows: self.context.batch_rows_max.max(1),
+                fields: source.fields.clone(),
             },
-            false => Content::Lines(source.compression_of(&position.path)),
+            false => Content::Lines {
+                compression: source.compression_of(&position.path),
+                header: source.header.clone(),
+                header_bytes_max: source.record_bytes_max,
+            },
         };
         let constants = self.layout.constants(source, &position)?;
         let fetch = Fetch {
@@ -113,7 +122,7 @@ impl Plan {
                 position.next.saturating_sub(1)
             },
             constants,
-            at_header: source.has_header && position.start == 0 && position.next == 0,
+            header_end: 0,
             position,
         })
     }
@@ -142,6 +151,7 @@ impl Active {
                     self.consumed = 0;
                     self.buffer.extend_from_slice(&piece);
                 }
+                Ok(Fetched::Header { line, end, records }) => self.take_header(plan, &line, end, records)?,
                 Ok(Fetched::Rows(rows)) => {
                     self.position.next += rows.num_rows() as u64;
                     let bytes = rows.get_array_memory_size() as u64;
@@ -178,13 +188,10 @@ impl Active {
         let Some(decoder) = &mut plan.decoder else {
             return Ok(None);
         };
-        if !self.position.aligned && !self.align() {
+        if !self.skip_header() || !self.position.aligned && !self.align() {
             return Ok(None);
         }
         let lines = &plan.source.lines;
-        if self.at_header && !self.skip_header(lines) {
-            return Ok(None);
-        }
         let ranges = self.records(lines, plan.context.batch_rows_max, plan.context.batch_bytes_max);
         let Some((_, last)) = ranges.last().copied() else {
             return Ok(None);
@@ -245,18 +252,37 @@ impl Active {
         found.is_some()
     }
 
-    fn skip_header(&mut self, lines: &Lines) -> bool {
-        let rest = &self.buffer[self.consumed..];
-        let passed = match lines.end(rest, 0) {
-            Some(end) => end + 1,
-            None if self.ended => rest.len(),
-            None => return false,
+    /// Matches columns by the file's header, which reaches to the offset `end`.
+    fn take_header(&mut self, plan: &mut Plan, line: &[u8], end: u64, records: u64) -> Result<(), Error> {
+        if let Some(decoder) = &mut plan.decoder {
+            decoder.set_header(line).map_err(|problem| {
+                Error::Data(format!(
+                    "table `{}`: `{}`: {problem}",
+                    plan.source.table.name, self.position.path
+                ))
+            })?;
+        }
+        self.header_end = end;
+        if self.position.start == 0 && self.position.next == 0 {
+            self.position.records = records;
+        }
+        Ok(())
+    }
+
+    /// Passes over the header. Returns true once it is passed.
+    fn skip_header(&mut self) -> bool {
+        let Some(left) = self.header_end.checked_sub(self.offset).filter(|left| *left > 0) else {
+            return true;
         };
+        let here = self.buffer.len() - self.consumed;
+        let passed = usize::try_from(left).unwrap_or(usize::MAX).min(here);
         self.consumed += passed;
         self.offset += passed as u64;
+        if self.offset < self.header_end {
+            return false;
+        }
+        self.position.aligned = true;
         self.position.next = self.offset;
-        self.position.records += 1;
-        self.at_header = false;
         true
     }
 

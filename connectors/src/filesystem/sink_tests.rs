@@ -123,6 +123,42 @@ fn every_format_and_compression_survives_the_round_trip() {
 }
 
 #[test]
+fn files_are_rolled_by_age() {
+    let runtime = runtime();
+    for (age, expected) in [("0 ms", 3), ("1 h", 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = [
+            ("sink.rolling-policy.rollover-interval", age),
+            ("sink.rolling-policy.check-interval", "1 min"),
+            ("auto-compaction", "false"),
+        ];
+        let table = table(&folder.path().to_string_lossy(), &ids(), &options);
+        assert_eq!(crate::registry::validate(&table, crate::Role::Sink), []);
+        let sink = Filesystem.sink(&table).unwrap();
+        runtime.block_on(sink.start(&job("a"))).unwrap();
+        let mut writer = writer(&*sink, &runtime, "a", 0);
+        for start in [0, 10, 20] {
+            writer.write(&rows(&table, start..start + 10)).unwrap();
+        }
+        let committables = runtime.block_on(writer.prepare(1, true)).unwrap();
+        runtime.block_on(sink.commit(committables)).unwrap();
+        assert_eq!(visible(folder.path()).len(), expected, "{age}");
+        let mut found = read_all(&table).unwrap().ids();
+        found.sort_unstable();
+        assert_eq!(found, (0..30).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn merging_of_files_is_refused_with_what_to_do_instead() {
+    let table = table("/tmp/out", &ids(), &[("auto-compaction", "true")]);
+    let errors = crate::registry::validate(&table, crate::Role::Sink);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].subject.as_deref(), Some("auto-compaction"));
+    assert!(errors[0].message.contains("take checkpoints less often"), "{errors:?}");
+}
+
+#[test]
 fn partitions_become_folders_and_come_back() {
     let runtime = runtime();
     let folder = tempfile::tempdir().unwrap();

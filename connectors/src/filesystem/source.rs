@@ -12,9 +12,9 @@ use super::location::Location;
 use super::partition;
 use super::reader::Reader;
 use super::split::{Position, splits_of};
-use crate::format::{FormatSpec, Lines};
+use crate::format::{FormatSpec, Header, Lines};
 use crate::options::Options;
-use crate::{Boundedness, Error, ReaderContext, Source, SourceReader, Split, TableDefinition};
+use crate::{Boundedness, Error, FieldWatch, InputFields, ReaderContext, Source, SourceReader, Split, TableDefinition};
 
 const SPLIT_BYTES: u64 = 64 << 20;
 const RECORD_BYTES_MAX: u64 = 64 << 20;
@@ -25,7 +25,8 @@ pub struct FileSource {
     pub location: Location,
     pub format: FormatSpec,
     pub lines: Lines,
-    pub has_header: bool,
+    pub fields: Arc<FieldWatch>,
+    pub header: Option<Header>,
     /// Columns stored in the files.
     pub file_schema: SchemaRef,
     pub compression: String,
@@ -44,12 +45,14 @@ impl FileSource {
     pub fn at(table: &TableDefinition, location: Location) -> Result<Self, Error> {
         let options = Options::of(table);
         let format = FormatSpec::of_value(table)?;
+        let file_schema = partition::file_schema(table)?;
         Ok(Self {
             location,
+            fields: Arc::new(FieldWatch::new(&table.name, &file_schema)),
             lines: format.lines()?,
-            has_header: format.has_header()?,
+            header: format.header()?,
             format,
-            file_schema: partition::file_schema(table)?,
+            file_schema,
             compression: options.text("source.compression").unwrap_or("auto").to_string(),
             default_partition: options
                 .text("partition.default-name")
@@ -132,6 +135,10 @@ impl Source for FileSource {
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
         Ok(Box::new(Reader::new(self, context)?))
+    }
+
+    fn input_fields(&self) -> Option<InputFields> {
+        self.fields.report()
     }
 }
 

@@ -129,14 +129,14 @@ fn lines(count: i64) -> String {
         .collect()
 }
 
-fn write(folder: &Path, name: &str, content: &[u8]) -> String {
+pub fn write(folder: &Path, name: &str, content: &[u8]) -> String {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, content).unwrap();
     path.to_string_lossy().into_owned()
 }
 
-fn gzip(content: &[u8]) -> Vec<u8> {
+pub fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()
@@ -227,7 +227,7 @@ fn rejected_records_keep_their_bytes_and_their_line() {
         found,
         [
             ("4", "two,y", "column `id`: `two` is not a BIGINT"),
-            ("5", "3,z,extra", "the line has 3 fields, but the table has 2 columns")
+            ("5", "3,z,extra", "the line has 3 fields, but the header has 2 columns")
         ]
     );
 }

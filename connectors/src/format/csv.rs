@@ -1,14 +1,16 @@
 //! CSV records to columns.
 //!
 //! A line without quotes and escapes is cut at its delimiters; any other goes through a small state machine (RFC 4180,
-//! with an optional escape character). The number of fields must be the number of the table's columns. An empty field
-//! is the empty text for a STRING column and NULL for any other; so is the unquoted `csv.null-literal` for every type.
+//! with an optional escape character). Fields belong to the table's columns by position, or by the names of the file's
+//! header ([`csv_header`](super::csv_header)); each line must have the same number of them. An empty field is the empty
+//! text for a STRING column and NULL for any other; so is the unquoted `csv.null-literal` for every type.
 //!
 //! [`Lines`] finds where records end, because a quoted field may contain line breaks.
 
 use arrow_schema::{DataType, SchemaRef};
 
 use super::cells::{CellResult, Column, Problem, Row, Values, excerpt};
+use super::csv_header;
 use super::ignored::Ignored;
 use super::record::{self, RecordParser};
 use super::{Decoded, Decoder, Records};
@@ -54,13 +56,35 @@ impl Syntax {
         }
         Ok(syntax)
     }
+
+    pub(super) fn characters(&self) -> Characters {
+        Characters {
+            delimiter: self.delimiter,
+            quote: self.quote,
+            escape: self.escape,
+        }
+    }
+}
+
+/// The characters that divide a record into fields.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Characters {
+    delimiter: u8,
+    quote: Option<u8>,
+    escape: Option<u8>,
 }
 
 pub struct CsvDecoder {
     syntax: Syntax,
     row: Row,
+    /// All columns of a record.
+    schema: SchemaRef,
+    /// Those that are delivered, as indices into `schema`.
+    columns: Vec<usize>,
     /// For each field of a record: its column in `row`, or `None` if nobody reads it.
     targets: Vec<Option<usize>>,
+    /// `targets` is that of a file's header.
+    has_header: bool,
     /// Set where `csv.ignore-parse-errors` is.
     ignored: Option<Ignored>,
     /// The unquoted content of the field in progress.
@@ -91,7 +115,10 @@ impl CsvDecoder {
         Ok(Self {
             syntax: Syntax::new(options)?,
             row: Row::new(projected)?,
+            schema: schema.clone(),
+            columns: columns.to_vec(),
             targets,
+            has_header: false,
             ignored: options
                 .boolean("csv.ignore-parse-errors")?
                 .unwrap_or(false)
@@ -113,76 +140,11 @@ impl CsvDecoder {
 
     fn quoted(&mut self, record: &[u8]) -> Result<usize, Problem> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let result = self.quoted_into(record, &mut scratch);
+        let result = quoted_fields(record, self.syntax.characters(), &mut scratch, |index, text, quoted| {
+            self.field(index, text, quoted)
+        });
         self.scratch = scratch;
         result
-    }
-
-    fn quoted_into(&mut self, record: &[u8], content: &mut Vec<u8>) -> Result<usize, Problem> {
-        let Syntax {
-            delimiter,
-            quote,
-            escape,
-            ..
-        } = self.syntax;
-        let mut fields = 0;
-        let mut at = 0;
-        loop {
-            content.clear();
-            let in_quotes = quote.is_some() && record.get(at).copied() == quote;
-            if in_quotes {
-                let open = at;
-                at += 1;
-                loop {
-                    match record.get(at).copied() {
-                        None => {
-                            return Err(Problem::new(format!("the quote opened at byte {open} is never closed")));
-                        }
-                        byte if byte == quote => {
-                            if record.get(at + 1).copied() != quote {
-                                break;
-                            }
-                            content.extend(quote);
-                            at += 2;
-                        }
-                        byte if byte == escape && at + 1 < record.len() => {
-                            content.push(record[at + 1]);
-                            at += 2;
-                        }
-                        Some(byte) => {
-                            content.push(byte);
-                            at += 1;
-                        }
-                    }
-                }
-                at += 1;
-                while record.get(at) == Some(&b' ') && delimiter != b' ' {
-                    at += 1;
-                }
-                if record.get(at).is_some_and(|byte| *byte != delimiter) {
-                    return Err(Problem::new(format!(
-                        "{} follows a closing quote at byte {at}; a quote inside a quoted field is written twice",
-                        excerpt(&record[at..])
-                    )));
-                }
-            } else {
-                while let Some(byte) = record.get(at).copied().filter(|byte| *byte != delimiter) {
-                    if Some(byte) == escape && at + 1 < record.len() {
-                        at += 1;
-                        content.push(record[at]);
-                    } else {
-                        content.push(byte);
-                    }
-                    at += 1;
-                }
-            }
-            self.field(fields, content, in_quotes)?;
-            fields += 1;
-            if at >= record.len() {
-                return Ok(fields);
-            }
-            at += 1;
-        }
     }
 
     #[inline]
@@ -202,6 +164,80 @@ impl CsvDecoder {
                 None => Err(problem.inside(column.field.name())),
             },
         }
+    }
+}
+
+/// Calls `field` with the index of each field of a record, its content and whether it was quoted. Returns their number.
+/// `content` is a buffer.
+#[inline]
+pub(super) fn quoted_fields(
+    record: &[u8],
+    syntax: Characters,
+    content: &mut Vec<u8>,
+    mut field: impl FnMut(usize, &[u8], bool) -> CellResult,
+) -> Result<usize, Problem> {
+    let Characters {
+        delimiter,
+        quote,
+        escape,
+    } = syntax;
+    let mut fields = 0;
+    let mut at = 0;
+    loop {
+        content.clear();
+        let in_quotes = quote.is_some() && record.get(at).copied() == quote;
+        if in_quotes {
+            let open = at;
+            at += 1;
+            loop {
+                match record.get(at).copied() {
+                    None => {
+                        return Err(Problem::new(format!("the quote opened at byte {open} is never closed")));
+                    }
+                    byte if byte == quote => {
+                        if record.get(at + 1).copied() != quote {
+                            break;
+                        }
+                        content.extend(quote);
+                        at += 2;
+                    }
+                    byte if byte == escape && at + 1 < record.len() => {
+                        content.push(record[at + 1]);
+                        at += 2;
+                    }
+                    Some(byte) => {
+                        content.push(byte);
+                        at += 1;
+                    }
+                }
+            }
+            at += 1;
+            while record.get(at) == Some(&b' ') && delimiter != b' ' {
+                at += 1;
+            }
+            if record.get(at).is_some_and(|byte| *byte != delimiter) {
+                return Err(Problem::new(format!(
+                    "{} follows a closing quote at byte {at}; a quote inside a quoted field is written twice",
+                    excerpt(&record[at..])
+                )));
+            }
+        } else {
+            while let Some(byte) = record.get(at).copied().filter(|byte| *byte != delimiter) {
+                if Some(byte) == escape && at + 1 < record.len() {
+                    at += 1;
+                    content.push(record[at]);
+                } else {
+                    content.push(byte);
+                }
+                at += 1;
+            }
+        }
+        field(fields, content, in_quotes)?;
+        fields += 1;
+        if at >= record.len() {
+            return Ok(fields);
+        }
+        at += 1;
     }
 }
 
@@ -243,6 +279,12 @@ impl Decoder for CsvDecoder {
     fn decode(&mut self, records: Records<'_>) -> Result<Decoded, Error> {
         record::decode(self, records)
     }
+
+    fn set_header(&mut self, header: &[u8]) -> Result<(), String> {
+        self.targets = csv_header::targets(header, &self.syntax, &self.schema, &self.columns)?;
+        self.has_header = true;
+        Ok(())
+    }
 }
 
 impl RecordParser for CsvDecoder {
@@ -271,8 +313,9 @@ impl RecordParser for CsvDecoder {
         };
         if fields != self.targets.len() {
             return Err(Problem::new(format!(
-                "the line has {fields} field{}, but the table has {} column{}",
+                "the line has {fields} field{}, but the {} has {} column{}",
                 if fields == 1 { "" } else { "s" },
+                if self.has_header { "header" } else { "table" },
                 self.targets.len(),
                 if self.targets.len() == 1 { "" } else { "s" },
             )));

@@ -172,7 +172,7 @@ const CSV: &[OptionDescription] = &[
         "csv.header",
         OptionKind::Boolean,
         Some("false"),
-        "Files start with a line of column names: skipped when read, written when written.",
+        "Files start with a line of column names: columns are matched by it when read, and it is written when written.",
     ),
     // It decides whether a file is one split.
     option(

@@ -11,20 +11,25 @@
 //!
 //! [`FieldOrder`]: super::cells::FieldOrder
 
+use std::sync::Arc;
+
 use arrow_schema::SchemaRef;
 
 use super::cells::{CellResult, Column, FieldOrder, Problem, Row, Values, parse_float, wrong};
 use super::ignored::Ignored;
 use super::json_cursor::{Cursor, deeper};
 use super::record::{self, RecordParser};
+use super::tracker::FieldTracker;
 use super::{Decoded, Decoder, Records};
-use crate::Error;
 use crate::options::Options;
+use crate::{Error, FieldWatch};
 
 pub struct JsonDecoder {
     row: Row,
     order: FieldOrder,
     settings: Settings,
+    /// Set for the records of a source.
+    tracker: Option<FieldTracker>,
 }
 
 struct Settings {
@@ -36,7 +41,12 @@ struct Settings {
 }
 
 impl JsonDecoder {
-    pub fn new(schema: &SchemaRef, columns: &[usize], options: &Options<'_>) -> Result<Self, Error> {
+    pub fn new(
+        schema: &SchemaRef,
+        columns: &[usize],
+        options: &Options<'_>,
+        watch: Option<&Arc<FieldWatch>>,
+    ) -> Result<Self, Error> {
         let schema = SchemaRef::new(schema.project(columns)?);
         let order = FieldOrder::new(schema.fields().iter().map(|field| field.name().as_str()));
         let ignore_errors = options.boolean("json.ignore-parse-errors")?.unwrap_or(false);
@@ -54,6 +64,7 @@ impl JsonDecoder {
             _ => (1_000, 1),
         };
         Ok(Self {
+            tracker: watch.map(|watch| FieldTracker::new(watch.clone(), &schema)),
             row: Row::new(schema)?,
             order,
             settings: Settings {
@@ -71,7 +82,11 @@ impl Decoder for JsonDecoder {
     }
 
     fn decode(&mut self, records: Records<'_>) -> Result<Decoded, Error> {
-        record::decode(self, records)
+        let decoded = record::decode(self, records);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.flush();
+        }
+        decoded
     }
 }
 
@@ -99,6 +114,7 @@ impl RecordParser for JsonDecoder {
             &mut self.order,
             rows,
             &self.settings,
+            self.tracker.as_mut(),
             1,
         )?;
         cursor.skip_blanks();
@@ -116,6 +132,7 @@ fn object(
     order: &mut FieldOrder,
     rows: usize,
     settings: &Settings,
+    mut tracker: Option<&mut FieldTracker>,
     depth: usize,
 ) -> CellResult {
     cursor.at += 1;
@@ -141,7 +158,12 @@ fn object(
                     }
                     field(cursor, column, rows, settings, depth)?;
                 }
-                None => cursor.skip_value(depth)?,
+                None => {
+                    if let Some(tracker) = &mut tracker {
+                        tracker.unknown(&name);
+                    }
+                    cursor.skip_value(depth)?;
+                }
             }
             nth += 1;
             cursor.skip_blanks();
@@ -154,6 +176,9 @@ fn object(
                 }
             }
         }
+    }
+    if let Some(tracker) = tracker {
+        tracker.record(columns, rows);
     }
     if filled < columns.len() {
         for column in columns.iter_mut().filter(|column| column.len() == rows) {
@@ -272,7 +297,7 @@ fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: &Settings, dept
         (Values::Struct { children, rows, order }, b'{') => {
             let depth = deeper(depth)?;
             let length = *rows;
-            object(cursor, children, order, length, settings, depth)?;
+            object(cursor, children, order, length, settings, None, depth)?;
             *rows += 1;
             Ok(())
         }

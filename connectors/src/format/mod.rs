@@ -14,6 +14,7 @@
 mod cells;
 mod csv;
 mod csv_encode;
+mod csv_header;
 mod describe;
 mod ignored;
 mod json;
@@ -24,18 +25,21 @@ mod raw;
 mod record;
 mod text;
 mod time;
+mod tracker;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{FieldRef, SchemaRef};
 
 pub use self::csv::Lines;
+pub use self::csv_header::{FoundHeader, Header};
 pub use self::describe::{FORMAT_OPTION, Format, formats};
 pub use self::text::Column as TextColumn;
 pub use self::time::{TimestampStyle, parse_timestamp};
 use crate::options::Options;
-use crate::{Error, TableDefinition};
+use crate::{Error, FieldWatch, TableDefinition};
 #[cfg(test)]
 use json::tests as json_test_kit;
 
@@ -109,6 +113,12 @@ pub trait Decoder: Send {
 
     /// Decodes all records. Errors are of the engine (a column over Arrow's limits), never of a record's content.
     fn decode(&mut self, records: Records<'_>) -> Result<Decoded, Error>;
+
+    /// Says that the records to come are of a file with this header ([`FormatSpec::header`]). The error says which column
+    /// the header lacks.
+    fn set_header(&mut self, _header: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Turns rows into records.
@@ -222,8 +232,32 @@ impl FormatSpec {
 
     /// A decoder of records with `schema`'s columns that delivers those at `columns`, in that order.
     pub fn decoder(&self, schema: &SchemaRef, columns: &[usize]) -> Result<Box<dyn Decoder>, Error> {
+        self.decoder_with(schema, columns, None)
+    }
+
+    /// The same for the records of a source, which is told which columns they have.
+    pub fn watched_decoder(
+        &self,
+        schema: &SchemaRef,
+        columns: &[usize],
+        watch: &Arc<FieldWatch>,
+    ) -> Result<Box<dyn Decoder>, Error> {
+        self.decoder_with(schema, columns, Some(watch))
+    }
+
+    fn decoder_with(
+        &self,
+        schema: &SchemaRef,
+        columns: &[usize],
+        watch: Option<&Arc<FieldWatch>>,
+    ) -> Result<Box<dyn Decoder>, Error> {
         match self.format.name {
-            "json" => Ok(Box::new(json::JsonDecoder::new(schema, columns, &self.options())?)),
+            "json" => Ok(Box::new(json::JsonDecoder::new(
+                schema,
+                columns,
+                &self.options(),
+                watch,
+            )?)),
             "csv" => Ok(Box::new(csv::CsvDecoder::new(schema, columns, &self.options())?)),
             "raw" => Ok(Box::new(raw::RawDecoder::new(schema, columns, &self.options())?)),
             other => Err(self.file_only(other)),
@@ -252,9 +286,13 @@ impl FormatSpec {
         })
     }
 
-    /// Whether the first record of each file is a header.
-    pub fn has_header(&self) -> Result<bool, Error> {
-        Ok(self.format.name == "csv" && csv::Syntax::new(&self.options())?.header)
+    /// How to find the header that each file starts with; `None`: files have none.
+    pub fn header(&self) -> Result<Option<Header>, Error> {
+        if self.format.name != "csv" {
+            return Ok(None);
+        }
+        let syntax = csv::Syntax::new(&self.options())?;
+        Ok(syntax.header.then(|| Header::of(&syntax)))
     }
 
     /// Whether the format is one of whole files, without single records.

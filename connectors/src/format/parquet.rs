@@ -23,6 +23,8 @@ pub struct FileReader {
     schema: SchemaRef,
     /// For each column of `schema`: its index in what the file delivers.
     sources: Vec<Option<usize>>,
+    /// All columns of the file.
+    names: Vec<String>,
     path: String,
 }
 
@@ -107,9 +109,21 @@ impl FileReader {
                 reader,
                 schema: schema.clone(),
                 sources,
+                names: in_file.fields().iter().map(|field| field.name().clone()).collect(),
                 path: path.to_string(),
             })
         })
+    }
+
+    /// The columns that are read, and whether the file has them.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, bool)> {
+        let fields = self.schema.fields().iter().zip(&self.sources);
+        fields.map(|(field, source)| (field.name().as_str(), source.is_some()))
+    }
+
+    /// The names of all columns that the file has.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error> {

@@ -13,6 +13,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::{ClientConfig, Message};
 
+use super::explain;
 use super::reach::Reach;
 use crate::options::suggest;
 use crate::{Error, Role};
@@ -91,6 +92,12 @@ pub fn config(brokers: &str, properties: &BTreeMap<&str, &str>, role: Role) -> R
                 })?;
                 config.set("sasl.username", user).set("sasl.password", password);
             }
+            "sasl.mechanism" | "sasl.mechanisms" => {
+                if let Some(message) = explain::wrong_mechanism(value) {
+                    return Err(((*name).to_string(), message));
+                }
+                config.set(*name, value.trim().to_ascii_uppercase());
+            }
             "security.protocol" => {
                 config.set(*name, value.to_ascii_lowercase());
             }
@@ -145,6 +152,8 @@ pub fn connection(config: &ClientConfig) -> ClientConfig {
         "reconnect.",
     ];
     let mut connection = ClientConfig::new();
+    // Brokers that close a connection are spoken of at this level, and in the log only.
+    connection.set_log_level(RDKafkaLogLevel::Info);
     // The map hides secrets; `get` does not.
     for name in config.config_map().keys() {
         if OF_CONNECTIONS.iter().any(|prefix| name.starts_with(prefix))
@@ -252,7 +261,8 @@ impl Context {
             reason.to_string()
         };
         if error.rdkafka_error_code().is_some_and(is_final) {
-            self.failure.lock().get_or_insert(format!("Kafka: {text}"));
+            let cause = explain::connection("", &text).unwrap_or_else(|| text.clone());
+            self.failure.lock().get_or_insert(format!("Kafka: {cause}"));
         }
         // That all brokers are down says less than why each of them is.
         let says_why = !reason.is_empty() && error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
@@ -285,7 +295,13 @@ impl ClientContext for Context {
             | RDKafkaLogLevel::Warning => tracing::warn!(target: "kafka", "{facility}: {message}"),
             _ => tracing::debug!(target: "kafka", "{facility}: {message}"),
         }
-        if let (Some(reach), CONNECTION_FAILED) = (&self.reach, facility) {
+        if facility != CONNECTION_FAILED {
+            return;
+        }
+        // `[thrd:NAME]: BROKER: PROBLEM`
+        let problem = message.split_once("]: ").map_or(message, |(_, problem)| problem);
+        *self.last_problem.lock() = Some(problem.to_string());
+        if let Some(reach) = &self.reach {
             reach.suspect();
         }
     }
@@ -347,7 +363,22 @@ pub fn problem_of(consumer: &BaseConsumer<Context>, error: &KafkaError) -> Strin
     said.unwrap_or_else(|| error.to_string())
 }
 
+/// The error of a client that librdkafka refuses to make.
+pub fn refused(config: &ClientConfig, error: &KafkaError) -> Error {
+    let said = match error {
+        KafkaError::ClientCreation(said) => said.clone(),
+        error => error.to_string(),
+    };
+    Error::Invalid(explain::refused(config, &said))
+}
+
 pub fn cannot_reach(brokers: &str, problem: &str, within: Duration) -> Error {
+    if let Some(cause) = explain::connection(brokers, problem) {
+        return Error::Unavailable(format!(
+            "the Kafka brokers `{brokers}` do not answer within {} s: {cause}",
+            within.as_secs()
+        ));
+    }
     Error::Unavailable(format!(
         "the Kafka brokers `{brokers}` do not answer within {} s ({problem}): check 'properties.bootstrap.servers', and \
          that the cluster is up",

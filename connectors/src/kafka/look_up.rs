@@ -127,8 +127,11 @@ async fn in_cluster(tables: Vec<(usize, Wanted)>) -> Vec<(usize, Result<(), Erro
                 [name] => format!("table {name}: {error}"),
                 names => format!("tables {}: {error}", names.join(", ")),
             };
-            let unavailable = || Error::Unavailable(reason.clone());
-            return tables.iter().map(|(index, _)| (*index, Err(unavailable()))).collect();
+            let told = || match error {
+                Error::Invalid(_) => Error::Invalid(reason.clone()),
+                _ => Error::Unavailable(reason.clone()),
+            };
+            return tables.iter().map(|(index, _)| (*index, Err(told()))).collect();
         }
     };
     let is_missing = |name: &str| !known.topics.iter().any(|topic| topic == name);
@@ -158,7 +161,7 @@ fn ask(connection: &ClientConfig, brokers: &str) -> Result<Known, Error> {
         .clone()
         .set("group.id", "millstream")
         .create_with_context(Context::new())
-        .map_err(|error| Error::Invalid(format!("Kafka client: {error}")))?;
+        .map_err(|error| client::refused(connection, &error))?;
     let metadata = client::metadata(&consumer, brokers, LOOK_UP_TIMEOUT)?;
     Ok(Known {
         topics: client::topic_names(&metadata).into_iter().map(String::from).collect(),

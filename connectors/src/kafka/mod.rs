@@ -8,6 +8,7 @@
 //! batches and counts deliveries ([`sink`]), or leaves them to the checkpoint ([`transaction`]).
 
 mod client;
+mod explain;
 mod look_up;
 mod options;
 mod queue;

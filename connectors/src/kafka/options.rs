@@ -627,6 +627,14 @@ impl<'a> Reader<'a> {
         let schema = super::records::value_schema(self.table, value);
         let all: Vec<usize> = (0..schema.fields().len()).collect();
         self.note(value_format.decoder(&schema, &all).map(drop));
+        for format in [Some(value_format), key.map(|key| &key.format)].into_iter().flatten() {
+            if matches!(format.header(), Ok(Some(_))) {
+                let message = "records of Kafka have no header line: the header belongs to files (connector `filesystem`), \
+                               and columns of records are matched by position; take the option away, and declare the \
+                               columns in the order of the fields";
+                self.wrong("csv.header", message.into());
+            }
+        }
         if let Some(key) = key {
             let schema = super::records::key_schema(self.table, key);
             let all: Vec<usize> = (0..schema.fields().len()).collect();

@@ -14,6 +14,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::client::{self, Context};
+use super::explain;
 use crate::clock::now_us;
 use crate::{Error, Outage};
 
@@ -80,7 +81,7 @@ impl Reach {
             .set("group.id", "millstream")
             .set("reconnect.backoff.max.ms", RECONNECT_MS_MAX)
             .create_with_context(Context::new())
-            .map_err(|error| Error::Invalid(format!("Kafka client: {error}")))
+            .map_err(|error| client::refused(&self.connection, &error))
     }
 
     /// Whether they can be reached now.
@@ -109,10 +110,15 @@ fn ask(reach: &Weak<Reach>, since_us: i64) {
     let mut answers = 0;
     loop {
         let answer = consumer.fetch_metadata(None, ANSWER_TIMEOUT);
-        let answer = answer
-            .map(drop)
-            .map_err(|error| without_times(&client::problem_of(&consumer, &error)).to_string());
+        let answer = answer.map(drop).map_err(|error| client::problem_of(&consumer, &error));
         let Some(reach) = reach.upgrade() else { return };
+        let answer = answer.map_err(|said| {
+            let words = without_times(&said);
+            match explain::cause(&reach.brokers, &said) {
+                Some(cause) => format!("{cause} ({words})"),
+                None => words.to_string(),
+            }
+        });
         answers = if answer.is_ok() { answers + 1 } else { 0 };
         let is_settled = answer.is_err() || answers >= ANSWERS_MIN || reach.outage().is_some();
         if is_settled && reach.answered(answer, since_us) {

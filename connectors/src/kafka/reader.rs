@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::client::Context;
+use super::client::{self, Context};
 use super::queue::{FetchedMessage, PartitionQueue};
 use super::reach::Reach;
 use super::records::RecordDecoder;
@@ -78,7 +78,7 @@ impl KafkaReader {
         let mut consumer: BaseConsumer<Context> = self
             .config
             .create_with_context(Context::reaching(self.reach.clone()))
-            .map_err(|error| Error::Invalid(format!("Kafka client for `{}`: {error}", self.brokers)))?;
+            .map_err(|error| client::refused(&self.config, &error))?;
         let waker = self.context.waker.clone();
         consumer.set_nonempty_callback(move || waker.wake_by_ref());
         let consumer = Arc::new(consumer);

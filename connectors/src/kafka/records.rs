@@ -13,7 +13,7 @@ use arrow_select::take::take;
 use super::options::{KeyLayout, Layout};
 use super::queue::FetchedMessage;
 use crate::format::{Decoded, Decoder, Records, Rejection};
-use crate::{Error, RejectedRecord, TableDefinition};
+use crate::{Error, FieldWatch, RejectedRecord, TableDefinition};
 
 /// The columns that a record's value holds.
 pub fn value_schema(table: &TableDefinition, columns: &[usize]) -> SchemaRef {
@@ -62,7 +62,13 @@ pub struct RecordDecoder {
 
 impl RecordDecoder {
     /// `projection`: indices into the table's schema, in the order of delivery.
-    pub fn new(table: &TableDefinition, layout: &Layout, projection: &[usize]) -> Result<Self, Error> {
+    /// `fields` is told which columns values have.
+    pub fn new(
+        table: &TableDefinition,
+        layout: &Layout,
+        projection: &[usize],
+        fields: &Arc<FieldWatch>,
+    ) -> Result<Self, Error> {
         let (mut of_value, mut of_key) = (Vec::new(), Vec::new());
         let mut origins = Vec::with_capacity(projection.len());
         for &column in projection {
@@ -89,7 +95,7 @@ impl RecordDecoder {
         }
         let value = layout
             .value_format
-            .decoder(&value_schema(table, &layout.value), &of_value)?;
+            .watched_decoder(&value_schema(table, &layout.value), &of_value, fields)?;
         let key = match &layout.key {
             Some(key) if !of_key.is_empty() => Some(key.format.decoder(&key_schema(table, key), &of_key)?),
             _ => None,

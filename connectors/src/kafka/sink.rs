@@ -222,7 +222,7 @@ fn count_partitions(options: &SinkOptions, table: &str) -> Result<i32, Error> {
     let producer: ThreadedProducer<Context> = options
         .client
         .create_with_context(Context::new())
-        .map_err(|error| Error::Invalid(format!("table `{table}`: Kafka client: {error}")))?;
+        .map_err(|error| Error::Invalid(format!("table `{table}`: {}", client::refused(&options.client, &error))))?;
     let client = producer.client();
     let unreachable = |error: rdkafka::error::KafkaError| {
         let problem = client.context().last_problem().unwrap_or_else(|| error.to_string());

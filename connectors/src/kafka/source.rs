@@ -19,13 +19,16 @@ use super::options::{Place, SourceOptions, Topics};
 use super::reach::Reach;
 use super::reader::KafkaReader;
 use super::records::RecordDecoder;
-use crate::{Boundedness, Error, Outage, ReaderContext, Source, SourceReader, Split, TableDefinition};
+use crate::{
+    Boundedness, Error, FieldWatch, InputFields, Outage, ReaderContext, Source, SourceReader, Split, TableDefinition,
+};
 
 pub struct KafkaSource {
     table: TableDefinition,
     shared: Arc<Shared>,
     /// Of its readers.
     reach: Arc<Reach>,
+    fields: Arc<FieldWatch>,
 }
 
 /// What blocking requests need, on whatever thread they run.
@@ -40,11 +43,13 @@ struct Shared {
 
 impl KafkaSource {
     pub fn new(table: &TableDefinition, options: SourceOptions) -> Result<Self, Error> {
-        let consumer = options
-            .client
-            .create_with_context(Context::new())
-            .map_err(|error| Error::Invalid(format!("table `{}`: Kafka client: {error}", table.name)))?;
+        let consumer = options.client.create_with_context(Context::new()).map_err(|error| {
+            let error = client::refused(&options.client, &error);
+            Error::Invalid(format!("table `{}`: {error}", table.name))
+        })?;
         let reach = Reach::new(&options.client, &options.brokers);
+        let schema = super::records::value_schema(table, &options.layout.value);
+        let fields = Arc::new(FieldWatch::new(&table.name, &schema));
         let shared = Arc::new(Shared {
             options,
             consumer,
@@ -54,6 +59,7 @@ impl KafkaSource {
             table: table.clone(),
             shared,
             reach,
+            fields,
         })
     }
 }
@@ -98,7 +104,7 @@ impl Source for KafkaSource {
             None => (0..self.table.schema.fields().len()).collect(),
         };
         let options = &self.shared.options;
-        let decoder = RecordDecoder::new(&self.table, &options.layout, &projection)?;
+        let decoder = RecordDecoder::new(&self.table, &options.layout, &projection, &self.fields)?;
         Ok(Box::new(KafkaReader::new(
             options.client.clone(),
             options.brokers.clone(),
@@ -110,6 +116,10 @@ impl Source for KafkaSource {
 
     fn outage(&self) -> Option<Outage> {
         self.reach.outage()
+    }
+
+    fn input_fields(&self) -> Option<InputFields> {
+        self.fields.report()
     }
 
     async fn checkpoint_completed(&self, splits: &[Split]) -> Result<(), Error> {

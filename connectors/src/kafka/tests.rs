@@ -11,7 +11,7 @@ use super::source::{Position, split_name};
 use super::{Kafka, headers_type};
 use crate::{Connector, MetadataColumn, Role, Split, TableDefinition};
 
-fn table(options: &[(&str, &str)]) -> TableDefinition {
+pub fn table(options: &[(&str, &str)]) -> TableDefinition {
     let mut all = BTreeMap::from([
         ("connector".to_string(), "kafka".to_string()),
         ("format".into(), "json".into()),
@@ -58,6 +58,13 @@ fn wrong_options_say_what_would_be_right() {
         "'properties.bootstrap.servers' = 'localhost:9092'",
     );
     check_error(Role::Source, &[BROKER], "'topic' = 'NAME'");
+    for role in [Role::Source, Role::Sink] {
+        check_error(
+            role,
+            &[BROKER, ("topic", "a"), ("format", "csv"), ("csv.header", "true")],
+            "no header line",
+        );
+    }
     check_error(
         Role::Source,
         &[BROKER, ("topic", "a"), ("topic-pattern", "b")],

@@ -66,6 +66,7 @@ fn running(job: &Job, now_us: i64) -> Vec<String> {
     }
     findings.extend(swallowed(job));
     findings.extend(unpublished(job, now_us));
+    findings.extend(job.absent_columns.iter().cloned());
     findings.extend(set_aside(job));
     let numbers = numbers(job);
     if numbers.rows_out > 0 {

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use millstream_connectors::{JobIdentity, Sink, Source, Split};
 use millstream_planner::graph::{NodeIndex, OperatorId};
-use millstream_proto::v1::Outage;
+use millstream_proto::v1::{InputFields, Outage};
 use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, SubtaskState, TaskEvent};
 use millstream_runtime::progress::JobCounters;
 use millstream_state::checkpoint::JobFiles;
@@ -112,6 +112,11 @@ pub trait Tasks: Send {
 
     /// What processes elsewhere that run them say they cannot reach.
     fn outages(&self) -> Vec<Outage> {
+        Vec::new()
+    }
+
+    /// The fields of what the sources of processes elsewhere have read.
+    fn input_fields(&self) -> Vec<InputFields> {
         Vec::new()
     }
 

@@ -22,6 +22,7 @@ pub mod exchange;
 mod fallback;
 pub mod fleet;
 mod history;
+mod input_fields;
 pub mod job;
 pub mod manifest;
 pub mod network;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use millstream_connectors::{Sink, Source};
 use millstream_planner::graph::{JobGraph, NodeIndex};
 use millstream_proto::report::time;
-use millstream_proto::v1::Outage;
+use millstream_proto::v1::{InputFields, Outage};
 
 pub const SOURCE: &str = "source";
 pub const SINK: &str = "sink";
@@ -52,6 +52,21 @@ impl Lookout {
         let sinks = self.sinks.iter();
         let sinks = sinks.filter_map(|(id, sink)| Some(of(id, SINK, sink.outage()?)));
         together(sources.chain(sinks))
+    }
+
+    /// The fields of what the sources have read.
+    pub fn input_fields(&self) -> Vec<InputFields> {
+        let sources = self.sources.iter();
+        let found = sources.filter_map(|(id, source)| {
+            let fields = source.input_fields()?;
+            Some(InputFields {
+                operator: id.clone(),
+                records: fields.records,
+                absent_columns: fields.absent_columns,
+                unknown_fields: fields.unknown_fields,
+            })
+        });
+        found.collect()
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_proto::v1::Outage;
+use millstream_proto::v1::{InputFields, Outage};
 use millstream_runtime::progress::JobCounters;
 pub use millstream_runtime::progress::Progress as Numbers;
 use parking_lot::Mutex;
 
-use crate::outage;
+use crate::{input_fields, outage};
 
 /// A checkpoint that is complete and published.
 #[derive(Debug, Clone)]
@@ -50,6 +50,8 @@ pub struct Report {
     pub restarts: u32,
     /// What its sources and sinks cannot reach at present.
     pub outages: Vec<Outage>,
+    /// The fields of what the sources of the last attempt have read.
+    pub input_fields: Vec<InputFields>,
     /// Rows, bytes, watermarks of each attempt; the last is the current one.
     pub counters: Vec<Arc<JobCounters>>,
     /// What the user should be told, in order; taken by the onlooker.
@@ -161,6 +163,11 @@ impl Progress {
 }
 
 impl Report {
+    /// A sentence for each column that no record of its source had.
+    pub fn absent_columns(&self) -> Vec<String> {
+        self.input_fields.iter().flat_map(input_fields::in_words).collect()
+    }
+
     /// Publishes what concerns the job as a whole through the `metrics` facade; its tasks publish their own numbers.
     pub fn publish(&self, job: &str) {
         let labels = [("job", job.to_string())];

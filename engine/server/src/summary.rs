@@ -137,6 +137,9 @@ impl Summary {
         if self.report.restarts > 0 {
             out.push_str(&format!("  restarts     {}\n", self.report.restarts));
         }
+        for sentence in self.report.absent_columns() {
+            out.push_str(&format!("  warning      {sentence}\n"));
+        }
         for (name, place) in &self.outputs {
             out.push_str(&format!("  output       {name}: {place}\n"));
         }
@@ -168,6 +171,7 @@ impl Summary {
             "restored_from": report.restored_from,
             "state_bytes_max": report.state_bytes_max,
             "restarts": report.restarts,
+            "absent_columns": report.absent_columns(),
             "checkpoints_at": self.checkpoints_at,
         });
         format!("{summary:#}\n")

@@ -1,5 +1,6 @@
 //! The `engine` binary as a user meets it: whole processes on real files.
 
+mod fields;
 mod late;
 mod process;
 mod resume;

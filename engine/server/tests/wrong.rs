@@ -1,5 +1,8 @@
 //! What is wrong is said at once, all of it, with its place and what would be right; exit code 2.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use crate::process::{Place, text};
 
 #[track_caller]
@@ -214,4 +217,92 @@ fn dry_run_and_explain_run_nothing() {
     let output = place.run(&["run", "good.yaml", "--explain"], 0);
     assert!(text(&output.stdout).contains("numbers"), "{}", text(&output.stdout));
     assert!(!place.path(".millstream").exists());
+}
+
+/// Answers every request with this status and body, for as long as the test lives. Returns the address.
+fn object_store_that_says(status: &'static str, body: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 8 << 10];
+            if stream.read(&mut request).is_ok() {
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                // A client that has gone away needs no answer.
+                drop(stream.write_all(answer.as_bytes()));
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn an_object_store_that_cannot_be_used_is_said_with_the_setting() {
+    let address = object_store_that_says(
+        "403 Forbidden",
+        "<Error><Code>InvalidAccessKeyId</Code><Message>no such key</Message></Error>",
+    );
+    let endpoint = format!("http://{address}");
+    #[track_caller]
+    fn check(place: &Place, environment: &[(&str, &str)], expected: &str) {
+        let output = place
+            .command(&["run", "good.yaml"])
+            .env("AWS_ACCESS_KEY_ID", "me")
+            .env("AWS_SECRET_ACCESS_KEY", "mine")
+            .env("AWS_REGION", "eu-west-1")
+            .envs(environment.iter().copied())
+            .output()
+            .expect("the engine starts");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(expected), "`{expected}` is not in:\n{stderr}");
+    }
+    let place = Place::new();
+    place.write(
+        "good.yaml",
+        &format!("{GOOD}checkpoints: {{ storage: 's3://bucket/checkpoints' }}\n"),
+    );
+    let environment = [("AWS_ENDPOINT", endpoint.as_str())];
+    let expected = format!(
+        "AWS_ENDPOINT={endpoint} is an endpoint without TLS, which must be allowed: set AWS_ALLOW_HTTP=true, or name an \
+         https:// endpoint"
+    );
+    check(&place, &environment, &expected);
+    let environment = [("AWS_ENDPOINT", endpoint.as_str()), ("AWS_ALLOW_HTTP", "true")];
+    check(
+        &place,
+        &environment,
+        "the object store does not know the access key: check AWS_ACCESS_KEY_ID (",
+    );
+
+    // A table of its own settings.
+    let reading = |allow_http: &str| {
+        format!(
+            "CREATE TABLE t (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 's3://bucket', 'format' = 'json',
+  'store.aws_endpoint' = '{endpoint}', 'store.aws_allow_http' = '{allow_http}');
+CREATE TABLE out (n BIGINT) WITH ('connector' = 'blackhole');
+INSERT INTO out SELECT n FROM t;"
+        )
+    };
+    let place = Place::new();
+    place.write("x.sql", &reading("false"));
+    let run = |place: &Place| {
+        let output = place
+            .command(&["run", "x.sql"])
+            .env("AWS_ACCESS_KEY_ID", "me")
+            .env("AWS_SECRET_ACCESS_KEY", "mine")
+            .output()
+            .expect("the engine starts");
+        text(&output.stderr)
+    };
+    let stderr = run(&place);
+    let expected = format!("'store.aws_endpoint' = '{endpoint}' is an endpoint without TLS");
+    assert!(stderr.contains(&expected), "{stderr}");
+    place.write("x.sql", &reading("true"));
+    let stderr = run(&place);
+    let expected = "the object store does not know the access key: check 'store.aws_access_key_id' (";
+    assert!(stderr.contains(expected), "{stderr}");
 }

@@ -6,6 +6,7 @@ mod client;
 mod damage;
 mod deaths;
 mod disks;
+mod fields;
 mod folders;
 mod life;
 mod outages;

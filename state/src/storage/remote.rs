@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use millstream_store_errors::{Settings, check_s3};
+use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
 
@@ -49,6 +51,7 @@ impl Remote {
                 url: url.as_str().trim_end_matches('/').to_string(),
             });
         }
+        check_environment(url)?;
         let (store, prefix) = object_store::parse_url_opts(url, std::env::vars()).map_err(|source| Error::Storage {
             context: format!("cannot use the storage URL {url} (schemes: file, s3, gs, az)"),
             source,
@@ -224,17 +227,20 @@ impl Remote {
         if let object_store::Error::NotFound { .. } = source {
             return Error::NotFound(format!("{place} is missing"));
         }
-        let advice = match source {
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                "check the credentials in the environment and what they may do in this bucket"
-            }
-            _ => "check the address, the bucket's name and the credentials in the environment",
-        };
         Error::Storage {
-            context: format!("{what} {place} ({advice})"),
+            context: format!("{what} {place}"),
             source,
         }
     }
+}
+
+/// Refuses what the environment says of a bucket if every request would fail for it.
+fn check_environment(url: &url::Url) -> Result<(), Error> {
+    if !matches!(url.scheme(), "s3" | "s3a") {
+        return Ok(());
+    }
+    check_s3(&AmazonS3Builder::from_env(), Settings::Environment)
+        .map_err(|problem| Error::Invalid(format!("cannot use the storage URL {url}: {problem}")))
 }
 
 /// Up to [`PART_BYTES`] from the file; fewer only at its end.

@@ -84,7 +84,7 @@ impl Transactions {
                 .set("group.id", "millstream")
                 .set("isolation.level", isolation)
                 .create_with_context(Context::new())
-                .map_err(|error| Error::Invalid(format!("Kafka client: {error}")))
+                .map_err(|error| client::refused(&self.client, &error))
         };
         let (committed, all) = (consumer("read_committed")?, consumer("read_uncommitted")?);
         let unavailable = |error| Error::Unavailable(format!("Kafka topic `{topic}`: {error}"));

@@ -162,7 +162,7 @@ pub fn read(
             .set("auto.offset.reset", "error")
             .set("isolation.level", isolation)
             .create_with_context(Context::new())
-            .map_err(|error| Error::Invalid(format!("Kafka client: {error}")))
+            .map_err(|error| client::refused(connection, &error))
     };
     let MarkerPlace { topic, partition } = place;
     // A consumer asks for the end as it sees it.
@@ -274,7 +274,7 @@ fn apply(markers: &mut BTreeMap<String, Published>, key: Option<&[u8]>, value: O
 pub async fn ensure_topic(connection: &ClientConfig, topic: &str) -> Result<(), Error> {
     let admin: AdminClient<DefaultClientContext> = connection
         .create()
-        .map_err(|error| Error::Invalid(format!("Kafka client: {error}")))?;
+        .map_err(|error| client::refused(connection, &error))?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     if partitions_of(&admin, topic)? == 0 {
         let new = TOPIC_CONFIG.iter().fold(
@@ -317,7 +317,7 @@ pub async fn ensure_topic(connection: &ClientConfig, topic: &str) -> Result<(), 
 pub fn has_topic(connection: &ClientConfig, topic: &str) -> Result<bool, Error> {
     let admin: AdminClient<DefaultClientContext> = connection
         .create()
-        .map_err(|error| Error::Invalid(format!("Kafka client: {error}")))?;
+        .map_err(|error| client::refused(connection, &error))?;
     Ok(partitions_of(&admin, topic)? > 0)
 }
 

@@ -274,7 +274,7 @@ impl Session {
             .set("transactional.id", &transactional_id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .create_with_context(context)
-            .map_err(|error| Error::Invalid(format!("Kafka client for exactly-once delivery: {error}")))?;
+            .map_err(|error| client::refused(client, &error))?;
         producer
             .init_transactions(timeout)
             .map_err(|error| failed("be opened", &transactional_id, &producer, &error))?;

@@ -19,6 +19,7 @@ use super::{Attempt, Ended, Ends, Failure, asked};
 use crate::checkpoint::{Command, Completed, Coordinator, Event};
 use crate::deployer::{Deployer, News, Tasks};
 use crate::history::History;
+use crate::input_fields;
 use crate::job::{Job, Outcome, StopRequest, Taken, Waiting};
 use crate::manifest::Snapshot;
 use crate::outage::{self, Lookout};
@@ -86,6 +87,8 @@ pub(super) struct Driver<'a> {
     outcome: Option<Outcome>,
     /// The newest complete checkpoint is one after the end of all input.
     pub(super) finished: bool,
+    /// Sources whose absent columns were told.
+    told_of_fields: BTreeSet<String>,
 }
 
 impl<'a> Driver<'a> {
@@ -134,6 +137,7 @@ impl<'a> Driver<'a> {
             superseded: false,
             outcome: None,
             finished: false,
+            told_of_fields: BTreeSet::new(),
         }
     }
 
@@ -165,7 +169,10 @@ impl<'a> Driver<'a> {
                 },
                 Some(result) = self.results_in.recv() => self.background_result(result),
                 () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
-                _ = look.tick() => self.look_outside(&lookout),
+                _ = look.tick() => {
+                    self.look_outside(&lookout);
+                    self.look_at_fields(&lookout, false);
+                }
                 found = relocated(&mut self.mending) => self.has_place(found),
                 () = sleep_until(mended_by) => self.mending_takes_too_long(),
                 () = self.job.checkpoint_now.asked() => self.checkpoint_event(Event::Now),
@@ -184,6 +191,7 @@ impl<'a> Driver<'a> {
             self.mend();
         }
         self.shut_down(stop).await;
+        self.look_at_fields(&lookout, true);
         // What it ended with says more.
         self.progress.update(|report| report.outages.clear());
         Ok(match (self.failure.take(), self.outcome.take()) {
@@ -219,6 +227,26 @@ impl<'a> Driver<'a> {
                 .warn(format!("the {kind} `{operator}` reaches {system} again"));
         }
         self.progress.update(|report| report.outages = now);
+    }
+
+    /// Takes note of the fields of what was read so far, and tells of columns that no record has: once for each source,
+    /// after records enough, or at the first checkpoint where a column is probably misspelt. What `is_over` in this process
+    /// is in the summary of the run.
+    fn look_at_fields(&mut self, lookout: &Lookout, is_over: bool) {
+        let found = lookout.input_fields().into_iter().chain(self.tasks.input_fields());
+        let now = input_fields::together(found);
+        let has_checkpoint = self.last_checkpoint.is_some();
+        for fields in &now {
+            let is_due = fields.records >= input_fields::ENOUGH_RECORDS
+                || has_checkpoint && input_fields::is_probably_misspelt(fields)
+                || is_over && self.tasks.are_elsewhere();
+            if is_due && !fields.absent_columns.is_empty() && self.told_of_fields.insert(fields.operator.clone()) {
+                input_fields::in_words(fields)
+                    .into_iter()
+                    .for_each(|sentence| self.progress.warn(sentence));
+            }
+        }
+        self.progress.update(|report| report.input_fields = now);
     }
 
     /// Stops the tasks and waits for everything that runs.

@@ -158,6 +158,7 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
     };
     described.reason = outage::reason(&described.reason, &report.outages);
     described.outages.clone_from(&report.outages);
+    described.absent_columns = report.absent_columns();
     let (rows_in_per_second, rows_out_per_second) = running.rates.rows();
     if let Some(numbers) = &mut described.numbers {
         numbers.rows_in_per_second = rows_in_per_second;

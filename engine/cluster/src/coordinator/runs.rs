@@ -525,6 +525,10 @@ impl Tasks for LeasedTasks {
         self.tasks.outages()
     }
 
+    fn input_fields(&self) -> Vec<v1::InputFields> {
+        self.tasks.input_fields()
+    }
+
     fn regions(&self) -> Vec<Vec<usize>> {
         self.tasks.regions()
     }

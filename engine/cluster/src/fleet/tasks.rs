@@ -145,6 +145,7 @@ impl Fleet {
             news: VecDeque::new(),
             counters: millstream_runtime::job::counters(&job.graph, slots.len()),
             outages: BTreeMap::new(),
+            input_fields: BTreeMap::new(),
             had_finished: false,
             publication: None,
             is_over: false,
@@ -191,6 +192,8 @@ struct RemoteTasks {
     counters: Arc<JobCounters>,
     /// What cannot be reached, by attempt and worker that says so.
     outages: BTreeMap<(String, String), Vec<v1::Outage>>,
+    /// The fields of what sources have read, likewise.
+    input_fields: BTreeMap<(String, String), Vec<v1::InputFields>>,
     /// All had finished before they were looked after, which is still to be told.
     had_finished: bool,
     /// What workers are publishing.
@@ -277,7 +280,9 @@ impl RemoteTasks {
                 if self.region_of(&progress.attempt).is_some() {
                     let sample = encoding::decode(&progress.operators, "a worker's progress")?;
                     self.counters.apply(&sample);
-                    self.outages.insert((progress.attempt, worker), progress.outages);
+                    let from = (progress.attempt, worker);
+                    self.input_fields.insert(from.clone(), progress.fields);
+                    self.outages.insert(from, progress.outages);
                 }
             }
             What::Lost(reason) => self.lost(&worker, &reason),
@@ -556,6 +561,13 @@ impl Tasks for RemoteTasks {
         let said = self.outages.iter();
         let heard = said.filter(|((attempt, worker), _)| is_heard(attempt, worker));
         outage::together(heard.flat_map(|(_, outages)| outages.clone()))
+    }
+
+    fn input_fields(&self) -> Vec<v1::InputFields> {
+        // Of a region's attempts only the present one: the next one reads again.
+        let is_present = |attempt: &str| self.regions.iter().any(|region| region.attempt == attempt);
+        let told = self.input_fields.iter().filter(|((attempt, _), _)| is_present(attempt));
+        told.flat_map(|(_, fields)| fields.clone()).collect()
     }
 
     fn regions(&self) -> Vec<Vec<usize>> {

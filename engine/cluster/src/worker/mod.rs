@@ -396,6 +396,7 @@ impl Worker {
                         attempt: attempt.clone(),
                         operators,
                         outages: seen.lookout.outages(),
+                        fields: seen.lookout.input_fields(),
                     };
                     let is_news = running.told.as_ref() != Some(&progress);
                     is_news.then(|| running.told.insert(progress).clone())

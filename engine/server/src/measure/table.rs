@@ -41,7 +41,8 @@ const SPLIT: &[&str] = &["job", "source", "split"];
 
 /// Every metric, in the order of their names.
 #[rustfmt::skip]
-pub const METRICS: [Metric; 47] = [
+pub const METRICS: [Metric; 48] = [
+    metric("millstream_absent_column_records_total", Kind::Counter, &["table", "column"], Process::Tasks, "Records without a declared column that no record before them had either."),
     metric("millstream_alignment_microseconds_total", Kind::Counter, SUBTASK, Process::Tasks, "Time between the first and the last barrier of checkpoints."),
     metric("millstream_api_call_seconds", Kind::Histogram, &["surface", "call"], Process::Coordinator, "Durations of calls of the client API."),
     metric("millstream_api_calls_total", Kind::Counter, &["surface", "call", "code"], Process::Coordinator, "Calls of the client API, by surface, call and code."),

@@ -1,0 +1,134 @@
+//! The header line of a CSV file: where it is, and which field of a line belongs to which column.
+//!
+//! The header is the first line that is neither blank nor, where comments are allowed, a comment. Columns are matched by
+//! exact name; fields of the file that the table does not declare are passed over.
+
+use arrow_schema::SchemaRef;
+
+use super::cells::Problem;
+use super::csv::{Lines, Syntax, quoted_fields};
+use crate::options::suggest;
+
+/// Names of a header that an error message lists.
+const NAMES_SHOWN_MAX: usize = 50;
+/// What editors of one platform put at the beginning of UTF-8 files.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// How the header of a table's files is found.
+#[derive(Debug, Clone)]
+pub struct Header {
+    lines: Lines,
+    comments: bool,
+}
+
+/// A header in the first bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundHeader {
+    /// The line's bytes, without the line break.
+    pub start: usize,
+    pub end: usize,
+    /// The offset of the first record after it.
+    pub next: usize,
+    /// Records up to `next`: the header and the blank lines and comments before it.
+    pub records: u64,
+}
+
+impl Header {
+    pub fn of(syntax: &Syntax) -> Self {
+        Self {
+            lines: Lines::csv(syntax.clone()),
+            comments: syntax.comments,
+        }
+    }
+
+    /// Finds the header in the first bytes of a file, which are all of it if `ended`. `None`: it needs more bytes, or, at
+    /// the file's end, there is none.
+    pub fn find(&self, data: &[u8], ended: bool) -> Option<FoundHeader> {
+        let mut start = if data.starts_with(BYTE_ORDER_MARK) {
+            BYTE_ORDER_MARK.len()
+        } else {
+            0
+        };
+        let mut records = 0;
+        while start < data.len() {
+            let end = match self.lines.end(data, start) {
+                Some(end) => end,
+                None if ended => data.len(),
+                None => return None,
+            };
+            records += 1;
+            let line = &data[start..end];
+            let is_no_record = matches!(line, b"" | b"\r") || self.comments && line.starts_with(b"#");
+            if !is_no_record {
+                return Some(FoundHeader {
+                    start,
+                    end,
+                    next: (end + 1).min(data.len()),
+                    records,
+                });
+            }
+            start = end + 1;
+        }
+        None
+    }
+}
+
+/// The names in a header line.
+fn names(header: &[u8], syntax: &Syntax) -> Result<Vec<String>, Problem> {
+    let header = header.strip_suffix(b"\r").unwrap_or(header);
+    let mut names = Vec::new();
+    quoted_fields(header, syntax.characters(), &mut Vec::new(), |_, name, _| {
+        names.push(String::from_utf8_lossy(name).into_owned());
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// For each field of a line, which of `columns` it fills, if any. Every column of `schema` must be in the header.
+pub fn targets(
+    header: &[u8],
+    syntax: &Syntax,
+    schema: &SchemaRef,
+    columns: &[usize],
+) -> Result<Vec<Option<usize>>, String> {
+    let names = names(header, syntax).map_err(|problem| format!("the header is not readable: {}", problem.0))?;
+    let mut targets = vec![None; names.len()];
+    for (column, field) in schema.fields().iter().enumerate() {
+        let wanted = field.name();
+        let mut found = names.iter().enumerate().filter(|(_, name)| *name == wanted);
+        let Some((index, _)) = found.next() else {
+            return Err(absent(wanted, &names));
+        };
+        if found.next().is_some() {
+            return Err(format!(
+                "the header has the column `{wanted}` more than once, so which one the table means is not known; rename \
+                 one of them in the file"
+            ));
+        }
+        targets[index] = columns.iter().position(|delivered| *delivered == column);
+    }
+    Ok(targets)
+}
+
+fn absent(wanted: &str, names: &[String]) -> String {
+    let mut near = names.iter().filter(|name| name.to_lowercase() == wanted.to_lowercase());
+    let hint = match (near.next(), near.next()) {
+        (Some(name), None) => {
+            format!("; `{name}` differs only in case, and names are case-sensitive: declare the column as `{name}`")
+        }
+        _ => suggest(wanted, names.iter().map(String::as_str)),
+    };
+    let shown: Vec<String> = names
+        .iter()
+        .take(NAMES_SHOWN_MAX)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let more = match names.len().saturating_sub(NAMES_SHOWN_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "the header has no column `{wanted}`; its columns are {}{more}{hint}",
+        shown.join(", ")
+    )
+}

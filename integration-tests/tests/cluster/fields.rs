@@ -1,0 +1,48 @@
+//! Columns that no record of a source has, told by a cluster.
+
+use std::fs;
+
+use crate::place::{Place, metric, until};
+
+#[test]
+fn a_misspelt_json_name_is_told_by_why_and_the_log_and_counted() {
+    let place = Place::new();
+    let _coordinator = place.coordinator();
+    let (metrics_a, _worker_a) = place.worker_with_metrics("a");
+    let (metrics_b, _worker_b) = place.worker_with_metrics("b");
+    place.until_workers(2);
+    for file in 0..2 {
+        let lines: String = (0..1500)
+            .map(|row| format!("{{\"userId\": {row}, \"url\": \"/{file}\"}}\n"))
+            .collect();
+        let path = place.path(&format!("clicks/{file}.json"));
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a writable folder");
+        fs::write(path, lines).expect("a writable folder");
+    }
+    let script = format!(
+        "CREATE TABLE clicks (userid BIGINT, url STRING) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json',
+  'source.monitor-interval' = '1 s');
+CREATE TABLE away (userid BIGINT, url STRING) WITH ('connector' = 'blackhole');
+INSERT INTO away SELECT userid, url FROM clicks;",
+        place.path("clicks").display()
+    );
+    fs::write(place.path("clicks.sql"), script).expect("a writable folder");
+    place.cli(&["jobs", "submit", "clicks.sql", "--parallelism", "2", "--wait"], 0);
+
+    let told = "source `clicks`: column `userid` was absent from all 3,000 records; they have the field `userId` (names are \
+                case-sensitive)";
+    until("why tells of the column", || {
+        place.cli(&["jobs", "why", "clicks"], 0).0.contains(told)
+    });
+    until("the log warns", || {
+        place
+            .cli(&["jobs", "logs", "clicks"], 0)
+            .0
+            .contains("column `userid` was absent from all")
+    });
+    let name = "millstream_absent_column_records_total";
+    until("all records are counted", || {
+        metric(metrics_a, name) + metric(metrics_b, name) == 3000.0
+    });
+    place.cli(&["jobs", "cancel", "clicks", "--wait"], 0);
+}
