@@ -48,7 +48,8 @@ impl State {
             return Err(api::Error::new(
                 Code::NameInUse,
                 format!(
-                    "there is a job `{name}` already ({}); choose another name, or delete that one first",
+                    "there is a job `{name}` already ({}); replace its pipeline (jobs update), choose another name, or delete \
+                     that one first",
                     job.record.now().status.word()
                 ),
             ));
