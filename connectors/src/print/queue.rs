@@ -36,7 +36,24 @@ struct State {
 #[derive(Clone)]
 struct Progress {
     written: u64,
-    failure: Option<String>,
+    failure: Option<Failure>,
+}
+
+/// Why nothing more is written.
+#[derive(Debug, Clone)]
+enum Failure {
+    /// Nobody reads any more, and nobody will.
+    Closed(&'static str),
+    Refused(String),
+}
+
+impl Failure {
+    fn error(&self) -> Error {
+        match self {
+            Self::Closed(name) => Error::Invalid(format!("cannot print to {name}: it was closed by its reader")),
+            Self::Refused(message) => Error::Unavailable(message.clone()),
+        }
+    }
 }
 
 impl LineQueue {
@@ -59,7 +76,7 @@ impl LineQueue {
 
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(failure) = &self.progress.borrow().failure {
-            return Poll::Ready(Err(Error::Unavailable(failure.clone())));
+            return Poll::Ready(Err(failure.error()));
         }
         let mut state = self.state.lock();
         if state.waiting.len() < WAITING_BYTES_MAX {
@@ -96,7 +113,7 @@ impl LineQueue {
                 .map_err(|_| Error::Unavailable(format!("cannot print to {name}: the job has ended")))?
                 .clone();
             match reached.failure {
-                Some(failure) if reached.written < target => Err(Error::Unavailable(failure)),
+                Some(failure) if reached.written < target => Err(failure.error()),
                 _ => Ok(()),
             }
         }
@@ -119,10 +136,8 @@ impl LineQueue {
                 Ok(()) => progress.written += lines.len() as u64,
                 Err(error) => {
                     progress.failure.get_or_insert(match error.kind() {
-                        std::io::ErrorKind::BrokenPipe => {
-                            format!("cannot print to {}: it was closed by whoever read it", self.name)
-                        }
-                        _ => format!("cannot print to {}: {error}", self.name),
+                        std::io::ErrorKind::BrokenPipe => Failure::Closed(self.name),
+                        _ => Failure::Refused(format!("cannot print to {}: {error}", self.name)),
                     });
                 }
             });

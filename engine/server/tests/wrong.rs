@@ -306,3 +306,33 @@ INSERT INTO out SELECT n FROM t;"
     let expected = "the object store does not know the access key: check 'store.aws_access_key_id' (";
     assert!(stderr.contains(expected), "{stderr}");
 }
+
+#[test]
+fn a_run_whose_reader_has_gone_ends_at_once() {
+    use std::io::BufRead;
+
+    let place = Place::new();
+    place.write(
+        "x.sql",
+        "CREATE TABLE t (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000', 'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '1000000');
+CREATE TABLE out (n BIGINT) WITH ('connector' = 'print');
+INSERT INTO out SELECT n FROM t;",
+    );
+    let mut command = place.command(&["run", "x.sql"]);
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("the engine starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("it is piped");
+    std::io::BufReader::new(stdout).read_line(&mut line).expect("a row");
+    assert!(line.contains("+I["), "{line}");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("cannot print to standard output: it was closed by its reader"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("restarting"), "{stderr}");
+}
