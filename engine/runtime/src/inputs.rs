@@ -301,7 +301,12 @@ fn tell(change: Change, deliver: &mut impl FnMut(usize, Element)) {
     match change {
         Change::Nothing => {}
         Change::Watermark(watermark) => deliver(0, Element::Watermark(watermark)),
-        Change::Idle => deliver(0, Element::Idle),
+        Change::Idle(watermark) => {
+            if let Some(watermark) = watermark {
+                deliver(0, Element::Watermark(watermark));
+            }
+            deliver(0, Element::Idle);
+        }
     }
 }
 

@@ -304,9 +304,13 @@ impl SourceStage {
                     out.forward(&Element::Watermark(self.watermark));
                 }
             }
-            Standing::Idle => {
+            Standing::Idle(greatest) => {
                 if !self.idle {
                     self.idle = true;
+                    if let Some(watermark) = greatest.filter(|greatest| *greatest > self.watermark) {
+                        self.watermark = watermark;
+                        out.forward(&Element::Watermark(watermark));
+                    }
                     out.forward(&Element::Idle);
                 }
             }

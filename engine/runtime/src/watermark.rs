@@ -1,7 +1,8 @@
 //! The watermark of a task with several inputs: the least of those that count.
 //!
-//! An idle input does not hold the others back; nor does one that has ended, but it does not push them forward either:
-//! while every remaining input is idle the merged watermark stays where it is, because rows may still come from them.
+//! An idle input does not hold the others back; nor does one that has ended, but it does not push them forward either.
+//! Once every remaining input is idle, the merged watermark is the greatest of theirs, as in Flink: otherwise it would
+//! depend on which of them became idle first, and windows that one of them had passed might never fire.
 //! The merged watermark never goes back, even if an input that was idle comes back with an older one (its rows may
 //! then be late).
 
@@ -34,7 +35,8 @@ pub enum Change {
     Nothing,
     /// The merged watermark; told again, unchanged, when the task is no longer idle.
     Watermark(Timestamp),
-    Idle,
+    /// All inputs are idle; before that, the merged watermark, if it has grown.
+    Idle(Option<Timestamp>),
 }
 
 impl Merge {
@@ -80,6 +82,18 @@ impl Merge {
         self.merge()
     }
 
+    /// Advances to the greatest watermark of the idle inputs. A final one says nothing about the others.
+    fn flush(&mut self) -> Option<Timestamp> {
+        let idle = self.inputs.iter().filter(|input| input.status == Status::Idle);
+        let greatest = idle
+            .map(|input| input.watermark)
+            .filter(|watermark| *watermark != WATERMARK_MAX)
+            .max();
+        let greatest = greatest.filter(|greatest| *greatest > self.merged)?;
+        self.merged = greatest;
+        Some(greatest)
+    }
+
     fn merge(&mut self) -> Change {
         let least = |status: Status| {
             let inputs = self.inputs.iter().filter(|input| input.status == status);
@@ -90,7 +104,11 @@ impl Merge {
             Some(watermark) => watermark,
             None if has_idle => {
                 let was_idle = std::mem::replace(&mut self.idle, true);
-                return if was_idle { Change::Nothing } else { Change::Idle };
+                return if was_idle {
+                    Change::Nothing
+                } else {
+                    Change::Idle(self.flush())
+                };
             }
             // All have ended: final only if each said so.
             None => least(Status::Ended).unwrap_or(WATERMARK_MAX),
@@ -136,8 +154,27 @@ mod tests {
         let mut merge = Merge::new(2);
         assert_eq!(merge.on_watermark(0, 10), Change::Nothing);
         assert_eq!(merge.on_idle(0), Change::Nothing);
-        assert_eq!(merge.on_idle(1), Change::Idle);
+        assert_eq!(merge.on_idle(1), Change::Idle(Some(10)));
         assert_eq!(merge.on_rows(0), Change::Watermark(10));
+    }
+
+    #[test]
+    fn the_watermark_of_idle_inputs_does_not_depend_on_which_became_idle_first() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            let mut merge = Merge::new(3);
+            let mut told = WATERMARK_MIN;
+            let mut hear = |change| match change {
+                Change::Watermark(watermark) | Change::Idle(Some(watermark)) => told = watermark,
+                Change::Idle(None) | Change::Nothing => {}
+            };
+            for (input, watermark) in [10, 30, 20].into_iter().enumerate() {
+                hear(merge.on_watermark(input, watermark));
+            }
+            for input in order {
+                hear(merge.on_idle(input));
+            }
+            assert_eq!(told, 30, "{order:?}");
+        }
     }
 
     #[test]
@@ -146,7 +183,7 @@ mod tests {
         assert_eq!(merge.on_watermark(1, 5), Change::Nothing);
         assert_eq!(merge.on_idle(1), Change::Nothing);
         assert_eq!(merge.on_watermark(0, WATERMARK_MAX), Change::Nothing);
-        assert_eq!(merge.on_end(0), Change::Idle);
+        assert_eq!(merge.on_end(0), Change::Idle(Some(5)));
         assert_eq!(merge.on_watermark(1, 7), Change::Watermark(7));
         assert_eq!(merge.on_watermark(1, WATERMARK_MAX), Change::Watermark(WATERMARK_MAX));
         assert_eq!(merge.on_end(1), Change::Nothing);
@@ -203,6 +240,12 @@ mod tests {
                         merge.on_end(input)
                     }
                 };
+                if let Change::Idle(Some(time)) = change {
+                    let idle = model.iter().filter(|(_, status)| *status == 'i');
+                    prop_assert!(time > last);
+                    prop_assert_eq!(Some(time), idle.map(|(time, _)| *time).max());
+                    last = time;
+                }
                 let active = model.iter().filter(|(_, status)| *status == 'a').map(|(time, _)| *time).min();
                 if let Change::Watermark(time) = change {
                     prop_assert!(time >= last);

@@ -41,8 +41,8 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     Watermark(Timestamp),
-    /// Nobody should wait for this subtask.
-    Idle,
+    /// Nobody should wait for this subtask. The greatest watermark of its idle splits, where one has any.
+    Idle(Option<Timestamp>),
     /// Nothing can be said beyond what was said before.
     Unknown,
 }
@@ -151,12 +151,15 @@ impl Splits {
 
     pub fn standing(&self, now: Timestamp) -> Standing {
         let mut least: Option<Timestamp> = None;
-        let mut has_idle = false;
+        // The greatest of the idle ones.
+        let mut idle: Option<Timestamp> = None;
         let mut has_open = false;
         for split in &self.splits {
             match split.state {
                 State::Finished => continue,
-                State::CaughtUp(since) if now >= since.saturating_add(self.idle_timeout_us) => has_idle = true,
+                State::CaughtUp(since) if now >= since.saturating_add(self.idle_timeout_us) => {
+                    idle = idle.max(Some(split.watermark));
+                }
                 State::Unstarted if self.ordered => {}
                 _ => least = Some(least.map_or(split.watermark, |least| least.min(split.watermark))),
             }
@@ -166,13 +169,13 @@ impl Splits {
             Some(WATERMARK_MIN) => Standing::Unknown,
             Some(watermark) => Standing::Watermark(watermark),
             // Ordered splits remain, none of them started: the next one is about to be.
-            None if has_open && !has_idle => Standing::Unknown,
-            None if has_idle => Standing::Idle,
+            None if has_open && idle.is_none() => Standing::Unknown,
+            None if idle.is_some() => Standing::Idle(idle.filter(|watermark| *watermark != WATERMARK_MIN)),
             // All that was given is read. Either the end is about to follow, or more splits may come at any time and
             // nobody should wait for them; before the first assignment to a bounded source they are sure to come.
             None if self.no_more => Standing::Unknown,
             None if self.splits.is_empty() && self.boundedness == Boundedness::Bounded => Standing::Unknown,
-            None => Standing::Idle,
+            None => Standing::Idle(None),
         }
     }
 }
@@ -234,13 +237,13 @@ mod tests {
         assert_eq!(splits.standing(10_100), Standing::Watermark(7));
         assert_eq!(splits.standing(10_150), Standing::Watermark(50));
         splits.caught_up("a", 10_150);
-        assert_eq!(splits.standing(10_250), Standing::Idle);
+        assert_eq!(splits.standing(10_250), Standing::Idle(Some(50)));
         splits.started("b", None);
         assert_eq!(splits.standing(10_250), Standing::Watermark(7));
     }
 
     #[test]
     fn a_subtask_without_splits_holds_nobody_back() {
-        assert_eq!(splits(Boundedness::Unbounded, &[]).standing(0), Standing::Idle);
+        assert_eq!(splits(Boundedness::Unbounded, &[]).standing(0), Standing::Idle(None));
     }
 }
