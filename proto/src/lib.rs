@@ -4,6 +4,7 @@
 //! at once, with line and column), resolves `${NAME}` and publishes the JSON Schema. Whether the SQL, the connectors
 //! and their options make sense is the planner's to say.
 
+pub mod civil;
 pub mod json;
 pub mod report;
 pub mod spec;

@@ -143,7 +143,7 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
         }
         "ROW" => DataType::Struct(row_fields(parser, depth)?),
         unknown => {
-            let hint = super::suggest(unknown, NAMES.iter().copied());
+            let hint = millstream_proto::spec::did_you_mean(unknown, NAMES.iter().copied());
             let at = token.span.start;
             return Err(ParserError::ParserError(format!(
                 "unknown type `{}`{hint}{at}",
