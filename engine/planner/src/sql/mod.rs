@@ -53,6 +53,7 @@ pub(crate) use types::FlinkTypes;
 pub(crate) use windows::WindowFunctions;
 
 use script::{CreateTable, Statement, StatementKind};
+pub use types::name as type_name;
 
 /// Plans a script; also returns what its `SET` statements say.
 pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<(Pipeline, Settings), Errors> {

@@ -246,7 +246,7 @@ pub(crate) fn eat_word(parser: &mut Parser, expected: &str) -> bool {
 }
 
 /// The type's name in SQL, for messages.
-pub(crate) fn name(data_type: &DataType) -> String {
+pub fn name(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
         DataType::Boolean => "BOOLEAN".into(),
