@@ -87,6 +87,14 @@ if [ "${ROCKSDB_LIB_DIR}" = "${MILLSTREAM_ROCKSDB:-}" ]; then
   esac
 fi
 
+if [ "$goal" = lint ]; then
+  machete=0.9.2 # the version of cargo-machete, which scripts/lint-dependencies.sh runs
+  if [ "$("$MILLSTREAM_CACHE/tools/bin/cargo-machete" --version 2>/dev/null)" != "$machete" ]; then
+    say "installing cargo-machete $machete into $MILLSTREAM_CACHE/tools"
+    cargo install --quiet --locked --root "$MILLSTREAM_CACHE/tools" "cargo-machete@$machete"
+  fi
+fi
+
 if [ "$goal" = test ]; then
   scripts/kafka.sh fetch
   if [ ! -x "$MILLSTREAM_CACHE/venv/bin/python" ] || ! "$MILLSTREAM_CACHE/venv/bin/python" -c 'import duckdb' 2>/dev/null; then

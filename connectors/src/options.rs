@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millstream_proto::spec::{did_you_mean, parse_flink_duration};
+
 use crate::{Connector, Error, OptionDescription, OptionEffect, OptionKind, Role, TableDefinition};
 
 /// What is shown instead of a secret.
@@ -66,7 +68,7 @@ impl<'a> Options<'a> {
     }
 
     pub fn duration(&self, name: &str) -> Result<Option<Duration>, Error> {
-        self.parsed(name, parse_duration)
+        self.parsed(name, parse_flink_duration)
     }
 
     pub fn bytes(&self, name: &str) -> Result<Option<u64>, Error> {
@@ -128,13 +130,13 @@ pub fn check(description: &OptionDescription, value: &str) -> Result<(), String>
         OptionKind::Integer => parse_integer(value).map(drop),
         OptionKind::Float => parse_float(value).map(drop),
         OptionKind::Boolean => parse_boolean(value).map(drop),
-        OptionKind::Duration => parse_duration(value).map(drop),
+        OptionKind::Duration => parse_flink_duration(value).map(drop),
         OptionKind::Bytes => parse_bytes(value).map(drop),
         OptionKind::OneOf(words) => {
             if words.iter().any(|word| word.eq_ignore_ascii_case(value.trim())) {
                 Ok(())
             } else {
-                let near = suggest(value, words.iter().copied());
+                let near = did_you_mean(value, words.iter().copied());
                 Err(format!(
                     "`{value}` is not one of {}{near}",
                     quoted(words.iter().copied())
@@ -184,7 +186,7 @@ pub fn normalized(kind: OptionKind, value: &str) -> String {
         OptionKind::Integer => parse_integer(value).map(|number| number.to_string()),
         OptionKind::Float => parse_float(value).map(|number| number.to_string()),
         OptionKind::Boolean => parse_boolean(value).map(|truth| truth.to_string()),
-        OptionKind::Duration => parse_duration(value).map(|duration| format!("{} ns", duration.as_nanos())),
+        OptionKind::Duration => parse_flink_duration(value).map(|duration| format!("{} ns", duration.as_nanos())),
         OptionKind::Bytes => parse_bytes(value).map(|bytes| bytes.to_string()),
     };
     parsed.unwrap_or_else(|_| value.to_string())
@@ -215,30 +217,6 @@ fn looks_secret(name: &str) -> bool {
     .any(|word| name.contains(word))
 }
 
-/// ` (did you mean `x`?)`, or nothing where no candidate is near.
-pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    match nearest(word, candidates) {
-        Some(near) => format!("; did you mean `{near}`?"),
-        None => String::new(),
-    }
-}
-
-/// The candidate a person most likely meant, if one is near enough.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.trim().to_lowercase();
-    candidates
-        .into_iter()
-        .map(|candidate| {
-            (
-                strsim::normalized_damerau_levenshtein(&word, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
-        .filter(|(similarity, _)| *similarity > 0.6)
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .map(|(_, candidate)| candidate)
-}
-
 pub fn parse_boolean(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" => Ok(true),
@@ -259,42 +237,6 @@ pub fn parse_float(text: &str) -> Result<f64, String> {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err(format!("`{text}` is not a number; write e.g. '0.5'")),
     }
-}
-
-/// `10 s`, `500ms`, `1 min`, `2 h`, `1 d`, `1 min 30 s`, `PT1M30S`; a bare number is milliseconds, as in Flink.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration; write e.g. '10 s', '500 ms' or '1 min'");
-    let lower = text.trim().to_ascii_lowercase();
-    let iso = lower.strip_prefix("pt");
-    let mut rest = iso.unwrap_or(&lower).trim();
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        rest = rest[digits..].trim_start();
-        let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
-        let unit_ns: u64 = match &rest[..letters] {
-            "d" | "day" | "days" => 86_400_000_000_000,
-            "h" | "hour" | "hours" => 3_600_000_000_000,
-            "m" | "min" | "minute" | "minutes" => 60_000_000_000,
-            "s" | "sec" | "secs" | "second" | "seconds" => 1_000_000_000,
-            "" if iso.is_none() => 1_000_000,
-            "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1_000_000,
-            "us" | "µs" | "micro" | "micros" | "microsecond" | "microseconds" => 1_000,
-            "ns" | "nano" | "nanos" | "nanosecond" | "nanoseconds" => 1,
-            _ => return Err(wrong()),
-        };
-        let part = number
-            .checked_mul(unit_ns)
-            .map(Duration::from_nanos)
-            .ok_or_else(wrong)?;
-        total = total.checked_add(part).ok_or_else(wrong)?;
-        rest = rest[letters..].trim_start();
-    }
-    Ok(total)
 }
 
 /// `64mb`, `1 gb`, `512 kb`; powers of 1024; a bare number is bytes.
@@ -344,30 +286,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_flink_writes_them() {
-        for (text, expected_ms) in [
-            ("10 s", 10_000),
-            ("500ms", 500),
-            ("1 min", 60_000),
-            ("1 min 30 s", 90_000),
-            ("PT1M30S", 90_000),
-            ("2 h", 7_200_000),
-            ("1d", 86_400_000),
-            ("250", 250),
-        ] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(expected_ms)), "{text}");
-        }
-        for text in [
-            "",
-            "ten s",
-            "10 parsecs",
-            "-1 s",
-            "1.5 s",
-            "99999999999999999999 s",
-            "18446744073709551615 d",
-        ] {
-            assert!(parse_duration(text).unwrap_err().contains("'10 s'"), "{text}");
-        }
+    fn a_duration_without_a_unit_is_milliseconds() {
+        let given = BTreeMap::from([("max-past".to_string(), "250".to_string())]);
+        let duration = Options::new("t", &given).duration("max-past").unwrap();
+        assert_eq!(duration, Some(Duration::from_millis(250)));
     }
 
     #[test]
@@ -384,15 +306,5 @@ mod tests {
         for text in ["", "mb", "1 zb", "-5", "1.5mb", "99999999999999999999gb"] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn near_words_are_suggested_and_far_ones_are_not() {
-        assert_eq!(nearest("kafak", ["kafka", "print"]), Some("kafka"));
-        assert_eq!(
-            nearest("scan.startup.mod", ["scan.startup.mode", "topic"]),
-            Some("scan.startup.mode")
-        );
-        assert_eq!(nearest("elephant", ["kafka", "print"]), None);
     }
 }

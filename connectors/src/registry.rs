@@ -219,7 +219,7 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
         )];
     };
     let Some(connector) = find(name) else {
-        let near = options::suggest(name, registry().iter().map(|connector| connector.name()));
+        let near = millstream_proto::spec::did_you_mean(name, registry().iter().map(|connector| connector.name()));
         return vec![wrong(
             "connector",
             format!("unknown connector `{name}`{near} (known: {})", names()),
@@ -257,7 +257,7 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
                     .filter(|(_, description)| !description.name.ends_with('*'))
                     .map(|(prefix, description)| format!("{prefix}{}", description.name))
                     .collect();
-                let near = options::suggest(option, candidates.iter().map(String::as_str));
+                let near = millstream_proto::spec::did_you_mean(option, candidates.iter().map(String::as_str));
                 errors.push(wrong(
                     option,
                     format!("unknown option '{option}' for the connector `{name}`{near}"),
@@ -301,7 +301,7 @@ fn formats(
             }
             None => {
                 let all = format::formats().iter().map(|format| format.name).collect::<Vec<_>>();
-                let near = options::suggest(name, all.iter().copied());
+                let near = millstream_proto::spec::did_you_mean(name, all.iter().copied());
                 errors.push(wrong(
                     &option,
                     format!("unknown format `{name}`{near} (known: {})", all.join(", ")),
@@ -366,7 +366,7 @@ fn validate_metadata(table: &TableDefinition, connector: &dyn Connector, role: R
                     column.key
                 )
             } else {
-                let near = options::suggest(&column.key, keys.iter().copied());
+                let near = millstream_proto::spec::did_you_mean(&column.key, keys.iter().copied());
                 format!(
                     "unknown metadata key '{}'{near} (known: {})",
                     column.key,

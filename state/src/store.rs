@@ -77,6 +77,7 @@ pub(crate) struct Shared {
 
 /// What lives as long as any backend of the folder does.
 struct Threads {
+    /// Without a limit of its own: a store is in it at most once ([`queue`]).
     work: Sender<Arc<StoreInner>>,
     /// Makes folders of stores of the same name (one job restarted) different.
     stores_made: AtomicU64,

@@ -8,7 +8,7 @@ mod source;
 
 use std::sync::Arc;
 
-use crate::options::{self, Options, option};
+use crate::options::{Options, option};
 use crate::rate_limit::RateLimited;
 use crate::{
     Connector, Error, OptionDescription, OptionEffect, OptionError, OptionKind, Role, Source, Split, TableDefinition,
@@ -125,13 +125,16 @@ fn field_names(table: &TableDefinition) -> Vec<OptionError> {
             continue;
         };
         if table.field(column).is_none() {
-            let near = options::suggest(column, table.schema.fields().iter().map(|field| field.name().as_str()));
+            let near = millstream_proto::spec::did_you_mean(
+                column,
+                table.schema.fields().iter().map(|field| field.name().as_str()),
+            );
             errors.push(OptionError {
                 subject: Some(option.clone()),
                 message: format!("'{option}': there is no column `{column}`{near}"),
             });
         } else if !FIELD_OPTIONS.contains(&part) {
-            let near = options::suggest(part, FIELD_OPTIONS);
+            let near = millstream_proto::spec::did_you_mean(part, FIELD_OPTIONS);
             errors.push(OptionError {
                 subject: Some(option.clone()),
                 message: format!("'{option}': there is no option `{part}` of a column{near}"),

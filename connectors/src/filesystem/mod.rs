@@ -215,8 +215,10 @@ impl Connector for Filesystem {
         }
         for column in &table.partitioned_by {
             if table.field(column).is_none() {
-                let near =
-                    crate::options::suggest(column, table.schema.fields().iter().map(|field| field.name().as_str()));
+                let near = millstream_proto::spec::did_you_mean(
+                    column,
+                    table.schema.fields().iter().map(|field| field.name().as_str()),
+                );
                 errors.push(OptionError {
                     subject: Some(column.clone()),
                     message: format!("PARTITIONED BY names the column `{column}`, which the table does not have{near}"),

@@ -18,6 +18,10 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, FieldRef, Fields, SchemaRef, TimeUnit};
 
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
 use super::time;
 use crate::Error;
 
@@ -577,35 +581,18 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     (value < limit).then_some(if negative { -value } else { value })
 }
 
-/// Standard alphabet, with or without padding.
+/// Decodes either alphabet, with or without padding.
 fn decode_base64(text: &[u8], out: &mut Bytes) -> CellResult {
+    const CONFIG: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CONFIG);
+    const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, CONFIG);
     let digits = text.trim_ascii();
-    let digits = digits
-        .strip_suffix(b"==")
-        .or_else(|| digits.strip_suffix(b"="))
-        .unwrap_or(digits);
-    let mut bits: u32 = 0;
-    let mut count = 0;
-    for byte in digits {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => {
-                out.abandon_cell();
-                return Err(wrong(text, "binary data in base64"));
-            }
-        };
-        bits = bits << 6 | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.data.push((bits >> count) as u8);
-        }
-    }
-    if count == 6 {
+    let engine = match digits.iter().any(|digit| matches!(digit, b'-' | b'_')) {
+        true => &URL_SAFE,
+        false => &STANDARD,
+    };
+    if engine.decode_vec(digits, &mut out.data).is_err() {
         out.abandon_cell();
         return Err(wrong(text, "binary data in base64"));
     }

@@ -7,7 +7,7 @@ use arrow_schema::SchemaRef;
 
 use super::cells::Problem;
 use super::csv::{Lines, Syntax, quoted_fields};
-use crate::options::suggest;
+use millstream_proto::spec::did_you_mean;
 
 /// Names of a header that an error message lists.
 const NAMES_SHOWN_MAX: usize = 50;
@@ -116,7 +116,7 @@ fn absent(wanted: &str, names: &[String]) -> String {
         (Some(name), None) => {
             format!("; `{name}` differs only in case, and names are case-sensitive: declare the column as `{name}`")
         }
-        _ => suggest(wanted, names.iter().map(String::as_str)),
+        _ => did_you_mean(wanted, names.iter().map(String::as_str)),
     };
     let shown: Vec<String> = names
         .iter()

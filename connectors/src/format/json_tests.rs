@@ -223,6 +223,19 @@ fn bad_records_are_refused_with_the_reason() {
         (r#"{"place":[1]}"#, "column `place`: `[1]` is not an object"),
         (r#"{"tags":{"a":1}}"#, "column `tags`: `{\"a\":1}` is not an array"),
         (r#"{"data":"*"}"#, "column `data`: `*` is not binary data in base64"),
+        (r#"{"data":"AQJ"}"#, "column `data`: `AQJ` is not binary data in base64"),
+        (
+            r#"{"data":"AR=="}"#,
+            "column `data`: `AR==` is not binary data in base64",
+        ),
+        (
+            r#"{"data":"AQ==AQ=="}"#,
+            "column `data`: `AQ==AQ==` is not binary data in base64",
+        ),
+        (
+            r#"{"data":"+_8="}"#,
+            "column `data`: `+_8=` is not binary data in base64",
+        ),
         (
             "{\"name\":\"a\nb\"}",
             "column `name`: not JSON: expected a string without raw control characters at byte 10, found `\\n`",

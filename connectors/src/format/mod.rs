@@ -198,7 +198,7 @@ impl FormatSpec {
             return Ok(None);
         };
         let format = find(name).ok_or_else(|| {
-            let near = crate::options::suggest(name, formats().iter().map(|format| format.name));
+            let near = millstream_proto::spec::did_you_mean(name, formats().iter().map(|format| format.name));
             Error::Invalid(format!("table `{}`: unknown format `{name}`{near}", table.name))
         })?;
         let mut options = BTreeMap::new();

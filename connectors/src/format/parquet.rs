@@ -65,7 +65,7 @@ impl FileReader {
                         return Err(Error::Data(format!(
                             "`{path}`: the file has no column `{}`, which is declared NOT NULL{}",
                             field.name(),
-                            crate::options::suggest(field.name(), names)
+                            millstream_proto::spec::did_you_mean(field.name(), names)
                         )));
                     }
                 }

@@ -8,6 +8,8 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray};
 use arrow_schema::{DataType, TimeUnit};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::Records;
 use super::cells::Problem;
@@ -236,14 +238,9 @@ fn write_decimal(value: i128, scale: i8, out: &mut Vec<u8>) {
 }
 
 fn write_base64(value: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |bits: u32| DIGITS[(bits & 63) as usize];
-    for chunk in value.chunks(3) {
-        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        out.push(digit(bits >> 18));
-        out.push(digit(bits >> 12));
-        out.push(if chunk.len() > 1 { digit(bits >> 6) } else { b'=' });
-        out.push(if chunk.len() > 2 { digit(bits) } else { b'=' });
-    }
+    let start = out.len();
+    let length = base64::encoded_len(value.len(), true).expect("a cell is below 2 GiB");
+    out.resize(start + length, 0);
+    let written = STANDARD.encode_slice(value, &mut out[start..]);
+    debug_assert_eq!(written, Ok(length));
 }

@@ -2,8 +2,9 @@
 //!
 //! Read: `2024-01-01`, `2024-01-01 10:20`, `2024-01-01 10:20:30.123456`, with `T` instead of the blank and with `Z` or
 //! an offset at the end; years 1 to 9999; fractions beyond the microsecond are cut off. Written as Flink does: seconds
-//! always, the fraction with as few digits as it needs. All arithmetic is on the proleptic Gregorian calendar, by Howard
-//! Hinnant's `days_from_civil` and `civil_from_days`.
+//! always, the fraction with as few digits as it needs. The calendar is the proleptic Gregorian one ([`millstream_proto::civil`]).
+
+use millstream_proto::civil::{civil_from_days, days_from_civil, days_in_month};
 
 /// Microseconds of a day.
 const DAY_US: i64 = 86_400_000_000;
@@ -37,12 +38,12 @@ pub fn parse_date(text: &[u8]) -> Option<i32> {
     let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = text else {
         return None;
     };
-    let year = i32::from(digits(y0, y1)?) * 100 + i32::from(digits(y2, y3)?);
-    let (month, day) = (digits(m0, m1)?, digits(d0, d1)?);
+    let year = i64::from(digits(y0, y1)?) * 100 + i64::from(digits(y2, y3)?);
+    let (month, day) = (u32::from(digits(m0, m1)?), u32::from(digits(d0, d1)?));
     if year == 0 || !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
     }
-    Some(days_from_civil(year, month, day))
+    i32::try_from(days_from_civil(year, month, day)).ok()
 }
 
 /// Microseconds since midnight, of a text that is a time and nothing else.
@@ -104,42 +105,6 @@ fn digits(tens: u8, ones: u8) -> Option<u8> {
     (tens < 10 && ones < 10).then(|| tens * 10 + ones)
 }
 
-fn days_in_month(year: i32, month: u8) -> u8 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        _ => 31,
-    }
-}
-
-fn days_from_civil(year: i32, month: u8, day: u8) -> i32 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let month_from_march = (i32::from(month) + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + i32::from(day) - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-fn civil_from_days(days: i64) -> (i64, u8, u8) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u8;
-    let month = (if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    }) as u8;
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
-}
-
 const PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
 2021222324252627282930313233343536373839\
 4041424344454647484950515253545556575859\
@@ -153,7 +118,7 @@ fn two(value: u8) -> [u8; 2] {
 
 pub fn write_date(days: i64, out: &mut Vec<u8>) {
     let (year, month, day) = civil_from_days(days);
-    let (m, d) = (two(month), two(day));
+    let (m, d) = (two(month as u8), two(day as u8));
     if (0..=9999).contains(&year) {
         let (y0, y1) = (two((year / 100) as u8), two((year % 100) as u8));
         out.extend_from_slice(&[y0[0], y0[1], y1[0], y1[1], b'-', m[0], m[1], b'-', d[0], d[1]]);

@@ -15,7 +15,6 @@ use rdkafka::{ClientConfig, Message};
 
 use super::explain;
 use super::reach::Reach;
-use crate::options::suggest;
 use crate::{Error, Role};
 
 /// How long to wait for an answer of the cluster when a job starts.
@@ -171,7 +170,7 @@ fn check_property(name: &str, value: &str) -> Result<(), (String, String)> {
     alone.create_native_config().map(drop).map_err(|error| {
         let message = match error {
             KafkaError::ClientConfig(rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
-                let near = suggest(
+                let near = millstream_proto::spec::did_you_mean(
                     name,
                     [
                         "bootstrap.servers",
@@ -429,7 +428,7 @@ pub fn topic_names(metadata: &Metadata) -> Vec<&str> {
 /// An error that says which topics there are.
 pub fn missing_topic(topic: &str, brokers: &str, names: &[&str]) -> Error {
     let names: Vec<&str> = names.iter().copied().filter(|name| !name.starts_with("__")).collect();
-    let near = suggest(topic, names.iter().copied());
+    let near = millstream_proto::spec::did_you_mean(topic, names.iter().copied());
     let there_are = match names.as_slice() {
         [] => "the cluster has no topics yet".to_string(),
         names if names.len() <= TOPICS_NAMED_MAX => format!("there are: {}", names.join(", ")),

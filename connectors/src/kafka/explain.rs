@@ -11,7 +11,7 @@ const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTH
 pub fn wrong_mechanism(value: &str) -> Option<String> {
     let is_known = MECHANISMS.iter().any(|known| known.eq_ignore_ascii_case(value.trim()));
     (!is_known).then(|| {
-        let near = crate::options::suggest(value, MECHANISMS);
+        let near = millstream_proto::spec::did_you_mean(value, MECHANISMS);
         format!(
             "`{value}` is no SASL mechanism of this client; write {}{near}",
             MECHANISMS.join(", ")

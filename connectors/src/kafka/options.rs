@@ -581,7 +581,7 @@ impl<'a> Reader<'a> {
                 }
                 Some(index) => columns.push(index),
                 None => {
-                    let near = crate::options::suggest(name, self.physical());
+                    let near = millstream_proto::spec::did_you_mean(name, self.physical());
                     self.wrong("key.fields", format!("the table has no column `{name}`{near}"));
                 }
             }

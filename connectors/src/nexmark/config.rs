@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
-use crate::options::{self, Options};
+use crate::options::Options;
 use crate::{Error, OptionError, TableDefinition};
 
 const START_TIME_DEFAULT_US: i64 = 1_436_918_400_000_000;
@@ -196,7 +196,7 @@ impl Reader<'_> {
         match parse_time_us(text) {
             Some(us) => StartTime::AtUs(us),
             None => {
-                let near = options::suggest(text, ["now"]);
+                let near = millstream_proto::spec::did_you_mean(text, ["now"]);
                 self.wrong(
                     "nexmark.start-time",
                     format!("`{text}` is not a time{near}; write e.g. '2015-07-15T00:00:00Z', '2015-07-15 00:00:00' or 'now'"),

@@ -2,7 +2,7 @@
 
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 
-use crate::{OptionError, options};
+use crate::OptionError;
 
 /// The four columns there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +130,7 @@ fn column(field: &Field, errors: &mut Vec<OptionError>) -> Option<Column> {
         "auction" => (Kind::Auction, &AUCTION),
         "bid" => (Kind::Bid, &BID),
         _ => {
-            let near = options::suggest(name, ["event_type", "person", "auction", "bid"]);
+            let near = millstream_proto::spec::did_you_mean(name, ["event_type", "person", "auction", "bid"]);
             wrong(format!(
                 "nexmark has no column `{name}`{near} (known: event_type, person, auction, bid)"
             ));
@@ -149,7 +149,7 @@ fn column(field: &Field, errors: &mut Vec<OptionError>) -> Option<Column> {
     for field in fields {
         match known.iter().position(|(known, _)| known == field.name()) {
             None => {
-                let near = options::suggest(field.name(), known.iter().map(|(known, _)| *known));
+                let near = millstream_proto::spec::did_you_mean(field.name(), known.iter().map(|(known, _)| *known));
                 wrong(format!("nexmark's `{name}` has no field `{}`{near}", field.name()));
             }
             Some(index) if !known[index].1.fits(field.data_type()) => {

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_connectors::options::nearest;
 use millstream_proto::report::count;
+use millstream_proto::spec::closest;
 use millstream_proto::v1::InputFields;
 
 /// Records that are enough to say that a column is absent while the job goes on.
@@ -68,7 +68,7 @@ pub fn is_probably_misspelt(fields: &InputFields) -> bool {
     fields
         .absent_columns
         .iter()
-        .any(|column| nearest(column, fields.unknown_fields.iter().map(String::as_str)).is_some())
+        .any(|column| closest(column, fields.unknown_fields.iter().map(String::as_str)).is_some())
 }
 
 fn records(records: u64) -> String {
@@ -83,7 +83,7 @@ fn hint(column: &str, unknown: &[String]) -> String {
     if let Some(name) = same {
         return format!("; they have the field `{name}` (names are case-sensitive)");
     }
-    if let Some(name) = nearest(column, unknown.iter().map(String::as_str)) {
+    if let Some(name) = closest(column, unknown.iter().map(String::as_str)) {
         return format!("; did you mean their field `{name}`?");
     }
     let shown: Vec<String> = unknown.iter().take(NAMED_MAX).map(|name| format!("`{name}`")).collect();

@@ -4,37 +4,54 @@
 //! is picked out of it here. One of which the form is not known, as an older or newer engine may have written it, stays as
 //! it is.
 
+use arrow_schema::DataType;
+use millstream_planner::sql::type_name;
 use millstream_proto::spec::format_duration_ms;
 
-/// What kind of state it is, such as `window of 1min by Int64: count, sum`.
+/// How much of a signature is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// What kind of state it is.
+    Kind,
+    /// Offsets of windows, types of accumulators, and positions of columns, too.
+    Everything,
+}
+
+/// What kind of state it is, such as `window of 1min by BIGINT: count, sum`.
 pub fn in_words(signature: &str) -> String {
+    words(signature, Detail::Kind)
+}
+
+/// Two signatures in words that tell them apart.
+pub fn both_in_words(before: &str, now: &str) -> (String, String) {
+    for detail in [Detail::Kind, Detail::Everything] {
+        let words = (words(before, detail), words(now, detail));
+        if words.0 != words.1 {
+            return words;
+        }
+    }
+    (before.to_string(), now.to_string())
+}
+
+fn words(signature: &str, detail: Detail) -> String {
     let words = match signature.split_once(' ') {
-        Some(("aggregate", rest)) => aggregate(rest),
-        Some(("join", rest)) => join(rest),
-        Some(("top", rest)) => top(rest),
+        Some(("aggregate", rest)) => aggregate(rest, detail),
+        Some(("join", rest)) => join(rest, detail),
+        Some(("top", rest)) => top(rest, detail),
         _ => None,
     };
     words.unwrap_or_else(|| signature.to_string())
 }
 
-/// Two signatures in words that tell them apart.
-pub fn both_in_words(before: &str, now: &str) -> (String, String) {
-    let words = (in_words(before), in_words(now));
-    match words.0 == words.1 {
-        true => (before.to_string(), now.to_string()),
-        false => words,
-    }
-}
-
 /// `Tumble { size: 60000000, offset: 0 } Single keys [Int64] calls [count: Int64, sum: Decimal128(20, 2)]`
-fn aggregate(rest: &str) -> Option<String> {
+fn aggregate(rest: &str, detail: Detail) -> Option<String> {
     let (window, rest) = rest.split_once(" keys [")?;
     let (keys, calls) = rest.split_once("] calls [")?;
     let (window, phase) = window.rsplit_once(' ')?;
-    let window = window_in_words(window)?;
+    let window = window_in_words(window, detail)?;
     let by = match keys {
         "" => String::new(),
-        keys => format!(" by {keys}"),
+        keys => format!(" by {}", types_in_words(keys)),
     };
     let partial = match phase {
         "Local" => ", partial",
@@ -42,60 +59,143 @@ fn aggregate(rest: &str) -> Option<String> {
     };
     Some(format!(
         "{window}{by}: {}{partial}",
-        calls_in_words(calls.strip_suffix(']')?)
+        calls_in_words(calls.strip_suffix(']')?, detail)
     ))
 }
 
-fn window_in_words(window: &str) -> Option<String> {
-    let length = |name: &str| {
+fn window_in_words(window: &str, detail: Detail) -> Option<String> {
+    let length_us = |name: &str| {
         let digits = window.split_once(&format!("{name}: "))?.1;
-        let digits = digits.split([',', ' ']).next()?;
-        let us: u64 = digits.parse().ok()?;
-        Some(format_duration_ms(us / 1000))
+        digits.split([',', ' ']).next()?.parse::<i64>().ok()
     };
-    Some(match window.split([' ', '(']).next()? {
+    let length = |name: &str| Some(format_duration_ms(u64::try_from(length_us(name)?).ok()? / 1000));
+    let words = match window.split([' ', '(']).next()? {
         "Tumble" => format!("window of {}", length("size")?),
         "Hop" => format!("window of {} every {}", length("size")?, length("slide")?),
         "Cumulate" => format!("window that grows by {} up to {}", length("step")?, length("size")?),
         "Session" => format!("session with a gap of {}", length("gap")?),
         "Attached" => "window that rows bring along".to_string(),
         _ => return None,
+    };
+    Some(match length_us("offset") {
+        Some(offset_us) if detail == Detail::Everything && offset_us != 0 => {
+            let sign = if offset_us < 0 { "-" } else { "" };
+            format!(
+                "{words} with an offset of {sign}{}",
+                format_duration_ms(offset_us.unsigned_abs() / 1000)
+            )
+        }
+        _ => words,
     })
 }
 
-/// The functions; types may have commas in them, names have not.
-fn calls_in_words(calls: &str) -> String {
+/// The functions, with the types of their accumulators where everything is told.
+fn calls_in_words(calls: &str, detail: Detail) -> String {
     let is_name = |name: &str| {
         name.chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_ ".contains(c))
     };
-    let names = calls
-        .split(", ")
-        .filter_map(|call| Some(call.split_once(": ")?.0).filter(|name| is_name(name)));
-    let names: Vec<&str> = names.collect();
-    match names.as_slice() {
+    let calls = split_outside(calls, ", ").into_iter().filter_map(|call| {
+        let (name, state) = call.split_once(": ").filter(|(name, _)| is_name(name))?;
+        Some(match detail {
+            Detail::Kind => name.to_string(),
+            Detail::Everything => {
+                let types: Vec<String> = split_outside(state, " ").into_iter().map(type_in_words).collect();
+                format!("{name} (in {})", types.join(", "))
+            }
+        })
+    });
+    let calls: Vec<String> = calls.collect();
+    match calls.as_slice() {
         [] => "distinct keys".to_string(),
-        names => names.join(", "),
+        calls => calls.join(", "),
     }
 }
 
 /// `on [(0, 0)] left [Int64, Utf8] right [Int64]`
-fn join(rest: &str) -> Option<String> {
-    let (_, sides) = rest.split_once(" left [")?;
+fn join(rest: &str, detail: Detail) -> Option<String> {
+    let (on, sides) = rest.split_once(" left [")?;
     let (left, right) = sides.split_once("] right [")?;
-    Some(format!("window join of ({left}) and ({})", right.strip_suffix(']')?))
+    let on = match (detail, on.strip_prefix("on [").and_then(|on| on.strip_suffix(']'))) {
+        (Detail::Everything, Some(pairs)) if !pairs.is_empty() => {
+            let pairs: Vec<String> = split_outside(pairs, ", ")
+                .into_iter()
+                .filter_map(|pair| {
+                    let (left, right) = pair.strip_prefix('(')?.strip_suffix(')')?.split_once(", ")?;
+                    Some(format!("{} = {}", number(left)?, number(right)?))
+                })
+                .collect();
+            format!(" on columns {}", pairs.join(" and "))
+        }
+        _ => String::new(),
+    };
+    Some(format!(
+        "window join of ({}) and ({}){on}",
+        types_in_words(left),
+        types_in_words(right.strip_suffix(']')?)
+    ))
 }
 
 /// `1..=3 by [0] of [Int64, Utf8]`
-fn top(rest: &str) -> Option<String> {
+fn top(rest: &str, detail: Detail) -> Option<String> {
     let (ranks, rest) = rest.split_once(" by [")?;
-    let (_, columns) = rest.split_once("] of [")?;
+    let (by, columns) = rest.split_once("] of [")?;
     let (from, to) = ranks.split_once("..=")?;
     let ranks = match from {
         "1" => format!("first {to}"),
         from => format!("ranks {from} to {to}"),
     };
-    Some(format!("{ranks} of ({})", columns.strip_suffix(']')?))
+    let by = match detail {
+        Detail::Everything if !by.is_empty() => {
+            let by: Option<Vec<String>> = by.split(", ").map(number).collect();
+            format!(" by column {}", by?.join(", "))
+        }
+        _ => String::new(),
+    };
+    Some(format!(
+        "{ranks} of ({}){by}",
+        types_in_words(columns.strip_suffix(']')?)
+    ))
+}
+
+/// The position of a column, counted from 1.
+fn number(index: &str) -> Option<String> {
+    Some((index.parse::<u64>().ok()?.checked_add(1)?).to_string())
+}
+
+/// `Int64, Decimal128(20, 2)` as `BIGINT, DECIMAL(20, 2)`.
+fn types_in_words(types: &str) -> String {
+    let types: Vec<String> = split_outside(types, ", ").into_iter().map(type_in_words).collect();
+    types.join(", ")
+}
+
+/// A type by its name in SQL; one that has none stays as it is.
+fn type_in_words(name: &str) -> String {
+    name.parse::<DataType>()
+        .map_or_else(|_| name.to_string(), |data_type| type_name(&data_type))
+}
+
+/// Splits where no bracket and no quote is open.
+fn split_outside<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+    let mut parts = Vec::new();
+    let (mut start, mut depth, mut quoted) = (0, 0_usize, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && at >= start && text[at..].starts_with(separator) => {
+                parts.push(&text[start..at]);
+                start = at + separator.len();
+            }
+            _ => {}
+        }
+    }
+    if start < text.len() {
+        parts.push(&text[start..]);
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -110,7 +210,7 @@ mod tests {
         }
         check(
             "aggregate Tumble { size: 60000000, offset: 0 } Single keys [Int64, Utf8] calls [count: Int64, distinct sum: Decimal128(20, 2) Int64]",
-            "window of 1min by Int64, Utf8: count, distinct sum",
+            "window of 1min by BIGINT, STRING: count, distinct sum",
         );
         check(
             "aggregate Hop { size: 60000000, slide: 1500000, offset: 0 } Local keys [] calls [max: Int64]",
@@ -118,30 +218,96 @@ mod tests {
         );
         check(
             "aggregate Cumulate { size: 3600000000, step: 60000000, offset: 0 } Final keys [Utf8] calls []",
-            "window that grows by 1min up to 1h by Utf8: distinct keys",
+            "window that grows by 1min up to 1h by STRING: distinct keys",
         );
         check(
             "aggregate Session { gap: 30000000 } Single keys [Utf8] calls [avg: UInt64 Float64]",
-            "session with a gap of 30s by Utf8: avg",
+            "session with a gap of 30s by STRING: avg",
         );
         check(
             "aggregate Attached(WindowColumns { start: 3, end: 4 }) Final keys [Utf8] calls [count: Int64]",
-            "window that rows bring along by Utf8: count",
+            "window that rows bring along by STRING: count",
         );
         check(
             "join on [(0, 0)] left [Int64, Utf8] right [Int64]",
-            "window join of (Int64, Utf8) and (Int64)",
+            "window join of (BIGINT, STRING) and (BIGINT)",
         );
-        check("top 1..=3 by [0] of [Int64, Utf8]", "first 3 of (Int64, Utf8)");
-        check("top 2..=3 by [0] of [Int64]", "ranks 2 to 3 of (Int64)");
+        check("top 1..=3 by [0] of [Int64, Utf8]", "first 3 of (BIGINT, STRING)");
+        check("top 2..=3 by [0] of [Int64]", "ranks 2 to 3 of (BIGINT)");
         check("", "");
         check("something newer", "something newer");
         check("aggregate something newer", "aggregate something newer");
     }
 
     #[test]
-    fn what_words_do_not_tell_apart_is_told_in_full() {
-        let (count, sum) = ("top 1..=3 by [0] of [Int64]", "top 1..=3 by [1] of [Int64]");
-        assert_eq!(both_in_words(count, sum), (count.to_string(), sum.to_string()));
+    fn two_signatures_are_told_with_what_tells_them_apart() {
+        #[track_caller]
+        fn check(before: &str, now: &str, expected: (&str, &str)) {
+            let (before, now) = both_in_words(before, now);
+            assert_eq!((before.as_str(), now.as_str()), expected);
+        }
+        check(
+            "aggregate Tumble { size: 60000000, offset: 0 } Single keys [Decimal128(12, 2)] calls [count: Int64]",
+            "aggregate Tumble { size: 30000000, offset: 0 } Single keys [Timestamp(µs)] calls [count: Int64]",
+            (
+                "window of 1min by DECIMAL(12, 2): count",
+                "window of 30s by TIMESTAMP: count",
+            ),
+        );
+        check(
+            "aggregate Tumble { size: 60000000, offset: 0 } Single keys [] calls [sum: Decimal128(20, 2) Int64]",
+            "aggregate Tumble { size: 60000000, offset: 5000000 } Single keys [] calls [sum: Int64]",
+            (
+                "window of 1min: sum (in DECIMAL(20, 2), BIGINT)",
+                "window of 1min with an offset of 5s: sum (in BIGINT)",
+            ),
+        );
+        check(
+            "join on [(0, 0), (1, 2)] left [Int64, Utf8] right [Int64]",
+            "join on [] left [Int64, Utf8] right [Int64]",
+            (
+                "window join of (BIGINT, STRING) and (BIGINT) on columns 1 = 1 and 2 = 3",
+                "window join of (BIGINT, STRING) and (BIGINT)",
+            ),
+        );
+        check(
+            "top 1..=3 by [0] of [Int64]",
+            "top 1..=3 by [1, 0] of [Int64]",
+            ("first 3 of (BIGINT) by column 1", "first 3 of (BIGINT) by column 2, 1"),
+        );
+        // The same in words.
+        let (single, last) = (
+            "aggregate Tumble { size: 60000000, offset: 0 } Single keys [] calls []",
+            "aggregate Tumble { size: 60000000, offset: 0 } Final keys [] calls []",
+        );
+        check(single, last, (single, last));
+    }
+
+    #[test]
+    fn every_type_of_a_table_has_its_name_in_sql() {
+        use std::sync::Arc;
+
+        use arrow_schema::{Field, TimeUnit};
+        let item = Arc::new(Field::new("item", DataType::Int64, true));
+        for (data_type, name) in [
+            (DataType::Boolean, "BOOLEAN"),
+            (DataType::Int8, "TINYINT"),
+            (DataType::Int32, "INT"),
+            (DataType::Float32, "FLOAT"),
+            (DataType::Float64, "DOUBLE"),
+            (DataType::Decimal128(12, 2), "DECIMAL(12, 2)"),
+            (DataType::Date32, "DATE"),
+            (DataType::Time64(TimeUnit::Microsecond), "TIME"),
+            (DataType::Timestamp(TimeUnit::Microsecond, None), "TIMESTAMP"),
+            (
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                "TIMESTAMP_LTZ",
+            ),
+            (DataType::Binary, "BYTES"),
+            (DataType::List(item), "ARRAY<BIGINT>"),
+        ] {
+            let types = format!("{data_type}, Utf8");
+            assert_eq!(types_in_words(&types), format!("{name}, STRING"));
+        }
     }
 }

@@ -238,7 +238,7 @@ impl SourceStage {
         let rows = match &self.calc {
             None => Some(batch.rows),
             Some(calc) => {
-                let calculated = calc.evaluate(&batch.rows, Some(&batch.split))?;
+                let calculated = calc.evaluate(&batch.rows, Some(&batch.split), wall)?;
                 out.count_bad(calculated.bad_rows);
                 if let Some(dead_letters) = calculated.dead_letters {
                     out.emit(Port::DeadLetters, dead_letters);

@@ -25,7 +25,7 @@ fn a_checkpoint_is_taken_looked_into_and_deleted_when_nobody_needs_it() {
     place.cli(&["checkpoints", "create", "cars"], 0);
 
     let (kept, _) = place.cli(&["savepoints", "inspect", "cars", "kept"], 0);
-    assert!(kept.contains("window of 1s by Int64: count, sum"), "{kept}");
+    assert!(kept.contains("window of 1s by BIGINT: count, sum"), "{kept}");
     assert!(kept.contains("rows-") && kept.contains(" rows "), "{kept}");
     let detail = place.json(&["savepoints", "inspect", "cars", "3"]);
     let operators = detail["operators"].as_array().expect("a list").clone();

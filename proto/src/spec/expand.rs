@@ -1,4 +1,5 @@
-//! `${NAME}` in option values: replaced by the environment of the process that runs the job, never earlier.
+//! `${NAME}` in option values: replaced by the environment of whoever submits the pipeline. A client sends the variables that
+//! [`variables`] finds along with the text, which the server expands.
 //!
 //! `${NAME}` must be set; `${NAME:-default}` need not be (an empty variable counts as not set); `$${` is a literal
 //! `${`. A replaced value is not looked at again.

@@ -2,13 +2,14 @@
 //!
 //! [`parse`] reads the text into a tree that remembers where everything stands, then walks the tree against the list
 //! of [`fields`], so that every mistake of a file is reported in one go. [`parse`] keeps `${NAME}` as written;
-//! [`expand`] replaces it in a step of its own, because only the process that runs the job has its environment.
+//! [`expand`] replaces it in a step of its own, because a server has the variables of its client.
 
 mod expand;
 pub mod fields;
 mod json_schema;
 mod read;
 pub mod secret;
+mod suggest;
 mod tree;
 mod units;
 mod write;
@@ -21,7 +22,8 @@ use crate::JobSpec;
 pub use expand::{expand, expand_text, variables};
 pub use json_schema::json_schema;
 pub use read::parse;
-pub use units::{format_duration_ms, parse_duration_ms};
+pub use suggest::{as_hint, closest, closest_within, did_you_mean};
+pub use units::{format_duration_ms, parse_duration, parse_duration_ms, parse_flink_duration};
 pub use write::{to_json, to_yaml};
 
 /// Longest spec that is read.
@@ -95,17 +97,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// The candidate that was probably meant.
-pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let name = name.to_lowercase();
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= (name.len().max(candidate.len()) / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use millstream_connectors::{Source, Split};
 use millstream_planner::graph::NodeIndex;
 use millstream_runtime::job as runtime;
 
-use super::driver::{Background, Driver, report};
+use super::driver::{Discovered, Driver};
 use crate::restart::{self, Retry};
 
 impl Driver<'_> {
@@ -16,12 +16,15 @@ impl Driver<'_> {
         self.end_discovery_elsewhere();
         for (node, source, interval) in self.discovery() {
             let Some(interval) = interval else { continue };
-            let results = self.results.clone();
+            let discoveries = self.discoveries.clone();
             self.watchers.spawn(async move {
                 loop {
                     tokio::time::sleep(interval).await;
                     let splits = source.splits().await;
-                    report(&results, Background::Discovered { node, splits });
+                    if discoveries.send(Discovered { node, splits }).await.is_err() {
+                        // The attempt is over.
+                        return;
+                    }
                 }
             });
         }

@@ -40,10 +40,12 @@ pub(super) enum Background {
     Failed(Event, Retry),
     /// Another process has taken the job over: this one must change nothing more.
     Superseded(Error),
-    Discovered {
-        node: NodeIndex,
-        splits: Result<Vec<Split>, millstream_connectors::Error>,
-    },
+}
+
+/// The splits that a source has now.
+pub(super) struct Discovered {
+    pub node: NodeIndex,
+    pub splits: Result<Vec<Split>, millstream_connectors::Error>,
 }
 
 /// Runs the deployed tasks and their checkpoints.
@@ -70,7 +72,11 @@ pub(super) struct Driver<'a> {
     pub(super) background: JoinSet<()>,
     /// Discovery and notifications: cut off at the end.
     pub(super) watchers: JoinSet<()>,
+    /// Holds a few results for each task of `background`, of which there is one or two for a checkpoint under way.
     pub(super) results: mpsc::UnboundedSender<Background>,
+    /// Discovery waits until the driver takes what it found.
+    pub(super) discoveries: mpsc::Sender<Discovered>,
+    discoveries_in: mpsc::Receiver<Discovered>,
     /// The checkpoint under way, if somebody waits for it.
     waited_for: Option<(u64, Vec<Waiting>)>,
     /// Of checkpoints that are under way.
@@ -108,6 +114,7 @@ impl<'a> Driver<'a> {
         }
         let coordinator = Coordinator::new(job.checkpoints.clone(), participants, next_id, 0);
         let (results, results_in) = mpsc::unbounded_channel();
+        let (discoveries, discoveries_in) = mpsc::channel(1);
         Self {
             job,
             history: attempt.history,
@@ -127,6 +134,8 @@ impl<'a> Driver<'a> {
             background: JoinSet::new(),
             watchers: JoinSet::new(),
             results,
+            discoveries,
+            discoveries_in,
             waited_for: None,
             spans: BTreeMap::new(),
             results_in,
@@ -168,6 +177,7 @@ impl<'a> Driver<'a> {
                     None => self.fail(Error::Failed("the tasks ended without saying why".into()), Retry::Never),
                 },
                 Some(result) = self.results_in.recv() => self.background_result(result),
+                Some(found) = self.discoveries_in.recv() => self.discovered(found.node, found.splits),
                 () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
                 _ = look.tick() => {
                     self.look_outside(&lookout);
@@ -384,7 +394,6 @@ impl<'a> Driver<'a> {
                 self.superseded = true;
                 self.fail(error, Retry::Never);
             }
-            Background::Discovered { node, splits } => self.discovered(node, splits),
         }
     }
 

@@ -5,6 +5,9 @@
 //! what there is can be listed, and what runs goes on. Transitions are journalled after the fact, several at a time.
 
 mod journal;
+mod pending;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
 
 use crate::api::{self, Code};
 use crate::coordinator::gauges::Gauges;
+use crate::coordinator::leader::pending::PendingChanges;
 use crate::coordinator::ledger::{Change, Ledger, Record, Wanted};
 use crate::coordinator::logs::Log;
 use crate::coordinator::now_us;
@@ -31,8 +35,6 @@ use crate::history::History;
 use crate::job::{Job, StopRequest};
 use crate::{Error, clock, resolve};
 
-/// Transitions that may wait for the journal; beyond that the oldest are not kept.
-const UNWRITTEN_MAX: usize = 10_000;
 /// How often rates are taken.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the journal is told what runs have come to, where that has changed.
@@ -103,9 +105,7 @@ pub(super) struct Inner {
     histories: HashMap<String, Arc<OnceCell<History>>>,
     pub logs: HashMap<String, Log>,
     /// Changes for the journal that nothing waits for, until it is known to have them.
-    unwritten: Vec<Change>,
-    /// So many of them are in the record that was put last.
-    put: usize,
+    unwritten: PendingChanges,
     /// Jobs whose deletion is tried again until it is complete.
     deletions: BTreeSet<String>,
     /// Names of jobs that are being submitted or deleted.
@@ -170,8 +170,7 @@ impl Leader {
                 gauges: Gauges::default(),
                 histories: HashMap::new(),
                 logs: HashMap::new(),
-                unwritten: Vec::new(),
-                put: 0,
+                unwritten: PendingChanges::default(),
                 deletions: BTreeSet::new(),
                 reserved: BTreeSet::new(),
                 clock_steps: clock::Steps::new(Instant::now(), now_us),
@@ -259,10 +258,6 @@ impl Leader {
                         tracing::info!(job, "{text}");
                         let log = inner.logs.entry(job.clone()).or_default();
                         log.write(transition.at_us, "info", "coordinator", &text);
-                    }
-                    if inner.unwritten.len() == UNWRITTEN_MAX {
-                        inner.unwritten.remove(0);
-                        inner.put = inner.put.saturating_sub(1);
                     }
                     inner.unwritten.push(change);
                     self.flush.notify_one();

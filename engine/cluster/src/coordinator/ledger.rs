@@ -723,4 +723,4 @@ mod encoded {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

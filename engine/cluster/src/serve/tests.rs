@@ -437,7 +437,7 @@ fn the_description_is_whole() {
     assert_eq!(names.len(), table.len());
     assert_eq!(
         names.len(),
-        26,
+        27,
         "one for each method of Api, and two that take a pipeline for a job"
     );
 }

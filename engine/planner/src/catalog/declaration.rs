@@ -125,7 +125,7 @@ pub(crate) fn resolve(
     }
     for (name, location) in declaration.primary_key.iter().chain(&declaration.partitioned_by) {
         if !seen.contains(name.as_str()) {
-            let hint = crate::sql::suggest(name, seen.iter().copied());
+            let hint = millstream_proto::spec::did_you_mean(name, seen.iter().copied());
             errors.push(Error {
                 location: location.clone(),
                 message: format!("table `{}` has no column `{name}`{hint}", declaration.name),
@@ -314,7 +314,7 @@ fn watermark(
         }]
     };
     let Some(column) = columns.iter().find(|column| column.field.name() == &clause.column) else {
-        let hint = crate::sql::suggest(
+        let hint = millstream_proto::spec::did_you_mean(
             &clause.column,
             columns.iter().map(|column| column.field.name().as_str()),
         );

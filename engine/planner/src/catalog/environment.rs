@@ -30,7 +30,7 @@ pub(crate) fn substitute(value: &str, environment: &BTreeMap<String, String>) ->
             (Some(value), _) => result.push_str(value),
             (None, Some(default)) => result.push_str(default),
             (None, None) => {
-                let hint = crate::sql::suggest(name, environment.keys().map(String::as_str));
+                let hint = millstream_proto::spec::did_you_mean(name, environment.keys().map(String::as_str));
                 return Err(format!(
                     "the environment variable `{name}` is not set{hint}; set it, or write `${{{name}:-default}}`"
                 ));

@@ -188,7 +188,7 @@ impl ContextProvider for Catalog {
                 Err(DataFusionError::External(Box::new(Broken(name.table().to_owned()))))
             }
             None => {
-                let hint = crate::sql::suggest(name.table(), self.names());
+                let hint = millstream_proto::spec::did_you_mean(name.table(), self.names());
                 Err(plan_datafusion_err!("unknown table or view `{}`{hint}", name.table()))
             }
         }

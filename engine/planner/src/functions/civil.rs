@@ -1,51 +1,15 @@
 //! Days and civil dates, and date patterns in Java's letters (`yyyy-MM-dd HH:mm:ss`).
 //!
-//! The calendar is the proleptic Gregorian one; the conversions are Howard Hinnant's `days_from_civil` and
-//! `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>).
+//! The calendar is the proleptic Gregorian one ([`millstream_proto::civil`]).
 
 use std::fmt::Write;
+
+pub(super) use millstream_proto::civil::{civil_from_days as civil, days_from_civil as days, days_in_month};
 
 pub(super) const SECOND_US: i64 = 1_000_000;
 pub(super) const MINUTE_US: i64 = 60 * SECOND_US;
 pub(super) const HOUR_US: i64 = 60 * MINUTE_US;
 pub(super) const DAY_US: i64 = 24 * HOUR_US;
-
-/// Year, month (1-12) and day (1-31) of a day since 1970-01-01.
-pub(super) fn civil(days: i64) -> (i64, u32, u32) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = (day_of_year - (153 * shifted_month + 2) / 5 + 1) as u32;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    } as u32;
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-/// The day since 1970-01-01 of a civil date.
-pub(super) fn days(year: i64, month: u32, day: u32) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let shifted_month = i64::from((month + 9) % 12);
-    let day_of_year = (153 * shifted_month + 2) / 5 + i64::from(day) - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-pub(super) fn days_in_month(year: i64, month: u32) -> u32 {
-    match month {
-        2 if year.rem_euclid(4) == 0 && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
 
 /// Monday is 1, Sunday 7.
 pub(super) fn iso_weekday(days: i64) -> i64 {

@@ -39,12 +39,11 @@ pub(crate) struct Functions {
     windows: BTreeMap<String, Arc<WindowUDF>>,
 }
 
-/// Whether an expression is the processing-time attribute, `PROCTIME()`.
+/// Returns true for the processing-time attribute, `PROCTIME()`. A CAST of it is a value like others, as in Flink.
 pub(crate) fn is_proctime(expr: &Expr) -> bool {
     match expr {
         Expr::ScalarFunction(call) => call.func.name() == clock::PROCTIME,
         Expr::Alias(alias) => is_proctime(&alias.expr),
-        Expr::Cast(cast) => is_proctime(&cast.expr),
         _ => false,
     }
 }

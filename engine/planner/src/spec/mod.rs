@@ -24,7 +24,7 @@ use crate::graph::{ErrorPolicy, dead_letter_schema};
 use crate::logical::{
     Insert, InsertInput, JoinSide, LateRows, Pipeline, Step, StepReference, Table, WindowTableFunction,
 };
-use crate::sql::{self, suggest, types};
+use crate::sql::{self, types};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
 
 /// Plans a resolved spec.
@@ -354,7 +354,7 @@ impl Front {
         for column in &sink.columns {
             let name = column.field.name();
             if !given.contains(name) {
-                let hint = suggest(name, given.iter().map(String::as_str));
+                let hint = proto::spec::did_you_mean(name, given.iter().map(String::as_str));
                 errors.push(Error {
                     location: location.clone(),
                     message: format!("the sink has a column `{name}` that `from` does not have{hint}"),
@@ -398,7 +398,7 @@ impl Front {
             return None;
         }
         if !self.catalog.contains(name) || self.is_sink(name) {
-            let hint = suggest(name, self.catalog.names());
+            let hint = proto::spec::did_you_mean(name, self.catalog.names());
             let message = if sink.from.is_empty() {
                 "the sink needs `from:`, the name of a step or source".to_owned()
             } else {
@@ -467,7 +467,7 @@ impl Front {
                 })
             }
             Some(other) => {
-                let hint = suggest(other, ["late", "late_left", "late_right", "dead_letters"]);
+                let hint = proto::spec::did_you_mean(other, ["late", "late_left", "late_right", "dead_letters"]);
                 self.mistake(
                     &path,
                     format!(

@@ -84,10 +84,10 @@ fn schema_message(error: &SchemaError) -> String {
                 let relations = valid_fields.iter().filter_map(|valid| valid.relation.as_ref()).unique();
                 let relations = relations.map(ToString::to_string).collect::<Vec<_>>();
                 let qualifier = field.relation.as_ref().map(ToString::to_string).unwrap_or_default();
-                let hint = super::suggest(&qualifier, relations.iter().map(String::as_str));
+                let hint = millstream_proto::spec::did_you_mean(&qualifier, relations.iter().map(String::as_str));
                 return format!("unknown column `{wanted}`: there is no table `{qualifier}` here{hint}");
             }
-            let hint = super::suggest(&field.name, valid.iter().copied());
+            let hint = millstream_proto::spec::did_you_mean(&field.name, valid.iter().copied());
             if hint.is_empty() && !valid.is_empty() {
                 let shown = valid.iter().take(12).map(|name| format!("`{name}`")).join(", ");
                 let more = if valid.len() > 12 { ", ..." } else { "" };

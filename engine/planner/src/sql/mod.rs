@@ -14,6 +14,7 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use millstream_connectors::Role;
+use millstream_proto::spec::{did_you_mean, parse_flink_duration};
 
 use crate::catalog::{self, Catalog, TableDeclaration, columns_of, resolve};
 use crate::error::{Error, Errors, Location};
@@ -52,6 +53,7 @@ pub(crate) use types::FlinkTypes;
 pub(crate) use windows::WindowFunctions;
 
 use script::{CreateTable, Statement, StatementKind};
+pub use types::name as type_name;
 
 /// Plans a script; also returns what its `SET` statements say.
 pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<(Pipeline, Settings), Errors> {
@@ -201,7 +203,7 @@ impl Front<'_> {
                     if self.catalog.is_broken(&like.value) {
                         return Ok(());
                     }
-                    let hint = suggest(&like.value, self.catalog.declarations.keys().map(String::as_str));
+                    let hint = did_you_mean(&like.value, self.catalog.declarations.keys().map(String::as_str));
                     return Err(vec![Error {
                         location: ddl::place(&like),
                         message: format!("unknown table `{}`{hint}", like.value),
@@ -295,7 +297,7 @@ impl Front<'_> {
                     format!("`{}` is a view: INSERT needs a table", name.value)
                 } else {
                     let names: Vec<&str> = self.catalog.tables.iter().map(|table| table.name.as_str()).collect();
-                    let hint = suggest(&name.value, names);
+                    let hint = did_you_mean(&name.value, names);
                     format!("unknown table `{}`{hint}; declare it with CREATE TABLE", name.value)
                 };
                 errors.push(Error {
@@ -361,7 +363,7 @@ impl Front<'_> {
             }]
         };
         if key == "table.exec.source.idle-timeout" {
-            self.idle_timeout = Some(duration(value).map_err(wrong)?);
+            self.idle_timeout = Some(parse_flink_duration(value).map_err(wrong)?);
             return Ok(());
         }
         set(&mut self.settings, key, value).map_err(wrong)
@@ -456,7 +458,7 @@ pub(crate) fn matched(
     let declared: Vec<&str> = sink.columns.iter().map(|column| column.field.name().as_str()).collect();
     for (index, (name, place)) in columns.iter().enumerate() {
         if !declared.contains(&name.as_str()) {
-            let hint = suggest(name, declared.iter().copied());
+            let hint = did_you_mean(name, declared.iter().copied());
             errors.push(mistake(
                 place,
                 format!("table `{}` has no column `{name}` to write{hint}", sink.name),
@@ -611,9 +613,9 @@ fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(), String> {
                 _ => return Err(wrong("'streaming' or 'batch'")),
             });
         }
-        "execution.checkpointing.interval" => settings.checkpoint_interval = Some(duration(value)?),
+        "execution.checkpointing.interval" => settings.checkpoint_interval = Some(parse_flink_duration(value)?),
         "execution.checkpointing.aligned-checkpoint-timeout" => {
-            settings.checkpoint_aligned_timeout = Some(duration(value)?);
+            settings.checkpoint_aligned_timeout = Some(parse_flink_duration(value)?);
         }
         "execution.checkpointing.num-retained" | "state.checkpoints.num-retained" => {
             settings.checkpoint_retention = Some(u32::from(number().ok_or_else(|| wrong("a number from 1"))?));
@@ -626,48 +628,6 @@ fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// `10 s`, `500ms`, `1 min`, `2h`; a bare number is milliseconds.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration: write it as 10s, 500ms, 1min or 2h");
-    let trimmed = text.trim();
-    let end = trimmed
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(trimmed.len());
-    let number: u64 = trimmed[..end].parse().map_err(|_| wrong())?;
-    let micros = match trimmed[end..].trim().to_ascii_lowercase().as_str() {
-        "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1_000,
-        "us" | "micro" | "micros" | "microsecond" | "microseconds" => 1,
-        "s" | "sec" | "secs" | "second" | "seconds" => 1_000_000,
-        "m" | "min" | "mins" | "minute" | "minutes" => 60_000_000,
-        "h" | "hour" | "hours" => 3_600_000_000,
-        "d" | "day" | "days" => 86_400_000_000,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(micros).map(Duration::from_micros).ok_or_else(wrong)
-}
-
-/// "; did you mean `x`?" for the candidate that is close to a name, or nothing.
-pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    suggest_within(1 + name.chars().count() / 4, name, candidates)
-}
-
-/// The same for a candidate that differs in so many letters at most.
-fn suggest_within<'a>(limit: usize, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    let lower = name.to_lowercase();
-    candidates
-        .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
-        .filter(|(distance, candidate)| *distance <= limit && *candidate != name)
-        .min()
-        .map(|(_, candidate)| format!("; did you mean `{candidate}`?"))
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

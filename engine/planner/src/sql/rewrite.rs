@@ -342,7 +342,7 @@ impl Rewrite<'_> {
         }
         if !self.functions.contains(&lower) {
             let windows = ["tumble", "hop", "cumulate", "session"];
-            let hint = super::suggest(&lower, self.functions.public_names().chain(windows));
+            let hint = millstream_proto::spec::did_you_mean(&lower, self.functions.public_names().chain(windows));
             let hint = hint.to_ascii_uppercase().replace("; DID YOU MEAN", "; did you mean");
             self.mistakes
                 .push((format!("unknown function `{}`{hint}", ident.value), ident.span));

@@ -2,8 +2,9 @@
 //!
 //! They are not errors, as scripts written for Flink bring such keys along.
 
+use millstream_proto::spec::{as_hint, closest_within};
+
 use super::script::{self, StatementKind};
-use super::suggest_within;
 use crate::error::Error;
 
 /// Keys that have an effect, here or in the engine.
@@ -100,7 +101,7 @@ fn note(key: &str) -> Option<String> {
     if KNOWN.contains(&key) {
         return None;
     }
-    let meant = suggest_within(MISSPELT_MAX, key, KNOWN.iter().copied());
+    let meant = as_hint(closest_within(MISSPELT_MAX, key, KNOWN.iter().copied()));
     if !FLINK.contains(&key) && !meant.is_empty() {
         return Some(format!("the setting '{key}' is unknown and has no effect{meant}"));
     }

@@ -420,6 +420,16 @@ fn graphs_of_unusual_queries() {
                     <- bid: read bid (filesystem) columns [bidder, ts] watermark ts@1 - interval 4s
         "#]],
     );
+    // A CAST of the clock is a value, in a table as in a query.
+    check_graph(
+        "CREATE TABLE clocked (id BIGINT, p AS CAST(PROCTIME() AS TIMESTAMP(3))) WITH ('connector' = 'datagen');
+INSERT INTO out1 SELECT count(*), window_start FROM TABLE(TUMBLE(TABLE clocked, DESCRIPTOR(p), INTERVAL '10' SECOND)) GROUP BY window_start, window_end;
+INSERT INTO out1 SELECT count(*), TUMBLE_START(B.p, INTERVAL '10' SECOND) FROM (SELECT *, CAST(PROCTIME() AS TIMESTAMP(3)) AS p FROM bid) B GROUP BY B.bidder, TUMBLE(B.p, INTERVAL '10' SECOND);",
+        expect![[r#"
+            8:1: table `clocked` has no event time, which a window on `p` needs: add to its columns `WATERMARK FOR p AS p - INTERVAL '5' SECOND` (in YAML: `event_time: { column: p, out_of_orderness: 5s }`)
+            9:1: `p` is not an event-time column: a window needs the column that the table's WATERMARK FOR names, passed on unchanged
+        "#]],
+    );
     check_graph(
         "INSERT INTO out1 WITH w AS (SELECT auction, ts FROM bid WHERE price > 3)
          SELECT first_value(auction), window_time FROM TABLE(CUMULATE(TABLE w, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '1' HOUR))

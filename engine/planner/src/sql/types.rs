@@ -143,7 +143,7 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
         }
         "ROW" => DataType::Struct(row_fields(parser, depth)?),
         unknown => {
-            let hint = super::suggest(unknown, NAMES.iter().copied());
+            let hint = millstream_proto::spec::did_you_mean(unknown, NAMES.iter().copied());
             let at = token.span.start;
             return Err(ParserError::ParserError(format!(
                 "unknown type `{}`{hint}{at}",
@@ -246,7 +246,7 @@ pub(crate) fn eat_word(parser: &mut Parser, expected: &str) -> bool {
 }
 
 /// The type's name in SQL, for messages.
-pub(crate) fn name(data_type: &DataType) -> String {
+pub fn name(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
         DataType::Boolean => "BOOLEAN".into(),

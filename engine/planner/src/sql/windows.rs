@@ -101,7 +101,7 @@ fn window(
 ) -> Result<LogicalPlan> {
     let function = name.to_string().to_ascii_uppercase();
     let Some(names) = parameters(&function) else {
-        let hint = super::suggest(&function, NAMES.iter().copied());
+        let hint = millstream_proto::spec::did_you_mean(&function, NAMES.iter().copied());
         return Err(plan_datafusion_err!(
             "unknown table function `{name}`{hint}; TUMBLE, HOP, CUMULATE and SESSION are supported"
         ));
@@ -168,7 +168,8 @@ fn by_name(function: &str, names: &[&str], arguments: Vec<FunctionArg>) -> Resul
             FunctionArg::Named { name, arg, .. } => {
                 let slot = names.iter().position(|known| known.eq_ignore_ascii_case(&name.value));
                 let Some(slot) = slot else {
-                    let hint = super::suggest(&name.value.to_ascii_uppercase(), names.iter().copied());
+                    let hint =
+                        millstream_proto::spec::did_you_mean(&name.value.to_ascii_uppercase(), names.iter().copied());
                     return Err(plan_datafusion_err!(
                         "{function} has no argument `{name}`{hint}; it takes ({})",
                         names.join(", ")

@@ -88,7 +88,7 @@ impl Translator<'_> {
             let source = bare_column(&made).map(|index| &input.columns[index]);
             let attribute = match source {
                 Some(column) => column.attribute,
-                None if is_proctime(expr) => Attribute::ProcessingTime,
+                None if crate::functions::is_proctime(expr) => Attribute::ProcessingTime,
                 None => Attribute::None,
             };
             columns.push(ColumnInfo {
@@ -508,14 +508,6 @@ impl Columns {
         self.exprs.push(expr.clone());
         self.infos.push(info);
         self.exprs.len() - 1
-    }
-}
-
-pub(super) fn is_proctime(expr: &Expr) -> bool {
-    match expr {
-        Expr::Alias(alias) => is_proctime(&alias.expr),
-        Expr::ScalarFunction(function) => function.func.name().eq_ignore_ascii_case("proctime"),
-        _ => false,
     }
 }
 

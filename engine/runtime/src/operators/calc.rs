@@ -7,20 +7,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray, new_null_array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::FilterBuilder;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::PhysicalExprRef;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::utils::collect_columns;
 use millstream_planner::graph::{self, ErrorPolicy, Port, dead_letter_schema};
+use millstream_planner::sql::type_name;
 
 use crate::Error;
-use crate::operator::{Collector, Operator, Progress, Snapshot};
+use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
 
 /// The remedy for rows that fail, in either language: the graph does not say in which one its step was written.
 const REMEDY: &str = "to go on without such rows set `on_error` of the step (in YAML; a SQL script has no such option: there \
@@ -81,8 +82,8 @@ impl Calc {
         })
     }
 
-    /// Filters and projects a batch. `position` says where its rows came from, in dead letters.
-    pub fn evaluate(&self, batch: &RecordBatch, position: Option<&str>) -> Result<Calculated, Error> {
+    /// Filters and projects a batch. `position` says where its rows came from, `now` when they failed, in dead letters.
+    pub fn evaluate(&self, batch: &RecordBatch, position: Option<&str>, now: Timestamp) -> Result<Calculated, Error> {
         match self.whole(batch) {
             Ok(rows) => Ok(Calculated {
                 rows: Some(rows).filter(|rows| rows.num_rows() > 0),
@@ -90,7 +91,7 @@ impl Calc {
                 bad_rows: 0,
             }),
             Err(error) if self.on_error == ErrorPolicy::Fail => Err(self.fail(batch, error)),
-            Err(error) => self.piecewise(batch, error, position),
+            Err(error) => self.piecewise(batch, error, position, now),
         }
     }
 
@@ -146,7 +147,13 @@ impl Calc {
     }
 
     /// Halves the batch until the rows that fail stand alone.
-    fn piecewise(&self, batch: &RecordBatch, error: Error, position: Option<&str>) -> Result<Calculated, Error> {
+    fn piecewise(
+        &self,
+        batch: &RecordBatch,
+        error: Error,
+        position: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Calculated, Error> {
         let mut kept = Vec::new();
         let mut failed = Vec::new();
         let mut bad_rows = 0;
@@ -157,7 +164,7 @@ impl Calc {
                 bad_rows += 1;
                 match self.on_error {
                     ErrorPolicy::Null => kept.extend(self.with_nulls(&row)?.map(|row| (start, row))),
-                    ErrorPolicy::DeadLetter => failed.push((start, error.to_string())),
+                    ErrorPolicy::DeadLetter => failed.push((start, self.in_words(&error))),
                     ErrorPolicy::Skip | ErrorPolicy::Fail => {}
                 }
                 continue;
@@ -184,7 +191,7 @@ impl Calc {
         Ok(Calculated {
             rows: Some(rows).filter(|rows| rows.num_rows() > 0),
             dead_letters: (!failed.is_empty())
-                .then(|| self.dead_letters(batch, &failed, position))
+                .then(|| self.dead_letters(batch, &failed, position, now))
                 .transpose()?,
             bad_rows,
         })
@@ -214,8 +221,8 @@ impl Calc {
         batch: &RecordBatch,
         failed: &[(usize, String)],
         position: Option<&str>,
+        now: Timestamp,
     ) -> Result<RecordBatch, Error> {
-        let now = now_us();
         let payloads = failed
             .iter()
             .map(|(row, _)| row_as_json(&batch.slice(*row, 1)))
@@ -248,8 +255,50 @@ impl Calc {
             .unwrap_or_default();
         Error::Operator {
             operator: self.step.clone(),
-            message: format!("{error}; the row is {row}; {REMEDY}"),
+            message: format!("{}; the row is {row}; {REMEDY}", self.in_words(&error)),
         }
+    }
+
+    /// An error of an expression, with SQL's name for the type that a value could not be cast to. Arrow calls every DECIMAL
+    /// of a text `Decimal128(38, 10)`: it is told as the one that the expressions cast to.
+    fn in_words(&self, error: &Error) -> String {
+        const ANY_DECIMAL: DataType = DataType::Decimal128(38, 10);
+        let text = error.to_string();
+        let Some((before, rest)) = text.rsplit_once(" to value of ") else {
+            return text;
+        };
+        let Some((arrow_name, after)) = rest.split_once(" type") else {
+            return text;
+        };
+        let name = match arrow_name.parse::<DataType>() {
+            Ok(ANY_DECIMAL) => {
+                let decimals = self.decimals();
+                match decimals.iter().next() {
+                    Some(only) if decimals.len() == 1 => type_name(only),
+                    _ => "DECIMAL".to_string(),
+                }
+            }
+            Ok(data_type) => type_name(&data_type),
+            Err(_) => return text,
+        };
+        format!("{before} to {name}{after}")
+    }
+
+    /// The DECIMAL types that the expressions cast to.
+    fn decimals(&self) -> BTreeSet<DataType> {
+        let mut decimals = BTreeSet::new();
+        for expression in self.filter.iter().chain(&self.projection) {
+            let visited = expression.apply(|node| {
+                if let Some(cast) = node.downcast_ref::<CastExpr>()
+                    && let DataType::Decimal128(..) = cast.cast_type()
+                {
+                    decimals.insert(cast.cast_type().clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            });
+            debug_assert!(visited.is_ok(), "nothing in it fails");
+        }
+        decimals
     }
 }
 
@@ -294,26 +343,22 @@ pub(super) fn row_as_json(row: &RecordBatch) -> Result<Vec<u8>, Error> {
     }
 }
 
-fn now_us() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as i64)
-}
-
 /// The operator.
 pub struct CalcOperator {
     calc: Calc,
+    /// Processing time.
+    now: Timestamp,
 }
 
 impl CalcOperator {
     pub fn new(calc: Calc) -> Self {
-        Self { calc }
+        Self { calc, now: 0 }
     }
 }
 
 impl Operator for CalcOperator {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
-        let calculated = self.calc.evaluate(&batch, None)?;
+        let calculated = self.calc.evaluate(&batch, None, self.now)?;
         out.count_bad(calculated.bad_rows);
         if let Some(rows) = calculated.rows {
             out.emit(Port::Main, rows);
@@ -321,6 +366,11 @@ impl Operator for CalcOperator {
         if let Some(letters) = calculated.dead_letters {
             out.emit(Port::DeadLetters, letters);
         }
+        Ok(Progress::Done)
+    }
+
+    fn on_time(&mut self, now: Timestamp, _out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.now = now;
         Ok(Progress::Done)
     }
 

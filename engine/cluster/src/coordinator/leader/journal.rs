@@ -77,11 +77,7 @@ impl Leader {
         change: Option<Change>,
     ) -> Result<(), millstream_state::Error> {
         self.settle(journal).await?;
-        let mut changes = {
-            let mut inner = self.inner.lock();
-            inner.put = inner.unwritten.len();
-            inner.unwritten.clone()
-        };
+        let mut changes = self.inner.lock().unwritten.begin_put();
         changes.extend(change);
         let counted = journal.append(changes).await?;
         self.counted(counted);
@@ -90,13 +86,7 @@ impl Leader {
 
     /// These changes are in the journal. None: the record that was put last is not.
     fn counted(self: &Arc<Self>, counted: Vec<Change>) {
-        {
-            let mut inner = self.inner.lock();
-            let put = std::mem::take(&mut inner.put);
-            if !counted.is_empty() {
-                inner.unwritten.drain(..put);
-            }
-        }
+        self.inner.lock().unwritten.end_put(!counted.is_empty());
         for change in counted {
             self.event(Event::Applied(change));
         }

@@ -4,7 +4,7 @@ use millstream_state::log::State;
 
 use super::*;
 
-fn record(name: &str) -> Record {
+pub fn record(name: &str) -> Record {
     Record {
         name: name.into(),
         resolved: Arc::new(v1::ResolvedJob {
@@ -30,7 +30,7 @@ fn record(name: &str) -> Record {
     }
 }
 
-fn transition(job: &str, status: Status, at_us: i64) -> Change {
+pub fn transition(job: &str, status: Status, at_us: i64) -> Change {
     Change::Transition {
         job: job.into(),
         transition: Transition::new(status, at_us, "because"),

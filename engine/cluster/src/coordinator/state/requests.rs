@@ -177,10 +177,7 @@ impl State {
     pub fn job(&self, name: &str) -> Result<&Job, api::Error> {
         self.jobs.get(name).ok_or_else(|| {
             let known = self.jobs.keys().map(String::as_str);
-            let hint = match millstream_proto::spec::closest(name, known) {
-                Some(close) => format!("; did you mean `{close}`?"),
-                None => String::new(),
-            };
+            let hint = millstream_proto::spec::did_you_mean(name, known);
             api::Error::new(Code::JobNotFound, format!("there is no job `{name}`{hint}"))
         })
     }

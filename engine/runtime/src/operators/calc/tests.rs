@@ -45,6 +45,10 @@ fn check(filter: Option<PhysicalExprRef>, on_error: ErrorPolicy, expected: &[&st
     let bad_rows = if filter.is_some() { 0 } else { 2 };
     let mut operator = CalcOperator::new(calc(filter, on_error));
     let mut out = Emitted::default();
+    assert_eq!(
+        operator.on_time(1_700_000_000_000_000, &mut out).unwrap(),
+        Progress::Done
+    );
     assert_eq!(operator.process(0, batch(), &mut out).unwrap(), Progress::Done);
     assert_eq!(rows_of(&out.main), expected);
     assert_eq!(out.bad_rows, bad_rows, "counted whatever becomes of them");
@@ -61,6 +65,56 @@ fn check(filter: Option<PhysicalExprRef>, on_error: ErrorPolicy, expected: &[&st
         })
         .collect();
     assert_eq!(payloads, letters);
+    for letters in &out.dead_letters {
+        let times = datafusion::common::cast::as_timestamp_microsecond_array(letters.column(3)).unwrap();
+        assert!(
+            times.values().iter().all(|time| *time == 1_700_000_000_000_000),
+            "the task's time"
+        );
+    }
+}
+
+/// `SELECT CAST(text AS type) FROM batch`.
+#[track_caller]
+fn check_message(types: &[DataType], expected: &str) {
+    let input = batch().schema();
+    let casts = types.iter().map(|data_type| {
+        ProjectionExpr::new(
+            cast(column("text", 1), &input, data_type.clone()).unwrap(),
+            "c".to_owned(),
+        )
+    });
+    let calc = graph::Calc {
+        filter: None,
+        projection: casts.collect(),
+        on_error: ErrorPolicy::Fail,
+    };
+    let fields: Vec<Field> = types
+        .iter()
+        .map(|data_type| Field::new("c", data_type.clone(), true))
+        .collect();
+    let calc = Calc::new("step", &calc, &input, Arc::new(Schema::new(fields))).unwrap();
+    let error = calc.evaluate(&batch(), None, 0).unwrap_err().to_string();
+    assert!(error.contains(expected), "{error}");
+    assert!(error.contains("the row is"), "{error}");
+}
+
+#[test]
+fn a_cast_that_fails_is_told_with_the_type_of_the_pipeline() {
+    let decimal = DataType::Decimal128(12, 2);
+    check_message(&[DataType::Int64], "Cannot cast string 'two' to BIGINT");
+    check_message(
+        std::slice::from_ref(&decimal),
+        "Cannot cast string 'two' to DECIMAL(12, 2)",
+    );
+    check_message(
+        &[decimal.clone(), decimal.clone()],
+        "Cannot cast string 'two' to DECIMAL(12, 2)",
+    );
+    check_message(
+        &[decimal, DataType::Decimal128(20, 4)],
+        "Cannot cast string 'two' to DECIMAL;",
+    );
 }
 
 #[test]
@@ -84,7 +138,7 @@ fn filtered_rows_are_not_evaluated() {
 #[test]
 fn a_failure_names_the_row() {
     let error = calc(None, ErrorPolicy::Fail)
-        .evaluate(&batch(), None)
+        .evaluate(&batch(), None, 0)
         .unwrap_err()
         .to_string();
     assert!(error.contains(r#"the row is {"n":20,"text":"two"}"#), "{error}");
@@ -100,6 +154,6 @@ fn plain_columns_are_passed_on_uncopied() {
     };
     let output = Arc::new(input.schema().project(&[1]).unwrap());
     let calc = Calc::new("step", &calc, &input.schema(), output).unwrap();
-    let rows = calc.evaluate(&input, None).unwrap().rows.unwrap();
+    let rows = calc.evaluate(&input, None, 0).unwrap().rows.unwrap();
     assert!(Arc::ptr_eq(rows.column(0), input.column(1)));
 }

@@ -1,0 +1,150 @@
+//! Changes that the journal does not have yet, coalesced: a queue bounded by the number of jobs, however long the journal
+//! cannot be written.
+//!
+//! Of changes that state present facts (`Placed`, `Ran`, `SoFar`, `Pipeline`) the newest of each job and kind is kept, at
+//! the place of the newest: a later `Ran` clears what an earlier `SoFar` said, and not the other way round. Of a job's
+//! transitions the newest [`TRANSITIONS_MAX`] are kept, as many as its record keeps. Replaying the queue gives the same
+//! [`Ledger`](crate::coordinator::ledger::Ledger) as replaying every change.
+//!
+//! Changes of a record that may or may not be in the journal ([`PendingChanges::begin_put`]) stay as they are until that
+//! is known.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::coordinator::ledger::{Change, TRANSITIONS_MAX};
+
+/// Changes in the order in which they are to be replayed.
+#[derive(Debug, Default)]
+pub struct PendingChanges {
+    /// By sequence number.
+    changes: BTreeMap<u64, Change>,
+    next_seq: u64,
+    /// Changes with lower sequence numbers are in the record that was put last.
+    put_end_seq: u64,
+    /// Sequence numbers of the changes of each job that a newer one can replace.
+    replaceable: HashMap<String, Replaceable>,
+}
+
+#[derive(Debug, Default)]
+struct Replaceable {
+    /// By kind of fact.
+    facts: [Option<u64>; FACT_KINDS],
+    /// Oldest first.
+    transitions: VecDeque<u64>,
+}
+
+const FACT_KINDS: usize = 4;
+
+/// The part that a change has in coalescing.
+enum Kind<'a> {
+    /// Replaces the earlier change of the same job and kind.
+    Fact {
+        job: &'a str,
+        kind: usize,
+    },
+    Transition {
+        job: &'a str,
+    },
+    /// Depends on changes before it, or is depended on by those behind it.
+    Other,
+}
+
+impl Kind<'_> {
+    fn of(change: &Change) -> Kind<'_> {
+        match change {
+            Change::Pipeline { job, .. } => Kind::Fact { job, kind: 0 },
+            Change::Placed { job, .. } => Kind::Fact { job, kind: 1 },
+            Change::Ran { job, .. } => Kind::Fact { job, kind: 2 },
+            Change::SoFar { job, .. } => Kind::Fact { job, kind: 3 },
+            Change::Transition { job, .. } => Kind::Transition { job },
+            Change::Submitted(_)
+            | Change::Wanted { .. }
+            | Change::Parallelism { .. }
+            | Change::Update { .. }
+            | Change::Deleting { .. }
+            | Change::Deleted { .. }
+            | Change::Drained { .. } => Kind::Other,
+        }
+    }
+}
+
+impl PendingChanges {
+    /// Appends a change and removes those that it makes superfluous.
+    pub fn push(&mut self, change: Change) {
+        let seq = self.next_seq;
+        match Kind::of(&change) {
+            Kind::Fact { job, kind } => {
+                let earlier = self.replaceable(job).facts[kind].replace(seq);
+                if let Some(earlier) = earlier {
+                    self.changes.remove(&earlier);
+                }
+            }
+            Kind::Transition { job } => {
+                let last = self.replaceable(job).transitions.back().copied();
+                if last.is_some_and(|last| is_same_transition(&self.changes[&last], &change)) {
+                    return;
+                }
+                let transitions = &mut self.replaceable(job).transitions;
+                transitions.push_back(seq);
+                if transitions.len() > TRANSITIONS_MAX
+                    && let Some(oldest) = transitions.pop_front()
+                {
+                    self.changes.remove(&oldest);
+                }
+            }
+            Kind::Other => self.replaceable.clear(),
+        }
+        self.changes.insert(seq, change);
+        self.next_seq += 1;
+    }
+
+    fn replaceable(&mut self, job: &str) -> &mut Replaceable {
+        if !self.replaceable.contains_key(job) {
+            self.replaceable.insert(job.to_string(), Replaceable::default());
+        }
+        self.replaceable
+            .get_mut(job)
+            .expect("it was inserted if it was missing")
+    }
+
+    /// Returns all changes, for a record that is put now. They are kept until [`PendingChanges::end_put`] says whether the
+    /// journal has the record; those of an earlier record without an answer are in this one.
+    pub fn begin_put(&mut self) -> Vec<Change> {
+        self.end_put(false);
+        self.put_end_seq = self.next_seq;
+        self.replaceable.clear();
+        self.changes.values().cloned().collect()
+    }
+
+    /// Removes the changes of the record that was put last if the journal has it; otherwise they are pending like others.
+    pub fn end_put(&mut self, is_written: bool) {
+        let put_end_seq = std::mem::take(&mut self.put_end_seq);
+        if put_end_seq == 0 {
+            return;
+        }
+        match is_written {
+            true => self.changes = self.changes.split_off(&put_end_seq),
+            false => {
+                self.replaceable.clear();
+                for change in std::mem::take(&mut self.changes).into_values() {
+                    self.push(change);
+                }
+            }
+        }
+    }
+}
+
+fn is_same_transition(earlier: &Change, later: &Change) -> bool {
+    match (earlier, later) {
+        (
+            Change::Transition {
+                transition: earlier, ..
+            },
+            Change::Transition { transition: later, .. },
+        ) => earlier == later,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
