@@ -18,7 +18,7 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, FieldRef, Fields, SchemaRef, TimeUnit};
 
-use super::time;
+use super::{map_keys, time};
 use crate::Error;
 
 /// Why a cell cannot be what its column wants. Small, because every cell's result carries room for one.
@@ -421,7 +421,8 @@ impl Column {
                 let offsets = offsets(std::mem::take(ends));
                 let fields: Fields = [key.field.clone(), value.field.clone()].into_iter().collect();
                 let pairs = StructArray::try_new(fields, vec![key.finish()?, value.finish()?], None)?;
-                Arc::new(MapArray::try_new(entries.clone(), offsets, pairs, nulls, *ordered)?)
+                let maps = MapArray::try_new(entries.clone(), offsets, pairs, nulls, *ordered)?;
+                Arc::new(map_keys::last_of_each(maps)?)
             }
         };
         Ok(array)

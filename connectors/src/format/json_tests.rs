@@ -161,6 +161,11 @@ fn values_are_taken_as_flink_takes_them() {
         r#"{"id":1,"id":7,"tags":["x"],"tags":[]}"#,
         r#"{"id":7,"tags":[]}"#,
     );
+    check(
+        &[],
+        r#"{"counts":{"x":1,"y":2,"x":null,"y":3,"z":0}}"#,
+        r#"{"counts":{"x":null,"y":3,"z":0}}"#,
+    );
     check(&[], r#"{"unknown":{"deep":[[{"x":"}"}]]},"id":3}"#, r#"{"id":3}"#);
     check(
         &[],
