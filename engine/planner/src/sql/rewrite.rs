@@ -188,8 +188,13 @@ impl VisitorMut for Rewrite<'_> {
             }
             Expr::Like {
                 pattern, escape_char, ..
-            } if escape_char.is_some() => {
-                if let Err(message) = backslash_escaped(pattern, escape_char) {
+            }
+            | Expr::ILike {
+                pattern, escape_char, ..
+            } => {
+                if escape_char.is_none() {
+                    plain_backslash(pattern);
+                } else if let Err(message) = backslash_escaped(pattern, escape_char) {
                     self.mistakes.push((message, span));
                 }
             }
@@ -346,6 +351,23 @@ impl Rewrite<'_> {
             let hint = hint.to_ascii_uppercase().replace("; DID YOU MEAN", "; did you mean");
             self.mistakes
                 .push((format!("unknown function `{}`{hint}", ident.value), ident.span));
+        }
+    }
+}
+
+/// `LIKE pattern`, where a backslash stands for itself, with the backslash as the escape character.
+fn plain_backslash(pattern: &mut Expr) {
+    let is_text = |value: &Value| matches!(value, Value::SingleQuotedString(_));
+    match pattern {
+        Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(text),
+            ..
+        }) => *text = text.replace('\\', "\\\\"),
+        Expr::Value(ValueWithSpan { value, .. }) if !is_text(value) => {}
+        _ => {
+            let written = std::mem::replace(pattern, Expr::value(false_value()));
+            let arguments = vec![written, text("\\"), text("\\\\")];
+            *pattern = call(Ident::new("replace"), arguments);
         }
     }
 }
