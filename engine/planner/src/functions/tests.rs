@@ -399,6 +399,10 @@ fn casts_cut_to_what_the_type_says() {
             "CAST(TIMESTAMP '2024-01-01 00:00:00.123456' AS TIMESTAMP_LTZ(2))",
             "2024-01-01T00:00:00.120Z",
         ),
+        (
+            "CAST('2024-01-01 00:00:00.123456789' AS TIMESTAMP)",
+            "2024-01-01T00:00:00.123456",
+        ),
         ("CAST('hello' AS VARCHAR(3))", "hel"),
         ("CAST(12345 AS VARCHAR(3))", "123"),
         ("CAST('hello' AS CHAR(3))", "hel"),
@@ -406,4 +410,34 @@ fn casts_cut_to_what_the_type_says() {
         ("CAST('hello' AS VARCHAR(2147483647))", "hello"),
         ("CAST('hello' AS VARCHAR)", "hello"),
     ]);
+}
+
+#[test]
+fn times_with_more_digits_than_microseconds_are_refused() {
+    for (expression, name) in [
+        ("CAST('2024-01-01 00:00:00' AS TIMESTAMP(7))", "TIMESTAMP(7)"),
+        ("TRY_CAST('2024-01-01 00:00:00' AS TIMESTAMP(9))", "TIMESTAMP(9)"),
+        ("CAST('2024-01-01 00:00:00' AS TIMESTAMP_LTZ(8))", "TIMESTAMP_LTZ(8)"),
+        (
+            "CAST('2024-01-01 00:00:00' AS TIMESTAMP(9) WITH TIME ZONE)",
+            "TIMESTAMP(9)",
+        ),
+        ("CAST('00:00:00' AS TIME(9))", "TIME(9)"),
+        ("CAST(ARRAY[LOCALTIMESTAMP] AS ARRAY<TIMESTAMP(9)>)", "TIMESTAMP(9)"),
+    ] {
+        let found = value(expression);
+        let expected = format!("{name} is not supported: times have microseconds");
+        assert!(found.contains(&expected), "{expression}: {found}");
+    }
+    for literal in ["TIMESTAMP '2024-01-01 00:00:00.1234567'", "TIME '00:00:00.123456789'"] {
+        let found = value(literal);
+        assert!(
+            found.contains("has more digits: write six of them at most"),
+            "{literal}: {found}"
+        );
+    }
+    check(&[(
+        "TIMESTAMP '2024-01-01 00:00:00.123456000'",
+        "2024-01-01T00:00:00.123456",
+    )]);
 }
