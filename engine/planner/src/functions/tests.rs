@@ -15,6 +15,8 @@ use crate::PlanOptions;
 use crate::catalog::Catalog;
 use crate::error::Location;
 
+mod decimals;
+
 /// The value of an expression without columns, as a text.
 fn value(expression: &str) -> String {
     let catalog = Catalog::new(&PlanOptions::default());
@@ -270,8 +272,8 @@ fn numbers_and_conditions() {
         ("POWER(2, 3)", "8.0"),
         ("SQRT(9)", "3.0"),
         ("ROUND(2.567, 2)", "2.57"),
-        ("CEIL(1.2)", "2.0"),
-        ("FLOOR(1.8)", "1.0"),
+        ("CEIL(1.2)", "2"),
+        ("FLOOR(1.8)", "1"),
         ("SIGN(-3)", "-1"),
         ("LN(1)", "0.0"),
         ("LOG(1)", "0.0"),
@@ -350,7 +352,13 @@ fn numbers_keep_their_kind() {
         ("TRUNCATE(1234)", "1234"),
         ("TRUNCATE(1234, -99)", "0"),
         ("TRUNCATE(1234, CAST(NULL AS INT))", "NULL"),
-        ("FLOOR(-1.5)", "-2.0"),
+        ("FLOOR(-1.5)", "-2"),
+        ("CEIL(-1.5)", "-1"),
+        ("CEIL(9.5)", "10"),
+        ("CEIL(0.1)", "1"),
+        ("FLOOR(-0.1)", "-1"),
+        ("CEIL(CAST(7 AS DECIMAL(3, 0)))", "7"),
+        ("FLOOR(CAST(NULL AS DECIMAL(3, 1)))", "NULL"),
         ("FLOOR(CAST(1.5 AS DOUBLE))", "1.0"),
         ("SQRT(-1)", "NaN"),
         ("SQRT(4)", "2.0"),
@@ -380,6 +388,7 @@ fn quotients_of_decimals_are_rounded_half_up() {
             "CAST(1 AS DECIMAL(3, 1)) / CAST(0 AS DECIMAL(3, 1))",
             "Arrow error: Divide by zero error",
         ),
+        ("CAST(1e37 AS DECIMAL(38, 0)) / CAST(0.001 AS DECIMAL(3, 3))", "NULL"),
     ]);
 }
 

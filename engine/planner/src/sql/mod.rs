@@ -38,7 +38,7 @@ mod settings;
 pub(crate) mod types;
 mod windows;
 
-pub(crate) use decimals::DecimalDivision;
+pub(crate) use decimals::DecimalArithmetic;
 pub(crate) use diagnose::sql_types;
 pub(crate) use dialect::{call, text};
 pub(crate) use group_windows::parts;

@@ -12,7 +12,6 @@ use datafusion::common::{Column, DFSchema, ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
@@ -156,7 +155,7 @@ fn averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         // Over the argument as it is, so that a SUM or COUNT of the same in the query is the same call: SUM widens by
         // itself.
         let mut summed = average.clone();
-        summed.func = sum_udaf();
+        summed.func = crate::functions::sum();
         let mut counted = average;
         counted.func = count_udaf();
         let sum = shared(&mut calls, &aggregate.aggr_expr, Expr::AggregateFunction(summed));
