@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
 
 mod civil;
 mod clock;
+mod comparable;
 mod decimals;
 mod forms;
 mod json;
@@ -32,6 +33,8 @@ mod text;
 mod time;
 
 pub use clock::provide_clock;
+pub(crate) use comparable::NAME as COMPARABLE;
+pub use comparable::{comparable, holds_floats};
 pub(crate) use decimals::{as_decimal, result_digits};
 pub(crate) use forms::{count_as_one, ignore_nulls, list_separator, pinned, rewrite};
 pub(crate) use sums::sum;
@@ -68,6 +71,11 @@ pub(crate) fn decimal_operator(operator: Operator) -> Option<ScalarUDF> {
     decimals::of(operator).map(ScalarUDF::new_from_impl)
 }
 
+/// A number as it is compared: see [`comparable`].
+pub(crate) fn as_comparable() -> ScalarUDF {
+    ScalarUDF::new_from_impl(comparable::function())
+}
+
 impl Functions {
     /// They are the same for every pipeline: made once.
     pub(crate) fn all() -> &'static Self {
@@ -85,6 +93,7 @@ impl Functions {
             json::all(),
             numbers::all(),
             decimals::all(),
+            vec![comparable::function()],
         ]
         .concat();
         let own = own
@@ -285,6 +294,7 @@ impl ScalarUDFImpl for Scalar {
         let symbol = decimals::SYMBOLS.iter().find(|(name, _)| *name == self.name);
         Ok(match (self.name, names.as_slice()) {
             (_, [left, right, ..]) if let Some((_, symbol)) = symbol => format!("{left} {symbol} {right}"),
+            (comparable::NAME, [value]) => value.clone(),
             (name, names) => format!("{name}({})", names.join(",")),
         })
     }

@@ -16,6 +16,7 @@ use crate::catalog::Catalog;
 use crate::error::Location;
 
 mod decimals;
+mod equality;
 
 /// The value of an expression without columns, as a text.
 fn value(expression: &str) -> String {

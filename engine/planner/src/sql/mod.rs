@@ -33,7 +33,7 @@ mod redact;
 mod relations;
 mod rewrite;
 mod script;
-mod semantics;
+pub(crate) mod semantics;
 mod settings;
 pub(crate) mod types;
 mod windows;
