@@ -22,7 +22,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::time;
+use super::{map_keys, time};
 use crate::Error;
 
 /// Why a cell cannot be what its column wants. Small, because every cell's result carries room for one.
@@ -425,7 +425,8 @@ impl Column {
                 let offsets = offsets(std::mem::take(ends));
                 let fields: Fields = [key.field.clone(), value.field.clone()].into_iter().collect();
                 let pairs = StructArray::try_new(fields, vec![key.finish()?, value.finish()?], None)?;
-                Arc::new(MapArray::try_new(entries.clone(), offsets, pairs, nulls, *ordered)?)
+                let maps = MapArray::try_new(entries.clone(), offsets, pairs, nulls, *ordered)?;
+                Arc::new(map_keys::last_of_each(maps)?)
             }
         };
         Ok(array)
@@ -518,16 +519,46 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
 
 #[cold]
 fn parse_integer_slowly(text: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(text).ok()?;
-    if let Ok(value) = text.parse() {
-        return Some(value);
+    let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(at) => (
+            &text[..at],
+            std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?,
+        ),
+        None => (text, 0),
+    };
+    let (negative, digits) = match mantissa {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
+    // How many digits, counted from the first, stand before the point once the exponent has moved it.
+    let whole = i64::try_from(point).ok()? + i64::from(exponent);
+    let mut value: i128 = 0;
+    let mut count: i64 = 0;
+    for (index, byte) in digits.iter().enumerate() {
+        if index == point {
+            continue;
+        }
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        if count < whole {
+            value = value.checked_mul(10)?.checked_add(i128::from(digit))?;
+        } else if digit != 0 {
+            return None;
+        }
+        count += 1;
     }
-    if !text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+    if count == 0 {
         return None;
     }
-    let value: f64 = text.parse().ok()?;
-    let exact = value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0;
-    exact.then_some(value as i64)
+    if value != 0 && whole > count {
+        let missing = u32::try_from(whole - count).ok()?;
+        value = value.checked_mul(10_i128.checked_pow(missing)?)?;
+    }
+    i64::try_from(if negative { -value } else { value }).ok()
 }
 
 pub fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
@@ -576,7 +607,7 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
         let missing = u32::try_from(kept - count).ok().filter(|missing| *missing <= 38)?;
         value = value.checked_mul(10_i128.checked_pow(missing)?)?;
     }
-    value += i128::from(round_up);
+    value = value.checked_add(i128::from(round_up))?;
     let limit = 10_i128.checked_pow(u32::from(precision))?;
     (value < limit).then_some(if negative { -value } else { value })
 }

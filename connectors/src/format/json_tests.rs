@@ -161,6 +161,11 @@ fn values_are_taken_as_flink_takes_them() {
         r#"{"id":1,"id":7,"tags":["x"],"tags":[]}"#,
         r#"{"id":7,"tags":[]}"#,
     );
+    check(
+        &[],
+        r#"{"counts":{"x":1,"y":2,"x":null,"y":3,"z":0}}"#,
+        r#"{"counts":{"x":null,"y":3,"z":0}}"#,
+    );
     check(&[], r#"{"unknown":{"deep":[[{"x":"}"}]]},"id":3}"#, r#"{"id":3}"#);
     check(
         &[],
@@ -169,6 +174,59 @@ fn values_are_taken_as_flink_takes_them() {
     );
     check(&[], "", "skipped");
     check(&[], "  ", "skipped");
+}
+
+/// In quotes or not, all digits count.
+#[test]
+fn whole_numbers_with_a_point_or_an_exponent_keep_every_digit() {
+    for (number, id, price) in [
+        ("9007199254740993.0", Some("9007199254740993"), None),
+        ("-9007199254740993.000", Some("-9007199254740993"), None),
+        ("9223372036854775807.0", Some("9223372036854775807"), None),
+        ("-9.223372036854775808e18", Some("-9223372036854775808"), None),
+        ("9223372036854775808.0", None, None),
+        ("-9223372036854775809e0", None, None),
+        ("1e18", Some("1000000000000000000"), None),
+        ("1e19", None, None),
+        ("1.0000000000000000001", None, Some("1.00")),
+        ("1.5", None, Some("1.50")),
+        ("12345678.985", None, Some("12345678.99")),
+        (
+            "99999999.994999999999999999999999999999999999999",
+            None,
+            Some("99999999.99"),
+        ),
+        ("99999999.995", None, None),
+        ("10e-1", Some("1"), Some("1.00")),
+        ("1e-1", None, Some("0.10")),
+        ("0.00012e4", None, Some("1.20")),
+        ("0.0012e4", Some("12"), Some("12.00")),
+        ("0e400", Some("0"), Some("0.00")),
+        ("-0.0", Some("0"), Some("0.00")),
+        ("1e-400", None, Some("0.00")),
+        ("1e400", None, None),
+        ("1e99999999999", None, None),
+        ("170141183460469231731687303715884105727.5", None, None),
+    ] {
+        for written in [number.to_string(), format!("\"{number}\"")] {
+            for (column, a_type, value) in [("id", "a BIGINT", id), ("price", "a DECIMAL(10, 2)", price)] {
+                let expected = match value {
+                    Some(value) => format!("{{\"{column}\":{value}}}"),
+                    None => format!("column `{column}`: `{number}` is not {a_type}"),
+                };
+                check(&[], &format!("{{\"{column}\":{written}}}"), &expected);
+            }
+        }
+    }
+    for wrong in [
+        "", ".", "1.2.0", "e5", "1e", "1e1.0", "1.x", "0x1.0", "+-1.0", "inf", "NaN",
+    ] {
+        check(
+            &[],
+            &format!(r#"{{"id":"{wrong}"}}"#),
+            &format!("column `id`: `{wrong}` is not a BIGINT"),
+        );
+    }
 }
 
 #[test]

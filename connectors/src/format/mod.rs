@@ -20,6 +20,7 @@ mod ignored;
 mod json;
 mod json_cursor;
 mod json_encode;
+pub(crate) mod map_keys;
 pub mod parquet;
 mod raw;
 mod record;

@@ -14,7 +14,7 @@ use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::ChunkReader;
 
-use super::FormatSpec;
+use super::{FormatSpec, map_keys};
 use crate::{Error, conversion};
 
 /// Reads a part of one file as batches.
@@ -142,7 +142,8 @@ impl FileReader {
             let column = match source {
                 None => new_null_array(field.data_type(), rows.num_rows()),
                 Some(index) => {
-                    conversion::convert(rows.column(*index), field.data_type()).map_err(|error| wrong(&error))?
+                    let column = conversion::convert(rows.column(*index), field.data_type());
+                    map_keys::unique_keys(&column.map_err(|error| wrong(&error))?)?
                 }
             };
             if !field.is_nullable() && column.null_count() > 0 {

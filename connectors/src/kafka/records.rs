@@ -12,7 +12,7 @@ use arrow_select::take::take;
 
 use super::options::{KeyLayout, Layout};
 use super::queue::FetchedMessage;
-use crate::format::{Decoded, Decoder, Records, Rejection};
+use crate::format::{Decoded, Decoder, Records, Rejection, map_keys};
 use crate::{Error, FieldWatch, RejectedRecord, TableDefinition};
 
 /// The columns that a record's value holds.
@@ -368,7 +368,7 @@ fn headers(data_type: &DataType, messages: &[FetchedMessage]) -> Result<ArrayRef
         });
         maps.append(true)?;
     }
-    let maps: ArrayRef = Arc::new(maps.finish());
+    let maps: ArrayRef = Arc::new(map_keys::last_of_each(maps.finish())?);
     if maps.data_type() == data_type {
         Ok(maps)
     } else {

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, Scalar
 
 use crate::functions::Functions;
 use crate::logical::{CatalogTable, Step, StepReference, Table};
-use crate::sql::{DecimalDivision, FlinkTypes, WindowFunctions};
+use crate::sql::{DecimalArithmetic, FlinkTypes, WindowFunctions};
 use crate::{Mode, PlanOptions};
 
 mod declaration;
@@ -81,7 +81,7 @@ impl Catalog {
     pub(crate) fn new(options: &PlanOptions) -> Self {
         let mut config = ConfigOptions::new();
         pin(&mut config);
-        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(DecimalDivision)];
+        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(DecimalArithmetic)];
         expr_planners.extend(datafusion::execution::SessionStateDefaults::default_expr_planners());
         Self {
             tables: Vec::new(),

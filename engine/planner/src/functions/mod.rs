@@ -16,21 +16,28 @@ use datafusion::error::Result;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    AggregateUDF, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, WindowUDF,
+    AggregateUDF, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility, WindowUDF,
 };
 
 mod civil;
 mod clock;
+mod comparable;
+mod decimals;
 mod forms;
 mod json;
 mod numbers;
 mod pattern;
+mod sums;
 mod text;
 mod time;
 
 pub use clock::provide_clock;
+pub(crate) use comparable::NAME as COMPARABLE;
+pub use comparable::{comparable, holds_floats};
+pub(crate) use decimals::{as_decimal, result_digits};
 pub(crate) use forms::{count_as_one, ignore_nulls, list_separator, pinned, rewrite};
+pub(crate) use sums::sum;
 
 /// Everything callable, by lower-case name.
 pub(crate) struct Functions {
@@ -55,7 +62,17 @@ pub(crate) fn to_text() -> ScalarUDF {
 
 /// `a / b` of decimals, and perhaps a NULL of the type that the quotient is to have.
 pub(crate) fn quotient() -> ScalarUDF {
-    ScalarUDF::new_from_impl(numbers::quotient())
+    ScalarUDF::new_from_impl(decimals::quotient())
+}
+
+/// An operator of decimals that checks the digits of its result.
+pub(crate) fn decimal_operator(operator: Operator) -> Option<ScalarUDF> {
+    decimals::of(operator).map(ScalarUDF::new_from_impl)
+}
+
+/// A number as it is compared: see [`comparable`].
+pub(crate) fn as_comparable() -> ScalarUDF {
+    ScalarUDF::new_from_impl(comparable::function())
 }
 
 impl Functions {
@@ -74,6 +91,8 @@ impl Functions {
             time::all(),
             json::all(),
             numbers::all(),
+            decimals::all(),
+            vec![comparable::function()],
         ]
         .concat();
         let own = own
@@ -97,7 +116,11 @@ impl Functions {
             }
         }
         let mut aggregates = BTreeMap::new();
-        for function in SessionStateDefaults::default_aggregate_functions() {
+        let own = [sums::sum(), sums::avg()];
+        for function in SessionStateDefaults::default_aggregate_functions()
+            .into_iter()
+            .chain(own)
+        {
             for alias in function.aliases() {
                 aggregates.insert(alias.to_ascii_lowercase(), function.clone());
             }
@@ -267,8 +290,10 @@ impl ScalarUDFImpl for Scalar {
             .iter()
             .map(|argument| argument.schema_name().to_string())
             .collect();
+        let symbol = decimals::SYMBOLS.iter().find(|(name, _)| *name == self.name);
         Ok(match (self.name, names.as_slice()) {
-            (numbers::DIVIDE, [dividend, divisor, ..]) => format!("{dividend} / {divisor}"),
+            (_, [left, right, ..]) if let Some((_, symbol)) = symbol => format!("{left} {symbol} {right}"),
+            (comparable::NAME, [value]) => value.clone(),
             (name, names) => format!("{name}({})", names.join(",")),
         })
     }

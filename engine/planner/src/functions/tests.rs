@@ -15,6 +15,9 @@ use crate::PlanOptions;
 use crate::catalog::Catalog;
 use crate::error::Location;
 
+mod decimals;
+mod equality;
+
 /// The value of an expression without columns, as a text.
 fn value(expression: &str) -> String {
     let catalog = Catalog::new(&PlanOptions::default());
@@ -118,6 +121,27 @@ fn texts() {
         ("'a%c' LIKE 'a!%c' ESCAPE '!'", "true"),
         ("'abc' LIKE 'a!%c' ESCAPE '!'", "false"),
         ("'a!c' LIKE 'a!!_' ESCAPE '!'", "true"),
+        (r"'a\b' LIKE 'a\b'", "true"),
+        (r"'ab' LIKE 'a\b'", "false"),
+        (r"'a\b' LIKE 'a\\b'", "false"),
+        (r"'a\\b' LIKE 'a\\b'", "true"),
+        (r"'a\%' LIKE 'a\%'", "true"),
+        (r"'a\bc' LIKE 'a\%'", "true"),
+        (r"'a%' LIKE 'a\%'", "false"),
+        (r"'a\x' LIKE 'a\_'", "true"),
+        (r"'a_' LIKE 'a\_'", "false"),
+        (r"'a\' LIKE '%\'", "true"),
+        (r"'\a' LIKE '\%'", "true"),
+        (r"'x\y' LIKE '%\%'", "true"),
+        (r"'xy' LIKE '%\%'", "false"),
+        (r"'a\b' NOT LIKE 'a\b'", "false"),
+        (r"'a%b' NOT LIKE 'a\%b'", "true"),
+        (r"'a\b' LIKE 'a' || '\b'", "true"),
+        (r"'a%' LIKE REPLACE('a-', '-', '\%')", "false"),
+        (r"'A\b' ILIKE 'a\B'", "true"),
+        (r"'a\%' LIKE 'a\!%' ESCAPE '!'", "true"),
+        (r"'a\b' LIKE CAST(NULL AS STRING)", "NULL"),
+        (r"'a%b' LIKE 'a\%b' ESCAPE '\'", "true"),
         ("TO_BASE64('hello')", "aGVsbG8="),
         ("FROM_BASE64('aGVsbG8=')", "hello"),
         ("PARSE_URL('http://u@h.com:80/p/q?a=1&b=2#r', 'HOST')", "h.com"),
@@ -249,8 +273,8 @@ fn numbers_and_conditions() {
         ("POWER(2, 3)", "8.0"),
         ("SQRT(9)", "3.0"),
         ("ROUND(2.567, 2)", "2.57"),
-        ("CEIL(1.2)", "2.0"),
-        ("FLOOR(1.8)", "1.0"),
+        ("CEIL(1.2)", "2"),
+        ("FLOOR(1.8)", "1"),
         ("SIGN(-3)", "-1"),
         ("LN(1)", "0.0"),
         ("LOG(1)", "0.0"),
@@ -329,7 +353,13 @@ fn numbers_keep_their_kind() {
         ("TRUNCATE(1234)", "1234"),
         ("TRUNCATE(1234, -99)", "0"),
         ("TRUNCATE(1234, CAST(NULL AS INT))", "NULL"),
-        ("FLOOR(-1.5)", "-2.0"),
+        ("FLOOR(-1.5)", "-2"),
+        ("CEIL(-1.5)", "-1"),
+        ("CEIL(9.5)", "10"),
+        ("CEIL(0.1)", "1"),
+        ("FLOOR(-0.1)", "-1"),
+        ("CEIL(CAST(7 AS DECIMAL(3, 0)))", "7"),
+        ("FLOOR(CAST(NULL AS DECIMAL(3, 1)))", "NULL"),
         ("FLOOR(CAST(1.5 AS DOUBLE))", "1.0"),
         ("SQRT(-1)", "NaN"),
         ("SQRT(4)", "2.0"),
@@ -359,6 +389,7 @@ fn quotients_of_decimals_are_rounded_half_up() {
             "CAST(1 AS DECIMAL(3, 1)) / CAST(0 AS DECIMAL(3, 1))",
             "Arrow error: Divide by zero error",
         ),
+        ("CAST(1e37 AS DECIMAL(38, 0)) / CAST(0.001 AS DECIMAL(3, 3))", "NULL"),
     ]);
 }
 
@@ -378,6 +409,10 @@ fn casts_cut_to_what_the_type_says() {
             "CAST(TIMESTAMP '2024-01-01 00:00:00.123456' AS TIMESTAMP_LTZ(2))",
             "2024-01-01T00:00:00.120Z",
         ),
+        (
+            "CAST('2024-01-01 00:00:00.123456789' AS TIMESTAMP)",
+            "2024-01-01T00:00:00.123456",
+        ),
         ("CAST('hello' AS VARCHAR(3))", "hel"),
         ("CAST(12345 AS VARCHAR(3))", "123"),
         ("CAST('hello' AS CHAR(3))", "hel"),
@@ -385,4 +420,34 @@ fn casts_cut_to_what_the_type_says() {
         ("CAST('hello' AS VARCHAR(2147483647))", "hello"),
         ("CAST('hello' AS VARCHAR)", "hello"),
     ]);
+}
+
+#[test]
+fn times_with_more_digits_than_microseconds_are_refused() {
+    for (expression, name) in [
+        ("CAST('2024-01-01 00:00:00' AS TIMESTAMP(7))", "TIMESTAMP(7)"),
+        ("TRY_CAST('2024-01-01 00:00:00' AS TIMESTAMP(9))", "TIMESTAMP(9)"),
+        ("CAST('2024-01-01 00:00:00' AS TIMESTAMP_LTZ(8))", "TIMESTAMP_LTZ(8)"),
+        (
+            "CAST('2024-01-01 00:00:00' AS TIMESTAMP(9) WITH TIME ZONE)",
+            "TIMESTAMP(9)",
+        ),
+        ("CAST('00:00:00' AS TIME(9))", "TIME(9)"),
+        ("CAST(ARRAY[LOCALTIMESTAMP] AS ARRAY<TIMESTAMP(9)>)", "TIMESTAMP(9)"),
+    ] {
+        let found = value(expression);
+        let expected = format!("{name} is not supported: times have microseconds");
+        assert!(found.contains(&expected), "{expression}: {found}");
+    }
+    for literal in ["TIMESTAMP '2024-01-01 00:00:00.1234567'", "TIME '00:00:00.123456789'"] {
+        let found = value(literal);
+        assert!(
+            found.contains("has more digits: write six of them at most"),
+            "{literal}: {found}"
+        );
+    }
+    check(&[(
+        "TIMESTAMP '2024-01-01 00:00:00.123456000'",
+        "2024-01-01T00:00:00.123456",
+    )]);
 }

@@ -1,22 +1,29 @@
-//! The division of decimals, which Flink rounds, and to other digits than DataFusion keeps.
+//! Arithmetic of decimals, which have other digits in Flink than in DataFusion, and are rounded and checked.
 //!
-//! It has to be known where a division is planned: what stands above it is planned with its type.
+//! It has to be known where an operation is planned: what stands above it is planned with its type.
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-#[derive(Debug)]
-pub(crate) struct DecimalDivision;
+use crate::functions::{as_decimal, decimal_operator, result_digits};
 
-impl ExprPlanner for DecimalDivision {
+#[derive(Debug)]
+pub(crate) struct DecimalArithmetic;
+
+impl ExprPlanner for DecimalArithmetic {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        if expr.op != BinaryOperator::Divide {
-            return Ok(PlannerResult::Original(expr));
-        }
+        let operator = match expr.op {
+            BinaryOperator::Plus => Operator::Plus,
+            BinaryOperator::Minus => Operator::Minus,
+            BinaryOperator::Multiply => Operator::Multiply,
+            BinaryOperator::Divide => Operator::Divide,
+            BinaryOperator::Modulo => Operator::Modulo,
+            _ => return Ok(PlannerResult::Original(expr)),
+        };
         // A side without a type is a mistake that is reported by who looks for it.
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(expr));
@@ -26,9 +33,37 @@ impl ExprPlanner for DecimalDivision {
         if !is_exact(&left) || !is_exact(&right) || !(is_decimal(&left) || is_decimal(&right)) {
             return Ok(PlannerResult::Original(expr));
         }
-        let arguments = vec![as_int(expr.left), as_int(expr.right)];
-        Ok(PlannerResult::Planned(crate::functions::quotient().call(arguments)))
+        let (left, right) = (as_int(expr.left), as_int(expr.right));
+        let types = (
+            as_decimal(&left.get_type(schema)?),
+            as_decimal(&right.get_type(schema)?),
+        );
+        let digits = types
+            .0
+            .zip(types.1)
+            .and_then(|(left, right)| result_digits(operator, left, right));
+        // No value is too large, and DataFusion has the same digits.
+        let is_sound = |((precision, _), is_sound): &((i32, i32), bool)| {
+            *is_sound && *precision <= i32::from(DECIMAL128_MAX_PRECISION)
+        };
+        if digits.as_ref().is_some_and(is_sound) {
+            let (left, right) = (decimal(left, schema)?, decimal(right, schema)?);
+            return Ok(PlannerResult::Planned(binary_expr(left, operator, right)));
+        }
+        let Some(function) = decimal_operator(operator) else {
+            return datafusion::common::internal_err!("{operator} is no arithmetic");
+        };
+        Ok(PlannerResult::Planned(function.call(vec![left, right])))
     }
+}
+
+/// A whole number as the decimal of its type.
+fn decimal(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let data_type = expr.get_type(schema)?;
+    Ok(match as_decimal(&data_type) {
+        Some((precision, scale)) if data_type.is_integer() => cast(expr, DataType::Decimal128(precision, scale)),
+        _ => expr,
+    })
 }
 
 /// Whole numbers that are written out are INT in Flink, if they fit.

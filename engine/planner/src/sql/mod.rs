@@ -34,12 +34,12 @@ mod redact;
 mod relations;
 mod rewrite;
 mod script;
-mod semantics;
+pub(crate) mod semantics;
 mod settings;
 pub(crate) mod types;
 mod windows;
 
-pub(crate) use decimals::DecimalDivision;
+pub(crate) use decimals::DecimalArithmetic;
 pub(crate) use diagnose::sql_types;
 pub(crate) use dialect::{call, text};
 pub(crate) use group_windows::parts;

@@ -87,6 +87,7 @@ fn coerced(
         &OptimizerContext::new().with_max_passes(1),
         |_, _| {},
     )?;
+    let plan = semantics::after_optimization(plan)?;
     let LogicalPlan::Projection(projection) = plan else {
         return datafusion::common::plan_err!("an expression of a table must be a plain one, without subqueries");
     };

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
+    TableFactor, TableWithJoins, TypedString, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -188,9 +188,22 @@ impl VisitorMut for Rewrite<'_> {
             }
             Expr::Like {
                 pattern, escape_char, ..
-            } if escape_char.is_some() => {
-                if let Err(message) = backslash_escaped(pattern, escape_char) {
+            }
+            | Expr::ILike {
+                pattern, escape_char, ..
+            } => {
+                if escape_char.is_none() {
+                    plain_backslash(pattern);
+                } else if let Err(message) = backslash_escaped(pattern, escape_char) {
                     self.mistakes.push((message, span));
+                }
+            }
+            Expr::TypedString(literal) => {
+                if let Some(digits) = lost_digits(literal) {
+                    self.mistakes.push((
+                        format!("times have microseconds, but `{digits}` has more digits: write six of them at most"),
+                        span,
+                    ));
                 }
             }
             Expr::SimilarTo { .. } => self.mistakes.push((
@@ -348,6 +361,36 @@ impl Rewrite<'_> {
                 .push((format!("unknown function `{}`{hint}", ident.value), ident.span));
         }
     }
+}
+
+/// `LIKE pattern`, where a backslash stands for itself, with the backslash as the escape character.
+fn plain_backslash(pattern: &mut Expr) {
+    let is_text = |value: &Value| matches!(value, Value::SingleQuotedString(_));
+    match pattern {
+        Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(text),
+            ..
+        }) => *text = text.replace('\\', "\\\\"),
+        Expr::Value(ValueWithSpan { value, .. }) if !is_text(value) => {}
+        _ => {
+            let written = std::mem::replace(pattern, Expr::value(false_value()));
+            let arguments = vec![written, text("\\"), text("\\\\")];
+            *pattern = call(Ident::new("replace"), arguments);
+        }
+    }
+}
+
+/// The text of a `TIMESTAMP '...'` or `TIME '...'` that would lose digits behind the sixth.
+fn lost_digits(literal: &TypedString) -> Option<&str> {
+    if !matches!(literal.data_type, DataType::Timestamp(..) | DataType::Time(..)) {
+        return None;
+    }
+    let Value::SingleQuotedString(text) = &literal.value.value else {
+        return None;
+    };
+    let (_, fraction) = text.split_once('.')?;
+    let beyond = fraction.bytes().take_while(u8::is_ascii_digit).skip(6);
+    beyond.into_iter().any(|digit| digit != b'0').then_some(text)
 }
 
 /// `LIKE pattern ESCAPE '!'` with the backslash as the escape character, the only one DataFusion knows.

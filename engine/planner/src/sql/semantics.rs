@@ -2,6 +2,7 @@
 //!
 //! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`. That of decimals is rounded half up.
 //! * A DOUBLE and a DECIMAL are compared as DOUBLEs: DataFusion makes a DECIMAL of the DOUBLE, which one of 1e15 is not.
+//! * Floating-point numbers have one equality wherever values are compared ([`crate::functions::comparable`]).
 //! * `CAST(timestamp AS STRING)` is `2024-01-01 00:00:00.000`, without the `T`; booleans are `TRUE` and `FALSE`.
 
 use std::sync::Arc;
@@ -12,16 +13,17 @@ use datafusion::common::{Column, DFSchema, ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when};
+
+use crate::functions::holds_floats;
 
 /// Rewrites a plan as it was written, before types are coerced: afterwards an integer under AVG is a DOUBLE.
 pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(averages)?.data;
-    plan.transform_up_with_subqueries(comparisons)
+    plan.transform_up_with_subqueries(|plan| comparisons(plan, Stage::Written))
         .map(|transformed| transformed.data)
 }
 
@@ -31,43 +33,162 @@ pub(super) fn after_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
         .map(|transformed| transformed.data)
 }
 
-/// Comparisons of DOUBLEs with DECIMALs, which are comparisons of DOUBLEs.
-fn comparisons(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+/// Rewrites an optimised plan.
+pub(crate) fn after_optimization(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| comparisons(plan, Stage::Optimised))
+        .map(|transformed| transformed.data)
+}
+
+/// When comparisons are rewritten. Those by `=`, `<` and their like get their operands in the end only: the optimiser knows
+/// them as they are, and that they are not true of NULL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Written,
+    Optimised,
+}
+
+/// Comparisons of floating-point numbers: with DECIMALs they are comparisons of DOUBLEs, and zeros are equal, as NaNs are.
+fn comparisons(plan: LogicalPlan, stage: Stage) -> Result<Transformed<LogicalPlan>> {
     let mut schema = DFSchema::empty();
     for input in plan.inputs() {
         schema.merge(input.schema());
     }
-    let is_float = |expr: &Expr| expr.get_type(&schema).is_ok_and(|data_type| data_type.is_floating());
-    let as_double = |expr: &mut Expr| {
-        if expr
-            .get_type(&schema)
-            .is_ok_and(|found| matches!(found, DataType::Decimal128(..)))
-        {
-            let decimal = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
-            *expr = Expr::Cast(Cast::new(Box::new(decimal), DataType::Float64));
-        }
-    };
     let preserver = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = preserver.save(&expr);
-        let expr = expr.transform_up(|mut expr| {
-            let sides: Vec<&mut Expr> = match &mut expr {
-                Expr::BinaryExpr(binary) if is_comparison(binary.op) => {
-                    vec![binary.left.as_mut(), binary.right.as_mut()]
-                }
-                Expr::Between(between) => vec![between.expr.as_mut(), between.low.as_mut(), between.high.as_mut()],
-                Expr::InList(list) => std::iter::once(list.expr.as_mut()).chain(&mut list.list).collect(),
-                _ => return Ok(Transformed::no(expr)),
-            };
-            if !sides.iter().any(|side| is_float(side)) {
-                return Ok(Transformed::no(expr));
-            }
-            sides.into_iter().for_each(as_double);
-            Ok(Transformed::yes(expr))
-        })?;
+        let expr = expr.transform_up(|expr| compared(expr, &schema, stage))?;
         Ok(expr.update_data(|expr| name.restore(expr)))
     })
 }
+
+/// An expression that compares, with what it compares as [`crate::functions::comparable`] has it.
+fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transformed<Expr>> {
+    let is_operator = matches!(expr, Expr::BinaryExpr(_) | Expr::Between(_));
+    // One of constants is gone in the end.
+    let is_later = stage == Stage::Written && is_operator && expr.any_column_refs();
+    let (sides, are_operands): (Vec<&mut Expr>, bool) = match &mut expr {
+        // NULLIF gives its first argument as it is.
+        Expr::ScalarFunction(call) if call.func.name() == "nullif" && call.args.len() == 2 => {
+            let [left, right] = &call.args[..] else {
+                return Ok(Transformed::no(expr));
+            };
+            let types = [left.get_type(schema)?, right.get_type(schema)?];
+            if !types.iter().any(holds_floats) {
+                return Ok(Transformed::no(expr));
+            }
+            if !left.is_volatile() {
+                let equal = compared(left.clone().eq(right.clone()), schema, stage)?.data;
+                let nothing = Expr::Literal(ScalarValue::try_from(&types[0])?, None);
+                return Ok(Transformed::yes(when(equal, nothing).otherwise(left.clone())?));
+            }
+            (call.args.iter_mut().collect(), true)
+        }
+        Expr::ScalarFunction(call) if COMPARING_FUNCTIONS.contains(&call.func.name()) => {
+            (call.args.iter_mut().collect(), false)
+        }
+        Expr::AggregateFunction(call) => {
+            let params = &mut call.params;
+            let is_comparing = params.distinct || COMPARING_AGGREGATES.contains(&call.func.name());
+            let args = params.args.iter_mut().filter(|_| is_comparing);
+            let order = params.order_by.iter_mut().map(|sort| &mut sort.expr);
+            (args.chain(order).collect(), false)
+        }
+        Expr::BinaryExpr(binary) if is_comparison(binary.op) => {
+            (vec![binary.left.as_mut(), binary.right.as_mut()], true)
+        }
+        Expr::Between(between) => (
+            vec![between.expr.as_mut(), between.low.as_mut(), between.high.as_mut()],
+            true,
+        ),
+        Expr::InList(list) => (
+            std::iter::once(list.expr.as_mut()).chain(&mut list.list).collect(),
+            true,
+        ),
+        Expr::Case(case) if case.expr.is_some() => {
+            let values = case.when_then_expr.iter_mut().map(|(value, _)| value.as_mut());
+            (case.expr.as_deref_mut().into_iter().chain(values).collect(), true)
+        }
+        _ => return Ok(Transformed::no(expr)),
+    };
+    let is_one_a_float = sides.iter().any(|side| is_float(side, schema));
+    let mut is_changed = false;
+    for side in sides {
+        if are_operands && is_one_a_float {
+            as_double(side, schema);
+            is_changed = true;
+        }
+        let holds_floats = side.get_type(schema).is_ok_and(|data_type| holds_floats(&data_type));
+        if holds_floats && !is_later && !is_comparable(side) {
+            let value = std::mem::replace(side, Expr::Literal(ScalarValue::Null, None));
+            *side = match value {
+                Expr::Literal(value, metadata) => {
+                    let comparable = crate::functions::comparable(&value.to_array()?)?;
+                    Expr::Literal(ScalarValue::try_from_array(&comparable, 0)?, metadata)
+                }
+                value => crate::functions::as_comparable().call(vec![value]),
+            };
+            is_changed = true;
+        }
+    }
+    Ok(if is_changed {
+        Transformed::yes(expr)
+    } else {
+        Transformed::no(expr)
+    })
+}
+
+/// Whether an expression is what [`compared`] makes of one, as in a plan that is rewritten with the one above it.
+fn is_comparable(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == crate::functions::COMPARABLE)
+}
+
+fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|data_type| data_type.is_floating())
+}
+
+/// Makes a DECIMAL a DOUBLE.
+fn as_double(expr: &mut Expr, schema: &DFSchema) {
+    let is_decimal = |found: DataType| matches!(found, DataType::Decimal128(..));
+    if expr.get_type(schema).is_ok_and(is_decimal) {
+        let decimal = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+        *expr = Expr::Cast(Cast::new(Box::new(decimal), DataType::Float64));
+    }
+}
+
+/// Functions whose results depend on which of their arguments, or of the elements of these, are equal or greater.
+const COMPARING_FUNCTIONS: &[&str] = &[
+    "greatest",
+    "least",
+    "array_has",
+    "array_has_all",
+    "array_has_any",
+    "array_position",
+    "array_positions",
+    "array_remove",
+    "array_remove_n",
+    "array_remove_all",
+    "array_replace",
+    "array_replace_n",
+    "array_replace_all",
+    "array_distinct",
+    "array_union",
+    "array_intersect",
+    "array_except",
+    "array_max",
+    "array_min",
+    "array_sort",
+];
+
+/// The same for aggregates and the rows of a group.
+const COMPARING_AGGREGATES: &[&str] = &[
+    "min",
+    "max",
+    "median",
+    "approx_distinct",
+    "approx_median",
+    "approx_percentile_cont",
+    "percentile_cont",
+];
 
 fn is_comparison(operator: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
@@ -156,7 +277,7 @@ fn averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         // Over the argument as it is, so that a SUM or COUNT of the same in the query is the same call: SUM widens by
         // itself.
         let mut summed = average.clone();
-        summed.func = sum_udaf();
+        summed.func = crate::functions::sum();
         let mut counted = average;
         counted.func = count_udaf();
         let sum = shared(&mut calls, &aggregate.aggr_expr, Expr::AggregateFunction(summed));

@@ -304,7 +304,7 @@ INSERT INTO ints SELECT 1, CASE WHEN price > 3 THEN 1 ELSE 0 END, nested.a FROM 
 INSERT INTO ints SELECT price, price * 0.5, url FROM bid;
 INSERT INTO ints SELECT price, 3, CARDINALITY(tags) FROM bid /*+ OPTIONS('a'='b') */;",
         expect![[r#"
-            9:1: column `b` of table `ints` is INT, but the query's column 2 (`EXPR$1`) is DECIMAL(22, 1): write CAST(... AS INT)
+            9:1: column `b` of table `ints` is INT, but the query's column 2 (`EXPR$1`) is DECIMAL(21, 1): write CAST(... AS INT)
             9:1: column `c` of table `ints` is INT, but the query's column 3 (`url`) is STRING: write CAST(url AS INT)
             10:62: hints are not supported: put the options into WITH, or declare another table LIKE this one
         "#]],

@@ -1,7 +1,8 @@
 //! Flink's type names and what they are in Arrow.
 //!
 //! Strings are `Utf8`, timestamps are microseconds: without a zone for `TIMESTAMP`, in UTC for `TIMESTAMP_LTZ`.
-//! Lengths and precisions are read and not enforced, except that of `DECIMAL`. Columns may always hold NULL: `NOT NULL`
+//! Lengths and precisions are read and not enforced, except that of `DECIMAL`; times with more digits than microseconds have
+//! are refused. Columns may always hold NULL: `NOT NULL`
 //! is read as a comment.
 
 use std::sync::Arc;
@@ -106,16 +107,16 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
         "DECIMAL" | "DEC" | "NUMERIC" => decimal(&arguments(parser)?, &token)?,
         "DATE" => DataType::Date32,
         "TIME" => {
-            arguments(parser)?;
+            time_digits(parser, &name, &token)?;
             zone(parser)?;
             DataType::Time64(TimeUnit::Microsecond)
         }
         "TIMESTAMP" => {
-            arguments(parser)?;
+            time_digits(parser, &name, &token)?;
             if zone(parser)? { timestamp_ltz() } else { timestamp() }
         }
         "TIMESTAMP_LTZ" => {
-            arguments(parser)?;
+            time_digits(parser, &name, &token)?;
             timestamp_ltz()
         }
         "BYTES" => DataType::Binary,
@@ -199,6 +200,31 @@ fn arguments(parser: &mut Parser) -> Result<Vec<u64>, ParserError> {
     })?;
     parser.expect_token(&Token::RParen)?;
     Ok(numbers)
+}
+
+/// Digits behind the second, which microseconds have; as many as a type without a precision has, as in Flink.
+const TIME_DIGITS_MAX: u64 = 6;
+
+/// Why a type of times with so many digits is refused, if it is.
+fn too_fine(name: &str, digits: u64) -> Option<String> {
+    (digits > TIME_DIGITS_MAX).then(|| {
+        format!(
+            "{name}({digits}) is not supported: times have microseconds, so write {name}({TIME_DIGITS_MAX}) or fewer digits"
+        )
+    })
+}
+
+/// The precision of a time, if it is there.
+fn time_digits(
+    parser: &mut Parser,
+    name: &str,
+    token: &datafusion::sql::sqlparser::tokenizer::TokenWithSpan,
+) -> Result<(), ParserError> {
+    let digits = arguments(parser)?.first().copied().unwrap_or(TIME_DIGITS_MAX);
+    match too_fine(name, digits) {
+        Some(message) => Err(ParserError::ParserError(format!("{message}{}", token.span.start))),
+        None => Ok(()),
+    }
 }
 
 fn decimal(
@@ -287,6 +313,15 @@ pub(crate) struct FlinkTypes;
 impl TypePlanner for FlinkTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
         use ast::DataType as Sql;
+        let too_fine = match sql_type {
+            Sql::Timestamp(Some(digits), _) | Sql::Datetime(Some(digits)) => too_fine("TIMESTAMP", *digits),
+            Sql::TimestampNtz(Some(digits)) => too_fine("TIMESTAMP_LTZ", *digits),
+            Sql::Time(Some(digits), _) => too_fine("TIME", *digits),
+            _ => None,
+        };
+        if let Some(message) = too_fine {
+            return datafusion::common::plan_err!("{message}");
+        }
         let data_type = match sql_type {
             // Types with parts and those the stock parser does not know go through our own reading.
             Sql::Timestamp(_, ast::TimezoneInfo::WithTimeZone) | Sql::TimestampNtz(_) => timestamp_ltz(),

@@ -148,6 +148,9 @@ pub(super) fn is_plain(expr: &PhysicalExprRef) -> bool {
         || expr.downcast_ref::<IsNullExpr>().is_some()
         || expr.downcast_ref::<IsNotNullExpr>().is_some()
         || expr.downcast_ref::<NotExpr>().is_some()
+        || expr
+            .downcast_ref::<ScalarFunctionExpr>()
+            .is_some_and(|function| function.name() == crate::functions::COMPARABLE)
 }
 
 /// A constant other than 0, and other than -1, by which the smallest number cannot be divided.

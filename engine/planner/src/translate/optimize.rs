@@ -56,7 +56,8 @@ impl Planning {
         let plan = Analyzer::new().execute_and_check(plan, &self.config, |_, _| {})?;
         let context =
             OptimizerContext::new_with_config_options(self.config.clone()).with_query_execution_start_time(self.now);
-        Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
+        let plan = Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})?;
+        crate::sql::semantics::after_optimization(plan)
     }
 
     pub fn config(&self) -> &Arc<ConfigOptions> {

@@ -101,6 +101,23 @@ INSERT INTO out1 VALUES (1, TIMESTAMP '2024-01-01 00:00:00');",
 }
 
 #[test]
+fn times_with_more_digits_than_microseconds_are_refused() {
+    check(
+        "CREATE TABLE fine (a TIMESTAMP(9), b TIMESTAMP_LTZ(7), c TIME(8)) WITH ('connector' = 'print');
+CREATE TABLE finer (a ARRAY<TIMESTAMP(9)>) WITH ('connector' = 'print');
+CREATE TABLE right (a TIMESTAMP, b TIMESTAMP(6), c TIMESTAMP_LTZ(6), d TIME(6)) WITH ('connector' = 'print');
+INSERT INTO out1 SELECT price, CAST(ts AS TIMESTAMP(9)) FROM bid;
+INSERT INTO out1 SELECT price, TIMESTAMP '2024-01-01 00:00:00.1234567' FROM bid;",
+        expect![[r#"
+            7:22: TIMESTAMP(9) is not supported: times have microseconds, so write TIMESTAMP(6) or fewer digits
+            8:29: TIMESTAMP(9) is not supported: times have microseconds, so write TIMESTAMP(6) or fewer digits
+            10:1: TIMESTAMP(9) is not supported: times have microseconds, so write TIMESTAMP(6) or fewer digits
+            11:42: times have microseconds, but `2024-01-01 00:00:00.1234567` has more digits: write six of them at most
+        "#]],
+    );
+}
+
+#[test]
 fn nesting_is_bounded() {
     let long = |operator: &str, count: usize| vec!["price"; count].join(operator);
     let says = |query: String, expected: &str| {

@@ -12,7 +12,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::datatypes::{DataType, Decimal128Type};
 use arrow_select::interleave::interleave;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
@@ -158,7 +159,16 @@ impl Accumulator for External {
         let states = self.state(select)?;
         let mut reader = make(&self.function)?;
         reader.merge_batch(&states, &all(select.len()), select.len())?;
-        Ok(reader.evaluate(EmitTo::All)?)
+        let results = reader.evaluate(EmitTo::All)?;
+        // A sum of different decimals may have more digits than its type: as any sum, it is NULL then.
+        Ok(match results.data_type() {
+            DataType::Decimal128(precision, _) => {
+                let decimals = results.as_primitive::<Decimal128Type>();
+                let checked = decimals.null_if_overflow_precision(*precision);
+                Arc::new(checked.with_data_type(results.data_type().clone()))
+            }
+            _ => results,
+        })
     }
 
     fn size(&self) -> usize {

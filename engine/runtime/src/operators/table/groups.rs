@@ -11,9 +11,10 @@ use std::sync::Arc;
 use ahash::RandomState;
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, FieldRef};
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashTable;
+use millstream_planner::functions::comparable;
 
 use super::Select;
 use crate::Error;
@@ -589,24 +590,9 @@ impl RowIndex {
             None => self.converter.empty_rows(rows, 0),
         };
         scratch.clear();
-        let keys: Vec<ArrayRef> = keys.iter().map(one_zero).collect();
+        let keys = keys.iter().map(comparable).collect::<Result<Vec<_>, _>>()?;
         self.converter.append(&mut scratch, &keys)?;
         Ok(scratch)
-    }
-}
-
-/// A column of floats without negative zeros, and with one NaN; others as they are.
-fn one_zero(column: &ArrayRef) -> ArrayRef {
-    match column.data_type() {
-        DataType::Float64 => {
-            let floats = column.as_primitive::<Float64Type>();
-            Arc::new(floats.unary::<_, Float64Type>(|value| if value.is_nan() { f64::NAN } else { value + 0.0 }))
-        }
-        DataType::Float32 => {
-            let floats = column.as_primitive::<Float32Type>();
-            Arc::new(floats.unary::<_, Float32Type>(|value| if value.is_nan() { f32::NAN } else { value + 0.0 }))
-        }
-        _ => Arc::clone(column),
     }
 }
 

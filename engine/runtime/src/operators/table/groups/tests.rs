@@ -53,8 +53,22 @@ fn zeros_are_equal() {
     let column: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN]));
     let mut index = new_group_index(&[Arc::new(Field::new("k", DataType::Float64, true))]).unwrap();
     let mut groups = Vec::new();
-    index.intern(&[column], 4, &mut groups).unwrap();
+    index.intern(std::slice::from_ref(&column), 4, &mut groups).unwrap();
     assert_eq!(groups, [0, 0, 1, 1]);
+
+    // Within rows and arrays, too.
+    let item: FieldRef = Arc::new(Field::new("x", DataType::Float64, true));
+    let row: ArrayRef = Arc::new(arrow::array::StructArray::from(vec![(
+        Arc::clone(&item),
+        Arc::clone(&column),
+    )]));
+    let offsets = OffsetBuffer::from_lengths([1; 4]);
+    let list: ArrayRef = Arc::new(arrow::array::ListArray::new(item, offsets, column, None));
+    for nested in [row, list] {
+        let mut index = new_group_index(&[Arc::new(Field::new("k", nested.data_type().clone(), true))]).unwrap();
+        index.intern(&[nested], 4, &mut groups).unwrap();
+        assert_eq!(groups, [0, 0, 1, 1]);
+    }
 }
 
 #[test]
