@@ -28,10 +28,12 @@ fn nearest<'a>(
         .filter_map(|candidate| {
             let distance = strsim::damerau_levenshtein(&lower, &candidate.to_lowercase());
             let letters = lower.chars().count().max(candidate.chars().count());
-            (distance <= limit(letters)).then_some((distance, candidate))
+            // Of those that differ in case only, the one with most letters alike.
+            let in_case = strsim::damerau_levenshtein(name.trim(), candidate);
+            (distance <= limit(letters)).then_some((distance, in_case, candidate))
         })
         .min()
-        .map(|(_, candidate)| candidate)
+        .map(|(_, _, candidate)| candidate)
 }
 
 /// `; did you mean `x`?` to end a message with, or nothing where no candidate is close.
