@@ -302,6 +302,11 @@ impl Inner {
             closed: CancellationToken::new(),
         });
         let mut links = self.links.lock();
+        // Looked at again with the list locked, which a shutdown empties after it has said why: a worker that came just
+        // before would be told to end tasks that are to be taken over.
+        if let Some(reason) = self.ended.lock().clone() {
+            return Err(Status::unavailable(reason));
+        }
         if let Some(known) = links.get(&register.name) {
             return Err(Status::already_exists(format!(
                 "a worker called `{}` is attached already, at {}; if that is another one, give this one another name \
@@ -456,12 +461,13 @@ pub async fn watch(inner: Weak<Inner>) {
         tokio::time::sleep(WATCH_INTERVAL).await;
         let Some(inner) = inner.upgrade() else { return };
         let links: Vec<_> = inner.links.lock().values().cloned().collect();
-        inner.pulse.beat();
         // This process stood still: what workers said meanwhile is yet to be read.
         let stood_still = before.elapsed() > WATCH_INTERVAL + STANDSTILL_MAX;
         if before.elapsed() > WATCH_INTERVAL + LEFT_AFTER {
             *inner.standstill.lock() = Some((Instant::now(), before.elapsed()));
         }
+        // Only now: in between, a standstill would be in neither.
+        inner.pulse.beat();
         for link in links {
             if stood_still {
                 link.heartbeat.beat();

@@ -75,7 +75,8 @@ impl Shell {
         }
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
-            if ["MILLSTREAM_", "AWS_", "OTEL_", "XDG_"]
+            // A `make` around the tests would have those of the pages tell where they work.
+            if ["MILLSTREAM_", "AWS_", "OTEL_", "XDG_", "MAKE", "MFLAGS"]
                 .iter()
                 .any(|start| name_text.starts_with(start))
                 && name_text != "MILLSTREAM_CACHE"
