@@ -8,7 +8,7 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 scripts/setup.sh build
 engine="$CARGO_TARGET_DIR/debug/engine"
 if [ ! -x "$engine" ]; then
-  say "building the engine for development (the first time this compiles Arrow and DataFusion: 6 minutes on 2 cores)"
+  say "building the engine for development (the first time this compiles Arrow and DataFusion: 5 minutes on 2 cores)"
 fi
 cargo build --workspace --bins --locked
 
