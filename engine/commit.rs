@@ -1,9 +1,9 @@
 //! Build script of the two binaries: sets `MILLSTREAM_VERSION`, such as `0.1.0 (1a2b3c4)`.
 //!
 //! The commit is that of `MILLSTREAM_COMMIT`, if the environment has it (builds from a copy without history, such as an
-//! image's), else git's, with `-dirty` where a file that the binary is made of differs from it. Without either it is the
-//! version alone. This runs again when the commit changes or one of those files does, and not otherwise: whatever changes
-//! them links the binary anew anyway.
+//! image's), else git's, with `-dirty` where a file that the binary is made of differs from it. Without either it is
+//! the version alone. This runs again when the commit changes or one of those files does, and not otherwise: whatever
+//! changes them links the binary anew anyway.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

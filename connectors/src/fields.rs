@@ -1,7 +1,8 @@
 //! Declared columns that no record of a source had, and the fields that records had instead.
 //!
-//! A column whose field is absent from a record is NULL, so a misspelt column of a table is NULL everywhere. Decoders of
-//! formats with field names (JSON, Parquet) tell their source's [`FieldWatch`] once per batch which columns were present.
+//! A column whose field is absent from a record is NULL, so a misspelt column of a table is NULL everywhere. Decoders
+//! of formats with field names (JSON, Parquet) tell their source's [`FieldWatch`] once per batch which columns were
+//! present.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ pub struct InputFields {
     pub unknown_fields: Vec<String>,
 }
 
-/// What the readers of one source have seen together.
+/// The fields that the readers of one source have seen together.
 #[derive(Debug)]
 pub struct FieldWatch {
     table: String,

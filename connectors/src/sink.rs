@@ -143,8 +143,8 @@ pub trait Sink: Send + Sync {
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error>;
 
     /// Whether [`Sink::commit`] moves output, not only names: then it is called for each subtask's committables by the
-    /// process whose writer has prepared them, as long as that process lives. After a failure any process may be asked, and
-    /// two at once. [`Sink::use_storage`] is called in each.
+    /// process whose writer has prepared them, as long as that process lives. After a failure any process may be asked,
+    /// and two at once. [`Sink::use_storage`] is called in each.
     fn is_published_where_written(&self) -> bool {
         false
     }
@@ -194,8 +194,8 @@ pub trait SinkWriter: Send {
     /// Encodes the rows and hands them over. Never waits; one call may overdraw the writer's buffer by one batch.
     /// The batch has the table's columns in declared order. Returns the bytes encoded.
     ///
-    /// [`Error::Data`] says that a row cannot be encoded; then nothing of the batch was written, and the engine gives the
-    /// rows again in smaller batches to find the one. After any other error the writer is not used again.
+    /// [`Error::Data`] says that a row cannot be encoded; then nothing of the batch was written, and the engine gives
+    /// the rows again in smaller batches to find the one. After any other error the writer is not used again.
     fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error>;
 
     /// Makes all rows written before this call durable. The writer may be written to while the future runs; those

@@ -68,7 +68,7 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// Whether a split that was read to its end holds other input now. `found` is the split of the same id as
+    /// Returns whether a split that was read to its end holds other input now. `found` is the split of the same id as
     /// [`Source::splits`] lists it now.
     fn has_changed(&self, _read: &Split, _found: &Split) -> bool {
         false
@@ -129,8 +129,8 @@ pub trait SourceReader: Send {
     }
 
     /// All splits this reader was given, each at the position just after the last batch `poll` returned.
-    /// Restoring from them delivers every later row exactly once. After an error the checkpoint is given up and the reader
-    /// goes on: it must be as it was before.
+    /// Restoring from them delivers every later row exactly once. After an error the checkpoint is given up and the
+    /// reader goes on: it must be as it was before.
     fn snapshot(&mut self) -> Result<Vec<Split>, Error>;
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`JobSpec`] is a pipeline. [`spec`] reads and writes it as YAML or JSON, says what is wrong with a file (all of it
 //! at once, with line and column), resolves `${NAME}` and publishes the JSON Schema. Whether the SQL, the connectors
-//! and their options make sense is the planner's to say. [`spec`] also has the parts of spellings that other crates share,
-//! durations and suggestions, and [`civil`] has the calendar.
+//! and their options make sense is the planner's to say. [`spec`] also has the parts of spellings that other crates
+//! share, durations and suggestions, and [`civil`] has the calendar.
 
 pub mod civil;
 pub mod json;

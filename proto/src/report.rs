@@ -96,8 +96,8 @@ pub fn time(us: i64) -> String {
     )
 }
 
-/// Microseconds since the epoch as RFC 3339 writes them, `2026-01-31T12:00:00.000000Z`; `None` outside of the years 0 to
-/// 9999, which it does not cover (such as the watermark that says "no more rows").
+/// Microseconds since the epoch as RFC 3339 writes them, `2026-01-31T12:00:00.000000Z`; `None` outside of the years 0
+/// to 9999, which it does not cover (such as the watermark that says "no more rows").
 pub fn rfc3339(us: i64) -> Option<String> {
     const FIRST: i64 = -62_167_219_200_000_000;
     const END: i64 = 253_402_300_800_000_000;

@@ -153,7 +153,8 @@ impl JobFiles {
 }
 
 impl CheckpointStore {
-    /// Opens the root (a URL or folder, see [`Storage::open`]) and checks that it can be reached and, if local, written.
+    /// Opens the root (a URL or folder, see [`Storage::open`]) and checks that it can be reached and, if local,
+    /// written.
     pub async fn open(root_url: &str, job: &str) -> Result<Self, Error> {
         Self::within(Storage::open(root_url).await?, job)
     }

@@ -78,8 +78,8 @@ impl Error {
         }
     }
 
-    /// Whether a database found a file of its own damaged. Another attempt reads through what is kept here before it uses
-    /// it, and fetches what is not as it was.
+    /// Whether a database found a file of its own damaged. Another attempt reads through what is kept here before it
+    /// uses it, and fetches what is not as it was.
     pub fn is_local_damage(&self) -> bool {
         matches!(self, Error::Database { source, .. } if source.kind() == rocksdb::ErrorKind::Corruption)
     }

@@ -90,8 +90,8 @@ struct Threads {
 }
 
 impl Backend {
-    /// Locks and wipes the folder (see [`BackendOptions::dir`]) and starts the threads. Snapshots go to a folder below it until
-    /// [`Backend::with_files`] says where they belong.
+    /// Locks and wipes the folder (see [`BackendOptions::dir`]) and starts the threads. Snapshots go to a folder below
+    /// it until [`Backend::with_files`] says where they belong.
     pub fn new(options: BackendOptions) -> Result<Self, Error> {
         let lock = lock_folder(&options.dir)?;
         // What an earlier attempt in this process still winds up there has a folder of its own.
@@ -215,8 +215,8 @@ impl Backend {
         }
     }
 
-    /// The store of one stateful subtask with the state of a checkpoint: every old subtask's part of the operator may be
-    /// given, those without key groups of `range` are passed over. Needs a tokio runtime. An [`Error::Corrupt`] or
+    /// The store of one stateful subtask with the state of a checkpoint: every old subtask's part of the operator may
+    /// be given, those without key groups of `range` are passed over. Needs a tokio runtime. An [`Error::Corrupt`] or
     /// [`Error::NotFound`] names the damaged file: an older checkpoint may do.
     pub async fn restore(&self, name: &str, range: KeyGroupRange, snapshots: &[KeyedSnapshot]) -> Result<Store, Error> {
         let store = self.store(name, range);
@@ -338,8 +338,8 @@ impl Store {
         self.delete_namespaces(namespace, namespace, groups)
     }
 
-    /// Queues the deletion of all namespaces from the first to the last in the given key groups. It costs as much as that of
-    /// one: what ends together is best deleted together.
+    /// Queues the deletion of all namespaces from the first to the last in the given key groups. It costs as much as
+    /// that of one: what ends together is best deleted together.
     pub fn delete_namespaces(&mut self, first: i64, last: i64, groups: &[KeyGroup]) -> Result<(), Error> {
         if groups.is_empty() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What the `object_store` crate says, in terms of settings: the cause, the setting and the remedy, with the library's own
-//! words at the end.
+//! Errors of the `object_store` crate in terms of settings: the cause, the setting and the remedy, with the library's
+//! own words at the end.
 //!
 //! Checkpoints are kept in object stores that the environment configures, tables are read and written in stores that
 //! options configure, too. Both say the same of the same mistake.
@@ -10,7 +10,7 @@ use object_store::ClientConfigKey;
 use object_store::Error;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
-/// Where settings come from, so that a message spells them as they are written there.
+/// The place that settings come from, so that a message spells them as they are written there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settings {
     /// Environment variables: `AWS_ENDPOINT`.
@@ -56,8 +56,8 @@ pub fn check_s3(builder: &AmazonS3Builder, settings: Settings) -> Result<(), Str
     ))
 }
 
-/// The cause of an error and what to do about it, then the library's words in parentheses; these alone if the cause is not
-/// known.
+/// The cause of an error and what to do about it, then the library's words in parentheses; these alone if the cause is
+/// not known.
 pub fn explain(error: &Error, settings: Settings) -> String {
     let said = said(error);
     match cause(error, &said, settings) {

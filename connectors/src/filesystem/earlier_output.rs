@@ -62,7 +62,8 @@ impl EarlierOutput {
     }
 }
 
-/// Whether a file has a name of the form `part-<attempt>-<subtask>-<n>.<format>`, the attempt as 32 hexadecimal digits.
+/// Returns whether a file has a name of the form `part-<attempt>-<subtask>-<n>.<format>`, the attempt as 32 hexadecimal
+/// digits.
 fn is_written_by_a_sink(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

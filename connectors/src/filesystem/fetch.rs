@@ -139,7 +139,7 @@ impl Fetch {
         let compressed = compression != Compression::None;
         let begin = if compressed { 0 } else { from };
         let mut input = self.open(file, compression, begin)?;
-        // What was read of `input` to find the header.
+        // The part of `input` that was read to find the header.
         let mut ahead = Vec::new();
         if let Some(header) = header {
             let found = if begin == 0 {

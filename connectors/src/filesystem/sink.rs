@@ -1,9 +1,9 @@
 //! The sink: where files are written, what they are called, and what is cleaned up.
 //!
-//! A file is named `part-<attempt>-<subtask>-<n>.<format>`: no two attempts, subtasks or files of one share a name. While
-//! it is written it is hidden. Leftovers of earlier attempts of the same job are removed at the start, when everything
-//! the restored checkpoint names is published already. (Unfinished uploads in an object store are invisible; let a
-//! lifecycle rule of the bucket remove them.)
+//! A file is named `part-<attempt>-<subtask>-<n>.<format>`: no two attempts, subtasks or files of one share a name.
+//! While it is written it is hidden. Leftovers of earlier attempts of the same job are removed at the start, when
+//! everything the restored checkpoint names is published already. (Unfinished uploads in an object store are invisible;
+//! let a lifecycle rule of the bucket remove them.)
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

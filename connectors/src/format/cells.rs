@@ -532,7 +532,7 @@ fn parse_integer_slowly(text: &[u8]) -> Option<i64> {
         rest => (false, rest),
     };
     let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
-    // How many digits, counted from the first, stand before the point once the exponent has moved it.
+    // The number of digits, counted from the first, before the point once the exponent has moved it.
     let whole = i64::try_from(point).ok()? + i64::from(exponent);
     let mut value: i128 = 0;
     let mut count: i64 = 0;

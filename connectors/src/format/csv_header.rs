@@ -1,7 +1,7 @@
 //! The header line of a CSV file: where it is, and which field of a line belongs to which column.
 //!
-//! The header is the first line that is neither blank nor, where comments are allowed, a comment. Columns are matched by
-//! exact name; fields of the file that the table does not declare are passed over.
+//! The header is the first line that is neither blank nor, where comments are allowed, a comment. Columns are matched
+//! by exact name; fields of the file that the table does not declare are passed over.
 
 use arrow_schema::SchemaRef;
 
@@ -11,10 +11,10 @@ use millstream_proto::spec::did_you_mean;
 
 /// Names of a header that an error message lists.
 const NAMES_SHOWN_MAX: usize = 50;
-/// What editors of one platform put at the beginning of UTF-8 files.
+/// The byte-order mark that some editors put at the beginning of UTF-8 files.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How the header of a table's files is found.
+/// The rules by which the header of a table's files is found.
 #[derive(Debug, Clone)]
 pub struct Header {
     lines: Lines,
@@ -41,8 +41,8 @@ impl Header {
         }
     }
 
-    /// Finds the header in the first bytes of a file, which are all of it if `ended`. `None`: it needs more bytes, or, at
-    /// the file's end, there is none.
+    /// Finds the header in the first bytes of a file, which are all of it if `ended`. `None`: it needs more bytes, or,
+    /// at the file's end, there is none.
     pub fn find(&self, data: &[u8], ended: bool) -> Option<FoundHeader> {
         let mut start = if data.starts_with(BYTE_ORDER_MARK) {
             BYTE_ORDER_MARK.len()

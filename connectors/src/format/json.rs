@@ -5,9 +5,9 @@
 //! with their fields in the same order, so a field's column is found by one comparison (see [`FieldOrder`]).
 //!
 //! Values are taken as Flink takes them: numbers in quotes are numbers, numbers and booleans (and whole objects) are
-//! text for a STRING column, timestamps may be written the SQL way or the ISO way, and a timestamp may be a number since
-//! the epoch. A later field of the same name wins. What breaks JSON's grammar, a number that does not fit its column
-//! and a missing NOT NULL column reject the record.
+//! text for a STRING column, timestamps may be written the SQL way or the ISO way, and a timestamp may be a number
+//! since the epoch. A later field of the same name wins. What breaks JSON's grammar, a number that does not fit its
+//! column and a missing NOT NULL column reject the record.
 //!
 //! [`FieldOrder`]: super::cells::FieldOrder
 

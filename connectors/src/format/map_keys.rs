@@ -1,7 +1,7 @@
 //! Unique keys of maps: of several entries with one key, the last one counts.
 //!
-//! JSON objects, Kafka headers and Parquet's maps may repeat a key; a MAP of SQL has each key once. As in Java's maps, the
-//! entry has the place of the first and the value of the last one.
+//! JSON objects, Kafka headers and Parquet's maps may repeat a key; a MAP of SQL has each key once. As in Java's maps,
+//! the entry has the place of the first and the value of the last one.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ fn has_map(data_type: &DataType) -> bool {
     }
 }
 
-/// Where each map begins and ends, and its entries, if a key is repeated in some map.
+/// Returns the offsets of each map and its entries, if a key is repeated in some map.
 fn unique<K: Eq + Hash>(
     offsets: &OffsetBuffer<i32>,
     key: impl Fn(usize) -> K,

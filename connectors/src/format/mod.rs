@@ -115,8 +115,8 @@ pub trait Decoder: Send {
     /// Decodes all records. Errors are of the engine (a column over Arrow's limits), never of a record's content.
     fn decode(&mut self, records: Records<'_>) -> Result<Decoded, Error>;
 
-    /// Says that the records to come are of a file with this header ([`FormatSpec::header`]). The error says which column
-    /// the header lacks.
+    /// Says that the records to come are of a file with this header ([`FormatSpec::header`]). The error says which
+    /// column the header lacks.
     fn set_header(&mut self, _header: &[u8]) -> Result<(), String> {
         Ok(())
     }
@@ -287,7 +287,7 @@ impl FormatSpec {
         })
     }
 
-    /// How to find the header that each file starts with; `None`: files have none.
+    /// The rules for finding the header that each file starts with; `None`: files have none.
     pub fn header(&self) -> Result<Option<Header>, Error> {
         if self.format.name != "csv" {
             return Ok(None);

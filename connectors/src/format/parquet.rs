@@ -1,8 +1,8 @@
 //! Parquet files: reading the columns a table declares, and how files are written.
 //!
 //! A file's columns are matched with the table's by name. A column of another type is converted, and a value
-//! that does not survive it is an error; one that the file lacks is NULL. What a file's bytes claim is not trusted: whatever goes wrong inside
-//! the decoder, a panic included, is an error that names the file.
+//! that does not survive it is an error; one that the file lacks is NULL. What a file's bytes claim is not trusted:
+//! whatever goes wrong inside the decoder, a panic included, is an error that names the file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -2,7 +2,8 @@
 //!
 //! Read: `2024-01-01`, `2024-01-01 10:20`, `2024-01-01 10:20:30.123456`, with `T` instead of the blank and with `Z` or
 //! an offset at the end; years 1 to 9999; fractions beyond the microsecond are cut off. Written as Flink does: seconds
-//! always, the fraction with as few digits as it needs. The calendar is the proleptic Gregorian one ([`millstream_proto::civil`]).
+//! always, the fraction with as few digits as it needs. The calendar is the proleptic Gregorian one
+//! ([`millstream_proto::civil`]).
 
 use millstream_proto::civil::{civil_from_days, days_from_civil, days_in_month};
 

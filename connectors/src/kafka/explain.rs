@@ -1,4 +1,5 @@
-//! What librdkafka says, in terms of a table's options: the cause, the option and the remedy, with its own words at the end.
+//! Errors of librdkafka in terms of a table's options: the cause, the option and the remedy, with its own words at the
+//! end.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ pub fn wrong_mechanism(value: &str) -> Option<String> {
     })
 }
 
-/// Why a client could not be made of this configuration.
+/// Explains why a client could not be made of this configuration.
 pub fn refused(config: &ClientConfig, said: &str) -> String {
     const FILES: [(&str, &str); 3] = [
         ("ssl.ca.location", "the CA's certificates"),
@@ -41,7 +42,8 @@ pub fn refused(config: &ClientConfig, said: &str) -> String {
     format!("the Kafka client cannot be made of the options 'properties.*': correct what it speaks of ({said})")
 }
 
-/// Why the brokers cannot be used, as far as librdkafka's words say it, with its words. `brokers` is the value of the option.
+/// Explains why the brokers cannot be used, as far as librdkafka's words say it, with its words. `brokers` is the value
+/// of the option.
 pub fn connection(brokers: &str, said: &str) -> Option<String> {
     Some(format!("{} ({said})", cause(brokers, said)?))
 }

@@ -1,4 +1,4 @@
-//! What librdkafka really says where brokers cannot be used, on loopback.
+//! Explanations of the errors that librdkafka really reports where brokers cannot be used, on loopback.
 
 use std::io::Write;
 use std::net::TcpListener;

@@ -1,10 +1,10 @@
 //! Whether the topics of a job exist, asked when it is submitted.
 //!
-//! Each cluster that the job's tables name is asked once for all its topics, however many tables are there; all clusters
-//! at a time. A topic that is read must exist. One that is written may be missing where the brokers make topics by
-//! themselves: they are asked for that setting, and only then. Asking for one topic by name would make it, so it is not
-//! done. A pattern may match nothing yet. What these credentials may not see counts as existing: the start of the job
-//! tells.
+//! Each cluster that the job's tables name is asked once for all its topics, however many tables are there; all
+//! clusters at a time. A topic that is read must exist. One that is written may be missing where the brokers make
+//! topics by themselves: they are asked for that setting, and only then. Asking for one topic by name would make it, so
+//! it is not done. A pattern may match nothing yet. What these credentials may not see counts as existing: the start of
+//! the job tells.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,9 +3,10 @@
 //!
 //! Built on librdkafka. Its names are those of the Java client for most `properties.*`; see [`client`] for those that
 //! are translated. Records are fetched by librdkafka's threads into one bounded queue per partition, drained by the
-//! slot without blocking ([`queue`], [`reader`]), and decoded many at a time ([`records`]). Whether topics exist is looked up
-//! when a job is submitted ([`look_up`]), whether brokers can be reached when a client doubts it ([`reach`]). The sink produces whole
-//! batches and counts deliveries ([`sink`]), or leaves them to the checkpoint ([`transaction`]).
+//! slot without blocking ([`queue`], [`reader`]), and decoded many at a time ([`records`]). Whether topics exist is
+//! looked up when a job is submitted ([`look_up`]), whether brokers can be reached when a client doubts it ([`reach`]).
+//! The sink produces whole batches and counts deliveries ([`sink`]), or leaves them to the checkpoint
+//! ([`transaction`]).
 
 mod client;
 mod explain;

@@ -1,10 +1,10 @@
 //! Whether a table's brokers can be reached, as all its clients in this process notice it together.
 //!
-//! librdkafka tries again for ever. It says that a connection failed, sometimes also that all brokers are down; it never
-//! says that one is back, and the former may also be said of idle connections that brokers have closed. So its word is a
-//! suspicion and no more: a client of its own then asks the brokers until they answer, and once more, as one that is about
-//! to go may answer yet. The first question that stays unanswered makes it an outage, the first answer ends it. While
-//! nobody suspects anything no thread runs and nothing is asked.
+//! librdkafka tries again for ever. It says that a connection failed, sometimes also that all brokers are down; it
+//! never says that one is back, and the former may also be said of idle connections that brokers have closed. So its
+//! word is a suspicion and no more: a client of its own then asks the brokers until they answer, and once more, as one
+//! that is about to go may answer yet. The first question that stays unanswered makes it an outage, the first answer
+//! ends it. While nobody suspects anything no thread runs and nothing is asked.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

@@ -39,7 +39,7 @@ struct Progress {
     failure: Option<Failure>,
 }
 
-/// Why nothing more is written.
+/// The reason why nothing more is written.
 #[derive(Debug, Clone)]
 enum Failure {
     /// Nobody reads any more, and nobody will.

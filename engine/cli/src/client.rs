@@ -44,8 +44,8 @@ pub type Workers = WorkerServiceClient<Caused>;
 pub type Transactions = TransactionServiceClient<Caused>;
 pub type Cluster = ClusterServiceClient<Caused>;
 
-/// The span that this command belongs to, as the shell or the pipeline that runs it says in TRACEPARENT: the coordinator's
-/// traces hang on it.
+/// The span that this command belongs to, as the shell or the pipeline that runs it says in TRACEPARENT: the
+/// coordinator's traces hang on it.
 #[derive(Clone)]
 pub struct Cause;
 

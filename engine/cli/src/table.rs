@@ -1,8 +1,8 @@
 //! Tables for people, laid out by `comfy-table`: columns under headings, two spaces apart, without rules.
 //!
 //! On a terminal a table is made to fit. Columns are left out, the one with the lowest rank first, and named by
-//! [`Printer::hidden`]; long texts of those that are [kept](KEPT) are wrapped. Elsewhere every column has its full width.
-//! Widths are those of Unicode: a wide character takes two places, a combining one none.
+//! [`Printer::hidden`]; long texts of those that are [kept](KEPT) are wrapped. Elsewhere every column has its full
+//! width. Widths are those of Unicode: a wide character takes two places, a combining one none.
 
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 

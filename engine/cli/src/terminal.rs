@@ -84,8 +84,8 @@ impl Keys {
         Some(Self { keys, signals })
     }
 
-    /// The next key; `None`: the terminal is gone. A signal that ends a process ends this one, after the terminal has its
-    /// settings back.
+    /// The next key; `None`: the terminal is gone. A signal that ends a process ends this one, after the terminal has
+    /// its settings back.
     pub async fn next(&mut self) -> Option<u8> {
         let [(_, interrupt), (_, terminate), (_, hang_up)] = &mut self.signals;
         let number = tokio::select! {

@@ -106,7 +106,7 @@ pub async fn wait(client: &mut Client, name: &str, until: Until<'_>, timeout: Du
 struct Changes {
     /// State and reason of the last look.
     seen: Option<(JobState, String)>,
-    /// When the newest transition known so far took place.
+    /// The time of the newest transition known so far.
     newest_us: i64,
 }
 

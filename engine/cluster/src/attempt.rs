@@ -1,12 +1,13 @@
 //! One attempt at running a job: from a checkpoint (or nothing) until it ends, fails or is stopped.
 //!
-//! The order at the start matters ([`prepare`]): splits are found, slots too, and the state is brought there and verified;
-//! then the committables of the restored checkpoint are published (they are part of it, whether or not the last attempt
-//! came to it; but nothing of a checkpoint is, that turns out to be damaged), then sinks clean up what no checkpoint
-//! names, then tasks start. From there one loop ([`driver`]) turns what happens into events of the
-//! checkpoint coordinator and carries out its commands; a region that fails alone begins again alone ([`mending`]); what follows a checkpoint that all have answered is in
-//! [`completion`]. Tasks that run already are looked after from where they are ([`takeover`]). Whatever was begun in the background (a manifest being written, a sink committing) is awaited before
-//! the attempt ends: a later attempt must not race it.
+//! The order at the start matters ([`prepare`]): splits are found, slots too, and the state is brought there and
+//! verified; then the committables of the restored checkpoint are published (they are part of it, whether or not the
+//! last attempt came to it; but nothing of a checkpoint is, that turns out to be damaged), then sinks clean up what no
+//! checkpoint names, then tasks start. From there one loop ([`driver`]) turns what happens into events of the
+//! checkpoint coordinator and carries out its commands; a region that fails alone begins again alone ([`mending`]);
+//! what follows a checkpoint that all have answered is in [`completion`]. Tasks that run already are looked after from
+//! where they are ([`takeover`]). Whatever was begun in the background (a manifest being written, a sink committing) is
+//! awaited before the attempt ends: a later attempt must not race it.
 
 mod completion;
 mod discovery;

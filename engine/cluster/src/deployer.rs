@@ -40,14 +40,14 @@ pub trait Deployer: Send + Sync {
     /// then this does not return.
     async fn superseded(&self) {}
 
-    /// Brings and verifies the state of all tasks, does what is to be done before they start ([`Request::before_start`]),
-    /// and starts them. When this returns they run, or none does. An error that [is damage](Error::is_damage) says that
-    /// the checkpoint cannot be restored.
+    /// Brings and verifies the state of all tasks, does what is to be done before they start
+    /// ([`Request::before_start`]), and starts them. When this returns they run, or none does. An error that [is
+    /// damage](Error::is_damage) says that the checkpoint cannot be restored.
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error>;
 
-    /// Finds slots for a region of running tasks that is to begin again as this attempt, in place of those whose workers are
-    /// gone; waits until there are some. Answers the worker of each of the job's slots, when whoever may come to look after
-    /// the job knows where it runs.
+    /// Finds slots for a region of running tasks that is to begin again as this attempt, in place of those whose
+    /// workers are gone; waits until there are some. Answers the worker of each of the job's slots, when whoever may
+    /// come to look after the job knows where it runs.
     async fn relocate(&self, _region: Vec<usize>, _attempt: String) -> Result<Vec<String>, Error> {
         Err(Error::Failed("its tasks begin again together only".into()))
     }
@@ -81,8 +81,8 @@ pub struct Request {
     pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
     pub splits_are_final: bool,
     pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
-    /// To be done once all state is there and verified, and before any task is made: what the restored checkpoint holds is
-    /// published, and sinks clean up.
+    /// To be done once all state is there and verified, and before any task is made: what the restored checkpoint holds
+    /// is published, and sinks clean up.
     pub before_start: BeforeStart,
     /// The claim on the job's checkpoints, and where keyed state keeps its files under it.
     pub epoch: u64,
@@ -101,8 +101,8 @@ pub trait Tasks: Send {
     /// Whether they run in other processes.
     fn are_elsewhere(&self) -> bool;
 
-    /// Has the processes that run them publish what their sinks have prepared for a complete checkpoint, as part of this
-    /// span. The answer comes while events are asked for. To be called only if they are elsewhere.
+    /// Has the processes that run them publish what their sinks have prepared for a complete checkpoint, as part of
+    /// this span. The answer comes while events are asked for. To be called only if they are elsewhere.
     fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing;
 
     /// What happens next; `None` after [`TaskEvent::Stopped`].

@@ -1,9 +1,9 @@
 //! The checkpoints of a job: which there are, which one a run begins with, and how one is added.
 //!
 //! A run claims the job first: the claim in the checkpoints' journal fences whoever ran it before. Starting anew and
-//! replaying never delete: both add a first checkpoint of their own (an empty one, a copy) with the next number, so that
-//! whatever happens then, "the latest checkpoint" is the one the user meant; older ones go by retention. A savepoint is
-//! a copy, too: another manifest over the same files, which stays until it is deleted.
+//! replaying never delete: both add a first checkpoint of their own (an empty one, a copy) with the next number, so
+//! that whatever happens then, "the latest checkpoint" is the one the user meant; older ones go by retention. A
+//! savepoint is a copy, too: another manifest over the same files, which stays until it is deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,8 +79,8 @@ impl History {
         }
     }
 
-    /// Removes what crashes and failed checkpoints left behind, at the first call. To be called while no task of the job
-    /// is to go on: files of a checkpoint under way look the same.
+    /// Removes what crashes and failed checkpoints left behind, at the first call. To be called while no task of the
+    /// job is to go on: files of a checkpoint under way look the same.
     pub async fn sweep_once(&self) -> Result<(), Error> {
         if !self.inner.swept.load(Ordering::Relaxed) {
             self.inner.claim.sweep().await?;

@@ -63,7 +63,7 @@ pub fn in_words(fields: &InputFields) -> Vec<String> {
     sentences
 }
 
-/// Whether an absent column is probably a misspelling of a field that records have.
+/// Returns whether an absent column is probably a misspelling of a field that records have.
 pub fn is_probably_misspelt(fields: &InputFields) -> bool {
     fields
         .absent_columns

@@ -84,8 +84,8 @@ impl CheckpointNow {
         self.asked.notify_one();
     }
 
-    /// Asks for one that is triggered from now on; the answer comes when it is complete, or has failed. None comes when the
-    /// attempt ends before.
+    /// Asks for one that is triggered from now on; the answer comes when it is complete, or has failed. None comes when
+    /// the attempt ends before.
     pub fn one(&self) -> oneshot::Receiver<Result<Taken, String>> {
         let (answer, taken) = oneshot::channel();
         self.waiting.lock().push(answer);
@@ -465,8 +465,8 @@ pub async fn when_there_is_space<T, Doing: Future<Output = Result<T, Error>>>(
     patiently(&mut restarts, &mut stop, progress, Retry::Unlimited, doing).await
 }
 
-/// Reads something of earlier checkpoints, again while the storage cannot be reached: an outage must not end the job for
-/// good. Errors that are less than `worth_retrying` are final. `None`: someone asked to stop meanwhile.
+/// Reads something of earlier checkpoints, again while the storage cannot be reached: an outage must not end the job
+/// for good. Errors that are less than `worth_retrying` are final. `None`: someone asked to stop meanwhile.
 async fn patiently<T, Reading: Future<Output = Result<T, Error>>>(
     restarts: &mut Restarts,
     stop: &mut watch::Receiver<StopRequest>,

@@ -1,8 +1,8 @@
 //! What the sources and sinks of a job cannot reach, wherever their tasks run.
 //!
 //! Connectors go on trying by themselves, so an outage is no failure: it is the reason why nothing is read, or why a
-//! checkpoint does not end. Each process that has sources or sinks of a job looks at its own; a worker's heartbeats carry
-//! what it finds to the driver, which tells people when one begins and when it is over.
+//! checkpoint does not end. Each process that has sources or sinks of a job looks at its own; a worker's heartbeats
+//! carry what it finds to the driver, which tells people when one begins and when it is over.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 //! What comes in is the text (YAML, JSON or SQL) or a spec, the values of the variables it names, the time and what the
 //! caller wants otherwise; nothing is read from the process or the clock. What comes out is a [`v1::ResolvedJob`], of
 //! which everything else is a pure function: [`plan`] makes the same graph of it on every machine, [`settings`] says
-//! how it is to run. All mistakes are found at once, with their place in the text. Whether what the pipeline reads and writes
-//! exists is asked apart ([`look_up`]), by whoever is about to start it: a plan needs nobody who answers.
+//! how it is to run. All mistakes are found at once, with their place in the text. Whether what the pipeline reads and
+//! writes exists is asked apart ([`look_up`]), by whoever is about to start it: a plan needs nobody who answers.
 
 mod look_up;
 
@@ -349,8 +349,8 @@ fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Setti
     }
 }
 
-/// Where a script says whether checkpoints are unaligned, it is as in Flink: enabled, the timeout is none unless it is given;
-/// not enabled, all align.
+/// Where a script says whether checkpoints are unaligned, it is as in Flink: enabled, the timeout is none unless it is
+/// given; not enabled, all align.
 fn aligned_timeout_ms(settings: &millstream_planner::Settings, defaults: &checkpoint::Config) -> Option<u64> {
     let given = settings
         .checkpoint_aligned_timeout

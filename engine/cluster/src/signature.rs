@@ -1,23 +1,23 @@
 //! Signatures of state ([`crate::compatibility::state_signature`]) in words.
 //!
-//! A signature is compared as a whole and stands in checkpoints, so its spelling cannot change. What a person wants to know
-//! is picked out of it here. One of which the form is not known, as an older or newer engine may have written it, stays as
-//! it is.
+//! A signature is compared as a whole and stands in checkpoints, so its spelling cannot change. What a person wants to
+//! know is picked out of it here. One of which the form is not known, as an older or newer engine may have written it,
+//! stays as it is.
 
 use arrow_schema::DataType;
 use millstream_planner::sql::type_name;
 use millstream_proto::spec::format_duration_ms;
 
-/// How much of a signature is told.
+/// The level of detail in which a signature is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Detail {
-    /// What kind of state it is.
+    /// The kind of state.
     Kind,
     /// Offsets of windows, types of accumulators, and positions of columns, too.
     Everything,
 }
 
-/// What kind of state it is, such as `window of 1min by BIGINT: count, sum`.
+/// The kind of state in words, such as `window of 1min by BIGINT: count, sum`.
 pub fn in_words(signature: &str) -> String {
     words(signature, Detail::Kind)
 }

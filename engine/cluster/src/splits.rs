@@ -15,8 +15,8 @@ use millstream_runtime::job::{SplitState, SubtaskState};
 #[derive(Debug, Default)]
 pub struct Known {
     ids: BTreeSet<String>,
-    /// Read to the end before this attempt, or before its subtask began again: no subtask knows them, so the driver keeps
-    /// them in every checkpoint.
+    /// Read to the end before this attempt, or before its subtask began again: no subtask knows them, so the driver
+    /// keeps them in every checkpoint.
     finished: Vec<SplitState>,
     /// Whose each split is, as it was handed out and in that order.
     given: Vec<(usize, Split)>,
@@ -105,9 +105,9 @@ impl Known {
         assigned
     }
 
-    /// The splits of those subtasks that begin again at a checkpoint of this attempt, each its own: at the positions that
-    /// the checkpoint has; those that were handed out later, or before the first checkpoint, as they were. Those that are
-    /// finished there are set aside, as those of earlier attempts are.
+    /// The splits of those subtasks that begin again at a checkpoint of this attempt, each its own: at the positions
+    /// that the checkpoint has; those that were handed out later, or before the first checkpoint, as they were. Those
+    /// that are finished there are set aside, as those of earlier attempts are.
     pub fn give_again(&mut self, states: &[SubtaskState], begins_again: impl Fn(usize) -> bool) -> Vec<Vec<Split>> {
         let listed = states.iter().flat_map(|state| &state.splits);
         let listed: HashMap<&str, &SplitState> = listed.map(|split| (split.id.as_str(), split)).collect();

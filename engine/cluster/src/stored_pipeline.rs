@@ -100,7 +100,7 @@ pub(crate) fn plan(stored: &str) -> Result<JobGraph, String> {
     Ok(resolve::plan_to_compare(&decode(stored)?)?.graph)
 }
 
-/// Whether two jobs have one pipeline, whenever they were resolved.
+/// Returns whether two jobs have the same pipeline, whenever they were resolved.
 pub fn is_same(old: &v1::ResolvedJob, now: &v1::ResolvedJob) -> bool {
     let planned = |job: &v1::ResolvedJob| (job.pipeline.clone(), job.environment.clone(), job.mode);
     planned(old) == planned(now)

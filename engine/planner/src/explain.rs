@@ -67,7 +67,8 @@ fn write_node(
     }
 }
 
-/// The input of a join that an edge leads to, the way its rows take, and the rows it has; each empty or with a space behind.
+/// The input of a join that an edge leads to, the way its rows take, and the rows it has; each empty or with a space
+/// behind.
 fn edge_words(graph: &JobGraph, edge: &Edge) -> (&'static str, String, &'static str) {
     let several = graph.inputs(edge.to).any(|edge| edge.input > 0);
     let side = match (several, edge.input) {

@@ -224,8 +224,8 @@ pub struct WindowAssign {
 ///
 /// Main output: the key columns, then (`Single` and `Final`) one column per aggregate or (`Local`) the aggregates'
 /// partial states, then `window_start`, `window_end`. `Local` emits slices: for `Hop` and `Cumulate` the bounds are
-/// those of the slice, which `Final` merges into windows. In `Final`, `time` is the input's `window_end`, and the bounds
-/// of `Window::Attached` are the input's last two columns.
+/// those of the slice, which `Final` merges into windows. In `Final`, `time` is the input's `window_end`, and the
+/// bounds of `Window::Attached` are the input's last two columns.
 #[derive(Debug, Clone)]
 pub struct WindowAggregate {
     pub window: Window,
@@ -259,8 +259,8 @@ pub enum Phase {
     Final,
 }
 
-/// Joins rows of equal windows. Output: the joined columns of the left input, then those of the right (for semi and anti
-/// joins: left only).
+/// Joins rows of equal windows. Output: the joined columns of the left input, then those of the right (for semi and
+/// anti joins: left only).
 #[derive(Debug, Clone)]
 pub struct WindowJoin {
     pub join_type: JoinType,
@@ -287,8 +287,9 @@ pub struct WindowTopN {
     pub emit_rank: bool,
 }
 
-/// Drops rows that are beaten by another row of their window and keys which went by before: a join above wants the extreme
-/// ones only. What has gone by is not state: a row that is let through again does no harm. Output: the input's columns.
+/// Drops rows that are beaten by another row of their window and keys which went by before: a join above wants the
+/// extreme ones only. What has gone by is not state: a row that is let through again does no harm. Output: the input's
+/// columns.
 #[derive(Debug, Clone)]
 pub struct DynamicFilter {
     /// Rows where this column is not true are dropped, and beat nothing.

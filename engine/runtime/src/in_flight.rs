@@ -9,8 +9,8 @@
 //! must not come back, since it holds for the splits that its source subtask read then. After a restore the subtask
 //! may read others, whose rows would be late after it.
 //!
-//! Layout of the file, version 1: the version byte, then bincode of [`Stored`]. Rows that follow one another are one Arrow
-//! IPC stream. Files of earlier engines have watermarks and idleness between them, which are not restored.
+//! Layout of the file, version 1: the version byte, then bincode of [`Stored`]. Rows that follow one another are one
+//! Arrow IPC stream. Files of earlier engines have watermarks and idleness between them, which are not restored.
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;

@@ -4,8 +4,8 @@
 //! aligned here, so the first operator of the chain sees one stream per input.
 //!
 //! When a checkpoint's barrier overtakes what is in the channels, that is taken out of them ([`Inputs::pull`]), so that
-//! whoever sends has room to bring the barrier; it is recorded, and then read in its order like everything else. Both are
-//! bounded: what is taken out by [`OVERTAKEN_BYTES_MAX`], what is recorded by [`RECORDED_BYTES_MAX`].
+//! whoever sends has room to bring the barrier; it is recorded, and then read in its order like everything else. Both
+//! are bounded: what is taken out by [`OVERTAKEN_BYTES_MAX`], what is recorded by [`RECORDED_BYTES_MAX`].
 
 use std::collections::VecDeque;
 
@@ -18,8 +18,8 @@ use crate::in_flight::{Channel, Origin};
 use crate::operator::Timestamp;
 use crate::watermark::{Change, Merge};
 
-/// Bytes of overtaken rows that one task takes out of its channels, but at least twice what a channel holds of each (what
-/// a channel between workers holds at both ends); more wait until some of these are processed.
+/// Bytes of overtaken rows that one task takes out of its channels, but at least twice what a channel holds of each
+/// (what a channel between workers holds at both ends); more wait until some of these are processed.
 pub const OVERTAKEN_BYTES_MAX: usize = 64 << 20;
 /// Bytes of overtaken rows that one task records for a checkpoint, which comes to nothing if there are more.
 pub const RECORDED_BYTES_MAX: usize = 256 << 20;
@@ -162,8 +162,8 @@ impl Inputs {
         self.alignment.all_ended()
     }
 
-    /// The checkpoint is cut now: what is in the channels before its barrier is in flight. Answers whether it is; if not,
-    /// a later checkpoint is on its way here.
+    /// The checkpoint is cut now: what is in the channels before its barrier is in flight. Answers whether it is; if
+    /// not, a later checkpoint is on its way here.
     pub fn overtake(&mut self, barrier: Barrier, now: Timestamp) -> bool {
         let Some(missing) = self.alignment.overtake(barrier) else {
             return false;

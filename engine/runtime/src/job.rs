@@ -182,9 +182,9 @@ pub struct SplitState {
 /// What the caller tells a running job.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Cut a checkpoint: sources snapshot and inject the barrier. After one that is the `last`, sources read no further.
-    /// A task that the barrier has not reached after `aligned_timeout` cuts its part without waiting for it; `None`: all
-    /// wait for as long as it takes.
+    /// Cut a checkpoint: sources snapshot and inject the barrier. After one that is the `last`, sources read no
+    /// further. A task that the barrier has not reached after `aligned_timeout` cuts its part without waiting for it;
+    /// `None`: all wait for as long as it takes.
     Checkpoint {
         id: u64,
         last: bool,

@@ -147,8 +147,8 @@ impl Stage {
         batches.sum()
     }
 
-    /// Lets this checkpoint's barrier pass what is before it in a waiting sink, if it is here. Answers with the rows that
-    /// it has passed: the sink is to be cut now.
+    /// Lets this checkpoint's barrier pass what is before it in a waiting sink, if it is here. Answers with the rows
+    /// that it has passed: the sink is to be cut now.
     pub fn let_barrier_pass(&mut self, checkpoint: u64) -> Option<(Barrier, Vec<RecordBatch>)> {
         let is_it = |call: &Call| matches!(call, Call::Snapshot(barrier) if barrier.checkpoint == checkpoint);
         let place = self.calls.iter().position(is_it)?;

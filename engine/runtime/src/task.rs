@@ -1,9 +1,9 @@
 //! One subtask of one chain: a state machine that takes elements in and gives elements out.
 //!
-//! [`Task::step`] makes one bounded call and says whether it is worth calling again. The deepest stage with something to
-//! do goes first, then timers, then the head of the chain takes new input: the next element of a channel, or a poll of
-//! the source. Nothing runs while an output edge lacks credit, so one call's output is all that ever exceeds a channel.
-//! When there is nothing to do, what operators and edges hold back for batching leaves.
+//! [`Task::step`] makes one bounded call and says whether it is worth calling again. The deepest stage with something
+//! to do goes first, then timers, then the head of the chain takes new input: the next element of a channel, or a poll
+//! of the source. Nothing runs while an output edge lacks credit, so one call's output is all that ever exceeds a
+//! channel. When there is nothing to do, what operators and edges hold back for batching leaves.
 //!
 //! A task knows no thread, socket or clock: it is told the time (see [`Task::set_wall_clock_ahead`]) and how long its
 //! steps took ([`Task::took`]), and it leaves the parts of its checkpoints to be finished by whoever runs it
@@ -409,7 +409,8 @@ impl Task {
     }
 
     /// A stage's part of a checkpoint. A source that cannot tell its positions is as it was before: only the checkpoint
-    /// fails. An operator whose snapshot fails may have let go of marks of what is still to be written: that ends the task.
+    /// fails. An operator whose snapshot fails may have let go of marks of what is still to be written: that ends the
+    /// task.
     ///
     /// `waiting` are rows that the barrier has passed in a sink's queue.
     fn snapshot_stage(&mut self, index: usize, barrier: Barrier, waiting: Vec<RecordBatch>) -> Result<(), Error> {

@@ -282,8 +282,8 @@ pub struct Telling {
     /// How log lines look.
     #[arg(long, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
     pub log: Log,
-    /// Send traces of control operations to this OpenTelemetry collector (OTLP over gRPC), such as http://localhost:4317.
-    /// Default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else nowhere.
+    /// Send traces of control operations to this OpenTelemetry collector (OTLP over gRPC), such as
+    /// http://localhost:4317. Default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else nowhere.
     #[arg(long, value_name = "URL")]
     pub traces: Option<String>,
 }

@@ -212,7 +212,7 @@ fn quoted(path: &Path, words: &mut BTreeSet<String>) {
     }
     let text = fs::read_to_string(path).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    // What `env!` reads is a variable of the build.
+    // A variable that `env!` reads is one of the build.
     let code = code.replace("env!(\"", "env!(");
     words.extend(code.split('"').map(str::to_owned));
 }

@@ -82,9 +82,9 @@ fn main() -> ExitCode {
 /// How long threads of an ended job may take to end; one that hangs in an operator does not keep the process.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ends the process under a thread that does not end: without the C++ library's destructors of static objects, which such
-/// a thread may still use. Nothing is lost by it: what must last is on disk and synchronised by now, and standard error
-/// is not buffered.
+/// Ends the process under a thread that does not end: without the C++ library's destructors of static objects, which
+/// such a thread may still use. Nothing is lost by it: what must last is on disk and synchronised by now, and standard
+/// error is not buffered.
 fn leave(code: u8) -> ! {
     use std::io::Write;
     // A reader that went away has no use for the rest.

@@ -2,8 +2,8 @@
 //! metrics themselves are listed in [`table`].
 //!
 //! A process outlives the jobs it works for. What is said of one of them is forgotten once nobody has said it again for
-//! [`IDLE_MAX`]; whoever speaks of something that is still there repeats itself more often than that, changed or not. What
-//! is said of the process as a whole lasts as long as the process.
+//! [`IDLE_MAX`]; whoever speaks of something that is still there repeats itself more often than that, changed or not.
+//! What is said of the process as a whole lasts as long as the process.
 
 pub mod table;
 

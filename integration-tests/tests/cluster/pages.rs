@@ -1,5 +1,6 @@
-//! The documentation, run: every command and every pipeline of `README.md`, `docs/` and the examples, in the order of each
-//! page, compared with the output that the page shows. `PAGE=tutorial` runs the pages whose path contains that word.
+//! The documentation, run: every command and every pipeline of `README.md`, `docs/` and the examples, in the order of
+//! each page, compared with the output that the page shows. `PAGE=tutorial` runs the pages whose path contains that
+//! word.
 
 mod page;
 mod shell;

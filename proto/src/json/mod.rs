@@ -6,8 +6,8 @@
 //! 64-bit integers are written as numbers (times in microseconds stay below 2^53 until the year 2255) and read as
 //! numbers or as decimal text. [`schema`] describes the same mapping as JSON Schema.
 //!
-//! Beside each time, such as `submitted_us`, the same time stands as RFC 3339 text (`submitted_at`), where it is known and
-//! that form can say it. Only the number is read; the text is not accepted without it.
+//! Beside each time, such as `submitted_us`, the same time stands as RFC 3339 text (`submitted_at`), where it is known
+//! and that form can say it. Only the number is read; the text is not accepted without it.
 
 pub mod schema;
 mod yaml;

@@ -1,7 +1,7 @@
 //! Names that were probably meant: `; did you mean `amount`?`.
 
-/// Returns the candidate that was probably meant by a name that is not among them: in no more than a third of its letters
-/// different, or in one. Of several equally close ones it is the first in alphabetical order.
+/// Returns the candidate that was probably meant by a name that is not among them: in no more than a third of its
+/// letters different, or in one. Of several equally close ones it is the first in alphabetical order.
 pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest(name, candidates, |letters| (letters / 3).max(1))
 }

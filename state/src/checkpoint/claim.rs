@@ -206,7 +206,8 @@ impl Claim {
     }
 
     /// Deletes manifests and files that no complete checkpoint names: what crashes and failed checkpoints left.
-    /// To be called after the claim and before any task of it runs, since files of a checkpoint under way look the same.
+    /// To be called after the claim and before any task of it runs, since files of a checkpoint under way look the
+    /// same.
     pub async fn sweep(&self) -> Result<usize, Error> {
         let mut written = self.written.lock().await;
         if let Some(damaged) = written.log.state().damaged.first() {

@@ -1,8 +1,8 @@
 //! Produces what complete checkpoints contain, each part once.
 //!
-//! A *session* is one producer that holds one transactional id, with what is known to be published under it. Opening one
-//! initialises the id, then reads the markers; as long as its transactions succeed nobody else has had the id, so what
-//! it knows stays true. After any failure the session is thrown away and the next call opens another: whether the
+//! A *session* is one producer that holds one transactional id, with what is known to be published under it. Opening
+//! one initialises the id, then reads the markers; as long as its transactions succeed nobody else has had the id, so
+//! what it knows stays true. After any failure the session is thrown away and the next call opens another: whether the
 //! failed transaction counts is then read from the markers, never guessed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

@@ -240,8 +240,8 @@ impl<'a> Driver<'a> {
     }
 
     /// Takes note of the fields of what was read so far, and tells of columns that no record has: once for each source,
-    /// after records enough, or at the first checkpoint where a column is probably misspelt. What `is_over` in this process
-    /// is in the summary of the run.
+    /// after records enough, or at the first checkpoint where a column is probably misspelt. What `is_over` in this
+    /// process is in the summary of the run.
     fn look_at_fields(&mut self, lookout: &Lookout, is_over: bool) {
         let found = lookout.input_fields().into_iter().chain(self.tasks.input_fields());
         let now = input_fields::together(found);
@@ -305,8 +305,8 @@ impl<'a> Driver<'a> {
 
     /// How long tasks wait for the barriers of the next checkpoint.
     fn aligned_timeout(&self, last: bool) -> Option<Duration> {
-        // The last one and savepoints are for another pipeline, too, which may have no place for rows in flight. After one
-        // that failed because too much was in flight another would: every other one waits.
+        // The last one and savepoints are for another pipeline, too, which may have no place for rows in flight. After
+        // one that failed because too much was in flight another would: every other one waits.
         let must_align = last || self.job.checkpoint_now.is_named() || self.coordinator.failures_in_row() % 2 == 1;
         let timeout_ms = self.job.checkpoints.aligned_timeout_ms.filter(|_| !must_align);
         timeout_ms.map(Duration::from_millis)
@@ -397,7 +397,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Tells those who wait for this checkpoint which one stands for it and whether that was there before, or why none does.
+    /// Tells those who wait for this checkpoint which one stands for it and whether that was there before, or why none
+    /// does.
     fn answer(&mut self, checkpoint: u64, result: &Result<(u64, bool), String>) {
         let Some((_, waiting)) = self.waited_for.take_if(|(of, _)| *of == checkpoint) else {
             return;

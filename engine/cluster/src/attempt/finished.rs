@@ -1,7 +1,8 @@
-//! A run whose checkpoint says that all input had been processed: nothing is left to do, unless there is more input now.
+//! A run whose checkpoint says that all input had been processed: nothing is left to do, unless there is more input
+//! now.
 //!
-//! The windows of such a checkpoint have fired and its last watermark is the end of time, so rows that came later cannot
-//! be added to it. They are named instead, so that nobody takes "nothing to do" for "your input was processed".
+//! The windows of such a checkpoint have fired and its last watermark is the end of time, so rows that came later
+//! cannot be added to it. They are named instead, so that nobody takes "nothing to do" for "your input was processed".
 
 use millstream_connectors::{Source, Split};
 use millstream_planner::graph::OperatorId;

@@ -1,9 +1,9 @@
 //! Taking an attempt over as it runs, when whoever looked after it is gone.
 //!
-//! The tasks have gone on by themselves; what they reported meanwhile is lost. Nothing of it is needed: a first checkpoint
-//! is cut at once. It holds all that sinks have prepared and have not been told is published (some of it may be:
-//! publishing again changes nothing), whatever became of the checkpoint that was under way, and it says which splits the
-//! tasks read. Only then are new splits looked for: one that was handed out just before must not be handed
+//! The tasks have gone on by themselves; what they reported meanwhile is lost. Nothing of it is needed: a first
+//! checkpoint is cut at once. It holds all that sinks have prepared and have not been told is published (some of it may
+//! be: publishing again changes nothing), whatever became of the checkpoint that was under way, and it says which
+//! splits the tasks read. Only then are new splits looked for: one that was handed out just before must not be handed
 //! out again. Sinks are not started: that would clean up behind an attempt that lives.
 
 use std::collections::BTreeMap;

@@ -145,8 +145,8 @@ impl Inner {
 }
 
 impl Leader {
-    /// Takes over what the journal says: tasks that run go on; other jobs that had not ended run again as soon as there are
-    /// slots.
+    /// Takes over what the journal says: tasks that run go on; other jobs that had not ended run again as soon as there
+    /// are slots.
     pub fn start(
         cluster: &str,
         journal: Writer<Ledger>,
@@ -421,7 +421,8 @@ impl Leader {
         }
     }
 
-    /// All runs take a last checkpoint; the jobs go on under the next leader. Returns when they have, or at the deadline.
+    /// All runs take a last checkpoint; the jobs go on under the next leader. Returns when they have, or at the
+    /// deadline.
     pub async fn suspend(self: &Arc<Self>, deadline: Duration) {
         let mut versions = self.version.subscribe();
         self.event(Event::ShutDown);

@@ -68,7 +68,7 @@ pub struct Record {
     pub deleting: bool,
     #[serde(default)]
     pub update: Option<Box<Update>>,
-    /// Why the latest update was undone.
+    /// The reason why the latest update was undone.
     #[serde(default)]
     pub update_reverted: Option<String>,
     /// The latest update succeeded.
@@ -94,7 +94,8 @@ pub struct Update {
     pub is_tried: bool,
 }
 
-/// What a run came to, and those before it: its attempts together. A record has the sum, a run that goes on its own part.
+/// What a run came to, and those before it: its attempts together. A record has the sum, a run that goes on its own
+/// part.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ran {
@@ -411,7 +412,7 @@ impl Record {
         }
     }
 
-    /// What the journal is told of its pipeline.
+    /// The change that tells the journal of its pipeline.
     pub fn pipeline(&self) -> Change {
         Change::Pipeline {
             job: self.name.clone(),
@@ -439,7 +440,8 @@ impl Record {
         }
     }
 
-    /// The run whose numbers were told has ended with its coordinator. If the attempt goes on, it reports its rows itself.
+    /// The run whose numbers were told has ended with its coordinator. If the attempt goes on, it reports its rows
+    /// itself.
     pub fn settle(&mut self, attempt_goes_on: bool) {
         let Some(so_far) = self.so_far.take() else { return };
         let SoFar { settled, attempt } = *so_far;

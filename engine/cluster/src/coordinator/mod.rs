@@ -1,4 +1,5 @@
-//! The coordinator: accepts jobs, runs them over the workers that are attached to it, remembers what it must not forget.
+//! The coordinator: accepts jobs, runs them over the workers that are attached to it, remembers what it must not
+//! forget.
 //!
 //! ```text
 //! <data folder>/cluster                       which cluster this folder belongs to
@@ -10,9 +11,9 @@
 //! Any number of coordinators may share a data folder. One of them leads: it has claimed the newest epoch of the
 //! journal. The others stand by: they ping the leader's address, which stands in its claim, and when it has not
 //! answered for a while by their own clock, they claim the next epoch ([`standby`]). A leader that was superseded
-//! changes nothing more: its records are refused, it stops its runs as soon as it notices, and stands by itself. One that
-//! had only been paused finds its workers gone: if nobody leads by then it claims the next epoch at once, and takes over
-//! what runs like any other leader.
+//! changes nothing more: its records are refused, it stops its runs as soon as it notices, and stands by itself. One
+//! that had only been paused finds its workers gone: if nobody leads by then it claims the next epoch at once, and
+//! takes over what runs like any other leader.
 //!
 //! What the leader decides is in a state machine without I/O ([`state`]); the shell around it is [`leader`]; each job
 //! is carried by a run ([`runs`]), which is the very driver that runs a job in one process.

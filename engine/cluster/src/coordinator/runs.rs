@@ -237,8 +237,8 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
     Ok(end)
 }
 
-/// Tells when the new pipeline of an update has its first checkpoint, which is asked for at once: until then the old one
-/// may have to go on.
+/// Tells when the new pipeline of an update has its first checkpoint, which is asked for at once: until then the old
+/// one may have to go on.
 async fn confirm_update(
     leader: &Arc<Leader>,
     run: RunId,
@@ -306,7 +306,7 @@ pub async fn plan(record: &Record) -> Result<Job, Error> {
     job.started_before = true;
     job.allow_duplicates = record.allow_duplicates;
     if let Some(update) = record.tried_update() {
-        // What fails at its start is more likely the new pipeline than an outage, and the old one can go on.
+        // A failure at its start is more likely due to the new pipeline than to an outage, and the old one can go on.
         job.started_before = false;
         job.accept_changed_meaning = update.accept_changed_meaning;
         job.allow_dropped_state = update.allow_dropped_state;

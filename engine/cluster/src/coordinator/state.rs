@@ -7,7 +7,8 @@
 //! way (rescaled, restarted, moved): then another run follows, from the last checkpoint.
 //!
 //! Attempts outlive their coordinator. Where the journal says that one ran, the next coordinator's run waits for its
-//! workers to come with their tasks, and takes it over as it is ([`adoption`]); only what does not come back begins anew.
+//! workers to come with their tasks, and takes it over as it is ([`adoption`]); only what does not come back begins
+//! anew.
 //!
 //! Slots: a job of fixed parallelism waits until so many are free. Jobs of parallelism `auto` share what those leave,
 //! each an even part; when that part changes they are moved to it, a while after the last change, so that workers

@@ -1,6 +1,6 @@
 //! Another pipeline for a job that there is: the check before anything is changed, and the savepoint.
 //!
-//! What comes then is the state machine's: the job's tasks end with a last checkpoint, tasks of the new pipeline begin
+//! The rest is up to the state machine: the job's tasks end with a last checkpoint, tasks of the new pipeline begin
 //! from it, and until they have completed a checkpoint the old pipeline goes on if they fail.
 
 use std::sync::Arc;
@@ -98,11 +98,11 @@ fn wish(record: &Record, resolved: &Resolved, request: &v1::UpdateJobRequest) ->
     })
 }
 
-/// Whether the pipeline could be submitted.
+/// Refuses a pipeline that could not be submitted.
 async fn check_pipeline(record: &Record, resolved: &Resolved) -> Result<(), api::Error> {
     let parallelism = record.parallelism.unwrap_or(1) as usize;
     let job = resolved.job(parallelism, record.storage.clone(), Start::Resume);
-    // What makes sources and sinks may look at files.
+    // Making sources and sinks may read files.
     let checked = threads::blocking(move || attempt::check(&job)).await;
     checked
         .map_err(|error| internal(&error))?
@@ -110,7 +110,8 @@ async fn check_pipeline(record: &Record, resolved: &Resolved) -> Result<(), api:
     resolve::look_up(resolved).await.map_err(not_found)
 }
 
-/// Whether the job's latest checkpoint fits the pipeline; the one that it is going to begin with has the same state.
+/// Refuses a pipeline that the job's latest checkpoint does not fit. The checkpoint that it begins with has the same
+/// operators and layouts.
 async fn check_state(
     api: &LeaderApi,
     name: &str,

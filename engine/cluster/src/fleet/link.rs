@@ -32,8 +32,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// If that look is so late, nobody is judged by it.
 const STANDSTILL_MAX: Duration = Duration::from_secs(1);
 
-/// A coordinator that did not run for so long has been left by its workers, which ping it (`KEEP_ALIVE_TIMEOUT`): streams
-/// that are broken then say nothing about the workers.
+/// A coordinator that did not run for so long has been left by its workers, which ping it (`KEEP_ALIVE_TIMEOUT`):
+/// streams that are broken then say nothing about the workers.
 const LEFT_AFTER: Duration = Duration::from_secs(4);
 /// So long after it runs again what had broken meanwhile is noticed.
 const STANDSTILL_ECHO: Duration = Duration::from_secs(3);
@@ -334,8 +334,8 @@ impl Inner {
         (noticed.elapsed() < STANDSTILL_ECHO).then_some(length)
     }
 
-    /// A worker's stream broke. If that is because nobody kept it up here, the tasks there go on, and are left alone until
-    /// they are taken over.
+    /// A worker's stream broke. If that is because nobody kept it up here, the tasks there go on, and are left alone
+    /// until they are taken over.
     async fn broke(&self, worker: &str, incarnation: &str, reason: &str) {
         let Some(standstill) = self.standstill() else {
             return self.lose(worker, incarnation, reason).await;

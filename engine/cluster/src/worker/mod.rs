@@ -1,10 +1,10 @@
 //! A worker process: attached to the coordinator that leads, it runs the parts of jobs that it is told to.
 //!
 //! One task owns everything: the stream to the coordinator, the attempts that run here, what they report. It asks each
-//! coordinator address in turn until one lets it attach; one that stands by says who leads, which is then asked, too. When the stream breaks, tasks go on; what they report meanwhile
-//! is lost, but a coordinator that takes them over asks how they are and cuts a checkpoint, which says it all again. A
-//! worker that nobody leads for the orphan timeout ends its tasks: by then they run elsewhere. Orders of an older epoch
-//! than the newest seen are refused.
+//! coordinator address in turn until one lets it attach; one that stands by says who leads, which is then asked, too.
+//! When the stream breaks, tasks go on; what they report meanwhile is lost, but a coordinator that takes them over asks
+//! how they are and cuts a checkpoint, which says it all again. A worker that nobody leads for the orphan timeout ends
+//! its tasks: by then they run elsewhere. Orders of an older epoch than the newest seen are refused.
 
 mod attempt;
 mod book;
@@ -88,8 +88,8 @@ impl Status {
     }
 }
 
-/// Runs until it is asked to leave (`true`) and its tasks have moved, or a coordinator refuses it for good. Other workers
-/// connect to `listener`.
+/// Runs until it is asked to leave (`true`) and its tasks have moved, or a coordinator refuses it for good. Other
+/// workers connect to `listener`.
 pub async fn run(
     options: Options,
     listener: Listener,

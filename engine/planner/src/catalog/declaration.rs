@@ -105,7 +105,8 @@ pub(crate) fn columns_of(schema: &DFSchema, location: &Location) -> Vec<ColumnDe
         .collect()
 }
 
-/// Makes the table: environment put into options (`None`: that is done already), expressions typed, everything checked that needs no role.
+/// Makes the table: environment put into options (`None`: that is done already), expressions typed, everything checked
+/// that needs no role.
 pub(crate) fn resolve(
     catalog: &Catalog,
     declaration: &TableDeclaration,

@@ -1,7 +1,7 @@
 //! A job graph as a Mermaid flowchart, for documents that render it.
 //!
-//! Each node shows the operator's id and what it does in a few words; those with state are drawn as cylinders. Expressions
-//! are left out: [`super::explain`] has them.
+//! Each node shows the operator's id and what it does in a few words; those with state are drawn as cylinders.
+//! Expressions are left out: [`super::explain`] has them.
 
 use super::{edge_words, names, window, window_words};
 use crate::graph::{Calc, JobGraph, NodeIndex, Operator, Parallelism, Phase};

@@ -1,8 +1,8 @@
 //! The one equality of floating-point numbers: 0.0 and -0.0 are equal, and so are all NaNs, which are greater than all
 //! other numbers.
 //!
-//! Arrow compares floats by their bits. So numbers of FLOAT and DOUBLE pass through [`comparable`] before they are compared,
-//! hashed, sorted or de-duplicated: whatever is equal then has the same bits.
+//! Arrow compares floats by their bits. So numbers of FLOAT and DOUBLE pass through [`comparable`] before they are
+//! compared, hashed, sorted or de-duplicated: whatever is equal then has the same bits.
 
 use std::sync::Arc;
 

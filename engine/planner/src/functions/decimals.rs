@@ -1,5 +1,5 @@
-//! Arithmetic of decimals by Flink's rules (`LogicalTypeMerging`, `DecimalDataUtils`): the digits of a result follow from
-//! those of its operands, and a value that has more digits than its type is NULL.
+//! Arithmetic of decimals by Flink's rules (`LogicalTypeMerging`, `DecimalDataUtils`): the digits of a result follow
+//! from those of its operands, and a value that has more digits than its type is NULL.
 //!
 //! Where all values of a result fit into 38 digits DataFusion computes it, to the same type; see `sql/decimals.rs`. The
 //! functions here compute with 256 bits, which hold whatever two decimals give, round half up and check the digits.
@@ -16,7 +16,7 @@ use super::{Scalar, array, finished};
 /// The name of [`quotient`].
 pub(super) const DIVIDE: &str = "$divide";
 
-/// What the functions of operators are called, and how they are shown.
+/// The names of the functions that stand for operators, and the operators that are shown for them.
 pub(super) const SYMBOLS: &[(&str, &str)] = &[
     ("$plus", "+"),
     ("$minus", "-"),
@@ -112,8 +112,8 @@ pub(crate) fn as_decimal(data_type: &DataType) -> Option<(u8, i8)> {
     }
 }
 
-/// The digits of a result, before they are cut to 38, and whether its operands with as many digits behind the point as the
-/// result have no more than 38.
+/// The digits of a result, before they are cut to 38, and whether its operands with as many digits behind the point as
+/// the result have no more than 38.
 pub(crate) fn result_digits(operator: Operator, left: (u8, i8), right: (u8, i8)) -> Option<(Digits, bool)> {
     let [left, right] = [left, right].map(|(precision, scale)| (i32::from(precision), i32::from(scale)));
     let scale = left.1.max(right.1);
@@ -188,7 +188,7 @@ struct Exact {
 }
 
 impl Exact {
-    /// What an operation gives of two numbers with equally many digits behind the point.
+    /// Applies an operation to two numbers with equally many digits behind the point.
     fn aligned(self, other: Self, operation: fn(i256, i256) -> Option<i256>) -> Result<Option<Self>> {
         let scale = self.scale.max(other.scale);
         let at = |number: Self| number.value.checked_mul(ten(scale - number.scale)?);
@@ -234,7 +234,7 @@ fn result_type(arguments: &ScalarFunctionArgs) -> Result<(u8, i8)> {
     }
 }
 
-/// Whether a decimal of so many digits can have a value, unscaled.
+/// Returns whether a decimal of so many digits can have a value, unscaled.
 fn fits(value: i128, precision: u8) -> bool {
     value.unsigned_abs() < 10_u128.pow(u32::from(precision))
 }

@@ -1,7 +1,8 @@
 //! The functions queries may call, under Flink's names.
 //!
 //! Three kinds: those DataFusion has with the same meaning (found under its names), those that are another spelling
-//! of an expression ([`forms`]), and our own ([`text`], [`time`], [`json`], [`clock`]). Each is listed in `docs/sql.md`.
+//! of an expression ([`forms`]), and our own ([`text`], [`time`], [`json`], [`clock`]). Each is listed in
+//! `docs/sql.md`.
 
 use std::any::Any;
 use std::collections::BTreeMap;

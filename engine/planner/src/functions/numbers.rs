@@ -98,7 +98,7 @@ fn is_whole(arguments: &ScalarFunctionArgs) -> bool {
     arguments.arg_fields[0].data_type().is_integer()
 }
 
-/// Whether a function gives a whole number for any.
+/// Returns whether a function gives a whole number for any.
 fn is_to_whole(function: &ScalarUDF) -> bool {
     matches!(function.name(), "floor" | "ceil")
 }

@@ -63,7 +63,7 @@ fn differences(old: &Planned, new: &Planned) -> Differences {
     differences
 }
 
-/// Whether two graphs compute and write the same, whatever their names.
+/// Returns whether two graphs compute and write the same, whatever their names.
 fn is_same_plan(old: &JobGraph, new: &JobGraph) -> bool {
     old.max_parallelism == new.max_parallelism && explain::content_fingerprint(old) == explain::content_fingerprint(new)
 }

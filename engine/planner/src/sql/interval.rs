@@ -103,8 +103,8 @@ pub(crate) fn canonical(span: Span) -> Expr {
     })
 }
 
-/// The literal that was probably meant by a text that is none, in a form that [`span`] reads. `units` are the units that
-/// were given, the second one `usize::MAX` where there is one only.
+/// The literal that was probably meant by a text that is none, in a form that [`span`] reads. `units` are the units
+/// that were given, the second one `usize::MAX` where there is one only.
 fn meant(text: &str, units: Option<(usize, usize)>) -> String {
     if let Some((number, unit)) = counted(text) {
         return format!("INTERVAL '{number}' {}", NAMES[unit]);

@@ -1,8 +1,8 @@
 //! The SQL front end: a script in Flink's dialect becomes a [`Pipeline`].
 //!
-//! [`script`] splits the text into statements and reads each; DDL is read by [`ddl`] and [`types`], queries by the stock
-//! parser with our [`dialect`]. A query is then [rewritten](rewrite) where Flink and DataFusion differ, planned by
-//! DataFusion against the [`Catalog`], and [checked](semantics). Statements are taken in their order; one that fails
+//! [`script`] splits the text into statements and reads each; DDL is read by [`ddl`] and [`types`], queries by the
+//! stock parser with our [`dialect`]. A query is then [rewritten](rewrite) where Flink and DataFusion differ, planned
+//! by DataFusion against the [`Catalog`], and [checked](semantics). Statements are taken in their order; one that fails
 //! does not hide the mistakes of the next.
 
 use std::collections::HashSet;

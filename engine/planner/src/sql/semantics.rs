@@ -39,15 +39,16 @@ pub(crate) fn after_optimization(plan: LogicalPlan) -> Result<LogicalPlan> {
         .map(|transformed| transformed.data)
 }
 
-/// When comparisons are rewritten. Those by `=`, `<` and their like get their operands in the end only: the optimiser knows
-/// them as they are, and that they are not true of NULL.
+/// The pass in which comparisons are rewritten. Those by `=`, `<` and their like get their operands in the end only:
+/// the optimiser knows them as they are, and that they are not true of NULL.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Written,
     Optimised,
 }
 
-/// Comparisons of floating-point numbers: with DECIMALs they are comparisons of DOUBLEs, and zeros are equal, as NaNs are.
+/// Comparisons of floating-point numbers: with DECIMALs they are comparisons of DOUBLEs, and zeros are equal, as NaNs
+/// are.
 fn comparisons(plan: LogicalPlan, stage: Stage) -> Result<Transformed<LogicalPlan>> {
     let mut schema = DFSchema::empty();
     for input in plan.inputs() {
@@ -137,7 +138,7 @@ fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transform
     })
 }
 
-/// Whether an expression is what [`compared`] makes of one, as in a plan that is rewritten with the one above it.
+/// Returns whether an expression was made by [`compared`], as in a plan that is rewritten with the one above it.
 fn is_comparable(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(call) if call.func.name() == crate::functions::COMPARABLE)
 }
@@ -305,8 +306,8 @@ fn push(calls: &mut Vec<Expr>, call: Expr) {
     }
 }
 
-/// The column of a call that is added to `calls`, unless it is there. Names leave casts out, so that another call of the
-/// query may have the name already.
+/// The column of a call that is added to `calls`, unless it is there. Names leave casts out, so that another call of
+/// the query may have the name already.
 fn shared(calls: &mut Vec<Expr>, written: &[Expr], call: Expr) -> Expr {
     let name = call.schema_name().to_string();
     let taken = |other: &Expr| *other != call && other.schema_name().to_string() == name;

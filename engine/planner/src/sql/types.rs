@@ -1,9 +1,8 @@
 //! Flink's type names and what they are in Arrow.
 //!
 //! Strings are `Utf8`, timestamps are microseconds: without a zone for `TIMESTAMP`, in UTC for `TIMESTAMP_LTZ`.
-//! Lengths and precisions are read and not enforced, except that of `DECIMAL`; times with more digits than microseconds have
-//! are refused. Columns may always hold NULL: `NOT NULL`
-//! is read as a comment.
+//! Lengths and precisions are read and not enforced, except that of `DECIMAL`; times with more digits than microseconds
+//! have are refused. Columns may always hold NULL: `NOT NULL` is read as a comment.
 
 use std::sync::Arc;
 
@@ -205,7 +204,7 @@ fn arguments(parser: &mut Parser) -> Result<Vec<u64>, ParserError> {
 /// Digits behind the second, which microseconds have; as many as a type without a precision has, as in Flink.
 const TIME_DIGITS_MAX: u64 = 6;
 
-/// Why a type of times with so many digits is refused, if it is.
+/// Returns why a type of times with so many digits is refused, if it is.
 fn too_fine(name: &str, digits: u64) -> Option<String> {
     (digits > TIME_DIGITS_MAX).then(|| {
         format!(
@@ -362,9 +361,9 @@ pub(crate) fn storable(data_type: &DataType) -> DataType {
     }
 }
 
-/// Whether `INSERT` may convert by itself: never from text, and never to a narrower type, but for whole numbers. Those are
-/// widened here where Flink leaves them as they are (`i + 1` and `SUM(i)` are BIGINT), and one that does not fit is an error
-/// of the row.
+/// Whether `INSERT` may convert by itself: never from text, and never to a narrower type, but for whole numbers. Those
+/// are widened here where Flink leaves them as they are (`i + 1` and `SUM(i)` are BIGINT), and one that does not fit is
+/// an error of the row.
 pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     use DataType::{Binary, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Null, Timestamp};
     if storable(from) == *to {

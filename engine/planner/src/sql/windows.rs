@@ -25,7 +25,8 @@ use crate::logical::{WindowFunction, WindowTableFunction};
 #[derive(Debug)]
 pub(crate) struct WindowFunctions;
 
-/// Name of the function that carries the partition columns of a rewritten `GROUP BY SESSION(...)`. No user can write it.
+/// Name of the function that carries the partition columns of a rewritten `GROUP BY SESSION(...)`. No user can write
+/// it.
 pub(crate) const PARTITION_ARGUMENT: &str = "$partition";
 
 /// Names of a function's parameters, in order.

@@ -1,9 +1,9 @@
 //! `AND` and `OR` that ask their right side only where the left one leaves the answer open.
 //!
 //! DataFusion evaluates both sides over all rows, unless the left one decides most of them: a matter of speed to it. To
-//! whoever writes `v <> 0 AND 10 / v > 2` it is one of right and wrong, since an error of the right side is the row's, and
-//! by default the job's. So where the right side can fail it is evaluated over the rows that are left. Where it cannot,
-//! everything is as DataFusion does it, and costs what it costs there.
+//! whoever writes `v <> 0 AND 10 / v > 2` it is one of right and wrong, since an error of the right side is the row's,
+//! and by default the job's. So where the right side can fail it is evaluated over the rows that are left. Where it
+//! cannot, everything is as DataFusion does it, and costs what it costs there.
 
 use std::sync::Arc;
 
@@ -183,8 +183,8 @@ fn is_harmless_cast(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Functions that have a value for every row, in those that conditions are made of. Constant arguments that make them fail
-/// are refused before anything runs.
+/// Functions that have a value for every row, in those that conditions are made of. Constant arguments that make them
+/// fail are refused before anything runs.
 const HARMLESS_FUNCTIONS: &[&str] = &[
     "get_field",
     "lower",

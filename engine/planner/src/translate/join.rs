@@ -51,8 +51,8 @@ impl Translator<'_> {
         self.check_join(join)?;
         let (left_on, right_on): (Vec<&Expr>, Vec<&Expr>) = join.on.iter().map(|(left, right)| (left, right)).unzip();
         let mut left = self.plan(&join.left)?;
-        // A window waits for the other side, which may say what rows are wanted. Nodes with state are made, and named, in
-        // the order of the query.
+        // A window waits for the other side, which may say what rows are wanted. Nodes with state are made, and named,
+        // in the order of the query.
         if !matches!(left.pending, Pending::Window(_)) {
             left = self.resolve(left)?;
         }

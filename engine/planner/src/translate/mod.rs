@@ -1,10 +1,10 @@
 //! From logical plans to the job graph.
 //!
 //! First every insert's plan is optimised ([`optimize`]), with the steps it names put in their place; a step that keeps
-//! state and is used more than once, or whose bad or late rows are wanted, is optimised and translated on its own, once.
-//! Then each plan becomes nodes, bottom up ([`plan`]): [`source`], windows ([`window`]), aggregates ([`aggregate`]),
-//! joins ([`join`], [`dynamic_filter`]), first rows ([`top_n`]). What a plan asks for and a stream cannot give is refused here, with what
-//! to write instead.
+//! state and is used more than once, or whose bad or late rows are wanted, is optimised and translated on its own,
+//! once. Then each plan becomes nodes, bottom up ([`plan`]): [`source`], windows ([`window`]), aggregates
+//! ([`aggregate`]), joins ([`join`], [`dynamic_filter`]), first rows ([`top_n`]). What a plan asks for and a stream
+//! cannot give is refused here, with what to write instead.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

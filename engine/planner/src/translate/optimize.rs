@@ -111,8 +111,8 @@ impl OptimizerRule for HarmlessFirst {
     }
 }
 
-/// What can fail under an aggregate's FILTER is computed for the rows alone that the filter lets through; even if several
-/// aggregates have it in common.
+/// What can fail under an aggregate's FILTER is computed for the rows alone that the filter lets through; even if
+/// several aggregates have it in common.
 #[derive(Debug)]
 struct OnlyWhereCounted;
 

@@ -1,10 +1,11 @@
 //! Rows that a checkpoint's barrier had overtaken, given back at a restore.
 //!
 //! Where the plan around them is as it was, each channel gets what it had. Where it is not (another
-//! parallelism makes other channels, and other chains; an edited pipeline has other operators before the one they were on
-//! their way to), rows alone are handed to the receiving operator: to the owner of their key if they came by key, else to
-//! whichever subtask. It processes them before anything that comes to it, and what is deeper in a chain is processed first,
-//! so no row is overtaken by a later one of the same way, and none by a watermark: those come from the sources again.
+//! parallelism makes other channels, and other chains; an edited pipeline has other operators before the one they were
+//! on their way to), rows alone are handed to the receiving operator: to the owner of their key if they came by key,
+//! else to whichever subtask. It processes them before anything that comes to it, and what is deeper in a chain is
+//! processed first, so no row is overtaken by a later one of the same way, and none by a watermark: those come from the
+//! sources again.
 
 use std::collections::HashMap;
 

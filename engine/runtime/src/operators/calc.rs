@@ -259,8 +259,8 @@ impl Calc {
         }
     }
 
-    /// An error of an expression, with SQL's name for the type that a value could not be cast to. Arrow calls every DECIMAL
-    /// of a text `Decimal128(38, 10)`: it is told as the one that the expressions cast to.
+    /// An error of an expression, with SQL's name for the type that a value could not be cast to. Arrow calls every
+    /// DECIMAL of a text `Decimal128(38, 10)`: it is told as the one that the expressions cast to.
     fn in_words(&self, error: &Error) -> String {
         const ANY_DECIMAL: DataType = DataType::Decimal128(38, 10);
         let text = error.to_string();

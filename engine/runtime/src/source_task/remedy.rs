@@ -2,8 +2,8 @@
 
 use millstream_connectors::{TableDefinition, format};
 
-/// Says what to change in either language, as the graph does not tell in which one the table was declared: `on_error` in
-/// YAML, an option of the table's format in SQL, if the format has one.
+/// Says what to change in either language, as the graph does not tell in which one the table was declared: `on_error`
+/// in YAML, an option of the table's format in SQL, if the format has one.
 pub fn of(table: &TableDefinition) -> String {
     let yaml = "To go on past such records set `on_error: skip` or `on_error: dead_letter` of the source in YAML";
     let format = table.option("format").or(table.option("value.format"));

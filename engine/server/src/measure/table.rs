@@ -1,5 +1,5 @@
-//! The metrics of the engine: names, kinds, labels and meanings. `# HELP` on `/metrics` and `docs/metrics.md` are made from
-//! this table; a debug build refuses a metric that is recorded with another name or other labels.
+//! The metrics of the engine: names, kinds, labels and meanings. `# HELP` on `/metrics` and `docs/metrics.md` are made
+//! from this table; a debug build refuses a metric that is recorded with another name or other labels.
 
 use metrics::Key;
 

@@ -1,5 +1,5 @@
-//! A page of the documentation as a list of tasks: what its fenced blocks are, by their language and by the comment above
-//! them. `CONTRIBUTING.md` describes the convention for authors.
+//! A page of the documentation as a list of tasks: what its fenced blocks are, by their language and by the comment
+//! above them. `CONTRIBUTING.md` describes the convention for authors.
 
 use std::path::Path;
 
@@ -102,8 +102,8 @@ fn is_command(line: &str) -> bool {
         .any(|start| line.starts_with(start))
 }
 
-/// Commands begin with `$ ` and go on in the next line after `\` or up to the end of a here-document; the lines below one
-/// are its output.
+/// Commands begin with `$ ` and go on in the next line after `\` or up to the end of a here-document; the lines below
+/// one are its output.
 fn commands(number: usize, content: &[&str]) -> Result<Vec<Located>, String> {
     let mut tasks: Vec<Located> = Vec::new();
     let mut lines = content.iter().zip(number + 1..);
@@ -139,7 +139,8 @@ fn commands(number: usize, content: &[&str]) -> Result<Vec<Located>, String> {
     Ok(tasks)
 }
 
-/// Whether the output is as the page says. A line `...` stands for any number of lines, `...` within a line for any text.
+/// Returns whether the output is as the page says. A line `...` stands for any number of lines, `...` within a line for
+/// any text.
 pub fn agrees(expected: &[String], output: &[&str]) -> bool {
     match expected {
         [] => output.is_empty(),

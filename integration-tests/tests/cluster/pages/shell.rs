@@ -1,6 +1,6 @@
 //! The shell that runs the commands of one page, in a folder of its own.
 //!
-//! Where the system permits it the shell has a network and process ids of its own (`unshare`): pages use the ports that
+//! If the system permits it, the shell has a network and process ids of its own (`unshare`): pages use the ports that
 //! they name, several pages run at once, and whatever a page started ends with its shell.
 
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ const UNSHARE: [&str; 5] = ["--map-root-user", "--net", "--pid", "--fork", "--mo
 /// Ports that pages name.
 const PORTS: [u16; 4] = [7070, 7071, 8080, 9092];
 
-/// Whether shells get a network of their own here.
+/// Returns whether shells get a network of their own here.
 pub fn is_isolated() -> bool {
     let status = Command::new("unshare")
         .args(UNSHARE)

@@ -1,13 +1,13 @@
-//! Changes that the journal does not have yet, coalesced: a queue bounded by the number of jobs, however long the journal
-//! cannot be written.
+//! Changes that the journal does not have yet, coalesced: a queue bounded by the number of jobs, however long the
+//! journal cannot be written.
 //!
-//! Of changes that state present facts (`Placed`, `Ran`, `SoFar`, `Pipeline`) the newest of each job and kind is kept, at
-//! the place of the newest: a later `Ran` clears what an earlier `SoFar` said, and not the other way round. Of a job's
-//! transitions the newest [`TRANSITIONS_MAX`] are kept, as many as its record keeps. Replaying the queue gives the same
-//! [`Ledger`](crate::coordinator::ledger::Ledger) as replaying every change.
+//! Of changes that state present facts (`Placed`, `Ran`, `SoFar`, `Pipeline`) the newest of each job and kind is kept,
+//! at the place of the newest: a later `Ran` clears what an earlier `SoFar` said, and not the other way round. Of a
+//! job's transitions the newest [`TRANSITIONS_MAX`] are kept, as many as its record keeps. Replaying the queue gives
+//! the same [`Ledger`](crate::coordinator::ledger::Ledger) as replaying every change.
 //!
-//! Changes of a record that may or may not be in the journal ([`PendingChanges::begin_put`]) stay as they are until that
-//! is known.
+//! Changes of a record that may or may not be in the journal ([`PendingChanges::begin_put`]) stay as they are until
+//! that is known.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -107,8 +107,8 @@ impl PendingChanges {
             .expect("it was inserted if it was missing")
     }
 
-    /// Returns all changes, for a record that is put now. They are kept until [`PendingChanges::end_put`] says whether the
-    /// journal has the record; those of an earlier record without an answer are in this one.
+    /// Returns all changes, for a record that is put now. They are kept until [`PendingChanges::end_put`] says whether
+    /// the journal has the record; those of an earlier record without an answer are in this one.
     pub fn begin_put(&mut self) -> Vec<Change> {
         self.end_put(false);
         self.put_end_seq = self.next_seq;
@@ -116,7 +116,8 @@ impl PendingChanges {
         self.changes.values().cloned().collect()
     }
 
-    /// Removes the changes of the record that was put last if the journal has it; otherwise they are pending like others.
+    /// Removes the changes of the record that was put last if the journal has it; otherwise they are pending like
+    /// others.
     pub fn end_put(&mut self, is_written: bool) {
         let put_end_seq = std::mem::take(&mut self.put_end_seq);
         if put_end_seq == 0 {

@@ -23,7 +23,7 @@ pub enum Event {
         run: RunId,
         region: Vec<usize>,
     },
-    /// What ran in these slots is no more; this is to follow.
+    /// The tasks of these slots have ended; this attempt is to follow.
     Relocated {
         job: String,
         run: RunId,
@@ -50,10 +50,10 @@ pub enum Event {
         job: String,
         run: RunId,
         end: End,
-        /// What it came to, if any task ever ran.
+        /// Its totals, if any task ever ran.
         ran: Option<Box<Ran>>,
     },
-    /// What a run has come to, from time to time.
+    /// The totals of a run so far, from time to time.
     Counted {
         job: String,
         run: RunId,
@@ -75,7 +75,7 @@ pub enum Event {
         /// The attempts that it brings along and that are waited for.
         running: Vec<String>,
     },
-    /// Whether other workers can reach it, or why not.
+    /// Other workers can reach it, or the reason why they cannot.
     Reached {
         worker: String,
         incarnation: String,
@@ -86,8 +86,8 @@ pub enum Event {
         incarnation: String,
         reason: String,
     },
-    /// This process did not run for so long that its workers have left it. The shell's to act upon: whoever leads next, this
-    /// one perhaps, takes over what runs.
+    /// This process did not run for so long that its workers have left it. The shell's to act upon: whoever leads next,
+    /// this one perhaps, takes over what runs.
     StoodStill {
         reason: String,
     },
@@ -105,7 +105,7 @@ pub enum Event {
     ShutDown,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Finished {
@@ -116,7 +116,7 @@ pub enum End {
     },
     Aborted {
         last_checkpoint: Option<u64>,
-        /// Why the output that it holds may not be published yet.
+        /// The reason why the output that it holds may not be published yet.
         unpublished: Option<String>,
     },
     Failed {

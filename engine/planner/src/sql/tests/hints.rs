@@ -126,7 +126,7 @@ INSERT INTO dst SELECT {expression} FROM src;"
             }
         }
     }
-    // What people are likely to need is always there.
+    // The cases that people are likely to need are always there.
     for wanted in [
         "BIGINT -> TIMESTAMP(3)",
         "STRING -> TIMESTAMP(3)",

@@ -8,16 +8,16 @@
 //! was noted there is noted again. Slots of sessions that are over are given back by rebuilding the table when they
 //! are the majority.
 //!
-//! Rows exactly a gap apart are one session, as in Flink, whose windows `[start, last + gap)` merge when they touch. So a
-//! session is over once the watermark has *reached* its end, not already just before it: a row at the end is not late and
-//! joins. The watermark that goes on stays one behind, for the sake of the session that ends just above it.
+//! Rows exactly a gap apart are one session, as in Flink, whose windows `[start, last + gap)` merge when they touch. So
+//! a session is over once the watermark has *reached* its end, not already just before it: a row at the end is not late
+//! and joins. The watermark that goes on stays one behind, for the sake of the session that ends just above it.
 //!
 //! When memory is short, sessions fall *asleep* and leave it ([`asleep`]), to be woken before they are due. Rows of a
 //! sleeper's key open another session meanwhile, a *piece* of the same; pieces are joined when the first of them wakes.
 //!
-//! State: at a barrier what has changed is appended as [`versions`] of sessions. Sessions asleep lie in [`pieces`] and stand
-//! in the [`roll`]. Inline state: version byte 3, then bincode of [`Inline`]. (Version 1 had a row for each session asleep,
-//! version 2 one for each that is awake.)
+//! State: at a barrier what has changed is appended as [`versions`] of sessions. Sessions asleep lie in [`pieces`] and
+//! stand in the [`roll`]. Inline state: version byte 3, then bincode of [`Inline`]. (Version 1 had a row for each
+//! session asleep, version 2 one for each that is awake.)
 
 mod asleep;
 mod calendar;
@@ -265,7 +265,8 @@ impl SessionAggregate {
         session.last.saturating_add(self.gap)
     }
 
-    /// The session of a key that is near a stretch of time, and holds it from now on; if there are several they become one.
+    /// The session of a key that is near a stretch of time, and holds it from now on; if there are several they become
+    /// one.
     fn join(&mut self, key: u32, mut first: i64, mut last: i64) -> Option<u32> {
         let near = |session: &Session, first: i64, last: i64| {
             first <= session.last.saturating_add(self.gap) && session.first <= last.saturating_add(self.gap)

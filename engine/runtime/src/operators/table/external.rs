@@ -22,7 +22,8 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use super::{Accumulator, Select};
 use crate::Error;
 
-/// Bytes of the live accumulator from which on it is settled: so much that it pays, so little that it takes but a moment.
+/// Bytes of the live accumulator from which on it is settled: so much that it pays, so little that it takes but a
+/// moment.
 const LIVE_BYTES_MAX: usize = 32 << 20;
 /// More segments than this are made fewer, if there are small ones among them.
 const SEGMENTS_MAX: usize = 64;

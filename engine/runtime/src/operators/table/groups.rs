@@ -258,8 +258,8 @@ impl IntegerIndex {
     }
 }
 
-/// Rows interned between two checks of the table's capacity: the table stays at most two thirds full without growing ahead
-/// of the distinct keys by a whole batch.
+/// Rows interned between two checks of the table's capacity: the table stays at most two thirds full without growing
+/// ahead of the distinct keys by a whole batch.
 const INTERN_STEP: usize = 1024;
 
 impl GroupIndex for IntegerIndex {

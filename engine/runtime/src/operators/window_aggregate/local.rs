@@ -1,9 +1,9 @@
 //! Local pre-aggregation: the first of two phases, before rows are exchanged by key.
 //!
 //! Rows are aggregated into small tables per slice and leave as partial states: at the latest when the watermark passes
-//! the slice, before a barrier, or when the tables are full. Nothing is kept over a barrier, so there is no state. Where
-//! keys hardly repeat, tables only cost; then rows become partial states one by one for a while, before it is tried
-//! again.
+//! the slice, before a barrier, or when the tables are full. Nothing is kept over a barrier, so there is no state.
+//! Where keys hardly repeat, tables only cost; then rows become partial states one by one for a while, before it is
+//! tried again.
 
 use std::collections::BTreeMap;
 

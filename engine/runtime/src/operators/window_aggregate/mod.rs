@@ -2,8 +2,8 @@
 //!
 //! Time is cut into slices ([`slices`]); every open slice has a *pane*: a table of groups that rows of the slice go
 //! into ([`assign`] finds each row's slice). When the watermark passes the end of a window, its panes are merged, if
-//! there are several ([`merging`]), and emitted in bounded pieces ([`firing`]). Windows fire in ascending order of their end; a pane
-//! goes when the last window that contains it has fired.
+//! there are several ([`merging`]), and emitted in bounded pieces ([`firing`]). Windows fire in ascending order of
+//! their end; a pane goes when the last window that contains it has fired.
 //!
 //! Panes are the hot set. What changed since the last checkpoint is written at each barrier, and whole panes go to the
 //! store when memory is short; such a window is then fired from the store, key group by key group ([`stored`]).

@@ -1,12 +1,13 @@
 //! Joins the rows of equal windows.
 //!
 //! Rows of both sides gather per window end, as the batches they came in. When the watermark passes the end, the two
-//! sets are joined ([`matching`]), in bounded steps, and leave in bounded pieces. Windows with the same end that start at
-//! different times are kept apart by their start, as a further key.
+//! sets are joined ([`matching`]), in bounded steps, and leave in bounded pieces. Windows with the same end that start
+//! at different times are kept apart by their start, as a further key.
 //!
-//! State: namespace = window end; key = a number never used twice (u64 BE), its top bit telling the side; value = a block
-//! of rows ([`stored_batches`](super::stored_batches)). Rows are written once, at a barrier or when memory is short; a window with rows in
-//! the store is joined from there, key group by key group. Inline state: version byte 2, then bincode of [`Inline`].
+//! State: namespace = window end; key = a number never used twice (u64 BE), its top bit telling the side; value = a
+//! block of rows ([`stored_batches`](super::stored_batches)). Rows are written once, at a barrier or when memory is
+//! short; a window with rows in the store is joined from there, key group by key group. Inline state: version byte 2,
+//! then bincode of [`Inline`].
 
 mod matching;
 mod rows;

@@ -1,10 +1,10 @@
 //! The first rows of each window and partition, by an order.
 //!
-//! Per open window and partition the best rows so far are kept ([`best`]). When the watermark passes a window's end, its
-//! rows leave, partition by partition, best first. When memory is short the largest windows leave it: their best rows
-//! are written, and rows that come later are ranked among themselves, in a fresh set of a later *epoch*. A window with
-//! rows in the store is fired from there, key group by key group: the rows of all epochs, in the order in which they
-//! came, are ranked together. So a restore reads nothing back either.
+//! Per open window and partition the best rows so far are kept ([`best`]). When the watermark passes a window's end,
+//! its rows leave, partition by partition, best first. When memory is short the largest windows leave it: their best
+//! rows are written, and rows that come later are ranked among themselves, in a fresh set of a later *epoch*. A window
+//! with rows in the store is fired from there, key group by key group: the rows of all epochs, in the order in which
+//! they came, are ranked together. So a restore reads nothing back either.
 //!
 //! State: namespace = window end; key = the partition columns in the store's key encoding, then epoch and rank from 0
 //! (u32 BE each); value = the row in the store's row encoding. A partition that changed is written again whole, under
