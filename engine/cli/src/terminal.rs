@@ -24,6 +24,9 @@ pub fn width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
+/// Keys that were pressed and not read yet, at most.
+const KEYS_MAX: usize = 16;
+
 /// The settings that standard input had before this program changed them.
 static BEFORE: Mutex<Option<libc::termios>> = Mutex::new(None);
 
@@ -39,7 +42,7 @@ extern "C" fn restore() {
 /// A terminal that hands over each key as it is pressed and does not show it. Dropping this restores the settings, also
 /// while a panic unwinds; so do `std::process::exit` and the signals of [`Self::next`]. Ctrl-C still is a signal.
 pub struct Keys {
-    keys: mpsc::UnboundedReceiver<u8>,
+    keys: mpsc::Receiver<u8>,
     signals: [(libc::c_int, Signal); 3],
 }
 
@@ -72,11 +75,11 @@ impl Keys {
             settings.c_cc[libc::VTIME] = 0;
             libc::tcsetattr(input.as_raw_fd(), libc::TCSADRAIN, &settings);
         }
-        let (sender, keys) = mpsc::unbounded_channel();
+        let (sender, keys) = mpsc::channel(KEYS_MAX);
         // Reading blocks: the thread ends with the process.
         std::thread::spawn(move || {
             for key in std::io::stdin().lock().bytes().map_while(Result::ok) {
-                if sender.send(key).is_err() {
+                if sender.blocking_send(key).is_err() {
                     return;
                 }
             }

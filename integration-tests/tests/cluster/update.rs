@@ -30,7 +30,7 @@ fn a_running_job_gets_an_edited_pipeline_and_loses_nothing() {
     let attempt = place.job("cars")["attempt"].clone();
     let (_, said) = place.cli(&["jobs", "update", "cars.yaml", "--wait"], 4);
     assert!(said.contains("does not fit the new pipeline"), "{said}");
-    assert!(said.contains("the job runs on as it is"), "{said}");
+    assert!(said.contains("the job stays as it is"), "{said}");
     assert_eq!(place.job("cars")["attempt"], attempt);
 
     write(&place, &with_another_sink("more"));

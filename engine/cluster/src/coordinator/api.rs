@@ -44,16 +44,7 @@ impl Api for LeaderApi {
         }
         response.notes.clone_from(&resolved.notes);
         let record = self.record(&resolved, request.parallelism, request.parallelism_auto)?;
-        let job = resolved.job(
-            record.parallelism.unwrap_or(1) as usize,
-            record.storage.clone(),
-            Start::Resume,
-        );
-        // What makes ends may look at files.
-        let checked = threads::blocking(move || attempt::check(&job)).await;
-        checked
-            .map_err(|error| internal(&error))?
-            .map_err(|error| invalid_pipeline(&error.to_string()))?;
+        check_ends(&resolved, &record).await?;
         let from = match &request.from {
             None => None,
             Some(from) => Some(self.fitting(from, &resolved, &request, &mut response.notes).await?),
@@ -385,29 +376,16 @@ impl LeaderApi {
                 found.snapshot.signatures.remove(&operator);
             }
         }
-        let refusals = findings.refusals(request.accept_changed_meaning);
-        if refusals.is_empty() {
-            notes.extend(findings.notes());
-            found.snapshot.give_to(stored_pipeline::encode(&resolved.resolved));
-            return Ok(found);
-        }
-        let has = |verdict: Verdict| findings.operators.iter().any(|finding| finding.verdict == verdict);
-        let mut advice = String::new();
-        if has(Verdict::LosesState) || has(Verdict::NeedsMigration) {
-            advice.push_str("; --allow-dropped-state of engine-cli (allow_dropped_state of the API) drops state that no operator takes");
-        }
-        if has(Verdict::ChangedMeaning) {
-            advice.push_str("; in the API, the flag is accept_changed_meaning");
-        }
-        Err(api::Error::new(
-            Code::CheckpointDoesNotFit,
+        refuse_unless_fitting(&findings, request.accept_changed_meaning, |problems| {
+            let checkpoint = found.info.checkpoint;
             format!(
-                "checkpoint {}/{} does not fit the pipeline: {}{advice}",
-                from.job,
-                found.info.checkpoint,
-                refusals.join("; ")
-            ),
-        ))
+                "checkpoint {}/{checkpoint} does not fit the pipeline: {problems}",
+                from.job
+            )
+        })?;
+        notes.extend(findings.notes());
+        found.snapshot.give_to(stored_pipeline::encode(&resolved.resolved));
+        Ok(found)
     }
 
     /// Makes the job's first checkpoint, where it has one, then lets the journal say that there is such a job.
@@ -455,6 +433,40 @@ impl LeaderApi {
             workers.collect()
         })
     }
+}
+
+/// Refuses a pipeline whose sources and sinks cannot be made.
+pub(super) async fn check_ends(resolved: &Resolved, record: &Record) -> Result<(), api::Error> {
+    let parallelism = record.parallelism.unwrap_or(1) as usize;
+    let job = resolved.job(parallelism, record.storage.clone(), Start::Resume);
+    // Making them may read files.
+    let checked = threads::blocking(move || attempt::check(&job)).await;
+    checked
+        .map_err(|error| internal(&error))?
+        .map_err(|error| invalid_pipeline(&error.to_string()))
+}
+
+/// Refuses a checkpoint that does not fit a pipeline. `message` puts the problems into a sentence.
+pub(super) fn refuse_unless_fitting(
+    findings: &Findings,
+    accept_changed_meaning: bool,
+    message: impl FnOnce(&str) -> String,
+) -> Result<(), api::Error> {
+    let refusals = findings.refusals(accept_changed_meaning);
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    let has = |verdict: Verdict| findings.operators.iter().any(|finding| finding.verdict == verdict);
+    let mut problems = refusals.join("; ");
+    if has(Verdict::LosesState) || has(Verdict::NeedsMigration) {
+        problems.push_str(
+            "; --allow-dropped-state of engine-cli (allow_dropped_state of the API) drops state that no operator takes",
+        );
+    }
+    if has(Verdict::ChangedMeaning) {
+        problems.push_str("; in the API, the flag is accept_changed_meaning");
+    }
+    Err(api::Error::new(Code::CheckpointDoesNotFit, message(&problems)))
 }
 
 /// A job begins with nothing or with a copy, whatever an earlier one of its name left.
@@ -543,7 +555,7 @@ pub(super) async fn compatible(found: &Found, resolved: &Resolved) -> Result<Fin
     Ok(findings)
 }
 
-fn mode(mode: v1::Mode) -> Mode {
+pub(super) fn mode(mode: v1::Mode) -> Mode {
     match mode {
         v1::Mode::Stream => Mode::Stream,
         v1::Mode::Batch => Mode::Batch,

@@ -7,26 +7,31 @@ use std::sync::Arc;
 
 use millstream_planner::explain;
 use millstream_proto::v1;
-use millstream_state::threads;
 
-use super::api::{LeaderApi, compatible, internal, invalid, invalid_pipeline, not_found, resolve_now};
+use super::api::{
+    LeaderApi, check_ends, compatible, internal, invalid, mode, not_found, refuse_unless_fitting, resolve_now,
+};
 use super::ledger::{Record, Update};
 use super::state::Request;
 use super::{checkpoints, describe};
 use crate::api::{self, Code};
-use crate::compatibility::Verdict;
-use crate::job::Start;
 use crate::resolve::{self, Resolved};
-use crate::{attempt, stored_pipeline};
+use crate::stored_pipeline;
 
 pub async fn update(api: &LeaderApi, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, api::Error> {
-    let resolved = resolve_now(request.pipeline.clone(), request.name.clone(), None).await?;
+    let mut resolved = resolve_now(request.pipeline.clone(), request.name.clone(), None).await?;
     let name = resolved.resolved.name.clone();
     let record = api
         .0
         .with(|inner| inner.state.job(&name).map(|job| job.record.clone()))?;
+    let of_job = record.resolved.mode();
+    if resolved.resolved.mode() != of_job {
+        // It may have been chosen when the job was submitted.
+        resolved = resolve_now(request.pipeline.clone(), request.name.clone(), Some(mode(of_job))).await?;
+    }
     let mut response = v1::UpdateJobResponse {
         plan: explain::explain(&resolved.graph),
+        notes: resolved.notes.clone(),
         ..v1::UpdateJobResponse::default()
     };
     let wanted = record
@@ -39,7 +44,8 @@ pub async fn update(api: &LeaderApi, request: v1::UpdateJobRequest) -> Result<v1
     }
     check_storage(api, &record, &resolved)?;
     let update = wish(&record, &resolved, &request)?;
-    check_pipeline(&record, &resolved).await?;
+    check_ends(&resolved, &record).await?;
+    resolve::look_up(&resolved).await.map_err(not_found)?;
     check_state(api, &name, &resolved, &request, &mut response).await?;
     let asked = Request::Update {
         job: name.clone(),
@@ -98,18 +104,6 @@ fn wish(record: &Record, resolved: &Resolved, request: &v1::UpdateJobRequest) ->
     })
 }
 
-/// Refuses a pipeline that could not be submitted.
-async fn check_pipeline(record: &Record, resolved: &Resolved) -> Result<(), api::Error> {
-    let parallelism = record.parallelism.unwrap_or(1) as usize;
-    let job = resolved.job(parallelism, record.storage.clone(), Start::Resume);
-    // Making sources and sinks may read files.
-    let checked = threads::blocking(move || attempt::check(&job)).await;
-    checked
-        .map_err(|error| internal(&error))?
-        .map_err(|error| invalid_pipeline(&error.to_string()))?;
-    resolve::look_up(resolved).await.map_err(not_found)
-}
-
 /// Refuses a pipeline that the job's latest checkpoint does not fit. The checkpoint that it begins with has the same
 /// operators and layouts.
 async fn check_state(
@@ -133,24 +127,12 @@ async fn check_state(
     if request.allow_dropped_state {
         findings.drop_lost();
     }
-    let refusals = findings.refusals(request.accept_changed_meaning);
-    if refusals.is_empty() {
-        response.notes.extend(findings.notes());
-        return Ok(());
-    }
-    let has = |verdict: Verdict| findings.operators.iter().any(|finding| finding.verdict == verdict);
-    let advice = match has(Verdict::LosesState) {
-        true => {
-            "; --allow-dropped-state of engine-cli (allow_dropped_state of the API) drops state that no operator takes"
-        }
-        false => "",
-    };
-    Err(api::Error::new(
-        Code::CheckpointDoesNotFit,
+    refuse_unless_fitting(&findings, request.accept_changed_meaning, |problems| {
+        let checkpoint = found.info.checkpoint;
         format!(
-            "the state of `{name}` (checkpoint {}) does not fit the new pipeline: {}{advice}; the job runs on as it is",
-            found.info.checkpoint,
-            refusals.join("; ")
-        ),
-    ))
+            "the state of `{name}` (checkpoint {checkpoint}) does not fit the new pipeline: {problems}; the job stays as it is"
+        )
+    })?;
+    response.notes.extend(findings.notes());
+    Ok(())
 }
