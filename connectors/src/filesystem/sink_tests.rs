@@ -424,3 +424,31 @@ fn uploads_are_completed_from_what_the_checkpoint_holds_and_only_then_visible() 
     let data = runtime.block_on(async { store.get(&published[0].location).await.unwrap().bytes().await.unwrap() });
     assert!(data.ends_with(b"}\n"));
 }
+
+#[test]
+fn earlier_output_in_an_object_store_is_named_and_removed_and_nothing_else() {
+    let runtime = runtime();
+    let store = Arc::new(InMemory::new());
+    let table = table("memory://x/out", &ids(), &[]);
+    let location = Location::Store(StoreLocation {
+        store: store.clone(),
+        multipart: store.clone(),
+        root: "memory://x".to_string(),
+        key: "out".to_string(),
+    });
+    let sink = FileSink::at(&table, location).unwrap();
+    assert_eq!(runtime.block_on(sink.earlier_output()).unwrap(), None);
+    runtime.block_on(async { store.put(&"out/notes.json".into(), "{}".into()).await.unwrap() });
+    assert_eq!(runtime.block_on(sink.earlier_output()).unwrap(), None);
+
+    let mut writer = writer(&sink, &runtime, "0123456789abcdef0123456789abcdef", 0);
+    writer.write(&rows(&table, 0..10)).unwrap();
+    let committables = runtime.block_on(writer.prepare(1, true)).unwrap();
+    runtime.block_on(sink.commit(committables)).unwrap();
+    let named = runtime.block_on(sink.earlier_output()).unwrap();
+    assert_eq!(named.as_deref(), Some("1 file of earlier runs in memory://x/out/"));
+    runtime.block_on(sink.remove_earlier_output()).unwrap();
+    let left: Vec<_> = runtime.block_on(store.list(None).try_collect::<Vec<_>>()).unwrap();
+    let left: Vec<&str> = left.iter().map(|meta| meta.location.as_ref()).collect();
+    assert_eq!(left, ["out/notes.json"]);
+}

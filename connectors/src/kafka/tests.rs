@@ -214,6 +214,29 @@ fn positions_come_back_as_they_were() {
 }
 
 #[test]
+fn a_partition_that_was_read_to_its_end_has_changed_once_there_is_more() {
+    let options = [
+        ("topic", "a"),
+        ("properties.bootstrap.servers", "127.0.0.1:1"),
+        ("scan.bounded.mode", "latest-offset"),
+    ];
+    let source = Kafka
+        .source(&table(&options))
+        .expect("nothing is asked of the broker yet");
+    let split = |next, end| Split {
+        id: "a-0".into(),
+        position: Position { next, end }.encode(),
+        weight: 0,
+        finished: false,
+    };
+    let read = split(7, Some(7));
+    assert!(!source.has_changed(&read, &split(0, Some(7))));
+    assert!(source.has_changed(&read, &split(0, Some(8))));
+    // What never ends is never read to its end.
+    assert!(!source.has_changed(&read, &split(0, None)));
+}
+
+#[test]
 fn a_position_is_told_as_topic_partition_and_offset() {
     #[track_caller]
     fn check(id: &str, position: Vec<u8>, expected: Option<&str>) {
