@@ -14,7 +14,7 @@ use crate::api::{self, Api, Code};
 use crate::compatibility::{self, Findings, Verdict};
 use crate::coordinator::checkpoints::{self, Found};
 use crate::coordinator::leader::Leader;
-use crate::coordinator::ledger::{Record, Status, Transition, Wanted};
+use crate::coordinator::ledger::{LatestUpdate, Record, Status, Transition, Wanted};
 use crate::coordinator::slots::{Presence, Reach};
 use crate::coordinator::state::Request;
 use crate::coordinator::{deletion, describe, now_us, transactions, update};
@@ -353,9 +353,7 @@ impl LeaderApi {
             ran: None,
             so_far: None,
             deleting: false,
-            update: None,
-            update_reverted: None,
-            update_confirmed: false,
+            update: LatestUpdate::None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, now_us, "")]),
         }))
     }

@@ -9,7 +9,7 @@ use millstream_runtime::operator::WATERMARK_MIN;
 use millstream_runtime::progress::{JobCounters, Kind};
 
 use crate::compatibility::{Finding, Verdict};
-use crate::coordinator::ledger::{LastCheckpoint, Ran, SoFar};
+use crate::coordinator::ledger::{LastCheckpoint, LatestUpdate, Ran, Record, SoFar};
 use crate::coordinator::runs::Running;
 use crate::coordinator::slots::Slots;
 use crate::coordinator::state::{Job, State};
@@ -96,14 +96,14 @@ impl Rates {
 }
 
 /// The latest update of a job's pipeline.
-fn update(record: &super::ledger::Record) -> Option<v1::JobUpdate> {
+fn update(record: &Record) -> Option<v1::JobUpdate> {
     use v1::job_update::State;
-    let (state, reason) = match (&record.update, &record.update_reverted) {
-        (Some(update), _) if update.is_tried => (State::Tried, ""),
-        (Some(_), _) => (State::Pending, ""),
-        (None, Some(reason)) => (State::Reverted, reason.as_str()),
-        (None, None) if record.update_confirmed => (State::Confirmed, ""),
-        (None, None) => return None,
+    let (state, reason) = match &record.update {
+        LatestUpdate::None => return None,
+        LatestUpdate::Pending(_) => (State::Pending, ""),
+        LatestUpdate::Tried(_) => (State::Tried, ""),
+        LatestUpdate::Confirmed => (State::Confirmed, ""),
+        LatestUpdate::Reverted { reason } => (State::Reverted, reason.as_str()),
     };
     Some(v1::JobUpdate {
         state: state as i32,

@@ -23,12 +23,16 @@
 //! The resolved job is in it as its protobuf message, base64: values of variables, secrets among them, stand there, so
 //! the data folder must be kept like the secrets themselves.
 
+mod update;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use millstream_proto::v1;
 use millstream_state::log;
 use serde::{Deserialize, Serialize};
+
+pub use self::update::{LatestUpdate, Update};
 
 /// Transitions that are kept of one job.
 pub const TRANSITIONS_MAX: usize = 50;
@@ -66,32 +70,11 @@ pub struct Record {
     /// It is being deleted.
     #[serde(default)]
     pub deleting: bool,
+    /// The latest update of its pipeline.
     #[serde(default)]
-    pub update: Option<Box<Update>>,
-    /// The reason why the latest update was undone.
-    #[serde(default)]
-    pub update_reverted: Option<String>,
-    /// The latest update succeeded.
-    #[serde(default)]
-    pub update_confirmed: bool,
+    pub update: LatestUpdate,
     /// The newest ones, oldest first.
     pub transitions: VecDeque<Transition>,
-}
-
-/// Another pipeline for a job, until it has proved to work or not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Update {
-    /// Once it is tried: the job's pipeline before, and what belongs to it.
-    #[serde(with = "encoded")]
-    pub resolved: Arc<v1::ResolvedJob>,
-    pub parallelism: Option<u32>,
-    pub max_parallelism: u32,
-    pub accept_changed_meaning: bool,
-    pub allow_dropped_state: bool,
-    /// The job was running: if the new pipeline fails, it is to run again.
-    pub was_running: bool,
-    /// The record has the new pipeline, which has no checkpoint yet. Before, its tasks are those of the old one.
-    pub is_tried: bool,
 }
 
 /// What a run came to, and those before it: its attempts together. A record has the sum, a run that goes on its own
@@ -324,7 +307,7 @@ impl Record {
         };
         // A stop meanwhile leaves the job as it was.
         if wanted != Wanted::Running && self.pending_update().is_some() {
-            self.update = None;
+            self.update = LatestUpdate::None;
         }
         self.wanted = wanted;
         if let Some((status, reason)) = entered {
@@ -336,92 +319,13 @@ impl Record {
     /// A person wants it to have so many subtasks, or (`None`) as many as there are slots.
     pub fn rescale(&mut self, parallelism: Option<u32>, at_us: i64) {
         self.parallelism = parallelism;
-        if let Some(update) = self.update.as_mut().filter(|update| !update.is_tried) {
+        if let LatestUpdate::Pending(update) = &mut self.update {
             update.parallelism = parallelism;
         }
         if !self.now().status.is_end() && self.wanted == Wanted::Running {
             self.end_placement(Status::Restarting);
             let wish = parallelism.map_or("auto".to_string(), |parallelism| parallelism.to_string());
             self.enter_once(Status::Restarting, at_us, &format!("rescaling to parallelism {wish}"));
-        }
-    }
-
-    /// A person wants it to have another pipeline. Repeated, nothing changes.
-    pub fn update(&mut self, mut update: Update, at_us: i64) {
-        if let Some(earlier) = &self.update {
-            if !earlier.is_tried && earlier.resolved == update.resolved {
-                return;
-            }
-            // One that was stopped before it had a checkpoint: there is nothing to go back to but the one before.
-            if earlier.is_tried {
-                self.exchange();
-            }
-        }
-        let has_ended = self.now().status.is_end();
-        update.was_running = !has_ended;
-        self.update = Some(Box::new(update));
-        self.update_reverted = None;
-        self.update_confirmed = false;
-        self.wanted = Wanted::Running;
-        let status = match has_ended {
-            true => Status::Deploying,
-            false => Status::Restarting,
-        };
-        self.end_placement(status);
-        self.enter_once(status, at_us, "updating the pipeline");
-    }
-
-    /// The update that waits for the job's present tasks to end.
-    pub fn pending_update(&self) -> Option<&Update> {
-        self.update.as_deref().filter(|update| !update.is_tried)
-    }
-
-    /// The update whose pipeline is the job's, and has no checkpoint yet.
-    pub fn tried_update(&self) -> Option<&Update> {
-        self.update.as_deref().filter(|update| update.is_tried)
-    }
-
-    /// The new pipeline is the job's from now on. `false`: there is none.
-    pub fn try_update(&mut self) -> bool {
-        if self.pending_update().is_none() {
-            return false;
-        }
-        self.exchange();
-        true
-    }
-
-    /// The new pipeline has a checkpoint.
-    pub fn confirm_update(&mut self) {
-        self.update = None;
-        self.update_confirmed = true;
-    }
-
-    /// The new pipeline has failed. Returns whether the job is to run with the old one.
-    pub fn revert_update(&mut self, reason: &str) -> bool {
-        self.exchange();
-        self.update_reverted = Some(reason.to_string());
-        self.update.take().is_some_and(|update| update.was_running)
-    }
-
-    fn exchange(&mut self) {
-        if let Some(update) = &mut self.update {
-            std::mem::swap(&mut self.resolved, &mut update.resolved);
-            std::mem::swap(&mut self.parallelism, &mut update.parallelism);
-            std::mem::swap(&mut self.max_parallelism, &mut update.max_parallelism);
-            update.is_tried = !update.is_tried;
-        }
-    }
-
-    /// The change that tells the journal of its pipeline.
-    pub fn pipeline(&self) -> Change {
-        Change::Pipeline {
-            job: self.name.clone(),
-            resolved: self.resolved.clone(),
-            parallelism: self.parallelism,
-            max_parallelism: self.max_parallelism,
-            update: self.update.clone(),
-            reverted: self.update_reverted.clone(),
-            confirmed: self.update_confirmed,
         }
     }
 
@@ -517,9 +421,7 @@ pub enum Change {
         resolved: Arc<v1::ResolvedJob>,
         parallelism: Option<u32>,
         max_parallelism: u32,
-        update: Option<Box<Update>>,
-        reverted: Option<String>,
-        confirmed: bool,
+        update: LatestUpdate,
     },
     Placed {
         job: String,
@@ -618,15 +520,11 @@ impl log::State for Ledger {
                 parallelism,
                 max_parallelism,
                 update,
-                reverted,
-                confirmed,
             } => self.change(job, |record| {
                 record.resolved = resolved.clone();
                 record.parallelism = *parallelism;
                 record.max_parallelism = *max_parallelism;
                 record.update.clone_from(update);
-                record.update_reverted.clone_from(reverted);
-                record.update_confirmed = *confirmed;
             }),
             Change::Deleting { job } => self.change(job, |record| record.deleting = true),
             Change::Drained { worker, drained } => {

@@ -100,7 +100,6 @@ fn wish(record: &Record, resolved: &Resolved, request: &v1::UpdateJobRequest) ->
         allow_dropped_state: request.allow_dropped_state,
         // Known when it takes effect.
         was_running: false,
-        is_tried: false,
     })
 }
 

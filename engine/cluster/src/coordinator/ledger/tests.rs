@@ -23,9 +23,7 @@ pub fn record(name: &str) -> Record {
         ran: None,
         so_far: None,
         deleting: false,
-        update: None,
-        update_reverted: None,
-        update_confirmed: false,
+        update: LatestUpdate::None,
         transitions: VecDeque::from([Transition::new(Status::Submitted, 1, "")]),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Job, State};
 use crate::api::{self, Code};
-use crate::coordinator::ledger::{Change, Record, Status, Update, Wanted};
+use crate::coordinator::ledger::{Change, LatestUpdate, Record, Status, Update, Wanted};
 
 #[derive(Debug, Clone)]
 pub enum Request {
@@ -163,15 +163,18 @@ impl State {
         }
         self.refuse_when_stopping(record)?;
         refuse_when_deleting(record)?;
-        match &record.update {
-            Some(earlier) if !status.is_end() && (earlier.is_tried || earlier.resolved != update.resolved) => {
-                wrong_state(format!(
-                    "`{name}` is being updated; wait until the new pipeline has its first checkpoint or is given up, or \
-                     stop the job first"
-                ))
-            }
-            _ => Ok(()),
+        let is_another = match &record.update {
+            LatestUpdate::Pending(earlier) => earlier.resolved != update.resolved,
+            LatestUpdate::Tried(_) => true,
+            LatestUpdate::None | LatestUpdate::Confirmed | LatestUpdate::Reverted { .. } => false,
+        };
+        if is_another && !status.is_end() {
+            return wrong_state(format!(
+                "`{name}` is being updated; wait until the new pipeline has its first checkpoint or is given up, or stop the \
+                 job first"
+            ));
         }
+        Ok(())
     }
 
     pub fn job(&self, name: &str) -> Result<&Job, api::Error> {

@@ -4,7 +4,7 @@ use millstream_state::log::State;
 
 use super::*;
 use crate::coordinator::ledger::tests::{record, transition};
-use crate::coordinator::ledger::{Ledger, Placement, Ran, SoFar, Status, Update, Wanted};
+use crate::coordinator::ledger::{LatestUpdate, Ledger, Placement, Ran, SoFar, Status, Update, Wanted};
 
 /// Xorshift: the same sequence for a seed.
 struct Random(u64);
@@ -53,7 +53,7 @@ fn ran(job: &str, rows_in: u64) -> Change {
     }
 }
 
-fn update(is_tried: bool, number: u32) -> Box<Update> {
+fn update(number: u32) -> Box<Update> {
     Box::new(Update {
         resolved: record("update").resolved,
         parallelism: Some(number),
@@ -61,7 +61,6 @@ fn update(is_tried: bool, number: u32) -> Box<Update> {
         accept_changed_meaning: false,
         allow_dropped_state: false,
         was_running: true,
-        is_tried,
     })
 }
 
@@ -71,9 +70,14 @@ fn pipeline(job: &str, number: u32) -> Change {
         resolved: record(job).resolved,
         parallelism: Some(number),
         max_parallelism: number + 1,
-        update: (number.is_multiple_of(2)).then(|| update(number.is_multiple_of(4), number)),
-        reverted: None,
-        confirmed: number.is_multiple_of(2),
+        update: match number % 4 {
+            0 => LatestUpdate::Pending(update(number)),
+            1 => LatestUpdate::Tried(update(number)),
+            2 => LatestUpdate::Confirmed,
+            _ => LatestUpdate::Reverted {
+                reason: number.to_string(),
+            },
+        },
     }
 }
 
@@ -105,7 +109,7 @@ fn request(random: &mut Random, job: &str) -> Change {
         },
         4 => Change::Update {
             job,
-            update: update(false, random.below(9) as u32),
+            update: update(random.below(9) as u32),
             at_us,
         },
         5 => Change::Deleting { job },

@@ -44,9 +44,7 @@ impl Bench {
             ran: None,
             so_far: None,
             deleting: false,
-            update: None,
-            update_reverted: None,
-            update_confirmed: false,
+            update: Default::default(),
             transitions: VecDeque::from([Transition::new(Status::Submitted, 0, "")]),
         })
     }

@@ -33,7 +33,6 @@ fn update(pipeline: &str) -> Request {
             accept_changed_meaning: false,
             allow_dropped_state: false,
             was_running: false,
-            is_tried: false,
         }),
     }
 }
