@@ -22,6 +22,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::numbers::{parse_decimal, parse_float, parse_integer};
 use super::{map_keys, time};
 use crate::Error;
 
@@ -493,123 +494,6 @@ fn narrow<T: TryFrom<i64>>(text: &[u8], what: &str) -> Result<T, Problem> {
     parse_integer(text.trim_ascii())
         .and_then(|value| T::try_from(value).ok())
         .ok_or_else(|| wrong(text, what))
-}
-
-/// Decimal digits with an optional sign; `12.0` and `1e3` are whole numbers too.
-#[inline]
-pub fn parse_integer(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
-    };
-    if digits.is_empty() || digits.len() > 18 {
-        return parse_integer_slowly(text);
-    }
-    let mut value: i64 = 0;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return parse_integer_slowly(text);
-        }
-        value = value * 10 + i64::from(digit);
-    }
-    Some(if negative { -value } else { value })
-}
-
-#[cold]
-fn parse_integer_slowly(text: &[u8]) -> Option<i64> {
-    let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-        Some(at) => (
-            &text[..at],
-            std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?,
-        ),
-        None => (text, 0),
-    };
-    let (negative, digits) = match mantissa {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
-    };
-    let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
-    // The number of digits, counted from the first, before the point once the exponent has moved it.
-    let whole = i64::try_from(point).ok()? + i64::from(exponent);
-    let mut value: i128 = 0;
-    let mut count: i64 = 0;
-    for (index, byte) in digits.iter().enumerate() {
-        if index == point {
-            continue;
-        }
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        if count < whole {
-            value = value.checked_mul(10)?.checked_add(i128::from(digit))?;
-        } else if digit != 0 {
-            return None;
-        }
-        count += 1;
-    }
-    if count == 0 {
-        return None;
-    }
-    if value != 0 && whole > count {
-        let missing = u32::try_from(whole - count).ok()?;
-        value = value.checked_mul(10_i128.checked_pow(missing)?)?;
-    }
-    i64::try_from(if negative { -value } else { value }).ok()
-}
-
-pub fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
-    std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
-}
-
-/// The unscaled value, rounded half up to `scale`; `None` where it is no number or has too many digits.
-pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
-    let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-        Some(at) => (
-            &text[..at],
-            std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?,
-        ),
-        None => (text, 0),
-    };
-    let (negative, digits) = match mantissa {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
-    };
-    let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
-    // How many digits, counted from the first, stand before the unit of the result.
-    let kept = i64::try_from(point).ok()? + i64::from(exponent) + i64::from(scale);
-    let mut value: i128 = 0;
-    let mut count: i64 = 0;
-    let mut round_up = false;
-    for (index, byte) in digits.iter().enumerate() {
-        if index == point {
-            continue;
-        }
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        if count < kept {
-            value = value.checked_mul(10)?.checked_add(i128::from(digit))?;
-        } else if count == kept {
-            round_up = digit >= 5;
-        }
-        count += 1;
-    }
-    if count == 0 {
-        return None;
-    }
-    if value != 0 && kept > count {
-        let missing = u32::try_from(kept - count).ok().filter(|missing| *missing <= 38)?;
-        value = value.checked_mul(10_i128.checked_pow(missing)?)?;
-    }
-    value = value.checked_add(i128::from(round_up))?;
-    let limit = 10_i128.checked_pow(u32::from(precision))?;
-    (value < limit).then_some(if negative { -value } else { value })
 }
 
 /// Decodes either alphabet, with or without padding.

@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 
-use super::cells::{CellResult, Column, FieldOrder, Problem, Row, Values, parse_float, wrong};
+use super::cells::{CellResult, Column, FieldOrder, Problem, Row, Values, wrong};
 use super::ignored::Ignored;
 use super::json_cursor::{Cursor, deeper};
+use super::numbers::parse_float;
 use super::record::{self, RecordParser};
 use super::tracker::FieldTracker;
 use super::{Decoded, Decoder, Records};

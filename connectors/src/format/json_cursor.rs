@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use super::cells::{CellResult, Problem, parse_integer, wrong};
+use super::cells::{CellResult, Problem, wrong};
+use super::numbers::parse_integer;
 
 /// Arrays and objects inside one another, at most: deeper records are rejected.
 const NESTING_MAX: usize = 512;

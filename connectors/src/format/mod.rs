@@ -21,6 +21,7 @@ mod json;
 mod json_cursor;
 mod json_encode;
 pub(crate) mod map_keys;
+mod numbers;
 pub mod parquet;
 mod raw;
 mod record;

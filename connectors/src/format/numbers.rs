@@ -1,0 +1,111 @@
+//! Numbers from their digits in text: whole numbers and decimals never take a detour over floating point.
+
+/// Decimal digits with an optional sign; `12.0` and `1e3` are whole numbers too.
+#[inline]
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    if digits.is_empty() || digits.len() > 18 {
+        return parse_integer_slowly(text);
+    }
+    let mut value: i64 = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return parse_integer_slowly(text);
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Some(if negative { -value } else { value })
+}
+
+#[cold]
+fn parse_integer_slowly(text: &[u8]) -> Option<i64> {
+    let scaled = Scaled::parse(text, 0).filter(|scaled| scaled.is_exact)?;
+    i64::try_from(scaled.signed(scaled.value)).ok()
+}
+
+pub fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
+}
+
+/// The unscaled value, rounded half up to `scale`; `None` where it is no number or has too many digits.
+pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+    let scaled = Scaled::parse(text, scale)?;
+    let value = scaled.value.checked_add(i128::from(scaled.round_up))?;
+    let limit = 10_i128.checked_pow(u32::from(precision))?;
+    (value < limit).then_some(scaled.signed(value))
+}
+
+/// A number times a power of ten, cut to a whole number.
+struct Scaled {
+    is_negative: bool,
+    /// Without the sign.
+    value: i128,
+    /// Only zeros were cut off.
+    is_exact: bool,
+    /// The first digit that was cut off is 5 or more.
+    round_up: bool,
+}
+
+impl Scaled {
+    /// Reads digits with an optional sign, point and exponent, times 10 to the power of `scale`.
+    fn parse(text: &[u8], scale: i8) -> Option<Self> {
+        let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+            Some(at) => (
+                &text[..at],
+                std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?,
+            ),
+            None => (text, 0),
+        };
+        let (is_negative, digits) = match mantissa {
+            [b'-', rest @ ..] => (true, rest),
+            [b'+', rest @ ..] => (false, rest),
+            rest => (false, rest),
+        };
+        let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
+        // The number of digits, counted from the first, that are not cut off.
+        let kept = i64::try_from(point).ok()? + i64::from(exponent) + i64::from(scale);
+        let mut scaled = Self {
+            is_negative,
+            value: 0,
+            is_exact: true,
+            round_up: false,
+        };
+        let mut count: i64 = 0;
+        for (index, byte) in digits.iter().enumerate() {
+            if index == point {
+                continue;
+            }
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            if count < kept {
+                scaled.value = scaled.value.checked_mul(10)?.checked_add(i128::from(digit))?;
+            } else {
+                scaled.is_exact &= digit == 0;
+                scaled.round_up |= count == kept && digit >= 5;
+            }
+            count += 1;
+        }
+        if count == 0 {
+            return None;
+        }
+        if scaled.value != 0 && kept > count {
+            let missing = u32::try_from(kept - count).ok()?;
+            scaled.value = scaled.value.checked_mul(10_i128.checked_pow(missing)?)?;
+        }
+        Some(scaled)
+    }
+
+    fn signed(&self, value: i128) -> i128 {
+        match self.is_negative {
+            true => -value,
+            false => value,
+        }
+    }
+}
