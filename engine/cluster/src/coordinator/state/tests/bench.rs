@@ -29,6 +29,17 @@ impl Bench {
         }
     }
 
+    /// A job `a` that runs on one worker as attempt `x`; the journal has all of that.
+    pub fn running() -> Self {
+        let mut bench = Self::new();
+        bench.attach("w", 2);
+        bench.submit("a", Some(1));
+        bench.wants("a");
+        bench.places("a", "x");
+        bench.runs("a");
+        bench
+    }
+
     pub fn record(name: &str, parallelism: Option<u32>) -> Box<Record> {
         Box::new(Record {
             name: name.into(),

@@ -3,17 +3,6 @@
 use super::super::*;
 use super::bench::Bench;
 
-/// A job that runs on one worker as attempt `x`; the journal has all of that.
-fn running() -> Bench {
-    let mut bench = Bench::new();
-    bench.attach("w", 2);
-    bench.submit("a", Some(1));
-    bench.wants("a");
-    bench.places("a", "x");
-    bench.runs("a");
-    bench
-}
-
 fn a() -> String {
     "a".into()
 }
@@ -27,7 +16,7 @@ fn gone_after(bench: &mut Bench, request: Request) -> (Bench, String) {
 
 #[test]
 fn a_job_cancelled_by_the_last_coordinator_can_be_restarted() {
-    let (mut bench, commanded) = gone_after(&mut running(), Request::Cancel { job: a() });
+    let (mut bench, commanded) = gone_after(&mut Bench::running(), Request::Cancel { job: a() });
     assert_eq!(commanded, "run a#1, abort a");
     bench.is("a", Status::Stopping, "cancel asked for");
     bench.attach_with("w", 2, &[]);
@@ -49,7 +38,7 @@ fn a_job_cancelled_by_the_last_coordinator_can_be_restarted() {
 
 #[test]
 fn no_run_waits_for_tasks_that_no_coordinator_waits_for() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     // As an earlier version left it.
     let placement = Placement {
         slots: vec!["w".into()],
@@ -68,7 +57,7 @@ fn no_run_waits_for_tasks_that_no_coordinator_waits_for() {
 
 #[test]
 fn an_ended_job_that_was_restarted_runs_under_the_next_coordinator() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.ends("a", End::Failed { reason: "x".into() });
     let (successor, commanded) = gone_after(
         &mut bench,
@@ -106,7 +95,7 @@ fn a_restart_or_another_parallelism_is_not_forgotten_by_taking_the_tasks_over() 
             "rescaling to parallelism auto",
         ),
     ] {
-        let (mut bench, commanded) = gone_after(&mut running(), request);
+        let (mut bench, commanded) = gone_after(&mut Bench::running(), request);
         assert_eq!(commanded, "run a#1, stop a");
         assert_eq!(bench.attach_with("w", 2, &["x"]), "adopt a");
         bench.is("a", Status::Restarting, reason);
@@ -123,7 +112,7 @@ fn a_restart_or_another_parallelism_is_not_forgotten_by_taking_the_tasks_over() 
 
 #[test]
 fn tasks_that_move_away_from_a_worker_move_under_the_next_coordinator_too() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     assert_eq!(bench.event(Event::Leaving { worker: "w".into() }), "stop a");
     let (mut successor, commanded) = bench.successor();
     assert_eq!(commanded, "run a#1, stop a");
@@ -133,7 +122,7 @@ fn tasks_that_move_away_from_a_worker_move_under_the_next_coordinator_too() {
 
 #[test]
 fn a_worker_stays_drained_under_the_next_coordinator_and_as_another_process() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.attach("v", 1);
     let (mut bench, commanded) = gone_after(
         &mut bench,
@@ -168,7 +157,7 @@ fn a_worker_stays_drained_under_the_next_coordinator_and_as_another_process() {
 
 #[test]
 fn an_end_is_told_when_the_journal_has_it() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.request(Request::Stop {
         job: a(),
         savepoint: None,
@@ -193,7 +182,7 @@ fn what_was_promised_with_a_stop_is_not_taken_back_by_another() {
         job: a(),
         savepoint: savepoint.map(String::from),
     };
-    let mut bench = running();
+    let mut bench = Bench::running();
     assert_eq!(bench.request(stop(Some("s"))), "stop a");
     assert_eq!(bench.request(stop(None)), "");
     assert_eq!(bench.request(stop(Some("s"))), "");
@@ -211,7 +200,7 @@ fn a_job_whose_claim_was_superseded_for_this_cluster_claims_again() {
     let superseded = || End::Superseded {
         reason: "another process".into(),
     };
-    let mut bench = running();
+    let mut bench = Bench::running();
     assert_eq!(bench.ends("a", superseded()), "run a#2");
     bench.is("a", Status::Deploying, "another process");
     bench.request(Request::Stop {
@@ -226,7 +215,7 @@ fn a_job_whose_claim_was_superseded_for_this_cluster_claims_again() {
 
 #[test]
 fn a_job_that_is_being_deleted_is_not_run_by_the_next_coordinator() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.ends("a", End::Finished { checkpoint: 1 });
     let (mut successor, commanded) = gone_after(&mut bench, Request::Delete { job: a() });
     assert_eq!(commanded, "");

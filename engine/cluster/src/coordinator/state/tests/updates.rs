@@ -8,17 +8,6 @@ fn a() -> String {
     "a".into()
 }
 
-/// A job that runs on one worker as attempt `x`.
-fn running() -> Bench {
-    let mut bench = Bench::new();
-    bench.attach("w", 2);
-    bench.submit("a", Some(1));
-    bench.wants("a");
-    bench.places("a", "x");
-    bench.runs("a");
-    bench
-}
-
 fn update(pipeline: &str) -> Request {
     let resolved = millstream_proto::v1::ResolvedJob {
         name: pipeline.into(),
@@ -55,7 +44,7 @@ fn failed() -> End {
 
 #[test]
 fn the_old_pipeline_is_the_jobs_until_its_tasks_have_ended() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     assert_eq!(bench.request(update("new")), "stop a");
     bench.is("a", Status::Restarting, "updating the pipeline");
     assert_eq!(pipeline(&bench), ("", Some(1), false));
@@ -81,7 +70,7 @@ fn the_old_pipeline_is_the_jobs_until_its_tasks_have_ended() {
 
 /// A job whose new pipeline runs, without a checkpoint.
 fn tried() -> Bench {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.request(update("new"));
     bench.ends("a", End::Stopped { checkpoint: 3 });
     bench.wants("a");
@@ -135,7 +124,7 @@ fn a_new_pipeline_with_a_checkpoint_is_the_jobs() {
 
 #[test]
 fn a_job_that_is_stopped_during_an_update_keeps_its_pipeline() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.request(update("new"));
     bench.request(Request::Stop {
         job: a(),
@@ -164,7 +153,7 @@ fn a_job_that_is_stopped_during_an_update_keeps_its_pipeline() {
 
 #[test]
 fn a_finished_job_has_nothing_to_update() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.ends("a", End::Finished { checkpoint: 3 });
     let refused = bench.request(update("new"));
     assert!(refused.starts_with("wrong-state: `a` has finished"), "{refused}");
