@@ -165,7 +165,6 @@ const COMPARING_FUNCTIONS: &[&str] = &[
     "array_has_any",
     "array_position",
     "array_positions",
-    "array_remove",
     "array_remove_n",
     "array_remove_all",
     "array_replace",
@@ -331,4 +330,28 @@ fn exact_average(expr: &Expr, schema: &DFSchema) -> Result<Option<(AggregateFunc
     let data_type = call.params.args[0].get_type(schema)?;
     let is_exact = data_type.is_integer() || matches!(data_type, DataType::Decimal128(..));
     Ok(is_exact.then_some((call, data_type)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::Functions;
+
+    #[test]
+    fn functions_that_compare_are_there_under_these_names() {
+        let functions = Functions::all();
+        let scalar = |name: &str| functions.scalar(name).map(|function| function.name().to_owned());
+        let aggregate = |name: &str| functions.aggregate(name).map(|function| function.name().to_owned());
+        let absent: Vec<&str> = COMPARING_FUNCTIONS
+            .iter()
+            .filter(|name| scalar(name).as_deref() != Some(name))
+            .chain(
+                COMPARING_AGGREGATES
+                    .iter()
+                    .filter(|name| aggregate(name).as_deref() != Some(name)),
+            )
+            .copied()
+            .collect();
+        assert_eq!(absent, [""; 0]);
+    }
 }
