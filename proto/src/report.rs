@@ -62,6 +62,16 @@ pub fn count(number: u64) -> String {
     out
 }
 
+/// The first `shown_max` of these, with the number of the others: `a, b and 3 more`.
+pub fn listed(items: impl IntoIterator<Item = String>, shown_max: usize) -> String {
+    let mut items = items.into_iter();
+    let shown: Vec<String> = items.by_ref().take(shown_max).collect();
+    match items.count() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// Bytes, for a person.
 pub fn amount(bytes: u64) -> String {
     let mut number = bytes as f64;

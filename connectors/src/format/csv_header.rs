@@ -4,10 +4,11 @@
 //! by exact name; fields of the file that the table does not declare are passed over.
 
 use arrow_schema::SchemaRef;
+use millstream_proto::report::listed;
+use millstream_proto::spec::did_you_mean;
 
 use super::cells::Problem;
 use super::csv::{Lines, Syntax, quoted_fields};
-use millstream_proto::spec::did_you_mean;
 
 /// Names of a header that an error message lists.
 const NAMES_SHOWN_MAX: usize = 50;
@@ -118,17 +119,6 @@ fn absent(wanted: &str, names: &[String]) -> String {
         }
         _ => did_you_mean(wanted, names.iter().map(String::as_str)),
     };
-    let shown: Vec<String> = names
-        .iter()
-        .take(NAMES_SHOWN_MAX)
-        .map(|name| format!("`{name}`"))
-        .collect();
-    let more = match names.len().saturating_sub(NAMES_SHOWN_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!(
-        "the header has no column `{wanted}`; its columns are {}{more}{hint}",
-        shown.join(", ")
-    )
+    let shown = listed(names.iter().map(|name| format!("`{name}`")), NAMES_SHOWN_MAX);
+    format!("the header has no column `{wanted}`; its columns are {shown}{hint}")
 }

@@ -3,7 +3,7 @@
 //! Findings go from what stops everything (it has ended, it waits for slots, it restarts) over what holds rows up (a
 //! slow sink, a partition that holds the watermark back) to what is merely worth knowing.
 
-use millstream_proto::report::{count, time};
+use millstream_proto::report::{count, listed, time};
 use millstream_proto::v1::{Job, JobState, OperatorStatus};
 
 use crate::jobs::{numbers, state};
@@ -233,13 +233,9 @@ fn watermark(job: &Job, now_us: i64) -> Option<String> {
         .map(|(source, split)| format!("`{}` of `{}`", split.id, source.id))
         .collect();
     if !without.is_empty() {
-        let named = without.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
-        let more = match without.len().saturating_sub(NAMED_MAX) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
+        let named = listed(without, NAMED_MAX);
         return Some(format!(
-            "the watermark waits for {named}{more}: no row with an event time has come from there, and it is not idle; windows fire when it has moved past their end"
+            "the watermark waits for {named}: no row with an event time has come from there, and it is not idle; windows fire when it has moved past their end"
         ));
     }
     let mut known: Vec<(i64, String)> = splits()

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_proto::report::count;
+use millstream_proto::report::{count, listed};
 use millstream_proto::spec::closest;
 use millstream_proto::v1::InputFields;
 
@@ -86,14 +86,12 @@ fn hint(column: &str, unknown: &[String]) -> String {
     if let Some(name) = closest(column, unknown.iter().map(String::as_str)) {
         return format!("; did you mean their field `{name}`?");
     }
-    let shown: Vec<String> = unknown.iter().take(NAMED_MAX).map(|name| format!("`{name}`")).collect();
-    let more = match unknown.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    match shown.is_empty() {
+    match unknown.is_empty() {
         true => "; they have no field that the table does not declare".to_string(),
-        false => format!("; their fields without a column are {}{more}", shown.join(", ")),
+        false => {
+            let shown = listed(unknown.iter().map(|name| format!("`{name}`")), NAMED_MAX);
+            format!("; their fields without a column are {shown}")
+        }
     }
 }
 

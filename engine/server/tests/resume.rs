@@ -155,7 +155,7 @@ fn a_finished_job_names_the_input_that_it_does_not_read() {
     says(
         &refused,
         "does not read newer input: source `t`: `in/a.csv` has changed, `in/b0.csv` is new, `in/b1.csv` is new, \
-         `in/b2.csv` is new, `in/b3.csv` is new, and 3 more",
+         `in/b2.csv` is new, `in/b3.csv` is new and 3 more",
     );
     assert_eq!(place.lines("out"), ["1", "2", "3"]);
 

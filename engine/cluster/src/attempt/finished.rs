@@ -6,6 +6,7 @@
 
 use millstream_connectors::{Source, Split};
 use millstream_planner::graph::OperatorId;
+use millstream_proto::report::listed;
 use millstream_runtime::job::{SplitState, SubtaskState};
 
 use super::{Attempt, Ends};
@@ -49,14 +50,6 @@ fn unread_splits(id: &OperatorId, source: &dyn Source, states: &[SubtaskState], 
             }
             Some(_) => None,
         });
-    let mut named: Vec<String> = named.collect();
-    if named.is_empty() {
-        return None;
-    }
-    let more = named.len().saturating_sub(NAMED_MAX);
-    named.truncate(NAMED_MAX);
-    if more > 0 {
-        named.push(format!("and {more} more"));
-    }
-    Some(format!("source `{id}`: {}", named.join(", ")))
+    let named = listed(named, NAMED_MAX);
+    (!named.is_empty()).then(|| format!("source `{id}`: {named}"))
 }
