@@ -7,7 +7,7 @@ use std::time::Instant;
 use arrow_array::{ArrayRef, Int64Array, StringArray};
 use arrow_schema::DataType;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
-use millstream_state::store::{Backend, BackendOptions, Generation, Slot, Store, WriteChunk};
+use millstream_state::store::{Backend, BackendOptions, FlushSource, Slot, Store, WriteChunk};
 use millstream_state::{Codec, Error, hash_columns};
 
 const BATCH_ROWS: usize = 8192;
@@ -95,7 +95,7 @@ struct Rows {
     end: u32,
 }
 
-impl Generation for Rows {
+impl FlushSource for Rows {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
         if self.next == self.end {
             return Ok(None);

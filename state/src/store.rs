@@ -315,7 +315,7 @@ pub struct Slot {
 }
 
 /// A frozen generation of dirty rows, encoded chunk by chunk on a background thread.
-pub trait Generation: Send {
+pub trait FlushSource: Send {
     /// The next chunk, of about a megabyte; `None` at the end. Dropping the generation gives its memory back. Chunks
     /// that go on in key order where the last one ended are written fastest. An error fails the store: every later call
     /// on it, and so its job, ends with that error.
@@ -328,7 +328,7 @@ impl Store {
     }
 
     /// Queues a frozen generation. `done` is woken when it has been written (or has failed: ask `is_settled`).
-    pub fn write(&mut self, generation: Box<dyn Generation>, done: Option<Waker>) -> Result<(), Error> {
+    pub fn write(&mut self, generation: Box<dyn FlushSource>, done: Option<Waker>) -> Result<(), Error> {
         self.changed = true;
         self.push(Job::Write { generation, done })
     }

@@ -7,7 +7,7 @@ use std::task::Waker;
 use millstream_integration_tests::engine;
 use millstream_state::Error;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
-use millstream_state::store::{Backend, BackendOptions, Generation, Slot, Store, WriteChunk};
+use millstream_state::store::{Backend, BackendOptions, FlushSource, Slot, Store, WriteChunk};
 use serde_json::Value;
 
 use crate::place::{Place, Process, expected, says_finished, text, until};
@@ -30,7 +30,7 @@ impl Rows {
     }
 }
 
-impl Generation for Rows {
+impl FlushSource for Rows {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
         let slot = Slot {
             group: KeyGroup(0),

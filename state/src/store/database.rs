@@ -12,7 +12,7 @@ use rocksdb::{
 };
 
 use super::chunk::{PREFIX_BYTES, WriteChunk, value_of};
-use super::{Generation, Slot};
+use super::{FlushSource, Slot};
 use crate::{Error, threads};
 
 /// The share of the process's memory that the databases get: one in this many bytes.
@@ -129,7 +129,7 @@ impl Database {
     }
 
     /// Writes a generation: through the write buffer, or as sorted files where much of it is in order.
-    pub fn write(&self, generation: &mut dyn Generation, scratch: &Path) -> Result<(), Error> {
+    pub fn write(&self, generation: &mut dyn FlushSource, scratch: &Path) -> Result<(), Error> {
         let mut ordered: Vec<WriteChunk> = Vec::new();
         let mut ordered_bytes = 0;
         let mut sorted: Option<SortedFiles<'_>> = None;

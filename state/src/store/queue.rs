@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::database::Cut;
-use super::{Generation, REPORT_INTERVAL, Slot, StoreInner};
+use super::{FlushSource, REPORT_INTERVAL, Slot, StoreInner};
 use crate::Error;
 
 /// Jobs one store may have queued.
@@ -24,7 +24,7 @@ const JOBS_MAX: usize = 65_536;
 
 pub enum Job {
     Write {
-        generation: Box<dyn Generation>,
+        generation: Box<dyn FlushSource>,
         done: Option<Waker>,
     },
     /// From the first slot to the last, of one key group each.

@@ -11,7 +11,7 @@ type Model = BTreeMap<(u16, i64, Vec<u8>), Vec<u8>>;
 
 struct Rows(Vec<WriteChunk>);
 
-impl Generation for Rows {
+impl FlushSource for Rows {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
         if self.0.is_empty() {
             Ok(None)
@@ -316,7 +316,7 @@ fn a_failing_generation_fails_the_store_with_its_reason() {
     struct Fails {
         by_panic: bool,
     }
-    impl Generation for Fails {
+    impl FlushSource for Fails {
         fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
             assert!(!self.by_panic, "no such column");
             Err(Error::Invalid("a column of another type".into()))

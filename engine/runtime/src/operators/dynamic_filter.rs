@@ -19,8 +19,8 @@ use arrow_array::downcast_primitive;
 use arrow_select::filter::filter_record_batch;
 use millstream_planner::graph::{self, Extreme, Port};
 
+use super::adaptive_bypass::AdaptiveBypass;
 use super::table::{GroupIndex, new_group_index};
-use super::trial::Trial;
 use super::window_aggregate::{Assignment, RowTime, Rows, Slices};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
@@ -28,7 +28,7 @@ use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERM
 /// Keys remembered, of all slices together (a batch more at most); rows of further ones pass.
 const KEYS_MAX: usize = 65_536;
 /// It does not pay where more than this share of the rows passes, in percent.
-const PAYS_BELOW_PERCENT: usize = 80;
+const OUTPUT_PERCENT_MAX: usize = 80;
 
 /// The operator for values of a type.
 pub fn dynamic_filter(name: &str, node: &graph::DynamicFilter, input: &SchemaRef) -> Result<Box<dyn Operator>, Error> {
@@ -63,7 +63,7 @@ struct DynamicFilter<T: ArrowPrimitiveType> {
     fired: Timestamp,
     /// Keys in `best`.
     keys_held: usize,
-    trial: Trial,
+    bypass: AdaptiveBypass,
     groups: Vec<u32>,
 }
 
@@ -76,7 +76,7 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
             best: BTreeMap::new(),
             fired: WATERMARK_MIN,
             keys_held: 0,
-            trial: Trial::new(PAYS_BELOW_PERCENT),
+            bypass: AdaptiveBypass::new(OUTPUT_PERCENT_MAX),
             groups: Vec::new(),
         })
     }
@@ -140,11 +140,11 @@ impl<T: ArrowPrimitiveType> Operator for DynamicFilter<T> {
             None => vec![true; rows],
         };
         let passed = kept.iter().filter(|kept| **kept).count();
-        if passed > 0 && !self.trial.passes(passed) {
+        if passed > 0 && !self.bypass.should_bypass(passed) {
             self.sift(&batch, &mut kept)?;
-            self.trial.takes(passed);
-            self.trial.gives(kept.iter().filter(|kept| **kept).count());
-            if self.trial.judge() {
+            self.bypass.record_input(passed);
+            self.bypass.record_output(kept.iter().filter(|kept| **kept).count());
+            if self.bypass.end_sample() {
                 self.best.clear();
                 self.keys_held = 0;
             }
@@ -218,8 +218,8 @@ mod tests {
     use millstream_planner::graph::Window;
 
     use super::*;
+    use crate::operators::adaptive_bypass::SAMPLE_ROWS;
     use crate::operators::testing::{Emitted, integers, rows_of, timestamps};
-    use crate::operators::trial::TRIAL_ROWS;
 
     /// Time, key, value, condition.
     type Row = (Option<i64>, i64, Option<i64>, Option<bool>);
@@ -351,8 +351,8 @@ mod tests {
         };
         let batch = |value: i64| {
             RecordBatch::try_from_iter([
-                ("t", timestamps(&vec![Some(1); TRIAL_ROWS])),
-                ("v", integers(&vec![Some(value); TRIAL_ROWS])),
+                ("t", timestamps(&vec![Some(1); SAMPLE_ROWS])),
+                ("v", integers(&vec![Some(value); SAMPLE_ROWS])),
             ])
             .unwrap()
         };
@@ -362,8 +362,8 @@ mod tests {
             assert_eq!(operator.process(0, batch(value), &mut out).unwrap(), Progress::Done);
             out.main.iter().map(RecordBatch::num_rows).sum::<usize>()
         };
-        assert_eq!(rows_passed(7), TRIAL_ROWS);
-        assert_eq!(rows_passed(6), TRIAL_ROWS);
+        assert_eq!(rows_passed(7), SAMPLE_ROWS);
+        assert_eq!(rows_passed(6), SAMPLE_ROWS);
     }
 
     #[test]
@@ -385,8 +385,8 @@ mod tests {
         };
         let schema = batch(0, 1, 0).schema();
         let mut operator = DynamicFilter::<Int64Type>::new(&node, &schema).unwrap();
-        // The trial is not what is tried here.
-        operator.trial = Trial::new(100);
+        // Never bypass: this test is about the filter itself.
+        operator.bypass = AdaptiveBypass::new(100);
         let mut out = Emitted::default();
         assert_eq!(
             operator.process(0, batch(0, slices, 2), &mut out).unwrap(),

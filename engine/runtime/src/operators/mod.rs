@@ -1,5 +1,6 @@
 //! The operators of a job graph, one per file, and [`build`], which makes one from its node.
 
+mod adaptive_bypass;
 pub mod calc;
 mod dynamic_filter;
 mod inline;
@@ -11,7 +12,7 @@ mod stored_tables;
 mod table;
 #[cfg(test)]
 mod testing;
-mod trial;
+
 mod window_aggregate;
 mod window_assign;
 mod window_join;

@@ -1,12 +1,12 @@
-//! An operator's store and its share of the memory budget: when hot state may stay and when some of it must leave.
+//! Spilling: an operator's store, its share of the memory budget, and the decision to evict state from memory.
 //!
-//! After each batch an operator asks for what it holds ([`Spill::ask`]). While writes of its own are under way, a refusal
-//! means to wait for them, since what they hold is about to be given back: evicting at once would only cut ever smaller
-//! pieces. When nothing of it is under way any more, the operator evicts; unless it holds so little that others must
-//! hold the memory.
+//! After each batch an operator requests memory for what it holds ([`Spill::request_memory`]). If the request is refused
+//! while writes of the operator are queued, the operator waits for them, because the memory of what they write is about
+//! to be released: evicting at once would only write ever smaller pieces. If it is refused and no write is queued, the
+//! operator evicts, unless it holds so little that evicting would not help.
 //!
-//! What is over of the store is deleted when the store is cut next, or room is needed, all of it together: databases pay
-//! for each deletion of a range, whenever they write.
+//! Expired namespaces are range-deleted together, at the next snapshot or eviction: a database pays for every range
+//! deletion, whatever it covers, at each flush.
 
 use std::task::Waker;
 
@@ -19,33 +19,34 @@ use super::stored_rows::WrittenGroups;
 use crate::Error;
 use crate::operator::Snapshot;
 
-/// An operator that holds less than this share of the budget does not evict: others hold the memory.
+/// An operator that holds less than this fraction (1/n) of the budget does not evict: others hold the memory.
 const EVICT_SHARE_MIN: usize = 256;
 
-/// What is to be done about the memory.
+/// The answer to a request for memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub enum MemoryGrant {
     Granted,
-    /// Background work is under way that will give some back: the waker is called when it is done.
+    /// Queued writes will release memory; the waker is called when they are done.
     Wait,
+    /// Nothing will release memory: the operator must evict some of its state.
     Evict,
 }
 
-/// The store and the reservation of one operator.
+/// The store and the memory reservation of one operator.
 pub struct Spill {
     pub store: Store,
     pub memory: MemoryBudget,
     pub reservation: Reservation,
     waker: Waker,
-    /// Whether nothing may go on before the store has carried out what was queued.
-    waiting: bool,
-    /// Whether the memory of rows that were taken is not granted yet.
-    pressed: bool,
-    over: Option<Over>,
+    /// True while the operator waits for the store to carry out what is queued.
+    waits_for_store: bool,
+    /// True while rows that were processed have no memory granted.
+    waits_for_memory: bool,
+    expired: Option<ExpiredNamespaces>,
 }
 
-/// Namespaces that nobody reads or writes any more.
-struct Over {
+/// Consecutive namespaces that will neither be read nor written again.
+struct ExpiredNamespaces {
     first: i64,
     last: i64,
     groups: WrittenGroups,
@@ -58,105 +59,107 @@ impl Spill {
             reservation: memory.reservation(),
             memory,
             waker,
-            waiting: false,
-            pressed: false,
-            over: None,
+            waits_for_store: false,
+            waits_for_memory: false,
+            expired: None,
         }
     }
 
-    /// A namespace is over, with what it has in these key groups, and so is every one between it and those that were over
-    /// before: to be called in their order.
-    pub fn note_over(&mut self, namespace: i64, written: &WrittenGroups) {
+    /// Marks a namespace, which has rows in the `written` key groups, as expired, together with all namespaces between it
+    /// and those marked before. Must be called in ascending order of namespaces.
+    pub fn mark_expired(&mut self, namespace: i64, written: &WrittenGroups) {
         if written.is_empty() {
             return;
         }
-        let over = self.over.get_or_insert_with(|| Over {
+        let expired = self.expired.get_or_insert_with(|| ExpiredNamespaces {
             first: namespace,
             last: namespace,
             groups: WrittenGroups::default(),
         });
-        over.last = namespace;
-        over.groups.extend(written.iter());
+        expired.last = namespace;
+        expired.groups.extend(written.iter());
     }
 
-    fn delete_over(&mut self) -> Result<(), Error> {
-        if let Some(over) = self.over.take() {
+    fn delete_expired(&mut self) -> Result<(), Error> {
+        if let Some(expired) = self.expired.take() {
             self.store
-                .delete_namespaces(over.first, over.last, &over.groups.to_vec())?;
+                .delete_namespaces(expired.first, expired.last, &expired.groups.to_vec())?;
         }
         Ok(())
     }
 
-    /// Whether rows that were taken wait for memory.
-    pub fn is_pressed(&self) -> bool {
-        self.pressed
+    /// Returns true while rows that were processed have no memory granted: the last request was answered with
+    /// [`MemoryGrant::Wait`].
+    pub fn is_waiting_for_memory(&self) -> bool {
+        self.waits_for_memory
     }
 
-    /// Nothing may be read before what was queued so far has been carried out.
-    pub fn wait(&mut self) {
-        self.waiting = true;
+    /// Makes [`Spill::is_ready`] return false until the store has carried out everything queued so far. To be called
+    /// before reading what was just written.
+    pub fn wait_for_store(&mut self) {
+        self.waits_for_store = true;
     }
 
-    /// Whether work may go on; otherwise the waker is called when it may.
+    /// Returns true if the operator may go on; otherwise the waker is called once it may.
     pub fn is_ready(&mut self) -> Result<bool, Error> {
-        if self.waiting {
-            self.waiting = !self.store.is_settled(&self.waker)?;
+        if self.waits_for_store {
+            self.waits_for_store = !self.store.is_settled(&self.waker)?;
         }
-        Ok(!self.waiting)
+        Ok(!self.waits_for_store)
     }
 
-    /// Bytes from which on it is worth evicting something.
-    pub fn worth_bytes(&self) -> usize {
+    /// Returns the number of bytes below which evicting is not worthwhile.
+    pub fn evict_bytes_min(&self) -> usize {
         (self.memory.limit_bytes() / EVICT_SHARE_MIN).max(1)
     }
 
-    /// Asks for the memory of what is held, and for what will be needed besides.
-    pub fn ask(&mut self, held: usize, besides: usize) -> Result<Room, Error> {
-        self.pressed = false;
-        if self.reservation.try_resize(held + besides) {
-            return Ok(Room::Granted);
+    /// Requests memory for `held` bytes of state and `headroom` bytes that the next calls will need.
+    pub fn request_memory(&mut self, held: usize, headroom: usize) -> Result<MemoryGrant, Error> {
+        self.waits_for_memory = false;
+        if self.reservation.try_resize(held + headroom) {
+            return Ok(MemoryGrant::Granted);
         }
-        self.waiting = true;
+        self.waits_for_store = true;
         if !self.is_ready()? {
-            self.pressed = true;
-            return Ok(Room::Wait);
+            self.waits_for_memory = true;
+            return Ok(MemoryGrant::Wait);
         }
-        if self.reservation.try_resize(held + besides) {
-            return Ok(Room::Granted);
+        if self.reservation.try_resize(held + headroom) {
+            return Ok(MemoryGrant::Granted);
         }
-        if held < self.worth_bytes() {
+        if held < self.evict_bytes_min() {
             self.reservation.force_resize(held);
-            return Ok(Room::Granted);
+            return Ok(MemoryGrant::Granted);
         }
-        self.delete_over()?;
-        Ok(Room::Evict)
+        self.delete_expired()?;
+        Ok(MemoryGrant::Evict)
     }
 
-    /// The operator's part of a checkpoint: its small state, and the store as of everything that was queued so far.
+    /// Returns the operator's part of a checkpoint: its inline state, and the store as of everything queued so far.
     pub fn snapshot<T: Serialize>(&mut self, checkpoint: u64, state: &T, version: u8) -> Result<Snapshot, Error> {
-        self.delete_over()?;
+        self.delete_expired()?;
         Ok(Snapshot {
             inline: inline::encode(state, version)?,
             keyed: Some(self.store.snapshot(checkpoint)?),
         })
     }
 
-    /// Which windows are to leave the memory, of all that hold something (bytes and end): the largest, until half of what
-    /// is held is given back.
-    pub fn to_evict(windows: impl Iterator<Item = (usize, i64)>, held: usize) -> Vec<i64> {
+    /// Returns the ends of the windows to evict: the largest first, until half of the `held` bytes are released.
+    /// `windows` are the bytes and the end of each window in memory.
+    pub fn windows_to_evict(windows: impl Iterator<Item = (usize, i64)>, held: usize) -> Vec<i64> {
         let mut windows: Vec<(usize, i64)> = windows.collect();
         windows.sort_unstable();
         let mut freed = 0;
         let enough = windows.iter().rev().take_while(|(bytes, _)| {
-            let goes = freed * 2 <= held;
+            let is_evicted = freed * 2 <= held;
             freed += bytes;
-            goes
+            is_evicted
         });
         enough.map(|(_, end)| *end).collect()
     }
 
-    /// Notes what is held after something was given back.
-    pub fn holds(&mut self, bytes: usize) {
+    /// Shrinks the reservation to `bytes`, after the operator released memory.
+    pub fn shrink_to(&mut self, bytes: usize) {
         if bytes < self.reservation.bytes() {
             self.reservation.force_resize(bytes);
         }

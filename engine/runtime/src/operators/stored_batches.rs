@@ -12,10 +12,10 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_select::interleave::interleave;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{Generation, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, Slot, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
-use super::stored_rows::{CHUNK_BYTES, by_key_group, rows_per_block};
+use super::stored_rows::{CHUNK_BYTES, rows_by_key_group, rows_per_block};
 use crate::element::batch_bytes;
 
 /// A batch, and each row's key group.
@@ -25,7 +25,7 @@ pub struct GroupedBatch {
 }
 
 /// Batches being written, one key group after the other.
-pub struct FrozenBatches {
+pub struct BatchFlush {
     namespace: i64,
     batches: Vec<GroupedBatch>,
     /// Batch and row of every row, by key group; made when the first chunk is asked for.
@@ -46,7 +46,7 @@ struct Place {
     row: u32,
 }
 
-impl FrozenBatches {
+impl BatchFlush {
     /// Blocks are numbered from `number` on; they are not more than there are rows.
     pub fn new(
         namespace: i64,
@@ -82,7 +82,7 @@ fn places_by_key_group(batches: &[GroupedBatch]) -> Vec<Place> {
         })
     });
     let places: Vec<Place> = places.collect();
-    by_key_group(&key_groups)
+    rows_by_key_group(&key_groups)
         .into_iter()
         .map(|at| places[at as usize])
         .collect()
@@ -103,7 +103,7 @@ fn gather(batches: &[GroupedBatch], places: &[Place]) -> Result<Vec<ArrayRef>, E
         .collect()
 }
 
-impl Generation for FrozenBatches {
+impl FlushSource for BatchFlush {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
         let batches = &self.batches;
         let order = self.order.get_or_insert_with(|| places_by_key_group(batches));
@@ -168,7 +168,7 @@ mod tests {
                 batch(end - rows as i64, rows)
             });
             let mut context = context(1 << 30);
-            let frozen = FrozenBatches::new(-5, batches.into(), 100, &codec, &context.memory);
+            let frozen = BatchFlush::new(-5, batches.into(), 100, &codec, &context.memory);
             context.store.write(Box::new(frozen), None).unwrap();
             let deadline = Instant::now() + Duration::from_secs(60);
             while !context.store.is_settled(Waker::noop()).unwrap() {

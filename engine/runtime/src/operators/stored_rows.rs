@@ -8,10 +8,10 @@ use arrow::datatypes::{DataType, FieldRef};
 use arrow_select::take::take_arrays;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{Generation, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, Slot, WriteChunk};
 use millstream_state::{BlockCodec, Codec, EncodedRows};
 
-use super::table::{CopiedStates, Select};
+use super::table::{Select, StateSnapshots};
 use crate::Error;
 
 /// Byte strings, one per row, in one buffer.
@@ -151,25 +151,25 @@ fn as_declared(types: &[DataType], columns: &[ArrayRef]) -> Result<Vec<ArrayRef>
 pub const ENCODE_ROWS: usize = 8_192;
 
 /// What follows the key columns in a row's key.
-pub enum Suffix {
+pub enum KeySuffix {
     /// The same for all rows, as u32 BE.
-    Same(u32),
+    Constant(u32),
     /// One number per row, as u64 BE.
-    Long(Vec<u64>),
+    PerRow(Vec<u64>),
 }
 
-impl Suffix {
+impl KeySuffix {
     fn of(&self, row: usize) -> u64 {
         match self {
-            Self::Same(number) => u64::from(*number),
-            Self::Long(numbers) => numbers[row],
+            Self::Constant(number) => u64::from(*number),
+            Self::PerRow(numbers) => numbers[row],
         }
     }
 
     fn append(&self, row: usize, key: &mut Vec<u8>) {
         match self {
-            Self::Same(number) => key.extend_from_slice(&number.to_be_bytes()),
-            Self::Long(numbers) => key.extend_from_slice(&numbers[row].to_be_bytes()),
+            Self::Constant(number) => key.extend_from_slice(&number.to_be_bytes()),
+            Self::PerRow(numbers) => key.extend_from_slice(&numbers[row].to_be_bytes()),
         }
     }
 }
@@ -179,8 +179,8 @@ pub struct FrozenRows {
     pub namespace: i64,
     pub keys: Vec<ArrayRef>,
     pub key_groups: Vec<u16>,
-    pub suffix: Suffix,
-    pub values: CopiedStates,
+    pub suffix: KeySuffix,
+    pub values: StateSnapshots,
 }
 
 impl FrozenRows {
@@ -191,7 +191,7 @@ impl FrozenRows {
 }
 
 /// A generation of frozen rows, encoded off the slot thread, part by part, each in the order of its keys.
-pub struct Frozen {
+pub struct RowFlush {
     /// The next one last.
     parts: Vec<FrozenRows>,
     current: Option<Encoding>,
@@ -207,7 +207,7 @@ struct Encoding {
     next: usize,
 }
 
-impl Frozen {
+impl RowFlush {
     /// Parts in the order in which they take effect.
     pub fn new(mut parts: Vec<FrozenRows>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
         let mut reservation = memory.reservation();
@@ -230,7 +230,7 @@ impl Frozen {
                     return Ok(None);
                 };
                 Encoding {
-                    order: by_key_group(&part.key_groups),
+                    order: rows_by_key_group(&part.key_groups),
                     part,
                     next: 0,
                 }
@@ -261,11 +261,11 @@ pub fn encode_rows(
 ) -> Result<WriteChunk, millstream_state::Error> {
     let keys = match part.keys.is_empty() {
         true => None,
-        false => Some(format.encode_keys(&taken(&part.keys, rows)?)?),
+        false => Some(format.encode_keys(&take_rows(&part.keys, rows)?)?),
     };
     let places = key_order(part, rows, keys.as_ref());
     let sorted: Vec<u32> = places.iter().map(|place| rows[*place as usize]).collect();
-    let columns = part.values.read(&Select::Indices(&sorted)).map_err(unreadable)?;
+    let columns = part.values.read(&Select::Indices(&sorted)).map_err(state_error)?;
     // A row without columns has an empty value.
     let values = (!columns.is_empty())
         .then(|| format.encode_values(&columns))
@@ -289,12 +289,12 @@ pub fn encode_rows(
 }
 
 /// The error of state that an operator cannot give.
-pub fn unreadable(error: Error) -> millstream_state::Error {
+pub fn state_error(error: Error) -> millstream_state::Error {
     millstream_state::Error::Invalid(format!("state cannot be read from its table: {error}"))
 }
 
 /// Some rows of columns of state.
-pub fn taken(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
+pub fn take_rows(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
     take_arrays(columns, &UInt32Array::from(rows.to_vec()), None)
         .map_err(|error| millstream_state::Error::Invalid(format!("rows of state: {error}")))
 }
@@ -314,7 +314,7 @@ pub fn rows_per_block(bytes: usize, rows: usize) -> usize {
 }
 
 /// Rows by key group, by counting.
-pub fn by_key_group(key_groups: &[u16]) -> Vec<u32> {
+pub fn rows_by_key_group(key_groups: &[u16]) -> Vec<u32> {
     let mut starts = vec![0u32; key_groups.iter().max().map_or(0, |max| *max as usize + 2)];
     for group in key_groups {
         starts[*group as usize + 1] += 1;
@@ -356,7 +356,7 @@ fn key_order(part: &FrozenRows, rows: &[u32], keys: Option<&EncodedRows>) -> Vec
 /// Bytes of a key that are compared at once, besides its key group.
 const PREFIX_BYTES: usize = size_of::<u128>() - size_of::<u16>();
 
-impl Generation for Frozen {
+impl FlushSource for RowFlush {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         self.encode_chunk()
     }

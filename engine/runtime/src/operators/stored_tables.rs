@@ -1,6 +1,6 @@
 //! Whole tables on their way into the store, as blocks of rows.
 //!
-//! A table that leaves memory is handed over as it is: nothing is copied on the slot thread, and its memory goes when it
+//! A table that leaves memory is handed over as it is: nothing is snapshot on the slot thread, and its memory goes when it
 //! is written. Its groups are put in the order of their key groups and encoded as blocks, column by column, which cost
 //! a database a fraction of what rows cost; nothing ever looks for one of those rows, and nothing replaces them. Groups
 //! that were written as rows before, by a checkpoint, are written as rows again, if they have changed since: they must
@@ -20,12 +20,13 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{Generation, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, Slot, WriteChunk};
 
 use super::stored_rows::{
-    CHUNK_BYTES, ENCODE_ROWS, FrozenRows, RowFormat, Suffix, by_key_group, encode_rows, rows_per_block, unreadable,
+    CHUNK_BYTES, ENCODE_ROWS, FrozenRows, KeySuffix, RowFormat, encode_rows, rows_by_key_group, rows_per_block,
+    state_error,
 };
-use super::table::{CopiedStates, Select, Table};
+use super::table::{Select, StateSnapshots, Table};
 
 const BLOCK: u8 = 0xff;
 /// Groups whose keys are hashed at once.
@@ -61,37 +62,37 @@ pub struct Segment {
 pub enum Contents {
     Table(Table),
     /// A copy of each segment.
-    Copies(Vec<Copied>),
+    Snapshots(Vec<SegmentSnapshot>),
 }
 
 /// The groups of a segment.
-pub struct Copied {
+pub struct SegmentSnapshot {
     keys: Vec<ArrayRef>,
-    states: CopiedStates,
+    states: StateSnapshots,
 }
 
 impl Contents {
-    pub fn copy(table: &mut Table, segments: &[Segment]) -> Result<Self, crate::Error> {
-        let copied = segments.iter().map(|segment| {
+    pub fn snapshot(table: &mut Table, segments: &[Segment]) -> Result<Self, crate::Error> {
+        let snapshot = segments.iter().map(|segment| {
             let select = Select::Range(segment.groups.clone());
-            Ok(Copied {
+            Ok(SegmentSnapshot {
                 keys: table.keys(&select)?,
-                states: table.copy_states(&select)?,
+                states: table.snapshot_states(&select)?,
             })
         });
-        Ok(Self::Copies(copied.collect::<Result<_, crate::Error>>()?))
+        Ok(Self::Snapshots(snapshot.collect::<Result<_, crate::Error>>()?))
     }
 
     /// Bytes held.
     pub fn size(&self) -> usize {
         match self {
             Self::Table(table) => table.size(),
-            Self::Copies(copies) => {
-                let bytes_of = |copied: &Copied| {
-                    let keys = copied.keys.iter().map(|column| column.get_array_memory_size());
-                    keys.sum::<usize>() + copied.states.size()
+            Self::Snapshots(snapshots) => {
+                let bytes_of = |snapshot: &SegmentSnapshot| {
+                    let keys = snapshot.keys.iter().map(|column| column.get_array_memory_size());
+                    keys.sum::<usize>() + snapshot.states.size()
                 };
-                copies.iter().map(bytes_of).sum()
+                snapshots.iter().map(bytes_of).sum()
             }
         }
     }
@@ -106,7 +107,7 @@ impl FrozenTable {
     /// Keys of some groups of a segment, counted from its first.
     pub fn keys(&self, segment: usize, some: Range<usize>) -> Result<Vec<ArrayRef>, crate::Error> {
         match &self.contents {
-            Contents::Copies(copies) => Select::Range(some).take(&copies[segment].keys),
+            Contents::Snapshots(snapshots) => Select::Range(some).take(&snapshots[segment].keys),
             Contents::Table(table) => {
                 let first = self.segments[segment].groups.start;
                 table.keys(&Select::Range(first + some.start..first + some.end))
@@ -117,11 +118,11 @@ impl FrozenTable {
     /// Keys and partial states of some groups of a segment, counted from its first.
     fn read(&mut self, segment: usize, mut some: Vec<u32>) -> Result<KeysAndStates, millstream_state::Error> {
         match &mut self.contents {
-            Contents::Copies(copies) => {
-                let Copied { keys, states } = &mut copies[segment];
+            Contents::Snapshots(snapshots) => {
+                let SegmentSnapshot { keys, states } = &mut snapshots[segment];
                 let select = Select::Indices(&some);
-                let keys = select.take(keys).map_err(unreadable)?;
-                Ok((keys, states.read(&select).map_err(unreadable)?))
+                let keys = select.take(keys).map_err(state_error)?;
+                Ok((keys, states.read(&select).map_err(state_error)?))
             }
             Contents::Table(table) => {
                 let first = self.segments[segment].groups.start as u32;
@@ -136,8 +137,8 @@ type KeysAndStates = (Vec<ArrayRef>, Vec<ArrayRef>);
 
 fn read_table(table: &mut Table, groups: &[u32]) -> Result<KeysAndStates, millstream_state::Error> {
     let select = Select::Indices(groups);
-    let keys = table.keys(&select).map_err(unreadable)?;
-    let states = table.states(&select).map_err(unreadable)?;
+    let keys = table.keys(&select).map_err(state_error)?;
+    let states = table.states(&select).map_err(state_error)?;
     Ok((keys, states.into_iter().flatten().collect()))
 }
 
@@ -147,7 +148,7 @@ pub fn block_rows(table: &Table) -> usize {
 }
 
 /// Tables being written, one after the other.
-pub struct FrozenTables {
+pub struct TableFlush {
     /// The next one last.
     tables: Vec<FrozenTable>,
     blocks: Option<Blocks>,
@@ -169,7 +170,7 @@ struct Blocks {
     number: u32,
 }
 
-impl FrozenTables {
+impl TableFlush {
     pub fn new(mut tables: Vec<FrozenTable>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
         for frozen in &mut tables {
             if let Contents::Table(table) = &mut frozen.contents {
@@ -217,7 +218,7 @@ impl FrozenTables {
     }
 }
 
-impl Generation for FrozenTables {
+impl FlushSource for TableFlush {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         self.encode_chunk()
     }
@@ -235,9 +236,9 @@ fn changed_rows(frozen: &mut FrozenTable, format: &RowFormat) -> Result<WriteChu
     let (keys, states) = read_table(table, &groups)?;
     let mut part = FrozenRows {
         namespace: frozen.namespace,
-        key_groups: format.key_groups(&keys, groups.len()).map_err(unreadable)?,
+        key_groups: format.key_groups(&keys, groups.len()).map_err(state_error)?,
         keys,
-        suffix: Suffix::Same(frozen.epoch),
+        suffix: KeySuffix::Constant(frozen.epoch),
         values: states.into(),
     };
     let rows: Vec<u32> = (0..groups.len() as u32).collect();
@@ -254,13 +255,13 @@ impl Blocks {
             for start in (0..groups).step_by(HASH_ROWS) {
                 let some = start..groups.min(start + HASH_ROWS);
                 let rows = some.len();
-                let keys = frozen.keys(index, some).map_err(unreadable)?;
-                key_groups.extend(format.key_groups(&keys, rows).map_err(unreadable)?);
+                let keys = frozen.keys(index, some).map_err(state_error)?;
+                key_groups.extend(format.key_groups(&keys, rows).map_err(state_error)?);
             }
         }
         Ok(Self {
             starts,
-            order: by_key_group(&key_groups),
+            order: rows_by_key_group(&key_groups),
             key_groups,
             next: 0,
             last: None,

@@ -1,6 +1,6 @@
 //! What a restart finds here, by whether the object storage still has anything.
 
-use super::super::{Backend, BackendOptions, Generation, KeyedSnapshot, Slot, WriteChunk};
+use super::super::{Backend, BackendOptions, FlushSource, KeyedSnapshot, Slot, WriteChunk};
 use super::*;
 use crate::Error;
 use crate::checkpoint::JobFiles;
@@ -12,7 +12,7 @@ const ROWS: u32 = 1_000;
 
 struct Rows(Option<WriteChunk>);
 
-impl Generation for Rows {
+impl FlushSource for Rows {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
         Ok(self.0.take())
     }

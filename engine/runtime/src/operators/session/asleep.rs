@@ -186,7 +186,7 @@ impl SessionAggregate {
         self.next_number += slots.len() as u64;
         let frozen = FrozenPieces::new(pieces, number, &self.format, &self.roll, &self.spill.memory);
         self.spill.store.write(Box::new(frozen), None)?;
-        self.spill.wait();
+        self.spill.wait_for_store();
         Ok(())
     }
 
@@ -268,7 +268,7 @@ impl SessionAggregate {
             let held = self.size() + bytes;
             self.spill.reservation.force_resize(held);
         }
-        self.spill.wait();
+        self.spill.wait_for_store();
         self.asleep.waking = Some(Waking {
             until,
             pieces,

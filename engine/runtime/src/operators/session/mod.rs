@@ -39,7 +39,7 @@ use self::asleep::{Asleep, Question, Woken};
 use self::calendar::Calendar;
 use self::roll::Sleeper;
 use self::versions::Written;
-use super::spill::{Room, Spill};
+use super::spill::{MemoryGrant, Spill};
 use super::stored_rows::RowFormat;
 use super::table::{Accumulator, GroupIndex, Select, TableSpec, new_accumulator, new_group_index};
 use super::window_aggregate::{conform, emit_late, micros};
@@ -454,7 +454,7 @@ impl SessionAggregate {
         }
         self.accumulators = fresh;
         let mut index = new_group_index(&self.spec.key_fields)?;
-        index.expect(count);
+        index.reserve(count);
         let old_index = std::mem::replace(&mut self.index, index);
         self.heads.clear();
         let old = std::mem::take(&mut self.sessions);
@@ -496,10 +496,10 @@ impl SessionAggregate {
     fn relieve_memory(&mut self) -> Result<Progress, Error> {
         let size = self.size();
         // Putting sessions to sleep copies what goes and what stays; the copy of what goes takes less than it did.
-        match self.spill.ask(size, size - size / 4)? {
-            Room::Granted => return Ok(Progress::Done),
-            Room::Wait => return Ok(Progress::Pending),
-            Room::Evict => {}
+        match self.spill.request_memory(size, size - size / 4)? {
+            MemoryGrant::Granted => return Ok(Progress::Done),
+            MemoryGrant::Wait => return Ok(Progress::Pending),
+            MemoryGrant::Evict => {}
         }
         self.asleep.room_bytes = size;
         self.fall_asleep()?;
@@ -647,7 +647,7 @@ impl Operator for SessionAggregate {
         if let Some((batch, question)) = self.held.take() {
             return self.ask_and_take(batch, question, out);
         }
-        if self.spill.is_pressed() {
+        if self.spill.is_waiting_for_memory() {
             return self.relieve_memory();
         }
         self.fire(out)

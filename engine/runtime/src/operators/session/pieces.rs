@@ -11,11 +11,13 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::Int64Type;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{Generation, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, Slot, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
 use super::roll::{self, ROLL, WAITING};
-use crate::operators::stored_rows::{BLOCK_ROWS_MAX, CHUNK_BYTES, RowFormat, by_key_group, rows_per_block, taken};
+use crate::operators::stored_rows::{
+    BLOCK_ROWS_MAX, CHUNK_BYTES, RowFormat, rows_by_key_group, rows_per_block, take_rows,
+};
 
 /// What ordering pieces takes, per piece.
 const ORDER_BYTES: usize = size_of::<u16>() + size_of::<u32>() + size_of::<i64>() + size_of::<bool>();
@@ -102,7 +104,7 @@ impl FrozenPieces {
             ..
         } = &self.pieces;
         let firsts = values[0].as_primitive::<Int64Type>().values();
-        self.order = by_key_group(key_groups);
+        self.order = rows_by_key_group(key_groups);
         for same in self
             .order
             .chunk_by_mut(|a, b| key_groups[*a as usize] == key_groups[*b as usize])
@@ -122,8 +124,8 @@ impl FrozenPieces {
         for same in rows.chunk_by(|a, b| place_of(a) == place_of(b)) {
             let namespace = if place_of(&same[0]).0 { WAITING } else { ROLL };
             for some in same.chunks(BLOCK_ROWS_MAX) {
-                let mut columns = taken(&pieces.keys, some)?;
-                columns.extend(taken(&pieces.values[..1], some)?);
+                let mut columns = take_rows(&pieces.keys, some)?;
+                columns.extend(take_rows(&pieces.values[..1], some)?);
                 block.clear();
                 self.roll.encode(&columns, some.len(), &mut block)?;
                 let key = roll::block_key(stretch_of(&some[0]), firsts[some[0] as usize], self.roll_number);
@@ -138,8 +140,8 @@ impl FrozenPieces {
             let namespace = namespace_of(stretch_of(&same[0]));
             for some in same.chunks(self.block_rows) {
                 block.clear();
-                let keys = taken(&pieces.keys, some)?;
-                let values = taken(&pieces.values, some)?;
+                let keys = take_rows(&pieces.keys, some)?;
+                let values = take_rows(&pieces.values, some)?;
                 self.format.encode_block(&keys, &values, some.len(), &mut block)?;
                 chunk.put(Slot { group, namespace }, &self.piece_number.to_be_bytes(), &block);
                 self.piece_number += 1;
@@ -149,7 +151,7 @@ impl FrozenPieces {
     }
 }
 
-impl Generation for FrozenPieces {
+impl FlushSource for FrozenPieces {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
         if self.order.is_empty() {
             self.sort();

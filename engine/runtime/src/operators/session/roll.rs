@@ -15,10 +15,10 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, FieldRef, Int64Type};
 use millstream_state::BlockCodec;
 use millstream_state::key_group::KeyGroup;
-use millstream_state::store::{Generation, Slot, Store, WriteChunk};
+use millstream_state::store::{FlushSource, Slot, Store, WriteChunk};
 
 use crate::Error;
-use crate::operators::stored_rows::{RowFormat, SCAN_BLOCKS, StoredRows, WrittenGroups, by_key_group};
+use crate::operators::stored_rows::{RowFormat, SCAN_BLOCKS, StoredRows, WrittenGroups, rows_by_key_group};
 use crate::operators::table::{GroupIndex, Select, UNKNOWN, new_group_index};
 
 /// Where the roll is.
@@ -139,7 +139,7 @@ impl Asking {
         let asked = key_groups.iter().filter(|group| groups.contains(**group));
         asked.for_each(|group| read.insert(*group));
         Ok(Self {
-            order: by_key_group(&key_groups),
+            order: rows_by_key_group(&key_groups),
             numbers: vec![UNKNOWN; until.len()],
             keys,
             until,
@@ -289,7 +289,7 @@ impl Answers {
 /// Deletes blocks of the roll.
 pub struct Deletions(pub Vec<(u16, i64, Vec<u8>)>);
 
-impl Generation for Deletions {
+impl FlushSource for Deletions {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         let mut chunk = WriteChunk::default();
         for (group, namespace, key) in std::mem::take(&mut self.0) {

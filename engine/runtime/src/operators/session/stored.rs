@@ -70,7 +70,7 @@ impl SessionAggregate {
         self.written.note_over(keys, numbers.collect(), self.terms_of(&stored));
         if self.written.over() > OVER_MAX {
             self.write_over()?;
-            self.spill.wait();
+            self.spill.wait_for_store();
         }
         Ok(())
     }

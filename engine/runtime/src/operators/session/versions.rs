@@ -19,11 +19,11 @@ use arrow::datatypes::{DataType, Int64Type};
 use millstream_state::BlockCodec;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::Reservation;
-use millstream_state::store::{Generation, Slot, Store, WriteChunk};
+use millstream_state::store::{FlushSource, Slot, Store, WriteChunk};
 
 use crate::Error;
 use crate::operators::stored_rows::{
-    CHUNK_BYTES, RowFormat, SCAN_BLOCKS, WrittenGroups, by_key_group, rows_per_block, taken,
+    CHUNK_BYTES, RowFormat, SCAN_BLOCKS, WrittenGroups, rows_by_key_group, rows_per_block, take_rows,
 };
 
 /// How many stretches of the calendar make a term. Part of the layout.
@@ -244,8 +244,8 @@ impl Written {
                 .collect();
             if !rows.is_empty() {
                 found.push(Found {
-                    keys: taken(&keys, &rows)?,
-                    values: taken(&values, &rows)?,
+                    keys: take_rows(&keys, &rows)?,
+                    values: take_rows(&values, &rows)?,
                 });
             }
         }
@@ -340,7 +340,7 @@ impl Blocks {
 
     fn sort(&mut self) {
         let (key_groups, terms) = (&self.key_groups, &self.terms);
-        self.order = by_key_group(key_groups);
+        self.order = rows_by_key_group(key_groups);
         let same_group = |a: &u32, b: &u32| key_groups[*a as usize] == key_groups[*b as usize];
         for same in self.order.chunk_by_mut(same_group) {
             same.sort_by_key(|row| terms[*row as usize]);
@@ -348,7 +348,7 @@ impl Blocks {
     }
 
     fn encode(&self, rows: &[u32], block: &mut Vec<u8>) -> Result<(), millstream_state::Error> {
-        let columns = taken(&self.columns, rows)?;
+        let columns = take_rows(&self.columns, rows)?;
         match &self.encoding {
             Encoding::Obituaries(codec) => codec.encode(&columns, rows.len(), block),
             Encoding::Versions { format, key_columns } => {
@@ -359,7 +359,7 @@ impl Blocks {
     }
 }
 
-impl Generation for Blocks {
+impl FlushSource for Blocks {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         if self.order.is_empty() {
             self.sort();

@@ -2,7 +2,7 @@
 //!
 //! DataFusion's own group accumulators consume what they emit; ours are read again and again (a slice belongs to many
 //! windows, a window survives many checkpoints). The common functions have accumulators of our own; everything else
-//! goes through [`external`](super::external). State columns are DataFusion's, field by field, because the planner
+//! goes through [`datafusion_accumulator`](super::datafusion_accumulator). State columns are DataFusion's, field by field, because the planner
 //! derives the schema between the local and the final phase from them.
 
 use arrow::array::{ArrayRef, BooleanArray};
@@ -10,10 +10,10 @@ use arrow::datatypes::*;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
 
-use super::copied::{Columns, Copied};
 use super::count_distinct::CountDistinct;
-use super::external::External;
-use super::fold::{Average, Count, DecimalSum, Fold, Max, Min, Sum};
+use super::datafusion_accumulator::DataFusionAccumulator;
+use super::numeric_accumulators::{Average, Count, DecimalSum, Max, Min, NumericAccumulator, Sum};
+use super::state_snapshot::{ColumnSnapshot, StateSnapshot};
 use super::{AggregateSpec, Select};
 use crate::Error;
 
@@ -35,8 +35,8 @@ pub trait Accumulator: Send {
     fn state(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
 
     /// Partial states of some groups as of now, for another thread to read.
-    fn copy(&mut self, select: &Select<'_>) -> Result<Box<dyn Copied>, Error> {
-        Ok(Box::new(Columns(self.state(select)?)))
+    fn snapshot(&mut self, select: &Select<'_>) -> Result<Box<dyn StateSnapshot>, Error> {
+        Ok(Box::new(ColumnSnapshot(self.state(select)?)))
     }
 
     /// Results of some groups.
@@ -75,10 +75,10 @@ pub fn new_accumulator(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>, Err
         "count" if plain || counts_rows(function) => Some(Box::new(Count::default())),
         "count" if function.is_distinct() && arguments == 1 => CountDistinct::for_call(spec)?,
         "sum" if plain => match result {
-            DataType::Int64 => Some(Box::new(Fold::<Int64Type, Sum>::new(result))),
-            DataType::UInt64 => Some(Box::new(Fold::<UInt64Type, Sum>::new(result))),
-            DataType::Float64 => Some(Box::new(Fold::<Float64Type, Sum>::new(result))),
-            DataType::Decimal128(..) => Some(Box::new(Fold::<Decimal128Type, DecimalSum>::new(result))),
+            DataType::Int64 => Some(Box::new(NumericAccumulator::<Int64Type, Sum>::new(result))),
+            DataType::UInt64 => Some(Box::new(NumericAccumulator::<UInt64Type, Sum>::new(result))),
+            DataType::Float64 => Some(Box::new(NumericAccumulator::<Float64Type, Sum>::new(result))),
+            DataType::Decimal128(..) => Some(Box::new(NumericAccumulator::<Decimal128Type, DecimalSum>::new(result))),
             _ => None,
         },
         "min" if plain => extremum::<Min>(result),
@@ -92,14 +92,16 @@ pub fn new_accumulator(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>, Err
     };
     match own {
         Some(own) => Ok(own),
-        None => Ok(Box::new(External::new(function.clone())?)),
+        None => Ok(Box::new(DataFusionAccumulator::new(function.clone())?)),
     }
 }
 
-fn extremum<O: super::fold::Operation + 'static>(result: &DataType) -> Option<Box<dyn Accumulator>> {
+fn extremum<O: super::numeric_accumulators::FoldOperation + 'static>(
+    result: &DataType,
+) -> Option<Box<dyn Accumulator>> {
     macro_rules! fold {
         ($type:ty) => {
-            Some(Box::new(Fold::<$type, O>::new(result)))
+            Some(Box::new(NumericAccumulator::<$type, O>::new(result)))
         };
     }
     match result {

@@ -13,9 +13,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use arrow_select::filter::filter;
 use arrow_select::take::take;
 
-use super::copied::Copied;
+use super::distinct_set::{DistinctList, DistinctSet};
 use super::groups::{GroupIndex, from_integers, integer_values, integer_width, new_group_index, vec_growth};
-use super::pairs::{List, Pairs};
+use super::state_snapshot::StateSnapshot;
 use super::{Accumulator, AggregateSpec, Select};
 use crate::Error;
 
@@ -32,7 +32,7 @@ pub struct CountDistinct {
     item: FieldRef,
     /// Of values that are not their own codes.
     values: Box<dyn GroupIndex>,
-    pairs: Pairs,
+    pairs: DistinctSet,
     counts: Vec<i64>,
     /// Pairs sorted by group, while no update has come since they were asked for.
     by_group: Option<ByGroup>,
@@ -63,7 +63,7 @@ impl CountDistinct {
         Ok(Self {
             values: new_group_index(&[indexed])?,
             item: Arc::clone(item),
-            pairs: Pairs::default(),
+            pairs: DistinctSet::default(),
             counts: Vec::new(),
             by_group: None,
             codes: Vec::new(),
@@ -138,7 +138,7 @@ struct ByGroup {
 }
 
 impl ByGroup {
-    fn of(list: &List, counts: &[i64], numbered: ArrayRef) -> Self {
+    fn of(list: &DistinctList, counts: &[i64], numbered: ArrayRef) -> Self {
         let mut starts = Vec::with_capacity(counts.len() + 1);
         let mut total = 0;
         starts.push(0);
@@ -199,9 +199,9 @@ impl ByGroup {
 }
 
 /// The pairs as of a barrier.
-struct CopiedPairs {
+struct DistinctSnapshot {
     item: FieldRef,
-    list: List,
+    list: DistinctList,
     counts: Vec<i64>,
     numbered: ArrayRef,
     /// The groups that were asked for; `None`: all.
@@ -209,14 +209,14 @@ struct CopiedPairs {
     by_group: Option<ByGroup>,
 }
 
-impl Copied for CopiedPairs {
+impl StateSnapshot for DistinctSnapshot {
     fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         let by_group = match &mut self.by_group {
             Some(by_group) => by_group,
             None => {
                 let by_group = ByGroup::of(&self.list, &self.counts, Arc::clone(&self.numbered));
                 // It holds all that is needed.
-                self.list = List::default();
+                self.list = DistinctList::default();
                 self.by_group.insert(by_group)
             }
         };
@@ -290,12 +290,12 @@ impl Accumulator for CountDistinct {
         Ok(vec![by_group.lists(select.iter(), &self.item)?])
     }
 
-    fn copy(&mut self, select: &Select<'_>) -> Result<Box<dyn Copied>, Error> {
+    fn snapshot(&mut self, select: &Select<'_>) -> Result<Box<dyn StateSnapshot>, Error> {
         let groups = match select {
             Select::Range(range) if *range == (0..self.counts.len()) => None,
             some => Some(some.iter().collect()),
         };
-        Ok(Box::new(CopiedPairs {
+        Ok(Box::new(DistinctSnapshot {
             item: Arc::clone(&self.item),
             list: self.pairs.list().clone(),
             counts: self.counts.clone(),

@@ -36,7 +36,7 @@ pub trait GroupIndex: Send {
     fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
 
     /// Makes room for about so many more groups.
-    fn expect(&mut self, _groups: usize) {}
+    fn reserve(&mut self, _groups: usize) {}
 
     /// Bytes held.
     fn size(&self) -> usize;
@@ -198,7 +198,7 @@ impl IntegerIndex {
         wanted.next_power_of_two().max(SLOTS_MIN)
     }
 
-    fn reserve(&mut self, more: usize) {
+    fn reserve_slots(&mut self, more: usize) {
         let count = self.slots_for(more);
         if count == self.slots.len() {
             return;
@@ -242,7 +242,7 @@ impl IntegerIndex {
     }
 
     #[inline]
-    fn known(&self, key: i64) -> u32 {
+    fn lookup(&self, key: i64) -> u32 {
         let Some(mask) = self.slots.len().checked_sub(1) else {
             return UNKNOWN;
         };
@@ -271,7 +271,7 @@ impl GroupIndex for IntegerIndex {
         let mut start = 0;
         while start < rows {
             let end = rows.min(start + INTERN_STEP);
-            self.reserve(end - start);
+            self.reserve_slots(end - start);
             match nulls {
                 None => groups.extend(values[start..end].iter().map(|key| self.group_of(*key))),
                 Some(nulls) => {
@@ -296,7 +296,7 @@ impl GroupIndex for IntegerIndex {
     fn find(&mut self, keys: &[ArrayRef], _rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
         let values = integer_values(&keys[0], self.width);
         groups.clear();
-        groups.extend(values.iter().map(|key| self.known(*key)));
+        groups.extend(values.iter().map(|key| self.lookup(*key)));
         if let Some(nulls) = keys[0].nulls().filter(|nulls| nulls.null_count() > 0) {
             let null_group = self.null_group.unwrap_or(UNKNOWN);
             let rows = groups.iter_mut().zip(nulls.iter());
@@ -319,9 +319,9 @@ impl GroupIndex for IntegerIndex {
         Ok(vec![from_integers(&self.data_type, values, nulls)?])
     }
 
-    fn expect(&mut self, groups: usize) {
+    fn reserve(&mut self, groups: usize) {
         self.keys.reserve(groups);
-        self.reserve(groups);
+        self.reserve_slots(groups);
     }
 
     fn size(&self) -> usize {
@@ -433,13 +433,13 @@ impl ByteTable {
     }
 
     #[inline]
-    fn known(&self, key: &[u8]) -> u32 {
+    fn lookup(&self, key: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(key);
         let is_same = |(other, group): &(u64, u32)| *other == hash && self.keys.get(*group) == key;
         self.table.find(hash, is_same).map_or(UNKNOWN, |(_, group)| *group)
     }
 
-    fn expect(&mut self, groups: usize) {
+    fn reserve(&mut self, groups: usize) {
         self.table.reserve(groups, |(hash, _)| *hash);
         self.keys.ends.reserve(groups);
     }
@@ -515,7 +515,7 @@ impl GroupIndex for StringIndex {
         let null_group = self.null_group.unwrap_or(UNKNOWN);
         let strings = keys[0].as_string::<i32>().iter();
         groups.clear();
-        groups.extend(strings.map(|key| key.map_or(null_group, |key| self.table.known(key.as_bytes()))));
+        groups.extend(strings.map(|key| key.map_or(null_group, |key| self.table.lookup(key.as_bytes()))));
         Ok(())
     }
 
@@ -540,8 +540,8 @@ impl GroupIndex for StringIndex {
         )?)])
     }
 
-    fn expect(&mut self, groups: usize) {
-        self.table.expect(groups);
+    fn reserve(&mut self, groups: usize) {
+        self.table.reserve(groups);
     }
 
     fn size(&self) -> usize {
@@ -608,7 +608,7 @@ impl GroupIndex for RowIndex {
     fn find(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
         let encoded = self.encode(keys, rows)?;
         groups.clear();
-        groups.extend(encoded.iter().map(|row| self.table.known(row.data())));
+        groups.extend(encoded.iter().map(|row| self.table.lookup(row.data())));
         self.rows = Some(encoded);
         Ok(())
     }
@@ -624,8 +624,8 @@ impl GroupIndex for RowIndex {
             .convert_rows(select.iter().map(|group| parser.parse(self.table.keys.get(group))))?)
     }
 
-    fn expect(&mut self, groups: usize) {
-        self.table.expect(groups);
+    fn reserve(&mut self, groups: usize) {
+        self.table.reserve(groups);
     }
 
     fn size(&self) -> usize {

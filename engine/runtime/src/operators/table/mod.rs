@@ -5,12 +5,12 @@
 //! another and go on taking rows. What a table does not know: windows, time, dirt, disks.
 
 mod accumulator;
-mod copied;
 mod count_distinct;
-mod external;
-mod fold;
+mod datafusion_accumulator;
+mod distinct_set;
 mod groups;
-mod pairs;
+mod numeric_accumulators;
+mod state_snapshot;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use datafusion::physical_expr::PhysicalExprRef;
 use millstream_planner::graph::Aggregate;
 
 pub use self::accumulator::{Accumulator, new_accumulator};
-pub use self::copied::CopiedStates;
 pub use self::groups::{GroupIndex, UNKNOWN, new_group_index};
+pub use self::state_snapshot::StateSnapshots;
 use crate::Error;
 
 /// Some groups of a table.
@@ -221,8 +221,8 @@ impl Table {
     }
 
     /// Makes room for about so many more groups.
-    pub fn expect(&mut self, groups: usize) {
-        self.groups.expect(groups);
+    pub fn reserve(&mut self, groups: usize) {
+        self.groups.reserve(groups);
     }
 
     /// Number of groups.
@@ -287,9 +287,12 @@ impl Table {
     }
 
     /// Partial states of some groups as of now, for another thread to read.
-    pub fn copy_states(&mut self, select: &Select<'_>) -> Result<CopiedStates, Error> {
-        let states = self.accumulators.iter_mut().map(|accumulator| accumulator.copy(select));
-        Ok(CopiedStates(states.collect::<Result<_, _>>()?))
+    pub fn snapshot_states(&mut self, select: &Select<'_>) -> Result<StateSnapshots, Error> {
+        let states = self
+            .accumulators
+            .iter_mut()
+            .map(|accumulator| accumulator.snapshot(select));
+        Ok(StateSnapshots(states.collect::<Result<_, _>>()?))
     }
 
     /// Results of some groups, one column per aggregate.

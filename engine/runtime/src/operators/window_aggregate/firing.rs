@@ -242,7 +242,7 @@ impl WindowAggregate {
             if !pane.stored && !pane.table.is_empty() {
                 self.groups_expected = pane.table.len() - pane.table.len() / 8;
             }
-            self.store.spill.note_over(slice_end, &pane.written);
+            self.store.spill.mark_expired(slice_end, &pane.written);
         }
         Ok(())
     }

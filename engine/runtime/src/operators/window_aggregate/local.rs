@@ -15,15 +15,15 @@ use crate::Error;
 use crate::operator::{
     Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN,
 };
+use crate::operators::adaptive_bypass::AdaptiveBypass;
 use crate::operators::table::{Argument, RowStates, Select, Table};
-use crate::operators::trial::Trial;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
 /// Groups held before all are emitted: tables of this size stay in the processor's cache.
 const GROUPS_MAX: usize = 16_384;
 /// It does not pay where more than this share of the rows comes out again, in percent.
-const PAYS_BELOW_PERCENT: usize = 60;
+const OUTPUT_PERCENT_MAX: usize = 60;
 
 /// Phase `Local`.
 pub struct LocalAggregate {
@@ -33,7 +33,7 @@ pub struct LocalAggregate {
     /// The slices being emitted, up to this end, and the first group of the first one that is not.
     emitting: Option<(i64, usize)>,
     row_states: RowStates,
-    trial: Trial,
+    bypass: AdaptiveBypass,
     now: Timestamp,
     groups: Vec<u32>,
 }
@@ -46,7 +46,7 @@ impl LocalAggregate {
             layout,
             tables: BTreeMap::new(),
             emitting: None,
-            trial: Trial::new(PAYS_BELOW_PERCENT),
+            bypass: AdaptiveBypass::new(OUTPUT_PERCENT_MAX),
             now: WATERMARK_MIN,
             groups: Vec::new(),
         })
@@ -94,7 +94,7 @@ impl LocalAggregate {
                     self.layout.output.batch(keys, states, start, slice_end, to - next)?,
                 );
                 allowance -= to - next;
-                self.trial.gives(to - next);
+                self.bypass.record_output(to - next);
             }
             if to < table.len() {
                 self.emitting = Some((end, to));
@@ -108,7 +108,7 @@ impl LocalAggregate {
             }
         }
         self.emitting = None;
-        self.trial.judge();
+        self.bypass.end_sample();
         Ok(Progress::Done)
     }
 }
@@ -135,7 +135,7 @@ impl Operator for LocalAggregate {
                     &taken
                 }
             };
-            if self.trial.passes(count) {
+            if self.bypass.should_bypass(count) {
                 self.pass(keys, arguments, *slice_end, count, out)?;
                 continue;
             }
@@ -144,7 +144,7 @@ impl Operator for LocalAggregate {
                 std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Table::new(&self.layout.spec)?),
             };
             table.update(&keys, arguments, count, &mut self.groups)?;
-            self.trial.takes(count);
+            self.bypass.record_input(count);
         }
         if self.held() > GROUPS_MAX {
             return self.emit(WATERMARK_MAX, 0, out);

@@ -288,7 +288,7 @@ impl WindowAggregate {
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     let mut pane = Pane::new(spec, self.store.epoch())?;
                     // Windows are alike: about as many groups as the last one had.
-                    pane.table.expect(self.groups_expected);
+                    pane.table.reserve(self.groups_expected);
                     self.pane_bytes += pane.size();
                     entry.insert(pane)
                 }
@@ -366,7 +366,7 @@ impl Operator for WindowAggregate {
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if self.store.spill.is_pressed() {
+        if self.store.spill.is_waiting_for_memory() {
             return self.relieve_memory();
         }
         self.advance(out)

@@ -35,9 +35,11 @@ use crate::Error;
 use crate::operator::{Progress, Snapshot, WATERMARK_MIN};
 use crate::operators::OperatorContext;
 use crate::operators::inline;
-use crate::operators::spill::{Room, Spill};
-use crate::operators::stored_rows::{Frozen, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups, rows_per_block};
-use crate::operators::stored_tables::{Contents, FrozenTable, FrozenTables, Segment, block_rows, is_block};
+use crate::operators::spill::{MemoryGrant, Spill};
+use crate::operators::stored_rows::{
+    FrozenRows, KeySuffix, RowFlush, RowFormat, StoredRows, WrittenGroups, rows_per_block,
+};
+use crate::operators::stored_tables::{Contents, FrozenTable, Segment, TableFlush, block_rows, is_block};
 use crate::operators::table::{Select, Table};
 
 /// Rows read from the store at once.
@@ -140,7 +142,7 @@ impl PaneStore {
             Dirty::Listed { groups, .. } => Select::Indices(groups),
         };
         let keys = pane.table.keys(&select)?;
-        let states = pane.table.copy_states(&select)?;
+        let states = pane.table.snapshot_states(&select)?;
         let key_groups = self.format.key_groups(&keys, select.len())?;
         for group in &key_groups {
             pane.written.insert(*group);
@@ -150,7 +152,7 @@ impl PaneStore {
             namespace: slice_end,
             keys,
             key_groups,
-            suffix: Suffix::Same(pane.epoch),
+            suffix: KeySuffix::Constant(pane.epoch),
             values: states,
         })
     }
@@ -158,7 +160,7 @@ impl PaneStore {
     /// Copies the segments of a pane out in which something changed, to be written as blocks.
     fn freeze_blocks(&self, slice_end: i64, pane: &mut Pane) -> Result<FrozenTable, Error> {
         let segments = pane.dirty.segments(self.segment_groups, pane.table.len());
-        let contents = Contents::copy(&mut pane.table, &segments)?;
+        let contents = Contents::snapshot(&mut pane.table, &segments)?;
         let mut frozen = FrozenTable {
             namespace: slice_end,
             contents,
@@ -197,12 +199,12 @@ impl PaneStore {
     fn write(&mut self, mut rows: Vec<FrozenRows>, mut tables: Vec<FrozenTable>) -> Result<(), Error> {
         if !rows.is_empty() {
             rows.sort_by_key(|rows| rows.namespace);
-            let frozen = Frozen::new(rows, &self.format, &self.spill.memory);
+            let frozen = RowFlush::new(rows, &self.format, &self.spill.memory);
             self.spill.store.write(Box::new(frozen), None)?;
         }
         if !tables.is_empty() {
             tables.sort_by_key(|table| table.namespace);
-            let frozen = FrozenTables::new(tables, &self.format, &self.spill.memory);
+            let frozen = TableFlush::new(tables, &self.format, &self.spill.memory);
             self.spill.store.write(Box::new(frozen), None)?;
         }
         Ok(())
@@ -343,14 +345,14 @@ impl WindowAggregate {
     pub(super) fn give_back_memory(&mut self) {
         self.pane_bytes = self.panes.values().map(Pane::size).sum();
         let bytes = self.hot_bytes();
-        self.store.spill.holds(bytes);
+        self.store.spill.shrink_to(bytes);
     }
 
     /// Asks for the memory of something besides panes; `false` if it is not there and is worth going without.
     pub(super) fn may_hold(&mut self, bytes: usize) -> bool {
         let hot = self.hot_bytes();
         let spill = &mut self.store.spill;
-        bytes < spill.worth_bytes() || spill.reservation.try_resize(hot + bytes)
+        bytes < spill.evict_bytes_min() || spill.reservation.try_resize(hot + bytes)
     }
 
     /// Keeps the hot set within the budget, by evicting the largest panes.
@@ -362,14 +364,14 @@ impl WindowAggregate {
             self.runs.clear();
             size = self.hot_bytes();
         }
-        match self.store.spill.ask(size, self.growth_bytes)? {
-            Room::Granted => return Ok(Progress::Done),
-            Room::Wait => return Ok(Progress::Pending),
-            Room::Evict => {}
+        match self.store.spill.request_memory(size, self.growth_bytes)? {
+            MemoryGrant::Granted => return Ok(Progress::Done),
+            MemoryGrant::Wait => return Ok(Progress::Pending),
+            MemoryGrant::Evict => {}
         }
         let held = self.panes.iter().filter(|(_, pane)| !pane.table.is_empty());
         let mut frozen = Vec::new();
-        for slice_end in Spill::to_evict(held.map(|(slice_end, pane)| (pane.size(), *slice_end)), size) {
+        for slice_end in Spill::windows_to_evict(held.map(|(slice_end, pane)| (pane.size(), *slice_end)), size) {
             frozen.extend(self.evict(slice_end)?);
         }
         self.groups_expected = 0;
@@ -439,7 +441,7 @@ impl WindowAggregate {
         let bytes = self.hot_bytes();
         self.store.spill.reservation.force_resize(bytes);
         self.store.write(Vec::new(), frozen)?;
-        self.store.spill.wait();
+        self.store.spill.wait_for_store();
         let mut written = WrittenGroups::default();
         for slice in &slices {
             written.extend(self.panes[slice].written.iter());

@@ -26,8 +26,8 @@ use millstream_state::store::Slot;
 
 use self::matching::{JoinSpec, Matching};
 use self::rows::Rows;
-use super::spill::{Room, Spill};
-use super::stored_batches::{FrozenBatches, GroupedBatch};
+use super::spill::{MemoryGrant, Spill};
+use super::stored_batches::{BatchFlush, GroupedBatch};
 use super::stored_rows::{RowFormat, SCAN_BLOCKS, StoredRows, WrittenGroups};
 use super::window_aggregate::{Assignment, RowTime, Slices, conform, emit_late, micros};
 use super::{OperatorContext, inline};
@@ -221,7 +221,7 @@ impl WindowJoin {
             if row_count > 0 {
                 let number = self.next_number | if at == 0 { 0 } else { RIGHT };
                 self.next_number += row_count;
-                let frozen = FrozenBatches::new(end, batches, number, &side.blocks, &self.spill.memory);
+                let frozen = BatchFlush::new(end, batches, number, &side.blocks, &self.spill.memory);
                 self.spill.store.write(Box::new(frozen), None)?;
             }
         }
@@ -242,16 +242,16 @@ impl WindowJoin {
 
     fn relieve_memory(&mut self) -> Result<Progress, Error> {
         let size = self.hot_bytes();
-        match self.spill.ask(size, 0)? {
-            Room::Granted => return Ok(Progress::Done),
-            Room::Wait => return Ok(Progress::Pending),
-            Room::Evict => {}
+        match self.spill.request_memory(size, 0)? {
+            MemoryGrant::Granted => return Ok(Progress::Done),
+            MemoryGrant::Wait => return Ok(Progress::Pending),
+            MemoryGrant::Evict => {}
         }
         let held = self.panes.iter().filter(|(_, pane)| pane.bytes > 0);
-        for end in Spill::to_evict(held.map(|(end, pane)| (pane.bytes, *end)), size) {
+        for end in Spill::windows_to_evict(held.map(|(end, pane)| (pane.bytes, *end)), size) {
             self.evict(end)?;
         }
-        self.spill.holds(self.hot_bytes());
+        self.spill.shrink_to(self.hot_bytes());
         Ok(Progress::Done)
     }
 
@@ -271,7 +271,7 @@ impl WindowJoin {
                 let next = self.panes.keys().next().copied();
                 let Some(end) = next.filter(|end| *end <= self.complete) else {
                     self.fired = self.complete;
-                    self.spill.holds(self.hot_bytes());
+                    self.spill.shrink_to(self.hot_bytes());
                     return Ok(Progress::Done);
                 };
                 self.firing = Some(self.begin(end)?);
@@ -301,7 +301,7 @@ impl WindowJoin {
             };
             if over {
                 if let Some(pane) = self.panes.remove(&firing.end) {
-                    self.spill.note_over(firing.end, &pane.groups);
+                    self.spill.mark_expired(firing.end, &pane.groups);
                 }
                 self.fired = firing.end;
             } else {
@@ -325,13 +325,13 @@ impl WindowJoin {
         let pane = &self.panes[&end];
         let right_rows: usize = pane.gathered.rows[1].iter().map(RecordBatch::num_rows).sum();
         let index_bytes = right_rows * INDEX_BYTES;
-        let has_room = index_bytes < self.spill.worth_bytes() || {
+        let has_room = index_bytes < self.spill.evict_bytes_min() || {
             let bytes = self.hot_bytes() + index_bytes;
             self.spill.reservation.try_resize(bytes)
         };
         if pane.stored || !has_room {
             self.evict(end)?;
-            self.spill.wait();
+            self.spill.wait_for_store();
             firing.key_groups = self.panes[&end].groups.iter().rev().collect();
             return Ok(firing);
         }
@@ -415,7 +415,7 @@ impl Operator for WindowJoin {
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if self.spill.is_pressed() {
+        if self.spill.is_waiting_for_memory() {
             return self.relieve_memory();
         }
         self.fire(out)

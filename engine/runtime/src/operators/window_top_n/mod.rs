@@ -24,8 +24,8 @@ use millstream_planner::graph::{self, Port};
 
 use self::best::{Best, Cursor, Ranking};
 use self::stored::FrozenBest;
-use super::spill::{Room, Spill};
-use super::stored_rows::{Frozen, RowFormat, WrittenGroups};
+use super::spill::{MemoryGrant, Spill};
+use super::stored_rows::{RowFlush, RowFormat, WrittenGroups};
 use super::window_aggregate::{Assignment, RowTime, Slices, conform, emit_late};
 use super::{OperatorContext, inline};
 use crate::Error;
@@ -171,16 +171,16 @@ impl WindowTopN {
 
     fn relieve_memory(&mut self) -> Result<Progress, Error> {
         let size = self.hot_bytes();
-        match self.spill.ask(size, 0)? {
-            Room::Granted => return Ok(Progress::Done),
-            Room::Wait => return Ok(Progress::Pending),
-            Room::Evict => {}
+        match self.spill.request_memory(size, 0)? {
+            MemoryGrant::Granted => return Ok(Progress::Done),
+            MemoryGrant::Wait => return Ok(Progress::Pending),
+            MemoryGrant::Evict => {}
         }
         let held = self.panes.iter().filter(|(_, pane)| !pane.best.is_empty());
-        for end in Spill::to_evict(held.map(|(end, pane)| (pane.best.size(), *end)), size) {
+        for end in Spill::windows_to_evict(held.map(|(end, pane)| (pane.best.size(), *end)), size) {
             self.evict(end)?;
         }
-        self.spill.holds(self.hot_bytes());
+        self.spill.shrink_to(self.hot_bytes());
         Ok(Progress::Done)
     }
 
@@ -212,7 +212,7 @@ impl WindowTopN {
                 let next = self.panes.keys().next().copied();
                 let Some(end) = next.filter(|end| *end <= self.complete) else {
                     self.fired = self.complete;
-                    self.spill.holds(self.hot_bytes());
+                    self.spill.shrink_to(self.hot_bytes());
                     return Ok(Progress::Done);
                 };
                 self.firing = Some(self.begin(end)?);
@@ -249,7 +249,7 @@ impl WindowTopN {
         let is_stored = self.panes[&end].stored;
         if is_stored {
             self.evict(end)?;
-            self.spill.wait();
+            self.spill.wait_for_store();
         }
         let fresh = Best::new(&self.ranking)?;
         let pane = self.panes.get_mut(&end).expect("windows fire while they are open");
@@ -268,7 +268,7 @@ impl WindowTopN {
     /// A window has been emitted.
     fn end(&mut self, end: i64) -> Result<(), Error> {
         if let Some(pane) = self.panes.remove(&end) {
-            self.spill.note_over(end, &pane.written);
+            self.spill.mark_expired(end, &pane.written);
         }
         self.fired = end;
         Ok(())
@@ -318,7 +318,7 @@ impl Operator for WindowTopN {
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if self.spill.is_pressed() {
+        if self.spill.is_waiting_for_memory() {
             return self.relieve_memory();
         }
         self.fire(out)
@@ -343,10 +343,10 @@ impl Operator for WindowTopN {
         }
         drop(room);
         if !parts.is_empty() {
-            let frozen = Frozen::new(parts, &self.format, &self.spill.memory);
+            let frozen = RowFlush::new(parts, &self.format, &self.spill.memory);
             self.spill.store.write(Box::new(frozen), None)?;
         }
-        self.spill.holds(self.hot_bytes());
+        self.spill.shrink_to(self.hot_bytes());
         let state = Inline {
             fired: self.fired,
             epoch: self.epoch,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{Generation, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, Slot, WriteChunk};
 
 use super::best::{Best, Cursor, Places};
 use super::{Firing, WindowTopN};
 use crate::Error;
 use crate::operators::stored_rows::{
-    ENCODE_ROWS, FrozenRows, RowFormat, StoredRows, Suffix, WrittenGroups, encode_rows,
+    ENCODE_ROWS, FrozenRows, KeySuffix, RowFormat, StoredRows, WrittenGroups, encode_rows,
 };
 use crate::operators::table::Select;
 
@@ -34,7 +34,7 @@ fn frozen_rows(end: i64, best: &Best, places: &Places, epoch: u32, format: &RowF
         namespace: end,
         key_groups: format.key_groups(&keys, places.len())?,
         keys,
-        suffix: Suffix::Long(places.ranks.iter().map(|rank| epoch | u64::from(*rank)).collect()),
+        suffix: KeySuffix::PerRow(places.ranks.iter().map(|rank| epoch | u64::from(*rank)).collect()),
         values: best.gather(places)?.into(),
     })
 }
@@ -83,7 +83,7 @@ impl FrozenBest {
     }
 }
 
-impl Generation for FrozenBest {
+impl FlushSource for FrozenBest {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         let part = self
             .encode_chunk()

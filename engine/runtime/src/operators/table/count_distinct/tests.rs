@@ -60,7 +60,7 @@ proptest! {
         let item: FieldRef = Arc::new(Field::new("item", data_type.clone(), true));
         let mut distinct = CountDistinct::of(&item).expect("made");
         let mut model: Vec<BTreeSet<String>> = Vec::new();
-        let mut copies = Vec::new();
+        let mut snapshots = Vec::new();
         for step in steps {
             match step {
                 Step::Update(rows) => {
@@ -92,13 +92,13 @@ proptest! {
                         None => (0..model.len() as u32).collect(),
                     };
                     let then: Vec<_> = groups.iter().map(|group| model[*group as usize].clone()).collect();
-                    copies.push((distinct.copy(&Select::Indices(&groups)).expect("copied"), then));
+                    snapshots.push((distinct.snapshot(&Select::Indices(&groups)).expect("a snapshot"), then));
                 }
             }
         }
         let all = 0..model.len();
-        copies.push((distinct.copy(&Select::Range(all.clone())).expect("copied"), model.clone()));
-        for (mut copy, then) in copies {
+        snapshots.push((distinct.snapshot(&Select::Range(all.clone())).expect("a snapshot"), model.clone()));
+        for (mut copy, then) in snapshots {
             prop_assert_eq!(texts(&copy.read(&Select::Range(0..then.len())).expect("read")), then.clone());
             let backwards: Vec<u32> = (0..then.len() as u32).rev().collect();
             let found = texts(&copy.read(&Select::Indices(&backwards)).expect("read"));

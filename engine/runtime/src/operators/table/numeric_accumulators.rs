@@ -18,7 +18,7 @@ use super::{Accumulator, Select};
 use crate::Error;
 
 /// What a fold does with two values.
-pub trait Operation: Send {
+pub trait FoldOperation: Send {
     fn initial<N: ArrowNativeTypeOp>() -> N;
     fn apply<N: ArrowNativeTypeOp>(held: N, value: N) -> N;
 }
@@ -31,7 +31,7 @@ pub struct DecimalSum;
 pub struct Min;
 pub struct Max;
 
-impl Operation for Sum {
+impl FoldOperation for Sum {
     fn initial<N: ArrowNativeTypeOp>() -> N {
         N::ZERO
     }
@@ -42,7 +42,7 @@ impl Operation for Sum {
     }
 }
 
-impl Operation for DecimalSum {
+impl FoldOperation for DecimalSum {
     fn initial<N: ArrowNativeTypeOp>() -> N {
         N::ZERO
     }
@@ -57,7 +57,7 @@ impl Operation for DecimalSum {
     }
 }
 
-impl Operation for Min {
+impl FoldOperation for Min {
     fn initial<N: ArrowNativeTypeOp>() -> N {
         N::MAX_TOTAL_ORDER
     }
@@ -68,7 +68,7 @@ impl Operation for Min {
     }
 }
 
-impl Operation for Max {
+impl FoldOperation for Max {
     fn initial<N: ArrowNativeTypeOp>() -> N {
         N::MIN_TOTAL_ORDER
     }
@@ -96,7 +96,7 @@ fn counted(array: Option<&dyn Array>, filter: Option<&BooleanArray>) -> Option<N
 }
 
 /// Sum, minimum or maximum.
-pub struct Fold<T: ArrowPrimitiveType, O> {
+pub struct NumericAccumulator<T: ArrowPrimitiveType, O> {
     data_type: DataType,
     values: Vec<T::Native>,
     /// Which groups have seen a value; `None`: all of them.
@@ -104,7 +104,7 @@ pub struct Fold<T: ArrowPrimitiveType, O> {
     operation: PhantomData<O>,
 }
 
-impl<T: ArrowPrimitiveType, O: Operation> Fold<T, O>
+impl<T: ArrowPrimitiveType, O: FoldOperation> NumericAccumulator<T, O>
 where
     T::Native: ArrowNativeTypeOp,
 {
@@ -172,7 +172,7 @@ where
     }
 }
 
-impl<T: ArrowPrimitiveType, O: Operation> Accumulator for Fold<T, O>
+impl<T: ArrowPrimitiveType, O: FoldOperation> Accumulator for NumericAccumulator<T, O>
 where
     T::Native: ArrowNativeTypeOp,
 {
@@ -380,9 +380,9 @@ mod tests {
             Arc::new(values) as ArrayRef
         };
         let most = 10_i128.pow(38) - 1;
-        let mut sums = Fold::<Decimal128Type, DecimalSum>::new(&DataType::Decimal128(38, 0));
+        let mut sums = NumericAccumulator::<Decimal128Type, DecimalSum>::new(&DataType::Decimal128(38, 0));
         // 0 wraps the machine's words, and would come back; 1 has a digit too many for a while; 2 is sound.
-        let update = |sums: &mut Fold<_, _>, values: &[i128]| {
+        let update = |sums: &mut NumericAccumulator<_, _>, values: &[i128]| {
             let (values, groups) = (decimals(values), [0, 1, 2]);
             for _ in 0..2 {
                 Accumulator::update(sums, std::slice::from_ref(&values), None, &groups, 3).unwrap();
@@ -403,7 +403,7 @@ mod tests {
 
         // Through a checkpoint, too.
         let state = sums.state(&Select::Range(0..3)).unwrap();
-        let mut merged = Fold::<Decimal128Type, DecimalSum>::new(&DataType::Decimal128(38, 0));
+        let mut merged = NumericAccumulator::<Decimal128Type, DecimalSum>::new(&DataType::Decimal128(38, 0));
         for _ in 0..2 {
             merged.merge(&state, &[0, 0, 0], 1).unwrap();
         }

@@ -29,7 +29,7 @@ const LIVE_BYTES_MAX: usize = 32 << 20;
 const SEGMENTS_MAX: usize = 64;
 
 /// An aggregate computed by DataFusion.
-pub struct External {
+pub struct DataFusionAccumulator {
     function: Arc<AggregateFunctionExpr>,
     /// Of `touched`, in that order.
     live: Box<dyn GroupsAccumulator>,
@@ -44,7 +44,7 @@ pub struct External {
 
 const SETTLED: u32 = u32::MAX;
 
-impl External {
+impl DataFusionAccumulator {
     pub fn new(function: Arc<AggregateFunctionExpr>) -> Result<Self, Error> {
         Ok(Self {
             live: make(&function)?,
@@ -129,7 +129,7 @@ fn all(groups: usize) -> Vec<usize> {
     (0..groups).collect()
 }
 
-impl Accumulator for External {
+impl Accumulator for DataFusionAccumulator {
     fn update(
         &mut self,
         values: &[ArrayRef],

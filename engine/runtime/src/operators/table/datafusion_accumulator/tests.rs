@@ -8,7 +8,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn external(udaf: Arc<datafusion::logical_expr::AggregateUDF>, data_type: DataType, live_bytes_max: usize) -> External {
+fn external(
+    udaf: Arc<datafusion::logical_expr::AggregateUDF>,
+    data_type: DataType,
+    live_bytes_max: usize,
+) -> DataFusionAccumulator {
     let schema = Arc::new(Schema::new(vec![Field::new("v", data_type, true)]));
     let value: PhysicalExprRef = Arc::new(Column::new("v", 0));
     let function = AggregateExprBuilder::new(udaf, vec![value])
@@ -16,7 +20,7 @@ fn external(udaf: Arc<datafusion::logical_expr::AggregateUDF>, data_type: DataTy
         .alias("aggregate")
         .build()
         .unwrap();
-    let mut external = External::new(Arc::new(function)).unwrap();
+    let mut external = DataFusionAccumulator::new(Arc::new(function)).unwrap();
     external.live_bytes_max = live_bytes_max;
     external
 }
@@ -73,7 +77,7 @@ proptest! {
                             external.update(&[column], None, &groups, count).unwrap();
                             continue;
                         }
-                        let mut other = External::new(Arc::clone(&external.function)).unwrap();
+                        let mut other = DataFusionAccumulator::new(Arc::clone(&external.function)).unwrap();
                         let each: Vec<u32> = (0..groups.len() as u32).collect();
                         other.update(&[column], None, &each, each.len()).unwrap();
                         let states = other.state(&Select::Range(0..each.len())).unwrap();
@@ -88,13 +92,18 @@ proptest! {
         }
         let groups: Vec<u32> = (0..model.len() as u32).collect();
         check(&mut highest, &mut listed, &model, &groups);
-        let segments = |external: &External| external.settled.segments.iter().flatten().count();
+        let segments = |external: &DataFusionAccumulator| external.settled.segments.iter().flatten().count();
         prop_assert!(segments(&highest) <= SEGMENTS_MAX + 1);
     }
 }
 
 #[track_caller]
-fn check(highest: &mut External, listed: &mut External, model: &[Vec<Option<i64>>], groups: &[u32]) {
+fn check(
+    highest: &mut DataFusionAccumulator,
+    listed: &mut DataFusionAccumulator,
+    model: &[Vec<Option<i64>>],
+    groups: &[u32],
+) {
     let select = Select::Indices(groups);
     let results = highest.evaluate(&select).unwrap();
     let lists = listed.evaluate(&select).unwrap();
@@ -121,7 +130,7 @@ fn reading_what_changed_leaves_the_rest_alone() {
         .update(&[strings(&values)], None, &groups, groups.len())
         .unwrap();
     highest.state(&Select::Range(0..groups.len())).unwrap();
-    let before = |external: &External| {
+    let before = |external: &DataFusionAccumulator| {
         let segment = external.settled.segments[0].as_ref().unwrap();
         (Arc::clone(&segment.states[0]), segment.in_use)
     };

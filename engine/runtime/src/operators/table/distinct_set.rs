@@ -2,7 +2,7 @@
 //!
 //! A pair is one integer. The set is a table of such integers and nothing else, with linear probing, so that a look-up in
 //! one that is larger than the caches costs one miss. The list holds the pairs in order of their first appearance, in
-//! pieces of which all but the last never change any more: whoever wants the pairs as of now shares the pieces and copies
+//! chunks of which all but the last never change any more: whoever wants the pairs as of now shares the chunks and copies
 //! the last.
 
 use std::sync::Arc;
@@ -11,46 +11,46 @@ use std::sync::Arc;
 const EMPTY: u64 = u64::MAX;
 const SLOTS_MIN: usize = 16;
 /// Pairs of a piece of the list.
-const PIECE_PAIRS: usize = 16_384;
+const CHUNK_PAIRS: usize = 16_384;
 
 #[derive(Default)]
-pub struct Pairs {
+pub struct DistinctSet {
     slots: Vec<u64>,
-    list: List,
+    list: DistinctList,
 }
 
 /// Pairs in order of their first appearance.
 #[derive(Clone, Default)]
-pub struct List {
-    pieces: Vec<Arc<Vec<u64>>>,
+pub struct DistinctList {
+    chunks: Vec<Arc<Vec<u64>>>,
     last: Vec<u64>,
 }
 
-impl List {
+impl DistinctList {
     pub fn len(&self) -> usize {
-        self.pieces.len() * PIECE_PAIRS + self.last.len()
+        self.chunks.len() * CHUNK_PAIRS + self.last.len()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        let pieces = self.pieces.iter().flat_map(|piece| piece.iter());
-        pieces.chain(&self.last).copied()
+        let chunks = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        chunks.chain(&self.last).copied()
     }
 
     fn push(&mut self, pair: u64) {
         self.last.push(pair);
-        if self.last.len() == PIECE_PAIRS {
-            self.pieces.push(Arc::new(std::mem::take(&mut self.last)));
-            self.last.reserve_exact(PIECE_PAIRS);
+        if self.last.len() == CHUNK_PAIRS {
+            self.chunks.push(Arc::new(std::mem::take(&mut self.last)));
+            self.last.reserve_exact(CHUNK_PAIRS);
         }
     }
 
     /// Bytes held.
     pub fn size(&self) -> usize {
-        (self.pieces.len() * PIECE_PAIRS + self.last.capacity()) * size_of::<u64>()
+        (self.chunks.len() * CHUNK_PAIRS + self.last.capacity()) * size_of::<u64>()
     }
 }
 
-impl Pairs {
+impl DistinctSet {
     /// Makes room for so many more: none of the next ones rebuilds the table.
     pub fn reserve(&mut self, more: usize) {
         let count = self.slots_for(more);
@@ -93,7 +93,7 @@ impl Pairs {
         true
     }
 
-    pub fn list(&self) -> &List {
+    pub fn list(&self) -> &DistinctList {
         &self.list
     }
 
@@ -109,7 +109,7 @@ impl Pairs {
 
     pub fn clear(&mut self) {
         self.slots.fill(EMPTY);
-        self.list.pieces.clear();
+        self.list.chunks.clear();
         self.list.last.clear();
     }
 }
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn every_pair_is_new_once_and_a_copy_keeps_what_it_had() {
-        let mut pairs = Pairs::default();
+        let mut pairs = DistinctSet::default();
         let mut known = HashSet::new();
         let mut copy = None;
-        for step in 0..(3 * PIECE_PAIRS as u64) {
+        for step in 0..(3 * CHUNK_PAIRS as u64) {
             let pair = ((step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % 40_000) << 20;
             pairs.reserve(1);
             assert_eq!(pairs.insert(pair), known.insert(pair));

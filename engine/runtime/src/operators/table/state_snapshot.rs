@@ -9,7 +9,7 @@ use super::Select;
 use crate::Error;
 
 /// The partial states of one aggregate for some groups, which are numbered from 0 here.
-pub trait Copied: Send {
+pub trait StateSnapshot: Send {
     fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
 
     /// Bytes held.
@@ -17,9 +17,9 @@ pub trait Copied: Send {
 }
 
 /// Those of all aggregates, in order.
-pub struct CopiedStates(pub(super) Vec<Box<dyn Copied>>);
+pub struct StateSnapshots(pub(super) Vec<Box<dyn StateSnapshot>>);
 
-impl CopiedStates {
+impl StateSnapshots {
     pub fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         let mut columns = Vec::new();
         for states in &mut self.0 {
@@ -33,16 +33,16 @@ impl CopiedStates {
     }
 }
 
-impl From<Vec<ArrayRef>> for CopiedStates {
+impl From<Vec<ArrayRef>> for StateSnapshots {
     fn from(columns: Vec<ArrayRef>) -> Self {
-        Self(vec![Box::new(Columns(columns))])
+        Self(vec![Box::new(ColumnSnapshot(columns))])
     }
 }
 
-/// Columns with a row for each group.
-pub struct Columns(pub Vec<ArrayRef>);
+/// ColumnSnapshot with a row for each group.
+pub struct ColumnSnapshot(pub Vec<ArrayRef>);
 
-impl Copied for Columns {
+impl StateSnapshot for ColumnSnapshot {
     fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         select.take(&self.0)
     }
