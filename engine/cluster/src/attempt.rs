@@ -4,7 +4,7 @@
 //! verified; then the committables of the restored checkpoint are published (they are part of it, whether or not the
 //! last attempt came to it; but nothing of a checkpoint is, that turns out to be damaged), then sinks clean up what no
 //! checkpoint names, then tasks start. From there one loop ([`driver`]) turns what happens into events of the
-//! checkpoint coordinator and carries out its commands; a region that fails alone begins again alone ([`mending`]);
+//! checkpoint coordinator and carries out its commands; a region that fails alone begins again alone ([`region_failover`]);
 //! what follows a checkpoint that all have answered is in [`completion`]. Tasks that run already are looked after from
 //! where they are ([`takeover`]). Whatever was begun in the background (a manifest being written, a sink committing) is
 //! awaited before the attempt ends: a later attempt must not race it.
@@ -14,9 +14,9 @@ mod discovery;
 mod driver;
 mod earlier_output;
 mod finished;
-mod mending;
 mod pending;
 mod prepare;
+mod region_failover;
 mod takeover;
 
 use std::collections::HashMap;
@@ -32,13 +32,13 @@ pub(crate) use self::earlier_output::earlier_output;
 pub(crate) use self::pending::publish_latest;
 use self::prepare::Start;
 pub use self::prepare::{check, exactly_once_sinks, fits};
-use crate::deployer::{Adopted, Deployer};
+use crate::deployer::{AdoptedTasks, Deployer};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::manifest::Snapshot;
 use crate::progress::Progress;
-use crate::restart::{Restarts, Retry};
-use crate::{Error, control, restart};
+use crate::restart::{RestartStrategy, Retry};
+use crate::{Error, restart, spans};
 
 pub struct Attempt<'a> {
     pub job: &'a Job,
@@ -68,7 +68,7 @@ pub struct Failure {
 }
 
 /// The outside world of one attempt.
-struct Ends {
+struct Connectors {
     sources: HashMap<NodeIndex, Arc<dyn Source>>,
     sinks: HashMap<NodeIndex, Arc<dyn Sink>>,
 }
@@ -76,8 +76,8 @@ struct Ends {
 /// `adopted`: its tasks run already.
 pub async fn run<'a>(
     mut attempt: Attempt<'a>,
-    adopted: Option<Adopted>,
-    restarts: &'a mut Restarts,
+    adopted: Option<AdoptedTasks>,
+    restarts: &'a mut RestartStrategy,
 ) -> Result<Ended, Error> {
     // Tasks that run take a last checkpoint when they are to stop; where none do there is nothing to wait for.
     let cut_off_by = match adopted {
@@ -85,15 +85,15 @@ pub async fn run<'a>(
         None => StopRequest::Stop,
     };
     let span = tracing::info_span!(
-        target: control::TARGET,
+        target: spans::TARGET,
         parent: None,
         "deploy",
         job = attempt.job.graph.name,
         is_takeover = adopted.is_some(),
         from_checkpoint = attempt.base.map(|base| base.checkpoint),
     );
-    control::follow(&span, attempt.cause);
-    let prepared = control::step(span, async {
+    spans::set_parent(&span, attempt.cause);
+    let prepared = spans::in_span(span, async {
         match adopted {
             Some(adopted) => takeover::prepare(&attempt, adopted).await,
             None => prepare::prepare(&attempt).await,
@@ -101,14 +101,14 @@ pub async fn run<'a>(
     });
     let prepared = tokio::select! {
         prepared = prepared => prepared,
-        () = asked(attempt.stop.clone(), cut_off_by) => {
+        () = stop_requested(attempt.stop.clone(), cut_off_by) => {
             return Ok(Ended::With(Outcome::aborted(attempt.base.map(|base| base.checkpoint))));
         }
     };
     let prepared = match prepared {
         Ok(Start::Running(prepared)) => prepared,
-        Ok(Start::FinishedBefore { checkpoint, unread }) => {
-            return Ok(Ended::With(Outcome::FinishedBefore { checkpoint, unread }));
+        Ok(Start::AlreadyFinished { checkpoint, unread }) => {
+            return Ok(Ended::With(Outcome::AlreadyFinished { checkpoint, unread }));
         }
         Err(error) => {
             return Ok(Ended::Failed(Failure {
@@ -128,7 +128,7 @@ pub async fn run<'a>(
 }
 
 /// Resolves when someone asks for at least this.
-pub async fn asked(mut stop: watch::Receiver<StopRequest>, wanted: StopRequest) {
+pub async fn stop_requested(mut stop: watch::Receiver<StopRequest>, wanted: StopRequest) {
     if stop.wait_for(|request| *request >= wanted).await.is_err() {
         // Nobody is left who could ask.
         std::future::pending::<()>().await;

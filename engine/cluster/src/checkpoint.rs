@@ -13,7 +13,7 @@
 //! A sink hands over with each checkpoint all that it has prepared and that is not published: what a failed checkpoint
 //! held is in the next. A sink that cannot prepare has lost rows, so that fails the attempt at once.
 //!
-//! While a part of the job begins again ([`Event::Halt`]) no checkpoint can be complete: one whose answers are waited for is
+//! While a part of the job begins again ([`Event::Suspend`]) no checkpoint can be complete: one whose answers are waited for is
 //! given up, which is no failure that counts, and none is triggered until it goes on.
 //!
 //! The machine stores nothing, calls nobody and reads no clock: the driver does.
@@ -59,7 +59,7 @@ pub enum Event {
     /// Time has passed.
     Tick,
     /// Someone wants a checkpoint now.
-    Now,
+    Requested,
     Acknowledged {
         checkpoint: u64,
         operator: OperatorId,
@@ -93,15 +93,15 @@ pub enum Event {
         checkpoint: u64,
         reason: String,
     },
-    /// Some subtasks will not answer until [`Event::GoOn`].
-    Halt {
+    /// Some subtasks will not answer until [`Event::Resume`].
+    Suspend {
         reason: String,
     },
-    GoOn,
+    Resume,
     /// Someone asked the job to stop: one last checkpoint, then done.
     Stop,
     /// All input has been processed: one last checkpoint, then done.
-    Ended,
+    InputEnded,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +156,7 @@ pub struct Coordinator {
     due_ms: u64,
     failures_in_row: u32,
     ending: Ending,
-    is_halted: bool,
+    is_suspended: bool,
 }
 
 #[derive(Debug)]
@@ -166,7 +166,7 @@ enum Phase {
     Storing(Arc<Completed>),
     Publishing(Arc<Completed>),
     /// `Done` or `Fail` was said.
-    Over,
+    Ended,
 }
 
 #[derive(Debug)]
@@ -197,17 +197,17 @@ impl Coordinator {
             phase: Phase::Idle,
             failures_in_row: 0,
             ending: Ending::Running,
-            is_halted: false,
+            is_suspended: false,
         }
     }
 
     /// When `Event::Tick` is next of use.
     pub fn next_tick_ms(&self) -> Option<u64> {
         match &self.phase {
-            Phase::Idle if self.is_halted => None,
+            Phase::Idle if self.is_suspended => None,
             Phase::Idle => Some(self.due_ms),
             Phase::Collecting(collecting) => Some(collecting.triggered_ms + self.config.timeout_ms),
-            Phase::Storing(_) | Phase::Publishing(_) | Phase::Over => None,
+            Phase::Storing(_) | Phase::Publishing(_) | Phase::Ended => None,
         }
     }
 
@@ -231,7 +231,7 @@ impl Coordinator {
         match event {
             Event::Tick => self.check_timeout(now_ms, &mut commands),
             // One under way is as good.
-            Event::Now => self.due_ms = now_ms,
+            Event::Requested => self.due_ms = now_ms,
             Event::Acknowledged {
                 checkpoint,
                 operator,
@@ -282,7 +282,7 @@ impl Coordinator {
                     let last = completed.last;
                     self.due_ms =
                         (completed.triggered_ms + self.config.interval_ms).max(now_ms + self.config.min_pause_ms);
-                    self.phase = if last { Phase::Over } else { Phase::Idle };
+                    self.phase = if last { Phase::Ended } else { Phase::Idle };
                     if last {
                         commands.push(Command::Done);
                     }
@@ -295,17 +295,17 @@ impl Coordinator {
                     self.fail(reason, &mut commands);
                 }
             }
-            Event::Halt { reason } => {
-                self.is_halted = true;
+            Event::Suspend { reason } => {
+                self.is_suspended = true;
                 if let Phase::Collecting(collecting) = &self.phase {
                     let checkpoint = collecting.checkpoint;
                     self.phase = Phase::Idle;
                     commands.push(Command::Warn { checkpoint, reason });
                 }
             }
-            Event::GoOn => self.is_halted = false,
+            Event::Resume => self.is_suspended = false,
             Event::Stop => self.ending = self.ending.max(Ending::StopAsked),
-            Event::Ended => self.ending = Ending::InputEnded,
+            Event::InputEnded => self.ending = Ending::InputEnded,
         }
         self.complete_if_all_answered(now_ms, &mut commands);
         self.trigger_if_due(now_ms, &mut commands);
@@ -314,7 +314,7 @@ impl Coordinator {
 
     fn trigger_if_due(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
         let last = self.ending != Ending::Running;
-        if !matches!(self.phase, Phase::Idle) || self.is_halted || (!last && now_ms < self.due_ms) {
+        if !matches!(self.phase, Phase::Idle) || self.is_suspended || (!last && now_ms < self.due_ms) {
             return;
         }
         let checkpoint = self.next_id;
@@ -342,7 +342,7 @@ impl Coordinator {
 
     fn declined(&mut self, checkpoint: u64, reason: String, rows_lost: bool, now_ms: u64, commands: &mut Vec<Command>) {
         let is_current = matches!(&self.phase, Phase::Collecting(current) if current.checkpoint == checkpoint);
-        if matches!(self.phase, Phase::Over) || checkpoint >= self.next_id {
+        if matches!(self.phase, Phase::Ended) || checkpoint >= self.next_id {
             return;
         }
         if rows_lost {
@@ -403,7 +403,7 @@ impl Coordinator {
     }
 
     fn fail(&mut self, reason: String, commands: &mut Vec<Command>) {
-        self.phase = Phase::Over;
+        self.phase = Phase::Ended;
         commands.push(Command::Fail { reason });
     }
 

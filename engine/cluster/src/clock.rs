@@ -1,7 +1,7 @@
 //! The wall clock, for what people and other machines read: durations are measured otherwise.
 //!
 //! Clocks of two processes are compared by what one says of its clock in a message. The message was on its way for an
-//! unknown part of the round trip, so that much of a difference says nothing about the clocks ([`certain_offset_us`]).
+//! unknown part of the round trip, so that much of a difference says nothing about the clocks ([`min_offset_us`]).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,13 +13,13 @@ const STEP_US_MIN: i64 = 500_000;
 
 /// Notices that somebody has set the wall clock of this machine: it has moved otherwise than the monotonic clock.
 #[derive(Debug)]
-pub struct Steps {
+pub struct StepDetector {
     began: Instant,
     /// The wall clock when the monotonic one was at `began`.
     began_us: i64,
 }
 
-impl Steps {
+impl StepDetector {
     pub fn new(began: Instant, began_us: i64) -> Self {
         Self { began, began_us }
     }
@@ -38,7 +38,7 @@ impl Steps {
 
 /// Microseconds that another clock is ahead of this one (negative: behind), as far as that is certain: it showed
 /// `theirs_us` at some moment of a round trip that ended here at `ours_us`.
-pub fn certain_offset_us(theirs_us: i64, ours_us: i64, round_trip: Duration) -> i64 {
+pub fn min_offset_us(theirs_us: i64, ours_us: i64, round_trip: Duration) -> i64 {
     let round_trip_us = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
     let least_us = theirs_us.saturating_sub(ours_us);
     let most_us = least_us.saturating_add(round_trip_us);
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_is_noticed_once() {
         let began = Instant::now();
-        let mut steps = Steps::new(began, 1_000_000_000);
+        let mut steps = StepDetector::new(began, 1_000_000_000);
         let mut take =
             |after_s: u64, shown_s: i64| steps.take(began + Duration::from_secs(after_s), shown_s * 1_000_000);
         assert_eq!(take(1, 1_001), 0);
@@ -108,7 +108,7 @@ mod tests {
         #[track_caller]
         fn check(ahead: i64, back: i64, expected: i64) {
             let (sent_us, second) = (1_000_000_000_000, 1_000_000);
-            let found = certain_offset_us(
+            let found = min_offset_us(
                 sent_us + ahead * second,
                 sent_us + back * second,
                 Duration::from_secs(4),
@@ -127,7 +127,7 @@ mod tests {
         check(-10, 4, -10);
         check(3, 4, 0);
         // Without a round trip that was measured nothing says that the other clock is behind.
-        assert_eq!(certain_offset_us(0, 5, Duration::MAX), 0);
-        assert_eq!(certain_offset_us(5, 0, Duration::MAX), 5);
+        assert_eq!(min_offset_us(0, 5, Duration::MAX), 0);
+        assert_eq!(min_offset_us(5, 0, Duration::MAX), 5);
     }
 }

@@ -14,7 +14,7 @@ use millstream_runtime::job::SubtaskState;
 
 use crate::manifest::Snapshot;
 use crate::signature;
-use crate::stored_pipeline::Compared;
+use crate::stored_pipeline::PipelineComparison;
 
 /// The outcome of a restore for one operator's state, from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,7 +169,7 @@ pub fn state_signature(graph: &JobGraph, node: NodeIndex) -> String {
 }
 
 /// Compares a checkpoint with the plan that is to resume from it. `compared`: their pipelines.
-pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &Compared) -> Findings {
+pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &PipelineComparison) -> Findings {
     let mut findings = Findings::default();
     if snapshot.max_parallelism != graph.max_parallelism {
         findings.general.push(format!(
@@ -178,7 +178,7 @@ pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &Compared) -> Find
         ));
     }
     if snapshot.finished
-        && let Compared::Known(differences) = compared
+        && let PipelineComparison::Known(differences) = compared
         && let Some(edited) = &differences.other_plan
     {
         let edited = match edited.is_empty() {
@@ -215,9 +215,9 @@ pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &Compared) -> Find
         }
     }
     let unknown = match compared {
-        Compared::Known(_) => None,
-        Compared::NotStored => Some("the checkpoint does not say which pipeline it was taken of".to_string()),
-        Compared::Impossible(reason) => Some(format!(
+        PipelineComparison::Known(_) => None,
+        PipelineComparison::NotStored => Some("the checkpoint does not say which pipeline it was taken of".to_string()),
+        PipelineComparison::NotPlannable(reason) => Some(format!(
             "the pipeline that the checkpoint was taken of cannot be planned by this engine ({reason})"
         )),
     };
@@ -228,11 +228,11 @@ pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &Compared) -> Find
 }
 
 /// The verdict about an operator that both have.
-fn kept(graph: &JobGraph, node: NodeIndex, before: &str, compared: &Compared) -> Finding {
+fn kept(graph: &JobGraph, node: NodeIndex, before: &str, compared: &PipelineComparison) -> Finding {
     let operator = &graph.nodes[node].id;
     let changes = match compared {
-        Compared::Known(differences) => differences.changes.get(operator).cloned().unwrap_or_default(),
-        Compared::NotStored | Compared::Impossible(_) => Vec::new(),
+        PipelineComparison::Known(differences) => differences.changes.get(operator).cloned().unwrap_or_default(),
+        PipelineComparison::NotStored | PipelineComparison::NotPlannable(_) => Vec::new(),
     };
     let now = state_signature(graph, node);
     let mut finding = Finding {
@@ -243,7 +243,7 @@ fn kept(graph: &JobGraph, node: NodeIndex, before: &str, compared: &Compared) ->
         changes,
     };
     if before != now {
-        let (before, now) = signature::both_in_words(before, &now);
+        let (before, now) = signature::describe_difference(before, &now);
         let step = operator
             .0
             .rsplit_once('/')
@@ -275,10 +275,10 @@ fn kept(graph: &JobGraph, node: NodeIndex, before: &str, compared: &Compared) ->
 }
 
 /// The verdict about an operator that the pipeline does not have.
-fn lost(operator: &OperatorId, compared: &Compared) -> Finding {
+fn lost(operator: &OperatorId, compared: &PipelineComparison) -> Finding {
     let renamed = match compared {
-        Compared::Known(differences) => differences.renamed.get(operator),
-        Compared::NotStored | Compared::Impossible(_) => None,
+        PipelineComparison::Known(differences) => differences.renamed.get(operator),
+        PipelineComparison::NotStored | PipelineComparison::NotPlannable(_) => None,
     };
     let remedy = match renamed {
         Some(new) => format!("`{new}` does the same: give it the name back that it had, or let the state be dropped"),

@@ -36,10 +36,10 @@ pub async fn coordinator(address: &str) -> Result<Channel, Error> {
 
 /// Why a coordinator did not say whether it leads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unanswered {
+pub enum PingError {
     /// Nothing came in time: the host is gone or cut off, or the process has not run.
     #[error("not within {} ms", .0.as_millis())]
-    Late(Duration),
+    Timeout(Duration),
     /// Nobody listens there who would answer.
     #[error("{0}")]
     Refused(String),
@@ -47,7 +47,7 @@ pub enum Unanswered {
 
 /// What a coordinator says of itself; an answer that takes longer than `timeout` is none. The connection is one of its own:
 /// one that hangs says nothing about who leads.
-pub async fn ask_who_leads(address: &str, timeout: Duration) -> Result<v1::ClusterInfo, Unanswered> {
+pub async fn coordinator_info(address: &str, timeout: Duration) -> Result<v1::ClusterInfo, PingError> {
     let asked = async {
         let channel = coordinator(address).await.map_err(|error| error.to_string())?;
         let answer = ClusterServiceClient::new(channel)
@@ -58,13 +58,13 @@ pub async fn ask_who_leads(address: &str, timeout: Duration) -> Result<v1::Clust
             .map_err(|status| status.to_string())
     };
     match tokio::time::timeout(timeout, asked).await {
-        Ok(answer) => answer.map_err(Unanswered::Refused),
-        Err(_) => Err(Unanswered::Late(timeout)),
+        Ok(answer) => answer.map_err(PingError::Refused),
+        Err(_) => Err(PingError::Timeout(timeout)),
     }
 }
 
 /// Which worker listens at a data port. The connection is one of its own, as another worker's would be.
-pub async fn ask_who_listens(address: &str) -> Result<v1::WhoResponse, String> {
+pub async fn worker_identity(address: &str) -> Result<v1::WhoResponse, String> {
     let asked = async {
         let channel = worker(address).await.map_err(|error| error.to_string())?;
         let answer = ExchangeServiceClient::new(channel).who(v1::WhoRequest {}).await;
@@ -114,7 +114,7 @@ async fn connect(address: &str, what: &str, timeout: Duration) -> Result<Channel
         .initial_connection_window_size(WINDOW_BYTES)
         .initial_stream_window_size(WINDOW_BYTES)
         .tcp_nodelay(true);
-    let connected = match network::instead() {
+    let connected = match network::replacement() {
         None => endpoint.connect().await,
         Some(network) => {
             let address = address.to_string();

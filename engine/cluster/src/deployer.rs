@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tracing::Span;
 
 use crate::publish::{Output, Publishing};
-use crate::{Error, Job, control};
+use crate::{Error, Job, spans};
 
 /// Finds a place for the tasks of an attempt and starts them there.
 #[async_trait]
@@ -32,7 +32,7 @@ pub trait Deployer: Send + Sync {
 
     /// The tasks of an attempt of this job that has never stopped, if there is one: whoever looked after it is gone.
     /// Waits until it is known.
-    async fn adopt(&self, _job: &Job) -> Result<Option<Adopted>, Error> {
+    async fn adopt(&self, _job: &Job) -> Result<Option<AdoptedTasks>, Error> {
         Ok(None)
     }
 
@@ -62,7 +62,7 @@ pub struct Allocation {
 }
 
 /// Tasks of an attempt that were running before.
-pub struct Adopted {
+pub struct AdoptedTasks {
     pub tasks: Box<dyn Tasks>,
     pub parallelism: usize,
     /// The newest checkpoint that they were asked for: the next must have a higher number.
@@ -99,14 +99,14 @@ pub trait Tasks: Send {
     fn send(&mut self, command: Command) -> Result<(), Error>;
 
     /// Whether they run in other processes.
-    fn are_elsewhere(&self) -> bool;
+    fn are_remote(&self) -> bool;
 
     /// Has the processes that run them publish what their sinks have prepared for a complete checkpoint, as part of
     /// this span. The answer comes while events are asked for. To be called only if they are elsewhere.
     fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing;
 
     /// What happens next; `None` after [`TaskEvent::Stopped`].
-    async fn next_event(&mut self) -> Option<News>;
+    async fn next_event(&mut self) -> Option<DeploymentEvent>;
 
     fn counters(&self) -> Arc<JobCounters>;
 
@@ -125,20 +125,20 @@ pub trait Tasks: Send {
         Vec::new()
     }
 
-    /// Ends what runs of a region. [`News::RegionEnded`] follows.
+    /// Ends what runs of a region. [`DeploymentEvent::RegionStopped`] follows.
     fn end_region(&mut self, _region: usize) {}
 
-    /// Brings a region that has ended to its state again, and starts it. [`News::RegionRuns`] follows, or
-    /// [`News::RegionFailed`].
-    fn restart_region(&mut self, _restart: RegionRestart) -> Result<Restarted, Error> {
+    /// Brings a region that has ended to its state again, and starts it. [`DeploymentEvent::RegionRunning`] follows, or
+    /// [`DeploymentEvent::RegionFailed`].
+    fn restart_region(&mut self, _restart: RegionRestart) -> Result<RestartedRegion, Error> {
         Err(Error::Failed("its tasks begin again together only".into()))
     }
 }
 
 /// What running tasks say.
 #[derive(Debug)]
-pub enum News {
-    Of(TaskEvent),
+pub enum DeploymentEvent {
+    Task(TaskEvent),
     /// Tasks of this region have failed; those of the others know nothing of it.
     RegionFailed {
         region: usize,
@@ -147,10 +147,10 @@ pub enum News {
         error: millstream_runtime::Error,
     },
     /// Nothing of the region runs any more, as far as it can be reached.
-    RegionEnded {
+    RegionStopped {
         region: usize,
     },
-    RegionRuns {
+    RegionRunning {
         region: usize,
     },
 }
@@ -170,9 +170,9 @@ pub struct RegionRestart {
 }
 
 /// What was counted, when a region begins again.
-pub struct Restarted {
+pub struct RestartedRegion {
     /// Of the region's tasks so far.
-    pub before: Arc<JobCounters>,
+    pub stopped: Arc<JobCounters>,
     /// Of all tasks from now on.
     pub counters: Arc<JobCounters>,
 }
@@ -183,7 +183,7 @@ impl Tasks for RunningJob {
         Ok(RunningJob::send(self, command)?)
     }
 
-    fn are_elsewhere(&self) -> bool {
+    fn are_remote(&self) -> bool {
         false
     }
 
@@ -192,8 +192,8 @@ impl Tasks for RunningJob {
         Box::pin(std::future::ready(Err(wrong)))
     }
 
-    async fn next_event(&mut self) -> Option<News> {
-        RunningJob::next_event(self).await.map(News::Of)
+    async fn next_event(&mut self) -> Option<DeploymentEvent> {
+        RunningJob::next_event(self).await.map(DeploymentEvent::Task)
     }
 
     fn counters(&self) -> Arc<JobCounters> {
@@ -271,7 +271,7 @@ impl Deployer for Embedded {
             runtime: tokio::runtime::Handle::current(),
             options: job.options.clone(),
         };
-        let restored = control::step(control::span!("restore state"), runtime::restore(&deployment)).await?;
+        let restored = spans::in_span(spans::span!("restore state"), runtime::restore(&deployment)).await?;
         request.before_start.await?;
         Ok(Box::new(runtime::deploy(deployment, restored).await?))
     }

@@ -20,7 +20,7 @@ pub enum Output {
 
 /// A complete checkpoint that cannot be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassedOver {
+pub struct SkippedCheckpoint {
     pub checkpoint: u64,
     /// Names the object and what is wrong with it.
     pub reason: String,
@@ -38,7 +38,7 @@ pub struct Policy {
 
 impl Policy {
     /// Refuses to go on from checkpoint `base` instead of those passed over if rows could be published twice by it.
-    pub fn check(&self, base: u64, passed_over: &[PassedOver]) -> Result<(), Error> {
+    pub fn check(&self, base: u64, passed_over: &[SkippedCheckpoint]) -> Result<(), Error> {
         let with_output = || passed_over.iter().filter(|passed| passed.output != Output::None);
         let Some(newest) = with_output().map(|passed| passed.checkpoint).max() else {
             return Ok(());
@@ -81,9 +81,9 @@ mod tests {
             exactly_once_sinks: sinks.iter().map(ToString::to_string).collect(),
             duplicates_allowed_to,
         };
-        let passed_over: Vec<PassedOver> = passed_over
+        let passed_over: Vec<SkippedCheckpoint> = passed_over
             .iter()
-            .map(|(checkpoint, output)| PassedOver {
+            .map(|(checkpoint, output)| SkippedCheckpoint {
                 checkpoint: *checkpoint,
                 reason: "x.sst is missing".into(),
                 output: *output,

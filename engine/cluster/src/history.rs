@@ -17,7 +17,7 @@ use millstream_state::manifest::Manifest;
 use parking_lot::Mutex;
 
 use crate::Error;
-use crate::fallback::{PassedOver, Policy};
+use crate::fallback::{Policy, SkippedCheckpoint};
 use crate::job::Job;
 use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::progress::Progress;
@@ -63,7 +63,7 @@ impl History {
     }
 
     /// As [`History::open`], for the leader of a cluster: refused as superseded if a later leader has claimed them.
-    pub async fn open_for(leader: Leadership, storage: &str, name: &str, retain: usize) -> Result<Self, Error> {
+    pub async fn open_as_leader(leader: Leadership, storage: &str, name: &str, retain: usize) -> Result<Self, Error> {
         let store = CheckpointStore::open(storage, name).await?;
         Ok(Self::of(store.claim_for(&owner(), leader).await?, retain))
     }
@@ -129,7 +129,7 @@ impl History {
         let mut passed_over = Vec::new();
         // A record of the journal that cannot be read may be older than what was found.
         for damaged in damaged.into_iter().filter(|damaged| damaged.checkpoint > base) {
-            passed_over.push(PassedOver {
+            passed_over.push(SkippedCheckpoint {
                 checkpoint: damaged.checkpoint,
                 reason: damaged.reason.clone(),
                 output: output_of(store, damaged.checkpoint).await?,
@@ -156,7 +156,7 @@ impl History {
 
     /// The latest checkpoint, for tasks that run and read nothing of it. `Err`: what is damaged; they cannot go on from
     /// an older one.
-    pub async fn latest_for_running(&self) -> Result<Result<Option<Snapshot>, String>, Error> {
+    pub async fn latest_for_running_tasks(&self) -> Result<Result<Option<Snapshot>, String>, Error> {
         let store = self.inner.claim.store();
         let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Lengths, &[]).await?;
         Ok(match recovery.damaged.first() {
@@ -180,7 +180,7 @@ impl History {
     }
 
     /// Makes nothing the latest checkpoint, if there is one at all.
-    pub async fn start_anew(&self, job: &Job, progress: &Progress) -> Result<(), Error> {
+    pub async fn start_fresh(&self, job: &Job, progress: &Progress) -> Result<(), Error> {
         let checkpoints = self.inner.claim.checkpoints().await;
         let Some(latest) = checkpoints.last() else {
             return Ok(());
@@ -227,7 +227,7 @@ impl History {
     }
 
     /// Removes what retention no longer keeps.
-    pub async fn retire(&self) -> Result<(), Error> {
+    pub async fn apply_retention(&self) -> Result<(), Error> {
         let pinned: Vec<u64> = self.inner.pinned.lock().keys().copied().collect();
         self.inner.claim.retain(self.inner.retain, &pinned).await?;
         Ok(())
@@ -250,7 +250,7 @@ impl History {
     /// A copy of the latest checkpoint that is kept under a name, for a job that does not run. Returns its number. A
     /// savepoint of this name that is the latest checkpoint is returned as it is: an earlier call has made it, and its
     /// caller did not come to say so.
-    pub async fn keep(&self, name: &str) -> Result<u64, Error> {
+    pub async fn create_savepoint(&self, name: &str) -> Result<u64, Error> {
         let checkpoints = self.checkpoints().await;
         if let Some(taken) = checkpoints.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
             if checkpoints.last() == Some(taken) {
@@ -275,7 +275,7 @@ impl History {
     }
 
     /// Keeps the state of a job that has no checkpoint, the empty one, under a name. Returns its number.
-    pub async fn keep_empty(&self, job: &Job, name: &str) -> Result<u64, Error> {
+    pub async fn create_empty_savepoint(&self, job: &Job, name: &str) -> Result<u64, Error> {
         let mut snapshot = Snapshot::empty(job, self.next_id().await);
         snapshot.savepoint = Some(name.to_string());
         snapshot.origin = Some("fresh".into());
@@ -293,9 +293,9 @@ impl History {
     }
 
     /// Removes a checkpoint that nobody needs. `Err`: why it stays.
-    pub async fn delete(&self, checkpoint: u64) -> Result<Result<(), Kept>, Error> {
+    pub async fn delete(&self, checkpoint: u64) -> Result<Result<(), DeleteRefusal>, Error> {
         let pinned: Vec<u64> = self.inner.pinned.lock().keys().copied().collect();
-        match needed(&self.checkpoints().await, &pinned, checkpoint) {
+        match delete_refusal(&self.checkpoints().await, &pinned, checkpoint) {
             Some(kept) => Ok(Err(kept)),
             None => {
                 self.inner.claim.delete(checkpoint).await?;
@@ -334,7 +334,7 @@ fn owner() -> String {
 
 /// The checkpoint of this manifest, without output that is known to be published.
 pub async fn read(store: &CheckpointStore, manifest: Manifest<SubtaskState>) -> Result<Snapshot, Error> {
-    let snapshot = Snapshot::of_manifest(manifest);
+    let snapshot = Snapshot::from_manifest(manifest);
     Ok(match snapshot.checkpoint <= store.published_to().await? {
         true => snapshot.without_output(),
         false => snapshot,
@@ -343,7 +343,7 @@ pub async fn read(store: &CheckpointStore, manifest: Manifest<SubtaskState>) -> 
 
 /// Why a checkpoint is not removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
+pub enum DeleteRefusal {
     /// The job would go on from it.
     Newest,
     Savepoint(String),
@@ -352,7 +352,7 @@ pub enum Kept {
 }
 
 /// `None`: it may go. `infos` are in the order of their numbers.
-fn needed(infos: &[CheckpointInfo], pinned: &[u64], checkpoint: u64) -> Option<Kept> {
+fn delete_refusal(infos: &[CheckpointInfo], pinned: &[u64], checkpoint: u64) -> Option<DeleteRefusal> {
     let newest = infos.last();
     // What the job goes on from once savepoints after it are deleted.
     let newest_plain = infos.iter().rfind(|info| info.savepoint.is_none());
@@ -361,18 +361,18 @@ fn needed(infos: &[CheckpointInfo], pinned: &[u64], checkpoint: u64) -> Option<K
         .flatten()
         .any(|info| info.checkpoint == checkpoint)
     {
-        return Some(Kept::Newest);
+        return Some(DeleteRefusal::Newest);
     }
     let info = infos.iter().find(|info| info.checkpoint == checkpoint);
     if let Some(name) = info.and_then(|info| info.savepoint.clone()) {
-        return Some(Kept::Savepoint(name));
+        return Some(DeleteRefusal::Savepoint(name));
     }
-    pinned.contains(&checkpoint).then_some(Kept::Read)
+    pinned.contains(&checkpoint).then_some(DeleteRefusal::Read)
 }
 
 /// A checkpoint, for a person.
 #[derive(Debug)]
-pub struct Listed {
+pub struct CheckpointSummary {
     pub id: u64,
     /// Microseconds since the epoch, UTC.
     pub taken_us: i64,
@@ -393,24 +393,24 @@ pub struct Detail {
 }
 
 /// The complete checkpoints of a job below this URL or folder, newest first. Changes nothing.
-pub async fn list(name: &str, storage: &str) -> Result<Vec<Listed>, Error> {
+pub async fn list(name: &str, storage: &str) -> Result<Vec<CheckpointSummary>, Error> {
     list_in(&CheckpointStore::open(storage, name).await?).await
 }
 
 /// As [`list`].
-pub async fn list_in(store: &CheckpointStore) -> Result<Vec<Listed>, Error> {
+pub async fn list_in(store: &CheckpointStore) -> Result<Vec<CheckpointSummary>, Error> {
     let mut listed = Vec::new();
     for info in store.list().await?.into_iter().rev() {
         let detail = store
             .load::<SubtaskState>(info.checkpoint, BODY_VERSION, Depth::Lengths)
             .await;
-        listed.push(Listed {
+        listed.push(CheckpointSummary {
             id: info.checkpoint,
             taken_us: info.created_ms * 1000,
             state_bytes: info.state_bytes,
             savepoint: info.savepoint,
             detail: detail.map_err(|error| error.to_string()).map(|manifest| {
-                let snapshot = Snapshot::of_manifest(manifest);
+                let snapshot = Snapshot::from_manifest(manifest);
                 Detail {
                     in_flight_bytes: in_flight_bytes(snapshot.operators.values().flatten()),
                     parallelism: snapshot.parallelism,
@@ -452,14 +452,14 @@ mod tests {
         let storage = folder.path().display().to_string();
         let history = History::open(&storage, "job", 3).await.unwrap();
         history.save(&snapshot(1, None)).await.unwrap();
-        assert_eq!(history.keep("s").await.unwrap(), 2);
+        assert_eq!(history.create_savepoint("s").await.unwrap(), 2);
         // Whoever made it did not come to say so.
         let history = History::open(&storage, "job", 3).await.unwrap();
-        assert_eq!(history.keep("s").await.unwrap(), 2);
+        assert_eq!(history.create_savepoint("s").await.unwrap(), 2);
         history.save(&snapshot(3, Some("s"))).await.unwrap();
         let named = |info: &CheckpointInfo| info.savepoint.is_some();
         assert_eq!(history.checkpoints().await.iter().filter(|info| named(info)).count(), 1);
-        let error = history.keep("s").await.unwrap_err().to_string();
+        let error = history.create_savepoint("s").await.unwrap_err().to_string();
         assert!(error.contains("there is a savepoint `s` already, 2"), "{error}");
     }
 
@@ -483,14 +483,14 @@ mod tests {
             info(5, Some("last")),
         ];
         #[track_caller]
-        fn check(infos: &[CheckpointInfo], checkpoint: u64, expected: Option<Kept>) {
-            assert_eq!(needed(infos, &[2], checkpoint), expected);
+        fn check(infos: &[CheckpointInfo], checkpoint: u64, expected: Option<DeleteRefusal>) {
+            assert_eq!(delete_refusal(infos, &[2], checkpoint), expected);
         }
         check(&infos, 1, None);
-        check(&infos, 2, Some(Kept::Read));
-        check(&infos, 3, Some(Kept::Savepoint("kept".into())));
-        check(&infos, 4, Some(Kept::Newest));
-        check(&infos, 5, Some(Kept::Newest));
-        check(&infos[..1], 1, Some(Kept::Newest));
+        check(&infos, 2, Some(DeleteRefusal::Read));
+        check(&infos, 3, Some(DeleteRefusal::Savepoint("kept".into())));
+        check(&infos, 4, Some(DeleteRefusal::Newest));
+        check(&infos, 5, Some(DeleteRefusal::Newest));
+        check(&infos[..1], 1, Some(DeleteRefusal::Newest));
     }
 }

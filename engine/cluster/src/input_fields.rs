@@ -10,14 +10,14 @@ use millstream_proto::spec::closest;
 use millstream_proto::v1::InputFields;
 
 /// Records that are enough to say that a column is absent while the job goes on.
-pub const ENOUGH_RECORDS: u64 = 1_000;
+pub const WARN_RECORDS_MIN: u64 = 1_000;
 /// Absent columns and unknown fields that are named for one source.
 const NAMED_MAX: usize = 10;
 /// Unknown fields that are kept for one source.
 const UNKNOWN_FIELDS_MAX: usize = 64;
 
 /// One for each source, in the order of their ids.
-pub fn together(found: impl IntoIterator<Item = InputFields>) -> Vec<InputFields> {
+pub fn merge(found: impl IntoIterator<Item = InputFields>) -> Vec<InputFields> {
     let mut by_operator: BTreeMap<String, InputFields> = BTreeMap::new();
     for fields in found.into_iter().filter(|fields| fields.records > 0) {
         match by_operator.get_mut(&fields.operator) {
@@ -38,7 +38,7 @@ pub fn together(found: impl IntoIterator<Item = InputFields>) -> Vec<InputFields
 }
 
 /// A sentence for each absent column.
-pub fn in_words(fields: &InputFields) -> Vec<String> {
+pub fn warnings(fields: &InputFields) -> Vec<String> {
     let mut sentences: Vec<String> = fields
         .absent_columns
         .iter()
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_column_is_absent_if_it_is_absent_wherever_records_were_read() {
-        let found = together([
+        let found = merge([
             fields(20, &["a", "b"], &["x"]),
             fields(0, &[], &[]),
             fields(10, &["b"], &["y"]),
@@ -123,7 +123,7 @@ mod tests {
     fn an_absent_column_is_told_with_the_field_that_is_meant() {
         #[track_caller]
         fn check(unknown: &[&str], expected: &str) {
-            assert_eq!(in_words(&fields(30_000, &["userid"], unknown)), [expected]);
+            assert_eq!(warnings(&fields(30_000, &["userid"], unknown)), [expected]);
         }
         check(
             &["other", "userId"],
@@ -146,7 +146,7 @@ mod tests {
         );
         let many: Vec<String> = (0..13).map(|column| format!("c{column}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let sentences = in_words(&fields(1, &many, &[]));
+        let sentences = warnings(&fields(1, &many, &[]));
         assert_eq!(sentences.len(), 11);
         assert_eq!(
             sentences[10],

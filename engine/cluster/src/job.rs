@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::attempt::{self, Attempt, Ended};
-use crate::deployer::{Adopted, Deployer};
+use crate::deployer::{AdoptedTasks, Deployer};
 use crate::history::History;
 use crate::manifest::Snapshot;
 use crate::progress::{Phase, Progress};
-use crate::restart::{Restarts, Retry};
+use crate::restart::{RestartStrategy, Retry};
 use crate::{Error, checkpoint, fallback, restart};
 
 /// Timeout for publishing the latest checkpoint's output when a job is stopped whose tasks do not run.
@@ -51,75 +51,75 @@ pub struct Job {
     pub remove_output: bool,
     /// It ran before: what fails at the start is an outage, not a wrong address, and is tried again.
     pub started_before: bool,
-    pub checkpoint_now: Arc<CheckpointNow>,
-    /// The span of what asked for this run ([`crate::control::trace_parent`]); empty: nothing that is traced.
+    pub checkpoint_requests: Arc<CheckpointRequests>,
+    /// The span of what asked for this run ([`crate::spans::trace_parent`]); empty: nothing that is traced.
     pub cause: String,
 }
 
 /// How a checkpoint is asked for while the job runs.
 #[derive(Debug, Default)]
-pub struct CheckpointNow {
-    asked: Notify,
+pub struct CheckpointRequests {
+    requested: Notify,
     /// The name under which the next one is kept.
     savepoint: Mutex<Option<String>>,
     /// Who waits for one that is yet to be triggered.
-    waiting: Mutex<Vec<Waiting>>,
+    waiting: Mutex<Vec<Waiter>>,
 }
 
 /// Somebody who waits for a checkpoint; told which it is, or why there is none.
-pub(crate) type Waiting = oneshot::Sender<Result<Taken, String>>;
+pub(crate) type Waiter = oneshot::Sender<Result<TakenCheckpoint, String>>;
 
 /// A checkpoint that somebody has waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
+pub struct TakenCheckpoint {
     pub checkpoint: u64,
     /// It was there before, and there was nothing new to say.
     pub is_unchanged: bool,
 }
 
-impl CheckpointNow {
+impl CheckpointRequests {
     /// Asks for one now, to be kept under this name.
-    pub fn savepoint(&self, name: &str) {
-        self.keep_next(name);
-        self.asked.notify_one();
+    pub fn request_savepoint(&self, name: &str) {
+        self.name_next(name);
+        self.requested.notify_one();
     }
 
     /// Asks for one that is triggered from now on; the answer comes when it is complete, or has failed. None comes when
     /// the attempt ends before.
-    pub fn one(&self) -> oneshot::Receiver<Result<Taken, String>> {
+    pub fn request(&self) -> oneshot::Receiver<Result<TakenCheckpoint, String>> {
         let (answer, taken) = oneshot::channel();
         self.waiting.lock().push(answer);
-        self.asked.notify_one();
+        self.requested.notify_one();
         taken
     }
 
     /// Whether somebody waits for one that is yet to be triggered.
-    pub(crate) fn is_waited_for(&self) -> bool {
+    pub(crate) fn has_waiters(&self) -> bool {
         !self.waiting.lock().is_empty()
     }
 
     /// Those who wait for the one that is triggered now.
-    pub(crate) fn take_waiting(&self) -> Vec<Waiting> {
+    pub(crate) fn take_waiters(&self) -> Vec<Waiter> {
         std::mem::take(&mut *self.waiting.lock())
     }
 
     /// The next one, whenever it comes, is kept under this name.
-    pub fn keep_next(&self, name: &str) {
+    pub fn name_next(&self, name: &str) {
         *self.savepoint.lock() = Some(name.to_string());
     }
 
     /// Whether the next one is to be kept.
-    pub fn is_named(&self) -> bool {
+    pub fn has_savepoint_name(&self) -> bool {
         self.savepoint.lock().is_some()
     }
 
     /// The name under which the next one is to be kept, if nobody has taken it.
-    pub fn take_name(&self) -> Option<String> {
+    pub fn take_savepoint_name(&self) -> Option<String> {
         self.savepoint.lock().take()
     }
 
-    pub(crate) async fn asked(&self) {
-        self.asked.notified().await;
+    pub(crate) async fn requested(&self) {
+        self.requested.notified().await;
     }
 }
 
@@ -159,7 +159,7 @@ pub enum Outcome {
     /// All input is processed.
     Finished { checkpoint: u64 },
     /// It was finished before this run.
-    FinishedBefore {
+    AlreadyFinished {
         checkpoint: u64,
         /// Input that exists now and that the job has not read, one text for each source that has some.
         unread: Vec<String>,
@@ -192,7 +192,7 @@ pub async fn run(
     progress: &Progress,
 ) -> Result<Outcome, Error> {
     let open = || History::open(&job.checkpoint_storage, &job.graph.name, job.retain);
-    let Some(history) = when_there_is_space(stop.clone(), progress, open).await? else {
+    let Some(history) = retry_while_disk_full(stop.clone(), progress, open).await? else {
         return Ok(Outcome::aborted(None));
     };
     run_claimed(job, &history, deployer, stop, progress).await
@@ -211,7 +211,7 @@ pub async fn run_claimed(
     let published = match &mut outcome {
         Ok(
             Outcome::Finished { checkpoint }
-            | Outcome::FinishedBefore { checkpoint, .. }
+            | Outcome::AlreadyFinished { checkpoint, .. }
             | Outcome::Stopped { checkpoint },
         ) => Some(*checkpoint),
         Ok(Outcome::Aborted {
@@ -251,7 +251,7 @@ async fn publish_at_stop(job: &Job, history: &History, stop: watch::Receiver<Sto
                 PUBLISH_AT_STOP_TIMEOUT.as_secs()
             )),
         },
-        () = attempt::asked(stop, StopRequest::Abort) => Some("the job was ended at once".to_string()),
+        () = attempt::stop_requested(stop, StopRequest::Abort) => Some("the job was ended at once".to_string()),
     }
 }
 
@@ -262,15 +262,15 @@ async fn run_attempts(
     mut stop: watch::Receiver<StopRequest>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let mut restarts = Restarts::new(job.restart.clone());
+    let mut restarts = RestartStrategy::new(job.restart.clone());
     let mut policy = fallback::Policy {
         exactly_once_sinks: attempt::exactly_once_sinks(job)?,
         duplicates_allowed_to: 0,
     };
     let found = match job.start {
         Start::Resume => tokio::select! {
-            found = running(job, history, deployer, progress) => found,
-            () = attempt::asked(stop.clone(), StopRequest::Abort) => {
+            found = adopt_running_tasks(job, history, deployer, progress) => found,
+            () = attempt::stop_requested(stop.clone(), StopRequest::Abort) => {
                 let last_checkpoint = history.checkpoints().await.last().map(|info| info.checkpoint);
                 return Ok(Outcome::aborted(last_checkpoint));
             }
@@ -286,13 +286,13 @@ async fn run_attempts(
             }
             let begin = || async {
                 history.sweep_once().await?;
-                first(job, history, progress, &policy).await
+                initial_checkpoint(job, history, progress, &policy).await
             };
-            match patiently(
+            match retry_with_backoff(
                 &mut restarts,
                 &mut stop,
                 progress,
-                worth_retrying(job.started_before),
+                retry_threshold(job.started_before),
                 begin,
             )
             .await?
@@ -334,7 +334,8 @@ async fn run_attempts(
         ever_started |= failure.started;
         if failure.last_checkpoint.is_some() {
             let latest = || history.latest(progress, &damaged, &policy);
-            let Some(latest) = patiently(&mut restarts, &mut stop, progress, Retry::Limited, latest).await? else {
+            let Some(latest) = retry_with_backoff(&mut restarts, &mut stop, progress, Retry::Limited, latest).await?
+            else {
                 let last_checkpoint = failure.last_checkpoint;
                 return Ok(Outcome::aborted(last_checkpoint));
             };
@@ -353,7 +354,8 @@ async fn run_attempts(
                 reason: failure.error.to_string(),
             });
             let latest = || history.latest(progress, &damaged, &policy);
-            let Some(latest) = patiently(&mut restarts, &mut stop, progress, Retry::Limited, latest).await? else {
+            let Some(latest) = retry_with_backoff(&mut restarts, &mut stop, progress, Retry::Limited, latest).await?
+            else {
                 let last_checkpoint = failure.last_checkpoint;
                 return Ok(Outcome::aborted(last_checkpoint));
             };
@@ -364,10 +366,10 @@ async fn run_attempts(
             Some(snapshot) => format!("checkpoint {}", snapshot.checkpoint),
             None => "the beginning".to_string(),
         };
-        if !failure.retry.may_pass() || failure.retry < worth_retrying(ever_started) {
+        if !failure.retry.may_pass() || failure.retry < retry_threshold(ever_started) {
             return Err(failure.error);
         }
-        let Some(delay) = restarts.after_failure(failure.retry) else {
+        let Some(delay) = restarts.next_delay(failure.retry) else {
             return Err(Error::Failed(format!(
                 "{} (gave up after {} restarts in a row; run the same command again to resume from {resume})",
                 failure.error,
@@ -384,14 +386,14 @@ async fn run_attempts(
             report.reason = failure.error.to_string();
             report.restarts += 1;
         });
-        if stopped_within(&mut stop, delay).await {
+        if stop_requested_within(&mut stop, delay).await {
             return Ok(Outcome::aborted(base.map(|snapshot| snapshot.checkpoint)));
         }
     }
 }
 
 /// The checkpoint that a run begins with when no tasks of the job run.
-async fn first(
+async fn initial_checkpoint(
     job: &Job,
     history: &History,
     progress: &Progress,
@@ -399,7 +401,7 @@ async fn first(
 ) -> Result<Option<Snapshot>, Error> {
     match job.start {
         Start::Fresh => {
-            history.start_anew(job, progress).await?;
+            history.start_fresh(job, progress).await?;
             attempt::earlier_output(job, progress).await?;
             Ok(None)
         }
@@ -414,17 +416,17 @@ async fn first(
 }
 
 /// Tasks of the job that were running before, with the latest checkpoint. When they cannot go on, a new attempt can.
-async fn running(
+async fn adopt_running_tasks(
     job: &Job,
     history: &History,
     deployer: &dyn Deployer,
     progress: &Progress,
-) -> Option<(Adopted, Option<Snapshot>)> {
+) -> Option<(AdoptedTasks, Option<Snapshot>)> {
     let found = async {
         let Some(adopted) = deployer.adopt(job).await? else {
             return Ok(None);
         };
-        match history.latest_for_running().await? {
+        match history.latest_for_running_tasks().await? {
             Ok(latest) => Ok(Some((adopted, latest))),
             Err(damage) => Err(Error::Failed(damage)),
         }
@@ -448,7 +450,7 @@ async fn running(
 
 /// The least retryability that leads to another try: a failure before anything ever ran is more likely a wrong address
 /// than an outage, unless a disk is full.
-fn worth_retrying(ever_started: bool) -> Retry {
+fn retry_threshold(ever_started: bool) -> Retry {
     match ever_started {
         true => Retry::Limited,
         false => Retry::Unlimited,
@@ -456,22 +458,22 @@ fn worth_retrying(ever_started: bool) -> Retry {
 }
 
 /// Does something on a local disk, again as long as that is full. `None`: someone asked to stop meanwhile.
-pub async fn when_there_is_space<T, Doing: Future<Output = Result<T, Error>>>(
+pub async fn retry_while_disk_full<T, Doing: Future<Output = Result<T, Error>>>(
     mut stop: watch::Receiver<StopRequest>,
     progress: &Progress,
     doing: impl Fn() -> Doing,
 ) -> Result<Option<T>, Error> {
-    let mut restarts = Restarts::new(restart::Config::default());
-    patiently(&mut restarts, &mut stop, progress, Retry::Unlimited, doing).await
+    let mut restarts = RestartStrategy::new(restart::Config::default());
+    retry_with_backoff(&mut restarts, &mut stop, progress, Retry::Unlimited, doing).await
 }
 
 /// Reads something of earlier checkpoints, again while the storage cannot be reached: an outage must not end the job
-/// for good. Errors that are less than `worth_retrying` are final. `None`: someone asked to stop meanwhile.
-async fn patiently<T, Reading: Future<Output = Result<T, Error>>>(
-    restarts: &mut Restarts,
+/// for good. Errors that are less than `retry_threshold` are final. `None`: someone asked to stop meanwhile.
+async fn retry_with_backoff<T, Reading: Future<Output = Result<T, Error>>>(
+    restarts: &mut RestartStrategy,
     stop: &mut watch::Receiver<StopRequest>,
     progress: &Progress,
-    worth_retrying: Retry,
+    retry_threshold: Retry,
     read: impl Fn() -> Reading,
 ) -> Result<Option<T>, Error> {
     loop {
@@ -480,10 +482,10 @@ async fn patiently<T, Reading: Future<Output = Result<T, Error>>>(
             Err(error) => error,
         };
         let retry = restart::retry(&error);
-        if retry < worth_retrying {
+        if retry < retry_threshold {
             return Err(error);
         }
-        let Some(delay) = restarts.after_failure(retry) else {
+        let Some(delay) = restarts.next_delay(retry) else {
             return Err(error);
         };
         progress.warn(format!("{error}; trying again in {:.1} s", delay.as_secs_f64()));
@@ -493,14 +495,14 @@ async fn patiently<T, Reading: Future<Output = Result<T, Error>>>(
                 report.reason = error.to_string();
             });
         }
-        if stopped_within(stop, delay).await {
+        if stop_requested_within(stop, delay).await {
             return Ok(None);
         }
     }
 }
 
 /// Waits; whether someone asked to stop meanwhile.
-async fn stopped_within(stop: &mut watch::Receiver<StopRequest>, delay: Duration) -> bool {
+async fn stop_requested_within(stop: &mut watch::Receiver<StopRequest>, delay: Duration) -> bool {
     let asked = async {
         if stop.wait_for(|request| *request != StopRequest::None).await.is_err() {
             // Nobody is left who could ask.
@@ -523,7 +525,7 @@ mod tests {
     }
 
     async fn read(failures: u32, error: fn() -> Error, asked: StopRequest) -> Result<Option<u32>, String> {
-        let mut restarts = Restarts::new(restart::Config {
+        let mut restarts = RestartStrategy::new(restart::Config {
             delay_first: Duration::from_millis(1),
             delay_max: Duration::from_millis(1),
             attempts_max: 3,
@@ -536,7 +538,7 @@ mod tests {
                 turn => Ok(turn),
             }
         };
-        let found = patiently(&mut restarts, &mut stop, &Progress::default(), Retry::Limited, read).await;
+        let found = retry_with_backoff(&mut restarts, &mut stop, &Progress::default(), Retry::Limited, read).await;
         found.map_err(|error| error.to_string())
     }
 

@@ -190,7 +190,7 @@ impl Snapshot {
         }
     }
 
-    pub fn of_manifest(manifest: Manifest<SubtaskState>) -> Self {
+    pub fn from_manifest(manifest: Manifest<SubtaskState>) -> Self {
         let header = manifest.header;
         let property = |name: &str| header.properties.get(name).cloned();
         let signatures = header.properties.iter().filter_map(|(name, signature)| {
@@ -270,9 +270,9 @@ mod tests {
         let mut manifest = snapshot.to_manifest(1, 0);
         let bytes = manifest.encode().expect("it can be written");
         let read = Manifest::decode(&bytes, "manifest", BODY_VERSION).expect("it can be read");
-        assert_eq!(Snapshot::of_manifest(read).entries, snapshot.entries);
+        assert_eq!(Snapshot::from_manifest(read).entries, snapshot.entries);
         // As an engine wrote it that did not count.
         manifest.header.properties.retain(|name, _| !name.starts_with(ENTRIES));
-        assert!(Snapshot::of_manifest(manifest).entries.is_empty());
+        assert!(Snapshot::from_manifest(manifest).entries.is_empty());
     }
 }

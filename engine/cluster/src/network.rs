@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-pub use accept::{Acceptor, ConnectionLimit, Counted};
+pub use accept::{Acceptor, ConnectionLimit, ConnectionPermit};
 
 /// Connections of a gRPC port at once: each worker has one with the coordinator and one with each other worker, each
 /// client one or two for a moment.
@@ -53,16 +53,16 @@ pub trait Network: Send + Sync {
     async fn listen(&self, address: SocketAddr) -> io::Result<BoxStream<'static, io::Result<Box<dyn Duplex>>>>;
 }
 
-static INSTEAD: OnceLock<Box<dyn Network>> = OnceLock::new();
+static REPLACEMENT: OnceLock<Box<dyn Network>> = OnceLock::new();
 
 /// Puts another network in place of TCP, for the whole process. Only the first call counts.
 pub fn replace(network: Box<dyn Network>) {
-    INSTEAD.get_or_init(|| network);
+    REPLACEMENT.get_or_init(|| network);
 }
 
 /// The network in place of TCP, if there is one.
-pub fn instead() -> Option<&'static dyn Network> {
-    INSTEAD.get().map(AsRef::as_ref)
+pub fn replacement() -> Option<&'static dyn Network> {
+    REPLACEMENT.get().map(AsRef::as_ref)
 }
 
 /// An open port.
@@ -75,12 +75,12 @@ pub struct Listener {
 
 /// Opens a port. 0: any that is free.
 pub async fn listen(address: SocketAddr) -> io::Result<Listener> {
-    if let Some(network) = instead() {
+    if let Some(network) = replacement() {
         let incoming = network.listen(address).await?.map(|accepted| {
             Ok(Accepted {
                 stream: accepted?,
                 preface: None,
-                _counted: None,
+                _permit: None,
             })
         });
         return Ok(Listener {
@@ -96,7 +96,7 @@ pub async fn listen(address: SocketAddr) -> io::Result<Listener> {
         let accepted = Accepted {
             stream: Box::new(stream),
             preface: Some((PREFACE_BYTES, Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)))),
-            _counted: Some(counted),
+            _permit: Some(counted),
         };
         Some((Ok(accepted), acceptor))
     });
@@ -111,7 +111,7 @@ pub struct Accepted {
     stream: Box<dyn Duplex>,
     /// The bytes that are still to come of the preface, and until when.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
-    _counted: Option<Counted>,
+    _permit: Option<ConnectionPermit>,
 }
 
 impl Accepted {

@@ -17,12 +17,12 @@ pub const SINK: &str = "sink";
 
 /// The sources and sinks of a job in this process.
 #[derive(Clone, Default)]
-pub struct Lookout {
+pub struct ConnectorMonitor {
     sources: Vec<(String, Arc<dyn Source>)>,
     sinks: Vec<(String, Arc<dyn Sink>)>,
 }
 
-impl Lookout {
+impl ConnectorMonitor {
     pub fn new(
         graph: &JobGraph,
         sources: &HashMap<NodeIndex, Arc<dyn Source>>,
@@ -51,7 +51,7 @@ impl Lookout {
         let sources = sources.filter_map(|(id, source)| Some(of(id, SOURCE, source.outage()?)));
         let sinks = self.sinks.iter();
         let sinks = sinks.filter_map(|(id, sink)| Some(of(id, SINK, sink.outage()?)));
-        together(sources.chain(sinks))
+        merge(sources.chain(sinks))
     }
 
     /// The fields of what the sources have read.
@@ -71,7 +71,7 @@ impl Lookout {
 }
 
 /// One for each operator, since it began anywhere; in the order of their ids, so that the same reads the same.
-pub fn together(found: impl IntoIterator<Item = Outage>) -> Vec<Outage> {
+pub fn merge(found: impl IntoIterator<Item = Outage>) -> Vec<Outage> {
     let mut by_operator: BTreeMap<String, Outage> = BTreeMap::new();
     for outage in found {
         match by_operator.get_mut(&outage.operator) {
@@ -85,7 +85,7 @@ pub fn together(found: impl IntoIterator<Item = Outage>) -> Vec<Outage> {
 }
 
 /// As part of a job's reason.
-pub fn in_words(outage: &Outage) -> String {
+pub fn describe(outage: &Outage) -> String {
     format!(
         "the {} `{}` cannot reach {} since {} ({})",
         outage.kind,
@@ -97,8 +97,8 @@ pub fn in_words(outage: &Outage) -> String {
 }
 
 /// A job's reason together with what it waits for.
-pub fn reason(reason: &str, outages: &[Outage]) -> String {
-    let words = outages.iter().map(in_words);
+pub fn describe_reason(reason: &str, outages: &[Outage]) -> String {
+    let words = outages.iter().map(describe);
     let parts: Vec<String> = std::iter::once(reason.to_string())
         .filter(|reason| !reason.is_empty())
         .chain(words)
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_several_workers_cannot_reach_is_one_outage_since_the_first() {
-        let found = together([
+        let found = merge([
             outage("stats", 9_000_000, "refused"),
             outage("alerts", 5_000_000, "refused"),
             outage("stats", 2_000_000, "no route"),
@@ -133,10 +133,10 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(
-            reason("asked to stop", &found[1..]),
+            describe_reason("asked to stop", &found[1..]),
             "asked to stop; the sink `stats` cannot reach the Kafka brokers `a:1` since 1970-01-01 00:00:02 (refused)"
         );
-        assert_eq!(reason("", &[]), "");
-        assert_eq!(reason("waits", &[]), "waits");
+        assert_eq!(describe_reason("", &[]), "");
+        assert_eq!(describe_reason("waits", &[]), "waits");
     }
 }

@@ -77,7 +77,7 @@ pub enum Note {
 
 /// What an observer is told when it happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Observed {
+pub enum ProgressEvent {
     /// With the reason, for [`Phase::Restarting`].
     Phase(Phase, String),
     Note(Note),
@@ -87,7 +87,7 @@ pub enum Observed {
     Outages,
 }
 
-type Observer = Box<dyn Fn(Observed) + Send + Sync>;
+type Observer = Box<dyn Fn(ProgressEvent) + Send + Sync>;
 
 /// Shared between the driver, which writes, and onlookers. Cheap to clone.
 #[derive(Clone, Default)]
@@ -101,7 +101,7 @@ struct Inner {
 
 impl Progress {
     /// With someone who is told what happens instead of having to look; notes go there and are not kept.
-    pub fn observed(observer: impl Fn(Observed) + Send + Sync + 'static) -> Self {
+    pub fn with_observer(observer: impl Fn(ProgressEvent) + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner {
             report: Mutex::default(),
             observer: Some(Box::new(observer)),
@@ -132,21 +132,21 @@ impl Progress {
         let outages_before = report.outages.clone();
         change(&mut report);
         let Some(observer) = &self.0.observer else { return };
-        let mut observed: Vec<Observed> = std::mem::take(&mut report.notes)
+        let mut observed: Vec<ProgressEvent> = std::mem::take(&mut report.notes)
             .into_iter()
-            .map(Observed::Note)
+            .map(ProgressEvent::Note)
             .collect();
         if report.checkpoints != before.1
             && let Some(checkpoint) = &report.last_checkpoint
         {
-            observed.push(Observed::Checkpoint(checkpoint.id));
+            observed.push(ProgressEvent::Checkpoint(checkpoint.id));
         }
         if report.outages != outages_before {
-            observed.push(Observed::Outages);
+            observed.push(ProgressEvent::Outages);
         }
         let is_new_reason = report.phase == Phase::Restarting && reason_before.as_ref() != Some(&report.reason);
         if report.phase != before.0 || is_new_reason {
-            observed.push(Observed::Phase(report.phase, report.reason.clone()));
+            observed.push(ProgressEvent::Phase(report.phase, report.reason.clone()));
         }
         // An observer may look at the report.
         drop(report);
@@ -165,7 +165,7 @@ impl Progress {
 impl Report {
     /// A sentence for each column that no record of its source had.
     pub fn absent_columns(&self) -> Vec<String> {
-        self.input_fields.iter().flat_map(input_fields::in_words).collect()
+        self.input_fields.iter().flat_map(input_fields::warnings).collect()
     }
 
     /// Publishes what concerns the job as a whole through the `metrics` facade; its tasks publish their own numbers.

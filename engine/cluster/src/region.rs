@@ -53,7 +53,7 @@ fn join(region_of: &mut [usize], one: usize, other: usize) {
 }
 
 /// Under which id the workers know the tasks of each region, by slot.
-pub fn attempts(attempt: &str, regions: &[Vec<usize>], slots: usize) -> Vec<String> {
+pub fn attempt_ids(attempt: &str, regions: &[Vec<usize>], slots: usize) -> Vec<String> {
     let mut attempts = vec![attempt.to_string(); slots];
     if regions.len() > 1 {
         for (region, slots) in regions.iter().enumerate() {
@@ -66,7 +66,7 @@ pub fn attempts(attempt: &str, regions: &[Vec<usize>], slots: usize) -> Vec<Stri
 }
 
 /// The regions of tasks that are known by these ids, by slot.
-pub fn of_attempts(attempts: &[String]) -> Vec<Vec<usize>> {
+pub fn regions_of_attempts(attempts: &[String]) -> Vec<Vec<usize>> {
     let mut regions: Vec<Vec<usize>> = Vec::new();
     for (slot, attempt) in attempts.iter().enumerate() {
         match regions.iter_mut().find(|region| attempts[region[0]] == *attempt) {
@@ -150,9 +150,9 @@ mod tests {
 
     #[test]
     fn a_job_of_one_region_is_one_attempt() {
-        assert_eq!(attempts("x", &[vec![0, 1]], 2), ["x", "x"]);
-        let several = attempts("x", &[vec![0, 2], vec![1]], 3);
+        assert_eq!(attempt_ids("x", &[vec![0, 1]], 2), ["x", "x"]);
+        let several = attempt_ids("x", &[vec![0, 2], vec![1]], 3);
         assert_eq!(several, ["x-0", "x-1", "x-0"]);
-        assert_eq!(of_attempts(&several), [vec![0, 2], vec![1]]);
+        assert_eq!(regions_of_attempts(&several), [vec![0, 2], vec![1]]);
     }
 }

@@ -34,7 +34,7 @@ const NAME_BYTES_MAX: usize = 200;
 
 /// What the caller wants otherwise than the pipeline says.
 #[derive(Debug, Clone, Default)]
-pub struct Wish {
+pub struct Overrides {
     pub name: Option<String>,
     pub mode: Option<Mode>,
 }
@@ -69,16 +69,20 @@ pub struct Settings {
 }
 
 /// Answers every outside question of a pipeline, or says all that is wrong with it.
-pub fn resolve(pipeline: &v1::Pipeline, wish: &Wish, now_us: i64) -> Result<Resolved, Vec<v1::Mistake>> {
+pub fn resolve(pipeline: &v1::Pipeline, overrides: &Overrides, now_us: i64) -> Result<Resolved, Vec<v1::Mistake>> {
     match &pipeline.pipeline {
         Some(pipeline::Pipeline::Yaml(text)) => {
             let parsed = spec::parse(&text.text).map_err(|errors| of_spec(&errors))?;
-            resolve_spec(parsed.spec, &parsed.positions, &pipeline.environment, wish, now_us)
+            resolve_spec(parsed.spec, &parsed.positions, &pipeline.environment, overrides, now_us)
         }
-        Some(pipeline::Pipeline::Spec(spec)) => {
-            resolve_spec(spec.clone(), &Positions::default(), &pipeline.environment, wish, now_us)
-        }
-        Some(pipeline::Pipeline::Sql(text)) => resolve_sql(text, &pipeline.environment, wish, now_us),
+        Some(pipeline::Pipeline::Spec(spec)) => resolve_spec(
+            spec.clone(),
+            &Positions::default(),
+            &pipeline.environment,
+            overrides,
+            now_us,
+        ),
+        Some(pipeline::Pipeline::Sql(text)) => resolve_sql(text, &pipeline.environment, overrides, now_us),
         None => Err(vec![mistake(
             "there is no pipeline; give it as YAML, as SQL or as a spec",
         )]),
@@ -185,7 +189,7 @@ impl Settings {
             allow_dropped_state: false,
             remove_output: false,
             started_before: false,
-            checkpoint_now: Arc::default(),
+            checkpoint_requests: Arc::default(),
             cause: String::new(),
         }
     }
@@ -195,15 +199,15 @@ fn resolve_spec(
     mut spec: v1::JobSpec,
     positions: &Positions,
     environment: &HashMap<String, String>,
-    wish: &Wish,
+    overrides: &Overrides,
     now_us: i64,
 ) -> Result<Resolved, Vec<v1::Mistake>> {
     spec::expand(&mut spec, positions, &|name| environment.get(name).cloned()).map_err(|errors| of_spec(&errors))?;
-    if let Some(name) = &wish.name {
+    if let Some(name) = &overrides.name {
         spec.name = name.clone();
     }
     let of_text = (spec.mode == Some(v1::Mode::Batch as i32)).then_some(Mode::Batch);
-    let mode = wish.mode.or(of_text).unwrap_or_default();
+    let mode = overrides.mode.or(of_text).unwrap_or_default();
     let settings = settings_of_spec(&spec, mode);
     let resolved = v1::ResolvedJob {
         name: spec.name.clone(),
@@ -220,7 +224,7 @@ fn resolve_spec(
 fn resolve_sql(
     text: &v1::SpecText,
     environment: &HashMap<String, String>,
-    wish: &Wish,
+    overrides: &Overrides,
     now_us: i64,
 ) -> Result<Resolved, Vec<v1::Mistake>> {
     if text.text.len() > spec::TEXT_BYTES_MAX {
@@ -230,8 +234,8 @@ fn resolve_sql(
         ))]);
     }
     let settings = millstream_planner::sql_settings(&text.text).map_err(|errors| of_sql(&errors))?;
-    let name = wish.name.clone().or(settings.name.clone());
-    let mode = wish.mode.or(settings.mode).unwrap_or_default();
+    let name = overrides.name.clone().or(settings.name.clone());
+    let mode = overrides.mode.or(settings.mode).unwrap_or_default();
     let named = environment
         .iter()
         .filter(|(variable, _)| text.text.contains(&format!("${{{variable}")));
@@ -477,7 +481,7 @@ INSERT INTO printed SELECT booth FROM entries;
     #[test]
     fn a_resolved_job_plans_alike_anywhere() {
         for pipeline in [yaml(YAML), sql(SQL)] {
-            let resolved = resolve(&pipeline, &Wish::default(), 1_700_000_000_000_000).unwrap();
+            let resolved = resolve(&pipeline, &Overrides::default(), 1_700_000_000_000_000).unwrap();
             let again = plan(&resolved.resolved).unwrap();
             assert_eq!(again.fingerprint, resolved.graph.fingerprint);
             assert_eq!(again.name, resolved.graph.name);
@@ -490,7 +494,7 @@ INSERT INTO printed SELECT booth FROM entries;
 
     #[test]
     fn settings_are_those_of_the_text() {
-        let resolved = resolve(&yaml(YAML), &Wish::default(), 0).unwrap();
+        let resolved = resolve(&yaml(YAML), &Overrides::default(), 0).unwrap();
         for settings in [resolved.settings, settings(&resolved.resolved).unwrap()] {
             assert_eq!(settings.parallelism, Some(2));
             assert_eq!(settings.checkpoints.interval_ms, 2000);
@@ -502,16 +506,16 @@ INSERT INTO printed SELECT booth FROM entries;
 
     #[test]
     fn a_wish_counts_more_than_the_text() {
-        let wish = Wish {
+        let overrides = Overrides {
             name: Some("replayed".into()),
             mode: Some(Mode::Batch),
         };
         for pipeline in [yaml(YAML), sql(SQL)] {
-            let resolved = resolve(&pipeline, &wish, 0).unwrap();
+            let resolved = resolve(&pipeline, &overrides, 0).unwrap();
             assert_eq!(resolved.graph.name, "replayed");
             assert_eq!(resolved.settings.mode, Mode::Batch);
         }
-        let unnamed = resolve(&sql(SQL), &Wish::default(), 0).unwrap();
+        let unnamed = resolve(&sql(SQL), &Overrides::default(), 0).unwrap();
         assert_eq!(unnamed.graph.name, "script");
     }
 
@@ -520,20 +524,20 @@ INSERT INTO printed SELECT booth FROM entries;
         let wrong = YAML
             .replace("SELECT booth", "SELECT boot")
             .replace("from: all", "from: al");
-        let mistakes = resolve(&yaml(&wrong), &Wish::default(), 0).unwrap_err();
+        let mistakes = resolve(&yaml(&wrong), &Overrides::default(), 0).unwrap_err();
         let places: Vec<_> = mistakes
             .iter()
             .map(|mistake| (mistake.line, mistake.path.as_str()))
             .collect();
         assert!(places.contains(&(12, "steps.all.sql")), "{mistakes:?}");
-        let name = Wish {
+        let name = Overrides {
             name: Some("../etc".into()),
             mode: None,
         };
         let mistakes = resolve(&yaml(YAML), &name, 0).unwrap_err();
         assert!(mistakes[0].message.contains("cannot be a job's name"), "{mistakes:?}");
         assert!(
-            !resolve(&v1::Pipeline::default(), &Wish::default(), 0)
+            !resolve(&v1::Pipeline::default(), &Overrides::default(), 0)
                 .unwrap_err()
                 .is_empty()
         );

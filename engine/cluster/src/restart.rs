@@ -62,7 +62,7 @@ impl Retry {
 
 /// The restarts of one job so far.
 #[derive(Debug)]
-pub struct Restarts {
+pub struct RestartStrategy {
     config: Config,
     /// Without a completed checkpoint in between, those for want of space not counted.
     in_row: u32,
@@ -71,7 +71,7 @@ pub struct Restarts {
     pub total: u32,
 }
 
-impl Restarts {
+impl RestartStrategy {
     pub fn new(config: Config) -> Self {
         Self {
             config,
@@ -86,7 +86,7 @@ impl Restarts {
     }
 
     /// How long to wait before the next attempt; `None`: give up.
-    pub fn after_failure(&mut self, retry: Retry) -> Option<Duration> {
+    pub fn next_delay(&mut self, retry: Retry) -> Option<Duration> {
         let so_far = match retry {
             Retry::Never => return None,
             Retry::Limited if self.in_row >= self.config.attempts_max => return None,
@@ -102,7 +102,7 @@ impl Restarts {
         Some(delay.min(self.config.delay_max))
     }
 
-    pub fn on_progress(&mut self) {
+    pub fn reset(&mut self) {
         self.in_row = 0;
         self.full_in_row = 0;
     }
@@ -185,35 +185,35 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_limit_and_end() {
-        let mut restarts = Restarts::new(Config {
+        let mut restarts = RestartStrategy::new(Config {
             delay_first: Duration::from_secs(1),
             delay_max: Duration::from_secs(3),
             attempts_max: 3,
         });
         let delays: Vec<_> = (0..4)
-            .map(|_| restarts.after_failure(Retry::Limited).map(|delay| delay.as_secs()))
+            .map(|_| restarts.next_delay(Retry::Limited).map(|delay| delay.as_secs()))
             .collect();
         assert_eq!(delays, [Some(1), Some(2), Some(3), None]);
-        restarts.on_progress();
-        assert_eq!(restarts.after_failure(Retry::Limited), Some(Duration::from_secs(1)));
+        restarts.reset();
+        assert_eq!(restarts.next_delay(Retry::Limited), Some(Duration::from_secs(1)));
     }
 
     #[test]
     fn restarts_for_want_of_space_have_no_limit_and_leave_the_others_theirs() {
-        let mut restarts = Restarts::new(Config {
+        let mut restarts = RestartStrategy::new(Config {
             delay_first: Duration::from_secs(1),
             delay_max: Duration::from_secs(3),
             attempts_max: 2,
         });
-        assert!(restarts.after_failure(Retry::Limited).is_some());
+        assert!(restarts.next_delay(Retry::Limited).is_some());
         let delays: Vec<_> = (0..100)
-            .filter_map(|_| restarts.after_failure(Retry::Unlimited).map(|delay| delay.as_secs()))
+            .filter_map(|_| restarts.next_delay(Retry::Unlimited).map(|delay| delay.as_secs()))
             .collect();
         assert_eq!(delays.len(), 100);
         assert_eq!(delays[..4], [1, 2, 3, 3]);
-        assert!(restarts.after_failure(Retry::Limited).is_some());
-        assert_eq!(restarts.after_failure(Retry::Limited), None);
-        assert_eq!(restarts.after_failure(Retry::Never), None);
+        assert!(restarts.next_delay(Retry::Limited).is_some());
+        assert_eq!(restarts.next_delay(Retry::Limited), None);
+        assert_eq!(restarts.next_delay(Retry::Never), None);
     }
 
     #[test]

@@ -18,12 +18,12 @@ enum Detail {
 }
 
 /// The kind of state in words, such as `window of 1min by BIGINT: count, sum`.
-pub fn in_words(signature: &str) -> String {
+pub fn describe(signature: &str) -> String {
     words(signature, Detail::Kind)
 }
 
 /// Two signatures in words that tell them apart.
-pub fn both_in_words(before: &str, now: &str) -> (String, String) {
+pub fn describe_difference(before: &str, now: &str) -> (String, String) {
     for detail in [Detail::Kind, Detail::Everything] {
         let words = (words(before, detail), words(now, detail));
         if words.0 != words.1 {
@@ -206,7 +206,7 @@ mod tests {
     fn signatures_read_as_a_person_would_say_it() {
         #[track_caller]
         fn check(signature: &str, expected: &str) {
-            assert_eq!(in_words(signature), expected);
+            assert_eq!(describe(signature), expected);
         }
         check(
             "aggregate Tumble { size: 60000000, offset: 0 } Single keys [Int64, Utf8] calls [count: Int64, distinct sum: Decimal128(20, 2) Int64]",
@@ -243,7 +243,7 @@ mod tests {
     fn two_signatures_are_told_with_what_tells_them_apart() {
         #[track_caller]
         fn check(before: &str, now: &str, expected: (&str, &str)) {
-            let (before, now) = both_in_words(before, now);
+            let (before, now) = describe_difference(before, now);
             assert_eq!((before.as_str(), now.as_str()), expected);
         }
         check(

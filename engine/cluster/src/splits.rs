@@ -13,7 +13,7 @@ use millstream_runtime::job::{SplitState, SubtaskState};
 
 /// What is known of the splits of one source over the life of one attempt.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct SplitAssigner {
     ids: BTreeSet<String>,
     /// Read to the end before this attempt, or before its subtask began again: no subtask knows them, so the driver
     /// keeps them in every checkpoint.
@@ -27,7 +27,7 @@ pub struct Known {
     ordered: bool,
 }
 
-impl Known {
+impl SplitAssigner {
     pub fn new(subtasks: usize, ordered: bool) -> Self {
         Self {
             loads: vec![0; subtasks],
@@ -53,7 +53,7 @@ impl Known {
     }
 
     /// What subtasks that were running before say that they read.
-    pub fn learn(&mut self, states: &[SubtaskState]) {
+    pub fn add_running(&mut self, states: &[SubtaskState]) {
         for state in states {
             for split in &state.splits {
                 self.ids.insert(split.id.clone());
@@ -69,7 +69,7 @@ impl Known {
     }
 
     /// Those of the discovered splits that nobody knows yet.
-    pub fn unknown(&mut self, discovered: Vec<Split>) -> Vec<Split> {
+    pub fn take_new(&mut self, discovered: Vec<Split>) -> Vec<Split> {
         discovered
             .into_iter()
             .filter(|split| self.ids.insert(split.id.clone()))
@@ -108,7 +108,7 @@ impl Known {
     /// The splits of those subtasks that begin again at a checkpoint of this attempt, each its own: at the positions
     /// that the checkpoint has; those that were handed out later, or before the first checkpoint, as they were. Those
     /// that are finished there are set aside, as those of earlier attempts are.
-    pub fn give_again(&mut self, states: &[SubtaskState], begins_again: impl Fn(usize) -> bool) -> Vec<Vec<Split>> {
+    pub fn reassign(&mut self, states: &[SubtaskState], begins_again: impl Fn(usize) -> bool) -> Vec<Vec<Split>> {
         let listed = states.iter().flat_map(|state| &state.splits);
         let listed: HashMap<&str, &SplitState> = listed.map(|split| (split.id.as_str(), split)).collect();
         let mut assigned = vec![Vec::new(); self.loads.len()];
@@ -142,7 +142,10 @@ pub fn open(split: &SplitState) -> Split {
 }
 
 /// Adds to a checkpoint's states the splits that were finished before the attempt began.
-pub fn keep_finished(known: &BTreeMap<OperatorId, Known>, states: &mut BTreeMap<OperatorId, Vec<SubtaskState>>) {
+pub fn add_finished_splits(
+    known: &BTreeMap<OperatorId, SplitAssigner>,
+    states: &mut BTreeMap<OperatorId, Vec<SubtaskState>>,
+) {
     for (operator, known) in known {
         let Some(states) = states.get_mut(operator) else {
             continue;
@@ -177,7 +180,7 @@ mod tests {
 
     #[track_caller]
     fn check(ordered: bool, weights: &[(&str, u64)], expected: &[&[&str]]) {
-        let mut known = Known::new(expected.len(), ordered);
+        let mut known = SplitAssigner::new(expected.len(), ordered);
         let assigned = known.assign(weights.iter().map(|(id, weight)| split(id, *weight)).collect());
         let ids: Vec<Vec<_>> = assigned
             .iter()
@@ -211,9 +214,9 @@ mod tests {
             }],
             ..SubtaskState::default()
         };
-        let mut known = Known::new(2, false);
-        known.learn(&[reads(0, "a", 9), reads(1, "b", 2)]);
-        let new = known.unknown(vec![split("a", 9), split("b", 2), split("c", 5), split("d", 1)]);
+        let mut known = SplitAssigner::new(2, false);
+        known.add_running(&[reads(0, "a", 9), reads(1, "b", 2)]);
+        let new = known.take_new(vec![split("a", 9), split("b", 2), split("c", 5), split("d", 1)]);
         let assigned = known.assign(new);
         let ids: Vec<Vec<_>> = assigned
             .iter()
@@ -234,13 +237,13 @@ mod tests {
 
     #[test]
     fn subtasks_that_begin_again_get_their_own_splits_as_of_the_checkpoint() {
-        let mut known = Known::new(2, true);
+        let mut known = SplitAssigner::new(2, true);
         known.assign(["a", "b", "c", "d", "e"].map(|id| split(id, 1)).into());
         let states = [SubtaskState {
             splits: vec![state("a", false), state("b", false), state("c", true)],
             ..SubtaskState::default()
         }];
-        let again = known.give_again(&states, |subtask| subtask == 0);
+        let again = known.reassign(&states, |subtask| subtask == 0);
         let given: Vec<Vec<_>> = again
             .iter()
             .map(|splits| {
@@ -252,10 +255,10 @@ mod tests {
             .collect();
         assert_eq!(given, [vec![("a", 1), ("e", 0)], vec![]]);
         // The finished one is nobody's any more, and not forgotten: neither now nor when it happens again.
-        known.give_again(&states, |subtask| subtask == 0);
+        known.reassign(&states, |subtask| subtask == 0);
         let source = OperatorId("s".into());
         let mut states = BTreeMap::from([(source.clone(), vec![SubtaskState::default()])]);
-        keep_finished(&BTreeMap::from([(source.clone(), known)]), &mut states);
+        add_finished_splits(&BTreeMap::from([(source.clone(), known)]), &mut states);
         let kept: Vec<_> = states[&source][0]
             .splits
             .iter()
@@ -270,16 +273,16 @@ mod tests {
             splits: vec![state("a", true), state("b", false)],
             ..SubtaskState::default()
         };
-        let mut known = Known::new(1, false);
+        let mut known = SplitAssigner::new(1, false);
         let open = known.restore(&[restored]);
         assert_eq!(open.iter().map(|split| split.id.as_str()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(open[0].position, [7]);
-        let new = known.unknown(vec![split("a", 1), split("b", 1), split("c", 1)]);
+        let new = known.take_new(vec![split("a", 1), split("b", 1), split("c", 1)]);
         assert_eq!(new.iter().map(|split| split.id.as_str()).collect::<Vec<_>>(), ["c"]);
 
         let source = OperatorId("s".into());
         let mut states = BTreeMap::from([(source.clone(), vec![SubtaskState::default()])]);
-        keep_finished(&BTreeMap::from([(source.clone(), known)]), &mut states);
+        add_finished_splits(&BTreeMap::from([(source.clone(), known)]), &mut states);
         assert_eq!(states[&source][0].splits[0].id, "a");
     }
 }

@@ -52,12 +52,12 @@ pub(crate) fn decode(text: &str) -> Result<v1::ResolvedJob, String> {
 /// The differences between the pipeline of a checkpoint and the one that is to resume from it, as far as they are
 /// known.
 #[derive(Debug)]
-pub enum Compared {
+pub enum PipelineComparison {
     Known(Differences),
     /// The checkpoint does not have its pipeline: an older engine took it.
     NotStored,
     /// Why the checkpoint's pipeline cannot be planned any more.
-    Impossible(String),
+    NotPlannable(String),
 }
 
 /// Compares the pipeline of a checkpoint with the one that is to resume from it.
@@ -65,20 +65,20 @@ pub async fn compare(
     snapshot: &Snapshot,
     now: &Arc<v1::ResolvedJob>,
     now_stored: Option<&str>,
-) -> Result<Compared, Error> {
+) -> Result<PipelineComparison, Error> {
     let Some(stored) = snapshot.pipeline.clone() else {
-        return Ok(Compared::NotStored);
+        return Ok(PipelineComparison::NotStored);
     };
     if now_stored == Some(stored.as_str()) {
-        return Ok(Compared::Known(Differences::default()));
+        return Ok(PipelineComparison::Known(Differences::default()));
     }
     let now = now.clone();
     let compared = threads::blocking(move || differences(&stored, &now)).await;
     let compared =
         compared.map_err(|error| Error::Failed(format!("comparing two pipelines did not end well: {error}")))?;
     Ok(match compared {
-        Ok(differences) => Compared::Known(differences),
-        Err(reason) => Compared::Impossible(reason),
+        Ok(differences) => PipelineComparison::Known(differences),
+        Err(reason) => PipelineComparison::NotPlannable(reason),
     })
 }
 

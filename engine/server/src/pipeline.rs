@@ -5,15 +5,15 @@
 
 use std::path::Path;
 
-use millstream_cluster::resolve::{self, Resolved, Wish};
+use millstream_cluster::resolve::{self, Overrides, Resolved};
 use millstream_proto::{spec, v1};
 
 use crate::arguments;
 use crate::report::render;
 
 /// What the command line says that planning must know.
-pub fn wish(name: Option<String>, mode: Option<arguments::Mode>) -> Wish {
-    Wish {
+pub fn overrides(name: Option<String>, mode: Option<arguments::Mode>) -> Overrides {
+    Overrides {
         name,
         mode: mode.map(|mode| match mode {
             arguments::Mode::Stream => millstream_planner::Mode::Stream,
@@ -23,7 +23,7 @@ pub fn wish(name: Option<String>, mode: Option<arguments::Mode>) -> Wish {
 }
 
 /// Reads and plans a file; notes about it go to standard error. The error is ready to be printed.
-pub fn load(path: &Path, wish: &Wish) -> Result<Resolved, String> {
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Resolved, String> {
     let text = read(path)?;
     let now_us = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -32,7 +32,7 @@ pub fn load(path: &Path, wish: &Wish) -> Result<Resolved, String> {
     pipeline.environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let resolved = resolve::resolve(&pipeline, wish, now_us)
+    let resolved = resolve::resolve(&pipeline, overrides, now_us)
         .map_err(|mistakes| render(&path.display().to_string(), &text, &mistakes))?;
     for note in &resolved.notes {
         eprintln!("note: {note}");

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::Router;
 use millstream_cluster::deployer::Embedded;
-use millstream_cluster::job::when_there_is_space;
+use millstream_cluster::job::retry_while_disk_full;
 use millstream_cluster::resolve::Resolved;
 use millstream_cluster::{Error, Job, Outcome, Phase, Progress, Start, StopRequest};
 use millstream_planner::{Mode, explain};
@@ -18,8 +18,8 @@ use crate::{Failure, http, logging, measure, process, summary};
 
 pub fn run(arguments: &Run) -> Result<(), Failure> {
     let started = Instant::now();
-    let wish = pipeline::wish(arguments.name.clone(), arguments.mode);
-    let planned = pipeline::load(&arguments.file, &wish).map_err(Failure::Wrong)?;
+    let overrides = pipeline::overrides(arguments.name.clone(), arguments.mode);
+    let planned = pipeline::load(&arguments.file, &overrides).map_err(Failure::Wrong)?;
     if arguments.explain || planned.settings.explain {
         return crate::print(&match arguments.format {
             ExplainFormat::Text => explain::explain(&planned.graph),
@@ -163,7 +163,7 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
     }
     match result {
         Ok(Outcome::Aborted { .. }) => Err(Failure::Failed(String::new())),
-        Ok(Outcome::FinishedBefore { unread, .. }) if !unread.is_empty() => Err(Failure::Wrong(format!(
+        Ok(Outcome::AlreadyFinished { unread, .. }) if !unread.is_empty() => Err(Failure::Wrong(format!(
             "error: {}: the job has finished and does not read newer input: {}; process all of it with --fresh \
              (--remove-output removes the earlier output first), or only this with a path that names it and --name\n",
             arguments.file.display(),
@@ -202,7 +202,7 @@ async fn run_embedded(
         let data_dir = arguments.place.data_dir.clone();
         Embedded::new(data_dir, &job.graph.name, local.slots, local.memory_bytes)
     };
-    let Some(deployer) = when_there_is_space(stop.clone(), progress, open).await? else {
+    let Some(deployer) = retry_while_disk_full(stop.clone(), progress, open).await? else {
         return Ok(Outcome::aborted(None));
     };
     millstream_cluster::run(job, &deployer, stop, progress).await

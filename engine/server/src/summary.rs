@@ -26,7 +26,7 @@ impl Summary {
         let report = progress.report();
         let (ended, outcome) = match result {
             Ok(Outcome::Finished { .. }) => ("finished", "finished: all input is processed".to_string()),
-            Ok(Outcome::FinishedBefore { checkpoint, unread }) => (
+            Ok(Outcome::AlreadyFinished { checkpoint, unread }) => (
                 "finished before",
                 match unread.is_empty() {
                     true => format!(

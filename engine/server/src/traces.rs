@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use millstream_cluster::control;
+use millstream_cluster::spans;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
@@ -36,7 +36,7 @@ static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
 /// What belongs to traces alone.
 pub fn is_control(metadata: &Metadata<'_>) -> bool {
-    metadata.target() == control::TARGET
+    metadata.target() == spans::TARGET
 }
 
 /// The layer that exports control operations, if somebody wants them. To be called on the runtime that is to carry them.

@@ -18,19 +18,19 @@ use crate::manifest::{Snapshot, in_flight_bytes};
 use crate::progress::{CheckpointReport, Progress};
 use crate::publish::{self, Output};
 use crate::restart::Retry;
-use crate::{Error, control, restart, splits};
+use crate::{Error, restart, spans, splits};
 
 impl Driver<'_> {
     /// Writes the manifest, in the background.
     pub(super) fn store(&mut self, completed: Arc<Completed>) {
         let mut snapshot = Snapshot::new(self.job, self.parallelism, &completed);
-        splits::keep_finished(&self.known, &mut snapshot.operators);
+        splits::add_finished_splits(&self.known, &mut snapshot.operators);
         if std::mem::take(&mut self.is_learning) {
-            self.learn(&completed);
+            self.running_splits_known(&completed);
         }
         // One that was asked for while this was under way is the next, which aligns.
         if !completed.has_rows_in_flight() {
-            snapshot.savepoint = self.job.checkpoint_now.take_name();
+            snapshot.savepoint = self.job.checkpoint_requests.take_savepoint_name();
         }
         let checkpoint = completed.checkpoint;
         if snapshot.savepoint.is_none() && self.is_unchanged(&completed) {
@@ -46,14 +46,14 @@ impl Driver<'_> {
             return;
         }
         self.storing = Some(completed.clone());
-        let checkpoint_now = self.job.checkpoint_now.clone();
+        let checkpoint_requests = self.job.checkpoint_requests.clone();
         let history = self.history.clone();
         let results = self.results.clone();
-        let span = tracing::info_span!(target: control::TARGET, parent: &self.span(checkpoint), "write manifest");
+        let span = tracing::info_span!(target: spans::TARGET, parent: &self.span(checkpoint), "write manifest");
         self.background.spawn(async move {
             let checkpoint = completed.checkpoint;
             fail_point::reach("acknowledged");
-            let event = match control::step(span, history.save(&snapshot)).await {
+            let event = match spans::in_span(span, history.save(&snapshot)).await {
                 Ok(()) => Event::Stored { checkpoint },
                 Err(error @ Error::State(millstream_state::Error::Superseded(_))) => {
                     report(&results, Background::Superseded(error));
@@ -61,7 +61,7 @@ impl Driver<'_> {
                 }
                 Err(error) => {
                     if let Some(name) = &snapshot.savepoint {
-                        checkpoint_now.keep_next(name);
+                        checkpoint_requests.name_next(name);
                     }
                     let event = Event::NotStored {
                         checkpoint,
@@ -89,10 +89,10 @@ impl Driver<'_> {
         let (mut commits, mut outputs, mut instead) = (Vec::new(), Vec::new(), Vec::new());
         // One that fails must not end the others only because it cannot publish what is complete: that is done here.
         let has_regions = !self.tasks.regions().is_empty();
-        for (node, sink) in &self.ends.sinks {
+        for (node, sink) in &self.connectors.sinks {
             let operator = &self.job.graph.nodes[*node].id;
             let states = completed.states.get(operator);
-            if sink.is_published_where_written() && self.tasks.are_elsewhere() {
+            if sink.is_published_where_written() && self.tasks.are_remote() {
                 outputs.extend(outputs_of(operator, states));
                 if has_regions {
                     instead.push((operator.clone(), sink.clone(), committables_of(states)));
@@ -137,14 +137,14 @@ impl Driver<'_> {
             record(&progress, &completed, started);
             metrics::counter!("millstream_checkpoints_total", "job" => job).increment(1);
             report(&results, Background::Checkpoint(Event::Published { checkpoint }));
-            if let Err(error) = history.retire().await {
+            if let Err(error) = history.apply_retention().await {
                 progress.warn(format!("old checkpoints could not be removed: {error}"));
             }
         });
     }
 
     fn notify_sources(&mut self, completed: &Completed) {
-        for (node, source) in &self.ends.sources {
+        for (node, source) in &self.connectors.sources {
             let id = &self.job.graph.nodes[*node].id;
             let states = completed.states.get(id);
             let splits: Vec<Split> = states
@@ -181,8 +181,8 @@ type Commit = (OperatorId, Arc<dyn Sink>, Vec<Committable>);
 
 async fn commit_all(commits: Vec<Commit>, span: &Span) -> Result<(), (String, Retry)> {
     for (operator, sink, committables) in commits {
-        let span = tracing::info_span!(target: control::TARGET, parent: span, "publish", sink = operator.0);
-        let committed = control::step(span, publish::commit(&sink, committables)).await;
+        let span = tracing::info_span!(target: spans::TARGET, parent: span, "publish", sink = operator.0);
+        let committed = spans::in_span(span, publish::commit(&sink, committables)).await;
         committed.map_err(|error| (format!("{operator}: {error}"), restart::retry_connector(&error)))?;
     }
     Ok(())

@@ -42,7 +42,7 @@ impl Driver<'_> {
 
     /// Every source, and how often it is looked for new splits.
     fn discovery(&self) -> Vec<(NodeIndex, Arc<dyn Source>, Option<Duration>)> {
-        let sources = self.ends.sources.iter();
+        let sources = self.connectors.sources.iter();
         let interval = |source: &Arc<dyn Source>| source.discovery_interval().filter(|_| !self.job.options.batch);
         sources
             .map(|(node, source)| (*node, source.clone(), interval(source)))
@@ -51,7 +51,7 @@ impl Driver<'_> {
 
     pub(super) fn discovered(&mut self, node: NodeIndex, splits: Result<Vec<Split>, millstream_connectors::Error>) {
         // A region that begins again takes no new splits meanwhile; they are found again.
-        if self.mending.is_some() {
+        if self.failover.is_some() {
             return;
         }
         let id = &self.job.graph.nodes[node].id;
@@ -65,7 +65,7 @@ impl Driver<'_> {
             Err(error) => return self.fail(error.into(), Retry::Never),
         };
         let Some(known) = self.known.get_mut(id) else { return };
-        let new = known.unknown(splits);
+        let new = known.take_new(splits);
         if new.is_empty() {
             return;
         }

@@ -13,20 +13,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
 
-use super::mending::{Mending, relocated};
 use super::prepare::Prepared;
-use super::{Attempt, Ended, Ends, Failure, asked};
+use super::region_failover::{RegionFailover, relocation_result};
+use super::{Attempt, Connectors, Ended, Failure, stop_requested};
 use crate::checkpoint::{Command, Completed, Coordinator, Event};
-use crate::deployer::{Deployer, News, Tasks};
+use crate::deployer::{Deployer, DeploymentEvent, Tasks};
 use crate::history::History;
 use crate::input_fields;
-use crate::job::{Job, Outcome, StopRequest, Taken, Waiting};
+use crate::job::{Job, Outcome, StopRequest, TakenCheckpoint, Waiter};
 use crate::manifest::Snapshot;
-use crate::outage::{self, Lookout};
+use crate::outage::{self, ConnectorMonitor};
 use crate::progress::{Phase, Progress};
-use crate::restart::{Restarts, Retry};
-use crate::splits::Known;
-use crate::{Error, control, restart};
+use crate::restart::{RestartStrategy, Retry};
+use crate::splits::SplitAssigner;
+use crate::{Error, restart, spans};
 
 /// How long tasks may take to end after they were told to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,13 +54,13 @@ pub(super) struct Driver<'a> {
     pub(super) history: &'a History,
     pub(super) base: Option<&'a Snapshot>,
     pub(super) progress: &'a Progress,
-    pub(super) ends: Ends,
-    pub(super) known: BTreeMap<OperatorId, Known>,
+    pub(super) connectors: Connectors,
+    pub(super) known: BTreeMap<OperatorId, SplitAssigner>,
     pub(super) deployer: &'a dyn Deployer,
-    pub(super) restarts: &'a mut Restarts,
+    pub(super) restarts: &'a mut RestartStrategy,
     pub(super) tasks: Box<dyn Tasks>,
     /// A region that is to begin again, while the others run.
-    pub(super) mending: Option<Mending<'a>>,
+    pub(super) failover: Option<RegionFailover<'a>>,
     pub(super) parallelism: usize,
     /// The tasks were running before, and the first checkpoint is yet to tell what they read.
     pub(super) is_learning: bool,
@@ -78,7 +78,7 @@ pub(super) struct Driver<'a> {
     pub(super) discoveries: mpsc::Sender<Discovered>,
     discoveries_in: mpsc::Receiver<Discovered>,
     /// The checkpoint under way, if somebody waits for it.
-    waited_for: Option<(u64, Vec<Waiting>)>,
+    waited_for: Option<(u64, Vec<Waiter>)>,
     /// Of checkpoints that are under way.
     spans: BTreeMap<u64, Span>,
     results_in: mpsc::UnboundedReceiver<Background>,
@@ -98,10 +98,15 @@ pub(super) struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    pub(super) fn new(attempt: &Attempt<'a>, prepared: Prepared, next_id: u64, restarts: &'a mut Restarts) -> Self {
+    pub(super) fn new(
+        attempt: &Attempt<'a>,
+        prepared: Prepared,
+        next_id: u64,
+        restarts: &'a mut RestartStrategy,
+    ) -> Self {
         let job = attempt.job;
         let Prepared {
-            ends,
+            connectors,
             known,
             tasks,
             parallelism,
@@ -120,12 +125,12 @@ impl<'a> Driver<'a> {
             history: attempt.history,
             base: attempt.base,
             progress: attempt.progress,
-            ends,
+            connectors,
             known,
             deployer: attempt.deployer,
             restarts,
             tasks,
-            mending: None,
+            failover: None,
             parallelism,
             is_learning: were_running,
             were_running,
@@ -155,7 +160,7 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) async fn drive(&mut self, stop: &mut watch::Receiver<StopRequest>) -> Result<Ended, Error> {
-        let lookout = Lookout::new(&self.job.graph, &self.ends.sources, &self.ends.sinks);
+        let monitor = ConnectorMonitor::new(&self.job.graph, &self.connectors.sources, &self.connectors.sinks);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.progress.update(|report| report.phase = Phase::Running);
@@ -169,27 +174,27 @@ impl<'a> Driver<'a> {
                 .coordinator
                 .next_tick_ms()
                 .map(|at_ms| self.started + Duration::from_millis(at_ms));
-            let mended_by = self.mending.as_ref().and_then(|mending| mending.until);
+            let failover_deadline = self.failover.as_ref().and_then(|failover| failover.until);
             tokio::select! {
                 news = self.tasks.next_event() => match news {
-                    Some(News::Of(event)) => self.task_event(event),
-                    Some(news) => self.region_news(news),
+                    Some(DeploymentEvent::Task(event)) => self.task_event(event),
+                    Some(news) => self.region_event(news),
                     None => self.fail(Error::Failed("the tasks ended without saying why".into()), Retry::Never),
                 },
                 Some(result) = self.results_in.recv() => self.background_result(result),
                 Some(found) = self.discoveries_in.recv() => self.discovered(found.node, found.splits),
                 () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
                 _ = look.tick() => {
-                    self.look_outside(&lookout);
-                    self.look_at_fields(&lookout, false);
+                    self.look_outside(&monitor);
+                    self.look_at_fields(&monitor, false);
                 }
-                found = relocated(&mut self.mending) => self.has_place(found),
-                () = sleep_until(mended_by) => self.mending_takes_too_long(),
-                () = self.job.checkpoint_now.asked() => self.checkpoint_event(Event::Now),
-                () = requested(stop, heard) => {
+                found = relocation_result(&mut self.failover) => self.region_relocated(found),
+                () = sleep_until(failover_deadline) => self.region_failover_timed_out(),
+                () = self.job.checkpoint_requests.requested() => self.checkpoint_event(Event::Requested),
+                () = stop_request_raised(stop, heard) => {
                     heard = *stop.borrow_and_update();
                     // A last checkpoint would wait for a region that does not run.
-                    if heard == StopRequest::Abort || self.mending.is_some() {
+                    if heard == StopRequest::Abort || self.failover.is_some() {
                         let last_checkpoint = self.last_checkpoint.or(self.base.map(|base| base.checkpoint));
                         self.outcome = Some(Outcome::aborted(last_checkpoint));
                     } else {
@@ -198,10 +203,10 @@ impl<'a> Driver<'a> {
                     }
                 }
             }
-            self.mend();
+            self.restart_region_when_ready();
         }
         self.shut_down(stop).await;
-        self.look_at_fields(&lookout, true);
+        self.look_at_fields(&monitor, true);
         // What it ended with says more.
         self.progress.update(|report| report.outages.clear());
         Ok(match (self.failure.take(), self.outcome.take()) {
@@ -218,8 +223,8 @@ impl<'a> Driver<'a> {
     }
 
     /// Tells what can no longer be reached, once, and what can be again.
-    fn look_outside(&mut self, lookout: &Lookout) {
-        let now = outage::together(lookout.outages().into_iter().chain(self.tasks.outages()));
+    fn look_outside(&mut self, monitor: &ConnectorMonitor) {
+        let now = outage::merge(monitor.outages().into_iter().chain(self.tasks.outages()));
         let before = self.progress.with(|report| report.outages.clone());
         if now == before {
             return;
@@ -227,7 +232,7 @@ impl<'a> Driver<'a> {
         let is_among =
             |outage: &Outage, others: &[Outage]| others.iter().any(|other| other.operator == outage.operator);
         for outage in now.iter().filter(|outage| !is_among(outage, &before)) {
-            self.progress.warn(outage::in_words(outage));
+            self.progress.warn(outage::describe(outage));
         }
         for outage in before.iter().filter(|outage| !is_among(outage, &now)) {
             let Outage {
@@ -242,16 +247,16 @@ impl<'a> Driver<'a> {
     /// Takes note of the fields of what was read so far, and tells of columns that no record has: once for each source,
     /// after records enough, or at the first checkpoint where a column is probably misspelt. What `is_over` in this
     /// process is in the summary of the run.
-    fn look_at_fields(&mut self, lookout: &Lookout, is_over: bool) {
-        let found = lookout.input_fields().into_iter().chain(self.tasks.input_fields());
-        let now = input_fields::together(found);
+    fn look_at_fields(&mut self, monitor: &ConnectorMonitor, is_over: bool) {
+        let found = monitor.input_fields().into_iter().chain(self.tasks.input_fields());
+        let now = input_fields::merge(found);
         let has_checkpoint = self.last_checkpoint.is_some();
         for fields in &now {
-            let is_due = fields.records >= input_fields::ENOUGH_RECORDS
+            let is_due = fields.records >= input_fields::WARN_RECORDS_MIN
                 || has_checkpoint && input_fields::is_probably_misspelt(fields)
-                || is_over && self.tasks.are_elsewhere();
+                || is_over && self.tasks.are_remote();
             if is_due && !fields.absent_columns.is_empty() && self.told_of_fields.insert(fields.operator.clone()) {
-                input_fields::in_words(fields)
+                input_fields::warnings(fields)
                     .into_iter()
                     .for_each(|sentence| self.progress.warn(sentence));
             }
@@ -279,7 +284,7 @@ impl<'a> Driver<'a> {
         let background = async { while self.background.join_next().await.is_some() {} };
         tokio::select! {
             () = background => {}
-            () = asked(stop.clone(), StopRequest::Abort) => {}
+            () = stop_requested(stop.clone(), StopRequest::Abort) => {}
         }
         // What was stored meanwhile counts.
         while let Ok(result) = self.results_in.try_recv() {
@@ -297,8 +302,8 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn fail(&mut self, error: Error, retry: Retry) {
-        if let Some(mending) = &self.mending {
-            mending.has_failed(&error);
+        if let Some(failover) = &self.failover {
+            failover.has_failed(&error);
         }
         self.failure.get_or_insert((error, retry));
     }
@@ -307,7 +312,8 @@ impl<'a> Driver<'a> {
     fn aligned_timeout(&self, last: bool) -> Option<Duration> {
         // The last one and savepoints are for another pipeline, too, which may have no place for rows in flight. After
         // one that failed because too much was in flight another would: every other one waits.
-        let must_align = last || self.job.checkpoint_now.is_named() || self.coordinator.failures_in_row() % 2 == 1;
+        let must_align =
+            last || self.job.checkpoint_requests.has_savepoint_name() || self.coordinator.failures_in_row() % 2 == 1;
         let timeout_ms = self.job.checkpoints.aligned_timeout_ms.filter(|_| !must_align);
         timeout_ms.map(Duration::from_millis)
     }
@@ -341,7 +347,7 @@ impl<'a> Driver<'a> {
                 };
                 self.checkpoint_failure(declined, retry);
             }
-            TaskEvent::Finished => self.checkpoint_event(Event::Ended),
+            TaskEvent::Finished => self.checkpoint_event(Event::InputEnded),
             TaskEvent::Failed {
                 operator,
                 subtask,
@@ -356,7 +362,7 @@ impl<'a> Driver<'a> {
 
     fn has_stored(&mut self, checkpoint: u64) {
         self.last_checkpoint = Some(checkpoint);
-        self.restarts.on_progress();
+        self.restarts.reset();
     }
 
     fn background_result(&mut self, result: Background) {
@@ -404,7 +410,7 @@ impl<'a> Driver<'a> {
             return;
         };
         for answer in waiting {
-            let taken = result.clone().map(|(checkpoint, is_unchanged)| Taken {
+            let taken = result.clone().map(|(checkpoint, is_unchanged)| TakenCheckpoint {
                 checkpoint,
                 is_unchanged,
             });
@@ -415,8 +421,8 @@ impl<'a> Driver<'a> {
     }
 
     fn again_if_asked(&mut self) {
-        if self.job.checkpoint_now.is_named() || self.job.checkpoint_now.is_waited_for() {
-            self.checkpoint_event(Event::Now);
+        if self.job.checkpoint_requests.has_savepoint_name() || self.job.checkpoint_requests.has_waiters() {
+            self.checkpoint_event(Event::Requested);
         }
     }
 
@@ -442,7 +448,7 @@ impl<'a> Driver<'a> {
                 operator,
                 state,
             } => tracing::info!(
-                target: control::TARGET,
+                target: spans::TARGET,
                 parent: &self.span(*checkpoint),
                 operator = operator.0,
                 subtask = state.subtask,
@@ -460,7 +466,7 @@ impl<'a> Driver<'a> {
                     fail_point::reach("trigger");
                     let aligned_timeout = self.aligned_timeout(last);
                     let span = tracing::info_span!(
-                        target: control::TARGET,
+                        target: spans::TARGET,
                         parent: None,
                         "checkpoint",
                         job = self.job.graph.name,
@@ -468,7 +474,7 @@ impl<'a> Driver<'a> {
                         is_last = last,
                     );
                     self.spans.insert(checkpoint, span);
-                    let waiting = self.job.checkpoint_now.take_waiting();
+                    let waiting = self.job.checkpoint_requests.take_waiters();
                     if !waiting.is_empty() {
                         self.waited_for = Some((checkpoint, waiting));
                     }
@@ -482,7 +488,7 @@ impl<'a> Driver<'a> {
                 Command::Publish(completed) => self.publish(completed),
                 Command::Warn { checkpoint, reason } => {
                     if let Some(span) = self.spans.remove(&checkpoint) {
-                        control::failed(&span, &reason);
+                        spans::set_error(&span, &reason);
                     }
                     self.progress.update(|report| report.checkpoints_failed += 1);
                     self.progress.warn(format!("checkpoint {checkpoint} failed: {reason}"));
@@ -526,7 +532,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// Resolves when more is asked for than before.
-async fn requested(stop: &mut watch::Receiver<StopRequest>, before: StopRequest) {
+async fn stop_request_raised(stop: &mut watch::Receiver<StopRequest>, before: StopRequest) {
     if stop.wait_for(|request| *request > before).await.is_err() {
         std::future::pending::<()>().await;
     }

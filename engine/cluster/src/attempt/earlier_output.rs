@@ -1,14 +1,14 @@
 //! Output of earlier runs, where a job starts from nothing: readers would read its rows beside the new ones.
 
-use super::prepare::make_ends;
+use super::prepare::create_connectors;
 use crate::Error;
 use crate::job::Job;
 use crate::progress::Progress;
 
 /// Removes the earlier output of every sink that has some, if the job wants that, and names it otherwise.
 pub(crate) async fn earlier_output(job: &Job, progress: &Progress) -> Result<(), Error> {
-    let ends = make_ends(job)?;
-    let mut sinks: Vec<_> = ends.sinks.iter().collect();
+    let connectors = create_connectors(job)?;
+    let mut sinks: Vec<_> = connectors.sinks.iter().collect();
     sinks.sort_by_key(|(node, _)| **node);
     for (node, sink) in sinks {
         let Some(earlier) = sink.earlier_output().await? else {

@@ -9,7 +9,7 @@ use millstream_planner::graph::OperatorId;
 use millstream_proto::report::listed;
 use millstream_runtime::job::{SplitState, SubtaskState};
 
-use super::{Attempt, Ends};
+use super::{Attempt, Connectors};
 use crate::manifest::Snapshot;
 use crate::splits;
 
@@ -17,10 +17,10 @@ use crate::splits;
 const NAMED_MAX: usize = 5;
 
 /// The input that the finished job has not read, one text for each source that has some.
-pub(super) async fn unread_input(attempt: &Attempt<'_>, ends: &Ends, base: &Snapshot) -> Vec<String> {
+pub(super) async fn unread_input(attempt: &Attempt<'_>, connectors: &Connectors, base: &Snapshot) -> Vec<String> {
     let mut unread = Vec::new();
     let nodes = &attempt.job.graph.nodes;
-    let mut sources: Vec<_> = ends.sources.iter().collect();
+    let mut sources: Vec<_> = connectors.sources.iter().collect();
     sources.sort_by_key(|(node, _)| **node);
     for (node, source) in sources {
         let id = &nodes[*node].id;

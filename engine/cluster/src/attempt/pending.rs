@@ -14,8 +14,8 @@ use millstream_planner::graph::{JobGraph, Operator, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
 use millstream_state::threads;
 
-use super::prepare::make_ends;
-use super::{Ends, committables_of};
+use super::prepare::create_connectors;
+use super::{Connectors, committables_of};
 use crate::history::History;
 use crate::job::Job;
 use crate::manifest::Snapshot;
@@ -31,7 +31,7 @@ impl PendingOutput {
     /// The output of `base`. `ends` are the job's own; other sinks are given `storage`.
     pub(super) async fn of(
         job: &Job,
-        ends: &Ends,
+        connectors: &Connectors,
         storage: &Arc<dyn OutputStorage>,
         base: &Snapshot,
     ) -> Result<Self, Error> {
@@ -45,7 +45,8 @@ impl PendingOutput {
             return Ok(Self::default());
         }
         let own = |operator: &OperatorId| {
-            ends.sinks
+            connectors
+                .sinks
                 .iter()
                 .find(|(node, _)| job.graph.nodes[**node].id == *operator)
         };
@@ -132,14 +133,17 @@ fn written_for(
 
 /// Publishes what the latest checkpoint holds, while no task of the job runs.
 pub(crate) async fn publish_latest(job: &Job, history: &History) -> Result<(), Error> {
-    let latest = history.latest_for_running().await?.map_err(Error::Failed)?;
+    let latest = history.latest_for_running_tasks().await?.map_err(Error::Failed)?;
     let Some(latest) = latest else { return Ok(()) };
-    let ends = make_ends(job)?;
+    let connectors = create_connectors(job)?;
     let storage: Arc<dyn OutputStorage> = Arc::new(SinkFiles::new(history.files()));
-    for sink in ends.sinks.values() {
+    for sink in connectors.sinks.values() {
         sink.use_storage(storage.clone());
     }
-    PendingOutput::of(job, &ends, &storage, &latest).await?.publish().await
+    PendingOutput::of(job, &connectors, &storage, &latest)
+        .await?
+        .publish()
+        .await
 }
 
 #[cfg(test)]

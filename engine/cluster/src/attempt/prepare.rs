@@ -8,17 +8,17 @@ use millstream_planner::graph::{NodeIndex, Operator, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
 
 use super::pending::PendingOutput;
-use super::{Attempt, Ends, finished};
+use super::{Attempt, Connectors, finished};
 use crate::deployer::{Allocation, Request, Tasks};
 use crate::job::Job;
 use crate::manifest::Snapshot;
-use crate::splits::Known;
-use crate::{Error, compatibility, control, stored_pipeline};
+use crate::splits::SplitAssigner;
+use crate::{Error, compatibility, spans, stored_pipeline};
 
 /// Tasks that run, and what the driver needs to know of them.
 pub(super) struct Prepared {
-    pub ends: Ends,
-    pub known: BTreeMap<OperatorId, Known>,
+    pub connectors: Connectors,
+    pub known: BTreeMap<OperatorId, SplitAssigner>,
     pub tasks: Box<dyn Tasks>,
     pub parallelism: usize,
     /// They were running before: what they read is not known yet.
@@ -31,7 +31,7 @@ pub(super) struct Prepared {
 pub(super) enum Start {
     Running(Prepared),
     /// The restored checkpoint says that the job is finished.
-    FinishedBefore {
+    AlreadyFinished {
         checkpoint: u64,
         /// Input that exists now and that the job has not read.
         unread: Vec<String>,
@@ -41,9 +41,9 @@ pub(super) enum Start {
 /// Everything up to running tasks.
 pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
     let job = attempt.job;
-    let ends = make_ends(job)?;
+    let connectors = create_connectors(job)?;
     let storage = output_storage(attempt);
-    for sink in ends.sinks.values() {
+    for sink in connectors.sinks.values() {
         sink.use_storage(storage.clone());
     }
     let identity = JobIdentity {
@@ -53,16 +53,16 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
     let mut pending = PendingOutput::default();
     if let Some(base) = attempt.base {
         check_restore(attempt, base).await?;
-        pending = PendingOutput::of(job, &ends, &storage, base).await?;
+        pending = PendingOutput::of(job, &connectors, &storage, base).await?;
         if base.finished {
             pending.publish().await?;
-            return Ok(Start::FinishedBefore {
+            return Ok(Start::AlreadyFinished {
                 checkpoint: base.checkpoint,
-                unread: finished::unread_input(attempt, &ends, base).await,
+                unread: finished::unread_input(attempt, &connectors, base).await,
             });
         }
     }
-    let sinks: Vec<_> = ends.sinks.values().cloned().collect();
+    let sinks: Vec<_> = connectors.sinks.values().cloned().collect();
     let before_start = {
         let identity = identity.clone();
         async move {
@@ -73,10 +73,10 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
             Ok::<_, Error>(())
         }
     };
-    let before_start = control::step(control::span!("publish what was restored"), before_start);
-    let allocation = control::step(control::span!("wait for slots"), attempt.deployer.allocate(job)).await?;
-    let finding = find_splits(attempt, &allocation, &ends);
-    let (known, splits) = control::step(control::span!("find splits"), finding).await?;
+    let before_start = spans::in_span(spans::span!("publish what was restored"), before_start);
+    let allocation = spans::in_span(spans::span!("wait for slots"), attempt.deployer.allocate(job)).await?;
+    let finding = find_splits(attempt, &allocation, &connectors);
+    let (known, splits) = spans::in_span(spans::span!("find splits"), finding).await?;
     let discovers = |source: &Arc<dyn Source>| !job.options.batch && source.discovery_interval().is_some();
     let restore = attempt
         .base
@@ -84,10 +84,10 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
         .unwrap_or_default();
     let request = Request {
         identity,
-        sources: ends.sources.clone(),
-        sinks: ends.sinks.clone(),
+        sources: connectors.sources.clone(),
+        sinks: connectors.sinks.clone(),
         splits,
-        splits_are_final: !ends.sources.values().any(discovers),
+        splits_are_final: !connectors.sources.values().any(discovers),
         restore,
         before_start: Box::pin(before_start),
         epoch: attempt.history.epoch(),
@@ -95,7 +95,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
     };
     let tasks = attempt.deployer.deploy(job, &allocation, request).await?;
     Ok(Start::Running(Prepared {
-        ends,
+        connectors,
         known,
         tasks,
         parallelism: allocation.parallelism,
@@ -110,13 +110,13 @@ pub(super) fn output_storage(attempt: &Attempt<'_>) -> Arc<dyn OutputStorage> {
 
 /// Whether sources and sinks can be made as the job wants them.
 pub fn check(job: &Job) -> Result<(), Error> {
-    make_ends(job).map(|_| ())
+    create_connectors(job).map(|_| ())
 }
 
 /// The sinks whose rows must not occur twice.
 pub fn exactly_once_sinks(job: &Job) -> Result<Vec<String>, Error> {
-    let ends = make_ends(job)?;
-    let mut sinks: Vec<String> = ends
+    let connectors = create_connectors(job)?;
+    let mut sinks: Vec<String> = connectors
         .sinks
         .iter()
         .filter(|(_, sink)| sink.delivery() == Delivery::ExactlyOnce)
@@ -126,8 +126,8 @@ pub fn exactly_once_sinks(job: &Job) -> Result<Vec<String>, Error> {
     Ok(sinks)
 }
 
-pub(super) fn make_ends(job: &Job) -> Result<Ends, Error> {
-    let mut ends = Ends {
+pub(super) fn create_connectors(job: &Job) -> Result<Connectors, Error> {
+    let mut connectors = Connectors {
         sources: HashMap::new(),
         sinks: HashMap::new(),
     };
@@ -141,7 +141,7 @@ pub(super) fn make_ends(job: &Job) -> Result<Ends, Error> {
                         node.id
                     )));
                 }
-                ends.sources.insert(index, source);
+                connectors.sources.insert(index, source);
             }
             Operator::Sink(sink) => {
                 let sink = registry::sink(&sink.table)?;
@@ -151,12 +151,12 @@ pub(super) fn make_ends(job: &Job) -> Result<Ends, Error> {
                         node.id
                     )));
                 }
-                ends.sinks.insert(index, sink);
+                connectors.sinks.insert(index, sink);
             }
             _ => {}
         }
     }
-    Ok(ends)
+    Ok(connectors)
 }
 
 pub(super) async fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
@@ -189,13 +189,13 @@ type Assigned = HashMap<NodeIndex, Vec<Vec<Split>>>;
 async fn find_splits(
     attempt: &Attempt<'_>,
     allocation: &Allocation,
-    ends: &Ends,
-) -> Result<(BTreeMap<OperatorId, Known>, Assigned), Error> {
+    connectors: &Connectors,
+) -> Result<(BTreeMap<OperatorId, SplitAssigner>, Assigned), Error> {
     let mut known_by_source = BTreeMap::new();
     let mut assigned = HashMap::new();
-    for (node, source) in &ends.sources {
+    for (node, source) in &connectors.sources {
         let id = &attempt.job.graph.nodes[*node].id;
-        let mut known = Known::new(
+        let mut known = SplitAssigner::new(
             attempt.job.subtasks(*node, allocation.parallelism),
             source.splits_are_ordered(),
         );
@@ -204,7 +204,7 @@ async fn find_splits(
             source.resume();
         }
         let mut splits = restored.map(|states| known.restore(states)).unwrap_or_default();
-        splits.extend(known.unknown(source.splits().await?));
+        splits.extend(known.take_new(source.splits().await?));
         assigned.insert(*node, known.assign(splits));
         known_by_source.insert(id.clone(), known);
     }

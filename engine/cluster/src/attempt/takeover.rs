@@ -11,34 +11,34 @@ use std::collections::BTreeMap;
 use super::Attempt;
 use super::driver::Driver;
 use super::pending::PendingOutput;
-use super::prepare::{Prepared, Start, check_restore, make_ends, output_storage};
+use super::prepare::{Prepared, Start, check_restore, create_connectors, output_storage};
 use crate::Error;
 use crate::checkpoint::{Completed, Event};
-use crate::deployer::Adopted;
-use crate::splits::Known;
+use crate::deployer::AdoptedTasks;
+use crate::splits::SplitAssigner;
 
 /// Everything up to tasks that are looked after.
-pub(super) async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<Start, Error> {
+pub(super) async fn prepare(attempt: &Attempt<'_>, adopted: AdoptedTasks) -> Result<Start, Error> {
     let job = attempt.job;
-    let ends = make_ends(job)?;
+    let connectors = create_connectors(job)?;
     let storage = output_storage(attempt);
-    for sink in ends.sinks.values() {
+    for sink in connectors.sinks.values() {
         sink.use_storage(storage.clone());
     }
     let mut known = BTreeMap::new();
-    for (node, source) in &ends.sources {
+    for (node, source) in &connectors.sources {
         let subtasks = job.subtasks(*node, adopted.parallelism);
         known.insert(
             job.graph.nodes[*node].id.clone(),
-            Known::new(subtasks, source.splits_are_ordered()),
+            SplitAssigner::new(subtasks, source.splits_are_ordered()),
         );
     }
     if let Some(base) = attempt.base {
         check_restore(attempt, base).await?;
         if base.finished {
-            let pending = PendingOutput::of(job, &ends, &storage, base).await?;
+            let pending = PendingOutput::of(job, &connectors, &storage, base).await?;
             pending.publish().await?;
-            return Ok(Start::FinishedBefore {
+            return Ok(Start::AlreadyFinished {
                 checkpoint: base.checkpoint,
                 // It ran until just now: nobody has asked for newer input.
                 unread: Vec::new(),
@@ -52,7 +52,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<S
         }
     }
     Ok(Start::Running(Prepared {
-        ends,
+        connectors,
         known,
         tasks: adopted.tasks,
         parallelism: adopted.parallelism,
@@ -64,14 +64,14 @@ pub(super) async fn prepare(attempt: &Attempt<'_>, adopted: Adopted) -> Result<S
 impl Driver<'_> {
     /// The first things that tasks hear which were running before.
     pub(super) fn go_on(&mut self) {
-        self.checkpoint_event(Event::Now);
+        self.checkpoint_event(Event::Requested);
     }
 
     /// The first checkpoint has told what the tasks read.
-    pub(super) fn learn(&mut self, completed: &Completed) {
+    pub(super) fn running_splits_known(&mut self, completed: &Completed) {
         for (id, known) in &mut self.known {
             if let Some(states) = completed.states.get(id) {
-                known.learn(states);
+                known.add_running(states);
             }
         }
         self.start_discovery();

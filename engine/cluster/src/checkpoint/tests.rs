@@ -208,7 +208,7 @@ fn stop_takes_one_last_checkpoint_at_once() {
 fn the_end_of_input_waits_for_the_checkpoint_under_way() {
     check(vec![
         (100, Event::Tick, "trigger 1"),
-        (101, Event::Ended, ""),
+        (101, Event::InputEnded, ""),
         (102, ack(1, "in", 0), ""),
         (102, ack(1, "in", 1), ""),
         (102, ack(1, "out", 0), ""),
@@ -226,7 +226,10 @@ fn the_end_of_input_waits_for_the_checkpoint_under_way() {
 
 #[test]
 fn a_failed_last_checkpoint_fails_the_attempt() {
-    check(vec![(5, Event::Ended, "trigger-last 1"), (55, Event::Tick, "fail")]);
+    check(vec![
+        (5, Event::InputEnded, "trigger-last 1"),
+        (55, Event::Tick, "fail"),
+    ]);
 }
 
 #[test]
@@ -262,7 +265,7 @@ fn answers_for_other_checkpoints_change_nothing() {
 
 #[test]
 fn while_a_part_begins_again_no_checkpoint_is_triggered_and_one_under_way_is_given_up() {
-    let halt = || Event::Halt {
+    let halt = || Event::Suspend {
         reason: "a region failed".into(),
     };
     let mut story = vec![
@@ -273,8 +276,8 @@ fn while_a_part_begins_again_no_checkpoint_is_triggered_and_one_under_way_is_giv
         (103, ack(1, "out", 0), ""),
         (103, ack(1, "out", 1), ""),
         (200, Event::Tick, ""),
-        (300, Event::Now, ""),
-        (301, Event::GoOn, "trigger 2"),
+        (300, Event::Requested, ""),
+        (301, Event::Resume, "trigger 2"),
     ];
     story.extend([("in", 0), ("in", 1), ("out", 0)].map(|(id, subtask)| (302, ack(2, id, subtask), "")));
     story.extend([
@@ -284,7 +287,7 @@ fn while_a_part_begins_again_no_checkpoint_is_triggered_and_one_under_way_is_giv
         (305, stored(2), "publish 2"),
         (306, published(2), ""),
         (900, Event::Tick, ""),
-        (901, Event::GoOn, "trigger 3"),
+        (901, Event::Resume, "trigger 3"),
     ]);
     check(story);
 }

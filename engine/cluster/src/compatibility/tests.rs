@@ -6,7 +6,7 @@ use millstream_proto::v1::{self, pipeline};
 
 use super::*;
 use crate::job::{Job, Start};
-use crate::resolve::{Wish, resolve};
+use crate::resolve::{Overrides, resolve};
 use crate::stored_pipeline;
 
 const SCRIPT: &str = "
@@ -32,7 +32,7 @@ fn job(text: &str, now_us: i64) -> Job {
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .into(),
     };
-    match resolve(&pipeline, &Wish::default(), now_us) {
+    match resolve(&pipeline, &Overrides::default(), now_us) {
         Ok(resolved) => resolved.job(1, "unused".into(), Start::Resume),
         Err(mistakes) => panic!("{mistakes:?}\n{text}"),
     }
@@ -176,7 +176,7 @@ fn base_job() -> Arc<v1::ResolvedJob> {
 fn a_manifest_holds_the_pipeline_and_no_secrets() {
     let base = checkpoint(&job(SCRIPT, 0));
     let manifest = base.to_manifest(1, 0);
-    let read = Snapshot::of_manifest(manifest);
+    let read = Snapshot::from_manifest(manifest);
     assert_eq!(read.pipeline, base.pipeline);
     let stored = stored_pipeline::decode(&read.pipeline.expect("it is stored")).expect("it is readable");
     let Some(v1::resolved_job::Pipeline::Sql(text)) = &stored.pipeline else {
@@ -212,7 +212,7 @@ sinks:
         })),
         ..v1::Pipeline::default()
     };
-    let resolved = resolve(&pipeline, &Wish::default(), 0).expect("a valid spec");
+    let resolved = resolve(&pipeline, &Overrides::default(), 0).expect("a valid spec");
     let stored = stored_pipeline::encode(&resolved.resolved).expect("it can be stored");
     let stored = stored_pipeline::decode(&stored).expect("it is readable");
     let Some(v1::resolved_job::Pipeline::Spec(spec)) = stored.pipeline else {

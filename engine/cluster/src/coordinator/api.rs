@@ -18,7 +18,7 @@ use crate::coordinator::ledger::{LatestUpdate, Record, Status, Transition, Wante
 use crate::coordinator::slots::{Presence, Reach};
 use crate::coordinator::state::Request;
 use crate::coordinator::{deletion, describe, now_us, transactions, update};
-use crate::resolve::{self, Resolved, Wish};
+use crate::resolve::{self, Overrides, Resolved};
 use crate::{Error, Start, attempt, stored_pipeline};
 
 /// Changes that come faster than this are told together.
@@ -350,8 +350,8 @@ impl LeaderApi {
             allow_duplicates: false,
             attempts: 0,
             placement: None,
-            ran: None,
-            so_far: None,
+            run_totals: None,
+            run_progress: None,
             deleting: false,
             update: LatestUpdate::None,
             transitions: VecDeque::from([Transition::new(Status::Submitted, now_us, "")]),
@@ -473,7 +473,7 @@ async fn prepare(leader: &Leader, record: &Record, from: Option<Found>, resolved
     let Some(found) = from else {
         let parallelism = record.parallelism.unwrap_or(1) as usize;
         let job = resolved.job(parallelism, record.storage.clone(), Start::Fresh);
-        return history.start_anew(&job, &crate::Progress::default()).await;
+        return history.start_fresh(&job, &crate::Progress::default()).await;
     };
     // Where the origin runs here, its retention waits.
     let origin = leader.known_history(found.store.job());
@@ -524,8 +524,8 @@ pub async fn resolve_now(
     mode: Option<Mode>,
 ) -> Result<Resolved, api::Error> {
     let pipeline = pipeline.ok_or_else(|| invalid("there is no pipeline in the request"))?;
-    let wish = Wish { name, mode };
-    let resolved = threads::blocking(move || resolve::resolve(&pipeline, &wish, now_us())).await;
+    let overrides = Overrides { name, mode };
+    let resolved = threads::blocking(move || resolve::resolve(&pipeline, &overrides, now_us())).await;
     let resolved = resolved.map_err(|error| internal(&error))?.map_err(mistaken)?;
     if resolved.settings.explain {
         return Err(invalid_pipeline(

@@ -20,7 +20,7 @@ use crate::api::{self, Code};
 use crate::coordinator::leader::{Leader, is_asked};
 use crate::coordinator::ledger::{Record, Status};
 use crate::coordinator::now_us;
-use crate::history::{History, Kept};
+use crate::history::{DeleteRefusal, History};
 use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::{Error, history, signature, verify};
 
@@ -95,7 +95,7 @@ async fn fence(leader: &Arc<Leader>, store: &CheckpointStore, record: Option<&Re
         // Somebody who submits such a job claims them, too.
         None => {
             if let Ok(_reserved) = leader.reserve(job) {
-                let history = History::open_for(leader.leadership(), &leader.checkpoints, job, RETAIN_NONE);
+                let history = History::open_as_leader(leader.leadership(), &leader.checkpoints, job, RETAIN_NONE);
                 history.await.map_err(refused)?;
             }
         }
@@ -194,7 +194,7 @@ pub fn describe(job: &str, found: &Found) -> v1::CheckpointDetail {
             kind: snapshot
                 .signatures
                 .get(id)
-                .map_or(String::new(), |kind| signature::in_words(kind)),
+                .map_or(String::new(), |kind| signature::describe(kind)),
             keyed_entries: snapshot.entries.get(id).copied(),
             splits: states
                 .iter()
@@ -299,7 +299,7 @@ pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, a
     let mut asked = None;
     leader.ask_run(job, |running| {
         if !is_asked(running) {
-            asked = Some(running.checkpoint_now.one());
+            asked = Some(running.checkpoint_requests.request());
         }
     });
     let asked = asked.ok_or_else(over)?;
@@ -349,9 +349,11 @@ pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<
         Err(kept) => kept,
     };
     let why = match kept {
-        Kept::Newest => format!("the newest: `{job}` goes on from it; `jobs delete` removes all of an ended job"),
-        Kept::Savepoint(name) => format!("the savepoint `{name}`; `savepoints delete` removes it"),
-        Kept::Read => "being copied for another job; try again later".to_string(),
+        DeleteRefusal::Newest => {
+            format!("the newest: `{job}` goes on from it; `jobs delete` removes all of an ended job")
+        }
+        DeleteRefusal::Savepoint(name) => format!("the savepoint `{name}`; `savepoints delete` removes it"),
+        DeleteRefusal::Read => "being copied for another job; try again later".to_string(),
     };
     Err(api::Error::new(
         Code::WrongState,
@@ -371,7 +373,7 @@ pub async fn create_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Re
         status if status.is_end() => {
             let _reserved = leader.reserve(job)?;
             let history = leader.history(&record).await.map_err(refused)?;
-            history.keep(name).await.map_err(undecided)?
+            history.create_savepoint(name).await.map_err(undecided)?
         }
         status => {
             return Err(api::Error::new(
@@ -401,7 +403,7 @@ async fn of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, 
     leader.ask_run(job, |running| {
         if !is_asked(running) {
             completed = Some(running.checkpointed.subscribe());
-            running.checkpoint_now.savepoint(name);
+            running.checkpoint_requests.request_savepoint(name);
         }
     });
     let mut completed = completed.ok_or_else(stopped)?;
@@ -460,7 +462,7 @@ pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Re
         Err(_) => {
             store_of(leader, job).await?;
             let _reserved = leader.reserve(job)?;
-            let history = History::open_for(leader.leadership(), &leader.checkpoints, job, RETAIN_NONE)
+            let history = History::open_as_leader(leader.leadership(), &leader.checkpoints, job, RETAIN_NONE)
                 .await
                 .map_err(refused)?;
             return delete_in(&history, job, name).await;

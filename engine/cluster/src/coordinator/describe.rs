@@ -9,7 +9,7 @@ use millstream_runtime::operator::WATERMARK_MIN;
 use millstream_runtime::progress::{JobCounters, Kind};
 
 use crate::compatibility::{Finding, Verdict};
-use crate::coordinator::ledger::{LastCheckpoint, LatestUpdate, Ran, Record, SoFar};
+use crate::coordinator::ledger::{LastCheckpoint, LatestUpdate, Record, RunProgress, RunTotals};
 use crate::coordinator::runs::Running;
 use crate::coordinator::slots::Slots;
 use crate::coordinator::state::{Job, State};
@@ -150,13 +150,13 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         described.reason = "being deleted: its checkpoints are being removed".into();
     }
     let report = running.map(|running| running.progress.report());
-    if let Some(in_all) = in_all(job, running) {
-        describe_ran(&mut described, &in_all);
+    if let Some(job_totals) = job_totals(job, running) {
+        describe_totals(&mut described, &job_totals);
     }
     let (Some(running), Some(report)) = (running, report) else {
         return described;
     };
-    described.reason = outage::reason(&described.reason, &report.outages);
+    described.reason = outage::describe_reason(&described.reason, &report.outages);
     described.outages.clone_from(&report.outages);
     described.absent_columns = report.absent_columns();
     let (rows_in_per_second, rows_out_per_second) = running.rates.rows();
@@ -182,16 +182,16 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
 }
 
 /// What the run under way and those before it have come to; `None`: nothing has run yet.
-pub fn in_all(job: &Job, running: Option<&Running>) -> Option<Ran> {
+pub fn job_totals(job: &Job, running: Option<&Running>) -> Option<RunTotals> {
     let record = &job.record;
-    let present = running.and_then(|running| running.progress.with(ran));
-    let present = match (State::inherited(job), &record.so_far) {
+    let present = running.and_then(|running| running.progress.with(run_totals));
+    let present = match (State::inherited(job), &record.run_progress) {
         // Nobody looks after the tasks yet: what the last coordinator knew.
-        (Some(SoFar { settled, attempt }), _) => Some(attempt.clone().after(settled)),
-        (None, Some(so_far)) => Some(present.unwrap_or_default().at_least(&so_far.attempt)),
+        (Some(RunProgress { settled, attempt }), _) => Some(attempt.clone().after(settled)),
+        (None, Some(run_progress)) => Some(present.unwrap_or_default().at_least(&run_progress.attempt)),
         (None, None) => present,
     };
-    match (present, &record.ran) {
+    match (present, &record.run_totals) {
         (Some(present), Some(earlier)) => Some(present.after(earlier)),
         (Some(present), None) => Some(present),
         (None, earlier) => earlier.clone(),
@@ -199,10 +199,10 @@ pub fn in_all(job: &Job, running: Option<&Running>) -> Option<Ran> {
 }
 
 /// What a run has come to so far; `None`: nothing has run yet.
-pub fn ran(report: &Report) -> Option<Ran> {
+pub fn run_totals(report: &Report) -> Option<RunTotals> {
     let has_run = report.restarts > 0 || !report.counters.is_empty();
     let numbers = report.numbers();
-    has_run.then(|| Ran {
+    has_run.then(|| RunTotals {
         restarts: report.restarts,
         checkpoints: report.checkpoints,
         checkpoints_failed: report.checkpoints_failed,
@@ -228,10 +228,10 @@ pub fn ran(report: &Report) -> Option<Ran> {
 }
 
 /// The same for the next coordinator, which gets the rows of the present attempt from its workers.
-pub fn so_far(report: &Report) -> Option<SoFar> {
-    let all = ran(report)?;
+pub fn run_progress(report: &Report) -> Option<RunProgress> {
+    let all = run_totals(report)?;
     let present = report.counters.last().map(|counters| counters.progress());
-    let attempt = present.map_or_else(Ran::default, |numbers| Ran {
+    let attempt = present.map_or_else(RunTotals::default, |numbers| RunTotals {
         rows_in: numbers.rows_in,
         rows_out: numbers.rows_out,
         bytes_in: numbers.bytes_in,
@@ -240,7 +240,7 @@ pub fn so_far(report: &Report) -> Option<SoFar> {
         bad_rows: numbers.bad_rows,
         dead_letters: numbers.dead_letters,
         future_rows: numbers.future_rows,
-        ..Ran::default()
+        ..RunTotals::default()
     });
     let mut settled = all.without(&attempt);
     if let Some(last) = &mut settled.last_checkpoint {
@@ -248,15 +248,15 @@ pub fn so_far(report: &Report) -> Option<SoFar> {
         last.taken_us -= last.taken_us % TOLD_US;
         last.current_us -= last.current_us % TOLD_US;
     }
-    Some(SoFar { settled, attempt })
+    Some(RunProgress { settled, attempt })
 }
 
-fn describe_ran(described: &mut v1::Job, ran: &Ran) {
-    described.restarts = ran.restarts;
-    described.checkpoints_completed = ran.checkpoints;
-    described.checkpoints_failed = ran.checkpoints_failed;
-    described.checkpoints_unchanged = ran.checkpoints_unchanged;
-    described.last_checkpoint = ran.last_checkpoint.as_ref().map(|last| v1::Checkpoint {
+fn describe_totals(described: &mut v1::Job, run_totals: &RunTotals) {
+    described.restarts = run_totals.restarts;
+    described.checkpoints_completed = run_totals.checkpoints;
+    described.checkpoints_failed = run_totals.checkpoints_failed;
+    described.checkpoints_unchanged = run_totals.checkpoints_unchanged;
+    described.last_checkpoint = run_totals.last_checkpoint.as_ref().map(|last| v1::Checkpoint {
         job: described.name.clone(),
         checkpoint: last.checkpoint,
         taken_us: last.taken_us,
@@ -267,16 +267,16 @@ fn describe_ran(described: &mut v1::Job, ran: &Ran) {
         ..v1::Checkpoint::default()
     });
     described.numbers = Some(v1::JobNumbers {
-        rows_in: ran.rows_in,
-        rows_out: ran.rows_out,
-        bytes_in: ran.bytes_in,
-        bytes_out: ran.bytes_out,
-        watermark_us: ran.watermark_us,
-        lag_rows: ran.lag_rows,
-        late_rows: ran.late_rows,
-        bad_rows: ran.bad_rows,
-        dead_letters: ran.dead_letters,
-        future_rows: ran.future_rows,
+        rows_in: run_totals.rows_in,
+        rows_out: run_totals.rows_out,
+        bytes_in: run_totals.bytes_in,
+        bytes_out: run_totals.bytes_out,
+        watermark_us: run_totals.watermark_us,
+        lag_rows: run_totals.lag_rows,
+        late_rows: run_totals.late_rows,
+        bad_rows: run_totals.bad_rows,
+        dead_letters: run_totals.dead_letters,
+        future_rows: run_totals.future_rows,
         ..v1::JobNumbers::default()
     });
 }
@@ -310,7 +310,7 @@ fn operators(counters: &JobCounters, rates: &Rates) -> Vec<v1::OperatorStatus> {
         status.rows_in += read(&counters.rows_in);
         status.rows_out += read(&counters.rows_out);
         let watermark = watermark(&counters.watermark);
-        status.watermark_us = status.watermark_us.and_then(|so_far| Some(so_far.min(watermark?)));
+        status.watermark_us = status.watermark_us.and_then(|least| Some(least.min(watermark?)));
     }
     for split in counters.splits() {
         let status = operators.iter_mut().find(|operator| operator.id == split.source.0);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::coordinator::ledger::{Ran, Status};
+use crate::coordinator::ledger::{RunTotals, Status};
 use crate::coordinator::runs::Running;
 use crate::coordinator::state::State;
 use crate::coordinator::{describe, now_us};
@@ -40,12 +40,12 @@ impl Gauges {
         });
         for (name, running) in running {
             running.progress.with(|report| report.publish(name));
-            let in_all = state
+            let job_totals = state
                 .jobs()
                 .get(name)
-                .and_then(|job| describe::in_all(job, Some(running)));
-            if let Some(in_all) = in_all {
-                publish_earlier(name, &in_all);
+                .and_then(|job| describe::job_totals(job, Some(running)));
+            if let Some(job_totals) = job_totals {
+                publish_earlier(name, &job_totals);
             }
         }
         let ready = state.slots().ready().count();
@@ -68,11 +68,11 @@ impl Gauges {
 }
 
 /// What began with an earlier run, or under an earlier coordinator, goes on.
-fn publish_earlier(job: &str, in_all: &Ran) {
+fn publish_earlier(job: &str, job_totals: &RunTotals) {
     let labels = [("job", job.to_string())];
-    metrics::gauge!("millstream_restarts", &labels).set(f64::from(in_all.restarts));
-    metrics::gauge!("millstream_checkpoints_failed", &labels).set(in_all.checkpoints_failed as f64);
-    if let Some(last) = &in_all.last_checkpoint {
+    metrics::gauge!("millstream_restarts", &labels).set(f64::from(job_totals.restarts));
+    metrics::gauge!("millstream_checkpoints_failed", &labels).set(job_totals.checkpoints_failed as f64);
+    if let Some(last) = &job_totals.last_checkpoint {
         let age_us = (now_us() - last.current_us).max(0);
         metrics::gauge!("millstream_checkpoint_age_seconds", &labels).set(age_us as f64 / 1e6);
     }

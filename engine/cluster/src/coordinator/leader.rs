@@ -30,7 +30,7 @@ use crate::coordinator::runs::{self, Grant, Running};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{Command, Event, Limits, RunId, State};
 use crate::coordinator::{deletion, describe};
-use crate::deployer::{self, Adopted, Allocation, Tasks};
+use crate::deployer::{self, AdoptedTasks, Allocation, Tasks};
 use crate::history::History;
 use crate::job::{Job, StopRequest};
 use crate::{Error, clock, resolve};
@@ -60,7 +60,7 @@ pub trait Hands: Send + Sync {
         resolved: &v1::ResolvedJob,
         attempts: &[String],
         slots: &[String],
-    ) -> Result<Adopted, Error>;
+    ) -> Result<AdoptedTasks, Error>;
 
     /// An attempt of an earlier coordinator is not wanted any more.
     fn abandon(&self, attempt: &str);
@@ -110,7 +110,7 @@ pub(super) struct Inner {
     deletions: BTreeSet<String>,
     /// Names of jobs that are being submitted or deleted.
     reserved: BTreeSet<String>,
-    clock_steps: clock::Steps,
+    clock_steps: clock::StepDetector,
 }
 
 /// A name that nobody else may use meanwhile.
@@ -173,7 +173,7 @@ impl Leader {
                 unwritten: PendingChanges::default(),
                 deletions: BTreeSet::new(),
                 reserved: BTreeSet::new(),
-                clock_steps: clock::Steps::new(Instant::now(), now_us),
+                clock_steps: clock::StepDetector::new(Instant::now(), now_us),
             }),
             journal: tokio::sync::Mutex::new(journal),
             hands,
@@ -402,7 +402,7 @@ impl Leader {
             .clone();
         let claimed = history.get_or_try_init(async || {
             let retain = resolve::settings(&record.resolved)?.retain;
-            History::open_for(self.leadership(), &record.storage, &record.name, retain).await
+            History::open_as_leader(self.leadership(), &record.storage, &record.name, retain).await
         });
         claimed.await.cloned()
     }
@@ -538,9 +538,9 @@ impl Leader {
         let counted: Vec<Event> = {
             let inner = self.inner.lock();
             let runs = inner.runs.iter().filter_map(|(job, running)| {
-                let so_far = Box::new(running.progress.with(describe::so_far)?);
+                let run_progress = Box::new(running.progress.with(describe::run_progress)?);
                 let (job, run) = (job.clone(), running.run);
-                Some(Event::Counted { job, run, so_far })
+                Some(Event::Counted { job, run, run_progress })
             });
             runs.collect()
         };

@@ -62,11 +62,11 @@ pub struct Record {
     #[serde(default)]
     pub placement: Option<Placement>,
     /// The last numbers of its latest run, once that has ended.
-    #[serde(default)]
-    pub ran: Option<Ran>,
+    #[serde(default, rename = "ran")]
+    pub run_totals: Option<RunTotals>,
     /// What the run under way had come to when that was last told.
-    #[serde(default)]
-    pub so_far: Option<Box<SoFar>>,
+    #[serde(default, rename = "so_far")]
+    pub run_progress: Option<Box<RunProgress>>,
     /// It is being deleted.
     #[serde(default)]
     pub deleting: bool,
@@ -81,7 +81,7 @@ pub struct Record {
 /// part.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Ran {
+pub struct RunTotals {
     pub restarts: u32,
     pub checkpoints: u64,
     pub checkpoints_failed: u64,
@@ -102,16 +102,16 @@ pub struct Ran {
 /// What a run has come to that goes on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct SoFar {
+pub struct RunProgress {
     /// Apart from what the present attempt reports itself, to whoever looks after it.
-    pub settled: Ran,
+    pub settled: RunTotals,
     /// The rows of that attempt.
-    pub attempt: Ran,
+    pub attempt: RunTotals,
 }
 
-impl Ran {
+impl RunTotals {
     /// The same without the rows of a part of it.
-    pub fn without(&self, part: &Ran) -> Self {
+    pub fn without(&self, part: &RunTotals) -> Self {
         Self {
             rows_in: self.rows_in.saturating_sub(part.rows_in),
             rows_out: self.rows_out.saturating_sub(part.rows_out),
@@ -126,7 +126,7 @@ impl Ran {
     }
 
     /// With no fewer rows than were known before: workers that have just been taken over have yet to report.
-    pub fn at_least(self, known: &Ran) -> Self {
+    pub fn at_least(self, known: &RunTotals) -> Self {
         Self {
             rows_in: self.rows_in.max(known.rows_in),
             rows_out: self.rows_out.max(known.rows_out),
@@ -142,7 +142,7 @@ impl Ran {
     }
 
     /// What this run and all before it have come to. How far behind the job is, only the newest knows.
-    pub fn after(self, earlier: &Ran) -> Self {
+    pub fn after(self, earlier: &RunTotals) -> Self {
         Self {
             restarts: self.restarts + earlier.restarts,
             checkpoints: self.checkpoints + earlier.checkpoints,
@@ -347,30 +347,35 @@ impl Record {
     /// The run whose numbers were told has ended with its coordinator. If the attempt goes on, it reports its rows
     /// itself.
     pub fn settle(&mut self, attempt_goes_on: bool) {
-        let Some(so_far) = self.so_far.take() else { return };
-        let SoFar { settled, attempt } = *so_far;
+        let Some(run_progress) = self.run_progress.take() else {
+            return;
+        };
+        let RunProgress { settled, attempt } = *run_progress;
         let own = match attempt_goes_on {
             true => settled,
             false => attempt.clone().after(&settled),
         };
-        self.ran = Some(match &self.ran {
+        self.run_totals = Some(match &self.run_totals {
             Some(earlier) => own.after(earlier),
             None => own,
         });
         if attempt_goes_on {
-            let settled = Ran::default();
-            self.so_far = Some(Box::new(SoFar { settled, attempt }));
+            let settled = RunTotals::default();
+            self.run_progress = Some(Box::new(RunProgress { settled, attempt }));
         }
     }
 
     /// What the journal is told of its numbers.
     pub fn numbers(&self) -> impl Iterator<Item = Change> + use<> {
         let job = self.name.clone();
-        let ran = self.ran.clone().map(Box::new);
-        let ran = ran.map(|ran| Change::Ran { job: job.clone(), ran });
-        let so_far = self.so_far.clone();
-        let so_far = so_far.map(|so_far| Change::SoFar { job, so_far });
-        ran.into_iter().chain(so_far)
+        let run_totals = self.run_totals.clone().map(Box::new);
+        let run_totals = run_totals.map(|run_totals| Change::RunTotals {
+            job: job.clone(),
+            run_totals,
+        });
+        let run_progress = self.run_progress.clone();
+        let run_progress = run_progress.map(|run_progress| Change::RunProgress { job, run_progress });
+        run_totals.into_iter().chain(run_progress)
     }
 
     /// The attempt that another coordinator may take over.
@@ -428,13 +433,17 @@ pub enum Change {
         attempts: u32,
         placement: Option<Placement>,
     },
-    Ran {
+    #[serde(rename = "ran")]
+    RunTotals {
         job: String,
-        ran: Box<Ran>,
+        #[serde(rename = "ran")]
+        run_totals: Box<RunTotals>,
     },
-    SoFar {
+    #[serde(rename = "so_far")]
+    RunProgress {
         job: String,
-        so_far: Box<SoFar>,
+        #[serde(rename = "so_far")]
+        run_progress: Box<RunProgress>,
     },
     Transition {
         job: String,
@@ -542,11 +551,13 @@ impl log::State for Ledger {
                 record.placement.clone_from(placement);
             }),
             // What was told of the run is in it.
-            Change::Ran { job, ran } => self.change(job, |record| {
-                record.ran = Some((**ran).clone());
-                record.so_far = None;
+            Change::RunTotals { job, run_totals } => self.change(job, |record| {
+                record.run_totals = Some((**run_totals).clone());
+                record.run_progress = None;
             }),
-            Change::SoFar { job, so_far } => self.change(job, |record| record.so_far = Some(so_far.clone())),
+            Change::RunProgress { job, run_progress } => {
+                self.change(job, |record| record.run_progress = Some(run_progress.clone()))
+            }
             Change::Transition { job, transition } => self.change(job, |record| record.enter(transition.clone())),
         }
     }

@@ -19,13 +19,15 @@ use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Wanted};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{End, Event, RunId};
-use crate::deployer::{Adopted, Allocation, Deployer, News, RegionRestart, Request, Restarted, Tasks};
+use crate::deployer::{
+    AdoptedTasks, Allocation, Deployer, DeploymentEvent, RegionRestart, Request, RestartedRegion, Tasks,
+};
 use crate::history::History;
-use crate::job::{self, CheckpointNow, Job, Outcome, Start, StopRequest};
-use crate::progress::{Note, Observed, Phase, Progress};
+use crate::job::{self, CheckpointRequests, Job, Outcome, Start, StopRequest};
+use crate::progress::{Note, Phase, Progress, ProgressEvent};
 use crate::publish::{Output, Publishing};
-use crate::restart::{self, Restarts};
-use crate::{Error, control, region, resolve};
+use crate::restart::{self, RestartStrategy};
+use crate::{Error, region, resolve, spans};
 
 /// Between two looks at who has taken a job over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +37,7 @@ pub struct Running {
     pub run: RunId,
     pub ask: watch::Sender<StopRequest>,
     pub progress: Progress,
-    pub checkpoint_now: Arc<CheckpointNow>,
+    pub checkpoint_requests: Arc<CheckpointRequests>,
     /// The newest complete checkpoint.
     pub checkpointed: watch::Sender<u64>,
     /// Where slots go that the run waits for.
@@ -64,28 +66,28 @@ impl Running {
             move |observed| {
                 let Some(leader) = leader.upgrade() else { return };
                 match observed {
-                    Observed::Phase(Phase::Running, _) => leader.event(Event::Running { job: name.clone(), run }),
-                    Observed::Phase(Phase::Restarting, reason) => leader.event(Event::Restarting {
+                    ProgressEvent::Phase(Phase::Running, _) => leader.event(Event::Running { job: name.clone(), run }),
+                    ProgressEvent::Phase(Phase::Restarting, reason) => leader.event(Event::Restarting {
                         job: name.clone(),
                         run,
                         reason,
                     }),
-                    Observed::Phase(..) => {}
-                    Observed::Note(Note::Info(text)) => leader.note(&name, "info", &text),
-                    Observed::Note(Note::Warning(text)) => leader.note(&name, "warn", &text),
-                    Observed::Checkpoint(checkpoint) => {
+                    ProgressEvent::Phase(..) => {}
+                    ProgressEvent::Note(Note::Info(text)) => leader.note(&name, "info", &text),
+                    ProgressEvent::Note(Note::Warning(text)) => leader.note(&name, "warn", &text),
+                    ProgressEvent::Checkpoint(checkpoint) => {
                         checkpointed.send_replace(checkpoint);
                         leader.changed(&name, run);
                     }
-                    Observed::Outages => leader.changed(&name, run),
+                    ProgressEvent::Outages => leader.changed(&name, run),
                 }
             }
         };
         Self {
             run,
             ask: watch::Sender::new(StopRequest::None),
-            progress: Progress::observed(observer),
-            checkpoint_now: Arc::default(),
+            progress: Progress::with_observer(observer),
+            checkpoint_requests: Arc::default(),
             checkpointed,
             granted: None,
             adoption: watch::Sender::new(None),
@@ -99,9 +101,9 @@ impl Running {
         Strings {
             stop: self.ask.subscribe(),
             progress: self.progress.clone(),
-            checkpoint_now: self.checkpoint_now.clone(),
+            checkpoint_requests: self.checkpoint_requests.clone(),
             adoption: self.adoption.subscribe(),
-            cause: control::trace_parent(&Span::current()),
+            cause: spans::trace_parent(&Span::current()),
         }
     }
 }
@@ -110,7 +112,7 @@ impl Running {
 pub struct Strings {
     stop: watch::Receiver<StopRequest>,
     progress: Progress,
-    checkpoint_now: Arc<CheckpointNow>,
+    checkpoint_requests: Arc<CheckpointRequests>,
     adoption: watch::Receiver<Option<Verdict>>,
     /// The span of the call that made it run, if one did.
     cause: String,
@@ -134,8 +136,13 @@ pub async fn carry(leader: Arc<Leader>, run: RunId, record: Box<Record>, strings
             reason: error.to_string(),
         },
     };
-    let ran = progress.with(describe::ran).map(Box::new);
-    leader.event(Event::Ended { job, run, end, ran });
+    let run_totals = progress.with(describe::run_totals).map(Box::new);
+    leader.event(Event::Ended {
+        job,
+        run,
+        end,
+        run_totals,
+    });
 }
 
 /// The end of a run that another claim of the job's checkpoints has superseded. `None`: the cluster has another leader,
@@ -170,7 +177,7 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
     let Strings {
         mut stop,
         progress,
-        checkpoint_now,
+        checkpoint_requests,
         adoption,
         cause,
     } = strings;
@@ -178,7 +185,7 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         return Ok(End::aborted(None));
     };
     let mut job = plan(record).await?;
-    job.checkpoint_now = checkpoint_now;
+    job.checkpoint_requests = checkpoint_requests;
     job.cause = cause;
     let deployer = Leased {
         leader: leader.clone(),
@@ -190,11 +197,11 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
     let mut cancelled = stop.clone();
     let outcome = tokio::select! {
         outcome = job::run_claimed(&job, &history, &deployer, stop, &progress) => outcome?,
-        never = confirm_update(leader, run, record, &job.checkpoint_now) => match never {},
+        never = confirm_update(leader, run, record, &job.checkpoint_requests) => match never {},
     };
     let mut end = match outcome {
         Outcome::Finished { checkpoint } => End::Finished { checkpoint },
-        Outcome::FinishedBefore { checkpoint, unread } => {
+        Outcome::AlreadyFinished { checkpoint, unread } => {
             for input in unread {
                 let note = format!("all input was processed before; not read, because it is newer: {input}");
                 leader.note(&record.name, "warn", &note);
@@ -243,11 +250,11 @@ async fn confirm_update(
     leader: &Arc<Leader>,
     run: RunId,
     record: &Record,
-    checkpoint_now: &CheckpointNow,
+    checkpoint_requests: &CheckpointRequests,
 ) -> Infallible {
     if record.tried_update().is_some() {
         // The attempt may end before, or the checkpoint fail: then another one may succeed.
-        while !matches!(checkpoint_now.one().await, Ok(Ok(_))) {
+        while !matches!(checkpoint_requests.request().await, Ok(Ok(_))) {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
         leader.event(Event::UpdateConfirmed {
@@ -267,20 +274,18 @@ async fn keep(
     stop: &mut watch::Receiver<StopRequest>,
 ) -> Result<Option<u64>, Error> {
     let config = restart::Config::default();
-    let mut restarts = Restarts::new(config.clone());
+    let mut restarts = RestartStrategy::new(config.clone());
     loop {
         let kept = match history.checkpoints().await.is_empty() {
-            true => history.keep_empty(job, name).await,
-            false => history.keep(name).await,
+            true => history.create_empty_savepoint(job, name).await,
+            false => history.create_savepoint(name).await,
         };
         let error = match kept {
             Ok(kept) => return Ok(Some(kept)),
             Err(error) if restart::retry(&error).may_pass() => error,
             Err(error) => return Err(error),
         };
-        let delay = restarts
-            .after_failure(restart::retry(&error))
-            .unwrap_or(config.delay_max);
+        let delay = restarts.next_delay(restart::retry(&error)).unwrap_or(config.delay_max);
         tracing::warn!(job = job.graph.name, "savepoint `{name}`: {error}; trying again");
         let aborted = stop.wait_for(|request| *request == StopRequest::Abort);
         if tokio::time::timeout(delay, aborted).await.is_ok() {
@@ -322,7 +327,7 @@ async fn claim(
     stop: &mut watch::Receiver<StopRequest>,
 ) -> Result<Option<History>, Error> {
     let config = restart::Config::default();
-    let mut restarts = Restarts::new(config.clone());
+    let mut restarts = RestartStrategy::new(config.clone());
     loop {
         let error = match leader.history(record).await {
             Ok(history) => return Ok(Some(history)),
@@ -333,7 +338,7 @@ async fn claim(
             return Err(error);
         }
         // Nothing of it has failed yet: there is no number of tries after which somebody should have a look.
-        let delay = restarts.after_failure(retry).unwrap_or(config.delay_max);
+        let delay = restarts.next_delay(retry).unwrap_or(config.delay_max);
         leader.event(Event::Restarting {
             job: record.name.clone(),
             run,
@@ -406,7 +411,7 @@ impl Leased<'_> {
 
 #[async_trait]
 impl Deployer for Leased<'_> {
-    async fn adopt(&self, job: &Job) -> Result<Option<Adopted>, Error> {
+    async fn adopt(&self, job: &Job) -> Result<Option<AdoptedTasks>, Error> {
         let Some(placement) = &self.record.placement else {
             return Ok(None);
         };
@@ -422,7 +427,7 @@ impl Deployer for Leased<'_> {
         let adopted = hands
             .adopt(job, resolved, &placement.attempts, &placement.slots)
             .await?;
-        Ok(Some(Adopted {
+        Ok(Some(AdoptedTasks {
             tasks: Box::new(LeasedTasks {
                 tasks: adopted.tasks,
                 _lease: Some(lease),
@@ -464,7 +469,7 @@ impl Deployer for Leased<'_> {
         self.leader.journalled(&self.record.name, self.run).await;
         let hands = self.leader.hands();
         let regions = region::divide(&job.graph, &allocation.slots);
-        let attempts = region::attempts(&request.identity.attempt, &regions, allocation.slots.len());
+        let attempts = region::attempt_ids(&request.identity.attempt, &regions, allocation.slots.len());
         let tasks = hands.deploy(job, &self.record.resolved, allocation, request).await?;
         self.leader.event(Event::Placed {
             job: self.record.name.clone(),
@@ -505,15 +510,15 @@ impl Tasks for LeasedTasks {
         self.tasks.send(command)
     }
 
-    fn are_elsewhere(&self) -> bool {
-        self.tasks.are_elsewhere()
+    fn are_remote(&self) -> bool {
+        self.tasks.are_remote()
     }
 
     fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing {
         self.tasks.publish(checkpoint, outputs, span)
     }
 
-    async fn next_event(&mut self) -> Option<News> {
+    async fn next_event(&mut self) -> Option<DeploymentEvent> {
         self.tasks.next_event().await
     }
 
@@ -537,7 +542,7 @@ impl Tasks for LeasedTasks {
         self.tasks.end_region(region);
     }
 
-    fn restart_region(&mut self, restart: RegionRestart) -> Result<Restarted, Error> {
+    fn restart_region(&mut self, restart: RegionRestart) -> Result<RestartedRegion, Error> {
         self.tasks.restart_region(restart)
     }
 }

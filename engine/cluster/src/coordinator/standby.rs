@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use millstream_state::log::Log;
 
-use crate::connect::Unanswered;
+use crate::connect::PingError;
 use crate::coordinator::ledger::Ledger;
 use crate::{Error, connect};
 
@@ -113,7 +113,7 @@ async fn watch(journal: &Log, patience: Patience, epoch: u64, leader: &str) -> R
     loop {
         let asked = Instant::now();
         let timeout = watch.answer_timeout(asked);
-        let is_refused = match connect::ask_who_leads(leader, timeout).await {
+        let is_refused = match connect::coordinator_info(leader, timeout).await {
             Ok(info) if info.is_leader && info.epoch == epoch => {
                 watch.heard(Instant::now());
                 None
@@ -133,7 +133,7 @@ async fn watch(journal: &Log, patience: Patience, epoch: u64, leader: &str) -> R
                     said.clone_from(&reason);
                 }
                 why = reason;
-                Some(matches!(unanswered, Unanswered::Refused(_)))
+                Some(matches!(unanswered, PingError::Refused(_)))
             }
         };
         if let Some(is_refused) = is_refused

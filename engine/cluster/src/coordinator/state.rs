@@ -22,7 +22,9 @@ mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::coordinator::ledger::{Change, Ledger, Placement, Ran, Record, SoFar, Status, Transition, Wanted};
+use crate::coordinator::ledger::{
+    Change, Ledger, Placement, Record, RunProgress, RunTotals, Status, Transition, Wanted,
+};
 use crate::coordinator::slots::{LeaseId, Presence, Slots};
 use crate::job::StopRequest;
 
@@ -190,9 +192,9 @@ impl State {
     }
 
     /// What a job had come to under an earlier coordinator, as long as nobody looks after its tasks again.
-    pub fn inherited(job: &Job) -> Option<&SoFar> {
+    pub fn inherited(job: &Job) -> Option<&RunProgress> {
         let waits = job.run.as_ref().is_some_and(|run| run.adoption.is_some());
-        job.record.so_far.as_deref().filter(|_| waits)
+        job.record.run_progress.as_deref().filter(|_| waits)
     }
 
     pub fn runs(&self) -> usize {
@@ -275,20 +277,25 @@ impl State {
                     self.touch(&job);
                 }
             }
-            Event::Ended { job, run, end, ran } => {
+            Event::Ended {
+                job,
+                run,
+                end,
+                run_totals,
+            } => {
                 if self.current(&job, run).is_some() {
-                    self.ran(&job, ran, &mut commands);
+                    self.run_totals(&job, run_totals, &mut commands);
                     self.ended(&job, end, now_us, &mut commands);
                 }
             }
-            Event::Counted { job, run, so_far } => {
+            Event::Counted { job, run, run_progress } => {
                 let counts = self.current(&job, run).is_some_and(|run| run.adoption.is_none());
                 if let Some(job) = self.jobs.get_mut(&job).filter(|_| counts)
-                    && job.record.so_far.as_ref() != Some(&so_far)
+                    && job.record.run_progress.as_ref() != Some(&run_progress)
                 {
-                    job.record.so_far = Some(so_far.clone());
+                    job.record.run_progress = Some(run_progress.clone());
                     let job = job.record.name.clone();
-                    commands.push(Command::Journal(Change::SoFar { job, so_far }));
+                    commands.push(Command::Journal(Change::RunProgress { job, run_progress }));
                 }
             }
             Event::SlotsWanted { job, run } => {
@@ -358,22 +365,22 @@ impl State {
     }
 
     /// What a run came to is kept.
-    fn ran(&mut self, name: &str, ran: Option<Box<Ran>>, commands: &mut Vec<Command>) {
-        if let (Some(job), Some(ran)) = (self.jobs.get_mut(name), ran) {
-            let ran = match &job.record.ran {
-                Some(earlier) => ran.after(earlier),
-                None => *ran,
+    fn run_totals(&mut self, name: &str, run_totals: Option<Box<RunTotals>>, commands: &mut Vec<Command>) {
+        if let (Some(job), Some(run_totals)) = (self.jobs.get_mut(name), run_totals) {
+            let run_totals = match &job.record.run_totals {
+                Some(earlier) => run_totals.after(earlier),
+                None => *run_totals,
             };
-            job.record.ran = Some(ran.clone());
-            job.record.so_far = None;
-            let (job, ran) = (name.to_string(), Box::new(ran));
-            commands.push(Command::Journal(Change::Ran { job, ran }));
+            job.record.run_totals = Some(run_totals.clone());
+            job.record.run_progress = None;
+            let (job, run_totals) = (name.to_string(), Box::new(run_totals));
+            commands.push(Command::Journal(Change::RunTotals { job, run_totals }));
         }
     }
 
     /// What was told of the run of an earlier coordinator is the job's from now on.
     fn settle(&mut self, name: &str, attempt_goes_on: bool, commands: &mut Vec<Command>) {
-        let Some(job) = self.jobs.get_mut(name).filter(|job| job.record.so_far.is_some()) else {
+        let Some(job) = self.jobs.get_mut(name).filter(|job| job.record.run_progress.is_some()) else {
             return;
         };
         job.record.settle(attempt_goes_on);

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::coordinator::Recruit;
 use crate::coordinator::leader::Hands;
 use crate::coordinator::state::Event;
-use crate::deployer::{self, Adopted, Allocation, Tasks};
+use crate::deployer::{self, AdoptedTasks, Allocation, Tasks};
 use crate::fleet::{Fleet, FleetEvent, FleetOptions, MESSAGE_BYTES_MAX};
 use crate::{Error, Job};
 
@@ -137,7 +137,7 @@ impl Hands for Hired {
         resolved: &v1::ResolvedJob,
         attempts: &[String],
         slots: &[String],
-    ) -> Result<Adopted, Error> {
+    ) -> Result<AdoptedTasks, Error> {
         self.fleet.adopt(job, resolved, attempts, slots).await
     }
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::frame::FrameDecoder;
-use super::ready::{Mark, ReadyList};
+use super::ready::{ReadyFlag, ReadyList};
 use super::{Attempt, CLOSED, Exchange, FRAME_BYTES_MAX, ready_list};
 
 impl Exchange {
@@ -66,7 +66,7 @@ impl ExchangeService for Exchange {
 
 struct Channel {
     incoming: Incoming,
-    mark: Arc<Mark>,
+    mark: Arc<ReadyFlag>,
     account: Mutex<Account>,
 }
 
@@ -82,7 +82,7 @@ struct Account {
 }
 
 impl Channel {
-    fn new((incoming, mark): (Incoming, Arc<Mark>)) -> Self {
+    fn new((incoming, mark): (Incoming, Arc<ReadyFlag>)) -> Self {
         Self {
             incoming,
             mark,
@@ -123,12 +123,12 @@ impl Channel {
 
 fn credits(channels: Arc<Vec<Channel>>, list: Arc<ReadyList>) -> impl Stream<Item = v1::CreditFrame> {
     for channel in channels.iter() {
-        channel.mark.put_up();
+        channel.mark.set();
     }
     futures::stream::unfold((channels, list), |(channels, list)| async move {
         loop {
             let place = list.next().await;
-            channels[place].mark.take_down();
+            channels[place].mark.clear();
             if let Some(frame) = channels[place].credit() {
                 return Some((frame, (channels, list)));
             }

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::ready::{Mark, ReadyList};
+use self::ready::{ReadyFlag, ReadyList};
 
 /// A batch is cut so that the rows of one frame have about so many bytes.
 const FRAME_BYTES: usize = 4 << 20;
@@ -35,7 +35,7 @@ const FRAME_BYTES: usize = 4 << 20;
 const FRAME_BYTES_MAX: usize = 64 << 20;
 /// How long a stream waits for its attempt to be deployed at the receiving worker.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Broken streams of one attempt that may wait to be reported: the first is what counts.
+/// BrokenStream streams of one attempt that may wait to be reported: the first is what counts.
 const FAILURES_MAX: usize = 16;
 
 /// Whether what a worker sends to others is made smaller.
@@ -61,7 +61,7 @@ pub struct Exchange {
 
 /// A stream that broke.
 #[derive(Debug)]
-pub struct Broken {
+pub struct BrokenStream {
     /// The worker at the other side.
     pub peer: String,
     pub reason: String,
@@ -70,7 +70,7 @@ pub struct Broken {
 /// The other side ended its part in good order.
 const CLOSED: &str = "it closed the stream";
 
-impl Broken {
+impl BrokenStream {
     /// The attempt ends at the other side, which says itself why, if it was not asked to.
     pub fn is_orderly(&self) -> bool {
         self.reason == CLOSED
@@ -97,7 +97,7 @@ impl Exchange {
         workers: Vec<(String, String)>,
         slots: Vec<usize>,
         own: usize,
-    ) -> (Arc<Attempt>, mpsc::Receiver<Broken>) {
+    ) -> (Arc<Attempt>, mpsc::Receiver<BrokenStream>) {
         let (broken, failures) = mpsc::channel(FAILURES_MAX);
         let attempt = Arc::new(Attempt {
             job: job.to_string(),
@@ -148,7 +148,7 @@ impl Exchange {
 }
 
 /// Ends of channels, by the worker at the other side.
-type ByPeer<T> = BTreeMap<usize, Vec<(T, Arc<Mark>)>>;
+type ByPeer<T> = BTreeMap<usize, Vec<(T, Arc<ReadyFlag>)>>;
 
 /// One job's carrier in one worker.
 pub struct Attempt {
@@ -159,10 +159,10 @@ pub struct Attempt {
     own: usize,
     compression: Compression,
     /// Of channels whose end has not been handed over yet.
-    marks: Mutex<HashMap<ChannelId, Arc<Mark>>>,
+    marks: Mutex<HashMap<ChannelId, Arc<ReadyFlag>>>,
     outgoing: Mutex<ByPeer<Outgoing>>,
     incoming: Mutex<ByPeer<Incoming>>,
-    broken: mpsc::Sender<Broken>,
+    broken: mpsc::Sender<BrokenStream>,
     closed: CancellationToken,
 }
 
@@ -171,7 +171,7 @@ impl Attempt {
         if self.closed.is_cancelled() {
             return;
         }
-        let broken = Broken {
+        let broken = BrokenStream {
             peer: self.peer_name(peer).to_string(),
             reason,
         };
@@ -184,11 +184,11 @@ impl Attempt {
         self.workers.get(peer).map_or("an unknown worker", |(name, _)| name)
     }
 
-    fn mark(&self, channel: ChannelId) -> Arc<Mark> {
+    fn mark(&self, channel: ChannelId) -> Arc<ReadyFlag> {
         Arc::clone(self.marks.lock().entry(channel).or_default())
     }
 
-    fn take_mark(&self, channel: ChannelId) -> Arc<Mark> {
+    fn take_mark(&self, channel: ChannelId) -> Arc<ReadyFlag> {
         self.marks.lock().remove(&channel).unwrap_or_default()
     }
 }
@@ -212,10 +212,10 @@ impl Elsewhere for Attempt {
 }
 
 /// The channels of one stream, and which of them have something to do.
-fn ready_list<T>(channels: &[(T, Arc<Mark>)]) -> Arc<ReadyList> {
+fn ready_list<T>(channels: &[(T, Arc<ReadyFlag>)]) -> Arc<ReadyList> {
     let list = Arc::new(ReadyList::default());
     for (place, (_, mark)) in channels.iter().enumerate() {
-        mark.belong_to(&list, place);
+        mark.join(&list, place);
     }
     list
 }

@@ -16,12 +16,12 @@ use millstream_proto::v1::exchange_service_client::ExchangeServiceClient;
 use millstream_runtime::element::{Element, batch_bytes};
 use millstream_runtime::elsewhere::{CONTROL_MAX, Outgoing};
 
-use super::ready::{Mark, ReadyList};
+use super::ready::{ReadyFlag, ReadyList};
 use super::{Attempt, CLOSED, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};
 use crate::connect;
 
 /// Carries everything to one peer until the attempt is closed.
-pub async fn carry(attempt: Arc<Attempt>, peer: usize, channels: Vec<(Outgoing, Arc<Mark>)>) {
+pub async fn carry(attempt: Arc<Attempt>, peer: usize, channels: Vec<(Outgoing, Arc<ReadyFlag>)>) {
     let closed = attempt.closed.clone();
     tokio::select! {
         () = closed.cancelled() => {}
@@ -35,7 +35,7 @@ pub async fn carry(attempt: Arc<Attempt>, peer: usize, channels: Vec<(Outgoing, 
     }
 }
 
-async fn stream(attempt: &Attempt, peer: usize, channels: Vec<(Outgoing, Arc<Mark>)>) -> Result<(), String> {
+async fn stream(attempt: &Attempt, peer: usize, channels: Vec<(Outgoing, Arc<ReadyFlag>)>) -> Result<(), String> {
     let address = attempt.workers.get(peer).map(|(_, address)| address.as_str());
     let address = address.ok_or("the deployment does not list it")?;
     let connection = connect::worker(address).await.map_err(|error| error.to_string())?;
@@ -93,11 +93,11 @@ async fn stream(attempt: &Attempt, peer: usize, channels: Vec<(Outgoing, Arc<Mar
 struct Credit {
     bytes_taken: AtomicU64,
     controls_taken: AtomicU64,
-    mark: Arc<Mark>,
+    mark: Arc<ReadyFlag>,
 }
 
 impl Credit {
-    fn new(mark: &Arc<Mark>) -> Self {
+    fn new(mark: &Arc<ReadyFlag>) -> Self {
         Self {
             bytes_taken: AtomicU64::new(0),
             controls_taken: AtomicU64::new(0),
@@ -108,7 +108,7 @@ impl Credit {
     fn taken(&self, frame: &v1::CreditFrame) {
         self.bytes_taken.store(frame.bytes_taken, Ordering::Release);
         self.controls_taken.store(frame.controls_taken, Ordering::Release);
-        self.mark.put_up();
+        self.mark.set();
     }
 }
 
@@ -140,7 +140,7 @@ fn frames(sending: Sending) -> impl Stream<Item = v1::DataFrame> {
             let place = sending.list.next().await;
             let credit = &sending.credits[place];
             // Down before the channel is read: what comes meanwhile puts it up again.
-            credit.mark.take_down();
+            credit.mark.clear();
             let channel = &mut sending.channels[place];
             if !channel.has_credit(credit) {
                 continue;
@@ -148,7 +148,7 @@ fn frames(sending: Sending) -> impl Stream<Item = v1::DataFrame> {
             match channel.next_frame() {
                 Ok(Some(frame)) => {
                     // Again, after the others have had their turn.
-                    credit.mark.put_up();
+                    credit.mark.set();
                     return Some((frame, sending));
                 }
                 Ok(None) => {}

@@ -1,6 +1,6 @@
 //! Which of a stream's channels have something to do.
 //!
-//! Tasks wake a channel's [`Mark`] from their slot threads; the first wake-up since the channel was last looked at puts
+//! Tasks wake a channel's [`ReadyFlag`] from their slot threads; the first wake-up since the channel was last looked at puts
 //! it on its stream's list and wakes the stream. Looking takes the mark down before the channel is read, so no wake-up
 //! is lost.
 
@@ -32,24 +32,24 @@ impl ReadyList {
 
 /// A channel's place on the list of its stream.
 #[derive(Default)]
-pub struct Mark {
+pub struct ReadyFlag {
     up: AtomicBool,
     list: OnceLock<(Arc<ReadyList>, usize)>,
 }
 
-impl Mark {
-    pub fn belong_to(&self, list: &Arc<ReadyList>, place: usize) {
+impl ReadyFlag {
+    pub fn join(&self, list: &Arc<ReadyList>, place: usize) {
         if self.list.set((Arc::clone(list), place)).is_ok() && self.up.load(Ordering::Acquire) {
             self.put_on_list();
         }
     }
 
-    pub fn take_down(&self) {
+    pub fn clear(&self) {
         self.up.store(false, Ordering::Release);
         std::sync::atomic::fence(Ordering::SeqCst);
     }
 
-    pub fn put_up(&self) {
+    pub fn set(&self) {
         if !self.up.swap(true, Ordering::AcqRel) {
             self.put_on_list();
         }
@@ -63,12 +63,12 @@ impl Mark {
     }
 }
 
-impl Wake for Mark {
+impl Wake for ReadyFlag {
     fn wake(self: Arc<Self>) {
-        self.put_up();
+        self.set();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.put_up();
+        self.set();
     }
 }

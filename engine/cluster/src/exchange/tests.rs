@@ -27,7 +27,7 @@ struct Pair {
     senders: Vec<Sender>,
     receivers: Vec<Receiver>,
     ends: [(Exchange, Arc<Attempt>); 2],
-    broken: [mpsc::Receiver<Broken>; 2],
+    broken: [mpsc::Receiver<BrokenStream>; 2],
 }
 
 async fn connected(channels: u32) -> Pair {

@@ -110,7 +110,7 @@ impl Link {
 /// A worker's clock, compared with this process's by pings: one is on its way at a time.
 #[derive(Default)]
 struct Clock {
-    /// See [`clock::certain_offset_us`].
+    /// See [`clock::min_offset_us`].
     offset_us: AtomicI64,
     is_warned_of: AtomicBool,
     /// The last ping's number, and when it was sent; 0 before the first.
@@ -127,7 +127,7 @@ impl Clock {
                 let round_trip = sent
                     .elapsed()
                     .saturating_sub(Duration::from_micros(heartbeat.ping_age_us));
-                let offset_us = clock::certain_offset_us(heartbeat.clock_us, ours_us, round_trip);
+                let offset_us = clock::min_offset_us(heartbeat.clock_us, ours_us, round_trip);
                 self.offset_us.store(offset_us, Ordering::Relaxed);
                 number + 1
             }

@@ -68,7 +68,7 @@ pub async fn look(inner: Arc<Inner>, link: Weak<Link>) {
 }
 
 async fn ask(address: &str, incarnation: &str) -> Result<(), String> {
-    let who = connect::ask_who_listens(address).await?;
+    let who = connect::worker_identity(address).await?;
     if who.incarnation == incarnation {
         return Ok(());
     }

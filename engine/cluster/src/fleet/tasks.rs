@@ -23,13 +23,13 @@ use tracing::Span;
 use self::region::{Orders, Region, Stage};
 use self::start::Step;
 use super::Fleet;
-use crate::deployer::{Adopted, Allocation, News, RegionRestart, Request, Restarted, Tasks};
+use crate::deployer::{AdoptedTasks, Allocation, DeploymentEvent, RegionRestart, Request, RestartedRegion, Tasks};
 use crate::publish::{Output, Publishing};
-use crate::region::{attempts, divide, of_attempts};
+use crate::region::{attempt_ids, divide, regions_of_attempts};
 use crate::restart::Retry;
-use crate::{Error, Job, control, encoding, outage};
+use crate::{Error, Job, encoding, outage, spans};
 
-/// News that may wait for the driver of one attempt.
+/// Events that may wait for the driver of one attempt.
 const HEARD_MAX: usize = 16_384;
 /// How long workers may take to say how an attempt is that is adopted.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ impl Fleet {
     ) -> Result<Box<dyn Tasks>, Error> {
         let slots = &allocation.slots;
         let regions = divide(&job.graph, slots);
-        let attempts = attempts(&request.identity.attempt, &regions, slots.len());
+        let attempts = attempt_ids(&request.identity.attempt, &regions, slots.len());
         let mut tasks = self.listen(job, resolved, &regions, &attempts, slots)?;
         let before_start = request.before_start;
         let orders = Orders {
@@ -70,7 +70,7 @@ impl Fleet {
         for region in &tasks.regions {
             region.deploy(&deploy, slots)?;
         }
-        control::step(control::span!("restore state"), tasks.all(Step::Restored)).await?;
+        spans::in_span(spans::span!("restore state"), tasks.all(Step::Restored)).await?;
         before_start.await?;
         // A worker that was lost in between ends this attempt, not the job.
         for region in &tasks.regions {
@@ -78,7 +78,7 @@ impl Fleet {
                 .order(&tasks.job, &Wire::Start(v1::StartTasks {}))
                 .map_err(|error| elsewhere(error.to_string()))?;
         }
-        control::step(control::span!("start tasks"), tasks.all(Step::Deployed)).await?;
+        spans::in_span(spans::span!("start tasks"), tasks.all(Step::Deployed)).await?;
         Ok(Box::new(tasks))
     }
 
@@ -90,14 +90,14 @@ impl Fleet {
         resolved: &v1::ResolvedJob,
         attempts: &[String],
         slots: &[String],
-    ) -> Result<Adopted, Error> {
+    ) -> Result<AdoptedTasks, Error> {
         {
             let mut awaited = self.inner.awaited.lock();
             attempts.iter().for_each(|attempt| {
                 awaited.remove(attempt);
             });
         }
-        let mut tasks = self.listen(job, resolved, &of_attempts(attempts), attempts, slots)?;
+        let mut tasks = self.listen(job, resolved, &regions_of_attempts(attempts), attempts, slots)?;
         for region in &tasks.regions {
             for link in &region.links {
                 let adopt = v1::Adopt {
@@ -116,7 +116,7 @@ impl Fleet {
                     ADOPT_TIMEOUT.as_secs()
                 ))
             })??;
-        Ok(Adopted {
+        Ok(AdoptedTasks {
             parallelism: slots.len(),
             tasks: Box::new(tasks),
             newest_checkpoint,
@@ -188,7 +188,7 @@ struct RemoteTasks {
     listener: mpsc::WeakSender<Heard>,
     heard: mpsc::Receiver<Heard>,
     /// Still to be told.
-    news: VecDeque<News>,
+    news: VecDeque<DeploymentEvent>,
     counters: Arc<JobCounters>,
     /// What cannot be reached, by attempt and worker that says so.
     outages: BTreeMap<(String, String), Vec<v1::Outage>>,
@@ -226,7 +226,7 @@ impl RemoteTasks {
             restore: encoding::encode(&restore)?,
             checkpoint_storage: self.checkpoint_storage.clone(),
             checkpoint_epoch: orders.epoch,
-            trace_parent: control::trace_parent(&Span::current()),
+            trace_parent: spans::trace_parent(&Span::current()),
             // The rest is the region's to say.
             ..v1::Deploy::default()
         })
@@ -263,7 +263,7 @@ impl RemoteTasks {
         if self.regions.len() == 1 {
             self.news.push_back(failed(operator, subtask, message, retry));
         } else if self.regions[region].fail() {
-            self.news.push_back(News::RegionFailed {
+            self.news.push_back(DeploymentEvent::RegionFailed {
                 region,
                 operator: OperatorId(operator.to_string()),
                 subtask,
@@ -323,13 +323,13 @@ impl RemoteTasks {
                 if let Some(keyed) = &mut state.keyed {
                     keyed.entries = done.keyed_entries;
                 }
-                self.news.push_back(News::Of(TaskEvent::Snapshot {
+                self.news.push_back(DeploymentEvent::Task(TaskEvent::Snapshot {
                     checkpoint: done.checkpoint,
                     operator: OperatorId(done.operator),
                     state,
                 }));
             }
-            Event::SnapshotFailed(failed) => self.news.push_back(News::Of(TaskEvent::SnapshotFailed {
+            Event::SnapshotFailed(failed) => self.news.push_back(DeploymentEvent::Task(TaskEvent::SnapshotFailed {
                 checkpoint: failed.checkpoint,
                 operator: OperatorId(failed.operator),
                 subtask: failed.subtask as usize,
@@ -378,7 +378,7 @@ impl RemoteTasks {
             }
             Event::Deployed(_) => {
                 if region.has_started(&worker) {
-                    self.news.push_back(News::RegionRuns { region: index });
+                    self.news.push_back(DeploymentEvent::RegionRunning { region: index });
                     // Its tasks may have been through before that was heard of all.
                     self.look_whether_finished();
                 }
@@ -418,7 +418,7 @@ impl RemoteTasks {
 
     fn look_whether_finished(&mut self) {
         if self.have_all_finished() {
-            self.news.push_back(News::Of(TaskEvent::Finished));
+            self.news.push_back(DeploymentEvent::Task(TaskEvent::Finished));
         }
     }
 
@@ -427,13 +427,13 @@ impl RemoteTasks {
         if region.stage == Stage::Ending && region.has_stopped() {
             region.stage = Stage::Ended;
             self.fleet.inner.attempts.remove(&region.attempt);
-            self.news.push_back(News::RegionEnded { region: index });
+            self.news.push_back(DeploymentEvent::RegionStopped { region: index });
         }
     }
 }
 
-fn failed(operator: &str, subtask: usize, message: String, retry: Retry) -> News {
-    News::Of(TaskEvent::Failed {
+fn failed(operator: &str, subtask: usize, message: String, retry: Retry) -> DeploymentEvent {
+    DeploymentEvent::Task(TaskEvent::Failed {
         operator: OperatorId(operator.to_string()),
         subtask,
         error: failure(message, retry),
@@ -477,7 +477,7 @@ impl Tasks for RemoteTasks {
         }
     }
 
-    fn are_elsewhere(&self) -> bool {
+    fn are_remote(&self) -> bool {
         true
     }
 
@@ -496,7 +496,7 @@ impl Tasks for RemoteTasks {
             let publish = Wire::Publish(v1::PublishOutput {
                 checkpoint,
                 outputs: encoding::encode(outputs)?,
-                trace_parent: control::trace_parent(span),
+                trace_parent: spans::trace_parent(span),
             });
             self.regions[*region].order_one(&self.job, worker, publish)
         });
@@ -516,7 +516,7 @@ impl Tasks for RemoteTasks {
         })
     }
 
-    async fn next_event(&mut self) -> Option<News> {
+    async fn next_event(&mut self) -> Option<DeploymentEvent> {
         loop {
             if let Some(news) = self.news.pop_front() {
                 return Some(news);
@@ -525,11 +525,11 @@ impl Tasks for RemoteTasks {
                 return None;
             }
             if std::mem::take(&mut self.had_finished) {
-                return Some(News::Of(TaskEvent::Finished));
+                return Some(DeploymentEvent::Task(TaskEvent::Finished));
             }
             if self.regions.iter().all(Region::has_stopped) {
                 self.is_over = true;
-                return Some(News::Of(TaskEvent::Stopped));
+                return Some(DeploymentEvent::Task(TaskEvent::Stopped));
             }
             let taken = match self.heard.recv().await {
                 Some(heard) => self.take(heard),
@@ -560,7 +560,7 @@ impl Tasks for RemoteTasks {
         };
         let said = self.outages.iter();
         let heard = said.filter(|((attempt, worker), _)| is_heard(attempt, worker));
-        outage::together(heard.flat_map(|(_, outages)| outages.clone()))
+        outage::merge(heard.flat_map(|(_, outages)| outages.clone()))
     }
 
     fn input_fields(&self) -> Vec<v1::InputFields> {
@@ -587,7 +587,7 @@ impl Tasks for RemoteTasks {
         self.look_whether_ended(index);
     }
 
-    fn restart_region(&mut self, restart: RegionRestart) -> Result<Restarted, Error> {
+    fn restart_region(&mut self, restart: RegionRestart) -> Result<RestartedRegion, Error> {
         let slots = self.regions[restart.region].slots.clone();
         let Some(listener) = self.listener.upgrade() else {
             return Err(elsewhere("the workers are not heard any more".into()));
@@ -612,8 +612,8 @@ impl Tasks for RemoteTasks {
             .counters
             .begin_again(|subtask| slots.contains(&(subtask % self.slots.len())));
         self.counters = Arc::new(counters);
-        Ok(Restarted {
-            before: Arc::new(before),
+        Ok(RestartedRegion {
+            stopped: Arc::new(before),
             counters: self.counters(),
         })
     }

@@ -14,7 +14,7 @@ use super::*;
 use crate::deployer::{Allocation, Deployer, Embedded, Request, Tasks};
 use crate::job::{self, Job, Outcome, Start, StopRequest};
 use crate::progress::Progress;
-use crate::resolve::{self, Resolved, Wish};
+use crate::resolve::{self, Overrides, Resolved};
 use crate::{Error, network, worker};
 
 const EVENTS: u64 = 200_000;
@@ -45,7 +45,7 @@ fn pipeline(name: &str, out: &Path, rate: Option<u64>) -> Resolved {
         })),
         environment: Default::default(),
     };
-    resolve::resolve(&pipeline, &Wish::default(), 0).expect("the pipeline plans")
+    resolve::resolve(&pipeline, &Overrides::default(), 0).expect("the pipeline plans")
 }
 
 /// Rows of all files, in order.

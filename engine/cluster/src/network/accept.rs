@@ -49,7 +49,7 @@ fn open_files_max() -> Option<usize> {
 }
 
 /// A connection counts against the limit of its port until it is dropped.
-pub type Counted = OwnedSemaphorePermit;
+pub type ConnectionPermit = OwnedSemaphorePermit;
 
 /// An open TCP port.
 pub struct Acceptor {
@@ -70,7 +70,7 @@ impl Acceptor {
     }
 
     /// The next connection. Errors do not end it.
-    pub async fn accept(&mut self) -> (TcpStream, Counted) {
+    pub async fn accept(&mut self) -> (TcpStream, ConnectionPermit) {
         loop {
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,

@@ -11,7 +11,7 @@ use tracing::Span;
 
 use super::{CALL_TIMEOUT, CALLS_MAX, CHECKPOINT_CALL_TIMEOUT, STREAMS_MAX};
 use crate::api::{Code, Error};
-use crate::control;
+use crate::spans;
 
 /// The gate of one surface. Cheap to clone.
 #[derive(Clone)]
@@ -43,14 +43,14 @@ impl Gate {
 
     fn span(&self, name: &'static str) -> Span {
         let span = tracing::info_span!(
-            target: control::TARGET,
+            target: spans::TARGET,
             parent: None,
             "call",
             otel.name = name,
             otel.kind = "server",
             surface = self.surface,
         );
-        control::follow(&span, &self.trace_parent);
+        spans::set_parent(&span, &self.trace_parent);
         span
     }
 
@@ -64,7 +64,7 @@ impl Gate {
         let permit = permit(&self.calls, "calls in progress", "CALLS_MAX", CALLS_MAX);
         let result = match permit {
             Err(error) => Err(error),
-            Ok(permit) => in_task(permit, name, control::step(self.span(name), call)).await,
+            Ok(permit) => in_task(permit, name, spans::in_span(self.span(name), call)).await,
         };
         self.count(name, began, result.as_ref().err());
         result
@@ -79,7 +79,7 @@ impl Gate {
         let began = Instant::now();
         let result = match permit(&self.streams, "open streams", "STREAMS_MAX", STREAMS_MAX) {
             Err(error) => Err(error),
-            Ok(permit) => within(name, CALL_TIMEOUT, control::step(self.span(name), open))
+            Ok(permit) => within(name, CALL_TIMEOUT, spans::in_span(self.span(name), open))
                 .await
                 .map(|stream| {
                     let held = stream.map(move |item| {

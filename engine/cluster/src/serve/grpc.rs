@@ -20,7 +20,7 @@ use tonic_health::server::HealthReporter;
 use super::gate::Gate;
 use super::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::api::{Api, Code, Error};
-use crate::control;
+use crate::spans;
 
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
@@ -111,7 +111,7 @@ macro_rules! stream {
 }
 
 fn trace_parent<T>(request: &Request<T>) -> Option<&str> {
-    request.metadata().get(control::HEADER)?.to_str().ok()
+    request.metadata().get(spans::TRACE_PARENT_HEADER)?.to_str().ok()
 }
 
 fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 
-use crate::network::{Acceptor, ConnectionLimit, Counted};
+use crate::network::{Acceptor, ConnectionLimit, ConnectionPermit};
 
 /// Connections of an HTTP port at once.
 const LIMIT: ConnectionLimit = ConnectionLimit {
@@ -68,7 +68,7 @@ struct Connection {
     stream: TcpStream,
     /// While nothing can be written: until when that may last.
     stalled: Option<Pin<Box<Sleep>>>,
-    _counted: Counted,
+    _counted: ConnectionPermit,
 }
 
 impl Connection {

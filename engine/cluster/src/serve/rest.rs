@@ -26,7 +26,7 @@ use super::openapi;
 use super::routes::{Method, Route, Run, table};
 use super::{BODY_TIMEOUT, REQUEST_BYTES_MAX, detail};
 use crate::api::{Api, Code, Error};
-use crate::control;
+use crate::spans;
 
 /// Where the calls are.
 pub const PREFIX: &str = "/api/v1";
@@ -188,7 +188,9 @@ async fn answer(
         Ok(request) => request,
         Err(error) => return refusal(&error),
     };
-    let trace_parent = headers.get(control::HEADER).and_then(|value| value.to_str().ok());
+    let trace_parent = headers
+        .get(spans::TRACE_PARENT_HEADER)
+        .and_then(|value| value.to_str().ok());
     let gate = shared.gate.following(trace_parent);
     let (api, name) = (shared.api.clone(), shared.route.name);
     match &shared.route.run {

@@ -19,11 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use crate::exchange::{Attempt, Broken, Exchange};
-use crate::outage::Lookout;
+use crate::exchange::{Attempt, BrokenStream, Exchange};
+use crate::outage::ConnectorMonitor;
 use crate::publish::{self, Output};
 use crate::restart::Retry;
-use crate::{Error, control, encoding, resolve, restart};
+use crate::{Error, encoding, resolve, restart, spans};
 
 /// How long tasks may take to end after they were told to.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ pub enum Command {
 /// What the worker sees of an attempt whose tasks run.
 pub struct Seen {
     pub counters: Arc<JobCounters>,
-    pub lookout: Lookout,
+    pub monitor: ConnectorMonitor,
 }
 
 /// What an attempt needs of the worker.
@@ -82,9 +82,9 @@ pub async fn run(
         Err(error) => {
             says.not_deployed(&error).await;
         }
-        Ok(Some((mut running, sinks, lookout))) => {
+        Ok(Some((mut running, sinks, monitor))) => {
             let counters = running.counters();
-            if seen.set(Seen { counters, lookout }).is_err() {
+            if seen.set(Seen { counters, monitor }).is_err() {
                 tracing::debug!(job = deploy.job, "its counters were known");
             }
             ground.exchange.open(&carrier);
@@ -136,16 +136,16 @@ async fn deployed(
     carrier: &Arc<Attempt>,
     says: &Says,
     start: oneshot::Receiver<()>,
-) -> Result<Option<(RunningJob, SinksById, Lookout)>, Error> {
+) -> Result<Option<(RunningJob, SinksById, ConnectorMonitor)>, Error> {
     let span = tracing::info_span!(
-        target: control::TARGET,
+        target: spans::TARGET,
         "restore tasks",
         job = deploy.job,
         attempt = deploy.attempt,
         slots = slots_here(deploy),
     );
-    control::follow(&span, &deploy.trace_parent);
-    let restored = control::step(span, async {
+    spans::set_parent(&span, &deploy.trace_parent);
+    let restored = spans::in_span(span, async {
         let deployment = deployment(ground, deploy, carrier).await?;
         let restored = runtime::restore(&deployment).await?;
         Ok::<_, Error>((deployment, restored))
@@ -157,8 +157,8 @@ async fn deployed(
     }
     let by_id = |(node, sink): (&NodeIndex, &Arc<dyn Sink>)| (deployment.graph.nodes[*node].id.0.clone(), sink.clone());
     let sinks = deployment.sinks.iter().map(by_id).collect();
-    let lookout = Lookout::new(&deployment.graph, &deployment.sources, &deployment.sinks);
-    Ok(Some((runtime::deploy(deployment, restored).await?, sinks, lookout)))
+    let monitor = ConnectorMonitor::new(&deployment.graph, &deployment.sources, &deployment.sinks);
+    Ok(Some((runtime::deploy(deployment, restored).await?, sinks, monitor)))
 }
 
 async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> Result<Deployment, Error> {
@@ -242,7 +242,7 @@ async fn go_on(
     running: &mut RunningJob,
     mut publisher: Publisher,
     commands: &mut mpsc::Receiver<Command>,
-    broken: &mut mpsc::Receiver<Broken>,
+    broken: &mut mpsc::Receiver<BrokenStream>,
 ) {
     let mut commands_end = false;
     // It was asked to: workers end at different moments.
@@ -308,8 +308,8 @@ impl Publisher {
     fn publish(&mut self, order: v1::PublishOutput) {
         let (sinks, says, turn) = (self.sinks.clone(), self.says.clone(), self.turn.clone());
         let checkpoint = order.checkpoint;
-        let span = tracing::info_span!(target: control::TARGET, parent: None, "publish", job = says.job, checkpoint);
-        control::follow(&span, &order.trace_parent);
+        let span = tracing::info_span!(target: spans::TARGET, parent: None, "publish", job = says.job, checkpoint);
+        spans::set_parent(&span, &order.trace_parent);
         let work = async move {
             let _turn = turn.lock().await;
             let outputs: Vec<Output> = encoding::decode(&order.outputs, "the output to publish")?;
@@ -329,7 +329,7 @@ impl Publisher {
             Ok::<_, Error>(())
         };
         let work = async move {
-            let (reason, is_disk_full) = match control::step(span, work).await {
+            let (reason, is_disk_full) = match spans::in_span(span, work).await {
                 Ok(()) => (String::new(), false),
                 Err(error) => (error.to_string(), restart::retry(&error).is_disk_full()),
             };

@@ -278,7 +278,7 @@ impl Worker {
 
     /// Asks a coordinator that stands by who leads.
     async fn learn(&mut self, address: &str) {
-        let leader = match connect::ask_who_leads(address, connect::PING_TIMEOUT).await {
+        let leader = match connect::coordinator_info(address, connect::PING_TIMEOUT).await {
             Ok(info) => info.leader,
             Err(reason) => {
                 tracing::debug!(coordinator = address, "does not say who leads: {reason}");
@@ -395,8 +395,8 @@ impl Worker {
                         job: running.job.clone(),
                         attempt: attempt.clone(),
                         operators,
-                        outages: seen.lookout.outages(),
-                        fields: seen.lookout.input_fields(),
+                        outages: seen.monitor.outages(),
+                        fields: seen.monitor.input_fields(),
                     };
                     let is_news = running.told.as_ref() != Some(&progress);
                     is_news.then(|| running.told.insert(progress).clone())

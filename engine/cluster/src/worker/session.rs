@@ -171,7 +171,7 @@ impl Worker {
                 }
                 self.status.attached.store(true, Ordering::Relaxed);
                 // The welcome answers the registration.
-                let ahead_us = clock::certain_offset_us(welcome.clock_us, clock_us(), registered_at.elapsed());
+                let ahead_us = clock::min_offset_us(welcome.clock_us, clock_us(), registered_at.elapsed());
                 if let Some(warning) = clock::skew("the coordinator", ahead_us) {
                     tracing::warn!("{warning}");
                 }
@@ -274,7 +274,7 @@ impl Lookout {
         let task = tokio::spawn(async move {
             for other in others.iter().cycle() {
                 tokio::time::sleep(LOOK_INTERVAL).await;
-                match connect::ask_who_leads(other, connect::PING_TIMEOUT).await {
+                match connect::coordinator_info(other, connect::PING_TIMEOUT).await {
                     Ok(info) if info.is_leader => {
                         if found.send((other.clone(), info.epoch)).await.is_err() {
                             return;

@@ -1,8 +1,8 @@
 //! Changes that the journal does not have yet, coalesced: a queue bounded by the number of jobs, however long the
 //! journal cannot be written.
 //!
-//! Of changes that state present facts (`Placed`, `Ran`, `SoFar`, `Pipeline`) the newest of each job and kind is kept,
-//! at the place of the newest: a later `Ran` clears what an earlier `SoFar` said, and not the other way round. Of a
+//! Of changes that state present facts (`Placed`, `RunTotals`, `RunProgress`, `Pipeline`) the newest of each job and kind is kept,
+//! at the place of the newest: a later `RunTotals` clears what an earlier `RunProgress` said, and not the other way round. Of a
 //! job's transitions the newest [`TRANSITIONS_MAX`] are kept, as many as its record keeps. Replaying the queue gives
 //! the same [`Ledger`](crate::coordinator::ledger::Ledger) as replaying every change.
 //!
@@ -54,8 +54,8 @@ impl Kind<'_> {
         match change {
             Change::Pipeline { job, .. } => Kind::Fact { job, kind: 0 },
             Change::Placed { job, .. } => Kind::Fact { job, kind: 1 },
-            Change::Ran { job, .. } => Kind::Fact { job, kind: 2 },
-            Change::SoFar { job, .. } => Kind::Fact { job, kind: 3 },
+            Change::RunTotals { job, .. } => Kind::Fact { job, kind: 2 },
+            Change::RunProgress { job, .. } => Kind::Fact { job, kind: 3 },
             Change::Transition { job, .. } => Kind::Transition { job },
             Change::Submitted(_)
             | Change::Wanted { .. }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::coordinator::folder::Folder;
 use crate::coordinator::ledger::tests::{record, transition};
-use crate::coordinator::ledger::{Placement, Ran, SoFar, Status, Transition};
+use crate::coordinator::ledger::{Placement, RunProgress, RunTotals, Status, Transition};
 use crate::coordinator::workers::Door;
 
 /// A journal folder that is not there: a file is in its place.
@@ -61,15 +61,15 @@ async fn placements_outlast_a_journal_outage_with_counters_of_1000_jobs() {
     assert!(leader.write_unwritten().await.is_some(), "the journal is away");
     for rows_in in 0..12 {
         for job in &jobs {
-            let attempt = Ran {
+            let attempt = RunTotals {
                 rows_in,
-                ..Ran::default()
+                ..RunTotals::default()
             };
-            let settled = Ran::default();
-            let so_far = Box::new(SoFar { settled, attempt });
-            happened(Change::SoFar {
+            let settled = RunTotals::default();
+            let run_progress = Box::new(RunProgress { settled, attempt });
+            happened(Change::RunProgress {
                 job: job.clone(),
-                so_far,
+                run_progress,
             });
         }
     }
@@ -82,8 +82,8 @@ async fn placements_outlast_a_journal_outage_with_counters_of_1000_jobs() {
     assert_eq!(job.placement, Some(placement));
     assert_eq!(job.now().status, Status::Running);
     for job in ledger.jobs.values() {
-        let so_far = job.so_far.as_ref().expect("it was told");
-        assert_eq!(so_far.attempt.rows_in, 11, "{}", job.name);
+        let run_progress = job.run_progress.as_ref().expect("it was told");
+        assert_eq!(run_progress.attempt.rows_in, 11, "{}", job.name);
     }
     leader.end("the test is over");
 }

@@ -20,8 +20,8 @@ pub fn record(name: &str) -> Record {
         allow_duplicates: false,
         attempts: 0,
         placement: None,
-        ran: None,
-        so_far: None,
+        run_totals: None,
+        run_progress: None,
         deleting: false,
         update: LatestUpdate::None,
         transitions: VecDeque::from([Transition::new(Status::Submitted, 1, "")]),
@@ -77,11 +77,11 @@ fn a_ledger_is_the_sum_of_its_changes_and_reads_back_from_its_base() {
             worker: "v".into(),
             drained: false,
         },
-        Change::Ran {
+        Change::RunTotals {
             job: "a".into(),
-            ran: Box::new(Ran {
+            run_totals: Box::new(RunTotals {
                 rows_in: 5,
-                ..Ran::default()
+                ..RunTotals::default()
             }),
         },
         Change::Deleted { job: "b".into() },
@@ -100,7 +100,7 @@ fn a_ledger_is_the_sum_of_its_changes_and_reads_back_from_its_base() {
     );
     assert_eq!(ledger.drained.iter().collect::<Vec<_>>(), ["w"]);
     assert_eq!(a.resolved.now_us, 7);
-    assert_eq!(a.ran.as_ref().map(|ran| ran.rows_in), Some(5));
+    assert_eq!(a.run_totals.as_ref().map(|run_totals| run_totals.rows_in), Some(5));
     assert_eq!((a.attempts, ledger.attempts()), (3, vec!["x".to_string()]));
     assert!(matches!(&a.wanted, Wanted::Stopped { savepoint: Some(name) } if name == "s"));
 }
@@ -154,26 +154,26 @@ fn what_a_person_wants_is_one_record_with_the_state_that_it_puts_the_job_into() 
 
 #[test]
 fn a_run_whose_coordinator_is_gone_counts_once() {
-    let rows = |rows_in, checkpoints| Ran {
+    let rows = |rows_in, checkpoints| RunTotals {
         rows_in,
         checkpoints,
-        ..Ran::default()
+        ..RunTotals::default()
     };
     let mut record = record("a");
-    record.ran = Some(rows(100, 10));
-    record.so_far = Some(Box::new(SoFar {
+    record.run_totals = Some(rows(100, 10));
+    record.run_progress = Some(Box::new(RunProgress {
         settled: rows(20, 2),
         attempt: rows(3, 0),
     }));
     let mut taken_over = record.clone();
     taken_over.settle(true);
     // The attempt will report its rows, 5 by then.
-    assert_eq!(taken_over.ran, Some(rows(120, 12)));
-    let known = taken_over.so_far.as_ref().unwrap().attempt.clone();
-    assert_eq!(Ran::default().at_least(&known), rows(3, 0));
+    assert_eq!(taken_over.run_totals, Some(rows(120, 12)));
+    let known = taken_over.run_progress.as_ref().unwrap().attempt.clone();
+    assert_eq!(RunTotals::default().at_least(&known), rows(3, 0));
     assert_eq!(rows(5, 1).at_least(&known).after(&rows(120, 12)), rows(125, 13));
     record.settle(false);
-    assert_eq!((record.ran, record.so_far), (Some(rows(123, 12)), None));
+    assert_eq!((record.run_totals, record.run_progress), (Some(rows(123, 12)), None));
     assert_eq!(rows(25, 2).without(&rows(5, 9)), rows(20, 2));
 }
 

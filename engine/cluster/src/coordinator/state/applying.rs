@@ -48,7 +48,8 @@ impl State {
             }
             Change::Transition { job, transition } => self.ended_for_good(&job, &transition),
             // Of this coordinator's own making: it is in the record already.
-            Change::Placed { .. } | Change::Ran { .. } | Change::SoFar { .. } | Change::Pipeline { .. } => {}
+            Change::Placed { .. } | Change::RunTotals { .. } | Change::RunProgress { .. } | Change::Pipeline { .. } => {
+            }
             Change::Deleting { job } => {
                 if let Some(found) = self.jobs.get_mut(&job) {
                     found.record.deleting = true;

@@ -3,7 +3,7 @@
 use millstream_proto::v1;
 
 use super::RunId;
-use crate::coordinator::ledger::{Change, Ran, Record, SoFar};
+use crate::coordinator::ledger::{Change, Record, RunProgress, RunTotals};
 use crate::coordinator::slots::LeaseId;
 use crate::job::StopRequest;
 
@@ -51,13 +51,13 @@ pub enum Event {
         run: RunId,
         end: End,
         /// Its totals, if any task ever ran.
-        ran: Option<Box<Ran>>,
+        run_totals: Option<Box<RunTotals>>,
     },
     /// The totals of a run so far, from time to time.
     Counted {
         job: String,
         run: RunId,
-        so_far: Box<SoFar>,
+        run_progress: Box<RunProgress>,
     },
     SlotsWanted {
         job: String,

@@ -196,7 +196,7 @@ fn rescaling_and_restarting_stop_with_a_checkpoint_and_run_again() {
         job: "a".into(),
         run: 2,
         end: stopped(),
-        ran: None,
+        run_totals: None,
     };
     assert_eq!(bench.event(stale), "");
     bench.is("a", Status::Deploying, "restart asked for");

@@ -4,7 +4,7 @@ use millstream_state::log::State;
 
 use super::*;
 use crate::coordinator::ledger::tests::{record, transition};
-use crate::coordinator::ledger::{LatestUpdate, Ledger, Placement, Ran, SoFar, Status, Update, Wanted};
+use crate::coordinator::ledger::{LatestUpdate, Ledger, Placement, RunProgress, RunTotals, Status, Update, Wanted};
 
 /// Xorshift: the same sequence for a seed.
 struct Random(u64);
@@ -30,26 +30,26 @@ fn placed(job: &str, attempts: u32) -> Change {
     }
 }
 
-fn so_far(job: &str, rows_in: u64) -> Change {
-    let attempt = Ran {
+fn run_progress(job: &str, rows_in: u64) -> Change {
+    let attempt = RunTotals {
         rows_in,
-        ..Ran::default()
+        ..RunTotals::default()
     };
-    let settled = Ran::default();
-    Change::SoFar {
+    let settled = RunTotals::default();
+    Change::RunProgress {
         job: job.into(),
-        so_far: Box::new(SoFar { settled, attempt }),
+        run_progress: Box::new(RunProgress { settled, attempt }),
     }
 }
 
-fn ran(job: &str, rows_in: u64) -> Change {
-    let ran = Ran {
+fn run_totals(job: &str, rows_in: u64) -> Change {
+    let run_totals = RunTotals {
         rows_in,
-        ..Ran::default()
+        ..RunTotals::default()
     };
-    Change::Ran {
+    Change::RunTotals {
         job: job.into(),
-        ran: Box::new(ran),
+        run_totals: Box::new(run_totals),
     }
 }
 
@@ -86,8 +86,8 @@ fn fact(random: &mut Random, job: &str) -> Change {
     const STATUS: [Status; 3] = [Status::Deploying, Status::Running, Status::Restarting];
     match random.below(6) {
         0 => placed(job, random.below(100) as u32),
-        1 => ran(job, random.below(100)),
-        2 => so_far(job, random.below(100)),
+        1 => run_totals(job, random.below(100)),
+        2 => run_progress(job, random.below(100)),
         3 => pipeline(job, random.below(100) as u32),
         // Mostly different, now and then the same again.
         _ => transition(job, STATUS[random.below(3) as usize], random.below(4) as i64),
@@ -213,7 +213,7 @@ fn a_long_outage_with_1000_jobs_takes_bounded_memory_and_drops_nothing() {
     // An hour of counters, and restarts of every tenth job each minute.
     for round in 0..720 {
         for (number, job) in jobs.iter().enumerate() {
-            push(so_far(job, round));
+            push(run_progress(job, round));
             if round % 12 == 0 && number % 10 == 0 {
                 push(transition(job, Status::Restarting, round as i64));
                 push(transition(job, Status::Running, round as i64));

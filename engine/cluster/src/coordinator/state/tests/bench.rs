@@ -52,8 +52,8 @@ impl Bench {
             allow_duplicates: false,
             attempts: 0,
             placement: None,
-            ran: None,
-            so_far: None,
+            run_totals: None,
+            run_progress: None,
             deleting: false,
             update: Default::default(),
             transitions: VecDeque::from([Transition::new(Status::Submitted, 0, "")]),
@@ -141,7 +141,7 @@ impl Bench {
             job,
             run,
             end,
-            ran: None,
+            run_totals: None,
         })
     }
 

@@ -24,22 +24,22 @@ use tracing::Span;
 
 use super::driver::{Driver, failure_of};
 use crate::checkpoint::Event;
-use crate::deployer::{News, RegionRestart};
+use crate::deployer::{DeploymentEvent, RegionRestart};
 use crate::manifest::Snapshot;
 use crate::progress::Phase;
 use crate::restart::Retry;
-use crate::{Error, control, restart, splits};
+use crate::{Error, restart, spans, splits};
 
 /// How long tasks of a region may take to end after they were told to.
-const END_TIMEOUT: Duration = Duration::from_secs(30);
+const REGION_STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long after the back-off a region may wait for slots. The others cut no checkpoint meanwhile, and what they write
 /// gathers.
-const PLACE_TIMEOUT: Duration = Duration::from_secs(60);
+const SLOTS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a region may take to bring its state and start.
-const START_TIMEOUT: Duration = Duration::from_secs(600);
+const REGION_START_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A region that does not run.
-pub(super) struct Mending<'a> {
+pub(super) struct RegionFailover<'a> {
     region: usize,
     /// Why it has failed.
     reason: String,
@@ -58,26 +58,26 @@ pub(super) struct Mending<'a> {
     span: Span,
 }
 
-impl Mending<'_> {
+impl RegionFailover<'_> {
     /// Says so where it is traced.
     pub fn has_failed(&self, error: &Error) {
-        control::failed(&self.span, error);
+        spans::set_error(&self.span, error);
     }
 }
 
 /// Resolves when a region has a place to run.
-pub(super) async fn relocated(mending: &mut Option<Mending<'_>>) -> Result<Vec<String>, Error> {
-    match mending.as_mut().and_then(|mending| mending.relocation.as_mut()) {
+pub(super) async fn relocation_result(failover: &mut Option<RegionFailover<'_>>) -> Result<Vec<String>, Error> {
+    match failover.as_mut().and_then(|failover| failover.relocation.as_mut()) {
         Some(relocation) => relocation.await,
         None => std::future::pending().await,
     }
 }
 
 impl Driver<'_> {
-    pub(super) fn region_news(&mut self, news: News) {
+    pub(super) fn region_event(&mut self, news: DeploymentEvent) {
         match news {
-            News::Of(_) => {}
-            News::RegionFailed {
+            DeploymentEvent::Task(_) => {}
+            DeploymentEvent::RegionFailed {
                 region,
                 operator,
                 subtask,
@@ -86,27 +86,27 @@ impl Driver<'_> {
                 let retry = restart::retry_tasks(&error);
                 self.region_failed(region, failure_of(&operator, subtask, &error), retry);
             }
-            News::RegionEnded { region } => {
-                if let Some(mending) = self.mending.as_mut().filter(|mending| mending.region == region) {
-                    mending.has_ended = true;
-                    mending.until = Some(mending.due.max(Instant::now()) + PLACE_TIMEOUT);
+            DeploymentEvent::RegionStopped { region } => {
+                if let Some(failover) = self.failover.as_mut().filter(|failover| failover.region == region) {
+                    failover.has_ended = true;
+                    failover.until = Some(failover.due.max(Instant::now()) + SLOTS_TIMEOUT);
                 }
             }
-            News::RegionRuns { region } => self.region_runs(region),
+            DeploymentEvent::RegionRunning { region } => self.region_running(region),
         }
     }
 
     fn region_failed(&mut self, region: usize, error: Error, retry: Retry) {
-        if let Some(mending) = &self.mending {
-            mending.has_failed(&error);
+        if let Some(failover) = &self.failover {
+            failover.has_failed(&error);
         }
-        let another_is_down = self.mending.as_ref().is_some_and(|mending| mending.region != region);
+        let another_is_down = self.failover.as_ref().is_some_and(|failover| failover.region != region);
         let reads_unknown = self.were_running && self.stored.is_none();
         let is_ending = self.coordinator.is_ending() || self.failure.is_some();
         if another_is_down || reads_unknown || is_ending {
             return self.fail(error, retry);
         }
-        let Some(delay) = self.restarts.after_failure(retry) else {
+        let Some(delay) = self.restarts.next_delay(retry) else {
             return self.fail(error, retry);
         };
         let regions = self.tasks.regions();
@@ -124,12 +124,12 @@ impl Driver<'_> {
             report.reason = said;
             report.restarts += 1;
         });
-        self.checkpoint_event(Event::Halt {
+        self.checkpoint_event(Event::Suspend {
             reason: format!("given up: {reason}"),
         });
         let attempt = format!("{}-{region}", uuid::Uuid::new_v4().simple());
         let span = tracing::info_span!(
-            target: control::TARGET,
+            target: spans::TARGET,
             parent: None,
             "restart region",
             job = self.job.graph.name,
@@ -137,15 +137,15 @@ impl Driver<'_> {
             slots = slots.len(),
             reason,
         );
-        let waiting = span.in_scope(|| control::span!("wait for slots"));
+        let waiting = span.in_scope(|| spans::span!("wait for slots"));
         let relocation = {
             let (deployer, attempt) = (self.deployer, attempt.clone());
             async move {
                 tokio::time::sleep(delay).await;
-                control::step(waiting, deployer.relocate(slots, attempt)).await
+                spans::in_span(waiting, deployer.relocate(slots, attempt)).await
             }
         };
-        self.mending = Some(Mending {
+        self.failover = Some(RegionFailover {
             region,
             reason,
             attempt,
@@ -154,62 +154,62 @@ impl Driver<'_> {
             relocation: Some(relocation.boxed()),
             place: None,
             is_starting: false,
-            until: Some(Instant::now() + END_TIMEOUT),
+            until: Some(Instant::now() + REGION_STOP_TIMEOUT),
             span,
         });
         self.tasks.end_region(region);
     }
 
-    pub(super) fn has_place(&mut self, found: Result<Vec<String>, Error>) {
-        let Some(mending) = &mut self.mending else { return };
-        mending.relocation = None;
+    pub(super) fn region_relocated(&mut self, found: Result<Vec<String>, Error>) {
+        let Some(failover) = &mut self.failover else { return };
+        failover.relocation = None;
         match found {
-            Ok(place) => mending.place = Some(place),
+            Ok(place) => failover.place = Some(place),
             Err(error) => {
-                let reason = format!("{}; {error}", mending.reason);
+                let reason = format!("{}; {error}", failover.reason);
                 self.fail(Error::Failed(reason), Retry::Limited);
             }
         }
     }
 
-    pub(super) fn mending_takes_too_long(&mut self) {
-        let Some(mending) = &self.mending else { return };
-        let (what, limit) = match (mending.is_starting, mending.has_ended) {
-            (true, _) => ("run again", "START_TIMEOUT"),
-            (false, true) => ("find slots", "PLACE_TIMEOUT"),
-            (false, false) => ("end", "END_TIMEOUT"),
+    pub(super) fn region_failover_timed_out(&mut self) {
+        let Some(failover) = &self.failover else { return };
+        let (what, limit) = match (failover.is_starting, failover.has_ended) {
+            (true, _) => ("run again", "REGION_START_TIMEOUT"),
+            (false, true) => ("find slots", "SLOTS_TIMEOUT"),
+            (false, false) => ("end", "REGION_STOP_TIMEOUT"),
         };
-        let error = format!("{}; its region did not {what} in time ({limit})", mending.reason);
+        let error = format!("{}; its region did not {what} in time ({limit})", failover.reason);
         self.fail(Error::Failed(error), Retry::Limited);
     }
 
     /// Lets the region begin again if it is time.
-    pub(super) fn mend(&mut self) {
-        let Some(mending) = &mut self.mending else { return };
-        if !mending.has_ended || mending.is_starting || self.failure.is_some() || !self.coordinator.is_idle() {
+    pub(super) fn restart_region_when_ready(&mut self) {
+        let Some(failover) = &mut self.failover else { return };
+        if !failover.has_ended || failover.is_starting || self.failure.is_some() || !self.coordinator.is_idle() {
             return;
         }
-        let Some(place) = mending.place.take() else { return };
-        mending.is_starting = true;
-        mending.until = Some(Instant::now() + START_TIMEOUT);
-        let (region, attempt, span) = (mending.region, mending.attempt.clone(), mending.span.clone());
+        let Some(place) = failover.place.take() else { return };
+        failover.is_starting = true;
+        failover.until = Some(Instant::now() + REGION_START_TIMEOUT);
+        let (region, attempt, span) = (failover.region, failover.attempt.clone(), failover.span.clone());
         let slots = self.tasks.regions().swap_remove(region);
         let (checkpoint, states) = match (&self.stored, self.base) {
             (Some(stored), _) => {
                 let mut snapshot = Snapshot::new(self.job, self.parallelism, stored);
-                splits::keep_finished(&self.known, &mut snapshot.operators);
+                splits::add_finished_splits(&self.known, &mut snapshot.operators);
                 (Some(stored.checkpoint), snapshot.operators)
             }
             (None, Some(base)) => (Some(base.checkpoint), base.operators.clone()),
             (None, None) => (None, Default::default()),
         };
         let mut given = HashMap::new();
-        for node in self.ends.sources.keys() {
+        for node in self.connectors.sources.keys() {
             let id = &self.job.graph.nodes[*node].id;
             if let Some(known) = self.known.get_mut(id) {
                 let states = states.get(id).map_or(&[][..], Vec::as_slice);
                 let begins_again = |subtask| slots.contains(&(subtask % self.parallelism));
-                given.insert(*node, known.give_again(states, begins_again));
+                given.insert(*node, known.reassign(states, begins_again));
             }
         }
         let discovers = |source: &Arc<dyn Source>| !self.job.options.batch && source.discovery_interval().is_some();
@@ -218,7 +218,7 @@ impl Driver<'_> {
             attempt,
             slots: place,
             splits: given,
-            splits_are_final: !self.ends.sources.values().any(discovers),
+            splits_are_final: !self.connectors.sources.values().any(discovers),
             restore: states.into_iter().collect(),
             epoch: self.history.epoch(),
         };
@@ -226,7 +226,7 @@ impl Driver<'_> {
         match restarted {
             Ok(restarted) => self.progress.update(|report| {
                 report.counters.pop();
-                report.counters.extend([restarted.before, restarted.counters]);
+                report.counters.extend([restarted.stopped, restarted.counters]);
                 report.restored_from = checkpoint.or(report.restored_from);
             }),
             // Its worker may just have gone.
@@ -237,13 +237,13 @@ impl Driver<'_> {
         }
     }
 
-    fn region_runs(&mut self, region: usize) {
-        if self.mending.as_ref().is_none_or(|mending| mending.region != region) {
+    fn region_running(&mut self, region: usize) {
+        if self.failover.as_ref().is_none_or(|failover| failover.region != region) {
             return;
         }
-        self.mending = None;
+        self.failover = None;
         self.end_discovery_elsewhere();
         self.progress.update(|report| report.phase = Phase::Running);
-        self.checkpoint_event(Event::GoOn);
+        self.checkpoint_event(Event::Resume);
     }
 }

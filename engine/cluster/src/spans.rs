@@ -16,12 +16,12 @@ use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError};
 /// The target of all spans and events that are for traces only.
 pub const TARGET: &str = "millstream::control";
 /// The header, of HTTP and of gRPC, that names the span which caused a call.
-pub const HEADER: &str = "traceparent";
+pub const TRACE_PARENT_HEADER: &str = "traceparent";
 
 /// A step of the operation whose span is entered.
 macro_rules! span {
     ($name:literal $(, $($field:tt)*)?) => {
-        tracing::info_span!(target: $crate::control::TARGET, $name $(, $($field)*)?)
+        tracing::info_span!(target: $crate::spans::TARGET, $name $(, $($field)*)?)
     };
 }
 pub(crate) use span;
@@ -30,15 +30,15 @@ pub(crate) use span;
 pub fn trace_parent(span: &Span) -> String {
     let mut carrier = HashMap::new();
     TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
-    carrier.remove(HEADER).unwrap_or_default()
+    carrier.remove(TRACE_PARENT_HEADER).unwrap_or_default()
 }
 
 /// Makes the span a child of the one at this place. One that is empty, or cannot be read, leaves it a trace of its own.
-pub fn follow(span: &Span, trace_parent: &str) {
+pub fn set_parent(span: &Span, trace_parent: &str) {
     if trace_parent.is_empty() || span.is_disabled() {
         return;
     }
-    let carrier = HashMap::from([(HEADER.to_string(), trace_parent.to_string())]);
+    let carrier = HashMap::from([(TRACE_PARENT_HEADER.to_string(), trace_parent.to_string())]);
     let parent = TraceContextPropagator::new().extract(&carrier);
     match span.set_parent(parent) {
         Ok(()) | Err(SetParentError::LayerNotFound | SetParentError::SpanDisabled) => {}
@@ -47,15 +47,15 @@ pub fn follow(span: &Span, trace_parent: &str) {
 }
 
 /// The operation of this span has failed.
-pub fn failed(span: &Span, error: &impl Display) {
+pub fn set_error(span: &Span, error: &impl Display) {
     span.set_status(Status::error(error.to_string()));
 }
 
 /// Runs a step of an operation in a span, and says there how it ended.
-pub async fn step<T, E: Display>(span: Span, step: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    let result = tracing::Instrument::instrument(step, span.clone()).await;
+pub async fn in_span<T, E: Display>(span: Span, operation: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let result = tracing::Instrument::instrument(operation, span.clone()).await;
     if let Err(error) = &result {
-        failed(&span, error);
+        set_error(&span, error);
     }
     result
 }
