@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_cluster::Error;
 use millstream_cluster::api::Api;
-use millstream_cluster::coordinator::{Coordinator, Door, Limits, Options};
+use millstream_cluster::coordinator::{Coordinator, Limits, Options, WorkerGateway};
 use millstream_cluster::{network, serve};
 use millstream_proto::v1::ClusterInfoRequest;
 use tokio::sync::watch;
@@ -49,7 +49,7 @@ impl Served {
     pub async fn start(
         lead: &Lead,
         advertise: Option<String>,
-        takes_workers_along: bool,
+        suspend_jobs_on_end: bool,
         limits: Limits,
     ) -> Result<Self, Failure> {
         let taken = |error| {
@@ -64,20 +64,22 @@ impl Served {
             true => format!("http://{}:{}", host_name(), address.port()),
             false => format!("http://{address}"),
         });
-        let door = Door::default();
+        let gateway = WorkerGateway::default();
         let options = Options {
             data_dir: lead.data_dir.clone(),
             advertise: advertise.clone(),
             cluster: lead.cluster.clone(),
-            takes_workers_along,
+            suspend_jobs_on_end,
             limits: Limits {
                 jobs_max: lead.jobs_max,
                 ..limits
             },
         };
-        let coordinator = Coordinator::open(options, door.recruit()).await.map_err(failure)?;
+        let coordinator = Coordinator::open(options, gateway.executor_factory())
+            .await
+            .map_err(failure)?;
         let api: Arc<dyn Api> = Arc::new(coordinator.clone());
-        let routes = serve::grpc_router(api.clone()).await.add_service(door.service());
+        let routes = serve::grpc_router(api.clone()).await.add_service(gateway.service());
         let grpc = serve::grpc_server().add_routes(routes);
         let grpc = tokio::spawn(grpc.serve_with_incoming(listener.incoming));
         let service = Service {
@@ -96,7 +98,7 @@ impl Served {
         });
         let stands = coordinator.clone();
         // A standby does its work, too: it stands by.
-        let ready = move || stands.standing();
+        let ready = move || stands.readiness();
         process::start_service(&service, Box::new(ready), serve::rest_router(api)).await?;
         tracing::info!("gRPC on http://{address}, advertised as {advertise}");
         Ok(Self {

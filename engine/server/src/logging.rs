@@ -1,10 +1,10 @@
 //! Log lines on standard error: text for people, JSON for machines. `MILLSTREAM_LOG` filters (`info`, `debug`,
-//! `millstream_runtime=trace`). What is logged about a job's tasks goes into the worker's [`LogBook`] as well.
+//! `millstream_runtime=trace`). What is logged about a job's tasks goes into the worker's [`LogBuffer`] as well.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
 
-use millstream_cluster::worker::LogBook;
+use millstream_cluster::worker::LogBuffer;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
@@ -24,7 +24,7 @@ pub fn start(
     telling: &Telling,
     role: &Role<'_>,
     status: &crate::status::StatusLine,
-    book: Option<LogBook>,
+    log_buffer: Option<LogBuffer>,
 ) -> Result<(), Failure> {
     let status = status.clone();
     let lines = fmt::layer()
@@ -33,7 +33,7 @@ pub fn start(
         .with_writer(move || status.writer());
     let registry = tracing_subscriber::registry()
         .with(traces::layer(telling.traces.as_deref(), role)?)
-        .with(book.map(|book| AboutTasks(book).with_filter(of_interest())));
+        .with(log_buffer.map(|log_buffer| AboutTasks(log_buffer).with_filter(of_interest())));
     match telling.log {
         Log::Text => registry.with(lines.compact().with_filter(of_interest())).init(),
         Log::Json => registry
@@ -50,7 +50,7 @@ fn of_interest<S: Subscriber>() -> impl Filter<S> {
 }
 
 /// Hands lines about tasks on: those inside a span of a job's tasks.
-struct AboutTasks(LogBook);
+struct AboutTasks(LogBuffer);
 
 /// The job of a span.
 struct Job(String);

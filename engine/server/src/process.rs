@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use millstream_cluster::worker::LogBook;
+use millstream_cluster::worker::LogBuffer;
 use tokio::sync::watch;
 
 use crate::arguments::{Service, Telling};
@@ -109,7 +109,7 @@ pub async fn start_service(service: &Service, ready: http::Ready, routes: Router
     Ok(())
 }
 
-/// `book`: where lines about tasks go, too.
-pub fn start_log(telling: &Telling, role: &Role<'_>, book: Option<LogBook>) -> Result<(), Failure> {
-    logging::start(telling, role, &crate::status::StatusLine::none(), book)
+/// `log_buffer`: where lines about tasks go, too.
+pub fn start_log(telling: &Telling, role: &Role<'_>, log_buffer: Option<LogBuffer>) -> Result<(), Failure> {
+    logging::start(telling, role, &crate::status::StatusLine::none(), log_buffer)
 }

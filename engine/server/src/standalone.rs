@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use millstream_cluster::coordinator::Limits;
 use millstream_cluster::exchange::Compression;
 use millstream_cluster::network;
-use millstream_cluster::worker::{self, LogBook, Options, Status};
+use millstream_cluster::worker::{self, LogBuffer, Options, Status};
 use tokio::sync::watch;
 
 use crate::Failure;
@@ -19,16 +19,16 @@ use crate::traces::Role;
 const WORKER: &str = "standalone";
 
 pub fn run(arguments: &Standalone) -> Result<(), Failure> {
-    let book = LogBook::default();
-    process::block_on(run_both(arguments, book))
+    let log_buffer = LogBuffer::default();
+    process::block_on(run_both(arguments, log_buffer))
 }
 
-async fn run_both(arguments: &Standalone, book: LogBook) -> Result<(), Failure> {
+async fn run_both(arguments: &Standalone, log_buffer: LogBuffer) -> Result<(), Failure> {
     let role = Role {
         service: "millstream-standalone",
         instance: "",
     };
-    process::start_log(&arguments.lead.telling, &role, Some(book.clone()))?;
+    process::start_log(&arguments.lead.telling, &role, Some(log_buffer.clone()))?;
     // There are many slots, so that many jobs fit; one job is not to have more busy threads than there are cores.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let limits = Limits {
@@ -52,7 +52,7 @@ async fn run_both(arguments: &Standalone, book: LogBook) -> Result<(), Failure> 
             .work_dir
             .clone()
             .unwrap_or_else(|| work_dir(&arguments.lead.data_dir)),
-        book,
+        log_buffer,
         // There is no other worker.
         compression: Compression::None,
     };

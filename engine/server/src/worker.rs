@@ -8,7 +8,7 @@ use axum::Router;
 use millstream_cluster::Error;
 use millstream_cluster::exchange::Compression;
 use millstream_cluster::network::{self, Listener};
-use millstream_cluster::worker::{self, LogBook, Options, Status};
+use millstream_cluster::worker::{self, LogBuffer, Options, Status};
 use tokio::sync::watch;
 use url::Url;
 
@@ -21,15 +21,15 @@ use crate::traces::Role;
 const PORTS_DEFAULT: Range<u16> = 7071..7087;
 
 pub fn run(arguments: &Worker) -> Result<(), Failure> {
-    let book = LogBook::default();
+    let log_buffer = LogBuffer::default();
     process::block_on(async move {
         let listener = listen(arguments).await.map_err(Failure::Wrong)?;
-        let options = options(arguments, listener.address, book.clone());
+        let options = options(arguments, listener.address, log_buffer.clone());
         let role = Role {
             service: "millstream-worker",
             instance: &options.name,
         };
-        process::start_log(&arguments.service.telling, &role, Some(book))?;
+        process::start_log(&arguments.service.telling, &role, Some(log_buffer))?;
         let status = Status::default();
         let seen = status.clone();
         let ready = move || match (seen.is_reached(), seen.is_attached()) {
@@ -107,7 +107,7 @@ async fn listen(arguments: &Worker) -> Result<Listener, String> {
     network::listen(any).await.map_err(none)
 }
 
-fn options(arguments: &Worker, listen: SocketAddr, book: LogBook) -> Options {
+fn options(arguments: &Worker, listen: SocketAddr, log_buffer: LogBuffer) -> Options {
     let name = arguments
         .name
         .clone()
@@ -123,7 +123,7 @@ fn options(arguments: &Worker, listen: SocketAddr, book: LogBook) -> Options {
         advertise: arguments.advertise.clone(),
         slots: arguments.slots.map_or(cores, u32::from),
         memory_bytes: arguments.memory.unwrap_or_else(crate::run::default_memory),
-        book,
+        log_buffer,
         compression: match arguments.exchange_compression {
             ExchangeCompression::None => Compression::None,
             ExchangeCompression::Lz4 => Compression::Lz4,

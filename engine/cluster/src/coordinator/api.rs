@@ -17,7 +17,7 @@ use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{LatestUpdate, Record, Status, Transition, Wanted};
 use crate::coordinator::slots::{Presence, Reach};
 use crate::coordinator::state::Request;
-use crate::coordinator::{deletion, describe, now_us, transactions, update};
+use crate::coordinator::{deletion, job_view, now_us, transactions, update};
 use crate::resolve::{self, Overrides, Resolved};
 use crate::{Error, Start, attempt, stored_pipeline};
 
@@ -87,8 +87,8 @@ impl Api for LeaderApi {
         let found = checkpoints::find(&self.0, &from).await?;
         let findings = compatible(&found, &resolved).await?;
         Ok(v1::DiffResponse {
-            verdict: describe::verdict(findings.verdict()) as i32,
-            operators: findings.operators.iter().map(describe::operator_diff).collect(),
+            verdict: job_view::verdict(findings.verdict()) as i32,
+            operators: findings.operators.iter().map(job_view::operator_diff).collect(),
             findings: findings.refusals(false).into_iter().chain(findings.notes).collect(),
             checkpoint: found.info.checkpoint,
         })
@@ -101,7 +101,7 @@ impl Api for LeaderApi {
                 jobs.partition(|(_, job)| request.all || !job.told().status.is_end());
             let described = wanted
                 .into_iter()
-                .map(|(name, job)| describe::job(job, inner.runs.get(name), inner.state.slots(), false));
+                .map(|(name, job)| job_view::job(job, inner.runs.get(name), inner.state.slots(), false));
             let since_us = now_us() - DAY_US;
             let failed = left_out.iter().map(|(_, job)| job.told());
             let failed = failed.filter(|told| told.status == Status::Failed && told.at_us >= since_us);
@@ -315,7 +315,7 @@ impl LeaderApi {
     pub(super) fn describe(&self, name: &str) -> Result<v1::Job, api::Error> {
         self.0.with(|inner| {
             let job = inner.state.job(name)?;
-            Ok(describe::job(job, inner.runs.get(name), inner.state.slots(), true))
+            Ok(job_view::job(job, inner.runs.get(name), inner.state.slots(), true))
         })
     }
 
@@ -401,7 +401,7 @@ impl LeaderApi {
 
     /// What the leader decides about workers, and what they said of themselves.
     fn workers(&self) -> Vec<v1::Worker> {
-        let attached = self.0.hands().workers();
+        let attached = self.0.executors().workers();
         self.0.with(|inner| {
             let slots = inner.state.slots();
             let workers = slots.workers().iter().map(|(name, worker)| {
@@ -507,7 +507,7 @@ fn news(
             if (names.is_empty() || names.contains(name)) && told.get(name) != Some(&job.version) {
                 told.insert(name.clone(), job.version);
                 events.push(v1::JobEvent {
-                    job: Some(describe::job(job, inner.runs.get(name), inner.state.slots(), true)),
+                    job: Some(job_view::job(job, inner.runs.get(name), inner.state.slots(), true)),
                     deleted: false,
                 });
             }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::{self, Code};
-use crate::coordinator::leader::{Leader, is_asked};
+use crate::coordinator::leader::{Leader, is_stop_requested};
 use crate::coordinator::ledger::{Record, Status};
 use crate::coordinator::now_us;
 use crate::history::{DeleteRefusal, History};
@@ -297,8 +297,8 @@ pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, a
         )
     };
     let mut asked = None;
-    leader.ask_run(job, |running| {
-        if !is_asked(running) {
+    leader.with_run(job, |running| {
+        if !is_stop_requested(running) {
             asked = Some(running.checkpoint_requests.request());
         }
     });
@@ -311,7 +311,7 @@ pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, a
                 format!("the checkpoint of `{job}` failed: {reason}"),
             ));
         }
-        Ok(Err(_)) if leader.is_over() => return Err(unknown("checkpoint", job)),
+        Ok(Err(_)) if leader.has_ended() => return Err(unknown("checkpoint", job)),
         Ok(Err(_)) => return Err(over()),
         Err(_) => return Err(too_late("checkpoint")),
     };
@@ -400,8 +400,8 @@ async fn of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, 
         )
     };
     let mut completed = None;
-    leader.ask_run(job, |running| {
-        if !is_asked(running) {
+    leader.with_run(job, |running| {
+        if !is_stop_requested(running) {
             completed = Some(running.checkpointed.subscribe());
             running.checkpoint_requests.request_savepoint(name);
         }
@@ -438,7 +438,7 @@ async fn made_nevertheless(
     let infos = store_of(leader, job).await?.list().await.map_err(unavailable)?;
     match infos.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
         Some(made) => Ok(made.checkpoint),
-        None if leader.is_over() => Err(unknown("savepoint", job)),
+        None if leader.has_ended() => Err(unknown("savepoint", job)),
         None => Err(refused),
     }
 }

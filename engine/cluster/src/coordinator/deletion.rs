@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::api::{self, Code};
 use crate::coordinator::api::internal;
 use crate::coordinator::checkpoints;
-use crate::coordinator::leader::{Leader, Reserved};
+use crate::coordinator::leader::{Leader, NameReservation};
 use crate::coordinator::state::Request;
 
 /// Between two tries where the storage cannot be reached.
@@ -27,7 +27,7 @@ pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
             return Ok(());
         };
         go_on(&leader, &job);
-        let goes_on = match leader.is_over() {
+        let goes_on = match leader.has_ended() {
             true => "the coordinator that leads now goes on with it".to_string(),
             false => format!(
                 "this is tried again every {} s (RETRY_INTERVAL)",
@@ -62,10 +62,10 @@ fn go_on(leader: &Arc<Leader>, job: &str) {
     }
     let (leader, job) = (leader.clone(), job.to_string());
     tokio::spawn(async move {
-        while !leader.is_over()
+        while !leader.has_ended()
             && let Err(error) = complete(&leader, &job).await
         {
-            leader.note(&job, "warn", &format!("it could not be deleted yet: {}", error.message));
+            leader.log_line(&job, "warn", &format!("it could not be deleted yet: {}", error.message));
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
         leader.end_deletion(&job);
@@ -88,10 +88,10 @@ async fn complete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
 }
 
 /// The name, once nobody else uses it.
-async fn reserved(leader: &Arc<Leader>, job: &str) -> Result<Reserved, api::Error> {
+async fn reserved(leader: &Arc<Leader>, job: &str) -> Result<NameReservation, api::Error> {
     loop {
         match leader.reserve(job) {
-            Err(error) if error.code == Code::NameInUse && !leader.is_over() => {
+            Err(error) if error.code == Code::NameInUse && !leader.has_ended() => {
                 tokio::time::sleep(RESERVED_PAUSE).await;
             }
             reserved => return reserved,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::coordinator::ledger::{RunTotals, Status};
 use crate::coordinator::runs::Running;
 use crate::coordinator::state::State;
-use crate::coordinator::{describe, now_us};
+use crate::coordinator::{job_view, now_us};
 
 /// What was published last.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Gauges {
             let job_totals = state
                 .jobs()
                 .get(name)
-                .and_then(|job| describe::job_totals(job, Some(running)));
+                .and_then(|job| job_view::job_totals(job, Some(running)));
             if let Some(job_totals) = job_totals {
                 publish_earlier(name, &job_totals);
             }

@@ -29,7 +29,7 @@ use crate::coordinator::now_us;
 use crate::coordinator::runs::{self, Grant, Running};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{Command, Event, Limits, RunId, State};
-use crate::coordinator::{deletion, describe};
+use crate::coordinator::{deletion, job_view};
 use crate::deployer::{self, AdoptedTasks, Allocation, Tasks};
 use crate::history::History;
 use crate::job::{Job, StopRequest};
@@ -42,7 +42,7 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Where attempts run: the workers of a cluster.
 #[async_trait]
-pub trait Hands: Send + Sync {
+pub trait TaskExecutors: Send + Sync {
     /// Starts the tasks of an attempt. When this returns they run, or none does.
     async fn deploy(
         &self,
@@ -69,7 +69,7 @@ pub trait Hands: Send + Sync {
     fn workers(&self) -> Vec<v1::Worker>;
 
     /// A drained worker may go.
-    fn leave(&self, worker: &str);
+    fn release(&self, worker: &str);
 
     /// This coordinator leads no longer.
     fn shut_down(&self, reason: &str);
@@ -79,14 +79,14 @@ pub trait Hands: Send + Sync {
 pub struct Leader {
     inner: Mutex<Inner>,
     journal: tokio::sync::Mutex<Writer<Ledger>>,
-    hands: Arc<dyn Hands>,
+    executors: Arc<dyn TaskExecutors>,
     /// Of any change of any job.
     version: watch::Sender<u64>,
     flush: Notify,
     /// Why it leads no longer.
-    over: watch::Sender<Option<String>>,
+    end_reason: watch::Sender<Option<String>>,
     /// Nobody has taken its place: it had not run for a while, and may take over from itself.
-    stood_still: AtomicBool,
+    has_stalled: AtomicBool,
     /// The id of the cluster that it leads.
     pub cluster: String,
     /// The error of the last read of the journal, and of the last write, if they failed.
@@ -114,12 +114,12 @@ pub(super) struct Inner {
 }
 
 /// A name that nobody else may use meanwhile.
-pub struct Reserved {
+pub struct NameReservation {
     leader: Arc<Leader>,
     name: String,
 }
 
-impl Drop for Reserved {
+impl Drop for NameReservation {
     fn drop(&mut self) {
         self.leader.inner.lock().reserved.remove(&self.name);
     }
@@ -137,7 +137,7 @@ impl Inner {
         now_us
     }
 
-    fn tell_of_adoption(&mut self, job: &str, run: RunId, verdict: Result<LeaseId, String>) {
+    fn report_adoption(&mut self, job: &str, run: RunId, verdict: Result<LeaseId, String>) {
         if let Some(running) = self.runs.get(job).filter(|running| running.run == run) {
             running.adoption.send_replace(Some(verdict));
         }
@@ -150,7 +150,7 @@ impl Leader {
     pub fn start(
         cluster: &str,
         journal: Writer<Ledger>,
-        hands: Arc<dyn Hands>,
+        executors: Arc<dyn TaskExecutors>,
         events: mpsc::Receiver<Event>,
         limits: Limits,
         checkpoints: String,
@@ -176,27 +176,27 @@ impl Leader {
                 clock_steps: clock::StepDetector::new(Instant::now(), now_us),
             }),
             journal: tokio::sync::Mutex::new(journal),
-            hands,
+            executors,
             flush: Notify::new(),
-            over: watch::Sender::new(None),
-            stood_still: AtomicBool::new(false),
+            end_reason: watch::Sender::new(None),
+            has_stalled: AtomicBool::new(false),
             cluster: cluster.to_string(),
             journal_problem: Mutex::default(),
             epoch,
             since_us: now_us,
             checkpoints,
         });
-        leader.carry_out(&mut leader.inner.lock(), commands);
-        tokio::spawn(leader.clone().tend(events));
-        tokio::spawn(leader.clone().keep_journal());
+        leader.execute(&mut leader.inner.lock(), commands);
+        tokio::spawn(leader.clone().run_loop(events));
+        tokio::spawn(leader.clone().journal_loop());
         deletion::resume(&leader);
         leader
     }
 
     /// Tells the state machine what happened and carries out what it commands.
     pub fn event(self: &Arc<Self>, event: Event) {
-        if let Event::StoodStill { reason } = &event {
-            self.stood_still.store(true, Ordering::Relaxed);
+        if let Event::Stalled { reason } = &event {
+            self.has_stalled.store(true, Ordering::Relaxed);
             return self.end(reason);
         }
         let mut inner = self.inner.lock();
@@ -205,7 +205,7 @@ impl Leader {
         {
             inner.runs.remove(job);
         }
-        if let Event::Said { worker, lines } = &event {
+        if let Event::Logged { worker, lines } = &event {
             for line in lines {
                 if inner.state.jobs().contains_key(&line.job) {
                     let log = inner.logs.entry(line.job.clone()).or_default();
@@ -215,12 +215,12 @@ impl Leader {
         }
         let now_us = inner.now_us();
         let commands = inner.state.on_event(event, now_us);
-        self.carry_out(&mut inner, commands);
+        self.execute(&mut inner, commands);
     }
 
     /// Commands are carried out under the lock, so that they are in the order in which they were decided. Nothing here
     /// waits or comes back.
-    fn carry_out(self: &Arc<Self>, inner: &mut Inner, commands: Vec<Command>) {
+    fn execute(self: &Arc<Self>, inner: &mut Inner, commands: Vec<Command>) {
         for command in commands {
             match command {
                 Command::Run { run, record } => self.run(inner, run, record),
@@ -237,7 +237,7 @@ impl Leader {
                         tracing::debug!(job, "slots came after the wait was given up");
                     }
                 }
-                Command::Adopt { job, run, lease } => inner.tell_of_adoption(&job, run, Ok(lease)),
+                Command::Adopt { job, run, lease } => inner.report_adoption(&job, run, Ok(lease)),
                 Command::Refuse { job, run } => {
                     let running = inner.runs.get_mut(&job).filter(|running| running.run == run);
                     drop(running.and_then(|running| running.granted.take()));
@@ -248,8 +248,8 @@ impl Leader {
                     attempts,
                     reason,
                 } => {
-                    attempts.iter().for_each(|attempt| self.hands.abandon(attempt));
-                    inner.tell_of_adoption(&job, run, Err(reason));
+                    attempts.iter().for_each(|attempt| self.executors.abandon(attempt));
+                    inner.report_adoption(&job, run, Err(reason));
                 }
                 Command::Journal(change) => {
                     if let Change::Transition { job, transition } = &change {
@@ -262,7 +262,7 @@ impl Leader {
                     inner.unwritten.push(change);
                     self.flush.notify_one();
                 }
-                Command::Leave { worker } => self.hands.leave(&worker),
+                Command::Leave { worker } => self.executors.release(&worker),
             }
         }
         let version = inner.state.version();
@@ -273,13 +273,13 @@ impl Leader {
     fn run(self: &Arc<Self>, inner: &mut Inner, run: RunId, record: Box<Record>) {
         let name = record.name.clone();
         let mut running = Running::new(run, self, &name);
-        let task = tokio::spawn(runs::carry(self.clone(), run, record, running.strings()));
+        let task = tokio::spawn(runs::carry(self.clone(), run, record, running.handles()));
         running.task = Some(task.abort_handle());
         inner.runs.insert(name, running);
     }
 
-    fn refuse_if_over(&self) -> Result<(), api::Error> {
-        match &*self.over.borrow() {
+    fn check_not_ended(&self) -> Result<(), api::Error> {
+        match &*self.end_reason.borrow() {
             None => Ok(()),
             Some(reason) => Err(api::Error::new(Code::NotLeader, reason.clone())),
         }
@@ -287,19 +287,19 @@ impl Leader {
 
     /// Whether nobody else has claimed the journal, as far as can be seen.
     pub async fn still_leads(&self) -> bool {
-        self.check().await;
-        self.over.borrow().is_none()
+        self.check_leadership().await;
+        self.end_reason.borrow().is_none()
     }
 
     /// Keeps others from using a job's name until the answer is dropped.
-    pub fn reserve(self: &Arc<Self>, name: &str) -> Result<Reserved, api::Error> {
+    pub fn reserve(self: &Arc<Self>, name: &str) -> Result<NameReservation, api::Error> {
         if !self.inner.lock().reserved.insert(name.to_string()) {
             return Err(api::Error::new(
                 Code::NameInUse,
                 format!("the job `{name}` is just being submitted or deleted; try again"),
             ));
         }
-        Ok(Reserved {
+        Ok(NameReservation {
             leader: self.clone(),
             name: name.to_string(),
         })
@@ -324,27 +324,27 @@ impl Leader {
         Some(inner.state.jobs().get(job)?.record.wanted.clone())
     }
 
-    pub fn hands(&self) -> Arc<dyn Hands> {
-        self.hands.clone()
+    pub fn executors(&self) -> Arc<dyn TaskExecutors> {
+        self.executors.clone()
     }
 
     /// Where slots for a run's next attempt will come.
-    pub fn want_slots(self: &Arc<Self>, job: &str, run: RunId) -> oneshot::Receiver<Grant> {
+    pub fn request_slots(self: &Arc<Self>, job: &str, run: RunId) -> oneshot::Receiver<Grant> {
         let job = job.to_string();
-        self.want(Event::SlotsWanted { job: job.clone(), run }, &job, run)
+        self.request_grant(Event::SlotsWanted { job: job.clone(), run }, &job, run)
     }
 
     /// Where slots will come for a region of a run's attempt, in place of those that are gone.
-    pub fn want_place(self: &Arc<Self>, job: &str, run: RunId, region: &[usize]) -> oneshot::Receiver<Grant> {
+    pub fn request_relocation(self: &Arc<Self>, job: &str, run: RunId, region: &[usize]) -> oneshot::Receiver<Grant> {
         let wanted = Event::PlaceWanted {
             job: job.to_string(),
             run,
             region: region.to_vec(),
         };
-        self.want(wanted, job, run)
+        self.request_grant(wanted, job, run)
     }
 
-    fn want(self: &Arc<Self>, wanted: Event, job: &str, run: RunId) -> oneshot::Receiver<Grant> {
+    fn request_grant(self: &Arc<Self>, wanted: Event, job: &str, run: RunId) -> oneshot::Receiver<Grant> {
         let (granted, receiver) = oneshot::channel();
         {
             let mut inner = self.inner.lock();
@@ -357,7 +357,7 @@ impl Leader {
     }
 
     /// Something was said about a job.
-    pub fn note(&self, job: &str, level: &str, text: &str) {
+    pub fn log_line(&self, job: &str, level: &str, text: &str) {
         match level {
             "warn" => tracing::warn!(job, "{text}"),
             _ => tracing::info!(job, "{text}"),
@@ -446,9 +446,9 @@ impl Leader {
 
     /// Stops at once and changes nothing more.
     pub fn end(&self, reason: &str) {
-        let first = self.over.send_if_modified(|over| {
-            let first = over.is_none();
-            over.get_or_insert_with(|| reason.to_string());
+        let first = self.end_reason.send_if_modified(|end_reason| {
+            let first = end_reason.is_none();
+            end_reason.get_or_insert_with(|| reason.to_string());
             first
         });
         if !first {
@@ -456,7 +456,7 @@ impl Leader {
         }
         tracing::warn!("{reason}");
         // First of all: what ends here is the driver of a job, not its tasks.
-        self.hands.shut_down(reason);
+        self.executors.shut_down(reason);
         let runs = {
             let mut inner = self.inner.lock();
             inner.gauges.withdraw();
@@ -470,25 +470,25 @@ impl Leader {
     }
 
     /// Whether it ended because it had not run for a while.
-    pub fn has_stood_still(&self) -> bool {
-        self.stood_still.load(Ordering::Relaxed)
+    pub fn has_stalled(&self) -> bool {
+        self.has_stalled.load(Ordering::Relaxed)
     }
 
-    pub fn is_over(&self) -> bool {
-        self.over.borrow().is_some()
+    pub fn has_ended(&self) -> bool {
+        self.end_reason.borrow().is_some()
     }
 
     /// Returns when it leads no longer.
     pub async fn ended(&self) -> String {
-        let mut over = self.over.subscribe();
-        match over.wait_for(Option::is_some).await {
+        let mut end_reason = self.end_reason.subscribe();
+        match end_reason.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
             Err(_) => String::new(),
         }
     }
 
     /// Hears the workers, moves jobs when it is time, takes rates.
-    async fn tend(self: Arc<Self>, mut events: mpsc::Receiver<Event>) {
+    async fn run_loop(self: Arc<Self>, mut events: mpsc::Receiver<Event>) {
         let mut sample = tokio::time::interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut count = tokio::time::interval(COUNT_INTERVAL);
@@ -512,14 +512,14 @@ impl Leader {
                     None => return self.end("the workers are not heard any more"),
                 },
                 () = tick => self.event(Event::Tick),
-                _ = sample.tick() => self.sample(),
-                _ = count.tick() => self.count(),
+                _ = sample.tick() => self.sample_rates(),
+                _ = count.tick() => self.record_progress(),
                 _ = self.ended() => return,
             }
         }
     }
 
-    fn sample(&self) {
+    fn sample_rates(&self) {
         let mut inner = self.inner.lock();
         for running in inner.runs.values_mut() {
             let counters = running.progress.with(|report| report.counters.last().cloned());
@@ -534,11 +534,11 @@ impl Leader {
     }
 
     /// Whoever leads next begins with what is known now, not with nothing.
-    fn count(self: &Arc<Self>) {
+    fn record_progress(self: &Arc<Self>) {
         let counted: Vec<Event> = {
             let inner = self.inner.lock();
             let runs = inner.runs.iter().filter_map(|(job, running)| {
-                let run_progress = Box::new(running.progress.with(describe::run_progress)?);
+                let run_progress = Box::new(running.progress.with(job_view::run_progress)?);
                 let (job, run) = (job.clone(), running.run);
                 Some(Event::Counted { job, run, run_progress })
             });
@@ -548,7 +548,7 @@ impl Leader {
     }
 
     /// Asks a run for something that needs no journal.
-    pub fn ask_run(&self, job: &str, ask: impl FnOnce(&Running)) -> bool {
+    pub fn with_run(&self, job: &str, ask: impl FnOnce(&Running)) -> bool {
         let inner = self.inner.lock();
         inner.runs.get(job).map(ask).is_some()
     }
@@ -560,6 +560,6 @@ impl Leader {
 }
 
 /// A run that was asked to stop is not asked for anything else.
-pub fn is_asked(running: &Running) -> bool {
+pub fn is_stop_requested(running: &Running) -> bool {
     *running.ask.borrow() != StopRequest::None
 }

@@ -5,7 +5,7 @@
 //! <data folder>/cluster                       which cluster this folder belongs to
 //! <data folder>/journal/<epoch>/<seq>         what the leader must not forget ([`ledger`])
 //! <data folder>/checkpoints/<job>/...         checkpoints of jobs that name no other place
-//! <data folder>/probe/<uuid>                  for a moment: whether the folder can be written ([`Folder::try_write`])
+//! <data folder>/probe/<uuid>                  for a moment: whether the folder can be written ([`DataDir::probe_write`])
 //! ```
 //!
 //! Any number of coordinators may share a data folder. One of them leads: it has claimed the newest epoch of the
@@ -20,10 +20,10 @@
 
 mod api;
 mod checkpoints;
+mod data_dir;
 mod deletion;
-mod describe;
-mod folder;
 mod gauges;
+mod job_view;
 mod leader;
 pub mod ledger;
 mod logs;
@@ -33,7 +33,7 @@ mod standby;
 pub mod state;
 mod transactions;
 mod update;
-mod workers;
+mod worker_gateway;
 
 #[cfg(test)]
 mod tests;
@@ -54,10 +54,10 @@ use crate::{Error, restart};
 use api::LeaderApi;
 use ledger::Ledger;
 
-pub use folder::Folder;
-pub use leader::{Hands, Leader};
+pub use data_dir::DataDir;
+pub use leader::{Leader, TaskExecutors};
 pub use state::{Event, Limits};
-pub use workers::{Door, STANDS_BY};
+pub use worker_gateway::{STANDBY_MESSAGE, WorkerGateway};
 
 /// How long jobs may take for their last checkpoint when the coordinator is asked to end.
 const SUSPEND_TIMEOUT: Duration = Duration::from_secs(20);
@@ -73,12 +73,13 @@ pub struct Options {
     /// The id that the data folder must have, if any.
     pub cluster: Option<String>,
     /// The workers end with this process: jobs take a last checkpoint first. Otherwise tasks go on without it.
-    pub takes_workers_along: bool,
+    pub suspend_jobs_on_end: bool,
     pub limits: Limits,
 }
 
 /// Makes what a leader needs of its workers, for a cluster, an epoch and the attempts that may be taken over.
-pub type Recruit = Box<dyn Fn(&str, u64, Vec<String>) -> (Arc<dyn Hands>, mpsc::Receiver<Event>) + Send + Sync>;
+pub type ExecutorFactory =
+    Box<dyn Fn(&str, u64, Vec<String>) -> (Arc<dyn TaskExecutors>, mpsc::Receiver<Event>) + Send + Sync>;
 
 /// A coordinator, leading or standing by. Cheap to clone.
 #[derive(Clone)]
@@ -88,18 +89,18 @@ pub struct Coordinator {
 
 struct Inner {
     options: Options,
-    folder: Folder,
+    folder: DataDir,
     role: RwLock<Role>,
     /// Asked to end.
     ending: watch::Sender<bool>,
-    recruit: Recruit,
+    executor_factory: ExecutorFactory,
     /// The error of the last use of the data folder, if it failed.
     storage_problem: Mutex<Option<String>>,
 }
 
 enum Role {
-    Leads(Arc<Leader>),
-    StandsBy {
+    Leader(Arc<Leader>),
+    Standby {
         /// Who leads, as far as is known.
         leader: Option<String>,
     },
@@ -107,18 +108,18 @@ enum Role {
 
 /// What a process was before it stands by.
 #[derive(Debug, Default)]
-struct Past {
+struct Tenure {
     has_led: bool,
     /// The epoch that it led until it was found to have stood still.
     ended: Option<u64>,
-    patience: standby::Patience,
+    timeout: standby::LeaderTimeout,
 }
 
 impl Coordinator {
     /// Opens the data folder and makes it a cluster's if it is nobody's yet. Waits as long as its disk is full.
-    pub async fn open(options: Options, recruit: Recruit) -> Result<Self, Error> {
+    pub async fn open(options: Options, executor_factory: ExecutorFactory) -> Result<Self, Error> {
         let folder = loop {
-            match Folder::open(&options.data_dir, options.cluster.as_deref(), now_us()).await {
+            match DataDir::open(&options.data_dir, options.cluster.as_deref(), now_us()).await {
                 Err(error) if restart::retry(&error).is_disk_full() => {
                     tracing::warn!("the data folder cannot be opened yet: {error}");
                     tokio::time::sleep(RETRY_INTERVAL).await;
@@ -130,9 +131,9 @@ impl Coordinator {
             inner: Arc::new(Inner {
                 options,
                 folder,
-                role: RwLock::new(Role::StandsBy { leader: None }),
+                role: RwLock::new(Role::Standby { leader: None }),
                 ending: watch::Sender::new(false),
-                recruit,
+                executor_factory,
                 storage_problem: Mutex::new(None),
             }),
         })
@@ -141,11 +142,11 @@ impl Coordinator {
     /// Leads or stands by until asked to end.
     pub async fn run(&self) -> Result<(), Error> {
         let mut ending = self.inner.ending.subscribe();
-        let mut past = Past::default();
+        let mut tenure = Tenure::default();
         while !*ending.borrow() {
             let turn = tokio::select! {
-                turn = self.stand_by(&mut past) => turn,
-                () = asked(&mut ending) => break,
+                turn = self.stand_by(&mut tenure) => turn,
+                () = end_requested(&mut ending) => break,
             };
             let leader = match turn {
                 Ok(leader) => leader,
@@ -157,22 +158,22 @@ impl Coordinator {
                     continue;
                 }
             };
-            past.has_led = true;
+            tenure.has_led = true;
             *self.inner.storage_problem.lock() = None;
-            *self.inner.role.write() = Role::Leads(leader.clone());
+            *self.inner.role.write() = Role::Leader(leader.clone());
             tracing::info!(epoch = leader.epoch, "leading");
             tokio::select! {
                 _ = leader.ended() => {}
-                () = asked(&mut ending) => {
-                    if self.inner.options.takes_workers_along {
+                () = end_requested(&mut ending) => {
+                    if self.inner.options.suspend_jobs_on_end {
                         leader.suspend(SUSPEND_TIMEOUT).await;
                     }
                     leader.write_unwritten().await;
                     leader.end("the coordinator was asked to end");
                 }
             }
-            past.ended = leader.has_stood_still().then_some(leader.epoch);
-            *self.inner.role.write() = Role::StandsBy { leader: None };
+            tenure.ended = leader.has_stalled().then_some(leader.epoch);
+            *self.inner.role.write() = Role::Standby { leader: None };
         }
         Ok(())
     }
@@ -183,14 +184,14 @@ impl Coordinator {
     }
 
     /// Returns the coordinator's role in words, or the reason why it cannot do its work.
-    pub fn standing(&self) -> Result<&'static str, String> {
+    pub fn readiness(&self) -> Result<&'static str, String> {
         let problem = self.storage_problem();
         match (&*self.inner.role.read(), problem) {
-            (Role::Leads(_), None) => Ok("leading"),
-            (Role::Leads(_), Some(problem)) => Err(format!("leading, but the data folder cannot be used: {problem}")),
-            (Role::StandsBy { leader: Some(_) }, None) => Ok("standing by"),
-            (Role::StandsBy { leader: None }, None) => Err("nobody is known to lead yet".to_string()),
-            (Role::StandsBy { .. }, Some(problem)) => Err(format!("cannot lead now: {problem}")),
+            (Role::Leader(_), None) => Ok("leading"),
+            (Role::Leader(_), Some(problem)) => Err(format!("leading, but the data folder cannot be used: {problem}")),
+            (Role::Standby { leader: Some(_) }, None) => Ok("standing by"),
+            (Role::Standby { leader: None }, None) => Err("nobody is known to lead yet".to_string()),
+            (Role::Standby { .. }, Some(problem)) => Err(format!("cannot lead now: {problem}")),
         }
     }
 
@@ -202,34 +203,35 @@ impl Coordinator {
     /// The leader, if this is it.
     pub fn leader(&self) -> Option<Arc<Leader>> {
         match &*self.inner.role.read() {
-            Role::Leads(leader) => Some(leader.clone()),
-            Role::StandsBy { .. } => None,
+            Role::Leader(leader) => Some(leader.clone()),
+            Role::Standby { .. } => None,
         }
     }
 
     /// Waits for its turn to lead, and claims it.
-    async fn stand_by(&self, past: &mut Past) -> Result<Arc<Leader>, Error> {
+    async fn stand_by(&self, tenure: &mut Tenure) -> Result<Arc<Leader>, Error> {
         let inner = &self.inner;
         let journal = inner.folder.journal();
         let is_gone = |epoch: u64, leader: &str| {
             // The address of a claim that this process has not made: its predecessor's, as two cannot listen at one.
-            let is_predecessor = !past.has_led && leader == inner.options.advertise;
-            is_predecessor || past.ended == Some(epoch)
+            let is_predecessor = !tenure.has_led && leader == inner.options.advertise;
+            is_predecessor || tenure.ended == Some(epoch)
         };
-        let patience = standby::wait(&journal, past.patience, is_gone, |leader| {
+        let timeout = standby::wait_until_leaderless(&journal, tenure.timeout, is_gone, |leader| {
             *inner.storage_problem.lock() = None;
-            *inner.role.write() = Role::StandsBy {
+            *inner.role.write() = Role::Standby {
                 leader: Some(leader.to_string()),
             };
         })
         .await?;
-        past.patience = patience;
+        tenure.timeout = timeout;
         let writer = journal.claim::<Ledger>(&inner.options.advertise).await?;
-        let (hands, events) = (inner.recruit)(inner.folder.cluster(), writer.epoch(), writer.state().attempts());
+        let (executors, events) =
+            (inner.executor_factory)(inner.folder.cluster(), writer.epoch(), writer.state().attempts());
         Ok(Leader::start(
             inner.folder.cluster(),
             writer,
-            hands,
+            executors,
             events,
             inner.options.limits.clone(),
             inner.folder.checkpoints(),
@@ -238,8 +240,8 @@ impl Coordinator {
 
     fn api(&self) -> Result<LeaderApi, client::Error> {
         match &*self.inner.role.read() {
-            Role::Leads(leader) => Ok(LeaderApi(leader.clone())),
-            Role::StandsBy { leader } => Err(client::Error {
+            Role::Leader(leader) => Ok(LeaderApi(leader.clone())),
+            Role::Standby { leader } => Err(client::Error {
                 leader: leader.clone(),
                 ..client::Error::new(
                     Code::NotLeader,
@@ -253,7 +255,7 @@ impl Coordinator {
     }
 }
 
-async fn asked(ending: &mut watch::Receiver<bool>) {
+async fn end_requested(ending: &mut watch::Receiver<bool>) {
     // The sender is as old as the coordinator itself.
     if ending.wait_for(|ending| *ending).await.is_err() {
         std::future::pending::<()>().await;
@@ -261,7 +263,7 @@ async fn asked(ending: &mut watch::Receiver<bool>) {
 }
 
 /// The journal of a data folder.
-fn journal_of(storage: &millstream_state::Storage) -> Log {
+fn cluster_journal(storage: &millstream_state::Storage) -> Log {
     Log::new(storage.clone(), "journal", "the cluster")
 }
 
@@ -400,7 +402,7 @@ impl Api for Coordinator {
             },
         };
         if request.check_storage && info.is_leader {
-            *self.inner.storage_problem.lock() = self.inner.folder.try_write().await.err();
+            *self.inner.storage_problem.lock() = self.inner.folder.probe_write().await.err();
         }
         info.storage_problem = self.storage_problem().unwrap_or_default();
         info.cluster_id = self.inner.folder.cluster().to_string();

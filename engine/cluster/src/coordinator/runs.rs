@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
-use crate::coordinator::describe;
+use crate::coordinator::job_view;
 use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Wanted};
 use crate::coordinator::slots::LeaseId;
@@ -45,7 +45,7 @@ pub struct Running {
     /// Whether the tasks that the run waits for go on.
     pub adoption: watch::Sender<Option<Verdict>>,
     pub task: Option<tokio::task::AbortHandle>,
-    pub rates: super::describe::Rates,
+    pub rates: super::job_view::Rates,
 }
 
 /// The slots of an attempt that may be taken over, or why it may not.
@@ -73,8 +73,8 @@ impl Running {
                         reason,
                     }),
                     ProgressEvent::Phase(..) => {}
-                    ProgressEvent::Note(Note::Info(text)) => leader.note(&name, "info", &text),
-                    ProgressEvent::Note(Note::Warning(text)) => leader.note(&name, "warn", &text),
+                    ProgressEvent::Note(Note::Info(text)) => leader.log_line(&name, "info", &text),
+                    ProgressEvent::Note(Note::Warning(text)) => leader.log_line(&name, "warn", &text),
                     ProgressEvent::Checkpoint(checkpoint) => {
                         checkpointed.send_replace(checkpoint);
                         leader.changed(&name, run);
@@ -92,13 +92,13 @@ impl Running {
             granted: None,
             adoption: watch::Sender::new(None),
             task: None,
-            rates: super::describe::Rates::default(),
+            rates: super::job_view::Rates::default(),
         }
     }
 
     /// For [`carry`], which the operation whose span is entered has caused.
-    pub fn strings(&self) -> Strings {
-        Strings {
+    pub fn handles(&self) -> RunHandles {
+        RunHandles {
             stop: self.ask.subscribe(),
             progress: self.progress.clone(),
             checkpoint_requests: self.checkpoint_requests.clone(),
@@ -109,7 +109,7 @@ impl Running {
 }
 
 /// The ends of a run's strings whose other ends the leader holds.
-pub struct Strings {
+pub struct RunHandles {
     stop: watch::Receiver<StopRequest>,
     progress: Progress,
     checkpoint_requests: Arc<CheckpointRequests>,
@@ -119,10 +119,10 @@ pub struct Strings {
 }
 
 /// Carries a job to the end of this run.
-pub async fn carry(leader: Arc<Leader>, run: RunId, record: Box<Record>, strings: Strings) {
+pub async fn carry(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: RunHandles) {
     let job = record.name.clone();
-    let progress = strings.progress.clone();
-    let end = match to_end(&leader, run, &record, strings).await {
+    let progress = handles.progress.clone();
+    let end = match to_end(&leader, run, &record, handles).await {
         Ok(end) => end,
         Err(Error::State(millstream_state::Error::Superseded(reason))) => {
             // Whoever starts the job again claims its checkpoints anew.
@@ -136,7 +136,7 @@ pub async fn carry(leader: Arc<Leader>, run: RunId, record: Box<Record>, strings
             reason: error.to_string(),
         },
     };
-    let run_totals = progress.with(describe::run_totals).map(Box::new);
+    let run_totals = progress.with(job_view::run_totals).map(Box::new);
     leader.event(Event::Ended {
         job,
         run,
@@ -173,14 +173,14 @@ async fn superseded(leader: &Arc<Leader>, record: &Record, reason: String) -> Op
     }
 }
 
-async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Strings) -> Result<End, Error> {
-    let Strings {
+async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: RunHandles) -> Result<End, Error> {
+    let RunHandles {
         mut stop,
         progress,
         checkpoint_requests,
         adoption,
         cause,
-    } = strings;
+    } = handles;
     let Some(history) = claim(leader, run, record, &mut stop).await? else {
         return Ok(End::aborted(None));
     };
@@ -204,7 +204,7 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         Outcome::AlreadyFinished { checkpoint, unread } => {
             for input in unread {
                 let note = format!("all input was processed before; not read, because it is newer: {input}");
-                leader.note(&record.name, "warn", &note);
+                leader.log_line(&record.name, "warn", &note);
             }
             End::Finished { checkpoint }
         }
@@ -224,7 +224,7 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, strings: Stri
         let Some(kept) = keep(&history, &job, &name, &mut cancelled).await? else {
             return Ok(end);
         };
-        leader.note(
+        leader.log_line(
             &record.name,
             "info",
             &format!("savepoint `{name}` is checkpoint {kept}"),
@@ -422,9 +422,9 @@ impl Deployer for Leased<'_> {
         };
         let Some(verdict) = verdict else { return Ok(None) };
         let lease = self.lease(verdict.map_err(Error::Failed)?);
-        let hands = self.leader.hands();
+        let executors = self.leader.executors();
         let resolved = &self.record.resolved;
-        let adopted = hands
+        let adopted = executors
             .adopt(job, resolved, &placement.attempts, &placement.slots)
             .await?;
         Ok(Some(AdoptedTasks {
@@ -437,8 +437,8 @@ impl Deployer for Leased<'_> {
     }
 
     async fn superseded(&self) {
-        self.leader.check().await;
-        if self.leader.is_over() {
+        self.leader.check_leadership().await;
+        if self.leader.has_ended() {
             // This task is cut off.
             std::future::pending::<()>().await;
         }
@@ -447,7 +447,7 @@ impl Deployer for Leased<'_> {
     async fn allocate(&self, _job: &Job) -> Result<Allocation, Error> {
         // Those of an attempt that failed before it had tasks.
         drop(self.lease.lock().take());
-        let granted = self.leader.want_slots(&self.record.name, self.run);
+        let granted = self.leader.request_slots(&self.record.name, self.run);
         let Ok(Grant { lease, slots }) = granted.await else {
             return Err(Error::Failed("the coordinator gives no more slots".into()));
         };
@@ -462,15 +462,17 @@ impl Deployer for Leased<'_> {
         let (leader, before_start) = (self.leader.clone(), request.before_start);
         // Sinks remove what no attempt needs any more: not beside an attempt of the next leader.
         request.before_start = Box::pin(async move {
-            leader.verify().await?;
+            leader.verify_leadership().await?;
             before_start.await
         });
         // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
-        self.leader.journalled(&self.record.name, self.run).await;
-        let hands = self.leader.hands();
+        self.leader.flush_journal(&self.record.name, self.run).await;
+        let executors = self.leader.executors();
         let regions = region::divide(&job.graph, &allocation.slots);
         let attempts = region::attempt_ids(&request.identity.attempt, &regions, allocation.slots.len());
-        let tasks = hands.deploy(job, &self.record.resolved, allocation, request).await?;
+        let tasks = executors
+            .deploy(job, &self.record.resolved, allocation, request)
+            .await?;
         self.leader.event(Event::Placed {
             job: self.record.name.clone(),
             run: self.run,
@@ -481,7 +483,7 @@ impl Deployer for Leased<'_> {
     }
 
     async fn relocate(&self, region: Vec<usize>, attempt: String) -> Result<Vec<String>, Error> {
-        let granted = self.leader.want_place(&self.record.name, self.run, &region);
+        let granted = self.leader.request_relocation(&self.record.name, self.run, &region);
         let Ok(Grant { slots, .. }) = granted.await else {
             return Err(Error::Failed("there are no other slots for its tasks".into()));
         };
@@ -492,7 +494,7 @@ impl Deployer for Leased<'_> {
             attempt,
         });
         // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
-        self.leader.journalled(&self.record.name, self.run).await;
+        self.leader.flush_journal(&self.record.name, self.run).await;
         Ok(slots)
     }
 }

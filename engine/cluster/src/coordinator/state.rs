@@ -15,10 +15,10 @@
 //! which come one after the other move them once.
 
 mod adoption;
-mod applying;
+mod apply;
 mod messages;
-mod placing;
 mod requests;
+mod scheduling;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,7 +90,7 @@ impl Job {
 pub struct Run {
     pub id: RunId,
     pub asked: StopRequest,
-    then: Then,
+    then: NextAction,
     pub lease: Option<LeaseId>,
     /// It waits for tasks of an earlier coordinator.
     adoption: Option<Adoption>,
@@ -100,10 +100,10 @@ pub struct Run {
 
 /// What comes after a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Then {
+enum NextAction {
     End,
     /// Another one, for this reason.
-    Again(String),
+    Rerun(String),
     /// Nothing now; whoever leads next goes on.
     Suspend,
 }
@@ -138,14 +138,14 @@ impl State {
                 Wanted::Cancelled => {
                     state.settle(&name, false, &mut commands);
                     state.run(&name, None, None, &mut commands);
-                    state.ask(&name, StopRequest::Abort, Then::End, &mut commands);
+                    state.ask(&name, StopRequest::Abort, NextAction::End, &mut commands);
                 }
                 Wanted::Stopped { .. } => {
                     if !state.adopt(&name, now_us, &mut commands) {
                         state.settle(&name, false, &mut commands);
                         state.run(&name, None, None, &mut commands);
                     }
-                    state.ask(&name, StopRequest::Stop, Then::End, &mut commands);
+                    state.ask(&name, StopRequest::Stop, NextAction::End, &mut commands);
                 }
                 Wanted::Running => {
                     let reason = match fresh {
@@ -169,7 +169,7 @@ impl State {
             let why = now.map_or(moved.to_string(), |now| now.reason.clone());
             self.enter(name, Status::Restarting, &why, now_us, commands);
             if self.adopt(name, now_us, commands) {
-                return self.ask(name, StopRequest::Stop, Then::Again(why), commands);
+                return self.ask(name, StopRequest::Stop, NextAction::Rerun(why), commands);
             }
         } else if self.adopt(name, now_us, commands) {
             return;
@@ -343,7 +343,7 @@ impl State {
                     self.slots_changed(now_us, &mut commands);
                 }
             }
-            Event::Said { .. } | Event::StoodStill { .. } => {}
+            Event::Logged { .. } | Event::Stalled { .. } => {}
             Event::Leaving { worker } => self.drain(&worker, Presence::Leaving, now_us, &mut commands),
             Event::Tick => {
                 if self.rebalance_at_us.is_some_and(|at_us| now_us >= at_us) {
@@ -357,7 +357,7 @@ impl State {
                 self.shutting_down = true;
                 let names: Vec<String> = self.jobs.keys().cloned().collect();
                 for name in names {
-                    self.ask(&name, StopRequest::Stop, Then::Suspend, &mut commands);
+                    self.ask(&name, StopRequest::Stop, NextAction::Suspend, &mut commands);
                 }
             }
         }
@@ -417,18 +417,18 @@ impl State {
             }
         }
         let (status, reason) = match (end, run.then, wanted) {
-            (End::Superseded { .. }, Then::Suspend, _) => return,
+            (End::Superseded { .. }, NextAction::Suspend, _) => return,
             (End::Superseded { reason }, _, Wanted::Running) => return self.start(name, &reason, now_us, commands),
             (End::Superseded { .. }, _, Wanted::Stopped { .. }) => {
                 self.run(name, None, None, commands);
-                return self.ask(name, StopRequest::Stop, Then::End, commands);
+                return self.ask(name, StopRequest::Stop, NextAction::End, commands);
             }
             (End::Finished { checkpoint }, ..) => (
                 Status::Finished,
                 format!("all input is processed, as of checkpoint {checkpoint}"),
             ),
-            (End::Stopped { .. } | End::Aborted { .. }, Then::Suspend, _) => return,
-            (End::Stopped { .. } | End::Aborted { .. }, Then::Again(reason), Wanted::Running) => {
+            (End::Stopped { .. } | End::Aborted { .. }, NextAction::Suspend, _) => return,
+            (End::Stopped { .. } | End::Aborted { .. }, NextAction::Rerun(reason), Wanted::Running) => {
                 return self.start(name, &reason, now_us, commands);
             }
             (_, _, Wanted::Cancelled) => (Status::Cancelled, "asked for".to_string()),
@@ -491,7 +491,7 @@ impl State {
         job.run = Some(Run {
             id: run,
             asked: StopRequest::None,
-            then: Then::End,
+            then: NextAction::End,
             lease,
             adoption,
             displaced: Vec::new(),
@@ -507,7 +507,10 @@ impl State {
             return;
         };
         let slots = lease.slots.clone();
-        let is_ending = job.run.as_ref().is_some_and(|run| matches!(run.then, Then::Again(_)));
+        let is_ending = job
+            .run
+            .as_ref()
+            .is_some_and(|run| matches!(run.then, NextAction::Rerun(_)));
         job.record.placement = Some(Placement {
             slots,
             attempts,
@@ -521,11 +524,11 @@ impl State {
         let Some(job) = self.jobs.get(name) else { return };
         let wanted = job.record.wanted == Wanted::Running;
         let Some(run) = &job.run else { return };
-        if !wanted || run.then == Then::Suspend {
+        if !wanted || run.then == NextAction::Suspend {
             return;
         }
         self.enter(name, Status::Restarting, reason, now_us, commands);
-        self.ask(name, StopRequest::Stop, Then::Again(reason.to_string()), commands);
+        self.ask(name, StopRequest::Stop, NextAction::Rerun(reason.to_string()), commands);
         if let Some(job) = self.jobs.get_mut(name)
             && let Some(placement) = &mut job.record.placement
             && !placement.is_ending
@@ -535,7 +538,7 @@ impl State {
         }
     }
 
-    fn ask(&mut self, name: &str, request: StopRequest, then: Then, commands: &mut Vec<Command>) {
+    fn ask(&mut self, name: &str, request: StopRequest, then: NextAction, commands: &mut Vec<Command>) {
         let Some(run) = self.jobs.get_mut(name).and_then(|job| job.run.as_mut()) else {
             return;
         };

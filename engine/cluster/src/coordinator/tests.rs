@@ -36,17 +36,19 @@ impl Process {
     async fn open(dir: &Path, advertise: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("bound"));
-        let door = Door::default();
+        let gateway = WorkerGateway::default();
         let options = Options {
             data_dir: dir.join("data").display().to_string(),
             advertise: advertise.unwrap_or(&address).to_string(),
             cluster: None,
-            takes_workers_along: false,
+            suspend_jobs_on_end: false,
             limits: Limits::default(),
         };
-        let coordinator = Coordinator::open(options, door.recruit()).await.expect("a data folder");
+        let coordinator = Coordinator::open(options, gateway.executor_factory())
+            .await
+            .expect("a data folder");
         let routes = serve::grpc_router(Arc::new(coordinator.clone())).await;
-        let router = serve::grpc_server().add_routes(routes.add_service(door.service()));
+        let router = serve::grpc_server().add_routes(routes.add_service(gateway.service()));
         let server = tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
             router.serve_with_incoming(incoming).await.expect("serves");
@@ -89,7 +91,7 @@ impl Process {
             slots,
             memory_bytes: 64 << 20,
             data_dir: dir.join(name),
-            book: worker::LogBook::default(),
+            log_buffer: worker::LogBuffer::default(),
             compression: crate::exchange::Compression::None,
         };
         tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
@@ -578,7 +580,7 @@ async fn a_worker_that_nobody_reaches_gets_no_tasks_and_says_why() {
         slots: 8,
         memory_bytes: 64 << 20,
         data_dir: dir.path().join("bad"),
-        book: worker::LogBook::default(),
+        log_buffer: worker::LogBuffer::default(),
         compression: crate::exchange::Compression::None,
     };
     tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
@@ -613,7 +615,7 @@ async fn a_coordinator_that_stood_still_takes_over_from_itself_and_tasks_go_on()
     process.checkpointed("goes-on").await;
     let leader = process.coordinator.leader().expect("a leader");
     let reason = "it did not run for 8 s".to_string();
-    leader.event(Event::StoodStill { reason });
+    leader.event(Event::Stalled { reason });
     until("leads again", || async {
         process
             .coordinator
@@ -647,7 +649,7 @@ async fn a_worker_that_knows_a_standby_only_finds_the_leader() {
         slots: 1,
         memory_bytes: 64 << 20,
         data_dir: dir.path().join("w"),
-        book: worker::LogBook::default(),
+        log_buffer: worker::LogBuffer::default(),
         compression: crate::exchange::Compression::None,
     };
     tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));

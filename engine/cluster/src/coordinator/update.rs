@@ -13,7 +13,7 @@ use super::api::{
 };
 use super::ledger::{Record, Update};
 use super::state::Request;
-use super::{checkpoints, describe};
+use super::{checkpoints, job_view};
 use crate::api::{self, Code};
 use crate::resolve::{self, Resolved};
 use crate::stored_pipeline;
@@ -122,7 +122,7 @@ async fn check_state(
         Err(error) => return Err(error),
     };
     let mut findings = compatible(&found, resolved).await?;
-    response.verdict = Some(describe::verdict(findings.verdict()) as i32);
+    response.verdict = Some(job_view::verdict(findings.verdict()) as i32);
     if request.allow_dropped_state {
         findings.drop_lost();
     }

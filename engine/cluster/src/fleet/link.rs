@@ -14,9 +14,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::tasks::{Heard, What};
-use super::{Fleet, FleetEvent, Heartbeat, Inner, WorkerStatus, clock_us, reach};
-use crate::worker::folder;
+use super::tasks::{MessageBody, WorkerMessage};
+use super::{Fleet, FleetEvent, Heartbeat, Inner, WorkerStatus, clock_us, reachability};
+use crate::worker::data_dir;
 use crate::{Error, clock};
 
 /// Orders that may wait for one worker.
@@ -30,13 +30,13 @@ const SLOTS_MAX: u32 = 1_024;
 /// How often silence is looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// If that look is so late, nobody is judged by it.
-const STANDSTILL_MAX: Duration = Duration::from_secs(1);
+const STALL_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// A coordinator that did not run for so long has been left by its workers, which ping it (`KEEP_ALIVE_TIMEOUT`):
 /// streams that are broken then say nothing about the workers.
-const LEFT_AFTER: Duration = Duration::from_secs(4);
+const STALL_WORKERS_LEAVE: Duration = Duration::from_secs(4);
 /// So long after it runs again what had broken meanwhile is noticed.
-const STANDSTILL_ECHO: Duration = Duration::from_secs(3);
+const STALL_AFTERMATH: Duration = Duration::from_secs(3);
 
 /// The coordinator's end of a worker's stream.
 pub struct Link {
@@ -51,7 +51,7 @@ pub struct Link {
     attached_us: i64,
     is_leaving: AtomicBool,
     /// It was told that it may go.
-    pub(super) may_go: AtomicBool,
+    pub(super) is_released: AtomicBool,
     epoch: u64,
     orders: mpsc::Sender<Result<v1::Order, Status>>,
     heartbeat: Heartbeat,
@@ -179,15 +179,15 @@ impl WorkerControl for Fleet {
         let Some(v1::report::Report::Register(register)) = first else {
             return Err(Status::invalid_argument("a worker registers first"));
         };
-        if let Some(reason) = self.inner.ended.lock().clone() {
+        if let Some(reason) = self.inner.shutdown_reason.lock().clone() {
             return Err(Status::unavailable(reason));
         }
         let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
-        if let Some(reason) = self.inner.refusal(&register) {
-            return Ok(Response::new(refused(self.inner.options.epoch, reason).boxed()));
+        if let Some(reason) = self.inner.rejection_reason(&register) {
+            return Ok(Response::new(rejection(self.inner.options.epoch, reason).boxed()));
         }
         let link = self.inner.attach(&register, orders)?;
-        let (running, unwanted) = self.inner.sort(&register.running);
+        let (running, unwanted) = self.inner.partition_running(&register.running);
         let welcome = v1::Welcome {
             heartbeat_ms: self.inner.options.heartbeat.as_millis() as u64,
             orphan_timeout_ms: self.inner.options.orphan_timeout.as_millis() as u64,
@@ -204,14 +204,14 @@ impl WorkerControl for Fleet {
             "worker attached"
         );
         self.inner
-            .tell(FleetEvent::Attached {
+            .send_event(FleetEvent::Attached {
                 worker: link.name.clone(),
                 incarnation: link.incarnation.clone(),
                 slots: link.slots,
                 running,
             })
             .await;
-        tokio::spawn(reach::look(Arc::clone(&self.inner), Arc::downgrade(&link)));
+        tokio::spawn(reachability::probe(Arc::clone(&self.inner), Arc::downgrade(&link)));
         let closed = link.closed.clone();
         tokio::spawn(listen(
             Arc::clone(&self.inner),
@@ -227,7 +227,7 @@ impl WorkerControl for Fleet {
     }
 }
 
-fn refused(epoch: u64, reason: String) -> impl Stream<Item = Result<v1::Order, Status>> {
+fn rejection(epoch: u64, reason: String) -> impl Stream<Item = Result<v1::Order, Status>> {
     tracing::warn!("a worker was refused: {reason}");
     let order = v1::Order {
         epoch,
@@ -238,7 +238,7 @@ fn refused(epoch: u64, reason: String) -> impl Stream<Item = Result<v1::Order, S
 
 impl Inner {
     /// Why a worker cannot be let in, whatever it tries.
-    fn refusal(&self, register: &v1::Register) -> Option<String> {
+    fn rejection_reason(&self, register: &v1::Register) -> Option<String> {
         if register.version != self.options.version {
             return Some(format!(
                 "worker {} is of version {}, this coordinator of {}; start the same version",
@@ -263,15 +263,15 @@ impl Inner {
             ));
         }
         let folder = (register.data_dir.as_str(), register.cluster.as_str());
-        folder::refusal(&register.name, folder, &self.options.cluster)
+        data_dir::check_cluster(&register.name, folder, &self.options.cluster)
     }
 
     /// Of what a worker runs when it attaches: what may be adopted, and what is to end. That includes what it ran for
     /// this coordinator before it was lost, as that has failed.
-    fn sort(&self, running: &[v1::RunningAttempt]) -> (Vec<String>, Vec<String>) {
-        let awaited = self.awaited.lock();
+    fn partition_running(&self, running: &[v1::RunningAttempt]) -> (Vec<String>, Vec<String>) {
+        let adoptable = self.adoptable.lock();
         let may_go_on = |running: &&v1::RunningAttempt| {
-            running.is_deployed && !running.is_stopping && awaited.contains(&running.attempt)
+            running.is_deployed && !running.is_stopping && adoptable.contains(&running.attempt)
         };
         let (adoptable, unwanted): (Vec<_>, Vec<_>) = running.iter().partition(may_go_on);
         let attempts =
@@ -295,7 +295,7 @@ impl Inner {
             state_bytes: AtomicU64::new(0),
             attached_us: clock_us(),
             is_leaving: AtomicBool::new(false),
-            may_go: AtomicBool::new(false),
+            is_released: AtomicBool::new(false),
             epoch: self.options.epoch,
             orders,
             heartbeat: Heartbeat::new(),
@@ -304,7 +304,7 @@ impl Inner {
         let mut links = self.links.lock();
         // Looked at again with the list locked, which a shutdown empties after it has said why: a worker that came just
         // before would be told to end tasks that are to be taken over.
-        if let Some(reason) = self.ended.lock().clone() {
+        if let Some(reason) = self.shutdown_reason.lock().clone() {
             return Err(Status::unavailable(reason));
         }
         if let Some(known) = links.get(&register.name) {
@@ -318,54 +318,54 @@ impl Inner {
         Ok(link)
     }
 
-    pub(super) async fn tell(&self, event: FleetEvent) {
+    pub(super) async fn send_event(&self, event: FleetEvent) {
         if self.events.send(event).await.is_err() {
             tracing::debug!("no coordinator listens any more");
         }
     }
 
     /// For how long this process did not run until just now, if that was long.
-    fn standstill(&self) -> Option<Duration> {
-        let silence = self.pulse.silence();
-        if silence > WATCH_INTERVAL + LEFT_AFTER {
+    fn stall(&self) -> Option<Duration> {
+        let silence = self.process_heartbeat.silence();
+        if silence > WATCH_INTERVAL + STALL_WORKERS_LEAVE {
             return Some(silence);
         }
-        let (noticed, length) = (*self.standstill.lock())?;
-        (noticed.elapsed() < STANDSTILL_ECHO).then_some(length)
+        let (noticed, length) = (*self.stall.lock())?;
+        (noticed.elapsed() < STALL_AFTERMATH).then_some(length)
     }
 
     /// A worker's stream broke. If that is because nobody kept it up here, the tasks there go on, and are left alone
     /// until they are taken over.
-    async fn broke(&self, worker: &str, incarnation: &str, reason: &str) {
-        let Some(standstill) = self.standstill() else {
-            return self.lose(worker, incarnation, reason).await;
+    async fn on_stream_broken(&self, worker: &str, incarnation: &str, reason: &str) {
+        let Some(stall) = self.stall() else {
+            return self.remove_worker(worker, incarnation, reason).await;
         };
-        if self.ended.lock().is_some() {
+        if self.shutdown_reason.lock().is_some() {
             return;
         }
         let reason = format!(
             "this coordinator did not run for {:.1} s, and workers have left it meanwhile",
-            standstill.as_secs_f64()
+            stall.as_secs_f64()
         );
         self.shut_down(&reason);
-        self.tell(FleetEvent::StoodStill { reason }).await;
+        self.send_event(FleetEvent::Stalled { reason }).await;
     }
 
     /// Takes a worker off the list and tells everyone whom it concerns.
-    async fn lose(&self, worker: &str, incarnation: &str, reason: &str) {
-        let may_go = {
+    async fn remove_worker(&self, worker: &str, incarnation: &str, reason: &str) {
+        let is_released = {
             let mut links = self.links.lock();
             if links.get(worker).is_none_or(|link| link.incarnation != incarnation) {
                 return;
             }
             let link = links.remove(worker);
-            link.is_some_and(|link| link.may_go.load(Ordering::Relaxed))
+            link.is_some_and(|link| link.is_released.load(Ordering::Relaxed))
         };
-        match may_go {
+        match is_released {
             true => tracing::info!(worker, "worker has left"),
             false => tracing::warn!(worker, "worker lost: {reason}"),
         }
-        let mut listeners: Vec<mpsc::Sender<Heard>> = Vec::new();
+        let mut listeners: Vec<mpsc::Sender<WorkerMessage>> = Vec::new();
         for entry in &self.attempts {
             // One may listen to several.
             if !listeners.iter().any(|known| known.same_channel(entry.value())) {
@@ -373,15 +373,15 @@ impl Inner {
             }
         }
         for listener in listeners {
-            let heard = Heard {
+            let message = WorkerMessage {
                 worker: worker.to_string(),
-                what: What::Lost(reason.to_string()),
+                body: MessageBody::Lost(reason.to_string()),
             };
-            if listener.try_send(heard).is_err() {
+            if listener.try_send(message).is_err() {
                 tracing::debug!("an attempt that ends takes no news");
             }
         }
-        self.tell(FleetEvent::Lost {
+        self.send_event(FleetEvent::Lost {
             worker: worker.to_string(),
             incarnation: incarnation.to_string(),
             reason: reason.to_string(),
@@ -417,36 +417,41 @@ async fn listen(
                 link.state_bytes.store(heartbeat.state_bytes, Ordering::Relaxed);
                 if !heartbeat.lines.is_empty() {
                     let (worker, lines) = (worker.clone(), heartbeat.lines);
-                    inner.tell(FleetEvent::Said { worker, lines }).await;
+                    inner.send_event(FleetEvent::Logged { worker, lines }).await;
                 }
                 for progress in heartbeat.progress {
-                    forward(&inner, &worker, progress.attempt.clone(), What::Progress(progress));
+                    forward(
+                        &inner,
+                        &worker,
+                        progress.attempt.clone(),
+                        MessageBody::Progress(progress),
+                    );
                 }
             }
             Some(v1::report::Report::Attempt(report)) => {
-                forward(&inner, &worker, report.attempt.clone(), What::Report(report));
+                forward(&inner, &worker, report.attempt.clone(), MessageBody::Report(report));
             }
             Some(v1::report::Report::Leaving(_)) => {
                 link.is_leaving.store(true, Ordering::Relaxed);
-                inner.tell(FleetEvent::Leaving { worker: worker.clone() }).await;
+                inner.send_event(FleetEvent::Leaving { worker: worker.clone() }).await;
             }
             Some(v1::report::Report::Register(_)) | None => {}
         }
     };
-    inner.broke(&worker, &incarnation, &reason).await;
+    inner.on_stream_broken(&worker, &incarnation, &reason).await;
 }
 
 /// To whoever runs the attempt. One that does not listen must not hold up the others: it is given up.
-fn forward(inner: &Inner, worker: &str, attempt: String, what: What) {
+fn forward(inner: &Inner, worker: &str, attempt: String, body: MessageBody) {
     let Some(listener) = inner.attempts.get(&attempt).map(|entry| entry.value().clone()) else {
         return;
     };
-    let is_progress = matches!(what, What::Progress(_));
-    let heard = Heard {
+    let is_progress = matches!(body, MessageBody::Progress(_));
+    let message = WorkerMessage {
         worker: worker.to_string(),
-        what,
+        body,
     };
-    if let Err(mpsc::error::TrySendError::Full(_)) = listener.try_send(heard)
+    if let Err(mpsc::error::TrySendError::Full(_)) = listener.try_send(message)
         && !is_progress
     {
         tracing::warn!(attempt, "its reports are not taken: the attempt is given up");
@@ -462,20 +467,20 @@ pub async fn watch(inner: Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         let links: Vec<_> = inner.links.lock().values().cloned().collect();
         // This process stood still: what workers said meanwhile is yet to be read.
-        let stood_still = before.elapsed() > WATCH_INTERVAL + STANDSTILL_MAX;
-        if before.elapsed() > WATCH_INTERVAL + LEFT_AFTER {
-            *inner.standstill.lock() = Some((Instant::now(), before.elapsed()));
+        let has_stalled = before.elapsed() > WATCH_INTERVAL + STALL_TOLERANCE;
+        if before.elapsed() > WATCH_INTERVAL + STALL_WORKERS_LEAVE {
+            *inner.stall.lock() = Some((Instant::now(), before.elapsed()));
         }
         // Only now: in between, a standstill would be in neither.
-        inner.pulse.beat();
+        inner.process_heartbeat.beat();
         for link in links {
-            if stood_still {
+            if has_stalled {
                 link.heartbeat.beat();
             }
             let silence = link.heartbeat.silence();
             if silence > inner.options.lost_after {
                 let reason = format!("nothing was heard of it for {:.1} s", silence.as_secs_f64());
-                inner.lose(&link.name, &link.incarnation, &reason).await;
+                inner.remove_worker(&link.name, &link.incarnation, &reason).await;
             }
         }
     }

@@ -7,7 +7,7 @@
 //! Whatever else a worker runs when it attaches is nobody's any more, and is ended.
 
 mod link;
-mod reach;
+mod reachability;
 mod tasks;
 
 use crate::clock::now_us as clock_us;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use self::link::Link;
 pub use self::link::MESSAGE_BYTES_MAX;
-use self::tasks::Heard;
+use self::tasks::WorkerMessage;
 
 /// Events that may wait for the coordinator.
 const EVENTS_MAX: usize = 1_024;
@@ -80,9 +80,9 @@ pub enum FleetEvent {
     },
     /// This process did not run for so long that workers have left it: it leads them no longer, and what runs there can be
     /// taken over by whoever leads next.
-    StoodStill { reason: String },
+    Stalled { reason: String },
     /// Tasks on the worker logged something.
-    Said { worker: String, lines: Vec<v1::JobLine> },
+    Logged { worker: String, lines: Vec<v1::JobLine> },
     /// The worker asks for its tasks to be moved elsewhere.
     Leaving { worker: String },
 }
@@ -114,16 +114,16 @@ struct Inner {
     options: FleetOptions,
     links: Mutex<BTreeMap<String, Arc<Link>>>,
     /// Who listens to an attempt's workers.
-    attempts: DashMap<String, mpsc::Sender<Heard>>,
+    attempts: DashMap<String, mpsc::Sender<WorkerMessage>>,
     /// Attempts of an earlier coordinator that may be adopted.
-    awaited: Mutex<BTreeSet<String>>,
+    adoptable: Mutex<BTreeSet<String>>,
     events: mpsc::Sender<FleetEvent>,
     /// This coordinator no longer leads, and why.
-    ended: Mutex<Option<String>>,
+    shutdown_reason: Mutex<Option<String>>,
     /// Beats as long as this process runs.
-    pulse: Heartbeat,
+    process_heartbeat: Heartbeat,
     /// When it was noticed that this process had not run, and for how long.
-    standstill: Mutex<Option<(Instant, Duration)>>,
+    stall: Mutex<Option<(Instant, Duration)>>,
 }
 
 impl Fleet {
@@ -134,11 +134,11 @@ impl Fleet {
                 options,
                 links: Mutex::default(),
                 attempts: DashMap::new(),
-                awaited: Mutex::default(),
+                adoptable: Mutex::default(),
                 events,
-                ended: Mutex::new(None),
-                pulse: Heartbeat::new(),
-                standstill: Mutex::default(),
+                shutdown_reason: Mutex::new(None),
+                process_heartbeat: Heartbeat::new(),
+                stall: Mutex::default(),
             }),
         };
         tokio::spawn(link::watch(Arc::downgrade(&fleet.inner)));
@@ -150,13 +150,13 @@ impl Fleet {
     }
 
     /// Attempts of an earlier coordinator that may be adopted: workers keep them for now.
-    pub fn await_attempts(&self, attempts: impl IntoIterator<Item = String>) {
-        self.inner.awaited.lock().extend(attempts);
+    pub fn expect_attempts(&self, attempts: impl IntoIterator<Item = String>) {
+        self.inner.adoptable.lock().extend(attempts);
     }
 
     /// An attempt that was awaited is not wanted any more: it ends wherever it runs.
     pub fn abandon(&self, attempt: &str) {
-        self.inner.awaited.lock().remove(attempt);
+        self.inner.adoptable.lock().remove(attempt);
         let links: Vec<_> = self.inner.links.lock().values().cloned().collect();
         for link in links {
             if let Err(error) = link.cancel("", attempt) {
@@ -166,10 +166,10 @@ impl Fleet {
     }
 
     /// Tells a worker without tasks that it may go.
-    pub fn leave(&self, worker: &str) {
+    pub fn release(&self, worker: &str) {
         let link = self.inner.links.lock().get(worker).cloned();
         if let Some(link) = link
-            && !link.may_go.swap(true, Ordering::Relaxed)
+            && !link.is_released.swap(true, Ordering::Relaxed)
             && let Err(error) = link.order(v1::order::Order::Leave(v1::Leave {}))
         {
             tracing::warn!(worker, "{error}");
@@ -184,7 +184,7 @@ impl Fleet {
 
 impl Inner {
     fn shut_down(&self, reason: &str) {
-        *self.ended.lock() = Some(reason.to_string());
+        *self.shutdown_reason.lock() = Some(reason.to_string());
         for (_, link) in std::mem::take(&mut *self.links.lock()) {
             link.close();
         }

@@ -3,8 +3,8 @@
 //! They are in one region or in several ([`crate::region`]), and workers know those of each region under an id of its
 //! own: a region that begins again gets another id, and what is said under the old one is not heard any more.
 
+mod deployment;
 mod region;
-mod start;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use millstream_runtime::progress::JobCounters;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
-use self::region::{Orders, Region, Stage};
-use self::start::Step;
+use self::deployment::Milestone;
+use self::region::{InitialState, Region, Stage};
 use super::Fleet;
 use crate::deployer::{AdoptedTasks, Allocation, DeploymentEvent, RegionRestart, Request, RestartedRegion, Tasks};
 use crate::publish::{Output, Publishing};
@@ -30,17 +30,17 @@ use crate::restart::Retry;
 use crate::{Error, Job, encoding, outage, spans};
 
 /// Events that may wait for the driver of one attempt.
-const HEARD_MAX: usize = 16_384;
+const MESSAGES_MAX: usize = 16_384;
 /// How long workers may take to say how an attempt is that is adopted.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Something a worker said about an attempt.
-pub struct Heard {
+pub struct WorkerMessage {
     pub worker: String,
-    pub what: What,
+    pub body: MessageBody,
 }
 
-pub enum What {
+pub enum MessageBody {
     Report(v1::AttemptReport),
     Progress(v1::AttemptProgress),
     Lost(String),
@@ -60,25 +60,25 @@ impl Fleet {
         let attempts = attempt_ids(&request.identity.attempt, &regions, slots.len());
         let mut tasks = self.listen(job, resolved, &regions, &attempts, slots)?;
         let before_start = request.before_start;
-        let orders = Orders {
+        let initial = InitialState {
             splits: request.splits,
             splits_are_final: request.splits_are_final,
             restore: request.restore,
             epoch: request.epoch,
         };
-        let deploy = tasks.deployment(orders)?;
+        let deploy = tasks.deployment(initial)?;
         for region in &tasks.regions {
             region.deploy(&deploy, slots)?;
         }
-        spans::in_span(spans::span!("restore state"), tasks.all(Step::Restored)).await?;
+        spans::in_span(spans::span!("restore state"), tasks.wait_for(Milestone::Restored)).await?;
         before_start.await?;
         // A worker that was lost in between ends this attempt, not the job.
         for region in &tasks.regions {
             region
                 .order(&tasks.job, &Wire::Start(v1::StartTasks {}))
-                .map_err(|error| elsewhere(error.to_string()))?;
+                .map_err(|error| remote_error(error.to_string()))?;
         }
-        spans::in_span(spans::span!("start tasks"), tasks.all(Step::Deployed)).await?;
+        spans::in_span(spans::span!("start tasks"), tasks.wait_for(Milestone::Deployed)).await?;
         Ok(Box::new(tasks))
     }
 
@@ -92,9 +92,9 @@ impl Fleet {
         slots: &[String],
     ) -> Result<AdoptedTasks, Error> {
         {
-            let mut awaited = self.inner.awaited.lock();
+            let mut adoptable = self.inner.adoptable.lock();
             attempts.iter().for_each(|attempt| {
-                awaited.remove(attempt);
+                adoptable.remove(attempt);
             });
         }
         let mut tasks = self.listen(job, resolved, &regions_of_attempts(attempts), attempts, slots)?;
@@ -105,13 +105,13 @@ impl Fleet {
                     attempt: region.attempt.clone(),
                 };
                 link.order(v1::order::Order::Adopt(adopt))
-                    .map_err(|error| elsewhere(error.to_string()))?;
+                    .map_err(|error| remote_error(error.to_string()))?;
             }
         }
-        let newest_checkpoint = tokio::time::timeout(ADOPT_TIMEOUT, tasks.adopted())
+        let newest_checkpoint = tokio::time::timeout(ADOPT_TIMEOUT, tasks.wait_for_adoption())
             .await
             .map_err(|_| {
-                elsewhere(format!(
+                remote_error(format!(
                     "the workers did not say how the tasks are within {} s (ADOPT_TIMEOUT)",
                     ADOPT_TIMEOUT.as_secs()
                 ))
@@ -132,7 +132,7 @@ impl Fleet {
         attempts: &[String],
         slots: &[String],
     ) -> Result<RemoteTasks, Error> {
-        let (listener, heard) = mpsc::channel(HEARD_MAX);
+        let (listener, messages) = mpsc::channel(MESSAGES_MAX);
         let mut tasks = RemoteTasks {
             fleet: self.clone(),
             job: job.graph.name.clone(),
@@ -141,14 +141,14 @@ impl Fleet {
             slots: slots.to_vec(),
             regions: Vec::new(),
             listener: listener.downgrade(),
-            heard,
-            news: VecDeque::new(),
+            messages,
+            events: VecDeque::new(),
             counters: millstream_runtime::job::counters(&job.graph, slots.len()),
             outages: BTreeMap::new(),
             input_fields: BTreeMap::new(),
             had_finished: false,
             publication: None,
-            is_over: false,
+            is_terminated: false,
         };
         for region in regions {
             let attempt = attempts[region[0]].clone();
@@ -163,7 +163,7 @@ impl Fleet {
     }
 }
 
-fn elsewhere(message: String) -> Error {
+fn remote_error(message: String) -> Error {
     Error::Runtime(failure(message, Retry::Limited))
 }
 
@@ -185,10 +185,10 @@ struct RemoteTasks {
     /// Each slot is in one.
     regions: Vec<Region>,
     /// Strong as long as someone may speak.
-    listener: mpsc::WeakSender<Heard>,
-    heard: mpsc::Receiver<Heard>,
+    listener: mpsc::WeakSender<WorkerMessage>,
+    messages: mpsc::Receiver<WorkerMessage>,
     /// Still to be told.
-    news: VecDeque<DeploymentEvent>,
+    events: VecDeque<DeploymentEvent>,
     counters: Arc<JobCounters>,
     /// What cannot be reached, by attempt and worker that says so.
     outages: BTreeMap<(String, String), Vec<v1::Outage>>,
@@ -198,7 +198,7 @@ struct RemoteTasks {
     had_finished: bool,
     /// What workers are publishing.
     publication: Option<Publication>,
-    is_over: bool,
+    is_terminated: bool,
 }
 
 /// A checkpoint whose output workers publish. Dropped: it is given up.
@@ -211,8 +211,8 @@ struct Publication {
 
 impl RemoteTasks {
     /// What is the same for all workers of a deployment.
-    fn deployment(&self, orders: Orders) -> Result<v1::Deploy, Error> {
-        let restore: Vec<_> = orders
+    fn deployment(&self, initial: InitialState) -> Result<v1::Deploy, Error> {
+        let restore: Vec<_> = initial
             .restore
             .iter()
             .map(|(operator, states)| (&operator.0, states))
@@ -221,11 +221,11 @@ impl RemoteTasks {
             job: self.job.clone(),
             resolved: Some(self.resolved.clone()),
             parallelism: self.slots.len() as u32,
-            splits: encoding::encode(&orders.splits)?,
-            splits_are_final: orders.splits_are_final,
+            splits: encoding::encode(&initial.splits)?,
+            splits_are_final: initial.splits_are_final,
             restore: encoding::encode(&restore)?,
             checkpoint_storage: self.checkpoint_storage.clone(),
-            checkpoint_epoch: orders.epoch,
+            checkpoint_epoch: initial.epoch,
             trace_parent: spans::trace_parent(&Span::current()),
             // The rest is the region's to say.
             ..v1::Deploy::default()
@@ -261,9 +261,9 @@ impl RemoteTasks {
 
     fn fail(&mut self, region: usize, operator: &str, subtask: usize, message: String, retry: Retry) {
         if self.regions.len() == 1 {
-            self.news.push_back(failed(operator, subtask, message, retry));
+            self.events.push_back(task_failed(operator, subtask, message, retry));
         } else if self.regions[region].fail() {
-            self.news.push_back(DeploymentEvent::RegionFailed {
+            self.events.push_back(DeploymentEvent::RegionFailed {
                 region,
                 operator: OperatorId(operator.to_string()),
                 subtask,
@@ -273,10 +273,10 @@ impl RemoteTasks {
     }
 
     /// Takes note of what was heard; what the driver should know of it is put among the news.
-    fn take(&mut self, heard: Heard) -> Result<(), Error> {
-        let worker = heard.worker;
-        match heard.what {
-            What::Progress(progress) => {
+    fn on_message(&mut self, message: WorkerMessage) -> Result<(), Error> {
+        let worker = message.worker;
+        match message.body {
+            MessageBody::Progress(progress) => {
                 if self.region_of(&progress.attempt).is_some() {
                     let sample = encoding::decode(&progress.operators, "a worker's progress")?;
                     self.counters.apply(&sample);
@@ -285,10 +285,10 @@ impl RemoteTasks {
                     self.outages.insert(from, progress.outages);
                 }
             }
-            What::Lost(reason) => self.lost(&worker, &reason),
-            What::Report(report) => {
+            MessageBody::Lost(reason) => self.on_worker_lost(&worker, &reason),
+            MessageBody::Report(report) => {
                 if let (Some(region), Some(event)) = (self.region_of(&report.attempt), report.event) {
-                    self.reported(worker, region, event)?;
+                    self.on_report(worker, region, event)?;
                 }
             }
         }
@@ -296,7 +296,7 @@ impl RemoteTasks {
     }
 
     /// Where a worker ran several regions, they fail together: that is the whole attempt's failure.
-    fn lost(&mut self, worker: &str, reason: &str) {
+    fn on_worker_lost(&mut self, worker: &str, reason: &str) {
         let hit: Vec<usize> = (0..self.regions.len())
             .filter(|index| {
                 let region = &mut self.regions[*index];
@@ -306,16 +306,16 @@ impl RemoteTasks {
         hit.iter().for_each(|region| self.give_up_publication(*region, worker));
         let message = format!("worker {worker} was lost: {reason}");
         if hit.len() > 1 {
-            self.news.push_back(failed("worker", 0, message, Retry::Limited));
+            self.events.push_back(task_failed("worker", 0, message, Retry::Limited));
             return;
         }
         for index in hit {
             self.fail(index, "worker", 0, message.clone(), Retry::Limited);
-            self.look_whether_ended(index);
+            self.notify_if_ended(index);
         }
     }
 
-    fn reported(&mut self, worker: String, index: usize, event: Event) -> Result<(), Error> {
+    fn on_report(&mut self, worker: String, index: usize, event: Event) -> Result<(), Error> {
         let region = &mut self.regions[index];
         match event {
             Event::Snapshot(done) => {
@@ -323,13 +323,13 @@ impl RemoteTasks {
                 if let Some(keyed) = &mut state.keyed {
                     keyed.entries = done.keyed_entries;
                 }
-                self.news.push_back(DeploymentEvent::Task(TaskEvent::Snapshot {
+                self.events.push_back(DeploymentEvent::Task(TaskEvent::Snapshot {
                     checkpoint: done.checkpoint,
                     operator: OperatorId(done.operator),
                     state,
                 }));
             }
-            Event::SnapshotFailed(failed) => self.news.push_back(DeploymentEvent::Task(TaskEvent::SnapshotFailed {
+            Event::SnapshotFailed(failed) => self.events.push_back(DeploymentEvent::Task(TaskEvent::SnapshotFailed {
                 checkpoint: failed.checkpoint,
                 operator: OperatorId(failed.operator),
                 subtask: failed.subtask as usize,
@@ -341,12 +341,12 @@ impl RemoteTasks {
             })),
             Event::Finished(_) => {
                 region.finished.insert(worker);
-                self.look_whether_finished();
+                self.notify_if_finished();
             }
             // What the whole job can do about it a region cannot: begin from an earlier checkpoint.
             Event::Failed(task) if task.is_damage => {
                 let message = format!("worker {worker}: {}", task.message);
-                self.news.push_back(failed("worker", 0, message, Retry::Limited));
+                self.events.push_back(task_failed("worker", 0, message, Retry::Limited));
             }
             Event::Failed(task) => {
                 let (operator, message) = match task.operator.is_empty() {
@@ -360,27 +360,27 @@ impl RemoteTasks {
                 let retry = Retry::of_report(task.may_pass, task.is_disk_full);
                 self.fail(index, operator, task.subtask as usize, message, retry);
             }
-            Event::Published(answer) => self.published(index, worker, answer),
+            Event::Published(answer) => self.on_published(index, worker, answer),
             Event::Stopped(_) => {
                 region.stopped.insert(worker.clone());
                 self.give_up_publication(index, &worker);
                 if self.regions.len() > 1 {
                     let message = format!("worker {worker} ended its part");
                     self.fail(index, "worker", 0, message, Retry::Limited);
-                    self.look_whether_ended(index);
+                    self.notify_if_ended(index);
                 }
             }
             Event::Restored(_) => {
-                if region.has_restored(&worker) {
+                if region.on_restored(&worker) {
                     let ordered = region.order(&self.job, &Wire::Start(v1::StartTasks {}));
                     self.after_order(index, ordered)?;
                 }
             }
             Event::Deployed(_) => {
-                if region.has_started(&worker) {
-                    self.news.push_back(DeploymentEvent::RegionRunning { region: index });
+                if region.on_started(&worker) {
+                    self.events.push_back(DeploymentEvent::RegionRunning { region: index });
                     // Its tasks may have been through before that was heard of all.
-                    self.look_whether_finished();
+                    self.notify_if_finished();
                 }
             }
             Event::Adopted(_) => {}
@@ -389,7 +389,7 @@ impl RemoteTasks {
     }
 
     /// A worker has published its part of a region, or says why not.
-    fn published(&mut self, region: usize, worker: String, answer: v1::OutputPublished) {
+    fn on_published(&mut self, region: usize, worker: String, answer: v1::OutputPublished) {
         let Some(mut publication) = self.publication.take_if(|it| it.checkpoint == answer.checkpoint) else {
             return;
         };
@@ -416,23 +416,23 @@ impl RemoteTasks {
             .take_if(|it| it.missing.contains(&(region, worker.to_string())));
     }
 
-    fn look_whether_finished(&mut self) {
+    fn notify_if_finished(&mut self) {
         if self.have_all_finished() {
-            self.news.push_back(DeploymentEvent::Task(TaskEvent::Finished));
+            self.events.push_back(DeploymentEvent::Task(TaskEvent::Finished));
         }
     }
 
-    fn look_whether_ended(&mut self, index: usize) {
+    fn notify_if_ended(&mut self, index: usize) {
         let region = &mut self.regions[index];
         if region.stage == Stage::Ending && region.has_stopped() {
             region.stage = Stage::Ended;
             self.fleet.inner.attempts.remove(&region.attempt);
-            self.news.push_back(DeploymentEvent::RegionStopped { region: index });
+            self.events.push_back(DeploymentEvent::RegionStopped { region: index });
         }
     }
 }
 
-fn failed(operator: &str, subtask: usize, message: String, retry: Retry) -> DeploymentEvent {
+fn task_failed(operator: &str, subtask: usize, message: String, retry: Retry) -> DeploymentEvent {
     DeploymentEvent::Task(TaskEvent::Failed {
         operator: OperatorId(operator.to_string()),
         subtask,
@@ -512,30 +512,30 @@ impl Tasks for RemoteTasks {
         Box::pin(async move {
             result
                 .await
-                .unwrap_or_else(|_| Err(elsewhere("the workers that were to publish it are gone".into())))
+                .unwrap_or_else(|_| Err(remote_error("the workers that were to publish it are gone".into())))
         })
     }
 
     async fn next_event(&mut self) -> Option<DeploymentEvent> {
         loop {
-            if let Some(news) = self.news.pop_front() {
-                return Some(news);
+            if let Some(events) = self.events.pop_front() {
+                return Some(events);
             }
-            if self.is_over {
+            if self.is_terminated {
                 return None;
             }
             if std::mem::take(&mut self.had_finished) {
                 return Some(DeploymentEvent::Task(TaskEvent::Finished));
             }
             if self.regions.iter().all(Region::has_stopped) {
-                self.is_over = true;
+                self.is_terminated = true;
                 return Some(DeploymentEvent::Task(TaskEvent::Stopped));
             }
-            let taken = match self.heard.recv().await {
-                Some(heard) => self.take(heard),
+            let taken = match self.messages.recv().await {
+                Some(message) => self.on_message(message),
                 None => {
-                    self.is_over = true;
-                    return Some(failed(
+                    self.is_terminated = true;
+                    return Some(task_failed(
                         "worker",
                         0,
                         "the workers are not heard any more".into(),
@@ -544,7 +544,7 @@ impl Tasks for RemoteTasks {
                 }
             };
             if let Err(error) = taken {
-                return Some(failed("worker", 0, error.to_string(), Retry::Never));
+                return Some(task_failed("worker", 0, error.to_string(), Retry::Never));
             }
         }
     }
@@ -554,13 +554,13 @@ impl Tasks for RemoteTasks {
     }
 
     fn outages(&self) -> Vec<v1::Outage> {
-        let is_heard = |attempt: &str, worker: &str| {
+        let is_current = |attempt: &str, worker: &str| {
             let region = self.regions.iter().find(|region| region.attempt == attempt);
             region.is_some_and(|region| !region.stopped.contains(worker))
         };
-        let said = self.outages.iter();
-        let heard = said.filter(|((attempt, worker), _)| is_heard(attempt, worker));
-        outage::merge(heard.flat_map(|(_, outages)| outages.clone()))
+        let reported = self.outages.iter();
+        let current = reported.filter(|((attempt, worker), _)| is_current(attempt, worker));
+        outage::merge(current.flat_map(|(_, outages)| outages.clone()))
     }
 
     fn input_fields(&self) -> Vec<v1::InputFields> {
@@ -584,13 +584,13 @@ impl Tasks for RemoteTasks {
         if let Err(error) = region.order(&self.job, &Wire::Cancel(v1::CancelTasks {})) {
             tracing::debug!(job = self.job, "{error}");
         }
-        self.look_whether_ended(index);
+        self.notify_if_ended(index);
     }
 
     fn restart_region(&mut self, restart: RegionRestart) -> Result<RestartedRegion, Error> {
         let slots = self.regions[restart.region].slots.clone();
         let Some(listener) = self.listener.upgrade() else {
-            return Err(elsewhere("the workers are not heard any more".into()));
+            return Err(remote_error("the workers are not heard any more".into()));
         };
         self.fleet.inner.attempts.insert(restart.attempt.clone(), listener);
         self.slots = restart.slots;
@@ -601,7 +601,7 @@ impl Tasks for RemoteTasks {
         let region = &mut self.regions[restart.region];
         region.links = links?;
         region.stage = Stage::Restoring(region.links.iter().map(|link| link.name.clone()).collect());
-        let deploy = self.deployment(Orders {
+        let deploy = self.deployment(InitialState {
             splits: restart.splits,
             splits_are_final: restart.splits_are_final,
             restore: restart.restore,
@@ -624,7 +624,7 @@ impl Drop for RemoteTasks {
         for region in &self.regions {
             self.fleet.inner.attempts.remove(&region.attempt);
         }
-        if self.fleet.inner.ended.lock().is_some() {
+        if self.fleet.inner.shutdown_reason.lock().is_some() {
             // They are the next coordinator's.
             return;
         }

@@ -131,7 +131,7 @@ impl Cluster {
             slots: 2,
             memory_bytes: 64 << 20,
             data_dir: dir.join(name),
-            book: worker::LogBook::default(),
+            log_buffer: worker::LogBuffer::default(),
             compression: crate::exchange::Compression::None,
         };
         let running = tokio::spawn(worker::run(options, listener, status, asked));
@@ -195,10 +195,10 @@ async fn workers_that_left_a_coordinator_which_stood_still_are_not_lost() {
         Ok(Some(FleetEvent::Lost { worker, .. })) => assert_eq!(worker, "one"),
         other => panic!("the loss was not noticed: {other:?}"),
     }
-    *cluster.fleet.inner.standstill.lock() = Some((Instant::now(), Duration::from_secs(8)));
+    *cluster.fleet.inner.stall.lock() = Some((Instant::now(), Duration::from_secs(8)));
     two.abort();
     match tokio::time::timeout(Duration::from_secs(10), cluster.events.recv()).await {
-        Ok(Some(FleetEvent::StoodStill { reason })) => assert!(reason.contains("did not run for 8.0 s"), "{reason}"),
+        Ok(Some(FleetEvent::Stalled { reason })) => assert!(reason.contains("did not run for 8.0 s"), "{reason}"),
         other => panic!("taken for a loss: {other:?}"),
     }
     assert!(cluster.fleet.workers().is_empty());

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::gate::Gate;
+use super::admission::Admission;
 use super::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::api::{Api, Code, Error};
 use crate::spans;
@@ -56,7 +56,7 @@ async fn keep_health(api: Weak<dyn Api>, health: HealthReporter) {
 pub async fn routes(api: Arc<dyn Api>) -> Routes {
     let services = Services {
         api,
-        gate: Gate::new("grpc"),
+        admission: Admission::new("grpc"),
     };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ClusterServiceServer<Services>>().await;
@@ -87,25 +87,25 @@ pub async fn routes(api: Arc<dyn Api>) -> Routes {
 #[derive(Clone)]
 struct Services {
     api: Arc<dyn Api>,
-    gate: Gate,
+    admission: Admission,
 }
 
 /// `call!(self, method, request)`: through the gate to the method of the same name.
 macro_rules! call {
     ($self:ident, $method:ident, $request:ident) => {{
-        let gate = $self.gate.following(trace_parent(&$request));
+        let admission = $self.admission.with_trace_parent(trace_parent(&$request));
         let (api, message) = ($self.api.clone(), $request.into_inner());
         let call = async move { api.$method(message).await };
-        answer(gate.call(stringify!($method), call).await)
+        answer(admission.call(stringify!($method), call).await)
     }};
 }
 
 macro_rules! stream {
     ($self:ident, $method:ident, $request:ident) => {{
-        let gate = $self.gate.following(trace_parent(&$request));
+        let admission = $self.admission.with_trace_parent(trace_parent(&$request));
         let (api, message) = ($self.api.clone(), $request.into_inner());
         let open = async move { api.$method(message).await }.boxed();
-        let opened = gate.stream(stringify!($method), open).await;
+        let opened = admission.stream(stringify!($method), open).await;
         answer(opened.map(|stream| stream.map(Ok).boxed()))
     }};
 }

@@ -6,7 +6,7 @@
 //!
 //! A call that has begun is carried to its end even if its client goes away: a half-done submission would help nobody.
 
-mod gate;
+mod admission;
 mod grpc;
 mod http;
 mod openapi;

@@ -21,7 +21,7 @@ use futures::StreamExt;
 use millstream_proto::json;
 use serde_json::{Map, Value};
 
-use super::gate::Gate;
+use super::admission::Admission;
 use super::openapi;
 use super::routes::{Method, Route, Run, table};
 use super::{BODY_TIMEOUT, REQUEST_BYTES_MAX, detail};
@@ -35,11 +35,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The client API as REST/JSON, with its description at `/api/v1/openapi.json`.
 pub fn router(api: Arc<dyn Api>) -> Router {
-    let gate = Gate::new("rest");
+    let admission = Admission::new("rest");
     let mut router = Router::new();
     for route in table() {
         let (path, method) = (format!("{PREFIX}{}", route.path), filter(route.method));
-        let shared = Arc::new(Shared::new(api.clone(), gate.clone(), route));
+        let shared = Arc::new(Shared::new(api.clone(), admission.clone(), route));
         router = router.route(
             &path,
             on(method, move |path, query, headers, body| {
@@ -65,14 +65,14 @@ fn filter(method: Method) -> MethodFilter {
 /// What answers one route's requests.
 struct Shared {
     api: Arc<dyn Api>,
-    gate: Gate,
+    admission: Admission,
     route: Route,
     /// The message's list fields: in a query their values are separated by commas.
     lists: Vec<String>,
 }
 
 impl Shared {
-    fn new(api: Arc<dyn Api>, gate: Gate, route: Route) -> Self {
+    fn new(api: Arc<dyn Api>, admission: Admission, route: Route) -> Self {
         let schemas: BTreeMap<String, Value> = json::schema::schemas([route.request], "schemas");
         let properties = schemas[route.request]["properties"].as_object();
         let lists = properties
@@ -83,7 +83,7 @@ impl Shared {
             .collect();
         Self {
             api,
-            gate,
+            admission,
             route,
             lists,
         }
@@ -191,14 +191,14 @@ async fn answer(
     let trace_parent = headers
         .get(spans::TRACE_PARENT_HEADER)
         .and_then(|value| value.to_str().ok());
-    let gate = shared.gate.following(trace_parent);
+    let admission = shared.admission.with_trace_parent(trace_parent);
     let (api, name) = (shared.api.clone(), shared.route.name);
     match &shared.route.run {
-        Run::Once(run) => match run(api, gate, name, request).await {
+        Run::Once(run) => match run(api, admission, name, request).await {
             Ok(value) => axum::Json(value).into_response(),
             Err(error) => refusal(&error),
         },
-        Run::Stream(run) => match run(api, gate, name, request).await {
+        Run::Stream(run) => match run(api, admission, name, request).await {
             Ok(stream) => {
                 let events = stream.map(|value| Ok::<_, Infallible>(Event::default().data(value.to_string())));
                 Sse::new(events)

@@ -13,7 +13,7 @@ use millstream_proto::{json, v1};
 use prost::{Message, Name};
 use serde_json::Value;
 
-use super::gate::Gate;
+use super::admission::Admission;
 use crate::api::{Api, Code, Error};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,9 @@ pub struct Route {
     pub run: Run,
 }
 
-type Once = dyn Fn(Arc<dyn Api>, Gate, &'static str, Value) -> BoxFuture<'static, Result<Value, Error>> + Send + Sync;
-type Events = dyn Fn(Arc<dyn Api>, Gate, &'static str, Value) -> BoxFuture<'static, Result<BoxStream<'static, Value>, Error>>
+type Once =
+    dyn Fn(Arc<dyn Api>, Admission, &'static str, Value) -> BoxFuture<'static, Result<Value, Error>> + Send + Sync;
+type Events = dyn Fn(Arc<dyn Api>, Admission, &'static str, Value) -> BoxFuture<'static, Result<BoxStream<'static, Value>, Error>>
     + Send
     + Sync;
 
@@ -87,11 +88,11 @@ where
     F: Future<Output = Result<A, Error>> + Send + 'static,
 {
     let call = Arc::new(call);
-    let run = move |api: Arc<dyn Api>, gate: Gate, name: &'static str, value: Value| {
+    let run = move |api: Arc<dyn Api>, admission: Admission, name: &'static str, value: Value| {
         let call = call.clone();
         async move {
             let answer = call(api, parse::<Q>(&value)?);
-            Ok(json::to_value(&gate.call(name, answer).await?))
+            Ok(json::to_value(&admission.call(name, answer).await?))
         }
         .boxed()
     };
@@ -115,11 +116,11 @@ where
     F: Future<Output = Result<BoxStream<'static, A>, Error>> + Send + 'static,
 {
     let open = Arc::new(open);
-    let run = move |api: Arc<dyn Api>, gate: Gate, name: &'static str, value: Value| {
+    let run = move |api: Arc<dyn Api>, admission: Admission, name: &'static str, value: Value| {
         let open = open.clone();
         async move {
             let opened = open(api, parse::<Q>(&value)?);
-            let stream = gate.stream(name, opened).await?;
+            let stream = admission.stream(name, opened).await?;
             Ok(stream.map(|event| json::to_value(&event)).boxed())
         }
         .boxed()

@@ -29,7 +29,7 @@ use crate::{Error, encoding, resolve, restart, spans};
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long an attempt that ends waits for what it is publishing. Whoever restores the checkpoint publishes it, too.
-const PUBLISH_GRACE: Duration = Duration::from_secs(5);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the coordinator orders of an attempt.
 #[derive(Debug)]
@@ -39,13 +39,13 @@ pub enum Command {
 }
 
 /// What the worker sees of an attempt whose tasks run.
-pub struct Seen {
+pub struct AttemptStatus {
     pub counters: Arc<JobCounters>,
     pub monitor: ConnectorMonitor,
 }
 
 /// What an attempt needs of the worker.
-pub struct Ground {
+pub struct WorkerContext {
     pub exchange: Exchange,
     pub backend: Backend,
     pub reports: mpsc::Sender<v1::AttemptReport>,
@@ -53,14 +53,14 @@ pub struct Ground {
 
 /// Restores, deploys when it is told to start, runs, reports. The last report is always that it has stopped.
 pub async fn run(
-    ground: Ground,
+    context: WorkerContext,
     deploy: v1::Deploy,
-    seen: Arc<OnceLock<Seen>>,
+    status: Arc<OnceLock<AttemptStatus>>,
     start: oneshot::Receiver<()>,
     mut commands: mpsc::Receiver<Command>,
 ) {
-    let says = Says {
-        reports: ground.reports.clone(),
+    let reporter = Reporter {
+        reports: context.reports.clone(),
         job: deploy.job.clone(),
         attempt: deploy.attempt.clone(),
     };
@@ -70,50 +70,50 @@ pub async fn run(
         .map(|worker| (worker.name.clone(), worker.address.clone()));
     let slots = deploy.slots.iter().map(|worker| *worker as usize).collect();
     let own = deploy.self_ as usize;
-    let (carrier, mut broken) = ground
+    let (carrier, mut broken) = context
         .exchange
         .attempt(&deploy.job, &deploy.attempt, workers.collect(), slots, own);
     let deployed = tokio::select! {
-        deployed = deployed(&ground, &deploy, &carrier, &says, start) => deployed,
-        () = cancelled(&mut commands) => Ok(None),
+        deployed = deploy_on_start(&context, &deploy, &carrier, &reporter, start) => deployed,
+        () = wait_for_cancel(&mut commands) => Ok(None),
     };
     match deployed {
         Ok(None) => {}
         Err(error) => {
-            says.not_deployed(&error).await;
+            reporter.deployment_failed(&error).await;
         }
         Ok(Some((mut running, sinks, monitor))) => {
             let counters = running.counters();
-            if seen.set(Seen { counters, monitor }).is_err() {
+            if status.set(AttemptStatus { counters, monitor }).is_err() {
                 tracing::debug!(job = deploy.job, "its counters were known");
             }
-            ground.exchange.open(&carrier);
+            context.exchange.open(&carrier);
             tracing::info!("tasks run in {} of {} slots", slots_here(&deploy), deploy.slots.len());
-            says.say(Event::Deployed(v1::Deployed {})).await;
+            reporter.send(Event::Deployed(v1::Deployed {})).await;
             let publisher = Publisher {
                 sinks,
-                says: says.clone(),
-                turn: Arc::default(),
-                under_way: JoinSet::new(),
+                reporter: reporter.clone(),
+                order_lock: Arc::default(),
+                in_progress: JoinSet::new(),
             };
-            go_on(&says, &mut running, publisher, &mut commands, &mut broken).await;
+            run_tasks(&reporter, &mut running, publisher, &mut commands, &mut broken).await;
         }
     }
-    ground.exchange.close(&carrier);
+    context.exchange.close(&carrier);
     tracing::info!("tasks have ended");
-    says.say(Event::Stopped(v1::Stopped {})).await;
+    reporter.send(Event::Stopped(v1::Stopped {})).await;
 }
 
 /// Reports that the worker cannot run an attempt at all.
 pub async fn refuse(reports: mpsc::Sender<v1::AttemptReport>, deploy: v1::Deploy, error: Error) {
     tracing::error!("tasks cannot run here: {error}");
-    let says = Says {
+    let reporter = Reporter {
         reports,
         job: deploy.job,
         attempt: deploy.attempt,
     };
-    says.not_deployed(&error).await;
-    says.say(Event::Stopped(v1::Stopped {})).await;
+    reporter.deployment_failed(&error).await;
+    reporter.send(Event::Stopped(v1::Stopped {})).await;
 }
 
 fn slots_here(deploy: &v1::Deploy) -> usize {
@@ -121,7 +121,7 @@ fn slots_here(deploy: &v1::Deploy) -> usize {
 }
 
 /// Resolves when the attempt is cancelled; other commands make no sense before it runs.
-async fn cancelled(commands: &mut mpsc::Receiver<Command>) {
+async fn wait_for_cancel(commands: &mut mpsc::Receiver<Command>) {
     while let Some(command) = commands.recv().await {
         if matches!(command, Command::Tasks(runtime::Command::Cancel)) {
             return;
@@ -130,11 +130,11 @@ async fn cancelled(commands: &mut mpsc::Receiver<Command>) {
 }
 
 /// Tasks that run; `None`: nobody is left who could tell them to start.
-async fn deployed(
-    ground: &Ground,
+async fn deploy_on_start(
+    context: &WorkerContext,
     deploy: &v1::Deploy,
     carrier: &Arc<Attempt>,
-    says: &Says,
+    reporter: &Reporter,
     start: oneshot::Receiver<()>,
 ) -> Result<Option<(RunningJob, SinksById, ConnectorMonitor)>, Error> {
     let span = tracing::info_span!(
@@ -146,12 +146,12 @@ async fn deployed(
     );
     spans::set_parent(&span, &deploy.trace_parent);
     let restored = spans::in_span(span, async {
-        let deployment = deployment(ground, deploy, carrier).await?;
+        let deployment = prepare_deployment(context, deploy, carrier).await?;
         let restored = runtime::restore(&deployment).await?;
         Ok::<_, Error>((deployment, restored))
     });
     let (deployment, restored) = restored.await?;
-    says.say(Event::Restored(v1::Restored {})).await;
+    reporter.send(Event::Restored(v1::Restored {})).await;
     if start.await.is_err() {
         return Ok(None);
     }
@@ -161,7 +161,11 @@ async fn deployed(
     Ok(Some((runtime::deploy(deployment, restored).await?, sinks, monitor)))
 }
 
-async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>) -> Result<Deployment, Error> {
+async fn prepare_deployment(
+    context: &WorkerContext,
+    deploy: &v1::Deploy,
+    carrier: &Arc<Attempt>,
+) -> Result<Deployment, Error> {
     let resolved = deploy
         .resolved
         .clone()
@@ -181,7 +185,7 @@ async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>
     };
     let splits: HashMap<NodeIndex, Vec<Vec<Split>>> = encoding::decode(&deploy.splits, "the list of splits")?;
     let restore: Vec<(String, Vec<SubtaskState>)> = encoding::decode(&deploy.restore, "the state to restore")?;
-    let (sources, sinks) = ends(&graph)?;
+    let (sources, sinks) = create_connectors(&graph)?;
     let files = store.files(deploy.checkpoint_epoch);
     for sink in sinks.values() {
         sink.use_storage(Arc::new(SinkFiles::new(files.clone())));
@@ -210,18 +214,18 @@ async fn deployment(ground: &Ground, deploy: &v1::Deploy, carrier: &Arc<Attempt>
             .into_iter()
             .map(|(operator, states)| (OperatorId(operator), states))
             .collect(),
-        backend: ground.backend.with_files(files),
+        backend: context.backend.with_files(files),
         runtime: tokio::runtime::Handle::current(),
         options,
     })
 }
 
-type Ends = (HashMap<NodeIndex, Arc<dyn Source>>, HashMap<NodeIndex, Arc<dyn Sink>>);
+type Connectors = (HashMap<NodeIndex, Arc<dyn Source>>, HashMap<NodeIndex, Arc<dyn Sink>>);
 /// By the operator's id.
 type SinksById = HashMap<String, Arc<dyn Sink>>;
 
-fn ends(graph: &JobGraph) -> Result<Ends, Error> {
-    let (mut sources, mut sinks): Ends = Default::default();
+fn create_connectors(graph: &JobGraph) -> Result<Connectors, Error> {
+    let (mut sources, mut sinks): Connectors = Default::default();
     for (index, node) in graph.nodes.iter().enumerate() {
         match &node.operator {
             Operator::Source(source) => {
@@ -237,8 +241,8 @@ fn ends(graph: &JobGraph) -> Result<Ends, Error> {
 }
 
 /// Until nothing runs any more.
-async fn go_on(
-    says: &Says,
+async fn run_tasks(
+    reporter: &Reporter,
     running: &mut RunningJob,
     mut publisher: Publisher,
     commands: &mut mpsc::Receiver<Command>,
@@ -251,7 +255,7 @@ async fn go_on(
         tokio::select! {
             event = running.next_event() => match event {
                 Some(TaskEvent::Stopped) | None => break,
-                Some(event) => says.event(event).await,
+                Some(event) => reporter.event(event).await,
             },
             command = commands.recv(), if !commands_end => {
                 commands_end = command.is_none();
@@ -267,24 +271,24 @@ async fn go_on(
                     }
                 };
                 if let Err(error) = sent {
-                    says.failed("", 0, error.to_string(), Retry::Limited, "").await;
+                    reporter.task_failed("", 0, error.to_string(), Retry::Limited, "").await;
                 }
             }
-            Some(_) = publisher.under_way.join_next() => {}
+            Some(_) = publisher.in_progress.join_next() => {}
             Some(broken) = broken.recv() => {
                 let message = format!("the connection with worker {} broke: {}", broken.peer, broken.reason);
                 match is_ending || broken.is_orderly() {
                     true => tracing::info!("{message}; the attempt ends"),
                     false => tracing::error!("{message}"),
                 }
-                says.say_failed("", 0, message, Retry::Limited, &broken.peer).await;
+                reporter.send_failed("", 0, message, Retry::Limited, &broken.peer).await;
                 if let Err(error) = running.send(runtime::Command::Cancel) {
-                    tracing::warn!(job = says.job, "{error}");
+                    tracing::warn!(job = reporter.job, "{error}");
                 }
             }
         }
     }
-    publisher.end().await;
+    publisher.finish().await;
 }
 
 /// Whether tasks that were ordered this end by it.
@@ -298,20 +302,20 @@ fn ends_tasks(command: &runtime::Command) -> bool {
 /// Publishes what sinks of this worker have prepared.
 struct Publisher {
     sinks: SinksById,
-    says: Says,
+    reporter: Reporter,
     /// One checkpoint after the other, whoever asks.
-    turn: Arc<tokio::sync::Mutex<()>>,
-    under_way: JoinSet<()>,
+    order_lock: Arc<tokio::sync::Mutex<()>>,
+    in_progress: JoinSet<()>,
 }
 
 impl Publisher {
     fn publish(&mut self, order: v1::PublishOutput) {
-        let (sinks, says, turn) = (self.sinks.clone(), self.says.clone(), self.turn.clone());
+        let (sinks, reporter, order_lock) = (self.sinks.clone(), self.reporter.clone(), self.order_lock.clone());
         let checkpoint = order.checkpoint;
-        let span = tracing::info_span!(target: spans::TARGET, parent: None, "publish", job = says.job, checkpoint);
+        let span = tracing::info_span!(target: spans::TARGET, parent: None, "publish", job = reporter.job, checkpoint);
         spans::set_parent(&span, &order.trace_parent);
         let work = async move {
-            let _turn = turn.lock().await;
+            let _guard = order_lock.lock().await;
             let outputs: Vec<Output> = encoding::decode(&order.outputs, "the output to publish")?;
             for output in outputs {
                 let unknown = || Error::Failed(format!("{}: there is no such sink here", output.operator));
@@ -333,20 +337,21 @@ impl Publisher {
                 Ok(()) => (String::new(), false),
                 Err(error) => (error.to_string(), restart::retry(&error).is_disk_full()),
             };
-            says.say(Event::Published(v1::OutputPublished {
-                checkpoint,
-                reason,
-                is_disk_full,
-            }))
-            .await;
+            reporter
+                .send(Event::Published(v1::OutputPublished {
+                    checkpoint,
+                    reason,
+                    is_disk_full,
+                }))
+                .await;
         };
         // Inside the span of the tasks: what is logged is about this job.
-        self.under_way.spawn(work.in_current_span());
+        self.in_progress.spawn(work.in_current_span());
     }
 
-    async fn end(mut self) {
-        let ended = async { while self.under_way.join_next().await.is_some() {} };
-        if tokio::time::timeout(PUBLISH_GRACE, ended).await.is_err() {
+    async fn finish(mut self) {
+        let ended = async { while self.in_progress.join_next().await.is_some() {} };
+        if tokio::time::timeout(PUBLISH_TIMEOUT, ended).await.is_err() {
             tracing::warn!("what was being published is left to the next attempt");
         }
     }
@@ -354,14 +359,14 @@ impl Publisher {
 
 /// The attempt's voice.
 #[derive(Clone)]
-struct Says {
+struct Reporter {
     reports: mpsc::Sender<v1::AttemptReport>,
     job: String,
     attempt: String,
 }
 
-impl Says {
-    async fn say(&self, event: Event) {
+impl Reporter {
+    async fn send(&self, event: Event) {
         let report = v1::AttemptReport {
             job: self.job.clone(),
             attempt: self.attempt.clone(),
@@ -373,9 +378,9 @@ impl Says {
     }
 
     /// None of its tasks run.
-    async fn not_deployed(&self, error: &Error) {
+    async fn deployment_failed(&self, error: &Error) {
         let retry = restart::retry(error);
-        self.say(Event::Failed(v1::TaskFailed {
+        self.send(Event::Failed(v1::TaskFailed {
             may_pass: retry.may_pass(),
             is_damage: error.is_damage(),
             is_disk_full: retry.is_disk_full(),
@@ -385,13 +390,13 @@ impl Says {
         .await;
     }
 
-    async fn failed(&self, operator: &str, subtask: usize, message: String, retry: Retry, peer: &str) {
+    async fn task_failed(&self, operator: &str, subtask: usize, message: String, retry: Retry, peer: &str) {
         tracing::error!(operator, subtask, "{message}");
-        self.say_failed(operator, subtask, message, retry, peer).await;
+        self.send_failed(operator, subtask, message, retry, peer).await;
     }
 
-    async fn say_failed(&self, operator: &str, subtask: usize, message: String, retry: Retry, peer: &str) {
-        self.say(Event::Failed(v1::TaskFailed {
+    async fn send_failed(&self, operator: &str, subtask: usize, message: String, retry: Retry, peer: &str) {
+        self.send(Event::Failed(v1::TaskFailed {
             operator: operator.to_string(),
             subtask: subtask as u32,
             message,
@@ -411,7 +416,7 @@ impl Says {
                 state,
             } => match encoding::encode(&state) {
                 Ok(encoded) => {
-                    self.say(Event::Snapshot(v1::SnapshotDone {
+                    self.send(Event::Snapshot(v1::SnapshotDone {
                         checkpoint,
                         operator: operator.0,
                         state: encoded,
@@ -420,7 +425,7 @@ impl Says {
                     .await;
                 }
                 Err(error) => {
-                    self.failed(&operator.0, state.subtask, error.to_string(), Retry::Never, "")
+                    self.task_failed(&operator.0, state.subtask, error.to_string(), Retry::Never, "")
                         .await
                 }
             },
@@ -431,7 +436,7 @@ impl Says {
                 error,
                 rows_lost,
             } => {
-                self.say(Event::SnapshotFailed(v1::SnapshotFailed {
+                self.send(Event::SnapshotFailed(v1::SnapshotFailed {
                     checkpoint,
                     operator: operator.0,
                     subtask: subtask as u32,
@@ -441,14 +446,15 @@ impl Says {
                 }))
                 .await;
             }
-            TaskEvent::Finished => self.say(Event::Finished(v1::Finished {})).await,
+            TaskEvent::Finished => self.send(Event::Finished(v1::Finished {})).await,
             TaskEvent::Failed {
                 operator,
                 subtask,
                 error,
             } => {
                 let retry = restart::retry_tasks(&error);
-                self.failed(&operator.0, subtask, error.to_string(), retry, "").await;
+                self.task_failed(&operator.0, subtask, error.to_string(), retry, "")
+                    .await;
             }
             TaskEvent::Stopped => {}
         }

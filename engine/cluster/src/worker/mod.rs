@@ -7,8 +7,8 @@
 //! its tasks: by then they run elsewhere. Orders of an older epoch than the newest seen are refused.
 
 mod attempt;
-mod book;
-pub mod folder;
+pub mod data_dir;
+mod log_buffer;
 mod session;
 
 use crate::clock::now_us as clock_us;
@@ -23,8 +23,8 @@ use millstream_runtime::job as runtime;
 use millstream_state::store::{Backend, BackendOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use book::LogBook;
-use folder::Folder;
+use data_dir::DataDir;
+pub use log_buffer::LogBuffer;
 
 use crate::exchange::{Compression, Exchange};
 use crate::network::Listener;
@@ -37,8 +37,8 @@ const COMMANDS_MAX: usize = 1_024;
 /// Between two rounds over the coordinators' addresses.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// Between two warnings that a coordinator cannot be reached: at first, and after many.
-const COMPLAINT_PAUSE_MIN: Duration = Duration::from_secs(5);
-const COMPLAINT_PAUSE_MAX: Duration = Duration::from_secs(300);
+const WARNING_INTERVAL_MIN: Duration = Duration::from_secs(5);
+const WARNING_INTERVAL_MAX: Duration = Duration::from_secs(300);
 /// Addresses of coordinators that are kept, those included that others have named.
 const COORDINATORS_MAX: usize = 16;
 /// How long tasks go on without a coordinator. Long, as an outage of the coordinators costs nothing meanwhile; not for
@@ -64,7 +64,7 @@ pub struct Options {
     pub memory_bytes: usize,
     pub data_dir: PathBuf,
     /// Where the process's log writes what concerns a job.
-    pub book: LogBook,
+    pub log_buffer: LogBuffer,
     /// Of rows that go to other workers.
     pub compression: Compression,
 }
@@ -107,7 +107,7 @@ pub async fn run(
         .add_service(exchange.service())
         .serve_with_incoming(listener.incoming);
     let server = tokio::spawn(server);
-    let folder = Folder::look(&options.data_dir)?;
+    let data_dir = DataDir::open(&options.data_dir)?;
     let (reports, reports_in) = mpsc::channel(REPORTS_MAX);
     tracing::info!(worker = options.name, address, slots = options.slots, "worker started");
     let mut worker = Worker {
@@ -115,7 +115,7 @@ pub async fn run(
         options,
         address,
         exchange,
-        folder,
+        data_dir,
         cluster: None,
         backend: None,
         attempts: BTreeMap::new(),
@@ -124,13 +124,13 @@ pub async fn run(
         epoch: 0,
         orphan_timeout: ORPHAN_TIMEOUT_DEFAULT,
         status,
-        heard_at: Instant::now(),
+        last_contact: Instant::now(),
         pinged: None,
         leave,
         leaving_since: None,
     };
-    let result = worker.work().await;
-    worker.end_all().await;
+    let result = worker.run().await;
+    worker.cancel_all().await;
     server.abort();
     result
 }
@@ -141,14 +141,14 @@ struct Worker {
     incarnation: String,
     address: String,
     exchange: Exchange,
-    folder: Folder,
+    data_dir: DataDir,
     /// The cluster of the coordinator that has let it in.
     cluster: Option<String>,
     /// Once a coordinator has let it in, and there was space for it: making it clears what an earlier process left in
     /// the folder.
     backend: Option<Backend>,
     /// By id.
-    attempts: BTreeMap<String, Running>,
+    attempts: BTreeMap<String, RunningAttempt>,
     reports: mpsc::Sender<v1::AttemptReport>,
     reports_in: mpsc::Receiver<v1::AttemptReport>,
     /// The newest coordinator's.
@@ -156,7 +156,7 @@ struct Worker {
     orphan_timeout: Duration,
     status: Status,
     /// When a coordinator was last heard.
-    heard_at: Instant,
+    last_contact: Instant,
     /// The last ping of this session, and when it came.
     pinged: Option<(u64, Instant)>,
     leave: watch::Receiver<bool>,
@@ -164,15 +164,15 @@ struct Worker {
 }
 
 /// A part of a job that runs here.
-struct Running {
+struct RunningAttempt {
     job: String,
     commands: mpsc::Sender<attempt::Command>,
     /// Until its tasks were told to start.
     start: Option<oneshot::Sender<()>>,
     /// Known once its tasks run.
-    seen: Arc<OnceLock<attempt::Seen>>,
+    status: Arc<OnceLock<attempt::AttemptStatus>>,
     /// What the coordinator was told last: while nothing happens it need not be told again.
-    told: Option<v1::AttemptProgress>,
+    last_progress: Option<v1::AttemptProgress>,
     /// The newest checkpoint it was asked for.
     newest_checkpoint: u64,
     is_finished: bool,
@@ -196,23 +196,23 @@ enum SessionEnd {
 
 /// What was said of coordinators that cannot be reached: the same again only after a while, each time a longer one.
 #[derive(Default)]
-struct Complaints {
+struct WarningThrottle {
     /// By address: the reason, when it was said, and when it may be said again.
     said: BTreeMap<String, (String, Instant, Duration)>,
 }
 
-impl Complaints {
-    fn make(&mut self, address: &str, reason: String) {
-        let mut pause = COMPLAINT_PAUSE_MIN;
-        if let Some((said, at, again_after)) = self.said.get(address) {
+impl WarningThrottle {
+    fn warn(&mut self, address: &str, reason: String) {
+        let mut pause = WARNING_INTERVAL_MIN;
+        if let Some((said, at, suppressed_for)) = self.said.get(address) {
             // One that was silent for long enough has been well meanwhile.
-            let is_old = at.elapsed() > *again_after * 2;
-            let is_news = *said != reason && at.elapsed() > COMPLAINT_PAUSE_MIN;
-            if at.elapsed() < *again_after && !is_news {
+            let is_old = at.elapsed() > *suppressed_for * 2;
+            let has_changed = *said != reason && at.elapsed() > WARNING_INTERVAL_MIN;
+            if at.elapsed() < *suppressed_for && !has_changed {
                 return;
             }
             if !is_old {
-                pause = (*again_after * 2).min(COMPLAINT_PAUSE_MAX);
+                pause = (*suppressed_for * 2).min(WARNING_INTERVAL_MAX);
             }
         }
         tracing::warn!(coordinator = address, "{reason}");
@@ -221,8 +221,8 @@ impl Complaints {
 }
 
 impl Worker {
-    async fn work(&mut self) -> Result<(), Error> {
-        let mut complaints = Complaints::default();
+    async fn run(&mut self) -> Result<(), Error> {
+        let mut warnings = WarningThrottle::default();
         loop {
             let mut next = 0;
             // Grows by those that are named on the way.
@@ -237,33 +237,33 @@ impl Worker {
                         return Err(Error::Invalid(format!("the coordinator refused this worker: {reason}")));
                     }
                     SessionEnd::Failed(error) => return Err(error),
-                    SessionEnd::Broken(reason) => complaints.make(&address, reason),
+                    SessionEnd::Broken(reason) => warnings.warn(&address, reason),
                     SessionEnd::StandsBy => {
-                        complaints.make(&address, crate::coordinator::STANDS_BY.to_string());
-                        self.learn(&address).await;
+                        warnings.warn(&address, crate::coordinator::STANDBY_MESSAGE.to_string());
+                        self.learn_leader(&address).await;
                     }
                 }
             }
-            if self.heard_at.elapsed() > self.orphan_timeout && !self.attempts.is_empty() {
+            if self.last_contact.elapsed() > self.orphan_timeout && !self.attempts.is_empty() {
                 tracing::warn!(
                     "no coordinator for {} s: the tasks here are ended, they run elsewhere by now or will",
                     self.orphan_timeout.as_secs()
                 );
-                self.end_all().await;
+                self.cancel_all().await;
             }
-            if *self.leave.borrow() && (self.attempts.is_empty() || self.is_overdue()) {
+            if *self.leave.borrow() && (self.attempts.is_empty() || self.leave_timed_out()) {
                 return Ok(());
             }
-            self.wait().await;
+            self.wait_before_retry().await;
         }
     }
 
     /// Makes the data folder that of the cluster that has let it in, unless it is, and its state ready for use.
-    fn settle(&mut self) -> Result<Backend, Error> {
+    fn open_backend(&mut self) -> Result<Backend, Error> {
         let Some(cluster) = &self.cluster else {
             return Err(Error::Failed("no coordinator has let this worker in yet".into()));
         };
-        self.folder.belongs_to(cluster)?;
+        self.data_dir.claim_for(cluster)?;
         if let Some(backend) = &self.backend {
             return Ok(backend.clone());
         }
@@ -277,7 +277,7 @@ impl Worker {
     }
 
     /// Asks a coordinator that stands by who leads.
-    async fn learn(&mut self, address: &str) {
+    async fn learn_leader(&mut self, address: &str) {
         let leader = match connect::coordinator_info(address, connect::PING_TIMEOUT).await {
             Ok(info) => info.leader,
             Err(reason) => {
@@ -293,24 +293,24 @@ impl Worker {
     }
 
     /// Keeps what attempts report while nobody listens.
-    async fn wait(&mut self) {
+    async fn wait_before_retry(&mut self) {
         let until = tokio::time::Instant::now() + RETRY_DELAY;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
                 Some(report) = self.reports_in.recv() => {
-                    self.keep(&report);
+                    self.on_report(&report);
                 }
             }
         }
     }
 
-    fn is_overdue(&self) -> bool {
+    fn leave_timed_out(&self) -> bool {
         self.leaving_since.is_some_and(|since| since.elapsed() > LEAVE_TIMEOUT)
     }
 
     /// Takes note of what an attempt says. False: nobody knows it any more.
-    fn keep(&mut self, report: &v1::AttemptReport) -> bool {
+    fn on_report(&mut self, report: &v1::AttemptReport) -> bool {
         use v1::attempt_report::Event;
         let Some(running) = self.attempts.get_mut(&report.attempt) else {
             return false;
@@ -362,7 +362,7 @@ impl Worker {
         }
     }
 
-    async fn end_all(&mut self) {
+    async fn cancel_all(&mut self) {
         for running in self.attempts.values() {
             if running
                 .commands
@@ -376,7 +376,7 @@ impl Worker {
         let ended = async {
             while !self.attempts.is_empty() {
                 match self.reports_in.recv().await {
-                    Some(report) => self.keep(&report),
+                    Some(report) => self.on_report(&report),
                     None => break,
                 };
             }
@@ -388,18 +388,18 @@ impl Worker {
 
     fn progress(&mut self) -> Vec<v1::AttemptProgress> {
         let running = self.attempts.iter_mut().filter_map(|(attempt, running)| {
-            let seen = running.seen.get()?;
-            match encoding::encode(&seen.counters.sample()) {
+            let status = running.status.get()?;
+            match encoding::encode(&status.counters.sample()) {
                 Ok(operators) => {
                     let progress = v1::AttemptProgress {
                         job: running.job.clone(),
                         attempt: attempt.clone(),
                         operators,
-                        outages: seen.monitor.outages(),
-                        fields: seen.monitor.input_fields(),
+                        outages: status.monitor.outages(),
+                        fields: status.monitor.input_fields(),
                     };
-                    let is_news = running.told.as_ref() != Some(&progress);
-                    is_news.then(|| running.told.insert(progress).clone())
+                    let has_changed = running.last_progress.as_ref() != Some(&progress);
+                    has_changed.then(|| running.last_progress.insert(progress).clone())
                 }
                 Err(error) => {
                     tracing::warn!(job = running.job, "{error}");

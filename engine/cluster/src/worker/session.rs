@@ -15,15 +15,15 @@ use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::Instrument;
 
-use super::attempt::{self, Ground};
-use super::{COMMANDS_MAX, Running, SessionEnd, Worker, clock_us};
-use crate::coordinator::STANDS_BY;
+use super::attempt::{self, WorkerContext};
+use super::{COMMANDS_MAX, RunningAttempt, SessionEnd, Worker, clock_us};
+use crate::coordinator::STANDBY_MESSAGE;
 use crate::{clock, connect, encoding, restart};
 
 /// Messages to the coordinator that may wait for the transport.
 const OUTBOX_MAX: usize = 64;
 /// How often another coordinator is asked whether it leads.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
 /// Restored state and splits travel in one message.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
@@ -50,17 +50,17 @@ impl Worker {
         }
         let mut orders = match client.attach(ReceiverStream::new(outbox_in)).await {
             Ok(answer) => answer.into_inner(),
-            Err(status) if status.message() == STANDS_BY => return SessionEnd::StandsBy,
+            Err(status) if status.message() == STANDBY_MESSAGE => return SessionEnd::StandsBy,
             Err(status) => return SessionEnd::Broken(status.message().to_string()),
         };
         let mut heartbeat = tokio::time::interval(HEARTBEAT_DEFAULT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_leaving = false;
         let others = self.options.coordinators.iter().filter(|other| *other != address);
-        let mut lookout = Lookout::over(others.cloned().collect());
+        let mut leader_monitor = LeaderMonitor::start(others.cloned().collect());
         loop {
             let message = tokio::select! {
-                Some((leader, epoch)) = lookout.leaders.recv() => match epoch > self.epoch {
+                Some((leader, epoch)) = leader_monitor.leaders.recv() => match epoch > self.epoch {
                     true => return SessionEnd::Broken(format!("{leader} leads now, and this coordinator has not said so")),
                     false => continue,
                 },
@@ -80,13 +80,13 @@ impl Worker {
                     {
                         return SessionEnd::Broken("the coordinator takes no more reports".into());
                     }
-                    if !self.keep(&reported) {
+                    if !self.on_report(&reported) {
                         continue;
                     }
                     v1::report::Report::Attempt(reported)
                 }
                 _ = heartbeat.tick() => self.heartbeat(),
-                () = asked(&mut self.leave), if !is_leaving => {
+                () = leave_requested(&mut self.leave), if !is_leaving => {
                     is_leaving = true;
                     self.leaving_since.get_or_insert_with(Instant::now);
                     tracing::info!("leaving: the coordinator is asked to move the tasks elsewhere");
@@ -96,7 +96,7 @@ impl Worker {
             if outbox.send(report(message)).await.is_err() {
                 return SessionEnd::Broken("the coordinator takes no more reports".into());
             }
-            if is_leaving && self.is_overdue() {
+            if is_leaving && self.leave_timed_out() {
                 tracing::warn!("nobody moved the tasks in time: leaving with them");
                 return SessionEnd::Left;
             }
@@ -108,7 +108,7 @@ impl Worker {
             clock_us: clock_us(),
             progress: self.progress(),
             state_bytes: self.backend.as_ref().map_or(0, Backend::state_bytes),
-            lines: self.options.book.take(),
+            lines: self.options.log_buffer.take(),
             ping: self.pinged.map_or(0, |(number, _)| number),
             ping_age_us: self.pinged.map_or(0, |(_, at)| at.elapsed().as_micros() as u64),
         })
@@ -119,12 +119,12 @@ impl Worker {
             job: running.job.clone(),
             attempt: attempt.clone(),
             newest_checkpoint: running.newest_checkpoint,
-            is_deployed: running.seen.get().is_some(),
+            is_deployed: running.status.get().is_some(),
             is_finished: running.is_finished,
             // What has nothing left to read is not stopped in the middle.
             is_stopping: running.is_stopping && !running.is_finished,
         });
-        let (data_dir, cluster) = self.folder.told();
+        let (data_dir, cluster) = self.data_dir.path_and_cluster();
         v1::Register {
             data_dir,
             cluster,
@@ -154,11 +154,11 @@ impl Worker {
             )));
         }
         self.epoch = order.epoch;
-        self.heard_at = Instant::now();
+        self.last_contact = Instant::now();
         match order.order {
             Some(Order::Welcome(welcome)) => {
                 self.cluster = Some(welcome.cluster.clone());
-                match self.settle() {
+                match self.open_backend() {
                     // It is tried again when there is something to run, and the job then waits with this as its reason.
                     Err(error) if restart::retry(&error).is_disk_full() => tracing::warn!("{error}"),
                     settled => drop(settled.map_err(SessionEnd::Failed)?),
@@ -178,7 +178,7 @@ impl Worker {
                 tracing::info!(epoch = order.epoch, "attached");
             }
             Some(Order::Deploy(deploy)) => self.deploy(deploy),
-            Some(Order::Adopt(adopt)) => return Ok(Some(self.adopted(adopt))),
+            Some(Order::Adopt(adopt)) => return Ok(Some(self.adopt(adopt))),
             Some(Order::Command(v1::TaskCommand {
                 attempt,
                 command: Some(v1::task_command::Command::Start(_)),
@@ -207,11 +207,11 @@ impl Worker {
     }
 
     /// How an attempt is that the coordinator takes over. What its tasks report after this is heard again.
-    fn adopted(&mut self, adopt: v1::Adopt) -> v1::report::Report {
+    fn adopt(&mut self, adopt: v1::Adopt) -> v1::report::Report {
         use v1::attempt_report::Event;
         let event = match self.attempts.get_mut(&adopt.attempt) {
             Some(running) => {
-                running.told = None;
+                running.last_progress = None;
                 tracing::info!(job = adopt.job, "the tasks go on under another coordinator");
                 Event::Adopted(v1::Adopted {
                     newest_checkpoint: running.newest_checkpoint,
@@ -228,16 +228,16 @@ impl Worker {
     }
 
     fn deploy(&mut self, deploy: v1::Deploy) {
-        let backend = self.settle();
+        let backend = self.open_backend();
         let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
         let (start, started) = oneshot::channel();
-        let seen = Arc::new(OnceLock::new());
-        let running = Running {
+        let status = Arc::new(OnceLock::new());
+        let running = RunningAttempt {
             job: deploy.job.clone(),
             commands,
             start: Some(start),
-            seen: Arc::clone(&seen),
-            told: None,
+            status: Arc::clone(&status),
+            last_progress: None,
             newest_checkpoint: 0,
             is_finished: false,
             is_stopping: false,
@@ -252,28 +252,28 @@ impl Worker {
                 return;
             }
         };
-        let ground = Ground {
+        let context = WorkerContext {
             exchange: self.exchange.clone(),
             backend,
             reports: self.reports.clone(),
         };
-        tokio::spawn(attempt::run(ground, deploy, seen, started, commands_in).instrument(span));
+        tokio::spawn(attempt::run(context, deploy, status, started, commands_in).instrument(span));
     }
 }
 
 /// Looks whether another coordinator leads: one that is frozen does not say that it has been superseded, and its connection
 /// looks well for longer than the tasks should wait.
-struct Lookout {
+struct LeaderMonitor {
     leaders: mpsc::Receiver<(String, u64)>,
     task: JoinHandle<()>,
 }
 
-impl Lookout {
-    fn over(others: Vec<String>) -> Self {
+impl LeaderMonitor {
+    fn start(others: Vec<String>) -> Self {
         let (found, leaders) = mpsc::channel(1);
         let task = tokio::spawn(async move {
             for other in others.iter().cycle() {
-                tokio::time::sleep(LOOK_INTERVAL).await;
+                tokio::time::sleep(LEADER_CHECK_INTERVAL).await;
                 match connect::coordinator_info(other, connect::PING_TIMEOUT).await {
                     Ok(info) if info.is_leader => {
                         if found.send((other.clone(), info.epoch)).await.is_err() {
@@ -289,7 +289,7 @@ impl Lookout {
     }
 }
 
-impl Drop for Lookout {
+impl Drop for LeaderMonitor {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -300,7 +300,7 @@ fn report(report: v1::report::Report) -> v1::Report {
 }
 
 /// Resolves once the process was asked to leave.
-async fn asked(leave: &mut tokio::sync::watch::Receiver<bool>) {
+async fn leave_requested(leave: &mut tokio::sync::watch::Receiver<bool>) {
     if leave.wait_for(|leave| *leave).await.is_err() {
         // Nobody is left who could ask.
         std::future::pending::<()>().await;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_cluster::coordinator::{Coordinator, Door, Limits, Options};
+use millstream_cluster::coordinator::{Coordinator, Limits, Options, WorkerGateway};
 use millstream_cluster::{network, serve, worker};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -312,7 +312,7 @@ impl Cluster {
                     slots: self.slots,
                     memory_bytes: MEMORY_BYTES,
                     data_dir: self.disk(machine),
-                    book: worker::LogBook::default(),
+                    log_buffer: worker::LogBuffer::default(),
                     compression: Default::default(),
                 };
                 drop(runtime.spawn(work(options, address_of(machine), number)));
@@ -358,19 +358,19 @@ async fn lead(machine: Machine) -> Result<(), String> {
     let listener = network::listen(address_of(machine))
         .await
         .map_err(|error| error.to_string())?;
-    let door = Door::default();
+    let gateway = WorkerGateway::default();
     let options = Options {
         data_dir: "sim://store/cluster".into(),
         advertise: url_of(machine),
         cluster: None,
         limits: Limits::default(),
-        takes_workers_along: false,
+        suspend_jobs_on_end: false,
     };
-    let coordinator = Coordinator::open(options, door.recruit())
+    let coordinator = Coordinator::open(options, gateway.executor_factory())
         .await
         .map_err(|error| error.to_string())?;
     let routes = serve::grpc_router(Arc::new(coordinator.clone())).await;
-    let server = serve::grpc_server().add_routes(routes.add_service(door.service()));
+    let server = serve::grpc_server().add_routes(routes.add_service(gateway.service()));
     let serving = tokio::spawn(server.serve_with_incoming(listener.incoming));
     let led = coordinator.run().await.map_err(|error| error.to_string());
     serving.abort();

@@ -33,11 +33,11 @@ impl Leader {
 
     async fn change_to_end(self: Arc<Self>, request: Request) -> Result<(), api::Error> {
         let mut journal = self.journal.lock().await;
-        self.refuse_if_over()?;
+        self.check_not_ended()?;
         // What is asked for is judged by all that counts.
-        if let Err(error) = self.settle(&mut journal).await {
+        if let Err(error) = self.resolve_uncertain_put(&mut journal).await {
             self.end_if_superseded(&error);
-            self.refuse_if_over()?;
+            self.check_not_ended()?;
             return Err(api::Error::new(
                 Code::Unavailable,
                 format!("the cluster's journal could not be written, so nothing was changed: {error}"),
@@ -49,7 +49,7 @@ impl Leader {
         };
         self.end_if_superseded(&error);
         if !journal.is_uncertain() {
-            self.refuse_if_over()?;
+            self.check_not_ended()?;
         }
         self.flush.notify_one();
         Err(api::Error::new(
@@ -62,10 +62,13 @@ impl Leader {
     }
 
     /// Finds out whether the record counts that was put last, where that is not known.
-    async fn settle(self: &Arc<Self>, journal: &mut Writer<Ledger>) -> Result<(), millstream_state::Error> {
+    async fn resolve_uncertain_put(
+        self: &Arc<Self>,
+        journal: &mut Writer<Ledger>,
+    ) -> Result<(), millstream_state::Error> {
         if journal.is_uncertain() {
-            let counted = journal.append(Vec::new()).await?;
-            self.counted(counted);
+            let journalled = journal.append(Vec::new()).await?;
+            self.apply_journalled(journalled);
         }
         Ok(())
     }
@@ -76,18 +79,18 @@ impl Leader {
         journal: &mut Writer<Ledger>,
         change: Option<Change>,
     ) -> Result<(), millstream_state::Error> {
-        self.settle(journal).await?;
+        self.resolve_uncertain_put(journal).await?;
         let mut changes = self.inner.lock().unwritten.begin_put();
         changes.extend(change);
-        let counted = journal.append(changes).await?;
-        self.counted(counted);
+        let journalled = journal.append(changes).await?;
+        self.apply_journalled(journalled);
         Ok(())
     }
 
     /// These changes are in the journal. None: the record that was put last is not.
-    fn counted(self: &Arc<Self>, counted: Vec<Change>) {
-        self.inner.lock().unwritten.end_put(!counted.is_empty());
-        for change in counted {
+    fn apply_journalled(self: &Arc<Self>, journalled: Vec<Change>) {
+        self.inner.lock().unwritten.end_put(!journalled.is_empty());
+        for change in journalled {
             self.event(Event::Applied(change));
         }
     }
@@ -99,7 +102,7 @@ impl Leader {
     }
 
     /// Writes transitions soon after they happened, and notices when somebody else leads.
-    pub(super) async fn keep_journal(self: Arc<Self>) {
+    pub(super) async fn journal_loop(self: Arc<Self>) {
         let mut check = tokio::time::interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -111,14 +114,14 @@ impl Leader {
                         self.flush.notify_one();
                     }
                 }
-                _ = check.tick() => self.check().await,
+                _ = check.tick() => self.check_leadership().await,
                 _ = self.ended() => return,
             }
         }
     }
 
     /// Looks whether it still leads, and ends if not.
-    pub async fn check(&self) {
+    pub async fn check_leadership(&self) {
         let checked = self.journal.lock().await.check().await;
         self.journal_problem.lock()[0] = checked.as_ref().err().map(ToString::to_string);
         match checked {
@@ -130,7 +133,7 @@ impl Leader {
 
     /// An error unless nobody else has claimed the journal: before something is done to the outside world that must
     /// not be done beside another leader.
-    pub async fn verify(&self) -> Result<(), Error> {
+    pub async fn verify_leadership(&self) -> Result<(), Error> {
         let checked = self.journal.lock().await.check().await;
         checked.map_err(|error| {
             self.end_if_superseded(&error);
@@ -140,7 +143,7 @@ impl Leader {
 
     /// Returns when the journal has all that has happened so far, however long it cannot be written; meanwhile that
     /// is why this run of the job waits.
-    pub async fn journalled(self: &Arc<Self>, job: &str, run: RunId) {
+    pub async fn flush_journal(self: &Arc<Self>, job: &str, run: RunId) {
         while let Some(problem) = self.write_unwritten().await {
             self.event(Event::Restarting {
                 job: job.to_string(),
@@ -154,7 +157,7 @@ impl Leader {
     /// Writes what happened to the journal. `Some`: why it is to be tried again.
     pub(in crate::coordinator) async fn write_unwritten(self: &Arc<Self>) -> Option<String> {
         let mut journal = self.journal.lock().await;
-        if self.over.borrow().is_some() {
+        if self.end_reason.borrow().is_some() {
             return None;
         }
         let appended = self.append(&mut journal, None).await;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::*;
-use crate::coordinator::folder::Folder;
+use crate::coordinator::data_dir::DataDir;
 use crate::coordinator::ledger::tests::{record, transition};
 use crate::coordinator::ledger::{Placement, RunProgress, RunTotals, Status, Transition};
-use crate::coordinator::workers::Door;
+use crate::coordinator::worker_gateway::WorkerGateway;
 
 /// A journal folder that is not there: a file is in its place.
 fn take_away(journal: &Path) {
@@ -22,7 +22,7 @@ fn bring_back(journal: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn placements_outlast_a_journal_outage_with_counters_of_1000_jobs() {
     let dir = tempfile::tempdir().expect("a folder");
-    let folder = Folder::open(&dir.path().display().to_string(), None, now_us()).await;
+    let folder = DataDir::open(&dir.path().display().to_string(), None, now_us()).await;
     let folder = folder.expect("a data folder");
     let mut journal = folder.journal().claim::<Ledger>("http://a").await.expect("a claim");
     let jobs: Vec<String> = (0..1_000).map(|number| format!("job-{number}")).collect();
@@ -33,16 +33,17 @@ async fn placements_outlast_a_journal_outage_with_counters_of_1000_jobs() {
         Change::Submitted(Box::new(record))
     });
     journal.append(submitted.collect()).await.expect("it is written");
-    let (hands, events) = Door::default().recruit()(folder.cluster(), journal.epoch(), Vec::new());
+    let (executors, events) =
+        WorkerGateway::default().executor_factory()(folder.cluster(), journal.epoch(), Vec::new());
     let leader = Leader::start(
         folder.cluster(),
         journal,
-        hands,
+        executors,
         events,
         Limits::default(),
         folder.checkpoints(),
     );
-    let happened = |change: Change| leader.carry_out(&mut leader.inner.lock(), vec![Command::Journal(change)]);
+    let happened = |change: Change| leader.execute(&mut leader.inner.lock(), vec![Command::Journal(change)]);
 
     let path = dir.path().join("journal");
     take_away(&path);

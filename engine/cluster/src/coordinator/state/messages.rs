@@ -88,11 +88,11 @@ pub enum Event {
     },
     /// This process did not run for so long that its workers have left it. The shell's to act upon: whoever leads next,
     /// this one perhaps, takes over what runs.
-    StoodStill {
+    Stalled {
         reason: String,
     },
     /// Tasks on a worker logged something: kept by the shell, it decides nothing.
-    Said {
+    Logged {
         worker: String,
         lines: Vec<v1::JobLine>,
     },

@@ -9,16 +9,16 @@ use millstream_proto::v1;
 use millstream_proto::v1::task_command::Command as Wire;
 use millstream_runtime::job::SubtaskState;
 
-use super::elsewhere;
+use super::remote_error;
 use crate::Error;
 use crate::fleet::Fleet;
 use crate::fleet::link::Link;
 
 /// The place of a worker that has nothing to do with the region.
-pub const NOT_HERE: u32 = u32::MAX;
+pub const UNASSIGNED: u32 = u32::MAX;
 
 /// What tasks start with.
-pub struct Orders {
+pub struct InitialState {
     pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
     pub splits_are_final: bool,
     pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
@@ -28,7 +28,7 @@ pub struct Orders {
 /// How far a region has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
-    Runs,
+    Running,
     /// That was said, and it waits for being ended.
     Failed,
     Ending,
@@ -59,7 +59,7 @@ impl Fleet {
         let known = self.inner.links.lock();
         let links = names.into_iter().map(|name| {
             let link = known.get(name).cloned();
-            link.ok_or_else(|| elsewhere(format!("worker {name} is no longer attached")))
+            link.ok_or_else(|| remote_error(format!("worker {name} is no longer attached")))
         });
         links.collect()
     }
@@ -73,7 +73,7 @@ impl Region {
             links,
             finished: BTreeSet::new(),
             stopped: BTreeSet::new(),
-            stage: Stage::Runs,
+            stage: Stage::Running,
         }
     }
 
@@ -83,7 +83,7 @@ impl Region {
 
     /// One that is to begin again has not.
     pub fn has_finished(&self) -> bool {
-        self.stage == Stage::Runs && self.finished.len() == self.links.len()
+        self.stage == Stage::Running && self.finished.len() == self.links.len()
     }
 
     pub fn has_stopped(&self) -> bool {
@@ -92,15 +92,15 @@ impl Region {
 
     /// Whether that is news.
     pub fn fail(&mut self) -> bool {
-        let is_news = matches!(self.stage, Stage::Runs | Stage::Restoring(_) | Stage::Starting(_));
-        if is_news {
+        let is_first = matches!(self.stage, Stage::Running | Stage::Restoring(_) | Stage::Starting(_));
+        if is_first {
             self.stage = Stage::Failed;
         }
-        is_news
+        is_first
     }
 
     /// A worker has brought the state of its tasks; whether all have.
-    pub fn has_restored(&mut self, worker: &str) -> bool {
+    pub fn on_restored(&mut self, worker: &str) -> bool {
         let Stage::Restoring(missing) = &mut self.stage else {
             return false;
         };
@@ -113,14 +113,14 @@ impl Region {
     }
 
     /// A worker's tasks run; whether all do now.
-    pub fn has_started(&mut self, worker: &str) -> bool {
+    pub fn on_started(&mut self, worker: &str) -> bool {
         let Stage::Starting(missing) = &mut self.stage else {
             return false;
         };
         missing.remove(worker);
         let all = missing.is_empty();
         if all {
-            self.stage = Stage::Runs;
+            self.stage = Stage::Running;
         }
         all
     }
@@ -135,7 +135,7 @@ impl Region {
             let place = self.links.iter().position(|link| link.name == *worker);
             match place.filter(|_| self.slots.contains(&slot)) {
                 Some(place) => place as u32,
-                None => NOT_HERE,
+                None => UNASSIGNED,
             }
         };
         let deploy = v1::Deploy {
@@ -148,7 +148,7 @@ impl Region {
             let mut deploy = deploy.clone();
             deploy.self_ = index as u32;
             link.order(v1::order::Order::Deploy(deploy))
-                .map_err(|error| elsewhere(error.to_string()))?;
+                .map_err(|error| remote_error(error.to_string()))?;
         }
         Ok(())
     }

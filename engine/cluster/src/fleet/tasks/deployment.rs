@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_proto::v1::attempt_report::Event;
 
-use super::{RemoteTasks, What, elsewhere, failure};
+use super::{MessageBody, RemoteTasks, failure, remote_error};
 use crate::Error;
 use crate::restart::Retry;
 
@@ -14,12 +14,12 @@ const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How far a deployment has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Milestone {
     Restored,
     Deployed,
 }
 
-impl std::fmt::Display for Step {
+impl std::fmt::Display for Milestone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Restored => "restored",
@@ -30,34 +30,34 @@ impl std::fmt::Display for Step {
 
 impl RemoteTasks {
     /// Waits until all workers have come so far.
-    pub async fn all(&mut self, step: Step) -> Result<(), Error> {
-        let reached = tokio::time::timeout(DEPLOY_TIMEOUT, self.reached(step));
+    pub async fn wait_for(&mut self, milestone: Milestone) -> Result<(), Error> {
+        let reached = tokio::time::timeout(DEPLOY_TIMEOUT, self.reached(milestone));
         reached.await.map_err(|_| {
-            elsewhere(format!(
-                "the tasks were not {step} within {} s (DEPLOY_TIMEOUT)",
+            remote_error(format!(
+                "the tasks were not {milestone} within {} s (DEPLOY_TIMEOUT)",
                 DEPLOY_TIMEOUT.as_secs()
             ))
         })?
     }
 
-    async fn reached(&mut self, step: Step) -> Result<(), Error> {
+    async fn reached(&mut self, milestone: Milestone) -> Result<(), Error> {
         let mut missing = self.parts();
         while !missing.is_empty() {
             let Some((worker, region, event)) = self.next_while_starting().await? else {
                 continue;
             };
             match event {
-                Event::Restored(_) if step == Step::Restored => {
+                Event::Restored(_) if milestone == Milestone::Restored => {
                     missing.remove(&(region, worker));
                 }
-                Event::Deployed(_) if step == Step::Deployed => {
+                Event::Deployed(_) if milestone == Milestone::Deployed => {
                     missing.remove(&(region, worker));
                 }
                 // Where nothing is left to read, tasks may be through before those of other workers run.
                 Event::Finished(_) => {
                     self.regions[region].finished.insert(worker);
                 }
-                Event::Stopped(_) => return Err(elsewhere(format!("worker {worker} ended its part at once"))),
+                Event::Stopped(_) => return Err(remote_error(format!("worker {worker} ended its part at once"))),
                 _ => {}
             }
         }
@@ -66,7 +66,7 @@ impl RemoteTasks {
     }
 
     /// Waits until all workers have said how their part is; the newest checkpoint that any was asked for.
-    pub async fn adopted(&mut self) -> Result<u64, Error> {
+    pub async fn wait_for_adoption(&mut self) -> Result<u64, Error> {
         let mut missing = self.parts();
         let mut newest = 0;
         while !missing.is_empty() {
@@ -85,7 +85,7 @@ impl RemoteTasks {
                     self.regions[region].finished.insert(worker);
                 }
                 Event::Stopped(_) => {
-                    return Err(elsewhere(format!("worker {worker} does not run its part any more")));
+                    return Err(remote_error(format!("worker {worker} does not run its part any more")));
                 }
                 // Checkpoints of the earlier coordinator: the first one of this coordinator contains what they would.
                 _ => {}
@@ -98,21 +98,21 @@ impl RemoteTasks {
     /// Every region's part on each of its workers.
     fn parts(&self) -> BTreeSet<(usize, String)> {
         let regions = self.regions.iter().enumerate();
-        let parts = regions.flat_map(|(region, of)| of.links.iter().map(move |link| (region, link.name.clone())));
+        let parts = regions.flat_map(|(region, state)| state.links.iter().map(move |link| (region, link.name.clone())));
         parts.collect()
     }
 
     /// What a worker says of its part of a region, before all of them run. A failure is the whole attempt's.
     async fn next_while_starting(&mut self) -> Result<Option<(String, usize, Event)>, Error> {
-        let Some(heard) = self.heard.recv().await else {
-            return Err(elsewhere("the workers are not heard any more".into()));
+        let Some(message) = self.messages.recv().await else {
+            return Err(remote_error("the workers are not heard any more".into()));
         };
-        let worker = heard.worker;
-        match heard.what {
-            What::Lost(reason) if self.regions.iter().any(|region| region.is_on(&worker)) => {
-                Err(elsewhere(format!("worker {worker} was lost: {reason}")))
+        let worker = message.worker;
+        match message.body {
+            MessageBody::Lost(reason) if self.regions.iter().any(|region| region.is_on(&worker)) => {
+                Err(remote_error(format!("worker {worker} was lost: {reason}")))
             }
-            What::Report(report) => match (self.region_of(&report.attempt), report.event) {
+            MessageBody::Report(report) => match (self.region_of(&report.attempt), report.event) {
                 (Some(_), Some(Event::Failed(failed))) => {
                     let message = format!("worker {worker}: {}", failed.message);
                     if failed.is_damage {
@@ -124,7 +124,7 @@ impl RemoteTasks {
                 (Some(region), Some(event)) => Ok(Some((worker, region, event))),
                 _ => Ok(None),
             },
-            What::Lost(_) | What::Progress(_) => Ok(None),
+            MessageBody::Lost(_) | MessageBody::Progress(_) => Ok(None),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Between the leader and its workers: the fleet as the leader's hands, and the door that workers knock at.
 //!
-//! A process has one gRPC port and one [`Door`] on it for good; who is behind it changes. While this coordinator leads
+//! A process has one gRPC port and one [`WorkerGateway`] on it for good; who is behind it changes. While this coordinator leads
 //! it is the fleet of its epoch; while it stands by, workers are told to try another address.
 
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use parking_lot::RwLock;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::coordinator::Recruit;
-use crate::coordinator::leader::Hands;
+use crate::coordinator::ExecutorFactory;
+use crate::coordinator::leader::TaskExecutors;
 use crate::coordinator::state::Event;
 use crate::deployer::{self, AdoptedTasks, Allocation, Tasks};
 use crate::fleet::{Fleet, FleetEvent, FleetOptions, MESSAGE_BYTES_MAX};
@@ -23,30 +23,30 @@ use crate::{Error, Job};
 const EVENTS_MAX: usize = 1024;
 
 /// What a worker is told at the wrong door; who leads is to be asked for.
-pub const STANDS_BY: &str = "this coordinator stands by; try another address";
+pub const STANDBY_MESSAGE: &str = "this coordinator stands by; try another address";
 
 /// Where workers attach. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Door {
+pub struct WorkerGateway {
     fleet: Arc<RwLock<Option<Fleet>>>,
 }
 
-impl Door {
-    pub fn service(&self) -> WorkerControlServer<Door> {
+impl WorkerGateway {
+    pub fn service(&self) -> WorkerControlServer<WorkerGateway> {
         WorkerControlServer::new(self.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Makes the fleet of each epoch that this process leads.
-    pub fn recruit(&self) -> Recruit {
-        let door = self.clone();
+    pub fn executor_factory(&self) -> ExecutorFactory {
+        let gateway = self.clone();
         Box::new(move |cluster, epoch, awaited| {
             let (fleet, mut news) = Fleet::new(FleetOptions::new(cluster, epoch));
             // Before any worker is let in: whatever else it runs, it is told to end.
-            fleet.await_attempts(awaited);
+            fleet.expect_attempts(awaited);
             let (events, events_in) = mpsc::channel(EVENTS_MAX);
-            *door.fleet.write() = Some(fleet.clone());
+            *gateway.fleet.write() = Some(fleet.clone());
             tokio::spawn(async move {
                 while let Some(event) = news.recv().await {
                     if events.send(of_fleet(event)).await.is_err() {
@@ -54,11 +54,11 @@ impl Door {
                     }
                 }
             });
-            let hands = Hired {
+            let executors = FleetExecutors {
                 fleet,
-                door: door.clone(),
+                gateway: gateway.clone(),
             };
-            (Arc::new(hands), events_in)
+            (Arc::new(executors), events_in)
         })
     }
 }
@@ -94,33 +94,33 @@ fn of_fleet(event: FleetEvent) -> Event {
             incarnation,
             reason,
         },
-        FleetEvent::StoodStill { reason } => Event::StoodStill { reason },
-        FleetEvent::Said { worker, lines } => Event::Said { worker, lines },
+        FleetEvent::Stalled { reason } => Event::Stalled { reason },
+        FleetEvent::Logged { worker, lines } => Event::Logged { worker, lines },
         FleetEvent::Leaving { worker } => Event::Leaving { worker },
     }
 }
 
 #[tonic::async_trait]
-impl WorkerControl for Door {
+impl WorkerControl for WorkerGateway {
     type AttachStream = <Fleet as WorkerControl>::AttachStream;
 
     async fn attach(&self, request: Request<Streaming<v1::Report>>) -> Result<Response<Self::AttachStream>, Status> {
         let fleet = self.fleet.read().clone();
         match fleet {
             Some(fleet) => fleet.attach(request).await,
-            None => Err(Status::unavailable(STANDS_BY)),
+            None => Err(Status::unavailable(STANDBY_MESSAGE)),
         }
     }
 }
 
 /// The fleet of one epoch.
-struct Hired {
+struct FleetExecutors {
     fleet: Fleet,
-    door: Door,
+    gateway: WorkerGateway,
 }
 
 #[async_trait]
-impl Hands for Hired {
+impl TaskExecutors for FleetExecutors {
     async fn deploy(
         &self,
         job: &Job,
@@ -158,12 +158,12 @@ impl Hands for Hired {
         workers.collect()
     }
 
-    fn leave(&self, worker: &str) {
-        self.fleet.leave(worker);
+    fn release(&self, worker: &str) {
+        self.fleet.release(worker);
     }
 
     fn shut_down(&self, reason: &str) {
-        *self.door.fleet.write() = None;
+        *self.gateway.fleet.write() = None;
         self.fleet.shut_down(reason);
     }
 }

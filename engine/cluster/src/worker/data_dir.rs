@@ -13,14 +13,14 @@ use crate::Error;
 const FILE: &str = "cluster-id";
 
 #[derive(Debug)]
-pub struct Folder {
+pub struct DataDir {
     dir: PathBuf,
     cluster: Option<String>,
 }
 
-impl Folder {
+impl DataDir {
     /// Looks whose the folder is, and changes nothing.
-    pub fn look(dir: &Path) -> Result<Self, Error> {
+    pub fn open(dir: &Path) -> Result<Self, Error> {
         let file = dir.join(FILE);
         let cluster = match std::fs::read_to_string(&file) {
             // Empty: a crash came between making it and filling it.
@@ -40,13 +40,13 @@ impl Folder {
     }
 
     /// As a coordinator is told: the path, for people, and the cluster; empty: nobody's yet.
-    pub fn told(&self) -> (String, String) {
+    pub fn path_and_cluster(&self) -> (String, String) {
         let path = std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
         (path.display().to_string(), self.cluster.clone().unwrap_or_default())
     }
 
     /// From now on it is this cluster's.
-    pub fn belongs_to(&mut self, cluster: &str) -> Result<(), Error> {
+    pub fn claim_for(&mut self, cluster: &str) -> Result<(), Error> {
         if self.cluster.is_some() || cluster.is_empty() {
             return Ok(());
         }
@@ -70,7 +70,7 @@ impl Folder {
 }
 
 /// Why a worker with this folder is not let in by a coordinator of this cluster, if it is not.
-pub fn refusal(worker: &str, (folder, owner): (&str, &str), cluster: &str) -> Option<String> {
+pub fn check_cluster(worker: &str, (folder, owner): (&str, &str), cluster: &str) -> Option<String> {
     if owner.is_empty() || cluster.is_empty() || owner == cluster {
         return None;
     }
@@ -89,24 +89,24 @@ mod tests {
     fn a_folder_stays_the_cluster_that_first_let_its_worker_in() {
         let place = tempfile::tempdir().unwrap();
         let dir = place.path().join("w");
-        let mut folder = Folder::look(&dir).unwrap();
-        assert_eq!(folder.told().1, "");
+        let mut folder = DataDir::open(&dir).unwrap();
+        assert_eq!(folder.path_and_cluster().1, "");
         assert!(!dir.exists(), "looking makes nothing");
-        folder.belongs_to("a").unwrap();
-        folder.belongs_to("b").unwrap();
+        folder.claim_for("a").unwrap();
+        folder.claim_for("b").unwrap();
         assert_eq!(
-            Folder::look(&dir).unwrap().told(),
+            DataDir::open(&dir).unwrap().path_and_cluster(),
             (dir.display().to_string(), "a".to_string())
         );
         std::fs::write(dir.join(FILE), "").unwrap();
-        assert_eq!(Folder::look(&dir).unwrap().told().1, "");
+        assert_eq!(DataDir::open(&dir).unwrap().path_and_cluster().1, "");
     }
 
     #[test]
     fn a_folder_of_another_cluster_is_refused_by_name() {
-        assert_eq!(refusal("w", ("/d", ""), "b"), None);
-        assert_eq!(refusal("w", ("/d", "b"), "b"), None);
-        let refusal = refusal("w", ("/d", "a"), "b").unwrap();
+        assert_eq!(check_cluster("w", ("/d", ""), "b"), None);
+        assert_eq!(check_cluster("w", ("/d", "b"), "b"), None);
+        let refusal = check_cluster("w", ("/d", "a"), "b").unwrap();
         assert!(
             refusal.starts_with(
                 "the data folder /d of worker w belongs to cluster a, and this is cluster b; nothing in it"

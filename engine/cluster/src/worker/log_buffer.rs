@@ -20,18 +20,18 @@ const LINE_CHARS_MAX: usize = 4_000;
 
 /// Lines about jobs, oldest first. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct LogBook {
-    kept: Arc<Mutex<Kept>>,
+pub struct LogBuffer {
+    inner: Arc<Mutex<Lines>>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Lines {
     lines: VecDeque<v1::JobLine>,
     /// Lines of each that went unheard are not told apart: the number is told with the next.
     lost: u64,
 }
 
-impl LogBook {
+impl LogBuffer {
     pub fn write(&self, job: &str, level: &str, message: &str) {
         let message = match message.char_indices().nth(LINE_CHARS_MAX) {
             Some((end, _)) => format!("{}…", &message[..end]),
@@ -43,20 +43,20 @@ impl LogBook {
             level: level.to_string(),
             message,
         };
-        let mut kept = self.kept.lock();
-        if kept.lines.len() == LINES_MAX {
-            kept.lines.pop_front();
-            kept.lost += 1;
+        let mut inner = self.inner.lock();
+        if inner.lines.len() == LINES_MAX {
+            inner.lines.pop_front();
+            inner.lost += 1;
         }
-        kept.lines.push_back(line);
+        inner.lines.push_back(line);
     }
 
     /// The oldest lines, for one heartbeat.
     pub(super) fn take(&self) -> Vec<v1::JobLine> {
-        let mut kept = self.kept.lock();
-        let count = kept.lines.len().min(LINES_PER_HEARTBEAT_MAX);
-        let mut lines: Vec<v1::JobLine> = kept.lines.drain(..count).collect();
-        let lost = std::mem::take(&mut kept.lost);
+        let mut inner = self.inner.lock();
+        let count = inner.lines.len().min(LINES_PER_HEARTBEAT_MAX);
+        let mut lines: Vec<v1::JobLine> = inner.lines.drain(..count).collect();
+        let lost = std::mem::take(&mut inner.lost);
         if let (Some(first), true) = (lines.first_mut(), lost > 0) {
             first.message = format!(
                 "({lost} lines of this worker before it were not kept) {}",
@@ -73,18 +73,18 @@ mod tests {
 
     #[test]
     fn the_newest_lines_are_kept_and_the_loss_of_older_ones_is_said() {
-        let book = LogBook::default();
-        assert!(book.take().is_empty());
+        let log_buffer = LogBuffer::default();
+        assert!(log_buffer.take().is_empty());
         for number in 0..LINES_MAX + 3 {
-            book.write("job", "warn", &number.to_string());
+            log_buffer.write("job", "warn", &number.to_string());
         }
-        let first = book.take();
+        let first = log_buffer.take();
         assert_eq!(first.len(), LINES_PER_HEARTBEAT_MAX);
         assert_eq!(first[0].message, "(3 lines of this worker before it were not kept) 3");
         assert_eq!(first[1].message, "4");
         let mut last = first;
         loop {
-            match book.take() {
+            match log_buffer.take() {
                 lines if lines.is_empty() => break,
                 lines => last = lines,
             }

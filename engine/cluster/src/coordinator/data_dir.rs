@@ -11,7 +11,7 @@ use millstream_state::log::Log;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::coordinator::journal_of;
+use crate::coordinator::cluster_journal;
 
 const OBJECT: &str = "cluster";
 const VERSION: u32 = 1;
@@ -22,7 +22,7 @@ const PROBE_BYTES: usize = 4096;
 
 /// A data folder that was opened.
 #[derive(Debug, Clone)]
-pub struct Folder {
+pub struct DataDir {
     storage: Storage,
     /// As it was given.
     url: String,
@@ -36,7 +36,7 @@ struct Identity {
     created_us: i64,
 }
 
-impl Folder {
+impl DataDir {
     /// Opens a folder by URL or path; makes it a new cluster's if it is nobody's. With `expected`, the folder must be
     /// that cluster's, or nobody's.
     pub async fn open(url: &str, expected: Option<&str>, now_us: i64) -> Result<Self, Error> {
@@ -84,11 +84,11 @@ impl Folder {
     }
 
     pub fn journal(&self) -> Log {
-        journal_of(&self.storage)
+        cluster_journal(&self.storage)
     }
 
     /// Whether objects can be made and removed here, or why not: a folder that can be read may be full, or for reading only.
-    pub async fn try_write(&self) -> Result<(), String> {
+    pub async fn probe_write(&self) -> Result<(), String> {
         let path = format!("probe/{}", uuid::Uuid::new_v4());
         let tried = async {
             self.storage
@@ -118,17 +118,17 @@ mod tests {
     #[tokio::test]
     async fn whether_a_folder_can_be_written_shows_by_trying() {
         let place = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&place.path().display().to_string(), None, 1)
+        let folder = DataDir::open(&place.path().display().to_string(), None, 1)
             .await
             .unwrap();
-        assert_eq!(folder.try_write().await, Ok(()));
+        assert_eq!(folder.probe_write().await, Ok(()));
         assert!(
             folder.storage.list("probe").await.unwrap().is_empty(),
             "nothing is left"
         );
         std::fs::remove_dir(place.path().join("probe")).ok();
         std::fs::write(place.path().join("probe"), "in the way").unwrap();
-        let problem = folder.try_write().await.expect_err("there is no such folder");
+        let problem = folder.probe_write().await.expect_err("there is no such folder");
         assert!(problem.contains("probe"), "{problem}");
     }
 
@@ -136,16 +136,16 @@ mod tests {
     async fn a_folder_stays_the_cluster_that_it_first_was() {
         let folder = tempfile::tempdir().unwrap();
         let url = folder.path().display().to_string();
-        let first = Folder::open(&url, None, 1).await.unwrap();
-        let again = Folder::open(&format!("file://{url}/"), None, 2).await.unwrap();
+        let first = DataDir::open(&url, None, 1).await.unwrap();
+        let again = DataDir::open(&format!("file://{url}/"), None, 2).await.unwrap();
         assert_eq!(first.cluster(), again.cluster());
-        Folder::open(&url, Some(first.cluster()), 2).await.unwrap();
-        let error = Folder::open(&url, Some("another"), 2).await.unwrap_err().to_string();
+        DataDir::open(&url, Some(first.cluster()), 2).await.unwrap();
+        let error = DataDir::open(&url, Some("another"), 2).await.unwrap_err().to_string();
         assert!(
             error.contains("data folder of cluster") && error.contains("another"),
             "{error}"
         );
         std::fs::write(folder.path().join(OBJECT), "{}").unwrap();
-        assert!(matches!(Folder::open(&url, None, 2).await, Err(Error::Invalid(_))));
+        assert!(matches!(DataDir::open(&url, None, 2).await, Err(Error::Invalid(_))));
     }
 }

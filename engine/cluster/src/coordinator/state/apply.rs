@@ -1,6 +1,6 @@
 //! Applies requests once the journal has them: changes the record as the journal does, and commands the runs.
 
-use super::{Command, State, Then};
+use super::{Command, NextAction, State};
 use crate::coordinator::ledger::{Change, Record, Transition, Wanted};
 use crate::coordinator::slots::Presence;
 use crate::job::StopRequest;
@@ -82,8 +82,8 @@ impl State {
             Wanted::Running => self.again(name, "restart asked for", now_us, commands),
             // It ended by itself in the meantime.
             _ if ended => {}
-            Wanted::Stopped { .. } => self.ask(name, StopRequest::Stop, Then::End, commands),
-            Wanted::Cancelled => self.ask(name, StopRequest::Abort, Then::End, commands),
+            Wanted::Stopped { .. } => self.ask(name, StopRequest::Stop, NextAction::End, commands),
+            Wanted::Cancelled => self.ask(name, StopRequest::Abort, NextAction::End, commands),
         }
     }
 

@@ -8,13 +8,13 @@ use millstream_proto::v1;
 use super::super::*;
 
 /// A state machine, the time, and what was commanded, in words.
-pub struct Bench {
+pub struct Harness {
     pub state: State,
     pub now_us: i64,
     pub journal: Vec<Change>,
 }
 
-impl Bench {
+impl Harness {
     pub fn new() -> Self {
         Self::with(Limits::default())
     }
@@ -31,13 +31,13 @@ impl Bench {
 
     /// A job `a` that runs on one worker as attempt `x`; the journal has all of that.
     pub fn running() -> Self {
-        let mut bench = Self::new();
-        bench.attach("w", 2);
-        bench.submit("a", Some(1));
-        bench.wants("a");
-        bench.places("a", "x");
-        bench.runs("a");
-        bench
+        let mut harness = Self::new();
+        harness.attach("w", 2);
+        harness.submit("a", Some(1));
+        harness.wants("a");
+        harness.places("a", "x");
+        harness.runs("a");
+        harness
     }
 
     pub fn record(name: &str, parallelism: Option<u32>) -> Box<Record> {
@@ -232,24 +232,24 @@ impl Bench {
     }
 
     /// What a new coordinator makes of the journal.
-    pub fn successor(&self) -> (Bench, String) {
+    pub fn successor(&self) -> (Harness, String) {
         self.successor_as_of(self.journal.len())
     }
 
     /// A new coordinator over the first `count` changes of the journal; the others were not written in time.
-    pub fn successor_as_of(&self, changes: usize) -> (Bench, String) {
+    pub fn successor_as_of(&self, changes: usize) -> (Harness, String) {
         use millstream_state::log::State as _;
         let mut ledger = Ledger::default();
         for change in &self.journal[..changes] {
             ledger.apply(change);
         }
         let (state, commands) = State::restore(ledger, Limits::default(), 2, self.now_us);
-        let mut bench = Bench {
+        let mut harness = Harness {
             state,
             now_us: self.now_us,
             journal: self.journal[..changes].to_vec(),
         };
-        let words = bench.words(commands);
-        (bench, words)
+        let words = harness.words(commands);
+        (harness, words)
     }
 }

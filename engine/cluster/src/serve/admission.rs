@@ -15,7 +15,7 @@ use crate::spans;
 
 /// The gate of one surface. Cheap to clone.
 #[derive(Clone)]
-pub struct Gate {
+pub struct Admission {
     surface: &'static str,
     calls: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -23,7 +23,7 @@ pub struct Gate {
     trace_parent: String,
 }
 
-impl Gate {
+impl Admission {
     pub fn new(surface: &'static str) -> Self {
         Self {
             surface,
@@ -34,7 +34,7 @@ impl Gate {
     }
 
     /// The gate for a call that this span of the client causes.
-    pub fn following(&self, trace_parent: Option<&str>) -> Self {
+    pub fn with_trace_parent(&self, trace_parent: Option<&str>) -> Self {
         Self {
             trace_parent: trace_parent.unwrap_or_default().to_string(),
             ..self.clone()

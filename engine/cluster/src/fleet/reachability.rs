@@ -19,33 +19,37 @@ const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Until the worker was reached or is gone.
-pub async fn look(inner: Arc<Inner>, link: Weak<Link>) {
+pub async fn probe(inner: Arc<Inner>, link: Weak<Link>) {
     let mut pause = RETRY_MIN;
-    let mut said = String::new();
+    let mut last_reason = String::new();
     loop {
-        let Some(known) = link.upgrade() else { return };
-        let (worker, incarnation, address) = (known.name.clone(), known.incarnation.clone(), known.address.clone());
-        let closed = known.closed.clone();
-        drop(known);
+        let Some(current) = link.upgrade() else { return };
+        let (worker, incarnation, address) = (
+            current.name.clone(),
+            current.incarnation.clone(),
+            current.address.clone(),
+        );
+        let closed = current.closed.clone();
+        drop(current);
         let found = tokio::select! {
             () = closed.cancelled() => return,
-            found = ask(&address, &incarnation) => found,
+            found = check_address(&address, &incarnation) => found,
         };
         match &found {
-            Ok(()) if !said.is_empty() => tracing::info!(worker, address, "worker can be reached now"),
-            Err(reason) if said != *reason => {
+            Ok(()) if !last_reason.is_empty() => tracing::info!(worker, address, "worker can be reached now"),
+            Err(reason) if last_reason != *reason => {
                 tracing::warn!(
                     worker,
                     address,
                     "worker gets no tasks, as it cannot be reached: {reason}"
                 );
-                said.clone_from(reason);
+                last_reason.clone_from(reason);
             }
             _ => {}
         }
         let is_reached = found.is_ok();
         inner
-            .tell(FleetEvent::Reached {
+            .send_event(FleetEvent::Reached {
                 worker,
                 incarnation,
                 found,
@@ -67,7 +71,7 @@ pub async fn look(inner: Arc<Inner>, link: Weak<Link>) {
     }
 }
 
-async fn ask(address: &str, incarnation: &str) -> Result<(), String> {
+async fn check_address(address: &str, incarnation: &str) -> Result<(), String> {
     let who = connect::worker_identity(address).await?;
     if who.incarnation == incarnation {
         return Ok(());
