@@ -143,7 +143,10 @@ pub struct Completed {
 impl Completed {
     /// Whether barriers have overtaken rows, which are part of it.
     pub fn has_rows_in_flight(&self) -> bool {
-        self.states.values().flatten().any(|state| state.in_flight.is_some())
+        self.states
+            .values()
+            .flatten()
+            .any(|state| state.channel_state.is_some())
     }
 }
 

@@ -299,7 +299,7 @@ fn has_state(state: &SubtaskState) -> bool {
     !state.inline.is_empty()
         || state.keyed.as_ref().is_some_and(|keyed| !keyed.files.is_empty())
         || !state.splits.is_empty()
-        || state.in_flight.is_some()
+        || state.channel_state.is_some()
 }
 
 #[cfg(test)]

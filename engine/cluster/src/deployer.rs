@@ -261,7 +261,7 @@ impl Deployer for Embedded {
             identity: request.identity,
             parallelism: allocation.parallelism,
             slots: self.slots,
-            part: None,
+            local_slots: None,
             sources: request.sources,
             sinks: request.sinks,
             splits: request.splits,

@@ -33,7 +33,7 @@ const ENTRIES: &str = "entries/";
 
 /// Bytes of the rows that barriers have overtaken on their way to these subtasks.
 pub fn in_flight_bytes<'a>(states: impl IntoIterator<Item = &'a SubtaskState>) -> u64 {
-    let files = states.into_iter().filter_map(|state| state.in_flight.as_ref());
+    let files = states.into_iter().filter_map(|state| state.channel_state.as_ref());
     files.map(|file| file.length).sum()
 }
 
@@ -138,7 +138,7 @@ impl Snapshot {
             length: file.length,
             crc32: file.crc32,
         });
-        let in_flight = states().filter_map(|state| state.in_flight.clone());
+        let in_flight = states().filter_map(|state| state.channel_state.clone());
         keyed.chain(output).chain(in_flight).collect()
     }
 

@@ -124,9 +124,11 @@ pub fn retry_tasks(error: &Error) -> Retry {
     match error {
         Error::Connector(error) => retry_connector(error),
         Error::State(error) => retry_state(error),
-        Error::Elsewhere {
-            may_pass, is_disk_full, ..
-        } => Retry::of_report(*may_pass, *is_disk_full),
+        Error::Remote {
+            is_retryable,
+            is_disk_full,
+            ..
+        } => Retry::of_report(*is_retryable, *is_disk_full),
         _ => Retry::Never,
     }
 }
@@ -246,11 +248,11 @@ mod tests {
         );
         assert_eq!(retry_tasks(&of_sink.into()), Retry::Unlimited);
         assert_eq!(retry(&crate::Error::State(of_state)), Retry::Unlimited);
-        let elsewhere = Error::Elsewhere {
+        let remote = Error::Remote {
             message: "worker a: no space left".into(),
-            may_pass: true,
+            is_retryable: true,
             is_disk_full: true,
         };
-        assert_eq!(retry(&crate::Error::Runtime(elsewhere)), Retry::Unlimited);
+        assert_eq!(retry(&crate::Error::Runtime(remote)), Retry::Unlimited);
     }
 }

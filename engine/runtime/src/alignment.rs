@@ -76,7 +76,7 @@ impl Alignment {
     /// Whoever triggers checkpoints has asked for this one, so every earlier one is complete or given up. An input that
     /// was held back for one of those must not be any longer: who sends there may be what the others wait for, since
     /// sources leave out a checkpoint that is given up.
-    pub fn give_up_before(&mut self, checkpoint: u64) {
+    pub fn abort_before(&mut self, checkpoint: u64) {
         if self.current.is_some_and(|current| current.checkpoint < checkpoint) {
             self.current = None;
             self.release();
@@ -88,7 +88,7 @@ impl Alignment {
     /// readable again, and what they deliver of it is stale. `None`: a later checkpoint's barrier is here, which says
     /// that this one is given up.
     pub fn overtake(&mut self, barrier: Barrier) -> Option<Vec<usize>> {
-        self.give_up_before(barrier.checkpoint);
+        self.abort_before(barrier.checkpoint);
         let newest = self.current.map_or(self.passed, |current| current.checkpoint);
         if newest > barrier.checkpoint {
             return None;
@@ -172,7 +172,7 @@ mod tests {
     fn nothing_is_held_back_for_a_checkpoint_that_was_given_up() {
         let mut alignment = Alignment::new(2);
         assert_eq!(alignment.on_barrier(0, barrier(1)), None);
-        alignment.give_up_before(2);
+        alignment.abort_before(2);
         assert!(alignment.is_readable(0), "its sender may be what input 1 waits for");
         assert_eq!(alignment.on_barrier(1, barrier(1)), None, "stale");
         assert!(alignment.is_readable(1));

@@ -11,9 +11,9 @@ pub struct Chains {
     /// Nodes of each chain, in topological order; the first is the head. In the order of the heads.
     pub chains: Vec<Vec<NodeIndex>>,
     /// For each node: its chain, and its place in it.
-    pub places: Vec<(usize, usize)>,
+    pub positions: Vec<(usize, usize)>,
     /// For each edge of the graph: whether it stays inside a chain.
-    pub inside: Vec<bool>,
+    pub is_chained: Vec<bool>,
 }
 
 pub fn parallelism_of(graph: &JobGraph, node: NodeIndex, parallelism: usize) -> usize {
@@ -26,18 +26,18 @@ pub fn parallelism_of(graph: &JobGraph, node: NodeIndex, parallelism: usize) -> 
 impl Chains {
     pub fn of(graph: &JobGraph, parallelism: usize) -> Self {
         let mut chains: Vec<Vec<NodeIndex>> = Vec::new();
-        let mut places = Vec::with_capacity(graph.nodes.len());
-        let mut inside = vec![false; graph.edges.len()];
+        let mut positions = Vec::with_capacity(graph.nodes.len());
+        let mut is_chained = vec![false; graph.edges.len()];
         for node in 0..graph.nodes.len() {
             let joined = graph
                 .edges
                 .iter()
                 .position(|edge| edge.to == node)
-                .filter(|edge| joins(graph, &graph.edges[*edge], parallelism));
-            let place = match joined {
+                .filter(|edge| can_chain(graph, &graph.edges[*edge], parallelism));
+            let position = match joined {
                 Some(edge) => {
-                    inside[edge] = true;
-                    let (chain, _): (usize, usize) = places[graph.edges[edge].from];
+                    is_chained[edge] = true;
+                    let (chain, _): (usize, usize) = positions[graph.edges[edge].from];
                     chains[chain].push(node);
                     (chain, chains[chain].len() - 1)
                 }
@@ -46,13 +46,17 @@ impl Chains {
                     (chains.len() - 1, 0)
                 }
             };
-            places.push(place);
+            positions.push(position);
         }
-        Self { chains, places, inside }
+        Self {
+            chains,
+            positions,
+            is_chained,
+        }
     }
 }
 
-fn joins(graph: &JobGraph, edge: &Edge, parallelism: usize) -> bool {
+fn can_chain(graph: &JobGraph, edge: &Edge, parallelism: usize) -> bool {
     let from = parallelism_of(graph, edge.from, parallelism);
     let to = parallelism_of(graph, edge.to, parallelism);
     from == to

@@ -1,6 +1,6 @@
 //! From a job graph to running slots: chains, channels, operators with their state, threads.
 
-mod in_flight;
+mod channel_state;
 mod operators;
 
 use std::collections::HashMap;
@@ -21,14 +21,14 @@ use crate::Error;
 use crate::chain::{Chains, parallelism_of};
 use crate::channel::{Receiver, Sender, channel};
 use crate::element::Element;
-use crate::elsewhere::{ChannelId, Incoming, Outgoing, Part};
 use crate::exchange::{OutputEdge, Partitioner, Routing};
 use crate::inputs::{Input, Inputs};
 use crate::job::{Deployment, Restored, RunningJob, SubtaskState};
 use crate::progress::{JobCounters, Kind, OperatorCounters};
+use crate::remote_channel::{ChannelId, IncomingChannel, LocalSlots, OutgoingChannel};
 use crate::sink_files::SinkFiles;
 use crate::sink_task::SinkStage;
-use crate::slot::{self, COMMANDS_MAX, JobShared, Rest, SlotHandle, SlotTask, TaskWaker};
+use crate::slot::{self, COMMANDS_MAX, JobShared, SlotHandle, SlotParker, SlotTask, TaskWaker};
 use crate::source_task::SourceStage;
 use crate::stage::{Output, Stage, StageKind, Target};
 use crate::task::Task;
@@ -39,28 +39,28 @@ const EVENTS_MAX: usize = 1_024;
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn deploy(deployment: Deployment, restored: Restored) -> Result<RunningJob, Error> {
-    let part = Part::of(&deployment);
-    let rests: Vec<Rest> = part.slots.iter().map(|_| Rest::new()).collect();
+    let local_slots = LocalSlots::of(&deployment);
+    let parkers: Vec<SlotParker> = local_slots.slots.iter().map(|_| SlotParker::new()).collect();
     let chains = Chains::of(&deployment.graph, deployment.parallelism);
     let wakers = wakers(&deployment, &chains, |subtask| {
-        let place = part.place(subtask)?;
-        Some(TaskWaker::new(rests[place].waker()))
+        let place = local_slots.position(subtask)?;
+        Some(TaskWaker::new(parkers[place].waker()))
     });
-    let counters = counters(&deployment, &part);
+    let counters = counters(&deployment, &local_slots);
     let as_wakers = |chain: usize, subtask: usize| match &wakers[chain][subtask] {
         Some(waker) => waker.waker(),
         None => std::task::Waker::noop().clone(),
     };
-    let tasks = build(&deployment, restored, &part, &chains, &as_wakers, &counters).await?;
-    let mut by_slot: Vec<Vec<SlotTask>> = part.slots.iter().map(|_| Vec::new()).collect();
+    let tasks = build(&deployment, restored, &local_slots, &chains, &as_wakers, &counters).await?;
+    let mut by_slot: Vec<Vec<SlotTask>> = local_slots.slots.iter().map(|_| Vec::new()).collect();
     let task_count = tasks.len();
     for built in tasks {
-        if let (Some(waker), Some(place)) = (&wakers[built.chain][built.subtask], part.place(built.subtask)) {
+        if let (Some(waker), Some(place)) = (&wakers[built.chain][built.subtask], local_slots.position(built.subtask)) {
             by_slot[place].push(SlotTask::new(built.task, Arc::clone(waker)));
         }
     }
     let (events_sender, events) = mpsc::channel(EVENTS_MAX);
-    let slot_wakers = rests.iter().map(Rest::waker).collect();
+    let slot_wakers = parkers.iter().map(SlotParker::waker).collect();
     let shared = Arc::new(JobShared::new(
         slot_wakers,
         task_count,
@@ -69,15 +69,15 @@ pub(crate) async fn deploy(deployment: Deployment, restored: Restored) -> Result
         deployment.runtime.clone(),
     ));
     let mut handles = Vec::with_capacity(by_slot.len());
-    for (index, (tasks, rest)) in by_slot.into_iter().zip(rests).enumerate() {
+    for (index, (tasks, parker)) in by_slot.into_iter().zip(parkers).enumerate() {
         let (commands, receiver) = bounded(COMMANDS_MAX);
         handles.push(SlotHandle {
             index,
             commands,
             shared: Arc::clone(&shared),
         });
-        slot::start(index, tasks, receiver, rest, Arc::clone(&shared)).map_err(|error| {
-            shared_stop(&handles);
+        slot::start(index, tasks, receiver, parker, Arc::clone(&shared)).map_err(|error| {
+            cancel_slots(&handles);
             Error::Operator {
                 operator: format!("slot {index}"),
                 message: format!("its thread cannot be started: {error}"),
@@ -95,7 +95,7 @@ pub(crate) async fn deploy(deployment: Deployment, restored: Restored) -> Result
     })
 }
 
-fn shared_stop(handles: &[SlotHandle]) {
+fn cancel_slots(handles: &[SlotHandle]) {
     if let Some(handle) = handles.first() {
         handle.cancel();
     }
@@ -121,8 +121,8 @@ fn wakers<T>(deployment: &Deployment, chains: &Chains, make: impl Fn(usize) -> T
 }
 
 /// Counters of every subtask that runs here, by node.
-pub(crate) fn counters(deployment: &Deployment, part: &Part) -> Arc<JobCounters> {
-    let is_here = |subtask| part.place(subtask).is_some();
+pub(crate) fn counters(deployment: &Deployment, local_slots: &LocalSlots) -> Arc<JobCounters> {
+    let is_here = |subtask| local_slots.position(subtask).is_some();
     let job = deployment.identity.job.clone();
     counters_of(&deployment.graph, job, deployment.parallelism, is_here)
 }
@@ -148,7 +148,7 @@ pub(crate) fn counters_of(
 }
 
 /// A task and where it belongs.
-pub(crate) struct Built {
+pub(crate) struct BuiltTask {
     pub chain: usize,
     pub subtask: usize,
     pub task: Task,
@@ -158,19 +158,19 @@ pub(crate) struct Built {
 pub(crate) async fn build(
     deployment: &Deployment,
     restored: Restored,
-    part: &Part,
+    local_slots: &LocalSlots,
     chains: &Chains,
     wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
     counters: &Arc<JobCounters>,
-) -> Result<Vec<Built>, Error> {
+) -> Result<Vec<BuiltTask>, Error> {
     let graph = &*deployment.graph;
-    let mut operators = operators::make(deployment, restored.stores, part, chains, wakers).await?;
-    let mut given = restored.given;
-    let mut wiring = Wiring::new(deployment, part, chains, wakers, restored.in_flight);
+    let mut operators = operators::make(deployment, restored.stores, local_slots, chains, wakers).await?;
+    let mut restored_rows = restored.rows;
+    let mut wiring = Wiring::new(deployment, local_slots, chains, wakers, restored.channel_state);
     let mut built = Vec::new();
     for (chain_index, chain) in chains.chains.iter().enumerate() {
         let subtasks = 0..parallelism_of(graph, chain[0], deployment.parallelism);
-        for subtask in subtasks.filter(|subtask| part.place(*subtask).is_some()) {
+        for subtask in subtasks.filter(|subtask| local_slots.position(*subtask).is_some()) {
             let waker = wakers(chain_index, subtask);
             let mut edges = Vec::new();
             let mut stages = Vec::with_capacity(chain.len());
@@ -186,10 +186,10 @@ pub(crate) async fn build(
                 };
                 let kind = match operators.remove(&(*node, subtask)) {
                     Some(operator) => StageKind::Operator(operator),
-                    None => end_stage(deployment, *node, subtask, &waker, counters)?,
+                    None => source_or_sink_stage(deployment, *node, subtask, &waker, counters)?,
                 };
                 let mut stage = Stage::new(id.clone(), subtask, kind, outputs, own);
-                for (input, batch) in given.remove(&(*node, subtask)).unwrap_or_default() {
+                for (input, batch) in restored_rows.remove(&(*node, subtask)).unwrap_or_default() {
                     stage.accept(input, Element::Batch(batch));
                 }
                 stages.push(stage);
@@ -198,7 +198,7 @@ pub(crate) async fn build(
                 Operator::Source(_) => None,
                 _ => Some(Inputs::new(wiring.inputs(chain[0], subtask))),
             };
-            built.push(Built {
+            built.push(BuiltTask {
                 chain: chain_index,
                 subtask,
                 task: Task::new(
@@ -213,8 +213,8 @@ pub(crate) async fn build(
             });
         }
     }
-    let undelivered = wiring.in_flight.keys().map(|(edge, _, _)| graph.edges[*edge].to);
-    if let Some(node) = undelivered.chain(given.keys().map(|(node, _)| *node)).next() {
+    let undelivered = wiring.channel_state.keys().map(|(edge, _, _)| graph.edges[*edge].to);
+    if let Some(node) = undelivered.chain(restored_rows.keys().map(|(node, _)| *node)).next() {
         let message = "the checkpoint has rows in flight for it that none of its subtasks has taken";
         return Err(invalid(graph.nodes[node].id.to_string(), message));
     }
@@ -237,16 +237,16 @@ struct Wiring<'a> {
     /// By node and receiving subtask.
     receivers: HashMap<(NodeIndex, usize), Vec<Input>>,
     /// What the restored checkpoint had in flight: by edge, sending and receiving subtask.
-    in_flight: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
+    channel_state: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
 }
 
 impl<'a> Wiring<'a> {
     fn new(
         deployment: &'a Deployment,
-        part: &Part,
+        local_slots: &LocalSlots,
         chains: &'a Chains,
         wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
-        in_flight: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
+        channel_state: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
     ) -> Self {
         let graph = &deployment.graph;
         let mut wiring = Self {
@@ -254,14 +254,14 @@ impl<'a> Wiring<'a> {
             chains,
             senders: HashMap::new(),
             receivers: HashMap::new(),
-            in_flight,
+            channel_state,
         };
         let mut id: ChannelId = 0;
         for (index, edge) in graph
             .edges
             .iter()
             .enumerate()
-            .filter(|(index, _)| !chains.inside[*index])
+            .filter(|(index, _)| !chains.is_chained[*index])
         {
             let from_count = parallelism_of(graph, edge.from, deployment.parallelism);
             let to_count = parallelism_of(graph, edge.to, deployment.parallelism);
@@ -271,7 +271,7 @@ impl<'a> Wiring<'a> {
                     if is_forward && from != to {
                         continue;
                     }
-                    wiring.connect(part, id, index, from, to, wakers);
+                    wiring.connect(local_slots, id, index, from, to, wakers);
                     id += 1;
                 }
             }
@@ -282,7 +282,7 @@ impl<'a> Wiring<'a> {
     /// Makes the channel from one subtask to another, or the end of it that is here.
     fn connect(
         &mut self,
-        part: &Part,
+        local_slots: &LocalSlots,
         id: ChannelId,
         index: usize,
         from: usize,
@@ -291,33 +291,33 @@ impl<'a> Wiring<'a> {
     ) {
         let graph = &self.deployment.graph;
         let edge = &graph.edges[index];
-        let from_waker = || wakers(self.chains.places[edge.from].0, from);
-        let to_waker = || wakers(self.chains.places[edge.to].0, to);
+        let from_waker = || wakers(self.chains.positions[edge.from].0, from);
+        let to_waker = || wakers(self.chains.positions[edge.to].0, to);
         let bytes_max = self.deployment.options.channel_bytes_max;
-        let (from_here, to_here) = (part.place(from).is_some(), part.place(to).is_some());
+        let (from_here, to_here) = (local_slots.position(from).is_some(), local_slots.position(to).is_some());
         let schema = || input_schemas(graph, edge.to).swap_remove(edge.input);
-        let elsewhere = part.elsewhere.as_deref();
-        let (sender, receiver): (Option<Sender>, Option<Receiver>) = match (from_here, to_here, elsewhere) {
+        let transport = local_slots.transport.as_deref();
+        let (sender, receiver): (Option<Sender>, Option<Receiver>) = match (from_here, to_here, transport) {
             (true, true, _) => {
                 let (sender, receiver) = channel(bytes_max, from_waker(), to_waker());
                 (Some(sender), Some(receiver))
             }
-            (true, false, Some(elsewhere)) => {
-                let (sender, receiver) = channel(bytes_max, from_waker(), elsewhere.waker(id));
-                elsewhere.outgoing(Outgoing {
+            (true, false, Some(transport)) => {
+                let (sender, receiver) = channel(bytes_max, from_waker(), transport.waker(id));
+                transport.outgoing(OutgoingChannel {
                     id,
-                    slot: part.slot(to),
+                    slot: local_slots.slot(to),
                     schema: schema(),
                     bytes_max,
                     receiver,
                 });
                 (Some(sender), None)
             }
-            (false, true, Some(elsewhere)) => {
-                let (sender, receiver) = channel(bytes_max, elsewhere.waker(id), to_waker());
-                elsewhere.incoming(Incoming {
+            (false, true, Some(transport)) => {
+                let (sender, receiver) = channel(bytes_max, transport.waker(id), to_waker());
+                transport.incoming(IncomingChannel {
                     id,
-                    slot: part.slot(from),
+                    slot: local_slots.slot(from),
                     schema: schema(),
                     bytes_max,
                     sender,
@@ -330,8 +330,13 @@ impl<'a> Wiring<'a> {
             self.senders.entry((index, from)).or_default().push(sender);
         }
         if let Some(channel) = receiver {
-            let in_flight = self.in_flight.remove(&(index, from, to)).unwrap_or_default();
-            let input = Input::new(in_flight::origin(graph, index, from), channel, edge.input, in_flight);
+            let channel_state = self.channel_state.remove(&(index, from, to)).unwrap_or_default();
+            let input = Input::new(
+                channel_state::origin(graph, index, from),
+                channel,
+                edge.input,
+                channel_state,
+            );
             self.receivers.entry((edge.to, to)).or_default().push(input);
         }
     }
@@ -345,8 +350,8 @@ impl<'a> Wiring<'a> {
         let graph = &self.deployment.graph;
         let mut outputs = Vec::new();
         for (index, edge) in graph.edges.iter().enumerate().filter(|(_, edge)| edge.from == node) {
-            let target = if self.chains.inside[index] {
-                Target::Stage(self.chains.places[edge.to].1)
+            let target = if self.chains.is_chained[index] {
+                Target::Stage(self.chains.positions[edge.to].1)
             } else {
                 let senders = self.senders.remove(&(index, subtask)).unwrap_or_default();
                 let routing = match &edge.exchange {
@@ -370,7 +375,7 @@ impl<'a> Wiring<'a> {
 }
 
 /// A source or a sink.
-fn end_stage(
+fn source_or_sink_stage(
     deployment: &Deployment,
     index: NodeIndex,
     subtask: usize,
@@ -399,7 +404,7 @@ fn end_stage(
             let writers = deployment
                 .sinks
                 .get(&index)
-                .ok_or_else(|| invalid(node.id.to_string(), "no sink was given for this node"))?;
+                .ok_or_else(|| invalid(node.id.to_string(), "no sink was restored_rows for this node"))?;
             let writer = writers.writer(WriterContext {
                 job: deployment.identity.clone(),
                 subtask,
@@ -429,7 +434,7 @@ fn source_stage(
     let connector = deployment
         .sources
         .get(&index)
-        .ok_or_else(|| invalid(node.id.to_string(), "no source was given for this node"))?;
+        .ok_or_else(|| invalid(node.id.to_string(), "no source was restored_rows for this node"))?;
     let schema = connector.schema();
     let is_whole = source.projection.iter().copied().eq(0..schema.fields().len());
     let reader = connector.reader(ReaderContext {

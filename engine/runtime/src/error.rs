@@ -1,30 +1,45 @@
-//! What ends a task.
+//! The errors that end a task or fail its part of a checkpoint.
 
-/// An error of a running task. Each names the operator and says what, where and what to do.
+/// An error of a running task, or of its part of a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// An operator failed, or a part of the runtime that is named like one.
     #[error("{operator}: {message}")]
-    Operator { operator: String, message: String },
-    /// In another process, of which only the words are known here.
-    #[error("{message}")]
-    Elsewhere {
+    Operator {
+        /// Id of the operator.
+        operator: String,
+        /// The cause and, where there is one, the remedy.
         message: String,
-        may_pass: bool,
-        /// It passes once there is space on a disk there.
+    },
+    /// An error in another process, of which only the message is known here.
+    #[error("{message}")]
+    Remote {
+        /// The message of the error in that process.
+        message: String,
+        /// True if the job may succeed when it is restarted.
+        is_retryable: bool,
+        /// True if the cause is a full disk in that process: the job can go on once there is space.
         is_disk_full: bool,
     },
+    /// The channel state of one task exceeds the limit. The checkpoint fails; the job goes on.
     #[error(
-        "more rows were in flight than a checkpoint keeps of one task ({} MB, RECORDED_BYTES_MAX); the next one waits for \
-         them",
-        crate::inputs::RECORDED_BYTES_MAX >> 20
+        "the channel state of one task exceeds {} MB (RECORDED_BYTES_MAX); the next checkpoint waits for alignment",
+        .bytes_max >> 20
     )]
-    TooMuchInFlight,
+    ChannelStateTooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A source or a sink failed.
     #[error(transparent)]
     Connector(#[from] millstream_connectors::Error),
+    /// A state store failed.
     #[error(transparent)]
     State(#[from] millstream_state::Error),
+    /// An expression or an aggregate failed.
     #[error(transparent)]
     DataFusion(#[from] datafusion::error::DataFusionError),
+    /// A columnar computation failed.
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
 }

@@ -3,7 +3,7 @@
 //! Channels are read in turn, those that are held back by alignment left out. Watermarks are merged and barriers
 //! aligned here, so the first operator of the chain sees one stream per input.
 //!
-//! When a checkpoint's barrier overtakes what is in the channels, that is taken out of them ([`Inputs::pull`]), so that
+//! When a checkpoint's barrier overtakes what is in the channels, that is taken out of them ([`Inputs::drain`]), so that
 //! whoever sends has room to bring the barrier; it is recorded, and then read in its order like everything else. Both
 //! are bounded: what is taken out by [`OVERTAKEN_BYTES_MAX`], what is recorded by [`RECORDED_BYTES_MAX`].
 
@@ -13,8 +13,8 @@ use arrow_array::RecordBatch;
 
 use crate::alignment::Alignment;
 use crate::channel::Receiver;
+use crate::channel_state::{Origin, RecordedChannel};
 use crate::element::{Barrier, Element, batch_bytes};
-use crate::in_flight::{Channel, Origin};
 use crate::operator::Timestamp;
 use crate::watermark::{Change, Merge};
 
@@ -39,10 +39,10 @@ pub struct Inputs {
 
 /// What came of recording what a barrier has overtaken.
 #[derive(Debug)]
-pub enum Recorded {
-    Whole(Vec<Channel>),
+pub enum RecordingResult {
+    Complete(Vec<RecordedChannel>),
     /// More than [`RECORDED_BYTES_MAX`].
-    TooMuch,
+    TooLarge,
 }
 
 /// One channel and the operator's input that it feeds.
@@ -51,43 +51,43 @@ pub struct Input {
     origin: Origin,
     input: usize,
     /// Taken out of the channel and not read yet; what a restored checkpoint had in flight comes first.
-    ahead: VecDeque<Element>,
-    ahead_bytes: usize,
-    record: Record,
+    buffered: VecDeque<Element>,
+    buffered_bytes: usize,
+    record: Recording,
     record_bytes: usize,
 }
 
 /// What one channel had in flight.
-enum Record {
+enum Recording {
     None,
     /// The barrier has not come.
     Open(Vec<RecordBatch>),
-    Whole(Vec<RecordBatch>),
+    Complete(Vec<RecordBatch>),
 }
 
 impl Input {
-    pub fn new(origin: Origin, channel: Receiver, input: usize, in_flight: Vec<RecordBatch>) -> Self {
+    pub fn new(origin: Origin, channel: Receiver, input: usize, restored: Vec<RecordBatch>) -> Self {
         Self {
             channel,
             origin,
             input,
-            ahead_bytes: in_flight.iter().map(batch_bytes).sum(),
-            ahead: in_flight.into_iter().map(Element::Batch).collect(),
-            record: Record::None,
+            buffered_bytes: restored.iter().map(batch_bytes).sum(),
+            buffered: restored.into_iter().map(Element::Batch).collect(),
+            record: Recording::None,
             record_bytes: 0,
         }
     }
 
     /// The next element in order.
     fn pop(&mut self, recording: Option<u64>) -> Option<Element> {
-        if self.ahead.is_empty()
-            && let (Record::Open(_), Some(checkpoint)) = (&self.record, recording)
+        if self.buffered.is_empty()
+            && let (Recording::Open(_), Some(checkpoint)) = (&self.record, recording)
         {
-            self.pull(checkpoint, 1);
+            self.drain(checkpoint, 1);
         }
-        match self.ahead.pop_front() {
+        match self.buffered.pop_front() {
             Some(element) => {
-                self.ahead_bytes -= bytes_of(&element);
+                self.buffered_bytes -= bytes_of(&element);
                 Some(element)
             }
             None => self.channel.pop(),
@@ -96,17 +96,17 @@ impl Input {
 
     /// What is here already is in flight, up to the barrier.
     fn start_record(&mut self, checkpoint: u64) {
-        self.record = Record::Open(Vec::new());
+        self.record = Recording::Open(Vec::new());
         self.record_bytes = 0;
-        self.ahead_bytes = 0;
-        for element in std::mem::take(&mut self.ahead) {
+        self.buffered_bytes = 0;
+        for element in std::mem::take(&mut self.buffered) {
             self.take(element, checkpoint);
         }
     }
 
     /// Takes elements out of the channel until the barrier comes or so many bytes are ahead.
-    fn pull(&mut self, checkpoint: u64, bytes_max: usize) {
-        while matches!(self.record, Record::Open(_)) && self.ahead_bytes < bytes_max {
+    fn drain(&mut self, checkpoint: u64, bytes_max: usize) {
+        while matches!(self.record, Recording::Open(_)) && self.buffered_bytes < bytes_max {
             match self.channel.pop() {
                 Some(element) => self.take(element, checkpoint),
                 None => return,
@@ -116,14 +116,14 @@ impl Input {
 
     fn take(&mut self, element: Element, checkpoint: u64) {
         let bytes = bytes_of(&element);
-        if let Record::Open(record) = &mut self.record {
+        if let Recording::Open(record) = &mut self.record {
             match &element {
                 // Nothing before this was cut after it.
                 Element::Barrier(barrier) if barrier.checkpoint == checkpoint => {
-                    self.record = Record::Whole(std::mem::take(record));
+                    self.record = Recording::Complete(std::mem::take(record));
                     return;
                 }
-                Element::End => self.record = Record::Whole(std::mem::take(record)),
+                Element::End => self.record = Recording::Complete(std::mem::take(record)),
                 Element::Batch(batch) => {
                     self.record_bytes += bytes;
                     record.push(batch.clone());
@@ -132,8 +132,8 @@ impl Input {
                 Element::Barrier(_) | Element::Watermark(_) | Element::Idle => {}
             }
         }
-        self.ahead_bytes += bytes;
-        self.ahead.push_back(element);
+        self.buffered_bytes += bytes;
+        self.buffered.push_back(element);
     }
 }
 
@@ -176,52 +176,51 @@ impl Inputs {
         for index in missing {
             self.channels[index].start_record(barrier.checkpoint);
         }
-        self.pull();
+        self.drain();
         true
     }
 
     /// Takes what was overtaken out of the channels, so that the barrier can come.
-    pub fn pull(&mut self) {
+    pub fn drain(&mut self) {
         let Some(checkpoint) = self.recording else { return };
         let share = OVERTAKEN_BYTES_MAX / self.channels.len().max(1);
         for channel in &mut self.channels {
-            channel.pull(checkpoint, share.max(2 * channel.channel.bytes_max()));
+            channel.drain(checkpoint, share.max(2 * channel.channel.bytes_max()));
         }
     }
 
     /// What was in flight when the checkpoint was cut, once it is known.
-    pub fn take_record(&mut self) -> Option<Recorded> {
+    pub fn take_record(&mut self) -> Option<RecordingResult> {
         self.recording?;
         if self.channels.iter().map(|channel| channel.record_bytes).sum::<usize>() > RECORDED_BYTES_MAX {
             self.stop_recording();
-            return Some(Recorded::TooMuch);
+            return Some(RecordingResult::TooLarge);
         }
         if self
             .channels
             .iter()
-            .any(|channel| matches!(channel.record, Record::Open(_)))
+            .any(|channel| matches!(channel.record, Recording::Open(_)))
         {
             return None;
         }
-        let channels =
-            self.channels
-                .iter_mut()
-                .filter_map(|channel| match std::mem::replace(&mut channel.record, Record::None) {
-                    Record::Whole(rows) => Some(Channel {
-                        origin: channel.origin.clone(),
-                        input: channel.input,
-                        rows,
-                    }),
-                    _ => None,
-                });
+        let channels = self.channels.iter_mut().filter_map(|channel| {
+            match std::mem::replace(&mut channel.record, Recording::None) {
+                Recording::Complete(rows) => Some(RecordedChannel {
+                    origin: channel.origin.clone(),
+                    input: channel.input,
+                    rows,
+                }),
+                _ => None,
+            }
+        });
         let channels = channels.collect();
         self.stop_recording();
-        Some(Recorded::Whole(channels))
+        Some(RecordingResult::Complete(channels))
     }
 
     /// A later checkpoint was asked for: nobody waits for those before it any more.
-    pub fn give_up_before(&mut self, checkpoint: u64) {
-        self.alignment.give_up_before(checkpoint);
+    pub fn abort_before(&mut self, checkpoint: u64) {
+        self.alignment.abort_before(checkpoint);
         if !self.alignment.is_aligning() {
             self.aligning_since = None;
         }
@@ -233,7 +232,7 @@ impl Inputs {
     fn stop_recording(&mut self) {
         self.recording = None;
         for channel in &mut self.channels {
-            channel.record = Record::None;
+            channel.record = Recording::None;
             channel.record_bytes = 0;
         }
     }
@@ -256,17 +255,17 @@ impl Inputs {
         match element {
             Element::Batch(batch) => {
                 let change = self.merge.on_rows(index);
-                tell(change, &mut deliver);
+                deliver_change(change, &mut deliver);
                 deliver(self.channels[index].input, Element::Batch(batch));
             }
-            Element::Watermark(watermark) => tell(self.merge.on_watermark(index, watermark), &mut deliver),
-            Element::Idle => tell(self.merge.on_idle(index), &mut deliver),
+            Element::Watermark(watermark) => deliver_change(self.merge.on_watermark(index, watermark), &mut deliver),
+            Element::Idle => deliver_change(self.merge.on_idle(index), &mut deliver),
             Element::Barrier(barrier) => {
                 let aligned = self.alignment.on_barrier(index, barrier);
                 self.on_aligned(aligned, now, &mut deliver);
             }
             Element::End => {
-                tell(self.merge.on_end(index), &mut deliver);
+                deliver_change(self.merge.on_end(index), &mut deliver);
                 let aligned = self.alignment.on_end(index);
                 self.on_aligned(aligned, now, &mut deliver);
                 if self.alignment.all_ended() {
@@ -297,7 +296,7 @@ impl Inputs {
     }
 }
 
-fn tell(change: Change, deliver: &mut impl FnMut(usize, Element)) {
+fn deliver_change(change: Change, deliver: &mut impl FnMut(usize, Element)) {
     match change {
         Change::Nothing => {}
         Change::Watermark(watermark) => deliver(0, Element::Watermark(watermark)),
@@ -351,7 +350,7 @@ mod tests {
         fn what_is_overtaken_is_recorded_once_and_read_in_order(
             before in prop::collection::vec(0i64..6, 1..4),
             after in 0i64..4,
-            overtakes_at in 0usize..40,
+            unaligned_at in 0usize..40,
             choices in prop::collection::vec(0usize..64, 60..61),
         ) {
             let count = before.len();
@@ -383,7 +382,7 @@ mod tests {
                     send(&mut senders, choice % count);
                     send(&mut senders, step % count);
                 }
-                if step == overtakes_at && cut.is_none() {
+                if step == unaligned_at && cut.is_none() {
                     prop_assert!(inputs.overtake(BARRIER, 0));
                     cut = Some(read.clone());
                 }
@@ -399,8 +398,8 @@ mod tests {
                     cut = Some(read.clone());
                     record = Some(Vec::new());
                 }
-                inputs.pull();
-                if let Some(Recorded::Whole(whole)) = inputs.take_record() {
+                inputs.drain();
+                if let Some(RecordingResult::Complete(whole)) = inputs.take_record() {
                     prop_assert!(record.is_none());
                     record = Some(whole);
                 }

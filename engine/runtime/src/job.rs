@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::deployment;
-use crate::elsewhere::Part;
 use crate::operator::Timestamp;
 use crate::progress::{JobCounters, Progress};
+use crate::remote_channel::LocalSlots;
 use crate::slot::SlotHandle;
 
 /// Brings the keyed state of every subtask that runs here, verified, as the first half of a deployment: when this
@@ -40,9 +40,9 @@ pub struct Restored {
     /// By node and subtask, of those that had any.
     pub(crate) stores: HashMap<(NodeIndex, usize), Store>,
     /// By edge, sending and receiving subtask.
-    pub(crate) in_flight: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
+    pub(crate) channel_state: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
     /// By node and subtask: rows for its inputs that come before all that is in channels.
-    pub(crate) given: HashMap<(NodeIndex, usize), Vec<(usize, RecordBatch)>>,
+    pub(crate) rows: HashMap<(NodeIndex, usize), Vec<(usize, RecordBatch)>>,
 }
 
 /// Counters for all subtasks of a job, wherever they run: for whoever hears of them from afar.
@@ -114,7 +114,7 @@ pub struct Deployment {
     /// Slot threads. Subtask `i` of every node runs in slot `i % slots`.
     pub slots: usize,
     /// Absent: all slots run in this process.
-    pub part: Option<Part>,
+    pub local_slots: Option<LocalSlots>,
     /// One per source node.
     pub sources: HashMap<NodeIndex, Arc<dyn Source>>,
     /// One per sink node.
@@ -165,8 +165,8 @@ pub struct SubtaskState {
     pub committables: Vec<Committable>,
     /// The subtask had ended before the barrier.
     pub finished: bool,
-    /// What the barrier had overtaken on its way to this subtask (`in_flight.rs`).
-    pub in_flight: Option<FileReference>,
+    /// What the barrier had overtaken on its way to this subtask (`channel_state.rs`).
+    pub channel_state: Option<FileReference>,
 }
 
 /// A split in a checkpoint: [`Split`] with the watermark it had reached.

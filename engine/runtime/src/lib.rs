@@ -7,17 +7,17 @@
 mod alignment;
 mod chain;
 mod channel;
+mod channel_state;
 mod deployment;
 pub mod element;
-pub mod elsewhere;
 pub mod error;
 mod exchange;
-mod in_flight;
 mod inputs;
 pub mod job;
 pub mod operator;
 pub mod operators;
 pub mod progress;
+pub mod remote_channel;
 #[cfg(test)]
 mod simulator;
 pub mod sink_files;

@@ -78,12 +78,13 @@ impl JobShared {
     }
 
     /// Tells the caller. Waits for room: only threads that have nothing left to do say anything this way.
-    fn tell(&self, event: TaskEvent) {
+    fn send_event(&self, event: TaskEvent) {
         if threads::pace().is_some() {
             let events = self.events.clone();
-            self.runtime.spawn(async move { heard(events.send(event).await) });
+            self.runtime
+                .spawn(async move { log_undelivered(events.send(event).await) });
         } else {
-            heard(self.events.blocking_send(event));
+            log_undelivered(self.events.blocking_send(event));
         }
     }
 
@@ -91,7 +92,7 @@ impl JobShared {
     fn fail(&self, failure: Failure) {
         self.stop();
         if !self.failed.swap(true, Ordering::AcqRel) {
-            self.tell(TaskEvent::Failed {
+            self.send_event(TaskEvent::Failed {
                 operator: failure.operator,
                 subtask: failure.subtask,
                 error: failure.error,
@@ -101,7 +102,7 @@ impl JobShared {
 
     fn task_ended(&self) {
         if self.running_tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.tell(TaskEvent::Finished);
+            self.send_event(TaskEvent::Finished);
         }
     }
 
@@ -109,30 +110,30 @@ impl JobShared {
         if self.running_slots.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.stopped.store(true, Ordering::Release);
             self.counters.publish_end();
-            self.tell(TaskEvent::Stopped);
+            self.send_event(TaskEvent::Stopped);
         }
     }
 }
 
-fn heard(sent: Result<(), mpsc::error::SendError<TaskEvent>>) {
+fn log_undelivered(sent: Result<(), mpsc::error::SendError<TaskEvent>>) {
     if let Err(event) = sent {
         tracing::debug!("nobody listens to the job any more: {:?}", event.0);
     }
 }
 
-/// Where a slot rests while none of its tasks is ready.
-pub enum Rest {
+/// Where a slot parkers while none of its tasks is ready.
+pub enum SlotParker {
     Thread(Parker),
-    Task(Arc<Bell>),
+    Task(Arc<TaskNotify>),
 }
 
 /// Ends the rest of a slot that is a task.
 #[derive(Default)]
-pub struct Bell(Notify);
+pub struct TaskNotify(Notify);
 
-struct Thread(Unparker);
+struct ThreadUnparker(Unparker);
 
-impl Rest {
+impl SlotParker {
     pub fn new() -> Self {
         match threads::pace() {
             None => Self::Thread(Parker::new()),
@@ -143,19 +144,19 @@ impl Rest {
     /// Ends the rest, or keeps the next one from beginning.
     pub fn waker(&self) -> Waker {
         match self {
-            Self::Thread(parker) => Waker::from(Arc::new(Thread(parker.unparker().clone()))),
-            Self::Task(bell) => Waker::from(Arc::clone(bell)),
+            Self::Thread(parker) => Waker::from(Arc::new(ThreadUnparker(parker.unparker().clone()))),
+            Self::Task(notify) => Waker::from(Arc::clone(notify)),
         }
     }
 }
 
-impl Wake for Bell {
+impl Wake for TaskNotify {
     fn wake(self: Arc<Self>) {
         self.0.notify_one();
     }
 }
 
-impl Wake for Thread {
+impl Wake for ThreadUnparker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -250,7 +251,7 @@ pub fn start(
     index: usize,
     tasks: Vec<SlotTask>,
     commands: Receiver<Command>,
-    rest: Rest,
+    parker: SlotParker,
     shared: Arc<JobShared>,
 ) -> std::io::Result<()> {
     provide_clock(clock);
@@ -266,22 +267,22 @@ pub fn start(
         now: clock(),
         wall_ahead_us: 0,
     };
-    match (rest, threads::pace()) {
-        (Rest::Task(bell), Some(pace)) => {
+    match (parker, threads::pace()) {
+        (SlotParker::Task(notify), Some(pace)) => {
             let runtime = slot.shared.runtime.clone();
             let run = async move {
-                let result = slot.run_as_task(&bell, pace).await;
+                let result = slot.run_as_task(&notify, pace).await;
                 slot.end(result);
             };
             runtime.spawn(run.instrument(span));
             Ok(())
         }
-        (Rest::Thread(parker), _) => threads::spawn(format!("slot-{index}"), Some(STACK_BYTES), move || {
+        (SlotParker::Thread(parker), _) => threads::spawn(format!("slot-{index}"), Some(STACK_BYTES), move || {
             let _logged = span.entered();
             let result = slot.run(&parker);
             slot.end(result);
         }),
-        (Rest::Task(_), None) => Err(std::io::Error::other(
+        (SlotParker::Task(_), None) => Err(std::io::Error::other(
             "there is nothing to pace a slot without a thread",
         )),
     }
@@ -314,10 +315,10 @@ struct Slot {
 impl Slot {
     fn run(&mut self, parker: &Parker) -> Result<(), Box<Failure>> {
         while !self.shared.has_stopped() {
-            if self.round()? {
+            if self.run_round()? {
                 continue;
             }
-            match self.rest_for() {
+            match self.park_timeout() {
                 None => parker.park(),
                 Some(wait) => parker.park_timeout(wait),
             }
@@ -325,16 +326,16 @@ impl Slot {
         Ok(())
     }
 
-    async fn run_as_task(&mut self, bell: &Bell, pace: Pace) -> Result<(), Box<Failure>> {
+    async fn run_as_task(&mut self, notify: &TaskNotify, pace: Pace) -> Result<(), Box<Failure>> {
         while !self.shared.has_stopped() {
             pace(threads::Work::Slot).await;
-            if self.round()? {
+            if self.run_round()? {
                 continue;
             }
-            match self.rest_for() {
-                None => bell.0.notified().await,
+            match self.park_timeout() {
+                None => notify.0.notified().await,
                 Some(wait) => tokio::select! {
-                    () = bell.0.notified() => {}
+                    () = notify.0.notified() => {}
                     () = tokio::time::sleep(wait) => {}
                 },
             }
@@ -343,7 +344,7 @@ impl Slot {
     }
 
     /// Gives every task that has something to do its turn; whether any had.
-    fn round(&mut self) -> Result<bool, Box<Failure>> {
+    fn run_round(&mut self) -> Result<bool, Box<Failure>> {
         self.take_commands()?;
         self.tick();
         let mut worked = false;
@@ -388,7 +389,7 @@ impl Slot {
     }
 
     /// Until the next timer of a task is due; `None`: no task has one.
-    fn rest_for(&self) -> Option<Duration> {
+    fn park_timeout(&self) -> Option<Duration> {
         let until = self.tasks.iter().filter_map(|task| task.until).min()?;
         let wait_us = until.saturating_sub(self.now).max(0) as u64;
         Some(Duration::from_micros(wait_us))
@@ -402,7 +403,7 @@ impl Slot {
             let since = Instant::now();
             slot_task.task.set_wall_clock_ahead(self.wall_ahead_us);
             let step = guarded(&mut slot_task.task, |task| task.step(now))?;
-            slot_task.task.took(since.elapsed());
+            slot_task.task.record_elapsed(since.elapsed());
             match step {
                 Step::Worked => {
                     slot_task.more = true;

@@ -9,7 +9,8 @@ use millstream_state::checkpoint::JobFiles;
 use millstream_state::threads;
 
 use crate::Error;
-use crate::in_flight::InFlight;
+use crate::channel_state::ChannelState;
+use crate::inputs::RECORDED_BYTES_MAX;
 use crate::job::{SubtaskState, TaskEvent};
 
 /// What one operator of one task contributes to a checkpoint, with the work that is still to be done for it.
@@ -18,25 +19,25 @@ pub struct SnapshotPart {
     pub operator: OperatorId,
     pub state: SubtaskState,
     pub work: Work,
-    pub overtaken: Overtaken,
+    pub channel_state: RecordedState,
     /// Where what is in flight is kept.
     pub files: JobFiles,
 }
 
 /// What a checkpoint's barrier has overtaken on its way.
-pub enum Overtaken {
+pub enum RecordedState {
     /// Nothing, mostly.
-    Known(InFlight),
+    Complete(ChannelState),
     /// More than is kept: the checkpoint is declined.
-    TooMuch,
+    TooLarge,
     /// A later checkpoint was asked for: this one has come to nothing.
-    GivenUp,
+    Aborted,
 }
 
 pub enum Work {
     Nothing,
     /// There is nothing to be had: the checkpoint is declined.
-    Refused(Error),
+    Failed(Error),
     /// Cutting and uploading files of keyed state.
     Keyed(SnapshotTicket),
     /// Making a sink's rows durable.
@@ -51,13 +52,13 @@ impl SnapshotPart {
             operator,
             mut state,
             work,
-            overtaken,
+            channel_state: recorded,
             files,
         } = self;
         let is_sink = matches!(work, Work::Prepare(_));
         let done: Result<(), Error> = match work {
             Work::Nothing => Ok(()),
-            Work::Refused(error) => Err(error),
+            Work::Failed(error) => Err(error),
             Work::Keyed(ticket) => match ticket.finished.await {
                 Ok(keyed) => {
                     state.keyed = Some(keyed);
@@ -76,11 +77,15 @@ impl SnapshotPart {
         fail_point::reach("prepared");
         // What a sink could not prepare is lost, whatever else there is to say.
         let rows_lost = is_sink && done.is_err();
-        let done = match (done, overtaken) {
+        let done = match (done, recorded) {
             (Err(error), _) => Err(error),
-            (Ok(()), Overtaken::Known(in_flight)) => keep(&mut state, in_flight, &files).await,
-            (Ok(()), Overtaken::TooMuch) => Err(Error::TooMuchInFlight),
-            (Ok(()), Overtaken::GivenUp) => return None,
+            (Ok(()), RecordedState::Complete(channel_state)) => {
+                store_channel_state(&mut state, channel_state, &files).await
+            }
+            (Ok(()), RecordedState::TooLarge) => Err(Error::ChannelStateTooLarge {
+                bytes_max: RECORDED_BYTES_MAX,
+            }),
+            (Ok(()), RecordedState::Aborted) => return None,
         };
         Some(match done {
             Ok(()) => TaskEvent::Snapshot {
@@ -99,16 +104,20 @@ impl SnapshotPart {
     }
 }
 
-async fn keep(state: &mut SubtaskState, in_flight: InFlight, files: &JobFiles) -> Result<(), Error> {
-    if in_flight.is_empty() {
+async fn store_channel_state(
+    state: &mut SubtaskState,
+    channel_state: ChannelState,
+    files: &JobFiles,
+) -> Result<(), Error> {
+    if channel_state.is_empty() {
         return Ok(());
     }
-    let content = threads::blocking(move || in_flight.encode())
+    let content = threads::blocking(move || channel_state.encode())
         .await
         .map_err(|error| Error::Operator {
             operator: "rows in flight".to_owned(),
             message: format!("they could not be encoded: {error}"),
         })??;
-    state.in_flight = Some(files.write("in-flight", "rows", content.into()).await?);
+    state.channel_state = Some(files.write("in-flight", "rows", content.into()).await?);
     Ok(())
 }

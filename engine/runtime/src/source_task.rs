@@ -4,8 +4,8 @@
 //! filter) and go on; then the watermark that all splits together justify goes on, if it has advanced. In batch mode
 //! there is no watermark before the end. Records that did not decode meet the source's error policy here.
 
+mod error_hint;
 mod event_time;
-mod remedy;
 mod splits;
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use millstream_connectors::{Boundedness, Split};
 use millstream_planner::graph::{self, ErrorPolicy, OperatorId, Port, dead_letter_schema};
 
 use self::event_time::EventTime;
-use self::splits::{Splits, Standing};
+use self::splits::{Splits, SplitsWatermark};
 use crate::Error;
 use crate::element::Element;
 use crate::job::SplitState;
@@ -36,7 +36,7 @@ pub struct SourceStage {
     splits: Splits,
     on_error: ErrorPolicy,
     /// The remedy for records that do not decode, for the error.
-    remedy: String,
+    hint: String,
     /// No watermark before the end.
     batch: bool,
     /// The watermark downstream knows.
@@ -58,9 +58,9 @@ pub struct SourceStage {
 /// What a poll came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polled {
-    Something,
+    Emitted,
     /// The reader's waker is called when there is more.
-    Nothing,
+    Pending,
     Ended,
 }
 
@@ -89,7 +89,7 @@ impl SourceStage {
             event_time,
             splits: Splits::new(idle_timeout_us, boundedness),
             on_error: source.on_error,
-            remedy: remedy::of(&source.table),
+            hint: error_hint::skip_hint(&source.table),
             batch,
             watermark: WATERMARK_MIN,
             idle: false,
@@ -183,27 +183,27 @@ impl SourceStage {
         out: &mut Outlet<'_>,
     ) -> Result<Polled, Error> {
         if self.stopped {
-            return Ok(Polled::Nothing);
+            return Ok(Polled::Pending);
         }
         self.polled = now;
         match self.reader.poll()? {
             SourceEvent::Batch(batch) => {
                 self.on_batch(batch, wall, counters, out)?;
                 self.advance(now, out);
-                Ok(Polled::Something)
+                Ok(Polled::Emitted)
             }
             SourceEvent::SplitFinished { split } => {
                 self.splits.finish(&split);
                 self.advance(now, out);
-                Ok(Polled::Something)
+                Ok(Polled::Emitted)
             }
             SourceEvent::CaughtUp { split } => {
                 self.splits.caught_up(&split, now);
-                Ok(Polled::Something)
+                Ok(Polled::Emitted)
             }
             SourceEvent::Pending => {
                 self.advance(now, out);
-                Ok(Polled::Nothing)
+                Ok(Polled::Pending)
             }
             SourceEvent::End => {
                 out.forward(&Element::Watermark(WATERMARK_MAX));
@@ -275,7 +275,7 @@ impl SourceStage {
                 let record = &rejected[0];
                 Err(Error::Operator {
                     operator: self.name.0.clone(),
-                    message: format!("{}: {}. {}", record.position, record.error, self.remedy),
+                    message: format!("{}: {}. {}", record.position, record.error, self.hint),
                 })
             }
             ErrorPolicy::DeadLetter => {
@@ -296,15 +296,15 @@ impl SourceStage {
         if self.event_time.is_none() || self.batch {
             return;
         }
-        match self.splits.standing(now) {
-            Standing::Watermark(watermark) => {
+        match self.splits.watermark_at(now) {
+            SplitsWatermark::Watermark(watermark) => {
                 if watermark > self.watermark || self.idle {
                     self.watermark = self.watermark.max(watermark);
                     self.idle = false;
                     out.forward(&Element::Watermark(self.watermark));
                 }
             }
-            Standing::Idle(greatest) => {
+            SplitsWatermark::Idle(greatest) => {
                 if !self.idle {
                     self.idle = true;
                     if let Some(watermark) = greatest.filter(|greatest| *greatest > self.watermark) {
@@ -314,7 +314,7 @@ impl SourceStage {
                     out.forward(&Element::Idle);
                 }
             }
-            Standing::Unknown => {}
+            SplitsWatermark::Unknown => {}
         }
     }
 }

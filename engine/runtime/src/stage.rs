@@ -31,7 +31,7 @@ pub struct Stage {
     /// The call before the next one in `calls` answered this.
     pub progress: Progress,
     /// The newest time the operator was told.
-    pub told: Timestamp,
+    pub last_time: Timestamp,
     pub watermark: Timestamp,
     pub ended: bool,
 }
@@ -87,7 +87,7 @@ impl Stage {
             counters,
             calls: VecDeque::new(),
             progress: Progress::Done,
-            told: Timestamp::MIN,
+            last_time: Timestamp::MIN,
             watermark: WATERMARK_MIN,
             ended: false,
         }
@@ -126,12 +126,12 @@ impl Stage {
     }
 
     /// A sink that did not take what it was last offered.
-    pub fn is_waiting_sink(&self) -> bool {
+    pub fn is_blocked_sink(&self) -> bool {
         matches!(self.kind, StageKind::Sink(_)) && self.progress == Progress::Pending
     }
 
     /// Whether this checkpoint's barrier is in here.
-    pub fn holds_barrier(&self, checkpoint: u64) -> bool {
+    pub fn has_barrier(&self, checkpoint: u64) -> bool {
         self.calls.iter().any(|call| match call {
             Call::Snapshot(barrier) | Call::Forward(Element::Barrier(barrier)) => barrier.checkpoint == checkpoint,
             _ => false,
@@ -149,7 +149,7 @@ impl Stage {
 
     /// Lets this checkpoint's barrier pass what is before it in a waiting sink, if it is here. Answers with the rows
     /// that it has passed: the sink is to be cut now.
-    pub fn let_barrier_pass(&mut self, checkpoint: u64) -> Option<(Barrier, Vec<RecordBatch>)> {
+    pub fn overtake_queued_rows(&mut self, checkpoint: u64) -> Option<(Barrier, Vec<RecordBatch>)> {
         let is_it = |call: &Call| matches!(call, Call::Snapshot(barrier) if barrier.checkpoint == checkpoint);
         let place = self.calls.iter().position(is_it)?;
         let mut after = self.calls.split_off(place);

@@ -6,11 +6,11 @@
 //! channel. When there is nothing to do, what operators and edges hold back for batching leaves.
 //!
 //! A task knows no thread, socket or clock: it is told the time (see [`Task::set_wall_clock_ahead`]) and how long its
-//! steps took ([`Task::took`]), and it leaves the parts of its checkpoints to be finished by whoever runs it
+//! steps took ([`Task::record_elapsed`]), and it leaves the parts of its checkpoints to be finished by whoever runs it
 //! ([`Task::take_parts`]). A simulator can therefore run a whole job in one thread.
 
 mod clock;
-mod overtaking;
+mod unaligned;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,17 +22,17 @@ use millstream_planner::graph::{NodeIndex, OperatorId};
 use millstream_state::checkpoint::JobFiles;
 
 use self::clock::Clock;
-use self::overtaking::{Overtaking, Requested};
+use self::unaligned::{CheckpointRequest, UnalignedCheckpoint};
 use crate::Error;
+use crate::channel_state::ChannelState;
 use crate::element::{Barrier, Element, batch_bytes};
 use crate::exchange::OutputEdge;
-use crate::in_flight::InFlight;
 use crate::inputs::Inputs;
 use crate::job::{Command, SubtaskState};
 use crate::operator::{Progress, Timestamp};
 use crate::progress::{JobCounters, OperatorCounters, add};
 use crate::sink_task::SinkStage;
-use crate::snapshot::{Overtaken, SnapshotPart, Work};
+use crate::snapshot::{RecordedState, SnapshotPart, Work};
 use crate::source_task::Polled;
 use crate::stage::{Call, Outlet, Stage, StageKind};
 
@@ -53,16 +53,16 @@ pub struct Task {
     /// Where what is in flight is kept.
     files: JobFiles,
     /// The newest checkpoint asked for.
-    requested: Option<Requested>,
+    requested: Option<CheckpointRequest>,
     /// The checkpoint that was cut here before its barriers came.
-    overtaking: Option<Overtaking>,
+    unaligned: Option<UnalignedCheckpoint>,
     /// The newest checkpoint whose barrier has entered the chain.
-    entered: u64,
+    entered_checkpoint: u64,
     /// Something was processed since operators were last flushed.
     unflushed: bool,
     /// The stage that is or was last at work: who to name in a failure.
     current: usize,
-    doing: Doing,
+    timed_work: TimedWork,
     blocked_since: Option<Timestamp>,
     clock: Clock,
     ended: bool,
@@ -79,7 +79,7 @@ pub enum Step {
 
 /// What the last step's time was spent on.
 #[derive(Debug, Clone, Copy)]
-enum Doing {
+enum TimedWork {
     Nothing,
     /// A call of this stage.
     Call(usize),
@@ -116,11 +116,11 @@ impl Task {
             parallelism,
             files,
             requested: None,
-            overtaking: None,
-            entered: 0,
+            unaligned: None,
+            entered_checkpoint: 0,
             unflushed: false,
             current: 0,
-            doing: Doing::Nothing,
+            timed_work: TimedWork::Nothing,
             blocked_since: None,
             clock: Clock::default(),
             ended: false,
@@ -217,12 +217,12 @@ impl Task {
     }
 
     /// How long the last step took, for the counters.
-    pub fn took(&mut self, elapsed: Duration) {
+    pub fn record_elapsed(&mut self, elapsed: Duration) {
         let elapsed_ns = elapsed.as_nanos() as u64;
-        match self.doing {
-            Doing::Nothing => {}
-            Doing::Call(stage) => add(&self.stages[stage].counters.busy_ns, elapsed_ns),
-            Doing::Cut(stage, checkpoint) => {
+        match self.timed_work {
+            TimedWork::Nothing => {}
+            TimedWork::Call(stage) => add(&self.stages[stage].counters.busy_ns, elapsed_ns),
+            TimedWork::Cut(stage, checkpoint) => {
                 add(&self.stages[stage].counters.checkpoint_pause_ns, elapsed_ns);
                 if self.pause.0 != checkpoint {
                     self.pause = (checkpoint, 0);
@@ -234,16 +234,16 @@ impl Task {
     }
 
     fn try_step(&mut self, now: Timestamp) -> Result<Step, Error> {
-        self.doing = Doing::Nothing;
+        self.timed_work = TimedWork::Nothing;
         if self.ended {
-            return self.answer_after_the_end();
+            return self.answer_ended();
         }
-        let overtakes_at = self.overtake(now)?;
+        let unaligned_at = self.start_unaligned_if_due(now)?;
         if !self.edges.iter().all(OutputEdge::has_credit) {
             self.flush_edges()?;
             if !self.edges.iter().all(OutputEdge::has_credit) {
                 self.blocked_since.get_or_insert(now);
-                return Ok(Step::Waiting { until: overtakes_at });
+                return Ok(Step::Waiting { until: unaligned_at });
             }
         }
         if let Some(since) = self.blocked_since.take() {
@@ -252,12 +252,12 @@ impl Task {
         if let Some(deepest) = self.stages.iter().rposition(Stage::has_work) {
             self.run_stage(deepest)?;
             if self.stages[deepest].progress == Progress::Pending {
-                if self.pass_waiting_sinks(now)? {
+                if self.bypass_blocked_sinks(now)? {
                     return Ok(Step::Worked);
                 }
                 self.flush_edges()?;
                 // Timers would find this stage in their way.
-                return Ok(Step::Waiting { until: overtakes_at });
+                return Ok(Step::Waiting { until: unaligned_at });
             }
             return Ok(Step::Worked);
         }
@@ -274,7 +274,7 @@ impl Task {
         }
         self.flush_edges()?;
         Ok(Step::Waiting {
-            until: self.next_timer().into_iter().chain(overtakes_at).min(),
+            until: self.next_timer().into_iter().chain(unaligned_at).min(),
         })
     }
 
@@ -307,7 +307,7 @@ impl Task {
         for stage in &mut self.stages {
             if let StageKind::Operator(operator) = &stage.kind
                 && !stage.ended
-                && stage.told < now
+                && stage.last_time < now
                 && operator.next_timer().is_some_and(|due| due <= now)
             {
                 stage.calls.push_back(Call::Time);
@@ -322,7 +322,7 @@ impl Task {
         self.current = 0;
         if let Some(inputs) = &mut self.inputs {
             let stage = &mut self.stages[0];
-            let entered = &mut self.entered;
+            let entered = &mut self.entered_checkpoint;
             let found = inputs.read(now, |input, element| {
                 if let Element::Barrier(barrier) = element {
                     *entered = barrier.checkpoint;
@@ -336,7 +336,7 @@ impl Task {
             self.unflushed |= found;
             return Ok(found);
         }
-        if let Some(barrier) = self.not_entered() {
+        if let Some(barrier) = self.pending_barrier() {
             self.cut_source(barrier)?;
             return Ok(true);
         }
@@ -353,15 +353,15 @@ impl Task {
             counters: &stage.counters,
             error: None,
         };
-        self.doing = Doing::Call(0);
+        self.timed_work = TimedWork::Call(0);
         let polled = source.poll(now, self.clock.wall(), &stage.counters, &mut outlet)?;
         if let Some(error) = outlet.error {
             return Err(error);
         }
         match polled {
-            Polled::Something => self.unflushed = true,
+            Polled::Emitted => self.unflushed = true,
             // What `poll` said on the way (an idle source) is work for the stages behind it.
-            Polled::Nothing => return Ok(self.stages.iter().any(Stage::has_work)),
+            Polled::Pending => return Ok(self.stages.iter().any(Stage::has_work)),
             Polled::Ended => {
                 stage.ended = true;
                 self.check_end();
@@ -372,7 +372,7 @@ impl Task {
 
     /// A source's part of a checkpoint: its splits, then the barrier.
     fn cut_source(&mut self, barrier: Barrier) -> Result<(), Error> {
-        self.entered = barrier.checkpoint;
+        self.entered_checkpoint = barrier.checkpoint;
         self.snapshot_stage(0, barrier, Vec::new())?;
         fail_point::reach("barrier");
         let (first, later) = self.stages.split_at_mut(1);
@@ -393,11 +393,11 @@ impl Task {
     }
 
     /// No barrier will come any more: a checkpoint is answered as soon as it is asked for.
-    fn answer_after_the_end(&mut self) -> Result<Step, Error> {
-        let Some(barrier) = self.not_entered() else {
+    fn answer_ended(&mut self) -> Result<Step, Error> {
+        let Some(barrier) = self.pending_barrier() else {
             return Ok(Step::Waiting { until: None });
         };
-        self.entered = barrier.checkpoint;
+        self.entered_checkpoint = barrier.checkpoint;
         for stage in 0..self.stages.len() {
             self.snapshot_stage(stage, barrier, Vec::new())?;
         }
@@ -415,7 +415,7 @@ impl Task {
     /// `waiting` are rows that the barrier has passed in a sink's queue.
     fn snapshot_stage(&mut self, index: usize, barrier: Barrier, waiting: Vec<RecordBatch>) -> Result<(), Error> {
         self.current = index;
-        self.doing = Doing::Cut(index, barrier.checkpoint);
+        self.timed_work = TimedWork::Cut(index, barrier.checkpoint);
         let stage = &mut self.stages[index];
         let mut state = SubtaskState {
             subtask: stage.subtask,
@@ -428,7 +428,7 @@ impl Task {
                     state.splits = splits;
                     Work::Nothing
                 }
-                Err(error) => Work::Refused(error),
+                Err(error) => Work::Failed(error),
             },
             StageKind::Operator(operator) => {
                 let snapshot = operator.snapshot(barrier.checkpoint)?;
@@ -445,14 +445,14 @@ impl Task {
             operator: stage.id.clone(),
             state,
             work,
-            overtaken: Overtaken::Known(InFlight {
+            channel_state: RecordedState::Complete(ChannelState {
                 parallelism: self.parallelism,
                 channels: Vec::new(),
                 waiting,
             }),
             files: self.files.clone(),
         };
-        self.hand_in(index, part);
+        self.submit_part(index, part);
         Ok(())
     }
 
@@ -467,7 +467,7 @@ impl Task {
             stage.calls.pop_front();
             return self.snapshot_stage(index, barrier, Vec::new());
         }
-        self.doing = Doing::Call(index);
+        self.timed_work = TimedWork::Call(index);
         let (stages, later) = self.stages.split_at_mut(index + 1);
         let stage = &mut stages[index];
         let mut outlet = Outlet {
@@ -488,8 +488,8 @@ impl Task {
                     match calls.pop_front() {
                         Some(Call::Process { input, batch }) => {
                             let mut progress = Progress::Done;
-                            if stage.told < processing {
-                                stage.told = processing;
+                            if stage.last_time < processing {
+                                stage.last_time = processing;
                                 progress = operator.on_time(processing, &mut outlet)?;
                             }
                             if progress == Progress::Done {
@@ -502,7 +502,7 @@ impl Task {
                             }
                         }
                         Some(Call::Time) => {
-                            stage.told = stage.told.max(processing);
+                            stage.last_time = stage.last_time.max(processing);
                             operator.on_time(processing, &mut outlet)?
                         }
                         Some(Call::Flush) => operator.flush(&mut outlet)?,

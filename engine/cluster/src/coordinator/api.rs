@@ -543,7 +543,7 @@ pub(super) async fn compatible(found: &Found, resolved: &Resolved) -> Result<Fin
     let mut findings = compatibility::check(&resolved.graph, snapshot, &compared);
     // What they need shows when they are read.
     for (operator, states) in &snapshot.operators {
-        if states.iter().any(|state| state.in_flight.is_some()) {
+        if states.iter().any(|state| state.channel_state.is_some()) {
             findings.notes.push(format!(
                 "rows were on their way to `{operator}` when the checkpoint was cut: if the pipeline no longer gives it a \
                  column that it took then, the restore is refused; a savepoint has no rows in flight"

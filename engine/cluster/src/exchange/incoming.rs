@@ -9,7 +9,7 @@ use millstream_proto::v1;
 use millstream_proto::v1::data_frame::Content;
 use millstream_proto::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use millstream_runtime::element::{Barrier, Element};
-use millstream_runtime::elsewhere::{CONTROL_MAX, Incoming};
+use millstream_runtime::remote_channel::{CONTROL_MAX, IncomingChannel};
 use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -65,7 +65,7 @@ impl ExchangeService for Exchange {
 }
 
 struct Channel {
-    incoming: Incoming,
+    incoming: IncomingChannel,
     mark: Arc<ReadyFlag>,
     account: Mutex<Account>,
 }
@@ -82,7 +82,7 @@ struct Account {
 }
 
 impl Channel {
-    fn new((incoming, mark): (Incoming, Arc<ReadyFlag>)) -> Self {
+    fn new((incoming, mark): (IncomingChannel, Arc<ReadyFlag>)) -> Self {
         Self {
             incoming,
             mark,

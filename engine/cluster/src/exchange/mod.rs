@@ -1,7 +1,7 @@
 //! Rows between workers: Arrow IPC on one gRPC stream per attempt and pair of workers, with credit per channel.
 //!
 //! An [`Attempt`] is one job's carrier in one worker: it collects the ends of the channels that lead elsewhere
-//! (`millstream_runtime::elsewhere`) and groups them by the worker at the other side. The sending worker opens the
+//! (`millstream_runtime::remote_channel`) and groups them by the worker at the other side. The sending worker opens the
 //! stream ([`outgoing`]); the receiving one ([`incoming`]) puts every element at once into the channel of the task it is
 //! for, and says from time to time how much that task has taken. A sender is never more than a channel's capacity ahead
 //! of that, so a slow task holds back its own channel and no other, and no connection ever waits for one of them.
@@ -22,7 +22,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use millstream_runtime::elsewhere::{ChannelId, Elsewhere, Incoming, Outgoing};
+use millstream_runtime::remote_channel::{ChannelId, IncomingChannel, OutgoingChannel, RemoteTransport};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -160,8 +160,8 @@ pub struct Attempt {
     compression: Compression,
     /// Of channels whose end has not been handed over yet.
     marks: Mutex<HashMap<ChannelId, Arc<ReadyFlag>>>,
-    outgoing: Mutex<ByPeer<Outgoing>>,
-    incoming: Mutex<ByPeer<Incoming>>,
+    outgoing: Mutex<ByPeer<OutgoingChannel>>,
+    incoming: Mutex<ByPeer<IncomingChannel>>,
     broken: mpsc::Sender<BrokenStream>,
     closed: CancellationToken,
 }
@@ -193,18 +193,18 @@ impl Attempt {
     }
 }
 
-impl Elsewhere for Attempt {
+impl RemoteTransport for Attempt {
     fn waker(&self, channel: ChannelId) -> Waker {
         Waker::from(self.mark(channel))
     }
 
-    fn outgoing(&self, channel: Outgoing) {
+    fn outgoing(&self, channel: OutgoingChannel) {
         let mark = self.take_mark(channel.id);
         let peer = self.slots[channel.slot];
         self.outgoing.lock().entry(peer).or_default().push((channel, mark));
     }
 
-    fn incoming(&self, channel: Incoming) {
+    fn incoming(&self, channel: IncomingChannel) {
         let mark = self.take_mark(channel.id);
         let peer = self.slots[channel.slot];
         self.incoming.lock().entry(peer).or_default().push((channel, mark));

@@ -14,14 +14,14 @@ use millstream_proto::v1;
 use millstream_proto::v1::data_frame::Content;
 use millstream_proto::v1::exchange_service_client::ExchangeServiceClient;
 use millstream_runtime::element::{Element, batch_bytes};
-use millstream_runtime::elsewhere::{CONTROL_MAX, Outgoing};
+use millstream_runtime::remote_channel::{CONTROL_MAX, OutgoingChannel};
 
 use super::ready::{ReadyFlag, ReadyList};
 use super::{Attempt, CLOSED, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};
 use crate::connect;
 
 /// Carries everything to one peer until the attempt is closed.
-pub async fn carry(attempt: Arc<Attempt>, peer: usize, channels: Vec<(Outgoing, Arc<ReadyFlag>)>) {
+pub async fn carry(attempt: Arc<Attempt>, peer: usize, channels: Vec<(OutgoingChannel, Arc<ReadyFlag>)>) {
     let closed = attempt.closed.clone();
     tokio::select! {
         () = closed.cancelled() => {}
@@ -35,7 +35,11 @@ pub async fn carry(attempt: Arc<Attempt>, peer: usize, channels: Vec<(Outgoing, 
     }
 }
 
-async fn stream(attempt: &Attempt, peer: usize, channels: Vec<(Outgoing, Arc<ReadyFlag>)>) -> Result<(), String> {
+async fn stream(
+    attempt: &Attempt,
+    peer: usize,
+    channels: Vec<(OutgoingChannel, Arc<ReadyFlag>)>,
+) -> Result<(), String> {
     let address = attempt.workers.get(peer).map(|(_, address)| address.as_str());
     let address = address.ok_or("the deployment does not list it")?;
     let connection = connect::worker(address).await.map_err(|error| error.to_string())?;
@@ -121,7 +125,7 @@ struct Sending {
 }
 
 struct Channel {
-    outgoing: Outgoing,
+    outgoing: OutgoingChannel,
     compression: Compression,
     /// The rest of a batch that was cut.
     pieces: VecDeque<RecordBatch>,
@@ -165,7 +169,7 @@ fn frames(sending: Sending) -> impl Stream<Item = v1::DataFrame> {
 }
 
 impl Channel {
-    fn new(outgoing: Outgoing, compression: Compression) -> Self {
+    fn new(outgoing: OutgoingChannel, compression: Compression) -> Self {
         Self {
             outgoing,
             compression,

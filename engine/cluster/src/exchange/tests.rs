@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 use millstream_runtime::element::{Barrier, Element, batch_bytes};
-use millstream_runtime::elsewhere::{Receiver, Sender, channel};
+use millstream_runtime::remote_channel::{Receiver, Sender, channel};
 
 use super::*;
 
@@ -50,7 +50,7 @@ async fn connected_by(channels: u32, compression: Compression) -> Pair {
         let (sender, receiver) = channel(BYTES_MAX, Waker::noop().clone(), from.waker(id));
         let slot = 1;
         let (bytes_max, schema_out) = (BYTES_MAX, schema.clone());
-        from.outgoing(Outgoing {
+        from.outgoing(OutgoingChannel {
             id,
             slot,
             schema: schema_out,
@@ -59,7 +59,7 @@ async fn connected_by(channels: u32, compression: Compression) -> Pair {
         });
         senders.push(sender);
         let (sender, receiver) = channel(BYTES_MAX, to.waker(id), Waker::noop().clone());
-        to.incoming(Incoming {
+        to.incoming(IncomingChannel {
             id,
             slot: 0,
             schema: schema.clone(),

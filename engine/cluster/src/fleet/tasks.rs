@@ -168,9 +168,9 @@ fn remote_error(message: String) -> Error {
 }
 
 fn failure(message: String, retry: Retry) -> millstream_runtime::Error {
-    millstream_runtime::Error::Elsewhere {
+    millstream_runtime::Error::Remote {
         message,
-        may_pass: retry.may_pass(),
+        is_retryable: retry.may_pass(),
         is_disk_full: retry.is_disk_full(),
     }
 }

@@ -8,9 +8,9 @@ use millstream_connectors::{JobIdentity, Sink, Source, Split, registry};
 use millstream_planner::graph::{JobGraph, NodeIndex, Operator, OperatorId};
 use millstream_proto::v1;
 use millstream_proto::v1::attempt_report::Event;
-use millstream_runtime::elsewhere::{Elsewhere, Part};
 use millstream_runtime::job::{self as runtime, Deployment, RunningJob, SubtaskState, TaskEvent};
 use millstream_runtime::progress::JobCounters;
+use millstream_runtime::remote_channel::{LocalSlots, RemoteTransport};
 use millstream_runtime::sink_files::SinkFiles;
 use millstream_state::checkpoint::CheckpointStore;
 use millstream_state::store::Backend;
@@ -175,13 +175,13 @@ async fn prepare_deployment(
         .map_err(|error| Error::Failed(format!("planning ended: {error}")))??;
     let store = CheckpointStore::open(&deploy.checkpoint_storage, &deploy.job).await?;
     let slots = deploy.slots.iter().enumerate();
-    let part = Part {
+    let local_slots = LocalSlots {
         slots: slots
             .filter(|(_, worker)| **worker == deploy.self_)
             .map(|(slot, _)| slot)
             .collect(),
         slots_total: deploy.slots.len(),
-        elsewhere: Some(Arc::clone(carrier) as Arc<dyn Elsewhere>),
+        transport: Some(Arc::clone(carrier) as Arc<dyn RemoteTransport>),
     };
     let splits: HashMap<NodeIndex, Vec<Vec<Split>>> = encoding::decode(&deploy.splits, "the list of splits")?;
     let restore: Vec<(String, Vec<SubtaskState>)> = encoding::decode(&deploy.restore, "the state to restore")?;
@@ -205,7 +205,7 @@ async fn prepare_deployment(
         },
         parallelism: deploy.parallelism as usize,
         slots: deploy.slots.len(),
-        part: Some(part),
+        local_slots: Some(local_slots),
         sources,
         sinks,
         splits,
@@ -323,9 +323,9 @@ impl Publisher {
                 let committed = publish::commit(sink, output.committables).await;
                 committed.map_err(|error| {
                     let retry = restart::retry_connector(&error);
-                    Error::Runtime(millstream_runtime::Error::Elsewhere {
+                    Error::Runtime(millstream_runtime::Error::Remote {
                         message: format!("{}: {error}", output.operator),
-                        may_pass: retry.may_pass(),
+                        is_retryable: retry.may_pass(),
                         is_disk_full: retry.is_disk_full(),
                     })
                 })?;

@@ -1,4 +1,4 @@
-//! Operators and their state: first all of it is brought, then each operator is made on its own.
+//! Operators and their state: first all of it is read, then each operator is made on its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use millstream_state::key_group::KeyGroupRange;
 use millstream_state::store::{KeyedSnapshot, Store};
 use millstream_state::threads;
 
-use super::{in_flight, input_schemas, invalid};
+use super::{channel_state, input_schemas, invalid};
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
-use crate::elsewhere::Part;
 use crate::job::{Deployment, Restored};
 use crate::operator::Operator;
 use crate::operators::{self, OperatorContext};
+use crate::remote_channel::LocalSlots;
 
 /// Stores of a job in one process that are restored at the same time.
 const RESTORES_IN_FLIGHT_MAX: usize = 16;
 
 pub(crate) async fn restore(deployment: &Deployment) -> Result<Restored, Error> {
-    let part = Part::of(deployment);
+    let local_slots = LocalSlots::of(deployment);
     let mut wanted = Vec::new();
     for (index, node) in deployment.graph.nodes.iter().enumerate() {
         let states = deployment.restore.get(&node.id).map_or(&[][..], Vec::as_slice);
@@ -31,7 +31,7 @@ pub(crate) async fn restore(deployment: &Deployment) -> Result<Restored, Error> 
         }
         let keyed = Arc::new(keyed);
         let subtasks = 0..parallelism_of(&deployment.graph, index, deployment.parallelism);
-        let here = subtasks.filter(|subtask| part.place(*subtask).is_some());
+        let here = subtasks.filter(|subtask| local_slots.position(*subtask).is_some());
         wanted.extend(here.map(|subtask| (index, subtask, Arc::clone(&keyed))));
     }
     let stores = futures::stream::iter(wanted)
@@ -45,10 +45,10 @@ pub(crate) async fn restore(deployment: &Deployment) -> Result<Restored, Error> 
         .await?;
     let mut restored = Restored {
         stores,
-        in_flight: HashMap::new(),
-        given: HashMap::new(),
+        channel_state: HashMap::new(),
+        rows: HashMap::new(),
     };
-    in_flight::bring(deployment, &part, &mut restored).await?;
+    channel_state::restore(deployment, &local_slots, &mut restored).await?;
     Ok(restored)
 }
 
@@ -67,7 +67,7 @@ pub(super) type Operators = HashMap<(NodeIndex, usize), Box<dyn Operator>>;
 pub(super) async fn make(
     deployment: &Deployment,
     mut stores: HashMap<(NodeIndex, usize), Store>,
-    part: &Part,
+    local_slots: &LocalSlots,
     chains: &Chains,
     wakers: &(dyn Fn(usize, usize) -> std::task::Waker + Sync),
 ) -> Result<Operators, Error> {
@@ -78,7 +78,7 @@ pub(super) async fn make(
             continue;
         }
         let parallelism = parallelism_of(graph, index, deployment.parallelism);
-        for subtask in (0..parallelism).filter(|subtask| part.place(*subtask).is_some()) {
+        for subtask in (0..parallelism).filter(|subtask| local_slots.position(*subtask).is_some()) {
             let (name, key_groups) = store_of(deployment, index, subtask);
             let store = stores.remove(&(index, subtask));
             let states = deployment.restore.get(&node.id).map_or(&[][..], Vec::as_slice);
@@ -91,7 +91,7 @@ pub(super) async fn make(
                 store: store.unwrap_or_else(|| deployment.backend.store(&name, key_groups)),
                 restored_inline: inline.filter(|inline| !inline.is_empty()).collect(),
                 memory: deployment.backend.memory().clone(),
-                waker: wakers(chains.places[index].0, subtask),
+                waker: wakers(chains.positions[index].0, subtask),
             };
             let graph = Arc::clone(graph);
             let make = move || operators::build(&graph.nodes[index], &input_schemas(&graph, index), context);

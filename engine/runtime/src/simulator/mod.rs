@@ -10,7 +10,7 @@
 //! complete it all the same. Sinks stop taking rows for a while, too; a checkpoint that does not wait is complete even if
 //! they never take any more.
 
-mod ends;
+mod test_connectors;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use millstream_planner::graph::{
 };
 use millstream_state::store::{Backend, BackendOptions};
 
-use self::ends::{Gate, Kept, Numbers, ids_of, schema};
+use self::test_connectors::{CollectingSink, Gate, NumberSource, ids_of, schema};
 use crate::chain::Chains;
 use crate::deployment;
-use crate::elsewhere::Part;
 use crate::job::{Command, Deployment, Options, SplitState, SubtaskState, TaskEvent};
+use crate::remote_channel::LocalSlots;
 use crate::task::{Step, Task};
 
 /// SplitMix64: enough randomness for choices, the same everywhere.
@@ -55,7 +55,7 @@ impl Random {
 const SPLITS: u64 = 3;
 const ROWS: u64 = 300;
 /// Tasks wait less than this for a barrier, where they do not wait for ever. A step takes one.
-const PATIENCE_US_MAX: u64 = 60;
+const ALIGNED_TIMEOUT_US_MAX: u64 = 60;
 /// Of [`every_schedule_ends_and_every_checkpoint_is_consistent`]; `RUNTIME_SEEDS=1000` runs more.
 const SEEDS_DEFAULT: u64 = 24;
 /// Resumes of one run.
@@ -214,7 +214,7 @@ fn deployment(
     let mut splits = HashMap::new();
     let mut sources: HashMap<NodeIndex, Arc<dyn Source>> = HashMap::new();
     for (index, first_split) in [(LEFT, 0), (RIGHT, SPLITS)] {
-        let numbers = Numbers {
+        let numbers = NumberSource {
             first_split,
             splits: SPLITS,
             rows: ROWS,
@@ -241,15 +241,15 @@ fn deployment(
     {
         sinks.insert(
             index,
-            Arc::new(Kept {
+            Arc::new(CollectingSink {
                 seed: seed ^ index as u64,
-                ..Kept::default()
+                ..CollectingSink::default()
             }),
         );
     }
     let dir = tempfile::tempdir().expect("a folder for the test");
     Deployment {
-        part: None,
+        local_slots: None,
         graph: Arc::new(graph),
         identity: JobIdentity {
             job: "simulated".into(),
@@ -287,14 +287,14 @@ fn split_of(state: &SplitState) -> Split {
 }
 
 /// Puts a gate before each sink.
-fn gated(deployment: &mut Deployment, seed: u64) -> Vec<Arc<Gate>> {
+fn add_gates(deployment: &mut Deployment, seed: u64) -> Vec<Arc<Gate>> {
     let mut gates = Vec::new();
     for (index, sink) in &mut deployment.sinks {
         let gate = Arc::new(Gate::default());
-        *sink = Arc::new(Kept {
+        *sink = Arc::new(CollectingSink {
             seed: seed ^ *index as u64,
             gate: Arc::clone(&gate),
-            ..Kept::default()
+            ..CollectingSink::default()
         });
         gates.push((*index, gate));
     }
@@ -308,7 +308,7 @@ struct Simulation {
     tasks: Vec<(Task, Arc<Flag>)>,
     gates: Vec<Arc<Gate>>,
     /// The newest checkpoint asked for.
-    asked: u64,
+    requested: u64,
     random: Random,
     /// When each task wants to be called again.
     timers: Vec<Option<i64>>,
@@ -320,7 +320,7 @@ struct Simulation {
 
 impl Simulation {
     fn new(deployment: &mut Deployment, seed: u64) -> Self {
-        let gates = gated(deployment, seed);
+        let gates = add_gates(deployment, seed);
         let chains = Chains::of(&deployment.graph, deployment.parallelism);
         let flags: Vec<Vec<Arc<Flag>>> = chains
             .chains
@@ -332,10 +332,10 @@ impl Simulation {
             })
             .collect();
         let waker = |chain: usize, subtask: usize| Waker::from(Arc::clone(&flags[chain][subtask]));
-        let part = Part::of(deployment);
-        let counters = deployment::counters(deployment, &part);
+        let local_slots = LocalSlots::of(deployment);
+        let counters = deployment::counters(deployment, &local_slots);
         let restored = futures::executor::block_on(deployment::restore(deployment)).expect("its state is here");
-        let built = deployment::build(deployment, restored, &part, &chains, &waker, &counters);
+        let built = deployment::build(deployment, restored, &local_slots, &chains, &waker, &counters);
         let built = futures::executor::block_on(built).expect("the job is built");
         Self {
             timers: vec![None; built.len()],
@@ -345,7 +345,7 @@ impl Simulation {
                 .collect(),
             random: Random(seed),
             gates,
-            asked: 0,
+            requested: 0,
             now: 0,
             checkpoints: BTreeMap::new(),
             subtasks: deployment.graph.nodes.len() * deployment.parallelism,
@@ -357,15 +357,15 @@ impl Simulation {
     fn run(&mut self) {
         let mut steps = 0;
         while !self.has_ended() {
-            let is_complete = self.is_complete(self.asked);
+            let is_complete = self.is_complete(self.requested);
             // Now and then one is given up.
             if self.random.below(60) == 0 && (is_complete || self.random.below(8) == 0) {
                 if is_complete && self.random.below(2) == 0 {
-                    self.confirm(self.asked);
+                    self.confirm(self.requested);
                 }
-                let patience_us = self.random.below(PATIENCE_US_MAX);
-                let aligned_timeout = (self.random.below(2) == 0).then(|| Duration::from_micros(patience_us));
-                self.ask(false, aligned_timeout);
+                let timeout_us = self.random.below(ALIGNED_TIMEOUT_US_MAX);
+                let aligned_timeout = (self.random.below(2) == 0).then(|| Duration::from_micros(timeout_us));
+                self.request_checkpoint(false, aligned_timeout);
             }
             match self.random.below(400) {
                 0 => {
@@ -380,22 +380,22 @@ impl Simulation {
             assert!(steps < 1_000_000, "seed {}: the job does not end", self.seed);
         }
         // One that was asked for late is answered by ended tasks.
-        while !self.is_complete(self.asked) {
+        while !self.is_complete(self.requested) {
             self.step();
         }
-        self.ask(true, None);
-        self.rest();
+        self.request_checkpoint(true, None);
+        self.run_until_blocked();
         assert!(
-            self.is_complete(self.asked),
+            self.is_complete(self.requested),
             "seed {}: the last checkpoint is incomplete",
             self.seed
         );
-        let complete: Vec<u64> = (1..=self.asked).filter(|id| self.is_complete(*id)).collect();
+        let complete: Vec<u64> = (1..=self.requested).filter(|id| self.is_complete(*id)).collect();
         self.checkpoints.retain(|id, _| complete.contains(id));
     }
 
     /// Runs until no task may run, now or later.
-    fn rest(&mut self) {
+    fn run_until_blocked(&mut self) {
         let mut steps = 0;
         while self.timers.iter().any(Option::is_some)
             || self.tasks.iter().any(|(_, flag)| flag.0.load(Ordering::Relaxed))
@@ -429,10 +429,10 @@ impl Simulation {
         }
     }
 
-    fn ask(&mut self, last: bool, aligned_timeout: Option<Duration>) {
-        self.asked += 1;
+    fn request_checkpoint(&mut self, last: bool, aligned_timeout: Option<Duration>) {
+        self.requested += 1;
         let command = Command::Checkpoint {
-            id: self.asked,
+            id: self.requested,
             last,
             aligned_timeout,
         };
@@ -476,12 +476,12 @@ impl Simulation {
             Ok(Step::Worked) => flag.0.store(true, Ordering::Relaxed),
             // Later ones must not hide that a wake-up was lost.
             Ok(Step::Waiting { until }) => {
-                self.timers[index] = until.filter(|at| *at <= self.now + PATIENCE_US_MAX as i64);
+                self.timers[index] = until.filter(|at| *at <= self.now + ALIGNED_TIMEOUT_US_MAX as i64);
             }
             Err(failure) => panic!("seed {}: {}: {}", self.seed, failure.operator, failure.error),
         }
-        for part in task.take_parts() {
-            let Some(event) = futures::executor::block_on(part.complete()) else {
+        for local_slots in task.take_parts() {
+            let Some(event) = futures::executor::block_on(local_slots.complete()) else {
                 continue;
             };
             match event {
@@ -497,7 +497,7 @@ impl Simulation {
                         .entry(operator)
                         .or_default();
                     assert!(
-                        parts.iter().all(|part| part.subtask != state.subtask),
+                        parts.iter().all(|local_slots| local_slots.subtask != state.subtask),
                         "seed {}: a subtask answered checkpoint {checkpoint} twice",
                         self.seed
                     );
@@ -520,14 +520,14 @@ fn positions(checkpoint: &Checkpoint) -> BTreeMap<u64, u64> {
 }
 
 /// A job, not started.
-struct Plan {
+struct Scenario {
     seed: u64,
     parallelism: usize,
     channel_bytes_max: usize,
     runtime: tokio::runtime::Runtime,
 }
 
-impl Plan {
+impl Scenario {
     fn new(seed: u64, parallelism: usize, channel_bytes_max: usize) -> Self {
         Self {
             seed,
@@ -587,28 +587,28 @@ impl Plan {
 fn simulate(seed: u64) -> usize {
     let mut random = Random(seed);
     let channel_bytes_max = 1 + random.below(3_000) as usize;
-    let plan = Plan::new(seed, 1 + random.below(3) as usize, channel_bytes_max);
+    let scenario = Scenario::new(seed, 1 + random.below(3) as usize, channel_bytes_max);
     // Rows in flight are written to files.
-    let _entered = plan.runtime.enter();
-    let mut start = plan.deployment(plan.parallelism, seed, &HashMap::new());
+    let _entered = scenario.runtime.enter();
+    let mut start = scenario.deployment(scenario.parallelism, seed, &HashMap::new());
     let mut first = Simulation::new(&mut start, seed);
     first.run();
     let chosen = random.below(first.checkpoints.len() as u64) as usize;
     let chosen = *first.checkpoints.keys().nth(chosen).expect("one of them");
     let mut restored = 0;
-    plan.check(&start, &first, |id, has_in_flight| {
+    scenario.check(&start, &first, |id, has_in_flight| {
         let is_chosen = id == chosen || (has_in_flight && restored < RESTORES_MAX);
         restored += usize::from(is_chosen);
         // Rows in flight come back to the same channels, or to others.
         is_chosen.then(|| match has_in_flight {
             true => 1 + random.below(4) as usize,
-            false => 1 + plan.parallelism % 3,
+            false => 1 + scenario.parallelism % 3,
         })
     })
 }
 
 fn has_rows_in_flight(checkpoint: &Checkpoint) -> bool {
-    checkpoint.values().flatten().any(|state| state.in_flight.is_some())
+    checkpoint.values().flatten().any(|state| state.channel_state.is_some())
 }
 
 /// Of a checkpoint with rows in flight: the sinks have nothing that the sources had not read, and nothing too often.
@@ -671,29 +671,29 @@ fn a_checkpoint_is_complete_although_no_sink_takes_a_row() {
     for seed in 0..16 {
         let mut random = Random(seed);
         let channel_bytes_max = 1 + random.below(60) as usize;
-        let plan = Plan::new(seed, 1 + random.below(2) as usize, channel_bytes_max);
-        let _entered = plan.runtime.enter();
-        let mut start = plan.deployment(plan.parallelism, seed, &HashMap::new());
+        let scenario = Scenario::new(seed, 1 + random.below(2) as usize, channel_bytes_max);
+        let _entered = scenario.runtime.enter();
+        let mut start = scenario.deployment(scenario.parallelism, seed, &HashMap::new());
         let mut run = Simulation::new(&mut start, seed);
         for _ in 0..random.below(80) {
             run.step();
         }
         run.gates.iter().for_each(|gate| gate.close());
-        run.rest();
-        run.ask(false, None);
-        run.rest();
+        run.run_until_blocked();
+        run.request_checkpoint(false, None);
+        run.run_until_blocked();
         assert!(!run.is_complete(1), "seed {seed}: the sinks were not in the way");
-        run.ask(false, Some(Duration::from_micros(random.below(PATIENCE_US_MAX))));
-        run.rest();
+        run.request_checkpoint(false, Some(Duration::from_micros(random.below(ALIGNED_TIMEOUT_US_MAX))));
+        run.run_until_blocked();
         assert!(run.gates.iter().all(|gate| gate.is_closed()));
         assert!(run.is_complete(2), "seed {seed}: the sinks were in the way");
         assert!(has_rows_in_flight(&run.checkpoints[&2]));
         run.open();
         run.run();
         for parallelism in 1..4 {
-            plan.check(&start, &run, |id, _| (id == 2).then_some(parallelism));
+            scenario.check(&start, &run, |id, _| (id == 2).then_some(parallelism));
         }
     }
 }
 
-mod threads;
+mod slot_threads;

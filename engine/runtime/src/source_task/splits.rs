@@ -39,7 +39,7 @@ enum State {
 
 /// What all splits of a subtask say together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum SplitsWatermark {
     Watermark(Timestamp),
     /// Nobody should wait for this subtask. The greatest watermark of its idle splits, where one has any.
     Idle(Option<Timestamp>),
@@ -149,7 +149,7 @@ impl Splits {
             .min()
     }
 
-    pub fn standing(&self, now: Timestamp) -> Standing {
+    pub fn watermark_at(&self, now: Timestamp) -> SplitsWatermark {
         let mut least: Option<Timestamp> = None;
         // The greatest of the idle ones.
         let mut idle: Option<Timestamp> = None;
@@ -166,16 +166,16 @@ impl Splits {
             has_open = true;
         }
         match least {
-            Some(WATERMARK_MIN) => Standing::Unknown,
-            Some(watermark) => Standing::Watermark(watermark),
+            Some(WATERMARK_MIN) => SplitsWatermark::Unknown,
+            Some(watermark) => SplitsWatermark::Watermark(watermark),
             // Ordered splits remain, none of them started: the next one is about to be.
-            None if has_open && idle.is_none() => Standing::Unknown,
-            None if idle.is_some() => Standing::Idle(idle.filter(|watermark| *watermark != WATERMARK_MIN)),
+            None if has_open && idle.is_none() => SplitsWatermark::Unknown,
+            None if idle.is_some() => SplitsWatermark::Idle(idle.filter(|watermark| *watermark != WATERMARK_MIN)),
             // All that was given is read. Either the end is about to follow, or more splits may come at any time and
             // nobody should wait for them; before the first assignment to a bounded source they are sure to come.
-            None if self.no_more => Standing::Unknown,
-            None if self.splits.is_empty() && self.boundedness == Boundedness::Bounded => Standing::Unknown,
-            None => Standing::Idle(None),
+            None if self.no_more => SplitsWatermark::Unknown,
+            None if self.splits.is_empty() && self.boundedness == Boundedness::Bounded => SplitsWatermark::Unknown,
+            None => SplitsWatermark::Idle(None),
         }
     }
 }
@@ -207,11 +207,11 @@ mod tests {
     fn an_unstarted_split_holds_the_watermark_back() {
         let mut splits = splits(Boundedness::Bounded, &["a", "b"]);
         read(&mut splits, "a", 50);
-        assert_eq!(splits.standing(0), Standing::Unknown);
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Unknown);
         read(&mut splits, "b", 7);
-        assert_eq!(splits.standing(0), Standing::Watermark(7));
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Watermark(7));
         splits.finish("b");
-        assert_eq!(splits.standing(0), Standing::Watermark(50));
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Watermark(50));
     }
 
     #[test]
@@ -219,9 +219,9 @@ mod tests {
         let mut splits = splits(Boundedness::Bounded, &["a", "b"]);
         splits.set_ordered();
         read(&mut splits, "a", 50);
-        assert_eq!(splits.standing(0), Standing::Watermark(50));
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Watermark(50));
         splits.finish("a");
-        assert_eq!(splits.standing(0), Standing::Unknown);
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Unknown);
     }
 
     #[test]
@@ -229,21 +229,24 @@ mod tests {
         let mut splits = splits(Boundedness::Unbounded, &["a", "b"]);
         read(&mut splits, "a", 50);
         read(&mut splits, "b", 7);
-        assert_eq!(splits.standing(10_000), Standing::Watermark(7));
+        assert_eq!(splits.watermark_at(10_000), SplitsWatermark::Watermark(7));
         splits.caught_up("b", 10_000);
         assert_eq!(splits.next_idle(10_000), Some(10_100));
         assert_eq!(splits.next_idle(10_100), None);
         splits.restart_idle_clock(10_050);
-        assert_eq!(splits.standing(10_100), Standing::Watermark(7));
-        assert_eq!(splits.standing(10_150), Standing::Watermark(50));
+        assert_eq!(splits.watermark_at(10_100), SplitsWatermark::Watermark(7));
+        assert_eq!(splits.watermark_at(10_150), SplitsWatermark::Watermark(50));
         splits.caught_up("a", 10_150);
-        assert_eq!(splits.standing(10_250), Standing::Idle(Some(50)));
+        assert_eq!(splits.watermark_at(10_250), SplitsWatermark::Idle(Some(50)));
         splits.started("b", None);
-        assert_eq!(splits.standing(10_250), Standing::Watermark(7));
+        assert_eq!(splits.watermark_at(10_250), SplitsWatermark::Watermark(7));
     }
 
     #[test]
     fn a_subtask_without_splits_holds_nobody_back() {
-        assert_eq!(splits(Boundedness::Unbounded, &[]).standing(0), Standing::Idle(None));
+        assert_eq!(
+            splits(Boundedness::Unbounded, &[]).watermark_at(0),
+            SplitsWatermark::Idle(None)
+        );
     }
 }

@@ -15,7 +15,7 @@ use arrow_array::{Array, Float64Array, Int64Array, RecordBatch, StringArray};
 use millstream_cluster::exchange::{Compression, Exchange};
 use millstream_cluster::network;
 use millstream_runtime::element::{Element, batch_bytes};
-use millstream_runtime::elsewhere::{Elsewhere, Incoming, Outgoing, channel};
+use millstream_runtime::remote_channel::{IncomingChannel, OutgoingChannel, RemoteTransport, channel};
 use serde_json::{Map, Value, json};
 
 const CHANNEL_BYTES: usize = 4 << 20;
@@ -82,7 +82,7 @@ fn measure(compression: Compression, bytes: usize) -> Result<(Duration, Duration
                 let (attempt, _broken) = exchange.attempt("bench", "1", workers(&address), vec![0, 1], 1);
                 let arrived = Arc::new(tokio::sync::Notify::new());
                 let (sender, receiver) = channel(CHANNEL_BYTES, attempt.waker(0), waker(&arrived));
-                attempt.incoming(Incoming {
+                attempt.incoming(IncomingChannel {
                     id: 0,
                     slot: 0,
                     schema,
@@ -111,7 +111,7 @@ fn measure(compression: Compression, bytes: usize) -> Result<(Duration, Duration
         let (attempt, _broken) = exchange.attempt("bench", "1", workers(&address), vec![0, 1], 0);
         let room = Arc::new(tokio::sync::Notify::new());
         let (sender, receiver) = channel(CHANNEL_BYTES, waker(&room), attempt.waker(0));
-        attempt.outgoing(Outgoing {
+        attempt.outgoing(OutgoingChannel {
             id: 0,
             slot: 1,
             schema: rows.schema(),

@@ -3,7 +3,7 @@
 //! A task that has waited too long for a checkpoint's barriers takes its snapshot without them (Chandy and Lamport,
 //! 1985). What was in its input channels then, and what still comes on each of them before the barrier does, is in
 //! flight: the checkpoint keeps its rows, channel by channel and in order. So are rows that a sink had been given and
-//! did not take, see [`crate::task`]. A restore delivers them before anything new (`deployment/in_flight.rs`).
+//! did not take, see [`crate::task`]. A restore delivers them before anything new (`deployment/channel_state.rs`).
 //!
 //! Barriers, watermarks, idleness and the end of input are not kept: whoever sends them says them again. A watermark
 //! must not come back, since it holds for the splits that its source subtask read then. After a restore the subtask
@@ -35,7 +35,7 @@ pub struct Origin {
 
 /// The rows in flight on one channel, oldest first.
 #[derive(Debug)]
-pub struct Channel {
+pub struct RecordedChannel {
     pub origin: Origin,
     /// The receiving operator's input.
     pub input: usize,
@@ -44,11 +44,11 @@ pub struct Channel {
 
 /// What was in flight to one subtask of one operator.
 #[derive(Debug, Default)]
-pub struct InFlight {
+pub struct ChannelState {
     /// Of the job.
     pub parallelism: usize,
     /// To the head of a chain.
-    pub channels: Vec<Channel>,
+    pub channels: Vec<RecordedChannel>,
     /// To a sink, wherever in a chain it is: what it had been given and did not take. Later than all it wrote, earlier
     /// than what is in `channels`.
     pub waiting: Vec<RecordBatch>,
@@ -77,7 +77,7 @@ enum StoredElement {
     Idle,
 }
 
-impl InFlight {
+impl ChannelState {
     /// Returns true if no rows are in flight.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.channels.iter().all(|channel| channel.rows.is_empty())
@@ -111,7 +111,7 @@ impl InFlight {
         let (stored, _): (Stored, usize) = bincode::serde::decode_from_slice(rest, bincode::config::standard())
             .map_err(|error| invalid(format!("rows in flight in the checkpoint cannot be read: {error}")))?;
         let channels = stored.channels.into_iter().map(|channel| {
-            Ok(Channel {
+            Ok(RecordedChannel {
                 origin: channel.origin,
                 input: channel.input,
                 rows: load(channel.elements)?,
@@ -171,7 +171,7 @@ mod tests {
         let column = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])) as _;
         let batch = RecordBatch::try_from_iter([("n", column)]).expect("one column");
         let sent = vec![batch.slice(1, 2), batch.clone(), batch.slice(2, 1)];
-        let channel = |subtask, rows| Channel {
+        let channel = |subtask, rows| RecordedChannel {
             origin: Origin {
                 from: "calc".into(),
                 place: 1,
@@ -181,24 +181,24 @@ mod tests {
             input: 2,
             rows,
         };
-        let in_flight = InFlight {
+        let channel_state = ChannelState {
             parallelism: 3,
             channels: vec![channel(7, sent), channel(9, Vec::new())],
             waiting: vec![batch.clone(), batch.slice(0, 1)],
         };
-        let bytes = in_flight.encode().expect("is written");
-        let back = InFlight::decode(&bytes).expect("is read");
+        let bytes = channel_state.encode().expect("is written");
+        let back = ChannelState::decode(&bytes).expect("is read");
         assert!(!back.is_empty());
-        assert_eq!(back.waiting, in_flight.waiting);
+        assert_eq!(back.waiting, channel_state.waiting);
         assert_eq!(back.parallelism, 3);
         let [first, second] = back.channels.as_slice() else {
             panic!("{back:?}");
         };
-        assert_eq!((&first.origin, first.input), (&in_flight.channels[0].origin, 2));
-        assert_eq!(first.rows, in_flight.channels[0].rows);
+        assert_eq!((&first.origin, first.input), (&channel_state.channels[0].origin, 2));
+        assert_eq!(first.rows, channel_state.channels[0].rows);
         assert_eq!((second.origin.subtask, second.rows.len()), (9, 0));
-        assert!(InFlight::decode(&bytes[1..]).is_err());
-        assert!(InFlight::decode(&bytes[..bytes.len() / 2]).is_err());
+        assert!(ChannelState::decode(&bytes[1..]).is_err());
+        assert!(ChannelState::decode(&bytes[..bytes.len() / 2]).is_err());
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         };
         let mut bytes = vec![VERSION];
         bytes.extend(bincode::serde::encode_to_vec(&stored, bincode::config::standard()).expect("is written"));
-        let back = InFlight::decode(&bytes).expect("is read");
+        let back = ChannelState::decode(&bytes).expect("is read");
         assert_eq!(back.channels[0].rows, [batch.clone(), batch.slice(1, 1)]);
     }
 }

@@ -18,10 +18,10 @@ use millstream_state::store::FileReference;
 use super::{input_schemas, invalid};
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
-use crate::elsewhere::Part;
+use crate::channel_state::{ChannelState, Origin};
 use crate::exchange::Partitioner;
-use crate::in_flight::{InFlight, Origin};
 use crate::job::{Deployment, Restored};
+use crate::remote_channel::LocalSlots;
 
 /// Files that are read at the same time.
 const READS_IN_FLIGHT_MAX: usize = 2;
@@ -49,32 +49,36 @@ fn names(schema: &SchemaRef) -> Vec<String> {
 }
 
 /// Brings what was in flight to subtasks that run here.
-pub(super) async fn bring(deployment: &Deployment, part: &Part, restored: &mut Restored) -> Result<(), Error> {
-    let wanted = wanted(deployment, part);
+pub(super) async fn restore(
+    deployment: &Deployment,
+    local_slots: &LocalSlots,
+    restored: &mut Restored,
+) -> Result<(), Error> {
+    let wanted = wanted(deployment, local_slots);
     if wanted.is_empty() {
         return Ok(());
     }
-    let mut delivery = Delivery {
+    let mut restore = ChannelStateRestore {
         deployment,
-        part,
+        local_slots,
         chains: Chains::of(&deployment.graph, deployment.parallelism),
         restored,
     };
-    let mut brought = futures::stream::iter(wanted)
+    let mut read = futures::stream::iter(wanted)
         .map(|(node, subtask, file)| async move {
             let files = deployment.backend.files();
             let content = files.read(&file.path, file.length, file.crc32).await?;
-            Ok::<_, Error>((node, subtask, InFlight::decode(&content)?))
+            Ok::<_, Error>((node, subtask, ChannelState::decode(&content)?))
         })
         .buffered(READS_IN_FLIGHT_MAX);
-    while let Some((node, subtask, in_flight)) = brought.try_next().await? {
-        delivery.deliver(node, subtask, in_flight)?;
+    while let Some((node, subtask, channel_state)) = read.try_next().await? {
+        restore.deliver(node, subtask, channel_state)?;
     }
     Ok(())
 }
 
 /// The files that have something for subtasks here: of an operator with as many subtasks as it had, each subtask's own.
-fn wanted(deployment: &Deployment, part: &Part) -> Vec<(NodeIndex, usize, FileReference)> {
+fn wanted(deployment: &Deployment, local_slots: &LocalSlots) -> Vec<(NodeIndex, usize, FileReference)> {
     let graph = &deployment.graph;
     let mut wanted = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -82,39 +86,39 @@ fn wanted(deployment: &Deployment, part: &Part) -> Vec<(NodeIndex, usize, FileRe
         let is_as_wide = states.len() == parallelism_of(graph, index, deployment.parallelism);
         let states = states
             .iter()
-            .filter(|state| !is_as_wide || part.place(state.subtask).is_some());
-        wanted.extend(states.filter_map(|state| Some((index, state.subtask, state.in_flight.clone()?))));
+            .filter(|state| !is_as_wide || local_slots.position(state.subtask).is_some());
+        wanted.extend(states.filter_map(|state| Some((index, state.subtask, state.channel_state.clone()?))));
     }
     wanted
 }
 
-struct Delivery<'a> {
+struct ChannelStateRestore<'a> {
     deployment: &'a Deployment,
-    part: &'a Part,
+    local_slots: &'a LocalSlots,
     chains: Chains,
     restored: &'a mut Restored,
 }
 
-impl Delivery<'_> {
+impl ChannelStateRestore<'_> {
     /// What was in flight to this subtask, as they were counted then.
-    fn deliver(&mut self, node: NodeIndex, subtask: usize, in_flight: InFlight) -> Result<(), Error> {
-        for batch in in_flight.waiting {
+    fn deliver(&mut self, node: NodeIndex, subtask: usize, channel_state: ChannelState) -> Result<(), Error> {
+        for batch in channel_state.waiting {
             let batch = self.fit(node, 0, None, batch)?;
-            self.hand_over(node, 0, subtask, &Exchange::Rebalance, batch)?;
+            self.route(node, 0, subtask, &Exchange::Rebalance, batch)?;
         }
-        for channel in in_flight.channels {
+        for channel in channel_state.channels {
             let columns = Some(channel.origin.columns.as_slice());
             let rows = channel.rows.into_iter();
             let rows = rows.map(|batch| self.fit(node, channel.input, columns, batch));
             let rows = rows.collect::<Result<Vec<_>, Error>>()?;
-            if let Some(edge) = self.same_edge(node, subtask, in_flight.parallelism, &channel.origin) {
+            if let Some(edge) = self.same_edge(node, subtask, channel_state.parallelism, &channel.origin) {
                 let place = (edge, channel.origin.subtask, subtask);
-                self.restored.in_flight.insert(place, rows);
+                self.restored.channel_state.insert(place, rows);
                 continue;
             }
             let exchange = self.exchange(node, channel.input)?;
             for batch in rows {
-                self.hand_over(node, channel.input, subtask, &exchange, batch)?;
+                self.route(node, channel.input, subtask, &exchange, batch)?;
             }
         }
         Ok(())
@@ -131,7 +135,7 @@ impl Delivery<'_> {
             || from_count != parallelism_of(graph, node, parallelism);
         let is_same = parallelism == self.deployment.parallelism
             && was.subtask < from_count
-            && !self.chains.inside[edge]
+            && !self.chains.is_chained[edge]
             && is_there;
         is_same.then_some(edge)
     }
@@ -151,7 +155,7 @@ impl Delivery<'_> {
     }
 
     /// Gives rows to those subtasks that are here.
-    fn hand_over(
+    fn route(
         &mut self,
         node: NodeIndex,
         input: usize,
@@ -161,10 +165,10 @@ impl Delivery<'_> {
     ) -> Result<(), Error> {
         let graph = &self.deployment.graph;
         let count = parallelism_of(graph, node, self.deployment.parallelism);
-        let (part, given): (_, &mut HashMap<_, Vec<_>>) = (self.part, &mut self.restored.given);
+        let (local_slots, restored_rows): (_, &mut HashMap<_, Vec<_>>) = (self.local_slots, &mut self.restored.rows);
         let mut give = |subtask: usize, batch: RecordBatch| {
-            if part.place(subtask).is_some() {
-                given.entry((node, subtask)).or_default().push((input, batch));
+            if local_slots.position(subtask).is_some() {
+                restored_rows.entry((node, subtask)).or_default().push((input, batch));
             }
             Ok(())
         };

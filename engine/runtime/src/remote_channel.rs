@@ -1,8 +1,8 @@
 //! The parts of a job that run in other processes, as the tasks here see them: not at all.
 //!
 //! A task's channel to or from a task elsewhere is an ordinary [`crate::channel`], of which one end is handed to a
-//! carrier ([`Elsewhere`]) instead of a task. The carrier takes elements out of [`Outgoing`] ends, moves them to the
-//! process where the other task runs, and puts them into the [`Incoming`] end there. Both processes number the channels
+//! carrier ([`RemoteTransport`]) instead of a task. The carrier takes elements out of [`OutgoingChannel`] ends, moves them to the
+//! process where the other task runs, and puts them into the [`IncomingChannel`] end there. Both processes number the channels
 //! of the plan alike, so a number says which is meant. How elements travel, and how credit comes back, is the carrier's
 //! business; it must keep the order of each channel, and put no more into an incoming end than it has room for.
 
@@ -18,17 +18,17 @@ use crate::job::Deployment;
 pub type ChannelId = u32;
 
 /// Carries elements between this process and the others of a job.
-pub trait Elsewhere: Send + Sync {
+pub trait RemoteTransport: Send + Sync {
     /// Wakes the carrier: an outgoing channel has an element, or room has been made in an incoming one.
     fn waker(&self, channel: ChannelId) -> Waker;
 
-    fn outgoing(&self, channel: Outgoing);
+    fn outgoing(&self, channel: OutgoingChannel);
 
-    fn incoming(&self, channel: Incoming);
+    fn incoming(&self, channel: IncomingChannel);
 }
 
 /// A channel whose receiving task runs in another process.
-pub struct Outgoing {
+pub struct OutgoingChannel {
     pub id: ChannelId,
     /// The job's slot in which the receiving task runs.
     pub slot: usize,
@@ -39,7 +39,7 @@ pub struct Outgoing {
 }
 
 /// A channel whose sending task runs in another process.
-pub struct Incoming {
+pub struct IncomingChannel {
     pub id: ChannelId,
     /// The job's slot in which the sending task runs.
     pub slot: usize,
@@ -50,21 +50,21 @@ pub struct Incoming {
 
 /// Which of a job's slots run in this process, and who carries to the others.
 #[derive(Clone)]
-pub struct Part {
+pub struct LocalSlots {
     /// In ascending order.
     pub slots: Vec<usize>,
     /// Of the whole job.
     pub slots_total: usize,
     /// `None`: there is nothing elsewhere.
-    pub elsewhere: Option<Arc<dyn Elsewhere>>,
+    pub transport: Option<Arc<dyn RemoteTransport>>,
 }
 
-impl Part {
+impl LocalSlots {
     pub(crate) fn of(deployment: &Deployment) -> Self {
-        deployment.part.clone().unwrap_or_else(|| Self {
+        deployment.local_slots.clone().unwrap_or_else(|| Self {
             slots: (0..deployment.slots.max(1)).collect(),
             slots_total: deployment.slots.max(1),
-            elsewhere: None,
+            transport: None,
         })
     }
 
@@ -74,7 +74,7 @@ impl Part {
     }
 
     /// Which of the slots here runs a subtask, if any.
-    pub(crate) fn place(&self, subtask: usize) -> Option<usize> {
+    pub(crate) fn position(&self, subtask: usize) -> Option<usize> {
         self.slots.binary_search(&self.slot(subtask)).ok()
     }
 }

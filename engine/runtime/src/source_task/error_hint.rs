@@ -4,17 +4,17 @@ use millstream_connectors::{TableDefinition, format};
 
 /// Says what to change in either language, as the graph does not tell in which one the table was declared: `on_error`
 /// in YAML, an option of the table's format in SQL, if the format has one.
-pub fn of(table: &TableDefinition) -> String {
+pub fn skip_hint(table: &TableDefinition) -> String {
     let yaml = "To go on past such records set `on_error: skip` or `on_error: dead_letter` of the source in YAML";
     let format = table.option("format").or(table.option("value.format"));
-    match format.and_then(option) {
+    match format.and_then(skip_option) {
         Some(option) => format!("{yaml}, or the option '{option}' = 'true' of the table in SQL"),
         None => format!("{yaml}; in SQL a table of this format has no such option"),
     }
 }
 
 /// The option of a format that skips records it cannot read.
-fn option(format: &str) -> Option<&'static str> {
+fn skip_option(format: &str) -> Option<&'static str> {
     let mut options = format::find(format)?.options.iter().map(|option| option.name);
     options.find(|option| option.ends_with(".ignore-parse-errors"))
 }
@@ -48,14 +48,14 @@ mod tests {
     fn the_option_for_sql_is_accepted_by_the_table() {
         for format in ["json", "csv"] {
             let given = [("connector", "filesystem"), ("path", "/tmp/in"), ("format", format)];
-            let remedy = of(&table(&given));
-            let (_, rest) = remedy.split_once("the option '").expect("an option is named");
+            let hint = skip_hint(&table(&given));
+            let (_, rest) = hint.split_once("the option '").expect("an option is named");
             let (option, rest) = rest.split_once("' = '").expect("and its value");
             let value = rest.split('\'').next().expect("in quotes");
             let with_option = table(&[&given[..], &[(option, value)]].concat());
-            assert_eq!(registry::validate(&with_option, Role::Source), Vec::new(), "{remedy}");
+            assert_eq!(registry::validate(&with_option, Role::Source), Vec::new(), "{hint}");
         }
-        let raw = of(&table(&[("connector", "filesystem"), ("format", "raw")]));
+        let raw = skip_hint(&table(&[("connector", "filesystem"), ("format", "raw")]));
         assert!(
             raw.ends_with("in SQL a table of this format has no such option"),
             "{raw}"

@@ -80,9 +80,9 @@ fn a_panic_fails_the_job_naming_the_operator() {
     let mut start = deployment(graph(), 2, 7, runtime.handle(), &HashMap::new(), 4_000);
     start.sinks.insert(
         4,
-        Arc::new(Kept {
-            trap: Some(100),
-            ..Kept::default()
+        Arc::new(CollectingSink {
+            panic_at: Some(100),
+            ..CollectingSink::default()
         }),
     );
     runtime.block_on(async {

@@ -26,7 +26,7 @@ pub fn schema() -> SchemaRef {
 
 /// Splits of `rows` rows each; a row's id is `split * 1_000_000 + index`. Reads in batches of random size, with random
 /// pauses.
-pub struct Numbers {
+pub struct NumberSource {
     pub first_split: u64,
     pub splits: u64,
     pub rows: u64,
@@ -49,7 +49,7 @@ pub fn rows(split: u64, from: u64, to: u64) -> RecordBatch {
 }
 
 #[async_trait::async_trait]
-impl Source for Numbers {
+impl Source for NumberSource {
     fn schema(&self) -> SchemaRef {
         schema()
     }
@@ -70,7 +70,7 @@ impl Source for Numbers {
     }
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>, Error> {
-        Ok(Box::new(NumbersReader {
+        Ok(Box::new(NumberReader {
             open: VecDeque::new(),
             all: BTreeMap::new(),
             rows: self.rows,
@@ -81,7 +81,7 @@ impl Source for Numbers {
     }
 }
 
-struct NumbersReader {
+struct NumberReader {
     open: VecDeque<u64>,
     all: BTreeMap<u64, u64>,
     rows: u64,
@@ -90,7 +90,7 @@ struct NumbersReader {
     waker: Waker,
 }
 
-impl SourceReader for NumbersReader {
+impl SourceReader for NumberReader {
     fn add_splits(&mut self, splits: Vec<Split>) -> Result<(), Error> {
         for split in splits {
             let number = split.id.parse().expect("a number");
@@ -189,18 +189,18 @@ impl Gate {
 
 /// Keeps the ids it is given. What was written before a barrier travels in that checkpoint.
 #[derive(Default)]
-pub struct Kept {
+pub struct CollectingSink {
     /// Not ready every so often.
     pub seed: u64,
     /// Ids as they were written, for tests without checkpoints.
     pub written: Arc<Mutex<Vec<i64>>>,
     /// Panic at this id.
-    pub trap: Option<i64>,
+    pub panic_at: Option<i64>,
     pub gate: Arc<Gate>,
 }
 
 #[async_trait::async_trait]
-impl Sink for Kept {
+impl Sink for CollectingSink {
     fn delivery(&self) -> Delivery {
         Delivery::ExactlyOnce
     }
@@ -210,10 +210,10 @@ impl Sink for Kept {
     }
 
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error> {
-        Ok(Box::new(KeptWriter {
+        Ok(Box::new(CollectingWriter {
             epoch: Vec::new(),
             written: Arc::clone(&self.written),
-            trap: self.trap,
+            panic_at: self.panic_at,
             gate: Arc::clone(&self.gate),
             random: Random(self.seed ^ context.subtask as u64),
         }))
@@ -224,15 +224,15 @@ impl Sink for Kept {
     }
 }
 
-struct KeptWriter {
+struct CollectingWriter {
     epoch: Vec<i64>,
     written: Arc<Mutex<Vec<i64>>>,
-    trap: Option<i64>,
+    panic_at: Option<i64>,
     gate: Arc<Gate>,
     random: Random,
 }
 
-impl SinkWriter for KeptWriter {
+impl SinkWriter for CollectingWriter {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.random.below(4) == 0 {
             context.waker().wake_by_ref();
@@ -247,7 +247,7 @@ impl SinkWriter for KeptWriter {
     fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error> {
         let ids = rows.column(0).as_primitive::<Int64Type>().values();
         assert!(
-            !self.trap.is_some_and(|trap| ids.contains(&trap)),
+            !self.panic_at.is_some_and(|panic_at| ids.contains(&panic_at)),
             "the trap was written"
         );
         self.epoch.extend(ids);
