@@ -1,4 +1,4 @@
-//! The command line: a noun, a verb, and what they need.
+//! The command line: a noun, a verb, and their arguments.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,23 +6,25 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::ArgValueCompleter;
 
-use crate::complete;
+use crate::completion;
+use crate::job;
 use crate::output::Format;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  1  it was tried and failed (or a job waited for has failed)
-  2  what was asked for is wrong: the command line, the pipeline, the request
-  3  there is no such job, checkpoint, worker or context
-  4  not possible as things stand: a name in use, a job in another state, a checkpoint that does not fit
-  5  no coordinator, or not its storage, could be reached
-  6  what was waited for did not happen in time
-  7  something of a checkpoint, or of its job's journal, is damaged
+  0  success
+  1  the command failed, or the job that it waited for has failed
+  2  the command line, the pipeline or the request is invalid
+  3  no such job, checkpoint, worker or context
+  4  conflict with the present state: a name in use, a job in another state, an incompatible checkpoint
+  5  the coordinator or its storage could not be reached, or the outcome of the request is unknown
+  6  the timeout of a wait has expired
+  7  a checkpoint or its job's journal is damaged
 
-Which cluster: --server, --context, MILLSTREAM_SERVER, MILLSTREAM_CONTEXT, the context in use, else http://127.0.0.1:7070.";
+The cluster is selected by the first of: --server, --context, MILLSTREAM_SERVER, MILLSTREAM_CONTEXT, the current context.
+Default: http://127.0.0.1:7070.";
 
-/// Everything a person does to a running Millstream cluster.
+/// Client of a Millstream cluster: submits, watches, updates and stops jobs.
 #[derive(Debug, Parser)]
 #[command(name = "engine-cli", version = env!("MILLSTREAM_VERSION"), after_help = EXIT_CODES, arg_required_else_help = true)]
 pub struct Arguments {
@@ -32,174 +34,186 @@ pub struct Arguments {
     pub noun: Noun,
 }
 
+/// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Addresses of the cluster's coordinators, separated by commas.
     #[arg(long, global = true, value_name = "URL[,URL]")]
     pub server: Option<String>,
-    /// A cluster by the name of its context.
-    #[arg(long, global = true, value_name = "NAME", add = ArgValueCompleter::new(complete::contexts))]
+    /// Name of the cluster's context.
+    #[arg(long, global = true, value_name = "NAME", add = ArgValueCompleter::new(completion::contexts))]
     pub context: Option<String>,
-    /// What is printed.
+    /// Output format.
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
 }
 
+/// Kinds of things that commands act on.
 #[derive(Debug, Subcommand)]
 pub enum Noun {
-    /// Pipelines that run, or have run, on the cluster.
+    /// Jobs: submit, inspect, update, rescale, stop.
     #[command(subcommand, visible_alias = "job")]
     Jobs(Jobs),
-    /// What a job can be restored from.
+    /// Checkpoints: list, inspect, verify, create, delete.
     #[command(subcommand, visible_alias = "checkpoint")]
     Checkpoints(Checkpoints),
-    /// Checkpoints that are kept until a person deletes them.
+    /// Savepoints: checkpoints that stay until they are deleted.
     #[command(subcommand, visible_alias = "savepoint")]
     Savepoints(Savepoints),
-    /// What exactly-once sinks hold in the systems that they write to.
+    /// Transactions of exactly-once sinks in external systems.
     #[command(subcommand, visible_alias = "transaction")]
     Transactions(Transactions),
-    /// The processes that run tasks.
+    /// Workers: list, drain, undrain.
     #[command(subcommand, visible_alias = "worker")]
     Workers(Workers),
-    /// The cluster as a whole.
+    /// Information about the cluster.
     #[command(subcommand)]
     Cluster(Cluster),
-    /// Clusters by name.
+    /// Named clusters.
     #[command(subcommand, visible_alias = "contexts")]
     Context(Context),
-    /// Whether this client can reach coordinators, workers and storage, and whether versions and clocks are alike.
+    /// Check that coordinators, workers and storage can be reached, and that versions and clocks agree.
     Doctor,
-    /// The script that completes commands and job names in a shell.
+    /// Print the script that completes commands and job names in a shell.
     Completion {
         #[arg(value_parser = ["bash", "zsh", "fish", "elvish", "powershell"])]
         shell: String,
     },
 }
 
+/// Name of a job.
 #[derive(Debug, Clone, Args)]
 pub struct Job {
-    /// The job's name.
-    #[arg(id = "job", value_name = "JOB", add = ArgValueCompleter::new(complete::jobs))]
+    /// Name of the job.
+    #[arg(id = "job", value_name = "JOB", add = ArgValueCompleter::new(completion::jobs))]
     pub name: String,
 }
 
+/// Names of jobs.
 #[derive(Debug, Clone, Args)]
 pub struct JobNames {
     /// Names of jobs.
-    #[arg(value_name = "JOB", required = true, add = ArgValueCompleter::new(complete::jobs))]
+    #[arg(value_name = "JOB", required = true, add = ArgValueCompleter::new(completion::jobs))]
     pub names: Vec<String>,
 }
 
+/// Options of commands that can wait for their effect.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Wait {
-    /// Come back only when it has happened.
+    /// Wait until the request has taken effect.
     #[arg(long)]
     pub wait: bool,
-    /// Wait at most so long (exit code 6).
+    /// Longest wait; exit code 6 after it.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m")]
     pub timeout: Duration,
 }
 
+/// Options of commands that can print repeatedly.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Watch {
-    /// Print again whenever something changes.
+    /// Print again whenever the output changes.
     #[arg(short, long)]
     pub watch: bool,
-    /// How often to look.
+    /// Interval between two requests.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
     pub interval: Duration,
 }
 
+/// Execution mode of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     Stream,
     Batch,
 }
 
+/// File of a pipeline.
 #[derive(Debug, Clone, Args)]
 pub struct File {
-    /// The pipeline: .yaml, .yml, .json or .sql; `-` reads YAML from standard input.
+    /// Pipeline in .yaml, .yml, .json or .sql; `-` reads YAML from standard input.
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
 }
 
+/// Arguments of `jobs submit`.
 #[derive(Debug, Clone, Args)]
 pub struct Submit {
     #[command(flatten)]
     pub file: File,
-    /// Instead of the pipeline's own name.
+    /// Name of the job. Default: the pipeline's name.
     #[arg(long)]
     pub name: Option<String>,
-    /// Subtasks per operator; auto: as many as there are slots, which is what a pipeline has that says nothing.
+    /// Subtasks per operator; auto: as many as there are slots. Default: the pipeline's setting, else auto.
     #[arg(long, value_name = "N|auto", value_parser = parallelism)]
     pub parallelism: Option<Parallelism>,
+    /// Execution mode. Default: the pipeline's setting, else stream.
     #[arg(long)]
     pub mode: Option<Mode>,
-    /// Begin with the state of a checkpoint or savepoint of some job; without a number with its latest.
-    #[arg(long, value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(complete::jobs))]
+    /// Start from the state of a job's checkpoint or savepoint; without a number, the latest.
+    #[arg(long, value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(completion::jobs))]
     pub from_checkpoint: Option<String>,
-    /// State that no operator of the pipeline takes may be dropped.
+    /// Drop state that no operator of the pipeline can restore.
     #[arg(long)]
     pub allow_dropped_state: bool,
-    /// State that the pipeline computes from other rows or by other expressions than before may be used: windows that
-    /// are open then mix both.
+    /// Use state although the pipeline now computes it from other rows or by other expressions; windows that are open
+    /// then contain both.
     #[arg(long)]
     pub accept_changed_meaning: bool,
-    /// Only say what would be done.
+    /// Check and report what would be done, without doing it.
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
     pub wait: Wait,
 }
 
+/// Arguments of `jobs update`.
 #[derive(Debug, Clone, Args)]
 pub struct Update {
     #[command(flatten)]
     pub file: File,
-    /// The job, if it has another name than the pipeline.
-    #[arg(long, add = ArgValueCompleter::new(complete::jobs))]
+    /// Name of the job, if it differs from the pipeline's name.
+    #[arg(long, add = ArgValueCompleter::new(completion::jobs))]
     pub name: Option<String>,
-    /// Subtasks per operator. Default: the pipeline's, if the edit changed it, else as before.
+    /// Subtasks per operator. Default: the pipeline's setting if the edit changed it, else unchanged.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub parallelism: Option<u32>,
-    /// State that no operator of the new pipeline takes may be dropped.
+    /// Drop state that no operator of the new pipeline can restore.
     #[arg(long)]
     pub allow_dropped_state: bool,
-    /// State that the new pipeline computes from other rows or by other expressions may be used: windows that are open
-    /// then mix both.
+    /// Use state although the new pipeline computes it from other rows or by other expressions; windows that are open
+    /// then contain both.
     #[arg(long)]
     pub accept_changed_meaning: bool,
-    /// Keep the state before the update under this name. Default: before-update-TIME.
+    /// Name of the savepoint taken before the update. Default: before-update-TIME.
     #[arg(long, value_name = "NAME", conflicts_with = "no_savepoint")]
     pub savepoint: Option<String>,
-    /// Do not keep the state before the update.
+    /// Take no savepoint before the update.
     #[arg(long)]
     pub no_savepoint: bool,
-    /// Only say what would be done.
+    /// Check and report what would be done, without doing it.
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
     pub wait: Wait,
 }
 
+/// Verbs of `jobs`.
 #[derive(Debug, Subcommand)]
 pub enum Jobs {
-    /// Plan, check, store and start a pipeline.
+    /// Plan, check and start a pipeline.
     Submit(Box<Submit>),
-    /// Replace the pipeline of a job by an edited one: a savepoint, then the new one from the last checkpoint; if it
-    /// fails before its first checkpoint, the old one goes on.
+    /// Replace the pipeline of a job: take a savepoint and continue with the new pipeline from the last checkpoint. If the
+    /// new pipeline fails before its first checkpoint, the old one is restored.
     Update(Box<Update>),
     /// List jobs.
     #[command(visible_alias = "ls")]
     List {
-        /// Ended ones, too.
+        /// Include jobs that have ended.
         #[arg(short, long)]
         all: bool,
         #[command(flatten)]
         watch: Watch,
     },
-    /// Everything about one job.
+    /// Show the state, counters and operators of a job.
     #[command(visible_alias = "get")]
     Describe {
         #[command(flatten)]
@@ -207,17 +221,17 @@ pub enum Jobs {
         #[command(flatten)]
         watch: Watch,
     },
-    /// End jobs with a last checkpoint; `restart` goes on from there.
+    /// Stop jobs with a last checkpoint, from which `restart` continues.
     Stop {
         #[command(flatten)]
         jobs: JobNames,
-        /// Keep the last checkpoint under this name (or one made from the time).
+        /// Keep the last checkpoint as a savepoint of this name. Default name: the time.
         #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
         savepoint: Option<String>,
         #[command(flatten)]
         wait: Wait,
     },
-    /// End jobs at once, without a last checkpoint.
+    /// Cancel jobs without a last checkpoint.
     Cancel {
         #[command(flatten)]
         jobs: JobNames,
@@ -234,96 +248,97 @@ pub enum Jobs {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Start jobs that have ended, or running ones anew, from their latest checkpoint.
+    /// Restart ended or running jobs from their latest checkpoint.
     Restart {
         #[command(flatten)]
         jobs: JobNames,
-        /// Where the newest checkpoints are damaged, go on from an older one even if output published after it is then
-        /// written a second time.
+        /// If the newest checkpoints are damaged, restore an older one even if output published after it is written a
+        /// second time.
         #[arg(long)]
         allow_duplicates: bool,
         #[command(flatten)]
         wait: Wait,
     },
-    /// Forget ended jobs and their checkpoints; savepoints stay.
+    /// Delete ended jobs and their checkpoints; savepoints stay.
     #[command(visible_alias = "rm")]
     Delete {
         #[command(flatten)]
         jobs: JobNames,
     },
-    /// Compare an edited pipeline with a checkpoint, for each operator with state: same meaning, other meaning, needs
-    /// migration, or loses state. Exit code 4 unless all have the same meaning.
+    /// Compare an edited pipeline with a checkpoint. The verdict for each operator with state is: same meaning, other
+    /// meaning, needs migration, or loses state. Exit code 4 unless all have the same meaning.
     Diff {
         #[command(flatten)]
         file: File,
-        /// The checkpoint; without it the latest of the job that has the pipeline's name.
-        #[arg(long, value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(complete::jobs))]
+        /// Checkpoint. Default: the latest one of the job with the pipeline's name.
+        #[arg(long, value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(completion::jobs))]
         from: Option<String>,
     },
-    /// The plan of a pipeline: its operators and what flows between them.
+    /// Print the plan of a pipeline: its operators and the edges between them.
     Explain {
         #[command(flatten)]
         file: File,
         #[arg(long)]
         mode: Option<Mode>,
     },
-    /// All mistakes of a pipeline, without submitting it.
+    /// Report all mistakes of a pipeline, without submitting it.
     Validate {
         #[command(flatten)]
         file: File,
         #[arg(long)]
         mode: Option<Mode>,
     },
-    /// Live rates, watermarks, backpressure and the age of checkpoints.
+    /// Show live rates, watermarks, back pressure and the age of checkpoints.
     Top {
-        /// Only these jobs, with their operators.
-        #[arg(value_name = "JOB", add = ArgValueCompleter::new(complete::jobs))]
+        /// Jobs to show, with their operators. Default: all.
+        #[arg(value_name = "JOB", add = ArgValueCompleter::new(completion::jobs))]
         names: Vec<String>,
-        /// Print once and end.
+        /// Print once and exit.
         #[arg(long)]
         once: bool,
-        /// How often to look.
+        /// Interval between two requests.
         #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
         interval: Duration,
     },
-    /// What coordinator and workers logged about a job.
+    /// Print the log lines of coordinator and workers about a job.
     Logs {
         #[command(flatten)]
         job: Job,
-        /// At most so many lines of what is kept; 0: all.
+        /// Most stored lines to print; 0: all.
         #[arg(long, default_value_t = 100)]
         tail: u32,
-        /// Go on with new lines.
+        /// Print new lines as they are logged.
         #[arg(short, long)]
         follow: bool,
     },
-    /// Why there is no output: what the job waits for, what holds it up.
+    /// Explain why a job has no output: missing slots, unreachable systems, back pressure, a held-back watermark.
     Why {
         #[command(flatten)]
         job: Job,
     },
-    /// Each change of state, as it happens.
+    /// Print each change of state as it happens.
     Watch {
-        /// Only these jobs.
-        #[arg(value_name = "JOB", add = ArgValueCompleter::new(complete::jobs))]
+        /// Jobs to watch. Default: all.
+        #[arg(value_name = "JOB", add = ArgValueCompleter::new(completion::jobs))]
         names: Vec<String>,
     },
-    /// Come back when a job has reached a state.
+    /// Wait until a job has reached a state.
     Wait {
         #[command(flatten)]
         job: Job,
-        /// States, separated by commas: one of them is enough. `ended` means any that lasts.
-        #[arg(long = "for", value_name = "STATE", value_delimiter = ',', default_value = "ended", value_parser = crate::wait::STATES)]
+        /// States, separated by commas; any one of them ends the wait. `ended`: any final state.
+        #[arg(long = "for", value_name = "STATE", value_delimiter = ',', default_value = "ended", value_parser = job::STATES)]
         states: Vec<String>,
-        /// Wait at most so long (exit code 6).
+        /// Longest wait; exit code 6 after it.
         #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m")]
         timeout: Duration,
     },
 }
 
+/// Verbs of `checkpoints`.
 #[derive(Debug, Subcommand)]
 pub enum Checkpoints {
-    /// Checkpoints and savepoints of a job, newest first.
+    /// List checkpoints and savepoints of a job, newest first.
     #[command(visible_alias = "ls")]
     List {
         #[command(flatten)]
@@ -331,42 +346,43 @@ pub enum Checkpoints {
         #[command(flatten)]
         watch: Watch,
     },
-    /// What is in one: operators with rows and bytes of their state, and how far sources have read.
+    /// Show the content of a checkpoint: entries and bytes of each operator's state, positions of sources.
     #[command(visible_alias = "describe")]
     Inspect {
-        /// Without a number or a savepoint's name: the latest.
-        #[arg(value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(complete::checkpoints))]
+        /// Without a number or a savepoint's name: the latest checkpoint.
+        #[arg(value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(completion::checkpoints))]
         checkpoint: String,
     },
-    /// Read through all that checkpoints consist of: what is damaged, and what a restore would do about it.
+    /// Read all files of checkpoints; report damage, and which checkpoint a restore would use.
     Verify {
-        /// Without a number or a savepoint's name: all, newest first.
-        #[arg(value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(complete::checkpoints))]
+        /// Without a number or a savepoint's name: all checkpoints, newest first.
+        #[arg(value_name = "JOB[/CHECKPOINT]", add = ArgValueCompleter::new(completion::checkpoints))]
         checkpoint: String,
     },
-    /// Take one now, of a job that runs, and come back when it is complete.
+    /// Take a checkpoint of a running job now, and wait until it is complete.
     Create {
         #[command(flatten)]
         job: Job,
     },
-    /// Delete one that is no longer needed. The newest stays, and savepoints have a command of their own.
+    /// Delete a checkpoint. The newest one and savepoints are refused.
     #[command(visible_alias = "rm")]
     Delete {
-        #[arg(value_name = "JOB/CHECKPOINT", add = ArgValueCompleter::new(complete::checkpoints))]
+        #[arg(value_name = "JOB/CHECKPOINT", add = ArgValueCompleter::new(completion::checkpoints))]
         checkpoint: String,
     },
 }
 
+/// Verbs of `savepoints`.
 #[derive(Debug, Subcommand)]
 pub enum Savepoints {
-    /// Take one now, while the job runs.
+    /// Take a savepoint of a running job.
     Create {
         #[command(flatten)]
         job: Job,
-        /// Without a name one is made from the time.
+        /// Name of the savepoint. Default: made from the time.
         name: Option<String>,
     },
-    /// Savepoints of a job, newest first.
+    /// List savepoints of a job, newest first.
     #[command(visible_alias = "ls")]
     List {
         #[command(flatten)]
@@ -374,60 +390,63 @@ pub enum Savepoints {
         #[command(flatten)]
         watch: Watch,
     },
-    /// What is in one, as `checkpoints inspect` tells it.
+    /// Show the content of a savepoint, like `checkpoints inspect`.
     #[command(visible_alias = "describe")]
     Inspect {
         #[command(flatten)]
         job: Job,
-        /// Its name, or the number of its checkpoint.
+        /// Name of the savepoint, or the number of its checkpoint.
         name: String,
     },
-    /// Delete one.
+    /// Delete a savepoint.
     #[command(visible_alias = "rm")]
     Delete {
         #[command(flatten)]
         job: Job,
+        /// Name of the savepoint.
         name: String,
     },
 }
 
-/// Whose transactions: a job of the cluster, or a pipeline.
+/// Owner of transactions: a job of the cluster, or a pipeline.
 #[derive(Debug, Clone, Args)]
 #[group(id = "owner", required = true)]
 pub struct Owner {
-    /// The job's name.
-    #[arg(value_name = "JOB", group = "owner", add = ArgValueCompleter::new(complete::jobs))]
+    /// Name of the job.
+    #[arg(value_name = "JOB", group = "owner", add = ArgValueCompleter::new(completion::jobs))]
     pub job: Option<String>,
-    /// Instead of a job: its pipeline, where the job is gone.
+    /// Pipeline of a job that was deleted.
     #[arg(long, value_hint = ValueHint::FilePath, group = "owner", conflicts_with = "job")]
     pub file: Option<PathBuf>,
-    /// What the job was called, if not as the pipeline says.
+    /// Name of the deleted job, if it differed from the pipeline's name.
     #[arg(long, requires = "file")]
     pub name: Option<String>,
 }
 
+/// Verbs of `transactions`.
 #[derive(Debug, Subcommand)]
 pub enum Transactions {
-    /// Transactional ids, what was published last under each, and partitions that an open transaction blocks.
+    /// List transactional ids, the last published transaction of each, and partitions blocked by open transactions.
     #[command(visible_alias = "ls")]
     List {
         #[command(flatten)]
         owner: Owner,
     },
-    /// End what transactional ids hold open. Nothing is lost: a job that runs publishes again.
+    /// Abort the open transactions of transactional ids. No output is lost: a running job publishes it again.
     #[command(group(clap::ArgGroup::new("which").args(["ids", "all"]).required(true)))]
     Abort {
         #[command(flatten)]
         owner: Owner,
-        /// A transactional id, as `list` shows it; may be repeated.
+        /// Transactional id as `list` shows it; may be repeated.
         #[arg(long = "id", value_name = "ID")]
         ids: Vec<String>,
-        /// All that `list` shows.
+        /// Abort the transactions of all ids that `list` shows.
         #[arg(long)]
         all: bool,
     },
 }
 
+/// Verbs of `workers`.
 #[derive(Debug, Subcommand)]
 pub enum Workers {
     /// List workers.
@@ -436,51 +455,55 @@ pub enum Workers {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Give a worker tasks again that was drained.
+    /// Let a drained worker receive tasks again.
     Undrain {
-        #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
+        #[arg(value_name = "WORKER", add = ArgValueCompleter::new(completion::workers))]
         name: String,
     },
-    /// Move a worker's tasks elsewhere and give it no new ones.
+    /// Move a worker's tasks to other workers and give it no new ones.
     Drain {
-        #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
+        #[arg(value_name = "WORKER", add = ArgValueCompleter::new(completion::workers))]
         name: String,
         #[command(flatten)]
         wait: Wait,
     },
 }
 
+/// Verbs of `cluster`.
 #[derive(Debug, Subcommand)]
 pub enum Cluster {
-    /// Version, leader, storage, slots.
+    /// Show version, leader, storage and slots.
     Info,
 }
 
+/// Verbs of `context`.
 #[derive(Debug, Subcommand)]
 pub enum Context {
-    /// Give a cluster a name; the first one is used from then on.
+    /// Add a named cluster; the first one becomes the current context.
     Add {
+        /// Name of the context.
         name: String,
-        /// Addresses of its coordinators.
+        /// Addresses of the cluster's coordinators.
         #[arg(required = true, value_delimiter = ',')]
         servers: Vec<String>,
     },
-    /// Use a cluster from now on.
+    /// Select the current context.
     Use {
-        #[arg(add = ArgValueCompleter::new(complete::contexts))]
+        #[arg(add = ArgValueCompleter::new(completion::contexts))]
         name: String,
     },
     /// List contexts.
     #[command(visible_alias = "ls")]
     List,
-    /// Forget one.
+    /// Delete a context.
     #[command(visible_alias = "rm")]
     Delete {
-        #[arg(add = ArgValueCompleter::new(complete::contexts))]
+        #[arg(add = ArgValueCompleter::new(completion::contexts))]
         name: String,
     },
 }
 
+/// Value of `--parallelism`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parallelism {
     Auto,
@@ -492,7 +515,7 @@ fn parallelism(text: &str) -> Result<Parallelism, String> {
         "auto" => Ok(Parallelism::Auto),
         _ => match text.parse() {
             Ok(number) if number > 0 => Ok(Parallelism::Fixed(number)),
-            _ => Err("write a number from 1, or auto".to_string()),
+            _ => Err("expected a number from 1, or auto".to_string()),
         },
     }
 }
@@ -508,7 +531,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
     }
 

@@ -1,9 +1,10 @@
-//! Reaching the coordinator that leads.
+//! Calls on the leading coordinator.
 //!
-//! Of several addresses the first that answers is taken; one that answers `not-leader` says where to go, and while
-//! nobody leads the client waits a little. A call whose connection breaks half-way is tried again only where that can
-//! do no harm; where it may have changed something and no answer came, the failure says that the outcome is unknown
-//! ([`unknown_outcome`]). A call whose connection could not be opened was never sent and is no such case.
+//! The client uses the first address that answers. A coordinator that answers `not-leader` names the leader, to which the
+//! client goes; while there is no leader, it polls for one until [`LEADER_TIMEOUT`]. A call whose connection breaks is
+//! repeated only if repeating is safe ([`Retry`]); if the call may have changed something and no answer came, the failure
+//! states that its outcome is unknown ([`unknown_outcome`]). A call whose connection could not be opened was never sent, so
+//! its outcome is known.
 
 use std::time::Duration;
 
@@ -19,100 +20,106 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Request, Response, Status};
 
-use crate::failure::{Exit, Failure, said};
-use crate::wrong_port;
+use crate::address::{SERVERS_MAX, address};
+use crate::failure::{Exit, Failure, status_text};
+use crate::port_probe;
 
-/// Where a coordinator listens if nobody says otherwise.
-pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7070";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A connection whose other end is silent for twice this is given up.
+/// Interval and timeout of HTTP/2 pings: a connection without an answer for twice this is closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Largest answer that is read.
+/// Largest response that is accepted.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// How long a fail-over may take before the client gives up.
-const LEADER_PATIENCE: Duration = Duration::from_secs(15);
-/// Between two looks for a leader.
-const LEADER_PAUSE: Duration = Duration::from_millis(200);
-/// Other addresses that a `not-leader` may name, at most.
-const SERVERS_MAX: usize = 16;
+/// Longest failover for which a call waits.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Interval between two attempts to find a leader.
+const LEADER_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A connection whose calls say which span causes them.
-pub type Caused = InterceptedService<Channel, Cause>;
-pub type Jobs = JobServiceClient<Caused>;
-pub type Checkpoints = CheckpointServiceClient<Caused>;
-pub type Workers = WorkerServiceClient<Caused>;
-pub type Transactions = TransactionServiceClient<Caused>;
-pub type Cluster = ClusterServiceClient<Caused>;
+/// A connection whose calls carry the trace context of this command.
+pub type TracedChannel = InterceptedService<Channel, TraceContext>;
+/// Client of the job service.
+pub type Jobs = JobServiceClient<TracedChannel>;
+/// Client of the checkpoint service.
+pub type Checkpoints = CheckpointServiceClient<TracedChannel>;
+/// Client of the worker service.
+pub type Workers = WorkerServiceClient<TracedChannel>;
+/// Client of the transaction service.
+pub type Transactions = TransactionServiceClient<TracedChannel>;
+/// Client of the cluster service.
+pub type Cluster = ClusterServiceClient<TracedChannel>;
 
-/// The span that this command belongs to, as the shell or the pipeline that runs it says in TRACEPARENT: the
-/// coordinator's traces hang on it.
+/// Sends the environment's TRACEPARENT (W3C Trace Context) with each call, so that spans of the coordinator are children of
+/// the span in which this command runs.
 #[derive(Clone)]
-pub struct Cause;
+pub struct TraceContext;
 
-impl Interceptor for Cause {
+impl Interceptor for TraceContext {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let cause = std::env::var("TRACEPARENT").ok().and_then(|cause| cause.parse().ok());
-        if let Some(cause) = cause {
-            request.metadata_mut().insert("traceparent", cause);
+        let parent = std::env::var("TRACEPARENT").ok().and_then(|parent| parent.parse().ok());
+        if let Some(parent) = parent {
+            request.metadata_mut().insert("traceparent", parent);
         }
         Ok(request)
     }
 }
 
+/// Returns a client of the job service.
 pub fn jobs(channel: Channel) -> Jobs {
-    JobServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
+    JobServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
+/// Returns a client of the checkpoint service.
 pub fn checkpoints(channel: Channel) -> Checkpoints {
-    CheckpointServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
+    CheckpointServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
+/// Returns a client of the worker service.
 pub fn workers(channel: Channel) -> Workers {
-    WorkerServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
+    WorkerServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
+/// Returns a client of the transaction service.
 pub fn transactions(channel: Channel) -> Transactions {
-    TransactionServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
+    TransactionServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
+/// Returns a client of the cluster service.
 pub fn cluster(channel: Channel) -> Cluster {
-    ClusterServiceClient::with_interceptor(channel, Cause).max_decoding_message_size(ANSWER_BYTES_MAX)
+    ClusterServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
-/// Says whether a call may be repeated when it is unknown if the first one arrived. Calls that change something name
-/// the command that shows whether they took effect.
+/// Safety of repeating a call when it is unknown whether the first one arrived. Calls that change something name the
+/// command that shows whether they took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat<'a> {
-    /// It only reads.
+pub enum Retry<'a> {
+    /// The call changes nothing.
     ReadOnly,
-    /// It changes something, but a second time changes nothing more.
-    Harmless {
-        look: &'a str,
-    },
-    Never {
-        look: &'a str,
-    },
+    /// Two calls have the effect of one.
+    Idempotent { inspect: &'a str },
+    /// The call must not be repeated.
+    Never { inspect: &'a str },
 }
 
-impl<'a> Repeat<'a> {
-    /// The command that shows whether a call took effect, if it changes anything.
-    fn look(self) -> Option<&'a str> {
+impl<'a> Retry<'a> {
+    /// Returns the command that shows whether a call took effect, if it changes anything.
+    fn inspect(self) -> Option<&'a str> {
         match self {
             Self::ReadOnly => None,
-            Self::Harmless { look } | Self::Never { look } => Some(look),
+            Self::Idempotent { inspect } | Self::Never { inspect } => Some(inspect),
         }
     }
 }
 
-/// One cluster, by the addresses of its coordinators.
+/// Client of one cluster.
 pub struct Client {
+    /// Addresses of coordinators.
     servers: Vec<String>,
-    /// The one to ask first.
+    /// Index of the coordinator that is called first.
     current: usize,
     channel: Option<Channel>,
 }
 
 impl Client {
+    /// Creates a client for the coordinators at these addresses, without connecting.
     pub fn new(servers: Vec<String>) -> Self {
         Self {
             servers,
@@ -121,20 +128,21 @@ impl Client {
         }
     }
 
+    /// Returns the address that the next call uses.
     pub fn server(&self) -> &str {
         &self.servers[self.current]
     }
 
-    /// Makes a call on the coordinator that leads.
+    /// Makes a call on the leading coordinator.
     pub async fn call<T>(
         &mut self,
-        repeat: Repeat<'_>,
+        retry: Retry<'_>,
         call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
         let mut broken = None;
-        let result = self.call_until_answered(repeat, call, &mut broken).await;
-        match (result, broken, repeat.look()) {
-            (Err(failure), Some(broken), Some(look)) => Err(unknown_outcome(&broken, &failure, look)),
+        let result = self.call_until_answered(retry, call, &mut broken).await;
+        match (result, broken, retry.inspect()) {
+            (Err(failure), Some(broken), Some(inspect)) => Err(unknown_outcome(&broken, &failure, inspect)),
             (result, ..) => result,
         }
     }
@@ -142,20 +150,22 @@ impl Client {
     /// `broken` is set to the reason once a connection broke after the request may have been sent.
     async fn call_until_answered<T>(
         &mut self,
-        repeat: Repeat<'_>,
+        retry: Retry<'_>,
         call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
         broken: &mut Option<String>,
     ) -> Result<T, Failure> {
-        let deadline = Instant::now() + LEADER_PATIENCE;
+        let deadline = Instant::now() + LEADER_TIMEOUT;
         let mut breaks = 0;
         let mut unreachable: Vec<String> = Vec::new();
         loop {
             let answered = match self.channel().await {
                 Ok(channel) => match call(channel.clone()).await {
                     Ok(response) => return Ok(response.into_inner()),
-                    Err(status) if was_never_sent(&status) => {
-                        Err(format!("{}: cannot be reached: {}", self.server(), said(&status)))
-                    }
+                    Err(status) if was_never_sent(&status) => Err(format!(
+                        "{}: cannot be reached: {}",
+                        self.server(),
+                        status_text(&status)
+                    )),
                     Err(status) => Ok((channel, Failure::from(status))),
                 },
                 Err(why) => Err(why),
@@ -168,20 +178,20 @@ impl Client {
                     if unreachable.len() < self.servers.len() {
                         continue;
                     }
-                    // One address alone is down; of several, another may be about to lead.
+                    // A single address is down. With several addresses, another coordinator may be about to lead.
                     if self.servers.len() == 1 || Instant::now() >= deadline {
                         return Err(Failure::new(Exit::Unreachable, unreachable.join("; ")));
                     }
                     unreachable.clear();
-                    sleep(LEADER_PAUSE).await;
+                    sleep(LEADER_POLL_INTERVAL).await;
                     continue;
                 }
             };
-            // Every refusal of a coordinator has a code; what has none may be no coordinator's.
+            // Errors of a coordinator have a code. One without may come from another server.
             if refused.detail.is_none()
-                && let Some(wrong) = wrong_port::what_listens(self.server(), channel).await
+                && let Some(message) = port_probe::identify(self.server(), channel).await
             {
-                return Err(Failure::new(Exit::Unreachable, wrong));
+                return Err(Failure::new(Exit::Unreachable, message));
             }
             match &refused.detail {
                 Some(detail) if detail.code == "not-leader" => {
@@ -190,7 +200,7 @@ impl Client {
                     }
                     let led = self.follow(&detail.leader);
                     if !led {
-                        sleep(LEADER_PAUSE).await;
+                        sleep(LEADER_POLL_INTERVAL).await;
                     }
                 }
                 None if refused.exit == Exit::Unreachable => {
@@ -198,7 +208,7 @@ impl Client {
                     broken.get_or_insert(why.clone());
                     breaks += 1;
                     self.next();
-                    if matches!(repeat, Repeat::Never { .. }) || breaks > self.servers.len() {
+                    if matches!(retry, Retry::Never { .. }) || breaks > self.servers.len() {
                         return Err(Failure::new(Exit::Unreachable, why));
                     }
                 }
@@ -221,7 +231,7 @@ impl Client {
         self.current = (self.current + 1) % self.servers.len();
     }
 
-    /// Goes where a coordinator pointed; false if it knows of no leader or there is nowhere new to go.
+    /// Selects the leader that a coordinator named; false if it named none, or the coordinator itself.
     fn follow(&mut self, leader: &str) -> bool {
         let Ok(leader) = address(leader) else {
             self.next();
@@ -244,7 +254,7 @@ impl Client {
     }
 }
 
-/// Returns true if a call failed because no connection could be opened for it, so that the server cannot know of it.
+/// Returns true if a call failed because no connection could be opened, so that the server cannot have received it.
 fn was_never_sent(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
@@ -256,16 +266,15 @@ fn was_never_sent(status: &Status) -> bool {
     false
 }
 
-/// The failure of a call that may have changed something: the connection broke, and no later try was answered with
-/// success.
-fn unknown_outcome(broken: &str, last: &Failure, look: &str) -> Failure {
+/// Returns the failure of a call that may have changed something: the connection broke, and no later attempt succeeded.
+fn unknown_outcome(broken: &str, last: &Failure, inspect: &str) -> Failure {
     let last = match last.message.as_str() {
         message if message == broken => String::new(),
         message => format!("; another try failed ({message})"),
     };
     let message = format!(
         "{broken} when the request may have been sent already{last}: it is unknown whether it took effect; see \
-         `{look}` before trying again"
+         `{inspect}` before trying again"
     );
     Failure {
         detail: Some(ErrorDetail {
@@ -276,7 +285,7 @@ fn unknown_outcome(broken: &str, last: &Failure, look: &str) -> Failure {
     }
 }
 
-/// Opens a connection: the one place where it is decided how.
+/// Opens a connection to a coordinator.
 pub async fn connect(server: &str) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(server.to_string())
         .and_then(|endpoint| endpoint.user_agent(concat!("engine-cli/", env!("CARGO_PKG_VERSION"))))
@@ -291,52 +300,9 @@ pub async fn connect(server: &str) -> Result<Channel, String> {
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
-        format!("{server}: cannot be reached: {cause}; is a coordinator running there? (--server, MILLSTREAM_SERVER or a context says where to look)")
+        format!("{server}: cannot be reached: {cause}; check that a coordinator runs there, or select another address with --server, \
+             MILLSTREAM_SERVER or a context")
     })
-}
-
-/// An address as people write it, in full.
-pub fn address(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    // Of `bogus://` nothing is cut: what is left would read like a host.
-    let text = match text.strip_suffix('/') {
-        Some(host) if !host.ends_with('/') => host,
-        _ => text,
-    };
-    if text.is_empty() {
-        return Err("an address is empty; write http://HOST:7070".to_string());
-    }
-    if text.starts_with("https://") {
-        return Err(format!("{text}: TLS is not spoken yet; write http://HOST:PORT"));
-    }
-    let full = if text.contains("://") {
-        text.to_string()
-    } else {
-        format!("http://{text}")
-    };
-    let uri: tonic::codegen::http::Uri = full
-        .parse()
-        .map_err(|error| format!("{text}: not an address: {error}; write http://HOST:PORT"))?;
-    let is_cut_short = uri
-        .authority()
-        .is_some_and(|authority| authority.as_str().ends_with(':'));
-    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || uri.path().len() > 1 || is_cut_short
-    {
-        return Err(format!("{text}: not an address; write http://HOST:PORT"));
-    }
-    Ok(match uri.port() {
-        Some(_) => full,
-        None => format!("{full}:7070"),
-    })
-}
-
-/// Addresses separated by commas.
-pub fn addresses(text: &str) -> Result<Vec<String>, String> {
-    let addresses: Vec<String> = text.split(',').map(address).collect::<Result<_, _>>()?;
-    if addresses.len() > SERVERS_MAX {
-        return Err(format!("more than {SERVERS_MAX} addresses (SERVERS_MAX)"));
-    }
-    Ok(addresses)
 }
 
 #[cfg(test)]

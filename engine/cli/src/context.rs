@@ -1,27 +1,29 @@
-//! Clusters by name: a small file in the user's configuration folder, and which cluster a command means.
+//! Named clusters, in a file of the user's configuration folder, and the selection of a command's cluster.
 //!
-//! What says most wins: `--server`, `--context`, `MILLSTREAM_SERVER`, `MILLSTREAM_CONTEXT`, the context in use, else
-//! this machine.
+//! Order of precedence: `--server`, `--context`, `MILLSTREAM_SERVER`, `MILLSTREAM_CONTEXT`, the current context, a
+//! coordinator on this machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::client::{SERVER_DEFAULT, addresses};
+use crate::address::{SERVER_DEFAULT, addresses};
 use crate::failure::{Exit, Failure};
 
-/// Contexts in the file, at most.
+/// Most contexts in the file.
 const CONTEXTS_MAX: usize = 1000;
 
+/// Content of the file of contexts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contexts {
+    /// Name of the context that is used where none is selected.
     pub current: Option<String>,
     /// Addresses of the coordinators, by the context's name.
     pub servers: BTreeMap<String, Vec<String>>,
 }
 
-/// `MILLSTREAM_CONTEXTS`, else `millstream/contexts.json` in the user's configuration folder.
+/// Returns `MILLSTREAM_CONTEXTS`, else `millstream/contexts.json` in the user's configuration folder.
 pub fn path() -> Result<PathBuf, Failure> {
     if let Some(path) = std::env::var_os("MILLSTREAM_CONTEXTS").filter(|path| !path.is_empty()) {
         return Ok(path.into());
@@ -30,19 +32,20 @@ pub fn path() -> Result<PathBuf, Failure> {
         .filter(|folder| Path::new(folder).is_absolute())
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".config")))
-        .ok_or_else(|| Failure::wrong("this user has no home folder; name a file in MILLSTREAM_CONTEXTS"))?;
+        .ok_or_else(|| Failure::invalid("this user has no home folder; name a file in MILLSTREAM_CONTEXTS"))?;
     Ok(folder.join("millstream").join("contexts.json"))
 }
 
 impl Contexts {
+    /// Reads the file; a missing file has no contexts.
     pub fn load(path: &Path) -> Result<Self, Failure> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Failure::wrong(format!("{}: cannot be read: {error}", path.display()))),
+            Err(error) => return Err(Failure::invalid(format!("{}: cannot be read: {error}", path.display()))),
         };
         Self::parse(&text)
-            .map_err(|what| Failure::wrong(format!("{}: {what}; mend or remove the file", path.display())))
+            .map_err(|error| Failure::invalid(format!("{}: {error}; correct or delete the file", path.display())))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -54,7 +57,7 @@ impl Contexts {
                 .as_array()
                 .ok_or_else(|| format!("`contexts.{name}` is not a list"))?;
             let list: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
-            let list = addresses(&list.join(",")).map_err(|what| format!("`contexts.{name}`: {what}"))?;
+            let list = addresses(&list.join(",")).map_err(|error| format!("`contexts.{name}`: {error}"))?;
             servers.insert(name.clone(), list);
         }
         Ok(Self {
@@ -63,33 +66,34 @@ impl Contexts {
         })
     }
 
-    /// Written beside and renamed: a reader sees the old file or the new one.
+    /// Writes a temporary file and renames it, so that a reader sees either the old content or the new one.
     pub fn save(&self, path: &Path) -> Result<(), Failure> {
         let text = format!("{:#}\n", json!({ "current": self.current, "contexts": self.servers }));
-        let beside = path.with_extension(format!("{}.tmp", std::process::id()));
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
         let write = || -> std::io::Result<()> {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            std::fs::write(&beside, text)?;
-            std::fs::rename(&beside, path)
+            std::fs::write(&temporary, text)?;
+            std::fs::rename(&temporary, path)
         };
         write().map_err(|error| Failure::new(Exit::Failed, format!("{}: cannot be written: {error}", path.display())))
     }
 
+    /// Adds or replaces a context. The first one becomes the current one.
     pub fn add(&mut self, name: &str, servers: Vec<String>) -> Result<(), Failure> {
-        let good = !name.is_empty()
+        let is_valid = !name.is_empty()
             && name.len() <= 100
             && name
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
-        if !good {
-            return Err(Failure::wrong(format!(
-                "`{name}` cannot be a context's name; it consists of letters, digits, `_`, `-` and `.`"
+        if !is_valid {
+            return Err(Failure::invalid(format!(
+                "`{name}` is not a valid context name; use letters, digits, `_`, `-` and `.`, at most 100 characters"
             )));
         }
         if self.servers.len() >= CONTEXTS_MAX {
-            return Err(Failure::wrong(format!(
+            return Err(Failure::invalid(format!(
                 "there are {CONTEXTS_MAX} contexts already (CONTEXTS_MAX)"
             )));
         }
@@ -100,33 +104,39 @@ impl Contexts {
         Ok(())
     }
 
+    /// Returns the addresses of a context.
     pub fn get(&self, name: &str) -> Result<&Vec<String>, Failure> {
         self.servers.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.servers.keys().map(String::as_str).collect();
             let known = match known.is_empty() {
-                true => "there are none: add one with `engine-cli context add NAME SERVER`".to_string(),
-                false => format!("there are {}", known.join(", ")),
+                true => "there are no contexts yet; add one with `engine-cli context add NAME SERVER`".to_string(),
+                false => format!("known contexts: {}", known.join(", ")),
             };
             Failure::new(Exit::NotFound, format!("there is no context `{name}`; {known}"))
         })
     }
 }
 
-/// What the command line and the environment say about the cluster.
+/// Options that select a cluster.
 #[derive(Debug, Clone, Default)]
-pub struct Wish {
+pub struct ClusterSelection {
+    /// Value of `--server`.
     pub server: Option<String>,
+    /// Value of `--context`.
     pub context: Option<String>,
 }
 
-/// The addresses of the cluster that is meant.
-pub fn servers(wish: &Wish, environment: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>, Failure> {
-    let parse = |text: &str| addresses(text).map_err(Failure::wrong);
-    if let Some(server) = &wish.server {
+/// Returns the addresses of the selected cluster.
+pub fn servers(
+    selection: &ClusterSelection,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, Failure> {
+    let parse = |text: &str| addresses(text).map_err(Failure::invalid);
+    if let Some(server) = &selection.server {
         return parse(server);
     }
     let stored = || Contexts::load(&path()?);
-    if let Some(context) = &wish.context {
+    if let Some(context) = &selection.context {
         return Ok(stored()?.get(context)?.clone());
     }
     if let Some(server) = environment("MILLSTREAM_SERVER").filter(|server| !server.is_empty()) {
@@ -147,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_makes_no_sense_says_where() {
+    fn an_invalid_file_is_refused_with_the_place() {
         #[track_caller]
         fn check(text: &str, expected: &str) {
             assert_eq!(Contexts::parse(text).unwrap_err(), expected);
@@ -161,19 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn the_first_context_is_used_and_the_word_of_the_command_line_counts_most() {
+    fn the_first_context_is_current_and_the_command_line_takes_precedence() {
         let mut contexts = Contexts::default();
         contexts.add("a", vec!["http://a:1".into()]).unwrap();
         contexts.add("b", vec!["http://b:1".into()]).unwrap();
         assert_eq!(contexts.current.as_deref(), Some("a"));
         assert!(contexts.add("no/name", Vec::new()).is_err());
-        let wish = Wish {
+        let selection = ClusterSelection {
             server: Some("x:1".into()),
             context: Some("a".into()),
         };
-        let found = servers(&wish, &|_| Some("y:1".into())).unwrap();
+        let found = servers(&selection, &|_| Some("y:1".into())).unwrap();
         assert_eq!(found, ["http://x:1"]);
-        let found = servers(&Wish::default(), &|name| {
+        let found = servers(&ClusterSelection::default(), &|name| {
             (name == "MILLSTREAM_SERVER").then(|| "y".into())
         })
         .unwrap();

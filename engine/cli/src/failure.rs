@@ -1,38 +1,42 @@
-//! How a command can end badly, and the exit codes that scripts rely on.
+//! Failures of commands, and the exit codes that scripts rely on.
 
 use millstream_proto::v1::ErrorDetail;
 use millstream_proto::{json, status};
 use serde_json::{Value, json};
 
-/// Exit codes; 0 is success. They never change their meaning.
+/// Exit codes other than 0. Their meaning never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// It was tried and failed.
+    /// The command failed.
     Failed = 1,
-    /// What was asked for is wrong: the command line, the pipeline, the request.
-    Wrong = 2,
-    /// There is no such job, checkpoint or worker.
+    /// The command line, the pipeline or the request is invalid.
+    Invalid = 2,
+    /// No such job, checkpoint, worker or context exists.
     NotFound = 3,
-    /// Not possible as things stand: a name in use, a job in another state, a checkpoint that does not fit.
+    /// The present state does not allow it: a name in use, a job in another state, an incompatible checkpoint.
     Conflict = 4,
-    /// No coordinator could be reached, or it could not reach its storage or what a pipeline reads and writes; or the
-    /// connection broke before the answer, and it is unknown whether the request took effect.
+    /// No coordinator could be reached, or the coordinator could not reach its storage or a system that the pipeline reads or
+    /// writes; or the connection broke before the answer, so that the outcome of the request is unknown.
     Unreachable = 5,
-    /// What was waited for did not happen in time.
+    /// The timeout of a wait has expired.
     TimedOut = 6,
-    /// Something of a checkpoint, or of its job's journal, is damaged.
+    /// A file of a checkpoint, or a record of its job's journal, is damaged.
     Damaged = 7,
 }
 
+/// Failure of a command.
 #[derive(Debug, Clone)]
 pub struct Failure {
+    /// Exit code of the process.
     pub exit: Exit,
+    /// Message for the user; empty if the output has it already.
     pub message: String,
-    /// What the server said, with its stable code.
+    /// Error of the server, with its stable code.
     pub detail: Option<ErrorDetail>,
 }
 
 impl Failure {
+    /// Creates a failure of the client itself.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
@@ -41,18 +45,20 @@ impl Failure {
         }
     }
 
-    pub fn wrong(message: impl Into<String>) -> Self {
-        Self::new(Exit::Wrong, message)
+    /// Creates a failure with [`Exit::Invalid`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Exit::Invalid, message)
     }
 
-    /// The stable code of a server's refusal.
+    /// Returns the stable code of the server's error.
     pub fn code(&self) -> Option<&str> {
         self.detail.as_ref().map(|detail| detail.code.as_str())
     }
 
+    /// Returns the text for people; `red` and `plain` are escape sequences or empty.
     pub fn text(&self, red: &str, plain: &str) -> String {
         let mut out = String::new();
-        // What `report::render` made is ready as it is.
+        // Mistakes from `report::render` begin with their own `error:`.
         if self.message.starts_with("error: ") || self.message.starts_with("\x1b[") {
             out.push_str(self.message.trim_end());
         } else {
@@ -62,6 +68,7 @@ impl Failure {
         out
     }
 
+    /// Returns the JSON document for programs.
     pub fn json(&self) -> Value {
         match &self.detail {
             Some(detail) => {
@@ -69,14 +76,15 @@ impl Failure {
                 value["message"] = self.message.clone().into();
                 value
             }
-            None => json!({ "code": self.word(), "message": self.message }),
+            None => json!({ "code": self.code_of_exit(), "message": self.message }),
         }
     }
 
-    fn word(&self) -> &'static str {
+    /// Returns the code of a failure that is not the server's.
+    fn code_of_exit(&self) -> &'static str {
         match self.exit {
             Exit::Failed => "failed",
-            Exit::Wrong => "invalid-request",
+            Exit::Invalid => "invalid-request",
             Exit::NotFound => "not-found",
             Exit::Conflict => "conflict",
             Exit::Unreachable => "unavailable",
@@ -87,53 +95,52 @@ impl Failure {
 }
 
 impl From<tonic::Status> for Failure {
-    fn from(refused: tonic::Status) -> Self {
-        let detail = status::detail(&refused);
+    fn from(status: tonic::Status) -> Self {
+        let detail = status::detail(&status);
         let exit = match detail.as_ref().map(|detail| detail.code.as_str()) {
-            Some("invalid-request" | "invalid-pipeline") => Exit::Wrong,
+            Some("invalid-request" | "invalid-pipeline") => Exit::Invalid,
             Some("job-not-found" | "checkpoint-not-found" | "worker-not-found") => Exit::NotFound,
             Some("name-in-use" | "checkpoint-does-not-fit" | "wrong-state") => Exit::Conflict,
             Some("not-leader" | "unavailable") => Exit::Unreachable,
             Some(_) => Exit::Failed,
-            // Every refusal of a coordinator has a detail. Without one it is the gRPC library that speaks, of either
-            // end.
-            None => match refused.code() {
-                tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Exit::Wrong,
+            // Every error of a coordinator has a detail. One without comes from the gRPC library of either end.
+            None => match status.code() {
+                tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Exit::Invalid,
                 tonic::Code::Unimplemented | tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => {
                     Exit::Failed
                 }
-                // A broken connection has any of the other codes: it depends on where it broke.
+                // A broken connection has any of the other codes, depending on where it broke.
                 _ => Exit::Unreachable,
             },
         };
         Self {
             exit,
-            message: too_long(&refused).unwrap_or_else(|| said(&refused)),
+            message: too_long(&status).unwrap_or_else(|| status_text(&status)),
             detail,
         }
     }
 }
 
-/// A message that one end refuses for its length: tonic's words, which name neither end.
-fn too_long(refused: &tonic::Status) -> Option<String> {
-    let lengths = refused.message().split_once("message length too large: ")?.1;
-    let direction = match refused.message().contains("decoded") {
-        // The server could not take in the request, or this client the answer.
-        true => "a message of this call is longer than the other end takes in",
+/// Returns the text for a message that tonic refuses for its length; tonic's own text names neither end.
+fn too_long(status: &tonic::Status) -> Option<String> {
+    let lengths = status.message().split_once("message length too large: ")?.1;
+    let direction = match status.message().contains("decoded") {
+        // Too long for the server (the request) or for this client (the response).
+        true => "a message of this call is longer than the receiver accepts",
         false => "a message of this call is longer than its sender may send",
     };
     Some(format!(
-        "{direction} ({lengths}): a pipeline has at most 4 MB; ask for less, such as one job or savepoints only"
+        "{direction} ({lengths}): a pipeline has at most 4 MB; request less, such as one job or savepoints only"
     ))
 }
 
-/// A status in words; a broken connection says so in its causes only.
-pub fn said(refused: &tonic::Status) -> String {
-    let mut message = match refused.message() {
-        "" => format!("the server refused without words ({:?})", refused.code()),
+/// Returns the text of a status with its causes: only they describe a broken connection.
+pub fn status_text(status: &tonic::Status) -> String {
+    let mut message = match status.message() {
+        "" => format!("the server returned an error without a message ({:?})", status.code()),
         message => message.to_string(),
     };
-    let mut cause = std::error::Error::source(refused);
+    let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let text = error.to_string();
         if !message.contains(&text) {

@@ -1,4 +1,4 @@
-//! What a command prints: a table or text for people, the messages as JSON or YAML for programs, or names alone.
+//! Output of commands: a table or text for people, messages as JSON or YAML for programs, or names alone.
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
@@ -9,30 +9,34 @@ use prost::{Message, Name};
 use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
+use crate::paint::Paint;
 use crate::table::Table;
 use crate::terminal;
 
+/// Value of `--output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Columns for people.
     Table,
-    /// More of them.
+    /// Columns for people, all of them.
     Wide,
-    /// As the REST API answers; one document per line with --watch.
+    /// JSON documents of the REST API; one per line with --watch.
     Json,
+    /// The same documents as YAML.
     Yaml,
     /// Names alone, for scripts.
     Name,
 }
 
-/// How this run of the program prints.
+/// Output settings of this process.
 #[derive(Debug)]
 pub struct Printer {
     pub format: Format,
-    /// Standard output is a terminal whose user did not refuse colours.
+    /// True if standard output is a terminal and NO_COLOR is not set.
     pub color: bool,
+    /// True if standard output is a terminal.
     pub terminal: bool,
-    /// Headings of columns that tables had no room for, until [`Self::hidden`] takes them.
+    /// Headings of the columns hidden since the last [`Self::hidden_columns`].
     hidden: RefCell<Vec<&'static str>>,
 }
 
@@ -47,47 +51,51 @@ impl Printer {
         }
     }
 
-    /// The width that tables have to fit into; `None`: any. It is asked for each table, as terminals change their size.
+    /// Returns the width that tables must fit into, `None` for any. Read for each table, as terminals change their size.
     pub fn width(&self) -> Option<usize> {
         (self.terminal && self.format == Format::Table).then(terminal::width)?
     }
 
-    /// Remembers columns that a table has left out.
-    pub fn hide(&self, headings: &[&'static str]) {
+    /// Returns the table's text, and remembers the columns that do not fit for [`Self::hidden_columns`].
+    pub fn render(&self, table: &Table) -> String {
+        let (text, headings) = table.layout(self.color, self.width());
         let mut hidden = self.hidden.borrow_mut();
         for heading in headings {
-            if !hidden.contains(heading) {
+            if !hidden.contains(&heading) {
                 hidden.push(heading);
             }
         }
+        text
     }
 
-    /// A line that names the columns left out since the last call, and how to see them.
-    pub fn hidden(&self) -> Option<String> {
+    /// Returns a line that names the columns hidden since the last call and the options that show them.
+    pub fn hidden_columns(&self) -> Option<String> {
         let hidden = self.hidden.take();
         let columns = if hidden.len() == 1 { "column" } else { "columns" };
         (!hidden.is_empty()).then(|| format!("({columns} {} hidden; --output wide|json)", hidden.join(", ")))
     }
 
-    /// Whether a person reads it.
-    pub fn people(&self) -> bool {
+    /// Returns true if the format is text for people.
+    pub fn is_text(&self) -> bool {
         matches!(self.format, Format::Table | Format::Wide)
     }
 
-    pub fn wide(&self) -> bool {
+    /// Returns true if tables have all their columns.
+    pub fn is_wide(&self) -> bool {
         self.format == Format::Wide
     }
 
-    /// One message in the format asked for; `text` is made only for people.
+    /// Returns a message in the selected format; `text` is called only for the formats for people.
     pub fn message<M: Message + Name>(&self, message: &M, name: &str, text: impl FnOnce() -> String) -> String {
         self.value(|| json::to_value(message), || vec![name.to_string()], text)
     }
 
-    /// A list of things with names.
+    /// Returns a list of named entries in the selected format.
     pub fn list<M: Message + Name>(&self, answer: &M, names: Vec<String>, table: impl FnOnce() -> Table) -> String {
-        self.value(|| json::to_value(answer), || names, || table().render(self))
+        self.value(|| json::to_value(answer), || names, || self.render(&table()))
     }
 
+    /// Returns the one of `value`, `names` and `text` that the selected format needs.
     pub fn value(
         &self,
         value: impl FnOnce() -> Value,
@@ -107,57 +115,29 @@ impl Printer {
     }
 }
 
-/// To standard output; a reader that went away is no failure.
+/// Writes to standard output. Ends the process with success if the reader has closed the pipe (`| head`).
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(reader_gone()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(Failure::new(Exit::Failed, format!("standard output: {error}"))),
         Ok(()) => Ok(()),
     }
 }
 
-/// Ends a command whose reader has enough (`| head`): success, and nothing is said.
-fn reader_gone() -> Failure {
-    std::process::exit(0)
+/// Returns true if errors, which go to standard error, may be coloured.
+pub fn error_color() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paint {
-    Plain,
-    Bold,
-    Green,
-    Yellow,
-    Red,
-    Dim,
-}
-
-impl Paint {
-    /// The escape sequence that ends all paint.
-    pub const END: &str = "\x1b[0m";
-
-    /// The escape sequence that begins it.
-    pub fn begin(self) -> String {
-        let code = match self {
-            Self::Plain => return String::new(),
-            Self::Bold => 1,
-            Self::Green => 32,
-            Self::Yellow => 33,
-            Self::Red => 31,
-            Self::Dim => 2,
-        };
-        format!("\x1b[{code}m")
-    }
-
-    fn on(self, text: &str) -> String {
-        match self {
-            Self::Plain => text.to_string(),
-            _ => format!("{}{text}{}", self.begin(), Self::END),
-        }
+/// Prints the coordinator's notes about a pipeline to standard error.
+pub fn print_notes(notes: &[String]) {
+    for note in notes {
+        eprintln!("note: {note}");
     }
 }
 
-/// How long ago, in one unit: `12s`, `5m`, `3h`, `2d`.
+/// Returns the time since `then_us` in one unit: `12s`, `5m`, `3h`, `2d`.
 pub fn age(now_us: i64, then_us: i64) -> String {
     if then_us <= 0 {
         return "-".to_string();
@@ -171,7 +151,7 @@ pub fn age(now_us: i64, then_us: i64) -> String {
     }
 }
 
-/// A rate, short: `0`, `12`, `3.4k`, `1.2M`.
+/// Returns a rate in short form: `0`, `12`, `3.4k`, `1.2M`.
 pub fn rate(per_second: f64) -> String {
     match per_second {
         rate if rate < 0.05 => "0".to_string(),
@@ -182,6 +162,7 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
+/// Returns the wall-clock time in microseconds since the epoch.
 pub fn now_us() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

@@ -1,4 +1,4 @@
-//! The pipeline that a person named: its text as it is, and of this process's environment only what the text asks for.
+//! The pipeline of a command: its unchanged text, and the environment variables that the text refers to.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -10,14 +10,16 @@ use millstream_proto::{spec, v1};
 use crate::arguments::{File, Mode};
 use crate::failure::Failure;
 
+/// Text of a pipeline.
 pub struct Pipeline {
-    /// As messages name it.
+    /// File name for messages.
     pub file: String,
     text: String,
     sql: bool,
 }
 
 impl Pipeline {
+    /// Reads a file, or standard input.
     pub fn read(file: &File) -> Result<Self, Failure> {
         let name = file.file.display().to_string();
         let (name, sql) = match name.as_str() {
@@ -28,20 +30,20 @@ impl Pipeline {
                     "yaml" | "yml" | "json" => false,
                     "sql" => true,
                     _ => {
-                        return Err(Failure::wrong(format!(
-                            "{name}: cannot tell what this is; a pipeline's file ends in .yaml, .yml, .json or .sql"
+                        return Err(Failure::invalid(format!(
+                            "{name}: unknown file type; name the pipeline's file .yaml, .yml, .json or .sql"
                         )));
                     }
                 };
                 (name, sql)
             }
         };
-        let fail = |what: String| Failure::wrong(format!("{name}: {what}"));
+        let fail = |what: String| Failure::invalid(format!("{name}: {what}"));
         let bytes = bytes(file).map_err(|error| fail(format!("cannot be read: {error}")))?;
         if bytes.len() > spec::TEXT_BYTES_MAX {
             let max = spec::TEXT_BYTES_MAX;
             return Err(fail(format!(
-                "more than {max} bytes (TEXT_BYTES_MAX); a pipeline is shorter"
+                "the file has more than {max} bytes (TEXT_BYTES_MAX), the limit for a pipeline"
             )));
         }
         let text = String::from_utf8(bytes).map_err(|error| {
@@ -52,7 +54,7 @@ impl Pipeline {
         Ok(Self { file: name, text, sql })
     }
 
-    /// The job's name as the text gives it; none for SQL, whose reader is the server.
+    /// Returns the job's name from the text; `None` for SQL, which only the server parses.
     pub fn name(&self) -> Option<String> {
         match self.sql {
             true => None,
@@ -60,6 +62,7 @@ impl Pipeline {
         }
     }
 
+    /// Returns the pipeline as requests carry it.
     pub fn message(&self, environment: &dyn Fn(&str) -> Option<String>) -> v1::Pipeline {
         let text = v1::SpecText {
             text: self.text.clone(),
@@ -79,13 +82,13 @@ impl Pipeline {
         }
     }
 
-    /// Names that the text refers to. Of YAML only where a reference is one: not in comments, not in SQL.
+    /// Returns the variables that the text refers to; in YAML, references in comments and in SQL do not count.
     fn variables(&self) -> BTreeSet<String> {
         if self.sql {
             return spec::variables(&self.text);
         }
         let Ok(mut parsed) = spec::parse(&self.text) else {
-            // The server refuses it with all mistakes; it needs no values for that.
+            // The server reports all mistakes of the text, and needs no values for that.
             return BTreeSet::new();
         };
         let named = RefCell::new(BTreeSet::new());
@@ -93,13 +96,13 @@ impl Pipeline {
             named.borrow_mut().insert(name.to_string());
             Some(String::new())
         };
-        // Whether references are well-formed is the server's to say.
+        // Malformed references are reported by the server.
         spec::expand(&mut parsed.spec, &parsed.positions, &lookup).ok();
         named.into_inner()
     }
 
-    /// A refusal with the mistakes as a compiler prints them.
-    pub fn refused(&self, failure: Failure, color: bool) -> Failure {
+    /// Returns the failure with the mistakes of the pipeline, each with file, line and column, as its message.
+    pub fn with_mistakes(&self, failure: Failure, color: bool) -> Failure {
         let mistakes = failure.detail.as_ref().map(|detail| detail.mistakes.as_slice());
         match self.mistakes(mistakes.unwrap_or_default(), color) {
             None => failure,
@@ -107,14 +110,14 @@ impl Pipeline {
         }
     }
 
-    /// Mistakes as a compiler prints them; none if there are none.
+    /// Returns the text of the mistakes; `None` if there are none.
     pub fn mistakes(&self, mistakes: &[v1::Mistake], color: bool) -> Option<String> {
         (!mistakes.is_empty()).then(|| render(&self.file, &self.text, mistakes, color))
     }
 }
 
 fn bytes(file: &File) -> std::io::Result<Vec<u8>> {
-    // One more than is taken: so a longer one is seen as such.
+    // One byte more than allowed, to detect longer files.
     let limit = spec::TEXT_BYTES_MAX as u64 + 1;
     let mut bytes = Vec::new();
     if file.file.as_os_str() == "-" {
@@ -125,6 +128,12 @@ fn bytes(file: &File) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Returns a variable of this process's environment.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Returns the mode as requests carry it.
 pub fn mode(mode: Option<Mode>) -> Option<i32> {
     mode.map(|mode| match mode {
         Mode::Stream => v1::Mode::Stream as i32,

@@ -1,31 +1,32 @@
 //! Tables for people, laid out by `comfy-table`: columns under headings, two spaces apart, without rules.
 //!
-//! On a terminal a table is made to fit. Columns are left out, the one with the lowest rank first, and named by
-//! [`Printer::hidden`]; long texts of those that are [kept](KEPT) are wrapped. Elsewhere every column has its full
-//! width. Widths are those of Unicode: a wide character takes two places, a combining one none.
+//! On a terminal a table is fitted to the width: columns are hidden, lowest rank first, and long texts of the columns that
+//! are [always shown](ALWAYS) are wrapped. Elsewhere every column has its full width. Widths are those of Unicode: a wide
+//! character takes two places, a combining one none.
 
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 
-use crate::output::{Paint, Printer};
+use crate::paint::Paint;
 
-/// The rank of a column that is never left out.
-pub const KEPT: u8 = u8::MAX;
-/// A kept column is wrapped to this width before another column is left out for its sake.
+/// Rank of a column that is never hidden.
+pub const ALWAYS: u8 = u8::MAX;
+/// Width to which an always-shown column is wrapped before another column is hidden.
 const WRAPPED_WIDTH: usize = 24;
-/// Between columns.
+/// Spaces between columns.
 const GAP: usize = 2;
 
-/// A heading and a rank: where there is not enough room, columns of lower rank are left out first.
+/// A heading and a rank; columns of lower rank are hidden first.
 pub type Column = (&'static str, u8);
 
 /// Columns under headings.
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
-    /// The text that stands for a table without rows.
+    /// Text printed instead of a table without rows.
     empty: String,
 }
 
+/// Text of one row and column.
 #[derive(Debug, Clone)]
 pub struct Cell {
     text: String,
@@ -44,6 +45,7 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 impl Cell {
+    /// Returns a cell in this colour.
     pub fn painted(text: impl Into<String>, paint: Paint) -> Self {
         Self {
             paint,
@@ -51,7 +53,7 @@ impl Cell {
         }
     }
 
-    /// A cell whose column is aligned to the right, as numbers are.
+    /// Returns a right-aligned cell.
     pub fn number(text: impl Into<String>) -> Self {
         Self {
             right: true,
@@ -59,7 +61,7 @@ impl Cell {
         }
     }
 
-    /// The text for the layout: in one line, with [`marks`] around it where it is to be painted.
+    /// Returns the text in one line, between [`marks`] if it is coloured.
     fn marked(&self, color: bool) -> String {
         let clean = |c: char| match c {
             c if c.is_control() => Some(' '),
@@ -74,10 +76,10 @@ impl Cell {
     }
 }
 
-/// Characters without width that stand for colours while a table is laid out: the layout would count the letters of an
-/// escape sequence. They are from Unicode's block of tags; texts do not keep such characters.
+/// Zero-width characters that represent colours during layout, which would count the letters of an escape sequence. They
+/// are from Unicode's block of tags, and are removed from the texts of cells.
 mod marks {
-    use crate::output::Paint;
+    use crate::paint::Paint;
 
     pub const END: char = '\u{E007F}';
     const FIRST: u32 = 0xE0061;
@@ -92,7 +94,7 @@ mod marks {
         char::from_u32(FIRST + place as u32)
     }
 
-    /// The text with escape sequences in place of marks.
+    /// Replaces marks by escape sequences.
     pub fn replaced(text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for c in text.chars() {
@@ -110,6 +112,7 @@ mod marks {
 }
 
 impl Table {
+    /// Creates a table without rows; `empty` is printed if it stays so.
     pub fn new(columns: &[Column], empty: impl Into<String>) -> Self {
         Self {
             columns: columns.to_vec(),
@@ -118,21 +121,14 @@ impl Table {
         }
     }
 
-    /// Adds a row: a cell for each column.
+    /// Adds a row, with one cell for each column.
     pub fn row(&mut self, cells: Vec<Cell>) {
         debug_assert_eq!(cells.len(), self.columns.len());
         self.rows.push(cells);
     }
 
-    /// Returns the table's text; the printer is told which columns are left out.
-    pub fn render(&self, printer: &Printer) -> String {
-        let (text, hidden) = self.layout(printer.color, printer.width());
-        printer.hide(&hidden);
-        text
-    }
-
-    /// The text and the headings of the columns that do not fit into `width`; `None`: all columns, at full width.
-    fn layout(&self, color: bool, width: Option<usize>) -> (String, Vec<&'static str>) {
+    /// Returns the text and the headings of the columns that do not fit into `width`; `None`: all columns, at full width.
+    pub fn layout(&self, color: bool, width: Option<usize>) -> (String, Vec<&'static str>) {
         if self.rows.is_empty() {
             return (format!("{}\n", self.empty), Vec::new());
         }
@@ -140,7 +136,7 @@ impl Table {
         let mut hidden = Vec::new();
         let mut table = self.of_columns(&shown, color);
         while let Some(width) = width
-            && let Some(place) = self.superfluous(&shown, &table, width)
+            && let Some(place) = self.column_to_hide(&shown, &table, width)
         {
             hidden.push(shown.remove(place));
             table = self.of_columns(&shown, color);
@@ -162,19 +158,19 @@ impl Table {
         (marks::replaced(&text), headings)
     }
 
-    /// The column to leave out next, as an index into `shown`; `None`: the table fits, or nothing more can go.
-    fn superfluous(&self, shown: &[usize], table: &comfy_table::Table, width: usize) -> Option<usize> {
+    /// Returns the column to hide next, as an index into `shown`; `None` if the table fits or no column may be hidden.
+    fn column_to_hide(&self, shown: &[usize], table: &comfy_table::Table, width: usize) -> Option<usize> {
         let rank = |place: &usize| self.columns[shown[*place]].1;
         let widths = table.column_max_content_widths().into_iter().enumerate();
         let needed = widths.map(|(place, width)| match rank(&place) {
-            KEPT => width.min(WRAPPED_WIDTH as u16),
+            ALWAYS => width.min(WRAPPED_WIDTH as u16),
             _ => width,
         });
         if table_width(&needed.collect::<Vec<_>>()) <= width {
             return None;
         }
         // Of columns with the same rank the last one.
-        let candidates = (0..shown.len()).rev().filter(|place| rank(place) != KEPT);
+        let candidates = (0..shown.len()).rev().filter(|place| rank(place) != ALWAYS);
         candidates.min_by_key(rank)
     }
 
@@ -210,7 +206,7 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let columns = [("NAME", KEPT), ("STATE", KEPT), ("ROWS", 1), ("LAG", 2)];
+        let columns = [("NAME", ALWAYS), ("STATE", ALWAYS), ("ROWS", 1), ("LAG", 2)];
         let mut table = Table::new(&columns, "nothing");
         let row = |name: &str, state: Cell, rows: &str, lag: &str| {
             vec![name.into(), state, Cell::number(rows), Cell::number(lag)]
@@ -230,7 +226,7 @@ mod tests {
     #[test]
     fn columns_line_up_with_and_without_colour() {
         assert_eq!(
-            Table::new(&[("NAME", KEPT)], "nothing").layout(true, None).0,
+            Table::new(&[("NAME", ALWAYS)], "nothing").layout(true, None).0,
             "nothing\n"
         );
         let expected = "NAME    STATE      ROWS  LAG\na       running       5    0\nlonger  x        12,345   17\n";
@@ -264,7 +260,7 @@ mod tests {
 
     #[test]
     fn long_texts_of_kept_columns_are_wrapped_and_lose_nothing() {
-        let mut table = Table::new(&[("STATE", KEPT), ("ROWS", 1), ("REASON", KEPT)], "");
+        let mut table = Table::new(&[("STATE", ALWAYS), ("ROWS", 1), ("REASON", ALWAYS)], "");
         let reason = Cell::painted("waiting for 4 slots, 2 are free", Paint::Red);
         table.row(vec!["deploying".into(), Cell::number("7"), reason]);
         check(
@@ -284,7 +280,7 @@ mod tests {
 
     #[test]
     fn wide_characters_take_two_places_and_combining_ones_none() {
-        let mut table = Table::new(&[("NAME", KEPT), ("JOBS", KEPT)], "");
+        let mut table = Table::new(&[("NAME", ALWAYS), ("JOBS", ALWAYS)], "");
         table.row(vec!["日本".into(), "a".into()]);
         table.row(vec!["e\u{301}t".into(), "b".into()]);
         table.row(vec!["plain".into(), "c\nd\te\u{E0061}".into()]);

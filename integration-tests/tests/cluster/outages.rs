@@ -89,7 +89,7 @@ fn a_stop_that_waits_for_kafka_says_so_and_ends_when_it_is_back() {
     let sink_words = format!("the sink `out/sink` cannot reach the Kafka brokers `{address}`");
     let (why, _) = place.cli(&["jobs", "why", "cut-off"], 0);
     assert!(
-        why.contains("it is being stopped") && why.contains(&sink_words),
+        why.contains("the job has been stopping") && why.contains(&sink_words),
         "{why}"
     );
     let output = place.cli_at(

@@ -143,7 +143,7 @@ fn the_port_of_a_worker_is_no_coordinators() {
     let output = place.cli_at(&format!("http://{listen}"), &["jobs", "list"]);
     assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
     let said = text(&output.stderr);
-    assert!(said.contains("is the port of worker `w`"), "{said}");
+    assert!(said.contains("is the data port of worker `w`"), "{said}");
 }
 
 #[test]

@@ -6,33 +6,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-#[test]
-fn addresses_are_completed_or_refused() {
-    #[track_caller]
-    fn check(text: &str, expected: Result<&[&str], &str>) {
-        match (addresses(text), expected) {
-            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
-            (Err(found), Err(expected)) => assert_eq!(found, expected),
-            (found, expected) => panic!("{found:?}, not {expected:?}"),
-        }
-    }
-    check(
-        "http://a:7070,b:1,c",
-        Ok(&["http://a:7070", "http://b:1", "http://c:7070"]),
-    );
-    check("a,", Err("an address is empty; write http://HOST:7070"));
-    check(
-        "https://a",
-        Err("https://a: TLS is not spoken yet; write http://HOST:PORT"),
-    );
-    check("http://a/", Ok(&["http://a:7070"]));
-    for bogus in ["bogus://", "bogus://a:1", "bogus:", "http://a:", "http://"] {
-        assert!(addresses(bogus).is_err(), "{bogus}");
-    }
-    check("ftp://a", Err("ftp://a: not an address; write http://HOST:PORT"));
-    check("http://a/x", Err("http://a/x: not an address; write http://HOST:PORT"));
-}
-
 /// The way in which a server breaks a connection once the request has arrived (HTTP/2, RFC 9113 section 6).
 #[derive(Debug, Clone, Copy)]
 enum Break {
@@ -114,7 +87,7 @@ const BREAKS: [Break; 9] = [
     Break::ResetStream(11),
 ];
 
-async fn delete(client: &mut Client, repeat: Repeat<'_>) -> Failure {
+async fn delete(client: &mut Client, repeat: Retry<'_>) -> Failure {
     let request = millstream_proto::v1::DeleteJobRequest { name: "a".into() };
     let call = client.call(repeat, async |channel| jobs(channel).delete(request.clone()).await);
     call.await.unwrap_err()
@@ -126,7 +99,7 @@ const LOOK: &str = "engine-cli jobs describe a";
 async fn a_change_whose_connection_breaks_has_an_unknown_outcome() {
     for how in BREAKS {
         let (server, arrived) = never_answers(how).await;
-        let failure = delete(&mut Client::new(vec![server]), Repeat::Never { look: LOOK }).await;
+        let failure = delete(&mut Client::new(vec![server]), Retry::Never { inspect: LOOK }).await;
         assert_eq!(failure.exit, Exit::Unreachable, "{how:?}: {}", failure.message);
         assert_eq!(failure.code(), Some("outcome-unknown"), "{how:?}");
         assert!(
@@ -142,7 +115,7 @@ async fn a_change_whose_connection_breaks_has_an_unknown_outcome() {
 async fn a_change_that_may_be_repeated_is_and_its_outcome_is_unknown_still() {
     for how in BREAKS {
         let (server, arrived) = never_answers(how).await;
-        let failure = delete(&mut Client::new(vec![server]), Repeat::Harmless { look: LOOK }).await;
+        let failure = delete(&mut Client::new(vec![server]), Retry::Idempotent { inspect: LOOK }).await;
         assert_eq!(failure.exit, Exit::Unreachable, "{how:?}: {}", failure.message);
         assert_eq!(failure.code(), Some("outcome-unknown"), "{how:?}");
         assert!(arrived.load(Ordering::SeqCst) >= 2, "{how:?}");
@@ -153,7 +126,7 @@ async fn a_change_that_may_be_repeated_is_and_its_outcome_is_unknown_still() {
 async fn reading_is_repeated_and_says_only_that_nobody_answers() {
     for how in BREAKS {
         let (server, arrived) = never_answers(how).await;
-        let failure = delete(&mut Client::new(vec![server]), Repeat::ReadOnly).await;
+        let failure = delete(&mut Client::new(vec![server]), Retry::ReadOnly).await;
         assert_eq!(failure.exit, Exit::Unreachable, "{how:?}: {}", failure.message);
         assert_eq!(failure.code(), None, "{how:?}: {}", failure.message);
         assert!(arrived.load(Ordering::SeqCst) >= 2, "{how:?}");
@@ -172,7 +145,7 @@ async fn a_change_that_was_never_sent_is_not_unknown() {
     // Until the client's end has noticed, the request may be written into the dead connection: that is unknown.
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     loop {
-        let failure = delete(&mut client, Repeat::Never { look: LOOK }).await;
+        let failure = delete(&mut client, Retry::Never { inspect: LOOK }).await;
         assert_eq!(failure.exit, Exit::Unreachable, "{}", failure.message);
         if failure.code().is_none() {
             assert!(failure.message.contains("cannot be reached"), "{}", failure.message);

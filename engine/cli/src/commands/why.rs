@@ -1,48 +1,48 @@
-//! `jobs why`: why there is no output, from what a job reports about itself.
+//! `jobs why`: explains why a job has no output, from the figures that the job reports.
 //!
-//! Findings go from what stops everything (it has ended, it waits for slots, it restarts) over what holds rows up (a
-//! slow sink, a partition that holds the watermark back) to what is merely worth knowing.
+//! Findings are ordered by weight: first states without any output (ended, waiting for slots, restarting), then obstacles
+//! for rows (a slow sink, a partition that holds the watermark back), then remarks.
 
 use millstream_proto::report::{count, listed, time};
 use millstream_proto::v1::{Job, JobState, OperatorStatus};
 
-use crate::jobs::{numbers, state};
+use crate::job::{counters, current_us, state};
 use crate::output::{age, rate};
 
-/// A share of time from which something is called held up, or busy.
-const MUCH: f64 = 0.5;
-/// A watermark that is further behind the next partition's than this is held back by its own.
+/// Share of time from which an operator counts as back-pressured.
+const BLOCKED_SHARE_MIN: f64 = 0.5;
+/// Distance between the two lowest watermarks of partitions from which the lowest one is reported.
 const HELD_BACK_US: i64 = 1_000_000;
-/// Splits that are named one by one, at most.
+/// Most splits that a finding names.
 const NAMED_MAX: usize = 5;
 
-/// Findings in the order of their weight; never empty.
+/// Returns the findings, ordered by weight; never empty.
 pub fn why(job: &Job, now_us: i64) -> Vec<String> {
     let name = &job.name;
     let since = age(now_us, job.since_us);
     let because = because(job);
-    let lasting = match state(job) {
+    let finding = match state(job) {
         JobState::Submitted | JobState::Deploying => Some(format!(
-            "it is not running yet, for {since}{because}; `engine-cli workers list` shows which slots are free"
+            "the job has not been running for {since}{because}; `engine-cli workers list` shows the free slots"
         )),
         JobState::Restarting => Some(format!(
-            "it restarts, for {since} (attempt {}, {} restarts){because}; `engine-cli jobs logs {name}` tells more",
+            "the job has been restarting for {since} (attempt {}, {} restarts){because}; see `engine-cli jobs logs {name}`",
             job.attempt, job.restarts
         )),
-        JobState::Stopping => Some(format!("it is being stopped, for {since}{because}")),
-        JobState::Finished => Some(format!("all its input was processed {since} ago")),
+        JobState::Stopping => Some(format!("the job has been stopping for {since}{because}")),
+        JobState::Finished => Some(format!("all input was processed {since} ago")),
         JobState::Stopped => Some(format!(
-            "it was stopped {since} ago{because}; `engine-cli jobs restart {name}` goes on from its last checkpoint"
+            "the job was stopped {since} ago{because}; `engine-cli jobs restart {name}` continues from its last checkpoint"
         )),
         JobState::Failed => Some(format!(
-            "it failed {since} ago{because}; once the cause is gone, `engine-cli jobs restart {name}` goes on from its last checkpoint"
+            "the job failed {since} ago{because}; remove the cause, then `engine-cli jobs restart {name}` continues from its last checkpoint"
         )),
         JobState::Cancelled => Some(format!(
-            "it was cancelled {since} ago{because}; `engine-cli jobs restart {name}` goes on from its last checkpoint"
+            "the job was cancelled {since} ago{because}; `engine-cli jobs restart {name}` continues from its last checkpoint"
         )),
         JobState::Running => None,
     };
-    match lasting {
+    match finding {
         Some(finding) => {
             let mut findings = vec![finding];
             findings.extend(unreachable(job, now_us));
@@ -55,7 +55,7 @@ pub fn why(job: &Job, now_us: i64) -> Vec<String> {
 
 fn running(job: &Job, now_us: i64) -> Vec<String> {
     if job.operators.is_empty() {
-        return vec!["it runs, but its tasks have not reported anything yet".to_string()];
+        return vec!["the job is running, but its tasks have not reported yet".to_string()];
     }
     let mut findings = unreachable(job, now_us);
     findings.extend(unread(job));
@@ -64,24 +64,24 @@ fn running(job: &Job, now_us: i64) -> Vec<String> {
         true => findings.extend(idle(job, now_us)),
         false => findings.extend(watermark(job, now_us)),
     }
-    findings.extend(swallowed(job));
+    findings.extend(without_output(job));
     findings.extend(unpublished(job, now_us));
     findings.extend(job.absent_columns.iter().cloned());
     findings.extend(set_aside(job));
-    let numbers = numbers(job);
-    if numbers.rows_out > 0 {
-        let now = match numbers.rows_out_per_second {
+    let counters = counters(job);
+    if counters.rows_out > 0 {
+        let now = match counters.rows_out_per_second {
             rate if rate < 0.05 => "none at present".to_string(),
-            per_second => format!("{} a second at present", rate(per_second)),
+            per_second => format!("{} per second at present", rate(per_second)),
         };
-        findings.push(format!("it has put out {} rows, {now}", count(numbers.rows_out)));
+        findings.push(format!("{} rows written, {now}", count(counters.rows_out)));
     } else if findings.is_empty() {
-        findings.push("nothing holds it up; no row has reached a sink yet".to_string());
+        findings.push("no obstacle found; no row has reached a sink yet".to_string());
     }
     findings
 }
 
-/// Why it is in its state; what it cannot reach is told apart.
+/// Returns the reason of the state. Outages are left out, as [`unreachable`] reports them.
 fn because(job: &Job) -> String {
     if job.reason.is_empty() || !job.outages.is_empty() {
         return String::new();
@@ -89,14 +89,14 @@ fn because(job: &Job) -> String {
     format!(": {}", job.reason)
 }
 
-/// What its sources and sinks cannot reach, and what that means for a job in this state.
+/// Reports systems that sources and sinks cannot reach, and the consequence in the present state.
 fn unreachable(job: &Job, now_us: i64) -> Vec<String> {
     let waits = |kind: &str| match (state(job), kind) {
         (JobState::Stopping, "sink") => {
-            "; the last checkpoint waits for that (`engine-cli jobs cancel` ends the job without one)"
+            "; the last checkpoint waits until it can (`engine-cli jobs cancel` ends the job without one)"
         }
-        (_, "sink") => "; rows wait, and checkpoints do not end before it can",
-        _ => "; it goes on by itself once it can",
+        (_, "sink") => "; rows and checkpoints wait until it can",
+        _ => "; the job continues by itself once it can",
     };
     let outages = job.outages.iter();
     outages
@@ -118,72 +118,72 @@ fn sources(job: &Job) -> impl Iterator<Item = &OperatorStatus> {
     job.operators.iter().filter(|operator| operator.kind == "source")
 }
 
-/// Sources that have read nothing, and why that may be.
+/// Reports sources that have read no rows, with a possible cause.
 fn unread(job: &Job) -> Vec<String> {
     let silent = sources(job).filter(|source| source.rows_in.max(source.rows_out) == 0);
     silent
         .map(|source| {
             let id = &source.id;
             if source.splits.is_empty() {
-                format!("the source `{id}` has read no row and has nothing to read: no file or partition was found")
+                format!("the source `{id}` has read no rows: no file or partition was found")
             } else if source.splits.iter().all(|split| split.lag_rows == Some(0)) {
                 format!(
-                    "the source `{id}` has read no row: its {} partitions are empty",
+                    "the source `{id}` has read no rows: its {} partitions are empty",
                     source.splits.len()
                 )
-            } else if source.blocked >= MUCH {
-                format!("the source `{id}` has read no row: what comes behind it holds it up")
+            } else if source.blocked >= BLOCKED_SHARE_MIN {
+                format!("the source `{id}` has read no rows: it is blocked by back pressure")
             } else {
-                format!("the source `{id}` has read no row yet")
+                format!("the source `{id}` has read no rows yet")
             }
         })
         .collect()
 }
 
-/// Who holds up whom: operators that wait for room, and the first one behind them that does not.
+/// Reports back-pressured operators and the slowest operator downstream of them.
 fn blocked(job: &Job) -> Option<String> {
     let waiting: Vec<&OperatorStatus> = job
         .operators
         .iter()
-        .filter(|operator| operator.blocked >= MUCH)
+        .filter(|operator| operator.blocked >= BLOCKED_SHARE_MIN)
         .collect();
     let last = waiting.last()?;
     let names: Vec<String> = waiting.iter().map(|operator| format!("`{}`", operator.id)).collect();
     let position = job.operators.iter().position(|operator| operator.id == last.id)?;
-    let behind = job.operators[position + 1..]
+    let downstream = job.operators[position + 1..]
         .iter()
         .max_by(|a, b| a.busy.total_cmp(&b.busy));
     let names = names.join(", ");
-    Some(match behind {
+    Some(match downstream {
         Some(slow) => format!(
-            "{names} wait for room: the {} `{}` takes rows more slowly than they come (busy {:.0} % of the time)",
+            "back pressure on {names}: the {} `{}` is the slowest downstream (busy {:.0} % of the time)",
             slow.kind,
             slow.id,
             slow.busy * 100.0
         ),
         None if last.kind == "sink" => {
-            format!("{names} wait: what the sink writes to takes rows more slowly than they come")
+            format!("back pressure on {names}: the system that the sink writes to accepts rows too slowly")
         }
-        None => format!("{names} wait for room behind them"),
+        None => format!("back pressure on {names}"),
     })
 }
 
-/// Time that a job has to run before a rate of 0 says that no rows come: rates need two looks at the counters.
+/// Running time from which a rate of 0 means that no rows arrive: rates need two readings of the counters.
 const RATES_AFTER_US: i64 = 10_000_000;
 
-/// Returns true where all that the sources have found is read, as far as they know, and nothing new comes.
+/// Returns true if all known input is read and no new rows arrive.
 fn is_idle(job: &Job, now_us: i64) -> bool {
     let mut splits = sources(job).flat_map(|source| &source.splits).peekable();
     let has_splits = splits.peek().is_some();
     let nothing_left = splits.all(|split| split.lag_rows.unwrap_or(0) == 0);
-    let is_held_up = sources(job).any(|source| source.blocked >= MUCH);
+    let is_blocked = sources(job).any(|source| source.blocked >= BLOCKED_SHARE_MIN);
     let rates_are_known = now_us.saturating_sub(job.since_us) >= RATES_AFTER_US;
-    let numbers = numbers(job);
+    let counters = counters(job);
     has_splits
         && nothing_left
-        && !is_held_up
-        && numbers.rows_in > 0
-        && numbers.rows_in_per_second < 0.05
+        && !is_blocked
+        && counters.rows_in > 0
+        && counters.rows_in_per_second < 0.05
         && (rates_are_known || lag_is_known(job))
         && job.outages.is_empty()
 }
@@ -194,25 +194,25 @@ fn lag_is_known(job: &Job) -> bool {
         .all(|split| split.lag_rows.is_some())
 }
 
-/// The rows that a job waits for which has read everything; with event time, those that close its last windows.
+/// Reports that an idle job waits for new rows, and with event time, for rows that close its last windows.
 fn idle(job: &Job, now_us: i64) -> Option<String> {
-    let numbers = numbers(job);
-    let rows = count(numbers.rows_in);
+    let counters = counters(job);
+    let rows = count(counters.rows_in);
     let read = match lag_is_known(job) {
         true => format!("all input is read ({rows} rows)"),
-        false => format!("no new rows come, {rows} were read"),
+        false => format!("no new rows arrive, {rows} were read"),
     };
     let of_sources = || sources(job).filter_map(|source| source.watermark_us).min();
-    match numbers.watermark_us.or_else(of_sources) {
-        // It has no event time, or no row had one.
-        None if !sources(job).any(has_watermarks) => Some(format!("{read}; it waits for new rows")),
+    match counters.watermark_us.or_else(of_sources) {
+        // The job has no event time, or no row had one.
+        None if !sources(job).any(has_watermarks) => Some(format!("{read}; the job waits for new rows")),
         None => Some(format!(
             "{read}; no row had an event time, so windows wait for rows that have one"
         )),
         Some(i64::MAX) => None,
         Some(watermark) => Some(format!(
-            "{read}; the last window waits for newer rows (watermark {}, {} behind the clock): a window fires when a row comes \
-             whose event time moves the watermark past the window's end; with `jobs submit --mode batch` the end of the \
+            "{read}; the last window waits for newer rows (watermark {}, {} behind the clock): a window fires when a row \
+             arrives whose event time moves the watermark past the window's end; with `jobs submit --mode batch` the end of the \
              input closes all windows",
             time(watermark),
             age(now_us, watermark.max(1))
@@ -220,7 +220,7 @@ fn idle(job: &Job, now_us: i64) -> Option<String> {
     }
 }
 
-/// The partition that holds the watermark: windows fire no earlier.
+/// Reports the watermark and the partition that holds it back.
 fn watermark(job: &Job, now_us: i64) -> Option<String> {
     let splits = || {
         sources(job).flat_map(|source| {
@@ -235,7 +235,7 @@ fn watermark(job: &Job, now_us: i64) -> Option<String> {
     if !without.is_empty() {
         let named = listed(without, NAMED_MAX);
         return Some(format!(
-            "the watermark waits for {named}: no row with an event time has come from there, and it is not idle; windows fire when it has moved past their end"
+            "the watermark waits for {named}: no row with an event time has arrived from there, and it is not idle; windows fire once the watermark has passed their end"
         ));
     }
     let mut known: Vec<(i64, String)> = splits()
@@ -249,7 +249,7 @@ fn watermark(job: &Job, now_us: i64) -> Option<String> {
     let behind = age(now_us, slowest.max(1));
     match known.get(1) {
         Some((next, _)) if next.saturating_sub(slowest) > HELD_BACK_US => Some(format!(
-            "the watermark is {}, {behind} behind the clock: {holder} holds it back (without it: {}); windows that end later have not fired",
+            "the watermark is {}, {behind} behind the clock, held back by {holder} (without it: {}); windows that end later have not fired",
             time(slowest),
             time(*next)
         )),
@@ -265,44 +265,45 @@ fn has_watermarks(source: &OperatorStatus) -> bool {
     source.watermark_us.is_some() || source.splits.iter().any(|split| split.watermark_us.is_some())
 }
 
-/// The first operator that takes rows and lets none through.
-fn swallowed(job: &Job) -> Option<String> {
+/// Reports the first operator that has received rows and emitted none.
+fn without_output(job: &Job) -> Option<String> {
     let operator = job
         .operators
         .iter()
         .find(|operator| operator.kind == "operator" && operator.rows_in > 0 && operator.rows_out == 0)?;
     Some(format!(
-        "`{}` has taken {} rows and let none through: a condition that none fulfils, or windows that are not complete",
+        "`{}` has received {} rows and emitted none: no row meets a condition, or no window is complete",
         operator.id,
         count(operator.rows_in)
     ))
 }
 
-/// Sinks that publish with checkpoints publish nothing without one.
+/// Reports missing checkpoints, without which exactly-once sinks publish nothing.
 fn unpublished(job: &Job, now_us: i64) -> Option<String> {
     match (&job.last_checkpoint, job.checkpoints_completed, job.checkpoints_failed) {
-        (None, 0, 0) => Some(
-            "no checkpoint has completed yet; what is written exactly once becomes visible with the first".to_string(),
-        ),
+        (None, 0, 0) => {
+            Some("no checkpoint has completed yet; exactly-once output becomes visible with the first one".to_string())
+        }
         (None, 0, failed) => Some(format!(
-            "no checkpoint has completed and {failed} have failed; what is written exactly once becomes visible with the first: `engine-cli jobs logs {}` tells why",
+            "no checkpoint has completed and {failed} have failed; exactly-once output becomes visible with the first one; see `engine-cli jobs logs {}`",
             job.name
         )),
         (Some(last), _, failed) if failed > 0 => Some(format!(
-            "{failed} checkpoints have failed; the last that completed is {} old: what was written exactly once since then is not visible",
-            age(now_us, crate::jobs::current(last))
+            "{failed} checkpoints have failed; the last completed one is {} old; exactly-once output since then is not visible",
+            age(now_us, current_us(last))
         )),
         _ => None,
     }
 }
 
+/// Reports the numbers of late, bad and otherwise unprocessed rows.
 fn set_aside(job: &Job) -> Option<String> {
-    let numbers = numbers(job);
+    let counters = counters(job);
     let kinds = [
-        (numbers.late_rows, "late"),
-        (numbers.bad_rows, "bad"),
-        (numbers.dead_letters, "dead letters"),
-        (numbers.future_rows, "too far in the future"),
+        (counters.late_rows, "late"),
+        (counters.bad_rows, "bad"),
+        (counters.dead_letters, "dead letters"),
+        (counters.future_rows, "too far in the future"),
     ];
     let some: Vec<String> = kinds
         .iter()
@@ -357,13 +358,13 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_run_says_so() {
+    fn a_job_that_is_not_running_is_explained() {
         let mut waiting = job(JobState::Deploying, Vec::new());
         waiting.reason = "needs 4 slots, 2 are free".into();
         check(
             &waiting,
             &[
-                "it is not running yet, for 30s: needs 4 slots, 2 are free; `engine-cli workers list` shows which slots are free",
+                "the job has not been running for 30s: needs 4 slots, 2 are free; `engine-cli workers list` shows the free slots",
             ],
         );
         let mut failed = job(JobState::Failed, Vec::new());
@@ -371,12 +372,12 @@ mod tests {
         check(
             &failed,
             &[
-                "it failed 30s ago: division by zero in `calc`; once the cause is gone, `engine-cli jobs restart toll` goes on from its last checkpoint",
+                "the job failed 30s ago: division by zero in `calc`; remove the cause, then `engine-cli jobs restart toll` continues from its last checkpoint",
             ],
         );
         check(
             &job(JobState::Running, Vec::new()),
-            &["it runs, but its tasks have not reported anything yet"],
+            &["the job is running, but its tasks have not reported yet"],
         );
     }
 
@@ -395,8 +396,8 @@ mod tests {
         check(
             &running,
             &[
-                "the watermark is 2025-12-31 23:58:55, 65s behind the clock: `1` of `entries` holds it back (without it: 2025-12-31 23:59:55); windows that end later have not fired",
-                "`per_booth` has taken 10 rows and let none through: a condition that none fulfils, or windows that are not complete",
+                "the watermark is 2025-12-31 23:58:55, 65s behind the clock, held back by `1` of `entries` (without it: 2025-12-31 23:59:55); windows that end later have not fired",
+                "`per_booth` has received 10 rows and emitted none: no row meets a condition, or no window is complete",
             ],
         );
         running.operators[0].splits[1].watermark_us = None;
@@ -425,15 +426,17 @@ mod tests {
         check(
             &idle,
             &[
-                "all input is read (10 rows); the last window waits for newer rows (watermark 2025-12-31 23:59:55, 5s behind the clock): a window fires when a row comes whose event time moves the watermark past the window's end; with `jobs submit --mode batch` the end of the input closes all windows",
-                "it has put out 3 rows, none at present",
+                "all input is read (10 rows); the last window waits for newer rows (watermark 2025-12-31 23:59:55, 5s behind the clock): a window fires when a row arrives whose event time moves the watermark past the window's end; with `jobs submit --mode batch` the end of the input closes all windows",
+                "3 rows written, none at present",
             ],
         );
         // A source of files does not know what is left.
         for split in &mut idle.operators[0].splits {
             split.lag_rows = None;
         }
-        assert!(why(&idle, NOW)[0].starts_with("no new rows come, 10 were read; the last window waits for newer rows"));
+        assert!(
+            why(&idle, NOW)[0].starts_with("no new rows arrive, 10 were read; the last window waits for newer rows")
+        );
         idle.since_us = NOW - 2_000_000;
         assert!(
             why(&idle, NOW)[0].starts_with("the watermark is 2025-12-31 23:58:55"),
@@ -444,20 +447,23 @@ mod tests {
         idle.operators[0].splits[1].lag_rows = Some(7);
         assert!(why(&idle, NOW)[0].starts_with("the watermark is 2025-12-31 23:58:55"));
         idle.operators[0].splits[1].lag_rows = Some(0);
-        idle.numbers.as_mut().expect("it has numbers").rows_in_per_second = 3.0;
+        idle.numbers.as_mut().expect("it has counters").rows_in_per_second = 3.0;
         assert!(why(&idle, NOW)[0].starts_with("the watermark is 2025-12-31 23:58:55"));
         // Without event time there is no window to wait for.
-        let numbers = idle.numbers.as_mut().expect("it has numbers");
-        (numbers.rows_in_per_second, numbers.watermark_us) = (0.0, None);
+        let counters = idle.numbers.as_mut().expect("it has counters");
+        (counters.rows_in_per_second, counters.watermark_us) = (0.0, None);
         idle.operators[0].watermark_us = None;
         for split in &mut idle.operators[0].splits {
             split.watermark_us = None;
         }
-        assert_eq!(why(&idle, NOW)[0], "all input is read (10 rows); it waits for new rows");
+        assert_eq!(
+            why(&idle, NOW)[0],
+            "all input is read (10 rows); the job waits for new rows"
+        );
     }
 
     #[test]
-    fn what_cannot_be_reached_comes_first() {
+    fn outages_come_first() {
         let outage = |kind: &str| v1::Outage {
             operator: "stats".into(),
             kind: kind.into(),
@@ -475,8 +481,8 @@ mod tests {
         check(
             &running,
             &[
-                "the source `stats` cannot reach the Kafka brokers `a:9092`, for 12s: refused; it goes on by itself once it can",
-                "it has put out 10 rows, none at present",
+                "the source `stats` cannot reach the Kafka brokers `a:9092`, for 12s: refused; the job continues by itself once it can",
+                "10 rows written, none at present",
             ],
         );
         let mut stopping = job(JobState::Stopping, Vec::new());
@@ -484,8 +490,8 @@ mod tests {
         check(
             &stopping,
             &[
-                "it is being stopped, for 30s",
-                "the sink `stats` cannot reach the Kafka brokers `a:9092`, for 12s: refused; the last checkpoint waits for that (`engine-cli jobs cancel` ends the job without one)",
+                "the job has been stopping for 30s",
+                "the sink `stats` cannot reach the Kafka brokers `a:9092`, for 12s: refused; the last checkpoint waits until it can (`engine-cli jobs cancel` ends the job without one)",
             ],
         );
     }
@@ -506,9 +512,9 @@ mod tests {
         check(
             &running,
             &[
-                "`entries` wait for room: the sink `stats` takes rows more slowly than they come (busy 97 % of the time)",
+                "back pressure on `entries`: the sink `stats` is the slowest downstream (busy 97 % of the time)",
                 "rows set aside: 3 late",
-                "it has put out 1,234 rows, 20 a second at present",
+                "1,234 rows written, 20 per second at present",
             ],
         );
     }
@@ -520,8 +526,8 @@ mod tests {
         check(
             &running,
             &[
-                "the source `entries` has read no row and has nothing to read: no file or partition was found",
-                "no checkpoint has completed yet; what is written exactly once becomes visible with the first",
+                "the source `entries` has read no rows: no file or partition was found",
+                "no checkpoint has completed yet; exactly-once output becomes visible with the first one",
             ],
         );
     }

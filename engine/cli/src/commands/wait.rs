@@ -1,8 +1,8 @@
-//! Waiting until a job has reached a state, through restarts of the coordinator.
+//! Waiting until a job has reached a state, across failovers of the coordinator.
 //!
-//! The last look is made at the deadline, so that a wait never ends with a timeout while the state is already there.
-//! Each change of the state or its reason on the way is a line on standard error ([`Changes`]); the command's answer on
-//! standard output stays one text, or one JSON document.
+//! The last request is made at the deadline, so that a wait never times out although the state has been reached. Each change
+//! of the state or its reason meanwhile is a line on standard error ([`Changes`]); standard output has only the command's
+//! result, one text or one JSON document.
 
 use std::time::Duration;
 
@@ -12,38 +12,25 @@ use millstream_proto::v1::job_update::State as UpdateState;
 use millstream_proto::v1::{self, JobState};
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Client, Repeat, jobs};
+use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::jobs::{has_ended, state, state_word, word};
+use crate::job::{has_ended, state, state_word, word};
 use crate::output::now_us;
+use crate::requests::get_job;
 
-/// What `jobs wait --for` takes.
-pub const STATES: [&str; 10] = [
-    "submitted",
-    "deploying",
-    "running",
-    "restarting",
-    "stopping",
-    "finished",
-    "stopped",
-    "failed",
-    "cancelled",
-    "ended",
-];
+/// Interval between the first two requests; it grows to [`INTERVAL_MAX`].
+const INTERVAL_MIN: Duration = Duration::from_millis(30);
+const INTERVAL_MAX: Duration = Duration::from_millis(500);
 
-/// Between the first looks, and between later ones.
-const PAUSE_FIRST: Duration = Duration::from_millis(30);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
-
-/// What is waited for. A job that has ended otherwise ends the wait with a failure.
+/// Condition of a wait. A job that ends without meeting it ends the wait with a failure.
 pub enum Until<'a> {
-    /// It runs, in an attempt after this one; or all its input is processed already.
+    /// The job is running in an attempt after this one, or has finished.
     Running { after_attempt: u32 },
-    /// An update of its pipeline has succeeded or was undone.
+    /// The update of its pipeline was confirmed or reverted.
     Updated,
-    /// It has ended, however.
+    /// The job is in a final state.
     Ended,
-    /// One of these words.
+    /// The job is in one of these states.
     States(&'a [String]),
 }
 
@@ -67,7 +54,7 @@ impl Until<'_> {
     fn words(&self) -> String {
         match self {
             Self::Running { after_attempt: 0 } => "running".to_string(),
-            Self::Running { .. } => "running anew".to_string(),
+            Self::Running { .. } => "running again".to_string(),
             Self::Updated => "updated".to_string(),
             Self::Ended => "ended".to_string(),
             Self::States(words) => words.join(" or "),
@@ -76,8 +63,8 @@ impl Until<'_> {
 }
 
 impl Until<'_> {
-    /// A job that is not there yet, in words.
-    fn seen(&self, job: &v1::Job) -> String {
+    /// Returns the state of a job that does not meet the condition yet, in words.
+    fn describe(&self, job: &v1::Job) -> String {
         let earlier = match self {
             Self::Running { after_attempt } if job.attempt <= *after_attempt => {
                 format!(" in attempt {}, as before", job.attempt)
@@ -88,31 +75,25 @@ impl Until<'_> {
     }
 }
 
+/// Waits until a job meets the condition, and prints each change of its state to standard error.
 pub async fn wait(client: &mut Client, name: &str, until: Until<'_>, timeout: Duration) -> Result<v1::Job, Failure> {
-    let request = v1::GetJobRequest { name: name.to_string() };
-    let look = async || {
-        client
-            .call(Repeat::ReadOnly, async |channel| {
-                jobs(channel).get(request.clone()).await
-            })
-            .await
-    };
-    let tell = |line: String| eprintln!("{}  {line}", time(now_us()));
-    wait_by(look, tell, name, until, timeout).await
+    let request = async || get_job(client, name).await;
+    let report = |line: String| eprintln!("{}  {line}", time(now_us()));
+    wait_with(request, report, name, until, timeout).await
 }
 
-/// The changes of a job between one look at it and the next.
+/// Changes of a job's state between two requests.
 #[derive(Default)]
 struct Changes {
-    /// State and reason of the last look.
-    seen: Option<(JobState, String)>,
-    /// The time of the newest transition known so far.
+    /// State and reason in the last response.
+    last: Option<(JobState, String)>,
+    /// Time of the newest transition so far.
     newest_us: i64,
 }
 
 impl Changes {
-    /// Returns what is new since the last look, oldest first: states that it has passed through in between, then the
-    /// present one if its state or its reason differs. The first look tells of the present one only.
+    /// Returns the changes since the last response, oldest first: intermediate states, then the present one if its state or
+    /// its reason differs. The first response yields the present state only.
     fn since_last(&mut self, job: &v1::Job) -> Vec<String> {
         let line = |state: JobState, reason: &str| match reason {
             "" => format!("{}: {}", job.name, word(state)),
@@ -121,40 +102,40 @@ impl Changes {
         let present = (state(job), job.reason.clone());
         let newest_us = job.transitions.last().map_or(0, |last| last.at_us);
         let mut lines = Vec::new();
-        if let Some(seen) = &self.seen {
+        if let Some(last) = &self.last {
             // The last transition is the present state.
             let passed = job.transitions.split_last().map_or(&[][..], |(_, passed)| passed);
             let passed = passed.iter().filter(|transition| transition.at_us > self.newest_us);
             lines.extend(passed.map(|transition| line(transition.state(), &transition.reason)));
-            if *seen != present || newest_us > self.newest_us {
+            if *last != present || newest_us > self.newest_us {
                 lines.push(line(present.0, &present.1));
             }
         } else {
             lines.push(line(present.0, &present.1));
         }
-        self.seen = Some(present);
+        self.last = Some(present);
         self.newest_us = self.newest_us.max(newest_us);
         lines
     }
 }
 
-/// The same, by whatever looks at the job; `tell` is given a line for each change.
-async fn wait_by(
-    mut look: impl AsyncFnMut() -> Result<v1::Job, Failure>,
-    mut tell: impl FnMut(String),
+/// Implements [`wait`] with any source of the job's state; `report` receives a line for each change.
+async fn wait_with(
+    mut request: impl AsyncFnMut() -> Result<v1::Job, Failure>,
+    mut report: impl FnMut(String),
     name: &str,
     until: Until<'_>,
     timeout: Duration,
 ) -> Result<v1::Job, Failure> {
     let deadline = Instant::now() + timeout;
-    let mut pause = PAUSE_FIRST;
-    let mut seen = String::from("never seen");
+    let mut interval = INTERVAL_MIN;
+    let mut last_state = String::from("never seen");
     let mut changes = Changes::default();
     loop {
         let is_last = Instant::now() >= deadline;
-        match look().await {
+        match request().await {
             Ok(job) if until.reached(&job) => return Ok(job),
-            // A restart of an ended job is taken in before its state changes; the failure is told when it lasts.
+            // A restart of an ended job is accepted before the state changes, so the final state may be the old one.
             Ok(job)
                 if has_ended(&job)
                     && !matches!(until, Until::Running { after_attempt } if job.attempt <= after_attempt) =>
@@ -168,14 +149,14 @@ async fn wait_by(
                 return Err(Failure::new(Exit::Failed, message));
             }
             Ok(job) => {
-                seen = until.seen(&job);
-                changes.since_last(&job).into_iter().for_each(&mut tell);
+                last_state = until.describe(&job);
+                changes.since_last(&job).into_iter().for_each(&mut report);
             }
-            // A fail-over passes; a wrong address does not.
-            Err(failure) if failure.exit == Exit::Unreachable && seen != "never seen" => {
+            // After a first response, an unreachable coordinator means a failover, not a wrong address.
+            Err(failure) if failure.exit == Exit::Unreachable && last_state != "never seen" => {
                 if is_last {
                     let message = format!(
-                        "`{name}` was not seen {} within {}, and cannot be looked at now ({}); it was last {seen}",
+                        "`{name}` was not seen {} within {}, and its state cannot be read now ({}); it was last {last_state}",
                         until.words(),
                         format_duration_ms(timeout.as_millis() as u64),
                         failure.message
@@ -187,14 +168,15 @@ async fn wait_by(
         }
         if is_last {
             let within = format_duration_ms(timeout.as_millis() as u64);
-            let message = format!("`{name}` is not {} within {within}; it is {seen}", until.words());
+            let message = format!("`{name}` is not {} within {within}; it is {last_state}", until.words());
             return Err(Failure::new(Exit::TimedOut, message));
         }
-        sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
-        pause = (pause * 3 / 2).min(PAUSE_MAX);
+        sleep(interval.min(deadline.saturating_duration_since(Instant::now()))).await;
+        interval = (interval * 3 / 2).min(INTERVAL_MAX);
     }
 }
 
+/// Returns the reason of a job's state as a suffix of a message.
 fn because(job: &v1::Job) -> String {
     match job.reason.as_str() {
         "" => String::new(),
@@ -216,7 +198,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_millis(120);
 
-    /// Waits for a job to run; a look is answered by how long the wait has taken so far, and whether it is the first.
+    /// Waits for a job to run; `answer` receives the time since the start, and true for the first request.
     async fn wait_to_run(
         after_attempt: u32,
         answer: impl Fn(Duration, bool) -> Result<v1::Job, Failure>,
@@ -224,12 +206,12 @@ mod tests {
         let began = Instant::now();
         let mut is_first = true;
         let look = async || answer(began.elapsed(), std::mem::take(&mut is_first));
-        let waited = wait_by(look, drop, "a", Until::Running { after_attempt }, TIMEOUT).await;
+        let waited = wait_with(look, drop, "a", Until::Running { after_attempt }, TIMEOUT).await;
         waited.map_err(|failure| format!("{:?}: {}", failure.exit, failure.message))
     }
 
     #[tokio::test]
-    async fn the_last_look_is_made_at_the_deadline() {
+    async fn the_last_request_is_made_at_the_deadline() {
         let late = wait_to_run(0, |after, _| match after < TIMEOUT {
             true => Ok(job(JobState::Deploying, 1)),
             false => Ok(job(JobState::Running, 1)),
@@ -238,26 +220,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_that_is_not_fulfilled_says_what_the_last_look_saw() {
+    async fn a_timeout_reports_the_last_known_state() {
         let never = wait_to_run(0, |_, _| Ok(job(JobState::Deploying, 1)));
         let expected = "TimedOut: `a` is not running within 120ms; it is deploying";
         assert_eq!(never.await.unwrap_err(), expected);
 
         let not_again = wait_to_run(3, |_, _| Ok(job(JobState::Running, 3)));
-        let expected = "TimedOut: `a` is not running anew within 120ms; it is running in attempt 3, as before";
+        let expected = "TimedOut: `a` is not running again within 120ms; it is running in attempt 3, as before";
         assert_eq!(not_again.await.unwrap_err(), expected);
 
         let lost = wait_to_run(0, |_, is_first| match is_first {
             true => Ok(job(JobState::Deploying, 1)),
             false => Err(Failure::new(Exit::Unreachable, "nobody answers")),
         });
-        let expected = "TimedOut: `a` was not seen running within 120ms, and cannot be looked at now (nobody answers); it was \
+        let expected = "TimedOut: `a` was not seen running within 120ms, and its state cannot be read now (nobody answers); it was \
                         last deploying";
         assert_eq!(lost.await.unwrap_err(), expected);
     }
 
     #[tokio::test]
-    async fn a_wait_tells_each_change_of_state_and_reason_once() {
+    async fn a_wait_reports_each_change_of_state_and_reason_once() {
         let transition = |state: JobState, at_us, reason: &str| v1::Transition {
             state: state.into(),
             at_us,
@@ -272,7 +254,7 @@ mod tests {
             ],
             ..job(JobState::Deploying, 0)
         };
-        // Between two looks it has run, and begun again.
+        // Between two requests the job has run and restarted.
         let mut restarted = waits("starting tasks");
         restarted.transitions.extend([
             transition(JobState::Running, 3, ""),
@@ -292,7 +274,7 @@ mod tests {
         let look = async || Ok(looks.next().expect("the wait ends with the last one"));
         let mut told = Vec::new();
         let until = Until::Running { after_attempt: 1 };
-        let waited = wait_by(look, |line| told.push(line), "a", until, Duration::from_secs(60)).await;
+        let waited = wait_with(look, |line| told.push(line), "a", until, Duration::from_secs(60)).await;
         assert_eq!(waited.map(|job| job.attempt).ok(), Some(2));
         let expected = [
             "a: deploying (waiting for 4 slots, 2 are free)",

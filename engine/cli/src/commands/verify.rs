@@ -1,4 +1,4 @@
-//! `checkpoints verify`: reads through all that checkpoints consist of, and says what a restore would do.
+//! `checkpoints verify`: reads all files of checkpoints and reports damage, and which checkpoint a restore would use.
 
 use std::io::{IsTerminal, Write};
 
@@ -6,17 +6,18 @@ use millstream_proto::report::{amount, count, time};
 use millstream_proto::v1;
 use serde_json::{Value, json};
 
-use crate::client::{Client, Repeat, checkpoints};
+use crate::client::{Client, Retry, checkpoints};
 use crate::failure::{Exit, Failure};
-use crate::output::{Paint, Printer, print};
+use crate::output::{Printer, print};
+use crate::paint::Paint;
 
-/// Verifies one checkpoint, or all of a job. Damage is an exit code of its own ([`Exit::Damaged`]).
+/// Verifies one checkpoint, or all of a job. Fails with [`Exit::Damaged`] if a file is damaged.
 pub async fn run(client: &mut Client, printer: &Printer, reference: v1::CheckpointRef) -> Result<(), Failure> {
     let request = v1::VerifyCheckpointsRequest {
         job: reference.job.clone(),
         checkpoint: reference.checkpoint,
     };
-    let opened = client.call(Repeat::ReadOnly, async |channel| {
+    let opened = client.call(Retry::ReadOnly, async |channel| {
         checkpoints(channel).verify(request.clone()).await
     });
     let mut stream = opened.await?;
@@ -24,7 +25,7 @@ pub async fn run(client: &mut Client, printer: &Printer, reference: v1::Checkpoi
     let mut status = StatusLine::default();
     let result = loop {
         let Some(event) = stream.message().await? else {
-            let message = "the answer broke off before its end; try again".to_string();
+            let message = "the connection broke before verification was complete; try again".to_string();
             return Err(Failure::new(Exit::Unreachable, message));
         };
         if let Some(progress) = &event.progress {
@@ -32,7 +33,7 @@ pub async fn run(client: &mut Client, printer: &Printer, reference: v1::Checkpoi
             continue;
         }
         status.clear();
-        if printer.people() {
+        if printer.is_text() {
             print(&line(printer, &reference.job, &event))?;
         }
         match report.add(event) {
@@ -40,7 +41,7 @@ pub async fn run(client: &mut Client, printer: &Printer, reference: v1::Checkpoi
             None => continue,
         }
     };
-    if !printer.people() {
+    if !printer.is_text() {
         print(&printer.value(
             || report.json(&reference.job, &result),
             || report.names(&reference.job),
@@ -57,12 +58,12 @@ fn outcome(result: &v1::VerifyResult) -> Result<(), Failure> {
     }
     match result.is_whole {
         true => Ok(()),
-        // It has been said.
+        // The damage is on standard output.
         false => Err(Failure::new(Exit::Damaged, "")),
     }
 }
 
-/// The result as it is printed for programs.
+/// Collected findings, for the formats for programs.
 #[derive(Default)]
 struct Report {
     checkpoints: Vec<v1::VerifiedCheckpoint>,
@@ -70,7 +71,7 @@ struct Report {
 }
 
 impl Report {
-    /// The result, if it is there.
+    /// Adds an event; returns the result if the event is the last one.
     fn add(&mut self, event: v1::VerifyEvent) -> Option<v1::VerifyResult> {
         self.checkpoints.extend(event.checkpoint);
         self.damages.extend(event.damage);
@@ -87,7 +88,7 @@ impl Report {
         })
     }
 
-    /// Those that are whole.
+    /// Returns the checkpoints without damage.
     fn names(&self, job: &str) -> Vec<String> {
         let whole = self.checkpoints.iter().filter(|checkpoint| checkpoint.damaged == 0);
         whole
@@ -143,7 +144,7 @@ impl StatusLine {
             return;
         }
         let (read, total) = (amount(progress.bytes), amount(progress.bytes_total));
-        // What cannot be shown is not worth a failure.
+        // A failure to show progress is ignored.
         write!(err, "\r\x1b[K{job}/{}: {read} of {total} read", progress.checkpoint).ok();
         err.flush().ok();
         self.is_shown = true;

@@ -5,23 +5,26 @@ use millstream_proto::spec::format_duration_ms;
 use millstream_proto::v1;
 use tokio::time::{Duration, Instant, sleep};
 
+use super::refresh::print_or_refresh;
 use crate::arguments::{Cluster, Workers};
-use crate::client::{Client, Repeat, cluster, workers};
+use crate::client::{Client, Retry, workers};
 use crate::failure::{Exit, Failure};
-use crate::follow::poll;
-use crate::output::{Paint, Printer, age, now_us, print};
-use crate::table::{Cell, KEPT, Table};
+use crate::output::{Printer, age, now_us, print};
+use crate::paint::Paint;
+use crate::requests::{cluster_info, list_workers};
+use crate::table::{ALWAYS, Cell, Table};
 
-/// Between two looks at a worker that is being drained.
-const DRAIN_PAUSE: Duration = Duration::from_millis(300);
+/// Interval between two requests for the state of a worker that is being drained.
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(300);
 
+/// Runs a verb of `workers`.
 pub async fn run(client: &mut Client, printer: &Printer, command: &Workers) -> Result<(), Failure> {
     match command {
         Workers::List { watch } => {
-            poll(printer, watch, async || {
-                let answer = list(client).await?;
+            print_or_refresh(printer, watch, async || {
+                let answer = list_workers(client).await?;
                 let names = answer.workers.iter().map(|worker| worker.name.clone()).collect();
-                Ok(printer.list(&answer, names, || table(&answer.workers, printer.wide())))
+                Ok(printer.list(&answer, names, || table(&answer.workers, printer.is_wide())))
             })
             .await
         }
@@ -32,7 +35,7 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Workers) -> R
         Workers::Drain { name, wait } => {
             let mut worker = drain(client, name, false).await?;
             if wait.wait {
-                worker = drained(client, worker, wait.timeout).await?;
+                worker = wait_until_drained(client, worker, wait.timeout).await?;
             }
             print(&printer.message(&worker, &worker.name, || {
                 let left = match worker.slots_used {
@@ -50,26 +53,22 @@ async fn drain(client: &mut Client, name: &str, undo: bool) -> Result<v1::Worker
     let request = v1::DrainWorkerRequest { name, undo };
     client
         .call(
-            Repeat::Harmless {
-                look: "engine-cli workers list",
+            Retry::Idempotent {
+                inspect: "engine-cli workers list",
             },
             async |channel| workers(channel).drain(request.clone()).await,
         )
         .await
 }
 
-pub async fn list(client: &mut Client) -> Result<v1::ListWorkersResponse, Failure> {
-    client
-        .call(Repeat::ReadOnly, async |channel| {
-            workers(channel).list(v1::ListWorkersRequest {}).await
-        })
-        .await
-}
-
-/// Until nothing runs on the worker; one that has left has nothing.
-async fn drained(client: &mut Client, mut worker: v1::Worker, timeout: Duration) -> Result<v1::Worker, Failure> {
+/// Waits until no slot of the worker is in use, or the worker has left.
+async fn wait_until_drained(
+    client: &mut Client,
+    mut worker: v1::Worker,
+    timeout: Duration,
+) -> Result<v1::Worker, Failure> {
     let deadline = Instant::now() + timeout;
-    let mut told = String::new();
+    let mut printed = String::new();
     while worker.slots_used > 0 {
         let left = format!(
             "{}: {}, {} slots in use ({})",
@@ -78,9 +77,9 @@ async fn drained(client: &mut Client, mut worker: v1::Worker, timeout: Duration)
             worker.slots_used,
             worker.jobs.join(", ")
         );
-        if left != told {
+        if left != printed {
             eprintln!("{}  {left}", time(now_us()));
-            told = left;
+            printed = left;
         }
         if Instant::now() >= deadline {
             let message = format!(
@@ -92,8 +91,8 @@ async fn drained(client: &mut Client, mut worker: v1::Worker, timeout: Duration)
             );
             return Err(Failure::new(Exit::TimedOut, message));
         }
-        sleep(DRAIN_PAUSE).await;
-        let found = list(client).await?.workers;
+        sleep(DRAIN_POLL_INTERVAL).await;
+        let found = list_workers(client).await?.workers;
         match found.into_iter().find(|found| found.name == worker.name) {
             Some(found) => worker = found,
             None => worker.slots_used = 0,
@@ -104,20 +103,20 @@ async fn drained(client: &mut Client, mut worker: v1::Worker, timeout: Duration)
 
 fn table(workers: &[v1::Worker], wide: bool) -> Table {
     let mut columns = vec![
-        ("NAME", KEPT),
-        ("STATE", KEPT),
+        ("NAME", ALWAYS),
+        ("STATE", ALWAYS),
         ("FOR", 2),
         ("SLOTS USED", 3),
         ("ADDRESS", 1),
-        ("JOBS", KEPT),
+        ("JOBS", ALWAYS),
     ];
     if wide {
         columns.extend([
-            ("VERSION", KEPT),
-            ("MEMORY", KEPT),
-            ("LOCAL STATE", KEPT),
-            ("CLOCK", KEPT),
-            ("REASON", KEPT),
+            ("VERSION", ALWAYS),
+            ("MEMORY", ALWAYS),
+            ("LOCAL STATE", ALWAYS),
+            ("CLOCK", ALWAYS),
+            ("REASON", ALWAYS),
         ]);
     }
     let mut table = Table::new(&columns, "no workers; start one with `engine worker --coordinator URL`");
@@ -151,37 +150,11 @@ fn table(workers: &[v1::Worker], wide: bool) -> Table {
     table
 }
 
-/// As the coordinator knows it that leads: one that stands by answers, too, but knows no workers and no jobs.
-pub async fn info(client: &mut Client) -> Result<v1::ClusterInfo, Failure> {
-    let info = ask_info(client).await?;
-    if info.is_leader || info.leader.is_empty() {
-        return Ok(info);
-    }
-    match ask_info(&mut Client::new(vec![info.leader.clone()])).await {
-        Ok(of_leader) => Ok(of_leader),
-        Err(failure) => {
-            eprintln!(
-                "note: {} stands by, and who leads cannot be asked: {}",
-                client.server(),
-                failure.message
-            );
-            Ok(info)
-        }
-    }
-}
-
-async fn ask_info(client: &mut Client) -> Result<v1::ClusterInfo, Failure> {
-    client
-        .call(Repeat::ReadOnly, async |channel| {
-            cluster(channel).info(v1::ClusterInfoRequest::default()).await
-        })
-        .await
-}
-
-pub async fn about(client: &mut Client, printer: &Printer, command: &Cluster) -> Result<(), Failure> {
+/// Runs a verb of `cluster`.
+pub async fn cluster(client: &mut Client, printer: &Printer, command: &Cluster) -> Result<(), Failure> {
     match command {
         Cluster::Info => {
-            let info = info(client).await?;
+            let info = cluster_info(client).await?;
             print(&printer.message(&info, &info.cluster_id, || describe(&info)))
         }
     }
@@ -203,12 +176,12 @@ fn describe(info: &v1::ClusterInfo) -> String {
             age(now_us(), info.leader_since_us),
             info.epoch
         ),
-        false if info.leader.is_empty() => "nobody; this coordinator stands by".to_string(),
-        false => format!("{}; this coordinator stands by", info.leader),
+        false if info.leader.is_empty() => "none; this coordinator is a standby".to_string(),
+        false => format!("{}; this coordinator is a standby", info.leader),
     };
     line("leader", leads);
     line("storage", info.storage.clone());
-    // One that stands by does not know.
+    // A standby does not know them.
     if info.is_leader {
         line("workers", info.workers.to_string());
         line("slots", format!("{} of {} in use", info.slots_used, info.slots));

@@ -3,34 +3,39 @@
 use millstream_proto::report::{amount, count, time};
 use millstream_proto::v1;
 
+use super::refresh::print_or_refresh;
+use super::verify;
 use crate::arguments::{Checkpoints, Savepoints};
-use crate::client::{Client, Repeat, checkpoints};
-use crate::failure::{Exit, Failure};
-use crate::follow::poll;
-use crate::jobs::{savepoint_name, watermark};
-use crate::output::{Paint, Printer, age, now_us, print};
-use crate::table::{Cell, KEPT, Table};
-use crate::verify;
+use crate::client::{Client, Retry, checkpoints};
+use crate::failure::Failure;
+use crate::job::{savepoint_name, watermark};
+use crate::output::{Printer, age, now_us, print};
+use crate::paint::Paint;
+use crate::requests::{checkpoint_reference, list_checkpoints, savepoint_reference};
+use crate::table::{ALWAYS, Cell, Table};
 
 pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) -> Result<(), Failure> {
     match command {
         Checkpoints::List { job, watch } => {
-            poll(printer, watch, async || listed(client, printer, &job.name, false).await).await
+            print_or_refresh(printer, watch, async || {
+                render_list(client, printer, &job.name, false).await
+            })
+            .await
         }
         Checkpoints::Inspect { checkpoint } => {
-            let reference = reference(client, checkpoint).await?;
+            let reference = checkpoint_reference(client, checkpoint).await?;
             inspect(client, printer, reference).await
         }
         Checkpoints::Verify { checkpoint } => {
-            let reference = reference(client, checkpoint).await?;
+            let reference = checkpoint_reference(client, checkpoint).await?;
             verify::run(client, printer, reference).await
         }
         Checkpoints::Create { job } => {
             let request = v1::CreateCheckpointRequest { job: job.name.clone() };
             let taken = client
                 .call(
-                    Repeat::Never {
-                        look: &look("checkpoints", &job.name),
+                    Retry::Never {
+                        inspect: &list_command("checkpoints", &job.name),
                     },
                     async |channel| checkpoints(channel).create(request.clone()).await,
                 )
@@ -38,9 +43,9 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) 
             print(&printer.message(&taken, &name(&taken), || created(&taken)))
         }
         Checkpoints::Delete { checkpoint } => {
-            let reference = reference(client, checkpoint).await?;
+            let reference = checkpoint_reference(client, checkpoint).await?;
             let Some(number) = reference.checkpoint else {
-                return Err(Failure::wrong(format!(
+                return Err(Failure::invalid(format!(
                     "which checkpoint of `{checkpoint}`? write {checkpoint}/NUMBER; `engine-cli checkpoints list {checkpoint}` shows them"
                 )));
             };
@@ -50,8 +55,8 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) 
             };
             client
                 .call(
-                    Repeat::Never {
-                        look: &look("checkpoints", &reference.job),
+                    Retry::Never {
+                        inspect: &list_command("checkpoints", &reference.job),
                     },
                     async |channel| checkpoints(channel).delete(request.clone()).await,
                 )
@@ -66,8 +71,8 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Checkpoints) 
     }
 }
 
-/// The command that shows what there is of a job.
-fn look(noun: &str, job: &str) -> String {
+/// Returns the command that lists the checkpoints or savepoints of a job.
+fn list_command(noun: &str, job: &str) -> String {
     format!("engine-cli {noun} list {job}")
 }
 
@@ -76,7 +81,7 @@ async fn inspect(client: &mut Client, printer: &Printer, reference: v1::Checkpoi
         checkpoint: Some(reference),
     };
     let detail = client
-        .call(Repeat::ReadOnly, async |channel| {
+        .call(Retry::ReadOnly, async |channel| {
             checkpoints(channel).inspect(request.clone()).await
         })
         .await?;
@@ -84,7 +89,7 @@ async fn inspect(client: &mut Client, printer: &Printer, reference: v1::Checkpoi
     print(&printer.message(&detail, &name(&checkpoint), || describe(&detail, &checkpoint, printer)))
 }
 
-/// What came of asking for one.
+/// Returns the output of `checkpoints create`.
 fn created(taken: &v1::Checkpoint) -> String {
     match taken.current_us > taken.taken_us {
         true => format!(
@@ -107,13 +112,13 @@ pub async fn savepoints(client: &mut Client, printer: &Printer, command: &Savepo
         Savepoints::Create { job, name } => {
             let request = v1::CreateSavepointRequest {
                 job: job.name.clone(),
-                // Named here, so that a second try is the same savepoint.
+                // Named here, so that a repeated command is refused instead of making a second savepoint.
                 name: Some(name.clone().unwrap_or_else(|| savepoint_name(now_us()))),
             };
             let taken = client
                 .call(
-                    Repeat::Never {
-                        look: &look("savepoints", &job.name),
+                    Retry::Never {
+                        inspect: &list_command("savepoints", &job.name),
                     },
                     async |channel| checkpoints(channel).create_savepoint(request.clone()).await,
                 )
@@ -129,10 +134,13 @@ pub async fn savepoints(client: &mut Client, printer: &Printer, command: &Savepo
             }))
         }
         Savepoints::List { job, watch } => {
-            poll(printer, watch, async || listed(client, printer, &job.name, true).await).await
+            print_or_refresh(printer, watch, async || {
+                render_list(client, printer, &job.name, true).await
+            })
+            .await
         }
         Savepoints::Inspect { job, name } => {
-            let reference = savepoint(client, &job.name, name).await?;
+            let reference = savepoint_reference(client, &job.name, name).await?;
             inspect(client, printer, reference).await
         }
         Savepoints::Delete { job, name } => {
@@ -142,8 +150,8 @@ pub async fn savepoints(client: &mut Client, printer: &Printer, command: &Savepo
             };
             client
                 .call(
-                    Repeat::Harmless {
-                        look: &look("savepoints", &job.name),
+                    Retry::Idempotent {
+                        inspect: &list_command("savepoints", &job.name),
                     },
                     async |channel| checkpoints(channel).delete_savepoint(request.clone()).await,
                 )
@@ -157,90 +165,30 @@ pub async fn savepoints(client: &mut Client, printer: &Printer, command: &Savepo
     }
 }
 
-pub async fn list(
-    client: &mut Client,
-    job: &str,
-    savepoints_only: bool,
-) -> Result<v1::ListCheckpointsResponse, Failure> {
-    let request = v1::ListCheckpointsRequest {
-        job: job.to_string(),
-        savepoints_only,
-    };
-    client
-        .call(Repeat::ReadOnly, async |channel| {
-            checkpoints(channel).list(request.clone()).await
-        })
-        .await
-}
-
-async fn listed(client: &mut Client, printer: &Printer, job: &str, only: bool) -> Result<String, Failure> {
-    let answer = list(client, job, only).await?;
+async fn render_list(client: &mut Client, printer: &Printer, job: &str, only: bool) -> Result<String, Failure> {
+    let answer = list_checkpoints(client, job, only).await?;
     let names = answer.checkpoints.iter().map(name).collect();
-    Ok(printer.list(&answer, names, || table(&answer.checkpoints, only, printer.wide())))
+    Ok(printer.list(&answer, names, || table(&answer.checkpoints, only, printer.is_wide())))
 }
 
-/// What `--from-checkpoint` takes for this one.
+/// Returns the checkpoint as `--from-checkpoint` accepts it.
 fn name(checkpoint: &v1::Checkpoint) -> String {
     format!("{}/{}", checkpoint.job, checkpoint.checkpoint)
 }
 
-/// `JOB`, `JOB/NUMBER` or `JOB/SAVEPOINT`.
-pub async fn reference(client: &mut Client, text: &str) -> Result<v1::CheckpointRef, Failure> {
-    let (job, which) = match text.split_once('/') {
-        None => (text, None),
-        Some((job, which)) => (job, Some(which)),
-    };
-    if job.is_empty() || which.is_some_and(str::is_empty) {
-        return Err(Failure::wrong(format!(
-            "`{text}` does not name a checkpoint; write JOB, JOB/NUMBER or JOB/SAVEPOINT"
-        )));
-    }
-    let checkpoint = match which.map(|which| (which, which.parse::<u64>())) {
-        None => None,
-        Some((_, Ok(number))) => Some(number),
-        Some((name, Err(_))) => return savepoint(client, job, name).await,
-    };
-    Ok(v1::CheckpointRef {
-        job: job.to_string(),
-        checkpoint,
-    })
-}
-
-/// A savepoint by its name, or by the number of its checkpoint.
-async fn savepoint(client: &mut Client, job: &str, name: &str) -> Result<v1::CheckpointRef, Failure> {
-    let kept = list(client, job, true).await?.checkpoints;
-    let named = kept.iter().find(|kept| kept.savepoint.as_deref() == Some(name));
-    let numbered = || kept.iter().find(|kept| kept.checkpoint.to_string() == name);
-    match named.or_else(numbered) {
-        Some(found) => Ok(v1::CheckpointRef {
-            job: job.to_string(),
-            checkpoint: Some(found.checkpoint),
-        }),
-        None => {
-            let names: Vec<&str> = kept.iter().filter_map(|kept| kept.savepoint.as_deref()).collect();
-            let there = match names.is_empty() {
-                true => "it has none".to_string(),
-                false => format!("there are {}", names.join(", ")),
-            };
-            let message = format!("`{job}` has no savepoint `{name}`; {there}");
-            Err(Failure::new(Exit::NotFound, message))
-        }
-    }
-}
-
 fn table(checkpoints: &[v1::Checkpoint], only_savepoints: bool, wide: bool) -> Table {
     let mut columns = vec![
-        ("CHECKPOINT", KEPT),
-        ("SAVEPOINT", KEPT),
+        ("CHECKPOINT", ALWAYS),
+        ("SAVEPOINT", ALWAYS),
         ("TAKEN", 3),
         ("AGE", 5),
         ("STATE", 4),
         ("TOOK", 2),
         ("PARALLELISM", 1),
-        ("NOTE", KEPT),
+        ("NOTE", ALWAYS),
     ];
     if wide {
-        columns.push(("ORIGIN", KEPT));
+        columns.push(("ORIGIN", ALWAYS));
     }
     let empty = if only_savepoints {
         "no savepoints"
@@ -278,7 +226,7 @@ fn table(checkpoints: &[v1::Checkpoint], only_savepoints: bool, wide: bool) -> T
     table
 }
 
-/// Rows of keyed state; the database only estimates them.
+/// Returns the number of keyed entries, which RocksDB estimates.
 fn entries(operator: &v1::CheckpointOperator) -> String {
     match operator.keyed_entries {
         Some(0) => "0".to_string(),
@@ -314,10 +262,10 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
     }
     if !detail.operators.is_empty() {
         let columns = [
-            ("OPERATOR", KEPT),
+            ("OPERATOR", ALWAYS),
             ("SUBTASKS", 3),
             ("ENTRIES", 7),
-            ("KEYED STATE", KEPT),
+            ("KEYED STATE", ALWAYS),
             ("FILES", 2),
             ("OTHER STATE", 6),
             ("IN FLIGHT", 5),
@@ -339,7 +287,7 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
             ]);
         }
         out.push('\n');
-        out.push_str(&table.render(printer));
+        out.push_str(&printer.render(&table));
     }
     let splits = || {
         let of_each = detail.operators.iter();
@@ -347,9 +295,9 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
     };
     if splits().next().is_some() {
         let columns = [
-            ("SOURCE", KEPT),
-            ("SPLIT", KEPT),
-            ("POSITION", KEPT),
+            ("SOURCE", ALWAYS),
+            ("SPLIT", ALWAYS),
+            ("POSITION", ALWAYS),
             ("WATERMARK", 1),
             ("NOTE", 2),
         ];
@@ -368,7 +316,7 @@ fn describe(detail: &v1::CheckpointDetail, checkpoint: &v1::Checkpoint, printer:
             ]);
         }
         out.push('\n');
-        out.push_str(&table.render(printer));
+        out.push_str(&printer.render(&table));
     }
     out
 }

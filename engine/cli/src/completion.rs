@@ -1,6 +1,6 @@
-//! Completion in the shell: the shell asks this program, and this program asks the cluster, briefly.
+//! Shell completion: the shell runs this program, which requests names from the cluster.
 //!
-//! Whatever goes wrong here means no candidates: a message would land in the user's command line.
+//! Every error means no candidates: a message would be written into the user's command line.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -8,19 +8,21 @@ use std::time::Duration;
 use clap_complete::CompletionCandidate;
 use millstream_proto::v1;
 
-use crate::client::{self, Client, Repeat};
-use crate::context::{self, Contexts, Wish};
-use crate::failure::Failure;
-use crate::jobs::state_word;
+use crate::client::{self, Client, Retry};
+use crate::context::{self, ClusterSelection, Contexts};
+use crate::failure::{Exit, Failure};
+use crate::job::state_word;
+use crate::requests::{list_checkpoints, list_workers};
 
-/// Longer, and the user would have typed it.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// Longest wait for the cluster: after that, typing is faster than waiting.
+const TIMEOUT: Duration = Duration::from_millis(800);
 
+/// Returns the names of jobs that begin with `current`.
 pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
-    let listed = ask(async |client: &mut Client| {
+    let listed = request(async |client: &mut Client| {
         let request = v1::ListJobsRequest { all: true };
         client
-            .call(Repeat::ReadOnly, async |channel| {
+            .call(Retry::ReadOnly, async |channel| {
                 client::jobs(channel).list(request).await
             })
             .await
@@ -30,13 +32,13 @@ pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(current, names)
 }
 
-/// `JOB`, and `JOB/CHECKPOINT` once the job is typed.
+/// Returns names of jobs; after `JOB/`, the checkpoints and savepoints of that job.
 pub fn checkpoints(current: &OsStr) -> Vec<CompletionCandidate> {
-    let begun = current.to_string_lossy();
-    let Some((job, _)) = begun.split_once('/') else {
+    let prefix = current.to_string_lossy();
+    let Some((job, _)) = prefix.split_once('/') else {
         return jobs(current);
     };
-    let listed = ask(async |client: &mut Client| crate::checkpoints::list(client, job, false).await);
+    let listed = request(async |client: &mut Client| list_checkpoints(client, job, false).await);
     let checkpoints = listed.map(|answer| answer.checkpoints).unwrap_or_default();
     let names = checkpoints.iter().flat_map(|checkpoint| {
         let help = checkpoint.savepoint.clone();
@@ -52,12 +54,14 @@ pub fn checkpoints(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(current, names)
 }
 
+/// Returns the names of workers that begin with `current`.
 pub fn workers(current: &OsStr) -> Vec<CompletionCandidate> {
-    let listed = ask(async |client: &mut Client| crate::workers::list(client).await);
+    let listed = request(async |client: &mut Client| list_workers(client).await);
     let workers = listed.map(|answer| answer.workers).unwrap_or_default();
     candidates(current, workers.into_iter().map(|worker| (worker.name, worker.state)))
 }
 
+/// Returns the names of contexts that begin with `current`.
 pub fn contexts(current: &OsStr) -> Vec<CompletionCandidate> {
     let contexts = context::path()
         .and_then(|path| Contexts::load(&path))
@@ -70,28 +74,29 @@ pub fn contexts(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 fn candidates(current: &OsStr, names: impl Iterator<Item = (String, String)>) -> Vec<CompletionCandidate> {
-    let begun = current.to_string_lossy();
+    let prefix = current.to_string_lossy();
     names
-        .filter(|(name, _)| name.starts_with(begun.as_ref()))
+        .filter(|(name, _)| name.starts_with(prefix.as_ref()))
         .map(|(name, help)| CompletionCandidate::new(name).help(Some(help.into())))
         .collect()
 }
 
-fn ask<T>(question: impl AsyncFnOnce(&mut Client) -> Result<T, Failure>) -> Option<T> {
-    let servers = context::servers(&wish(), &|name| std::env::var(name).ok()).ok()?;
+/// Makes a request to the selected cluster; `None` after an error or [`TIMEOUT`].
+fn request<T>(request: impl AsyncFnOnce(&mut Client) -> Result<T, Failure>) -> Option<T> {
+    let servers = context::servers(&selection(), &|name| std::env::var(name).ok()).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .ok()?;
-    let asked = runtime.block_on(async {
+    let response = runtime.block_on(async {
         let mut client = Client::new(servers);
-        tokio::time::timeout(PATIENCE, question(&mut client)).await
+        tokio::time::timeout(TIMEOUT, request(&mut client)).await
     });
-    asked.ok()?.ok()
+    response.ok()?.ok()
 }
 
-/// The cluster that the unfinished command line means.
-fn wish() -> Wish {
+/// Returns the cluster that the unfinished command line selects.
+fn selection() -> ClusterSelection {
     let words: Vec<String> = std::env::args().collect();
     let value = |flag: &str| {
         let with_equals = format!("{flag}=");
@@ -104,8 +109,22 @@ fn wish() -> Wish {
                 None => None,
             })
     };
-    Wish {
+    ClusterSelection {
         server: value("--server"),
         context: value("--context"),
     }
+}
+
+/// Returns the script that enables completion in a shell. It runs this program for each completion, so it need not change
+/// with this program's version.
+pub fn script(shell: &str) -> Result<String, Failure> {
+    let shells = clap_complete::env::Shells::builtins();
+    let completer = shells
+        .completer(shell)
+        .ok_or_else(|| Failure::invalid(format!("completion for `{shell}` is not supported")))?;
+    let mut script = Vec::new();
+    completer
+        .write_registration("COMPLETE", "engine-cli", "engine-cli", "engine-cli", &mut script)
+        .map_err(|error| Failure::new(Exit::Failed, format!("the script could not be written: {error}")))?;
+    Ok(String::from_utf8_lossy(&script).into_owned())
 }

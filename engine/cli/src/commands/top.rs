@@ -1,21 +1,25 @@
-//! `jobs top`: how fast everything goes, and what holds it up.
+//! `jobs top`: live rates, lag and back pressure.
 
 use std::time::Duration;
 
 use millstream_proto::v1;
 use tokio::time::sleep;
 
-use crate::client::{Client, Repeat, jobs};
+use super::describe::operators;
+use super::refresh::frame;
+use crate::client::{Client, Retry, jobs};
 use crate::failure::{Exit, Failure};
-use crate::follow::frame;
-use crate::jobs::{current, has_ended, numbers, operators, paint, state_word, watermark};
-use crate::output::{Paint, Printer, age, now_us, print, rate};
-use crate::table::{Cell, KEPT, Table};
+use crate::job::{counters, current_us, has_ended, paint, state_word, watermark};
+use crate::output::{Printer, age, now_us, print, rate};
+use crate::paint::Paint;
+use crate::requests::get_job;
+use crate::table::{ALWAYS, Cell, Table};
 use crate::terminal::Keys;
 
-/// So many jobs are shown with their operators, unless they are named.
+/// Most jobs that are shown with their operators, unless jobs are named.
 const DETAILED_JOBS_MAX: usize = 20;
 
+/// Shows live figures until `q` is pressed; once with `once`.
 pub async fn top(
     client: &mut Client,
     printer: &Printer,
@@ -23,13 +27,13 @@ pub async fn top(
     once: bool,
     interval: Duration,
 ) -> Result<(), Failure> {
-    let keys = (!once && printer.people()).then(Keys::listen).flatten();
+    let keys = (!once && printer.is_text()).then(Keys::listen).flatten();
     let Some(mut keys) = keys else {
-        return pictures(client, printer, names, once, interval, "").await;
+        return run_screens(client, printer, names, once, interval, "").await;
     };
     let help = format!("\n{}\n", printer.paint(Paint::Dim, "q: end"));
     tokio::select! {
-        outcome = pictures(client, printer, names, once, interval, &help) => outcome,
+        outcome = run_screens(client, printer, names, once, interval, &help) => outcome,
         () = until_quit(&mut keys) => Ok(()),
     }
 }
@@ -43,8 +47,8 @@ async fn until_quit(keys: &mut Keys) {
     }
 }
 
-/// Prints one picture, or one after the other; `help` stands below each.
-async fn pictures(
+/// Prints one screen, or one in each interval; `help` is printed below each.
+async fn run_screens(
     client: &mut Client,
     printer: &Printer,
     names: &[String],
@@ -53,7 +57,7 @@ async fn pictures(
     help: &str,
 ) -> Result<(), Failure> {
     loop {
-        let asked = picture(client, printer, names).await;
+        let asked = screen(client, printer, names).await;
         match asked {
             Ok(text) => print(&frame(printer, !once, &(text + help)))?,
             Err(failure) if !once && failure.exit == Exit::Unreachable => eprintln!("{}", failure.message),
@@ -66,24 +70,24 @@ async fn pictures(
     }
 }
 
-async fn picture(client: &mut Client, printer: &Printer, names: &[String]) -> Result<String, Failure> {
+async fn screen(client: &mut Client, printer: &Printer, names: &[String]) -> Result<String, Failure> {
     let mut found = Vec::new();
     if names.is_empty() {
         let request = v1::ListJobsRequest { all: false };
         let answer = client
-            .call(Repeat::ReadOnly, async |channel| jobs(channel).list(request).await)
+            .call(Retry::ReadOnly, async |channel| jobs(channel).list(request).await)
             .await?;
         found = answer.jobs;
         found.retain(|job| !has_ended(job));
-        // A list says nothing of operators; of many jobs that would be too much to ask, and too much to read.
+        // A list lacks operators. With many jobs, one request for each would be too many.
         if found.len() <= DETAILED_JOBS_MAX {
             for job in &mut found {
-                *job = crate::jobs::get(client, &job.name).await?;
+                *job = get_job(client, &job.name).await?;
             }
         }
     }
     for name in names {
-        found.push(crate::jobs::get(client, name).await?);
+        found.push(get_job(client, name).await?);
     }
     let shown: Vec<String> = found.iter().map(|job| job.name.clone()).collect();
     let answer = v1::ListJobsResponse {
@@ -91,25 +95,20 @@ async fn picture(client: &mut Client, printer: &Printer, names: &[String]) -> Re
         ..v1::ListJobsResponse::default()
     };
     let text = printer.list(&answer, shown, || table(&answer.jobs, now_us()));
-    if names.is_empty()
-        || !matches!(
-            printer.format,
-            crate::output::Format::Table | crate::output::Format::Wide
-        )
-    {
+    if names.is_empty() || !printer.is_text() {
         return Ok(text);
     }
     let of_each = answer
         .jobs
         .iter()
-        .map(|job| format!("\n{}\n{}", job.name, operators(&job.operators).render(printer)));
+        .map(|job| format!("\n{}\n{}", job.name, printer.render(&operators(&job.operators))));
     Ok(text + &of_each.collect::<String>())
 }
 
 fn table(jobs: &[v1::Job], now: i64) -> Table {
     let columns = [
-        ("NAME", KEPT),
-        ("STATE", KEPT),
+        ("NAME", ALWAYS),
+        ("STATE", ALWAYS),
         ("IN/S", 8),
         ("OUT/S", 7),
         ("LAG", 9),
@@ -122,7 +121,7 @@ fn table(jobs: &[v1::Job], now: i64) -> Table {
     ];
     let mut table = Table::new(&columns, "no jobs run");
     for job in jobs {
-        let numbers = numbers(job);
+        let counters = counters(job);
         let most = |share: fn(&v1::OperatorStatus) -> f64| {
             let shares = job.operators.iter().map(share);
             Cell::number(match job.operators.is_empty() {
@@ -130,21 +129,21 @@ fn table(jobs: &[v1::Job], now: i64) -> Table {
                 false => format!("{:.0} %", shares.fold(0.0, f64::max) * 100.0),
             })
         };
-        let behind = match numbers.watermark_us {
+        let behind = match counters.watermark_us {
             Some(us) if us != i64::MAX => age(now, us.max(1)),
             _ => "-".to_string(),
         };
         let checkpoint = job
             .last_checkpoint
             .as_ref()
-            .map_or("-".to_string(), |last| age(now, current(last)));
+            .map_or("-".to_string(), |last| age(now, current_us(last)));
         table.row(vec![
             job.name.as_str().into(),
             Cell::painted(state_word(job), paint(job)),
-            Cell::number(rate(numbers.rows_in_per_second)),
-            Cell::number(rate(numbers.rows_out_per_second)),
-            Cell::number(numbers.lag_rows.map_or("-".to_string(), |rows| rate(rows as f64))),
-            watermark(numbers.watermark_us).into(),
+            Cell::number(rate(counters.rows_in_per_second)),
+            Cell::number(rate(counters.rows_out_per_second)),
+            Cell::number(counters.lag_rows.map_or("-".to_string(), |rows| rate(rows as f64))),
+            watermark(counters.watermark_us).into(),
             Cell::number(behind),
             most(|operator| operator.busy),
             most(|operator| operator.blocked),

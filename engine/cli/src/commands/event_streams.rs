@@ -1,85 +1,40 @@
-//! What goes on until the user has seen enough: `--watch`, `jobs watch`, `jobs logs --follow`.
+//! `jobs watch` and `jobs logs`: streams of the coordinator that are opened again when they break.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use millstream_proto::report::time;
 use millstream_proto::{json, v1};
 use tokio::time::sleep;
 
-use crate::arguments::Watch;
-use crate::client::{Client, Repeat, jobs};
+use crate::client::{Client, Retry, jobs};
 use crate::failure::{Exit, Failure};
-use crate::jobs::done;
+use crate::job::outcome;
 use crate::output::{Format, Printer, print};
 
-/// Home, and everything below is cleared.
-const CLEAR: &str = "\x1b[H\x1b[2J";
-/// Before a broken stream is opened anew.
+/// Pause before a broken stream is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(300);
-/// Streams in a row that break before they say anything, at most.
+/// Most streams in a row that may break before their first message.
 const REOPENS_MAX: u32 = 50;
-/// Lines that are remembered, so that none is shown twice: more than a coordinator keeps.
+/// Printed lines that are remembered so that none is printed twice; more than a coordinator stores.
 const LINES_SEEN_MAX: usize = 1_000;
 
-/// Prints once, or again whenever the text differs.
-pub async fn poll(
-    printer: &Printer,
-    watch: &Watch,
-    mut text: impl AsyncFnMut() -> Result<String, Failure>,
-) -> Result<(), Failure> {
-    let mut last = text().await?;
-    print(&frame(printer, watch.watch, &last))?;
-    if !watch.watch {
-        return Ok(());
-    }
-    loop {
-        sleep(watch.interval).await;
-        match text().await {
-            Ok(now) if now == last => {}
-            Ok(now) => {
-                print(&frame(printer, true, &now))?;
-                last = now;
-            }
-            // The coordinator may be failing over; the last picture stays.
-            Err(failure) if failure.exit == Exit::Unreachable => eprintln!("{}", failure.message),
-            Err(failure) => return Err(failure),
-        }
-    }
-}
-
-/// One picture: alone on a terminal, one line of JSON for a program, else below the one before.
-pub fn frame(printer: &Printer, watched: bool, text: &str) -> String {
-    match (watched, printer.format, printer.terminal) {
-        (true, Format::Json, _) => match serde_json::from_str::<serde_json::Value>(text) {
-            Ok(value) => format!("{value}\n"),
-            Err(_) => text.to_string(),
-        },
-        (true, Format::Yaml, _) => format!("---\n{text}"),
-        (true, _, true) => {
-            let hidden = printer.hidden().map(|note| note + "\n").unwrap_or_default();
-            format!("{CLEAR}{text}{hidden}")
-        }
-        _ => text.to_string(),
-    }
-}
-
-/// Changes of state, each once, through fail-overs.
+/// Prints each change of state once, across failovers (`jobs watch`).
 pub async fn watch(client: &mut Client, printer: &Printer, names: &[String]) -> Result<(), Failure> {
     let request = v1::WatchJobsRequest { names: names.to_vec() };
-    let mut shown: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
-    // For people a change that shows nothing new is none.
-    let mut said: std::collections::HashMap<String, String> = std::collections::HashMap::new();
+    let mut shown: HashMap<String, u64> = HashMap::new();
+    // Text formats leave out changes of fields that they do not show.
+    let mut printed: HashMap<String, String> = HashMap::new();
     let mut broken = 0;
     loop {
-        let opened = client.call(Repeat::ReadOnly, async |channel| {
+        let opened = client.call(Retry::ReadOnly, async |channel| {
             jobs(channel).watch(request.clone()).await
         });
         let mut stream = opened.await?;
         while let Ok(Some(event)) = stream.message().await {
             broken = 0;
             let Some(job) = &event.job else { continue };
-            // A stream that is opened anew begins with what is known.
+            // A stream that is opened again begins with the present state.
             if shown.insert(job.name.clone(), job.version) == Some(job.version) && !event.deleted {
                 continue;
             }
@@ -87,8 +42,7 @@ pub async fn watch(client: &mut Client, printer: &Printer, names: &[String]) -> 
                 shown.remove(&job.name);
             }
             let text = changed(printer, &event, job);
-            let is_for_people = matches!(printer.format, Format::Table | Format::Wide);
-            if said.insert(job.name.clone(), text.clone()).as_ref() != Some(&text) || !is_for_people {
+            if printed.insert(job.name.clone(), text.clone()).as_ref() != Some(&text) || !printer.is_text() {
                 print(&text)?;
             }
         }
@@ -107,11 +61,11 @@ fn changed(printer: &Printer, event: &v1::JobEvent, job: &v1::Job) -> String {
         Format::Yaml => format!("---\n{}", json::to_yaml(&json::to_value(event))),
         Format::Name => format!("{}\n", job.name),
         Format::Table | Format::Wide if event.deleted => format!("{}  {}: deleted\n", time(job.since_us), job.name),
-        Format::Table | Format::Wide => format!("{}  {}", time(job.since_us), done(printer, job)),
+        Format::Table | Format::Wide => format!("{}  {}", time(job.since_us), outcome(printer, job)),
     }
 }
 
-/// What is kept; when following also what comes, through fail-overs.
+/// Prints the stored log lines of a job, and with `follow` new ones, across failovers (`jobs logs`).
 pub async fn logs(client: &mut Client, printer: &Printer, name: &str, tail: u32, follow: bool) -> Result<(), Failure> {
     let mut request = v1::JobLogsRequest {
         name: name.to_string(),
@@ -121,7 +75,7 @@ pub async fn logs(client: &mut Client, printer: &Printer, name: &str, tail: u32,
     let mut seen: VecDeque<v1::LogLine> = VecDeque::new();
     let mut broken = 0;
     loop {
-        let opened = client.call(Repeat::ReadOnly, async |channel| {
+        let opened = client.call(Retry::ReadOnly, async |channel| {
             jobs(channel).logs(request.clone()).await
         });
         let mut stream = opened.await?;
@@ -132,7 +86,7 @@ pub async fn logs(client: &mut Client, printer: &Printer, name: &str, tail: u32,
                 Err(status) => break Some(status),
             };
             broken = 0;
-            // A stream that is opened anew begins with what is kept.
+            // A stream that is opened again begins with the stored lines.
             if seen.contains(&line) {
                 continue;
             }
@@ -145,7 +99,7 @@ pub async fn logs(client: &mut Client, printer: &Printer, name: &str, tail: u32,
         match end {
             None if !follow => return Ok(()),
             Some(status) if !follow => return Err(status.into()),
-            // The coordinator is gone, or the job: the next call tells.
+            // The coordinator has failed or the job was deleted: the next call shows which.
             None | Some(_) => broken += 1,
         }
         if broken > REOPENS_MAX {

@@ -1,15 +1,15 @@
-//! `transactions`: what exactly-once sinks hold in the systems that they write to.
+//! `transactions`: the transactional ids of exactly-once sinks.
 
 use millstream_proto::v1;
 
 use crate::arguments::{File, Owner, Transactions};
-use crate::client::{Client, Repeat, transactions};
+use crate::client::{Client, Retry, transactions};
 use crate::failure::Failure;
-use crate::output::{Printer, age, now_us, print};
-use crate::pipeline::Pipeline;
-use crate::submit::error_color;
-use crate::table::{Cell, KEPT, Table};
+use crate::output::{Printer, age, error_color, now_us, print};
+use crate::pipeline::{Pipeline, environment};
+use crate::table::{ALWAYS, Cell, Table};
 
+/// Runs a verb of `transactions`.
 pub async fn run(client: &mut Client, printer: &Printer, command: &Transactions) -> Result<(), Failure> {
     let (Transactions::List { owner } | Transactions::Abort { owner, .. }) = command;
     let pipeline = match &owner.file {
@@ -17,12 +17,12 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Transactions)
         None => None,
     };
     let owner = message(owner, pipeline.as_ref());
-    let done = match command {
+    let result = match command {
         Transactions::List { .. } => list(client, printer, owner).await,
         Transactions::Abort { ids, .. } => abort(client, printer, owner, ids.clone()).await,
     };
-    let text = done.map_err(|failure| match &pipeline {
-        Some(pipeline) => pipeline.refused(failure, error_color()),
+    let text = result.map_err(|failure| match &pipeline {
+        Some(pipeline) => pipeline.with_mistakes(failure, error_color()),
         None => failure,
     });
     print(&text?)
@@ -31,7 +31,7 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Transactions)
 fn message(owner: &Owner, pipeline: Option<&Pipeline>) -> v1::TransactionOwner {
     v1::TransactionOwner {
         job: owner.job.clone().unwrap_or_default(),
-        pipeline: pipeline.map(|pipeline| pipeline.message(&|name| std::env::var(name).ok())),
+        pipeline: pipeline.map(|pipeline| pipeline.message(&environment)),
         name: owner.name.clone(),
     }
 }
@@ -39,25 +39,25 @@ fn message(owner: &Owner, pipeline: Option<&Pipeline>) -> v1::TransactionOwner {
 async fn list(client: &mut Client, printer: &Printer, owner: v1::TransactionOwner) -> Result<String, Failure> {
     let request = v1::ListTransactionsRequest { owner: Some(owner) };
     let answer = client
-        .call(Repeat::ReadOnly, async |channel| {
+        .call(Retry::ReadOnly, async |channel| {
             transactions(channel).list(request.clone()).await
         })
         .await?;
     let ids = answer.sinks.iter().flat_map(|sink| &sink.ids);
     let names = ids.map(|known| known.id.clone()).collect();
-    let told = printer.list(&answer, names, || table(&answer.sinks));
-    let blocked = match printer.people() {
+    let listed = printer.list(&answer, names, || table(&answer.sinks));
+    let blocked = match printer.is_text() {
         true => blocked(&answer.sinks),
         false => String::new(),
     };
-    Ok(told + &blocked)
+    Ok(listed + &blocked)
 }
 
 fn table(sinks: &[v1::SinkTransactions]) -> Table {
     let mut table = Table::new(
         &[
-            ("SINK", KEPT),
-            ("ID", KEPT),
+            ("SINK", ALWAYS),
+            ("ID", ALWAYS),
             ("ATTEMPTS", 1),
             ("CHECKPOINT", 2),
             ("PREPARED", 3),
@@ -105,8 +105,8 @@ async fn abort(
     };
     let answer = client
         .call(
-            Repeat::Harmless {
-                look: "engine-cli transactions list",
+            Retry::Idempotent {
+                inspect: "engine-cli transactions list",
             },
             async |channel| transactions(channel).abort(request.clone()).await,
         )

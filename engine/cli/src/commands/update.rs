@@ -1,17 +1,18 @@
-//! `jobs update`: another pipeline for a job that there is.
+//! `jobs update`: replaces the pipeline of a job.
 
 use millstream_proto::v1;
 use millstream_proto::v1::job_update::State;
 
+use super::diff::verdict_word;
+use super::wait::{Until, wait};
 use crate::arguments::Update;
-use crate::client::{Client, Repeat, jobs};
+use crate::client::{Client, Retry, jobs};
 use crate::failure::{Exit, Failure};
-use crate::jobs::done;
-use crate::output::{Printer, now_us, print};
-use crate::pipeline::Pipeline;
-use crate::submit::{environment, error_color, word};
-use crate::wait::{Until, wait};
+use crate::job::outcome;
+use crate::output::{Printer, error_color, now_us, print, print_notes};
+use crate::pipeline::{Pipeline, environment};
 
+/// Updates a job, or checks that it can be updated with `--dry-run`.
 pub async fn update(client: &mut Client, printer: &Printer, arguments: &Update) -> Result<(), Failure> {
     let pipeline = Pipeline::read(&arguments.file)?;
     let savepoint = match &arguments.savepoint {
@@ -28,19 +29,17 @@ pub async fn update(client: &mut Client, printer: &Printer, arguments: &Update) 
         savepoint: savepoint.clone(),
         dry_run: arguments.dry_run,
     };
-    let repeat = match arguments.dry_run {
-        true => Repeat::ReadOnly,
-        false => Repeat::Never {
-            look: "engine-cli jobs list --all",
+    let retry = match arguments.dry_run {
+        true => Retry::ReadOnly,
+        false => Retry::Never {
+            inspect: "engine-cli jobs list --all",
         },
     };
     let answer = client
-        .call(repeat, async |channel| jobs(channel).update(request.clone()).await)
+        .call(retry, async |channel| jobs(channel).update(request.clone()).await)
         .await
-        .map_err(|failure| pipeline.refused(failure, error_color()))?;
-    for note in &answer.notes {
-        eprintln!("note: {note}");
-    }
+        .map_err(|failure| pipeline.with_mistakes(failure, error_color()))?;
+    print_notes(&answer.notes);
     let name = match (&answer.job, &arguments.name) {
         (Some(job), _) => job.name.clone(),
         (None, Some(name)) => name.clone(),
@@ -56,7 +55,7 @@ pub async fn update(client: &mut Client, printer: &Printer, arguments: &Update) 
     }
     let Some(mut job) = answer.job.clone() else {
         let verdict = match answer.verdict {
-            Some(_) => word(answer.verdict()),
+            Some(_) => verdict_word(answer.verdict()),
             None => "it has no checkpoint yet",
         };
         return print(&printer.message(&answer, &name, || {
@@ -80,5 +79,5 @@ pub async fn update(client: &mut Client, printer: &Printer, arguments: &Update) 
             return Err(Failure::new(Exit::Failed, message));
         }
     }
-    print(&done(printer, &job))
+    print(&outcome(printer, &job))
 }
