@@ -2,7 +2,7 @@
 //!
 //! `PROCTIME()` marks the processing-time attribute. `NOW()` and its like ask the engine's clock for each batch of
 //! rows on a stream; in a batch job they are the job's start, the same for all rows: then the planner puts that time in
-//! their place before they get here (see [`super::forms`]).
+//! their place before they get here (see [`super::rewrites`]).
 //!
 //! The clock is the runtime's, which hands it in ([`provide_clock`]) before it computes any row. Here there is none:
 //! volatile functions are not folded, and where no clock was handed in they fail.

@@ -1,7 +1,7 @@
 //! The functions queries may call, under Flink's names.
 //!
 //! Three kinds: those DataFusion has with the same meaning (found under its names), those that are another spelling
-//! of an expression ([`forms`]), and our own ([`text`], [`time`], [`json`], [`clock`]). Each is listed in
+//! of an expression ([`rewrites`]), and our own ([`text`], [`time`], [`json`], [`clock`]). Each is listed in
 //! `docs/sql.md`.
 
 use std::any::Any;
@@ -25,7 +25,7 @@ mod civil;
 mod clock;
 mod comparable;
 mod decimals;
-mod forms;
+mod rewrites;
 mod json;
 mod numbers;
 mod pattern;
@@ -37,7 +37,7 @@ pub use clock::provide_clock;
 pub(crate) use comparable::NAME as COMPARABLE;
 pub use comparable::{comparable, holds_floats};
 pub(crate) use decimals::{as_decimal, result_digits};
-pub(crate) use forms::{count_as_one, ignore_nulls, list_separator, pinned, rewrite};
+pub(crate) use rewrites::{count_as_one, ignore_nulls, list_separator, pinned, rewrite};
 pub(crate) use sums::sum;
 
 /// Everything callable, by lower-case name.
@@ -111,7 +111,7 @@ impl Functions {
                 scalars.insert(format!("${name}"), function);
             }
         }
-        for (flink, other) in forms::ALIASES {
+        for (flink, other) in rewrites::ALIASES {
             if let Some(function) = scalars.get(*other).cloned() {
                 scalars.insert((*flink).to_owned(), function);
             }
@@ -127,7 +127,7 @@ impl Functions {
             }
             aggregates.insert(function.name().to_ascii_lowercase(), function);
         }
-        for (flink, other) in forms::AGGREGATE_ALIASES {
+        for (flink, other) in rewrites::AGGREGATE_ALIASES {
             if let Some(function) = aggregates.get(*other).cloned() {
                 aggregates.insert((*flink).to_owned(), function);
             }
@@ -160,13 +160,13 @@ impl Functions {
         self.scalars.contains_key(name)
             || self.aggregates.contains_key(name)
             || self.windows.contains_key(name)
-            || forms::is_form(name)
+            || rewrites::is_rewritten(name)
             || matches!(name, "grouping" | "struct" | "row" | "array" | "map" | "unnest")
     }
 
     /// Why a name of Flink's cannot be called, and what to write instead.
     pub(crate) fn refused(name: &str) -> Option<&'static str> {
-        forms::REFUSED
+        rewrites::REFUSED
             .iter()
             .find(|(refused, _)| *refused == name)
             .map(|(_, instead)| *instead)
@@ -179,7 +179,7 @@ impl Functions {
             .chain(self.aggregates.keys())
             .chain(self.windows.keys())
             .map(String::as_str)
-            .chain(forms::names().map(|name| -> &str { name }))
+            .chain(rewrites::names().map(|name| -> &str { name }))
             .filter(|name| !name.starts_with('$'))
     }
 

@@ -3,7 +3,7 @@
 //! Patterns follow the `regex` crate, which has most of Java's syntax but no look-around and no back-references: it
 //! runs in linear time. A pattern that is not valid gives NULL, as in Flink, where it is not the same for all rows; a
 //! constant one is an error when the pipeline is planned or its first rows are computed. Patterns of the plain kinds that
-//! queries are full of are matched without the automaton ([`straight`]).
+//! queries are full of are matched without the automaton ([`literal_matcher`]).
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -18,9 +18,9 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use regex::{CaptureLocations, Regex};
 
 use super::{Scalar, Texts, array, boolean, finished, strings, utf8};
-use straight::Straight;
+use literal_matcher::LiteralMatcher;
 
-mod straight;
+mod literal_matcher;
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
@@ -48,20 +48,20 @@ struct Patterns<'a> {
 struct Pattern {
     regex: Regex,
     /// The shorter way, for patterns that have one.
-    straight: Option<Straight>,
+    matcher: Option<LiteralMatcher>,
 }
 
 impl Pattern {
     fn compile(pattern: &str) -> std::result::Result<Self, regex::Error> {
         Ok(Self {
             regex: Regex::new(pattern)?,
-            straight: Straight::of(pattern),
+            matcher: LiteralMatcher::new(pattern),
         })
     }
 
     fn is_match(&self, text: &str) -> bool {
-        match &self.straight {
-            Some(straight) if straight.takes(text) => straight.is_match(text),
+        match &self.matcher {
+            Some(matcher) if matcher.supports(text) => matcher.is_match(text),
             _ => self.regex.is_match(text),
         }
     }
@@ -69,8 +69,8 @@ impl Pattern {
     /// A group of the leftmost match; `locations` is room for the groups of this pattern, made when it is first needed.
     #[inline]
     fn group<'t>(&self, text: &'t str, group: usize, locations: &mut Option<CaptureLocations>) -> Option<&'t str> {
-        match &self.straight {
-            Some(straight) if straight.takes(text) => straight.group(text, u32::try_from(group).ok()?),
+        match &self.matcher {
+            Some(matcher) if matcher.supports(text) => matcher.group(text, u32::try_from(group).ok()?),
             _ if group == 0 => self.regex.find(text).map(|found| found.as_str()),
             _ => {
                 let locations = locations.get_or_insert_with(|| self.regex.capture_locations());

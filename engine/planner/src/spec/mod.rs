@@ -29,7 +29,7 @@ use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
 
 /// Plans a resolved spec.
 pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<Pipeline, Errors> {
-    let mut front = Front {
+    let mut front = ScriptPlanner {
         catalog: Catalog::new(options),
         inserts: Vec::new(),
         errors: Vec::new(),
@@ -75,7 +75,7 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
     })
 }
 
-struct Front {
+struct ScriptPlanner {
     catalog: Catalog,
     inserts: Vec<Insert>,
     errors: Vec<Error>,
@@ -83,7 +83,7 @@ struct Front {
     exactly_once: bool,
 }
 
-impl Front {
+impl ScriptPlanner {
     fn mistake(&mut self, path: &str, message: String) {
         self.errors.push(Error {
             location: Location::Path(path.to_owned()),

@@ -24,10 +24,10 @@ use super::dialect::call;
 use super::windows::is_window_function;
 
 /// A mistake and its place.
-pub(super) type Mistake = (String, Span);
+pub(super) type SpannedError = (String, Span);
 
 /// Rewrites one `SELECT`, if it groups by a window function.
-pub(super) fn rewrite(select: &mut Select) -> Result<(), Mistake> {
+pub(super) fn rewrite(select: &mut Select) -> Result<(), SpannedError> {
     let GroupByExpr::Expressions(expressions, _) = &mut select.group_by else {
         return Ok(());
     };
@@ -188,8 +188,8 @@ fn windowed(select: &mut Select, name: &str, arguments: Vec<Expr>, partition: Ve
 }
 
 /// `TUMBLE_START` and the like need a window in GROUP BY.
-fn stray(select: &mut Select) -> Result<(), Mistake> {
-    struct Stray(Option<Mistake>);
+fn stray(select: &mut Select) -> Result<(), SpannedError> {
+    struct Stray(Option<SpannedError>);
     impl VisitorMut for Stray {
         type Break = ();
         fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
@@ -231,7 +231,7 @@ struct Auxiliaries<'a> {
     name: &'a str,
     arguments: &'a [Expr],
     uses_time: bool,
-    mistake: Option<Mistake>,
+    mistake: Option<SpannedError>,
 }
 
 impl VisitorMut for Auxiliaries<'_> {

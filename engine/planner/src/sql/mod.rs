@@ -28,7 +28,7 @@ mod diagnose;
 mod dialect;
 mod group_windows;
 mod interval;
-mod places;
+mod error_spans;
 mod query;
 mod redact;
 mod relations;
@@ -58,7 +58,7 @@ pub use types::name as type_name;
 /// Plans a script; also returns what its `SET` statements say.
 pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<(Pipeline, Settings), Errors> {
     let (statements, errors) = script::read(text);
-    let mut front = Front {
+    let mut front = ScriptPlanner {
         catalog: Catalog::new(options),
         options,
         inserts: Vec::new(),
@@ -123,7 +123,7 @@ pub(crate) fn settings(text: &str) -> Result<Settings, Errors> {
 }
 
 /// Where a script's statements are taken one after the other.
-struct Front<'a> {
+struct ScriptPlanner<'a> {
     catalog: Catalog,
     options: &'a PlanOptions,
     inserts: Vec<Insert>,
@@ -133,7 +133,7 @@ struct Front<'a> {
     errors: Vec<Error>,
 }
 
-impl Front<'_> {
+impl ScriptPlanner<'_> {
     fn statement(&mut self, statement: Statement) {
         let Statement { location, kind } = statement;
         let outcome = match kind {

@@ -13,8 +13,8 @@ use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, Query, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::group_windows::Mistake;
-use super::places::Places;
+use super::group_windows::SpannedError;
+use super::error_spans::ErrorSpans;
 use super::script::line_column;
 use super::{diagnose, rewrite, semantics};
 use crate::catalog::Catalog;
@@ -26,8 +26,8 @@ pub(crate) fn plan(catalog: &Catalog, mut query: Box<Query>, location: &Location
     if !mistakes.is_empty() {
         return Err(placed(mistakes, location));
     }
-    let places = Places::of(&query);
-    let found = |error| places.place(diagnose::errors(error, location), location);
+    let spans = ErrorSpans::new(&query);
+    let found = |error| spans.locate(diagnose::errors(error, location), location);
     let plan = SqlToRel::new(catalog)
         .sql_statement_to_plan(ast::Statement::Query(query))
         .map_err(found)?;
@@ -128,7 +128,7 @@ pub(crate) fn inline(mut expression: ast::Expr, columns: &[(String, ast::Expr)])
     }
 }
 
-pub(super) fn placed(mistakes: Vec<Mistake>, fallback: &Location) -> Vec<Error> {
+pub(super) fn placed(mistakes: Vec<SpannedError>, fallback: &Location) -> Vec<Error> {
     mistakes
         .into_iter()
         .map(|(message, span)| Error {

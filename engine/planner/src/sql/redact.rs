@@ -33,10 +33,10 @@ pub fn redacted(text: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Opt
         }
     }
     replaced.sort_by_key(|(start, _, _)| (start.line, start.column));
-    let places = Places::new(text);
+    let lines = LineOffsets::new(text);
     let (mut result, mut at) = (String::with_capacity(text.len()), 0);
     for (start, end, with) in replaced {
-        let (start, end) = (places.offset(start)?, places.offset(end)?);
+        let (start, end) = (lines.offset(start)?, lines.offset(end)?);
         result.push_str(text.get(at..start)?);
         result.push_str(&with);
         at = end;
@@ -46,12 +46,12 @@ pub fn redacted(text: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Opt
 }
 
 /// The offsets at which lines begin.
-struct Places<'t> {
+struct LineOffsets<'t> {
     text: &'t str,
     lines: Vec<usize>,
 }
 
-impl<'t> Places<'t> {
+impl<'t> LineOffsets<'t> {
     fn new(text: &'t str) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
         Self {

@@ -12,23 +12,23 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::dialect::{TABLE_ARGUMENT, call, text};
-use super::group_windows::{self, Mistake};
+use super::group_windows::{self, SpannedError};
 use super::interval;
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
 use crate::catalog::Catalog;
 use crate::functions::{self, Functions};
 
 /// Rewrites a query in place and says everything that is wrong with it.
-pub(super) fn query(query: &mut Query, catalog: &Catalog) -> Vec<Mistake> {
+pub(super) fn query(query: &mut Query, catalog: &Catalog) -> Vec<SpannedError> {
     run(query, catalog)
 }
 
 /// Rewrites a single expression.
-pub(super) fn expression(expression: &mut Expr, catalog: &Catalog) -> Vec<Mistake> {
+pub(super) fn expression(expression: &mut Expr, catalog: &Catalog) -> Vec<SpannedError> {
     run(expression, catalog)
 }
 
-fn run<T: VisitMut>(target: &mut T, catalog: &Catalog) -> Vec<Mistake> {
+fn run<T: VisitMut>(target: &mut T, catalog: &Catalog) -> Vec<SpannedError> {
     let mut rewrite = Rewrite {
         functions: catalog.functions(),
         pinned_now_us: catalog.pinned_now_us,
@@ -43,7 +43,7 @@ struct Rewrite<'a> {
     functions: &'a Functions,
     /// The time that `NOW()` and its like stand for, if it is one for all rows.
     pinned_now_us: Option<i64>,
-    mistakes: Vec<Mistake>,
+    mistakes: Vec<SpannedError>,
 }
 
 impl VisitorMut for Rewrite<'_> {

@@ -2,7 +2,7 @@
 
 mod hints;
 mod mistakes;
-mod soup;
+mod random_sql;
 
 use expect_test::{Expect, expect};
 

@@ -80,7 +80,7 @@ impl GraphBuilder {
     }
 
     /// How rows of `from` get to a node with this parallelism where no key matters.
-    pub fn plain_edge(&self, from: NodeIndex, input: usize, parallelism: Parallelism) -> InputEdge {
+    pub fn unkeyed_edge(&self, from: NodeIndex, input: usize, parallelism: Parallelism) -> InputEdge {
         InputEdge {
             from,
             port: Port::Main,

@@ -13,7 +13,7 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 
 use super::aggregate::Call;
 use super::relation::{Attribute, Bound, Branch, Pending, Relation, bare_column, is_virtual};
-use super::{Fallible, Translator};
+use super::{Result, Translator};
 use crate::graph::{DynamicFilter, ErrorPolicy, Extreme, Operator, Window};
 
 /// A window aggregate that finds extremes of its rows.
@@ -29,7 +29,7 @@ pub(super) struct Extremes {
 }
 
 /// What a relation's rows are compared by.
-struct Compared {
+struct FilterSpec {
     window: Window,
     value: PhysicalExprRef,
     extreme: Extreme,
@@ -37,13 +37,13 @@ struct Compared {
 }
 
 /// One side of a join: its rows, and the expressions over its columns that must equal the other side's.
-pub(super) struct Equated {
+pub(super) struct JoinInput {
     pub relation: Relation,
     pub on: Vec<PhysicalExprRef>,
 }
 
 /// Whether the rows of the left (or else the right) side of a join that meet none of the other side leave no trace.
-pub(super) fn only_matches(join_type: JoinType, left: bool) -> bool {
+pub(super) fn drops_unmatched(join_type: JoinType, left: bool) -> bool {
     match join_type {
         JoinType::Inner | JoinType::LeftSemi => true,
         JoinType::Right => left,
@@ -59,7 +59,7 @@ impl Translator<'_> {
         input: &Relation,
         keys: impl Iterator<Item = &'e PhysicalExprRef>,
         calls: &[Call],
-    ) -> Fallible<Option<Extremes>> {
+    ) -> Result<Option<Extremes>> {
         let (Pending::Window(pending), [rows]) = (&input.pending, input.branches.as_slice()) else {
             return Ok(None);
         };
@@ -84,20 +84,20 @@ impl Translator<'_> {
         Ok(Some(Extremes {
             rows: rows.clone(),
             window: pending.window,
-            keys: self.df(keys)?,
-            calls: self.df(calls)?,
+            keys: self.located(keys)?,
+            calls: self.located(calls)?,
         }))
     }
 
     /// The rows of a join's side without those of which the other side, their window's extremes, wants none.
-    pub(super) fn filtered_by_extremes(&mut self, rows: &Equated, extremes: &Equated) -> Fallible<Relation> {
-        match self.compared(rows, extremes)? {
+    pub(super) fn filtered_by_extremes(&mut self, rows: &JoinInput, extremes: &JoinInput) -> Result<Relation> {
+        match self.filter_spec(rows, extremes)? {
             Some(compared) => self.dynamic_filter(&rows.relation, compared),
             None => Ok(rows.relation.clone()),
         }
     }
 
-    fn compared(&self, rows: &Equated, extremes: &Equated) -> Fallible<Option<Compared>> {
+    fn filter_spec(&self, rows: &JoinInput, extremes: &JoinInput) -> Result<Option<FilterSpec>> {
         let (Pending::Window(pending), [branch]) = (&rows.relation.pending, rows.relation.branches.as_slice()) else {
             return Ok(None);
         };
@@ -111,7 +111,7 @@ impl Translator<'_> {
         if self.scope.on_error != ErrorPolicy::Fail || !pending.late.is_empty() {
             return Ok(None);
         }
-        if found.window != pending.window || !reads_the_same(branch, &found.rows) {
+        if found.window != pending.window || !is_subset(branch, &found.rows) {
             return Ok(None);
         }
 
@@ -127,8 +127,8 @@ impl Translator<'_> {
                     same_window |= bound != Bound::Start || self.windows[id].start_determines_end();
                 }
                 _ => {
-                    if let Some(column) = bare_column(&self.df(made.compose(extreme))?) {
-                        equal.push((column, self.df(branch.compose(row))?));
+                    if let Some(column) = bare_column(&self.located(made.compose(extreme))?) {
+                        equal.push((column, self.located(branch.compose(row))?));
                     }
                 }
             }
@@ -145,9 +145,9 @@ impl Translator<'_> {
             if of != value || is_volatile(value) || found.keys.iter().any(is_volatile) {
                 continue;
             }
-            let data_type = self.df(value.data_type(&schema))?;
-            if is_ordered_alike(&data_type) {
-                return Ok(Some(Compared {
+            let data_type = self.located(value.data_type(&schema))?;
+            if has_total_order(&data_type) {
+                return Ok(Some(FilterSpec {
                     window: found.window,
                     value: value.clone(),
                     extreme: *extreme,
@@ -158,7 +158,7 @@ impl Translator<'_> {
         Ok(None)
     }
 
-    fn dynamic_filter(&mut self, relation: &Relation, compared: Compared) -> Fallible<Relation> {
+    fn dynamic_filter(&mut self, relation: &Relation, compared: FilterSpec) -> Result<Relation> {
         let mut relation = relation.clone();
         // The filter becomes a column, so that rows are copied once, after both filters.
         let mut branch = relation.branches[0].clone();
@@ -168,7 +168,7 @@ impl Translator<'_> {
         branch.carried.push(compared.value);
         branch.carried.extend(compared.keys);
         branch.carried.extend(condition);
-        let mut branch = self.settle_branch(&branch, &relation.columns)?;
+        let mut branch = self.materialize_branch(&branch, &relation.columns)?;
         let columns: Option<Vec<usize>> = branch.carried.iter().map(bare_column).collect();
         let columns = columns.ok_or_else(|| self.error("a settled row has columns only"))?;
         branch.carried.truncate(carried);
@@ -183,7 +183,7 @@ impl Translator<'_> {
         });
         let below = &self.builder.nodes[branch.node];
         let (output, parallelism) = (below.output.clone(), below.parallelism);
-        let edge = self.builder.plain_edge(branch.node, 0, parallelism);
+        let edge = self.builder.unkeyed_edge(branch.node, 0, parallelism);
         let owner = self.scope.owner.clone();
         branch.node = self
             .builder
@@ -194,13 +194,13 @@ impl Translator<'_> {
 }
 
 /// Types of which "less" and "equal" mean the same here, in `MAX`, and to a join. NaN is why floats are not among them.
-fn is_ordered_alike(data_type: &DataType) -> bool {
+fn has_total_order(data_type: &DataType) -> bool {
     let is_time = matches!(data_type, DataType::Timestamp(..) | DataType::Date32);
     data_type.is_integer() || data_type.is_decimal() || is_time
 }
 
 /// Whether all rows of the first branch are among those of the second, under the same times.
-fn reads_the_same(rows: &Branch, all: &Branch) -> bool {
+fn is_subset(rows: &Branch, all: &Branch) -> bool {
     let conditions = |branch: &Branch| -> Vec<PhysicalExprRef> {
         let filter = branch.filter.iter();
         filter

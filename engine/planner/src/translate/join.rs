@@ -11,13 +11,13 @@ use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::{Expr, Join};
 use datafusion::physical_expr::PhysicalExprRef;
 
-use super::dynamic_filter::{Equated, only_matches};
+use super::dynamic_filter::{JoinInput, drops_unmatched};
 use super::plan::Columns;
 use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, stream, substitute,
 };
-use super::sinks::SidePort;
-use super::{Fallible, InputEdge, Translator, keyed};
+use super::sinks::SideOutput;
+use super::{Result, InputEdge, Translator, keyed_exchange};
 use crate::graph::{NodeIndex, Operator, Port, WindowColumns, WindowJoin};
 
 /// One side, as nodes whose first columns are the plan's, with the keys' expressions behind them.
@@ -47,7 +47,7 @@ impl Side {
 }
 
 impl Translator<'_> {
-    pub(super) fn join(&mut self, join: &Join) -> Fallible<Relation> {
+    pub(super) fn join(&mut self, join: &Join) -> Result<Relation> {
         self.check_join(join)?;
         let (left_on, right_on): (Vec<&Expr>, Vec<&Expr>) = join.on.iter().map(|(left, right)| (left, right)).unzip();
         let mut left = self.plan(&join.left)?;
@@ -59,18 +59,18 @@ impl Translator<'_> {
         let right = self.plan(&join.right)?;
         let left_on = self.join_keys(&left_on, join.left.schema())?;
         let right_on = self.join_keys(&right_on, join.right.schema())?;
-        let mut left = Equated {
+        let mut left = JoinInput {
             relation: left,
             on: left_on,
         };
-        let mut right = Equated {
+        let mut right = JoinInput {
             relation: right,
             on: right_on,
         };
-        if only_matches(join.join_type, true) {
+        if drops_unmatched(join.join_type, true) {
             left.relation = self.filtered_by_extremes(&left, &right)?;
         }
-        if only_matches(join.join_type, false) {
+        if drops_unmatched(join.join_type, false) {
             right.relation = self.filtered_by_extremes(&right, &left)?;
         }
         let left = self.join_side(left)?;
@@ -95,7 +95,7 @@ impl Translator<'_> {
         let filter = match &join.filter {
             None => None,
             Some(filter) => {
-                let both = self.df(join.left.schema().join(join.right.schema()))?;
+                let both = self.located(join.left.schema().join(join.right.schema()))?;
                 let filter = self.physical(filter, &both)?;
                 let left_count = left.at.len();
                 let moved = substitute(&filter, &|index| {
@@ -110,13 +110,13 @@ impl Translator<'_> {
                     })
                 });
                 let pairs = Schema::new([left.nullable(), right.nullable()].concat());
-                Some(self.df(moved.and_then(|filter| super::decided::decided(filter, &pairs)))?)
+                Some(self.located(moved.and_then(|filter| super::short_circuit::rewrite(filter, &pairs)))?)
             }
         };
 
         let one_sided = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
-        let (left_exchange, parallelism) = keyed(on.iter().map(|pair| pair.0).collect());
-        let (right_exchange, _) = keyed(on.iter().map(|pair| pair.1).collect());
+        let (left_exchange, parallelism) = keyed_exchange(on.iter().map(|pair| pair.0).collect());
+        let (right_exchange, _) = keyed_exchange(on.iter().map(|pair| pair.1).collect());
         let mut edges = Vec::new();
         for (input, side, exchange) in [(0, &left, left_exchange), (1, &right, right_exchange)] {
             edges.extend(side.nodes.iter().map(|&from| InputEdge {
@@ -145,7 +145,7 @@ impl Translator<'_> {
         });
         let owner = self.scope.owner.clone();
         let node = self.builder.add(&owner, "join", operator, edges, output, parallelism);
-        if self.late_wanted.contains(&owner) {
+        if self.steps_with_late_output.contains(&owner) {
             let ports = [self.late_ports_of(node, 0, &left), self.late_ports_of(node, 1, &right)];
             self.late_of_joins.entry(owner).or_default().push(ports);
         }
@@ -173,7 +173,7 @@ impl Translator<'_> {
         })
     }
 
-    fn check_join(&self, join: &Join) -> Fallible<()> {
+    fn check_join(&self, join: &Join) -> Result<()> {
         if join.null_aware {
             return Err(self.error(
                 "NOT IN (SELECT ...) is not supported where NULL may occur: write NOT EXISTS (SELECT ... WHERE the \
@@ -194,30 +194,30 @@ impl Translator<'_> {
         }
     }
 
-    fn join_keys(&self, on: &[&Expr], schema: &datafusion::common::DFSchema) -> Fallible<Vec<PhysicalExprRef>> {
+    fn join_keys(&self, on: &[&Expr], schema: &datafusion::common::DFSchema) -> Result<Vec<PhysicalExprRef>> {
         on.iter().map(|expr| self.physical(expr, schema)).collect()
     }
 
     /// The ports where late rows of a join's input leave: the join, and the nodes that mark rows with their windows,
     /// which find rows without a time.
-    fn late_ports_of(&self, node: NodeIndex, input: usize, side: &Side) -> Vec<SidePort> {
+    fn late_ports_of(&self, node: NodeIndex, input: usize, side: &Side) -> Vec<SideOutput> {
         let (columns, exprs): (Vec<ColumnInfo>, Vec<PhysicalExprRef>) = side
             .late
             .iter()
             .map(|(info, position)| (info.clone(), column(&side.schema, *position)))
             .unzip();
-        let mut ports = vec![SidePort::late(node, input, &columns, &exprs)];
+        let mut ports = vec![SideOutput::late(node, input, &columns, &exprs)];
         let without_time = side.window.and_then(|window| self.late_of_windows.get(&window));
         ports.extend(without_time.into_iter().flatten().cloned());
         ports
     }
 
-    fn join_side(&mut self, side: Equated) -> Fallible<Side> {
+    fn join_side(&mut self, side: JoinInput) -> Result<Side> {
         let (window, late) = match &side.relation.pending {
             Pending::Window(pending) => (Some(pending.id), pending.late.clone()),
             Pending::Rank(_) | Pending::Nothing => (None, Vec::new()),
         };
-        let late_is_wanted = self.late_wanted.contains(&self.scope.owner);
+        let late_is_wanted = self.steps_with_late_output.contains(&self.scope.owner);
         let relation = self.resolve(side.relation)?;
         let keys: Vec<(PhysicalExprRef, Attribute)> = side
             .on
@@ -230,7 +230,7 @@ impl Translator<'_> {
             .collect();
         let computed = keys.iter().map(|(key, _)| key).filter(|key| bare_column(key).is_none());
         let computed: Vec<PhysicalExprRef> = computed.cloned().collect();
-        let relation = self.settle_if_volatile(relation, &computed)?;
+        let relation = self.materialize_if_volatile(relation, &computed)?;
         let mut nodes = Vec::new();
         let mut made: Option<(Columns, Vec<usize>, Vec<usize>)> = None;
         for branch in &relation.branches {
@@ -247,8 +247,8 @@ impl Translator<'_> {
                     key_positions.push(index);
                     continue;
                 }
-                let expr = self.df(branch.compose(key))?;
-                let data_type = self.df(expr.data_type(&self.schema(branch.node)))?;
+                let expr = self.located(branch.compose(key))?;
+                let data_type = self.located(expr.data_type(&self.schema(branch.node)))?;
                 columns.exprs.push(expr);
                 columns.infos.push(ColumnInfo {
                     name: format!("$key{}", columns.infos.len()),
@@ -291,7 +291,7 @@ impl Translator<'_> {
     }
 
     /// The windows of both sides that the condition says are equal.
-    fn common_window(&self, left: &Side, right: &Side) -> Fallible<(WindowId, WindowId)> {
+    fn common_window(&self, left: &Side, right: &Side) -> Result<(WindowId, WindowId)> {
         let pairs: Vec<(WindowId, WindowId, Bound)> = left
             .attributes
             .iter()
@@ -338,7 +338,7 @@ impl Translator<'_> {
         matches!(self.windows[id].window, crate::graph::Window::Session { .. })
     }
 
-    fn window_columns(&self, side: &Side, id: WindowId) -> Fallible<WindowColumns> {
+    fn window_columns(&self, side: &Side, id: WindowId) -> Result<WindowColumns> {
         let position = |bound| {
             side.columns
                 .iter()

@@ -21,20 +21,20 @@ use crate::logical::{Insert, InsertInput, Pipeline};
 
 mod aggregate;
 mod builder;
-mod choice;
-mod decided;
+mod string_case;
+mod short_circuit;
 mod dynamic_filter;
-mod instead;
+mod specialized_expr;
 mod join;
-mod lifted;
+mod field_hoisting;
 mod optimize;
 mod plan;
-mod product;
+mod decimal_multiply;
 mod relation;
 mod sinks;
-mod some_rows;
+mod masked_eval;
 mod source;
-mod steps;
+mod common_subplans;
 mod top_n;
 mod window;
 
@@ -45,9 +45,10 @@ use builder::{GraphBuilder, InputEdge};
 use dynamic_filter::Extremes;
 use optimize::Planning;
 use relation::{Relation, WindowId, WindowInfo};
-use sinks::SidePort;
+use sinks::SideOutput;
 
-type Fallible<T> = Result<T, Error>;
+/// A result of translation; the error has a place in the text of the pipeline.
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Translates all inserts of a pipeline into one graph. All mistakes are reported.
 pub fn translate(pipeline: &Pipeline, options: &PlanOptions) -> Result<JobGraph, Errors> {
@@ -82,16 +83,16 @@ struct Translator<'p> {
     /// Steps computed on their own, by name.
     shared_steps: HashMap<String, SharedStep>,
     /// Steps whose late rows some insert wants.
-    late_wanted: BTreeSet<String>,
+    steps_with_late_output: BTreeSet<String>,
     /// Columns each table is read for, by any insert.
     columns_read: BTreeMap<String, BTreeSet<usize>>,
     sources: HashMap<String, Relation>,
     /// Window aggregates that have a late port, by step.
     late_ports: HashMap<String, Vec<NodeIndex>>,
     /// The late rows of window joins, by step: of the left and the right input of each join.
-    late_of_joins: HashMap<String, Vec<[Vec<SidePort>; 2]>>,
+    late_of_joins: HashMap<String, Vec<[Vec<SideOutput>; 2]>>,
     /// The input rows without a time that nodes find which mark rows with their windows, by window.
-    late_of_windows: HashMap<WindowId, Vec<SidePort>>,
+    late_of_windows: HashMap<WindowId, Vec<SideOutput>>,
     /// Window aggregates that find a maximum or minimum.
     extremes: HashMap<NodeIndex, Extremes>,
     /// What each sink table receives.
@@ -122,7 +123,7 @@ struct SinkInput<'p> {
 
 impl<'p> Translator<'p> {
     fn new(pipeline: &'p Pipeline, options: &PlanOptions) -> Self {
-        let late_wanted = pipeline
+        let steps_with_late_output = pipeline
             .inserts
             .iter()
             .filter_map(|insert| match &insert.input {
@@ -137,7 +138,7 @@ impl<'p> Translator<'p> {
             builder: GraphBuilder::default(),
             windows: Vec::new(),
             shared_steps: HashMap::new(),
-            late_wanted,
+            steps_with_late_output,
             columns_read: BTreeMap::new(),
             sources: HashMap::new(),
             late_ports: HashMap::new(),
@@ -165,31 +166,31 @@ impl<'p> Translator<'p> {
     }
 
     /// Runs a DataFusion call for the current scope.
-    fn df<T>(&self, result: Result<T, DataFusionError>) -> Fallible<T> {
-        result.map_err(|error| located(error, &self.scope.location))
+    fn located<T>(&self, result: Result<T, DataFusionError>) -> Result<T> {
+        result.map_err(|error| error_at(error, &self.scope.location))
     }
 
     /// A logical expression over a plan's columns, as a physical one by position.
-    fn physical(&self, expr: &Expr, schema: &datafusion::common::DFSchema) -> Fallible<PhysicalExprRef> {
+    fn physical(&self, expr: &Expr, schema: &datafusion::common::DFSchema) -> Result<PhysicalExprRef> {
         let has_subquery = expr.exists(|expr| {
             Ok(matches!(
                 expr,
                 Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)
             ))
         });
-        if self.df(has_subquery)? {
+        if self.located(has_subquery)? {
             return Err(self.error(
                 "a subquery inside an expression has no end on a stream: write it as a window join (both sides windowed \
                  alike, ON window_start and window_end equal)",
             ));
         }
         let context = Default::default();
-        self.df(create_physical_expr(expr, schema, &self.planning.props, &context))
+        self.located(create_physical_expr(expr, schema, &self.planning.props, &context))
     }
 }
 
 /// What DataFusion says, in our place.
-fn located(error: DataFusionError, location: &Location) -> Error {
+fn error_at(error: DataFusionError, location: &Location) -> Error {
     Error {
         location: location.clone(),
         message: plain_message(&error),
@@ -213,7 +214,7 @@ fn plain_message(error: &DataFusionError) -> String {
 }
 
 /// Edges that carry rows by key to a node; to a single subtask where there is no key.
-fn keyed(keys: Vec<usize>) -> (Exchange, Parallelism) {
+fn keyed_exchange(keys: Vec<usize>) -> (Exchange, Parallelism) {
     if keys.is_empty() {
         (Exchange::Rebalance, Parallelism::One)
     } else {

@@ -71,14 +71,14 @@ impl Planning {
 
 /// Conditions of a filter that can fail behind those that cannot.
 ///
-/// As written, `v > 0 AND 10 / v > 2` is safe, and [`super::decided`] keeps it so; but the pushing of filters gathers
+/// As written, `v > 0 AND 10 / v > 2` is safe, and [`super::short_circuit`] keeps it so; but the pushing of filters gathers
 /// conditions from several places and sorts them by what it thinks they cost.
 #[derive(Debug)]
-struct HarmlessFirst;
+struct InfallibleFirst;
 
-impl OptimizerRule for HarmlessFirst {
+impl OptimizerRule for InfallibleFirst {
     fn name(&self) -> &str {
-        "harmless_first"
+        "infallible_first"
     }
 
     fn apply_order(&self) -> Option<ApplyOrder> {
@@ -114,11 +114,11 @@ impl OptimizerRule for HarmlessFirst {
 /// What can fail under an aggregate's FILTER is computed for the rows alone that the filter lets through; even if
 /// several aggregates have it in common.
 #[derive(Debug)]
-struct OnlyWhereCounted;
+struct GuardFilteredArguments;
 
-impl OptimizerRule for OnlyWhereCounted {
+impl OptimizerRule for GuardFilteredArguments {
     fn name(&self) -> &str {
-        "only_where_counted"
+        "guard_filtered_arguments"
     }
 
     fn apply_order(&self) -> Option<ApplyOrder> {
@@ -140,7 +140,7 @@ impl OptimizerRule for OnlyWhereCounted {
         let schema = aggregate.input.schema();
         let calls = aggregate.aggr_expr.iter().map(|expr| {
             let name = preserver.save(expr);
-            let counted = expr.clone().transform(|expr| only_where_counted(expr, schema))?;
+            let counted = expr.clone().transform(|expr| guard_filtered_arguments(expr, schema))?;
             Ok(counted.update_data(|expr| name.restore(expr)))
         });
         let calls = calls.collect::<Result<Vec<_>>>()?;
@@ -159,7 +159,7 @@ impl OptimizerRule for OnlyWhereCounted {
     }
 }
 
-fn only_where_counted(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn guard_filtered_arguments(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Expr::AggregateFunction(mut call) = expr else {
         return Ok(Transformed::no(expr));
     };
@@ -190,14 +190,14 @@ fn only_where_counted(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
 fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
     // With a subquery in it there is no such expression; that is refused later.
     let physical = create_physical_expr(expr, schema, &Default::default(), &Default::default());
-    physical.map_or(true, |physical| super::decided::can_fail(&physical, schema.as_arrow()))
+    physical.map_or(true, |physical| super::short_circuit::can_fail(&physical, schema.as_arrow()))
 }
 
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(RewriteSetComparison::new()),
         Arc::new(SimplifyExpressions::new()),
-        Arc::new(OnlyWhereCounted),
+        Arc::new(GuardFilteredArguments),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
@@ -205,7 +205,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
-        Arc::new(HarmlessFirst),
+        Arc::new(InfallibleFirst),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),

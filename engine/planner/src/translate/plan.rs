@@ -17,15 +17,15 @@ use super::relation::{
     Attribute, Branch, ColumnInfo, Pending, Relation, VIRTUAL_RANK, bare_column, columns_of, has_field_access,
     is_field_access, is_virtual, stream,
 };
-use super::steps::step_reference;
-use super::{Fallible, Scope, Translator, located};
+use super::common_subplans::step_reference;
+use super::{Result, Scope, Translator, error_at};
 use crate::graph::{Calc, NodeIndex, Operator, Parallelism, Port};
 use crate::logical::WindowTableFunction;
 
 impl Translator<'_> {
     /// Deep plans (long chains of views) grow the stack instead of overflowing it.
     #[recursive::recursive]
-    pub(super) fn plan(&mut self, plan: &LogicalPlan) -> Fallible<Relation> {
+    pub(super) fn plan(&mut self, plan: &LogicalPlan) -> Result<Relation> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Projection(projection) => {
@@ -36,7 +36,7 @@ impl Translator<'_> {
                 let input = self.plan(&filter.input)?;
                 self.filter(input, &filter.predicate, filter.input.schema())
             }
-            LogicalPlan::SubqueryAlias(alias) => self.named(alias.alias.table(), &alias.input),
+            LogicalPlan::SubqueryAlias(alias) => self.subquery_alias(alias.alias.table(), &alias.input),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
@@ -44,7 +44,7 @@ impl Translator<'_> {
                 Err(self.error("DISTINCT ON is not supported; use ROW_NUMBER() per window with WHERE rn = 1"))
             }
             LogicalPlan::Join(join) => self.join(join),
-            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Window(window) => self.row_number(window),
             LogicalPlan::Extension(extension) => {
                 if let Some(function) = extension.node.as_any().downcast_ref::<WindowTableFunction>() {
                     return self.window_function(function);
@@ -54,12 +54,12 @@ impl Translator<'_> {
                 }
                 Err(self.error(format!("{} is not supported in a pipeline", extension.node.name())))
             }
-            other => Err(self.error(refusal(other))),
+            other => Err(self.error(unsupported_node(other))),
         }
     }
 
     /// A step's or a user's name for a relation: nodes below it belong to the step.
-    fn named(&mut self, name: &str, input: &LogicalPlan) -> Fallible<Relation> {
+    fn subquery_alias(&mut self, name: &str, input: &LogicalPlan) -> Result<Relation> {
         let Some(step) = self.pipeline.steps.iter().find(|step| step.name == name) else {
             return self.plan(input);
         };
@@ -80,7 +80,7 @@ impl Translator<'_> {
         exprs: &[Expr],
         input_schema: &DFSchema,
         output_schema: &DFSchema,
-    ) -> Fallible<Relation> {
+    ) -> Result<Relation> {
         let mut physical = Vec::with_capacity(exprs.len());
         let mut columns = Vec::with_capacity(exprs.len());
         for (expr, field) in exprs.iter().zip(output_schema.fields()) {
@@ -108,13 +108,13 @@ impl Translator<'_> {
         input: Relation,
         exprs: &[PhysicalExprRef],
         columns: Vec<ColumnInfo>,
-    ) -> Fallible<Relation> {
-        let input = self.settle_if_repeated(input, exprs)?;
+    ) -> Result<Relation> {
+        let input = self.materialize_if_repeated(input, exprs)?;
         let mut branches = Vec::with_capacity(input.branches.len());
         for branch in &input.branches {
             let composed: Result<Vec<_>, _> = exprs.iter().map(|expr| branch.compose(expr)).collect();
             branches.push(Branch {
-                exprs: self.df(composed)?,
+                exprs: self.located(composed)?,
                 ..branch.clone()
             });
         }
@@ -125,7 +125,7 @@ impl Translator<'_> {
         })
     }
 
-    fn filter(&mut self, input: Relation, predicate: &Expr, schema: &DFSchema) -> Fallible<Relation> {
+    fn filter(&mut self, input: Relation, predicate: &Expr, schema: &DFSchema) -> Result<Relation> {
         let mut rest = Vec::new();
         let mut input = input;
         for condition in datafusion::logical_expr::utils::split_conjunction(predicate) {
@@ -139,14 +139,14 @@ impl Translator<'_> {
         Ok(input)
     }
 
-    fn filter_physical(&mut self, input: Relation, predicate: &PhysicalExprRef) -> Fallible<Relation> {
+    fn filter_physical(&mut self, input: Relation, predicate: &PhysicalExprRef) -> Result<Relation> {
         if let Some(literal) = predicate.downcast_ref::<Literal>()
             && literal.value() == &ScalarValue::Boolean(Some(true))
         {
             return Ok(input);
         }
-        let input = self.settle_if_repeated(input, std::slice::from_ref(predicate))?;
-        let mut input = self.settle_if_volatile(input, std::slice::from_ref(predicate))?;
+        let input = self.materialize_if_repeated(input, std::slice::from_ref(predicate))?;
+        let mut input = self.materialize_if_volatile(input, std::slice::from_ref(predicate))?;
         let pending = match &input.pending {
             Pending::Window(pending) => Some(pending.clone()),
             _ => None,
@@ -154,7 +154,7 @@ impl Translator<'_> {
         let mut on_session_keys = true;
         for branch in &mut input.branches {
             let condition = branch.compose(predicate);
-            let condition = condition.map_err(|error| located(error, &self.scope.location))?;
+            let condition = condition.map_err(|error| error_at(error, &self.scope.location))?;
             let session_keys = pending.as_ref().map_or(&[][..], |pending| pending.keys(branch));
             on_session_keys &= columns_of(&condition)
                 .iter()
@@ -174,7 +174,7 @@ impl Translator<'_> {
         Ok(input)
     }
 
-    fn union(&mut self, union: &Union) -> Fallible<Relation> {
+    fn union(&mut self, union: &Union) -> Result<Relation> {
         let mut branches = Vec::new();
         let mut columns: Option<Vec<ColumnInfo>> = None;
         for input in parts(union) {
@@ -226,9 +226,9 @@ impl Translator<'_> {
         left
     }
 
-    fn settle_if_repeated(&mut self, relation: Relation, exprs: &[PhysicalExprRef]) -> Fallible<Relation> {
+    fn materialize_if_repeated(&mut self, relation: Relation, exprs: &[PhysicalExprRef]) -> Result<Relation> {
         if relation.branches.iter().any(|branch| branch.would_repeat(exprs)) {
-            self.settle(relation)
+            self.materialize(relation)
         } else {
             Ok(relation)
         }
@@ -236,34 +236,34 @@ impl Translator<'_> {
 
     /// What is read beside its own column must be computed once, if it is another value each time: a condition on
     /// `RAND() AS u` is one on the `u` that the row has.
-    pub(super) fn settle_if_volatile(&mut self, relation: Relation, exprs: &[PhysicalExprRef]) -> Fallible<Relation> {
+    pub(super) fn materialize_if_volatile(&mut self, relation: Relation, exprs: &[PhysicalExprRef]) -> Result<Relation> {
         let reads_volatile = |relation: &Relation| relation.branches.iter().any(|branch| branch.reads_volatile(exprs));
         if !reads_volatile(&relation) {
             return Ok(relation);
         }
-        let settled = self.settle(relation)?;
+        let settled = self.materialize(relation)?;
         if !reads_volatile(&settled) {
             return Ok(settled);
         }
         // It is made of a pending window's bounds too.
         let resolved = self.resolve(settled)?;
-        self.settle(resolved)
+        self.materialize(resolved)
     }
 
     /// Makes a node of what is pending on each branch, so that its columns are computed. A pending window or rank
     /// stays pending.
-    pub(super) fn settle(&mut self, mut relation: Relation) -> Fallible<Relation> {
+    pub(super) fn materialize(&mut self, mut relation: Relation) -> Result<Relation> {
         if let Pending::Rank(_) = relation.pending {
             relation = self.resolve(relation)?;
         }
         for index in 0..relation.branches.len() {
-            relation.branches[index] = self.settle_branch(&relation.branches[index].clone(), &relation.columns)?;
+            relation.branches[index] = self.materialize_branch(&relation.branches[index].clone(), &relation.columns)?;
         }
         Ok(relation)
     }
 
     /// Computes everything of a branch that depends on existing columns. What is left over refers to the new node.
-    pub(super) fn settle_branch(&mut self, branch: &Branch, columns: &[ColumnInfo]) -> Fallible<Branch> {
+    pub(super) fn materialize_branch(&mut self, branch: &Branch, columns: &[ColumnInfo]) -> Result<Branch> {
         let schema = self.schema(branch.node);
         let mut below = Columns::default();
         let above_filter = branch.filter.clone().filter(is_virtual);
@@ -286,7 +286,7 @@ impl Translator<'_> {
                 Some(index) => schema.field(index).name().clone(),
                 None => format!("$carried{place}"),
             };
-            let data_type = self.df(expr.data_type(&schema))?;
+            let data_type = self.located(expr.data_type(&schema))?;
             let info = ColumnInfo {
                 name,
                 data_type,
@@ -317,12 +317,12 @@ impl Translator<'_> {
         for (below, expr) in exprs.iter().zip(&branch.exprs) {
             new_exprs.push(match below {
                 Some(index) => column(*index),
-                None => self.df(move_up(expr))?,
+                None => self.located(move_up(expr))?,
             });
         }
         Ok(Branch {
             node,
-            filter: self.df(above_filter.as_ref().map(move_up).transpose())?,
+            filter: self.located(above_filter.as_ref().map(move_up).transpose())?,
             exprs: new_exprs,
             carried: carried.into_iter().map(column).collect(),
         })
@@ -336,7 +336,7 @@ impl Translator<'_> {
         exprs: &[PhysicalExprRef],
         columns: &[ColumnInfo],
         named: bool,
-    ) -> Fallible<NodeIndex> {
+    ) -> Result<NodeIndex> {
         let schema = self.schema(branch.node);
         let as_is = branch.filter.is_none()
             && exprs.len() == schema.fields().len()
@@ -360,26 +360,26 @@ impl Translator<'_> {
             return Err(self.error(super::top_n::RANK_UNBOUNDED));
         }
         if let Some(filter) = &branch.filter
-            && let Some((lower, lifted)) = self.fields_first(branch, filter, exprs, columns)?
+            && let Some((lower, lifted)) = self.hoist_fields_before_filter(branch, filter, exprs, columns)?
         {
             return self.calc(&lower, &lifted, columns, named);
         }
         let (calc, output) = self.calc_operator(&schema, branch.filter.clone(), exprs, columns)?;
         let parallelism = self.builder.nodes[branch.node].parallelism;
-        let edge = self.builder.plain_edge(branch.node, 0, parallelism);
+        let edge = self.builder.unkeyed_edge(branch.node, 0, parallelism);
         let owner = self.scope.owner.clone();
         Ok(self.builder.add(&owner, "calc", calc, vec![edge], output, parallelism))
     }
 
     /// Takes fields out of ROW columns before a filter: taking them costs nothing, but filtering a whole ROW copies all
     /// its fields. The branch over the fields, and the expressions over it; nothing where no field is taken.
-    fn fields_first(
+    fn hoist_fields_before_filter(
         &mut self,
         branch: &Branch,
         filter: &PhysicalExprRef,
         exprs: &[PhysicalExprRef],
         columns: &[ColumnInfo],
-    ) -> Fallible<Option<(Branch, Vec<PhysicalExprRef>)>> {
+    ) -> Result<Option<(Branch, Vec<PhysicalExprRef>)>> {
         if !exprs.iter().chain([filter]).any(has_field_access) {
             return Ok(None);
         }
@@ -409,10 +409,10 @@ impl Translator<'_> {
         };
         let lifted: Result<Vec<_>, _> = exprs.iter().map(|expr| lift(expr).map(|lifted| lifted.data)).collect();
         let filter = lift(filter).map(|lifted| lifted.data);
-        let (lifted, filter) = (self.df(lifted)?, self.df(filter)?);
+        let (lifted, filter) = (self.located(lifted)?, self.located(filter)?);
         let (calc, output) = self.calc_operator(&schema, None, &below.exprs, &below.infos)?;
         let parallelism = self.builder.nodes[branch.node].parallelism;
-        let edge = self.builder.plain_edge(branch.node, 0, parallelism);
+        let edge = self.builder.unkeyed_edge(branch.node, 0, parallelism);
         let owner = self.scope.owner.clone();
         let node = self
             .builder
@@ -434,7 +434,7 @@ impl Translator<'_> {
         schema: &SchemaRef,
         exprs: &[PhysicalExprRef],
         columns: &[ColumnInfo],
-    ) -> Fallible<(NodeIndex, Port)> {
+    ) -> Result<(NodeIndex, Port)> {
         let as_is = exprs.len() == schema.fields().len()
             && exprs
                 .iter()
@@ -447,7 +447,7 @@ impl Translator<'_> {
         let parallelism: Parallelism = self.builder.nodes[node].parallelism;
         let edge = InputEdge {
             port,
-            ..self.builder.plain_edge(node, 0, parallelism)
+            ..self.builder.unkeyed_edge(node, 0, parallelism)
         };
         let owner = self.scope.owner.clone();
         let node = self.builder.add(&owner, "calc", calc, vec![edge], output, parallelism);
@@ -460,28 +460,28 @@ impl Translator<'_> {
         filter: Option<PhysicalExprRef>,
         exprs: &[PhysicalExprRef],
         columns: &[ColumnInfo],
-    ) -> Fallible<(Operator, crate::graph::Stream)> {
+    ) -> Result<(Operator, crate::graph::Stream)> {
         let mut fields = Vec::with_capacity(exprs.len());
         let mut projection = Vec::with_capacity(exprs.len());
         for (expr, column) in exprs.iter().zip(columns) {
-            let data_type = self.df(expr.data_type(input))?;
+            let data_type = self.located(expr.data_type(input))?;
             // Nullable, whatever the expression promises: a wrong promise would fail rows at run time.
             fields.push(Field::new(&column.name, data_type, true));
-            let expr = self.df(super::decided::decided(expr.clone(), input))?;
-            let expr = self.df(super::product::fused(expr, input))?;
-            let expr = self.df(super::choice::cheaper(expr, input))?;
+            let expr = self.located(super::short_circuit::rewrite(expr.clone(), input))?;
+            let expr = self.located(super::decimal_multiply::rewrite(expr, input))?;
+            let expr = self.located(super::string_case::rewrite(expr, input))?;
             projection.push(ProjectionExpr {
-                expr: self.df(super::lifted::lifted(expr, input))?,
+                expr: self.located(super::field_hoisting::rewrite(expr, input))?,
                 alias: column.name.clone(),
             });
         }
         let filter = filter.map(|filter| {
-            let filter = super::decided::decided(filter, input)?;
-            super::product::fused(filter, input)
+            let filter = super::short_circuit::rewrite(filter, input)?;
+            super::decimal_multiply::rewrite(filter, input)
         });
         let filter = filter.transpose();
         let operator = Operator::Calc(Calc {
-            filter: self.df(filter)?,
+            filter: self.located(filter)?,
             projection,
             on_error: self.scope.on_error,
         });
@@ -530,7 +530,7 @@ pub(super) fn null(data_type: &DataType) -> Result<PhysicalExprRef, datafusion::
 }
 
 /// What to write instead of a plan node that a stream cannot run.
-fn refusal(plan: &LogicalPlan) -> String {
+fn unsupported_node(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::Sort(_) => "ORDER BY over a stream has no end to wait for: drop it, or take the first rows of \
              each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...) and WHERE rn <= N"

@@ -9,21 +9,21 @@ use datafusion::physical_expr::expressions::cast;
 
 use super::builder::InputEdge;
 use super::relation::{Attribute, ColumnInfo, Relation, column};
-use super::{Fallible, Scope, SinkInput, Translator, located};
+use super::{Result, Scope, SinkInput, Translator, error_at};
 use crate::error::Error;
 use crate::graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Port, Sink, Stream, dead_letter_schema};
 use crate::logical::{Insert, InsertInput, JoinSide, LateRows, Table};
 
 /// A port beside the main one, with the columns that a sink may take of it.
 #[derive(Debug, Clone)]
-pub(super) struct SidePort {
+pub(super) struct SideOutput {
     node: NodeIndex,
     port: Port,
     /// Over what the port carries.
     columns: Vec<(String, PhysicalExprRef)>,
 }
 
-impl SidePort {
+impl SideOutput {
     /// The late rows of an input, as these columns.
     pub fn late(node: NodeIndex, input: usize, columns: &[ColumnInfo], exprs: &[PhysicalExprRef]) -> Self {
         let names = columns.iter().map(|column| column.name.clone());
@@ -53,7 +53,7 @@ impl SidePort {
 }
 
 impl<'p> Translator<'p> {
-    pub(super) fn insert_plan(&mut self, insert: &'p Insert, plan: &LogicalPlan) -> Fallible<()> {
+    pub(super) fn insert_plan(&mut self, insert: &'p Insert, plan: &LogicalPlan) -> Result<()> {
         self.scope = Scope {
             owner: insert.table.name.clone(),
             location: insert.location.clone(),
@@ -66,7 +66,7 @@ impl<'p> Translator<'p> {
     }
 
     /// Brings a relation into the shape a sink table has: its columns, under its names.
-    fn sink_columns(&mut self, relation: Relation, table: &Table) -> Fallible<Vec<(NodeIndex, Port)>> {
+    fn sink_columns(&mut self, relation: Relation, table: &Table) -> Result<Vec<(NodeIndex, Port)>> {
         let fields = table.definition.0.schema.fields().clone();
         if fields.len() != relation.columns.len() {
             return Err(self.error(format!(
@@ -87,7 +87,7 @@ impl<'p> Translator<'p> {
             for ((expr, column), field) in branch.exprs.iter_mut().zip(&relation.columns).zip(&fields) {
                 if column.data_type != *field.data_type() {
                     *expr = cast(expr.clone(), &schema, field.data_type().clone())
-                        .map_err(|error| located(error, &self.scope.location))?;
+                        .map_err(|error| error_at(error, &self.scope.location))?;
                 }
             }
             let node = self.calc(&branch, &branch.exprs.clone(), &relation.columns, true)?;
@@ -116,17 +116,17 @@ impl<'p> Translator<'p> {
         }
     }
 
-    fn late_rows(&mut self, step: &str, of: LateRows, table: &Table) -> Fallible<Vec<(NodeIndex, Port)>> {
+    fn late_rows(&mut self, step: &str, of: LateRows, table: &Table) -> Result<Vec<(NodeIndex, Port)>> {
         self.shared_step(step)?;
         let ports = match of {
             LateRows::Aggregate => self.late_of_aggregates(step, table)?,
             LateRows::Join(side) => self.late_of_join(step, side)?,
         };
         let what = format!("the late rows of step `{step}`");
-        ports.iter().map(|port| self.port_by_name(port, table, &what)).collect()
+        ports.iter().map(|port| self.side_output_columns(port, table, &what)).collect()
     }
 
-    fn late_of_aggregates(&self, step: &str, table: &Table) -> Fallible<Vec<SidePort>> {
+    fn late_of_aggregates(&self, step: &str, table: &Table) -> Result<Vec<SideOutput>> {
         let nodes = self.late_ports.get(step).map(Vec::as_slice).unwrap_or_default();
         if nodes.is_empty() {
             return Err(self.error(match self.late_of_joins.contains_key(step) {
@@ -141,19 +141,19 @@ impl<'p> Translator<'p> {
         }
         let ports = nodes.iter().filter_map(|&node| {
             let schema = self.schema(self.builder.input_of(node, 0)?);
-            Some(SidePort::whole(node, Port::Late(0), &schema))
+            Some(SideOutput::whole(node, Port::Late(0), &schema))
         });
-        let mut ports: Vec<SidePort> = ports.collect();
+        let mut ports: Vec<SideOutput> = ports.collect();
         // Aggregates of aggregates have late rows too, but not of these columns.
         let wanted = table.definition.0.schema.fields();
-        let has_columns = |port: &SidePort| wanted.iter().all(|field| port.column(field.name()).is_some());
+        let has_columns = |port: &SideOutput| wanted.iter().all(|field| port.column(field.name()).is_some());
         if ports.iter().any(has_columns) {
             ports.retain(has_columns);
         }
         Ok(ports)
     }
 
-    fn late_of_join(&self, step: &str, side: JoinSide) -> Fallible<Vec<SidePort>> {
+    fn late_of_join(&self, step: &str, side: JoinSide) -> Result<Vec<SideOutput>> {
         let joins = self.late_of_joins.get(step).map(Vec::as_slice).unwrap_or_default();
         match joins {
             [sides] => Ok(sides[side as usize].clone()),
@@ -167,7 +167,7 @@ impl<'p> Translator<'p> {
         }
     }
 
-    fn dead_letters(&mut self, name: &str, table: &Table) -> Fallible<Vec<(NodeIndex, Port)>> {
+    fn dead_letters(&mut self, name: &str, table: &Table) -> Result<Vec<(NodeIndex, Port)>> {
         if self.shared_steps.contains_key(name) {
             self.shared_step(name)?;
         }
@@ -189,12 +189,12 @@ impl<'p> Translator<'p> {
         let what = format!("the dead letters of `{name}`");
         nodes
             .into_iter()
-            .map(|node| self.port_by_name(&SidePort::whole(node, Port::DeadLetters, &schema), table, &what))
+            .map(|node| self.side_output_columns(&SideOutput::whole(node, Port::DeadLetters, &schema), table, &what))
             .collect()
     }
 
     /// The columns of a table, picked by name from what a port carries.
-    fn port_by_name(&mut self, port: &SidePort, table: &Table, what: &str) -> Fallible<(NodeIndex, Port)> {
+    fn side_output_columns(&mut self, port: &SideOutput, table: &Table, what: &str) -> Result<(NodeIndex, Port)> {
         let schema = self.port_schema(port);
         let fields = table.definition.0.schema.fields().clone();
         let mut exprs = Vec::new();
@@ -210,9 +210,9 @@ impl<'p> Translator<'p> {
                 )));
             };
             let mut expr = found.clone();
-            if self.df(expr.data_type(&schema))? != *field.data_type() {
+            if self.located(expr.data_type(&schema))? != *field.data_type() {
                 expr = cast(expr, &schema, field.data_type().clone())
-                    .map_err(|error| located(error, &self.scope.location))?;
+                    .map_err(|error| error_at(error, &self.scope.location))?;
             }
             exprs.push(expr);
             columns.push(ColumnInfo {
@@ -225,7 +225,7 @@ impl<'p> Translator<'p> {
         self.calc_over_port(port.node, port.port, &schema, &exprs, &columns)
     }
 
-    fn port_schema(&self, port: &SidePort) -> Arc<Schema> {
+    fn port_schema(&self, port: &SideOutput) -> Arc<Schema> {
         match port.port {
             Port::Main => self.schema(port.node),
             Port::DeadLetters => dead_letter_schema(),
@@ -264,7 +264,7 @@ impl<'p> Translator<'p> {
                 .iter()
                 .map(|&(node, port)| InputEdge {
                     port,
-                    ..self.builder.plain_edge(node, 0, parallelism)
+                    ..self.builder.unkeyed_edge(node, 0, parallelism)
                 })
                 .collect();
             let output = Stream {

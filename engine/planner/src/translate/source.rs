@@ -14,12 +14,12 @@ use datafusion::physical_expr::expressions::cast;
 use datafusion::physical_expr::projection::ProjectionExpr;
 
 use super::relation::{Attribute, Branch, ColumnInfo, Pending, Relation, column, stream};
-use super::{Fallible, Translator};
+use super::{Result, Translator};
 use crate::graph::{Calc, NodeIndex, Operator, Parallelism, Source, Watermark};
 use crate::logical::{CatalogTable, Table, TableColumn};
 
 impl Translator<'_> {
-    pub(super) fn scan(&mut self, scan: &TableScan) -> Fallible<Relation> {
+    pub(super) fn scan(&mut self, scan: &TableScan) -> Result<Relation> {
         let Some(catalog) = scan.source.downcast_ref::<CatalogTable>() else {
             return Err(self.error(format!("`{}` is not a table of this pipeline", scan.table_name)));
         };
@@ -61,7 +61,7 @@ impl Translator<'_> {
     }
 
     /// The table's source node and all columns of it that are read.
-    fn source(&mut self, table: &Arc<Table>) -> Fallible<Relation> {
+    fn source(&mut self, table: &Arc<Table>) -> Result<Relation> {
         let read = self.columns_read.get(&table.name).cloned().unwrap_or_default();
         let output = self.output_columns(table, &read)?;
         let computed_from: Vec<(usize, Expr)> = output
@@ -81,7 +81,7 @@ impl Translator<'_> {
             }
         }
         let projection: Vec<usize> = projection.into_iter().collect();
-        let decoded = Arc::new(self.df(stored.project(&projection).map_err(Into::into))?);
+        let decoded = Arc::new(self.located(stored.project(&projection).map_err(Into::into))?);
         let fields: Vec<Field> = output
             .iter()
             .map(|&index| table.columns[index].field.as_ref().clone().with_nullable(true))
@@ -101,7 +101,7 @@ impl Translator<'_> {
             let mut exprs = Vec::with_capacity(output.len());
             for &index in &output {
                 let expr = self.table_column_expr(&table.columns[index], &decoded)?;
-                let expr = self.df(super::lifted::lifted(expr, &decoded))?;
+                let expr = self.located(super::field_hoisting::rewrite(expr, &decoded))?;
                 let alias = table.columns[index].field.name().clone();
                 exprs.push(ProjectionExpr { expr, alias });
             }
@@ -145,7 +145,7 @@ impl Translator<'_> {
 
     /// Columns of the source's output, as indices into the table's columns, in declared order: what is read, and what
     /// the watermark needs.
-    fn output_columns(&self, table: &Table, read: &BTreeSet<usize>) -> Fallible<Vec<usize>> {
+    fn output_columns(&self, table: &Table, read: &BTreeSet<usize>) -> Result<Vec<usize>> {
         let mut wanted: HashSet<String> = read
             .iter()
             .map(|&index| table.columns[index].field.name().clone())
@@ -199,7 +199,7 @@ impl Translator<'_> {
             .collect()
     }
 
-    fn stored_index(&self, table: &Table, name: &str) -> Fallible<usize> {
+    fn stored_index(&self, table: &Table, name: &str) -> Result<usize> {
         let index = table.definition.0.schema.index_of(name);
         index.map_err(|_| {
             self.error(format!(
@@ -210,25 +210,25 @@ impl Translator<'_> {
     }
 
     /// A column of the table over what was decoded.
-    fn table_column_expr(&self, table_column: &TableColumn, decoded: &Arc<Schema>) -> Fallible<PhysicalExprRef> {
+    fn table_column_expr(&self, table_column: &TableColumn, decoded: &Arc<Schema>) -> Result<PhysicalExprRef> {
         let field = &table_column.field;
         let expr = match &table_column.computed {
             Some(expr) => self.expression_over(expr, decoded)?,
             None => {
                 let index = decoded.index_of(field.name());
-                column(decoded, self.df(index.map_err(Into::into))?)
+                column(decoded, self.located(index.map_err(Into::into))?)
             }
         };
-        let found = self.df(expr.data_type(decoded))?;
+        let found = self.located(expr.data_type(decoded))?;
         if found == *field.data_type() {
             return Ok(expr);
         }
-        self.df(cast(expr, decoded, field.data_type().clone()))
+        self.located(cast(expr, decoded, field.data_type().clone()))
     }
 
     /// An unplanned expression by plain column names: types coerced, constants folded.
-    fn expression_over(&self, expr: &Expr, schema: &Arc<Schema>) -> Fallible<PhysicalExprRef> {
-        let schema = Arc::new(self.df(DFSchema::try_from(schema.as_ref().clone()))?);
+    fn expression_over(&self, expr: &Expr, schema: &Arc<Schema>) -> Result<PhysicalExprRef> {
+        let schema = Arc::new(self.located(DFSchema::try_from(schema.as_ref().clone()))?);
         let unqualified = expr.clone().transform(|expr| {
             Ok(match expr {
                 Expr::Column(column) if column.relation.is_some() => {
@@ -237,19 +237,19 @@ impl Translator<'_> {
                 other => Transformed::no(other),
             })
         });
-        let expr = self.df(unqualified)?.data;
+        let expr = self.located(unqualified)?.data;
         let context = SimplifyContext::builder()
             .with_schema(schema.clone())
             .with_config_options(self.planning.config().clone())
             .with_query_execution_start_time(Some(self.planning.now()))
             .build();
         let simplifier = ExprSimplifier::new(context);
-        let expr = self.df(simplifier.coerce(expr, &schema))?;
-        let expr = self.df(simplifier.simplify(expr))?;
+        let expr = self.located(simplifier.coerce(expr, &schema))?;
+        let expr = self.located(simplifier.simplify(expr))?;
         self.physical(&expr, &schema)
     }
 
-    fn watermark(&self, table: &Table, output: &Arc<Schema>) -> Fallible<Option<Watermark>> {
+    fn watermark(&self, table: &Table, output: &Arc<Schema>) -> Result<Option<Watermark>> {
         let Some(declared) = &table.watermark else {
             return Ok(None);
         };
@@ -277,7 +277,7 @@ impl Translator<'_> {
             )));
         }
         let mut expression = self.expression_over(&declared.expression, output)?;
-        let data_type = self.df(expression.data_type(output))?;
+        let data_type = self.located(expression.data_type(output))?;
         if !is_timestamp(&data_type) {
             if !matches!(data_type, arrow_schema::DataType::Timestamp(..)) {
                 return Err(location(format!(
@@ -287,7 +287,7 @@ impl Translator<'_> {
                     column = declared.column
                 )));
             }
-            expression = self.df(cast(expression, output, column_type.clone()))?;
+            expression = self.located(cast(expression, output, column_type.clone()))?;
         }
         Ok(Some(Watermark {
             column,

@@ -15,22 +15,22 @@ use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column,
     columns_of, stream, substitute,
 };
-use super::{Fallible, InputEdge, Translator, keyed};
+use super::{Result, InputEdge, Translator, keyed_exchange};
 use crate::graph::{Operator, Port, WindowColumns, WindowTopN};
 
 pub(super) const RANK_UNBOUNDED: &str = "ROW_NUMBER() needs a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER \
     (PARTITION BY window_start, window_end ORDER BY ...) AS rn FROM ...) WHERE rn <= N";
 
-const OVER: &str = "the only OVER supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end[, keys] ORDER BY \
+const OVER_UNSUPPORTED: &str = "the only OVER supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end[, keys] ORDER BY \
     ...) AS rn with WHERE rn <= N; aggregate with GROUP BY window_start, window_end and join windows for the rest";
 
 impl Translator<'_> {
-    pub(super) fn over(&mut self, window: &Window) -> Fallible<Relation> {
+    pub(super) fn row_number(&mut self, window: &Window) -> Result<Relation> {
         let [expr] = window.window_expr.as_slice() else {
-            return Err(self.error(OVER));
+            return Err(self.error(OVER_UNSUPPORTED));
         };
         let Expr::WindowFunction(function) = expr.clone().unalias() else {
-            return Err(self.error(OVER));
+            return Err(self.error(OVER_UNSUPPORTED));
         };
         match &function.fun {
             WindowFunctionDefinition::WindowUDF(udf) if udf.name() == "row_number" => {}
@@ -40,7 +40,7 @@ impl Translator<'_> {
                     udf.name()
                 )));
             }
-            _ => return Err(self.error(OVER)),
+            _ => return Err(self.error(OVER_UNSUPPORTED)),
         }
         let params = &function.params;
         let schema = window.input.schema();
@@ -50,11 +50,11 @@ impl Translator<'_> {
         // The operator works on one node's columns: the plan's, then what partition and order compute.
         let mut columns = input.columns.clone();
         let mut extra: Vec<PhysicalExprRef> = Vec::new();
-        let mut place = |translator: &Self, expr: PhysicalExprRef| -> Fallible<usize> {
+        let mut place = |translator: &Self, expr: PhysicalExprRef| -> Result<usize> {
             if let Some(index) = bare_column(&expr) {
                 return Ok(index);
             }
-            let data_type = translator.df(expr.data_type(schema.as_arrow()))?;
+            let data_type = translator.located(expr.data_type(schema.as_arrow()))?;
             columns.push(ColumnInfo {
                 name: format!("$order{}", columns.len()),
                 data_type,
@@ -72,7 +72,7 @@ impl Translator<'_> {
         let context = Default::default();
         let sorts = create_physical_sort_exprs(&params.order_by, schema, &self.planning.props, &context);
         let mut order = Vec::new();
-        for sort in self.df(sorts)? {
+        for sort in self.located(sorts)? {
             order.push((place(self, sort.expr)?, sort.options));
         }
         if order.is_empty() {
@@ -82,16 +82,16 @@ impl Translator<'_> {
         let (window_columns, id) = bounds;
         partition.retain(|&index| !matches!(columns[index].attribute, Attribute::Window(of, _) if of == id));
 
-        let input = self.settle_if_volatile(input, &extra)?;
+        let input = self.materialize_if_volatile(input, &extra)?;
         let mut nodes = Vec::with_capacity(input.branches.len());
         for branch in &input.branches {
             let mut exprs = branch.exprs.clone();
             for expr in &extra {
-                exprs.push(self.df(branch.compose(expr))?);
+                exprs.push(self.located(branch.compose(expr))?);
             }
             nodes.push((branch.clone(), exprs));
         }
-        let made: Fallible<Vec<usize>> = nodes
+        let made: Result<Vec<usize>> = nodes
             .iter()
             .map(|(branch, exprs)| self.calc(branch, exprs, &columns, false))
             .collect();
@@ -135,7 +135,7 @@ impl Translator<'_> {
         })
     }
 
-    fn partition_window(&self, partition: &[usize], columns: &[ColumnInfo]) -> Fallible<(WindowColumns, usize)> {
+    fn partition_window(&self, partition: &[usize], columns: &[ColumnInfo]) -> Result<(WindowColumns, usize)> {
         for &index in partition {
             let Attribute::Window(id, _) = columns[index].attribute else {
                 continue;
@@ -168,7 +168,7 @@ impl Translator<'_> {
     }
 
     /// Takes a condition on a pending rank; false if it is about something else.
-    pub(super) fn rank_bound(&mut self, input: &mut Relation, condition: &Expr, schema: &DFSchema) -> Fallible<bool> {
+    pub(super) fn rank_bound(&mut self, input: &mut Relation, condition: &Expr, schema: &DFSchema) -> Result<bool> {
         let Pending::Rank(rank) = &mut input.pending else {
             return Ok(false);
         };
@@ -223,7 +223,7 @@ impl Translator<'_> {
     }
 
     /// Makes the node of a pending rank.
-    pub(super) fn top_n(&mut self, relation: Relation) -> Fallible<Relation> {
+    pub(super) fn top_n(&mut self, relation: Relation) -> Result<Relation> {
         let Pending::Rank(rank) = &relation.pending else {
             return Ok(relation);
         };
@@ -246,7 +246,7 @@ impl Translator<'_> {
         let schema = Arc::new(Schema::new(fields));
         let mut output = stream(schema.clone(), &[]);
         output.window = Some(rank.window);
-        let (exchange, parallelism) = keyed(rank.partition.clone());
+        let (exchange, parallelism) = keyed_exchange(rank.partition.clone());
         let edges = relation
             .branches
             .iter()
@@ -281,8 +281,8 @@ impl Translator<'_> {
         Ok(Relation {
             branches: vec![Branch {
                 node,
-                filter: self.df(filter)?,
-                exprs: self.df(exprs)?,
+                filter: self.located(filter)?,
+                exprs: self.located(exprs)?,
                 carried: Vec::new(),
             }],
             columns,

@@ -10,25 +10,25 @@ use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, PendingWindow, Relation, VIRTUAL, WindowInfo, all_columns,
     bare_column, stream, substitute,
 };
-use super::sinks::SidePort;
-use super::{Fallible, Translator};
+use super::sinks::SideOutput;
+use super::{Result, Translator};
 use crate::graph::{Operator, TimeAttribute, Window, WindowAssign};
 use crate::logical::{WINDOW_COLUMNS, WindowFunction, WindowTableFunction};
 
 impl Translator<'_> {
-    pub(super) fn window_function(&mut self, function: &WindowTableFunction) -> Fallible<Relation> {
+    pub(super) fn window_function(&mut self, function: &WindowTableFunction) -> Result<Relation> {
         let window = self.checked_window(function.window)?;
         let input = self.plan(&function.input)?;
         let input = self.resolve(input)?;
         let schema = function.input.schema();
-        let time = self.df(schema.index_of_column(&function.time_column))?;
+        let time = self.located(schema.index_of_column(&function.time_column))?;
         let event_time = self.follows_watermark(&input.columns[time])?;
         let mut carried = Vec::new();
         if event_time {
             carried.push(time);
         }
         for key in &function.partition_by {
-            carried.push(self.df(schema.index_of_column(key))?);
+            carried.push(self.located(schema.index_of_column(key))?);
         }
         let late = if function.keep_all_columns {
             carried.extend(0..input.columns.len());
@@ -39,7 +39,7 @@ impl Translator<'_> {
 
         let read = |&index: &usize| -> PhysicalExprRef { Arc::new(Column::new(&input.columns[index].name, index)) };
         let read: Vec<PhysicalExprRef> = carried.iter().map(read).collect();
-        let input = self.settle_if_volatile(input, &read)?;
+        let input = self.materialize_if_volatile(input, &read)?;
 
         let id = self.windows.len();
         self.windows.push(WindowInfo {
@@ -75,7 +75,7 @@ impl Translator<'_> {
         })
     }
 
-    fn checked_window(&self, function: WindowFunction) -> Fallible<Window> {
+    fn checked_window(&self, function: WindowFunction) -> Result<Window> {
         let positive = |what: &str, value: i64| {
             if value > 0 {
                 Ok(())
@@ -120,7 +120,7 @@ impl Translator<'_> {
     }
 
     /// Whether a window's time column follows the watermark (else: the clock). Refuses ordinary columns.
-    fn follows_watermark(&self, column: &ColumnInfo) -> Fallible<bool> {
+    fn follows_watermark(&self, column: &ColumnInfo) -> Result<bool> {
         match column.attribute {
             Attribute::EventTime => Ok(true),
             Attribute::ProcessingTime => Ok(false),
@@ -172,7 +172,7 @@ impl Translator<'_> {
     }
 
     /// Makes nodes of a pending window or rank, so that all columns exist.
-    pub(super) fn resolve(&mut self, relation: Relation) -> Fallible<Relation> {
+    pub(super) fn resolve(&mut self, relation: Relation) -> Result<Relation> {
         match relation.pending {
             Pending::Nothing => Ok(relation),
             Pending::Window(_) => self.assign(relation),
@@ -181,7 +181,7 @@ impl Translator<'_> {
     }
 
     /// Marks each row with the windows it belongs to.
-    fn assign(&mut self, mut relation: Relation) -> Fallible<Relation> {
+    fn assign(&mut self, mut relation: Relation) -> Result<Relation> {
         let Pending::Window(pending) = &relation.pending else {
             return Ok(relation);
         };
@@ -202,7 +202,7 @@ impl Translator<'_> {
             })
             .collect();
         for index in 0..relation.branches.len() {
-            let branch = self.settle_branch(&relation.branches[index].clone(), &relation.columns)?;
+            let branch = self.materialize_branch(&relation.branches[index].clone(), &relation.columns)?;
             let input = self.schema(branch.node);
             let time = match branch.carried.first().filter(|_| pending.event_time) {
                 Some(time) => {
@@ -229,7 +229,7 @@ impl Translator<'_> {
                 time,
             });
             let parallelism = self.builder.nodes[branch.node].parallelism;
-            let edge = self.builder.plain_edge(branch.node, 0, parallelism);
+            let edge = self.builder.unkeyed_edge(branch.node, 0, parallelism);
             let output = stream(schema.clone(), &infos);
             let owner = self.scope.owner.clone();
             let node = self
@@ -247,15 +247,15 @@ impl Translator<'_> {
             };
             let late_row = pending.late_row(&branch).to_vec();
             if !pending.late.is_empty() {
-                let port = SidePort::late(node, 0, &pending.late, &late_row);
+                let port = SideOutput::late(node, 0, &pending.late, &late_row);
                 self.late_of_windows.entry(pending.id).or_default().push(port);
             }
             let exprs: Result<Vec<_>, _> = branch.exprs.iter().map(real).collect();
             let filter = branch.filter.as_ref().map(real).transpose();
             relation.branches[index] = Branch {
                 node,
-                filter: self.df(filter)?,
-                exprs: self.df(exprs)?,
+                filter: self.located(filter)?,
+                exprs: self.located(exprs)?,
                 // The input's columns are the first of the node's.
                 carried: late_row,
             };

@@ -9,7 +9,7 @@ use datafusion::physical_expr::expressions::{Column, Literal};
 
 use crate::translate::plan::null;
 use crate::translate::relation::{Attribute, ColumnInfo, Pending, Relation};
-use crate::translate::{Fallible, Translator};
+use crate::translate::{Result, Translator};
 
 impl Translator<'_> {
     /// One aggregate per set, with NULL for the keys a set leaves out, put together.
@@ -19,12 +19,12 @@ impl Translator<'_> {
         aggregate: &LogicalAggregate,
         sets: &GroupingSet,
         schema: &DFSchema,
-    ) -> Fallible<Relation> {
+    ) -> Result<Relation> {
         let GroupingSet::GroupingSets(sets) = sets else {
             return Err(self.error("write CUBE and ROLLUP out as GROUPING SETS ((window_start, window_end, ...), ...)"));
         };
         let input = self.resolve(input)?;
-        let all = self.df(datafusion::logical_expr::utils::grouping_set_to_exprlist(
+        let all = self.located(datafusion::logical_expr::utils::grouping_set_to_exprlist(
             &aggregate.group_expr,
         ))?;
         let fields = aggregate.schema.fields();
@@ -66,9 +66,9 @@ impl Translator<'_> {
                     }
                     None if index == all.len() => {
                         let id = ScalarValue::UInt64(Some(grouping_id)).cast_to(field.data_type());
-                        Arc::new(Literal::new(self.df(id)?))
+                        Arc::new(Literal::new(self.located(id)?))
                     }
-                    None => self.df(null(field.data_type()))?,
+                    None => self.located(null(field.data_type()))?,
                 };
                 exprs.push(expr);
                 infos.push(info);

@@ -18,10 +18,10 @@ use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, columns_of, is_virtual,
     substitute,
 };
-use super::{Fallible, Translator};
+use super::{Result, Translator};
 use crate::graph::{NodeIndex, Window};
 
-mod below;
+mod input;
 mod grouping_sets;
 mod nodes;
 
@@ -47,7 +47,7 @@ enum Output {
 }
 
 impl Translator<'_> {
-    pub(super) fn aggregate(&mut self, aggregate: &LogicalAggregate) -> Fallible<Relation> {
+    pub(super) fn aggregate(&mut self, aggregate: &LogicalAggregate) -> Result<Relation> {
         let input = self.plan(&aggregate.input)?;
         let schema = aggregate.input.schema();
         if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
@@ -64,7 +64,7 @@ impl Translator<'_> {
         self.grouped(input, keys, calls, &names)
     }
 
-    pub(super) fn distinct(&mut self, plan: &LogicalPlan) -> Fallible<Relation> {
+    pub(super) fn distinct(&mut self, plan: &LogicalPlan) -> Result<Relation> {
         let input = self.plan(plan)?;
         let has_window = input
             .columns
@@ -82,7 +82,7 @@ impl Translator<'_> {
         self.grouped(input, keys, Vec::new(), &names)
     }
 
-    fn calls(&self, exprs: &[Expr], schema: &DFSchema) -> Fallible<Vec<Call>> {
+    fn calls(&self, exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Call>> {
         let context = Default::default();
         let mut calls = Vec::with_capacity(exprs.len());
         for expr in exprs {
@@ -90,7 +90,7 @@ impl Translator<'_> {
                 return Err(self.error(format!("`{expr}` is not an aggregate function")));
             };
             let params = &function.params;
-            let args: Fallible<Vec<_>> = params.args.iter().map(|arg| self.physical(arg, schema)).collect();
+            let args: Result<Vec<_>> = params.args.iter().map(|arg| self.physical(arg, schema)).collect();
             let filter = params
                 .filter
                 .as_ref()
@@ -105,20 +105,20 @@ impl Translator<'_> {
             calls.push(Call {
                 args: args?,
                 filter,
-                order: self.df(order)?,
+                order: self.located(order)?,
                 function,
             });
         }
         Ok(calls)
     }
 
-    fn keys(&self, exprs: &[Expr], schema: &DFSchema, input: &Relation) -> Fallible<Vec<Key>> {
+    fn keys(&self, exprs: &[Expr], schema: &DFSchema, input: &Relation) -> Result<Vec<Key>> {
         exprs
             .iter()
             .map(|expr| {
                 let physical = self.physical(expr, schema)?;
                 let source = bare_column(&physical).map(|index| &input.columns[index]);
-                let data_type = self.df(physical.data_type(schema.as_arrow()))?;
+                let data_type = self.located(physical.data_type(schema.as_arrow()))?;
                 let info = ColumnInfo {
                     name: match expr {
                         Expr::Column(column) => column.name.clone(),
@@ -134,7 +134,7 @@ impl Translator<'_> {
     }
 
     /// The grouped relation: its columns are the keys, then the calls.
-    fn grouped(&mut self, input: Relation, keys: Vec<Key>, calls: Vec<Call>, names: &[String]) -> Fallible<Relation> {
+    fn grouped(&mut self, input: Relation, keys: Vec<Key>, calls: Vec<Call>, names: &[String]) -> Result<Relation> {
         let mut input = input;
         if let Pending::Rank(_) = input.pending {
             input = self.resolve(input)?;
@@ -180,11 +180,11 @@ impl Translator<'_> {
             input = self.resolve(input)?;
         }
         if input.branches.iter().any(|branch| branch.would_repeat(&below)) {
-            input = self.settle(input)?;
+            input = self.materialize(input)?;
         }
-        if self.late_wanted.contains(&self.scope.owner) {
+        if self.steps_with_late_output.contains(&self.scope.owner) {
             // Late rows are wanted as they were grouped.
-            input = self.settle_if_volatile(input, &below)?;
+            input = self.materialize_if_volatile(input, &below)?;
         }
         self.check_session(&input, &real_keys)?;
         if self.windows[id].processing_time && !fused {
@@ -213,7 +213,7 @@ impl Translator<'_> {
     }
 
     /// The window that rows are grouped by.
-    fn group_window(&self, keys: &[Key], input: &Relation) -> Fallible<WindowId> {
+    fn group_window(&self, keys: &[Key], input: &Relation) -> Result<WindowId> {
         let mut incomplete = None;
         for key in keys {
             let Attribute::Window(id, _) = key.info.attribute else {
@@ -245,7 +245,7 @@ impl Translator<'_> {
     }
 
     /// A session exists per key: the keys of `SESSION` and of `GROUP BY` must be the same.
-    fn check_session(&self, input: &Relation, keys: &[&Key]) -> Fallible<()> {
+    fn check_session(&self, input: &Relation, keys: &[&Key]) -> Result<()> {
         let Pending::Window(pending) = &input.pending else {
             return Ok(());
         };
@@ -261,7 +261,7 @@ impl Translator<'_> {
         for branch in &input.branches {
             let partition = pending.keys(branch);
             let composed: Result<Vec<_>, _> = keys.iter().map(|key| branch.compose(&key.expr)).collect();
-            let composed = self.df(composed)?;
+            let composed = self.located(composed)?;
             let same = composed.iter().all(|key| partition.contains(key))
                 && partition.iter().all(|key| composed.contains(key));
             if !same {
@@ -277,7 +277,7 @@ impl Translator<'_> {
     /// Whether a local aggregate before the exchange pays.
     fn two_phase(&self, id: WindowId, calls: &[Call], fused: bool) -> bool {
         let window = self.windows[id];
-        if window.processing_time || self.late_wanted.contains(&self.scope.owner) {
+        if window.processing_time || self.steps_with_late_output.contains(&self.scope.owner) {
             return false;
         }
         if fused && matches!(window.window, Window::Session { .. }) {
@@ -300,7 +300,7 @@ impl Translator<'_> {
         input: &Relation,
         window_columns: &[usize],
         names: &[String],
-    ) -> Fallible<Relation> {
+    ) -> Result<Relation> {
         let schema = self.schema(node);
         let width = schema.fields().len();
         let (start, end) = (column(&schema, width - 2), column(&schema, width - 1));
@@ -326,11 +326,11 @@ impl Translator<'_> {
                             };
                             Ok((index, self.cast_if_needed(made, &schema, &wanted.data_type)?))
                         })
-                        .collect::<Fallible<_>>()?;
+                        .collect::<Result<_>>()?;
                     let made = substitute(&expr, &|index| {
                         bounds.iter().find(|(of, _)| *of == index).map(|(_, expr)| expr.clone())
                     });
-                    self.df(made)?
+                    self.located(made)?
                 }
             });
             columns.push(info);
@@ -361,11 +361,11 @@ impl Translator<'_> {
         })
     }
 
-    fn cast_if_needed(&self, expr: PhysicalExprRef, schema: &Schema, wanted: &DataType) -> Fallible<PhysicalExprRef> {
-        if self.df(expr.data_type(schema))? == *wanted {
+    fn cast_if_needed(&self, expr: PhysicalExprRef, schema: &Schema, wanted: &DataType) -> Result<PhysicalExprRef> {
+        if self.located(expr.data_type(schema))? == *wanted {
             return Ok(expr);
         }
-        self.df(cast(expr, schema, wanted.clone()))
+        self.located(cast(expr, schema, wanted.clone()))
     }
 }
 

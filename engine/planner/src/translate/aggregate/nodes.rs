@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 
-use super::below::Side;
+use super::input::Side;
 use crate::graph::{
     Aggregate, Exchange, NodeIndex, Operator, Phase, Port, Stream, TimeAttribute, Window, WindowAggregate,
     WindowColumns,
 };
 use crate::translate::builder::InputEdge;
-use crate::translate::{Fallible, Translator, keyed};
+use crate::translate::{Result, Translator, keyed_exchange};
 
 impl Translator<'_> {
     /// Adds the aggregate's nodes; the last one's index.
-    pub(super) fn aggregate_nodes(&mut self, sides: Vec<Side>, two_phase: bool) -> Fallible<NodeIndex> {
+    pub(super) fn aggregate_nodes(&mut self, sides: Vec<Side>, two_phase: bool) -> Result<NodeIndex> {
         let first = sides.first().ok_or_else(|| self.error("an aggregate over nothing"))?;
         let schema = self.schema(first.node);
         let mut fields = key_fields(&schema, &first.keys);
@@ -29,9 +29,9 @@ impl Translator<'_> {
         }
     }
 
-    fn single(&mut self, sides: &[Side], output: Stream) -> Fallible<NodeIndex> {
+    fn single(&mut self, sides: &[Side], output: Stream) -> Result<NodeIndex> {
         let first = &sides[0];
-        let (exchange, parallelism) = keyed(first.keys.clone());
+        let (exchange, parallelism) = keyed_exchange(first.keys.clone());
         let operator = Operator::WindowAggregate(WindowAggregate {
             window: first.window,
             time: first.time,
@@ -54,17 +54,17 @@ impl Translator<'_> {
         Ok(node)
     }
 
-    fn local_and_final(&mut self, sides: &[Side], output: Stream) -> Fallible<NodeIndex> {
+    fn local_and_final(&mut self, sides: &[Side], output: Stream) -> Result<NodeIndex> {
         let owner = self.scope.owner.clone();
         let first = &sides[0];
         let key_count = first.keys.len();
-        let (exchange, parallelism) = keyed((0..key_count).collect());
+        let (exchange, parallelism) = keyed_exchange((0..key_count).collect());
         let mut edges = Vec::with_capacity(sides.len());
         let mut partial = None;
         for side in sides {
             let mut fields = key_fields(&self.schema(side.node), &side.keys);
             for aggregate in &side.aggregates {
-                let states = self.df(aggregate.function.state_fields())?;
+                let states = self.located(aggregate.function.state_fields())?;
                 fields.extend(states.iter().map(|field| field.as_ref().clone().with_nullable(true)));
             }
             let stream = windowed(fields);
@@ -78,7 +78,7 @@ impl Translator<'_> {
                 allowed_lateness: 0,
             });
             let own = self.builder.nodes[side.node].parallelism;
-            let edge = self.builder.plain_edge(side.node, 0, own);
+            let edge = self.builder.unkeyed_edge(side.node, 0, own);
             let local = self
                 .builder
                 .add(&owner, "local-aggregate", operator, vec![edge], stream, own);

@@ -1,4 +1,6 @@
-//! An expression over some rows of a batch: those are copied, of the columns it reads alone.
+//! Evaluation of an expression over the rows that a mask selects.
+//!
+//! Only the columns that the expression reads are filtered; all other columns are never copied.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,15 +15,17 @@ use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
 
+/// An expression together with the columns that it reads.
 #[derive(Debug)]
-pub(super) struct OverSomeRows {
-    /// Over the columns of these indices, in that order.
+pub(super) struct MaskedExpr {
+    /// The expression, over the input projected to `columns`.
     expr: PhysicalExprRef,
+    /// Indices of the input columns that the expression reads, ascending.
     columns: Vec<usize>,
 }
 
-impl OverSomeRows {
-    pub fn of(expr: &PhysicalExprRef) -> Result<Self> {
+impl MaskedExpr {
+    pub fn new(expr: &PhysicalExprRef) -> Result<Self> {
         let columns: BTreeSet<usize> = collect_columns(expr).iter().map(Column::index).collect();
         let columns: Vec<usize> = columns.into_iter().collect();
         let narrowed = Arc::clone(expr).transform(|expr| {
@@ -38,7 +42,7 @@ impl OverSomeRows {
         })
     }
 
-    /// The values of the rows of `mask`, in their order.
+    /// Returns the values of the rows that `mask` selects, in the order of the batch.
     pub fn evaluate(&self, batch: &RecordBatch, mask: &BooleanBuffer) -> Result<ArrayRef> {
         let count = mask.count_set_bits();
         let mut narrow = batch.project(&self.columns)?;

@@ -1,17 +1,17 @@
-//! Patterns that can be matched straight on, without an automaton: one way to go at each byte, never a way back.
+//! Patterns that can be matched matcher on, without an automaton: one way to go at each byte, never a way back.
 //!
 //! Such a pattern is a literal that must occur, perhaps with one byte out of a set or the start of the text before it,
 //! and then literals and greedy runs of characters (`(&|^)id=([^&]*)`, `id=(\d+)`, `^https`). A run takes all it can.
 //! That is only right because nothing after a run may begin with a character of the run: giving characters back could
 //! never help. The literal is searched as a substring, and what follows it is compared in place.
 //!
-//! Everything else is not for this module: [`Straight::of`] says so, and the automaton does it.
+//! Everything else is not for this module: [`LiteralMatcher::of`] says so, and the automaton does it.
 
 use memchr::memmem::Finder;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
-/// A pattern of the straight kind.
-pub(super) struct Straight {
+/// A pattern of the matcher kind.
+pub(super) struct LiteralMatcher {
     before: Before,
     /// Not empty.
     literal: Finder<'static>,
@@ -79,9 +79,9 @@ impl ByteSet {
     }
 }
 
-impl Straight {
+impl LiteralMatcher {
     /// `None`: the pattern is of another kind, or not valid.
-    pub fn of(pattern: &str) -> Option<Self> {
+    pub fn new(pattern: &str) -> Option<Self> {
         let hir = regex_syntax::parse(pattern).ok()?;
         let mut reader = Reader::default();
         reader.read(&hir)?;
@@ -90,7 +90,7 @@ impl Straight {
 
     /// Whether this text can be matched here.
     #[inline]
-    pub fn takes(&self, text: &str) -> bool {
+    pub fn supports(&self, text: &str) -> bool {
         !self.ascii_only || text.is_ascii()
     }
 
@@ -273,7 +273,7 @@ impl Reader {
         Some(())
     }
 
-    fn finish(self) -> Option<Straight> {
+    fn finish(self) -> Option<LiteralMatcher> {
         let literal = self.literal?;
         let before = self.before.unwrap_or(Before {
             kind: BeforeKind::Anything,
@@ -288,7 +288,7 @@ impl Reader {
             Step::Run { bytes, .. } => !bytes.overlaps(&first_of(&self.steps[index + 1..])),
             _ => true,
         });
-        gives_nothing_back.then(|| Straight {
+        gives_nothing_back.then(|| LiteralMatcher {
             before,
             literal: Finder::new(&literal).into_owned(),
             steps: self.steps,
@@ -362,16 +362,16 @@ mod tests {
     /// Which groups a text has, by either way.
     #[track_caller]
     fn same(pattern: &str, text: &str) {
-        let straight = Straight::of(pattern).expect(pattern);
-        if !straight.takes(text) {
+        let matcher = LiteralMatcher::new(pattern).expect(pattern);
+        if !matcher.supports(text) {
             return;
         }
         let regex = Regex::new(pattern).expect("a valid pattern");
         let expected = regex.captures(text);
-        assert_eq!(straight.is_match(text), expected.is_some(), "`{pattern}` in `{text}`");
+        assert_eq!(matcher.is_match(text), expected.is_some(), "`{pattern}` in `{text}`");
         for group in 0..=regex.captures_len() {
             let expected = expected.as_ref().and_then(|captures| captures.get(group));
-            let found = straight.group(text, group as u32);
+            let found = matcher.group(text, group as u32);
             assert_eq!(
                 found,
                 expected.map(|found| found.as_str()),
@@ -384,7 +384,7 @@ mod tests {
         }
     }
 
-    const STRAIGHT: &[&str] = &[
+    const SUPPORTED: &[&str] = &[
         "ab",
         "^ab",
         "^ab$",
@@ -408,8 +408,8 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_straight_is_found_as_the_automaton_finds_it() {
-        for pattern in STRAIGHT {
+    fn supported_patterns_match_as_the_regex_crate_does() {
+        for pattern in SUPPORTED {
             for text in [
                 "",
                 "ab",
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_way_back_is_left_to_the_automaton() {
+    fn patterns_that_need_backtracking_are_not_supported() {
         for pattern in [
             "",
             "a|b",
@@ -453,7 +453,7 @@ mod tests {
             "a[^&]*(&?)x?&",
             "a(",
         ] {
-            assert!(Straight::of(pattern).is_none(), "`{pattern}`");
+            assert!(LiteralMatcher::new(pattern).is_none(), "`{pattern}`");
         }
         for pattern in [
             "(&|^)channel_id=([^&]*)",
@@ -462,17 +462,17 @@ mod tests {
             "/item/([0-9]+)/",
             "a.{2}$",
         ] {
-            assert!(Straight::of(pattern).is_some(), "`{pattern}`");
+            assert!(LiteralMatcher::new(pattern).is_some(), "`{pattern}`");
         }
     }
 
     proptest! {
         #[test]
-        fn any_straight_pattern_finds_what_the_automaton_finds(
+        fn any_supported_pattern_matches_as_the_regex_crate_does(
             pattern in r"(\^|\(&\|\^\)|\[&\?=\]|)[ab=]{1,3}(\(\[\^[&=]\]\*\)|\(\\w\+\)|\[ab\]\*|b\+|[ab&]|\.|a\{1,2\}){0,3}(\$|)",
             texts in prop::collection::vec("[ab=&?é1]{0,12}", 1..20),
         ) {
-            if Straight::of(&pattern).is_some() {
+            if LiteralMatcher::new(&pattern).is_some() {
                 for text in &texts {
                     same(&pattern, text);
                 }

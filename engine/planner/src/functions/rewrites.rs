@@ -47,7 +47,7 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// Names that [`rewrite`] takes.
-const FORMS: &[&str] = &[
+const REWRITTEN: &[&str] = &[
     "mod",
     "if",
     "concat",
@@ -83,17 +83,17 @@ const FORMS: &[&str] = &[
     "substring",
 ];
 
-pub(super) fn is_form(name: &str) -> bool {
-    FORMS.contains(&name)
+pub(super) fn is_rewritten(name: &str) -> bool {
+    REWRITTEN.contains(&name)
 }
 
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    FORMS.iter().copied()
+    REWRITTEN.iter().copied()
 }
 
 /// What a call stands for; `None`: itself.
 pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Expr> {
-    if !is_form(name) || function.over.is_some() {
+    if !is_rewritten(name) || function.over.is_some() {
         return None;
     }
     let (_, arguments) = parts(function)?;

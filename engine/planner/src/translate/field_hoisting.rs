@@ -1,8 +1,8 @@
-//! An expression that takes the fields it needs out of ROW columns first.
+//! Hoisting of field accesses out of `CASE`.
 //!
-//! `CASE` evaluates each branch over the rows that take it, and to that end copies those rows of every column the branch
-//! reads: for a field of a ROW, the whole ROW. Here the fields are taken out first, which copies nothing, and the
-//! expression runs over them.
+//! DataFusion evaluates each branch of a `CASE` over the rows that take it, and copies those rows of every column the
+//! branch reads: if the branch reads a field of a ROW, the whole ROW is copied. Here the fields are extracted first, which
+//! copies nothing, and the `CASE` is evaluated over the extracted fields.
 
 use std::sync::Arc;
 
@@ -14,35 +14,38 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{CaseExpr, Column};
 
-use super::instead::{Way, instead};
+use super::specialized_expr::{Specialization, specialized};
 use super::relation::{bare_column, has_field_access, is_field_access};
 
+/// An expression whose column and field accesses are evaluated first.
 #[derive(Debug)]
-struct Lifted {
+struct HoistedFields {
     /// Columns and fields that `inner` reads, over the input.
     fields: Vec<PhysicalExprRef>,
+    /// Schema of the batch that `fields` form.
     schema: SchemaRef,
-    /// The same over `schema`.
+    /// The expression over `schema`.
     inner: PhysicalExprRef,
 }
 
-/// The expression, lifted where that saves copies.
-pub(super) fn lifted(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
+/// Hoists the field accesses of an expression that contains a `CASE`; returns other expressions unchanged.
+pub(super) fn rewrite(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
     let has_case = expr.exists(|expr| Ok(expr.downcast_ref::<CaseExpr>().is_some()))?;
     if !has_case || !has_field_access(&expr) {
         return Ok(expr);
     }
-    let (inner, fields) = lift(&expr)?;
+    let (inner, fields) = hoist(&expr)?;
     let types: Result<Vec<DataType>> = fields.iter().map(|field| field.data_type(input)).collect();
     let named = types?
         .into_iter()
         .enumerate()
         .map(|(index, data_type)| Field::new(format!("${index}"), data_type, true));
     let schema = Arc::new(Schema::new(named.collect::<Vec<_>>()));
-    Ok(instead(expr, Lifted { fields, schema, inner }))
+    Ok(specialized(expr, HoistedFields { fields, schema, inner }))
 }
 
-fn lift(expr: &PhysicalExprRef) -> Result<(PhysicalExprRef, Vec<PhysicalExprRef>)> {
+/// Splits an expression into one over numbered columns, and the column and field accesses that those columns stand for.
+fn hoist(expr: &PhysicalExprRef) -> Result<(PhysicalExprRef, Vec<PhysicalExprRef>)> {
     let mut fields: Vec<PhysicalExprRef> = Vec::new();
     let inner = Arc::clone(expr).transform_down(|expr| {
         if bare_column(&expr).is_none() && !is_field_access(&expr) {
@@ -59,7 +62,7 @@ fn lift(expr: &PhysicalExprRef) -> Result<(PhysicalExprRef, Vec<PhysicalExprRef>
     Ok((inner.data, fields))
 }
 
-impl Way for Lifted {
+impl Specialization for HoistedFields {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
         let columns: Result<Vec<_>> = self
@@ -72,9 +75,9 @@ impl Way for Lifted {
         self.inner.evaluate(&batch)
     }
 
-    fn again(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
-        let (inner, fields) = lift(original)?;
-        // With other fields it is another expression altogether, of which no types are known.
+    fn rebuild(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
+        let (inner, fields) = hoist(original)?;
+        // With a different number of fields the known types no longer apply.
         Ok((fields.len() == self.fields.len()).then(|| Self {
             fields,
             schema: self.schema.clone(),
@@ -93,11 +96,11 @@ mod tests {
     use datafusion::physical_expr::utils::collect_columns;
     use datafusion::prelude::{col, lit, when};
 
-    use super::super::instead::is_computed_by;
+    use super::super::specialized_expr::is_specialized_by;
     use super::*;
 
     #[test]
-    fn a_case_over_fields_gives_the_same_lifted() {
+    fn a_case_over_fields_has_the_same_values_hoisted() {
         let numbers = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values));
         let field = Arc::new(Field::new("n", DataType::Int64, true));
         let row = |values| StructArray::from(vec![(field.clone(), numbers(values) as _)]);
@@ -114,10 +117,10 @@ mod tests {
             .otherwise(get_field(col("b"), name()) + col("kind"))
             .expect("a case");
         let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
-        let lifted = lifted(plain.clone(), batch.schema_ref()).expect("lifted");
-        assert!(is_computed_by::<Lifted>(&lifted));
-        assert_eq!(collect_columns(&lifted), collect_columns(&plain));
-        assert_eq!(lifted.to_string(), plain.to_string());
+        let hoisted = rewrite(plain.clone(), batch.schema_ref()).expect("rewritten");
+        assert!(is_specialized_by::<HoistedFields>(&hoisted));
+        assert_eq!(collect_columns(&hoisted), collect_columns(&plain));
+        assert_eq!(hoisted.to_string(), plain.to_string());
 
         let value = |expr: &PhysicalExprRef, batch: &RecordBatch| {
             let array = expr
@@ -126,15 +129,15 @@ mod tests {
                 .expect("a value");
             array.as_primitive::<Int64Type>().iter().collect::<Vec<_>>()
         };
-        assert_eq!(value(&lifted, &batch), [Some(1), Some(21), None]);
+        assert_eq!(value(&hoisted, &batch), [Some(1), Some(21), None]);
         assert_eq!(value(&plain, &batch), [Some(1), Some(21), None]);
 
-        // Columns moved: as a narrower input moves them.
-        let moved = super::super::relation::substitute(&lifted, &|index| {
+        // Columns are renumbered when the input becomes narrower.
+        let moved = super::super::relation::substitute(&hoisted, &|index| {
             Some(Arc::new(Column::new("moved", index - 1)) as PhysicalExprRef)
         })
         .expect("moved");
-        assert!(is_computed_by::<Lifted>(&moved));
+        assert!(is_specialized_by::<HoistedFields>(&moved));
         let narrow = batch.project(&[1, 2, 3]).expect("columns");
         assert_eq!(value(&moved, &narrow), [Some(1), Some(21), None]);
     }

@@ -1,5 +1,7 @@
-//! Which steps are computed once on their own and which are put in the places that name them, and the optimised plans of
-//! both.
+//! Common subplans: steps that are translated once and shared by their users, and steps that are inlined into them.
+//!
+//! A step is shared if it is used more than once and keeps state, or if its error policy, late rows or dead letters need
+//! nodes of its own. Every other step is inlined, so that the optimiser sees through it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,20 +15,21 @@ use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::physical_expr::expressions::cast;
 
 use super::relation::{Attribute, ColumnInfo, Relation, column};
-use super::{Fallible, Scope, SharedStep, Translator, located};
+use super::{Result, Scope, SharedStep, Translator, error_at};
 use crate::error::Error;
 use crate::graph::ErrorPolicy;
 use crate::logical::{CatalogTable, Insert, InsertInput, StepReference, WindowTableFunction};
 
 impl<'p> Translator<'p> {
-    /// Decides which steps stand alone, puts the others in their places, and optimises everything.
+    /// Optimises the plans of the shared steps and of the inserts, with all other steps inlined. Returns those of the
+    /// inserts.
     pub(super) fn optimize_all(&mut self, errors: &mut Vec<Error>) -> Vec<(&'p Insert, LogicalPlan)> {
-        let alone = self.steps_alone();
+        let shared = self.shared_step_names();
         for step in &self.pipeline.steps {
-            if !alone.contains(&step.name) {
+            if !shared.contains(&step.name) {
                 continue;
             }
-            let plan = self.prepare(&step.plan, &alone, self.late_wanted.contains(&step.name));
+            let plan = self.prepare(&step.plan, &shared, self.steps_with_late_output.contains(&step.name));
             match plan {
                 Ok(plan) => {
                     let scope = Scope {
@@ -46,7 +49,7 @@ impl<'p> Translator<'p> {
                         },
                     );
                 }
-                Err(error) => errors.push(located(error, &step.location)),
+                Err(error) => errors.push(error_at(error, &step.location)),
             }
         }
         let mut plans = Vec::new();
@@ -54,22 +57,22 @@ impl<'p> Translator<'p> {
             let InsertInput::Plan(plan) = &insert.input else {
                 continue;
             };
-            match self.prepare(plan, &alone, false) {
+            match self.prepare(plan, &shared, false) {
                 Ok(plan) => plans.push((insert, plan)),
-                Err(error) => errors.push(located(error, &insert.location)),
+                Err(error) => errors.push(error_at(error, &insert.location)),
             }
         }
         plans
     }
 
-    /// Puts the steps that do not stand alone in their places, optimises, and notes what is read of each table.
+    /// Inlines the steps that are not shared, optimises the plan, and records the columns that it reads of each table.
     fn prepare(
         &mut self,
         plan: &LogicalPlan,
-        alone: &BTreeSet<String>,
+        shared: &BTreeSet<String>,
         keep_all_columns: bool,
     ) -> Result<LogicalPlan, DataFusionError> {
-        let plan = inline_steps(plan.clone(), alone)?;
+        let plan = inline_steps(plan.clone(), shared)?;
         let plan = if keep_all_columns { keep_columns(plan)? } else { plan };
         check_keys(&plan)?;
         let plan = self.planning.optimize(plan)?;
@@ -89,8 +92,8 @@ impl<'p> Translator<'p> {
         Ok(plan)
     }
 
-    /// Steps that are computed once, apart from their users.
-    fn steps_alone(&self) -> BTreeSet<String> {
+    /// Returns the names of the steps that are translated once, apart from their users.
+    fn shared_step_names(&self) -> BTreeSet<String> {
         let mut uses: BTreeMap<String, usize> = BTreeMap::new();
         let plans = self.pipeline.steps.iter().map(|step| &step.plan);
         let inserts = self.pipeline.inserts.iter().filter_map(|insert| match &insert.input {
@@ -118,15 +121,15 @@ impl<'p> Translator<'p> {
                 let many = uses.get(&step.name).copied().unwrap_or(0) > 1;
                 (many && !is_stateless(&step.plan))
                     || step.on_error != ErrorPolicy::default()
-                    || self.late_wanted.contains(&step.name)
+                    || self.steps_with_late_output.contains(&step.name)
                     || dead_letters_wanted.contains(step.name.as_str())
             })
             .map(|step| step.name.clone())
             .collect()
     }
 
-    /// The relation of a step that stands alone, translated at its first use.
-    pub(super) fn shared_step(&mut self, name: &str) -> Fallible<Relation> {
+    /// Returns the relation of a shared step, which is translated at its first use.
+    pub(super) fn shared_step(&mut self, name: &str) -> Result<Relation> {
         let Some(step) = self.shared_steps.get(name) else {
             return Err(self.error(format!("unknown step `{name}`")));
         };
@@ -136,10 +139,10 @@ impl<'p> Translator<'p> {
         let (plan, schema) = (step.plan.clone(), step.schema.clone());
         let outer = std::mem::replace(&mut self.scope, step.scope.clone());
         let relation = self.plan(&plan).and_then(|relation| {
-            // Its own nodes must follow its own error policy.
+            // Pending windows and projections become nodes here, under the step's own error policy.
             let relation = self.resolve(relation)?;
-            let relation = self.as_promised(relation, &schema)?;
-            self.settle(relation)
+            let relation = self.cast_to_schema(relation, &schema)?;
+            self.materialize(relation)
         });
         self.scope = outer;
         let relation = relation?;
@@ -149,8 +152,8 @@ impl<'p> Translator<'p> {
         Ok(relation)
     }
 
-    /// Casts columns whose types were coerced to what the step's users count on.
-    fn as_promised(&mut self, relation: Relation, schema: &DFSchema) -> Fallible<Relation> {
+    /// Casts columns whose types were coerced to the types that the step's users were planned against.
+    fn cast_to_schema(&mut self, relation: Relation, schema: &DFSchema) -> Result<Relation> {
         let same = |(column, field): (&ColumnInfo, &FieldRef)| column.data_type == *field.data_type();
         if relation.columns.iter().zip(schema.fields()).all(same) {
             return Ok(relation);
@@ -165,7 +168,7 @@ impl<'p> Translator<'p> {
         for (index, (info, field)) in columns.iter_mut().zip(schema.fields()).enumerate() {
             let mut expr = column(&found, index);
             if info.data_type != *field.data_type() {
-                expr = self.df(cast(expr, &found, field.data_type().clone()))?;
+                expr = self.located(cast(expr, &found, field.data_type().clone()))?;
                 info.data_type = field.data_type().clone();
                 info.attribute = Attribute::None;
             }
@@ -175,6 +178,7 @@ impl<'p> Translator<'p> {
     }
 }
 
+/// Returns the reference to a step, if the plan node is one.
 pub(super) fn step_reference(plan: &LogicalPlan) -> Option<&StepReference> {
     match plan {
         LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<StepReference>(),
@@ -193,10 +197,10 @@ fn step_references(plan: &LogicalPlan) -> Vec<String> {
 }
 
 #[recursive::recursive]
-fn inline_steps(plan: LogicalPlan, alone: &BTreeSet<String>) -> Result<LogicalPlan, DataFusionError> {
+fn inline_steps(plan: LogicalPlan, shared: &BTreeSet<String>) -> Result<LogicalPlan, DataFusionError> {
     let inlined = plan.transform_up_with_subqueries(|plan| match step_reference(&plan) {
-        Some(step) if !alone.contains(&step.name) => {
-            let plan = inline_steps(step.plan.as_ref().clone(), alone)?;
+        Some(step) if !shared.contains(&step.name) => {
+            let plan = inline_steps(step.plan.as_ref().clone(), shared)?;
             Ok(Transformed::yes(plan))
         }
         _ => Ok(Transformed::no(plan)),
@@ -204,7 +208,7 @@ fn inline_steps(plan: LogicalPlan, alone: &BTreeSet<String>) -> Result<LogicalPl
     Ok(inlined.data)
 }
 
-/// Refuses aggregates among group keys, which `GROUP BY 1` may turn out to be.
+/// Refuses aggregates among group keys, as in `SELECT COUNT(*) ... GROUP BY 1`.
 fn check_keys(plan: &LogicalPlan) -> Result<(), DataFusionError> {
     plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::Aggregate(aggregate) = plan
@@ -217,7 +221,7 @@ fn check_keys(plan: &LogicalPlan) -> Result<(), DataFusionError> {
     Ok(())
 }
 
-/// Projections and filters over one table or over such steps: cheaper to repeat than to share.
+/// Returns true for projections and filters over one table or over such steps: they are cheaper to repeat than to share.
 #[recursive::recursive]
 fn is_stateless(plan: &LogicalPlan) -> bool {
     match plan {
@@ -229,7 +233,7 @@ fn is_stateless(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Makes the window functions of a plan keep every column of their input.
+/// Makes the window functions of a plan keep every column of their input, so that late rows are complete.
 fn keep_columns(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let kept = plan.transform_up(|plan| {
         let LogicalPlan::Extension(extension) = &plan else {

@@ -1,13 +1,13 @@
-//! `CASE` of texts that copies only what it must.
+//! `CASE` over strings with fewer copies.
 //!
-//! DataFusion's `CASE` evaluates one condition after the other, each over the rows that are left, and so copies, after
-//! each, those rows of every column that any branch reads. That is right where a condition may fail for rows which an
-//! earlier one took. Comparisons of columns and constants cannot fail: they are evaluated over all rows here, which copies
-//! nothing. What remains to be copied are the rows of results that are computed, once, and of the columns that the one
-//! result reads. Constant results are written straight into the output.
+//! DataFusion evaluates the conditions of a `CASE` one after the other, each over the rows that no earlier condition
+//! selected, and for that copies the remaining rows of every column that any branch reads. This is necessary where a
+//! condition can fail for rows that an earlier one selects. Comparisons of columns and constants cannot fail: here they are
+//! evaluated over all rows, without copies. Copies remain for computed results only: each copies, once, its own rows of the
+//! columns that it reads. Constant results are appended to the output directly.
 //!
-//! Results are still computed for no other rows than theirs. Values of other types than texts are cheap to copy, and left
-//! to DataFusion.
+//! A result is evaluated for its own rows only, as in DataFusion. Values of types other than strings are cheap to copy and
+//! left to DataFusion.
 
 use std::sync::Arc;
 
@@ -21,48 +21,48 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, Literal};
 
-use super::decided::{is_comparison, is_plain};
-use super::instead::{Way, instead};
-use super::some_rows::OverSomeRows;
+use super::short_circuit::{is_comparison, is_plain};
+use super::specialized_expr::{Specialization, specialized};
+use super::masked_eval::MaskedExpr;
 
-/// Branches of a `CASE` that is evaluated here, at most: a row's branch is noted in one byte.
+/// Maximum number of branches: the branch of a row is stored in one byte.
 const BRANCHES_MAX: usize = u8::MAX as usize;
 
-/// A `CASE` whose conditions cannot fail and whose value is a text.
+/// A `CASE` whose conditions cannot fail and whose value is a string.
 #[derive(Debug)]
-pub(super) struct Choice {
+pub(super) struct StringCase {
     conditions: Vec<PhysicalExprRef>,
-    /// By condition, then what is otherwise.
+    /// One result per condition, then the result of `ELSE`.
     results: Vec<Outcome>,
 }
 
 #[derive(Debug)]
 enum Outcome {
     Constant(Option<String>),
-    Computed(OverSomeRows),
+    Computed(MaskedExpr),
 }
 
-/// The expression with every `CASE` in it replaced that is cheaper so.
-pub(super) fn cheaper(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
+/// Replaces every `CASE` in an expression that qualifies.
+pub(super) fn rewrite(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
     let replaced = expr.transform_up(|expr| {
-        Ok(match Choice::of(&expr, |expr| expr.data_type(input))? {
-            Some(choice) => Transformed::yes(instead(expr, choice)),
+        Ok(match StringCase::new(&expr, |expr| expr.data_type(input))? {
+            Some(case) => Transformed::yes(specialized(expr, case)),
             None => Transformed::no(expr),
         })
     })?;
     Ok(replaced.data)
 }
 
-impl Choice {
-    fn of(original: &PhysicalExprRef, type_of: impl Fn(&PhysicalExprRef) -> Result<DataType>) -> Result<Option<Self>> {
+impl StringCase {
+    fn new(original: &PhysicalExprRef, type_of: impl Fn(&PhysicalExprRef) -> Result<DataType>) -> Result<Option<Self>> {
         let Some(case) = original.downcast_ref::<CaseExpr>() else {
             return Ok(None);
         };
         let branches = case.when_then_expr();
-        let is_ours = case.expr().is_none()
+        let is_eligible = case.expr().is_none()
             && branches.len() < BRANCHES_MAX
-            && branches.iter().all(|(condition, _)| cannot_fail(condition));
-        if !is_ours || type_of(original)? != DataType::Utf8 {
+            && branches.iter().all(|(condition, _)| is_cheap_and_infallible(condition));
+        if !is_eligible || type_of(original)? != DataType::Utf8 {
             return Ok(None);
         }
         let mut results = Vec::with_capacity(branches.len() + 1);
@@ -78,7 +78,7 @@ impl Choice {
             results.push(match result.downcast_ref::<Literal>().map(Literal::value) {
                 Some(ScalarValue::Utf8(text)) => Outcome::Constant(text.clone()),
                 Some(value) if value.is_null() => Outcome::Constant(None),
-                _ if type_of(result)? == DataType::Utf8 => Outcome::Computed(OverSomeRows::of(result)?),
+                _ if type_of(result)? == DataType::Utf8 => Outcome::Computed(MaskedExpr::new(result)?),
                 _ => return Ok(None),
             });
         }
@@ -88,32 +88,32 @@ impl Choice {
         }))
     }
 
-    /// The rows of each branch, and each row's branch.
+    /// Returns the mask of each branch, and the branch of each row.
     fn branches(&self, batch: &RecordBatch) -> Result<(Vec<BooleanBuffer>, Vec<u8>)> {
         let rows = batch.num_rows();
-        let mut chosen = vec![self.conditions.len() as u8; rows];
-        let mut left = BooleanBuffer::new_set(rows);
+        let mut branch_of_row = vec![self.conditions.len() as u8; rows];
+        let mut remaining = BooleanBuffer::new_set(rows);
         let mut masks = Vec::with_capacity(self.results.len());
         for (branch, condition) in self.conditions.iter().enumerate() {
             let holds = condition.evaluate(batch)?.into_array(rows)?;
             let holds = holds.as_boolean();
             let mask = match holds.nulls() {
-                Some(nulls) => &(holds.values() & nulls.inner()) & &left,
-                None => holds.values() & &left,
+                Some(nulls) => &(holds.values() & nulls.inner()) & &remaining,
+                None => holds.values() & &remaining,
             };
             for (from, to) in mask.set_slices() {
-                chosen[from..to].fill(branch as u8);
+                branch_of_row[from..to].fill(branch as u8);
             }
-            left = &left & &!&mask;
+            remaining = &remaining & &!&mask;
             masks.push(mask);
         }
-        masks.push(left);
-        Ok((masks, chosen))
+        masks.push(remaining);
+        Ok((masks, branch_of_row))
     }
 }
 
 impl Outcome {
-    /// The texts of the rows of `mask`.
+    /// Returns the strings of the rows that `mask` selects.
     fn texts(&self, batch: &RecordBatch, mask: &BooleanBuffer) -> Result<Texts<'_>> {
         let expr = match self {
             Self::Constant(text) => return Ok(Texts::Constant(text.as_deref())),
@@ -130,7 +130,7 @@ impl Outcome {
     }
 }
 
-/// What a branch gives to its rows, one after the other.
+/// An iterator over the strings of one branch, one per row of the branch.
 enum Texts<'a> {
     Constant(Option<&'a str>),
     Rows { texts: StringArray, next: usize },
@@ -150,18 +150,18 @@ impl Texts<'_> {
     }
 }
 
-/// Whether an expression is so plain, whatever its types, that it has a value for every row, and costs little for all.
-fn cannot_fail(expr: &PhysicalExprRef) -> bool {
-    let is_harmless = match expr.downcast_ref::<BinaryExpr>() {
+/// Returns true if an expression can be evaluated over all rows: it is cheap and, for operands of any type, cannot fail.
+fn is_cheap_and_infallible(expr: &PhysicalExprRef) -> bool {
+    let is_infallible = match expr.downcast_ref::<BinaryExpr>() {
         Some(binary) => is_comparison(*binary.op()),
         None => is_plain(expr),
     };
-    is_harmless && expr.children().into_iter().all(cannot_fail)
+    is_infallible && expr.children().into_iter().all(is_cheap_and_infallible)
 }
 
-impl Way for Choice {
+impl Specialization for StringCase {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        let (masks, chosen) = self.branches(batch)?;
+        let (masks, branch_of_row) = self.branches(batch)?;
         let texts: Result<Vec<Texts<'_>>> = self
             .results
             .iter()
@@ -169,15 +169,15 @@ impl Way for Choice {
             .map(|(result, mask)| result.texts(batch, mask))
             .collect();
         let mut texts = texts?;
-        let mut result = StringBuilder::with_capacity(chosen.len(), 8 * chosen.len());
-        for branch in chosen {
+        let mut result = StringBuilder::with_capacity(branch_of_row.len(), 8 * branch_of_row.len());
+        for branch in branch_of_row {
             result.append_option(texts[usize::from(branch)].next());
         }
         Ok(ColumnarValue::Array(Arc::new(result.finish())))
     }
 
-    fn again(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
-        Self::of(original, |_| Ok(DataType::Utf8))
+    fn rebuild(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
+        Self::new(original, |_| Ok(DataType::Utf8))
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
     use datafusion::physical_expr::utils::collect_columns;
     use datafusion::prelude::{cast, col, lit, when};
 
-    use super::super::instead::is_computed_by;
+    use super::super::specialized_expr::is_specialized_by;
     use super::*;
 
     fn batch() -> RecordBatch {
@@ -210,16 +210,16 @@ mod tests {
         .expect("columns of one length")
     }
 
-    /// The values, after it was seen that DataFusion's own are the same; nothing if this is left to it.
+    /// Checks that a specialised expression has the values of the original; `None` if it must not be specialised.
     #[track_caller]
     fn check(expr: Expr, expected: Option<[Option<&str>; 5]>) {
         let batch = batch();
         let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("a schema");
         let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
-        let chosen = cheaper(plain.clone(), batch.schema_ref()).expect("replaced");
-        assert_eq!(is_computed_by::<Choice>(&chosen), expected.is_some());
-        assert_eq!(chosen.to_string(), plain.to_string());
-        assert_eq!(collect_columns(&chosen), collect_columns(&plain));
+        let rewritten = rewrite(plain.clone(), batch.schema_ref()).expect("replaced");
+        assert_eq!(is_specialized_by::<StringCase>(&rewritten), expected.is_some());
+        assert_eq!(rewritten.to_string(), plain.to_string());
+        assert_eq!(collect_columns(&rewritten), collect_columns(&plain));
         let value = |expr: &PhysicalExprRef, batch: &RecordBatch| {
             let value = expr
                 .evaluate(batch)
@@ -228,16 +228,16 @@ mod tests {
         };
         for rows in [0..5, 0..1, 2..4, 5..5] {
             let some = batch.slice(rows.start, rows.len());
-            assert_eq!(&value(&chosen, &some), &value(&plain, &some), "{rows:?} of {expr}");
+            assert_eq!(&value(&rewritten, &some), &value(&plain, &some), "{rows:?} of {expr}");
         }
         if let Some(expected) = expected {
-            let found = value(&chosen, &batch);
+            let found = value(&rewritten, &batch);
             assert_eq!(found.as_string::<i32>().iter().collect::<Vec<_>>(), expected, "{expr}");
         }
     }
 
     #[test]
-    fn a_choice_gives_what_a_case_gives() {
+    fn values_equal_those_of_the_original_case() {
         check(
             when(col("name").eq(lit("a")), lit("0"))
                 .when(col("name").eq(lit("b")), lit("1"))
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_fail_and_what_is_no_text_is_left_as_it_is() {
+    fn fallible_conditions_and_other_types_are_left_alone() {
         check(
             when(col("n").eq(lit(0i64)), lit("0"))
                 .when((lit(8i64) / col("n")).gt(lit(2i64)), lit("1"))
@@ -278,19 +278,19 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_over_columns_that_moved_is_still_one() {
+    fn renumbered_columns_keep_the_specialization() {
         let batch = batch();
         let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("a schema");
         let case = when(col("name").eq(lit("a")), lit("0"))
             .otherwise(col("other"))
             .expect("a case");
         let plain = create_physical_expr(&case, &schema, &Default::default(), &Default::default()).expect("planned");
-        let chosen = cheaper(plain, batch.schema_ref()).expect("replaced");
-        let moved = super::super::relation::substitute(&chosen, &|index| {
+        let rewritten = rewrite(plain, batch.schema_ref()).expect("replaced");
+        let moved = super::super::relation::substitute(&rewritten, &|index| {
             Some(Arc::new(Column::new("moved", usize::from(index > 0))) as PhysicalExprRef)
         })
         .expect("moved");
-        assert!(is_computed_by::<Choice>(&moved));
+        assert!(is_specialized_by::<StringCase>(&moved));
         let narrow = batch.project(&[0, 3]).expect("columns");
         let values = moved
             .evaluate(&narrow)

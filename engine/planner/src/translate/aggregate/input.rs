@@ -15,7 +15,7 @@ use crate::translate::plan::Columns;
 use crate::translate::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column,
 };
-use crate::translate::{Fallible, Translator};
+use crate::translate::{Result, Translator};
 
 /// One branch's node with what the aggregate does to its columns.
 pub(super) struct Side {
@@ -43,7 +43,7 @@ impl Translator<'_> {
         id: WindowId,
         fused: bool,
         two_phase: bool,
-    ) -> Fallible<Side> {
+    ) -> Result<Side> {
         let schema = self.schema(branch.node);
         let mut columns = Columns::default();
         let plain = |name: &str, data_type: DataType| ColumnInfo {
@@ -53,7 +53,7 @@ impl Translator<'_> {
             origin: None,
         };
         // Late rows are wanted whole: as the window function got them, or as they are.
-        if self.late_wanted.contains(&self.scope.owner) {
+        if self.steps_with_late_output.contains(&self.scope.owner) {
             match &input.pending {
                 Pending::Window(pending) => {
                     for (expr, info) in pending.late_row(branch).iter().zip(&pending.late) {
@@ -71,7 +71,7 @@ impl Translator<'_> {
         }
         let mut key_columns = Vec::with_capacity(keys.len());
         for key in keys {
-            let expr = self.df(branch.compose(&key.expr))?;
+            let expr = self.located(branch.compose(&key.expr))?;
             key_columns.push(columns.index_of(&expr, key.info.clone()));
         }
         let mut places = Vec::with_capacity(calls.len());
@@ -96,13 +96,13 @@ impl Translator<'_> {
                 .map(|filter| place(filter, &mut columns))
                 .transpose();
             let order: Result<Vec<_>, _> = call.order.iter().map(|sort| place(&sort.expr, &mut columns)).collect();
-            places.push((self.df(args)?, self.df(filter)?, self.df(order)?));
+            places.push((self.located(args)?, self.located(filter)?, self.located(order)?));
         }
         let (mut window, mut time) = (self.windows[id].window, TimeAttribute::Processing);
         if fused {
             if let Some(expr) = branch.carried.first().filter(|_| !self.windows[id].processing_time) {
                 let name = bare_column(expr).map_or("$time", |index| schema.field(index).name());
-                let mut info = plain(name, self.df(expr.data_type(&schema))?);
+                let mut info = plain(name, self.located(expr.data_type(&schema))?);
                 info.attribute = Attribute::EventTime;
                 time = TimeAttribute::Event(columns.index_of(expr, info));
             }
@@ -149,7 +149,7 @@ impl Translator<'_> {
                 .map(|(place, sort)| PhysicalSortExpr::new(real(place), sort.options))
                 .collect();
             let filter = filter.as_ref().map(real);
-            let function = self.df(function(call, args, order, &schema))?;
+            let function = self.located(function(call, args, order, &schema))?;
             aggregates.push(Aggregate {
                 function: Arc::new(function),
                 filter,

@@ -1,9 +1,9 @@
-//! `AND` and `OR` that ask their right side only where the left one leaves the answer open.
+//! Short-circuit evaluation of `AND` and `OR` whose right side can fail.
 //!
-//! DataFusion evaluates both sides over all rows, unless the left one decides most of them: a matter of speed to it. To
-//! whoever writes `v <> 0 AND 10 / v > 2` it is one of right and wrong, since an error of the right side is the row's,
-//! and by default the job's. So where the right side can fail it is evaluated over the rows that are left. Where it
-//! cannot, everything is as DataFusion does it, and costs what it costs there.
+//! DataFusion evaluates both sides over all rows unless the left side decides most of them, which it treats as an
+//! optimisation. Here it is a matter of correctness: in `v <> 0 AND 10 / v > 2` an error of the right side fails the row
+//! and by default the job. So a right side that can fail is evaluated only over the rows that the left side leaves
+//! undecided. All other conjunctions and disjunctions are left to DataFusion.
 
 use std::sync::Arc;
 
@@ -21,24 +21,25 @@ use datafusion::physical_expr::expressions::{
 };
 use datafusion::physical_expr::{PhysicalExprRef, ScalarFunctionExpr};
 
-use super::instead::{Way, instead};
-use super::some_rows::OverSomeRows;
+use super::specialized_expr::{Specialization, specialized};
+use super::masked_eval::MaskedExpr;
 
+/// A short-circuit `AND` or `OR`.
 #[derive(Debug)]
-struct Decided {
+struct ShortCircuit {
     is_and: bool,
     left: PhysicalExprRef,
-    right: OverSomeRows,
+    right: MaskedExpr,
 }
 
-/// The expression with every `AND` and `OR` in it replaced whose right side can fail.
-pub(super) fn decided(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
+/// Replaces every `AND` and `OR` in an expression whose right side can fail.
+pub(super) fn rewrite(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
     let replaced = expr.transform_up(|expr| {
         let Some(binary) = logical(&expr).filter(|binary| can_fail(binary.right(), input)) else {
             return Ok(Transformed::no(expr));
         };
-        let way = Decided::of(binary)?;
-        Ok(Transformed::yes(instead(expr, way)))
+        let short_circuit = ShortCircuit::new(binary)?;
+        Ok(Transformed::yes(specialized(expr, short_circuit)))
     })?;
     Ok(replaced.data)
 }
@@ -48,41 +49,41 @@ fn logical(expr: &PhysicalExprRef) -> Option<&BinaryExpr> {
         .filter(|binary| matches!(binary.op(), Operator::And | Operator::Or))
 }
 
-impl Decided {
-    fn of(binary: &BinaryExpr) -> Result<Self> {
+impl ShortCircuit {
+    fn new(binary: &BinaryExpr) -> Result<Self> {
         Ok(Self {
             is_and: *binary.op() == Operator::And,
             left: Arc::clone(binary.left()),
-            right: OverSomeRows::of(binary.right())?,
+            right: MaskedExpr::new(binary.right())?,
         })
     }
 }
 
-impl Way for Decided {
+impl Specialization for ShortCircuit {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
         let left = self.left.evaluate(batch)?.into_array(rows)?;
         let left = as_boolean_array(&left)?;
         // False decides AND, true decides OR; NULL decides neither.
-        let mut open = if self.is_and {
+        let mut undecided = if self.is_and {
             left.values().clone()
         } else {
             !left.values()
         };
         if let Some(nulls) = left.nulls() {
-            open = &open | &!nulls.inner();
+            undecided = &undecided | &!nulls.inner();
         }
-        if open.count_set_bits() == 0 {
+        if undecided.count_set_bits() == 0 {
             return Ok(ColumnarValue::Array(Arc::new(left.clone())));
         }
-        let right = self.right.evaluate(batch, &open)?;
+        let right = self.right.evaluate(batch, &undecided)?;
         let right = as_boolean_array(&right)?;
         let right = if right.len() == rows {
             right.clone()
         } else {
             let mut values = right.iter();
-            let value = |is_open: bool| if is_open { values.next().flatten() } else { None };
-            open.iter().map(value).collect::<BooleanArray>()
+            let value = |is_undecided: bool| if is_undecided { values.next().flatten() } else { None };
+            undecided.iter().map(value).collect::<BooleanArray>()
         };
         let result = if self.is_and {
             and_kleene(left, &right)?
@@ -92,8 +93,8 @@ impl Way for Decided {
         Ok(ColumnarValue::Array(Arc::new(result)))
     }
 
-    fn again(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
-        logical(original).map(Self::of).transpose()
+    fn rebuild(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
+        logical(original).map(Self::new).transpose()
     }
 }
 
@@ -218,7 +219,7 @@ mod tests {
     use datafusion::physical_expr::create_physical_expr;
     use datafusion::prelude::{cast, col, lit};
 
-    use super::super::instead::is_computed_by;
+    use super::super::specialized_expr::is_specialized_by;
     use super::*;
 
     fn batch() -> RecordBatch {
@@ -232,14 +233,14 @@ mod tests {
         .expect("columns of one length")
     }
 
-    /// The values, and whether they are computed in this way.
+    /// Checks the values of an expression, and that it is specialised as expected.
     #[track_caller]
-    fn check(expr: Expr, ours: bool, expected: [Option<bool>; 5]) {
+    fn check(expr: Expr, is_specialized: bool, expected: [Option<bool>; 5]) {
         let batch = batch();
         let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("a schema");
         let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
-        let found = decided(plain.clone(), batch.schema_ref()).expect("replaced");
-        assert_eq!(is_computed_by::<Decided>(&found), ours, "{expr}");
+        let found = rewrite(plain.clone(), batch.schema_ref()).expect("replaced");
+        assert_eq!(is_specialized_by::<ShortCircuit>(&found), is_specialized, "{expr}");
         assert_eq!(found.to_string(), plain.to_string());
         let values = found
             .evaluate(&batch)
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_side_is_asked_where_the_left_one_does_not_decide() {
+    fn right_side_is_evaluated_only_where_the_left_side_does_not_decide() {
         let quotient = || (lit(10i64) / col("v")).gt(lit(2i64));
         let (no, yes) = (Some(false), Some(true));
         check(

@@ -13,26 +13,26 @@ use super::script::line_column;
 use crate::error::{Error, Location};
 
 /// First uses of names in a query.
-pub(super) struct Places {
+pub(super) struct ErrorSpans {
     /// By lower-case name.
     functions: HashMap<String, Span>,
     /// Parts of `row.field`.
     fields: HashMap<String, Span>,
 }
 
-impl Places {
-    pub(super) fn of(query: &Query) -> Self {
-        let mut places = Self {
+impl ErrorSpans {
+    pub(super) fn new(query: &Query) -> Self {
+        let mut spans = Self {
             functions: HashMap::new(),
             fields: HashMap::new(),
         };
-        match query.visit(&mut places) {
-            ControlFlow::Continue(()) | ControlFlow::Break(()) => places,
+        match query.visit(&mut spans) {
+            ControlFlow::Continue(()) | ControlFlow::Break(()) => spans,
         }
     }
 
     /// Moves errors that are only known to be in the statement to what they name.
-    pub(super) fn place(&self, errors: Vec<Error>, statement: &Location) -> Vec<Error> {
+    pub(super) fn locate(&self, errors: Vec<Error>, statement: &Location) -> Vec<Error> {
         errors
             .into_iter()
             .map(|error| {
@@ -67,7 +67,7 @@ impl Places {
     }
 }
 
-impl Visitor for Places {
+impl Visitor for ErrorSpans {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {

@@ -1,8 +1,8 @@
-//! The product of an integer and a decimal constant, in one pass.
+//! Multiplication of an integer by a decimal constant in one pass.
 //!
-//! `0.908 * price` is planned as a cast of the integer to a decimal, a product that is checked for overflow, and often a
-//! cast of the result, each a pass over numbers of 128 bits. The types alone tell whether a product can be out of range;
-//! where none can, there is nothing to check, and the product of two machine words is the answer.
+//! DataFusion evaluates `0.908 * price` as a cast of the integer to a decimal, a multiplication checked for overflow, and
+//! often a cast of the result: several passes over 128-bit numbers. If the types rule out an overflow, no check is needed
+//! and each product is a multiplication of two 64-bit integers.
 
 use std::sync::Arc;
 
@@ -17,31 +17,33 @@ use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Literal};
 
-use super::instead::{Way, instead};
+use super::specialized_expr::{Specialization, specialized};
 
+/// The product of an integer and a decimal constant that cannot overflow its type.
 #[derive(Debug)]
-struct Product {
+struct DecimalMultiply {
     integer: PhysicalExprRef,
-    /// The constant without its point.
+    /// The unscaled value of the constant.
     coefficient: i64,
-    /// Of the result.
+    /// Precision of the result.
     precision: u8,
+    /// Scale of the constant and of the result.
     scale: i8,
 }
 
-/// The expression with every such product in it replaced.
-pub(super) fn fused(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
+/// Replaces every such product in an expression.
+pub(super) fn rewrite(expr: PhysicalExprRef, input: &Schema) -> Result<PhysicalExprRef> {
     let replaced = expr.transform_down(|expr| {
-        Ok(match Product::of(&expr, |expr| expr.data_type(input))? {
-            Some(product) => Transformed::new(instead(expr, product), true, TreeNodeRecursion::Jump),
+        Ok(match DecimalMultiply::new(&expr, |expr| expr.data_type(input))? {
+            Some(product) => Transformed::new(specialized(expr, product), true, TreeNodeRecursion::Jump),
             None => Transformed::no(expr),
         })
     })?;
     Ok(replaced.data)
 }
 
-impl Product {
-    fn of(original: &PhysicalExprRef, type_of: impl Fn(&PhysicalExprRef) -> Result<DataType>) -> Result<Option<Self>> {
+impl DecimalMultiply {
+    fn new(original: &PhysicalExprRef, type_of: impl Fn(&PhysicalExprRef) -> Result<DataType>) -> Result<Option<Self>> {
         let product = match original.downcast_ref::<CastExpr>() {
             Some(cast) => cast.expr(),
             None => original,
@@ -74,13 +76,13 @@ impl Product {
     }
 }
 
-/// Whether the product with any 64-bit integer has at most so many digits.
+/// Returns true if the product with any 64-bit integer has at most `precision` digits.
 fn fits(coefficient: i64, precision: u8) -> bool {
     let largest = u128::from(coefficient.unsigned_abs()) << 63;
     largest < 10_u128.pow(u32::from(precision))
 }
 
-/// A decimal constant without its point, and its scale.
+/// Returns the unscaled value and the scale of a decimal constant.
 fn constant(expr: &PhysicalExprRef) -> Option<(i64, i8)> {
     match expr.downcast_ref::<Literal>()?.value() {
         ScalarValue::Decimal128(Some(value), _, scale) => Some((i64::try_from(*value).ok()?, *scale)),
@@ -88,13 +90,13 @@ fn constant(expr: &PhysicalExprRef) -> Option<(i64, i8)> {
     }
 }
 
-/// What is made a decimal without fraction, of as many digits as any 64-bit integer has.
+/// Returns the operand of a cast to a decimal of scale 0 that holds any 64-bit integer.
 fn as_decimal(expr: &PhysicalExprRef) -> Option<&PhysicalExprRef> {
     let cast = expr.downcast_ref::<CastExpr>()?;
     matches!(cast.cast_type(), DataType::Decimal128(19.., 0)).then(|| cast.expr())
 }
 
-impl Way for Product {
+impl Specialization for DecimalMultiply {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let integers: ArrayRef = self.integer.evaluate(batch)?.into_array(batch.num_rows())?;
         let integers = match integers.data_type() {
@@ -109,9 +111,9 @@ impl Way for Product {
         Ok(ColumnarValue::Array(Arc::new(products)))
     }
 
-    fn again(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
+    fn rebuild(&self, original: &PhysicalExprRef) -> Result<Option<Self>> {
         let result = DataType::Decimal128(self.precision, self.scale);
-        Self::of(original, |expr| {
+        Self::new(original, |expr| {
             Ok(if Arc::ptr_eq(expr, original) {
                 result.clone()
             } else {
@@ -130,7 +132,7 @@ mod tests {
     use datafusion::physical_expr::expressions::Column;
     use datafusion::prelude::{col, lit};
 
-    use super::super::instead::is_computed_by;
+    use super::super::specialized_expr::is_specialized_by;
     use super::*;
 
     fn batch() -> RecordBatch {
@@ -159,23 +161,23 @@ mod tests {
         values.expect("values")
     }
 
-    /// That the expression is computed here or is not, and has the same values either way.
+    /// Checks that an expression is specialised or not, and has the values of the original.
     #[track_caller]
-    fn check(expr: Expr, is_fused: bool) {
+    fn check(expr: Expr, is_specialized: bool) {
         let batch = batch();
         let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("a schema");
         let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
-        let fused = fused(plain.clone(), batch.schema_ref()).expect("replaced");
-        assert_eq!(is_computed_by::<Product>(&fused), is_fused, "{expr}");
-        assert_eq!(fused.to_string(), plain.to_string());
+        let rewritten = rewrite(plain.clone(), batch.schema_ref()).expect("rewritten");
+        assert_eq!(is_specialized_by::<DecimalMultiply>(&rewritten), is_specialized, "{expr}");
+        assert_eq!(rewritten.to_string(), plain.to_string());
         for rows in [0..5, 1..2, 3..5, 5..5] {
             let some = batch.slice(rows.start, rows.len());
-            assert_eq!(&values(&fused, &some), &values(&plain, &some), "{rows:?} of {expr}");
+            assert_eq!(&values(&rewritten, &some), &values(&plain, &some), "{rows:?} of {expr}");
         }
     }
 
     #[test]
-    fn a_product_is_what_three_steps_give() {
+    fn products_that_cannot_overflow_are_specialized() {
         check(decimal(908, 3, 3) * whole("long"), true);
         check(whole("short") * decimal(-5, 2, 1), true);
         check(
@@ -185,11 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_out_of_range_or_is_rounded_is_left_as_it_is() {
+    fn products_that_may_overflow_or_are_rounded_are_left_alone() {
         let rounded = cast(decimal(908, 3, 3) * whole("long"), DataType::Decimal128(25, 2));
         check(rounded, false);
         check(decimal(908, 3, 3) + whole("long"), false);
-        // The narrower result holds those of the small column, which the types do not tell.
+        // No SMALLINT overflows the narrower result, but the check is for any BIGINT.
         let narrow = cast(decimal(908, 3, 3) * whole("short"), DataType::Decimal128(20, 3));
         check(narrow, false);
         check(
@@ -199,17 +201,18 @@ mod tests {
     }
 
     #[test]
-    fn a_product_over_a_column_that_moved_is_still_one() {
+    fn renumbered_columns_keep_the_specialization() {
         let batch = batch();
         let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("a schema");
         let expr = decimal(25, 2, 1) * whole("short");
         let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
-        let fused = fused(plain, batch.schema_ref()).expect("replaced");
-        let moved =
-            super::super::relation::substitute(&fused, &|_| Some(Arc::new(Column::new("moved", 0)) as PhysicalExprRef))
-                .expect("moved");
-        assert!(is_computed_by::<Product>(&moved));
+        let rewritten = rewrite(plain, batch.schema_ref()).expect("rewritten");
+        let moved = super::super::relation::substitute(&rewritten, &|_| {
+            Some(Arc::new(Column::new("moved", 0)) as PhysicalExprRef)
+        })
+        .expect("moved");
+        assert!(is_specialized_by::<DecimalMultiply>(&moved));
         let narrow = batch.project(&[1]).expect("columns");
-        assert_eq!(&values(&moved, &narrow), &values(&fused, &batch));
+        assert_eq!(&values(&moved, &narrow), &values(&rewritten, &batch));
     }
 }
