@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use millstream_connectors::{Committable, Sink, Source};
-use millstream_planner::graph::NodeIndex;
+use millstream_graph::NodeIndex;
 use millstream_runtime::job::SubtaskState;
 use tokio::sync::watch;
 

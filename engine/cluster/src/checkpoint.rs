@@ -21,7 +21,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_planner::graph::OperatorId;
+use millstream_graph::OperatorId;
 use millstream_runtime::job::SubtaskState;
 
 /// When checkpoints are taken. Times in milliseconds.

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use millstream_planner::graph::{JobGraph, NodeIndex, Operator, OperatorId};
+use millstream_graph::{JobGraph, NodeIndex, Operator, OperatorId};
 use millstream_planner::meaning::Change;
 use millstream_runtime::job::SubtaskState;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use millstream_connectors::{JobIdentity, Sink, Source, Split};
-use millstream_planner::graph::{NodeIndex, OperatorId};
+use millstream_graph::{NodeIndex, OperatorId};
 use millstream_proto::v1::{InputFields, Outage};
 use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, SubtaskState, TaskEvent};
 use millstream_runtime::progress::JobCounters;

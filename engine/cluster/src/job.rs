@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_planner::graph::{JobGraph, NodeIndex, Parallelism};
+use millstream_graph::{JobGraph, NodeIndex, Parallelism};
 use millstream_proto::v1;
 use millstream_runtime::job::Options;
 use millstream_state::checkpoint::Damaged;

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_planner::graph::OperatorId;
+use millstream_graph::OperatorId;
 use millstream_runtime::job::SubtaskState;
 use millstream_state::manifest::{Header, Manifest, OperatorEntry};
 use millstream_state::store::FileReference;

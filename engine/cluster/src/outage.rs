@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use millstream_connectors::{Sink, Source};
-use millstream_planner::graph::{JobGraph, NodeIndex};
+use millstream_graph::{JobGraph, NodeIndex};
 use millstream_proto::report::time;
 use millstream_proto::v1::{InputFields, Outage};
 

@@ -7,7 +7,7 @@
 //!
 //! A job whose rows never change their subtask has a region per worker; one with an exchange by key has only one.
 
-use millstream_planner::graph::{Exchange, JobGraph, Parallelism};
+use millstream_graph::{Exchange, JobGraph, Parallelism};
 
 /// The slots of each region, both in ascending order. `slots` names the worker of each slot; there are as many as
 /// subtasks.
@@ -82,7 +82,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::datatypes::Schema;
-    use millstream_planner::graph::{Calc, Edge, ErrorPolicy, Node, Operator, OperatorId, Port, Stream};
+    use millstream_graph::{Calc, Edge, ErrorPolicy, Node, Operator, OperatorId, Port, Stream};
 
     use super::*;
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use millstream_planner::graph::JobGraph;
+use millstream_graph::JobGraph;
 use millstream_planner::{Input, Location, Mode, PlanOptions, meaning};
 use millstream_proto::spec::{self, Positions};
 use millstream_proto::v1::{self, pipeline, resolved_job};

@@ -5,7 +5,7 @@
 //! stays as it is.
 
 use arrow_schema::DataType;
-use millstream_planner::sql::type_name;
+use millstream_graph::sql_type;
 use millstream_proto::spec::format_duration_ms;
 
 /// The level of detail in which a signature is told.
@@ -172,7 +172,7 @@ fn types_in_words(types: &str) -> String {
 /// A type by its name in SQL; one that has none stays as it is.
 fn type_in_words(name: &str) -> String {
     name.parse::<DataType>()
-        .map_or_else(|_| name.to_string(), |data_type| type_name(&data_type))
+        .map_or_else(|_| name.to_string(), |data_type| sql_type::name(&data_type))
 }
 
 /// Splits where no bracket and no quote is open.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use millstream_connectors::Split;
-use millstream_planner::graph::OperatorId;
+use millstream_graph::OperatorId;
 use millstream_runtime::job::{SplitState, SubtaskState};
 
 /// What is known of the splits of one source over the life of one attempt.

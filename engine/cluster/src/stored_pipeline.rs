@@ -15,7 +15,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millstream_connectors::{options, registry};
-use millstream_planner::graph::JobGraph;
+use millstream_graph::JobGraph;
 use millstream_planner::meaning::{self, Differences};
 use millstream_proto::v1::{self, resolved_job};
 use millstream_state::threads;

@@ -1,4 +1,4 @@
-//! From a job spec or a SQL script to a [`graph::JobGraph`]. Pure: no I/O, no clock.
+//! From a job spec or a SQL script to a [`JobGraph`]. Pure: no I/O, no clock.
 //!
 //! ```text
 //! SQL script --\                                        (front end: sql, spec, catalog, functions)
@@ -16,12 +16,13 @@ pub mod catalog;
 pub mod error;
 pub mod explain;
 pub mod functions;
-pub mod graph;
 pub mod logical;
 pub mod meaning;
 pub mod spec;
 pub mod sql;
 pub mod translate;
+
+use millstream_graph::JobGraph;
 
 pub use error::{Error, Errors, Location};
 
@@ -97,7 +98,7 @@ pub fn sql_notes(text: &str) -> Vec<Error> {
 }
 
 /// From the text to the graph that every runtime executes.
-pub fn plan(input: Input<'_>, options: &PlanOptions) -> Result<graph::JobGraph, Errors> {
+pub fn plan(input: Input<'_>, options: &PlanOptions) -> Result<JobGraph, Errors> {
     let pipeline = front_end(input, options)?;
     stacker::grow(STACK_BYTES, || translate::translate(&pipeline, options))
 }

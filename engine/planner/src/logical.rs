@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, TableSource, UserDe
 use millstream_connectors::TableDefinition;
 
 use crate::error::Location;
-use crate::graph::ErrorPolicy;
+use millstream_graph::ErrorPolicy;
 
 /// A pipeline as the front end understood it: tables, named steps and what is inserted where.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 //! A node joins the chain of the node before it if nothing else feeds it and no row has to change subtasks on the way:
 //! the edge is `Forward`, or there is one subtask on both sides.
 
-use millstream_planner::graph::{Edge, Exchange, JobGraph, NodeIndex, Operator, Parallelism};
+use millstream_graph::{Edge, Exchange, JobGraph, NodeIndex, Operator, Parallelism};
 
 /// The chains of a graph at some parallelism.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::datatypes::Schema;
-    use millstream_planner::graph::{Calc, ErrorPolicy, Node, OperatorId, Port, Stream};
+    use millstream_graph::{Calc, ErrorPolicy, Node, OperatorId, Port, Stream};
 
     use super::*;
 

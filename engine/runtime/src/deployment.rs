@@ -13,7 +13,7 @@ use crossbeam::channel::bounded;
 use millstream_connectors::Split;
 use millstream_connectors::sink::WriterContext;
 use millstream_connectors::source::ReaderContext;
-use millstream_planner::graph::{self, Exchange, JobGraph, NodeIndex, Operator};
+use millstream_graph::{self as graph, Exchange, JobGraph, NodeIndex, Operator};
 use tokio::sync::mpsc;
 
 pub(crate) use self::operators::restore;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use crossbeam::channel::TrySendError;
 use millstream_connectors::{Committable, JobIdentity, Sink, Source, Split};
-use millstream_planner::graph::{JobGraph, NodeIndex, OperatorId};
+use millstream_graph::{JobGraph, NodeIndex, OperatorId};
 use millstream_state::store::{Backend, FileReference, KeyedSnapshot, Store};
 
 use tokio::sync::mpsc;

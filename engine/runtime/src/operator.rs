@@ -10,7 +10,7 @@
 //! frozen generation, cutting and uploading files) is in the [`Snapshot`] it returns.
 
 use arrow_array::RecordBatch;
-use millstream_planner::graph::Port;
+use millstream_graph::Port;
 
 use crate::Error;
 

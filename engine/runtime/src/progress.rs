@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use millstream_planner::graph::OperatorId;
+use millstream_graph::OperatorId;
 use parking_lot::Mutex;
 
 use crate::operator::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};

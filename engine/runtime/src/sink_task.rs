@@ -16,7 +16,7 @@ use arrow::json::LineDelimitedWriter;
 use arrow_array::RecordBatch;
 use futures::future::BoxFuture;
 use millstream_connectors::sink::{Committable, SinkWriter};
-use millstream_planner::graph::{ErrorPolicy, OperatorId, Port};
+use millstream_graph::{ErrorPolicy, OperatorId, Port};
 use tokio::sync::oneshot;
 
 use crate::Error;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use crossbeam::sync::{Parker, Unparker};
-use millstream_planner::functions::provide_clock;
+use millstream_graph::clock;
 use millstream_state::threads::{self, Pace};
 use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
@@ -254,7 +254,7 @@ pub fn start(
     parker: SlotParker,
     shared: Arc<JobShared>,
 ) -> std::io::Result<()> {
-    provide_clock(clock);
+    clock::provide(clock);
     // What the slot logs is about whoever starts it.
     let span = tracing::Span::current();
     let mut slot = Slot {

@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use millstream_connectors::Committable;
 use millstream_fail_point as fail_point;
-use millstream_planner::graph::OperatorId;
+use millstream_graph::OperatorId;
 use millstream_state::SnapshotTicket;
 use millstream_state::checkpoint::JobFiles;
 use millstream_state::threads;

@@ -15,7 +15,7 @@ use arrow::array::{BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow_array::RecordBatch;
 use millstream_connectors::source::{RejectedRecord, SourceBatch, SourceEvent, SourceReader};
 use millstream_connectors::{Boundedness, Split};
-use millstream_planner::graph::{self, ErrorPolicy, OperatorId, Port, dead_letter_schema};
+use millstream_graph::{self as graph, ErrorPolicy, OperatorId, Port, dead_letter_schema};
 
 use self::event_time::EventTime;
 use self::splits::{Splits, SplitsWatermark};

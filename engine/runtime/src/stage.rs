@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use millstream_planner::graph::{OperatorId, Port};
+use millstream_graph::{OperatorId, Port};
 
 use crate::Error;
 use crate::element::{Barrier, Element, batch_bytes};

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use millstream_fail_point as fail_point;
-use millstream_planner::graph::{NodeIndex, OperatorId};
+use millstream_graph::{NodeIndex, OperatorId};
 use millstream_state::checkpoint::JobFiles;
 
 use self::clock::Clock;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use millstream_cluster::{Note, Numbers, Phase, Progress, Report};
 use millstream_connectors::TableDefinition;
-use millstream_planner::graph::{JobGraph, Operator};
+use millstream_graph::{JobGraph, Operator};
 
 use millstream_proto::report::{amount, count, time};
 

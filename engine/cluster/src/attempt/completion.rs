@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use millstream_connectors::{Committable, Sink, Split};
 use millstream_fail_point as fail_point;
-use millstream_planner::graph::OperatorId;
+use millstream_graph::OperatorId;
 use millstream_runtime::job::SubtaskState;
 use tracing::Span;
 

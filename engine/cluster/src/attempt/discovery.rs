@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connectors::{Source, Split};
-use millstream_planner::graph::NodeIndex;
+use millstream_graph::NodeIndex;
 use millstream_runtime::job as runtime;
 
 use super::driver::{Discovered, Driver};

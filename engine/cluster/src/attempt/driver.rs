@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millstream_connectors::Split;
 use millstream_fail_point as fail_point;
-use millstream_planner::graph::{NodeIndex, OperatorId};
+use millstream_graph::{NodeIndex, OperatorId};
 use millstream_proto::v1::Outage;
 use millstream_runtime::job::{self as runtime, TaskEvent};
 use tokio::sync::{mpsc, watch};

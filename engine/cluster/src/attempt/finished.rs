@@ -5,7 +5,7 @@
 //! cannot be added to it. They are named instead, so that nobody takes "nothing to do" for "your input was processed".
 
 use millstream_connectors::{Source, Split};
-use millstream_planner::graph::OperatorId;
+use millstream_graph::OperatorId;
 use millstream_proto::report::listed;
 use millstream_runtime::job::{SplitState, SubtaskState};
 

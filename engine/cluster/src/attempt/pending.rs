@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_connectors::{Committable, OutputStorage, Sink, TableDefinition, options, registry};
-use millstream_planner::graph::{JobGraph, Operator, OperatorId};
+use millstream_graph::{JobGraph, Operator, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
 use millstream_state::threads;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use millstream_connectors::{Boundedness, Delivery, JobIdentity, OutputStorage, Source, Split, registry};
-use millstream_planner::graph::{NodeIndex, Operator, OperatorId};
+use millstream_graph::{NodeIndex, Operator, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
 
 use super::pending::PendingOutput;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_connectors::{Sink, TransactionReport, registry};
-use millstream_planner::graph::{JobGraph, Operator, OperatorId};
+use millstream_graph::{JobGraph, Operator, OperatorId};
 use millstream_proto::v1;
 use millstream_state::threads;
 

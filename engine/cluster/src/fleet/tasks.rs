@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millstream_planner::graph::OperatorId;
+use millstream_graph::OperatorId;
 use millstream_proto::v1;
 use millstream_proto::v1::attempt_report::Event;
 use millstream_proto::v1::task_command::Command as Wire;

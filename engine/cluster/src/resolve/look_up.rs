@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use millstream_connectors::{Role, TableDefinition, registry};
-use millstream_planner::graph::Operator;
+use millstream_graph::Operator;
 use millstream_proto::v1::{self, resolved_job};
 
 use super::{Resolved, at};

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use millstream_connectors::{JobIdentity, Sink, Source, Split, registry};
-use millstream_planner::graph::{JobGraph, NodeIndex, Operator, OperatorId};
+use millstream_graph::{JobGraph, NodeIndex, Operator, OperatorId};
 use millstream_proto::v1;
 use millstream_proto::v1::attempt_report::Event;
 use millstream_runtime::job::{self as runtime, Deployment, RunningJob, SubtaskState, TaskEvent};

@@ -1,5 +1,6 @@
 //! A table as it was declared, in either language, and how it becomes a [`Table`] of the catalog.
 
+use millstream_graph::sql_type;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,9 @@ use millstream_connectors::{MetadataColumn, TableDefinition};
 
 use super::Catalog;
 use crate::error::{Error, Location};
-use crate::graph::ErrorPolicy;
 use crate::logical::{DefinitionRef, Table, TableColumn, WatermarkDeclaration};
 use crate::sql::{typed_expressions, types};
+use millstream_graph::ErrorPolicy;
 
 /// A name and where it was written.
 pub(crate) type Named = (String, Location);
@@ -328,7 +329,7 @@ fn watermark(
         return Err(mistake(format!(
             "the watermark's column `{}` is of type {}; event time must be TIMESTAMP or TIMESTAMP_LTZ{}",
             clause.column,
-            types::name(column.field.data_type()),
+            sql_type::name(column.field.data_type()),
             computed_event_time(declaration, column.field.data_type(), &clause.column)
         )));
     }
@@ -345,7 +346,7 @@ fn watermark(
         return Err(mistake(format!(
             "a watermark is a timestamp such as `{} - INTERVAL '5' SECOND`; this expression is of type {}",
             clause.column,
-            types::name(&data_type)
+            sql_type::name(&data_type)
         )));
     }
     Ok(WatermarkDeclaration {

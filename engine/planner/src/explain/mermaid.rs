@@ -4,7 +4,7 @@
 //! Expressions are left out: [`super::explain`] has them.
 
 use super::{edge_words, names, window, window_words};
-use crate::graph::{Calc, JobGraph, NodeIndex, Operator, Parallelism, Phase};
+use millstream_graph::{Calc, JobGraph, NodeIndex, Operator, Parallelism, Phase};
 
 /// The flowchart, sources on the left.
 pub fn mermaid(graph: &JobGraph) -> String {

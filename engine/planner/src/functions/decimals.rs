@@ -10,6 +10,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::{exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Operator, ScalarFunctionArgs};
+use millstream_graph::sql_type;
 
 use super::{Scalar, array, finished};
 
@@ -165,7 +166,7 @@ fn digits(given: &[DataType], index: usize) -> Digits {
 fn decimals(given: &[DataType]) -> Result<Vec<DataType>> {
     let decimal = |data_type: &DataType| match as_decimal(data_type) {
         Some((precision, scale)) => Ok(DataType::Decimal128(precision, scale)),
-        None => plan_err!("takes DECIMALs, not {}", crate::sql::types::name(data_type)),
+        None => plan_err!("takes DECIMALs, not {}", sql_type::name(data_type)),
     };
     given.iter().map(decimal).collect()
 }

@@ -25,17 +25,15 @@ mod civil;
 mod clock;
 mod comparable;
 mod decimals;
-mod rewrites;
 mod json;
 mod numbers;
 mod pattern;
+mod rewrites;
 mod sums;
 mod text;
 mod time;
 
-pub use clock::provide_clock;
 pub(crate) use comparable::NAME as COMPARABLE;
-pub use comparable::{comparable, holds_floats};
 pub(crate) use decimals::{as_decimal, result_digits};
 pub(crate) use rewrites::{count_as_one, ignore_nulls, list_separator, pinned, rewrite};
 pub(crate) use sums::sum;
@@ -71,7 +69,7 @@ pub(crate) fn decimal_operator(operator: Operator) -> Option<ScalarUDF> {
     decimals::of(operator).map(ScalarUDF::new_from_impl)
 }
 
-/// A number as it is compared: see [`comparable`].
+/// The function that [normalizes](millstream_graph::float_equality) floats before they are compared.
 pub(crate) fn as_comparable() -> ScalarUDF {
     ScalarUDF::new_from_impl(comparable::function())
 }

@@ -4,6 +4,7 @@
 //! have its digits, and none behind the point. What has no real value is NaN or
 //! infinite, as floating-point numbers have it, instead of an error.
 
+use millstream_graph::sql_type;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, PrimitiveArray};
@@ -61,7 +62,7 @@ fn doubles<const N: usize>(given: &[DataType]) -> Result<Vec<DataType>> {
         return plan_err!("takes {N} numbers, not {} arguments", given.len());
     }
     match given.iter().find(|given| !given.is_numeric() && !given.is_null()) {
-        Some(other) => plan_err!("takes numbers, not {}", crate::sql::types::name(other)),
+        Some(other) => plan_err!("takes numbers, not {}", sql_type::name(other)),
         None => Ok(vec![DataType::Float64; N]),
     }
 }

@@ -1,5 +1,6 @@
 //! String functions that DataFusion lacks or means otherwise.
 
+use millstream_graph::sql_type;
 use std::ops::Range;
 
 use datafusion::arrow::array::{Array, AsArray, Int32Array, Int32Builder, Int64Array, StringArray, StringBuilder};
@@ -81,7 +82,7 @@ fn one_collection(given: &[DataType]) -> Result<Vec<DataType>> {
         [DataType::List(_) | DataType::Map(..)] => Ok(given.to_vec()),
         [other] => plan_err!(
             "counts the elements of an ARRAY or a MAP, not of {}",
-            crate::sql::types::name(other)
+            sql_type::name(other)
         ),
         _ => plan_err!("takes one argument, not {}", given.len()),
     }

@@ -17,7 +17,7 @@ use super::civil::{
     DAY_US, HOUR_US, MINUTE_US, Pattern, SECOND_US, civil, days, days_in_month, iso_week, iso_weekday, parse_timestamp,
 };
 use super::{Scalar, Texts, array, bigint, finished, utf8};
-use crate::sql::types::{timestamp, timestamp_ltz};
+use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
@@ -61,7 +61,7 @@ fn time(given: &DataType) -> Result<DataType> {
         DataType::Date32 | DataType::Date64 | DataType::Null | DataType::Utf8 => Ok(timestamp()),
         other => plan_err!(
             "takes a TIMESTAMP or DATE, not {}; for milliseconds use TO_TIMESTAMP_LTZ(n, 3)",
-            crate::sql::types::name(other)
+            sql_type::name(other)
         ),
     }
 }
@@ -100,7 +100,7 @@ fn texts(given: &[DataType]) -> Result<Vec<DataType>> {
         .iter()
         .find(|given| !matches!(given, DataType::Utf8 | DataType::Null))
     {
-        return plan_err!("takes a STRING, not {}", crate::sql::types::name(other));
+        return plan_err!("takes a STRING, not {}", sql_type::name(other));
     }
     Ok(vec![DataType::Utf8; given.len()])
 }

@@ -9,8 +9,8 @@ use super::rows::meanings;
 use super::symbol::Item;
 use super::{Aspect, Change, Differences, Meaning, Planned};
 use crate::explain;
-use crate::graph::{JobGraph, OperatorId};
 use crate::logical::{CatalogTable, InsertInput, Pipeline, StepReference};
+use millstream_graph::{JobGraph, OperatorId};
 
 type Meanings = BTreeMap<OperatorId, Meaning>;
 

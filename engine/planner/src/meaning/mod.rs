@@ -22,9 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use self::symbol::Item;
-use crate::graph::{JobGraph, OperatorId};
 use crate::logical::Pipeline;
 use crate::{Errors, Input, PlanOptions, front_end, translate};
+use millstream_graph::{JobGraph, OperatorId};
 
 pub use self::changes::compare;
 

@@ -10,12 +10,12 @@ use millstream_connectors::registry::{self, RowOption};
 use super::symbol::{Item, Symbol};
 use super::{Aspect, Meaning, Side};
 use crate::explain;
-use crate::graph::{
+use crate::sql::sql_types;
+use millstream_graph::{
     Aggregate, Calc, DynamicFilter, Edge, ErrorPolicy, JobGraph, Node, NodeIndex, Operator, OperatorId, Phase, Port,
     Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign, WindowColumns, WindowJoin, WindowTopN,
     dead_letter_schema,
 };
-use crate::sql::sql_types;
 
 /// The rows of one source or stateful operator, with what was done to them since. A union has several.
 #[derive(Debug, Clone)]

@@ -20,12 +20,12 @@ use crate::catalog::{
     resolve,
 };
 use crate::error::{Error, Errors, Location};
-use crate::graph::{ErrorPolicy, dead_letter_schema};
 use crate::logical::{
     Insert, InsertInput, JoinSide, LateRows, Pipeline, Step, StepReference, Table, WindowTableFunction,
 };
 use crate::sql::{self, types};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
+use millstream_graph::{ErrorPolicy, dead_letter_schema};
 
 /// Plans a resolved spec.
 pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<Pipeline, Errors> {

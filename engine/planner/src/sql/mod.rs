@@ -5,6 +5,7 @@
 //! by DataFusion against the [`Catalog`], and [checked](semantics). Statements are taken in their order; one that fails
 //! does not hide the mistakes of the next.
 
+use millstream_graph::sql_type;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +19,17 @@ use millstream_proto::spec::{did_you_mean, parse_flink_duration};
 
 use crate::catalog::{self, Catalog, TableDeclaration, columns_of, resolve};
 use crate::error::{Error, Errors, Location};
-use crate::graph::ErrorPolicy;
 use crate::logical::{DefinitionRef, Insert, InsertInput, Pipeline, Step, Table};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions, Settings};
+use millstream_graph::ErrorPolicy;
 
 mod ddl;
 mod decimals;
 mod diagnose;
 mod dialect;
+mod error_spans;
 mod group_windows;
 mod interval;
-mod error_spans;
 mod query;
 mod redact;
 mod relations;
@@ -53,7 +54,6 @@ pub(crate) use types::FlinkTypes;
 pub(crate) use windows::WindowFunctions;
 
 use script::{CreateTable, Statement, StatementKind};
-pub use types::name as type_name;
 
 /// Plans a script; also returns what its `SET` statements say.
 pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<(Pipeline, Settings), Errors> {
@@ -506,7 +506,7 @@ pub(crate) fn matched(
         } else if types::casts_implicitly(found, expected) {
             outputs.push(Expr::Cast(Cast::new(Box::new(column), expected.clone())).alias(field.name()));
         } else {
-            let (given_type, expected_type) = (types::name(found), types::name(expected));
+            let (given_type, expected_type) = (sql_type::name(found), sql_type::name(expected));
             let written = selected(&plan, position).unwrap_or_else(|| "...".into());
             errors.push(mistake(
                 location,

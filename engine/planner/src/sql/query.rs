@@ -13,8 +13,8 @@ use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, Query, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::group_windows::SpannedError;
 use super::error_spans::ErrorSpans;
+use super::group_windows::SpannedError;
 use super::script::line_column;
 use super::{diagnose, rewrite, semantics};
 use crate::catalog::Catalog;

@@ -2,7 +2,7 @@
 //!
 //! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`. That of decimals is rounded half up.
 //! * A DOUBLE and a DECIMAL are compared as DOUBLEs: DataFusion makes a DECIMAL of the DOUBLE, which one of 1e15 is not.
-//! * Floating-point numbers have one equality wherever values are compared ([`crate::functions::comparable`]).
+//! * Floating-point numbers have one equality wherever values are compared ([`float_equality`]).
 //! * `CAST(timestamp AS STRING)` is `2024-01-01 00:00:00.000`, without the `T`; booleans are `TRUE` and `FALSE`.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when};
 
-use crate::functions::holds_floats;
+use millstream_graph::float_equality::{self, contains_floats};
 
 /// Rewrites a plan as it was written, before types are coerced: afterwards an integer under AVG is a DOUBLE.
 pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -62,7 +62,7 @@ fn comparisons(plan: LogicalPlan, stage: Stage) -> Result<Transformed<LogicalPla
     })
 }
 
-/// An expression that compares, with what it compares as [`crate::functions::comparable`] has it.
+/// An expression that compares, with what it compares as [`float_equality`] has it.
 fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transformed<Expr>> {
     let is_operator = matches!(expr, Expr::BinaryExpr(_) | Expr::Between(_));
     // One of constants is gone in the end.
@@ -74,7 +74,7 @@ fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transform
                 return Ok(Transformed::no(expr));
             };
             let types = [left.get_type(schema)?, right.get_type(schema)?];
-            if !types.iter().any(holds_floats) {
+            if !types.iter().any(contains_floats) {
                 return Ok(Transformed::no(expr));
             }
             if !left.is_volatile() {
@@ -118,12 +118,12 @@ fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transform
             as_double(side, schema);
             is_changed = true;
         }
-        let holds_floats = side.get_type(schema).is_ok_and(|data_type| holds_floats(&data_type));
+        let holds_floats = side.get_type(schema).is_ok_and(|data_type| contains_floats(&data_type));
         if holds_floats && !is_later && !is_comparable(side) {
             let value = std::mem::replace(side, Expr::Literal(ScalarValue::Null, None));
             *side = match value {
                 Expr::Literal(value, metadata) => {
-                    let comparable = crate::functions::comparable(&value.to_array()?)?;
+                    let comparable = float_equality::normalize(&value.to_array()?)?;
                     Expr::Literal(ScalarValue::try_from_array(&comparable, 0)?, metadata)
                 }
                 value => crate::functions::as_comparable().call(vec![value]),

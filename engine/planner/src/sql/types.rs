@@ -16,14 +16,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::dialect::FlinkDialect;
-
-pub(crate) fn timestamp() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, None)
-}
-
-pub(crate) fn timestamp_ltz() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-}
+use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
 
 const NAMES: &[&str] = &[
     "STRING",
@@ -270,41 +263,6 @@ pub(crate) fn eat_word(parser: &mut Parser, expected: &str) -> bool {
     found
 }
 
-/// The type's name in SQL, for messages.
-pub fn name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
-        DataType::Boolean => "BOOLEAN".into(),
-        DataType::Int8 => "TINYINT".into(),
-        DataType::Int16 => "SMALLINT".into(),
-        DataType::Int32 => "INT".into(),
-        DataType::Int64 | DataType::UInt64 => "BIGINT".into(),
-        DataType::Float32 => "FLOAT".into(),
-        DataType::Float64 => "DOUBLE".into(),
-        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
-        DataType::Date32 => "DATE".into(),
-        DataType::Time64(_) => "TIME".into(),
-        DataType::Timestamp(_, None) => "TIMESTAMP".into(),
-        DataType::Timestamp(_, Some(_)) => "TIMESTAMP_LTZ".into(),
-        DataType::Binary => "BYTES".into(),
-        DataType::List(item) => format!("ARRAY<{}>", name(item.data_type())),
-        DataType::Struct(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|field| format!("{} {}", field.name(), name(field.data_type())))
-                .collect();
-            format!("ROW<{}>", fields.join(", "))
-        }
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(fields) if fields.len() == 2 => {
-                format!("MAP<{}, {}>", name(fields[0].data_type()), name(fields[1].data_type()))
-            }
-            other => other.to_string(),
-        },
-        other => other.to_string(),
-    }
-}
-
 /// The types of `CAST(... AS type)`, which the stock parser reads.
 #[derive(Debug)]
 pub(crate) struct FlinkTypes;
@@ -421,11 +379,11 @@ pub(crate) fn conversion(from: &DataType, to: &DataType, expression: &str) -> St
             let seconds = format!("EXTRACT(EPOCH FROM {expression})");
             match casts_implicitly(&DataType::Int64, to) {
                 true => format!("write {seconds} for seconds since 1970"),
-                false => format!("write CAST({seconds} AS {}) for seconds since 1970", name(to)),
+                false => format!("write CAST({seconds} AS {}) for seconds since 1970", sql_type::name(to)),
             }
         }
         _ if datafusion::arrow::compute::can_cast_types(from, to) => {
-            format!("write CAST({expression} AS {})", name(to))
+            format!("write CAST({expression} AS {})", sql_type::name(to))
         }
         _ => "one cannot be made the other: choose another column, or declare the table's column with that type".into(),
     }

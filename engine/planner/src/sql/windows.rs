@@ -3,6 +3,7 @@
 //! They become [`WindowTableFunction`] nodes over whatever relation they are given: a table, a view, a `WITH` name or a
 //! subquery. The outer `TABLE(...)` may be left out, arguments may be named (`DATA => TABLE t, TIMECOL => ...`).
 
+use millstream_graph::sql_type;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -18,7 +19,6 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::dialect::TABLE_ARGUMENT;
 use super::interval::{self, Span};
-use super::types;
 use crate::logical::{WindowFunction, WindowTableFunction};
 
 /// Plans the window table functions of a query.
@@ -356,7 +356,7 @@ pub(crate) fn node(
         return Err(plan_datafusion_err!(
             "`{}` is of type {}: a window needs a TIMESTAMP column with a watermark, or a PROCTIME() column",
             time_column.name,
-            types::name(&time_type)
+            sql_type::name(&time_type)
         ));
     }
     let mut fields: Vec<(Option<TableReference>, Arc<Field>)> = input
@@ -365,8 +365,8 @@ pub(crate) fn node(
         .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
         .collect();
     for (name, data_type) in [
-        ("window_start", types::timestamp()),
-        ("window_end", types::timestamp()),
+        ("window_start", sql_type::timestamp()),
+        ("window_end", sql_type::timestamp()),
         ("window_time", time_type),
     ] {
         // A window over windowed rows: Flink numbers the names that are taken.

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::explain;
-use crate::graph::{
+use millstream_graph::{
     Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
 };
 

@@ -17,8 +17,8 @@ use datafusion::physical_expr::expressions::cast;
 use super::relation::{Attribute, ColumnInfo, Relation, column};
 use super::{Result, Scope, SharedStep, Translator, error_at};
 use crate::error::Error;
-use crate::graph::ErrorPolicy;
 use crate::logical::{CatalogTable, Insert, InsertInput, StepReference, WindowTableFunction};
+use millstream_graph::ErrorPolicy;
 
 impl<'p> Translator<'p> {
     /// Optimises the plans of the shared steps and of the inserts, with all other steps inlined. Returns those of the

@@ -168,7 +168,11 @@ mod tests {
         let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("a schema");
         let plain = create_physical_expr(&expr, &schema, &Default::default(), &Default::default()).expect("planned");
         let rewritten = rewrite(plain.clone(), batch.schema_ref()).expect("rewritten");
-        assert_eq!(is_specialized_by::<DecimalMultiply>(&rewritten), is_specialized, "{expr}");
+        assert_eq!(
+            is_specialized_by::<DecimalMultiply>(&rewritten),
+            is_specialized,
+            "{expr}"
+        );
         assert_eq!(rewritten.to_string(), plain.to_string());
         for rows in [0..5, 1..2, 3..5, 5..5] {
             let some = batch.slice(rows.start, rows.len());

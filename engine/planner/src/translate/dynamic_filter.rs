@@ -14,7 +14,7 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 use super::aggregate::Call;
 use super::relation::{Attribute, Bound, Branch, Pending, Relation, bare_column, is_virtual};
 use super::{Result, Translator};
-use crate::graph::{DynamicFilter, ErrorPolicy, Extreme, Operator, Window};
+use millstream_graph::{DynamicFilter, ErrorPolicy, Extreme, Operator, Window};
 
 /// A window aggregate that finds extremes of its rows.
 #[derive(Debug, Clone)]

@@ -14,8 +14,8 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{CaseExpr, Column};
 
-use super::specialized_expr::{Specialization, specialized};
 use super::relation::{bare_column, has_field_access, is_field_access};
+use super::specialized_expr::{Specialization, specialized};
 
 /// An expression whose column and field accesses are evaluated first.
 #[derive(Debug)]

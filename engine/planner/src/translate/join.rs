@@ -17,8 +17,8 @@ use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, stream, substitute,
 };
 use super::sinks::SideOutput;
-use super::{Result, InputEdge, Translator, keyed_exchange};
-use crate::graph::{NodeIndex, Operator, Port, WindowColumns, WindowJoin};
+use super::{InputEdge, Result, Translator, keyed_exchange};
+use millstream_graph::{NodeIndex, Operator, Port, WindowColumns, WindowJoin};
 
 /// One side, as nodes whose first columns are the plan's, with the keys' expressions behind them.
 struct Side {
@@ -335,7 +335,7 @@ impl Translator<'_> {
     }
 
     fn is_session(&self, id: WindowId) -> bool {
-        matches!(self.windows[id].window, crate::graph::Window::Session { .. })
+        matches!(self.windows[id].window, millstream_graph::Window::Session { .. })
     }
 
     fn window_columns(&self, side: &Side, id: WindowId) -> Result<WindowColumns> {

@@ -16,25 +16,25 @@ use datafusion::physical_expr::{PhysicalExprRef, create_physical_expr};
 
 use crate::PlanOptions;
 use crate::error::{Error, Errors, Location};
-use crate::graph::{ErrorPolicy, Exchange, JobGraph, NodeIndex, Parallelism, Port};
 use crate::logical::{Insert, InsertInput, Pipeline};
+use millstream_graph::{ErrorPolicy, Exchange, JobGraph, NodeIndex, Parallelism, Port};
 
 mod aggregate;
 mod builder;
-mod string_case;
-mod short_circuit;
+mod common_subplans;
+mod decimal_multiply;
 mod dynamic_filter;
-mod specialized_expr;
-mod join;
 mod field_hoisting;
+mod join;
+mod masked_eval;
 mod optimize;
 mod plan;
-mod decimal_multiply;
 mod relation;
+mod short_circuit;
 mod sinks;
-mod masked_eval;
 mod source;
-mod common_subplans;
+mod specialized_expr;
+mod string_case;
 mod top_n;
 mod window;
 

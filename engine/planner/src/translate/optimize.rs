@@ -190,7 +190,9 @@ fn guard_filtered_arguments(expr: Expr, schema: &DFSchema) -> Result<Transformed
 fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
     // With a subquery in it there is no such expression; that is refused later.
     let physical = create_physical_expr(expr, schema, &Default::default(), &Default::default());
-    physical.map_or(true, |physical| super::short_circuit::can_fail(&physical, schema.as_arrow()))
+    physical.map_or(true, |physical| {
+        super::short_circuit::can_fail(&physical, schema.as_arrow())
+    })
 }
 
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {

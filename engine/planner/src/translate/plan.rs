@@ -13,14 +13,14 @@ use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 
 use super::builder::InputEdge;
+use super::common_subplans::step_reference;
 use super::relation::{
     Attribute, Branch, ColumnInfo, Pending, Relation, VIRTUAL_RANK, bare_column, columns_of, has_field_access,
     is_field_access, is_virtual, stream,
 };
-use super::common_subplans::step_reference;
 use super::{Result, Scope, Translator, error_at};
-use crate::graph::{Calc, NodeIndex, Operator, Parallelism, Port};
 use crate::logical::WindowTableFunction;
+use millstream_graph::{Calc, NodeIndex, Operator, Parallelism, Port};
 
 impl Translator<'_> {
     /// Deep plans (long chains of views) grow the stack instead of overflowing it.
@@ -236,7 +236,11 @@ impl Translator<'_> {
 
     /// What is read beside its own column must be computed once, if it is another value each time: a condition on
     /// `RAND() AS u` is one on the `u` that the row has.
-    pub(super) fn materialize_if_volatile(&mut self, relation: Relation, exprs: &[PhysicalExprRef]) -> Result<Relation> {
+    pub(super) fn materialize_if_volatile(
+        &mut self,
+        relation: Relation,
+        exprs: &[PhysicalExprRef],
+    ) -> Result<Relation> {
         let reads_volatile = |relation: &Relation| relation.branches.iter().any(|branch| branch.reads_volatile(exprs));
         if !reads_volatile(&relation) {
             return Ok(relation);
@@ -460,7 +464,7 @@ impl Translator<'_> {
         filter: Option<PhysicalExprRef>,
         exprs: &[PhysicalExprRef],
         columns: &[ColumnInfo],
-    ) -> Result<(Operator, crate::graph::Stream)> {
+    ) -> Result<(Operator, millstream_graph::Stream)> {
         let mut fields = Vec::with_capacity(exprs.len());
         let mut projection = Vec::with_capacity(exprs.len());
         for (expr, column) in exprs.iter().zip(columns) {

@@ -14,7 +14,7 @@ use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 
-use crate::graph::{NodeIndex, Stream, Window, WindowColumns};
+use millstream_graph::{NodeIndex, Stream, Window, WindowColumns};
 
 /// First index of columns that no node has made yet: window start, end and time, then the rank.
 pub(super) const VIRTUAL: usize = usize::MAX - 15;

@@ -21,8 +21,8 @@ use datafusion::physical_expr::expressions::{
 };
 use datafusion::physical_expr::{PhysicalExprRef, ScalarFunctionExpr};
 
-use super::specialized_expr::{Specialization, specialized};
 use super::masked_eval::MaskedExpr;
+use super::specialized_expr::{Specialization, specialized};
 
 /// A short-circuit `AND` or `OR`.
 #[derive(Debug)]

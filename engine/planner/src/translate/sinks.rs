@@ -11,8 +11,8 @@ use super::builder::InputEdge;
 use super::relation::{Attribute, ColumnInfo, Relation, column};
 use super::{Result, Scope, SinkInput, Translator, error_at};
 use crate::error::Error;
-use crate::graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Port, Sink, Stream, dead_letter_schema};
 use crate::logical::{Insert, InsertInput, JoinSide, LateRows, Table};
+use millstream_graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Port, Sink, Stream, dead_letter_schema};
 
 /// A port beside the main one, with the columns that a sink may take of it.
 #[derive(Debug, Clone)]
@@ -123,7 +123,10 @@ impl<'p> Translator<'p> {
             LateRows::Join(side) => self.late_of_join(step, side)?,
         };
         let what = format!("the late rows of step `{step}`");
-        ports.iter().map(|port| self.side_output_columns(port, table, &what)).collect()
+        ports
+            .iter()
+            .map(|port| self.side_output_columns(port, table, &what))
+            .collect()
     }
 
     fn late_of_aggregates(&self, step: &str, table: &Table) -> Result<Vec<SideOutput>> {

@@ -15,8 +15,8 @@ use datafusion::physical_expr::projection::ProjectionExpr;
 
 use super::relation::{Attribute, Branch, ColumnInfo, Pending, Relation, column, stream};
 use super::{Result, Translator};
-use crate::graph::{Calc, NodeIndex, Operator, Parallelism, Source, Watermark};
 use crate::logical::{CatalogTable, Table, TableColumn};
+use millstream_graph::{Calc, NodeIndex, Operator, Parallelism, Source, Watermark};
 
 impl Translator<'_> {
     pub(super) fn scan(&mut self, scan: &TableScan) -> Result<Relation> {

@@ -21,9 +21,9 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, Literal};
 
+use super::masked_eval::MaskedExpr;
 use super::short_circuit::{is_comparison, is_plain};
 use super::specialized_expr::{Specialization, specialized};
-use super::masked_eval::MaskedExpr;
 
 /// Maximum number of branches: the branch of a row is stored in one byte.
 const BRANCHES_MAX: usize = u8::MAX as usize;

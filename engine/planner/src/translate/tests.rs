@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::graph::JobGraph;
 use crate::{Errors, Input, PlanOptions, explain, front_end};
+use millstream_graph::JobGraph;
 
 fn plan(script: &str) -> Result<JobGraph, Errors> {
     let mut options = PlanOptions::default();
@@ -46,11 +46,11 @@ fn check_graph(graph: &JobGraph) {
     assert_eq!(graph.by_id().len(), graph.nodes.len(), "ids are unique");
     for edge in &graph.edges {
         assert!(edge.from < edge.to, "edges go forward");
-        if edge.exchange == crate::graph::Exchange::Forward {
+        if edge.exchange == millstream_graph::Exchange::Forward {
             let (from, to) = (&graph.nodes[edge.from], &graph.nodes[edge.to]);
             assert_eq!(from.parallelism, to.parallelism, "{} -> {}", from.id, to.id);
         }
-        if let crate::graph::Exchange::Hash(columns) = &edge.exchange {
+        if let millstream_graph::Exchange::Hash(columns) = &edge.exchange {
             let width = graph.nodes[edge.from].output.schema.fields().len();
             assert!(!columns.is_empty() && columns.iter().all(|&column| column < width));
         }
@@ -239,7 +239,7 @@ fn expressions_that_only_nest_differently_are_two_nodes() {
         .nodes
         .iter()
         .enumerate()
-        .filter(|(_, node)| matches!(node.operator, crate::graph::Operator::Sink(_)))
+        .filter(|(_, node)| matches!(node.operator, millstream_graph::Operator::Sink(_)))
         .flat_map(|(sink, _)| graph.inputs(sink).map(|edge| edge.from))
         .collect();
     assert_eq!(inputs.len(), 2);

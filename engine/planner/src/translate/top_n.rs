@@ -15,8 +15,8 @@ use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column,
     columns_of, stream, substitute,
 };
-use super::{Result, InputEdge, Translator, keyed_exchange};
-use crate::graph::{Operator, Port, WindowColumns, WindowTopN};
+use super::{InputEdge, Result, Translator, keyed_exchange};
+use millstream_graph::{Operator, Port, WindowColumns, WindowTopN};
 
 pub(super) const RANK_UNBOUNDED: &str = "ROW_NUMBER() needs a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER \
     (PARTITION BY window_start, window_end ORDER BY ...) AS rn FROM ...) WHERE rn <= N";

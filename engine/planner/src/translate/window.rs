@@ -12,8 +12,8 @@ use super::relation::{
 };
 use super::sinks::SideOutput;
 use super::{Result, Translator};
-use crate::graph::{Operator, TimeAttribute, Window, WindowAssign};
 use crate::logical::{WINDOW_COLUMNS, WindowFunction, WindowTableFunction};
+use millstream_graph::{Operator, TimeAttribute, Window, WindowAssign};
 
 impl Translator<'_> {
     pub(super) fn window_function(&mut self, function: &WindowTableFunction) -> Result<Relation> {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use arrow::datatypes::SchemaRef;
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use futures::{StreamExt, TryStreamExt};
-use millstream_planner::graph::{Exchange, JobGraph, NodeIndex, Port};
+use millstream_graph::{Exchange, JobGraph, NodeIndex, Port};
 use millstream_state::store::FileReference;
 
 use super::{input_schemas, invalid};

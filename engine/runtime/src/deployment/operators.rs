@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use millstream_planner::graph::{self, NodeIndex};
+use millstream_graph::{self as graph, NodeIndex};
 use millstream_state::key_group::KeyGroupRange;
 use millstream_state::store::{KeyedSnapshot, Store};
 use millstream_state::threads;

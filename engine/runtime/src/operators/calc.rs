@@ -17,8 +17,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::utils::collect_columns;
-use millstream_planner::graph::{self, ErrorPolicy, Port, dead_letter_schema};
-use millstream_planner::sql::type_name;
+use millstream_graph::sql_type;
+use millstream_graph::{self as graph, ErrorPolicy, Port, dead_letter_schema};
 
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
@@ -274,11 +274,11 @@ impl Calc {
             Ok(ANY_DECIMAL) => {
                 let decimals = self.decimals();
                 match decimals.iter().next() {
-                    Some(only) if decimals.len() == 1 => type_name(only),
+                    Some(only) if decimals.len() == 1 => sql_type::name(only),
                     _ => "DECIMAL".to_string(),
                 }
             }
-            Ok(data_type) => type_name(&data_type),
+            Ok(data_type) => sql_type::name(&data_type),
             Err(_) => return text,
         };
         format!("{before} to {name}{after}")

@@ -17,7 +17,7 @@ use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_array::downcast_primitive;
 use arrow_select::filter::filter_record_batch;
-use millstream_planner::graph::{self, Extreme, Port};
+use millstream_graph::{self as graph, Extreme, Port};
 
 use super::adaptive_bypass::AdaptiveBypass;
 use super::table::{GroupIndex, new_group_index};
@@ -215,7 +215,7 @@ mod tests {
 
     use arrow::array::ArrayRef;
     use arrow::datatypes::Int64Type;
-    use millstream_planner::graph::Window;
+    use millstream_graph::Window;
 
     use super::*;
     use crate::operators::adaptive_bypass::SAMPLE_ROWS;

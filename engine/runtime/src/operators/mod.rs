@@ -21,7 +21,7 @@ mod window_top_n;
 use std::task::Waker;
 
 use arrow::datatypes::SchemaRef;
-use millstream_planner::graph::{self, Node, Phase, TimeAttribute, Window};
+use millstream_graph::{self as graph, Node, Phase, TimeAttribute, Window};
 use millstream_state::key_group::KeyGroupRange;
 use millstream_state::memory::MemoryBudget;
 use millstream_state::store::Store;

@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, TimestampMicrosecondArr
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use arrow_array::RecordBatch;
-use millstream_planner::graph::Port;
+use millstream_graph::Port;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::memory::MemoryBudget;
 use millstream_state::store::{Backend, BackendOptions, Store};

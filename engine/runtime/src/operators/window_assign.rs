@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
 use arrow_select::take::take_record_batch;
-use millstream_planner::graph::{self, Port, TimeAttribute};
+use millstream_graph::{self as graph, Port, TimeAttribute};
 
 use super::window_aggregate::{Slices, conform, emit_late, micros};
 use crate::Error;
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::operators::testing::{Emitted, rows_of, timestamps};
     use arrow::datatypes::{Field, Schema};
-    use millstream_planner::graph::Window;
+    use millstream_graph::Window;
 
     #[track_caller]
     fn check(window: Window, times: &[Option<i64>], expected: &[&str], late: usize) {

@@ -112,7 +112,7 @@ mod tests {
     use std::sync::Arc;
 
     use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-    use millstream_planner::graph::OperatorId;
+    use millstream_graph::OperatorId;
     use parking_lot::Mutex;
 
     use super::*;

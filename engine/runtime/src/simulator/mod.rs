@@ -21,9 +21,9 @@ use std::time::Duration;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExpr;
 use millstream_connectors::{Committable, JobIdentity, Sink, Source, Split, TableDefinition};
-use millstream_planner::graph::{
-    self, Calc, Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port,
-    Stream, Watermark,
+use millstream_graph::{
+    Calc, Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
+    Watermark,
 };
 use millstream_state::store::{Backend, BackendOptions};
 
@@ -88,7 +88,7 @@ fn node(id: &str, operator: Operator) -> Node {
 fn source(id: &str) -> Node {
     node(
         id,
-        Operator::Source(graph::Source {
+        Operator::Source(millstream_graph::Source {
             table: table(id),
             projection: vec![0, 1, 2],
             calc: Some(identity()),
@@ -125,7 +125,7 @@ fn calc(id: &str) -> Node {
 fn sink(id: &str) -> Node {
     node(
         id,
-        Operator::Sink(graph::Sink {
+        Operator::Sink(millstream_graph::Sink {
             table: table(id),
             on_error: ErrorPolicy::Fail,
         }),

@@ -11,7 +11,7 @@ use arrow_array::RecordBatch;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
-use millstream_planner::graph::Watermark;
+use millstream_graph::Watermark;
 
 use crate::Error;
 use crate::operator::Timestamp;

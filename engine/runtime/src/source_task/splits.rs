@@ -182,7 +182,7 @@ impl Splits {
 
 #[cfg(test)]
 mod tests {
-    use millstream_planner::graph::OperatorId;
+    use millstream_graph::OperatorId;
 
     use super::*;
     use crate::progress::JobCounters;

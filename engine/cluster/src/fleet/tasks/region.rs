@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use millstream_connectors::Split;
-use millstream_planner::graph::{NodeIndex, OperatorId};
+use millstream_graph::{NodeIndex, OperatorId};
 use millstream_proto::v1;
 use millstream_proto::v1::task_command::Command as Wire;
 use millstream_runtime::job::SubtaskState;

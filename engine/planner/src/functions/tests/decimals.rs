@@ -1,6 +1,7 @@
 //! Arithmetic of decimals: types and values.
 
 use super::*;
+use millstream_graph::sql_type;
 
 /// The type and the value.
 #[track_caller]
@@ -32,7 +33,7 @@ fn type_of(expression: &str) -> String {
     let expression = crate::sql::read_expression(expression).expect("an expression");
     let typed = crate::sql::typed_expressions(&catalog, vec![expression], &DFSchema::empty(), &Location::Unknown);
     match typed {
-        Ok(typed) => crate::sql::types::name(&typed[0].1),
+        Ok(typed) => sql_type::name(&typed[0].1),
         Err(errors) => crate::Errors(errors).to_string(),
     }
 }

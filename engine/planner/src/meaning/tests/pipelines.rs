@@ -8,7 +8,7 @@ use super::{planned, told};
 /// Every kind of operator that the planner's own cases have.
 #[test]
 fn a_pipeline_means_the_same_as_itself() {
-    use crate::graph::{Operator, Phase};
+    use millstream_graph::{Operator, Phase};
 
     let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/translate/cases");
     let tables = std::fs::read_to_string(cases.join("tables.ddl")).expect("the tables exist");

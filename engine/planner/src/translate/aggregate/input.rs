@@ -10,12 +10,12 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 
 use super::{Call, Key};
-use crate::graph::{Aggregate, NodeIndex, TimeAttribute, Window, WindowColumns};
 use crate::translate::plan::Columns;
 use crate::translate::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column,
 };
 use crate::translate::{Result, Translator};
+use millstream_graph::{Aggregate, NodeIndex, TimeAttribute, Window, WindowColumns};
 
 /// One branch's node with what the aggregate does to its columns.
 pub(super) struct Side {

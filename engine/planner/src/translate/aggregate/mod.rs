@@ -19,10 +19,10 @@ use super::relation::{
     substitute,
 };
 use super::{Result, Translator};
-use crate::graph::{NodeIndex, Window};
+use millstream_graph::{NodeIndex, Window};
 
-mod input;
 mod grouping_sets;
+mod input;
 mod nodes;
 
 /// An aggregate call over the relation's columns.

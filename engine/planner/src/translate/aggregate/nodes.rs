@@ -5,12 +5,12 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 
 use super::input::Side;
-use crate::graph::{
+use crate::translate::builder::InputEdge;
+use crate::translate::{Result, Translator, keyed_exchange};
+use millstream_graph::{
     Aggregate, Exchange, NodeIndex, Operator, Phase, Port, Stream, TimeAttribute, Window, WindowAggregate,
     WindowColumns,
 };
-use crate::translate::builder::InputEdge;
-use crate::translate::{Result, Translator, keyed_exchange};
 
 impl Translator<'_> {
     /// Adds the aggregate's nodes; the last one's index.

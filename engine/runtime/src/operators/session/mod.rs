@@ -32,7 +32,7 @@ use arrow::array::{ArrayRef, TimestampMicrosecondArray, UInt32Array};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
-use millstream_planner::graph::{self, Port, TimeAttribute, Window};
+use millstream_graph::{self as graph, Port, TimeAttribute, Window};
 use millstream_state::BlockCodec;
 
 use self::asleep::{Asleep, Question, Woken};

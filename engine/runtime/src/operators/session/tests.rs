@@ -7,7 +7,7 @@ use crate::operators::testing::{Emitted, Subtasks, context, on_own_thread, rows_
 use crate::operators::window_aggregate::tests::{
     Row, any_rows, batch, input_schema, line, node, output_schema, text, watermark,
 };
-use millstream_planner::graph::Phase;
+use millstream_graph::Phase;
 
 /// The answer by definition: sort each key's rows, cut where the gap is exceeded.
 fn expected(gap: i64, rows: &[Row]) -> Vec<String> {

@@ -14,7 +14,7 @@ use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, FieldRef};
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashTable;
-use millstream_planner::functions::comparable;
+use millstream_graph::float_equality;
 
 use super::Select;
 use crate::Error;
@@ -590,7 +590,10 @@ impl RowIndex {
             None => self.converter.empty_rows(rows, 0),
         };
         scratch.clear();
-        let keys = keys.iter().map(comparable).collect::<Result<Vec<_>, _>>()?;
+        let keys = keys
+            .iter()
+            .map(float_equality::normalize)
+            .collect::<Result<Vec<_>, _>>()?;
         self.converter.append(&mut scratch, &keys)?;
         Ok(scratch)
     }

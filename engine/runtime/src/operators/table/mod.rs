@@ -20,7 +20,7 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_select::take::take_arrays;
 use datafusion::physical_expr::PhysicalExprRef;
-use millstream_planner::graph::Aggregate;
+use millstream_graph::Aggregate;
 
 pub use self::accumulator::{Accumulator, new_accumulator};
 pub use self::groups::{GroupIndex, UNKNOWN, new_group_index};

@@ -11,7 +11,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow_array::RecordBatch;
 use arrow_select::take::take_record_batch;
-use millstream_planner::graph::Port;
+use millstream_graph::Port;
 
 use super::slices::Slices;
 use crate::Error;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
-use millstream_planner::graph::Port;
+use millstream_graph::Port;
 
 use super::merging::Merging;
 use super::stored::StoredFiring;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
-use millstream_planner::graph::{self, Port};
+use millstream_graph::{self as graph, Port};
 
 use super::{Assignment, Layout, RowTime, Rows, emit_late};
 use crate::Error;

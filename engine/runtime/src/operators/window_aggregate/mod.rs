@@ -24,7 +24,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
-use millstream_planner::graph::{self, Phase, TimeAttribute, Window};
+use millstream_graph::{self as graph, Phase, TimeAttribute, Window};
 
 pub use self::assign::{Assignment, RowTime, Rows, emit_late, micros};
 use self::firing::Firing;

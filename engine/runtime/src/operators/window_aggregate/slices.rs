@@ -7,7 +7,7 @@
 //! Arithmetic saturates: a row of year 1 or of year 9999 has a window like any other, and one at the edge of `i64` has
 //! a window that is cut off there.
 
-use millstream_planner::graph::Window;
+use millstream_graph::Window;
 
 use crate::Error;
 

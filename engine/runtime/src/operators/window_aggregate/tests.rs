@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::operators::testing::{Emitted, Subtasks, integers, on_own_thread, rows_of, settle, settled, timestamps};
-use millstream_planner::graph::Aggregate;
+use millstream_graph::Aggregate;
 
 /// Input columns: `t` timestamp, `k` bigint, `v` bigint.
 pub(in crate::operators) fn input_schema() -> SchemaRef {

@@ -19,7 +19,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
 use datafusion::logical_expr::JoinType;
-use millstream_planner::graph::{self, Port, WindowColumns};
+use millstream_graph::{self as graph, Port, WindowColumns};
 use millstream_state::BlockCodec;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::store::Slot;

@@ -10,7 +10,7 @@ use arrow_array::RecordBatch;
 use arrow_row::{OwnedRow, RowConverter};
 use arrow_select::interleave::interleave;
 use datafusion::physical_expr::PhysicalSortExpr;
-use millstream_planner::functions::comparable;
+use millstream_graph::float_equality;
 
 use crate::Error;
 use crate::operators::table::{GroupIndex, new_group_index};
@@ -103,7 +103,11 @@ impl Best {
         let order = ranking
             .order
             .iter()
-            .map(|sort| Ok(comparable(&sort.expr.evaluate(&rows)?.into_array(rows.num_rows())?)?))
+            .map(|sort| {
+                Ok(float_equality::normalize(
+                    &sort.expr.evaluate(&rows)?.into_array(rows.num_rows())?,
+                )?)
+            })
             .collect::<Result<Vec<_>, Error>>()?;
         let order = match &ranking.converter {
             None => None,

@@ -20,7 +20,7 @@ use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_row::{RowConverter, SortField};
-use millstream_planner::graph::{self, Port};
+use millstream_graph::{self as graph, Port};
 
 use self::best::{Best, Cursor, Ranking};
 use self::stored::FrozenBest;

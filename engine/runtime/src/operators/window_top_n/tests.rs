@@ -4,7 +4,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Column;
-use millstream_planner::graph::WindowColumns;
+use millstream_graph::WindowColumns;
 use proptest::prelude::*;
 
 fn schema(rank: bool) -> SchemaRef {

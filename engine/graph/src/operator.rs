@@ -1,0 +1,262 @@
+//! The operators of a job graph.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::logical_expr::JoinType;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
+use millstream_connectors::TableDefinition;
+
+use crate::WindowColumns;
+
+/// The computation of a node.
+#[derive(Debug, Clone)]
+pub enum Operator {
+    /// Reads a table.
+    Source(Source),
+    /// Filters and projects.
+    Calc(Calc),
+    /// Appends the bounds of a window to each row.
+    WindowAssign(WindowAssign),
+    /// Aggregates per key and window.
+    WindowAggregate(WindowAggregate),
+    /// Joins rows of equal windows.
+    WindowJoin(WindowJoin),
+    /// Keeps the first rows of each window.
+    WindowTopN(WindowTopN),
+    /// Drops rows that a downstream join cannot match.
+    DynamicFilter(DynamicFilter),
+    /// Writes a table.
+    Sink(Sink),
+}
+
+/// Handling of rows that an operator fails to process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ErrorPolicy {
+    /// The job fails, naming the row.
+    #[default]
+    Fail,
+    /// The row goes to the step's dead-letter output and is counted.
+    DeadLetter,
+    /// The row is dropped and counted.
+    Skip,
+    /// The value that failed becomes NULL and is counted.
+    Null,
+}
+
+/// A source: decodes records, then evaluates `calc` (computed columns, pushed-down filter), then generates watermarks per
+/// split.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Table that is read.
+    pub table: Arc<TableDefinition>,
+    /// Indices of the columns of the table's schema that are read, in this order; the input of `calc`.
+    pub projection: Vec<usize>,
+    /// Computed columns and filter, if there are any.
+    pub calc: Option<Calc>,
+    /// Watermark strategy; `None` if the table declares no event time.
+    pub watermark: Option<Watermark>,
+    /// Handling of records that do not decode.
+    pub on_error: ErrorPolicy,
+}
+
+/// A watermark strategy, applied per split.
+#[derive(Debug, Clone)]
+pub struct Watermark {
+    /// Index of the event-time column in the node's output.
+    pub column: usize,
+    /// Watermark that a row allows: an expression of timestamp type over the node's output.
+    pub expression: PhysicalExprRef,
+    /// Idle timeout: a caught-up split without rows for this long no longer holds the watermark back.
+    pub idle_timeout: Duration,
+    /// Rows further ahead of the clock than this do not advance the watermark; `None` where event time is history
+    /// (batch, seeded generators).
+    pub max_future: Option<Duration>,
+}
+
+/// A filter followed by a projection.
+#[derive(Debug, Clone)]
+pub struct Calc {
+    /// Condition; rows for which it is not true are dropped.
+    pub filter: Option<PhysicalExprRef>,
+    /// Output columns, over the input schema.
+    pub projection: Vec<ProjectionExpr>,
+    /// Handling of rows for which an expression fails.
+    pub on_error: ErrorPolicy,
+}
+
+/// Assignment of rows to windows. Durations and offsets are in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// Windows of length `size` that do not overlap.
+    Tumble {
+        /// Length of a window.
+        size: i64,
+        /// Shift of all windows against the epoch.
+        offset: i64,
+    },
+    /// Windows of length `size` that begin every `slide`. `size` is a multiple of `slide`: windows share slices of length
+    /// `slide`.
+    Hop {
+        /// Length of a window.
+        size: i64,
+        /// Distance between the starts of windows.
+        slide: i64,
+        /// Shift of all windows against the epoch.
+        offset: i64,
+    },
+    /// Windows with a common start that grow by `step` up to `size` (a multiple of `step`).
+    Cumulate {
+        /// Length of the longest window.
+        size: i64,
+        /// Difference in length between a window and the next.
+        step: i64,
+        /// Shift of all windows against the epoch.
+        offset: i64,
+    },
+    /// Windows of rows of one key that are no further apart than `gap`.
+    Session {
+        /// Greatest distance between neighbouring rows of a session.
+        gap: i64,
+    },
+    /// Windows whose bounds are columns of the rows.
+    Attached(WindowColumns),
+}
+
+/// Time domain of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimeAttribute {
+    /// Event time in the column of this index, against the watermark. Rows with NULL there are counted and dropped as late
+    /// rows are.
+    Event(usize),
+    /// Processing time: the engine's clock when a row arrives.
+    Processing,
+}
+
+/// Appends `window_start`, `window_end`, `window_time` (= end - 1 ms) to each row, once per window it belongs to.
+#[derive(Debug, Clone)]
+pub struct WindowAssign {
+    /// Windows that rows are assigned to.
+    pub window: Window,
+    /// Time domain of the windows.
+    pub time: TimeAttribute,
+}
+
+/// Aggregates per key and window.
+///
+/// Main output: the key columns, then (`Single` and `Final`) one column per aggregate or (`Local`) the aggregates'
+/// partial states, then `window_start`, `window_end`. `Local` emits slices: for `Hop` and `Cumulate` the bounds are
+/// those of the slice, which `Final` merges into windows. In `Final`, `time` is the input's `window_end`, and the
+/// bounds of `Window::Attached` are the input's last two columns.
+#[derive(Debug, Clone)]
+pub struct WindowAggregate {
+    /// Windows that rows are grouped by.
+    pub window: Window,
+    /// Time domain of the windows.
+    pub time: TimeAttribute,
+    /// Indices of key columns in the input. Empty: one group per window.
+    pub keys: Vec<usize>,
+    /// Aggregate calls.
+    pub aggregates: Vec<Aggregate>,
+    /// Phase of a two-phase aggregation.
+    pub phase: Phase,
+    /// Allowed lateness in microseconds: rows are accepted until the watermark is this far past the end of their window.
+    /// Late firings would be updates, so it is 0 wherever results are append-only.
+    pub allowed_lateness: i64,
+}
+
+/// One aggregate call.
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    /// Function, arguments (over the node's input; in phase `Final` over the original input, for types only),
+    /// DISTINCT and ordering.
+    pub function: Arc<AggregateFunctionExpr>,
+    /// Condition; rows for which it is not true are ignored.
+    pub filter: Option<PhysicalExprRef>,
+}
+
+/// Phase of a two-phase aggregation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Rows in, results out: the aggregation has one phase.
+    Single,
+    /// Rows in, partial states per key and slice out. Emits everything at a barrier and at a watermark, so it has no
+    /// state in checkpoints.
+    Local,
+    /// Partial states in, results out. Input: the output of the matching `Local` (keys first).
+    Final,
+}
+
+/// Joins rows of equal windows. Output: the joined columns of the left input, then those of the right (for semi and
+/// anti joins: left only).
+#[derive(Debug, Clone)]
+pub struct WindowJoin {
+    /// Type of the join.
+    pub join_type: JoinType,
+    /// Number of leading columns of each input that are joined and stored. The columns after them are for late rows only.
+    pub joined_columns: [usize; 2],
+    /// Columns that bound the window of a left row.
+    pub left: WindowColumns,
+    /// Columns that bound the window of a right row.
+    pub right: WindowColumns,
+    /// Pairs of columns (left index, right index) that must be equal, besides the window's bounds. NULL equals nothing.
+    pub on: Vec<(usize, usize)>,
+    /// Residual condition over left columns then right columns.
+    pub filter: Option<PhysicalExprRef>,
+}
+
+/// Emits the first rows of each window and partition, by order. Output: the input's columns, then, if `emit_rank` is set,
+/// the rank (`Int64` or as the schema says).
+#[derive(Debug, Clone)]
+pub struct WindowTopN {
+    /// Columns that bound the window of a row.
+    pub window: WindowColumns,
+    /// Indices of the partition columns.
+    pub partition: Vec<usize>,
+    /// Order of the rows of a partition.
+    pub order: Vec<PhysicalSortExpr>,
+    /// First rank that is emitted, 1-based.
+    pub from: u64,
+    /// Last rank that is emitted.
+    pub to: u64,
+    /// True if the rank is a column of the output.
+    pub emit_rank: bool,
+}
+
+/// Drops rows that compare worse than an earlier row of the same window and keys, where a downstream join keeps only the
+/// extreme rows. The best values so far are not state: a row that passes twice does no harm. Output: the input's columns.
+#[derive(Debug, Clone)]
+pub struct DynamicFilter {
+    /// Index of a boolean column. Rows for which it is not true are dropped and are not compared with.
+    pub condition: Option<usize>,
+    /// Tumbling, hopping or cumulating windows.
+    pub window: Window,
+    /// Index of the event-time column. Rows with NULL there, and late ones, pass.
+    pub time: usize,
+    /// Indices of the key columns.
+    pub keys: Vec<usize>,
+    /// Index of the compared column: an integer, decimal or time. Rows with NULL there are dropped.
+    pub value: usize,
+    /// Direction of the comparison.
+    pub extreme: Extreme,
+}
+
+/// Direction in which a [`DynamicFilter`] compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extreme {
+    /// Greater values are kept.
+    Greatest,
+    /// Lesser values are kept.
+    Least,
+}
+
+/// Writes a table. Input columns are the table's, in declared order.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    /// Table that is written.
+    pub table: Arc<TableDefinition>,
+    /// Handling of rows that cannot be encoded.
+    pub on_error: ErrorPolicy,
+}

@@ -1,0 +1,50 @@
+//! The Arrow types of SQL types, and their names for messages.
+//!
+//! Strings are `Utf8`. Timestamps are microseconds: without a zone for `TIMESTAMP`, in UTC for `TIMESTAMP_LTZ`.
+
+use arrow_schema::{DataType, TimeUnit};
+
+/// Returns the Arrow type of `TIMESTAMP`.
+pub fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, None)
+}
+
+/// Returns the Arrow type of `TIMESTAMP_LTZ`.
+pub fn timestamp_ltz() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// Returns the SQL name of an Arrow type, such as `ARRAY<INT>`.
+pub fn name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
+        DataType::Boolean => "BOOLEAN".into(),
+        DataType::Int8 => "TINYINT".into(),
+        DataType::Int16 => "SMALLINT".into(),
+        DataType::Int32 => "INT".into(),
+        DataType::Int64 | DataType::UInt64 => "BIGINT".into(),
+        DataType::Float32 => "FLOAT".into(),
+        DataType::Float64 => "DOUBLE".into(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Date32 => "DATE".into(),
+        DataType::Time64(_) => "TIME".into(),
+        DataType::Timestamp(_, None) => "TIMESTAMP".into(),
+        DataType::Timestamp(_, Some(_)) => "TIMESTAMP_LTZ".into(),
+        DataType::Binary => "BYTES".into(),
+        DataType::List(item) => format!("ARRAY<{}>", name(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|field| format!("{} {}", field.name(), name(field.data_type())))
+                .collect();
+            format!("ROW<{}>", fields.join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => {
+                format!("MAP<{}, {}>", name(fields[0].data_type()), name(fields[1].data_type()))
+            }
+            other => other.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
