@@ -12,10 +12,10 @@ use millstream_state::threads;
 
 use crate::api::{self, Api, Code};
 use crate::compatibility::{self, Findings, Verdict};
-use crate::coordinator::checkpoints::{self, Found};
+use crate::coordinator::checkpoints::{self, LoadedCheckpoint};
 use crate::coordinator::leader::Leader;
-use crate::coordinator::ledger::{LatestUpdate, Record, Status, Transition, Wanted};
-use crate::coordinator::slots::{Presence, Reach};
+use crate::coordinator::ledger::{DesiredState, LatestUpdate, Record, Status, Transition};
+use crate::coordinator::slots::{Reachability, WorkerState};
 use crate::coordinator::state::Request;
 use crate::coordinator::{deletion, job_view, now_us, transactions, update};
 use crate::resolve::{self, Overrides, Resolved};
@@ -34,7 +34,7 @@ pub struct LeaderApi(pub Arc<Leader>);
 impl Api for LeaderApi {
     async fn submit(&self, mut request: v1::SubmitRequest) -> Result<v1::SubmitResponse, api::Error> {
         let mode = request.mode.map(|_| mode(request.mode()));
-        let resolved = resolve_now(request.pipeline.take(), request.name.take(), mode).await?;
+        let resolved = resolve_pipeline(request.pipeline.take(), request.name.take(), mode).await?;
         let mut response = v1::SubmitResponse {
             plan: explain::explain(&resolved.graph),
             ..v1::SubmitResponse::default()
@@ -44,12 +44,15 @@ impl Api for LeaderApi {
         }
         response.notes.clone_from(&resolved.notes);
         let record = self.record(&resolved, request.parallelism, request.parallelism_auto)?;
-        check_ends(&resolved, &record).await?;
+        check_connectors(&resolved, &record).await?;
         let from = match &request.from {
             None => None,
-            Some(from) => Some(self.fitting(from, &resolved, &request, &mut response.notes).await?),
+            Some(from) => Some(
+                self.load_compatible(from, &resolved, &request, &mut response.notes)
+                    .await?,
+            ),
         };
-        self.0.with(|inner| inner.state.may_submit(&record.name))?;
+        self.0.with(|inner| inner.state.check_submit(&record.name))?;
         resolve::look_up(&resolved).await.map_err(not_found)?;
         if request.dry_run {
             return Ok(response);
@@ -62,7 +65,7 @@ impl Api for LeaderApi {
 
     async fn validate(&self, request: v1::ValidateRequest) -> Result<v1::ValidateResponse, api::Error> {
         let mode = request.mode.map(|_| mode(request.mode()));
-        match resolve_now(request.pipeline, request.name, mode).await {
+        match resolve_pipeline(request.pipeline, request.name, mode).await {
             Ok(resolved) => Ok(v1::ValidateResponse {
                 valid: true,
                 mistakes: Vec::new(),
@@ -83,9 +86,9 @@ impl Api for LeaderApi {
         let from = request
             .from
             .ok_or_else(|| invalid("say which job's checkpoint is meant (`from`)"))?;
-        let resolved = resolve_now(request.pipeline, None, None).await?;
-        let found = checkpoints::find(&self.0, &from).await?;
-        let findings = compatible(&found, &resolved).await?;
+        let resolved = resolve_pipeline(request.pipeline, None, None).await?;
+        let found = checkpoints::load(&self.0, &from).await?;
+        let findings = compare_with_checkpoint(&found, &resolved).await?;
         Ok(v1::DiffResponse {
             verdict: job_view::verdict(findings.verdict()) as i32,
             operators: findings.operators.iter().map(job_view::operator_diff).collect(),
@@ -98,12 +101,12 @@ impl Api for LeaderApi {
         let response = self.0.with(|inner| {
             let jobs = inner.state.jobs().iter();
             let (wanted, left_out): (Vec<_>, Vec<_>) =
-                jobs.partition(|(_, job)| request.all || !job.told().status.is_end());
+                jobs.partition(|(_, job)| request.all || !job.visible_transition().status.is_terminal());
             let described = wanted
                 .into_iter()
                 .map(|(name, job)| job_view::job(job, inner.runs.get(name), inner.state.slots(), false));
             let since_us = now_us() - DAY_US;
-            let failed = left_out.iter().map(|(_, job)| job.told());
+            let failed = left_out.iter().map(|(_, job)| job.visible_transition());
             let failed = failed.filter(|told| told.status == Status::Failed && told.at_us >= since_us);
             v1::ListJobsResponse {
                 jobs: described.collect(),
@@ -134,7 +137,7 @@ impl Api for LeaderApi {
                 }
                 versions.changed().await.ok()?;
                 versions.borrow_and_update();
-                let (events, told) = news(&*leader.upgrade()?, &names, told);
+                let (events, told) = changed_jobs(&*leader.upgrade()?, &names, told);
                 Some((stream::iter(events), (versions, told, false)))
             }
         });
@@ -148,12 +151,12 @@ impl Api for LeaderApi {
             let record = self
                 .0
                 .with(|inner| Ok::<_, api::Error>(inner.state.job(&request.name)?.record.clone()))?;
-            let promised = Wanted::Stopped {
+            let promised = DesiredState::Stopped {
                 savepoint: request.savepoint.clone(),
             };
             // Asked for again, it may have been made.
             if record.wanted != promised {
-                checkpoints::refuse_taken(&record, savepoint).await?;
+                checkpoints::check_savepoint_free(&record, savepoint).await?;
             }
         }
         let stop = Request::Stop {
@@ -216,7 +219,7 @@ impl Api for LeaderApi {
             .ok_or_else(|| invalid("say which job's checkpoint is meant (`checkpoint`)"))?;
         Ok(checkpoints::describe(
             &wanted.job,
-            &checkpoints::find(&self.0, &wanted).await?,
+            &checkpoints::load(&self.0, &wanted).await?,
         ))
     }
 
@@ -300,12 +303,14 @@ impl Api for LeaderApi {
         };
         self.0.with(|inner| {
             let slots = inner.state.slots();
-            let there = slots.workers().values().filter(|worker| !worker.presence.is_gone());
+            let there = slots.workers().values().filter(|worker| !worker.state.is_gone());
             info.workers = there.count() as u32;
             info.slots = slots.offered() as u32;
             info.slots_used = slots.used_total() as u32;
             let jobs = inner.state.jobs().values();
-            info.jobs_running = jobs.filter(|job| job.record.now().status == Status::Running).count() as u32;
+            info.jobs_running = jobs
+                .filter(|job| job.record.current().status == Status::Running)
+                .count() as u32;
         });
         Ok(info)
     }
@@ -346,7 +351,7 @@ impl LeaderApi {
                 .clone()
                 .unwrap_or_else(|| self.0.checkpoints.clone()),
             submitted_us: now_us,
-            wanted: Wanted::Running,
+            wanted: DesiredState::Running,
             allow_duplicates: false,
             attempts: 0,
             placement: None,
@@ -359,22 +364,22 @@ impl LeaderApi {
     }
 
     /// A checkpoint that a pipeline can begin with; from here on its state is that pipeline's.
-    async fn fitting(
+    async fn load_compatible(
         &self,
         from: &v1::CheckpointRef,
         resolved: &Resolved,
         request: &v1::SubmitRequest,
         notes: &mut Vec<String>,
-    ) -> Result<Found, api::Error> {
-        let mut found = checkpoints::find(&self.0, from).await?;
-        let mut findings = compatible(&found, resolved).await?;
+    ) -> Result<LoadedCheckpoint, api::Error> {
+        let mut found = checkpoints::load(&self.0, from).await?;
+        let mut findings = compare_with_checkpoint(&found, resolved).await?;
         if request.allow_dropped_state {
             for operator in findings.drop_lost() {
                 found.snapshot.operators.remove(&operator);
                 found.snapshot.signatures.remove(&operator);
             }
         }
-        refuse_unless_fitting(&findings, request.accept_changed_meaning, |problems| {
+        check_compatible(&findings, request.accept_changed_meaning, |problems| {
             let checkpoint = found.info.checkpoint;
             format!(
                 "checkpoint {}/{checkpoint} does not fit the pipeline: {problems}",
@@ -387,14 +392,19 @@ impl LeaderApi {
     }
 
     /// Makes the job's first checkpoint, where it has one, then lets the journal say that there is such a job.
-    async fn accept(&self, record: Box<Record>, from: Option<Found>, resolved: &Resolved) -> Result<(), api::Error> {
+    async fn accept(
+        &self,
+        record: Box<Record>,
+        from: Option<LoadedCheckpoint>,
+        resolved: &Resolved,
+    ) -> Result<(), api::Error> {
         let leader = &self.0;
         let _reserved = leader.reserve(&record.name)?;
-        leader.with(|inner| inner.state.may_submit(&record.name))?;
+        leader.with(|inner| inner.state.check_submit(&record.name))?;
         let prepared = prepare(leader, &record, from, resolved).await;
         if let Err(error) = prepared {
             leader.forget(&record.name, true);
-            return Err(checkpoints::refused(error));
+            return Err(checkpoints::storage_error(error));
         }
         leader.change(Request::Submit(record)).await
     }
@@ -410,17 +420,19 @@ impl LeaderApi {
                     name: name.clone(),
                     slots: worker.slots,
                     slots_used: slots.used(name) as u32,
-                    state: match (worker.presence, &worker.reach) {
-                        (Presence::Ready, Reach::Reached) => "ready",
-                        (Presence::Ready, Reach::Unknown) => "attaching",
-                        (Presence::Ready, Reach::Unreachable(_)) => "unreachable",
-                        (Presence::Draining | Presence::Leaving, _) => "draining",
-                        (Presence::Lost, _) => "lost",
-                        (Presence::Left, _) => "left",
+                    state: match (worker.state, &worker.reachability) {
+                        (WorkerState::Ready, Reachability::Reached) => "ready",
+                        (WorkerState::Ready, Reachability::Unknown) => "attaching",
+                        (WorkerState::Ready, Reachability::Unreachable(_)) => "unreachable",
+                        (WorkerState::Draining | WorkerState::Leaving, _) => "draining",
+                        (WorkerState::Lost, _) => "lost",
+                        (WorkerState::Left, _) => "left",
                     }
                     .into(),
-                    reason: match (worker.presence, &worker.reach) {
-                        (Presence::Ready | Presence::Draining, Reach::Unreachable(reason)) => reason.clone(),
+                    reason: match (worker.state, &worker.reachability) {
+                        (WorkerState::Ready | WorkerState::Draining, Reachability::Unreachable(reason)) => {
+                            reason.clone()
+                        }
                         _ => String::new(),
                     },
                     since_us: worker.since_us,
@@ -434,7 +446,7 @@ impl LeaderApi {
 }
 
 /// Refuses a pipeline whose sources and sinks cannot be made.
-pub(super) async fn check_ends(resolved: &Resolved, record: &Record) -> Result<(), api::Error> {
+pub(super) async fn check_connectors(resolved: &Resolved, record: &Record) -> Result<(), api::Error> {
     let parallelism = record.parallelism.unwrap_or(1) as usize;
     let job = resolved.job(parallelism, record.storage.clone(), Start::Resume);
     // Making them may read files.
@@ -445,7 +457,7 @@ pub(super) async fn check_ends(resolved: &Resolved, record: &Record) -> Result<(
 }
 
 /// Refuses a checkpoint that does not fit a pipeline. `message` puts the problems into a sentence.
-pub(super) fn refuse_unless_fitting(
+pub(super) fn check_compatible(
     findings: &Findings,
     accept_changed_meaning: bool,
     message: impl FnOnce(&str) -> String,
@@ -468,7 +480,12 @@ pub(super) fn refuse_unless_fitting(
 }
 
 /// A job begins with nothing or with a copy, whatever an earlier one of its name left.
-async fn prepare(leader: &Leader, record: &Record, from: Option<Found>, resolved: &Resolved) -> Result<(), Error> {
+async fn prepare(
+    leader: &Leader,
+    record: &Record,
+    from: Option<LoadedCheckpoint>,
+    resolved: &Resolved,
+) -> Result<(), Error> {
     let history = leader.history(record).await?;
     let Some(found) = from else {
         let parallelism = record.parallelism.unwrap_or(1) as usize;
@@ -482,7 +499,7 @@ async fn prepare(leader: &Leader, record: &Record, from: Option<Found>, resolved
 }
 
 /// What changed since it was last told, and what is known by now.
-fn news(
+fn changed_jobs(
     leader: &Leader,
     names: &[String],
     mut told: BTreeMap<String, u64>,
@@ -518,7 +535,7 @@ fn news(
 }
 
 /// Planning is work for a while: not on a thread that serves others.
-pub async fn resolve_now(
+pub async fn resolve_pipeline(
     pipeline: Option<v1::Pipeline>,
     name: Option<String>,
     mode: Option<Mode>,
@@ -526,7 +543,7 @@ pub async fn resolve_now(
     let pipeline = pipeline.ok_or_else(|| invalid("there is no pipeline in the request"))?;
     let overrides = Overrides { name, mode };
     let resolved = threads::blocking(move || resolve::resolve(&pipeline, &overrides, now_us())).await;
-    let resolved = resolved.map_err(|error| internal(&error))?.map_err(mistaken)?;
+    let resolved = resolved.map_err(|error| internal(&error))?.map_err(mistakes_error)?;
     if resolved.settings.explain {
         return Err(invalid_pipeline(
             "the script consists of EXPLAIN; there is nothing to run (validate shows its plan)",
@@ -535,7 +552,10 @@ pub async fn resolve_now(
     Ok(resolved)
 }
 
-pub(super) async fn compatible(found: &Found, resolved: &Resolved) -> Result<Findings, api::Error> {
+pub(super) async fn compare_with_checkpoint(
+    found: &LoadedCheckpoint,
+    resolved: &Resolved,
+) -> Result<Findings, api::Error> {
     let snapshot = &found.snapshot;
     let now = Arc::new(resolved.resolved.clone());
     let compared = stored_pipeline::compare(snapshot, &now, None).await;
@@ -574,7 +594,7 @@ pub(super) fn invalid_pipeline(message: &str) -> api::Error {
     }
 }
 
-fn mistaken(mistakes: Vec<v1::Mistake>) -> api::Error {
+fn mistakes_error(mistakes: Vec<v1::Mistake>) -> api::Error {
     let count = mistakes.len();
     let first = mistakes
         .first()
@@ -593,7 +613,7 @@ fn mistaken(mistakes: Vec<v1::Mistake>) -> api::Error {
 /// What the pipeline reads or writes is not there.
 pub(super) fn not_found(found: resolve::NotFound) -> api::Error {
     match found {
-        resolve::NotFound::Mistakes(mistakes) => mistaken(mistakes),
+        resolve::NotFound::Mistakes(mistakes) => mistakes_error(mistakes),
         resolve::NotFound::Unavailable(reason) => api::Error::new(
             Code::Unavailable,
             format!("{reason}; nothing was submitted: try again once they answer"),

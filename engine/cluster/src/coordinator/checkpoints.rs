@@ -32,7 +32,7 @@ const RETAIN_NONE: usize = 1;
 const NAME_CHARS_MAX: usize = 200;
 
 /// A checkpoint that was read, with where it is.
-pub struct Found {
+pub struct LoadedCheckpoint {
     pub store: CheckpointStore,
     pub info: CheckpointInfo,
     pub snapshot: Snapshot,
@@ -40,24 +40,24 @@ pub struct Found {
 }
 
 /// Reads a checkpoint of a job, by default the latest.
-pub async fn find(leader: &Arc<Leader>, wanted: &v1::CheckpointRef) -> Result<Found, api::Error> {
+pub async fn load(leader: &Arc<Leader>, wanted: &v1::CheckpointRef) -> Result<LoadedCheckpoint, api::Error> {
     let store = store_of(leader, &wanted.job).await?;
-    let infos = store.list().await.map_err(unavailable)?;
+    let infos = store.list().await.map_err(state_error)?;
     let info = match wanted.checkpoint {
         Some(number) => infos.iter().find(|info| info.checkpoint == number),
         None => infos.last(),
     };
     let Some(info) = info.cloned() else {
         let known: Vec<u64> = infos.iter().map(|info| info.checkpoint).collect();
-        return Err(no_such(&wanted.job, wanted.checkpoint, &known));
+        return Err(checkpoint_not_found(&wanted.job, wanted.checkpoint, &known));
     };
     let manifest = store
         .load::<SubtaskState>(info.checkpoint, BODY_VERSION, Depth::Lengths)
         .await
-        .map_err(unavailable)?;
+        .map_err(state_error)?;
     let engine_version = manifest.header.properties.get("engine").cloned().unwrap_or_default();
-    let snapshot = history::read(&store, manifest).await.map_err(refused)?;
-    Ok(Found {
+    let snapshot = history::read(&store, manifest).await.map_err(storage_error)?;
+    Ok(LoadedCheckpoint {
         store,
         info,
         snapshot,
@@ -65,7 +65,7 @@ pub async fn find(leader: &Arc<Leader>, wanted: &v1::CheckpointRef) -> Result<Fo
     })
 }
 
-fn no_such(job: &str, wanted: Option<u64>, known: &[u64]) -> api::Error {
+fn checkpoint_not_found(job: &str, wanted: Option<u64>, known: &[u64]) -> api::Error {
     let what = match wanted {
         Some(number) => format!("`{job}` has no checkpoint {number}"),
         None => format!("`{job}` has no checkpoint"),
@@ -85,18 +85,18 @@ async fn fence(leader: &Arc<Leader>, store: &CheckpointStore, record: Option<&Re
     if leader.known_history(job).is_some() {
         return Ok(());
     }
-    let claimant = store.claimant().await.map_err(unavailable)?;
+    let claimant = store.claimant().await.map_err(state_error)?;
     let is_earlier = claimant.and_then(|claimant| claimant.leader);
     if !is_earlier.is_some_and(|claimed_for| claimed_for.is_before(&leader.leadership())) {
         return Ok(());
     }
     match record {
-        Some(record) => drop(leader.history(record).await.map_err(refused)?),
+        Some(record) => drop(leader.history(record).await.map_err(storage_error)?),
         // Somebody who submits such a job claims them, too.
         None => {
             if let Ok(_reserved) = leader.reserve(job) {
                 let history = History::open_as_leader(leader.leadership(), &leader.checkpoints, job, RETAIN_NONE);
-                history.await.map_err(refused)?;
+                history.await.map_err(storage_error)?;
             }
         }
     }
@@ -115,7 +115,7 @@ async fn unfenced_store_of(leader: &Leader, job: &str) -> Result<(CheckpointStor
     let found = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let unknown = match found {
         Ok(record) => {
-            let store = CheckpointStore::open(&record.storage, job).await.map_err(unavailable)?;
+            let store = CheckpointStore::open(&record.storage, job).await.map_err(state_error)?;
             return Ok((store, Some(record)));
         }
         Err(error) => error,
@@ -132,7 +132,7 @@ async fn unfenced_store_of(leader: &Leader, job: &str) -> Result<(CheckpointStor
 /// All complete checkpoints, newest first.
 pub async fn list(leader: &Arc<Leader>, job: &str, savepoints_only: bool) -> Result<Vec<v1::Checkpoint>, api::Error> {
     let store = store_of(leader, job).await?;
-    let listed = history::list_in(&store).await.map_err(refused)?;
+    let listed = history::list_in(&store).await.map_err(storage_error)?;
     let described = listed.into_iter().map(|listed| {
         let mut checkpoint = v1::Checkpoint {
             job: job.to_string(),
@@ -167,10 +167,10 @@ pub async fn verify(
 ) -> Result<BoxStream<'static, v1::VerifyEvent>, api::Error> {
     let (store, _) = unfenced_store_of(leader, job).await?;
     if let Some(number) = wanted {
-        let infos = store.list().await.map_err(unavailable)?;
+        let infos = store.list().await.map_err(state_error)?;
         let known: Vec<u64> = infos.iter().map(|info| info.checkpoint).collect();
         if !known.contains(&number) {
-            return Err(no_such(job, wanted, &known));
+            return Err(checkpoint_not_found(job, wanted, &known));
         }
     }
     let (events, answer) = mpsc::channel(verify::EVENTS_MAX);
@@ -179,7 +179,7 @@ pub async fn verify(
 }
 
 /// What is in a checkpoint.
-pub fn describe(job: &str, found: &Found) -> v1::CheckpointDetail {
+pub fn describe(job: &str, found: &LoadedCheckpoint) -> v1::CheckpointDetail {
     let snapshot = &found.snapshot;
     let operators = snapshot.operators.iter().map(|(id, states)| {
         let keyed = || states.iter().filter_map(|state| state.keyed.as_ref());
@@ -218,7 +218,7 @@ pub fn describe(job: &str, found: &Found) -> v1::CheckpointDetail {
     }
 }
 
-fn summary(job: &str, found: &Found) -> v1::Checkpoint {
+fn summary(job: &str, found: &LoadedCheckpoint) -> v1::Checkpoint {
     v1::Checkpoint {
         job: job.to_string(),
         checkpoint: found.info.checkpoint,
@@ -263,12 +263,12 @@ pub fn check_name(name: &str) -> Result<(), api::Error> {
 }
 
 /// An error if a savepoint of this name exists.
-pub async fn refuse_taken(record: &Record, name: &str) -> Result<(), api::Error> {
+pub async fn check_savepoint_free(record: &Record, name: &str) -> Result<(), api::Error> {
     check_name(name)?;
     let store = CheckpointStore::open(&record.storage, &record.name)
         .await
-        .map_err(unavailable)?;
-    let infos = store.list().await.map_err(unavailable)?;
+        .map_err(state_error)?;
+    let infos = store.list().await.map_err(state_error)?;
     match infos.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
         None => Ok(()),
         Some(taken) => Err(api::Error::new(
@@ -283,11 +283,14 @@ pub async fn refuse_taken(record: &Record, name: &str) -> Result<(), api::Error>
 
 /// Takes a checkpoint now, of a job that runs.
 pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, api::Error> {
-    let status = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.now().status))?;
+    let status = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.current().status))?;
     if status != Status::Running {
         return Err(api::Error::new(
             Code::WrongState,
-            format!("`{job}` is {}; a checkpoint can be taken while it runs", status.word()),
+            format!(
+                "`{job}` is {}; a checkpoint can be taken while it runs",
+                status.as_str()
+            ),
         ));
     }
     let over = || {
@@ -311,22 +314,22 @@ pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, a
                 format!("the checkpoint of `{job}` failed: {reason}"),
             ));
         }
-        Ok(Err(_)) if leader.has_ended() => return Err(unknown("checkpoint", job)),
+        Ok(Err(_)) if leader.has_ended() => return Err(outcome_unknown("checkpoint", job)),
         Ok(Err(_)) => return Err(over()),
-        Err(_) => return Err(too_late("checkpoint")),
+        Err(_) => return Err(timed_out("checkpoint")),
     };
     let wanted = v1::CheckpointRef {
         job: job.to_string(),
         checkpoint: Some(taken.checkpoint),
     };
-    let mut checkpoint = summary(job, &find(leader, &wanted).await?);
+    let mut checkpoint = summary(job, &load(leader, &wanted).await?);
     if taken.is_unchanged {
         checkpoint.current_us = now_us();
     }
     Ok(checkpoint)
 }
 
-fn too_late(what: &str) -> api::Error {
+fn timed_out(what: &str) -> api::Error {
     api::Error::new(
         Code::Unavailable,
         format!(
@@ -339,12 +342,12 @@ fn too_late(what: &str) -> api::Error {
 /// Removes a checkpoint that nobody needs.
 pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<(), api::Error> {
     let record = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.clone()))?;
-    let history = leader.history(&record).await.map_err(refused)?;
+    let history = leader.history(&record).await.map_err(storage_error)?;
     let known: Vec<u64> = history.checkpoints().await.iter().map(|info| info.checkpoint).collect();
     if !known.contains(&checkpoint) {
-        return Err(no_such(job, Some(checkpoint), &known));
+        return Err(checkpoint_not_found(job, Some(checkpoint), &known));
     }
-    let kept = match history.delete(checkpoint).await.map_err(undecided)? {
+    let kept = match history.delete(checkpoint).await.map_err(uncertain_error)? {
         Ok(()) => return Ok(()),
         Err(kept) => kept,
     };
@@ -365,22 +368,22 @@ pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<
 pub async fn create_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<v1::Checkpoint, api::Error> {
     let (record, status) = leader.with(|inner| {
         let job = inner.state.job(job)?;
-        Ok::<_, api::Error>((job.record.clone(), job.record.now().status))
+        Ok::<_, api::Error>((job.record.clone(), job.record.current().status))
     })?;
-    refuse_taken(&record, name).await?;
+    check_savepoint_free(&record, name).await?;
     let checkpoint = match status {
-        Status::Running => of_running(leader, job, name).await?,
-        status if status.is_end() => {
+        Status::Running => savepoint_of_running(leader, job, name).await?,
+        status if status.is_terminal() => {
             let _reserved = leader.reserve(job)?;
-            let history = leader.history(&record).await.map_err(refused)?;
-            history.create_savepoint(name).await.map_err(undecided)?
+            let history = leader.history(&record).await.map_err(storage_error)?;
+            history.create_savepoint(name).await.map_err(uncertain_error)?
         }
         status => {
             return Err(api::Error::new(
                 Code::WrongState,
                 format!(
                     "`{job}` is {}; a savepoint can be taken when it runs or has ended",
-                    status.word()
+                    status.as_str()
                 ),
             ));
         }
@@ -389,10 +392,10 @@ pub async fn create_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Re
         job: job.to_string(),
         checkpoint: Some(checkpoint),
     };
-    Ok(summary(job, &find(leader, &wanted).await?))
+    Ok(summary(job, &load(leader, &wanted).await?))
 }
 
-async fn of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, api::Error> {
+async fn savepoint_of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, api::Error> {
     let stopped = || {
         api::Error::new(
             Code::WrongState,
@@ -422,29 +425,29 @@ async fn of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Result<u64, 
     };
     match tokio::time::timeout(SAVEPOINT_TIMEOUT, named).await {
         // What ended the run may have come after it.
-        Ok(Err(refused)) => made_nevertheless(leader, job, name, refused).await,
+        Ok(Err(refused)) => savepoint_made_meanwhile(leader, job, name, refused).await,
         Ok(done) => done,
-        Err(_) => Err(too_late("savepoint")),
+        Err(_) => Err(timed_out("savepoint")),
     }
 }
 
 /// The savepoint, if it is there although nobody came to say so.
-async fn made_nevertheless(
+async fn savepoint_made_meanwhile(
     leader: &Arc<Leader>,
     job: &str,
     name: &str,
     refused: api::Error,
 ) -> Result<u64, api::Error> {
-    let infos = store_of(leader, job).await?.list().await.map_err(unavailable)?;
+    let infos = store_of(leader, job).await?.list().await.map_err(state_error)?;
     match infos.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
         Some(made) => Ok(made.checkpoint),
-        None if leader.has_ended() => Err(unknown("savepoint", job)),
+        None if leader.has_ended() => Err(outcome_unknown("savepoint", job)),
         None => Err(refused),
     }
 }
 
 /// The coordinator leads no longer: the next one may find what was under way to be complete.
-fn unknown(what: &str, job: &str) -> api::Error {
+fn outcome_unknown(what: &str, job: &str) -> api::Error {
     api::Error::new(
         Code::Unavailable,
         format!(
@@ -457,14 +460,14 @@ fn unknown(what: &str, job: &str) -> api::Error {
 pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<(), api::Error> {
     let record = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let history = match &record {
-        Ok(record) => leader.history(record).await.map_err(refused)?,
+        Ok(record) => leader.history(record).await.map_err(storage_error)?,
         // What a deleted job has left: nobody runs it, and nobody may begin to meanwhile.
         Err(_) => {
             store_of(leader, job).await?;
             let _reserved = leader.reserve(job)?;
             let history = History::open_as_leader(leader.leadership(), &leader.checkpoints, job, RETAIN_NONE)
                 .await
-                .map_err(refused)?;
+                .map_err(storage_error)?;
             return delete_in(&history, job, name).await;
         }
     };
@@ -473,7 +476,7 @@ pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Re
 
 /// By its name, or by the number of its checkpoint.
 async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::Error> {
-    if history.delete_savepoint(name).await.map_err(undecided)? {
+    if history.delete_savepoint(name).await.map_err(uncertain_error)? {
         return Ok(());
     }
     let kept: Vec<(u64, String)> = history
@@ -485,7 +488,7 @@ async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::
     let numbered = name.parse::<u64>().ok();
     let named = kept.iter().find(|(number, _)| Some(*number) == numbered);
     if let Some((_, named)) = named
-        && history.delete_savepoint(named).await.map_err(undecided)?
+        && history.delete_savepoint(named).await.map_err(uncertain_error)?
     {
         return Ok(());
     }
@@ -502,15 +505,17 @@ async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::
     ))
 }
 
-pub fn unavailable(error: millstream_state::Error) -> api::Error {
-    refused(Error::State(error))
+pub fn state_error(error: millstream_state::Error) -> api::Error {
+    storage_error(Error::State(error))
 }
 
 /// The error for a client when a change of a job's checkpoints fails.
-fn undecided(error: Error) -> api::Error {
+fn uncertain_error(error: Error) -> api::Error {
     match error {
         Error::Invalid(_)
-        | Error::State(millstream_state::Error::Invalid(_) | millstream_state::Error::NotFound(_)) => refused(error),
+        | Error::State(millstream_state::Error::Invalid(_) | millstream_state::Error::NotFound(_)) => {
+            storage_error(error)
+        }
         error => api::Error::new(
             Code::Unavailable,
             format!("whether the request took effect is not known: {error}; look at what there is before trying again"),
@@ -519,7 +524,7 @@ fn undecided(error: Error) -> api::Error {
 }
 
 /// What a client is told of an error of the storage.
-pub fn refused(error: Error) -> api::Error {
+pub fn storage_error(error: Error) -> api::Error {
     use millstream_state::Error as State;
     let code = match &error {
         Error::Invalid(_) | Error::State(State::Invalid(_)) => Code::InvalidRequest,

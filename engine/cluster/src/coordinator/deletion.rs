@@ -15,7 +15,7 @@ use crate::coordinator::state::Request;
 /// Between two tries where the storage cannot be reached.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two looks whether somebody else is through with the job.
-const RESERVED_PAUSE: Duration = Duration::from_millis(50);
+const RESERVATION_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Deletes a job that has ended. When this returns Ok it is gone; an error says if it will be.
 pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
@@ -26,7 +26,7 @@ pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
         let Err(error) = complete(&leader, &job).await else {
             return Ok(());
         };
-        go_on(&leader, &job);
+        retry_until_deleted(&leader, &job);
         let goes_on = match leader.has_ended() {
             true => "the coordinator that leads now goes on with it".to_string(),
             false => format!(
@@ -52,11 +52,11 @@ pub fn resume(leader: &Arc<Leader>) {
         let jobs = inner.state.jobs().iter().filter(|(_, job)| job.record.deleting);
         jobs.map(|(name, _)| name.clone()).collect()
     });
-    begun.iter().for_each(|job| go_on(leader, job));
+    begun.iter().for_each(|job| retry_until_deleted(leader, job));
 }
 
 /// Tries until the job is gone.
-fn go_on(leader: &Arc<Leader>, job: &str) {
+fn retry_until_deleted(leader: &Arc<Leader>, job: &str) {
     if !leader.begin_deletion(job) {
         return;
     }
@@ -73,26 +73,26 @@ fn go_on(leader: &Arc<Leader>, job: &str) {
 }
 
 async fn complete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
-    let _reserved = reserved(leader, job).await?;
+    let _reserved = wait_for_reservation(leader, job).await?;
     let found = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let record = match found {
         Ok(record) if record.deleting => record,
         // Somebody else was faster.
         Ok(_) | Err(_) => return Ok(()),
     };
-    let history = leader.history(&record).await.map_err(checkpoints::refused)?;
-    history.clear().await.map_err(checkpoints::refused)?;
+    let history = leader.history(&record).await.map_err(checkpoints::storage_error)?;
+    history.clear().await.map_err(checkpoints::storage_error)?;
     leader.change(Request::Forget { job: job.into() }).await?;
     leader.forget(job, true);
     Ok(())
 }
 
 /// The name, once nobody else uses it.
-async fn reserved(leader: &Arc<Leader>, job: &str) -> Result<NameReservation, api::Error> {
+async fn wait_for_reservation(leader: &Arc<Leader>, job: &str) -> Result<NameReservation, api::Error> {
     loop {
         match leader.reserve(job) {
             Err(error) if error.code == Code::NameInUse && !leader.has_ended() => {
-                tokio::time::sleep(RESERVED_PAUSE).await;
+                tokio::time::sleep(RESERVATION_RETRY_INTERVAL).await;
             }
             reserved => return reserved,
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::coordinator::ledger::{RunTotals, Status};
-use crate::coordinator::runs::Running;
+use crate::coordinator::runs::ActiveRun;
 use crate::coordinator::state::State;
 use crate::coordinator::{job_view, now_us};
 
@@ -14,24 +14,24 @@ use crate::coordinator::{job_view, now_us};
 #[derive(Debug, Default)]
 pub struct Gauges {
     /// Of each job: its state, and its slots.
-    told: BTreeMap<String, (Status, usize)>,
+    published: BTreeMap<String, (Status, usize)>,
 }
 
 impl Gauges {
     /// Publishes what there is now; to be called once a second or so.
-    pub fn publish<'a>(&mut self, state: &State, running: impl Iterator<Item = (&'a String, &'a Running)>) {
+    pub fn publish<'a>(&mut self, state: &State, running: impl Iterator<Item = (&'a String, &'a ActiveRun)>) {
         for (name, job) in state.jobs() {
             let lease = job.run.as_ref().and_then(|run| run.lease);
             let slots = lease.and_then(|lease| state.slots().lease(lease));
-            let now = (job.record.now().status, slots.map_or(0, |lease| lease.slots.len()));
-            let before = self.told.insert(name.clone(), now);
+            let now = (job.record.current().status, slots.map_or(0, |lease| lease.slots.len()));
+            let before = self.published.insert(name.clone(), now);
             if let Some((left, _)) = before.filter(|(left, _)| *left != now.0) {
-                state_of(name, left, 0.0);
+                publish_state(name, left, 0.0);
             }
-            state_of(name, now.0, 1.0);
-            slots_of(name, now.1 as f64);
+            publish_state(name, now.0, 1.0);
+            publish_slots(name, now.1 as f64);
         }
-        self.told.retain(|name, (left, _)| {
+        self.published.retain(|name, (left, _)| {
             let is_kept = state.jobs().contains_key(name);
             if !is_kept {
                 withdraw(name, *left);
@@ -57,7 +57,7 @@ impl Gauges {
 
     /// This coordinator leads no longer.
     pub fn withdraw(&mut self) {
-        for (name, (left, _)) in std::mem::take(&mut self.told) {
+        for (name, (left, _)) in std::mem::take(&mut self.published) {
             withdraw(&name, left);
         }
         metrics::gauge!("millstream_leading").set(0.0);
@@ -79,15 +79,15 @@ fn publish_earlier(job: &str, job_totals: &RunTotals) {
 }
 
 fn withdraw(job: &str, left: Status) {
-    state_of(job, left, 0.0);
-    slots_of(job, 0.0);
+    publish_state(job, left, 0.0);
+    publish_slots(job, 0.0);
     metrics::gauge!("millstream_checkpoint_age_seconds", "job" => job.to_string()).set(f64::NAN);
 }
 
-fn state_of(job: &str, status: Status, value: f64) {
-    metrics::gauge!("millstream_job_state", "job" => job.to_string(), "state" => status.word()).set(value);
+fn publish_state(job: &str, status: Status, value: f64) {
+    metrics::gauge!("millstream_job_state", "job" => job.to_string(), "state" => status.as_str()).set(value);
 }
 
-fn slots_of(job: &str, slots: f64) {
+fn publish_slots(job: &str, slots: f64) {
     metrics::gauge!("millstream_job_slots", "job" => job.to_string()).set(slots);
 }

@@ -10,14 +10,14 @@ use millstream_runtime::progress::{JobCounters, Kind};
 
 use crate::compatibility::{Finding, Verdict};
 use crate::coordinator::ledger::{LastCheckpoint, LatestUpdate, Record, RunProgress, RunTotals};
-use crate::coordinator::runs::Running;
+use crate::coordinator::runs::ActiveRun;
 use crate::coordinator::slots::Slots;
 use crate::coordinator::state::{Job, State};
 use crate::outage;
 use crate::progress::Report;
 
 /// The journal is told times of checkpoints no more exactly than this.
-const TOLD_US: i64 = 100_000;
+const JOURNAL_TIME_RESOLUTION_US: i64 = 100_000;
 
 /// Rows and times as of two moments, for rates.
 #[derive(Debug, Default)]
@@ -112,11 +112,11 @@ fn update(record: &Record) -> Option<v1::JobUpdate> {
 }
 
 /// A job, with what is known of its run. `in_detail`: operators and splits, too.
-pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool) -> v1::Job {
+pub fn job(job: &Job, running: Option<&ActiveRun>, slots: &Slots, in_detail: bool) -> v1::Job {
     let record = &job.record;
-    let now = job.told();
-    let untold = usize::from(now != record.now());
-    let told = record.transitions.iter().take(record.transitions.len() - untold);
+    let now = job.visible_transition();
+    let hidden = usize::from(now != record.current());
+    let told = record.transitions.iter().take(record.transitions.len() - hidden);
     let lease = job
         .run
         .as_ref()
@@ -124,7 +124,7 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         .and_then(|lease| slots.lease(lease));
     let mut described = v1::Job {
         name: record.name.clone(),
-        state: now.status.wire() as i32,
+        state: now.status.to_proto() as i32,
         reason: now.reason.clone(),
         submitted_us: record.submitted_us,
         since_us: now.at_us,
@@ -136,7 +136,7 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
         attempt: record.attempts,
         transitions: told
             .map(|transition| v1::Transition {
-                state: transition.status.wire() as i32,
+                state: transition.status.to_proto() as i32,
                 at_us: transition.at_us,
                 reason: transition.reason.clone(),
             })
@@ -182,10 +182,10 @@ pub fn job(job: &Job, running: Option<&Running>, slots: &Slots, in_detail: bool)
 }
 
 /// What the run under way and those before it have come to; `None`: nothing has run yet.
-pub fn job_totals(job: &Job, running: Option<&Running>) -> Option<RunTotals> {
+pub fn job_totals(job: &Job, running: Option<&ActiveRun>) -> Option<RunTotals> {
     let record = &job.record;
     let present = running.and_then(|running| running.progress.with(run_totals));
-    let present = match (State::inherited(job), &record.run_progress) {
+    let present = match (State::inherited_progress(job), &record.run_progress) {
         // Nobody looks after the tasks yet: what the last coordinator knew.
         (Some(RunProgress { settled, attempt }), _) => Some(attempt.clone().after(settled)),
         (None, Some(run_progress)) => Some(present.unwrap_or_default().at_least(&run_progress.attempt)),
@@ -245,8 +245,8 @@ pub fn run_progress(report: &Report) -> Option<RunProgress> {
     let mut settled = all.without(&attempt);
     if let Some(last) = &mut settled.last_checkpoint {
         // They are computed from how long ago it was, a little differently each time; that is no news.
-        last.taken_us -= last.taken_us % TOLD_US;
-        last.current_us -= last.current_us % TOLD_US;
+        last.taken_us -= last.taken_us % JOURNAL_TIME_RESOLUTION_US;
+        last.current_us -= last.current_us % JOURNAL_TIME_RESOLUTION_US;
     }
     Some(RunProgress { settled, attempt })
 }
@@ -336,12 +336,12 @@ fn watermark(watermark: &AtomicI64) -> Option<i64> {
 
 /// A verdict about state, for clients.
 pub fn verdict(verdict: Verdict) -> v1::diff_response::Verdict {
-    use v1::diff_response::Verdict as Told;
+    use v1::diff_response::Verdict as Proto;
     match verdict {
-        Verdict::SameMeaning => Told::Compatible,
-        Verdict::ChangedMeaning => Told::ChangedMeaning,
-        Verdict::NeedsMigration => Told::NeedsMigration,
-        Verdict::LosesState => Told::LosesState,
+        Verdict::SameMeaning => Proto::Compatible,
+        Verdict::ChangedMeaning => Proto::ChangedMeaning,
+        Verdict::NeedsMigration => Proto::NeedsMigration,
+        Verdict::LosesState => Proto::LosesState,
     }
 }
 

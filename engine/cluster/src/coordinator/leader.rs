@@ -23,10 +23,10 @@ use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
 use crate::api::{self, Code};
 use crate::coordinator::gauges::Gauges;
 use crate::coordinator::leader::pending::PendingChanges;
-use crate::coordinator::ledger::{Change, Ledger, Record, Wanted};
+use crate::coordinator::ledger::{Change, DesiredState, Ledger, Record};
 use crate::coordinator::logs::Log;
 use crate::coordinator::now_us;
-use crate::coordinator::runs::{self, Grant, Running};
+use crate::coordinator::runs::{self, ActiveRun, Grant};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{Command, Event, Limits, RunId, State};
 use crate::coordinator::{deletion, job_view};
@@ -99,7 +99,7 @@ pub struct Leader {
 
 pub(super) struct Inner {
     pub state: State,
-    pub runs: HashMap<String, Running>,
+    pub runs: HashMap<String, ActiveRun>,
     gauges: Gauges,
     /// Of jobs that have run here: the right to write their checkpoints. Claimed once, whoever asks for it first.
     histories: HashMap<String, Arc<OnceCell<History>>>,
@@ -223,13 +223,13 @@ impl Leader {
     fn execute(self: &Arc<Self>, inner: &mut Inner, commands: Vec<Command>) {
         for command in commands {
             match command {
-                Command::Run { run, record } => self.run(inner, run, record),
-                Command::Ask { job, run, request } => {
+                Command::StartRun { run, record } => self.run(inner, run, record),
+                Command::RequestStop { job, run, request } => {
                     if let Some(running) = inner.runs.get(&job).filter(|running| running.run == run) {
-                        running.ask.send_replace(request);
+                        running.stop.send_replace(request);
                     }
                 }
-                Command::Grant { job, run, lease, slots } => {
+                Command::GrantSlots { job, run, lease, slots } => {
                     let running = inner.runs.get_mut(&job).filter(|running| running.run == run);
                     let granted = running.and_then(|running| running.granted.take());
                     // A run that no longer waits is ending, and gives back what it has.
@@ -238,7 +238,7 @@ impl Leader {
                     }
                 }
                 Command::Adopt { job, run, lease } => inner.report_adoption(&job, run, Ok(lease)),
-                Command::Refuse { job, run } => {
+                Command::RefuseSlots { job, run } => {
                     let running = inner.runs.get_mut(&job).filter(|running| running.run == run);
                     drop(running.and_then(|running| running.granted.take()));
                 }
@@ -254,7 +254,7 @@ impl Leader {
                 Command::Journal(change) => {
                     if let Change::Transition { job, transition } = &change {
                         let separator = if transition.reason.is_empty() { "" } else { ": " };
-                        let text = format!("{}{separator}{}", transition.status.word(), transition.reason);
+                        let text = format!("{}{separator}{}", transition.status.as_str(), transition.reason);
                         tracing::info!(job, "{text}");
                         let log = inner.logs.entry(job.clone()).or_default();
                         log.write(transition.at_us, "info", "coordinator", &text);
@@ -262,7 +262,7 @@ impl Leader {
                     inner.unwritten.push(change);
                     self.flush.notify_one();
                 }
-                Command::Leave { worker } => self.executors.release(&worker),
+                Command::ReleaseWorker { worker } => self.executors.release(&worker),
             }
         }
         let version = inner.state.version();
@@ -272,8 +272,8 @@ impl Leader {
 
     fn run(self: &Arc<Self>, inner: &mut Inner, run: RunId, record: Box<Record>) {
         let name = record.name.clone();
-        let mut running = Running::new(run, self, &name);
-        let task = tokio::spawn(runs::carry(self.clone(), run, record, running.handles()));
+        let mut running = ActiveRun::new(run, self, &name);
+        let task = tokio::spawn(runs::run_job(self.clone(), run, record, running.handles()));
         running.task = Some(task.abort_handle());
         inner.runs.insert(name, running);
     }
@@ -319,7 +319,7 @@ impl Leader {
         look(&self.inner.lock())
     }
 
-    pub fn wanted(&self, job: &str) -> Option<Wanted> {
+    pub fn wanted(&self, job: &str) -> Option<DesiredState> {
         let inner = self.inner.lock();
         Some(inner.state.jobs().get(job)?.record.wanted.clone())
     }
@@ -336,7 +336,7 @@ impl Leader {
 
     /// Where slots will come for a region of a run's attempt, in place of those that are gone.
     pub fn request_relocation(self: &Arc<Self>, job: &str, run: RunId, region: &[usize]) -> oneshot::Receiver<Grant> {
-        let wanted = Event::PlaceWanted {
+        let wanted = Event::RelocationWanted {
             job: job.to_string(),
             run,
             region: region.to_vec(),
@@ -540,7 +540,7 @@ impl Leader {
             let runs = inner.runs.iter().filter_map(|(job, running)| {
                 let run_progress = Box::new(running.progress.with(job_view::run_progress)?);
                 let (job, run) = (job.clone(), running.run);
-                Some(Event::Counted { job, run, run_progress })
+                Some(Event::RunProgress { job, run, run_progress })
             });
             runs.collect()
         };
@@ -548,7 +548,7 @@ impl Leader {
     }
 
     /// Asks a run for something that needs no journal.
-    pub fn with_run(&self, job: &str, ask: impl FnOnce(&Running)) -> bool {
+    pub fn with_run(&self, job: &str, ask: impl FnOnce(&ActiveRun)) -> bool {
         let inner = self.inner.lock();
         inner.runs.get(job).map(ask).is_some()
     }
@@ -560,6 +560,6 @@ impl Leader {
 }
 
 /// A run that was asked to stop is not asked for anything else.
-pub fn is_stop_requested(running: &Running) -> bool {
-    *running.ask.borrow() != StopRequest::None
+pub fn is_stop_requested(running: &ActiveRun) -> bool {
+    *running.stop.borrow() != StopRequest::None
 }

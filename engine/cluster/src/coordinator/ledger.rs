@@ -51,7 +51,7 @@ pub struct Record {
     /// URL or path of the folder for its checkpoints.
     pub storage: String,
     pub submitted_us: i64,
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
     /// The present wish to run accepts output that is written a second time ([`crate::Job::allow_duplicates`]).
     #[serde(default)]
     pub allow_duplicates: bool,
@@ -200,7 +200,7 @@ impl Placement {
 /// What people want of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wanted {
+pub enum DesiredState {
     Running,
     /// A last checkpoint, kept under this name if there is one, then the end.
     Stopped {
@@ -233,12 +233,12 @@ pub enum Status {
 
 impl Status {
     /// Nothing happens any more unless somebody asks for it.
-    pub fn is_end(self) -> bool {
+    pub fn is_terminal(self) -> bool {
         matches!(self, Self::Finished | Self::Stopped | Self::Failed | Self::Cancelled)
     }
 
     /// In a sentence.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Submitted => "submitted",
             Self::Deploying => "deploying",
@@ -252,7 +252,7 @@ impl Status {
         }
     }
 
-    pub fn wire(self) -> v1::JobState {
+    pub fn to_proto(self) -> v1::JobState {
         match self {
             Self::Submitted => v1::JobState::Submitted,
             Self::Deploying => v1::JobState::Deploying,
@@ -279,14 +279,14 @@ impl Transition {
 
 impl Record {
     /// The present state.
-    pub fn now(&self) -> &Transition {
+    pub fn current(&self) -> &Transition {
         self.transitions
             .back()
             .expect("a record is made with one and never loses the last")
     }
 
     /// What the journal is told of where it runs.
-    pub fn placed(&self) -> Change {
+    pub fn placement_change(&self) -> Change {
         Change::Placed {
             job: self.name.clone(),
             attempts: self.attempts,
@@ -294,25 +294,25 @@ impl Record {
         }
     }
 
-    /// A person wants something else of it. Its state is then as returned by [`Record::now`].
-    pub fn want(&mut self, wanted: Wanted, at_us: i64) {
-        let has_ended = self.now().status.is_end();
+    /// A person wants something else of it. Its state is then as returned by [`Record::current`].
+    pub fn set_desired(&mut self, wanted: DesiredState, at_us: i64) {
+        let has_ended = self.current().status.is_terminal();
         let entered = match (&wanted, has_ended) {
-            (Wanted::Running, true) => Some((Status::Deploying, "asked for")),
-            (Wanted::Running, false) => Some((Status::Restarting, "restart asked for")),
-            (Wanted::Stopped { .. }, false) => Some((Status::Stopping, "stop asked for")),
-            (Wanted::Cancelled, false) => Some((Status::Stopping, "cancel asked for")),
+            (DesiredState::Running, true) => Some((Status::Deploying, "asked for")),
+            (DesiredState::Running, false) => Some((Status::Restarting, "restart asked for")),
+            (DesiredState::Stopped { .. }, false) => Some((Status::Stopping, "stop asked for")),
+            (DesiredState::Cancelled, false) => Some((Status::Stopping, "cancel asked for")),
             // It ended by itself in the meantime.
-            (Wanted::Stopped { .. } | Wanted::Cancelled, true) => None,
+            (DesiredState::Stopped { .. } | DesiredState::Cancelled, true) => None,
         };
         // A stop meanwhile leaves the job as it was.
-        if wanted != Wanted::Running && self.pending_update().is_some() {
+        if wanted != DesiredState::Running && self.pending_update().is_some() {
             self.update = LatestUpdate::None;
         }
         self.wanted = wanted;
         if let Some((status, reason)) = entered {
             self.end_placement(status);
-            self.enter_once(status, at_us, reason);
+            self.enter_unless_current(status, at_us, reason);
         }
     }
 
@@ -322,10 +322,10 @@ impl Record {
         if let LatestUpdate::Pending(update) = &mut self.update {
             update.parallelism = parallelism;
         }
-        if !self.now().status.is_end() && self.wanted == Wanted::Running {
+        if !self.current().status.is_terminal() && self.wanted == DesiredState::Running {
             self.end_placement(Status::Restarting);
             let wish = parallelism.map_or("auto".to_string(), |parallelism| parallelism.to_string());
-            self.enter_once(Status::Restarting, at_us, &format!("rescaling to parallelism {wish}"));
+            self.enter_unless_current(Status::Restarting, at_us, &format!("rescaling to parallelism {wish}"));
         }
     }
 
@@ -335,8 +335,8 @@ impl Record {
         }
     }
 
-    fn enter_once(&mut self, status: Status, at_us: i64, reason: &str) {
-        let now = self.now();
+    fn enter_unless_current(&mut self, status: Status, at_us: i64, reason: &str) {
+        let now = self.current();
         if now.status != status || now.reason != reason {
             // Changes of earlier versions have no time.
             let at_us = at_us.max(now.at_us);
@@ -366,7 +366,7 @@ impl Record {
     }
 
     /// What the journal is told of its numbers.
-    pub fn numbers(&self) -> impl Iterator<Item = Change> + use<> {
+    pub fn totals_changes(&self) -> impl Iterator<Item = Change> + use<> {
         let job = self.name.clone();
         let run_totals = self.run_totals.clone().map(Box::new);
         let run_totals = run_totals.map(|run_totals| Change::RunTotals {
@@ -379,8 +379,8 @@ impl Record {
     }
 
     /// The attempt that another coordinator may take over.
-    pub fn adoptable(&self) -> Option<&Placement> {
-        let goes_on = !self.now().status.is_end() && self.wanted != Wanted::Cancelled;
+    pub fn adoptable_placement(&self) -> Option<&Placement> {
+        let goes_on = !self.current().status.is_terminal() && self.wanted != DesiredState::Cancelled;
         let placement = self.placement.as_ref().filter(|_| goes_on);
         placement.filter(|placement| placement.attempts.len() == placement.slots.len())
     }
@@ -403,7 +403,7 @@ pub enum Change {
     Submitted(Box<Record>),
     Wanted {
         job: String,
-        wanted: Wanted,
+        wanted: DesiredState,
         #[serde(default)]
         allow_duplicates: bool,
         #[serde(default)]
@@ -464,7 +464,7 @@ pub enum Change {
 
 impl Change {
     /// A person wants something else of a job.
-    pub fn wanted(job: String, wanted: Wanted, at_us: i64) -> Self {
+    pub fn wanted(job: String, wanted: DesiredState, at_us: i64) -> Self {
         Self::Wanted {
             job,
             wanted,
@@ -513,7 +513,7 @@ impl log::State for Ledger {
                 at_us,
             } => self.change(job, |record| {
                 record.allow_duplicates = *allow_duplicates;
-                record.want(wanted.clone(), *at_us);
+                record.set_desired(wanted.clone(), *at_us);
             }),
             Change::Parallelism {
                 job,
@@ -597,8 +597,8 @@ impl log::State for Ledger {
 
 impl Ledger {
     /// The attempts that may be taken over.
-    pub fn attempts(&self) -> Vec<String> {
-        let placements = self.jobs.values().filter_map(Record::adoptable);
+    pub fn adoptable_attempts(&self) -> Vec<String> {
+        let placements = self.jobs.values().filter_map(Record::adoptable_placement);
         let attempts: BTreeSet<&String> = placements.flat_map(|placement| &placement.attempts).collect();
         attempts.into_iter().cloned().collect()
     }

@@ -226,8 +226,11 @@ impl Coordinator {
         .await?;
         tenure.timeout = timeout;
         let writer = journal.claim::<Ledger>(&inner.options.advertise).await?;
-        let (executors, events) =
-            (inner.executor_factory)(inner.folder.cluster(), writer.epoch(), writer.state().attempts());
+        let (executors, events) = (inner.executor_factory)(
+            inner.folder.cluster(),
+            writer.epoch(),
+            writer.state().adoptable_attempts(),
+        );
         Ok(Leader::start(
             inner.folder.cluster(),
             writer,

@@ -16,7 +16,7 @@ use tracing::Span;
 
 use crate::coordinator::job_view;
 use crate::coordinator::leader::Leader;
-use crate::coordinator::ledger::{Record, Wanted};
+use crate::coordinator::ledger::{DesiredState, Record};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{End, Event, RunId};
 use crate::deployer::{
@@ -30,12 +30,12 @@ use crate::restart::{self, RestartStrategy};
 use crate::{Error, region, resolve, spans};
 
 /// Between two looks at who has taken a job over.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the leader holds of a run.
-pub struct Running {
+pub struct ActiveRun {
     pub run: RunId,
-    pub ask: watch::Sender<StopRequest>,
+    pub stop: watch::Sender<StopRequest>,
     pub progress: Progress,
     pub checkpoint_requests: Arc<CheckpointRequests>,
     /// The newest complete checkpoint.
@@ -43,13 +43,13 @@ pub struct Running {
     /// Where slots go that the run waits for.
     pub granted: Option<oneshot::Sender<Grant>>,
     /// Whether the tasks that the run waits for go on.
-    pub adoption: watch::Sender<Option<Verdict>>,
+    pub adoption: watch::Sender<Option<AdoptionResult>>,
     pub task: Option<tokio::task::AbortHandle>,
     pub rates: super::job_view::Rates,
 }
 
 /// The slots of an attempt that may be taken over, or why it may not.
-pub type Verdict = Result<LeaseId, String>;
+pub type AdoptionResult = Result<LeaseId, String>;
 
 /// Slots for an attempt.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub struct Grant {
     pub slots: Vec<String>,
 }
 
-impl Running {
+impl ActiveRun {
     pub fn new(run: RunId, leader: &Arc<Leader>, name: &str) -> Self {
         let checkpointed = watch::Sender::new(0);
         let observer = {
@@ -85,7 +85,7 @@ impl Running {
         };
         Self {
             run,
-            ask: watch::Sender::new(StopRequest::None),
+            stop: watch::Sender::new(StopRequest::None),
             progress: Progress::with_observer(observer),
             checkpoint_requests: Arc::default(),
             checkpointed,
@@ -96,10 +96,10 @@ impl Running {
         }
     }
 
-    /// For [`carry`], which the operation whose span is entered has caused.
+    /// For [`run_job`], which the operation whose span is entered has caused.
     pub fn handles(&self) -> RunHandles {
         RunHandles {
-            stop: self.ask.subscribe(),
+            stop: self.stop.subscribe(),
             progress: self.progress.clone(),
             checkpoint_requests: self.checkpoint_requests.clone(),
             adoption: self.adoption.subscribe(),
@@ -113,21 +113,21 @@ pub struct RunHandles {
     stop: watch::Receiver<StopRequest>,
     progress: Progress,
     checkpoint_requests: Arc<CheckpointRequests>,
-    adoption: watch::Receiver<Option<Verdict>>,
+    adoption: watch::Receiver<Option<AdoptionResult>>,
     /// The span of the call that made it run, if one did.
     cause: String,
 }
 
 /// Carries a job to the end of this run.
-pub async fn carry(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: RunHandles) {
+pub async fn run_job(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: RunHandles) {
     let job = record.name.clone();
     let progress = handles.progress.clone();
-    let end = match to_end(&leader, run, &record, handles).await {
+    let end = match run_to_end(&leader, run, &record, handles).await {
         Ok(end) => end,
         Err(Error::State(millstream_state::Error::Superseded(reason))) => {
             // Whoever starts the job again claims its checkpoints anew.
             leader.forget(&job, false);
-            match superseded(&leader, &record, reason).await {
+            match resolve_superseded(&leader, &record, reason).await {
                 Some(end) => end,
                 None => return,
             }
@@ -147,7 +147,7 @@ pub async fn carry(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles
 
 /// The end of a run that another claim of the job's checkpoints has superseded. `None`: the cluster has another leader,
 /// and the job has not failed at all.
-async fn superseded(leader: &Arc<Leader>, record: &Record, reason: String) -> Option<End> {
+async fn resolve_superseded(leader: &Arc<Leader>, record: &Record, reason: String) -> Option<End> {
     loop {
         if !leader.still_leads().await {
             return None;
@@ -169,11 +169,11 @@ async fn superseded(leader: &Arc<Leader>, record: &Record, reason: String) -> Op
             Ok(_) => return Some(End::Failed { reason }),
             Err(error) => tracing::warn!(job = record.name, "who has taken the job over cannot be read: {error}"),
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: RunHandles) -> Result<End, Error> {
+async fn run_to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: RunHandles) -> Result<End, Error> {
     let RunHandles {
         mut stop,
         progress,
@@ -181,13 +181,13 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: RunH
         adoption,
         cause,
     } = handles;
-    let Some(history) = claim(leader, run, record, &mut stop).await? else {
+    let Some(history) = claim_checkpoints(leader, run, record, &mut stop).await? else {
         return Ok(End::aborted(None));
     };
     let mut job = plan(record).await?;
     job.checkpoint_requests = checkpoint_requests;
     job.cause = cause;
-    let deployer = Leased {
+    let deployer = LeasedDeployer {
         leader: leader.clone(),
         run,
         record,
@@ -217,11 +217,11 @@ async fn to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: RunH
             unpublished,
         },
     };
-    if let Some(Wanted::Stopped {
+    if let Some(DesiredState::Stopped {
         savepoint: Some(name), ..
     }) = leader.wanted(&record.name)
     {
-        let Some(kept) = keep(&history, &job, &name, &mut cancelled).await? else {
+        let Some(kept) = create_savepoint(&history, &job, &name, &mut cancelled).await? else {
             return Ok(end);
         };
         leader.log_line(
@@ -255,7 +255,7 @@ async fn confirm_update(
     if record.tried_update().is_some() {
         // The attempt may end before, or the checkpoint fail: then another one may succeed.
         while !matches!(checkpoint_requests.request().await, Ok(Ok(_))) {
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         leader.event(Event::UpdateConfirmed {
             job: record.name.clone(),
@@ -267,7 +267,7 @@ async fn confirm_update(
 
 /// Makes the savepoint that a job is stopped with, as often as the storage needs. `None`: the job was cancelled
 /// meanwhile.
-async fn keep(
+async fn create_savepoint(
     history: &History,
     job: &Job,
     name: &str,
@@ -320,7 +320,7 @@ pub async fn plan(record: &Record) -> Result<Job, Error> {
 }
 
 /// The right to write the job's checkpoints; tried again while the storage cannot be reached. `None`: no longer wanted.
-async fn claim(
+async fn claim_checkpoints(
     leader: &Arc<Leader>,
     run: RunId,
     record: &Record,
@@ -344,14 +344,14 @@ async fn claim(
             run,
             reason: format!("{error}; trying again in {:.1} s", delay.as_secs_f64()),
         });
-        if given_up_within(leader, record, stop, delay).await {
+        if wait_unless_stopped(leader, record, stop, delay).await {
             return Ok(None);
         }
     }
 }
 
 /// Waits; whether the job need not run any more meanwhile. One that is stopped with a savepoint needs its checkpoints.
-async fn given_up_within(
+async fn wait_unless_stopped(
     leader: &Arc<Leader>,
     record: &Record,
     stop: &mut watch::Receiver<StopRequest>,
@@ -359,7 +359,7 @@ async fn given_up_within(
 ) -> bool {
     let is_promised = || {
         let wanted = leader.wanted(&record.name);
-        matches!(wanted, Some(Wanted::Stopped { savepoint: Some(_) }))
+        matches!(wanted, Some(DesiredState::Stopped { savepoint: Some(_) }))
     };
     let asked = stop.wait_for(|request| match request {
         StopRequest::None => false,
@@ -371,11 +371,11 @@ async fn given_up_within(
 }
 
 /// Runs attempts on slots that the leader gives.
-struct Leased<'a> {
+struct LeasedDeployer<'a> {
     leader: Arc<Leader>,
     run: RunId,
     record: &'a Record,
-    adoption: watch::Receiver<Option<Verdict>>,
+    adoption: watch::Receiver<Option<AdoptionResult>>,
     /// Between allocation and deployment.
     lease: Mutex<Option<Lease>>,
 }
@@ -398,7 +398,7 @@ impl Drop for Lease {
     }
 }
 
-impl Leased<'_> {
+impl LeasedDeployer<'_> {
     fn lease(&self, lease: LeaseId) -> Lease {
         Lease {
             leader: self.leader.clone(),
@@ -410,7 +410,7 @@ impl Leased<'_> {
 }
 
 #[async_trait]
-impl Deployer for Leased<'_> {
+impl Deployer for LeasedDeployer<'_> {
     async fn adopt(&self, job: &Job) -> Result<Option<AdoptedTasks>, Error> {
         let Some(placement) = &self.record.placement else {
             return Ok(None);

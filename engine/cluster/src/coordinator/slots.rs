@@ -24,14 +24,14 @@ pub struct Worker {
     /// New with every start of the process.
     pub incarnation: String,
     pub slots: u32,
-    pub presence: Presence,
-    pub reach: Reach,
+    pub state: WorkerState,
+    pub reachability: Reachability,
     pub since_us: i64,
 }
 
 /// Whether other workers can send it rows. Before that is known it takes no tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reach {
+pub enum Reachability {
     Unknown,
     Reached,
     /// And why.
@@ -39,7 +39,7 @@ pub enum Reach {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
+pub enum WorkerState {
     Ready,
     /// It gets no new tasks, and those it has are moved.
     Draining,
@@ -50,7 +50,7 @@ pub enum Presence {
     Left,
 }
 
-impl Presence {
+impl WorkerState {
     pub fn is_gone(self) -> bool {
         matches!(self, Self::Lost | Self::Left)
     }
@@ -75,16 +75,16 @@ impl Slots {
     /// A worker came, or came back: the same process keeps being drained.
     pub fn attach(&mut self, name: &str, incarnation: &str, slots: u32, now_us: i64) {
         let known = self.workers.get(name).filter(|known| known.incarnation == incarnation);
-        let reach = known.map_or(Reach::Unknown, |known| known.reach.clone());
-        let presence = match known.map(|known| known.presence) {
-            None | Some(Presence::Lost | Presence::Left) => Presence::Ready,
-            Some(presence) => presence,
+        let reachability = known.map_or(Reachability::Unknown, |known| known.reachability.clone());
+        let state = match known.map(|known| known.state) {
+            None | Some(WorkerState::Lost | WorkerState::Left) => WorkerState::Ready,
+            Some(state) => state,
         };
         let worker = Worker {
             incarnation: incarnation.to_string(),
             slots,
-            presence,
-            reach,
+            state,
+            reachability,
             since_us: now_us,
         };
         self.workers.insert(name.to_string(), worker);
@@ -92,19 +92,20 @@ impl Slots {
 
     /// It was looked whether the worker can be reached; whether that is news. One that was reached once stays so.
     pub fn reached(&mut self, name: &str, incarnation: &str, found: Result<(), String>, now_us: i64) -> bool {
-        let reach = match found {
-            Ok(()) => Reach::Reached,
-            Err(reason) => Reach::Unreachable(reason),
+        let reachability = match found {
+            Ok(()) => Reachability::Reached,
+            Err(reason) => Reachability::Unreachable(reason),
         };
         match self.workers.get_mut(name) {
             Some(worker)
-                if worker.incarnation == incarnation && ![&reach, &Reach::Reached].contains(&&worker.reach) =>
+                if worker.incarnation == incarnation
+                    && ![&reachability, &Reachability::Reached].contains(&&worker.reachability) =>
             {
                 // For how long it cannot be reached, whatever the reason is just now.
-                if reach == Reach::Reached || worker.reach == Reach::Unknown {
+                if reachability == Reachability::Reached || worker.reachability == Reachability::Unknown {
                     worker.since_us = now_us;
                 }
-                worker.reach = reach;
+                worker.reachability = reachability;
                 true
             }
             _ => false,
@@ -113,8 +114,9 @@ impl Slots {
 
     /// Attached workers that would take tasks but cannot be reached.
     pub fn unreachable(&self) -> impl Iterator<Item = &String> {
-        let unreachable =
-            |worker: &Worker| worker.presence == Presence::Ready && matches!(worker.reach, Reach::Unreachable(_));
+        let unreachable = |worker: &Worker| {
+            worker.state == WorkerState::Ready && matches!(worker.reachability, Reachability::Unreachable(_))
+        };
         self.workers
             .iter()
             .filter(move |(_, worker)| unreachable(worker))
@@ -127,12 +129,12 @@ impl Slots {
         let Some(worker) = self.workers.get_mut(name) else {
             return false;
         };
-        if worker.incarnation != incarnation || worker.presence.is_gone() {
+        if worker.incarnation != incarnation || worker.state.is_gone() {
             return false;
         }
-        worker.presence = match worker.presence {
-            Presence::Leaving if is_empty => Presence::Left,
-            _ => Presence::Lost,
+        worker.state = match worker.state {
+            WorkerState::Leaving if is_empty => WorkerState::Left,
+            _ => WorkerState::Lost,
         };
         worker.since_us = now_us;
         let gone = self.gone();
@@ -148,7 +150,7 @@ impl Slots {
     /// Workers that have been gone for long are listed no longer.
     pub fn forget_gone(&mut self, now_us: i64) {
         self.workers
-            .retain(|_, worker| !worker.presence.is_gone() || now_us < worker.since_us + GONE_KEPT_US);
+            .retain(|_, worker| !worker.state.is_gone() || now_us < worker.since_us + GONE_KEPT_US);
     }
 
     /// When [`Slots::forget_gone`] is next of use.
@@ -157,15 +159,15 @@ impl Slots {
     }
 
     fn gone(&self) -> impl Iterator<Item = (&String, &Worker)> + Clone {
-        self.workers.iter().filter(|(_, worker)| worker.presence.is_gone())
+        self.workers.iter().filter(|(_, worker)| worker.state.is_gone())
     }
 
     /// Whether there is such a worker, and its tasks are to be moved now.
-    pub fn drain(&mut self, name: &str, presence: Presence, now_us: i64) -> bool {
+    pub fn drain(&mut self, name: &str, state: WorkerState, now_us: i64) -> bool {
         match self.workers.get_mut(name) {
-            Some(worker) if !worker.presence.is_gone() => {
-                if worker.presence != Presence::Leaving {
-                    worker.presence = presence;
+            Some(worker) if !worker.state.is_gone() => {
+                if worker.state != WorkerState::Leaving {
+                    worker.state = state;
                     worker.since_us = now_us;
                 }
                 true
@@ -177,8 +179,8 @@ impl Slots {
     /// Whether it was being drained, and takes tasks again. One whose process is to end does not.
     pub fn undrain(&mut self, name: &str, now_us: i64) -> bool {
         match self.workers.get_mut(name) {
-            Some(worker) if worker.presence == Presence::Draining => {
-                worker.presence = Presence::Ready;
+            Some(worker) if worker.state == WorkerState::Draining => {
+                worker.state = WorkerState::Ready;
                 worker.since_us = now_us;
                 true
             }
@@ -289,7 +291,7 @@ impl Slots {
     pub fn ready(&self) -> impl Iterator<Item = (&String, &Worker)> {
         self.workers
             .iter()
-            .filter(|(_, worker)| worker.presence == Presence::Ready && worker.reach == Reach::Reached)
+            .filter(|(_, worker)| worker.state == WorkerState::Ready && worker.reachability == Reachability::Reached)
     }
 
     fn used_by_worker(&self) -> BTreeMap<String, usize> {
@@ -345,11 +347,11 @@ mod tests {
     fn drained_and_lost_workers_offer_nothing_and_leases_outlive_them() {
         let mut slots = slots(&[("a", 2), ("b", 2)]);
         let (lease, _) = slots.grant("job", 4).unwrap();
-        assert!(slots.drain("a", Presence::Draining, 1));
-        assert!(!slots.drain("c", Presence::Draining, 1));
+        assert!(slots.drain("a", WorkerState::Draining, 1));
+        assert!(!slots.drain("c", WorkerState::Draining, 1));
         assert!(slots.undrain("a", 1) && !slots.undrain("b", 1));
         assert_eq!(slots.offered(), 4);
-        assert!(slots.drain("a", Presence::Draining, 1));
+        assert!(slots.drain("a", WorkerState::Draining, 1));
         assert_eq!((slots.offered(), slots.free(), slots.used("a")), (2, 0, 2));
         assert!(slots.lose("b", "1", 2));
         assert!(!slots.lose("b", "1", 2));
@@ -412,13 +414,13 @@ mod tests {
     fn a_worker_that_hands_its_tasks_over_and_goes_has_left() {
         let mut slots = slots(&[("a", 1), ("b", 1)]);
         let (lease, _) = slots.grant("job", 2).unwrap();
-        for (name, presence) in [("a", Presence::Lost), ("b", Presence::Left)] {
-            assert!(slots.drain(name, Presence::Leaving, 1));
-            if presence == Presence::Left {
+        for (name, state) in [("a", WorkerState::Lost), ("b", WorkerState::Left)] {
+            assert!(slots.drain(name, WorkerState::Leaving, 1));
+            if state == WorkerState::Left {
                 slots.release(lease).unwrap();
             }
             assert!(slots.lose(name, "1", 2));
-            assert_eq!(slots.workers()[name].presence, presence);
+            assert_eq!(slots.workers()[name].state, state);
         }
         attach(&mut slots, "b", "2", 1, 3);
         assert_eq!(slots.offered(), 1);

@@ -23,9 +23,9 @@ mod scheduling;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordinator::ledger::{
-    Change, Ledger, Placement, Record, RunProgress, RunTotals, Status, Transition, Wanted,
+    Change, DesiredState, Ledger, Placement, Record, RunProgress, RunTotals, Status, Transition,
 };
-use crate::coordinator::slots::{LeaseId, Presence, Slots};
+use crate::coordinator::slots::{LeaseId, Slots, WorkerState};
 use crate::job::StopRequest;
 
 use adoption::Adoption;
@@ -79,18 +79,18 @@ pub struct Job {
 
 impl Job {
     /// The state that clients are told: an end only once it is in the journal.
-    pub fn told(&self) -> &Transition {
+    pub fn visible_transition(&self) -> &Transition {
         let transitions = &self.record.transitions;
-        let before = transitions.iter().rev().find(|before| !before.status.is_end());
-        before.filter(|_| self.is_ending).unwrap_or(self.record.now())
+        let before = transitions.iter().rev().find(|before| !before.status.is_terminal());
+        before.filter(|_| self.is_ending).unwrap_or(self.record.current())
     }
 }
 
 #[derive(Debug)]
 pub struct Run {
     pub id: RunId,
-    pub asked: StopRequest,
-    then: NextAction,
+    pub stop_requested: StopRequest,
+    next_action: NextAction,
     pub lease: Option<LeaseId>,
     /// It waits for tasks of an earlier coordinator.
     adoption: Option<Adoption>,
@@ -125,8 +125,8 @@ impl State {
         };
         let mut commands = Vec::new();
         for (name, record) in ledger.jobs {
-            let resumes = !record.now().status.is_end() && !record.deleting;
-            let fresh = record.now().status == Status::Submitted;
+            let resumes = !record.current().status.is_terminal() && !record.deleting;
+            let fresh = record.current().status == Status::Submitted;
             let wanted = record.wanted.clone();
             state.insert(record);
             if !resumes {
@@ -135,19 +135,19 @@ impl State {
             match wanted {
                 // The run claims its checkpoints: one of an earlier coordinator that still runs completes none after
                 // that.
-                Wanted::Cancelled => {
+                DesiredState::Cancelled => {
                     state.settle(&name, false, &mut commands);
                     state.run(&name, None, None, &mut commands);
-                    state.ask(&name, StopRequest::Abort, NextAction::End, &mut commands);
+                    state.request_stop(&name, StopRequest::Abort, NextAction::End, &mut commands);
                 }
-                Wanted::Stopped { .. } => {
+                DesiredState::Stopped { .. } => {
                     if !state.adopt(&name, now_us, &mut commands) {
                         state.settle(&name, false, &mut commands);
                         state.run(&name, None, None, &mut commands);
                     }
-                    state.ask(&name, StopRequest::Stop, NextAction::End, &mut commands);
+                    state.request_stop(&name, StopRequest::Stop, NextAction::End, &mut commands);
                 }
-                Wanted::Running => {
+                DesiredState::Running => {
                     let reason = match fresh {
                         true => "submitted",
                         false => "resumed by a new coordinator",
@@ -165,11 +165,13 @@ impl State {
         let follows = record.is_some_and(|record| record.placement.as_ref().is_some_and(|placed| placed.is_ending));
         if follows {
             let moved = "another attempt was to follow when the coordinator changed";
-            let now = record.map(Record::now).filter(|now| now.status == Status::Restarting);
+            let now = record
+                .map(Record::current)
+                .filter(|now| now.status == Status::Restarting);
             let why = now.map_or(moved.to_string(), |now| now.reason.clone());
             self.enter(name, Status::Restarting, &why, now_us, commands);
             if self.adopt(name, now_us, commands) {
-                return self.ask(name, StopRequest::Stop, NextAction::Rerun(why), commands);
+                return self.request_stop(name, StopRequest::Stop, NextAction::Rerun(why), commands);
             }
         } else if self.adopt(name, now_us, commands) {
             return;
@@ -192,7 +194,7 @@ impl State {
     }
 
     /// What a job had come to under an earlier coordinator, as long as nobody looks after its tasks again.
-    pub fn inherited(job: &Job) -> Option<&RunProgress> {
+    pub fn inherited_progress(job: &Job) -> Option<&RunProgress> {
         let waits = job.run.as_ref().is_some_and(|run| run.adoption.is_some());
         job.record.run_progress.as_deref().filter(|_| waits)
     }
@@ -225,12 +227,12 @@ impl State {
         match event {
             Event::Applied(change) => self.applied(change, now_us, &mut commands),
             Event::Placed { job, run, attempts } => {
-                if let Some(lease) = self.current(&job, run).and_then(|current| current.lease) {
+                if let Some(lease) = self.current_run(&job, run).and_then(|current| current.lease) {
                     self.placed(&job, lease, attempts, &mut commands);
                 }
             }
-            Event::PlaceWanted { job, run, region } => {
-                if let Some(current) = self.current(&job, run) {
+            Event::RelocationWanted { job, run, region } => {
+                if let Some(current) = self.current_run(&job, run) {
                     current.displaced = region;
                     self.wait_for_grant(job, run, now_us, &mut commands);
                 }
@@ -241,7 +243,7 @@ impl State {
                 region,
                 attempt,
             } => {
-                let lease = self.current(&job, run).and_then(|current| current.lease);
+                let lease = self.current_run(&job, run).and_then(|current| current.lease);
                 let placement = self.jobs.get(&job).and_then(|job| job.record.placement.as_ref());
                 if let (Some(lease), Some(placement)) = (lease, placement) {
                     let mut attempts = placement.attempts.clone();
@@ -252,28 +254,28 @@ impl State {
                 }
             }
             Event::Running { job, run } => {
-                if let Some(current) = self.current(&job, run)
-                    && current.asked == StopRequest::None
+                if let Some(current) = self.current_run(&job, run)
+                    && current.stop_requested == StopRequest::None
                     // Taken over: nothing has changed.
-                    && self.jobs[&job].record.now().status != Status::Running
+                    && self.jobs[&job].record.current().status != Status::Running
                 {
                     self.enter(&job, Status::Running, "", now_us, &mut commands);
                 }
             }
             Event::Restarting { job, run, reason } => {
-                if let Some(current) = self.current(&job, run)
-                    && current.asked == StopRequest::None
+                if let Some(current) = self.current_run(&job, run)
+                    && current.stop_requested == StopRequest::None
                 {
                     self.enter(&job, Status::Restarting, &reason, now_us, &mut commands);
                 }
             }
             Event::UpdateConfirmed { job, run } => {
-                if self.current(&job, run).is_some()
+                if self.current_run(&job, run).is_some()
                     && let Some(found) = self.jobs.get_mut(&job)
                     && found.record.tried_update().is_some()
                 {
                     found.record.confirm_update();
-                    commands.push(Command::Journal(found.record.pipeline()));
+                    commands.push(Command::Journal(found.record.pipeline_change()));
                     self.touch(&job);
                 }
             }
@@ -283,13 +285,13 @@ impl State {
                 end,
                 run_totals,
             } => {
-                if self.current(&job, run).is_some() {
+                if self.current_run(&job, run).is_some() {
                     self.run_totals(&job, run_totals, &mut commands);
                     self.ended(&job, end, now_us, &mut commands);
                 }
             }
-            Event::Counted { job, run, run_progress } => {
-                let counts = self.current(&job, run).is_some_and(|run| run.adoption.is_none());
+            Event::RunProgress { job, run, run_progress } => {
+                let counts = self.current_run(&job, run).is_some_and(|run| run.adoption.is_none());
                 if let Some(job) = self.jobs.get_mut(&job).filter(|_| counts)
                     && job.record.run_progress.as_ref() != Some(&run_progress)
                 {
@@ -299,19 +301,19 @@ impl State {
                 }
             }
             Event::SlotsWanted { job, run } => {
-                if self.current(&job, run).is_some() {
+                if self.current_run(&job, run).is_some() {
                     self.wait_for_grant(job, run, now_us, &mut commands);
                 }
             }
             Event::SlotsReturned { job, run, lease } => {
-                if let Some(current) = self.current(&job, run)
+                if let Some(current) = self.current_run(&job, run)
                     && current.lease == Some(lease)
                 {
                     current.lease = None;
                     current.displaced.clear();
                     self.waiting.retain(|(waiting, _)| *waiting != job);
                 }
-                self.returned(lease, now_us, &mut commands);
+                self.release_lease(lease, now_us, &mut commands);
             }
             Event::Attached {
                 worker,
@@ -320,9 +322,9 @@ impl State {
                 running,
             } => {
                 self.slots.attach(&worker, &incarnation, slots, now_us);
-                self.came_back(&worker, &running, now_us, &mut commands);
+                self.worker_returned(&worker, &running, now_us, &mut commands);
                 match self.drained.contains(&worker) {
-                    true => self.drain(&worker, Presence::Draining, now_us, &mut commands),
+                    true => self.drain(&worker, WorkerState::Draining, now_us, &mut commands),
                     false => self.slots_changed(now_us, &mut commands),
                 }
             }
@@ -339,25 +341,25 @@ impl State {
                 worker, incarnation, ..
             } => {
                 if self.slots.lose(&worker, &incarnation, now_us) {
-                    self.went_again(&worker);
+                    self.worker_lost_again(&worker);
                     self.slots_changed(now_us, &mut commands);
                 }
             }
             Event::Logged { .. } | Event::Stalled { .. } => {}
-            Event::Leaving { worker } => self.drain(&worker, Presence::Leaving, now_us, &mut commands),
+            Event::Leaving { worker } => self.drain(&worker, WorkerState::Leaving, now_us, &mut commands),
             Event::Tick => {
                 if self.rebalance_at_us.is_some_and(|at_us| now_us >= at_us) {
                     self.rebalance_at_us = None;
                     self.rebalance(now_us, &mut commands);
                 }
-                self.give_up_waiting(now_us, &mut commands);
+                self.abandon_overdue_adoptions(now_us, &mut commands);
                 self.slots.forget_gone(now_us);
             }
             Event::ShutDown => {
                 self.shutting_down = true;
                 let names: Vec<String> = self.jobs.keys().cloned().collect();
                 for name in names {
-                    self.ask(&name, StopRequest::Stop, NextAction::Suspend, &mut commands);
+                    self.request_stop(&name, StopRequest::Stop, NextAction::Suspend, &mut commands);
                 }
             }
         }
@@ -384,7 +386,7 @@ impl State {
             return;
         };
         job.record.settle(attempt_goes_on);
-        commands.extend(job.record.numbers().map(Command::Journal));
+        commands.extend(job.record.totals_changes().map(Command::Journal));
     }
 
     fn ended(&mut self, name: &str, end: End, now_us: i64, commands: &mut Vec<Command>) {
@@ -392,16 +394,16 @@ impl State {
         let Some(job) = self.jobs.get_mut(name) else { return };
         let Some(run) = job.run.take() else { return };
         if let Some(lease) = run.lease {
-            self.returned(lease, now_us, commands);
+            self.release_lease(lease, now_us, commands);
         }
         let Some(job) = self.jobs.get_mut(name) else { return };
         let wanted = job.record.wanted.clone();
         if job.record.tried_update().is_some() {
             match &end {
-                End::Failed { reason } if wanted == Wanted::Running => {
+                End::Failed { reason } if wanted == DesiredState::Running => {
                     let reason = format!("the new pipeline failed: {reason}");
                     let runs_again = job.record.revert_update(&reason);
-                    commands.push(Command::Journal(job.record.pipeline()));
+                    commands.push(Command::Journal(job.record.pipeline_change()));
                     let reason = format!("{reason}; the job has its old pipeline again");
                     return match runs_again {
                         true => self.start(name, &reason, now_us, commands),
@@ -411,29 +413,31 @@ impl State {
                 // Its last checkpoint is the new pipeline's.
                 End::Finished { .. } | End::Stopped { .. } => {
                     job.record.confirm_update();
-                    commands.push(Command::Journal(job.record.pipeline()));
+                    commands.push(Command::Journal(job.record.pipeline_change()));
                 }
                 End::Failed { .. } | End::Aborted { .. } | End::Superseded { .. } => {}
             }
         }
-        let (status, reason) = match (end, run.then, wanted) {
+        let (status, reason) = match (end, run.next_action, wanted) {
             (End::Superseded { .. }, NextAction::Suspend, _) => return,
-            (End::Superseded { reason }, _, Wanted::Running) => return self.start(name, &reason, now_us, commands),
-            (End::Superseded { .. }, _, Wanted::Stopped { .. }) => {
+            (End::Superseded { reason }, _, DesiredState::Running) => {
+                return self.start(name, &reason, now_us, commands);
+            }
+            (End::Superseded { .. }, _, DesiredState::Stopped { .. }) => {
                 self.run(name, None, None, commands);
-                return self.ask(name, StopRequest::Stop, NextAction::End, commands);
+                return self.request_stop(name, StopRequest::Stop, NextAction::End, commands);
             }
             (End::Finished { checkpoint }, ..) => (
                 Status::Finished,
                 format!("all input is processed, as of checkpoint {checkpoint}"),
             ),
             (End::Stopped { .. } | End::Aborted { .. }, NextAction::Suspend, _) => return,
-            (End::Stopped { .. } | End::Aborted { .. }, NextAction::Rerun(reason), Wanted::Running) => {
+            (End::Stopped { .. } | End::Aborted { .. }, NextAction::Rerun(reason), DesiredState::Running) => {
                 return self.start(name, &reason, now_us, commands);
             }
-            (_, _, Wanted::Cancelled) => (Status::Cancelled, "asked for".to_string()),
+            (_, _, DesiredState::Cancelled) => (Status::Cancelled, "asked for".to_string()),
             (End::Failed { reason }, ..) => (Status::Failed, reason),
-            (End::Stopped { checkpoint }, _, Wanted::Stopped { .. }) => {
+            (End::Stopped { checkpoint }, _, DesiredState::Stopped { .. }) => {
                 (Status::Stopped, format!("asked for; at checkpoint {checkpoint}"))
             }
             (
@@ -442,7 +446,7 @@ impl State {
                     unpublished,
                 },
                 _,
-                Wanted::Stopped { .. },
+                DesiredState::Stopped { .. },
             ) => {
                 let mut reason = match last_checkpoint {
                     Some(checkpoint) => format!("asked for while it did not run; at checkpoint {checkpoint}"),
@@ -457,7 +461,7 @@ impl State {
                 (Status::Stopped, reason)
             }
             // Nobody asked for it: whatever it was, it is to run.
-            (End::Stopped { .. } | End::Aborted { .. }, _, Wanted::Running) => {
+            (End::Stopped { .. } | End::Aborted { .. }, _, DesiredState::Running) => {
                 return self.start(name, "it had stopped by itself", now_us, commands);
             }
         };
@@ -482,22 +486,22 @@ impl State {
         self.next_run += 1;
         // Only a run that adopts an attempt may know of one: it would wait for a verdict that nobody gives.
         if adoption.is_none() && job.record.placement.take().is_some() {
-            commands.push(Command::Journal(job.record.placed()));
+            commands.push(Command::Journal(job.record.placement_change()));
         }
         // Tasks that are taken over are those of the old pipeline.
-        if adoption.is_none() && job.record.wanted == Wanted::Running && job.record.try_update() {
-            commands.push(Command::Journal(job.record.pipeline()));
+        if adoption.is_none() && job.record.wanted == DesiredState::Running && job.record.try_update() {
+            commands.push(Command::Journal(job.record.pipeline_change()));
         }
         job.run = Some(Run {
             id: run,
-            asked: StopRequest::None,
-            then: NextAction::End,
+            stop_requested: StopRequest::None,
+            next_action: NextAction::End,
             lease,
             adoption,
             displaced: Vec::new(),
         });
         let record = Box::new(job.record.clone());
-        commands.push(Command::Run { run, record });
+        commands.push(Command::StartRun { run, record });
         Some(run)
     }
 
@@ -510,48 +514,48 @@ impl State {
         let is_ending = job
             .run
             .as_ref()
-            .is_some_and(|run| matches!(run.then, NextAction::Rerun(_)));
+            .is_some_and(|run| matches!(run.next_action, NextAction::Rerun(_)));
         job.record.placement = Some(Placement {
             slots,
             attempts,
             is_ending,
         });
-        commands.push(Command::Journal(job.record.placed()));
+        commands.push(Command::Journal(job.record.placement_change()));
     }
 
     /// Ends the present run with a last checkpoint and begins another.
-    fn again(&mut self, name: &str, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
+    fn rerun(&mut self, name: &str, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
         let Some(job) = self.jobs.get(name) else { return };
-        let wanted = job.record.wanted == Wanted::Running;
+        let wanted = job.record.wanted == DesiredState::Running;
         let Some(run) = &job.run else { return };
-        if !wanted || run.then == NextAction::Suspend {
+        if !wanted || run.next_action == NextAction::Suspend {
             return;
         }
         self.enter(name, Status::Restarting, reason, now_us, commands);
-        self.ask(name, StopRequest::Stop, NextAction::Rerun(reason.to_string()), commands);
+        self.request_stop(name, StopRequest::Stop, NextAction::Rerun(reason.to_string()), commands);
         if let Some(job) = self.jobs.get_mut(name)
             && let Some(placement) = &mut job.record.placement
             && !placement.is_ending
         {
             placement.is_ending = true;
-            commands.push(Command::Journal(job.record.placed()));
+            commands.push(Command::Journal(job.record.placement_change()));
         }
     }
 
-    fn ask(&mut self, name: &str, request: StopRequest, then: NextAction, commands: &mut Vec<Command>) {
+    fn request_stop(&mut self, name: &str, request: StopRequest, next_action: NextAction, commands: &mut Vec<Command>) {
         let Some(run) = self.jobs.get_mut(name).and_then(|job| job.run.as_mut()) else {
             return;
         };
-        run.then = then;
-        if request > run.asked {
-            run.asked = request;
+        run.next_action = next_action;
+        if request > run.stop_requested {
+            run.stop_requested = request;
             let (job, run) = (name.to_string(), run.id);
-            commands.push(Command::Ask { job, run, request });
+            commands.push(Command::RequestStop { job, run, request });
         }
     }
 
     /// Says more about the present state of a job; not worth a transition.
-    fn explain(&mut self, name: &str, reason: String) {
+    fn set_reason(&mut self, name: &str, reason: String) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         if let Some(now) = job.record.transitions.back_mut()
             && now.reason != reason
@@ -561,7 +565,7 @@ impl State {
         }
     }
 
-    fn current(&mut self, name: &str, run: RunId) -> Option<&mut Run> {
+    fn current_run(&mut self, name: &str, run: RunId) -> Option<&mut Run> {
         let current = self.jobs.get_mut(name)?.run.as_mut()?;
         (current.id == run).then_some(current)
     }
@@ -580,13 +584,13 @@ impl State {
 
     fn enter(&mut self, name: &str, status: Status, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
-        let now = job.record.now();
+        let now = job.record.current();
         if now.status == status && now.reason == reason {
             return;
         }
         let transition = Transition::new(status, now_us, reason);
         job.record.enter(transition.clone());
-        job.is_ending = status.is_end();
+        job.is_ending = status.is_terminal();
         let job = name.to_string();
         commands.push(Command::Journal(Change::Transition { job, transition }));
         self.touch(name);
@@ -601,7 +605,7 @@ impl State {
 
     /// Something about the job's run changed that this machine does not know of.
     pub fn changed(&mut self, name: &str, run: RunId) {
-        if self.current(name, run).is_some() {
+        if self.current_run(name, run).is_some() {
             self.touch(name);
         }
     }

@@ -12,7 +12,7 @@ use millstream_proto::v1;
 use millstream_state::threads;
 
 use crate::api::{self, Code};
-use crate::coordinator::api::{internal, invalid, resolve_now};
+use crate::coordinator::api::{internal, invalid, resolve_pipeline};
 use crate::coordinator::leader::Leader;
 use crate::resolve;
 
@@ -73,7 +73,7 @@ async fn sinks(leader: &Arc<Leader>, owner: Option<v1::TransactionOwner>) -> Res
             let planned = planned.map_err(|error| internal(&error))?;
             Arc::new(planned.map_err(|error| internal(&error))?)
         }
-        (true, pipeline @ Some(_)) => resolve_now(pipeline, owner.name, None).await?.graph,
+        (true, pipeline @ Some(_)) => resolve_pipeline(pipeline, owner.name, None).await?.graph,
         _ => {
             return Err(invalid(
                 "say which job is meant by its name or by its pipeline, not both",

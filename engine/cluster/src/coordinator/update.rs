@@ -9,7 +9,8 @@ use millstream_planner::explain;
 use millstream_proto::v1;
 
 use super::api::{
-    LeaderApi, check_ends, compatible, internal, invalid, mode, not_found, refuse_unless_fitting, resolve_now,
+    LeaderApi, check_compatible, check_connectors, compare_with_checkpoint, internal, invalid, mode, not_found,
+    resolve_pipeline,
 };
 use super::ledger::{Record, Update};
 use super::state::Request;
@@ -19,7 +20,7 @@ use crate::resolve::{self, Resolved};
 use crate::stored_pipeline;
 
 pub async fn update(api: &LeaderApi, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, api::Error> {
-    let mut resolved = resolve_now(request.pipeline.clone(), request.name.clone(), None).await?;
+    let mut resolved = resolve_pipeline(request.pipeline.clone(), request.name.clone(), None).await?;
     let name = resolved.resolved.name.clone();
     let record = api
         .0
@@ -27,7 +28,7 @@ pub async fn update(api: &LeaderApi, request: v1::UpdateJobRequest) -> Result<v1
     let of_job = record.resolved.mode();
     if resolved.resolved.mode() != of_job {
         // It may have been chosen when the job was submitted.
-        resolved = resolve_now(request.pipeline.clone(), request.name.clone(), Some(mode(of_job))).await?;
+        resolved = resolve_pipeline(request.pipeline.clone(), request.name.clone(), Some(mode(of_job))).await?;
     }
     let mut response = v1::UpdateJobResponse {
         plan: explain::explain(&resolved.graph),
@@ -43,8 +44,8 @@ pub async fn update(api: &LeaderApi, request: v1::UpdateJobRequest) -> Result<v1
         return Ok(response);
     }
     check_storage(api, &record, &resolved)?;
-    let update = wish(&record, &resolved, &request)?;
-    check_ends(&resolved, &record).await?;
+    let update = new_update(&record, &resolved, &request)?;
+    check_connectors(&resolved, &record).await?;
     resolve::look_up(&resolved).await.map_err(not_found)?;
     check_state(api, &name, &resolved, &request, &mut response).await?;
     let asked = Request::Update {
@@ -57,7 +58,7 @@ pub async fn update(api: &LeaderApi, request: v1::UpdateJobRequest) -> Result<v1
         return Ok(response);
     }
     if let Some(savepoint) = request.savepoint.as_ref().filter(|_| response.verdict.is_some()) {
-        checkpoints::refuse_taken(&record, savepoint).await?;
+        checkpoints::check_savepoint_free(&record, savepoint).await?;
         let taken = checkpoints::create_savepoint(&api.0, &name, savepoint).await?;
         response.savepoint = Some(taken.checkpoint);
     }
@@ -78,7 +79,7 @@ fn check_storage(api: &LeaderApi, record: &Record, resolved: &Resolved) -> Resul
     )))
 }
 
-fn wish(record: &Record, resolved: &Resolved, request: &v1::UpdateJobRequest) -> Result<Update, api::Error> {
+fn new_update(record: &Record, resolved: &Resolved, request: &v1::UpdateJobRequest) -> Result<Update, api::Error> {
     let before = resolve::settings(&record.resolved).map_err(|error| internal(&error))?;
     let of_pipeline = resolved.settings.parallelism.map(|parallelism| parallelism as u32);
     let max_parallelism = u32::from(resolved.graph.max_parallelism);
@@ -116,17 +117,17 @@ async fn check_state(
         job: name.to_string(),
         checkpoint: None,
     };
-    let found = match checkpoints::find(&api.0, &latest).await {
+    let found = match checkpoints::load(&api.0, &latest).await {
         Ok(found) => found,
         Err(error) if error.code == Code::CheckpointNotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let mut findings = compatible(&found, resolved).await?;
+    let mut findings = compare_with_checkpoint(&found, resolved).await?;
     response.verdict = Some(job_view::verdict(findings.verdict()) as i32);
     if request.allow_dropped_state {
         findings.drop_lost();
     }
-    refuse_unless_fitting(&findings, request.accept_changed_meaning, |problems| {
+    check_compatible(&findings, request.accept_changed_meaning, |problems| {
         let checkpoint = found.info.checkpoint;
         format!(
             "the state of `{name}` (checkpoint {checkpoint}) does not fit the new pipeline: {problems}; the job stays as it is"

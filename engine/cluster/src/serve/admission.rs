@@ -64,7 +64,7 @@ impl Admission {
         let permit = permit(&self.calls, "calls in progress", "CALLS_MAX", CALLS_MAX);
         let result = match permit {
             Err(error) => Err(error),
-            Ok(permit) => in_task(permit, name, spans::in_span(self.span(name), call)).await,
+            Ok(permit) => run_detached(permit, name, spans::in_span(self.span(name), call)).await,
         };
         self.count(name, began, result.as_ref().err());
         result
@@ -79,7 +79,7 @@ impl Admission {
         let began = Instant::now();
         let result = match permit(&self.streams, "open streams", "STREAMS_MAX", STREAMS_MAX) {
             Err(error) => Err(error),
-            Ok(permit) => within(name, CALL_TIMEOUT, spans::in_span(self.span(name), open))
+            Ok(permit) => with_timeout(name, CALL_TIMEOUT, spans::in_span(self.span(name), open))
                 .await
                 .map(|stream| {
                     let held = stream.map(move |item| {
@@ -112,7 +112,7 @@ fn permit(semaphore: &Arc<Semaphore>, what: &str, limit: &str, max: usize) -> Re
     })
 }
 
-async fn in_task<T: Send + 'static>(
+async fn run_detached<T: Send + 'static>(
     permit: OwnedSemaphorePermit,
     name: &'static str,
     call: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -133,10 +133,10 @@ async fn in_task<T: Send + 'static>(
             Err(Error::new(Code::Internal, message))
         })
     };
-    within(name, timeout, joined).await
+    with_timeout(name, timeout, joined).await
 }
 
-async fn within<T>(
+async fn with_timeout<T>(
     name: &'static str,
     timeout: Duration,
     call: impl Future<Output = Result<T, Error>>,

@@ -27,7 +27,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Says that a coordinator which does not lead, or cannot use its data folder, serves nothing but what it knows of the
 /// cluster. Until nobody asks.
-async fn keep_health(api: Weak<dyn Api>, health: HealthReporter) {
+async fn update_health(api: Weak<dyn Api>, health: HealthReporter) {
     let mut leads = None;
     loop {
         let Some(strong) = api.upgrade() else { return };
@@ -60,7 +60,7 @@ pub async fn routes(api: Arc<dyn Api>) -> Routes {
     };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ClusterServiceServer<Services>>().await;
-    tokio::spawn(keep_health(Arc::downgrade(&services.api), health));
+    tokio::spawn(update_health(Arc::downgrade(&services.api), health));
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(millstream_proto::DESCRIPTORS)

@@ -51,7 +51,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
         let (stream, counted) = acceptor.accept().await;
         let connection = Connection {
             stream,
-            stalled: None,
+            write_timeout: None,
             _counted: counted,
         };
         let (builder, service) = (builder.clone(), service.clone());
@@ -67,18 +67,22 @@ pub async fn serve(listener: TcpListener, router: Router) {
 struct Connection {
     stream: TcpStream,
     /// While nothing can be written: until when that may last.
-    stalled: Option<Pin<Box<Sleep>>>,
+    write_timeout: Option<Pin<Box<Sleep>>>,
     _counted: ConnectionPermit,
 }
 
 impl Connection {
-    fn unless_stalled<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn check_write_timeout<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.stalled = None;
+            self.write_timeout = None;
             return polled;
         }
         let timeout = self
-            .stalled
+            .write_timeout
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
         match timeout.poll_unpin(context) {
             Poll::Ready(()) => {
@@ -103,7 +107,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.unless_stalled(context, polled)
+        self.check_write_timeout(context, polled)
     }
 
     fn poll_write_vectored(
@@ -112,7 +116,7 @@ impl AsyncWrite for Connection {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.unless_stalled(context, polled)
+        self.check_write_timeout(context, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -121,11 +125,11 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(context);
-        self.unless_stalled(context, polled)
+        self.check_write_timeout(context, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.unless_stalled(context, polled)
+        self.check_write_timeout(context, polled)
     }
 }

@@ -76,18 +76,18 @@ fn operation(route: &Route, schemas: &BTreeMap<String, Value>) -> Value {
         let schema = property(schemas, route.request, route.field(name));
         parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
     }
-    let of_path: Vec<&str> = route
+    let path_fields: Vec<&str> = route
         .path_names()
         .map(|name| route.field(name).split('.').next().unwrap_or(name))
         .collect();
     let rest: Map<String, Value> = properties(schemas, route.request)
         .into_iter()
-        .filter(|(name, _)| !of_path.contains(&name.as_str()))
+        .filter(|(name, _)| !path_fields.contains(&name.as_str()))
         .collect();
     let mut operation = json!({ "operationId": route.name, "summary": route.summary });
     if route.method == Method::Post {
         if !rest.is_empty() {
-            let schema = match of_path.is_empty() {
+            let schema = match path_fields.is_empty() {
                 true => json!({ "$ref": format!("#/{SCHEMAS}/{}", route.request) }),
                 false => json!({ "type": "object", "properties": rest, "additionalProperties": false }),
             };

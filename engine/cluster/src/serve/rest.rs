@@ -39,18 +39,18 @@ pub fn router(api: Arc<dyn Api>) -> Router {
     let mut router = Router::new();
     for route in table() {
         let (path, method) = (format!("{PREFIX}{}", route.path), filter(route.method));
-        let shared = Arc::new(Shared::new(api.clone(), admission.clone(), route));
+        let handler = Arc::new(RouteHandler::new(api.clone(), admission.clone(), route));
         router = router.route(
             &path,
             on(method, move |path, query, headers, body| {
-                answer(shared.clone(), path, query, headers, body)
+                answer(handler.clone(), path, query, headers, body)
             }),
         );
     }
     router
         .route(&format!("{PREFIX}/openapi.json"), get(description))
-        .route("/api/{*rest}", axum::routing::any(no_such_call))
-        .method_not_allowed_fallback(wrong_method)
+        .route("/api/{*rest}", axum::routing::any(unknown_path))
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
 }
 
@@ -63,7 +63,7 @@ fn filter(method: Method) -> MethodFilter {
 }
 
 /// What answers one route's requests.
-struct Shared {
+struct RouteHandler {
     api: Arc<dyn Api>,
     admission: Admission,
     route: Route,
@@ -71,7 +71,7 @@ struct Shared {
     lists: Vec<String>,
 }
 
-impl Shared {
+impl RouteHandler {
     fn new(api: Arc<dyn Api>, admission: Admission, route: Route) -> Self {
         let schemas: BTreeMap<String, Value> = json::schema::schemas([route.request], "schemas");
         let properties = schemas[route.request]["properties"].as_object();
@@ -102,7 +102,7 @@ impl Shared {
             false if self.route.method != Method::Post => {
                 return Err(invalid("this call takes no body; use the query".to_string()));
             }
-            false => object(headers, body)?,
+            false => parse_body(headers, body)?,
         };
         for (name, value) in query {
             let value = if self.lists.contains(&name) {
@@ -115,13 +115,13 @@ impl Shared {
             }
         }
         for (name, value) in path {
-            put(&mut request, self.route.field(name), value).map_err(invalid)?;
+            set_field(&mut request, self.route.field(name), value).map_err(invalid)?;
         }
         Ok(Value::Object(request))
     }
 }
 
-fn object(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, Error> {
+fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, Error> {
     let invalid = |message: String| Error::new(Code::InvalidRequest, message);
     let kind = headers
         .get(header::CONTENT_TYPE)
@@ -140,14 +140,14 @@ fn object(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, Error
 }
 
 /// Sets a field, given by its path in the message.
-fn put(request: &mut Map<String, Value>, field: &str, value: &str) -> Result<(), String> {
+fn set_field(request: &mut Map<String, Value>, field: &str, value: &str) -> Result<(), String> {
     match field.split_once('.') {
         None => match request.insert(field.to_string(), value.into()) {
             Some(other) if other != value => Err(format!("{field}: differs from the one in the path")),
             _ => Ok(()),
         },
         Some((outer, inner)) => match request.entry(outer).or_insert_with(|| Map::new().into()) {
-            Value::Object(nested) => put(nested, inner, value),
+            Value::Object(nested) => set_field(nested, inner, value),
             _ => Err(format!("{outer}: expected an object")),
         },
     }
@@ -166,7 +166,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 }
 
 async fn answer(
-    shared: Arc<Shared>,
+    handler: Arc<RouteHandler>,
     path: RawPathParams,
     query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
@@ -174,29 +174,29 @@ async fn answer(
 ) -> Response {
     let body = match body {
         Some(Ok(body)) => Ok(body),
-        Some(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => return too_large(),
+        Some(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => return body_too_large(),
         Some(Err(error)) => Err(Error::new(Code::InvalidRequest, error.body_text())),
-        None => return too_slow(),
+        None => return body_timed_out(),
     };
     let request = query
         .map_err(|error| Error::new(Code::InvalidRequest, error.body_text()))
         .and_then(|Query(query)| {
             let body = body?;
-            shared.request(&path, query, &headers, &body)
+            handler.request(&path, query, &headers, &body)
         });
     let request = match request {
         Ok(request) => request,
-        Err(error) => return refusal(&error),
+        Err(error) => return error_response(&error),
     };
     let trace_parent = headers
         .get(spans::TRACE_PARENT_HEADER)
         .and_then(|value| value.to_str().ok());
-    let admission = shared.admission.with_trace_parent(trace_parent);
-    let (api, name) = (shared.api.clone(), shared.route.name);
-    match &shared.route.run {
+    let admission = handler.admission.with_trace_parent(trace_parent);
+    let (api, name) = (handler.api.clone(), handler.route.name);
+    match &handler.route.run {
         Run::Once(run) => match run(api, admission, name, request).await {
             Ok(value) => axum::Json(value).into_response(),
-            Err(error) => refusal(&error),
+            Err(error) => error_response(&error),
         },
         Run::Stream(run) => match run(api, admission, name, request).await {
             Ok(stream) => {
@@ -205,26 +205,26 @@ async fn answer(
                     .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
                     .into_response()
             }
-            Err(error) => refusal(&error),
+            Err(error) => error_response(&error),
         },
     }
 }
 
 /// The limit is one request's: trying again later changes nothing, as 429 would have it.
-fn too_large() -> Response {
+fn body_too_large() -> Response {
     let message = format!("the request has more than {REQUEST_BYTES_MAX} bytes (REQUEST_BYTES_MAX)");
-    refusal_as(StatusCode::PAYLOAD_TOO_LARGE, &Error::new(Code::LimitReached, message))
+    error_response_with_status(StatusCode::PAYLOAD_TOO_LARGE, &Error::new(Code::LimitReached, message))
 }
 
-fn too_slow() -> Response {
+fn body_timed_out() -> Response {
     let message = format!(
         "the body of the request did not arrive within {} s (BODY_TIMEOUT)",
         BODY_TIMEOUT.as_secs()
     );
-    refusal_as(StatusCode::REQUEST_TIMEOUT, &Error::new(Code::InvalidRequest, message))
+    error_response_with_status(StatusCode::REQUEST_TIMEOUT, &Error::new(Code::InvalidRequest, message))
 }
 
-fn refusal(error: &Error) -> Response {
+fn error_response(error: &Error) -> Response {
     let status = match error.code {
         Code::InvalidRequest => StatusCode::BAD_REQUEST,
         Code::InvalidPipeline => StatusCode::UNPROCESSABLE_ENTITY,
@@ -235,10 +235,10 @@ fn refusal(error: &Error) -> Response {
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    refusal_as(status, error)
+    error_response_with_status(status, error)
 }
 
-fn refusal_as(status: StatusCode, error: &Error) -> Response {
+fn error_response_with_status(status: StatusCode, error: &Error) -> Response {
     let mut body = json::to_value(&detail(error));
     body["message"] = error.message.clone().into();
     (status, axum::Json(body)).into_response()
@@ -250,7 +250,7 @@ async fn description() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text.as_str())
 }
 
-async fn no_such_call(request: Request) -> Response {
+async fn unknown_path(request: Request) -> Response {
     let error = Error::new(
         Code::InvalidRequest,
         format!(
@@ -259,10 +259,10 @@ async fn no_such_call(request: Request) -> Response {
             request.uri().path()
         ),
     );
-    refusal_as(StatusCode::NOT_FOUND, &error)
+    error_response_with_status(StatusCode::NOT_FOUND, &error)
 }
 
-async fn wrong_method(request: Request) -> Response {
+async fn method_not_allowed(request: Request) -> Response {
     let error = Error::new(
         Code::InvalidRequest,
         format!(
@@ -271,5 +271,5 @@ async fn wrong_method(request: Request) -> Response {
             request.method()
         ),
     );
-    refusal_as(StatusCode::METHOD_NOT_ALLOWED, &error)
+    error_response_with_status(StatusCode::METHOD_NOT_ALLOWED, &error)
 }

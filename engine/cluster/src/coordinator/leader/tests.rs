@@ -81,7 +81,7 @@ async fn placements_outlast_a_journal_outage_with_counters_of_1000_jobs() {
     let ledger = folder.journal().read::<Ledger>().await.expect("the journal").state;
     let job = &ledger.jobs["job-7"];
     assert_eq!(job.placement, Some(placement));
-    assert_eq!(job.now().status, Status::Running);
+    assert_eq!(job.current().status, Status::Running);
     for job in ledger.jobs.values() {
         let run_progress = job.run_progress.as_ref().expect("it was told");
         assert_eq!(run_progress.attempt.rows_in, 11, "{}", job.name);

@@ -16,7 +16,7 @@ pub fn record(name: &str) -> Record {
         max_parallelism: 128,
         storage: "/tmp/checkpoints".into(),
         submitted_us: 1,
-        wanted: Wanted::Running,
+        wanted: DesiredState::Running,
         allow_duplicates: false,
         attempts: 0,
         placement: None,
@@ -51,7 +51,7 @@ fn a_ledger_is_the_sum_of_its_changes_and_reads_back_from_its_base() {
         },
         Change::wanted(
             "a".into(),
-            Wanted::Stopped {
+            DesiredState::Stopped {
                 savepoint: Some("s".into()),
             },
             4,
@@ -95,14 +95,14 @@ fn a_ledger_is_the_sum_of_its_changes_and_reads_back_from_its_base() {
     assert_eq!(ledger.jobs.keys().collect::<Vec<_>>(), ["a"]);
     let a = &ledger.jobs["a"];
     assert_eq!(
-        (a.parallelism, a.now().status, a.transitions.len()),
+        (a.parallelism, a.current().status, a.transitions.len()),
         (None, Status::Stopping, 4)
     );
     assert_eq!(ledger.drained.iter().collect::<Vec<_>>(), ["w"]);
     assert_eq!(a.resolved.now_us, 7);
     assert_eq!(a.run_totals.as_ref().map(|run_totals| run_totals.rows_in), Some(5));
-    assert_eq!((a.attempts, ledger.attempts()), (3, vec!["x".to_string()]));
-    assert!(matches!(&a.wanted, Wanted::Stopped { savepoint: Some(name) } if name == "s"));
+    assert_eq!((a.attempts, ledger.adoptable_attempts()), (3, vec!["x".to_string()]));
+    assert!(matches!(&a.wanted, DesiredState::Stopped { savepoint: Some(name) } if name == "s"));
 }
 
 #[test]
@@ -123,18 +123,18 @@ fn what_a_person_wants_is_one_record_with_the_state_that_it_puts_the_job_into() 
         ledger.apply(&Change::Submitted(Box::new(record("a"))));
         changes.iter().for_each(|change| ledger.apply(change));
         let a = &ledger.jobs["a"];
-        assert_eq!((a.now().status, a.now().reason.as_str()), (status, reason));
+        assert_eq!((a.current().status, a.current().reason.as_str()), (status, reason));
         let placement = a.placement.as_ref();
         assert_eq!(placement.map(|placement| placement.is_ending), is_ending);
     }
     let cancelled = transition("a", Status::Cancelled, 5);
-    let again = [cancelled.clone(), wanted(Wanted::Running, 6)];
+    let again = [cancelled.clone(), wanted(DesiredState::Running, 6)];
     check(&again, Status::Deploying, "asked for", None);
-    let restarted = [placed.clone(), wanted(Wanted::Running, 6)];
+    let restarted = [placed.clone(), wanted(DesiredState::Running, 6)];
     check(&restarted, Status::Restarting, "restart asked for", Some(true));
-    let stopped = [placed.clone(), wanted(Wanted::Stopped { savepoint: None }, 6)];
+    let stopped = [placed.clone(), wanted(DesiredState::Stopped { savepoint: None }, 6)];
     check(&stopped, Status::Stopping, "stop asked for", Some(false));
-    let too_late = [cancelled, wanted(Wanted::Cancelled, 6)];
+    let too_late = [cancelled, wanted(DesiredState::Cancelled, 6)];
     check(&too_late, Status::Cancelled, "because", None);
     let rescaled = Change::Parallelism {
         job: "a".into(),
@@ -184,6 +184,6 @@ fn only_the_newest_transitions_and_the_start_of_a_long_reason_are_kept() {
         record.enter(Transition::new(Status::Restarting, at_us, &"é".repeat(5000)));
     }
     assert_eq!(record.transitions.len(), TRANSITIONS_MAX);
-    assert_eq!(record.now().at_us, 999);
-    assert_eq!(record.now().reason.chars().count(), REASON_CHARS_MAX + 1);
+    assert_eq!(record.current().at_us, 999);
+    assert_eq!(record.current().reason.chars().count(), REASON_CHARS_MAX + 1);
 }

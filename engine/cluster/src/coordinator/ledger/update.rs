@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_proto::v1;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Record, Status, Wanted, encoded};
+use super::{Change, DesiredState, Record, Status, encoded};
 
 /// Another pipeline for a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,20 +45,20 @@ impl Record {
             LatestUpdate::Pending(earlier) if earlier.resolved == update.resolved => return,
             // Stopped before it had a checkpoint: there is nothing to go back to but the pipeline before it.
             LatestUpdate::Tried(_) => {
-                self.take_back();
+                self.restore_previous_pipeline();
             }
             _ => {}
         }
-        let has_ended = self.now().status.is_end();
+        let has_ended = self.current().status.is_terminal();
         update.was_running = !has_ended;
         self.update = LatestUpdate::Pending(Box::new(update));
-        self.wanted = Wanted::Running;
+        self.wanted = DesiredState::Running;
         let status = match has_ended {
             true => Status::Deploying,
             false => Status::Restarting,
         };
         self.end_placement(status);
-        self.enter_once(status, at_us, "updating the pipeline");
+        self.enter_unless_current(status, at_us, "updating the pipeline");
     }
 
     /// The update that waits for the job's present tasks to end.
@@ -81,7 +81,7 @@ impl Record {
     pub fn try_update(&mut self) -> bool {
         match std::mem::take(&mut self.update) {
             LatestUpdate::Pending(update) => {
-                self.update = LatestUpdate::Tried(self.exchange(update));
+                self.update = LatestUpdate::Tried(self.swap_pipeline(update));
                 true
             }
             other => {
@@ -98,7 +98,9 @@ impl Record {
 
     /// The new pipeline has failed. Returns whether the job is to run with the old one.
     pub fn revert_update(&mut self, reason: &str) -> bool {
-        let was_running = self.take_back().is_some_and(|update| update.was_running);
+        let was_running = self
+            .restore_previous_pipeline()
+            .is_some_and(|update| update.was_running);
         self.update = LatestUpdate::Reverted {
             reason: reason.to_string(),
         };
@@ -106,9 +108,9 @@ impl Record {
     }
 
     /// Gives the job the pipeline that it had before a tried update, which is returned.
-    fn take_back(&mut self) -> Option<Box<Update>> {
+    fn restore_previous_pipeline(&mut self) -> Option<Box<Update>> {
         match std::mem::take(&mut self.update) {
-            LatestUpdate::Tried(update) => Some(self.exchange(update)),
+            LatestUpdate::Tried(update) => Some(self.swap_pipeline(update)),
             other => {
                 self.update = other;
                 None
@@ -116,7 +118,7 @@ impl Record {
         }
     }
 
-    fn exchange(&mut self, mut update: Box<Update>) -> Box<Update> {
+    fn swap_pipeline(&mut self, mut update: Box<Update>) -> Box<Update> {
         std::mem::swap(&mut self.resolved, &mut update.resolved);
         std::mem::swap(&mut self.parallelism, &mut update.parallelism);
         std::mem::swap(&mut self.max_parallelism, &mut update.max_parallelism);
@@ -124,7 +126,7 @@ impl Record {
     }
 
     /// The change that tells the journal of its pipeline.
-    pub fn pipeline(&self) -> Change {
+    pub fn pipeline_change(&self) -> Change {
         Change::Pipeline {
             job: self.name.clone(),
             resolved: self.resolved.clone(),

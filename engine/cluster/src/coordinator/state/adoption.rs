@@ -22,7 +22,7 @@ pub struct Adoption {
     missing: BTreeSet<String>,
     pub until_us: i64,
     /// What was said of the job's state before it was said that it waits.
-    said_before: String,
+    previous_reason: String,
 }
 
 impl State {
@@ -31,7 +31,7 @@ impl State {
         let Some(record) = self.jobs.get(name).map(|job| &job.record) else {
             return false;
         };
-        let Some(placement) = record.adoptable() else {
+        let Some(placement) = record.adoptable_placement() else {
             return false;
         };
         let workers = placement.by_worker();
@@ -39,7 +39,7 @@ impl State {
             missing: workers.keys().cloned().collect(),
             workers,
             until_us: now_us + ADOPTION_GRACE_US,
-            said_before: record.now().reason.clone(),
+            previous_reason: record.current().reason.clone(),
         };
         let slots = placement.slots.clone();
         let lease = self.slots.hold(name, slots);
@@ -57,7 +57,13 @@ impl State {
     }
 
     /// A worker has come, with these attempts.
-    pub(super) fn came_back(&mut self, worker: &str, running: &[String], now_us: i64, commands: &mut Vec<Command>) {
+    pub(super) fn worker_returned(
+        &mut self,
+        worker: &str,
+        running: &[String],
+        now_us: i64,
+        commands: &mut Vec<Command>,
+    ) {
         let concerned = self
             .adoptions()
             .filter(|(_, adoption)| adoption.workers.contains_key(worker));
@@ -80,12 +86,12 @@ impl State {
                 self.explain_adoption(&name);
                 continue;
             }
-            let said_before = adoption.said_before.clone();
+            let previous_reason = adoption.previous_reason.clone();
             run.adoption = None;
-            let (job, run, asked) = (name.clone(), run.id, run.asked);
+            let (job, run, asked) = (name.clone(), run.id, run.stop_requested);
             self.settle(&name, true, commands);
             commands.push(Command::Adopt { job, run, lease });
-            self.explain(&name, said_before);
+            self.set_reason(&name, previous_reason);
             if asked == crate::job::StopRequest::None {
                 let reason = "its tasks went on under a new coordinator";
                 self.enter(&name, Status::Running, reason, now_us, commands);
@@ -94,7 +100,7 @@ impl State {
     }
 
     /// A worker that had come is lost before the others came.
-    pub(super) fn went_again(&mut self, worker: &str) {
+    pub(super) fn worker_lost_again(&mut self, worker: &str) {
         for job in self.jobs.values_mut() {
             if let Some(adoption) = job.run.as_mut().and_then(|run| run.adoption.as_mut())
                 && adoption.workers.contains_key(worker)
@@ -105,13 +111,13 @@ impl State {
     }
 
     /// Nobody waits for ever.
-    pub(super) fn give_up_waiting(&mut self, now_us: i64, commands: &mut Vec<Command>) {
+    pub(super) fn abandon_overdue_adoptions(&mut self, now_us: i64, commands: &mut Vec<Command>) {
         let late = self.adoptions().filter(|(_, adoption)| adoption.until_us <= now_us);
         let late: Vec<(String, String)> = late
             .map(|(name, adoption)| {
                 let reason = format!(
                     "{} did not come back within {} s (ADOPTION_GRACE_US) of the new coordinator",
-                    adoption.missing_in_words(),
+                    adoption.describe_missing(),
                     ADOPTION_GRACE_US / 1_000_000
                 );
                 (name.clone(), reason)
@@ -136,9 +142,9 @@ impl State {
             attempts: attempts.into_iter().collect(),
             reason,
         });
-        self.explain(name, adoption.said_before);
+        self.set_reason(name, adoption.previous_reason);
         if let Some(lease) = lease {
-            self.returned(lease, now_us, commands);
+            self.release_lease(lease, now_us, commands);
         }
     }
 
@@ -147,15 +153,15 @@ impl State {
         if let Some((_, adoption)) = found {
             let reason = format!(
                 "its tasks go on; the new coordinator waits for {}",
-                adoption.missing_in_words()
+                adoption.describe_missing()
             );
-            self.explain(name, reason);
+            self.set_reason(name, reason);
         }
     }
 }
 
 impl Adoption {
-    fn missing_in_words(&self) -> String {
+    fn describe_missing(&self) -> String {
         let names: Vec<&str> = self.missing.iter().map(String::as_str).collect();
         match names.as_slice() {
             [one] => format!("worker {one}"),

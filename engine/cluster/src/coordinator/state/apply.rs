@@ -1,8 +1,8 @@
 //! Applies requests once the journal has them: changes the record as the journal does, and commands the runs.
 
 use super::{Command, NextAction, State};
-use crate::coordinator::ledger::{Change, Record, Transition, Wanted};
-use crate::coordinator::slots::Presence;
+use crate::coordinator::ledger::{Change, DesiredState, Record, Transition};
+use crate::coordinator::slots::WorkerState;
 use crate::job::StopRequest;
 
 impl State {
@@ -31,22 +31,22 @@ impl State {
                 parallelism,
                 at_us,
             } => {
-                if self.as_journalled(&job, commands, |record| record.rescale(parallelism, at_us)) {
-                    let why = self.jobs[&job].record.now().reason.clone();
-                    self.again(&job, &why, now_us, commands);
+                if self.change_record(&job, commands, |record| record.rescale(parallelism, at_us)) {
+                    let why = self.jobs[&job].record.current().reason.clone();
+                    self.rerun(&job, &why, now_us, commands);
                 }
             }
             Change::Update { job, update, at_us } => {
                 let Some(found) = self.jobs.get(&job) else { return };
-                let ended = found.record.now().status.is_end();
-                if self.as_journalled(&job, commands, |record| record.update(*update, at_us)) {
+                let ended = found.record.current().status.is_terminal();
+                if self.change_record(&job, commands, |record| record.update(*update, at_us)) {
                     match ended {
                         true => self.start(&job, "updating the pipeline", now_us, commands),
-                        false => self.again(&job, "updating the pipeline", now_us, commands),
+                        false => self.rerun(&job, "updating the pipeline", now_us, commands),
                     }
                 }
             }
-            Change::Transition { job, transition } => self.ended_for_good(&job, &transition),
+            Change::Transition { job, transition } => self.confirm_end(&job, &transition),
             // Of this coordinator's own making: it is in the record already.
             Change::Placed { .. } | Change::RunTotals { .. } | Change::RunProgress { .. } | Change::Pipeline { .. } => {
             }
@@ -62,7 +62,7 @@ impl State {
             }
             Change::Drained { worker, drained: true } => {
                 self.drained.insert(worker.clone());
-                self.drain(&worker, Presence::Draining, now_us, commands);
+                self.drain(&worker, WorkerState::Draining, now_us, commands);
             }
             Change::Drained { worker, drained: false } => {
                 self.drained.remove(&worker);
@@ -73,29 +73,29 @@ impl State {
         }
     }
 
-    fn want(&mut self, name: &str, wanted: Wanted, at_us: i64, now_us: i64, commands: &mut Vec<Command>) {
+    fn want(&mut self, name: &str, wanted: DesiredState, at_us: i64, now_us: i64, commands: &mut Vec<Command>) {
         let Some(job) = self.jobs.get(name) else { return };
-        let ended = job.record.now().status.is_end();
-        self.as_journalled(name, commands, |record| record.want(wanted.clone(), at_us));
+        let ended = job.record.current().status.is_terminal();
+        self.change_record(name, commands, |record| record.set_desired(wanted.clone(), at_us));
         match wanted {
-            Wanted::Running if ended => self.start(name, "asked for", now_us, commands),
-            Wanted::Running => self.again(name, "restart asked for", now_us, commands),
+            DesiredState::Running if ended => self.start(name, "asked for", now_us, commands),
+            DesiredState::Running => self.rerun(name, "restart asked for", now_us, commands),
             // It ended by itself in the meantime.
             _ if ended => {}
-            Wanted::Stopped { .. } => self.ask(name, StopRequest::Stop, NextAction::End, commands),
-            Wanted::Cancelled => self.ask(name, StopRequest::Abort, NextAction::End, commands),
+            DesiredState::Stopped { .. } => self.request_stop(name, StopRequest::Stop, NextAction::End, commands),
+            DesiredState::Cancelled => self.request_stop(name, StopRequest::Abort, NextAction::End, commands),
         }
     }
 
     /// Changes a record as the journal does. Returns whether that put it into another state, which is told again as a
     /// transition, for the job's log.
-    fn as_journalled(&mut self, name: &str, commands: &mut Vec<Command>, change: impl FnOnce(&mut Record)) -> bool {
+    fn change_record(&mut self, name: &str, commands: &mut Vec<Command>, change: impl FnOnce(&mut Record)) -> bool {
         let Some(job) = self.jobs.get_mut(name) else {
             return false;
         };
-        let before = job.record.now().clone();
+        let before = job.record.current().clone();
         change(&mut job.record);
-        let transition = job.record.now().clone();
+        let transition = job.record.current().clone();
         let is_another = transition != before;
         if is_another {
             let job = name.to_string();
@@ -106,10 +106,10 @@ impl State {
     }
 
     /// The journal has this transition.
-    fn ended_for_good(&mut self, name: &str, transition: &Transition) {
+    fn confirm_end(&mut self, name: &str, transition: &Transition) {
         if let Some(job) = self.jobs.get_mut(name)
             && job.is_ending
-            && job.record.now() == transition
+            && job.record.current() == transition
         {
             job.is_ending = false;
             self.touch(name);

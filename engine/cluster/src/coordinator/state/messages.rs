@@ -18,7 +18,7 @@ pub enum Event {
         attempts: Vec<String>,
     },
     /// These slots of a running attempt are to run its tasks anew: others are needed where workers are gone.
-    PlaceWanted {
+    RelocationWanted {
         job: String,
         run: RunId,
         region: Vec<usize>,
@@ -54,7 +54,7 @@ pub enum Event {
         run_totals: Option<Box<RunTotals>>,
     },
     /// The totals of a run so far, from time to time.
-    Counted {
+    RunProgress {
         job: String,
         run: RunId,
         run_progress: Box<RunProgress>,
@@ -140,23 +140,23 @@ impl End {
 
 #[derive(Debug, Clone)]
 pub enum Command {
-    Run {
+    StartRun {
         run: RunId,
         record: Box<Record>,
     },
-    Ask {
+    RequestStop {
         job: String,
         run: RunId,
         request: StopRequest,
     },
-    Grant {
+    GrantSlots {
         job: String,
         run: RunId,
         lease: LeaseId,
         slots: Vec<String>,
     },
     /// There is no place for what is displaced, and none is waited for.
-    Refuse {
+    RefuseSlots {
         job: String,
         run: RunId,
     },
@@ -176,7 +176,7 @@ pub enum Command {
     /// To be written soon; nothing waits for it.
     Journal(Change),
     /// The worker has nothing to do any more and may go.
-    Leave {
+    ReleaseWorker {
         worker: String,
     },
 }

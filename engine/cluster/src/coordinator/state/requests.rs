@@ -2,7 +2,7 @@
 
 use super::{Job, State};
 use crate::api::{self, Code};
-use crate::coordinator::ledger::{Change, LatestUpdate, Record, Status, Update, Wanted};
+use crate::coordinator::ledger::{Change, DesiredState, LatestUpdate, Record, Status, Update};
 
 #[derive(Debug, Clone)]
 pub enum Request {
@@ -42,7 +42,7 @@ pub enum Request {
 
 impl State {
     /// Whether a name is free and there may be another job.
-    pub fn may_submit(&self, name: &str) -> Result<(), api::Error> {
+    pub fn check_submit(&self, name: &str) -> Result<(), api::Error> {
         self.refuse_when_shutting_down()?;
         if let Some(job) = self.jobs.get(name) {
             return Err(api::Error::new(
@@ -50,7 +50,7 @@ impl State {
                 format!(
                     "there is a job `{name}` already ({}); replace its pipeline (jobs update), choose another name, or delete \
                      that one first",
-                    job.record.now().status.word()
+                    job.record.current().status.as_str()
                 ),
             ));
         }
@@ -71,7 +71,7 @@ impl State {
         self.refuse_when_shutting_down()?;
         match request {
             Request::Submit(record) => {
-                self.may_submit(&record.name)?;
+                self.check_submit(&record.name)?;
                 Ok(Change::Submitted(record))
             }
             Request::Stop { job, savepoint } => {
@@ -80,7 +80,7 @@ impl State {
             }
             Request::Cancel { job } => {
                 self.running(&job, "cancel")?;
-                let wanted = Wanted::Cancelled;
+                let wanted = DesiredState::Cancelled;
                 Ok(Change::wanted(job, wanted, at_us))
             }
             Request::Rescale { job, parallelism } => {
@@ -92,7 +92,7 @@ impl State {
                         format!("the parallelism of `{job}` can be 1 to {max} (max_parallelism)"),
                     ));
                 }
-                if record.now().status == Status::Finished {
+                if record.current().status == Status::Finished {
                     return Err(api::Error::new(
                         Code::WrongState,
                         format!("`{job}` has finished: all its input is processed, there is nothing to rescale"),
@@ -109,28 +109,28 @@ impl State {
             }
             Request::Update { job, update } => {
                 let record = &self.job(&job)?.record;
-                self.may_update(record, &update)?;
+                self.check_update(record, &update)?;
                 Ok(Change::Update { job, update, at_us })
             }
             Request::Restart { job, allow_duplicates } => {
                 let record = &self.job(&job)?.record;
-                if !record.now().status.is_end() {
+                if !record.current().status.is_terminal() {
                     self.refuse_when_stopping(record)?;
                 }
                 refuse_when_deleting(record)?;
                 Ok(Change::Wanted {
                     job,
-                    wanted: Wanted::Running,
+                    wanted: DesiredState::Running,
                     allow_duplicates,
                     at_us,
                 })
             }
             Request::Delete { job } => {
-                let status = self.job(&job)?.record.now().status;
-                if !status.is_end() {
+                let status = self.job(&job)?.record.current().status;
+                if !status.is_terminal() {
                     return Err(api::Error::new(
                         Code::WrongState,
-                        format!("`{job}` is {}; stop or cancel it first", status.word()),
+                        format!("`{job}` is {}; stop or cancel it first", status.as_str()),
                     ));
                 }
                 Ok(Change::Deleting { job })
@@ -142,7 +142,7 @@ impl State {
             Request::Drain { worker, undo } => {
                 let known = self.slots.workers().get(&worker);
                 let may_undo = undo && self.drained.contains(&worker);
-                if !may_undo && known.is_none_or(|known| known.presence.is_gone()) {
+                if !may_undo && known.is_none_or(|known| known.state.is_gone()) {
                     let message = format!("there is no worker `{worker}` attached");
                     return Err(api::Error::new(Code::WorkerNotFound, message));
                 }
@@ -151,9 +151,9 @@ impl State {
         }
     }
 
-    fn may_update(&self, record: &Record, update: &Update) -> Result<(), api::Error> {
+    fn check_update(&self, record: &Record, update: &Update) -> Result<(), api::Error> {
         let name = &record.name;
-        let status = record.now().status;
+        let status = record.current().status;
         let wrong_state = |message: String| Err(api::Error::new(Code::WrongState, message));
         if status == Status::Finished {
             return wrong_state(format!(
@@ -168,7 +168,7 @@ impl State {
             LatestUpdate::Tried(_) => true,
             LatestUpdate::None | LatestUpdate::Confirmed | LatestUpdate::Reverted { .. } => false,
         };
-        if is_another && !status.is_end() {
+        if is_another && !status.is_terminal() {
             return wrong_state(format!(
                 "`{name}` is being updated; wait until the new pipeline has its first checkpoint or is given up, or stop the \
                  job first"
@@ -187,18 +187,21 @@ impl State {
 
     fn running(&self, name: &str, verb: &str) -> Result<&Record, api::Error> {
         let record = &self.job(name)?.record;
-        let now = record.now();
-        if now.status.is_end() {
+        let now = record.current();
+        if now.status.is_terminal() {
             return Err(api::Error::new(
                 Code::WrongState,
-                format!("`{name}` has ended ({}); there is nothing to {verb}", now.status.word()),
+                format!(
+                    "`{name}` has ended ({}); there is nothing to {verb}",
+                    now.status.as_str()
+                ),
             ));
         }
         Ok(record)
     }
 
     fn refuse_when_stopping(&self, record: &Record) -> Result<(), api::Error> {
-        if record.wanted == Wanted::Running || record.now().status.is_end() {
+        if record.wanted == DesiredState::Running || record.current().status.is_terminal() {
             return Ok(());
         }
         Err(api::Error::new(
@@ -247,20 +250,22 @@ impl State {
 }
 
 /// The wish for a job that is to stop. An earlier promise (a savepoint, a cancellation) is kept.
-fn stopped(record: &Record, savepoint: Option<String>) -> Result<Wanted, api::Error> {
+fn stopped(record: &Record, savepoint: Option<String>) -> Result<DesiredState, api::Error> {
     let name = &record.name;
     let how = match (&record.wanted, &savepoint) {
-        (Wanted::Running, _) => return Ok(Wanted::Stopped { savepoint }),
+        (DesiredState::Running, _) => return Ok(DesiredState::Stopped { savepoint }),
         (wanted, None) => return Ok(wanted.clone()),
-        (Wanted::Stopped { savepoint: promised }, _) if *promised == savepoint => return Ok(record.wanted.clone()),
-        (Wanted::Stopped { savepoint: None }, _) => "stopped without a savepoint".to_string(),
+        (DesiredState::Stopped { savepoint: promised }, _) if *promised == savepoint => {
+            return Ok(record.wanted.clone());
+        }
+        (DesiredState::Stopped { savepoint: None }, _) => "stopped without a savepoint".to_string(),
         (
-            Wanted::Stopped {
+            DesiredState::Stopped {
                 savepoint: Some(promised),
             },
             _,
         ) => format!("stopped with the savepoint `{promised}`"),
-        (Wanted::Cancelled, _) => "cancelled, without a last checkpoint".to_string(),
+        (DesiredState::Cancelled, _) => "cancelled, without a last checkpoint".to_string(),
     };
     Err(api::Error::new(
         Code::WrongState,

@@ -2,21 +2,21 @@
 
 use super::{Command, Job, Run, RunId, State};
 use crate::coordinator::ledger::{Record, Status};
-use crate::coordinator::slots::{LeaseId, Presence};
+use crate::coordinator::slots::{LeaseId, WorkerState};
 use crate::job::StopRequest;
 
 /// How long after the last change of slots jobs of parallelism `auto` are moved.
 const REBALANCE_DELAY_US: i64 = 2_000_000;
 
 /// How a reason begins, or goes on after the cause of a restart, that is replaced as soon as there are slots.
-const WAITING: &str = "waiting for ";
+const WAITING_PREFIX: &str = "waiting for ";
 
 /// What a reason says beside that slots are waited for.
 fn cause(reason: &str) -> &str {
-    if reason.starts_with(WAITING) {
+    if reason.starts_with(WAITING_PREFIX) {
         return "";
     }
-    let waits = reason.rmatch_indices(WAITING).map(|(at, _)| &reason[..at]);
+    let waits = reason.rmatch_indices(WAITING_PREFIX).map(|(at, _)| &reason[..at]);
     waits
         .filter_map(|before| before.strip_suffix("; "))
         .next()
@@ -24,34 +24,34 @@ fn cause(reason: &str) -> &str {
 }
 
 impl State {
-    pub(super) fn drain(&mut self, worker: &str, presence: Presence, now_us: i64, commands: &mut Vec<Command>) {
-        if !self.slots.drain(worker, presence, now_us) {
+    pub(super) fn drain(&mut self, worker: &str, state: WorkerState, now_us: i64, commands: &mut Vec<Command>) {
+        if !self.slots.drain(worker, state, now_us) {
             return;
         }
         for job in self.slots.jobs_on(worker) {
-            self.again(&job, &format!("moving away from worker {worker}"), now_us, commands);
+            self.rerun(&job, &format!("moving away from worker {worker}"), now_us, commands);
         }
-        self.let_leave(commands);
+        self.release_drained_workers(commands);
         self.slots_changed(now_us, commands);
     }
 
     /// Workers that were asked to end go when nothing of theirs is needed.
-    fn let_leave(&self, commands: &mut Vec<Command>) {
+    fn release_drained_workers(&self, commands: &mut Vec<Command>) {
         for (name, worker) in self.slots.workers() {
-            if worker.presence == Presence::Leaving && self.slots.used(name) == 0 {
-                commands.push(Command::Leave { worker: name.clone() });
+            if worker.state == WorkerState::Leaving && self.slots.used(name) == 0 {
+                commands.push(Command::ReleaseWorker { worker: name.clone() });
             }
         }
     }
 
-    pub(super) fn returned(&mut self, lease: LeaseId, now_us: i64, commands: &mut Vec<Command>) {
+    pub(super) fn release_lease(&mut self, lease: LeaseId, now_us: i64, commands: &mut Vec<Command>) {
         if let Some(returned) = self.slots.release(lease) {
             if let Some(job) = self.jobs.get_mut(&returned.job)
                 && job.record.placement.take().is_some()
             {
-                commands.push(Command::Journal(job.record.placed()));
+                commands.push(Command::Journal(job.record.placement_change()));
             }
-            self.let_leave(commands);
+            self.release_drained_workers(commands);
             self.slots_changed(now_us, commands);
         }
     }
@@ -86,7 +86,7 @@ impl State {
                 && !displaced.is_empty()
             {
                 let (lease, displaced) = (*lease, displaced.clone());
-                self.find_place(name, run, lease, displaced, commands);
+                self.relocate(name, run, lease, displaced, commands);
                 continue;
             }
             let (needed, count) = match job.record.parallelism {
@@ -94,7 +94,7 @@ impl State {
                 None => (1, self.share(&job.record).min(free).max(1)),
             };
             let Some((lease, slots)) = self.slots.grant(&name, count) else {
-                self.wait_for_slots(&name, needed, free);
+                self.explain_wait(&name, needed, free);
                 self.waiting.push((name, run));
                 continue;
             };
@@ -103,23 +103,23 @@ impl State {
             if let Some(current) = &mut job.run {
                 current.lease = Some(lease);
             }
-            commands.push(self.granted(name, run, lease, slots));
+            commands.push(self.grant_command(name, run, lease, slots));
         }
     }
 
     /// Slots for a run, which waits no longer.
-    fn granted(&mut self, name: String, run: RunId, lease: LeaseId, slots: Vec<String>) -> Command {
-        let reason = self.jobs.get(&name).map(|job| job.record.now().reason.as_str());
+    fn grant_command(&mut self, name: String, run: RunId, lease: LeaseId, slots: Vec<String>) -> Command {
+        let reason = self.jobs.get(&name).map(|job| job.record.current().reason.as_str());
         let known = reason.map(cause);
         if known != reason {
             let now = known
                 .filter(|cause| !cause.is_empty())
                 .unwrap_or("starting tasks")
                 .to_string();
-            self.explain(&name, now);
+            self.set_reason(&name, now);
         }
         self.touch(&name);
-        Command::Grant {
+        Command::GrantSlots {
             job: name,
             run,
             lease,
@@ -129,7 +129,7 @@ impl State {
 
     /// Gives tasks a place that have lost theirs. A job that follows the slots there are is not made to wait for one: it
     /// begins again on fewer.
-    fn find_place(
+    fn relocate(
         &mut self,
         name: String,
         run: RunId,
@@ -144,18 +144,18 @@ impl State {
                 if let Some(current) = &mut job.run {
                     current.displaced.clear();
                 }
-                commands.push(self.granted(name, run, lease, slots));
+                commands.push(self.grant_command(name, run, lease, slots));
             }
-            Err(_) if job.record.parallelism.is_none() => commands.push(Command::Refuse { job: name, run }),
+            Err(_) if job.record.parallelism.is_none() => commands.push(Command::RefuseSlots { job: name, run }),
             Err(missing) => {
                 let free = self.slots.free();
-                self.wait_for_slots(&name, missing, free);
+                self.explain_wait(&name, missing, free);
                 self.waiting.push((name, run));
             }
         }
     }
 
-    fn wait_for_slots(&mut self, name: &str, needed: usize, free: usize) {
+    fn explain_wait(&mut self, name: &str, needed: usize, free: usize) {
         let offered = self.slots.offered();
         let workers = self.slots.ready().count();
         let advice = match (self.slots.unreachable().next(), workers, needed > offered) {
@@ -167,8 +167,8 @@ impl State {
             (_, _, false) => "stop another job, or add workers".to_string(),
         };
         let waits =
-            format!("{WAITING}{needed} slots: {workers} workers offer {offered}, {free} of them free; {advice}");
-        let now = self.jobs.get(name).map(|job| job.record.now());
+            format!("{WAITING_PREFIX}{needed} slots: {workers} workers offer {offered}, {free} of them free; {advice}");
+        let now = self.jobs.get(name).map(|job| job.record.current());
         // Why it does not run any more is not forgotten over what it waits for.
         let cause = now
             .filter(|now| now.status == Status::Restarting)
@@ -177,7 +177,7 @@ impl State {
             None | Some("") => waits,
             Some(cause) => format!("{cause}; {waits}"),
         };
-        self.explain(name, reason);
+        self.set_reason(name, reason);
     }
 
     /// How many slots a job of parallelism `auto` should have.
@@ -205,7 +205,7 @@ impl State {
             let Some(lease) = run.lease.and_then(|lease| self.slots.lease(lease)) else {
                 continue;
             };
-            if job.record.parallelism.is_some() || run.asked != StopRequest::None || run.adoption.is_some() {
+            if job.record.parallelism.is_some() || run.stop_requested != StopRequest::None || run.adoption.is_some() {
                 continue;
             }
             let (has, share) = (lease.slots.len(), self.share(&job.record));
@@ -223,7 +223,7 @@ impl State {
             }
         }
         for (name, reason) in moves {
-            self.again(&name, &reason, now_us, commands);
+            self.rerun(&name, &reason, now_us, commands);
         }
     }
 }

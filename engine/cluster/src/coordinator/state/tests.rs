@@ -156,7 +156,7 @@ fn a_stop_can_become_a_cancel_but_not_the_other_way() {
         }),
         ""
     );
-    assert_eq!(harness.state.jobs["a"].record.wanted, Wanted::Cancelled);
+    assert_eq!(harness.state.jobs["a"].record.wanted, DesiredState::Cancelled);
     let savepoint = Some("s".to_string());
     let refused = harness.request(Request::Stop { job: job(), savepoint });
     assert!(
@@ -362,7 +362,7 @@ fn a_new_coordinator_goes_on_where_the_journal_ends() {
     successor.is("stopping", Status::Stopped, "at checkpoint 4");
     assert!(matches!(
         &successor.state.jobs["stopping"].record.wanted,
-        Wanted::Stopped { savepoint: Some(name) } if name == "s"
+        DesiredState::Stopped { savepoint: Some(name) } if name == "s"
     ));
 }
 

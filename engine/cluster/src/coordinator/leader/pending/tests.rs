@@ -4,7 +4,9 @@ use millstream_state::log::State;
 
 use super::*;
 use crate::coordinator::ledger::tests::{record, transition};
-use crate::coordinator::ledger::{LatestUpdate, Ledger, Placement, RunProgress, RunTotals, Status, Update, Wanted};
+use crate::coordinator::ledger::{
+    DesiredState, LatestUpdate, Ledger, Placement, RunProgress, RunTotals, Status, Update,
+};
 
 /// Xorshift: the same sequence for a seed.
 struct Random(u64);
@@ -100,8 +102,8 @@ fn request(random: &mut Random, job: &str) -> Change {
     let at_us = random.below(100) as i64;
     match random.below(8) {
         0 => Change::Submitted(Box::new(record(&job))),
-        1 => Change::wanted(job, Wanted::Running, at_us),
-        2 => Change::wanted(job, Wanted::Stopped { savepoint: None }, at_us),
+        1 => Change::wanted(job, DesiredState::Running, at_us),
+        2 => Change::wanted(job, DesiredState::Stopped { savepoint: None }, at_us),
         3 => Change::Parallelism {
             job,
             parallelism: Some(random.below(9) as u32),

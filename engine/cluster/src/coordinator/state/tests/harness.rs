@@ -48,7 +48,7 @@ impl Harness {
             max_parallelism: 128,
             storage: "/tmp".into(),
             submitted_us: 0,
-            wanted: Wanted::Running,
+            wanted: DesiredState::Running,
             allow_duplicates: false,
             attempts: 0,
             placement: None,
@@ -71,15 +71,15 @@ impl Harness {
         let mut words = Vec::new();
         for command in commands {
             match command {
-                Command::Run { run, record } => words.push(format!("run {}#{run}", record.name)),
-                Command::Ask { job, request, .. } => words.push(format!("{request:?} {job}").to_lowercase()),
-                Command::Grant { job, slots, .. } => words.push(format!("grant {job} {}", slots.join(" "))),
-                Command::Leave { worker } => words.push(format!("leave {worker}")),
+                Command::StartRun { run, record } => words.push(format!("run {}#{run}", record.name)),
+                Command::RequestStop { job, request, .. } => words.push(format!("{request:?} {job}").to_lowercase()),
+                Command::GrantSlots { job, slots, .. } => words.push(format!("grant {job} {}", slots.join(" "))),
+                Command::ReleaseWorker { worker } => words.push(format!("leave {worker}")),
                 Command::Adopt { job, .. } => words.push(format!("adopt {job}")),
                 Command::Abandon {
                     job, attempts, reason, ..
                 } => words.push(format!("abandon {job} {}: {reason}", attempts.join(" "))),
-                Command::Refuse { job, .. } => words.push(format!("refuse {job}")),
+                Command::RefuseSlots { job, .. } => words.push(format!("refuse {job}")),
                 Command::Journal(change) => self.journal.push(change),
             }
         }
@@ -197,7 +197,7 @@ impl Harness {
     /// A region needs a place.
     pub fn displaces(&mut self, job: &str, region: &[usize]) -> String {
         let (job, run, region) = (job.to_string(), self.run_of(job), region.to_vec());
-        self.event(Event::PlaceWanted { job, run, region })
+        self.event(Event::RelocationWanted { job, run, region })
     }
 
     /// It has one, and begins again as this.
@@ -226,7 +226,7 @@ impl Harness {
 
     #[track_caller]
     pub fn is(&self, job: &str, status: Status, reason: &str) {
-        let now = self.state.jobs[job].record.now();
+        let now = self.state.jobs[job].record.current();
         assert_eq!(now.status, status, "{now:?}");
         assert!(now.reason.contains(reason), "{now:?}");
     }

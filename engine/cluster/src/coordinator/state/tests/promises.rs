@@ -145,9 +145,9 @@ fn a_worker_stays_drained_under_the_next_coordinator_and_as_another_process() {
         running: Vec::new(),
     });
     assert_eq!(restarted, "");
-    assert_eq!(harness.state.slots().workers()["w"].presence, Presence::Draining);
+    assert_eq!(harness.state.slots().workers()["w"].state, WorkerState::Draining);
     assert_eq!(harness.drain("w", true), "");
-    assert_eq!(harness.state.slots().workers()["w"].presence, Presence::Ready);
+    assert_eq!(harness.state.slots().workers()["w"].state, WorkerState::Ready);
     // A worker that does not come back is not drained for ever.
     assert_eq!(harness.drain("v", false), "stop a");
     harness.lose("v");
@@ -163,7 +163,7 @@ fn an_end_is_told_when_the_journal_has_it() {
         savepoint: None,
     });
     harness.ends("a", End::Stopped { checkpoint: 3 });
-    let told = |harness: &Harness| harness.state.jobs["a"].told().status;
+    let told = |harness: &Harness| harness.state.jobs["a"].visible_transition().status;
     assert_eq!(told(&harness), Status::Stopping);
     let version = harness.state.version();
     harness.journalled();
@@ -192,7 +192,10 @@ fn what_was_promised_with_a_stop_is_not_taken_back_by_another() {
         "{refused}"
     );
     let savepoint = Some("s".to_string());
-    assert_eq!(harness.state.jobs["a"].record.wanted, Wanted::Stopped { savepoint });
+    assert_eq!(
+        harness.state.jobs["a"].record.wanted,
+        DesiredState::Stopped { savepoint }
+    );
 }
 
 #[test]
