@@ -10,34 +10,32 @@
 //! awaited before the attempt ends: a later attempt must not race it.
 
 mod completion;
+mod connectors;
 mod discovery;
 mod driver;
 mod earlier_output;
-mod finished;
-mod pending;
+mod pending_output;
 mod prepare;
 mod region_failover;
 mod takeover;
+mod unread_input;
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use millstream_connectors::{Committable, Sink, Source};
-use millstream_graph::NodeIndex;
+use millstream_connectors::Committable;
 use millstream_runtime::job::SubtaskState;
 use tokio::sync::watch;
 
+pub use self::connectors::{check_connectors, exactly_once_sinks};
 use self::driver::Driver;
 pub(crate) use self::earlier_output::earlier_output;
-pub(crate) use self::pending::publish_latest;
+pub(crate) use self::pending_output::publish_latest;
 use self::prepare::Start;
-pub use self::prepare::{check, exactly_once_sinks, fits};
+pub use self::prepare::check_compatibility;
 use crate::deployer::{AdoptedTasks, Deployer};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
-use crate::manifest::Snapshot;
 use crate::progress::Progress;
 use crate::restart::{RestartStrategy, Retry};
+use crate::snapshot::Snapshot;
 use crate::{Error, restart, spans};
 
 pub struct Attempt<'a> {
@@ -47,12 +45,12 @@ pub struct Attempt<'a> {
     pub base: Option<&'a Snapshot>,
     pub progress: &'a Progress,
     /// The span of what asked for this attempt, if it was asked for.
-    pub cause: &'a str,
+    pub trace_parent: &'a str,
     pub stop: watch::Receiver<StopRequest>,
 }
 
-pub enum Ended {
-    With(Outcome),
+pub enum AttemptResult {
+    Ended(Outcome),
     Failed(Failure),
 }
 
@@ -67,18 +65,12 @@ pub struct Failure {
     pub last_checkpoint: Option<u64>,
 }
 
-/// The outside world of one attempt.
-struct Connectors {
-    sources: HashMap<NodeIndex, Arc<dyn Source>>,
-    sinks: HashMap<NodeIndex, Arc<dyn Sink>>,
-}
-
 /// `adopted`: its tasks run already.
 pub async fn run<'a>(
     mut attempt: Attempt<'a>,
     adopted: Option<AdoptedTasks>,
     restarts: &'a mut RestartStrategy,
-) -> Result<Ended, Error> {
+) -> Result<AttemptResult, Error> {
     // Tasks that run take a last checkpoint when they are to stop; where none do there is nothing to wait for.
     let cut_off_by = match adopted {
         Some(_) => StopRequest::Abort,
@@ -92,7 +84,7 @@ pub async fn run<'a>(
         is_takeover = adopted.is_some(),
         from_checkpoint = attempt.base.map(|base| base.checkpoint),
     );
-    spans::set_parent(&span, attempt.cause);
+    spans::set_parent(&span, attempt.trace_parent);
     let prepared = spans::in_span(span, async {
         match adopted {
             Some(adopted) => takeover::prepare(&attempt, adopted).await,
@@ -102,16 +94,16 @@ pub async fn run<'a>(
     let prepared = tokio::select! {
         prepared = prepared => prepared,
         () = stop_requested(attempt.stop.clone(), cut_off_by) => {
-            return Ok(Ended::With(Outcome::aborted(attempt.base.map(|base| base.checkpoint))));
+            return Ok(AttemptResult::Ended(Outcome::aborted(attempt.base.map(|base| base.checkpoint))));
         }
     };
     let prepared = match prepared {
         Ok(Start::Running(prepared)) => prepared,
         Ok(Start::AlreadyFinished { checkpoint, unread }) => {
-            return Ok(Ended::With(Outcome::AlreadyFinished { checkpoint, unread }));
+            return Ok(AttemptResult::Ended(Outcome::AlreadyFinished { checkpoint, unread }));
         }
         Err(error) => {
-            return Ok(Ended::Failed(Failure {
+            return Ok(AttemptResult::Failed(Failure {
                 retry: restart::retry(&error),
                 is_damage: error.is_damage(),
                 error,

@@ -50,7 +50,7 @@ pub fn min_offset_us(theirs_us: i64, ours_us: i64, round_trip: Duration) -> i64 
 }
 
 /// The warning about a clock that is so much ahead of this one, if that is much.
-pub fn skew(whose: &str, ahead_us: i64) -> Option<String> {
+pub fn skew_warning(whose: &str, ahead_us: i64) -> Option<String> {
     let (seconds, word) = match ahead_us {
         ahead if ahead > SKEW_US_MAX => (ahead / 1_000_000, "ahead of"),
         ahead if ahead < -SKEW_US_MAX => (ahead / -1_000_000, "behind"),
@@ -77,7 +77,7 @@ mod tests {
     fn clocks_that_are_far_apart_are_told() {
         #[track_caller]
         fn check(ahead_s: i64, expected: Option<&str>) {
-            let told = skew("worker w", ahead_s * 1_000_000);
+            let told = skew_warning("worker w", ahead_s * 1_000_000);
             match (told, expected) {
                 (Some(told), Some(expected)) => assert!(told.starts_with(expected), "{told}"),
                 (told, expected) => assert_eq!(told.as_deref(), expected),

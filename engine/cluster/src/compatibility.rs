@@ -12,8 +12,8 @@ use millstream_graph::{JobGraph, NodeIndex, Operator, OperatorId};
 use millstream_planner::meaning::Change;
 use millstream_runtime::job::SubtaskState;
 
-use crate::manifest::Snapshot;
 use crate::signature;
+use crate::snapshot::Snapshot;
 use crate::stored_pipeline::PipelineComparison;
 
 /// The outcome of a restore for one operator's state, from good to bad.
@@ -109,65 +109,6 @@ impl Findings {
     }
 }
 
-/// A line that changes exactly when an operator's stored state could no longer be read by it; empty for operators
-/// whose state does not depend on their definition.
-pub fn state_signature(graph: &JobGraph, node: NodeIndex) -> String {
-    let input_types = |input: usize, columns: &[usize]| -> Vec<String> {
-        let edge = graph.inputs(node).find(|edge| edge.input == input);
-        let schema = edge.map(|edge| &graph.nodes[edge.from].output.schema);
-        columns
-            .iter()
-            .map(|column| {
-                let field = schema.and_then(|schema| schema.fields().get(*column));
-                field.map_or_else(|| "?".to_string(), |field| field.data_type().to_string())
-            })
-            .collect()
-    };
-    match &graph.nodes[node].operator {
-        Operator::WindowAggregate(aggregate) => {
-            let calls: Vec<String> = aggregate
-                .aggregates
-                .iter()
-                .map(|call| {
-                    let function = &call.function;
-                    // Types only: literals may differ between two starts (`NOW()`), column names between two edits.
-                    let state: Vec<String> = match function.state_fields() {
-                        Ok(fields) => fields.iter().map(|field| field.data_type().to_string()).collect(),
-                        Err(error) => vec![error.to_string()],
-                    };
-                    let distinct = if function.is_distinct() { "distinct " } else { "" };
-                    format!("{distinct}{}: {}", function.fun().name(), state.join(" "))
-                })
-                .collect();
-            format!(
-                "aggregate {:?} {:?} keys [{}] calls [{}]",
-                aggregate.window,
-                aggregate.phase,
-                input_types(0, &aggregate.keys).join(", "),
-                calls.join(", ")
-            )
-        }
-        Operator::WindowJoin(join) => {
-            let all = |input: usize| {
-                let columns: Vec<usize> = (0..join.joined_columns[input]).collect();
-                input_types(input, &columns).join(", ")
-            };
-            format!("join on {:?} left [{}] right [{}]", join.on, all(0), all(1))
-        }
-        Operator::WindowTopN(top) => {
-            let columns = graph.nodes[node].output.schema.fields().len();
-            format!(
-                "top {}..={} by {:?} of [{}]",
-                top.from,
-                top.to,
-                top.partition,
-                input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
-            )
-        }
-        _ => String::new(),
-    }
-}
-
 /// Compares a checkpoint with the plan that is to resume from it. `compared`: their pipelines.
 pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &PipelineComparison) -> Findings {
     let mut findings = Findings::default();
@@ -234,7 +175,7 @@ fn kept(graph: &JobGraph, node: NodeIndex, before: &str, compared: &PipelineComp
         PipelineComparison::Known(differences) => differences.changes.get(operator).cloned().unwrap_or_default(),
         PipelineComparison::NotStored | PipelineComparison::NotPlannable(_) => Vec::new(),
     };
-    let now = state_signature(graph, node);
+    let now = signature::of_state(graph, node);
     let mut finding = Finding {
         operator: operator.clone(),
         verdict: Verdict::SameMeaning,

@@ -21,7 +21,7 @@ use millstream_state::{DataFolderLock, threads};
 use parking_lot::Mutex;
 use tracing::Span;
 
-use crate::publish::{Output, Publishing};
+use crate::publish::{Publishing, SubtaskOutput};
 use crate::{Error, Job, spans};
 
 /// Finds a place for the tasks of an attempt and starts them there.
@@ -41,9 +41,10 @@ pub trait Deployer: Send + Sync {
     async fn superseded(&self) {}
 
     /// Brings and verifies the state of all tasks, does what is to be done before they start
-    /// ([`Request::before_start`]), and starts them. When this returns they run, or none does. An error that [is
+    /// ([`DeployRequest::before_start`]), and starts them. When this returns they run, or none does. An error that [is
     /// damage](Error::is_damage) says that the checkpoint cannot be restored.
-    async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error>;
+    async fn deploy(&self, job: &Job, allocation: &Allocation, request: DeployRequest)
+    -> Result<Box<dyn Tasks>, Error>;
 
     /// Finds slots for a region of running tasks that is to begin again as this attempt, in place of those whose
     /// workers are gone; waits until there are some. Answers the worker of each of the job's slots, when whoever may
@@ -72,7 +73,7 @@ pub struct AdoptedTasks {
 pub type BeforeStart = BoxFuture<'static, Result<(), Error>>;
 
 /// What an attempt starts with.
-pub struct Request {
+pub struct DeployRequest {
     pub identity: JobIdentity,
     /// For tasks that run in this process; a worker makes its own.
     pub sources: HashMap<NodeIndex, Arc<dyn Source>>,
@@ -103,7 +104,7 @@ pub trait Tasks: Send {
 
     /// Has the processes that run them publish what their sinks have prepared for a complete checkpoint, as part of
     /// this span. The answer comes while events are asked for. To be called only if they are elsewhere.
-    fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing;
+    fn publish(&mut self, checkpoint: u64, outputs: Vec<SubtaskOutput>, span: &Span) -> Publishing;
 
     /// What happens next; `None` after [`TaskEvent::Stopped`].
     async fn next_event(&mut self) -> Option<DeploymentEvent>;
@@ -187,7 +188,7 @@ impl Tasks for RunningJob {
         false
     }
 
-    fn publish(&mut self, _checkpoint: u64, _outputs: Vec<Output>, _span: &Span) -> Publishing {
+    fn publish(&mut self, _checkpoint: u64, _outputs: Vec<SubtaskOutput>, _span: &Span) -> Publishing {
         let wrong = Error::Failed("the tasks run in this process: whoever asks can publish".into());
         Box::pin(std::future::ready(Err(wrong)))
     }
@@ -254,7 +255,12 @@ impl Deployer for Embedded {
         })
     }
 
-    async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
+    async fn deploy(
+        &self,
+        job: &Job,
+        allocation: &Allocation,
+        request: DeployRequest,
+    ) -> Result<Box<dyn Tasks>, Error> {
         let backend = self.backend()?.with_files(request.files);
         let deployment = Deployment {
             graph: job.graph.clone(),

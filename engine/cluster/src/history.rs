@@ -19,9 +19,8 @@ use parking_lot::Mutex;
 use crate::Error;
 use crate::fallback::{Policy, SkippedCheckpoint};
 use crate::job::Job;
-use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::progress::Progress;
-use crate::verify::output_of;
+use crate::snapshot::{BODY_VERSION, Snapshot, in_flight_bytes, output_of};
 
 /// The right to run a job, and its checkpoints. Cheap to clone.
 #[derive(Clone)]
@@ -59,16 +58,16 @@ impl History {
     /// Claims the checkpoints of a job below this URL or folder.
     pub async fn open(storage: &str, name: &str, retain: usize) -> Result<Self, Error> {
         let store = CheckpointStore::open(storage, name).await?;
-        Ok(Self::of(store.claim(&owner()).await?, retain))
+        Ok(Self::from_claim(store.claim(&owner()).await?, retain))
     }
 
     /// As [`History::open`], for the leader of a cluster: refused as superseded if a later leader has claimed them.
     pub async fn open_as_leader(leader: Leadership, storage: &str, name: &str, retain: usize) -> Result<Self, Error> {
         let store = CheckpointStore::open(storage, name).await?;
-        Ok(Self::of(store.claim_for(&owner(), leader).await?, retain))
+        Ok(Self::from_claim(store.claim_for(&owner(), leader).await?, retain))
     }
 
-    fn of(claim: Claim, retain: usize) -> Self {
+    fn from_claim(claim: Claim, retain: usize) -> Self {
         Self {
             inner: Arc::new(Inner {
                 claim,
@@ -150,7 +149,7 @@ impl History {
     }
 
     /// Records that the output of all checkpoints up to this one is published.
-    pub async fn published(&self, checkpoint: u64) -> Result<(), Error> {
+    pub async fn record_published(&self, checkpoint: u64) -> Result<(), Error> {
         Ok(self.inner.claim.published(checkpoint).await?)
     }
 

@@ -3,7 +3,7 @@
 //! [`run`] takes a planned job and carries it to its end: it restores the latest checkpoint that is whole, makes
 //! sources and sinks, deploys the tasks, cuts checkpoints, lets sinks publish what is complete, restarts after
 //! failures that may pass, and stops cleanly when asked. What it decides is in plain state machines
-//! ([`checkpoint`], [`restart`], [`splits`], [`compatibility`]); what it does is in `attempt` and [`job`].
+//! ([`checkpoint`], [`restart`], [`splits`], [`compatibility`]); what it does is in `attempt` and [`run`](mod@run).
 //!
 //! This crate knows no command line and no terminal: it reports through [`Progress`].
 
@@ -23,16 +23,18 @@ pub mod fleet;
 mod history;
 mod input_fields;
 pub mod job;
-pub mod manifest;
 pub mod network;
 pub mod outage;
+pub mod planning;
 mod progress;
 mod publish;
 mod region;
 pub mod resolve;
 pub mod restart;
+pub mod run;
 pub mod serve;
 mod signature;
+pub mod snapshot;
 pub mod spans;
 pub mod splits;
 mod stored_pipeline;
@@ -41,5 +43,6 @@ pub mod worker;
 
 pub use error::Error;
 pub use history::{CheckpointSummary, Detail, list};
-pub use job::{Job, Outcome, Start, StopRequest, run};
+pub use job::{Job, Outcome, Start, StopRequest};
 pub use progress::{CheckpointReport, Note, Numbers, Phase, Progress, ProgressEvent, Report};
+pub use run::run;

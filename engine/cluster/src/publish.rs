@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, restart};
 
 /// Commits of one checkpoint are tried this often before the attempt fails (and the next one commits).
-const TRIES: u32 = 5;
+const COMMIT_TRIES_MAX: u32 = 5;
 
 /// What one subtask of a sink has to publish.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Output {
+pub struct SubtaskOutput {
     /// The operator's id.
     pub operator: String,
     pub subtask: usize,
@@ -30,12 +30,15 @@ pub struct Output {
 pub type Publishing = BoxFuture<'static, Result<(), Error>>;
 
 /// Lets a sink publish, again where that may help.
-pub async fn commit(sink: &Arc<dyn Sink>, committables: Vec<Committable>) -> Result<(), millstream_connectors::Error> {
+pub async fn commit_with_retries(
+    sink: &Arc<dyn Sink>,
+    committables: Vec<Committable>,
+) -> Result<(), millstream_connectors::Error> {
     let mut tries = 1;
     loop {
         match sink.commit(committables.clone()).await {
             Ok(()) => return Ok(()),
-            Err(error) if tries < TRIES && restart::retry_connector(&error).may_pass() => {
+            Err(error) if tries < COMMIT_TRIES_MAX && restart::retry_connector(&error).may_pass() => {
                 tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                 tries += 1;
             }

@@ -2,25 +2,25 @@
 //!
 //! What comes in is the text (YAML, JSON or SQL) or a spec, the values of the variables it names, the time and what the
 //! caller wants otherwise; nothing is read from the process or the clock. What comes out is a [`v1::ResolvedJob`], of
-//! which everything else is a pure function: [`plan`] makes the same graph of it on every machine, [`settings`] says
+//! which everything else is a pure function: [`planning::plan`] makes the same graph of it on every machine, [`settings`] says
 //! how it is to run. All mistakes are found at once, with their place in the text. Whether what the pipeline reads and
 //! writes exists is asked apart ([`look_up`]), by whoever is about to start it: a plan needs nobody who answers.
 
 mod look_up;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use millstream_graph::JobGraph;
-use millstream_planner::{Input, Location, Mode, PlanOptions, meaning};
+use millstream_planner::{Location, Mode};
 use millstream_proto::spec::{self, Positions};
 use millstream_proto::v1::{self, pipeline, resolved_job};
 use millstream_runtime::job::Options;
 
 pub use self::look_up::{NotFound, look_up};
 use crate::job::{Job, Start};
-use crate::{Error, checkpoint, restart, stored_pipeline};
+use crate::{Error, checkpoint, planning, restart, stored_pipeline};
 
 /// Completed checkpoints to keep, unless the pipeline says otherwise.
 const RETAIN_DEFAULT: usize = 3;
@@ -89,25 +89,9 @@ pub fn resolve(pipeline: &v1::Pipeline, overrides: &Overrides, now_us: i64) -> R
     }
 }
 
-/// The job's graph. Pure; an error where this engine plans otherwise than the one that resolved the job.
-pub fn plan(resolved: &v1::ResolvedJob) -> Result<JobGraph, Error> {
-    let graph = plan_unchecked(resolved, &Positions::default()).map_err(|mistakes| {
-        let mistakes: Vec<String> = mistakes.into_iter().map(|mistake| mistake.message).collect();
-        Error::Invalid(format!("{} does not plan: {}", resolved.name, mistakes.join("; ")))
-    })?;
-    if graph.fingerprint != resolved.fingerprint {
-        return Err(Error::Invalid(format!(
-            "{}: the plan differs from the one that was accepted (fingerprint {:016x}, accepted {:016x}); are all \
-             processes of the same version?",
-            resolved.name, graph.fingerprint, resolved.fingerprint
-        )));
-    }
-    Ok(graph)
-}
-
 /// How a resolved job is to run. Pure.
 pub fn settings(resolved: &v1::ResolvedJob) -> Result<Settings, Error> {
-    let mode = planner_mode(resolved.mode());
+    let mode = planning::mode_of(resolved);
     match &resolved.pipeline {
         Some(resolved_job::Pipeline::Spec(spec)) => Ok(settings_of_spec(spec, mode)),
         Some(resolved_job::Pipeline::Sql(text)) => {
@@ -190,7 +174,7 @@ impl Settings {
             remove_output: false,
             started_before: false,
             checkpoint_requests: Arc::default(),
-            cause: String::new(),
+            trace_parent: String::new(),
         }
     }
 }
@@ -260,7 +244,7 @@ fn finish(
     settings: Settings,
     positions: &Positions,
 ) -> Result<Resolved, Vec<v1::Mistake>> {
-    let graph = plan_unchecked(&resolved, positions)?;
+    let graph = planning::plan_unchecked(&resolved).map_err(|error| of_planning(&error, positions))?;
     check_name(&graph.name).map_err(|message| vec![mistake(&message)])?;
     resolved.fingerprint = graph.fingerprint;
     Ok(Resolved {
@@ -270,42 +254,6 @@ fn finish(
         notes: Vec::new(),
         positions: positions.clone(),
     })
-}
-
-fn plan_unchecked(resolved: &v1::ResolvedJob, positions: &Positions) -> Result<JobGraph, Vec<v1::Mistake>> {
-    let input = input(resolved).ok_or_else(|| vec![mistake("there is no pipeline")])?;
-    let planned = millstream_planner::plan(input, &plan_options(resolved));
-    let mut graph = planned.map_err(|errors| of_plan(&errors, positions))?;
-    // What was asked for counts more than what a script sets.
-    graph.name.clone_from(&resolved.name);
-    Ok(graph)
-}
-
-/// Plans a job in order to compare it with another. `Err`: its mistakes, in one line.
-pub(crate) fn plan_to_compare(resolved: &v1::ResolvedJob) -> Result<meaning::Planned, String> {
-    let input = input(resolved).ok_or("there is no pipeline")?;
-    meaning::plan(input, &plan_options(resolved)).map_err(|errors| {
-        let messages: Vec<&str> = errors.0.iter().map(|error| error.message.as_str()).collect();
-        messages.join("; ")
-    })
-}
-
-fn input(resolved: &v1::ResolvedJob) -> Option<Input<'_>> {
-    Some(match resolved.pipeline.as_ref()? {
-        resolved_job::Pipeline::Spec(spec) => Input::Spec(spec),
-        resolved_job::Pipeline::Sql(text) => Input::Sql {
-            name: &resolved.name,
-            text,
-        },
-    })
-}
-
-fn plan_options(resolved: &v1::ResolvedJob) -> PlanOptions {
-    PlanOptions {
-        mode: planner_mode(resolved.mode()),
-        now_us: resolved.now_us,
-        environment: resolved.environment.clone().into_iter().collect::<BTreeMap<_, _>>(),
-    }
 }
 
 fn settings_of_spec(spec: &v1::JobSpec, mode: Mode) -> Settings {
@@ -373,13 +321,6 @@ fn stem(file: &str) -> String {
     stem.unwrap_or("job").to_string()
 }
 
-fn planner_mode(mode: v1::Mode) -> Mode {
-    match mode {
-        v1::Mode::Stream => Mode::Stream,
-        v1::Mode::Batch => Mode::Batch,
-    }
-}
-
 fn wire_mode(mode: Mode) -> v1::Mode {
     match mode {
         Mode::Stream => v1::Mode::Stream,
@@ -401,6 +342,13 @@ fn of_spec(errors: &[spec::Error]) -> Vec<v1::Mistake> {
 
 fn of_sql(errors: &millstream_planner::Errors) -> Vec<v1::Mistake> {
     of_plan(errors, &Positions::default())
+}
+
+fn of_planning(error: &planning::Error, positions: &Positions) -> Vec<v1::Mistake> {
+    match error {
+        planning::Error::NoPipeline => vec![mistake(&error.to_string())],
+        planning::Error::Mistakes(errors) => of_plan(errors, positions),
+    }
 }
 
 /// Paths of a spec are looked up in its text.
@@ -482,13 +430,13 @@ INSERT INTO printed SELECT booth FROM entries;
     fn a_resolved_job_plans_alike_anywhere() {
         for pipeline in [yaml(YAML), sql(SQL)] {
             let resolved = resolve(&pipeline, &Overrides::default(), 1_700_000_000_000_000).unwrap();
-            let again = plan(&resolved.resolved).unwrap();
+            let again = planning::plan(&resolved.resolved).unwrap();
             assert_eq!(again.fingerprint, resolved.graph.fingerprint);
             assert_eq!(again.name, resolved.graph.name);
             assert!(!resolved.resolved.environment.contains_key("OTHER"));
             let mut other = resolved.resolved;
             other.fingerprint += 1;
-            assert!(plan(&other).unwrap_err().to_string().contains("fingerprint"));
+            assert!(planning::plan(&other).unwrap_err().to_string().contains("fingerprint"));
         }
     }
 

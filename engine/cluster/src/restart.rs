@@ -65,9 +65,9 @@ impl Retry {
 pub struct RestartStrategy {
     config: Config,
     /// Without a completed checkpoint in between, those for want of space not counted.
-    in_row: u32,
+    failures_in_row: u32,
     /// For want of space, without anything else in between.
-    full_in_row: u32,
+    disk_full_in_row: u32,
     pub total: u32,
 }
 
@@ -75,8 +75,8 @@ impl RestartStrategy {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            in_row: 0,
-            full_in_row: 0,
+            failures_in_row: 0,
+            disk_full_in_row: 0,
             total: 0,
         }
     }
@@ -89,12 +89,12 @@ impl RestartStrategy {
     pub fn next_delay(&mut self, retry: Retry) -> Option<Duration> {
         let so_far = match retry {
             Retry::Never => return None,
-            Retry::Limited if self.in_row >= self.config.attempts_max => return None,
+            Retry::Limited if self.failures_in_row >= self.config.attempts_max => return None,
             Retry::Limited => {
-                self.full_in_row = 0;
-                &mut self.in_row
+                self.disk_full_in_row = 0;
+                &mut self.failures_in_row
             }
-            Retry::Unlimited => &mut self.full_in_row,
+            Retry::Unlimited => &mut self.disk_full_in_row,
         };
         let delay = self.config.delay_first.saturating_mul(1 << (*so_far).min(20));
         *so_far = so_far.saturating_add(1);
@@ -103,8 +103,8 @@ impl RestartStrategy {
     }
 
     pub fn reset(&mut self) {
-        self.in_row = 0;
-        self.full_in_row = 0;
+        self.failures_in_row = 0;
+        self.disk_full_in_row = 0;
     }
 }
 

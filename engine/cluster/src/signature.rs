@@ -1,12 +1,71 @@
-//! Signatures of state ([`crate::compatibility::state_signature`]) in words.
+//! Signatures of operators' state: lines that tell two layouts of state apart, and their description in words.
 //!
 //! A signature is compared as a whole and stands in checkpoints, so its spelling cannot change. What a person wants to
 //! know is picked out of it here. One of which the form is not known, as an older or newer engine may have written it,
 //! stays as it is.
 
 use arrow_schema::DataType;
-use millstream_graph::sql_type;
+use millstream_graph::{JobGraph, NodeIndex, Operator, sql_type};
 use millstream_proto::spec::format_duration_ms;
+
+/// A line that changes exactly when an operator's stored state could no longer be read by it; empty for operators
+/// whose state does not depend on their definition.
+pub fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
+    let input_types = |input: usize, columns: &[usize]| -> Vec<String> {
+        let edge = graph.inputs(node).find(|edge| edge.input == input);
+        let schema = edge.map(|edge| &graph.nodes[edge.from].output.schema);
+        columns
+            .iter()
+            .map(|column| {
+                let field = schema.and_then(|schema| schema.fields().get(*column));
+                field.map_or_else(|| "?".to_string(), |field| field.data_type().to_string())
+            })
+            .collect()
+    };
+    match &graph.nodes[node].operator {
+        Operator::WindowAggregate(aggregate) => {
+            let calls: Vec<String> = aggregate
+                .aggregates
+                .iter()
+                .map(|call| {
+                    let function = &call.function;
+                    // Types only: literals may differ between two starts (`NOW()`), column names between two edits.
+                    let state: Vec<String> = match function.state_fields() {
+                        Ok(fields) => fields.iter().map(|field| field.data_type().to_string()).collect(),
+                        Err(error) => vec![error.to_string()],
+                    };
+                    let distinct = if function.is_distinct() { "distinct " } else { "" };
+                    format!("{distinct}{}: {}", function.fun().name(), state.join(" "))
+                })
+                .collect();
+            format!(
+                "aggregate {:?} {:?} keys [{}] calls [{}]",
+                aggregate.window,
+                aggregate.phase,
+                input_types(0, &aggregate.keys).join(", "),
+                calls.join(", ")
+            )
+        }
+        Operator::WindowJoin(join) => {
+            let all = |input: usize| {
+                let columns: Vec<usize> = (0..join.joined_columns[input]).collect();
+                input_types(input, &columns).join(", ")
+            };
+            format!("join on {:?} left [{}] right [{}]", join.on, all(0), all(1))
+        }
+        Operator::WindowTopN(top) => {
+            let columns = graph.nodes[node].output.schema.fields().len();
+            format!(
+                "top {}..={} by {:?} of [{}]",
+                top.from,
+                top.to,
+                top.partition,
+                input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
+            )
+        }
+        _ => String::new(),
+    }
+}
 
 /// The level of detail in which a signature is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

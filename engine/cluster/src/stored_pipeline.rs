@@ -21,8 +21,8 @@ use millstream_proto::v1::{self, resolved_job};
 use millstream_state::threads;
 use prost::Message;
 
-use crate::manifest::Snapshot;
-use crate::{Error, resolve};
+use crate::snapshot::Snapshot;
+use crate::{Error, planning};
 
 const VERSION: &str = "1:";
 const COMPRESSION_LEVEL: i32 = 3;
@@ -91,13 +91,15 @@ fn differences(stored: &str, now: &v1::ResolvedJob) -> Result<Differences, Strin
     if is_same(&old, &now) {
         return Ok(Differences::default());
     }
-    let (old, new) = (resolve::plan_to_compare(&old)?, resolve::plan_to_compare(&now)?);
+    let plan = |job| planning::plan_to_compare(job).map_err(|error| error.to_string());
+    let (old, new) = (plan(&old)?, plan(&now)?);
     Ok(meaning::compare(&old, &new))
 }
 
 /// The job graph of a stored pipeline, in which secrets are masked. `Err`: why this engine cannot plan it.
 pub(crate) fn plan(stored: &str) -> Result<JobGraph, String> {
-    Ok(resolve::plan_to_compare(&decode(stored)?)?.graph)
+    let planned = planning::plan_to_compare(&decode(stored)?).map_err(|error| error.to_string())?;
+    Ok(planned.graph)
 }
 
 /// Returns whether two jobs have the same pipeline, whenever they were resolved.

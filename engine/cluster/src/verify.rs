@@ -9,12 +9,12 @@ use std::time::Instant;
 use millstream_proto::v1;
 use millstream_runtime::job::SubtaskState;
 use millstream_state::checkpoint::verify::{Damage, Progress, Verifier};
-use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
+use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore};
 use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::fallback::Output;
-use crate::manifest::BODY_VERSION;
+use crate::snapshot::{BODY_VERSION, output_of};
 
 /// Events that may wait for whoever reads them.
 pub const EVENTS_MAX: usize = 64;
@@ -233,21 +233,4 @@ async fn in_words(store: &CheckpointStore, newest: Option<u64>, restored: &Resto
             Ok(format!("a restore would fall back to checkpoint {checkpoint}; {twice}"))
         }
     }
-}
-
-/// The output of a checkpoint that cannot be restored, as far as its manifest tells.
-pub async fn output_of(store: &CheckpointStore, checkpoint: u64) -> Result<Output, Error> {
-    let manifest = store
-        .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Manifest)
-        .await;
-    let manifest = match manifest {
-        Ok(manifest) => manifest,
-        Err(error) if error.is_damage() => return Ok(Output::Unknown),
-        Err(error) => return Err(error.into()),
-    };
-    let mut states = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
-    Ok(match states.all(|state| state.committables.is_empty()) {
-        true => Output::None,
-        false => Output::Present,
-    })
 }

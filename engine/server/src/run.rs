@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use axum::Router;
 use millstream_cluster::deployer::Embedded;
-use millstream_cluster::job::retry_while_disk_full;
 use millstream_cluster::resolve::Resolved;
+use millstream_cluster::run::retry_while_disk_full;
 use millstream_cluster::{Error, Job, Outcome, Phase, Progress, Start, StopRequest};
 use millstream_planner::{Mode, explain};
 use tokio::sync::watch;

@@ -14,10 +14,10 @@ use tracing::Span;
 use super::committables_of;
 use super::driver::{Background, Driver, report};
 use crate::checkpoint::{Completed, Event};
-use crate::manifest::{Snapshot, in_flight_bytes};
 use crate::progress::{CheckpointReport, Progress};
-use crate::publish::{self, Output};
+use crate::publish::{self, SubtaskOutput};
 use crate::restart::Retry;
+use crate::snapshot::{Snapshot, in_flight_bytes};
 use crate::{Error, restart, spans, splits};
 
 impl Driver<'_> {
@@ -182,18 +182,18 @@ type Commit = (OperatorId, Arc<dyn Sink>, Vec<Committable>);
 async fn commit_all(commits: Vec<Commit>, span: &Span) -> Result<(), (String, Retry)> {
     for (operator, sink, committables) in commits {
         let span = tracing::info_span!(target: spans::TARGET, parent: span, "publish", sink = operator.0);
-        let committed = spans::in_span(span, publish::commit(&sink, committables)).await;
+        let committed = spans::in_span(span, publish::commit_with_retries(&sink, committables)).await;
         committed.map_err(|error| (format!("{operator}: {error}"), restart::retry_connector(&error)))?;
     }
     Ok(())
 }
 
-fn outputs_of(operator: &OperatorId, states: Option<&Vec<SubtaskState>>) -> impl Iterator<Item = Output> {
+fn outputs_of(operator: &OperatorId, states: Option<&Vec<SubtaskState>>) -> impl Iterator<Item = SubtaskOutput> {
     let with_output = states
         .into_iter()
         .flatten()
         .filter(|state| !state.committables.is_empty());
-    with_output.map(|state| Output {
+    with_output.map(|state| SubtaskOutput {
         operator: operator.0.clone(),
         subtask: state.subtask,
         committables: state.committables.clone(),

@@ -13,18 +13,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
 
+use super::connectors::Connectors;
 use super::prepare::Prepared;
 use super::region_failover::{RegionFailover, relocation_result};
-use super::{Attempt, Connectors, Ended, Failure, stop_requested};
+use super::{Attempt, AttemptResult, Failure, stop_requested};
 use crate::checkpoint::{Command, Completed, Coordinator, Event};
 use crate::deployer::{Deployer, DeploymentEvent, Tasks};
 use crate::history::History;
 use crate::input_fields;
 use crate::job::{Job, Outcome, StopRequest, TakenCheckpoint, Waiter};
-use crate::manifest::Snapshot;
 use crate::outage::{self, ConnectorMonitor};
 use crate::progress::{Phase, Progress};
 use crate::restart::{RestartStrategy, Retry};
+use crate::snapshot::Snapshot;
 use crate::splits::SplitAssigner;
 use crate::{Error, restart, spans};
 
@@ -159,7 +160,7 @@ impl<'a> Driver<'a> {
         self.started.elapsed().as_millis() as u64
     }
 
-    pub(super) async fn drive(&mut self, stop: &mut watch::Receiver<StopRequest>) -> Result<Ended, Error> {
+    pub(super) async fn drive(&mut self, stop: &mut watch::Receiver<StopRequest>) -> Result<AttemptResult, Error> {
         let monitor = ConnectorMonitor::new(&self.job.graph, &self.connectors.sources, &self.connectors.sinks);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -210,14 +211,14 @@ impl<'a> Driver<'a> {
         // What it ended with says more.
         self.progress.update(|report| report.outages.clear());
         Ok(match (self.failure.take(), self.outcome.take()) {
-            (Some((error, retry)), _) => Ended::Failed(Failure {
+            (Some((error, retry)), _) => AttemptResult::Failed(Failure {
                 error,
                 retry,
                 is_damage: false,
                 started: true,
                 last_checkpoint: self.last_checkpoint,
             }),
-            (None, Some(outcome)) => Ended::With(outcome),
+            (None, Some(outcome)) => AttemptResult::Ended(outcome),
             (None, None) => unreachable!("the loop ends with one of them"),
         })
     }

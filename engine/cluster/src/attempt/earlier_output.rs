@@ -1,6 +1,6 @@
 //! Output of earlier runs, where a job starts from nothing: readers would read its rows beside the new ones.
 
-use super::prepare::create_connectors;
+use super::connectors::create_connectors;
 use crate::Error;
 use crate::job::Job;
 use crate::progress::Progress;

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use millstream_connectors::{Boundedness, Delivery, JobIdentity, OutputStorage, Source, Split, registry};
-use millstream_graph::{NodeIndex, Operator, OperatorId};
+use millstream_connectors::{JobIdentity, OutputStorage, Source, Split};
+use millstream_graph::{NodeIndex, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
 
-use super::pending::PendingOutput;
-use super::{Attempt, Connectors, finished};
-use crate::deployer::{Allocation, Request, Tasks};
+use super::connectors::{Connectors, create_connectors};
+use super::pending_output::PendingOutput;
+use super::{Attempt, unread_input};
+use crate::deployer::{Allocation, DeployRequest, Tasks};
 use crate::job::Job;
-use crate::manifest::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::splits::SplitAssigner;
 use crate::{Error, compatibility, spans, stored_pipeline};
 
@@ -58,7 +59,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
             pending.publish().await?;
             return Ok(Start::AlreadyFinished {
                 checkpoint: base.checkpoint,
-                unread: finished::unread_input(attempt, &connectors, base).await,
+                unread: unread_input::unread_input(attempt, &connectors, base).await,
             });
         }
     }
@@ -82,7 +83,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
         .base
         .map(|base| base.operators.clone().into_iter().collect())
         .unwrap_or_default();
-    let request = Request {
+    let request = DeployRequest {
         identity,
         sources: connectors.sources.clone(),
         sinks: connectors.sinks.clone(),
@@ -108,66 +109,15 @@ pub(super) fn output_storage(attempt: &Attempt<'_>) -> Arc<dyn OutputStorage> {
     Arc::new(SinkFiles::new(attempt.history.files()))
 }
 
-/// Whether sources and sinks can be made as the job wants them.
-pub fn check(job: &Job) -> Result<(), Error> {
-    create_connectors(job).map(|_| ())
-}
-
-/// The sinks whose rows must not occur twice.
-pub fn exactly_once_sinks(job: &Job) -> Result<Vec<String>, Error> {
-    let connectors = create_connectors(job)?;
-    let mut sinks: Vec<String> = connectors
-        .sinks
-        .iter()
-        .filter(|(_, sink)| sink.delivery() == Delivery::ExactlyOnce)
-        .map(|(node, _)| job.graph.nodes[*node].id.to_string())
-        .collect();
-    sinks.sort();
-    Ok(sinks)
-}
-
-pub(super) fn create_connectors(job: &Job) -> Result<Connectors, Error> {
-    let mut connectors = Connectors {
-        sources: HashMap::new(),
-        sinks: HashMap::new(),
-    };
-    for (index, node) in job.graph.nodes.iter().enumerate() {
-        match &node.operator {
-            Operator::Source(source) => {
-                let source = registry::source(&source.table)?;
-                if job.options.batch && source.boundedness() == Boundedness::Unbounded {
-                    return Err(Error::Invalid(format!(
-                        "{}: the source never ends, so it cannot be read as a batch; bound it (for Kafka: 'scan.bounded.mode') or run in stream mode",
-                        node.id
-                    )));
-                }
-                connectors.sources.insert(index, source);
-            }
-            Operator::Sink(sink) => {
-                let sink = registry::sink(&sink.table)?;
-                if job.exactly_once_required && sink.delivery() == Delivery::AtLeastOnce {
-                    return Err(Error::Invalid(format!(
-                        "{}: the sink delivers at least once, but the job demands exactly-once delivery; choose a sink that offers it ('sink.delivery-guarantee'), or write `checkpoints: {{ delivery: at-least-once }}` to accept rows that occur twice after a failure",
-                        node.id
-                    )));
-                }
-                connectors.sinks.insert(index, sink);
-            }
-            _ => {}
-        }
-    }
-    Ok(connectors)
-}
-
 pub(super) async fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
-    for note in fits(attempt.job, base).await? {
+    for note in check_compatibility(attempt.job, base).await? {
         attempt.progress.info(note);
     }
     Ok(())
 }
 
 /// Whether a job can go on from a checkpoint; if so, what a person should know about it.
-pub async fn fits(job: &Job, base: &Snapshot) -> Result<Vec<String>, Error> {
+pub async fn check_compatibility(job: &Job, base: &Snapshot) -> Result<Vec<String>, Error> {
     let compared = stored_pipeline::compare(base, &job.resolved, job.stored_pipeline.as_deref()).await?;
     let mut findings = compatibility::check(&job.graph, base, &compared);
     if job.allow_dropped_state {

@@ -25,9 +25,9 @@ use tracing::Span;
 use super::driver::{Driver, failure_of};
 use crate::checkpoint::Event;
 use crate::deployer::{DeploymentEvent, RegionRestart};
-use crate::manifest::Snapshot;
 use crate::progress::Phase;
 use crate::restart::Retry;
+use crate::snapshot::Snapshot;
 use crate::{Error, restart, spans, splits};
 
 /// How long tasks of a region may take to end after they were told to.

@@ -9,9 +9,10 @@
 use std::collections::BTreeMap;
 
 use super::Attempt;
+use super::connectors::create_connectors;
 use super::driver::Driver;
-use super::pending::PendingOutput;
-use super::prepare::{Prepared, Start, check_restore, create_connectors, output_storage};
+use super::pending_output::PendingOutput;
+use super::prepare::{Prepared, Start, check_restore, output_storage};
 use crate::Error;
 use crate::checkpoint::{Completed, Event};
 use crate::deployer::AdoptedTasks;

@@ -387,7 +387,7 @@ impl LeaderApi {
             )
         })?;
         notes.extend(findings.notes());
-        found.snapshot.give_to(stored_pipeline::encode(&resolved.resolved));
+        found.snapshot.reassign_to(stored_pipeline::encode(&resolved.resolved));
         Ok(found)
     }
 
@@ -450,7 +450,7 @@ pub(super) async fn check_connectors(resolved: &Resolved, record: &Record) -> Re
     let parallelism = record.parallelism.unwrap_or(1) as usize;
     let job = resolved.job(parallelism, record.storage.clone(), Start::Resume);
     // Making them may read files.
-    let checked = threads::blocking(move || attempt::check(&job)).await;
+    let checked = threads::blocking(move || attempt::check_connectors(&job)).await;
     checked
         .map_err(|error| internal(&error))?
         .map_err(|error| invalid_pipeline(&error.to_string()))

@@ -21,7 +21,7 @@ use crate::coordinator::leader::{Leader, is_stop_requested};
 use crate::coordinator::ledger::{Record, Status};
 use crate::coordinator::now_us;
 use crate::history::{DeleteRefusal, History};
-use crate::manifest::{BODY_VERSION, Snapshot, in_flight_bytes};
+use crate::snapshot::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::{Error, history, signature, verify};
 
 /// How long a savepoint of a running job may take.

@@ -49,7 +49,7 @@ pub trait TaskExecutors: Send + Sync {
         job: &Job,
         resolved: &v1::ResolvedJob,
         allocation: &Allocation,
-        request: deployer::Request,
+        request: deployer::DeployRequest,
     ) -> Result<Box<dyn Tasks>, Error>;
 
     /// Takes over the tasks of an attempt that an earlier coordinator has started: for each slot its worker, and the id

@@ -20,14 +20,14 @@ use crate::coordinator::ledger::{DesiredState, Record};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{End, Event, RunId};
 use crate::deployer::{
-    AdoptedTasks, Allocation, Deployer, DeploymentEvent, RegionRestart, Request, RestartedRegion, Tasks,
+    AdoptedTasks, Allocation, DeployRequest, Deployer, DeploymentEvent, RegionRestart, RestartedRegion, Tasks,
 };
 use crate::history::History;
-use crate::job::{self, CheckpointRequests, Job, Outcome, Start, StopRequest};
+use crate::job::{CheckpointRequests, Job, Outcome, Start, StopRequest};
 use crate::progress::{Note, Phase, Progress, ProgressEvent};
-use crate::publish::{Output, Publishing};
+use crate::publish::{Publishing, SubtaskOutput};
 use crate::restart::{self, RestartStrategy};
-use crate::{Error, region, resolve, spans};
+use crate::{Error, planning, region, resolve, run, spans};
 
 /// Between two looks at who has taken a job over.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -103,7 +103,7 @@ impl ActiveRun {
             progress: self.progress.clone(),
             checkpoint_requests: self.checkpoint_requests.clone(),
             adoption: self.adoption.subscribe(),
-            cause: spans::trace_parent(&Span::current()),
+            trace_parent: spans::trace_parent(&Span::current()),
         }
     }
 }
@@ -115,7 +115,7 @@ pub struct RunHandles {
     checkpoint_requests: Arc<CheckpointRequests>,
     adoption: watch::Receiver<Option<AdoptionResult>>,
     /// The span of the call that made it run, if one did.
-    cause: String,
+    trace_parent: String,
 }
 
 /// Carries a job to the end of this run.
@@ -179,14 +179,14 @@ async fn run_to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: 
         progress,
         checkpoint_requests,
         adoption,
-        cause,
+        trace_parent,
     } = handles;
     let Some(history) = claim_checkpoints(leader, run, record, &mut stop).await? else {
         return Ok(End::aborted(None));
     };
     let mut job = plan(record).await?;
     job.checkpoint_requests = checkpoint_requests;
-    job.cause = cause;
+    job.trace_parent = trace_parent;
     let deployer = LeasedDeployer {
         leader: leader.clone(),
         run,
@@ -196,7 +196,7 @@ async fn run_to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: 
     };
     let mut cancelled = stop.clone();
     let outcome = tokio::select! {
-        outcome = job::run_claimed(&job, &history, &deployer, stop, &progress) => outcome?,
+        outcome = run::run_claimed(&job, &history, &deployer, stop, &progress) => outcome?,
         never = confirm_update(leader, run, record, &job.checkpoint_requests) => match never {},
     };
     let mut end = match outcome {
@@ -298,7 +298,7 @@ async fn create_savepoint(
 pub async fn plan(record: &Record) -> Result<Job, Error> {
     let resolved = record.resolved.clone();
     let planned = threads::blocking(move || {
-        let graph = resolve::plan(&resolved)?;
+        let graph = planning::plan(&resolved)?;
         Ok::<_, Error>((graph, resolve::settings(&resolved)?))
     });
     let (graph, settings) = planned
@@ -458,7 +458,12 @@ impl Deployer for LeasedDeployer<'_> {
         })
     }
 
-    async fn deploy(&self, job: &Job, allocation: &Allocation, mut request: Request) -> Result<Box<dyn Tasks>, Error> {
+    async fn deploy(
+        &self,
+        job: &Job,
+        allocation: &Allocation,
+        mut request: DeployRequest,
+    ) -> Result<Box<dyn Tasks>, Error> {
         let (leader, before_start) = (self.leader.clone(), request.before_start);
         // Sinks remove what no attempt needs any more: not beside an attempt of the next leader.
         request.before_start = Box::pin(async move {
@@ -516,7 +521,7 @@ impl Tasks for LeasedTasks {
         self.tasks.are_remote()
     }
 
-    fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing {
+    fn publish(&mut self, checkpoint: u64, outputs: Vec<SubtaskOutput>, span: &Span) -> Publishing {
         self.tasks.publish(checkpoint, outputs, span)
     }
 

@@ -14,7 +14,7 @@ use millstream_state::threads;
 use crate::api::{self, Code};
 use crate::coordinator::api::{internal, invalid, resolve_pipeline};
 use crate::coordinator::leader::Leader;
-use crate::resolve;
+use crate::planning;
 
 pub async fn list(
     leader: &Arc<Leader>,
@@ -69,7 +69,7 @@ async fn sinks(leader: &Arc<Leader>, owner: Option<v1::TransactionOwner>) -> Res
     let graph = match (owner.job.is_empty(), owner.pipeline) {
         (false, None) => {
             let job = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(&owner.job)?.record.resolved.clone()))?;
-            let planned = threads::blocking(move || resolve::plan(&job)).await;
+            let planned = threads::blocking(move || planning::plan(&job)).await;
             let planned = planned.map_err(|error| internal(&error))?;
             Arc::new(planned.map_err(|error| internal(&error))?)
         }

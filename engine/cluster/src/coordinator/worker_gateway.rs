@@ -126,7 +126,7 @@ impl TaskExecutors for FleetExecutors {
         job: &Job,
         resolved: &v1::ResolvedJob,
         allocation: &Allocation,
-        request: deployer::Request,
+        request: deployer::DeployRequest,
     ) -> Result<Box<dyn Tasks>, Error> {
         self.fleet.deploy(job, resolved, allocation, request).await
     }

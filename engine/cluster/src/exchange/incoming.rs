@@ -77,8 +77,8 @@ struct Account {
     lengths: VecDeque<u64>,
     bytes_taken: u64,
     controls_taken: u64,
-    bytes_said: u64,
-    controls_said: u64,
+    bytes_reported: u64,
+    controls_reported: u64,
 }
 
 impl Channel {
@@ -106,13 +106,13 @@ impl Channel {
             account.bytes_taken += length;
             account.controls_taken += u64::from(length == 0);
         }
-        let is_due = account.bytes_taken - account.bytes_said >= self.incoming.bytes_max as u64 / 4
-            || account.controls_taken - account.controls_said >= CONTROL_MAX as u64 / 4;
+        let is_due = account.bytes_taken - account.bytes_reported >= self.incoming.bytes_max as u64 / 4
+            || account.controls_taken - account.controls_reported >= CONTROL_MAX as u64 / 4;
         if !is_due {
             return None;
         }
-        account.bytes_said = account.bytes_taken;
-        account.controls_said = account.controls_taken;
+        account.bytes_reported = account.bytes_taken;
+        account.controls_reported = account.controls_taken;
         Some(v1::CreditFrame {
             channel: self.incoming.id,
             bytes_taken: account.bytes_taken,
@@ -127,9 +127,9 @@ fn credits(channels: Arc<Vec<Channel>>, list: Arc<ReadyList>) -> impl Stream<Ite
     }
     futures::stream::unfold((channels, list), |(channels, list)| async move {
         loop {
-            let place = list.next().await;
-            channels[place].mark.clear();
-            if let Some(frame) = channels[place].credit() {
+            let index = list.next().await;
+            channels[index].mark.clear();
+            if let Some(frame) = channels[index].credit() {
                 return Some((frame, (channels, list)));
             }
         }
@@ -146,10 +146,10 @@ async fn drain(attempt: Arc<Attempt>, peer: usize, channels: Arc<Vec<Channel>>, 
 }
 
 async fn drain_all(channels: &[Channel], mut frames: Streaming<v1::DataFrame>) -> String {
-    let places: HashMap<u32, usize> = channels
+    let indexes: HashMap<u32, usize> = channels
         .iter()
         .enumerate()
-        .map(|(place, channel)| (channel.incoming.id, place))
+        .map(|(index, channel)| (channel.incoming.id, index))
         .collect();
     let mut decoders: Vec<FrameDecoder> = channels.iter().map(|_| FrameDecoder::default()).collect();
     loop {
@@ -158,12 +158,12 @@ async fn drain_all(channels: &[Channel], mut frames: Streaming<v1::DataFrame>) -
             Ok(None) => return CLOSED.into(),
             Err(status) => return status.message().to_string(),
         };
-        let Some(place) = places.get(&frame.channel).copied() else {
+        let Some(index) = indexes.get(&frame.channel).copied() else {
             return format!("it sent to channel {}, which is none between the two", frame.channel);
         };
         let taken = match frame.content {
-            Some(Content::Batch(batch)) => put_batch(&channels[place], &mut decoders[place], batch),
-            Some(Content::Control(control)) => put_control(&channels[place], &control),
+            Some(Content::Batch(batch)) => put_batch(&channels[index], &mut decoders[index], batch),
+            Some(Content::Control(control)) => put_control(&channels[index], &control),
             None => Err("it sent an empty frame".into()),
         };
         if let Err(reason) = taken {

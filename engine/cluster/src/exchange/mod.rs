@@ -121,7 +121,7 @@ impl Exchange {
         self.added.notify_waiters();
         let outgoing = std::mem::take(&mut *attempt.outgoing.lock());
         for (peer, channels) in outgoing {
-            tokio::spawn(outgoing::carry(Arc::clone(attempt), peer, channels));
+            tokio::spawn(outgoing::run(Arc::clone(attempt), peer, channels));
         }
     }
 
@@ -214,8 +214,8 @@ impl RemoteTransport for Attempt {
 /// The channels of one stream, and which of them have something to do.
 fn ready_list<T>(channels: &[(T, Arc<ReadyFlag>)]) -> Arc<ReadyList> {
     let list = Arc::new(ReadyList::default());
-    for (place, (_, mark)) in channels.iter().enumerate() {
-        mark.join(&list, place);
+    for (index, (_, mark)) in channels.iter().enumerate() {
+        mark.join(&list, index);
     }
     list
 }

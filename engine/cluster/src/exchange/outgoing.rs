@@ -21,7 +21,7 @@ use super::{Attempt, CLOSED, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_li
 use crate::connect;
 
 /// Carries everything to one peer until the attempt is closed.
-pub async fn carry(attempt: Arc<Attempt>, peer: usize, channels: Vec<(OutgoingChannel, Arc<ReadyFlag>)>) {
+pub async fn run(attempt: Arc<Attempt>, peer: usize, channels: Vec<(OutgoingChannel, Arc<ReadyFlag>)>) {
     let closed = attempt.closed.clone();
     tokio::select! {
         () = closed.cancelled() => {}
@@ -46,10 +46,10 @@ async fn stream(
     let mut client = ExchangeServiceClient::new(connection).max_encoding_message_size(FRAME_BYTES_MAX * 2);
     let list = ready_list(&channels);
     let credits: Arc<Vec<Credit>> = Arc::new(channels.iter().map(|(_, mark)| Credit::new(mark)).collect());
-    let places: std::collections::HashMap<u32, usize> = channels
+    let indexes: std::collections::HashMap<u32, usize> = channels
         .iter()
         .enumerate()
-        .map(|(place, (channel, _))| (channel.id, place))
+        .map(|(index, (channel, _))| (channel.id, index))
         .collect();
     let open = v1::DataFrame {
         open: Some(v1::OpenExchange {
@@ -60,7 +60,7 @@ async fn stream(
         ..v1::DataFrame::default()
     };
     let (failed, mut failure) = tokio::sync::mpsc::channel(1);
-    let sending = Sending {
+    let source = FrameSource {
         open: Some(open),
         channels: channels
             .into_iter()
@@ -71,7 +71,7 @@ async fn stream(
         failed,
     };
     // The transport holds on to the frames until they end, even when nobody waits for the answer any more.
-    let frames = frames(sending).take_until(attempt.closed.clone().cancelled_owned());
+    let frames = frames(source).take_until(attempt.closed.clone().cancelled_owned());
     let mut answers = client
         .open(frames)
         .await
@@ -82,8 +82,8 @@ async fn stream(
             Some(error) = failure.recv() => return Err(error),
             answer = answers.message() => match answer {
                 Ok(Some(credit)) => {
-                    if let Some(place) = places.get(&credit.channel) {
-                        credits[*place].taken(&credit);
+                    if let Some(index) = indexes.get(&credit.channel) {
+                        credits[*index].taken(&credit);
                     }
                 }
                 Ok(None) => return Ok(()),
@@ -116,7 +116,7 @@ impl Credit {
     }
 }
 
-struct Sending {
+struct FrameSource {
     open: Option<v1::DataFrame>,
     channels: Vec<Channel>,
     list: Arc<ReadyList>,
@@ -135,17 +135,17 @@ struct Channel {
 }
 
 /// Frames as the transport asks for them: nothing is taken from a channel before it can leave.
-fn frames(sending: Sending) -> impl Stream<Item = v1::DataFrame> {
-    futures::stream::unfold(sending, |mut sending| async move {
-        if let Some(open) = sending.open.take() {
-            return Some((open, sending));
+fn frames(source: FrameSource) -> impl Stream<Item = v1::DataFrame> {
+    futures::stream::unfold(source, |mut source| async move {
+        if let Some(open) = source.open.take() {
+            return Some((open, source));
         }
         loop {
-            let place = sending.list.next().await;
-            let credit = &sending.credits[place];
+            let index = source.list.next().await;
+            let credit = &source.credits[index];
             // Down before the channel is read: what comes meanwhile puts it up again.
             credit.mark.clear();
-            let channel = &mut sending.channels[place];
+            let channel = &mut source.channels[index];
             if !channel.has_credit(credit) {
                 continue;
             }
@@ -153,11 +153,11 @@ fn frames(sending: Sending) -> impl Stream<Item = v1::DataFrame> {
                 Ok(Some(frame)) => {
                     // Again, after the others have had their turn.
                     credit.mark.set();
-                    return Some((frame, sending));
+                    return Some((frame, source));
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    if sending.failed.try_send(error).is_err() {
+                    if source.failed.try_send(error).is_err() {
                         tracing::debug!("the stream had failed before");
                     }
                     // Its receiver must not take this for the end.

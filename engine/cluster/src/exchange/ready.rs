@@ -22,42 +22,42 @@ impl ReadyList {
     /// The next channel with something to do.
     pub async fn next(&self) -> usize {
         loop {
-            if let Some(place) = self.queue.pop() {
-                return place;
+            if let Some(index) = self.queue.pop() {
+                return index;
             }
             self.notify.notified().await;
         }
     }
 }
 
-/// A channel's place on the list of its stream.
+/// A channel's index on the list of its stream.
 #[derive(Default)]
 pub struct ReadyFlag {
-    up: AtomicBool,
+    is_set: AtomicBool,
     list: OnceLock<(Arc<ReadyList>, usize)>,
 }
 
 impl ReadyFlag {
-    pub fn join(&self, list: &Arc<ReadyList>, place: usize) {
-        if self.list.set((Arc::clone(list), place)).is_ok() && self.up.load(Ordering::Acquire) {
-            self.put_on_list();
+    pub fn join(&self, list: &Arc<ReadyList>, index: usize) {
+        if self.list.set((Arc::clone(list), index)).is_ok() && self.is_set.load(Ordering::Acquire) {
+            self.enqueue();
         }
     }
 
     pub fn clear(&self) {
-        self.up.store(false, Ordering::Release);
+        self.is_set.store(false, Ordering::Release);
         std::sync::atomic::fence(Ordering::SeqCst);
     }
 
     pub fn set(&self) {
-        if !self.up.swap(true, Ordering::AcqRel) {
-            self.put_on_list();
+        if !self.is_set.swap(true, Ordering::AcqRel) {
+            self.enqueue();
         }
     }
 
-    fn put_on_list(&self) {
-        if let Some((list, place)) = self.list.get() {
-            list.queue.push(*place);
+    fn enqueue(&self) {
+        if let Some((list, index)) = self.list.get() {
+            list.queue.push(*index);
             list.notify.notify_one();
         }
     }

@@ -146,7 +146,7 @@ impl Link {
             tracing::debug!("{error}");
         }
         let offset_us = self.clock.offset_us.load(Ordering::Relaxed);
-        let warning = clock::skew(&format!("worker {}", self.name), offset_us);
+        let warning = clock::skew_warning(&format!("worker {}", self.name), offset_us);
         let was_warned_of = self.clock.is_warned_of.swap(warning.is_some(), Ordering::Relaxed);
         if let Some(warning) = warning.filter(|_| !was_warned_of) {
             tracing::warn!(worker = self.name, "{warning}");

@@ -23,8 +23,10 @@ use tracing::Span;
 use self::deployment::Milestone;
 use self::region::{InitialState, Region, Stage};
 use super::Fleet;
-use crate::deployer::{AdoptedTasks, Allocation, DeploymentEvent, RegionRestart, Request, RestartedRegion, Tasks};
-use crate::publish::{Output, Publishing};
+use crate::deployer::{
+    AdoptedTasks, Allocation, DeployRequest, DeploymentEvent, RegionRestart, RestartedRegion, Tasks,
+};
+use crate::publish::{Publishing, SubtaskOutput};
 use crate::region::{attempt_ids, divide, regions_of_attempts};
 use crate::restart::Retry;
 use crate::{Error, Job, encoding, outage, spans};
@@ -53,7 +55,7 @@ impl Fleet {
         job: &Job,
         resolved: &v1::ResolvedJob,
         allocation: &Allocation,
-        request: Request,
+        request: DeployRequest,
     ) -> Result<Box<dyn Tasks>, Error> {
         let slots = &allocation.slots;
         let regions = divide(&job.graph, slots);
@@ -481,8 +483,8 @@ impl Tasks for RemoteTasks {
         true
     }
 
-    fn publish(&mut self, checkpoint: u64, outputs: Vec<Output>, span: &Span) -> Publishing {
-        let mut parts: BTreeMap<(usize, String), Vec<Output>> = BTreeMap::new();
+    fn publish(&mut self, checkpoint: u64, outputs: Vec<SubtaskOutput>, span: &Span) -> Publishing {
+        let mut parts: BTreeMap<(usize, String), Vec<SubtaskOutput>> = BTreeMap::new();
         for output in outputs {
             let slot = output.subtask % self.slots.len();
             if let Some(region) = self.regions.iter().position(|region| region.slots.contains(&slot)) {

@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::deployer::{Allocation, Deployer, Embedded, Request, Tasks};
-use crate::job::{self, Job, Outcome, Start, StopRequest};
+use crate::deployer::{Allocation, DeployRequest, Deployer, Embedded, Tasks};
+use crate::job::{Job, Outcome, Start, StopRequest};
 use crate::progress::Progress;
 use crate::resolve::{self, Overrides, Resolved};
-use crate::{Error, network, worker};
+use crate::{Error, network, run, worker};
 
 const EVENTS: u64 = 200_000;
 
@@ -73,7 +73,7 @@ async fn expected(dir: &Path) -> Vec<String> {
         .await
         .expect("a data folder");
     let (_ask, stop) = watch::channel(StopRequest::None);
-    let outcome = job::run(&job, &embedded, stop, &Progress::default()).await;
+    let outcome = run::run(&job, &embedded, stop, &Progress::default()).await;
     assert!(matches!(outcome, Ok(Outcome::Finished { .. })), "{outcome:?}");
     rows(&out)
 }
@@ -228,7 +228,12 @@ impl Deployer for Over {
         })
     }
 
-    async fn deploy(&self, job: &Job, allocation: &Allocation, request: Request) -> Result<Box<dyn Tasks>, Error> {
+    async fn deploy(
+        &self,
+        job: &Job,
+        allocation: &Allocation,
+        request: DeployRequest,
+    ) -> Result<Box<dyn Tasks>, Error> {
         self.fleet.deploy(job, &self.resolved, allocation, request).await
     }
 }
@@ -249,7 +254,7 @@ async fn a_job_over_two_workers_gives_the_rows_of_one_process() {
     };
     let (_ask, stop) = watch::channel(StopRequest::None);
     let progress = Progress::default();
-    let outcome = job::run(&job(&resolved, 4, dir.path()), &over, stop, &progress).await;
+    let outcome = run::run(&job(&resolved, 4, dir.path()), &over, stop, &progress).await;
     assert!(matches!(outcome, Ok(Outcome::Finished { .. })), "{outcome:?}");
     assert_eq!(rows(&out), expected);
     assert!(!expected.is_empty());
@@ -275,7 +280,7 @@ async fn a_lost_worker_costs_no_rows() {
     let progress = Progress::default();
     let running = {
         let (job, over, progress) = (job(&resolved, 4, dir.path()), Arc::clone(&over), progress.clone());
-        tokio::spawn(async move { job::run(&job, &*over, stop, &progress).await })
+        tokio::spawn(async move { run::run(&job, &*over, stop, &progress).await })
     };
     // Once something can be resumed from, one of the two goes away without a word.
     let deadline = Instant::now() + Duration::from_secs(30);

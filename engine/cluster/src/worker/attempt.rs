@@ -21,9 +21,9 @@ use tracing::Instrument;
 
 use crate::exchange::{Attempt, BrokenStream, Exchange};
 use crate::outage::ConnectorMonitor;
-use crate::publish::{self, Output};
+use crate::publish::{self, SubtaskOutput};
 use crate::restart::Retry;
-use crate::{Error, encoding, resolve, restart, spans};
+use crate::{Error, encoding, planning, restart, spans};
 
 /// How long tasks may take to end after they were told to.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -170,7 +170,7 @@ async fn prepare_deployment(
         .resolved
         .clone()
         .ok_or_else(|| Error::Failed("the deployment has no job".into()))?;
-    let graph = threads::blocking(move || resolve::plan(&resolved))
+    let graph = threads::blocking(move || planning::plan(&resolved))
         .await
         .map_err(|error| Error::Failed(format!("planning ended: {error}")))??;
     let store = CheckpointStore::open(&deploy.checkpoint_storage, &deploy.job).await?;
@@ -316,11 +316,11 @@ impl Publisher {
         spans::set_parent(&span, &order.trace_parent);
         let work = async move {
             let _guard = order_lock.lock().await;
-            let outputs: Vec<Output> = encoding::decode(&order.outputs, "the output to publish")?;
+            let outputs: Vec<SubtaskOutput> = encoding::decode(&order.outputs, "the output to publish")?;
             for output in outputs {
                 let unknown = || Error::Failed(format!("{}: there is no such sink here", output.operator));
                 let sink = sinks.get(&output.operator).ok_or_else(unknown)?;
-                let committed = publish::commit(sink, output.committables).await;
+                let committed = publish::commit_with_retries(sink, output.committables).await;
                 committed.map_err(|error| {
                     let retry = restart::retry_connector(&error);
                     Error::Runtime(millstream_runtime::Error::Remote {

@@ -172,7 +172,7 @@ impl Worker {
                 self.status.attached.store(true, Ordering::Relaxed);
                 // The welcome answers the registration.
                 let ahead_us = clock::min_offset_us(welcome.clock_us, clock_us(), registered_at.elapsed());
-                if let Some(warning) = clock::skew("the coordinator", ahead_us) {
+                if let Some(warning) = clock::skew_warning("the coordinator", ahead_us) {
                     tracing::warn!("{warning}");
                 }
                 tracing::info!(epoch = order.epoch, "attached");

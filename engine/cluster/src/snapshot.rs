@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `finished` | `true`: all input had been processed, the job has nothing left to do |
 //! | `origin` | `checkpoint N`: a copy of N, the first of a replay; `JOB/N`: of another job; `fresh`: nothing, the first of a new start |
-//! | `state/OPERATOR` | the kind of state the operator kept ([`crate::compatibility::state_signature`]) |
+//! | `state/OPERATOR` | the kind of state the operator kept ([`crate::signature::of_state`]) |
 //! | `took_ms` | from the trigger to the last subtask's answer, for one that a run took |
 //! | `entries/OPERATOR` | about how many rows its keyed state has, where all subtasks knew |
 //! | `engine` | the version that wrote it |
@@ -18,12 +18,14 @@ use std::collections::BTreeMap;
 
 use millstream_graph::OperatorId;
 use millstream_runtime::job::SubtaskState;
+use millstream_state::checkpoint::{CheckpointStore, Depth};
 use millstream_state::manifest::{Header, Manifest, OperatorEntry};
 use millstream_state::store::FileReference;
 
 use crate::checkpoint::Completed;
-use crate::compatibility::state_signature;
+use crate::fallback::Output;
 use crate::job::Job;
+use crate::{Error, signature};
 
 /// Version of [`SubtaskState`] as the manifest's body.
 pub const BODY_VERSION: u16 = 3;
@@ -45,6 +47,23 @@ fn entries(operators: &BTreeMap<OperatorId, Vec<SubtaskState>>) -> BTreeMap<Oper
         Some((operator.clone(), keyed.map(|keyed| keyed.entries).sum::<Option<u64>>()?))
     });
     counted.collect()
+}
+
+/// The output of a checkpoint that cannot be restored, as far as its manifest tells.
+pub async fn output_of(store: &CheckpointStore, checkpoint: u64) -> Result<Output, Error> {
+    let manifest = store
+        .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Manifest)
+        .await;
+    let manifest = match manifest {
+        Ok(manifest) => manifest,
+        Err(error) if error.is_damage() => return Ok(Output::Unknown),
+        Err(error) => return Err(error.into()),
+    };
+    let mut states = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
+    Ok(match states.all(|state| state.committables.is_empty()) {
+        true => Output::None,
+        false => Output::Present,
+    })
 }
 
 /// A complete checkpoint.
@@ -101,13 +120,13 @@ impl Snapshot {
             operators: BTreeMap::new(),
             entries: BTreeMap::new(),
             signatures: nodes
-                .map(|(index, node)| (node.id.clone(), state_signature(&job.graph, index)))
+                .map(|(index, node)| (node.id.clone(), signature::of_state(&job.graph, index)))
                 .collect(),
         }
     }
 
     /// Gives the state to another pipeline. Output stays that of the pipeline that wrote it.
-    pub fn give_to(&mut self, pipeline: Option<String>) {
+    pub fn reassign_to(&mut self, pipeline: Option<String>) {
         let mut states = self.operators.values().flatten();
         let has_output = states.any(|state| !state.committables.is_empty());
         if has_output && self.output_pipeline.is_none() {

@@ -9,8 +9,9 @@ use millstream_graph::OperatorId;
 use millstream_proto::report::listed;
 use millstream_runtime::job::{SplitState, SubtaskState};
 
-use super::{Attempt, Connectors};
-use crate::manifest::Snapshot;
+use super::Attempt;
+use super::connectors::Connectors;
+use crate::snapshot::Snapshot;
 use crate::splits;
 
 /// Most splits named of one source.

@@ -14,11 +14,11 @@ use millstream_graph::{JobGraph, Operator, OperatorId};
 use millstream_runtime::sink_files::SinkFiles;
 use millstream_state::threads;
 
-use super::prepare::create_connectors;
-use super::{Connectors, committables_of};
+use super::committables_of;
+use super::connectors::{Connectors, create_connectors};
 use crate::history::History;
 use crate::job::Job;
-use crate::manifest::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::{Error, publish, stored_pipeline};
 
 /// The output of one checkpoint, by the sink that publishes it.
@@ -83,7 +83,7 @@ impl PendingOutput {
     /// Publishes all of it.
     pub(super) async fn publish(self) -> Result<(), Error> {
         for (sink, committables) in self.outputs {
-            publish::commit(&sink, committables).await?;
+            publish::commit_with_retries(&sink, committables).await?;
         }
         Ok(())
     }
