@@ -21,7 +21,7 @@ mod takeover;
 mod unread_input;
 
 use millstream_connectors::Committable;
-use millstream_runtime::job::SubtaskState;
+use millstream_runtime::subtask_state::SubtaskState;
 use tokio::sync::watch;
 
 pub use self::connectors::{check_connectors, exactly_once_sinks};

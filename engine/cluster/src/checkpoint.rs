@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_graph::OperatorId;
-use millstream_runtime::job::SubtaskState;
+use millstream_runtime::subtask_state::SubtaskState;
 
 /// When checkpoints are taken. Times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]

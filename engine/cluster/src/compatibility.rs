@@ -10,7 +10,7 @@ use std::fmt;
 
 use millstream_graph::{JobGraph, NodeIndex, Operator, OperatorId};
 use millstream_planner::meaning::Change;
-use millstream_runtime::job::SubtaskState;
+use millstream_runtime::subtask_state::SubtaskState;
 
 use crate::signature;
 use crate::snapshot::Snapshot;

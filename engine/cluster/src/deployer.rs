@@ -13,8 +13,11 @@ use futures::future::BoxFuture;
 use millstream_connectors::{JobIdentity, Sink, Source, Split};
 use millstream_graph::{NodeIndex, OperatorId};
 use millstream_proto::v1::{InputFields, Outage};
-use millstream_runtime::job::{self as runtime, Command, Deployment, RunningJob, SubtaskState, TaskEvent};
-use millstream_runtime::progress::JobCounters;
+use millstream_runtime::command::{Command, TaskEvent};
+use millstream_runtime::counters::JobCounters;
+use millstream_runtime::deployment::{self, Deployment};
+use millstream_runtime::job::RunningJob;
+use millstream_runtime::subtask_state::SubtaskState;
 use millstream_state::checkpoint::JobFiles;
 use millstream_state::store::{Backend, BackendOptions};
 use millstream_state::{DataFolderLock, threads};
@@ -277,8 +280,8 @@ impl Deployer for Embedded {
             runtime: tokio::runtime::Handle::current(),
             options: job.options.clone(),
         };
-        let restored = spans::in_span(spans::span!("restore state"), runtime::restore(&deployment)).await?;
+        let restored = spans::in_span(spans::span!("restore state"), deployment::restore(&deployment)).await?;
         request.before_start.await?;
-        Ok(Box::new(runtime::deploy(deployment, restored).await?))
+        Ok(Box::new(deployment::deploy(deployment, restored).await?))
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use millstream_runtime::job::SubtaskState;
+use millstream_runtime::subtask_state::SubtaskState;
 use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Claim, Damaged, Depth, JobFiles};
 use millstream_state::log::Leadership;
 use millstream_state::manifest::Manifest;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millstream_graph::{JobGraph, NodeIndex, Parallelism};
 use millstream_proto::v1;
-use millstream_runtime::job::Options;
+use millstream_runtime::deployment::Options;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_proto::v1::{InputFields, Outage};
-use millstream_runtime::progress::JobCounters;
-pub use millstream_runtime::progress::Progress as Numbers;
+use millstream_runtime::counters::JobCounters;
+pub use millstream_runtime::counters::JobProgress as Numbers;
 use parking_lot::Mutex;
 
 use crate::{input_fields, outage};

@@ -16,7 +16,7 @@ use millstream_graph::JobGraph;
 use millstream_planner::{Location, Mode};
 use millstream_proto::spec::{self, Positions};
 use millstream_proto::v1::{self, pipeline, resolved_job};
-use millstream_runtime::job::Options;
+use millstream_runtime::deployment::Options;
 
 pub use self::look_up::{NotFound, look_up};
 use crate::job::{Job, Start};

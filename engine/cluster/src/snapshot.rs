@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use millstream_graph::OperatorId;
-use millstream_runtime::job::SubtaskState;
+use millstream_runtime::subtask_state::SubtaskState;
 use millstream_state::checkpoint::{CheckpointStore, Depth};
 use millstream_state::manifest::{Header, Manifest, OperatorEntry};
 use millstream_state::store::FileReference;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use millstream_connectors::Split;
 use millstream_graph::OperatorId;
-use millstream_runtime::job::{SplitState, SubtaskState};
+use millstream_runtime::subtask_state::{SplitState, SubtaskState};
 
 /// What is known of the splits of one source over the life of one attempt.
 #[derive(Debug, Default)]

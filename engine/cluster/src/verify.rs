@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use millstream_proto::v1;
-use millstream_runtime::job::SubtaskState;
+use millstream_runtime::subtask_state::SubtaskState;
 use millstream_state::checkpoint::verify::{Damage, Progress, Verifier};
 use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore};
 use tokio::sync::mpsc;

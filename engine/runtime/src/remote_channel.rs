@@ -12,7 +12,6 @@ use std::task::Waker;
 use arrow::datatypes::SchemaRef;
 
 pub use crate::channel::{CONTROL_MAX, Receiver, Sender, channel};
-use crate::job::Deployment;
 
 /// Number of a channel between two subtasks, in the order in which every process derives them from the plan.
 pub type ChannelId = u32;
@@ -60,14 +59,6 @@ pub struct LocalSlots {
 }
 
 impl LocalSlots {
-    pub(crate) fn of(deployment: &Deployment) -> Self {
-        deployment.local_slots.clone().unwrap_or_else(|| Self {
-            slots: (0..deployment.slots.max(1)).collect(),
-            slots_total: deployment.slots.max(1),
-            transport: None,
-        })
-    }
-
     /// The job's slot of a subtask.
     pub(crate) fn slot(&self, subtask: usize) -> usize {
         subtask % self.slots_total

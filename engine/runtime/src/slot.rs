@@ -22,9 +22,9 @@ use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
 
 use crate::Error;
-use crate::job::{Command, TaskEvent};
+use crate::command::{Command, TaskEvent};
+use crate::counters::JobCounters;
 use crate::operator::Timestamp;
-use crate::progress::JobCounters;
 use crate::task::{Failure, Step, Task};
 
 /// How long one task may run before the others of its slot have their turn.

@@ -10,8 +10,9 @@ use millstream_state::threads;
 
 use crate::Error;
 use crate::channel_state::ChannelState;
+use crate::command::TaskEvent;
 use crate::inputs::RECORDED_BYTES_MAX;
-use crate::job::{SubtaskState, TaskEvent};
+use crate::subtask_state::SubtaskState;
 
 /// What one operator of one task contributes to a checkpoint, with the work that is still to be done for it.
 pub struct SnapshotPart {

@@ -13,12 +13,13 @@ use arrow_array::RecordBatch;
 use millstream_graph::{OperatorId, Port};
 
 use crate::Error;
+use crate::counters::{OperatorCounters, add};
 use crate::element::{Barrier, Element, batch_bytes};
 use crate::exchange::OutputEdge;
 use crate::operator::{Collector, Operator, Progress, Timestamp, WATERMARK_MIN};
-use crate::progress::{OperatorCounters, add};
-use crate::sink_task::SinkStage;
-use crate::source_task::SourceStage;
+use crate::sink_stage::SinkStage;
+use crate::source_stage::SourceStage;
+use crate::stage_output::StageOutput;
 
 /// One step of a chain.
 pub struct Stage {
@@ -182,7 +183,7 @@ impl Stage {
 }
 
 /// Takes what one stage emits to the stages and edges behind it.
-pub struct Outlet<'a> {
+pub struct ChainOutput<'a> {
     pub outputs: &'a [Output],
     /// The stages after the emitting one; `first` is the index of the first of them.
     pub later: &'a mut [Stage],
@@ -193,9 +194,21 @@ pub struct Outlet<'a> {
     pub error: Option<Error>,
 }
 
-impl Outlet<'_> {
-    /// Passes an element other than a batch to everything downstream, once.
-    pub fn forward(&mut self, element: &Element) {
+impl ChainOutput<'_> {
+    fn deliver(&mut self, target: Target, batch: RecordBatch) {
+        match target {
+            Target::Stage(stage) => self.later[stage - self.first].accept(0, Element::Batch(batch)),
+            Target::Edge(edge) => {
+                if let Err(error) = self.edges[edge].send(batch) {
+                    self.error.get_or_insert(error);
+                }
+            }
+        }
+    }
+}
+
+impl StageOutput for ChainOutput<'_> {
+    fn forward(&mut self, element: &Element) {
         for (index, output) in self.outputs.iter().enumerate() {
             if self.outputs[..index]
                 .iter()
@@ -213,20 +226,9 @@ impl Outlet<'_> {
             }
         }
     }
-
-    fn deliver(&mut self, target: Target, batch: RecordBatch) {
-        match target {
-            Target::Stage(stage) => self.later[stage - self.first].accept(0, Element::Batch(batch)),
-            Target::Edge(edge) => {
-                if let Err(error) = self.edges[edge].send(batch) {
-                    self.error.get_or_insert(error);
-                }
-            }
-        }
-    }
 }
 
-impl Collector for Outlet<'_> {
+impl Collector for ChainOutput<'_> {
     fn count_bad(&mut self, rows: u64) {
         add(&self.counters.bad_rows, rows);
     }

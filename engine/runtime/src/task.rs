@@ -25,16 +25,18 @@ use self::clock::Clock;
 use self::unaligned::{CheckpointRequest, UnalignedCheckpoint};
 use crate::Error;
 use crate::channel_state::ChannelState;
+use crate::command::Command;
+use crate::counters::{JobCounters, OperatorCounters, add};
 use crate::element::{Barrier, Element, batch_bytes};
 use crate::exchange::OutputEdge;
 use crate::inputs::Inputs;
-use crate::job::{Command, SubtaskState};
 use crate::operator::{Progress, Timestamp};
-use crate::progress::{JobCounters, OperatorCounters, add};
-use crate::sink_task::SinkStage;
+use crate::sink_stage::SinkStage;
 use crate::snapshot::{RecordedState, SnapshotPart, Work};
-use crate::source_task::Polled;
-use crate::stage::{Call, Outlet, Stage, StageKind};
+use crate::source_stage::Polled;
+use crate::stage::{Call, ChainOutput, Stage, StageKind};
+use crate::stage_output::StageOutput;
+use crate::subtask_state::SubtaskState;
 
 /// One subtask of one chain.
 pub struct Task {
@@ -345,7 +347,7 @@ impl Task {
         let StageKind::Source(source) = &mut stage.kind else {
             return Ok(false);
         };
-        let mut outlet = Outlet {
+        let mut output = ChainOutput {
             outputs: &stage.outputs,
             later,
             first: 1,
@@ -354,8 +356,8 @@ impl Task {
             error: None,
         };
         self.timed_work = TimedWork::Call(0);
-        let polled = source.poll(now, self.clock.wall(), &stage.counters, &mut outlet)?;
-        if let Some(error) = outlet.error {
+        let polled = source.poll(now, self.clock.wall(), &stage.counters, &mut output)?;
+        if let Some(error) = output.error {
             return Err(error);
         }
         match polled {
@@ -380,7 +382,7 @@ impl Task {
         if let (true, StageKind::Source(source)) = (barrier.last, &mut stage.kind) {
             source.stop();
         }
-        let mut outlet = Outlet {
+        let mut output = ChainOutput {
             outputs: &stage.outputs,
             later,
             first: 1,
@@ -388,8 +390,8 @@ impl Task {
             counters: &stage.counters,
             error: None,
         };
-        outlet.forward(&Element::Barrier(barrier));
-        outlet.error.map_or(Ok(()), Err)
+        output.forward(&Element::Barrier(barrier));
+        output.error.map_or(Ok(()), Err)
     }
 
     /// No barrier will come any more: a checkpoint is answered as soon as it is asked for.
@@ -470,7 +472,7 @@ impl Task {
         self.timed_work = TimedWork::Call(index);
         let (stages, later) = self.stages.split_at_mut(index + 1);
         let stage = &mut stages[index];
-        let mut outlet = Outlet {
+        let mut output = ChainOutput {
             outputs: &stage.outputs,
             later,
             first: index + 1,
@@ -483,19 +485,19 @@ impl Task {
         stage.progress = match &mut stage.kind {
             StageKind::Operator(operator) => {
                 if resumes {
-                    operator.resume(&mut outlet)?
+                    operator.resume(&mut output)?
                 } else {
                     match calls.pop_front() {
                         Some(Call::Process { input, batch }) => {
                             let mut progress = Progress::Done;
                             if stage.last_time < processing {
                                 stage.last_time = processing;
-                                progress = operator.on_time(processing, &mut outlet)?;
+                                progress = operator.on_time(processing, &mut output)?;
                             }
                             if progress == Progress::Done {
                                 add(&stage.counters.rows_in, batch.num_rows() as u64);
                                 add(&stage.counters.bytes_in, batch_bytes(&batch) as u64);
-                                operator.process(input, batch, &mut outlet)?
+                                operator.process(input, batch, &mut output)?
                             } else {
                                 calls.push_front(Call::Process { input, batch });
                                 progress
@@ -503,20 +505,20 @@ impl Task {
                         }
                         Some(Call::Time) => {
                             stage.last_time = stage.last_time.max(processing);
-                            operator.on_time(processing, &mut outlet)?
+                            operator.on_time(processing, &mut output)?
                         }
-                        Some(Call::Flush) => operator.flush(&mut outlet)?,
+                        Some(Call::Flush) => operator.flush(&mut output)?,
                         Some(Call::Watermark(watermark)) => {
                             stage.counters.set_watermark(watermark);
-                            operator.on_watermark(watermark, &mut outlet)?
+                            operator.on_watermark(watermark, &mut output)?
                         }
-                        Some(Call::Finish) => operator.finish(&mut outlet)?,
+                        Some(Call::Finish) => operator.finish(&mut output)?,
                         Some(Call::Forward(Element::Watermark(watermark))) => {
-                            outlet.forward(&Element::Watermark(operator.output_watermark(watermark)));
+                            output.forward(&Element::Watermark(operator.output_watermark(watermark)));
                             Progress::Done
                         }
                         Some(Call::Forward(element)) => {
-                            outlet.forward(&element);
+                            output.forward(&element);
                             ended = matches!(element, Element::End);
                             Progress::Done
                         }
@@ -524,10 +526,10 @@ impl Task {
                     }
                 }
             }
-            StageKind::Sink(sink) => run_sink(sink, calls, &stage.counters, wall, &mut outlet, &mut ended)?,
+            StageKind::Sink(sink) => run_sink(sink, calls, &stage.counters, wall, &mut output, &mut ended)?,
             StageKind::Source(_) => Progress::Done,
         };
-        if let Some(error) = outlet.error {
+        if let Some(error) = output.error {
             return Err(error);
         }
         if ended {
@@ -543,7 +545,7 @@ fn run_sink(
     calls: &mut VecDeque<Call>,
     counters: &OperatorCounters,
     now: Timestamp,
-    outlet: &mut Outlet<'_>,
+    output: &mut ChainOutput<'_>,
     ended: &mut bool,
 ) -> Result<Progress, Error> {
     match calls.pop_front() {
@@ -552,12 +554,12 @@ fn run_sink(
                 calls.push_front(Call::Process { input, batch });
                 return Ok(Progress::Pending);
             }
-            sink.write(&batch, now, counters, outlet)?;
+            sink.write(&batch, now, counters, output)?;
         }
         Some(Call::Watermark(watermark)) => counters.set_watermark(watermark),
         // A sink has outputs only for dead letters.
         Some(Call::Forward(element)) => {
-            outlet.forward(&element);
+            output.forward(&element);
             *ended = matches!(element, Element::End);
         }
         Some(Call::Time | Call::Flush | Call::Finish | Call::Snapshot(_)) | None => {}

@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         }
         Err(Failure::Damaged) => 7,
     };
-    if !millstream_runtime::threads::join_all(THREADS_TIMEOUT) {
+    if !millstream_state::threads::join_all(THREADS_TIMEOUT) {
         leave(code);
     }
     ExitCode::from(code)

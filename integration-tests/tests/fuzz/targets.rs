@@ -13,7 +13,7 @@ use millstream_connectors::format::{EncodedRecords, FormatSpec, Framing, Records
 use millstream_connectors::kafka::transaction::epoch::{Epoch, MarkerPlace, Pending, RecordReader};
 use millstream_planner::{Input, PlanOptions};
 use millstream_proto::v1;
-use millstream_runtime::job::{SplitState, SubtaskState};
+use millstream_runtime::subtask_state::{SplitState, SubtaskState};
 use millstream_state::{BlockCodec, Codec, Header, Manifest, OperatorEntry};
 
 pub struct Target {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use millstream_connectors::{Committable, Sink, Split};
 use millstream_fail_point as fail_point;
 use millstream_graph::OperatorId;
-use millstream_runtime::job::SubtaskState;
+use millstream_runtime::subtask_state::SubtaskState;
 use tracing::Span;
 
 use super::committables_of;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_connectors::{Source, Split};
 use millstream_graph::NodeIndex;
-use millstream_runtime::job as runtime;
+use millstream_runtime::command::Command;
 
 use super::driver::{Discovered, Driver};
 use crate::restart::{self, Retry};
@@ -35,7 +35,7 @@ impl Driver<'_> {
         let discovery = self.discovery();
         if discovery.iter().any(|(_, _, interval)| interval.is_some()) {
             for (node, ..) in discovery.into_iter().filter(|(_, _, interval)| interval.is_none()) {
-                self.command(runtime::Command::NoMoreSplits { node });
+                self.command(Command::NoMoreSplits { node });
             }
         }
     }
@@ -71,7 +71,7 @@ impl Driver<'_> {
         }
         for (subtask, splits) in known.assign(new).into_iter().enumerate() {
             if !splits.is_empty() {
-                self.command(runtime::Command::AssignSplits { node, subtask, splits });
+                self.command(Command::AssignSplits { node, subtask, splits });
             }
         }
     }

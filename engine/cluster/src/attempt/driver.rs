@@ -8,7 +8,7 @@ use millstream_connectors::Split;
 use millstream_fail_point as fail_point;
 use millstream_graph::{NodeIndex, OperatorId};
 use millstream_proto::v1::Outage;
-use millstream_runtime::job::{self as runtime, TaskEvent};
+use millstream_runtime::command::{Command as TaskCommand, TaskEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
@@ -271,7 +271,7 @@ impl<'a> Driver<'a> {
         if self.superseded {
             self.deployer.superseded().await;
         }
-        if let Err(error) = self.tasks.send(runtime::Command::Cancel) {
+        if let Err(error) = self.tasks.send(TaskCommand::Cancel) {
             self.progress.warn(format!("a slot could not be told to end: {error}"));
         }
         // What tasks still say no longer counts.
@@ -296,7 +296,7 @@ impl<'a> Driver<'a> {
     }
 
     /// A slot that does not take commands any more would lose splits or barriers: the attempt fails, another may do.
-    pub(super) fn command(&mut self, command: runtime::Command) {
+    pub(super) fn command(&mut self, command: TaskCommand) {
         if let Err(error) = self.tasks.send(command) {
             self.fail(error, Retry::Limited);
         }
@@ -376,7 +376,7 @@ impl<'a> Driver<'a> {
                         self.stored = self.storing.take();
                     }
                     Event::Published { checkpoint } | Event::Unchanged { checkpoint } => {
-                        self.command(runtime::Command::Confirm {
+                        self.command(TaskCommand::Confirm {
                             checkpoint: *checkpoint,
                         })
                     }
@@ -479,7 +479,7 @@ impl<'a> Driver<'a> {
                     if !waiting.is_empty() {
                         self.waited_for = Some((checkpoint, waiting));
                     }
-                    self.command(runtime::Command::Checkpoint {
+                    self.command(TaskCommand::Checkpoint {
                         id: checkpoint,
                         last,
                         aligned_timeout,

@@ -7,7 +7,7 @@
 use millstream_connectors::{Source, Split};
 use millstream_graph::OperatorId;
 use millstream_proto::report::listed;
-use millstream_runtime::job::{SplitState, SubtaskState};
+use millstream_runtime::subtask_state::{SplitState, SubtaskState};
 
 use super::Attempt;
 use super::connectors::Connectors;

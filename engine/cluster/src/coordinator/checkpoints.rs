@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use millstream_connectors::{Split, registry};
 use millstream_proto::v1;
-use millstream_runtime::job::{SplitState, SubtaskState};
+use millstream_runtime::subtask_state::{SplitState, SubtaskState};
 use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

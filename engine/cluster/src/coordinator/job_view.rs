@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use millstream_proto::v1;
+use millstream_runtime::counters::{JobCounters, Kind};
 use millstream_runtime::operator::WATERMARK_MIN;
-use millstream_runtime::progress::{JobCounters, Kind};
 
 use crate::compatibility::{Finding, Verdict};
 use crate::coordinator::ledger::{LastCheckpoint, LatestUpdate, Record, RunProgress, RunTotals};

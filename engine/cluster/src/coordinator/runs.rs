@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_proto::v1;
-use millstream_runtime::job::Command;
-use millstream_runtime::progress::JobCounters;
+use millstream_runtime::command::Command;
+use millstream_runtime::counters::JobCounters;
 use millstream_state::checkpoint::CheckpointStore;
 use millstream_state::threads;
 use parking_lot::Mutex;

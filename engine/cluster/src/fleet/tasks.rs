@@ -15,8 +15,9 @@ use millstream_graph::OperatorId;
 use millstream_proto::v1;
 use millstream_proto::v1::attempt_report::Event;
 use millstream_proto::v1::task_command::Command as Wire;
-use millstream_runtime::job::{Command, SubtaskState, TaskEvent};
-use millstream_runtime::progress::JobCounters;
+use millstream_runtime::command::{Command, TaskEvent};
+use millstream_runtime::counters::JobCounters;
+use millstream_runtime::subtask_state::SubtaskState;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
@@ -145,7 +146,12 @@ impl Fleet {
             listener: listener.downgrade(),
             messages,
             events: VecDeque::new(),
-            counters: millstream_runtime::job::counters(&job.graph, slots.len()),
+            counters: Arc::new(JobCounters::of_subtasks(
+                job.graph.name.clone(),
+                &job.graph,
+                slots.len(),
+                |_| true,
+            )),
             outages: BTreeMap::new(),
             input_fields: BTreeMap::new(),
             had_finished: false,
@@ -612,7 +618,7 @@ impl Tasks for RemoteTasks {
         self.regions[restart.region].deploy(&deploy, &self.slots)?;
         let (before, counters) = self
             .counters
-            .begin_again(|subtask| slots.contains(&(subtask % self.slots.len())));
+            .restart_subtasks(|subtask| slots.contains(&(subtask % self.slots.len())));
         self.counters = Arc::new(counters);
         Ok(RestartedRegion {
             stopped: Arc::new(before),

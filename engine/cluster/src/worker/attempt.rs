@@ -8,10 +8,13 @@ use millstream_connectors::{JobIdentity, Sink, Source, Split, registry};
 use millstream_graph::{JobGraph, NodeIndex, Operator, OperatorId};
 use millstream_proto::v1;
 use millstream_proto::v1::attempt_report::Event;
-use millstream_runtime::job::{self as runtime, Deployment, RunningJob, SubtaskState, TaskEvent};
-use millstream_runtime::progress::JobCounters;
+use millstream_runtime::command::{Command as TaskCommand, TaskEvent};
+use millstream_runtime::counters::JobCounters;
+use millstream_runtime::deployment::{self, Deployment};
+use millstream_runtime::job::RunningJob;
 use millstream_runtime::remote_channel::{LocalSlots, RemoteTransport};
 use millstream_runtime::sink_files::SinkFiles;
+use millstream_runtime::subtask_state::SubtaskState;
 use millstream_state::checkpoint::CheckpointStore;
 use millstream_state::store::Backend;
 use millstream_state::threads;
@@ -34,7 +37,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the coordinator orders of an attempt.
 #[derive(Debug)]
 pub enum Command {
-    Tasks(runtime::Command),
+    Tasks(TaskCommand),
     Publish(v1::PublishOutput),
 }
 
@@ -123,7 +126,7 @@ fn slots_here(deploy: &v1::Deploy) -> usize {
 /// Resolves when the attempt is cancelled; other commands make no sense before it runs.
 async fn wait_for_cancel(commands: &mut mpsc::Receiver<Command>) {
     while let Some(command) = commands.recv().await {
-        if matches!(command, Command::Tasks(runtime::Command::Cancel)) {
+        if matches!(command, Command::Tasks(TaskCommand::Cancel)) {
             return;
         }
     }
@@ -147,7 +150,7 @@ async fn deploy_on_start(
     spans::set_parent(&span, &deploy.trace_parent);
     let restored = spans::in_span(span, async {
         let deployment = prepare_deployment(context, deploy, carrier).await?;
-        let restored = runtime::restore(&deployment).await?;
+        let restored = deployment::restore(&deployment).await?;
         Ok::<_, Error>((deployment, restored))
     });
     let (deployment, restored) = restored.await?;
@@ -158,7 +161,7 @@ async fn deploy_on_start(
     let by_id = |(node, sink): (&NodeIndex, &Arc<dyn Sink>)| (deployment.graph.nodes[*node].id.0.clone(), sink.clone());
     let sinks = deployment.sinks.iter().map(by_id).collect();
     let monitor = ConnectorMonitor::new(&deployment.graph, &deployment.sources, &deployment.sinks);
-    Ok(Some((runtime::deploy(deployment, restored).await?, sinks, monitor)))
+    Ok(Some((deployment::deploy(deployment, restored).await?, sinks, monitor)))
 }
 
 async fn prepare_deployment(
@@ -190,12 +193,12 @@ async fn prepare_deployment(
     for sink in sinks.values() {
         sink.use_storage(Arc::new(SinkFiles::new(files.clone())));
     }
-    let options = runtime::Options {
+    let options = deployment::Options {
         batch: deploy
             .resolved
             .as_ref()
             .is_some_and(|job| job.mode() == v1::Mode::Batch),
-        ..runtime::Options::default()
+        ..deployment::Options::default()
     };
     Ok(Deployment {
         graph: Arc::new(graph),
@@ -260,7 +263,7 @@ async fn run_tasks(
             command = commands.recv(), if !commands_end => {
                 commands_end = command.is_none();
                 // Nobody is left who could say more.
-                let sent = match command.unwrap_or(Command::Tasks(runtime::Command::Cancel)) {
+                let sent = match command.unwrap_or(Command::Tasks(TaskCommand::Cancel)) {
                     Command::Tasks(command) => {
                         is_ending |= ends_tasks(&command);
                         running.send(command)
@@ -282,7 +285,7 @@ async fn run_tasks(
                     false => tracing::error!("{message}"),
                 }
                 reporter.send_failed("", 0, message, Retry::Limited, &broken.peer).await;
-                if let Err(error) = running.send(runtime::Command::Cancel) {
+                if let Err(error) = running.send(TaskCommand::Cancel) {
                     tracing::warn!(job = reporter.job, "{error}");
                 }
             }
@@ -292,10 +295,10 @@ async fn run_tasks(
 }
 
 /// Whether tasks that were ordered this end by it.
-fn ends_tasks(command: &runtime::Command) -> bool {
+fn ends_tasks(command: &TaskCommand) -> bool {
     matches!(
         command,
-        runtime::Command::Cancel | runtime::Command::Checkpoint { last: true, .. }
+        TaskCommand::Cancel | TaskCommand::Checkpoint { last: true, .. }
     )
 }
 
@@ -467,12 +470,12 @@ mod tests {
 
     #[test]
     fn a_stop_and_a_cancel_end_tasks_and_a_checkpoint_does_not() {
-        let checkpoint = |last| runtime::Command::Checkpoint {
+        let checkpoint = |last| TaskCommand::Checkpoint {
             id: 1,
             last,
             aligned_timeout: None,
         };
-        assert!(ends_tasks(&runtime::Command::Cancel) && ends_tasks(&checkpoint(true)));
-        assert!(!ends_tasks(&checkpoint(false)) && !ends_tasks(&runtime::Command::Confirm { checkpoint: 1 }));
+        assert!(ends_tasks(&TaskCommand::Cancel) && ends_tasks(&checkpoint(true)));
+        assert!(!ends_tasks(&checkpoint(false)) && !ends_tasks(&TaskCommand::Confirm { checkpoint: 1 }));
     }
 }

@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use millstream_proto::v1;
-use millstream_runtime::job as runtime;
+use millstream_runtime::command::Command;
 use millstream_state::store::{Backend, BackendOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -325,11 +325,11 @@ impl Worker {
         true
     }
 
-    fn command(&mut self, attempt: &str, command: runtime::Command) {
+    fn command(&mut self, attempt: &str, command: Command) {
         let Some(running) = self.attempts.get_mut(attempt) else {
             return;
         };
-        if let runtime::Command::Checkpoint { id, last, .. } = &command {
+        if let Command::Checkpoint { id, last, .. } = &command {
             running.newest_checkpoint = running.newest_checkpoint.max(*id);
             running.is_stopping |= last;
         }
@@ -366,7 +366,7 @@ impl Worker {
         for running in self.attempts.values() {
             if running
                 .commands
-                .send(attempt::Command::Tasks(runtime::Command::Cancel))
+                .send(attempt::Command::Tasks(Command::Cancel))
                 .await
                 .is_err()
             {

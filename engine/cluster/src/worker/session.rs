@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use millstream_connectors::Split;
 use millstream_proto::v1;
 use millstream_proto::v1::worker_control_client::WorkerControlClient;
-use millstream_runtime::job as runtime;
+use millstream_runtime::command::Command as TaskCommand;
 use millstream_state::store::Backend;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -167,7 +167,7 @@ impl Worker {
                 heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 self.orphan_timeout = Duration::from_millis(welcome.orphan_timeout_ms);
                 for attempt in welcome.cancel_attempts {
-                    self.command(&attempt, runtime::Command::Cancel);
+                    self.command(&attempt, TaskCommand::Cancel);
                 }
                 self.status.attached.store(true, Ordering::Relaxed);
                 // The welcome answers the registration.
@@ -307,26 +307,26 @@ async fn leave_requested(leave: &mut tokio::sync::watch::Receiver<bool>) {
     }
 }
 
-fn task_command(command: &v1::TaskCommand) -> Result<Option<runtime::Command>, crate::Error> {
+fn task_command(command: &v1::TaskCommand) -> Result<Option<TaskCommand>, crate::Error> {
     use v1::task_command::Command;
     Ok(match &command.command {
-        Some(Command::Checkpoint(trigger)) => Some(runtime::Command::Checkpoint {
+        Some(Command::Checkpoint(trigger)) => Some(TaskCommand::Checkpoint {
             id: trigger.checkpoint,
             last: trigger.last,
             aligned_timeout: trigger.aligned_timeout_ms.map(Duration::from_millis),
         }),
-        Some(Command::AssignSplits(assign)) => Some(runtime::Command::AssignSplits {
+        Some(Command::AssignSplits(assign)) => Some(TaskCommand::AssignSplits {
             node: assign.node as usize,
             subtask: assign.subtask as usize,
             splits: encoding::decode::<Vec<Split>>(&assign.splits, "the list of splits")?,
         }),
-        Some(Command::NoMoreSplits(node)) => Some(runtime::Command::NoMoreSplits {
+        Some(Command::NoMoreSplits(node)) => Some(TaskCommand::NoMoreSplits {
             node: node.node as usize,
         }),
-        Some(Command::Confirm(confirm)) => Some(runtime::Command::Confirm {
+        Some(Command::Confirm(confirm)) => Some(TaskCommand::Confirm {
             checkpoint: confirm.checkpoint,
         }),
-        Some(Command::Cancel(_)) => Some(runtime::Command::Cancel),
+        Some(Command::Cancel(_)) => Some(TaskCommand::Cancel),
         Some(Command::Start(_) | Command::Publish(_)) | None => None,
     })
 }

@@ -1,11 +1,10 @@
-//! Rows that a checkpoint's barrier had overtaken, given back at a restore.
+//! Restores channel state: delivers the rows that the barriers of the checkpoint had overtaken.
 //!
-//! Where the plan around them is as it was, each channel gets what it had. Where it is not (another
-//! parallelism makes other channels, and other chains; an edited pipeline has other operators before the one they were
-//! on their way to), rows alone are handed to the receiving operator: to the owner of their key if they came by key,
-//! else to whichever subtask. It processes them before anything that comes to it, and what is deeper in a chain is
-//! processed first, so no row is overtaken by a later one of the same way, and none by a watermark: those come from the
-//! sources again.
+//! Where a channel of the checkpoint exists again, its rows go into that channel. Where it does not (another parallelism
+//! has other channels and other chains, and an edited pipeline may have other operators upstream), its rows go straight
+//! to the receiving operator: to the owner of their key if the edge is hashed, else to any subtask. The operator
+//! processes them before anything else, and the deepest operator of a chain goes first, so no row is overtaken by a later
+//! row of the same path. Watermarks are not restored: the sources send them again.
 
 use std::collections::HashMap;
 
@@ -15,18 +14,26 @@ use futures::{StreamExt, TryStreamExt};
 use millstream_graph::{Exchange, JobGraph, NodeIndex, Port};
 use millstream_state::store::FileReference;
 
-use super::{input_schemas, invalid};
+use super::{Deployment, input_schemas, invalid};
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
 use crate::channel_state::{ChannelState, Origin};
 use crate::exchange::Partitioner;
-use crate::job::{Deployment, Restored};
 use crate::remote_channel::LocalSlots;
 
 /// Files that are read at the same time.
 const READS_IN_FLIGHT_MAX: usize = 2;
 
-/// What tells the channels of one edge from those of others that lead to the same operator.
+/// Rows of a checkpoint's channel state, to be delivered to subtasks that run here.
+#[derive(Default)]
+pub(super) struct RestoredChannels {
+    /// Rows of channels that exist again, by edge, sending and receiving subtask.
+    pub channels: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
+    /// Rows for the inputs of an operator, by node and subtask; processed before the rows of all channels.
+    pub rows: HashMap<(NodeIndex, usize), Vec<(usize, RecordBatch)>>,
+}
+
+/// Returns the identity of an edge's channels among those that lead to the same operator.
 pub(super) fn origin(graph: &JobGraph, edge: usize, subtask: usize) -> Origin {
     let to = graph.edges[edge].to;
     let from = &graph.nodes[graph.edges[edge].from].id;
@@ -48,21 +55,17 @@ fn names(schema: &SchemaRef) -> Vec<String> {
     schema.fields().iter().map(|field| field.name().clone()).collect()
 }
 
-/// Brings what was in flight to subtasks that run here.
-pub(super) async fn restore(
-    deployment: &Deployment,
-    local_slots: &LocalSlots,
-    restored: &mut Restored,
-) -> Result<(), Error> {
+/// Reads the channel state of the checkpoint as far as it concerns subtasks that run here.
+pub(super) async fn restore(deployment: &Deployment, local_slots: &LocalSlots) -> Result<RestoredChannels, Error> {
     let wanted = wanted(deployment, local_slots);
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(RestoredChannels::default());
     }
     let mut restore = ChannelStateRestore {
         deployment,
         local_slots,
         chains: Chains::of(&deployment.graph, deployment.parallelism),
-        restored,
+        restored: RestoredChannels::default(),
     };
     let mut read = futures::stream::iter(wanted)
         .map(|(node, subtask, file)| async move {
@@ -74,10 +77,11 @@ pub(super) async fn restore(
     while let Some((node, subtask, channel_state)) = read.try_next().await? {
         restore.deliver(node, subtask, channel_state)?;
     }
-    Ok(())
+    Ok(restore.restored)
 }
 
-/// The files that have something for subtasks here: of an operator with as many subtasks as it had, each subtask's own.
+/// Returns the files with channel state for subtasks that run here. If an operator has as many subtasks as in the
+/// checkpoint, each subtask reads its own file; otherwise every process reads the files of all subtasks.
 fn wanted(deployment: &Deployment, local_slots: &LocalSlots) -> Vec<(NodeIndex, usize, FileReference)> {
     let graph = &deployment.graph;
     let mut wanted = Vec::new();
@@ -96,11 +100,11 @@ struct ChannelStateRestore<'a> {
     deployment: &'a Deployment,
     local_slots: &'a LocalSlots,
     chains: Chains,
-    restored: &'a mut Restored,
+    restored: RestoredChannels,
 }
 
 impl ChannelStateRestore<'_> {
-    /// What was in flight to this subtask, as they were counted then.
+    /// Delivers the channel state of one subtask of the checkpoint.
     fn deliver(&mut self, node: NodeIndex, subtask: usize, channel_state: ChannelState) -> Result<(), Error> {
         for batch in channel_state.waiting {
             let batch = self.fit(node, 0, None, batch)?;
@@ -112,8 +116,8 @@ impl ChannelStateRestore<'_> {
             let rows = rows.map(|batch| self.fit(node, channel.input, columns, batch));
             let rows = rows.collect::<Result<Vec<_>, Error>>()?;
             if let Some(edge) = self.same_edge(node, subtask, channel_state.parallelism, &channel.origin) {
-                let place = (edge, channel.origin.subtask, subtask);
-                self.restored.channel_state.insert(place, rows);
+                let channel = (edge, channel.origin.subtask, subtask);
+                self.restored.channels.insert(channel, rows);
                 continue;
             }
             let exchange = self.exchange(node, channel.input)?;
@@ -124,7 +128,7 @@ impl ChannelStateRestore<'_> {
         Ok(())
     }
 
-    /// The edge, if it has the very same channel now.
+    /// Returns the edge that has the same channel now, if any.
     fn same_edge(&self, node: NodeIndex, subtask: usize, parallelism: usize, was: &Origin) -> Option<usize> {
         let graph = &self.deployment.graph;
         let is_it = |edge: &usize| graph.edges[*edge].to == node && origin(graph, *edge, was.subtask) == *was;
@@ -140,11 +144,11 @@ impl ChannelStateRestore<'_> {
         is_same.then_some(edge)
     }
 
-    /// How rows get to this input now.
+    /// Returns the exchange of the edge that feeds this input now.
     fn exchange(&self, node: NodeIndex, input: usize) -> Result<Exchange, Error> {
         let graph = &self.deployment.graph;
         match graph.inputs(node).find(|edge| edge.input == input) {
-            // Each subtask had what others had, or not yet.
+            // Broadcast rows are in the channel state of some subtasks, and may have been processed by others.
             Some(edge) if edge.exchange == Exchange::Broadcast => Err(self.refused(
                 node,
                 "they were sent to all subtasks, so they fit its own parallelism only",
@@ -154,7 +158,7 @@ impl ChannelStateRestore<'_> {
         }
     }
 
-    /// Gives rows to those subtasks that are here.
+    /// Adds rows to those of the subtasks that run here, by the exchange.
     fn route(
         &mut self,
         node: NodeIndex,
@@ -178,7 +182,8 @@ impl ChannelStateRestore<'_> {
         }
     }
 
-    /// The batch as the operator expects it. Rows that a sink did not take have no names of their own.
+    /// Returns the batch with the schema that the operator expects. `columns` are the names of its columns in the
+    /// checkpoint, which must be the same; rows from the queue of a sink have none.
     fn fit(
         &self,
         node: NodeIndex,

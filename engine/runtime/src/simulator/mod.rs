@@ -29,9 +29,9 @@ use millstream_state::store::{Backend, BackendOptions};
 
 use self::test_connectors::{CollectingSink, Gate, NumberSource, ids_of, schema};
 use crate::chain::Chains;
-use crate::deployment;
-use crate::job::{Command, Deployment, Options, SplitState, SubtaskState, TaskEvent};
-use crate::remote_channel::LocalSlots;
+use crate::command::{Command, TaskEvent};
+use crate::deployment::{self, Deployment, Options};
+use crate::subtask_state::{SplitState, SubtaskState};
 use crate::task::{Step, Task};
 
 /// SplitMix64: enough randomness for choices, the same everywhere.
@@ -332,7 +332,7 @@ impl Simulation {
             })
             .collect();
         let waker = |chain: usize, subtask: usize| Waker::from(Arc::clone(&flags[chain][subtask]));
-        let local_slots = LocalSlots::of(deployment);
+        let local_slots = deployment.local_slots();
         let counters = deployment::counters(deployment, &local_slots);
         let restored = futures::executor::block_on(deployment::restore(deployment)).expect("its state is here");
         let built = deployment::build(deployment, restored, &local_slots, &chains, &waker, &counters);

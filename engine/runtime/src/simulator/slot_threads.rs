@@ -1,7 +1,8 @@
 //! The same graph on real slot threads.
 
 use super::*;
-use crate::job::{RunningJob, deploy, restore};
+use crate::deployment::{deploy, restore};
+use crate::job::RunningJob;
 
 async fn collect_checkpoint(job: &mut RunningJob, id: u64, parts: usize) -> Checkpoint {
     let mut checkpoint = Checkpoint::new();

@@ -7,7 +7,7 @@ use millstream_connectors::Split;
 use millstream_graph::{NodeIndex, OperatorId};
 use millstream_proto::v1;
 use millstream_proto::v1::task_command::Command as Wire;
-use millstream_runtime::job::SubtaskState;
+use millstream_runtime::subtask_state::SubtaskState;
 
 use super::remote_error;
 use crate::Error;

@@ -5,6 +5,7 @@
 //! another and go on taking rows. What a table does not know: windows, time, dirt, disks.
 
 mod accumulator;
+mod accumulator_factory;
 mod count_distinct;
 mod datafusion_accumulator;
 mod distinct_set;
@@ -22,7 +23,8 @@ use arrow_select::take::take_arrays;
 use datafusion::physical_expr::PhysicalExprRef;
 use millstream_graph::Aggregate;
 
-pub use self::accumulator::{Accumulator, new_accumulator};
+pub use self::accumulator::Accumulator;
+pub use self::accumulator_factory::new_accumulator;
 pub use self::groups::{GroupIndex, UNKNOWN, new_group_index};
 pub use self::state_snapshot::StateSnapshots;
 use crate::Error;
@@ -90,7 +92,7 @@ impl TableSpec {
             .map(|aggregate| {
                 let function = &aggregate.function;
                 let mut arguments = function.expressions();
-                if accumulator::counts_rows(function) {
+                if accumulator_factory::counts_rows(function) {
                     arguments.clear();
                 }
                 arguments.extend(function.order_bys().iter().map(|sort| Arc::clone(&sort.expr)));

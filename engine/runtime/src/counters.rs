@@ -1,6 +1,6 @@
 //! What a running job counts: plain atomics per operator and source split, cheap enough to touch once per batch.
 //!
-//! Tasks write them from their slot threads; the status line reads [`Progress`]; a background task publishes the same
+//! Tasks write them from their slot threads; the status line reads [`JobProgress`]; a background task publishes the same
 //! numbers through the `metrics` facade ([`JobCounters::publish`]), so that the hot path never looks a metric up.
 
 mod publish;
@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use millstream_graph::OperatorId;
+use millstream_graph::{JobGraph, Operator, OperatorId};
 use parking_lot::Mutex;
 
+use crate::chain::parallelism_of;
 use crate::operator::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 
 /// Lag of a split whose source does not know it.
@@ -132,7 +133,7 @@ pub struct JobCounters {
 
 /// A job's numbers as of now, for a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct JobProgress {
     /// Rows that sources have delivered (after decoding).
     pub rows_in: u64,
     /// Bytes that sources have read.
@@ -169,12 +170,29 @@ impl JobCounters {
         }
     }
 
+    /// Returns counters for the subtasks of a graph for which `is_wanted` returns true.
+    pub fn of_subtasks(job: String, graph: &JobGraph, parallelism: usize, is_wanted: impl Fn(usize) -> bool) -> Self {
+        let mut operators = Vec::new();
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let kind = match node.operator {
+                Operator::Source(_) => Kind::Source,
+                Operator::Sink(_) => Kind::Sink,
+                _ => Kind::Operator,
+            };
+            let subtasks = 0..parallelism_of(graph, index, parallelism);
+            for subtask in subtasks.filter(|subtask| is_wanted(*subtask)) {
+                operators.push(Arc::new(OperatorCounters::new(node.id.clone(), subtask, kind)));
+            }
+        }
+        Self::new(job, operators)
+    }
+
     /// Some subtasks begin again, the others go on: what the former have counted so far, and counters for all from now on.
     /// Splits stay as they are, until whoever reads them next says more.
-    pub fn begin_again(&self, begins_again: impl Fn(usize) -> bool) -> (Self, Self) {
-        let concerned = self.operators.iter().filter(|counters| begins_again(counters.subtask));
+    pub fn restart_subtasks(&self, is_restarted: impl Fn(usize) -> bool) -> (Self, Self) {
+        let concerned = self.operators.iter().filter(|counters| is_restarted(counters.subtask));
         let before = Self::new(self.job.clone(), concerned.cloned().collect());
-        let anew = |counters: &Arc<OperatorCounters>| match begins_again(counters.subtask) {
+        let anew = |counters: &Arc<OperatorCounters>| match is_restarted(counters.subtask) {
             true => Arc::new(OperatorCounters::new(
                 counters.operator.clone(),
                 counters.subtask,
@@ -211,11 +229,11 @@ impl JobCounters {
         self.splits.lock().clone()
     }
 
-    pub fn progress(&self) -> Progress {
-        let mut progress = Progress {
+    pub fn progress(&self) -> JobProgress {
+        let mut progress = JobProgress {
             is_complete: true,
             checkpoint_pause_max: Duration::from_nanos(self.checkpoint_pause_ns_max.load(Ordering::Relaxed)),
-            ..Progress::default()
+            ..JobProgress::default()
         };
         let (mut waiting, mut complete) = (Timestamp::MAX, WATERMARK_MIN);
         for counters in &self.operators {

@@ -11,21 +11,20 @@ mod splits;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{BinaryArray, StringArray, TimestampMicrosecondArray};
-use arrow_array::RecordBatch;
 use millstream_connectors::source::{RejectedRecord, SourceBatch, SourceEvent, SourceReader};
 use millstream_connectors::{Boundedness, Split};
-use millstream_graph::{self as graph, ErrorPolicy, OperatorId, Port, dead_letter_schema};
+use millstream_graph::{self as graph, ErrorPolicy, OperatorId, Port};
 
 use self::event_time::EventTime;
 use self::splits::{Splits, SplitsWatermark};
 use crate::Error;
+use crate::counters::{JobCounters, OperatorCounters, add};
+use crate::dead_letters::{DeadLetter, dead_letters};
 use crate::element::Element;
-use crate::job::SplitState;
-use crate::operator::{Collector, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
+use crate::operator::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::operators::Calc;
-use crate::progress::{JobCounters, OperatorCounters, add};
-use crate::stage::Outlet;
+use crate::stage_output::StageOutput;
+use crate::subtask_state::SplitState;
 
 /// A source's subtask.
 pub struct SourceStage {
@@ -180,7 +179,7 @@ impl SourceStage {
         now: Timestamp,
         wall: Timestamp,
         counters: &OperatorCounters,
-        out: &mut Outlet<'_>,
+        out: &mut dyn StageOutput,
     ) -> Result<Polled, Error> {
         if self.stopped {
             return Ok(Polled::Pending);
@@ -218,7 +217,7 @@ impl SourceStage {
         batch: SourceBatch,
         wall: Timestamp,
         counters: &OperatorCounters,
-        out: &mut Outlet<'_>,
+        out: &mut dyn StageOutput,
     ) -> Result<(), Error> {
         add(&counters.rows_in, batch.rows.num_rows() as u64);
         add(&counters.bytes_in, batch.bytes);
@@ -267,7 +266,7 @@ impl SourceStage {
         rejected: Vec<RejectedRecord>,
         wall: Timestamp,
         counters: &OperatorCounters,
-        out: &mut Outlet<'_>,
+        out: &mut dyn StageOutput,
     ) -> Result<(), Error> {
         add(&counters.bad_rows, rejected.len() as u64);
         match self.on_error {
@@ -292,7 +291,7 @@ impl SourceStage {
     }
 
     /// Tells downstream what has changed about event time.
-    fn advance(&mut self, now: Timestamp, out: &mut Outlet<'_>) {
+    fn advance(&mut self, now: Timestamp, out: &mut dyn StageOutput) {
         if self.event_time.is_none() || self.batch {
             return;
         }
@@ -317,35 +316,4 @@ impl SourceStage {
             SplitsWatermark::Unknown => {}
         }
     }
-}
-
-/// One row of a dead-letter output.
-pub struct DeadLetter<'a> {
-    pub position: Option<&'a str>,
-    pub error: &'a str,
-    pub payload: Option<&'a [u8]>,
-}
-
-/// Dead letters as rows of [`dead_letter_schema`].
-pub fn dead_letters<'a>(
-    step: &str,
-    now: Timestamp,
-    letters: impl Iterator<Item = DeadLetter<'a>>,
-) -> Result<RecordBatch, Error> {
-    let letters: Vec<_> = letters.collect();
-    let steps: StringArray = letters.iter().map(|_| Some(step)).collect();
-    let positions: StringArray = letters.iter().map(|letter| letter.position).collect();
-    let errors: StringArray = letters.iter().map(|letter| Some(letter.error)).collect();
-    let times = TimestampMicrosecondArray::from(vec![now; letters.len()]).with_timezone("UTC");
-    let payloads: BinaryArray = letters.iter().map(|letter| letter.payload).collect();
-    Ok(RecordBatch::try_new(
-        dead_letter_schema(),
-        vec![
-            Arc::new(steps),
-            Arc::new(positions),
-            Arc::new(errors),
-            Arc::new(times),
-            Arc::new(payloads),
-        ],
-    )?)
 }

@@ -116,7 +116,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::progress::{Kind, add};
+    use crate::counters::{Kind, add};
 
     /// Keeps every metric by name; gauges as the bits of their value.
     #[derive(Default)]

@@ -20,11 +20,10 @@ use millstream_graph::{ErrorPolicy, OperatorId, Port};
 use tokio::sync::oneshot;
 
 use crate::Error;
+use crate::counters::{OperatorCounters, add};
+use crate::dead_letters::{DeadLetter, dead_letters};
 use crate::element::{Barrier, batch_bytes};
 use crate::operator::{Collector, Timestamp};
-use crate::progress::{OperatorCounters, add};
-use crate::source_task::{DeadLetter, dead_letters};
-use crate::stage::Outlet;
 
 /// A sink's subtask.
 pub struct SinkStage {
@@ -66,7 +65,7 @@ impl SinkStage {
         batch: &RecordBatch,
         now: Timestamp,
         counters: &OperatorCounters,
-        out: &mut Outlet<'_>,
+        out: &mut dyn Collector,
     ) -> Result<(), Error> {
         add(&counters.rows_in, batch.num_rows() as u64);
         add(&counters.bytes_in, batch_bytes(batch) as u64);
@@ -78,7 +77,7 @@ impl SinkStage {
         rows: &RecordBatch,
         now: Timestamp,
         counters: &OperatorCounters,
-        out: &mut Outlet<'_>,
+        out: &mut dyn Collector,
     ) -> Result<(), Error> {
         let error = match self.writer.write(rows) {
             Ok(bytes) => {

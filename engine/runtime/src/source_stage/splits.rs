@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 
 use millstream_connectors::Boundedness;
 
+use crate::counters::SplitCounters;
 use crate::operator::{Timestamp, WATERMARK_MIN};
-use crate::progress::SplitCounters;
 
 pub struct Splits {
     splits: Vec<Split>,
@@ -185,7 +185,7 @@ mod tests {
     use millstream_graph::OperatorId;
 
     use super::*;
-    use crate::progress::JobCounters;
+    use crate::counters::JobCounters;
 
     fn splits(boundedness: Boundedness, ids: &[&str]) -> Splits {
         let counters = JobCounters::default();

@@ -1,0 +1,41 @@
+//! Dead letters: records and rows that failed, as rows of [`dead_letter_schema`].
+
+use std::sync::Arc;
+
+use arrow::array::{BinaryArray, StringArray, TimestampMicrosecondArray};
+use arrow_array::RecordBatch;
+use millstream_graph::dead_letter_schema;
+
+use crate::Error;
+use crate::operator::Timestamp;
+
+/// One row of a dead-letter output.
+pub struct DeadLetter<'a> {
+    pub position: Option<&'a str>,
+    pub error: &'a str,
+    pub payload: Option<&'a [u8]>,
+}
+
+/// Returns dead letters of one step as rows of [`dead_letter_schema`].
+pub fn dead_letters<'a>(
+    step: &str,
+    now: Timestamp,
+    letters: impl Iterator<Item = DeadLetter<'a>>,
+) -> Result<RecordBatch, Error> {
+    let letters: Vec<_> = letters.collect();
+    let steps: StringArray = letters.iter().map(|_| Some(step)).collect();
+    let positions: StringArray = letters.iter().map(|letter| letter.position).collect();
+    let errors: StringArray = letters.iter().map(|letter| Some(letter.error)).collect();
+    let times = TimestampMicrosecondArray::from(vec![now; letters.len()]).with_timezone("UTC");
+    let payloads: BinaryArray = letters.iter().map(|letter| letter.payload).collect();
+    Ok(RecordBatch::try_new(
+        dead_letter_schema(),
+        vec![
+            Arc::new(steps),
+            Arc::new(positions),
+            Arc::new(errors),
+            Arc::new(times),
+            Arc::new(payloads),
+        ],
+    )?)
+}
