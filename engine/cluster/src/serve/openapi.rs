@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use millstream_proto::json::schema::schemas;
 use serde_json::{Map, Value, json};
 
-use super::rest::PREFIX;
-use super::routes::{Method, Route, Run};
+use super::routes::{Method, PREFIX, Route, Run};
 
 const SCHEMAS: &str = "components/schemas";
 

@@ -23,13 +23,11 @@ use serde_json::{Map, Value};
 
 use super::admission::Admission;
 use super::openapi;
-use super::routes::{Method, Route, Run, table};
+use super::routes::{Method, PREFIX, Route, Run, table};
 use super::{BODY_TIMEOUT, REQUEST_BYTES_MAX, detail};
 use crate::api::{Api, Code, Error};
 use crate::spans;
 
-/// Where the calls are.
-pub const PREFIX: &str = "/api/v1";
 /// A silent stream of events says so often that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 

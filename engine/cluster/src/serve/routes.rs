@@ -16,6 +16,10 @@ use serde_json::Value;
 use super::admission::Admission;
 use crate::api::{Api, Code, Error};
 
+/// Path below which all calls are served.
+pub const PREFIX: &str = "/api/v1";
+
+/// HTTP method of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Get,
