@@ -40,6 +40,7 @@ pub mod splits;
 mod stored_pipeline;
 pub mod verify;
 pub mod worker;
+mod worker_protocol;
 
 pub use error::Error;
 pub use history::{CheckpointSummary, Detail, list};

@@ -17,12 +17,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::{self, Code};
-use crate::coordinator::leader::{Leader, is_stop_requested};
+use crate::coordinator::errors::{state_error, storage_error, uncertain_error};
+use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{Record, Status};
 use crate::coordinator::now_us;
 use crate::history::{DeleteRefusal, History};
 use crate::snapshot::{BODY_VERSION, Snapshot, in_flight_bytes};
-use crate::{Error, history, signature, verify};
+use crate::{history, signature, verify};
 
 /// How long a savepoint of a running job may take.
 const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -301,7 +302,7 @@ pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, a
     };
     let mut asked = None;
     leader.with_run(job, |running| {
-        if !is_stop_requested(running) {
+        if !running.is_stop_requested() {
             asked = Some(running.checkpoint_requests.request());
         }
     });
@@ -404,7 +405,7 @@ async fn savepoint_of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Re
     };
     let mut completed = None;
     leader.with_run(job, |running| {
-        if !is_stop_requested(running) {
+        if !running.is_stop_requested() {
             completed = Some(running.checkpointed.subscribe());
             running.checkpoint_requests.request_savepoint(name);
         }
@@ -503,35 +504,4 @@ async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::
         Code::CheckpointNotFound,
         format!("`{job}` has no savepoint `{name}`; {there}"),
     ))
-}
-
-pub fn state_error(error: millstream_state::Error) -> api::Error {
-    storage_error(Error::State(error))
-}
-
-/// The error for a client when a change of a job's checkpoints fails.
-fn uncertain_error(error: Error) -> api::Error {
-    match error {
-        Error::Invalid(_)
-        | Error::State(millstream_state::Error::Invalid(_) | millstream_state::Error::NotFound(_)) => {
-            storage_error(error)
-        }
-        error => api::Error::new(
-            Code::Unavailable,
-            format!("whether the request took effect is not known: {error}; look at what there is before trying again"),
-        ),
-    }
-}
-
-/// What a client is told of an error of the storage.
-pub fn storage_error(error: Error) -> api::Error {
-    use millstream_state::Error as State;
-    let code = match &error {
-        Error::Invalid(_) | Error::State(State::Invalid(_)) => Code::InvalidRequest,
-        Error::State(State::NotFound(_)) => Code::CheckpointNotFound,
-        Error::State(State::Superseded(_)) => Code::NotLeader,
-        Error::State(_) | Error::Connector(_) => Code::Unavailable,
-        Error::Failed(_) | Error::Runtime(_) => Code::Internal,
-    };
-    api::Error::new(code, error.to_string())
 }

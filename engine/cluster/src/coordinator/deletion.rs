@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{self, Code};
-use crate::coordinator::api::internal;
-use crate::coordinator::checkpoints;
+use crate::coordinator::errors::{internal, storage_error};
 use crate::coordinator::leader::{Leader, NameReservation};
 use crate::coordinator::state::Request;
 
@@ -80,8 +79,8 @@ async fn complete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
         // Somebody else was faster.
         Ok(_) | Err(_) => return Ok(()),
     };
-    let history = leader.history(&record).await.map_err(checkpoints::storage_error)?;
-    history.clear().await.map_err(checkpoints::storage_error)?;
+    let history = leader.history(&record).await.map_err(storage_error)?;
+    history.clear().await.map_err(storage_error)?;
     leader.change(Request::Forget { job: job.into() }).await?;
     leader.forget(job, true);
     Ok(())

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::coordinator::active_run::ActiveRun;
 use crate::coordinator::ledger::{RunTotals, Status};
-use crate::coordinator::runs::ActiveRun;
 use crate::coordinator::state::State;
-use crate::coordinator::{job_view, now_us};
+use crate::coordinator::{now_us, totals};
 
 /// What was published last.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Gauges {
             let job_totals = state
                 .jobs()
                 .get(name)
-                .and_then(|job| job_view::job_totals(job, Some(running)));
+                .and_then(|job| totals::job_totals(job, Some(running)));
             if let Some(job_totals) = job_totals {
                 publish_earlier(name, &job_totals);
             }

@@ -1,99 +1,21 @@
 //! A job in the words of the client API.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Instant;
 
 use millstream_proto::v1;
 use millstream_runtime::counters::{JobCounters, Kind};
 use millstream_runtime::operator::WATERMARK_MIN;
 
+use crate::api;
 use crate::compatibility::{Finding, Verdict};
-use crate::coordinator::ledger::{LastCheckpoint, LatestUpdate, Record, RunProgress, RunTotals};
-use crate::coordinator::runs::ActiveRun;
+use crate::coordinator::active_run::ActiveRun;
+use crate::coordinator::leader::Leader;
+use crate::coordinator::ledger::{LatestUpdate, Record, RunTotals};
+use crate::coordinator::rates::Rates;
 use crate::coordinator::slots::Slots;
-use crate::coordinator::state::{Job, State};
+use crate::coordinator::state::Job;
+use crate::coordinator::totals;
 use crate::outage;
-use crate::progress::Report;
-
-/// The journal is told times of checkpoints no more exactly than this.
-const JOURNAL_TIME_RESOLUTION_US: i64 = 100_000;
-
-/// Rows and times as of two moments, for rates.
-#[derive(Debug, Default)]
-pub struct Rates {
-    before: Option<Sample>,
-    latest: Option<Sample>,
-}
-
-#[derive(Debug, Clone)]
-struct Sample {
-    at: Instant,
-    rows_in: u64,
-    rows_out: u64,
-    /// Per operator, of each subtask: nanoseconds busy, microseconds blocked.
-    times: BTreeMap<String, Vec<(u64, u64)>>,
-}
-
-impl Rates {
-    /// Looks at the counters as of now.
-    pub fn sample(&mut self, counters: &JobCounters) {
-        let mut sample = Sample {
-            at: Instant::now(),
-            rows_in: 0,
-            rows_out: 0,
-            times: BTreeMap::new(),
-        };
-        for operator in &counters.operators {
-            match operator.kind {
-                Kind::Source => sample.rows_in += read(&operator.rows_in),
-                Kind::Sink => sample.rows_out += read(&operator.rows_out),
-                Kind::Operator => {}
-            }
-            let times = sample.times.entry(operator.operator.0.clone()).or_default();
-            times.push((read(&operator.busy_ns), read(&operator.blocked_us)));
-        }
-        self.before = self.latest.replace(sample);
-    }
-
-    /// Rows in and out per second between the two latest samples.
-    fn rows(&self) -> (f64, f64) {
-        let (Some(before), Some(latest)) = (&self.before, &self.latest) else {
-            return (0.0, 0.0);
-        };
-        let seconds = (latest.at - before.at).as_secs_f64().max(1e-3);
-        // Counters begin anew with each attempt.
-        let rate = |before: u64, latest: u64| latest.saturating_sub(before) as f64 / seconds;
-        (
-            rate(before.rows_in, latest.rows_in),
-            rate(before.rows_out, latest.rows_out),
-        )
-    }
-
-    /// Shares of time that an operator's busiest and most blocked subtask were so.
-    fn shares(&self, operator: &str) -> (f64, f64) {
-        let (Some(before), Some(latest)) = (&self.before, &self.latest) else {
-            return (0.0, 0.0);
-        };
-        let (Some(then), Some(now)) = (before.times.get(operator), latest.times.get(operator)) else {
-            return (0.0, 0.0);
-        };
-        let seconds = (latest.at - before.at).as_secs_f64().max(1e-3);
-        let pairs = || then.iter().zip(now);
-        let busy = pairs()
-            .map(|(then, now)| now.0.saturating_sub(then.0))
-            .max()
-            .unwrap_or(0);
-        let blocked = pairs()
-            .map(|(then, now)| now.1.saturating_sub(then.1))
-            .max()
-            .unwrap_or(0);
-        (
-            (busy as f64 / 1e9 / seconds).min(1.0),
-            (blocked as f64 / 1e6 / seconds).min(1.0),
-        )
-    }
-}
 
 /// The latest update of a job's pipeline.
 fn update(record: &Record) -> Option<v1::JobUpdate> {
@@ -108,6 +30,14 @@ fn update(record: &Record) -> Option<v1::JobUpdate> {
     Some(v1::JobUpdate {
         state: state as i32,
         reason: reason.to_string(),
+    })
+}
+
+/// Returns a job in detail by its name.
+pub fn describe(leader: &Leader, name: &str) -> Result<v1::Job, api::Error> {
+    leader.with(|inner| {
+        let job = inner.state.job(name)?;
+        Ok(self::job(job, inner.runs.get(name), inner.state.slots(), true))
     })
 }
 
@@ -150,7 +80,7 @@ pub fn job(job: &Job, running: Option<&ActiveRun>, slots: &Slots, in_detail: boo
         described.reason = "being deleted: its checkpoints are being removed".into();
     }
     let report = running.map(|running| running.progress.report());
-    if let Some(job_totals) = job_totals(job, running) {
+    if let Some(job_totals) = totals::job_totals(job, running) {
         describe_totals(&mut described, &job_totals);
     }
     let (Some(running), Some(report)) = (running, report) else {
@@ -179,76 +109,6 @@ pub fn job(job: &Job, running: Option<&ActiveRun>, slots: &Slots, in_detail: boo
         }
     }
     described
-}
-
-/// What the run under way and those before it have come to; `None`: nothing has run yet.
-pub fn job_totals(job: &Job, running: Option<&ActiveRun>) -> Option<RunTotals> {
-    let record = &job.record;
-    let present = running.and_then(|running| running.progress.with(run_totals));
-    let present = match (State::inherited_progress(job), &record.run_progress) {
-        // Nobody looks after the tasks yet: what the last coordinator knew.
-        (Some(RunProgress { settled, attempt }), _) => Some(attempt.clone().after(settled)),
-        (None, Some(run_progress)) => Some(present.unwrap_or_default().at_least(&run_progress.attempt)),
-        (None, None) => present,
-    };
-    match (present, &record.run_totals) {
-        (Some(present), Some(earlier)) => Some(present.after(earlier)),
-        (Some(present), None) => Some(present),
-        (None, earlier) => earlier.clone(),
-    }
-}
-
-/// What a run has come to so far; `None`: nothing has run yet.
-pub fn run_totals(report: &Report) -> Option<RunTotals> {
-    let has_run = report.restarts > 0 || !report.counters.is_empty();
-    let numbers = report.numbers();
-    has_run.then(|| RunTotals {
-        restarts: report.restarts,
-        checkpoints: report.checkpoints,
-        checkpoints_failed: report.checkpoints_failed,
-        checkpoints_unchanged: report.checkpoints_unchanged,
-        last_checkpoint: report.last_checkpoint.as_ref().map(|last| LastCheckpoint {
-            checkpoint: last.id,
-            taken_us: super::now_us() - last.at.elapsed().as_micros() as i64,
-            current_us: super::now_us() - last.current_at.elapsed().as_micros() as i64,
-            state_bytes: last.state_bytes,
-            took_ms: last.took.as_millis() as u64,
-        }),
-        rows_in: numbers.rows_in,
-        rows_out: numbers.rows_out,
-        bytes_in: numbers.bytes_in,
-        bytes_out: numbers.bytes_out,
-        watermark_us: numbers.watermark,
-        lag_rows: numbers.lag,
-        late_rows: numbers.late_rows,
-        bad_rows: numbers.bad_rows,
-        dead_letters: numbers.dead_letters,
-        future_rows: numbers.future_rows,
-    })
-}
-
-/// The same for the next coordinator, which gets the rows of the present attempt from its workers.
-pub fn run_progress(report: &Report) -> Option<RunProgress> {
-    let all = run_totals(report)?;
-    let present = report.counters.last().map(|counters| counters.progress());
-    let attempt = present.map_or_else(RunTotals::default, |numbers| RunTotals {
-        rows_in: numbers.rows_in,
-        rows_out: numbers.rows_out,
-        bytes_in: numbers.bytes_in,
-        bytes_out: numbers.bytes_out,
-        late_rows: numbers.late_rows,
-        bad_rows: numbers.bad_rows,
-        dead_letters: numbers.dead_letters,
-        future_rows: numbers.future_rows,
-        ..RunTotals::default()
-    });
-    let mut settled = all.without(&attempt);
-    if let Some(last) = &mut settled.last_checkpoint {
-        // They are computed from how long ago it was, a little differently each time; that is no news.
-        last.taken_us -= last.taken_us % JOURNAL_TIME_RESOLUTION_US;
-        last.current_us -= last.current_us % JOURNAL_TIME_RESOLUTION_US;
-    }
-    Some(RunProgress { settled, attempt })
 }
 
 fn describe_totals(described: &mut v1::Job, run_totals: &RunTotals) {

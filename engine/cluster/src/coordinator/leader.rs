@@ -19,20 +19,21 @@ use millstream_proto::v1;
 use millstream_state::log::{Leadership, Writer};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
 use crate::api::{self, Code};
+use crate::coordinator::active_run::{ActiveRun, Grant, RunHandles};
 use crate::coordinator::gauges::Gauges;
 use crate::coordinator::leader::pending::PendingChanges;
 use crate::coordinator::ledger::{Change, DesiredState, Ledger, Record};
 use crate::coordinator::logs::Log;
-use crate::coordinator::now_us;
-use crate::coordinator::runs::{self, ActiveRun, Grant};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{Command, Event, Limits, RunId, State};
-use crate::coordinator::{deletion, job_view};
+use crate::coordinator::{now_us, totals};
 use crate::deployer::{self, AdoptedTasks, Allocation, Tasks};
 use crate::history::History;
-use crate::job::{Job, StopRequest};
+use crate::job::Job;
+use crate::progress::{Note, Phase, Progress, ProgressEvent};
 use crate::{Error, clock, resolve};
 
 /// How often rates are taken.
@@ -75,11 +76,15 @@ pub trait TaskExecutors: Send + Sync {
     fn shut_down(&self, reason: &str);
 }
 
+/// Starts a run of a job for a leader; the handle aborts it.
+pub type StartRun = fn(Arc<Leader>, RunId, Box<Record>, RunHandles) -> AbortHandle;
+
 /// A coordinator that holds the journal.
 pub struct Leader {
     inner: Mutex<Inner>,
     journal: tokio::sync::Mutex<Writer<Ledger>>,
     executors: Arc<dyn TaskExecutors>,
+    start_run: StartRun,
     /// Of any change of any job.
     version: watch::Sender<u64>,
     flush: Notify,
@@ -154,6 +159,7 @@ impl Leader {
         events: mpsc::Receiver<Event>,
         limits: Limits,
         checkpoints: String,
+        start_run: StartRun,
     ) -> Arc<Self> {
         let now_us = now_us();
         let epoch = journal.epoch();
@@ -177,6 +183,7 @@ impl Leader {
             }),
             journal: tokio::sync::Mutex::new(journal),
             executors,
+            start_run,
             flush: Notify::new(),
             end_reason: watch::Sender::new(None),
             has_stalled: AtomicBool::new(false),
@@ -189,7 +196,6 @@ impl Leader {
         leader.execute(&mut leader.inner.lock(), commands);
         tokio::spawn(leader.clone().run_loop(events));
         tokio::spawn(leader.clone().journal_loop());
-        deletion::resume(&leader);
         leader
     }
 
@@ -272,10 +278,40 @@ impl Leader {
 
     fn run(self: &Arc<Self>, inner: &mut Inner, run: RunId, record: Box<Record>) {
         let name = record.name.clone();
-        let mut running = ActiveRun::new(run, self, &name);
-        let task = tokio::spawn(runs::run_job(self.clone(), run, record, running.handles()));
-        running.task = Some(task.abort_handle());
-        inner.runs.insert(name, running);
+        let checkpointed = watch::Sender::new(0);
+        let progress = Progress::with_observer(self.observer(run, name.clone(), checkpointed.clone()));
+        let mut active = ActiveRun::new(run, progress, checkpointed);
+        active.task = Some((self.start_run)(self.clone(), run, record, active.handles()));
+        inner.runs.insert(name, active);
+    }
+
+    /// Returns the function that is called with the progress of a run.
+    fn observer(
+        self: &Arc<Self>,
+        run: RunId,
+        job: String,
+        checkpointed: watch::Sender<u64>,
+    ) -> impl Fn(ProgressEvent) + Send + Sync + 'static {
+        let leader = Arc::downgrade(self);
+        move |event| {
+            let Some(leader) = leader.upgrade() else { return };
+            match event {
+                ProgressEvent::Phase(Phase::Running, _) => leader.event(Event::Running { job: job.clone(), run }),
+                ProgressEvent::Phase(Phase::Restarting, reason) => leader.event(Event::Restarting {
+                    job: job.clone(),
+                    run,
+                    reason,
+                }),
+                ProgressEvent::Phase(..) => {}
+                ProgressEvent::Note(Note::Info(text)) => leader.log_line(&job, "info", &text),
+                ProgressEvent::Note(Note::Warning(text)) => leader.log_line(&job, "warn", &text),
+                ProgressEvent::Checkpoint(checkpoint) => {
+                    checkpointed.send_replace(checkpoint);
+                    leader.changed(&job, run);
+                }
+                ProgressEvent::Outages => leader.changed(&job, run),
+            }
+        }
     }
 
     fn check_not_ended(&self) -> Result<(), api::Error> {
@@ -538,7 +574,7 @@ impl Leader {
         let counted: Vec<Event> = {
             let inner = self.inner.lock();
             let runs = inner.runs.iter().filter_map(|(job, running)| {
-                let run_progress = Box::new(running.progress.with(job_view::run_progress)?);
+                let run_progress = Box::new(running.progress.with(totals::run_progress)?);
                 let (job, run) = (job.clone(), running.run);
                 Some(Event::RunProgress { job, run, run_progress })
             });
@@ -557,9 +593,4 @@ impl Leader {
     pub fn log(&self, job: &str) -> Log {
         self.inner.lock().logs.entry(job.to_string()).or_default().clone()
     }
-}
-
-/// A run that was asked to stop is not asked for anything else.
-pub fn is_stop_requested(running: &ActiveRun) -> bool {
-    *running.stop.borrow() != StopRequest::None
 }

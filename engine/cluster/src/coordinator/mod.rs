@@ -18,22 +18,31 @@
 //! What the leader decides is in a state machine without I/O ([`state`]); the shell around it is [`leader`]; each job
 //! is carried by a run ([`runs`]), which is the very driver that runs a job in one process.
 
+mod active_run;
 mod api;
 mod checkpoints;
 mod data_dir;
 mod deletion;
+mod errors;
 mod gauges;
+mod job_events;
 mod job_view;
 mod leader;
 pub mod ledger;
 mod logs;
+mod pipeline_checks;
+mod rates;
 mod runs;
 mod slots;
 mod standby;
 pub mod state;
+mod submit;
+mod totals;
 mod transactions;
 mod update;
+
 mod worker_gateway;
+mod worker_view;
 
 #[cfg(test)]
 mod tests;
@@ -57,7 +66,7 @@ use ledger::Ledger;
 pub use data_dir::DataDir;
 pub use leader::{Leader, TaskExecutors};
 pub use state::{Event, Limits};
-pub use worker_gateway::{STANDBY_MESSAGE, WorkerGateway};
+pub use worker_gateway::WorkerGateway;
 
 /// How long jobs may take for their last checkpoint when the coordinator is asked to end.
 const SUSPEND_TIMEOUT: Duration = Duration::from_secs(20);
@@ -231,14 +240,17 @@ impl Coordinator {
             writer.epoch(),
             writer.state().adoptable_attempts(),
         );
-        Ok(Leader::start(
+        let leader = Leader::start(
             inner.folder.cluster(),
             writer,
             executors,
             events,
             inner.options.limits.clone(),
             inner.folder.checkpoints(),
-        ))
+            runs::start,
+        );
+        deletion::resume(&leader);
+        Ok(leader)
     }
 
     fn api(&self) -> Result<LeaderApi, client::Error> {

@@ -11,115 +11,34 @@ use millstream_runtime::counters::JobCounters;
 use millstream_state::checkpoint::CheckpointStore;
 use millstream_state::threads;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tracing::Span;
 
-use crate::coordinator::job_view;
+use crate::coordinator::active_run::{AdoptionResult, Grant, RunHandles};
 use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{DesiredState, Record};
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{End, Event, RunId};
+use crate::coordinator::totals;
 use crate::deployer::{
     AdoptedTasks, Allocation, DeployRequest, Deployer, DeploymentEvent, RegionRestart, RestartedRegion, Tasks,
 };
 use crate::history::History;
 use crate::job::{CheckpointRequests, Job, Outcome, Start, StopRequest};
-use crate::progress::{Note, Phase, Progress, ProgressEvent};
 use crate::publish::{Publishing, SubtaskOutput};
 use crate::restart::{self, RestartStrategy};
-use crate::{Error, planning, region, resolve, run, spans};
+use crate::{Error, planning, region, resolve, run};
 
 /// Between two looks at who has taken a job over.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the leader holds of a run.
-pub struct ActiveRun {
-    pub run: RunId,
-    pub stop: watch::Sender<StopRequest>,
-    pub progress: Progress,
-    pub checkpoint_requests: Arc<CheckpointRequests>,
-    /// The newest complete checkpoint.
-    pub checkpointed: watch::Sender<u64>,
-    /// Where slots go that the run waits for.
-    pub granted: Option<oneshot::Sender<Grant>>,
-    /// Whether the tasks that the run waits for go on.
-    pub adoption: watch::Sender<Option<AdoptionResult>>,
-    pub task: Option<tokio::task::AbortHandle>,
-    pub rates: super::job_view::Rates,
+/// Starts a task that runs a job until this run ends. The handle aborts it.
+pub fn start(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: RunHandles) -> AbortHandle {
+    tokio::spawn(run_job(leader, run, record, handles)).abort_handle()
 }
 
-/// The slots of an attempt that may be taken over, or why it may not.
-pub type AdoptionResult = Result<LeaseId, String>;
-
-/// Slots for an attempt.
-#[derive(Debug)]
-pub struct Grant {
-    pub lease: LeaseId,
-    pub slots: Vec<String>,
-}
-
-impl ActiveRun {
-    pub fn new(run: RunId, leader: &Arc<Leader>, name: &str) -> Self {
-        let checkpointed = watch::Sender::new(0);
-        let observer = {
-            let (leader, name, checkpointed) = (Arc::downgrade(leader), name.to_string(), checkpointed.clone());
-            move |observed| {
-                let Some(leader) = leader.upgrade() else { return };
-                match observed {
-                    ProgressEvent::Phase(Phase::Running, _) => leader.event(Event::Running { job: name.clone(), run }),
-                    ProgressEvent::Phase(Phase::Restarting, reason) => leader.event(Event::Restarting {
-                        job: name.clone(),
-                        run,
-                        reason,
-                    }),
-                    ProgressEvent::Phase(..) => {}
-                    ProgressEvent::Note(Note::Info(text)) => leader.log_line(&name, "info", &text),
-                    ProgressEvent::Note(Note::Warning(text)) => leader.log_line(&name, "warn", &text),
-                    ProgressEvent::Checkpoint(checkpoint) => {
-                        checkpointed.send_replace(checkpoint);
-                        leader.changed(&name, run);
-                    }
-                    ProgressEvent::Outages => leader.changed(&name, run),
-                }
-            }
-        };
-        Self {
-            run,
-            stop: watch::Sender::new(StopRequest::None),
-            progress: Progress::with_observer(observer),
-            checkpoint_requests: Arc::default(),
-            checkpointed,
-            granted: None,
-            adoption: watch::Sender::new(None),
-            task: None,
-            rates: super::job_view::Rates::default(),
-        }
-    }
-
-    /// For [`run_job`], which the operation whose span is entered has caused.
-    pub fn handles(&self) -> RunHandles {
-        RunHandles {
-            stop: self.stop.subscribe(),
-            progress: self.progress.clone(),
-            checkpoint_requests: self.checkpoint_requests.clone(),
-            adoption: self.adoption.subscribe(),
-            trace_parent: spans::trace_parent(&Span::current()),
-        }
-    }
-}
-
-/// The ends of a run's strings whose other ends the leader holds.
-pub struct RunHandles {
-    stop: watch::Receiver<StopRequest>,
-    progress: Progress,
-    checkpoint_requests: Arc<CheckpointRequests>,
-    adoption: watch::Receiver<Option<AdoptionResult>>,
-    /// The span of the call that made it run, if one did.
-    trace_parent: String,
-}
-
-/// Carries a job to the end of this run.
-pub async fn run_job(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: RunHandles) {
+async fn run_job(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: RunHandles) {
     let job = record.name.clone();
     let progress = handles.progress.clone();
     let end = match run_to_end(&leader, run, &record, handles).await {
@@ -136,7 +55,7 @@ pub async fn run_job(leader: Arc<Leader>, run: RunId, record: Box<Record>, handl
             reason: error.to_string(),
         },
     };
-    let run_totals = progress.with(job_view::run_totals).map(Box::new);
+    let run_totals = progress.with(totals::run_totals).map(Box::new);
     leader.event(Event::Ended {
         job,
         run,

@@ -12,8 +12,9 @@ use millstream_proto::v1;
 use millstream_state::threads;
 
 use crate::api::{self, Code};
-use crate::coordinator::api::{internal, invalid, resolve_pipeline};
+use crate::coordinator::errors::{internal, invalid};
 use crate::coordinator::leader::Leader;
+use crate::coordinator::pipeline_checks::resolve_pipeline;
 use crate::planning;
 
 pub async fn list(

@@ -8,23 +8,20 @@ use std::sync::Arc;
 use millstream_planner::explain;
 use millstream_proto::v1;
 
-use super::api::{
-    LeaderApi, check_compatible, check_connectors, compare_with_checkpoint, internal, invalid, mode, not_found,
-    resolve_pipeline,
-};
+use super::errors::{internal, invalid, not_found};
+use super::leader::Leader;
 use super::ledger::{Record, Update};
+use super::pipeline_checks::{check_compatible, check_connectors, compare_with_checkpoint, mode, resolve_pipeline};
 use super::state::Request;
 use super::{checkpoints, job_view};
 use crate::api::{self, Code};
 use crate::resolve::{self, Resolved};
 use crate::stored_pipeline;
 
-pub async fn update(api: &LeaderApi, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, api::Error> {
+pub async fn update(leader: &Arc<Leader>, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, api::Error> {
     let mut resolved = resolve_pipeline(request.pipeline.clone(), request.name.clone(), None).await?;
     let name = resolved.resolved.name.clone();
-    let record = api
-        .0
-        .with(|inner| inner.state.job(&name).map(|job| job.record.clone()))?;
+    let record = leader.with(|inner| inner.state.job(&name).map(|job| job.record.clone()))?;
     let of_job = record.resolved.mode();
     if resolved.resolved.mode() != of_job {
         // It may have been chosen when the job was submitted.
@@ -40,35 +37,35 @@ pub async fn update(api: &LeaderApi, request: v1::UpdateJobRequest) -> Result<v1
         .map_or(&record.resolved, |update| &update.resolved);
     if stored_pipeline::is_same(wanted, &resolved.resolved) && request.parallelism.is_none() {
         response.is_same = true;
-        response.job = Some(api.describe(&name)?);
+        response.job = Some(job_view::describe(leader, &name)?);
         return Ok(response);
     }
-    check_storage(api, &record, &resolved)?;
+    check_storage(leader, &record, &resolved)?;
     let update = new_update(&record, &resolved, &request)?;
     check_connectors(&resolved, &record).await?;
     resolve::look_up(&resolved).await.map_err(not_found)?;
-    check_state(api, &name, &resolved, &request, &mut response).await?;
+    check_state(leader, &name, &resolved, &request, &mut response).await?;
     let asked = Request::Update {
         job: name.clone(),
         update: Box::new(update),
     };
     // Refused before a savepoint is taken for nothing.
-    api.0.with(|inner| inner.state.request(asked.clone(), 0).map(|_| ()))?;
+    leader.with(|inner| inner.state.request(asked.clone(), 0).map(|_| ()))?;
     if request.dry_run {
         return Ok(response);
     }
     if let Some(savepoint) = request.savepoint.as_ref().filter(|_| response.verdict.is_some()) {
         checkpoints::check_savepoint_free(&record, savepoint).await?;
-        let taken = checkpoints::create_savepoint(&api.0, &name, savepoint).await?;
+        let taken = checkpoints::create_savepoint(leader, &name, savepoint).await?;
         response.savepoint = Some(taken.checkpoint);
     }
-    api.0.change(asked).await?;
-    response.job = Some(api.describe(&name)?);
+    leader.change(asked).await?;
+    response.job = Some(job_view::describe(leader, &name)?);
     Ok(response)
 }
 
-fn check_storage(api: &LeaderApi, record: &Record, resolved: &Resolved) -> Result<(), api::Error> {
-    let storage = resolved.settings.storage.as_ref().unwrap_or(&api.0.checkpoints);
+fn check_storage(leader: &Arc<Leader>, record: &Record, resolved: &Resolved) -> Result<(), api::Error> {
+    let storage = resolved.settings.storage.as_ref().unwrap_or(&leader.checkpoints);
     if *storage == record.storage {
         return Ok(());
     }
@@ -107,7 +104,7 @@ fn new_update(record: &Record, resolved: &Resolved, request: &v1::UpdateJobReque
 /// Refuses a pipeline that the job's latest checkpoint does not fit. The checkpoint that it begins with has the same
 /// operators and layouts.
 async fn check_state(
-    api: &LeaderApi,
+    leader: &Arc<Leader>,
     name: &str,
     resolved: &Resolved,
     request: &v1::UpdateJobRequest,
@@ -117,7 +114,7 @@ async fn check_state(
         job: name.to_string(),
         checkpoint: None,
     };
-    let found = match checkpoints::load(&api.0, &latest).await {
+    let found = match checkpoints::load(leader, &latest).await {
         Ok(found) => found,
         Err(error) if error.code == Code::CheckpointNotFound => return Ok(()),
         Err(error) => return Err(error),

@@ -16,14 +16,12 @@ use crate::coordinator::ExecutorFactory;
 use crate::coordinator::leader::TaskExecutors;
 use crate::coordinator::state::Event;
 use crate::deployer::{self, AdoptedTasks, Allocation, Tasks};
-use crate::fleet::{Fleet, FleetEvent, FleetOptions, MESSAGE_BYTES_MAX};
+use crate::fleet::{Fleet, FleetEvent, FleetOptions};
+use crate::worker_protocol::{MESSAGE_BYTES_MAX, STANDBY_MESSAGE};
 use crate::{Error, Job};
 
 /// Events of workers that may wait for the leader.
 const EVENTS_MAX: usize = 1024;
-
-/// What a worker is told at the wrong door; who leads is to be asked for.
-pub const STANDBY_MESSAGE: &str = "this coordinator stands by; try another address";
 
 /// Where workers attach. Cheap to clone.
 #[derive(Clone, Default)]

@@ -6,11 +6,16 @@
 //! [`crate::deployer::Tasks`] ([`tasks`]); [`Fleet::adopt`] does so with tasks that another coordinator has started.
 //! Whatever else a worker runs when it attaches is nobody's any more, and is ended.
 
+mod attach;
+mod heartbeat;
 mod link;
+mod loss;
+mod messages;
 mod reachability;
+mod reports;
+mod status;
 mod tasks;
 
-use crate::clock::now_us as clock_us;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,9 +26,11 @@ use millstream_proto::v1;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use self::heartbeat::Heartbeat;
 use self::link::Link;
-pub use self::link::MESSAGE_BYTES_MAX;
-use self::tasks::WorkerMessage;
+use self::messages::WorkerMessage;
+pub use self::status::WorkerStatus;
+use crate::worker_protocol::ORPHAN_TIMEOUT_DEFAULT;
 
 /// Events that may wait for the coordinator.
 const EVENTS_MAX: usize = 1_024;
@@ -52,7 +59,7 @@ impl FleetOptions {
             version: env!("CARGO_PKG_VERSION").into(),
             heartbeat: Duration::from_secs(1),
             lost_after: Duration::from_secs(5),
-            orphan_timeout: crate::worker::ORPHAN_TIMEOUT_DEFAULT,
+            orphan_timeout: ORPHAN_TIMEOUT_DEFAULT,
         }
     }
 }
@@ -85,23 +92,6 @@ pub enum FleetEvent {
     Logged { worker: String, lines: Vec<v1::JobLine> },
     /// The worker asks for its tasks to be moved elsewhere.
     Leaving { worker: String },
-}
-
-/// What is known of an attached worker.
-#[derive(Debug, Clone)]
-pub struct WorkerStatus {
-    pub name: String,
-    pub incarnation: String,
-    pub address: String,
-    pub version: String,
-    pub slots: u32,
-    pub memory_bytes: u64,
-    /// How far its clock is ahead of this one.
-    pub clock_offset_us: i64,
-    /// In the databases of its tasks.
-    pub state_bytes: u64,
-    pub attached_us: i64,
-    pub is_leaving: bool,
 }
 
 /// The workers that are attached to this coordinator. Cheap to clone.
@@ -141,7 +131,7 @@ impl Fleet {
                 stall: Mutex::default(),
             }),
         };
-        tokio::spawn(link::watch(Arc::downgrade(&fleet.inner)));
+        tokio::spawn(loss::watch(Arc::downgrade(&fleet.inner)));
         (fleet, events_in)
     }
 
@@ -183,29 +173,17 @@ impl Fleet {
 }
 
 impl Inner {
+    pub(super) async fn send_event(&self, event: FleetEvent) {
+        if self.events.send(event).await.is_err() {
+            tracing::debug!("no coordinator listens any more");
+        }
+    }
+
     fn shut_down(&self, reason: &str) {
         *self.shutdown_reason.lock() = Some(reason.to_string());
         for (_, link) in std::mem::take(&mut *self.links.lock()) {
             link.close();
         }
-    }
-}
-
-/// When something was last heard, for comparing with a duration only.
-#[derive(Debug)]
-struct Heartbeat(Mutex<Instant>);
-
-impl Heartbeat {
-    fn new() -> Self {
-        Self(Mutex::new(Instant::now()))
-    }
-
-    fn beat(&self) {
-        *self.0.lock() = Instant::now();
-    }
-
-    fn silence(&self) -> Duration {
-        self.0.lock().elapsed()
     }
 }
 

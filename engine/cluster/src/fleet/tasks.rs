@@ -24,6 +24,7 @@ use tracing::Span;
 use self::deployment::Milestone;
 use self::region::{InitialState, Region, Stage};
 use super::Fleet;
+use super::messages::{MessageBody, WorkerMessage};
 use crate::deployer::{
     AdoptedTasks, Allocation, DeployRequest, DeploymentEvent, RegionRestart, RestartedRegion, Tasks,
 };
@@ -36,18 +37,6 @@ use crate::{Error, Job, encoding, outage, spans};
 const MESSAGES_MAX: usize = 16_384;
 /// How long workers may take to say how an attempt is that is adopted.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Something a worker said about an attempt.
-pub struct WorkerMessage {
-    pub worker: String,
-    pub body: MessageBody,
-}
-
-pub enum MessageBody {
-    Report(v1::AttemptReport),
-    Progress(v1::AttemptProgress),
-    Lost(String),
-}
 
 impl Fleet {
     /// Starts an attempt's tasks on the workers of its allocation. When this returns they all run, or none does.

@@ -69,18 +69,6 @@ impl DataDir {
     }
 }
 
-/// Why a worker with this folder is not let in by a coordinator of this cluster, if it is not.
-pub fn check_cluster(worker: &str, (folder, owner): (&str, &str), cluster: &str) -> Option<String> {
-    if owner.is_empty() || cluster.is_empty() || owner == cluster {
-        return None;
-    }
-    Some(format!(
-        "the data folder {folder} of worker {worker} belongs to cluster {owner}, and this is cluster {cluster}; nothing in \
-         it was changed. Give the worker another folder (--data-dir) or the addresses of its own cluster (--coordinator); \
-         if that cluster is no more, remove the folder: it holds nothing but copies"
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,18 +88,5 @@ mod tests {
         );
         std::fs::write(dir.join(FILE), "").unwrap();
         assert_eq!(DataDir::open(&dir).unwrap().path_and_cluster().1, "");
-    }
-
-    #[test]
-    fn a_folder_of_another_cluster_is_refused_by_name() {
-        assert_eq!(check_cluster("w", ("/d", ""), "b"), None);
-        assert_eq!(check_cluster("w", ("/d", "b"), "b"), None);
-        let refusal = check_cluster("w", ("/d", "a"), "b").unwrap();
-        assert!(
-            refusal.starts_with(
-                "the data folder /d of worker w belongs to cluster a, and this is cluster b; nothing in it"
-            ),
-            "{refusal}"
-        );
     }
 }

@@ -7,7 +7,7 @@
 //! its tasks: by then they run elsewhere. Orders of an older epoch than the newest seen are refused.
 
 mod attempt;
-pub mod data_dir;
+mod data_dir;
 mod log_buffer;
 mod session;
 
@@ -28,6 +28,7 @@ pub use log_buffer::LogBuffer;
 
 use crate::exchange::{Compression, Exchange};
 use crate::network::Listener;
+use crate::worker_protocol::{ORPHAN_TIMEOUT_DEFAULT, STANDBY_MESSAGE};
 use crate::{Error, connect, encoding};
 
 /// Reports of all attempts that may wait to be taken.
@@ -41,9 +42,6 @@ const WARNING_INTERVAL_MIN: Duration = Duration::from_secs(5);
 const WARNING_INTERVAL_MAX: Duration = Duration::from_secs(300);
 /// Addresses of coordinators that are kept, those included that others have named.
 const COORDINATORS_MAX: usize = 16;
-/// How long tasks go on without a coordinator. Long, as an outage of the coordinators costs nothing meanwhile; not for
-/// ever, as a worker that is cut off is taken for dead, and what it ran runs elsewhere.
-pub const ORPHAN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 /// How long a worker that was asked to end waits for its tasks to be moved elsewhere.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What may be on its way on one connection.
@@ -239,7 +237,7 @@ impl Worker {
                     SessionEnd::Failed(error) => return Err(error),
                     SessionEnd::Broken(reason) => warnings.warn(&address, reason),
                     SessionEnd::StandsBy => {
-                        warnings.warn(&address, crate::coordinator::STANDBY_MESSAGE.to_string());
+                        warnings.warn(&address, STANDBY_MESSAGE.to_string());
                         self.learn_leader(&address).await;
                     }
                 }

@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::attempt::{self, WorkerContext};
 use super::{COMMANDS_MAX, RunningAttempt, SessionEnd, Worker, clock_us};
-use crate::coordinator::STANDBY_MESSAGE;
+use crate::worker_protocol::{MESSAGE_BYTES_MAX, STANDBY_MESSAGE};
 use crate::{clock, connect, encoding, restart};
 
 /// Messages to the coordinator that may wait for the transport.
@@ -25,9 +25,6 @@ const OUTBOX_MAX: usize = 64;
 /// How often another coordinator is asked whether it leads.
 const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
-/// Restored state and splits travel in one message.
-pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
-
 impl Worker {
     /// Attaches to the coordinator at this address and carries out its orders until the stream ends.
     pub(super) async fn session(&mut self, address: &str) -> SessionEnd {

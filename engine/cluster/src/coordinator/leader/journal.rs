@@ -9,7 +9,7 @@ use tracing::{Instrument, Span};
 use super::Leader;
 use crate::Error;
 use crate::api::{self, Code};
-use crate::coordinator::api::internal;
+use crate::coordinator::errors::internal;
 use crate::coordinator::ledger::{Change, Ledger};
 use crate::coordinator::now_us;
 use crate::coordinator::state::{Event, Request, RunId};

@@ -6,6 +6,7 @@ use super::*;
 use crate::coordinator::data_dir::DataDir;
 use crate::coordinator::ledger::tests::{record, transition};
 use crate::coordinator::ledger::{Placement, RunProgress, RunTotals, Status, Transition};
+use crate::coordinator::runs;
 use crate::coordinator::worker_gateway::WorkerGateway;
 
 /// A journal folder that is not there: a file is in its place.
@@ -42,6 +43,7 @@ async fn placements_outlast_a_journal_outage_with_counters_of_1000_jobs() {
         events,
         Limits::default(),
         folder.checkpoints(),
+        runs::start,
     );
     let happened = |change: Change| leader.execute(&mut leader.inner.lock(), vec![Command::Journal(change)]);
 

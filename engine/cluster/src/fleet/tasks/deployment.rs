@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use millstream_proto::v1::attempt_report::Event;
 
-use super::{MessageBody, RemoteTasks, failure, remote_error};
+use super::{RemoteTasks, failure, remote_error};
 use crate::Error;
+use crate::fleet::messages::MessageBody;
 use crate::restart::Retry;
 
 /// Restoring state may take long; a worker that dies meanwhile is noticed at once.

@@ -1,0 +1,82 @@
+//! Errors of the client API made from what goes wrong in a call.
+
+use millstream_proto::v1;
+
+use crate::api::{self, Code};
+use crate::{Error, resolve};
+
+pub fn invalid(message: &str) -> api::Error {
+    api::Error::new(Code::InvalidRequest, message)
+}
+
+pub fn invalid_pipeline(message: &str) -> api::Error {
+    api::Error {
+        mistakes: vec![v1::Mistake {
+            message: message.to_string(),
+            ..v1::Mistake::default()
+        }],
+        ..api::Error::new(Code::InvalidPipeline, message)
+    }
+}
+
+pub fn mistakes_error(mistakes: Vec<v1::Mistake>) -> api::Error {
+    let count = mistakes.len();
+    let first = mistakes
+        .first()
+        .map(|mistake| mistake.message.clone())
+        .unwrap_or_default();
+    let message = match count {
+        1 => first,
+        _ => format!("{first} (and {} more mistakes)", count - 1),
+    };
+    api::Error {
+        mistakes,
+        ..api::Error::new(Code::InvalidPipeline, message)
+    }
+}
+
+/// What the pipeline reads or writes is not there.
+pub fn not_found(found: resolve::NotFound) -> api::Error {
+    match found {
+        resolve::NotFound::Mistakes(mistakes) => mistakes_error(mistakes),
+        resolve::NotFound::Unavailable(reason) => api::Error::new(
+            Code::Unavailable,
+            format!("{reason}; nothing was submitted: try again once they answer"),
+        ),
+    }
+}
+
+pub fn internal(error: &dyn std::fmt::Display) -> api::Error {
+    api::Error::new(Code::Internal, format!("the request did not end well: {error}"))
+}
+
+pub fn state_error(error: millstream_state::Error) -> api::Error {
+    storage_error(Error::State(error))
+}
+
+/// The error for a client when a change of a job's checkpoints fails.
+pub fn uncertain_error(error: Error) -> api::Error {
+    match error {
+        Error::Invalid(_)
+        | Error::State(millstream_state::Error::Invalid(_) | millstream_state::Error::NotFound(_)) => {
+            storage_error(error)
+        }
+        error => api::Error::new(
+            Code::Unavailable,
+            format!("whether the request took effect is not known: {error}; look at what there is before trying again"),
+        ),
+    }
+}
+
+/// What a client is told of an error of the storage.
+pub fn storage_error(error: Error) -> api::Error {
+    use millstream_state::Error as State;
+    let code = match &error {
+        Error::Invalid(_) | Error::State(State::Invalid(_)) => Code::InvalidRequest,
+        Error::State(State::NotFound(_)) => Code::CheckpointNotFound,
+        Error::State(State::Superseded(_)) => Code::NotLeader,
+        Error::State(_) | Error::Connector(_) => Code::Unavailable,
+        Error::Failed(_) | Error::Runtime(_) => Code::Internal,
+    };
+    api::Error::new(code, error.to_string())
+}

@@ -1,0 +1,80 @@
+//! Totals of a job over all of its runs, and those of the run under way as the journal records them.
+
+use crate::coordinator::active_run::ActiveRun;
+use crate::coordinator::ledger::{LastCheckpoint, RunProgress, RunTotals};
+use crate::coordinator::now_us;
+use crate::coordinator::state::{Job, State};
+use crate::progress::Report;
+
+/// The journal is told times of checkpoints no more exactly than this.
+const JOURNAL_TIME_RESOLUTION_US: i64 = 100_000;
+
+/// What the run under way and those before it have come to; `None`: nothing has run yet.
+pub fn job_totals(job: &Job, running: Option<&ActiveRun>) -> Option<RunTotals> {
+    let record = &job.record;
+    let present = running.and_then(|running| running.progress.with(run_totals));
+    let present = match (State::inherited_progress(job), &record.run_progress) {
+        // Nobody looks after the tasks yet: what the last coordinator knew.
+        (Some(RunProgress { settled, attempt }), _) => Some(attempt.clone().after(settled)),
+        (None, Some(run_progress)) => Some(present.unwrap_or_default().at_least(&run_progress.attempt)),
+        (None, None) => present,
+    };
+    match (present, &record.run_totals) {
+        (Some(present), Some(earlier)) => Some(present.after(earlier)),
+        (Some(present), None) => Some(present),
+        (None, earlier) => earlier.clone(),
+    }
+}
+
+/// What a run has come to so far; `None`: nothing has run yet.
+pub fn run_totals(report: &Report) -> Option<RunTotals> {
+    let has_run = report.restarts > 0 || !report.counters.is_empty();
+    let numbers = report.numbers();
+    has_run.then(|| RunTotals {
+        restarts: report.restarts,
+        checkpoints: report.checkpoints,
+        checkpoints_failed: report.checkpoints_failed,
+        checkpoints_unchanged: report.checkpoints_unchanged,
+        last_checkpoint: report.last_checkpoint.as_ref().map(|last| LastCheckpoint {
+            checkpoint: last.id,
+            taken_us: now_us() - last.at.elapsed().as_micros() as i64,
+            current_us: now_us() - last.current_at.elapsed().as_micros() as i64,
+            state_bytes: last.state_bytes,
+            took_ms: last.took.as_millis() as u64,
+        }),
+        rows_in: numbers.rows_in,
+        rows_out: numbers.rows_out,
+        bytes_in: numbers.bytes_in,
+        bytes_out: numbers.bytes_out,
+        watermark_us: numbers.watermark,
+        lag_rows: numbers.lag,
+        late_rows: numbers.late_rows,
+        bad_rows: numbers.bad_rows,
+        dead_letters: numbers.dead_letters,
+        future_rows: numbers.future_rows,
+    })
+}
+
+/// The same for the next coordinator, which gets the rows of the present attempt from its workers.
+pub fn run_progress(report: &Report) -> Option<RunProgress> {
+    let all = run_totals(report)?;
+    let present = report.counters.last().map(|counters| counters.progress());
+    let attempt = present.map_or_else(RunTotals::default, |numbers| RunTotals {
+        rows_in: numbers.rows_in,
+        rows_out: numbers.rows_out,
+        bytes_in: numbers.bytes_in,
+        bytes_out: numbers.bytes_out,
+        late_rows: numbers.late_rows,
+        bad_rows: numbers.bad_rows,
+        dead_letters: numbers.dead_letters,
+        future_rows: numbers.future_rows,
+        ..RunTotals::default()
+    });
+    let mut settled = all.without(&attempt);
+    if let Some(last) = &mut settled.last_checkpoint {
+        // They are computed from how long ago it was, a little differently each time; that is no news.
+        last.taken_us -= last.taken_us % JOURNAL_TIME_RESOLUTION_US;
+        last.current_us -= last.current_us % JOURNAL_TIME_RESOLUTION_US;
+    }
+    Some(RunProgress { settled, attempt })
+}

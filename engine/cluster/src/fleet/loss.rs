@@ -1,0 +1,115 @@
+//! Loss of workers: streams that end, workers that are silent, and a coordinator process that did not run itself.
+
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::messages::{MessageBody, WorkerMessage};
+use super::{FleetEvent, Inner};
+
+/// How often silence is looked for.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// If that look is so late, nobody is judged by it.
+const STALL_TOLERANCE: Duration = Duration::from_secs(1);
+
+/// A coordinator that did not run for so long has been left by its workers, which ping it (`KEEP_ALIVE_TIMEOUT`):
+/// streams that are broken then say nothing about the workers.
+const STALL_WORKERS_LEAVE: Duration = Duration::from_secs(4);
+/// So long after it runs again what had broken meanwhile is noticed.
+const STALL_AFTERMATH: Duration = Duration::from_secs(3);
+
+impl Inner {
+    /// For how long this process did not run until just now, if that was long.
+    fn stall(&self) -> Option<Duration> {
+        let silence = self.process_heartbeat.silence();
+        if silence > WATCH_INTERVAL + STALL_WORKERS_LEAVE {
+            return Some(silence);
+        }
+        let (noticed, length) = (*self.stall.lock())?;
+        (noticed.elapsed() < STALL_AFTERMATH).then_some(length)
+    }
+
+    /// A worker's stream broke. If that is because nobody kept it up here, the tasks there go on, and are left alone
+    /// until they are taken over.
+    pub(super) async fn on_stream_broken(&self, worker: &str, incarnation: &str, reason: &str) {
+        let Some(stall) = self.stall() else {
+            return self.remove_worker(worker, incarnation, reason).await;
+        };
+        if self.shutdown_reason.lock().is_some() {
+            return;
+        }
+        let reason = format!(
+            "this coordinator did not run for {:.1} s, and workers have left it meanwhile",
+            stall.as_secs_f64()
+        );
+        self.shut_down(&reason);
+        self.send_event(FleetEvent::Stalled { reason }).await;
+    }
+
+    /// Takes a worker off the list and tells everyone whom it concerns.
+    async fn remove_worker(&self, worker: &str, incarnation: &str, reason: &str) {
+        let is_released = {
+            let mut links = self.links.lock();
+            if links.get(worker).is_none_or(|link| link.incarnation != incarnation) {
+                return;
+            }
+            let link = links.remove(worker);
+            link.is_some_and(|link| link.is_released.load(Ordering::Relaxed))
+        };
+        match is_released {
+            true => tracing::info!(worker, "worker has left"),
+            false => tracing::warn!(worker, "worker lost: {reason}"),
+        }
+        let mut listeners: Vec<mpsc::Sender<WorkerMessage>> = Vec::new();
+        for entry in &self.attempts {
+            // One may listen to several.
+            if !listeners.iter().any(|known| known.same_channel(entry.value())) {
+                listeners.push(entry.value().clone());
+            }
+        }
+        for listener in listeners {
+            let message = WorkerMessage {
+                worker: worker.to_string(),
+                body: MessageBody::Lost(reason.to_string()),
+            };
+            if listener.try_send(message).is_err() {
+                tracing::debug!("an attempt that ends takes no news");
+            }
+        }
+        self.send_event(FleetEvent::Lost {
+            worker: worker.to_string(),
+            incarnation: incarnation.to_string(),
+            reason: reason.to_string(),
+        })
+        .await;
+    }
+}
+
+/// Looks for workers that say nothing.
+pub async fn watch(inner: Weak<Inner>) {
+    loop {
+        let before = Instant::now();
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let links: Vec<_> = inner.links.lock().values().cloned().collect();
+        // This process stood still: what workers said meanwhile is yet to be read.
+        let has_stalled = before.elapsed() > WATCH_INTERVAL + STALL_TOLERANCE;
+        if before.elapsed() > WATCH_INTERVAL + STALL_WORKERS_LEAVE {
+            *inner.stall.lock() = Some((Instant::now(), before.elapsed()));
+        }
+        // Only now: in between, a standstill would be in neither.
+        inner.process_heartbeat.beat();
+        for link in links {
+            if has_stalled {
+                link.heartbeat.beat();
+            }
+            let silence = link.heartbeat.silence();
+            if silence > inner.options.lost_after {
+                let reason = format!("nothing was heard of it for {:.1} s", silence.as_secs_f64());
+                inner.remove_worker(&link.name, &link.incarnation, &reason).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Messages of workers to the driver of an attempt.
+
+use millstream_proto::v1;
+
+/// Something a worker said about an attempt.
+pub struct WorkerMessage {
+    pub worker: String,
+    pub body: MessageBody,
+}
+
+pub enum MessageBody {
+    Report(v1::AttemptReport),
+    Progress(v1::AttemptProgress),
+    Lost(String),
+}
