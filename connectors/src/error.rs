@@ -1,5 +1,7 @@
 //! What can go wrong between the engine and the outside world.
 
+use millstream_store_errors::Retry;
+
 /// An error of a connector. Messages say what, where and what to do instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -18,4 +20,16 @@ pub enum Error {
     Arrow(#[from] arrow_schema::ArrowError),
     #[error(transparent)]
     ObjectStore(#[from] object_store::Error),
+}
+
+impl Error {
+    /// Returns whether, and for how long, it is worth trying again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Error::Unavailable(_) => Retry::Limited,
+            Error::Io { source, .. } => Retry::of_io(source),
+            Error::ObjectStore(error) => Retry::of_object_store(error),
+            Error::Invalid(_) | Error::Data(_) | Error::Arrow(_) => Retry::Never,
+        }
+    }
 }

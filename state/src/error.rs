@@ -1,5 +1,7 @@
 //! What can go wrong with state.
 
+use millstream_store_errors::Retry;
+
 use crate::disk;
 
 /// An error of the state layer. Messages name the file or folder and say what to do.
@@ -87,5 +89,25 @@ impl Error {
     /// Whether an older checkpoint may still be good where this error came from.
     pub fn is_damage(&self) -> bool {
         matches!(self, Error::Corrupt(_) | Error::NotFound(_))
+    }
+
+    /// Returns whether, and for how long, it is worth trying again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Error::DiskFull(_) => Retry::Unlimited,
+            Error::Io { source, .. } => Retry::of_io(source),
+            Error::Storage { source, .. } => Retry::of_object_store(source),
+            Error::Unreachable(_) => Retry::Limited,
+            // The next attempt verifies local files and fetches those that are damaged.
+            Error::Database { .. } if self.is_local_damage() => Retry::Limited,
+            Error::Database { .. }
+            | Error::NotFound(_)
+            | Error::Corrupt(_)
+            | Error::Limit(_)
+            | Error::Invalid(_)
+            | Error::Busy(_)
+            | Error::Superseded(_)
+            | Error::Background(_) => Retry::Never,
+        }
     }
 }

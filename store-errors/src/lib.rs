@@ -4,11 +4,15 @@
 //! Checkpoints are kept in object stores that the environment configures, tables are read and written in stores that
 //! options configure, too. Both say the same of the same mistake.
 
+mod retry;
+
 use std::error::Error as _;
 
 use object_store::ClientConfigKey;
 use object_store::Error;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+
+pub use self::retry::Retry;
 
 /// The place that settings come from, so that a message spells them as they are written there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

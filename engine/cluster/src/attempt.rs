@@ -22,6 +22,7 @@ mod unread_input;
 
 use millstream_connectors::Committable;
 use millstream_runtime::subtask_state::SubtaskState;
+use millstream_store_errors::Retry;
 use tokio::sync::watch;
 
 pub use self::connectors::{check_connectors, exactly_once_sinks};
@@ -34,9 +35,9 @@ use crate::deployer::{AdoptedTasks, Deployer};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
 use crate::progress::Progress;
-use crate::restart::{RestartStrategy, Retry};
+use crate::restart::RestartStrategy;
 use crate::snapshot::Snapshot;
-use crate::{Error, restart, spans};
+use crate::{Error, spans};
 
 pub struct Attempt<'a> {
     pub job: &'a Job,
@@ -104,7 +105,7 @@ pub async fn run<'a>(
         }
         Err(error) => {
             return Ok(AttemptResult::Failed(Failure {
-                retry: restart::retry(&error),
+                retry: error.retry(),
                 is_damage: error.is_damage(),
                 error,
                 started: false,

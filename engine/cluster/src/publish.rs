@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use millstream_connectors::{Committable, Sink};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, restart};
+use crate::Error;
 
 /// Commits of one checkpoint are tried this often before the attempt fails (and the next one commits).
 const COMMIT_TRIES_MAX: u32 = 5;
@@ -38,7 +38,7 @@ pub async fn commit_with_retries(
     loop {
         match sink.commit(committables.clone()).await {
             Ok(()) => return Ok(()),
-            Err(error) if tries < COMMIT_TRIES_MAX && restart::retry_connector(&error).may_pass() => {
+            Err(error) if tries < COMMIT_TRIES_MAX && error.retry().is_retryable() => {
                 tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                 tries += 1;
             }

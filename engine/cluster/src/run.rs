@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millstream_state::checkpoint::Damaged;
+use millstream_store_errors::Retry;
 use tokio::sync::watch;
 
 use crate::attempt::{self, Attempt, AttemptResult};
@@ -10,7 +11,7 @@ use crate::deployer::{AdoptedTasks, Deployer};
 use crate::history::History;
 use crate::job::{Job, Outcome, Start, StopRequest};
 use crate::progress::{Phase, Progress};
-use crate::restart::{RestartStrategy, Retry};
+use crate::restart::RestartStrategy;
 use crate::snapshot::Snapshot;
 use crate::{Error, fallback, restart};
 
@@ -199,7 +200,7 @@ async fn run_attempts(
             Some(snapshot) => format!("checkpoint {}", snapshot.checkpoint),
             None => "the beginning".to_string(),
         };
-        if !failure.retry.may_pass() || failure.retry < retry_threshold(ever_started) {
+        if !failure.retry.is_retryable() || failure.retry < retry_threshold(ever_started) {
             return Err(failure.error);
         }
         let Some(delay) = restarts.next_delay(failure.retry) else {
@@ -314,7 +315,7 @@ async fn retry_with_backoff<T, Reading: Future<Output = Result<T, Error>>>(
             Ok(found) => return Ok(Some(found)),
             Err(error) => error,
         };
-        let retry = restart::retry(&error);
+        let retry = error.retry();
         if retry < retry_threshold {
             return Err(error);
         }

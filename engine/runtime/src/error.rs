@@ -1,5 +1,7 @@
 //! The errors that end a task or fail its part of a checkpoint.
 
+use millstream_store_errors::Retry;
+
 /// An error of a running task, or of its part of a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,4 +44,22 @@ pub enum Error {
     /// A columnar computation failed.
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
+}
+
+impl Error {
+    /// Returns whether, and for how long, it is worth restarting the task.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Error::Connector(error) => error.retry(),
+            Error::State(error) => error.retry(),
+            Error::Remote {
+                is_retryable,
+                is_disk_full,
+                ..
+            } => Retry::from_report(*is_retryable, *is_disk_full),
+            Error::Operator { .. } | Error::ChannelStateTooLarge { .. } | Error::DataFusion(_) | Error::Arrow(_) => {
+                Retry::Never
+            }
+        }
+    }
 }

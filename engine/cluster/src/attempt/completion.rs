@@ -9,6 +9,7 @@ use millstream_connectors::{Committable, Sink, Split};
 use millstream_fail_point as fail_point;
 use millstream_graph::OperatorId;
 use millstream_runtime::subtask_state::SubtaskState;
+use millstream_store_errors::Retry;
 use tracing::Span;
 
 use super::committables_of;
@@ -16,9 +17,8 @@ use super::driver::{Background, Driver, report};
 use crate::checkpoint::{Completed, Event};
 use crate::progress::{CheckpointReport, Progress};
 use crate::publish::{self, SubtaskOutput};
-use crate::restart::Retry;
 use crate::snapshot::{Snapshot, in_flight_bytes};
-use crate::{Error, restart, spans, splits};
+use crate::{Error, spans, splits};
 
 impl Driver<'_> {
     /// Writes the manifest, in the background.
@@ -67,7 +67,7 @@ impl Driver<'_> {
                         checkpoint,
                         reason: error.to_string(),
                     };
-                    let retry = restart::retry(&error).max(Retry::Limited);
+                    let retry = error.retry().max(Retry::Limited);
                     report(&results, Background::Failed(event, retry));
                     return;
                 }
@@ -125,7 +125,7 @@ impl Driver<'_> {
                         tracing::warn!(job, checkpoint, "the workers' output is published here: {error}");
                         commit_all(instead, &span).await
                     }
-                    published => published.map_err(|error| (error.to_string(), restart::retry(&error))),
+                    published => published.map_err(|error| (error.to_string(), error.retry())),
                 }
             };
             if let Err((reason, retry)) = futures::try_join!(commit_all(commits, &span), elsewhere) {
@@ -183,7 +183,7 @@ async fn commit_all(commits: Vec<Commit>, span: &Span) -> Result<(), (String, Re
     for (operator, sink, committables) in commits {
         let span = tracing::info_span!(target: spans::TARGET, parent: span, "publish", sink = operator.0);
         let committed = spans::in_span(span, publish::commit_with_retries(&sink, committables)).await;
-        committed.map_err(|error| (format!("{operator}: {error}"), restart::retry_connector(&error)))?;
+        committed.map_err(|error| (format!("{operator}: {error}"), error.retry()))?;
     }
     Ok(())
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use millstream_connectors::{Source, Split};
 use millstream_graph::NodeIndex;
 use millstream_runtime::command::Command;
+use millstream_store_errors::Retry;
 
 use super::driver::{Discovered, Driver};
-use crate::restart::{self, Retry};
 
 impl Driver<'_> {
     /// Looks for new splits of sources that ask for it; tells the readers of all others that no more will come.
@@ -57,7 +57,7 @@ impl Driver<'_> {
         let id = &self.job.graph.nodes[node].id;
         let splits = match splits {
             Ok(splits) => splits,
-            Err(error) if restart::retry_connector(&error).may_pass() => {
+            Err(error) if error.retry().is_retryable() => {
                 self.progress
                     .warn(format!("{id}: new splits could not be looked for: {error}"));
                 return;

@@ -9,6 +9,7 @@ use millstream_fail_point as fail_point;
 use millstream_graph::{NodeIndex, OperatorId};
 use millstream_proto::v1::Outage;
 use millstream_runtime::command::{Command as TaskCommand, TaskEvent};
+use millstream_store_errors::Retry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
@@ -24,10 +25,10 @@ use crate::input_fields;
 use crate::job::{Job, Outcome, StopRequest, TakenCheckpoint, Waiter};
 use crate::outage::{self, ConnectorMonitor};
 use crate::progress::{Phase, Progress};
-use crate::restart::{RestartStrategy, Retry};
+use crate::restart::RestartStrategy;
 use crate::snapshot::Snapshot;
 use crate::splits::SplitAssigner;
-use crate::{Error, restart, spans};
+use crate::{Error, spans};
 
 /// How long tasks may take to end after they were told to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -338,7 +339,7 @@ impl<'a> Driver<'a> {
                 rows_lost,
             } => {
                 // Without a complete checkpoint another attempt may do better, whatever it was.
-                let retry = restart::retry_tasks(&error).max(Retry::Limited);
+                let retry = error.retry().max(Retry::Limited);
                 let declined = Event::Declined {
                     checkpoint,
                     operator,
@@ -354,7 +355,7 @@ impl<'a> Driver<'a> {
                 subtask,
                 error,
             } => {
-                let retry = restart::retry_tasks(&error);
+                let retry = error.retry();
                 self.fail(failure_of(&operator, subtask, &error), retry);
             }
             TaskEvent::Stopped => self.fail(Error::Failed("the tasks stopped by themselves".into()), Retry::Never),

@@ -20,15 +20,15 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use millstream_connectors::Source;
+use millstream_store_errors::Retry;
 use tracing::Span;
 
 use super::driver::{Driver, failure_of};
 use crate::checkpoint::Event;
 use crate::deployer::{DeploymentEvent, RegionRestart};
 use crate::progress::Phase;
-use crate::restart::Retry;
 use crate::snapshot::Snapshot;
-use crate::{Error, restart, spans, splits};
+use crate::{Error, spans, splits};
 
 /// How long tasks of a region may take to end after they were told to.
 const REGION_STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,7 +83,7 @@ impl Driver<'_> {
                 subtask,
                 error,
             } => {
-                let retry = restart::retry_tasks(&error);
+                let retry = error.retry();
                 self.region_failed(region, failure_of(&operator, subtask, &error), retry);
             }
             DeploymentEvent::RegionStopped { region } => {
@@ -231,7 +231,7 @@ impl Driver<'_> {
             }),
             // Its worker may just have gone.
             Err(error) => {
-                let retry = restart::retry(&error);
+                let retry = error.retry();
                 self.region_failed(region, error, retry);
             }
         }

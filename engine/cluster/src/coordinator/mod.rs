@@ -58,8 +58,8 @@ use millstream_state::log::Log;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
+use crate::Error;
 use crate::api::{self as client, Api, Code};
-use crate::{Error, restart};
 use api::LeaderApi;
 use ledger::Ledger;
 
@@ -129,7 +129,7 @@ impl Coordinator {
     pub async fn open(options: Options, executor_factory: ExecutorFactory) -> Result<Self, Error> {
         let folder = loop {
             match DataDir::open(&options.data_dir, options.cluster.as_deref(), now_us()).await {
-                Err(error) if restart::retry(&error).is_disk_full() => {
+                Err(error) if error.retry().is_disk_full() => {
                     tracing::warn!("the data folder cannot be opened yet: {error}");
                     tokio::time::sleep(RETRY_INTERVAL).await;
                 }

@@ -201,10 +201,10 @@ async fn create_savepoint(
         };
         let error = match kept {
             Ok(kept) => return Ok(Some(kept)),
-            Err(error) if restart::retry(&error).may_pass() => error,
+            Err(error) if error.retry().is_retryable() => error,
             Err(error) => return Err(error),
         };
-        let delay = restarts.next_delay(restart::retry(&error)).unwrap_or(config.delay_max);
+        let delay = restarts.next_delay(error.retry()).unwrap_or(config.delay_max);
         tracing::warn!(job = job.graph.name, "savepoint `{name}`: {error}; trying again");
         let aborted = stop.wait_for(|request| *request == StopRequest::Abort);
         if tokio::time::timeout(delay, aborted).await.is_ok() {
@@ -252,8 +252,8 @@ async fn claim_checkpoints(
             Ok(history) => return Ok(Some(history)),
             Err(error) => error,
         };
-        let retry = restart::retry(&error);
-        if !retry.may_pass() {
+        let retry = error.retry();
+        if !retry.is_retryable() {
             return Err(error);
         }
         // Nothing of it has failed yet: there is no number of tries after which somebody should have a look.

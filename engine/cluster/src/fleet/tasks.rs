@@ -18,6 +18,7 @@ use millstream_proto::v1::task_command::Command as Wire;
 use millstream_runtime::command::{Command, TaskEvent};
 use millstream_runtime::counters::JobCounters;
 use millstream_runtime::subtask_state::SubtaskState;
+use millstream_store_errors::Retry;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
@@ -30,7 +31,6 @@ use crate::deployer::{
 };
 use crate::publish::{Publishing, SubtaskOutput};
 use crate::region::{attempt_ids, divide, regions_of_attempts};
-use crate::restart::Retry;
 use crate::{Error, Job, encoding, outage, spans};
 
 /// Events that may wait for the driver of one attempt.
@@ -167,7 +167,7 @@ fn remote_error(message: String) -> Error {
 fn failure(message: String, retry: Retry) -> millstream_runtime::Error {
     millstream_runtime::Error::Remote {
         message,
-        is_retryable: retry.may_pass(),
+        is_retryable: retry.is_retryable(),
         is_disk_full: retry.is_disk_full(),
     }
 }
@@ -332,7 +332,7 @@ impl RemoteTasks {
                 subtask: failed.subtask as usize,
                 error: failure(
                     format!("worker {worker}: {}", failed.reason),
-                    Retry::of_report(true, failed.is_disk_full),
+                    Retry::from_report(true, failed.is_disk_full),
                 ),
                 rows_lost: failed.rows_lost,
             })),
@@ -354,7 +354,7 @@ impl RemoteTasks {
                     }
                     false => (task.operator.as_str(), task.message.clone()),
                 };
-                let retry = Retry::of_report(task.may_pass, task.is_disk_full);
+                let retry = Retry::from_report(task.may_pass, task.is_disk_full);
                 self.fail(index, operator, task.subtask as usize, message, retry);
             }
             Event::Published(answer) => self.on_published(index, worker, answer),
@@ -394,7 +394,7 @@ impl RemoteTasks {
             "" => Ok(()),
             reason => Err(Error::Runtime(failure(
                 format!("worker {worker}: {reason}"),
-                Retry::of_report(true, answer.is_disk_full),
+                Retry::from_report(true, answer.is_disk_full),
             ))),
         };
         publication.missing.remove(&(region, worker));

@@ -18,6 +18,7 @@ use millstream_runtime::subtask_state::SubtaskState;
 use millstream_state::checkpoint::CheckpointStore;
 use millstream_state::store::Backend;
 use millstream_state::threads;
+use millstream_store_errors::Retry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -25,8 +26,7 @@ use tracing::Instrument;
 use crate::exchange::{Attempt, BrokenStream, Exchange};
 use crate::outage::ConnectorMonitor;
 use crate::publish::{self, SubtaskOutput};
-use crate::restart::Retry;
-use crate::{Error, encoding, planning, restart, spans};
+use crate::{Error, encoding, planning, spans};
 
 /// How long tasks may take to end after they were told to.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -325,10 +325,10 @@ impl Publisher {
                 let sink = sinks.get(&output.operator).ok_or_else(unknown)?;
                 let committed = publish::commit_with_retries(sink, output.committables).await;
                 committed.map_err(|error| {
-                    let retry = restart::retry_connector(&error);
+                    let retry = error.retry();
                     Error::Runtime(millstream_runtime::Error::Remote {
                         message: format!("{}: {error}", output.operator),
-                        is_retryable: retry.may_pass(),
+                        is_retryable: retry.is_retryable(),
                         is_disk_full: retry.is_disk_full(),
                     })
                 })?;
@@ -338,7 +338,7 @@ impl Publisher {
         let work = async move {
             let (reason, is_disk_full) = match spans::in_span(span, work).await {
                 Ok(()) => (String::new(), false),
-                Err(error) => (error.to_string(), restart::retry(&error).is_disk_full()),
+                Err(error) => (error.to_string(), error.retry().is_disk_full()),
             };
             reporter
                 .send(Event::Published(v1::OutputPublished {
@@ -382,9 +382,9 @@ impl Reporter {
 
     /// None of its tasks run.
     async fn deployment_failed(&self, error: &Error) {
-        let retry = restart::retry(error);
+        let retry = error.retry();
         self.send(Event::Failed(v1::TaskFailed {
-            may_pass: retry.may_pass(),
+            may_pass: retry.is_retryable(),
             is_damage: error.is_damage(),
             is_disk_full: retry.is_disk_full(),
             message: error.to_string(),
@@ -403,7 +403,7 @@ impl Reporter {
             operator: operator.to_string(),
             subtask: subtask as u32,
             message,
-            may_pass: retry.may_pass(),
+            may_pass: retry.is_retryable(),
             peer: peer.to_string(),
             is_damage: false,
             is_disk_full: retry.is_disk_full(),
@@ -445,7 +445,7 @@ impl Reporter {
                     subtask: subtask as u32,
                     reason: error.to_string(),
                     rows_lost,
-                    is_disk_full: restart::retry_tasks(&error).is_disk_full(),
+                    is_disk_full: error.retry().is_disk_full(),
                 }))
                 .await;
             }
@@ -455,7 +455,7 @@ impl Reporter {
                 subtask,
                 error,
             } => {
-                let retry = restart::retry_tasks(&error);
+                let retry = error.retry();
                 self.task_failed(&operator.0, subtask, error.to_string(), retry, "")
                     .await;
             }

@@ -18,7 +18,7 @@ use tracing::Instrument;
 use super::attempt::{self, WorkerContext};
 use super::{COMMANDS_MAX, RunningAttempt, SessionEnd, Worker, clock_us};
 use crate::worker_protocol::{MESSAGE_BYTES_MAX, STANDBY_MESSAGE};
-use crate::{clock, connect, encoding, restart};
+use crate::{clock, connect, encoding};
 
 /// Messages to the coordinator that may wait for the transport.
 const OUTBOX_MAX: usize = 64;
@@ -157,7 +157,7 @@ impl Worker {
                 self.cluster = Some(welcome.cluster.clone());
                 match self.open_backend() {
                     // It is tried again when there is something to run, and the job then waits with this as its reason.
-                    Err(error) if restart::retry(&error).is_disk_full() => tracing::warn!("{error}"),
+                    Err(error) if error.retry().is_disk_full() => tracing::warn!("{error}"),
                     settled => drop(settled.map_err(SessionEnd::Failed)?),
                 }
                 *heartbeat = tokio::time::interval(Duration::from_millis(welcome.heartbeat_ms.max(10)));

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_proto::v1::attempt_report::Event;
+use millstream_store_errors::Retry;
 
 use super::{RemoteTasks, failure, remote_error};
 use crate::Error;
 use crate::fleet::messages::MessageBody;
-use crate::restart::Retry;
 
 /// Restoring state may take long; a worker that dies meanwhile is noticed at once.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
@@ -119,7 +119,7 @@ impl RemoteTasks {
                     if failed.is_damage {
                         return Err(Error::State(millstream_state::Error::Corrupt(message)));
                     }
-                    let retry = Retry::of_report(failed.may_pass, failed.is_disk_full);
+                    let retry = Retry::from_report(failed.may_pass, failed.is_disk_full);
                     Err(Error::Runtime(failure(message, retry)))
                 }
                 (Some(region), Some(event)) => Ok(Some((worker, region, event))),
