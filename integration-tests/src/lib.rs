@@ -1,7 +1,7 @@
 //! What tests and benchmarks of whole processes share: the outside systems they run against.
 
 pub mod kafka;
-pub mod windows;
+pub mod windowed_job;
 
 use std::path::PathBuf;
 

@@ -1,15 +1,15 @@
-//! The process's allocator, and how it gives memory back.
+//! The process's allocator and its settings for returning memory to the operating system.
 //!
-//! The memory budget counts what is held. An allocator that keeps what was freed, to hand it out again later, holds more
-//! than the budget knows of; tables of state are large and grow by doubling, so that may be as much again. Large
-//! allocations therefore bypass the allocator's arenas: they come from the operating system and go back to it when they
-//! are freed. Batches of rows are smaller, and are reused as ever.
+//! The memory budget counts allocated memory. An allocator that retains freed memory for reuse holds more than the budget
+//! counts; tables of state are large and grow by doubling, so retained memory could double the total. Large allocations
+//! therefore bypass the allocator's arenas: they come from the operating system and return to it when they are freed.
+//! Batches of rows are smaller, and their memory is reused.
 //!
-//! RocksDB allocates from the C library's heap, which keeps as much as it ever held once large blocks have come and gone,
-//! in one arena per thread. It is told not to.
+//! RocksDB allocates from the C library's heap, which by default has one arena per thread and retains memory after large
+//! blocks have been freed. `mallopt` limits both.
 //!
-//! Huge pages are not asked for: every thread's first allocations would hold megabytes of them, an idle process several
-//! times what it needs, and no query measured was faster for them.
+//! Huge pages are disabled: the first allocations of every thread would use megabytes of them, an idle process would need
+//! several times as much memory, and no measured query was faster with them.
 
 use std::ffi::{c_int, c_long};
 
@@ -18,21 +18,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `mi_option_arena_max_object_size` of mimalloc 3, in KiB: the largest allocation that is made in an arena.
 const ARENA_MAX_OBJECT_SIZE: c_int = 45;
-/// Its value unless someone has set it.
+/// Default of [`ARENA_MAX_OBJECT_SIZE`].
 const DEFAULT_KIB: c_long = 2 << 20;
 const LARGE_KIB: c_long = 2 << 10;
-/// `mi_option_purge_delay`, in milliseconds: how long an arena keeps what was freed.
+/// `mi_option_purge_delay`, in milliseconds: time for which an arena retains freed memory.
 const PURGE_DELAY: c_int = 15;
 const DEFAULT_MS: c_long = 1_000;
 const SHORT_MS: c_long = 10;
 
-/// Arenas of the C library's heap: the threads that use it are few.
+/// Most arenas of the C library's heap, which few threads use.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const C_ARENAS_MAX: c_int = 2;
-/// Blocks of the C library's heap from this size on are mapped one by one. Unless it is set, it rises to whatever is freed.
+/// Size from which the C library's heap maps each block separately. Unless set, it grows with the blocks that are freed.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const C_MAPPED_BYTES_MIN: c_int = 256 << 10;
-/// What the C library's heap keeps at its end.
+/// Free memory that the C library's heap retains at its end.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const C_KEPT_BYTES: c_int = 1 << 20;
 
@@ -42,7 +42,7 @@ unsafe extern "C" {
     fn mi_collect(force: bool);
 }
 
-/// Runs before anything is allocated: what lies in a huge page by then stays there.
+/// Runs before the first allocation, as memory that is in a huge page already stays there.
 #[cfg(target_os = "linux")]
 #[used]
 #[unsafe(link_section = ".init_array.00101")]
@@ -50,31 +50,32 @@ static BEFORE_MAIN: extern "C" fn() = without_huge_pages;
 
 #[cfg(target_os = "linux")]
 extern "C" fn without_huge_pages() {
-    // SAFETY: changes how the kernel backs this process's memory from now on, not what is in it. A kernel that does not
-    // know it answers an error, and nothing has changed.
+    // SAFETY: changes how the kernel backs future memory of this process, not its content. A kernel without the option
+    // returns an error and changes nothing.
     unsafe {
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
     }
 }
 
-/// Lets large allocations go back to the operating system as soon as they are freed. To be called before state is held.
-pub fn give_large_allocations_back() {
+/// Makes both heaps return large allocations to the operating system when they are freed. Call before state is allocated.
+pub fn configure() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in [
         (libc::M_ARENA_MAX, C_ARENAS_MAX),
         (libc::M_MMAP_THRESHOLD, C_MAPPED_BYTES_MIN),
         (libc::M_TRIM_THRESHOLD, C_KEPT_BYTES),
     ] {
-        // SAFETY: sets a number that later allocations go by. What is refused stays as it was.
+        // SAFETY: sets a parameter of later allocations; a refused value changes nothing.
         unsafe { libc::mallopt(parameter, value) };
     }
     set(ARENA_MAX_OBJECT_SIZE, DEFAULT_KIB, LARGE_KIB);
 }
 
-/// Sets an option of the allocator that has this value, else somebody has set it, or it is another one.
+/// Sets an option of the allocator if it has its default. Another value was set by the user, or the option's number has
+/// another meaning in this version.
 fn set(option: c_int, default: c_long, value: c_long) {
-    // SAFETY: both are plain accesses to a table of numbers, which the allocator reads when it allocates and frees; an
-    // unknown option is ignored.
+    // SAFETY: both access a table of numbers, which the allocator reads when it allocates and frees; an unknown option is
+    // ignored.
     unsafe {
         if mi_option_get(option) == default {
             mi_option_set(option, value);
@@ -82,41 +83,40 @@ fn set(option: c_int, default: c_long, value: c_long) {
     }
 }
 
-/// Gives back what this process can do without: what the allocators keep, and the program's own pages, of which a start
-/// needs many that nothing needs later. Those that are needed are mapped again when they are run; they are in the system's
-/// file cache.
-pub fn let_go() {
-    // Memory is short from now on.
+/// Returns memory that this process can do without: memory retained by the allocators, and code pages of the program, many
+/// of which only the startup uses. Code pages that are used again are mapped again from the system's file cache.
+pub fn release_memory() {
+    // Retain freed memory for a shorter time from now on.
     set(PURGE_DELAY, DEFAULT_MS, SHORT_MS);
-    // SAFETY: gives free memory back, nothing else.
+    // SAFETY: only returns free memory.
     unsafe { mi_collect(true) };
-    let_go_of_the_start();
+    release_startup_memory();
 }
 
-/// Gives back what only the start needed: the program's pages, a third of what an idle process holds, and what the C heap
-/// keeps.
-pub fn let_go_of_the_start() {
+/// Returns memory that only the startup needed: code pages, a third of an idle process's memory, and memory retained by the
+/// C heap.
+pub fn release_startup_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: the first gives free memory back. The other calls the function below with what it expects, and its data is
-    // not used.
+    // SAFETY: the first only returns free memory. The second calls the function below with valid arguments; the data
+    // pointer is not used.
     unsafe {
         libc::malloc_trim(0);
-        libc::dl_iterate_phdr(Some(let_go_program), std::ptr::null_mut());
+        libc::dl_iterate_phdr(Some(release_code_pages), std::ptr::null_mut());
     }
 }
 
-/// Unmaps the pages of the program's code. Only the first object, the program itself, is asked for.
+/// Releases the code pages of the first object, the program itself.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-unsafe extern "C" fn let_go_program(
+unsafe extern "C" fn release_code_pages(
     object: *mut libc::dl_phdr_info,
     _bytes: libc::size_t,
     _data: *mut libc::c_void,
 ) -> c_int {
-    // SAFETY: asks for a number.
+    // SAFETY: only reads a system parameter.
     let Ok(page_bytes @ 1..) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) else {
         return 1;
     };
-    // SAFETY: the loader gives a valid object, with as many headers as it says.
+    // SAFETY: the loader passes a valid object with `dlpi_phnum` headers.
     let (object, headers) = unsafe {
         let object = &*object;
         (
@@ -132,11 +132,11 @@ unsafe extern "C" fn let_go_program(
         let first = start.next_multiple_of(page_bytes);
         let last = (start + header.p_memsz as usize) / page_bytes * page_bytes;
         if first < last {
-            // SAFETY: whole pages of a mapping of the program's file that is never written to: they read the same again.
+            // SAFETY: whole pages of a mapping of the program's file that is never written: they are read from the file again.
             unsafe { libc::madvise(first as *mut libc::c_void, last - first, libc::MADV_DONTNEED) };
         }
     }
-    // Not 0: no further object.
+    // A value other than 0 ends the iteration.
     1
 }
 
@@ -144,11 +144,11 @@ unsafe extern "C" fn let_go_program(
 mod tests {
     use super::*;
 
-    /// Fails when a new version of the allocator numbers its options otherwise.
+    /// Fails if a new version of the allocator has other numbers for its options.
     #[test]
-    fn the_options_are_those_that_are_meant() {
-        give_large_allocations_back();
-        let_go();
+    fn the_numbers_of_options_are_right() {
+        configure();
+        release_memory();
         for (option, value) in [(ARENA_MAX_OBJECT_SIZE, LARGE_KIB), (PURGE_DELAY, SHORT_MS)] {
             // SAFETY: as above.
             assert_eq!(unsafe { mi_option_get(option) }, value);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// A stream-processing engine: pipelines in YAML or SQL, run here.
+/// Stream-processing engine for pipelines in YAML or SQL.
 #[derive(Debug, Parser)]
 #[command(
     name = "engine",
@@ -18,53 +18,55 @@ pub struct Arguments {
     pub command: Command,
 }
 
+/// Commands of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a pipeline in this process until its input ends or someone stops it; the same command again resumes.
+    /// Run a pipeline in this process until its input ends or it is stopped. The same command resumes it.
     Run(Box<Run>),
-    /// Accept jobs and run them here: a coordinator and a worker in one process.
+    /// Run a coordinator and a worker in one process.
     Standalone(Box<Standalone>),
-    /// Accept jobs and run them over the workers that attach here; several take turns over one data folder.
+    /// Accept jobs and run them on registered workers. Coordinators that share a data folder elect a leader.
     Coordinator(Box<Coordinator>),
-    /// Run the parts of jobs that a coordinator gives to this process.
+    /// Run the tasks that a coordinator deploys.
     Worker(Box<Worker>),
-    /// Print the JSON Schema of the YAML spelling, for editors.
+    /// Print the JSON Schema of pipelines in YAML, for editors.
     Schema,
     /// List connectors and formats with their options.
     Connectors {
-        /// Only this one.
+        /// Connector or format to list. Default: all.
         name: Option<String>,
     },
     /// List the checkpoints of a job.
     Checkpoints {
-        /// The pipeline file, or the job's name.
+        /// Pipeline file, or name of the job.
         job: String,
-        /// Read through all that checkpoints consist of, or that one, and say what is damaged and what a restore
-        /// would do about it. Exit code 7: something is damaged.
+        /// Read all files of all checkpoints, or of this one; report damage, and which checkpoint a restore would use.
+        /// Exit code 7 if a file is damaged.
         #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, require_equals = true)]
         verify: Option<Option<u64>>,
-        /// With --verify: print one JSON document per line, the last one is the result.
+        /// With --verify: print one JSON document per line; the last one is the result.
         #[arg(long, requires = "verify")]
         json: bool,
         #[command(flatten)]
-        place: Place,
+        storage: StorageArguments,
     },
     /// Print the version.
     Version,
 }
 
+/// Location of state and checkpoints.
 #[derive(Debug, Clone, Args)]
-pub struct Place {
+pub struct StorageArguments {
     /// Folder for state, checkpoints and locks.
     #[arg(long, value_name = "DIR", env = "MILLSTREAM_DATA_DIR", default_value = ".millstream")]
     pub data_dir: PathBuf,
-    /// Where checkpoints are kept, as a URL (file://, s3://, gs://, az://). Default: in the data folder.
+    /// URL of checkpoint storage (file://, s3://, gs://, az://). Default: in the data folder.
     #[arg(long, value_name = "URL", env = "MILLSTREAM_CHECKPOINT_STORAGE")]
     pub checkpoint_storage: Option<String>,
 }
 
-impl Place {
-    /// URL or folder of the checkpoints; what a pipeline says counts less than the command line.
+impl StorageArguments {
+    /// Returns the URL or folder of the checkpoints; the command line takes precedence over the pipeline.
     pub fn checkpoints(&self, of_pipeline: Option<&str>) -> Result<String, String> {
         if let Some(url) = self.checkpoint_storage.as_deref().or(of_pipeline) {
             return Ok(url.to_string());
@@ -80,56 +82,56 @@ impl Place {
     }
 }
 
+/// Arguments of `engine run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The pipeline: .yaml, .yml, .json or .sql.
+    /// Pipeline: .yaml, .yml, .json or .sql.
     pub file: PathBuf,
-    /// Follow the sources, or read them to their end.
+    /// Execution mode: process new input as it arrives, or read the present input to its end.
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
-    /// The job's name; state and checkpoints are kept under it. Default: the spec's, or the script's file name.
+    /// Name of the job, and of its state and checkpoints. Default: the spec's name, or the script's file name.
     #[arg(long)]
     pub name: Option<String>,
-    /// Start anew: earlier checkpoints of the job are moved aside.
+    /// Start without state; earlier checkpoints of the job are moved to another folder.
     #[arg(long, conflicts_with = "from_checkpoint")]
     pub fresh: bool,
-    /// With --fresh: first remove the files that earlier runs have published where the pipeline writes files. Without
-    /// it they stay beside the new ones.
+    /// With --fresh: first remove the output files of earlier runs. Without it they stay beside the new ones.
     #[arg(long, requires = "fresh")]
     pub remove_output: bool,
     /// Resume from this retained checkpoint instead of the latest.
     #[arg(long, value_name = "N")]
     pub from_checkpoint: Option<u64>,
-    /// Where the newest checkpoints are damaged, resume from an older one even if output published after it is then
-    /// written a second time.
+    /// If the newest checkpoints are damaged, resume from an older one even if output published after it is written a
+    /// second time.
     #[arg(long)]
     pub allow_duplicates: bool,
-    /// Resume although the edited pipeline computes what is in the checkpoint's state from other rows or by other
-    /// expressions: windows that are open then mix both.
+    /// Resume although the edited pipeline computes the checkpoint's state from other rows or by other expressions;
+    /// windows that are open then contain both.
     #[arg(long, conflicts_with = "fresh")]
     pub accept_changed_meaning: bool,
     #[command(flatten)]
-    pub place: Place,
-    /// Subtasks per operator. Default: the spec's, else one per slot.
+    pub storage: StorageArguments,
+    /// Subtasks per operator. Default: the spec's setting, else one per slot.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub parallelism: Option<u16>,
-    /// Threads that process rows. Default: the number of cores, but no more than the parallelism.
+    /// Threads that process rows. Default: the number of cores, at most the parallelism.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
     pub slots: Option<u16>,
-    /// What the process may hold in memory: state, caches, rows under way; such as 512mb or 2gb. State that has no room
-    /// is kept on disk. Default: a quarter of the machine's memory, or of the container's if that is limited.
+    /// Memory budget for state, caches and rows in flight, such as 512mb or 2gb. State beyond it is spilled to disk.
+    /// Default: a quarter of the memory of the machine or container.
     #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
     pub memory: Option<usize>,
-    /// From the start of one checkpoint to the start of the next, such as 10s.
+    /// Interval between the starts of two checkpoints, such as 10s.
     #[arg(long, value_name = "TIME", value_parser = duration_ms)]
     pub checkpoint_interval: Option<u64>,
-    /// Plan, check, say what would run, and end.
+    /// Plan and check the pipeline, print what would run, and exit.
     #[arg(long)]
     pub dry_run: bool,
-    /// Print the job graph, and end.
+    /// Print the job graph, and exit.
     #[arg(long)]
     pub explain: bool,
-    /// The form of --explain: a tree, or a flowchart for Mermaid.
+    /// Format of --explain: a tree, or a flowchart for Mermaid.
     #[arg(
         long,
         value_enum,
@@ -138,50 +140,52 @@ pub struct Run {
         requires = "explain"
     )]
     pub format: ExplainFormat,
-    /// Serve /metrics, /healthz and /readyz here, such as 127.0.0.1:8080.
+    /// Address of /metrics, /healthz and /readyz, such as 127.0.0.1:8080.
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
     pub http: Option<SocketAddr>,
     #[command(flatten)]
-    pub telling: Telling,
-    /// Write the summary of the run to this file, as JSON.
+    pub observability: Observability,
+    /// File for the summary of the run, as JSON.
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
 }
 
+/// Arguments of `engine coordinator`.
 #[derive(Debug, Args)]
 pub struct Coordinator {
     #[command(flatten)]
-    pub lead: Lead,
-    /// How clients, workers and other coordinators reach this one. Default: the host's name, or the address that is
-    /// listened at.
+    pub common: CoordinatorArguments,
+    /// URL at which clients, workers and other coordinators reach this one. Default: the host's name, or the address of
+    /// --listen.
     #[arg(long, value_name = "URL", value_parser = address, env = "MILLSTREAM_ADVERTISE")]
     pub advertise: Option<String>,
 }
 
+/// Arguments of `engine standalone`.
 #[derive(Debug, Args)]
 pub struct Standalone {
     #[command(flatten)]
-    pub lead: Lead,
-    /// Threads that process rows, for all jobs together.
+    pub common: CoordinatorArguments,
+    /// Threads that process rows, shared by all jobs.
     #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
     pub slots: u16,
-    /// What the process may hold in memory: state, caches, rows under way; such as 512mb or 2gb. State that has no room
-    /// is kept on disk. Default: a quarter of the machine's memory, or of the container's if that is limited.
+    /// Memory budget for state, caches and rows in flight, such as 512mb or 2gb. State beyond it is spilled to disk.
+    /// Default: a quarter of the memory of the machine or container.
     #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
     pub memory: Option<usize>,
-    /// Folder for local state. Default: in the data folder, if that is local.
+    /// Folder for local state. Default: in the data folder if that is local, else .millstream/work.
     #[arg(long, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
 }
 
-/// What every process has that may lead a cluster.
+/// Arguments of processes that can lead a cluster.
 #[derive(Debug, Args)]
-pub struct Lead {
-    /// Where the cluster keeps what it must not forget, and checkpoints: a folder or a URL (file://, s3://, gs://,
-    /// az://). All coordinators of a cluster share one.
+pub struct CoordinatorArguments {
+    /// Folder or URL (file://, s3://, gs://, az://) of the cluster's journal and checkpoints. All coordinators of a
+    /// cluster share it.
     #[arg(long, value_name = "URL", env = "MILLSTREAM_DATA_DIR", default_value = ".millstream")]
     pub data_dir: String,
-    /// Where clients and workers connect. Port 0: any.
+    /// Address at which clients and workers connect. Port 0: any free port.
     #[arg(
         long,
         value_name = "ADDR",
@@ -189,22 +193,23 @@ pub struct Lead {
         default_value = "127.0.0.1:7070"
     )]
     pub listen: SocketAddr,
-    /// Serve REST, /metrics, /healthz and /readyz here. Default: port 8080 at the address of --listen.
+    /// Address of the REST API, /metrics, /healthz and /readyz. Default: port 8080 at the address of --listen.
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
     pub http: Option<SocketAddr>,
-    /// The cluster that the data folder must be of; a folder of another one is refused.
+    /// Id of the cluster to which the data folder must belong; the folder of another cluster is refused.
     #[arg(long, value_name = "ID", env = "MILLSTREAM_CLUSTER")]
     pub cluster: Option<String>,
-    /// Jobs that are kept at once, ended ones too.
+    /// Most jobs that the cluster stores, ended ones included.
     #[arg(long, value_name = "N", default_value = "10000")]
     pub jobs_max: usize,
     #[command(flatten)]
-    pub telling: Telling,
+    pub observability: Observability,
 }
 
+/// Arguments of `engine worker`.
 #[derive(Debug, Args)]
 pub struct Worker {
-    /// Addresses of the coordinators, such as http://host:7070; whichever leads is found.
+    /// Addresses of the coordinators, such as http://host:7070. The worker finds the leader among them.
     #[arg(
         long,
         value_name = "URL",
@@ -214,29 +219,29 @@ pub struct Worker {
         env = "MILLSTREAM_COORDINATOR"
     )]
     pub coordinator: Vec<String>,
-    /// Unique in the cluster, and the same after a restart. Default: the host's name with the
-    /// port, or with a number that stands for the data folder where one is given.
+    /// Name of the worker: unique in the cluster, and the same after a restart. Default: the host's name with the port, or
+    /// with a hash of --data-dir if that is given.
     #[arg(long, env = "MILLSTREAM_NAME")]
     pub name: Option<String>,
-    /// Where other workers connect. Default: the first free port of 7071 to 7086 at the address from which the
-    /// coordinator is reached.
+    /// Address at which other workers connect. Default: the first free port of 7071 to 7086 at the address from which
+    /// the coordinator is reached.
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// How other workers reach that address, where they need another one, such as http://worker-0.workers:7071.
+    /// URL at which other workers reach this one, if it differs from --listen, such as http://worker-0.workers:7071.
     #[arg(long, value_name = "URL", value_parser = address, env = "MILLSTREAM_ADVERTISE")]
     pub advertise: Option<String>,
-    /// Threads that process rows, for all jobs together. Default: the number of cores.
+    /// Threads that process rows, shared by all jobs. Default: the number of cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "MILLSTREAM_SLOTS")]
     pub slots: Option<u16>,
-    /// What the process may hold in memory: state, caches, rows under way; such as 512mb or 2gb. State that has no room
-    /// is kept on disk. Default: a quarter of the machine's memory, or of the container's if that is limited.
+    /// Memory budget for state, caches and rows in flight, such as 512mb or 2gb. State beyond it is spilled to disk.
+    /// Default: a quarter of the memory of the machine or container.
     #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
     pub memory: Option<usize>,
-    /// How rows are compressed that go to other workers: worth it where the network is slower than the cores.
+    /// Compression of rows that are sent to other workers, for networks that are slower than the cores.
     #[arg(
         long,
         value_enum,
-        value_name = "HOW",
+        value_name = "CODEC",
         default_value = "none",
         env = "MILLSTREAM_EXCHANGE_COMPRESSION"
     )]
@@ -248,53 +253,57 @@ pub struct Worker {
     pub service: Service,
 }
 
-/// What every service has.
+/// Arguments of long-running services.
 #[derive(Debug, Args)]
 pub struct Service {
-    /// Serve /metrics, /healthz and /readyz here, such as 0.0.0.0:8080.
+    /// Address of /metrics, /healthz and /readyz, such as 0.0.0.0:8080.
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
     pub http: Option<SocketAddr>,
     #[command(flatten)]
-    pub telling: Telling,
+    pub observability: Observability,
 }
 
+/// Execution mode of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     Stream,
     Batch,
 }
 
+/// Format of `--explain`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExplainFormat {
     Text,
     Mermaid,
 }
 
+/// Compression of the exchange between workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExchangeCompression {
     None,
     Lz4,
 }
 
-/// What a process tells of itself.
+/// Arguments for logs and traces.
 #[derive(Debug, Clone, Args)]
-pub struct Telling {
-    /// How log lines look.
+pub struct Observability {
+    /// Format of log lines.
     #[arg(long, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
-    pub log: Log,
+    pub log: LogFormat,
     /// Send traces of control operations to this OpenTelemetry collector (OTLP over gRPC), such as
-    /// http://localhost:4317. Default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else nowhere.
+    /// http://localhost:4317. Default: OTEL_EXPORTER_OTLP_ENDPOINT; without it no traces are sent.
     #[arg(long, value_name = "URL")]
     pub traces: Option<String>,
 }
 
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Log {
+pub enum LogFormat {
     Text,
     Json,
 }
 
-/// Where a process listens; whether anybody does shows later.
+/// Parses the URL of a process; no connection is opened.
 fn address(text: &str) -> Result<String, String> {
     millstream_cluster::connect::check_address(text.trim())?;
     Ok(text.trim().trim_end_matches('/').to_string())
@@ -302,33 +311,33 @@ fn address(text: &str) -> Result<String, String> {
 
 fn duration_ms(text: &str) -> Result<u64, String> {
     match millstream_proto::spec::parse_duration_ms(text)? {
-        0 => Err("0 would do nothing but checkpoints; write at least `10ms`".into()),
+        0 => Err("0 would take checkpoints without a pause; use at least `10ms`".into()),
         ms => Ok(ms),
     }
 }
 
-/// `512mb`, `2 gb`, `1048576`; powers of 1024.
+/// Parses an amount of memory such as `512mb`, `2 gb` or `1048576`; units are powers of 1024.
 fn bytes(text: &str) -> Result<usize, String> {
-    let wrong = || format!("`{text}` is not an amount of memory; write a number and a unit, such as `512mb` or `2gb`");
+    let invalid = || format!("`{text}` is not an amount of memory; use a number and a unit, such as `512mb` or `2gb`");
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let number: usize = text[..digits].parse().map_err(|_| wrong())?;
+    let number: usize = text[..digits].parse().map_err(|_| invalid())?;
     let shift = match text[digits..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
         "t" | "tb" | "tib" => 40,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
-    let amount = number.checked_mul(1 << shift).ok_or_else(wrong)?;
+    let amount = number.checked_mul(1 << shift).ok_or_else(invalid)?;
     if amount < MEMORY_BYTES_MIN {
-        return Err(format!("{text} is less than the engine needs; give it at least 8mb"));
+        return Err(format!("{text} is below the minimum of 8mb"));
     }
     Ok(amount)
 }
 
-/// Below this there is no room for one write buffer and one block cache.
+/// Smallest memory budget: one write buffer and one block cache.
 const MEMORY_BYTES_MIN: usize = 8 << 20;
 
 #[cfg(test)]
@@ -336,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_of_memory_read_as_people_write_them() {
+    fn amounts_of_memory_have_units() {
         assert_eq!(bytes("64mb"), Ok(64 << 20));
         assert_eq!(bytes("2 GB"), Ok(2 << 30));
         assert_eq!(bytes("16777216"), Ok(16 << 20));
@@ -346,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_cannot_be_any_are_refused_at_once() {
+    fn invalid_addresses_are_refused() {
         let refused = |arguments: &[&str]| {
             let all = ["engine"].into_iter().chain(arguments.iter().copied());
             Arguments::try_parse_from(all)

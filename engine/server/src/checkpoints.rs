@@ -1,4 +1,4 @@
-//! `engine checkpoints`: what can be resumed from, and whether it is as it was written.
+//! `engine checkpoints`: lists and verifies the checkpoints of a job.
 
 use millstream_cluster::verify;
 use millstream_proto::report::{amount, count, time};
@@ -6,14 +6,14 @@ use millstream_proto::{json, v1};
 use millstream_state::CheckpointStore;
 use tokio::sync::mpsc;
 
-use crate::arguments::Place;
+use crate::arguments::StorageArguments;
 use crate::{Failure, pipeline, print};
 
-/// One line per checkpoint, newest first.
-pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
-    let name = pipeline::job_name(job).map_err(Failure::Wrong)?;
-    let storage = place.checkpoints(None).map_err(Failure::Wrong)?;
-    if place.checkpoint_storage.is_none() && !std::path::Path::new(&storage).exists() {
+/// Returns a table of checkpoints, newest first.
+pub fn list(job: &str, storage: &StorageArguments) -> Result<String, Failure> {
+    let name = pipeline::job_name(job).map_err(Failure::Invalid)?;
+    let url = storage.checkpoints(None).map_err(Failure::Invalid)?;
+    if storage.checkpoint_storage.is_none() && !std::path::Path::new(&url).exists() {
         return Ok(none(&name));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -21,7 +21,7 @@ pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
     let listed = runtime
-        .block_on(millstream_cluster::list(&name, &storage))
+        .block_on(millstream_cluster::list(&name, &url))
         .map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
     if listed.is_empty() {
         return Ok(none(&name));
@@ -49,11 +49,11 @@ pub fn list(job: &str, place: &Place) -> Result<String, Failure> {
     Ok(out)
 }
 
-/// Reads through one checkpoint, or all, newest first; one line per finding.
-pub fn verify(job: &str, wanted: Option<u64>, as_json: bool, place: &Place) -> Result<(), Failure> {
-    let name = pipeline::job_name(job).map_err(Failure::Wrong)?;
-    let storage = place.checkpoints(None).map_err(Failure::Wrong)?;
-    if place.checkpoint_storage.is_none() && !std::path::Path::new(&storage).exists() {
+/// Verifies one checkpoint, or all, newest first; prints one line per finding.
+pub fn verify(job: &str, checkpoint: Option<u64>, as_json: bool, storage: &StorageArguments) -> Result<(), Failure> {
+    let name = pipeline::job_name(job).map_err(Failure::Invalid)?;
+    let url = storage.checkpoints(None).map_err(Failure::Invalid)?;
+    if storage.checkpoint_storage.is_none() && !std::path::Path::new(&url).exists() {
         return print(&none(&name));
     }
     let failed = |error: String| Failure::Failed(format!("error: {error}\n"));
@@ -62,11 +62,11 @@ pub fn verify(job: &str, wanted: Option<u64>, as_json: bool, place: &Place) -> R
         .build()
         .map_err(|error| failed(error.to_string()))?;
     let result = runtime.block_on(async {
-        let store = CheckpointStore::open(&storage, &name)
+        let store = CheckpointStore::open(&url, &name)
             .await
             .map_err(|error| failed(error.to_string()))?;
         let (events, mut found) = mpsc::channel(verify::EVENTS_MAX);
-        tokio::spawn(verify::verify(store, wanted, events));
+        tokio::spawn(verify::verify(store, checkpoint, events));
         while let Some(event) = found.recv().await {
             if as_json && event.progress.is_none() {
                 print(&format!("{}\n", json::to_value(&event)))?;
@@ -77,7 +77,7 @@ pub fn verify(job: &str, wanted: Option<u64>, as_json: bool, place: &Place) -> R
                 return Ok(result);
             }
         }
-        Err(failed("the verification broke off".into()))
+        Err(failed("the verification ended early".into()))
     })?;
     match (result.error.as_str(), result.is_whole) {
         ("", true) => Ok(()),

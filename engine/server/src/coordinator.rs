@@ -1,4 +1,4 @@
-//! `engine coordinator`: accepts jobs and runs them over the workers that attach to it.
+//! `engine coordinator`: accepts jobs and runs them on registered workers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Failure;
-use crate::arguments::{self, Lead, Service};
-use crate::process::{self, Ask};
+use crate::arguments::{self, CoordinatorArguments, Service};
+use crate::process::{self, ShutdownRequest};
 use crate::traces::Role;
 use crate::worker::host_name;
 
-/// The usual port for REST and metrics.
+/// Default port of REST and metrics.
 const HTTP_PORT: u16 = 8080;
-/// Interval at which a leader tries to write its data folder: one that is full can still be read.
+/// Interval at which a leader writes a test object to its data folder: a full disk can still be read.
 const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 pub fn run(arguments: &arguments::Coordinator) -> Result<(), Failure> {
@@ -29,25 +29,28 @@ pub fn run(arguments: &arguments::Coordinator) -> Result<(), Failure> {
             service: "millstream-coordinator",
             instance: arguments.advertise.as_deref().unwrap_or_default(),
         };
-        process::start_log(&arguments.lead.telling, &role, None)?;
-        let served = Served::start(&arguments.lead, arguments.advertise.clone(), false, Limits::default()).await?;
-        let asked = signals("ending: tasks go on until a coordinator takes them over (again: end at once)");
-        served.lead(asked).await
+        process::start_log(&arguments.common.observability, &role, None)?;
+        let server =
+            CoordinatorServer::start(&arguments.common, arguments.advertise.clone(), false, Limits::default()).await?;
+        let shutdown = signals(
+            "shutting down; tasks continue until a coordinator takes them over (repeat the signal to exit at once)",
+        );
+        server.run(shutdown).await
     })
 }
 
-/// A coordinator whose ports are open.
-pub struct Served {
+/// A coordinator with open ports.
+pub struct CoordinatorServer {
     pub coordinator: Coordinator,
-    /// What it really listens at.
+    /// Address of the gRPC port.
     pub address: SocketAddr,
     grpc: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
-impl Served {
-    /// Opens the data folder and the ports. It leads, or stands by, from [`Served::lead`] on.
+impl CoordinatorServer {
+    /// Opens the data folder and the ports. The coordinator becomes leader or standby in [`CoordinatorServer::run`].
     pub async fn start(
-        lead: &Lead,
+        arguments: &CoordinatorArguments,
         advertise: Option<String>,
         suspend_jobs_on_end: bool,
         limits: Limits,
@@ -55,10 +58,10 @@ impl Served {
         let taken = |error| {
             Failure::Failed(format!(
                 "error: --listen {}: {error}; choose another address\n",
-                lead.listen
+                arguments.listen
             ))
         };
-        let listener = network::listen(lead.listen).await.map_err(taken)?;
+        let listener = network::listen(arguments.listen).await.map_err(taken)?;
         let address = listener.address;
         let advertise = advertise.unwrap_or_else(|| match address.ip().is_unspecified() {
             true => format!("http://{}:{}", host_name(), address.port()),
@@ -66,12 +69,12 @@ impl Served {
         });
         let gateway = WorkerGateway::default();
         let options = Options {
-            data_dir: lead.data_dir.clone(),
+            data_dir: arguments.data_dir.clone(),
             advertise: advertise.clone(),
-            cluster: lead.cluster.clone(),
+            cluster: arguments.cluster.clone(),
             suspend_jobs_on_end,
             limits: Limits {
-                jobs_max: lead.jobs_max,
+                jobs_max: arguments.jobs_max,
                 ..limits
             },
         };
@@ -83,21 +86,25 @@ impl Served {
         let grpc = serve::grpc_server().add_routes(routes);
         let grpc = tokio::spawn(grpc.serve_with_incoming(listener.incoming));
         let service = Service {
-            http: Some(lead.http.unwrap_or(SocketAddr::new(lead.listen.ip(), HTTP_PORT))),
-            telling: lead.telling.clone(),
+            http: Some(
+                arguments
+                    .http
+                    .unwrap_or(SocketAddr::new(arguments.listen.ip(), HTTP_PORT)),
+            ),
+            observability: arguments.observability.clone(),
         };
         let checked = coordinator.clone();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(STORAGE_CHECK_INTERVAL).await;
-                // The result is kept by the coordinator, and shows in `standing`.
+                // The coordinator stores the result, and `readiness` reports it.
                 if let Err(error) = checked.info(ClusterInfoRequest { check_storage: true }).await {
-                    tracing::debug!("whether the data folder can be written is not known: {error}");
+                    tracing::debug!("the check of the data folder failed: {error}");
                 }
             }
         });
         let stands = coordinator.clone();
-        // A standby does its work, too: it stands by.
+        // A standby is ready, too.
         let ready = move || stands.readiness();
         process::start_service(&service, Box::new(ready), serve::rest_router(api)).await?;
         tracing::info!("gRPC on http://{address}, advertised as {advertise}");
@@ -108,14 +115,22 @@ impl Served {
         })
     }
 
-    /// Leads or stands by until asked to end, at once or in good order.
-    pub async fn lead(self, mut asked: watch::Receiver<Ask>) -> Result<(), Failure> {
+    /// Runs as leader or standby until a shutdown is requested.
+    pub async fn run(self, mut shutdown: watch::Receiver<ShutdownRequest>) -> Result<(), Failure> {
         let ending = self.coordinator.clone();
         let signals = tokio::spawn(async move {
-            if asked.wait_for(|ask| *ask >= Ask::Leave).await.is_ok() {
+            if shutdown
+                .wait_for(|request| *request >= ShutdownRequest::Graceful)
+                .await
+                .is_ok()
+            {
                 ending.end();
             }
-            if asked.wait_for(|ask| *ask >= Ask::EndAtOnce).await.is_err() {
+            if shutdown
+                .wait_for(|request| *request >= ShutdownRequest::Immediate)
+                .await
+                .is_err()
+            {
                 std::future::pending::<()>().await;
             }
         });
@@ -123,7 +138,7 @@ impl Served {
             result = self.coordinator.run() => result.map_err(failure),
             _ = signals => Ok(()),
             served = self.grpc => Err(Failure::Failed(match served {
-                Ok(Ok(())) => "error: the gRPC server ended by itself\n".into(),
+                Ok(Ok(())) => "error: the gRPC server ended unexpectedly\n".into(),
                 Ok(Err(error)) => format!("error: the gRPC server ended: {error}\n"),
                 Err(error) => format!("error: the gRPC server ended: {error}\n"),
             })),
@@ -131,19 +146,22 @@ impl Served {
     }
 }
 
-/// The first signal asks to end in good order, the second at once.
-pub fn signals(in_good_order: &'static str) -> watch::Receiver<Ask> {
-    let (ask, asked) = watch::channel(Ask::GoOn);
+/// Returns the shutdown requests of signals: the first one is graceful, the second immediate.
+pub fn signals(graceful_message: &'static str) -> watch::Receiver<ShutdownRequest> {
+    let (sender, shutdown) = watch::channel(ShutdownRequest::None);
     tokio::spawn(process::signals(
-        ask,
-        [(Ask::Leave, in_good_order), (Ask::EndAtOnce, "ending at once")],
+        sender,
+        [
+            (ShutdownRequest::Graceful, graceful_message),
+            (ShutdownRequest::Immediate, "exiting at once"),
+        ],
     ));
-    asked
+    shutdown
 }
 
 fn failure(error: Error) -> Failure {
     match error {
-        Error::Invalid(_) => Failure::Wrong(format!("error: {error}\n")),
+        Error::Invalid(_) => Failure::Invalid(format!("error: {error}\n")),
         error => Failure::Failed(format!("error: {error}\n")),
     }
 }

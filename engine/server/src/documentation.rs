@@ -1,7 +1,6 @@
-//! `docs/configuration.md` and `docs/metrics.md` list what the code has: their tables are made here, from the command line,
-//! the schema of pipelines and the table of metrics. After a change, `UPDATE_DOCS=1 cargo test --workspace --bin engine
-//! documentation` writes them anew. Names that nothing declares (environment variables, SET keys) are looked for in the
-//! sources.
+//! Generates the tables of `docs/configuration.md` and `docs/metrics.md` from the command line, the schema of pipelines and the
+//! catalog of metrics, and checks that the pages have them. `UPDATE_DOCS=1 cargo test --workspace --bin engine documentation`
+//! updates the pages. Names without a declaration (environment variables, SET keys) are collected from the sources.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -12,7 +11,7 @@ use clap::CommandFactory;
 use serde_json::Value;
 
 use crate::arguments::Arguments;
-use crate::measure::table::{Kind, METRICS, Process};
+use crate::recorder::catalog::{Kind, METRICS, Process};
 
 const UPDATE: &str = "UPDATE_DOCS=1 cargo test --workspace --bin engine documentation";
 
@@ -20,7 +19,7 @@ fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The text between two markers, with the text before and after.
+/// Returns the text before, between and after two markers.
 fn between<'p>(page: &'p str, path: &str, marker: &str) -> [&'p str; 3] {
     let (begin, end) = (format!("<!-- begin: {marker} -->\n"), format!("<!-- end: {marker} -->"));
     let start = page
@@ -33,7 +32,7 @@ fn between<'p>(page: &'p str, path: &str, marker: &str) -> [&'p str; 3] {
     [&page[..start], &page[start..start + length], &page[start + length..]]
 }
 
-/// Compares sections of a page with what they must be, or writes them.
+/// Compares sections of a page with the generated ones, or writes these.
 fn check_sections(path: &str, sections: &[(String, String)]) {
     let file = checkout().join(path);
     let written = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -53,7 +52,7 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
-/// One row for each option of a command.
+/// Returns a table with a row for each option of a command.
 fn options(command: &clap::Command) -> String {
     let mut table = "| option | default | variable | meaning |\n|---|---|---|---|\n".to_string();
     for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
@@ -105,7 +104,7 @@ fn options(command: &clap::Command) -> String {
     table
 }
 
-/// Every key of a pipeline in YAML below a schema, with its path.
+/// Appends a row for every key below a schema of pipelines in YAML.
 fn keys(schema: &Value, path: &str, table: &mut String) {
     let required: Vec<&str> = schema["required"]
         .as_array()
@@ -198,7 +197,7 @@ fn metrics_lists_every_metric() {
     check_sections("docs/metrics.md", &[("metrics".to_string(), table)]);
 }
 
-/// The quoted words of Rust files below a folder, without those of tests.
+/// Collects the string literals of Rust files below a folder, without those of tests.
 fn quoted(path: &Path, words: &mut BTreeSet<String>) {
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap().map(Result::unwrap) {
@@ -217,7 +216,7 @@ fn quoted(path: &Path, words: &mut BTreeSet<String>) {
     words.extend(code.split('"').map(str::to_owned));
 }
 
-/// The names in the first column of a section's table.
+/// Returns the names in the first column of a section's table.
 fn first_column(marker: &str) -> BTreeSet<String> {
     let path = "docs/configuration.md";
     let page = fs::read_to_string(checkout().join(path)).unwrap();

@@ -1,5 +1,5 @@
-//! `--http`: `/metrics` for Prometheus, `/healthz` (the process lives), `/readyz` (it does its work), and what a command
-//! adds.
+//! The HTTP port: `/metrics` for Prometheus, `/healthz` (the process is alive), `/readyz` (the process does its work), and
+//! the routes that a command adds.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use axum::routing::get;
 use millstream_cluster::serve::serve_http;
 use tokio::net::TcpListener;
 
-use crate::measure::Recorded;
+use crate::recorder::MetricsHandle;
 
-/// Says what the process is doing, or why it does not do its work.
+/// Returns the state of a process that does its work, or the reason why it does not.
 pub type Ready = Box<dyn Fn() -> Result<&'static str, String> + Send + Sync>;
 
-/// Binds the address, so that a taken port is known before the job starts.
+/// Binds the address before the job starts, so that a port in use is reported first.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address)
         .await
         .map_err(|error| format!("error: --http {address}: {error}; choose another address\n"))
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, metrics: Recorded, ready: Ready, routes: Router) {
+/// Serves requests until the process ends.
+pub async fn serve(listener: TcpListener, metrics: MetricsHandle, ready: Ready, routes: Router) {
     let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     let ready = Arc::new(move || match ready() {
         Ok(doing) => (StatusCode::OK, format!("{doing}\n")),

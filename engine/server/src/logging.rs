@@ -1,5 +1,5 @@
-//! Log lines on standard error: text for people, JSON for machines. `MILLSTREAM_LOG` filters (`info`, `debug`,
-//! `millstream_runtime=trace`). What is logged about a job's tasks goes into the worker's [`LogBuffer`] as well.
+//! Log lines on standard error, as text or JSON. `MILLSTREAM_LOG` filters them (`info`, `debug`,
+//! `millstream_runtime=trace`). Lines about a job's tasks are also stored in the worker's [`LogBuffer`].
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -15,15 +15,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::Failure;
-use crate::arguments::{Log, Telling};
+use crate::arguments::{LogFormat, Observability};
 use crate::traces::{self, Role};
 
-/// Writes log lines above the status line, where there is one; those about tasks also into the book, if there is one. To
-/// be called on the runtime: it carries traces, where they are wanted.
+/// Starts logging and, where configured, tracing. Log lines are written above the status line; lines about tasks are also
+/// stored in `buffer`. Must be called on the Tokio runtime, on which traces are exported.
 pub fn start(
-    telling: &Telling,
+    observability: &Observability,
     role: &Role<'_>,
-    status: &crate::status::StatusLine,
+    status: &crate::status_line::StatusLine,
     log_buffer: Option<LogBuffer>,
 ) -> Result<(), Failure> {
     let status = status.clone();
@@ -32,30 +32,30 @@ pub fn start(
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(move || status.writer());
     let registry = tracing_subscriber::registry()
-        .with(traces::layer(telling.traces.as_deref(), role)?)
-        .with(log_buffer.map(|log_buffer| AboutTasks(log_buffer).with_filter(of_interest())));
-    match telling.log {
-        Log::Text => registry.with(lines.compact().with_filter(of_interest())).init(),
-        Log::Json => registry
-            .with(lines.json().flatten_event(true).with_filter(of_interest()))
+        .with(traces::layer(observability.traces.as_deref(), role)?)
+        .with(log_buffer.map(|log_buffer| TaskLogLayer(log_buffer).with_filter(log_filter())));
+    match observability.log {
+        LogFormat::Text => registry.with(lines.compact().with_filter(log_filter())).init(),
+        LogFormat::Json => registry
+            .with(lines.json().flatten_event(true).with_filter(log_filter()))
             .init(),
     }
     Ok(())
 }
 
-/// What people want to read.
-fn of_interest<S: Subscriber>() -> impl Filter<S> {
+/// Returns the filter of log lines: `MILLSTREAM_LOG`, without the spans of control operations.
+fn log_filter<S: Subscriber>() -> impl Filter<S> {
     let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("info,librdkafka=warn"));
     filter.and(filter_fn(|metadata| !traces::is_control(metadata)))
 }
 
-/// Hands lines about tasks on: those inside a span of a job's tasks.
-struct AboutTasks(LogBuffer);
+/// Stores events inside the span of a job's tasks in the log buffer.
+struct TaskLogLayer(LogBuffer);
 
-/// The job of a span.
+/// Name of the job of a span.
 struct Job(String);
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for AboutTasks {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TaskLogLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut job = FieldText::named("job");
         attributes.record(&mut job);
@@ -84,7 +84,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for AboutTasks {
     }
 }
 
-/// The text of an event, its fields behind it; or the value of one field only.
+/// Text of an event followed by its fields, or the value of one field.
 #[derive(Default)]
 struct FieldText {
     only: Option<&'static str>,

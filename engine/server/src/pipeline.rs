@@ -1,17 +1,17 @@
-//! From the file a person gave to a resolved job.
+//! Reads the pipeline file of a command and resolves it.
 //!
-//! The clock, the environment and the file are read here; what they mean is decided in [`millstream_cluster::resolve`].
-//! A file is YAML, JSON or SQL by its extension.
+//! Clock, environment and file are read here; [`millstream_cluster::resolve`] interprets them. The file's extension decides
+//! whether it is YAML, JSON or SQL.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use millstream_cluster::resolve::{self, Overrides, Resolved};
 use millstream_proto::{spec, v1};
 
 use crate::arguments;
-use crate::report::render;
 
-/// What the command line says that planning must know.
+/// Returns the settings of the command line that override those of the pipeline.
 pub fn overrides(name: Option<String>, mode: Option<arguments::Mode>) -> Overrides {
     Overrides {
         name,
@@ -22,7 +22,7 @@ pub fn overrides(name: Option<String>, mode: Option<arguments::Mode>) -> Overrid
     }
 }
 
-/// Reads and plans a file; notes about it go to standard error. The error is ready to be printed.
+/// Reads and plans a file; prints notes about it to standard error. The error is the text to print.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Resolved, String> {
     let text = read(path)?;
     let now_us = std::time::SystemTime::now()
@@ -40,7 +40,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Resolved, String> {
     Ok(resolved)
 }
 
-/// The job that `checkpoints` is asked about: a pipeline's file, or a name.
+/// Returns the name of a job that is given by name or by its pipeline file.
 pub fn job_name(job: &str) -> Result<String, String> {
     let path = Path::new(job);
     if path.extension().is_none() || !path.exists() {
@@ -51,7 +51,7 @@ pub fn job_name(job: &str) -> Result<String, String> {
     resolve::name(&pipeline(path, &text)?).map_err(|mistakes| render(&path.display().to_string(), &text, &mistakes))
 }
 
-/// The text as what its file's extension says.
+/// Returns the pipeline of a text in the format of its file's extension.
 fn pipeline(path: &Path, text: &str) -> Result<v1::Pipeline, String> {
     let file = path.display().to_string();
     let extension = path
@@ -67,7 +67,7 @@ fn pipeline(path: &Path, text: &str) -> Result<v1::Pipeline, String> {
         "sql" => v1::pipeline::Pipeline::Sql(text),
         _ => {
             return Err(format!(
-                "error: {file}: cannot tell what this is; a pipeline's file ends in .yaml, .yml, .json or .sql\n"
+                "error: {file}: unknown file type; name the pipeline's file .yaml, .yml, .json or .sql\n"
             ));
         }
     };
@@ -77,18 +77,18 @@ fn pipeline(path: &Path, text: &str) -> Result<v1::Pipeline, String> {
     })
 }
 
-/// Longest pipeline that is read.
+/// Largest pipeline file.
 const FILE_BYTES_MAX: u64 = spec::TEXT_BYTES_MAX as u64;
 
 fn read(path: &Path) -> Result<String, String> {
     let fail = |what: String| format!("error: {}: {what}\n", path.display());
     let metadata = std::fs::metadata(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
     if metadata.is_dir() {
-        return Err(fail("this is a folder; give the pipeline's file".into()));
+        return Err(fail("this is a folder; name the pipeline's file".into()));
     }
     if metadata.len() > FILE_BYTES_MAX {
         return Err(fail(format!(
-            "the file has more than {FILE_BYTES_MAX} bytes (FILE_BYTES_MAX); a pipeline is shorter"
+            "the file has more than {FILE_BYTES_MAX} bytes (FILE_BYTES_MAX), the limit for a pipeline"
         )));
     }
     let bytes = std::fs::read(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
@@ -100,4 +100,10 @@ fn read(path: &Path) -> Result<String, String> {
             + 1;
         fail(format!("line {line} is not UTF-8 text; save the file as UTF-8"))
     })
+}
+
+/// Returns the text of all mistakes of a file, in colour if standard error is a terminal.
+fn render(file: &str, text: &str, mistakes: &[v1::Mistake]) -> String {
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    millstream_proto::report::render(file, text, mistakes, color)
 }

@@ -1,4 +1,4 @@
-//! `engine run`: plan, run in this process, report, stop on signals.
+//! `engine run`: plans a pipeline and runs it in this process; stops on signals and prints a summary.
 
 use std::time::Instant;
 
@@ -12,14 +12,14 @@ use tokio::sync::watch;
 
 use crate::arguments::{ExplainFormat, Run};
 use crate::pipeline;
-use crate::status::StatusLine;
+use crate::status_line::StatusLine;
 use crate::traces::Role;
-use crate::{Failure, http, logging, measure, process, summary};
+use crate::{Failure, http, logging, process, recorder, summary};
 
 pub fn run(arguments: &Run) -> Result<(), Failure> {
     let started = Instant::now();
     let overrides = pipeline::overrides(arguments.name.clone(), arguments.mode);
-    let planned = pipeline::load(&arguments.file, &overrides).map_err(Failure::Wrong)?;
+    let planned = pipeline::load(&arguments.file, &overrides).map_err(Failure::Invalid)?;
     if arguments.explain || planned.settings.explain {
         return crate::print(&match arguments.format {
             ExplainFormat::Text => explain::explain(&planned.graph),
@@ -37,12 +37,12 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
             service: "millstream-run",
             instance: &job.graph.name,
         };
-        logging::start(&arguments.telling, &role, &status, None)?;
+        logging::start(&arguments.observability, &role, &status, None)?;
         run_job(arguments, job, local, status, started).await
     })
 }
 
-/// What the run has of this machine.
+/// Resources of this machine for the run.
 struct Local {
     parallelism: usize,
     slots: usize,
@@ -69,15 +69,15 @@ impl Local {
 fn job(arguments: &Run, planned: &Resolved, local: &Local) -> Result<Job, Failure> {
     let parallelism = local.parallelism;
     if parallelism > usize::from(planned.graph.max_parallelism) {
-        return Err(Failure::Wrong(format!(
-            "error: the parallelism, {parallelism}, is more than the job's key groups, {} (max_parallelism); choose a smaller one\n",
+        return Err(Failure::Invalid(format!(
+            "error: the parallelism {parallelism} exceeds the job's {} key groups (max_parallelism); choose a lower one\n",
             planned.graph.max_parallelism
         )));
     }
     let storage = arguments
-        .place
+        .storage
         .checkpoints(planned.settings.storage.as_deref())
-        .map_err(Failure::Wrong)?;
+        .map_err(Failure::Invalid)?;
     let start = match (arguments.fresh, arguments.from_checkpoint) {
         (true, _) => Start::Fresh,
         (false, Some(id)) => Start::FromCheckpoint(id),
@@ -93,7 +93,7 @@ fn job(arguments: &Run, planned: &Resolved, local: &Local) -> Result<Job, Failur
     Ok(job)
 }
 
-/// A quarter of what this process can have; 1 GB where that cannot be told.
+/// Returns a quarter of the memory of the machine or container; 1 GB if neither is known. At least 64 MB.
 pub fn default_memory() -> usize {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -101,14 +101,14 @@ pub fn default_memory() -> usize {
     });
     let container = CONTAINER_LIMITS.iter().find_map(|file| {
         let text = std::fs::read_to_string(file).ok()?;
-        // `max` where there is no limit.
+        // The file contains `max` if there is no limit.
         text.trim().parse::<usize>().ok()
     });
     let limits = machine.map(|kib| kib * 1024).into_iter().chain(container);
     limits.min().map_or(1 << 30, |bytes| bytes / 4).max(64 << 20)
 }
 
-/// Where a container's limit of memory is found, in bytes: control groups of version 2 and 1.
+/// Files with the container's memory limit in bytes, of control groups version 2 and 1.
 const CONTAINER_LIMITS: [&str; 2] = [
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -135,7 +135,7 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
     let progress = Progress::default();
     if let Some(address) = arguments.http {
         let listener = http::bind(address).await.map_err(Failure::Failed)?;
-        let metrics = measure::install().map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
+        let metrics = recorder::install().map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
         let ready = ready(progress.clone());
         tokio::spawn(http::serve(listener, metrics, ready, Router::new()));
     }
@@ -145,9 +145,9 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
         [
             (
                 StopRequest::Stop,
-                "stopping: taking a last checkpoint (again: end at once)",
+                "stopping: taking a last checkpoint (repeat the signal to exit at once)",
             ),
-            (StopRequest::Abort, "ending at once"),
+            (StopRequest::Abort, "exiting at once"),
         ],
     ));
     let reporter = tokio::spawn(status.clone().follow(progress.clone(), arguments.http.is_some()));
@@ -163,14 +163,14 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
     }
     match result {
         Ok(Outcome::Aborted { .. }) => Err(Failure::Failed(String::new())),
-        Ok(Outcome::AlreadyFinished { unread, .. }) if !unread.is_empty() => Err(Failure::Wrong(format!(
-            "error: {}: the job has finished and does not read newer input: {}; process all of it with --fresh \
-             (--remove-output removes the earlier output first), or only this with a path that names it and --name\n",
+        Ok(Outcome::AlreadyFinished { unread, .. }) if !unread.is_empty() => Err(Failure::Invalid(format!(
+            "error: {}: the job has finished and does not read newer input: {}; process all input with --fresh \
+             (--remove-output removes the earlier output first), or only the new input with its path and another --name\n",
             arguments.file.display(),
             unread.join("; ")
         ))),
         Ok(_) => Ok(()),
-        Err(error @ Error::Invalid(_)) => Err(Failure::Wrong(format!(
+        Err(error @ Error::Invalid(_)) => Err(Failure::Invalid(format!(
             "error: {}: {error}\n",
             arguments.file.display()
         ))),
@@ -181,7 +181,7 @@ async fn run_job(arguments: &Run, job: Job, local: Local, status: StatusLine, st
     }
 }
 
-/// Whether the job runs.
+/// Returns the readiness check of the job.
 fn ready(progress: Progress) -> http::Ready {
     Box::new(move || match progress.report().phase {
         Phase::Running | Phase::Stopping => Ok("ready"),
@@ -199,7 +199,7 @@ async fn run_embedded(
     progress: &Progress,
 ) -> Result<Outcome, Error> {
     let open = || {
-        let data_dir = arguments.place.data_dir.clone();
+        let data_dir = arguments.storage.data_dir.clone();
         Embedded::new(data_dir, &job.graph.name, local.slots, local.memory_bytes)
     };
     let Some(deployer) = retry_while_disk_full(stop.clone(), progress, open).await? else {

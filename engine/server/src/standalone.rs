@@ -1,4 +1,4 @@
-//! `engine standalone`: a coordinator and one worker in this process, over loopback. The same code as in a cluster.
+//! `engine standalone`: a coordinator and one worker in this process, connected over loopback. Runs the code of a cluster.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use tokio::sync::watch;
 
 use crate::Failure;
 use crate::arguments::Standalone;
-use crate::coordinator::{Served, signals};
+use crate::coordinator::{CoordinatorServer, signals};
 use crate::process;
 use crate::traces::Role;
 
-/// The only worker's name.
+/// Name of the worker.
 const WORKER: &str = "standalone";
 
 pub fn run(arguments: &Standalone) -> Result<(), Failure> {
@@ -28,19 +28,21 @@ async fn run_both(arguments: &Standalone, log_buffer: LogBuffer) -> Result<(), F
         service: "millstream-standalone",
         instance: "",
     };
-    process::start_log(&arguments.lead.telling, &role, Some(log_buffer.clone()))?;
-    // There are many slots, so that many jobs fit; one job is not to have more busy threads than there are cores.
+    process::start_log(&arguments.common.observability, &role, Some(log_buffer.clone()))?;
+    // Slots are plentiful, so that many jobs fit; the automatic parallelism of one job is limited to the cores.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let limits = Limits {
         auto_parallelism_max: cores,
         ..Limits::default()
     };
-    let served = Served::start(&arguments.lead, None, true, limits).await?;
-    let asked = signals("ending: jobs take a last checkpoint and go on later (again: end at once)");
+    let server = CoordinatorServer::start(&arguments.common, None, true, limits).await?;
+    let shutdown = signals(
+        "shutting down; jobs take a last checkpoint and continue after the next start (repeat the signal to exit at once)",
+    );
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let coordinator = match served.address.ip().is_unspecified() {
-        true => SocketAddr::new(loopback, served.address.port()),
-        false => served.address,
+    let coordinator = match server.address.ip().is_unspecified() {
+        true => SocketAddr::new(loopback, server.address.port()),
+        false => server.address,
     };
     let options = Options {
         name: WORKER.into(),
@@ -51,28 +53,28 @@ async fn run_both(arguments: &Standalone, log_buffer: LogBuffer) -> Result<(), F
         data_dir: arguments
             .work_dir
             .clone()
-            .unwrap_or_else(|| work_dir(&arguments.lead.data_dir)),
+            .unwrap_or_else(|| work_dir(&arguments.common.data_dir)),
         log_buffer,
-        // There is no other worker.
+        // Rows are never sent to another worker.
         compression: Compression::None,
     };
     let listener = network::listen(SocketAddr::new(loopback, 0))
         .await
-        .map_err(|error| Failure::Failed(format!("error: no port for the worker: {error}\n")))?;
-    // Never asked to leave: there is nowhere else for its tasks to go.
+        .map_err(|error| Failure::Failed(format!("error: the worker found no free port: {error}\n")))?;
+    // The worker is never asked to leave, as no other worker could take its tasks.
     let (_stay, leave) = watch::channel(false);
     let working = tokio::spawn(worker::run(options, listener, Status::default(), leave));
     tokio::select! {
-        result = served.lead(asked) => result,
+        result = server.run(shutdown) => result,
         worked = working => Err(Failure::Failed(match worked {
-            Ok(Ok(())) => "error: the worker ended by itself\n".into(),
+            Ok(Ok(())) => "error: the worker ended unexpectedly\n".into(),
             Ok(Err(error)) => format!("error: the worker ended: {error}\n"),
             Err(error) => format!("error: the worker ended: {error}\n"),
         })),
     }
 }
 
-/// Local state is in the data folder where that is local.
+/// Returns the folder of local state: in the data folder if that is local, else in `.millstream`.
 fn work_dir(data_dir: &str) -> PathBuf {
     let local = match data_dir.split_once("://") {
         None => Some(PathBuf::from(data_dir)),

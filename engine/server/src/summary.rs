@@ -1,4 +1,4 @@
-//! The end of a run in a few lines, for a person and (`--summary`) for a program.
+//! Summary at the end of a run, as text and, with `--summary`, as JSON.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use millstream_cluster::{Error, Job, Numbers, Outcome, Progress, Report};
 use millstream_proto::report::{amount, count};
 use serde_json::json;
 
-use crate::status::sinks;
+use crate::status_line::sinks;
 
-/// What there is to say when a run has ended.
+/// Outcome and counters of a run.
 pub struct Summary {
     job: String,
     outcome: String,
@@ -17,11 +17,12 @@ pub struct Summary {
     numbers: Numbers,
     report: Report,
     checkpoints_at: String,
-    /// Name, connector and, for files, the path.
+    /// Name of each sink, with its connector and path or topic.
     outputs: Vec<(String, String)>,
 }
 
 impl Summary {
+    /// Collects the summary of a run that has ended.
     pub fn new(job: &Job, progress: &Progress, wall: Duration, result: &Result<Outcome, Error>) -> Self {
         let report = progress.report();
         let (ended, outcome) = match result {
@@ -30,9 +31,9 @@ impl Summary {
                 "finished before",
                 match unread.is_empty() {
                     true => format!(
-                        "nothing to do: all input was processed as of checkpoint {checkpoint} (--fresh starts anew)"
+                        "nothing to do: all input was processed as of checkpoint {checkpoint} (--fresh starts over)"
                     ),
-                    false => format!("nothing was done: all earlier input was processed as of checkpoint {checkpoint}"),
+                    false => format!("nothing to do: all earlier input was processed as of checkpoint {checkpoint}"),
                 },
             ),
             Ok(Outcome::Stopped { checkpoint }) => (
@@ -44,15 +45,17 @@ impl Summary {
                 unpublished,
             }) => {
                 let unpublished = unpublished.as_ref().map(|reason| {
-                    format!("; the output of that checkpoint is not published yet ({reason}), resuming publishes it")
+                    format!(
+                        "; the output of that checkpoint is not published yet ({reason}), resuming the job publishes it"
+                    )
                 });
                 let resume = resume(*last_checkpoint);
                 (
                     "aborted",
-                    format!("ended at once; {resume}{}", unpublished.unwrap_or_default()),
+                    format!("aborted; {resume}{}", unpublished.unwrap_or_default()),
                 )
             }
-            Err(_) if !report.start_is_known => ("failed", "failed before it started".to_string()),
+            Err(_) if !report.start_is_known => ("failed", "failed during startup".to_string()),
             Err(_) => {
                 let last = report
                     .last_checkpoint
@@ -71,10 +74,10 @@ impl Summary {
             checkpoints_at: format!("{}/{}", job.checkpoint_storage.trim_end_matches('/'), job.graph.name),
             outputs: sinks(&job.graph)
                 .map(|table| {
-                    let place = table.option("path").or(table.option("topic")).unwrap_or_default();
+                    let location = table.option("path").or(table.option("topic")).unwrap_or_default();
                     (
                         table.name.clone(),
-                        format!("{} {place}", table.connector()).trim_end().to_string(),
+                        format!("{} {location}", table.connector()).trim_end().to_string(),
                     )
                 })
                 .collect(),
@@ -82,6 +85,7 @@ impl Summary {
         }
     }
 
+    /// Returns the text for standard error.
     pub fn text(&self) -> String {
         let numbers = &self.numbers;
         let seconds = self.wall.as_secs_f64().max(1e-3);
@@ -140,12 +144,13 @@ impl Summary {
         for sentence in self.report.absent_columns() {
             out.push_str(&format!("  warning      {sentence}\n"));
         }
-        for (name, place) in &self.outputs {
-            out.push_str(&format!("  output       {name}: {place}\n"));
+        for (name, location) in &self.outputs {
+            out.push_str(&format!("  output       {name}: {location}\n"));
         }
         out
     }
 
+    /// Returns the document for `--summary`.
     pub fn json(&self) -> String {
         let numbers = &self.numbers;
         let report = &self.report;

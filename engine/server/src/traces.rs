@@ -1,5 +1,5 @@
-//! Traces of control operations, for an OpenTelemetry collector: OTLP over gRPC, set up by a flag or by OpenTelemetry's own
-//! environment variables. Spans gather in memory, a bounded number of them, and are sent by a thread of their own.
+//! Export of traces of control operations to an OpenTelemetry collector: OTLP over gRPC, configured by `--traces` or by
+//! OpenTelemetry's environment variables. A dedicated thread sends the spans from a bounded queue.
 
 use std::env;
 use std::fmt::Debug;
@@ -21,40 +21,41 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::Failure;
 
-/// How long the last spans may take to be sent when the process ends.
+/// Longest wait for the export of the last spans when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whose spans they are.
+/// Identity of the process in traces.
 pub struct Role<'a> {
-    /// `service.name`, if OTEL_SERVICE_NAME does not say otherwise.
+    /// Value of `service.name`, unless OTEL_SERVICE_NAME is set.
     pub service: &'static str,
-    /// `service.instance.id`; empty: none.
+    /// Value of `service.instance.id`; empty for none.
     pub instance: &'a str,
 }
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// What belongs to traces alone.
+/// Returns true for spans of control operations, which belong to traces and not to the log.
 pub fn is_control(metadata: &Metadata<'_>) -> bool {
     metadata.target() == spans::TARGET
 }
 
-/// The layer that exports control operations, if somebody wants them. To be called on the runtime that is to carry them.
+/// Returns the layer that exports control operations, if an endpoint is configured. Must be called on the Tokio runtime that
+/// sends them.
 pub fn layer<S>(endpoint: Option<&str>, role: &Role<'_>) -> Result<Option<impl Layer<S> + use<S>>, Failure>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let Some(endpoint) = wanted(endpoint) else {
+    let Some(endpoint) = configured_endpoint(endpoint) else {
         return Ok(None);
     };
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
-        .with_endpoint(endpoint_of(&endpoint).map_err(Failure::Wrong)?)
+        .with_endpoint(check_endpoint(&endpoint).map_err(Failure::Invalid)?)
         .build()
-        .map_err(|error| Failure::Wrong(format!("error: traces to {endpoint}: {error}\n")))?;
+        .map_err(|error| Failure::Invalid(format!("error: traces to {endpoint}: {error}\n")))?;
     let provider = SdkTracerProvider::builder()
         .with_resource(resource(role))
-        .with_batch_exporter(Reporting {
+        .with_batch_exporter(ReportingExporter {
             exporter,
             endpoint,
             is_failing: AtomicBool::new(false),
@@ -73,7 +74,7 @@ where
     Ok(Some(layer.with_filter(filter_fn(is_control))))
 }
 
-/// Sends what has gathered. To be called while the runtime still runs.
+/// Exports the remaining spans. Must be called while the Tokio runtime is running.
 pub fn flush() {
     if let Some(provider) = PROVIDER.get()
         && let Err(error) = provider.shutdown_with_timeout(FLUSH_TIMEOUT)
@@ -82,8 +83,8 @@ pub fn flush() {
     }
 }
 
-/// Where traces are wanted: by the flag, else by the usual variables.
-fn wanted(flag: Option<&str>) -> Option<String> {
+/// Returns the endpoint of the flag, else of the OpenTelemetry variables.
+fn configured_endpoint(flag: Option<&str>) -> Option<String> {
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         return None;
@@ -97,17 +98,17 @@ fn wanted(flag: Option<&str>) -> Option<String> {
     flag.map(str::to_string).or_else(by_variable)
 }
 
-/// What is wrong with an endpoint is said here: its scheme decides how it is spoken to.
-fn endpoint_of(endpoint: &str) -> Result<String, String> {
+/// Returns the endpoint if it is an `http` URL, else the error message.
+fn check_endpoint(endpoint: &str) -> Result<String, String> {
     let url = url::Url::parse(endpoint);
     match url.as_ref().map(url::Url::scheme) {
         Ok("http") => Ok(endpoint.to_string()),
         Ok("https") => Err(format!(
-            "error: traces to {endpoint}: this version sends them without TLS; name a collector on this host or in this \
+            "error: traces to {endpoint}: this version does not support TLS; use a collector on this host or in this \
              cluster, as http://HOST:4317\n"
         )),
         _ => Err(format!(
-            "error: traces to {endpoint}: not the address of a collector, such as http://localhost:4317 (OTLP over gRPC)\n"
+            "error: traces to {endpoint}: not the address of a collector; use one such as http://localhost:4317 (OTLP over gRPC)\n"
         )),
     }
 }
@@ -124,27 +125,27 @@ fn resource(role: &Role<'_>) -> Resource {
     resource.build()
 }
 
-/// Says when spans cannot be sent, once, and when they can again.
+/// An exporter that logs when the collector becomes unreachable, and when it is reachable again.
 #[derive(Debug)]
-struct Reporting<E> {
+struct ReportingExporter<E> {
     exporter: E,
     endpoint: String,
     is_failing: AtomicBool,
 }
 
-impl<E: SpanExporter> SpanExporter for Reporting<E> {
+impl<E: SpanExporter> SpanExporter for ReportingExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.exporter.export(batch).await;
         match &result {
             Ok(()) if self.is_failing.swap(false, Ordering::Relaxed) => {
-                tracing::info!("traces reach {} again", self.endpoint);
+                tracing::info!("traces are sent to {} again", self.endpoint);
             }
             Ok(()) => {}
             Err(error) => {
                 metrics::counter!("millstream_spans_lost_total").increment(spans as u64);
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("traces do not reach {}: {error}", self.endpoint);
+                    tracing::warn!("traces cannot be sent to {}: {error}", self.endpoint);
                 }
             }
         }
@@ -171,15 +172,15 @@ mod tests {
     #[test]
     fn an_endpoint_that_cannot_be_used_is_refused_with_what_to_write_instead() {
         assert_eq!(
-            endpoint_of("http://localhost:4317").as_deref(),
+            check_endpoint("http://localhost:4317").as_deref(),
             Ok("http://localhost:4317")
         );
         for (endpoint, expected) in [
-            ("https://collector:4317", "without TLS"),
+            ("https://collector:4317", "does not support TLS"),
             ("collector:4317", "not the address of a collector"),
             ("", "not the address of a collector"),
         ] {
-            let refused = endpoint_of(endpoint).expect_err(endpoint);
+            let refused = check_endpoint(endpoint).expect_err(endpoint);
             assert!(refused.contains(expected), "{refused}");
             assert!(refused.contains("http://"), "{refused}");
         }

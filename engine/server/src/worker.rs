@@ -1,4 +1,4 @@
-//! `engine worker`: a process that runs the parts of jobs that the coordinator gives it.
+//! `engine worker`: runs the tasks that the coordinator deploys.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -14,52 +14,56 @@ use url::Url;
 
 use crate::Failure;
 use crate::arguments::{ExchangeCompression, Worker};
-use crate::process::{self, Ask};
+use crate::process::{self, ShutdownRequest};
 use crate::traces::Role;
 
-/// The ports where workers connect to one another: the first that is free, so that those of one machine keep theirs.
+/// Default ports of workers. Each takes the first free one, so that workers of one machine keep their ports after a restart.
 const PORTS_DEFAULT: Range<u16> = 7071..7087;
 
 pub fn run(arguments: &Worker) -> Result<(), Failure> {
     let log_buffer = LogBuffer::default();
     process::block_on(async move {
-        let listener = listen(arguments).await.map_err(Failure::Wrong)?;
+        let listener = listen(arguments).await.map_err(Failure::Invalid)?;
         let options = options(arguments, listener.address, log_buffer.clone());
         let role = Role {
             service: "millstream-worker",
             instance: &options.name,
         };
-        process::start_log(&arguments.service.telling, &role, Some(log_buffer))?;
+        process::start_log(&arguments.service.observability, &role, Some(log_buffer))?;
         let status = Status::default();
         let seen = status.clone();
         let ready = move || match (seen.is_reached(), seen.is_attached()) {
             (true, _) => Ok("attached"),
-            (false, true) => Err("the coordinator has not reached this worker at its --advertise yet".into()),
-            (false, false) => Err("no coordinator".into()),
+            (false, true) => Err("the coordinator has not reached this worker at its --advertise address yet".into()),
+            (false, false) => Err("not registered with a coordinator".into()),
         };
         process::start_service(&arguments.service, Box::new(ready), Router::new()).await?;
-        let (ask, asked) = watch::channel(Ask::GoOn);
+        let (sender, shutdown) = watch::channel(ShutdownRequest::None);
         tokio::spawn(process::signals(
-            ask,
+            sender,
             [
-                (Ask::Leave, "leaving once the tasks have moved (again: end at once)"),
-                (Ask::EndAtOnce, "ending at once"),
+                (
+                    ShutdownRequest::Graceful,
+                    "shutting down once the tasks have moved (repeat the signal to exit at once)",
+                ),
+                (ShutdownRequest::Immediate, "exiting at once"),
             ],
         ));
-        end(options, listener, status, asked)
+        run_until_shutdown(options, listener, status, shutdown)
             .await
             .map_err(|error| match error {
-                Error::Invalid(_) => Failure::Wrong(format!("error: {error}\n")),
+                Error::Invalid(_) => Failure::Invalid(format!("error: {error}\n")),
                 error => Failure::Failed(format!("error: {error}\n")),
             })
     })
 }
 
-async fn end(
+/// Runs the worker until it has handed over its tasks after a shutdown request, or an immediate one.
+async fn run_until_shutdown(
     options: Options,
     listener: Listener,
     status: Status,
-    mut asked: watch::Receiver<Ask>,
+    mut shutdown: watch::Receiver<ShutdownRequest>,
 ) -> Result<(), Error> {
     let (leave, leaving) = watch::channel(false);
     let running = worker::run(options, listener, status, leaving);
@@ -67,30 +71,30 @@ async fn end(
     loop {
         tokio::select! {
             result = &mut running => return result,
-            changed = asked.changed() => match (changed, *asked.borrow_and_update()) {
-                (Ok(()), Ask::EndAtOnce) => return Ok(()),
-                (Ok(()), Ask::Leave) => { leave.send_replace(true); }
-                (Ok(()), Ask::GoOn) => {}
-                // Signals are not heard any more.
+            changed = shutdown.changed() => match (changed, *shutdown.borrow_and_update()) {
+                (Ok(()), ShutdownRequest::Immediate) => return Ok(()),
+                (Ok(()), ShutdownRequest::Graceful) => { leave.send_replace(true); }
+                (Ok(()), ShutdownRequest::None) => {}
+                // Signal handlers could not be installed.
                 (Err(_), _) => return running.await,
             }
         }
     }
 }
 
-/// The port that was asked for; else the first of the usual ones that is free, else any, at the address of this machine
-/// from which the coordinator is reached.
+/// Opens the address of `--listen`. By default opens the first free port of [`PORTS_DEFAULT`], else any port, at the address
+/// of this machine from which the coordinator is reached.
 async fn listen(arguments: &Worker) -> Result<Listener, String> {
-    if let Some(asked) = arguments.listen {
-        if asked.ip().is_unspecified() && arguments.advertise.is_none() {
+    if let Some(requested) = arguments.listen {
+        if requested.ip().is_unspecified() && arguments.advertise.is_none() {
             return Err(format!(
-                "error: --listen {asked} is not an address that other workers can connect to; say which is with --advertise \
+                "error: --listen {requested} is not an address that other workers can connect to; name one with --advertise \
                  http://HOST:{}\n",
-                asked.port()
+                requested.port()
             ));
         }
-        let taken = |error| format!("error: --listen {asked}: {error}; choose another address\n");
-        return network::listen(asked).await.map_err(taken);
+        let taken = |error| format!("error: --listen {requested}: {error}; choose another address\n");
+        return network::listen(requested).await.map_err(taken);
     }
     let address = arguments.coordinator.iter().find_map(|address| local_address(address));
     let ip = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -98,12 +102,14 @@ async fn listen(arguments: &Worker) -> Result<Listener, String> {
         match network::listen(SocketAddr::new(ip, port)).await {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             opened => {
-                return opened.map_err(|error| format!("error: port {port} of {ip}: {error}; choose with --listen\n"));
+                return opened.map_err(|error| {
+                    format!("error: port {port} of {ip}: {error}; choose another one with --listen\n")
+                });
             }
         }
     }
     let any = SocketAddr::new(ip, 0);
-    let none = |error| format!("error: no port of {ip} is free: {error}; choose with --listen\n");
+    let none = |error| format!("error: no port of {ip} is free: {error}; choose an address with --listen\n");
     network::listen(any).await.map_err(none)
 }
 
@@ -131,8 +137,8 @@ fn options(arguments: &Worker, listen: SocketAddr, log_buffer: LogBuffer) -> Opt
     }
 }
 
-/// The same after a restart: a coordinator then knows at once what has become of the tasks. Two workers on one machine
-/// differ in their port or in their folder.
+/// Returns a name that is the same after a restart, so that a coordinator recognises the worker. Two workers of one machine
+/// differ in their port or in their data folder.
 fn default_name(arguments: &Worker, listen: SocketAddr) -> String {
     let host = host_name();
     match (&arguments.data_dir, listen.port()) {
@@ -145,6 +151,7 @@ fn default_name(arguments: &Worker, listen: SocketAddr) -> String {
     }
 }
 
+/// Returns the address of this machine from which a coordinator is reached.
 fn local_address(coordinator: &str) -> Option<IpAddr> {
     let url = Url::parse(coordinator).ok()?;
     let target = (url.host_str()?, url.port_or_known_default()?)
@@ -155,12 +162,13 @@ fn local_address(coordinator: &str) -> Option<IpAddr> {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
-    // Nothing is sent: it only asks for the route.
+    // Connecting a UDP socket sends nothing; it only selects the route.
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(target).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// Returns the host's name; `worker` if it is unknown.
 pub fn host_name() -> String {
     let name = std::env::var("HOSTNAME")
         .ok()

@@ -1,7 +1,7 @@
-//! The `engine` binary as a user meets it: whole processes on real files.
+//! Tests of the `engine` binary: whole processes on real files.
 
-mod fields;
-mod late;
-mod process;
+mod absent_columns;
+mod error_messages;
+mod late_rows;
 mod resume;
-mod wrong;
+mod test_folder;

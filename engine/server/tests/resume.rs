@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Output;
 
-use crate::process::{Place, manifests, signal, text};
+use crate::test_folder::{TestFolder, manifests, signal, text};
 
 /// Two files of events, about a minute of event time each; windows of 10 s per key.
-fn place(rate: &str) -> Place {
-    let place = Place::new();
+fn folder(rate: &str) -> TestFolder {
+    let folder = TestFolder::new();
     for file in 0..2 {
         let mut lines = String::new();
         for row in 0..1500 {
@@ -19,14 +19,14 @@ fn place(rate: &str) -> Place {
                 (row * 7 + file) % 5
             ));
         }
-        place.write(&format!("in/{file}.json"), &lines);
+        folder.write(&format!("in/{file}.json"), &lines);
     }
-    write_job(&place, rate);
-    place
+    write_job(&folder, rate);
+    folder
 }
 
-fn write_job(place: &Place, rate: &str) {
-    place.write(
+fn write_job(folder: &TestFolder, rate: &str) {
+    folder.write(
         "job.yaml",
         &format!(
             "name: job
@@ -60,9 +60,9 @@ const SLOW: &str = "3000";
 const FAST: &str = "10000000";
 
 fn expected() -> Vec<String> {
-    let place = place(FAST);
-    place.run(&["run", "job.yaml"], 0);
-    let lines = place.lines("out");
+    let folder = folder(FAST);
+    folder.run(&["run", "job.yaml"], 0);
+    let lines = folder.lines("out");
     assert!(lines.len() > 20, "{lines:?}");
     lines
 }
@@ -75,36 +75,36 @@ fn says(output: &Output, what: &str) {
 
 #[test]
 fn rows_are_printed_and_a_finished_job_says_so() {
-    let place = Place::new();
-    place.write(
+    let folder = TestFolder::new();
+    folder.write(
         "x.sql",
         "CREATE TABLE t (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '100', 'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '100');
 CREATE TABLE out (n BIGINT) WITH ('connector' = 'print');
 INSERT INTO out SELECT n FROM t WHERE n <= 10;",
     );
-    let output = place.run(&["run", "x.sql", "--summary", "summary.json"], 0);
+    let output = folder.run(&["run", "x.sql", "--summary", "summary.json"], 0);
     assert_eq!(text(&output.stdout).lines().count(), 10, "{}", text(&output.stdout));
     says(&output, "finished: all input is processed");
-    let summary = fs::read_to_string(place.path("summary.json")).unwrap();
+    let summary = fs::read_to_string(folder.path("summary.json")).unwrap();
     assert!(summary.contains("\"rows_out\": 10"), "{summary}");
 
-    let again = place.run(&["run", "x.sql"], 0);
+    let again = folder.run(&["run", "x.sql"], 0);
     assert_eq!(text(&again.stdout), "");
     says(&again, "nothing to do");
 
-    let fresh = place.run(&["run", "x.sql", "--fresh"], 0);
+    let fresh = folder.run(&["run", "x.sql", "--fresh"], 0);
     assert_eq!(text(&fresh.stdout).lines().count(), 10);
 }
 
 /// A job over a folder of CSV files that has finished once.
-fn finished_over_files() -> Place {
-    let place = Place::new();
-    fs::create_dir(place.path("in")).unwrap();
-    place.write("in/a.csv", "1\n2\n3\n");
-    place.write("job.sql", FILES_SQL);
-    place.run(&["run", "job.sql"], 0);
-    assert_eq!(place.lines("out"), ["1", "2", "3"]);
-    place
+fn finished_over_files() -> TestFolder {
+    let folder = TestFolder::new();
+    fs::create_dir(folder.path("in")).unwrap();
+    folder.write("in/a.csv", "1\n2\n3\n");
+    folder.write("job.sql", FILES_SQL);
+    folder.run(&["run", "job.sql"], 0);
+    assert_eq!(folder.lines("out"), ["1", "2", "3"]);
+    folder
 }
 
 const FILES_SQL: &str = "CREATE TABLE t (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv');
@@ -113,100 +113,100 @@ INSERT INTO out SELECT n FROM t WHERE n < 100;";
 
 #[test]
 fn a_finished_job_does_not_take_an_edited_pipeline_for_its_own() {
-    let place = finished_over_files();
-    place.write("job.sql", &format!("-- a comment is no change\n{FILES_SQL}"));
-    says(&place.run(&["run", "job.sql"], 0), "nothing to do");
+    let folder = finished_over_files();
+    folder.write("job.sql", &format!("-- a comment is no change\n{FILES_SQL}"));
+    says(&folder.run(&["run", "job.sql"], 0), "nothing to do");
 
     // No state depends on the filter, and yet the answer is another.
-    place.write("job.sql", &FILES_SQL.replace("n < 100", "n < 2"));
-    let refused = place.run(&["run", "job.sql"], 2);
+    folder.write("job.sql", &FILES_SQL.replace("n < 100", "n < 2"));
+    let refused = folder.run(&["run", "job.sql"], 2);
     says(
         &refused,
         "all input was processed before, by a pipeline that differs from this one (edited: sink `out`)",
     );
     says(&refused, "--fresh");
-    place.write("job.sql", &FILES_SQL.replace("'path' = 'out'", "'path' = 'elsewhere'"));
+    folder.write("job.sql", &FILES_SQL.replace("'path' = 'out'", "'path' = 'elsewhere'"));
     says(
-        &place.run(&["run", "job.sql"], 2),
+        &folder.run(&["run", "job.sql"], 2),
         "a pipeline that differs from this one",
     );
 
     // Quite another script of the same file name.
-    place.write(
+    folder.write(
         "job.sql",
         "CREATE TABLE g (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '5', 'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '5');
 CREATE TABLE printed (n BIGINT) WITH ('connector' = 'print');
 INSERT INTO printed SELECT n FROM g;",
     );
-    says(&place.run(&["run", "job.sql"], 2), "does not fit the pipeline");
-    let other = place.run(&["run", "job.sql", "--name", "other"], 0);
+    says(&folder.run(&["run", "job.sql"], 2), "does not fit the pipeline");
+    let other = folder.run(&["run", "job.sql", "--name", "other"], 0);
     assert_eq!(text(&other.stdout).lines().count(), 5);
-    assert_eq!(place.lines("out"), ["1", "2", "3"]);
+    assert_eq!(folder.lines("out"), ["1", "2", "3"]);
 }
 
 #[test]
 fn a_finished_job_names_the_input_that_it_does_not_read() {
-    let place = finished_over_files();
+    let folder = finished_over_files();
     for n in 0..7 {
-        place.write(&format!("in/b{n}.csv"), "4\n");
+        folder.write(&format!("in/b{n}.csv"), "4\n");
     }
-    place.write("in/a.csv", "1\n2\n3\n4\n");
-    let refused = place.run(&["run", "job.sql"], 2);
+    folder.write("in/a.csv", "1\n2\n3\n4\n");
+    let refused = folder.run(&["run", "job.sql"], 2);
     says(
         &refused,
         "does not read newer input: source `t`: `in/a.csv` has changed, `in/b0.csv` is new, `in/b1.csv` is new, \
          `in/b2.csv` is new, `in/b3.csv` is new and 3 more",
     );
-    assert_eq!(place.lines("out"), ["1", "2", "3"]);
+    assert_eq!(folder.lines("out"), ["1", "2", "3"]);
 
-    let both = place.run(&["run", "job.sql", "--fresh"], 0);
+    let both = folder.run(&["run", "job.sql", "--fresh"], 0);
     says(
         &both,
         "`out/sink`: 1 file of earlier runs in out/: kept beside the output of this run",
     );
-    assert_eq!(place.lines("out").len(), 3 + 11);
+    assert_eq!(folder.lines("out").len(), 3 + 11);
 
-    place.write("out/notes.csv", "100\n");
-    let only_new = place.run(&["run", "job.sql", "--fresh", "--remove-output"], 0);
+    folder.write("out/notes.csv", "100\n");
+    let only_new = folder.run(&["run", "job.sql", "--fresh", "--remove-output"], 0);
     says(&only_new, "`out/sink`: removed ");
-    assert_eq!(place.lines("out").len(), 11 + 1, "the file of somebody else stays");
-    place.run(&["run", "job.sql", "--remove-output"], 2);
+    assert_eq!(folder.lines("out").len(), 11 + 1, "the file of somebody else stays");
+    folder.run(&["run", "job.sql", "--remove-output"], 2);
 }
 
 #[test]
 fn a_killed_run_resumes_and_writes_every_row_exactly_once() {
     let expected = expected();
-    let place = place(SLOW);
+    let folder = folder(SLOW);
     for round in 0..2 {
-        let before = manifests(&place.path(".millstream")).pop();
-        let mut child = place.start(&["run", "job.yaml"]);
-        place.wait(&mut child, "two more checkpoints", || {
-            let manifests = manifests(&place.path(".millstream"));
+        let before = manifests(&folder.path(".millstream")).pop();
+        let mut child = folder.start(&["run", "job.yaml"]);
+        folder.wait(&mut child, "two more checkpoints", || {
+            let manifests = manifests(&folder.path(".millstream"));
             manifests.len() >= 2 && manifests.last() != before.as_ref()
         });
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(
-            place.lines("out").len() < expected.len(),
+            folder.lines("out").len() < expected.len(),
             "round {round}: nothing was left to resume"
         );
     }
-    write_job(&place, FAST);
+    write_job(&folder, FAST);
     // A rate is not state: the edited pipeline resumes. So does another parallelism.
-    let output = place.run(&["run", "job.yaml", "--parallelism", "3"], 0);
+    let output = folder.run(&["run", "job.yaml", "--parallelism", "3"], 0);
     says(&output, "finished");
-    assert_eq!(place.lines("out"), expected);
+    assert_eq!(folder.lines("out"), expected);
 }
 
 #[test]
 fn a_stopped_run_takes_a_last_checkpoint_and_resumes() {
     let expected = expected();
-    let place = place(SLOW);
+    let folder = folder(SLOW);
     for name in ["TERM", "INT"] {
-        let newest = || manifests(&place.path(".millstream")).pop();
+        let newest = || manifests(&folder.path(".millstream")).pop();
         let before = newest();
-        let mut child = place.start(&["run", "job.yaml"]);
-        place.wait(&mut child, "a checkpoint of its own", || {
+        let mut child = folder.start(&["run", "job.yaml"]);
+        folder.wait(&mut child, "a checkpoint of its own", || {
             newest().is_some() && newest() != before
         });
         signal(&child, name);
@@ -214,77 +214,77 @@ fn a_stopped_run_takes_a_last_checkpoint_and_resumes() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         says(&output, "stopped at checkpoint");
     }
-    write_job(&place, FAST);
-    place.run(&["run", "job.yaml"], 0);
-    assert_eq!(place.lines("out"), expected);
+    write_job(&folder, FAST);
+    folder.run(&["run", "job.yaml"], 0);
+    assert_eq!(folder.lines("out"), expected);
 }
 
 #[test]
 fn a_damaged_checkpoint_is_passed_over_only_if_duplicates_are_accepted() {
-    let place = place(SLOW);
-    let mut child = place.start(&["run", "job.yaml"]);
-    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 3);
+    let folder = folder(SLOW);
+    let mut child = folder.start(&["run", "job.yaml"]);
+    folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 3);
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let newest = manifests(&place.path(".millstream")).pop().unwrap();
+    let newest = manifests(&folder.path(".millstream")).pop().unwrap();
     let mut bytes = fs::read(&newest).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&newest, bytes).unwrap();
-    let published = place.lines("out");
-    write_job(&place, FAST);
+    let published = folder.lines("out");
+    write_job(&folder, FAST);
     // Its output is published: rows would occur twice.
     for _ in 0..2 {
-        let output = place.run(&["run", "job.yaml"], 1);
+        let output = folder.run(&["run", "job.yaml"], 1);
         says(&output, "a second time");
         says(&output, "--allow-duplicates");
-        assert_eq!(place.lines("out"), published);
+        assert_eq!(folder.lines("out"), published);
     }
-    let output = place.run(&["run", "job.yaml", "--allow-duplicates"], 0);
+    let output = folder.run(&["run", "job.yaml", "--allow-duplicates"], 0);
     says(&output, "is damaged and passed over");
     says(&output, "finished");
-    let mut lines = place.lines("out");
+    let mut lines = folder.lines("out");
     lines.dedup();
     assert_eq!(lines, expected());
 }
 
 #[test]
 fn any_retained_checkpoint_can_be_replayed() {
-    let place = place(SLOW);
-    let mut child = place.start(&["run", "job.yaml"]);
-    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 3);
+    let folder = folder(SLOW);
+    let mut child = folder.start(&["run", "job.yaml"]);
+    folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 3);
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let listed = text(&place.run(&["checkpoints", "job.yaml"], 0).stdout);
+    let listed = text(&folder.run(&["checkpoints", "job.yaml"], 0).stdout);
     let ids: Vec<&str> = listed
         .lines()
         .skip(1)
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert_eq!(ids.len(), 3, "{listed}");
-    write_job(&place, FAST);
+    write_job(&folder, FAST);
     // A replay that is refused leaves the job where it was.
-    let job = fs::read_to_string(place.path("job.yaml")).unwrap();
-    place.write("job.yaml", &job.replace("sum(v)", "max(v)"));
-    let refused = place.run(&["run", "job.yaml", "--from-checkpoint", ids[1]], 2);
+    let job = fs::read_to_string(folder.path("job.yaml")).unwrap();
+    folder.write("job.yaml", &job.replace("sum(v)", "max(v)"));
+    let refused = folder.run(&["run", "job.yaml", "--from-checkpoint", ids[1]], 2);
     says(&refused, "does not fit the pipeline");
-    assert_eq!(text(&place.run(&["checkpoints", "job.yaml"], 0).stdout), listed);
-    place.write("job.yaml", &job);
-    let output = place.run(&["run", "job.yaml", "--from-checkpoint", ids[1]], 0);
+    assert_eq!(text(&folder.run(&["checkpoints", "job.yaml"], 0).stdout), listed);
+    folder.write("job.yaml", &job);
+    let output = folder.run(&["run", "job.yaml", "--from-checkpoint", ids[1]], 0);
     says(&output, "finished");
-    let missing = place.run(&["run", "job.yaml", "--from-checkpoint", "99999"], 1);
+    let missing = folder.run(&["run", "job.yaml", "--from-checkpoint", "99999"], 1);
     says(&missing, "99999");
 }
 
 #[test]
 fn two_processes_never_run_one_job() {
-    let place = place(SLOW);
-    let mut child = place.start(&["run", "job.yaml"]);
-    place.wait(&mut child, "a checkpoint", || place.checkpoints() >= 1);
-    let second = place.run(&["run", "job.yaml"], 1);
+    let folder = folder(SLOW);
+    let mut child = folder.start(&["run", "job.yaml"]);
+    folder.wait(&mut child, "a checkpoint", || folder.checkpoints() >= 1);
+    let second = folder.run(&["run", "job.yaml"], 1);
     says(&second, "in use by process");
     // It has not looked at the checkpoints of the first.
-    says(&second, "failed before it started");
+    says(&second, "failed during startup");
     assert!(!text(&second.stderr).contains("checkpoint"), "{}", text(&second.stderr));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -292,11 +292,11 @@ fn two_processes_never_run_one_job() {
 
 #[test]
 fn a_run_whose_checkpoints_cannot_be_read_does_not_say_that_there_are_none() {
-    let place = place(FAST);
-    let output = place.run(&["run", "job.yaml"], 0);
+    let folder = folder(FAST);
+    let output = folder.run(&["run", "job.yaml"], 0);
     says(&output, "finished");
-    let missing = place.run(&["run", "job.yaml", "--from-checkpoint", "99999"], 1);
-    says(&missing, "failed before it started");
+    let missing = folder.run(&["run", "job.yaml", "--from-checkpoint", "99999"], 1);
+    says(&missing, "failed during startup");
     assert!(
         !text(&missing.stderr).contains("there is no checkpoint"),
         "{}",
@@ -306,37 +306,37 @@ fn a_run_whose_checkpoints_cannot_be_read_does_not_say_that_there_are_none() {
 
 #[test]
 fn state_that_would_be_lost_is_refused() {
-    let place = place(SLOW);
-    let mut child = place.start(&["run", "job.yaml"]);
-    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 2);
+    let folder = folder(SLOW);
+    let mut child = folder.start(&["run", "job.yaml"]);
+    folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 2);
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let job = fs::read_to_string(place.path("job.yaml"))
+    let job = fs::read_to_string(folder.path("job.yaml"))
         .unwrap()
         .replace("sums", "totals");
-    place.write("job.yaml", &job);
-    let output = place.run(&["run", "job.yaml"], 2);
+    folder.write("job.yaml", &job);
+    let output = folder.run(&["run", "job.yaml"], 2);
     says(&output, "does not fit the pipeline");
     says(&output, "sums");
 }
 
 #[test]
 fn state_that_would_mean_something_else_is_refused_until_that_is_accepted() {
-    let place = place(SLOW);
-    let mut child = place.start(&["run", "job.yaml"]);
-    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 2);
+    let folder = folder(SLOW);
+    let mut child = folder.start(&["run", "job.yaml"]);
+    folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 2);
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    write_job(&place, FAST);
-    let job = fs::read_to_string(place.path("job.yaml")).unwrap();
-    place.write("job.yaml", &job.replace("sum(v)", "sum(v + 1000000)"));
-    let listed = text(&place.run(&["checkpoints", "job.yaml"], 0).stdout);
+    write_job(&folder, FAST);
+    let job = fs::read_to_string(folder.path("job.yaml")).unwrap();
+    folder.write("job.yaml", &job.replace("sum(v)", "sum(v + 1000000)"));
+    let listed = text(&folder.run(&["checkpoints", "job.yaml"], 0).stdout);
     let newest = listed.lines().nth(1).and_then(|line| line.split_whitespace().next());
     for arguments in [
         &["run", "job.yaml"][..],
         &["run", "job.yaml", "--from-checkpoint", newest.expect("there is one")],
     ] {
-        let refused = place.run(arguments, 2);
+        let refused = folder.run(arguments, 2);
         says(&refused, "the state of `sums/aggregate` would mean something else");
         says(
             &refused,
@@ -345,15 +345,15 @@ fn state_that_would_mean_something_else_is_refused_until_that_is_accepted() {
         says(&refused, "--accept-changed-meaning");
     }
     assert_eq!(
-        text(&place.run(&["checkpoints", "job.yaml"], 0).stdout),
+        text(&folder.run(&["checkpoints", "job.yaml"], 0).stdout),
         listed,
         "nothing was changed"
     );
-    let accepted = place.run(&["run", "job.yaml", "--accept-changed-meaning"], 0);
+    let accepted = folder.run(&["run", "job.yaml", "--accept-changed-meaning"], 0);
     says(&accepted, "accepted: the state of `sums/aggregate`");
     says(&accepted, "finished");
     // Each row once, by the old meaning or the new.
-    let sums: Vec<(u64, u64)> = place
+    let sums: Vec<(u64, u64)> = folder
         .lines("out")
         .iter()
         .map(|line| {
@@ -365,20 +365,20 @@ fn state_that_would_mean_something_else_is_refused_until_that_is_accepted() {
     let after = sums.iter().map(|(_, total)| total / 1_000_000).sum::<u64>();
     assert!(after > 0 && after < 3000, "{after} rows were read after the change");
     // What is accepted once is the meaning from then on: the job is finished under it.
-    let again = place.run(&["run", "job.yaml"], 0);
+    let again = folder.run(&["run", "job.yaml"], 0);
     says(&again, "nothing to do");
 }
 
 #[test]
 fn edits_without_meaning_are_not_refused() {
     let expected = expected();
-    let place = place(SLOW);
-    let mut child = place.start(&["run", "job.yaml"]);
-    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 2);
+    let folder = folder(SLOW);
+    let mut child = folder.start(&["run", "job.yaml"]);
+    folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 2);
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    write_job(&place, FAST);
-    let job = fs::read_to_string(place.path("job.yaml")).unwrap();
+    write_job(&folder, FAST);
+    let job = fs::read_to_string(folder.path("job.yaml")).unwrap();
     let edited = job
         .replace("sum(v) AS total", "sum(w) AS total")
         .replace("TABLE events, DESCRIPTOR", "TABLE kept, DESCRIPTOR")
@@ -387,39 +387,39 @@ fn edits_without_meaning_are_not_refused() {
             "steps:\n  kept:\n    sql: SELECT ts, v AS w, k FROM events\n",
         );
     assert_ne!(edited, job);
-    place.write("job.yaml", &edited);
-    let output = place.run(&["run", "job.yaml"], 0);
+    folder.write("job.yaml", &edited);
+    let output = folder.run(&["run", "job.yaml"], 0);
     says(&output, "finished");
-    assert_eq!(place.lines("out"), expected);
+    assert_eq!(folder.lines("out"), expected);
 }
 
 #[test]
 fn a_row_that_does_not_decode_fails_the_run_with_its_place() {
-    let place = place(FAST);
-    place.write(
+    let folder = folder(FAST);
+    folder.write(
         "in/2.json",
         "{\"k\": 1, \"v\": \"many\", \"ts\": \"2023-11-14 22:00:00.000\"}\nnot json\n",
     );
-    let output = place.run(&["run", "job.yaml"], 1);
+    let output = folder.run(&["run", "job.yaml"], 1);
     says(&output, "2.json");
-    assert_eq!(place.lines("out"), Vec::<String>::new());
+    assert_eq!(folder.lines("out"), Vec::<String>::new());
 }
 
 #[test]
 fn damage_is_found_by_verify_and_a_lost_journal_is_refused() {
-    let place = place(SLOW);
-    let mut child = place.start(&["run", "job.yaml"]);
-    place.wait(&mut child, "checkpoints", || place.checkpoints() >= 3);
+    let folder = folder(SLOW);
+    let mut child = folder.start(&["run", "job.yaml"]);
+    folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 3);
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let verify = ["checkpoints", "job.yaml", "--verify"];
-    let whole = text(&place.run(&verify, 0).stdout);
+    let whole = text(&folder.run(&verify, 0).stdout);
     assert!(whole.contains("a restore begins with checkpoint"), "{whole}");
 
-    let newest = manifests(&place.path(".millstream")).pop().unwrap();
+    let newest = manifests(&folder.path(".millstream")).pop().unwrap();
     let original = fs::read(&newest).unwrap();
     fs::write(&newest, &original[..original.len() / 2]).unwrap();
-    let damaged = place.run(&["checkpoints", "job.yaml", "--verify", "--json"], 7);
+    let damaged = folder.run(&["checkpoints", "job.yaml", "--verify", "--json"], 7);
     let last: serde_json::Value = serde_json::from_str(text(&damaged.stdout).lines().last().unwrap()).unwrap();
     assert_eq!(last["result"]["damaged"], 1, "{last}");
     let restore = last["result"]["restore"].as_str().unwrap_or_default();
@@ -428,21 +428,21 @@ fn damage_is_found_by_verify_and_a_lost_journal_is_refused() {
 
     let job = newest.ancestors().nth(3).unwrap().to_path_buf();
     let whole = manifests(&job);
-    fs::rename(job.join("journal"), place.path("saved")).unwrap();
-    write_job(&place, FAST);
+    fs::rename(job.join("journal"), folder.path("saved")).unwrap();
+    write_job(&folder, FAST);
     for _ in 0..2 {
-        let output = place.run(&["run", "job.yaml"], 1);
+        let output = folder.run(&["run", "job.yaml"], 1);
         says(&output, "is missing, but there are checkpoints");
         says(&output, "Nothing was changed");
     }
-    let output = place.run(&verify, 7);
+    let output = folder.run(&verify, 7);
     assert!(
         text(&output.stdout).contains("a restore is refused"),
         "{}",
         text(&output.stdout)
     );
     assert_eq!(manifests(&job), whole);
-    fs::rename(place.path("saved"), job.join("journal")).unwrap();
-    place.run(&["run", "job.yaml"], 0);
-    assert_eq!(place.lines("out"), expected());
+    fs::rename(folder.path("saved"), job.join("journal")).unwrap();
+    folder.run(&["run", "job.yaml"], 0);
+    assert_eq!(folder.lines("out"), expected());
 }

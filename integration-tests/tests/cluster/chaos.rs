@@ -10,10 +10,10 @@
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use millstream_integration_tests::windows::Windows;
+use millstream_integration_tests::windowed_job::WindowedJob;
 use serde_json::Value;
 
-use crate::place::{Place, Process, Question, free_port};
+use crate::test_cluster::{PendingCommand, Process, TestCluster, free_port};
 
 /// Between two faults, at most.
 const PAUSE_MS_MAX: u64 = 1500;
@@ -68,7 +68,7 @@ struct Job {
 
 impl Job {
     fn new(chaos: &Chaos, output: &str) -> Self {
-        let file = chaos.windows.pipeline(&chaos.place.path(""), output, RATE);
+        let file = chaos.windows.pipeline(&chaos.cluster.path(""), output, RATE);
         let file = file.expect("a writable folder");
         Self {
             name: chaos.windows.topic(output),
@@ -79,8 +79,8 @@ impl Job {
 }
 
 struct Chaos {
-    place: Place,
-    windows: Windows,
+    cluster: TestCluster,
+    windows: WindowedJob,
     servers: String,
     /// The processes of the cluster, started again whenever they end.
     processes: Vec<(Role, Process)>,
@@ -98,12 +98,12 @@ const WORKERS: [&str; 3] = ["a", "b", "c"];
 
 impl Chaos {
     fn new(seed: u64) -> Self {
-        let place = Place::new();
-        let windows = Windows::with_own_broker("chaos", &place.path("")).expect("an input and its answer");
-        let ports = [place.port, free_port()];
+        let cluster = TestCluster::new();
+        let windows = WindowedJob::with_own_broker("chaos", &cluster.path("")).expect("an input and its answer");
+        let ports = [cluster.port, free_port()];
         let mut chaos = Self {
             servers: ports.map(|port| format!("http://127.0.0.1:{port}")).join(","),
-            place,
+            cluster,
             windows,
             processes: Vec::new(),
             random: Random(seed),
@@ -114,14 +114,14 @@ impl Chaos {
             let process = chaos.start(role);
             chaos.processes.push((role, process));
         }
-        chaos.place.until_workers(WORKERS.len());
+        chaos.cluster.until_workers(WORKERS.len());
         chaos
     }
 
     fn start(&self, role: Role) -> Process {
         match role {
-            Role::Coordinator(port) => self.place.coordinator_at(port),
-            Role::Worker(name) => self.place.worker_of(name, &self.servers),
+            Role::Coordinator(port) => self.cluster.coordinator_at(port),
+            Role::Worker(name) => self.cluster.worker_of(name, &self.servers),
         }
     }
 
@@ -206,20 +206,20 @@ impl Chaos {
     /// Gives a command, with faults on its way. `None`: it was not answered in time, or not by anybody.
     fn command(&mut self, arguments: &[&str]) -> Option<Output> {
         eprintln!("{}", arguments.join(" "));
-        let mut question = self.place.ask(&self.servers, arguments);
+        let mut question = self.cluster.start_command(&self.servers, arguments);
         if self.random.below(2) == 0 {
             self.fault();
         }
         let answer = self.answer(&mut question)?;
         let code = answer.status.code();
         eprintln!("  exit code {code:?}");
-        let stderr = crate::place::text(&answer.stderr);
+        let stderr = crate::test_cluster::text(&answer.stderr);
         // 4: the job is in another state by now. 5: nobody knows. 6: not in time.
         assert!(matches!(code, Some(0 | 3..=6)), "{arguments:?}: {code:?} {stderr}");
         (code != Some(5)).then_some(answer)
     }
 
-    fn answer(&mut self, question: &mut Question) -> Option<Output> {
+    fn answer(&mut self, question: &mut PendingCommand) -> Option<Output> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(answer) = question.answer() {
@@ -234,7 +234,7 @@ impl Chaos {
     /// The cluster's description of a job; `None`: no answer, or no such job.
     fn look(&self, name: &str) -> Option<Value> {
         let output = self
-            .place
+            .cluster
             .cli_at(&self.servers, &["jobs", "describe", name, "-o", "json"]);
         serde_json::from_slice(&output.stdout).ok()
     }

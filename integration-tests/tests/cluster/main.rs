@@ -1,25 +1,25 @@
-//! A cluster as a user meets it: real processes, the client's commands, and deaths of any of them.
+//! Tests of whole clusters: real processes, the commands of the client, and failures of any process.
 
-mod aimed;
+mod absent_columns;
 mod chaos;
-mod client;
-mod damage;
-mod deaths;
-mod disks;
-mod fields;
-mod folders;
-mod life;
-mod outages;
+mod checkpoint_commands;
+mod checkpoint_damage;
+mod client_output;
+mod data_folders;
+mod error_messages;
+mod fail_points;
+mod full_disks;
+mod job_lifecycle;
+mod job_update;
+mod kafka_outages;
 mod pages;
-mod pending;
-mod place;
+mod pending_output;
 mod ports;
+mod process_failures;
+mod pseudo_terminal;
 mod small_disk;
-mod snapshots;
-mod terminal;
-mod topics;
+mod test_cluster;
+mod topic_lookup;
 mod traces;
 mod transactions;
-mod update;
 mod versions;
-mod wrong;

@@ -5,11 +5,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::place::{Place, Process, free_port, until};
+use crate::test_cluster::{Process, TestCluster, free_port, until};
 
 /// A coordinator that listens for HTTP at this port, too.
-fn coordinator(place: &Place, http: u16) -> Process {
-    let (listen, http) = (format!("127.0.0.1:{}", place.port), format!("127.0.0.1:{http}"));
+fn coordinator(cluster: &TestCluster, http: u16) -> Process {
+    let (listen, http) = (format!("127.0.0.1:{}", cluster.port), format!("127.0.0.1:{http}"));
     let arguments = [
         "coordinator",
         "--data-dir",
@@ -19,7 +19,7 @@ fn coordinator(place: &Place, http: u16) -> Process {
         "--http",
         &http,
     ];
-    place.start("coordinator", &arguments)
+    cluster.start("coordinator", &arguments)
 }
 
 /// Status and body of an answer, if one comes.
@@ -68,21 +68,21 @@ fn half_open_requests_do_not_keep_others_out() {
     const CONNECTIONS: usize = 1_500;
     // This process holds the other end of each.
     limit_of(0, |limit| limit.rlim_cur = limit.rlim_max.min(8_192));
-    let (place, http) = (Place::new(), free_port());
-    let mut process = coordinator(&place, http);
+    let (cluster, http) = (TestCluster::new(), free_port());
+    let mut process = coordinator(&cluster, http);
     until("it is ready", || is_ready(http));
     let began = Instant::now();
     let mut held = half_open(http, CONNECTIONS);
     assert_eq!(held.len(), CONNECTIONS);
     // The HTTP port is full, and gRPC has connections of its own.
-    place.cli(&["jobs", "list"], 0);
+    cluster.cli(&["jobs", "list"], 0);
     until("the half-open requests are given up", || is_ready(http));
     assert!(
         began.elapsed() < Duration::from_secs(30),
         "HEADER_TIMEOUT is 10 s, it took {:?}",
         began.elapsed()
     );
-    assert!(process.has_said("HTTP_CONNECTIONS_MAX"), "{}", process.log());
+    assert!(process.has_logged("HTTP_CONNECTIONS_MAX"), "{}", process.log());
     // All of them were closed at the other end.
     until("all are closed", || {
         held.retain_mut(|stream| {
@@ -99,9 +99,9 @@ fn half_open_requests_do_not_keep_others_out() {
 
     // The same at the port of gRPC: nothing that speaks HTTP/2 comes.
     let silent: Vec<TcpStream> = (0..CONNECTIONS)
-        .map(|_| TcpStream::connect(("127.0.0.1", place.port)).expect("it listens"))
+        .map(|_| TcpStream::connect(("127.0.0.1", cluster.port)).expect("it listens"))
         .collect();
-    place.cli(&["jobs", "list"], 0);
+    cluster.cli(&["jobs", "list"], 0);
     assert!(is_ready(http));
     until("silent connections are closed", || {
         let mut first = silent.first().expect("there are some");
@@ -115,8 +115,8 @@ fn half_open_requests_do_not_keep_others_out() {
 
 #[test]
 fn the_body_of_a_request_does_not_take_for_ever() {
-    let (place, http) = (Place::new(), free_port());
-    let _process = coordinator(&place, http);
+    let (cluster, http) = (TestCluster::new(), free_port());
+    let _process = coordinator(&cluster, http);
     until("it is ready", || is_ready(http));
     let mut stream = TcpStream::connect(("127.0.0.1", http)).expect("it listens");
     let head = "POST /api/v1/validate HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
@@ -145,8 +145,8 @@ fn cpu_seconds(pid: i32) -> f64 {
 
 #[test]
 fn without_file_descriptors_a_coordinator_neither_dies_nor_spins() {
-    let (place, http) = (Place::new(), free_port());
-    let mut process = coordinator(&place, http);
+    let (cluster, http) = (TestCluster::new(), free_port());
+    let mut process = coordinator(&cluster, http);
     until("it is ready", || is_ready(http));
     let pid = process.pid();
     let mut before = 0;
@@ -155,11 +155,11 @@ fn without_file_descriptors_a_coordinator_neither_dies_nor_spins() {
         // Fewer than it has open now.
         limit.rlim_cur = 8;
     });
-    let waiting: Vec<TcpStream> = [http, place.port]
+    let waiting: Vec<TcpStream> = [http, cluster.port]
         .into_iter()
         .flat_map(|port| half_open(port, 20))
         .collect();
-    until("it says so", || process.has_said("no connection can be accepted"));
+    until("it says so", || process.has_logged("no connection can be accepted"));
     let (began, used) = (Instant::now(), cpu_seconds(pid));
     // Longer than between two warnings.
     until("a while has passed", || began.elapsed() > Duration::from_secs(3));
@@ -169,16 +169,16 @@ fn without_file_descriptors_a_coordinator_neither_dies_nor_spins() {
     limit_of(pid, |limit| limit.rlim_cur = before);
     drop(waiting);
     until("it accepts again", || is_ready(http));
-    place.cli(&["jobs", "list"], 0);
+    cluster.cli(&["jobs", "list"], 0);
 }
 
 #[test]
 fn a_leader_that_cannot_write_its_data_folder_is_not_ready_and_says_why() {
-    let (place, http) = (Place::new(), free_port());
-    let _process = coordinator(&place, http);
+    let (cluster, http) = (TestCluster::new(), free_port());
+    let _process = coordinator(&cluster, http);
     until("it is ready", || is_ready(http));
     // Existing objects can be read; nothing new can be written, as on a full disk.
-    let probe = place.path("data/probe");
+    let probe = cluster.path("data/probe");
     until("a file is in the way", || {
         fs::remove_dir_all(&probe).ok();
         fs::write(&probe, "in the way").is_ok()
@@ -194,20 +194,20 @@ fn a_leader_that_cannot_write_its_data_folder_is_not_ready_and_says_why() {
         said.contains("the data folder cannot be used") && said.contains("probe"),
         "{said}"
     );
-    place.cli(&["jobs", "list"], 0);
+    cluster.cli(&["jobs", "list"], 0);
     fs::remove_file(&probe).expect("it is there");
     until("it is ready again", || is_ready(http));
 
     // The storage is gone altogether.
-    fs::rename(place.path("data"), place.path("away")).expect("a folder can be renamed");
-    fs::write(place.path("data"), "in the way").expect("a writable folder");
+    fs::rename(cluster.path("data"), cluster.path("away")).expect("a folder can be renamed");
+    fs::write(cluster.path("data"), "in the way").expect("a writable folder");
     until("it is not ready", || {
         get(http, "/readyz").is_some_and(|(status, body)| {
             said = body;
             status == 503
         })
     });
-    fs::remove_file(place.path("data")).expect("it is there");
-    fs::rename(place.path("away"), place.path("data")).expect("a folder can be renamed");
+    fs::remove_file(cluster.path("data")).expect("it is there");
+    fs::rename(cluster.path("away"), cluster.path("data")).expect("a folder can be renamed");
     until("it is ready again", || is_ready(http));
 }

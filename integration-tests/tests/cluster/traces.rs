@@ -11,8 +11,8 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use crate::deaths::KEPT;
-use crate::place::{Place, expected, until};
+use crate::process_failures::KEPT;
+use crate::test_cluster::{TestCluster, expected, until};
 
 /// One span as it arrived, with the service that sent it.
 #[derive(Debug, Clone)]
@@ -94,21 +94,21 @@ fn hex(bytes: &[u8]) -> String {
 fn a_submission_is_one_trace_from_the_client_to_the_worker_and_checkpoints_have_theirs() {
     let collector = Collector::default();
     let endpoint = collector.start();
-    let place = Place::new();
-    let _coordinator = place.leading("coordinator", place.port, &["--traces", &endpoint]);
-    let _worker = place.worker_with("traced", &place.url(), &["--traces", &endpoint]);
-    place.until_workers(1);
+    let cluster = TestCluster::new();
+    let _coordinator = cluster.leading("coordinator", cluster.port, &["--traces", &endpoint]);
+    let _worker = cluster.worker_with("traced", &cluster.url(), &["--traces", &endpoint]);
+    cluster.until_workers(1);
 
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let cause = format!("00-{trace}-00f067aa0ba902b7-01");
-    place.cli_with(
+    cluster.cli_with(
         &[("TRACEPARENT", &cause)],
         "out",
         &["jobs", "submit", "cars.yaml", "--wait"],
         0,
     );
-    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
-    assert_eq!(place.lines("out"), expected());
+    cluster.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    assert_eq!(cluster.lines("out"), expected());
 
     let (lead, work) = ("millstream-coordinator", "millstream-worker");
     let wanted = [
@@ -147,29 +147,29 @@ fn a_submission_is_one_trace_from_the_client_to_the_worker_and_checkpoints_have_
 
 #[test]
 fn a_collector_that_is_not_there_is_reported_and_disturbs_nothing() {
-    let place = Place::new();
-    let nowhere = format!("http://127.0.0.1:{}", crate::place::free_port());
-    let standalone = place.standalone_with(&["--traces", &nowhere]);
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    let cluster = TestCluster::new();
+    let nowhere = format!("http://127.0.0.1:{}", crate::test_cluster::free_port());
+    let standalone = cluster.standalone_with(&["--traces", &nowhere]);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
     until("the log says that traces are lost", || {
-        standalone.has_said("traces do not reach")
+        standalone.has_logged("traces cannot be sent to")
     });
-    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
-    assert_eq!(place.lines("out"), expected());
+    cluster.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    assert_eq!(cluster.lines("out"), expected());
 }
 
 #[test]
 fn the_restart_of_a_region_is_a_trace_of_its_own() {
     let collector = Collector::default();
     let endpoint = collector.start();
-    let place = Place::new();
-    std::fs::write(place.path("kept.yaml"), KEPT).expect("a writable folder");
-    let _coordinator = place.leading("coordinator", place.port, &["--traces", &endpoint]);
-    let mut dies = place.worker("dies");
-    let _stays = place.worker("stays");
-    place.until_workers(2);
-    place.cli(&["jobs", "submit", "kept.yaml", "--wait"], 0);
-    place.until_checkpoints("kept", 1);
+    let cluster = TestCluster::new();
+    std::fs::write(cluster.path("kept.yaml"), KEPT).expect("a writable folder");
+    let _coordinator = cluster.leading("coordinator", cluster.port, &["--traces", &endpoint]);
+    let mut dies = cluster.worker("dies");
+    let _stays = cluster.worker("stays");
+    cluster.until_workers(2);
+    cluster.cli(&["jobs", "submit", "kept.yaml", "--wait"], 0);
+    cluster.until_checkpoints("kept", 1);
     dies.kill();
     until("the restart has been told", || {
         collector.find("millstream-coordinator", "restart region").is_some()

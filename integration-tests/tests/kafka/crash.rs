@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use millstream_integration_tests::windows::Windows;
+use millstream_integration_tests::windowed_job::WindowedJob;
 use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -13,13 +13,13 @@ const RATE: u32 = 6_000;
 
 struct Place {
     folder: TempDir,
-    windows: Windows,
+    windows: WindowedJob,
 }
 
 impl Place {
     fn new(name: &'static str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let windows = Windows::new(name, folder.path()).expect("an input and its answer");
+        let windows = WindowedJob::new(name, folder.path()).expect("an input and its answer");
         windows.create_output("out").expect("a new topic");
         Self { folder, windows }
     }

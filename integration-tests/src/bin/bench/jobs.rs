@@ -61,9 +61,9 @@ sinks:
 pub fn run() -> Result<Value> {
     let mut results = serde_json::Map::new();
     for (name, pipeline) in [("idle", IDLE), ("trickle", TRICKLE)] {
-        let place = Place::start(pipeline)?;
-        let measured = place.measure();
-        let log = fs::read_to_string(place.folder.path().join("log")).unwrap_or_default();
+        let cluster = TestCluster::start(pipeline)?;
+        let measured = cluster.measure();
+        let log = fs::read_to_string(cluster.folder.path().join("log")).unwrap_or_default();
         let measured = measured.with_context(|| {
             let lines: Vec<&str> = log.lines().collect();
             lines[lines.len().saturating_sub(20)..].join("\n")
@@ -88,13 +88,13 @@ fn words(measured: &Value) -> String {
 }
 
 /// A standalone engine in a folder of its own.
-struct Place {
+struct TestCluster {
     folder: TempDir,
     server: String,
     engine: Child,
 }
 
-impl Drop for Place {
+impl Drop for TestCluster {
     fn drop(&mut self) {
         // It may have ended by itself; there is nobody left to tell.
         self.engine.kill().ok();
@@ -102,7 +102,7 @@ impl Drop for Place {
     }
 }
 
-impl Place {
+impl TestCluster {
     fn start(pipeline: &str) -> Result<Self> {
         let folder = TempDir::new()?;
         fs::write(folder.path().join("job.yaml"), pipeline)?;
@@ -116,16 +116,16 @@ impl Place {
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.path().join("log"))?)
             .spawn()?;
-        let place = Self {
+        let cluster = Self {
             server: format!("http://{address}"),
             folder,
             engine,
         };
-        place.until("a worker is ready", |place| {
-            let workers = place.json(&["workers", "list"])?;
+        cluster.until("a worker is ready", |cluster| {
+            let workers = cluster.json(&["workers", "list"])?;
             Ok(workers["workers"][0]["state"] == "ready")
         })?;
-        Ok(place)
+        Ok(cluster)
     }
 
     fn measure(&self) -> Result<Value> {
@@ -140,8 +140,8 @@ impl Place {
         }
         let submit_seconds = start.elapsed().as_secs_f64();
         let submit_cpu_seconds = cpu_seconds(pid)? - cpu;
-        self.until("all jobs run", |place| {
-            let listed = place.json(&["jobs", "list"])?;
+        self.until("all jobs run", |cluster| {
+            let listed = cluster.json(&["jobs", "list"])?;
             let jobs = listed["jobs"].as_array().context("a list of jobs")?;
             if let Some(failed) = jobs.iter().find(|job| job["state"] == "failed") {
                 bail!("{}: {}", failed["name"], failed["reason"]);

@@ -12,12 +12,12 @@ mod kafka;
 mod latency;
 mod measure;
 mod nexmark;
-mod place;
 mod recovery;
 mod sessions;
 mod silence;
 mod startup;
 mod state;
+mod test_cluster;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::place::Place;
+use crate::test_cluster::TestCluster;
 
 const STATE_BYTES_MIN: u64 = 1 << 30;
 const ROUNDS: usize = 3;
@@ -29,30 +29,30 @@ pub fn run() -> Result<Value> {
         true => TempDir::new_in(&storage)?,
         false => TempDir::new()?,
     };
-    let place = Place::new(storage.path(), 1)?;
-    let _coordinator = place.coordinator(0)?;
+    let cluster = TestCluster::new(storage.path(), 1)?;
+    let _coordinator = cluster.coordinator(0)?;
     let (rows, _rows_read) = mpsc::channel();
-    let mut survivor = place.worker("a", 1)?;
+    let mut survivor = cluster.worker("a", 1)?;
     survivor.lines_read(rows.clone())?;
-    let mut victim = place.worker(VICTIM, 1)?;
+    let mut victim = cluster.worker(VICTIM, 1)?;
     victim.lines_read(rows)?;
-    place.submit("recovery.yaml")?;
-    place.until("the state is large enough", || {
-        Ok(place.state_bytes(JOB)? >= STATE_BYTES_MIN)
+    cluster.submit("recovery.yaml")?;
+    cluster.until("the state is large enough", || {
+        Ok(cluster.state_bytes(JOB)? >= STATE_BYTES_MIN)
     })?;
     let mut results = serde_json::Map::new();
     for (name, keeps_folder) in [("local", true), ("fetched", false)] {
         let mut seconds = Vec::new();
         for _ in 0..ROUNDS {
             // Both have a checkpoint of their newest attempt behind them.
-            let before = place.checkpoints(JOB)?;
-            place.until("checkpoints go on", || Ok(place.checkpoints(JOB)? >= before + 2))?;
+            let before = cluster.checkpoints(JOB)?;
+            cluster.until("checkpoints go on", || Ok(cluster.checkpoints(JOB)? >= before + 2))?;
             let killed = Instant::now();
             victim.kill()?;
             if !keeps_folder {
-                fs::remove_dir_all(place.path(VICTIM))?;
+                fs::remove_dir_all(cluster.path(VICTIM))?;
             }
-            victim = place.worker(VICTIM, 1)?;
+            victim = cluster.worker(VICTIM, 1)?;
             let (rows, rows_read) = mpsc::channel();
             victim.lines_read(rows)?;
             let first = rows_read
@@ -60,7 +60,7 @@ pub fn run() -> Result<Value> {
                 .context("the worker came back and has no rows")?;
             seconds.push((first - killed).as_secs_f64());
         }
-        let state_bytes = place.state_bytes(JOB)?;
+        let state_bytes = cluster.state_bytes(JOB)?;
         seconds.sort_by(f64::total_cmp);
         println!(
             "{name:<8} rows again after {:.2} s (median of {ROUNDS}; {:.2} to {:.2} s), {:.0} MB of state",

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::place::Place;
+use crate::test_cluster::TestCluster;
 
 const JOB: &str = "silence";
 const SLOTS: u32 = 2;
@@ -21,19 +21,19 @@ const MARGIN: Duration = Duration::from_secs(3);
 
 pub fn run() -> Result<Value> {
     let storage = TempDir::new()?;
-    let place = Place::new(storage.path(), 2)?;
-    let mut leader = place.coordinator(0)?;
+    let cluster = TestCluster::new(storage.path(), 2)?;
+    let mut leader = cluster.coordinator(0)?;
     let (rows, rows_read) = mpsc::channel();
     let mut workers = Vec::new();
     for name in ["a", "b"] {
-        let mut worker = place.worker(name, SLOTS)?;
+        let mut worker = cluster.worker(name, SLOTS)?;
         worker.lines_read(rows.clone())?;
         workers.push(worker);
     }
     drop(rows);
-    place.submit("silence.yaml")?;
-    let standby = place.coordinator(1)?;
-    place.until("checkpoints are taken", || Ok(place.checkpoints(JOB)? >= 2))?;
+    cluster.submit("silence.yaml")?;
+    let standby = cluster.coordinator(1)?;
+    cluster.until("checkpoints are taken", || Ok(cluster.checkpoints(JOB)? >= 2))?;
 
     let steady = silence(&rows_read, || Ok(()))?;
     println!("steady    no row for {:.0} ms at most", steady * 1e3);
@@ -41,7 +41,7 @@ pub fn run() -> Result<Value> {
     for parallelism in RESCALES {
         let wish = parallelism.to_string();
         rescaled.push(silence(&rows_read, || {
-            let output = place.cli(&["jobs", "rescale", JOB, "--parallelism", &wish, "--wait"])?;
+            let output = cluster.cli(&["jobs", "rescale", JOB, "--parallelism", &wish, "--wait"])?;
             match output.status.success() {
                 true => Ok(()),
                 false => bail!("{}", String::from_utf8_lossy(&output.stderr)),
@@ -54,11 +54,11 @@ pub fn run() -> Result<Value> {
     };
     println!("rescale   no row for {least:.2} to {most:.2} s");
 
-    let killed = Loss::of_leader("killed", 1, &place, &rows_read, || leader.kill())?;
+    let killed = Loss::of_leader("killed", 1, &cluster, &rows_read, || leader.kill())?;
     // The next one to lead.
-    let _last = place.coordinator(0)?;
+    let _last = cluster.coordinator(0)?;
     thread::sleep(MARGIN);
-    let frozen = Loss::of_leader("frozen", 0, &place, &rows_read, || standby.freeze())?;
+    let frozen = Loss::of_leader("frozen", 0, &cluster, &rows_read, || standby.freeze())?;
     Ok(json!({
         "steady_seconds": steady, "rescale_seconds": rescaled,
         "leader_killed": killed.to_json(), "leader_frozen": frozen.to_json(),
@@ -77,21 +77,21 @@ impl Loss {
     fn of_leader(
         how: &str,
         successor: usize,
-        place: &Place,
+        cluster: &TestCluster,
         rows_read: &Receiver<Instant>,
         mut lose: impl FnMut() -> Result<()>,
     ) -> Result<Self> {
-        let before = place.newest_checkpoint(1 - successor, JOB)?.unwrap_or_default();
+        let before = cluster.newest_checkpoint(1 - successor, JOB)?.unwrap_or_default();
         let (mut answered, mut checkpoint) = (0.0, 0.0);
         let silence = silence(rows_read, || {
             let start = Instant::now();
             lose()?;
-            place.until("a client is answered", || {
-                Ok(place.newest_checkpoint(successor, JOB)?.is_some())
+            cluster.until("a client is answered", || {
+                Ok(cluster.newest_checkpoint(successor, JOB)?.is_some())
             })?;
             answered = start.elapsed().as_secs_f64();
-            place.until("a checkpoint is taken", || {
-                Ok(place.newest_checkpoint(successor, JOB)? > Some(before))
+            cluster.until("a checkpoint is taken", || {
+                Ok(cluster.newest_checkpoint(successor, JOB)? > Some(before))
             })?;
             checkpoint = start.elapsed().as_secs_f64();
             Ok(())

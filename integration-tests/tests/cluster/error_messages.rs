@@ -2,21 +2,21 @@
 
 use std::fs;
 
-use crate::place::{Place, free_port, text, until};
+use crate::test_cluster::{TestCluster, free_port, text, until};
 
 #[test]
 fn what_is_wrong_is_said_exactly() {
-    let place = Place::new();
-    let _standalone = place.standalone();
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
     #[track_caller]
-    fn check(place: &Place, arguments: &[&str], code: i32, expected: &str) {
-        let (_, stderr) = place.cli(arguments, code);
+    fn check(cluster: &TestCluster, arguments: &[&str], code: i32, expected: &str) {
+        let (_, stderr) = cluster.cli(arguments, code);
         assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
 
     // A pipeline that does not plan: file, line, column and the line itself.
-    let wrong = crate::place::CARS.replace("sum(n) AS total", "sum(m) AS total");
-    fs::write(place.path("wrong.yaml"), &wrong).expect("a writable folder");
+    let wrong = crate::test_cluster::CARS.replace("sum(n) AS total", "sum(m) AS total");
+    fs::write(cluster.path("wrong.yaml"), &wrong).expect("a writable folder");
     let at = wrong
         .lines()
         .position(|line| line.contains("sum(m)"))
@@ -30,82 +30,87 @@ fn what_is_wrong_is_said_exactly() {
         + 5;
     for verb in ["submit", "validate", "explain"] {
         check(
-            &place,
+            &cluster,
             &["jobs", verb, "wrong.yaml"],
             2,
             &format!("error: wrong.yaml:{at}:{column}: "),
         );
     }
-    check(&place, &["jobs", "submit", "wrong.yaml"], 2, "sum(m) AS total");
-    let output = place.cli_at(&place.url(), &["jobs", "submit", "wrong.yaml", "-o", "json"]);
+    check(&cluster, &["jobs", "submit", "wrong.yaml"], 2, "sum(m) AS total");
+    let output = cluster.cli_at(&cluster.url(), &["jobs", "submit", "wrong.yaml", "-o", "json"]);
     let refused: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
     assert_eq!(refused["code"], "invalid-pipeline");
     assert_eq!(refused["mistakes"][0]["line"], at);
 
-    let (dry, _) = place.cli(&["jobs", "submit", "cars.yaml", "--dry-run"], 0);
+    let (dry, _) = cluster.cli(&["jobs", "submit", "cars.yaml", "--dry-run"], 0);
     assert!(dry.contains("nothing was submitted"), "{dry}");
-    check(&place, &["jobs", "describe", "cars"], 3, "`cars`");
-    check(&place, &["checkpoints", "list", "nobody"], 3, "`nobody`");
-    check(&place, &["workers", "drain", "nobody"], 3, "`nobody`");
+    check(&cluster, &["jobs", "describe", "cars"], 3, "`cars`");
+    check(&cluster, &["checkpoints", "list", "nobody"], 3, "`nobody`");
+    check(&cluster, &["workers", "drain", "nobody"], 3, "`nobody`");
     check(
-        &place,
+        &cluster,
         &["jobs", "submit", "cars.yaml", "--from-checkpoint", "nobody/3"],
         3,
         "nobody",
     );
     check(
-        &place,
+        &cluster,
         &["jobs", "submit", "cars.yaml", "--name", "no/name"],
         2,
         "no/name",
     );
 
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
-    check(&place, &["jobs", "submit", "cars.yaml"], 4, "`cars`");
-    check(&place, &["jobs", "delete", "cars"], 4, "`cars`");
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    check(&cluster, &["jobs", "submit", "cars.yaml"], 4, "`cars`");
+    check(&cluster, &["jobs", "delete", "cars"], 4, "`cars`");
     check(
-        &place,
+        &cluster,
         &["jobs", "wait", "cars", "--for", "cancelled", "--timeout", "100ms"],
         6,
         "it is running",
     );
-    check(&place, &["jobs", "rescale", "cars", "--parallelism", "0"], 2, "auto");
-    check(&place, &["jobs", "rescale", "cars", "--parallelism", "1000"], 2, "128");
-    place.cli(&["jobs", "cancel", "cars", "--wait"], 0);
+    check(&cluster, &["jobs", "rescale", "cars", "--parallelism", "0"], 2, "auto");
     check(
-        &place,
+        &cluster,
+        &["jobs", "rescale", "cars", "--parallelism", "1000"],
+        2,
+        "128",
+    );
+    cluster.cli(&["jobs", "cancel", "cars", "--wait"], 0);
+    check(
+        &cluster,
         &["jobs", "wait", "cars", "--for", "running"],
         1,
         "`cars` is cancelled",
     );
-    check(&place, &["jobs", "stop", "cars"], 4, "`cars`");
+    check(&cluster, &["jobs", "stop", "cars"], 4, "`cars`");
 
-    check(&place, &["jobs", "fly"], 2, "unrecognized subcommand");
+    check(&cluster, &["jobs", "fly"], 2, "unrecognized subcommand");
     check(
-        &place,
+        &cluster,
         &["--context", "nowhere", "jobs", "list", "--server", ""],
         2,
         "address",
     );
     let nobody = format!("127.0.0.1:{}", free_port());
-    let output = place.cli_at(&nobody, &["jobs", "list"]);
+    let output = cluster.cli_at(&nobody, &["jobs", "list"]);
     assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("cannot be reached"));
 }
 
 #[test]
 fn a_worker_that_asks_for_more_than_one_may_have_is_refused_and_ends() {
-    let place = Place::new();
-    let _coordinator = place.coordinator();
+    let cluster = TestCluster::new();
+    let _coordinator = cluster.coordinator();
     let long = "n".repeat(201);
     // Too many slots are refused before the coordinator is asked.
     for (name, slots, why) in [(long.as_str(), "1", "(NAME_BYTES_MAX)"), ("greedy", "1025", "1..=1024")] {
-        let mut worker = place.start(
+        let mut worker = cluster.start(
             "worker",
             &[
                 "worker",
                 "--coordinator",
-                &place.url(),
+                &cluster.url(),
                 "--name",
                 name,
                 "--slots",
@@ -117,30 +122,30 @@ fn a_worker_that_asks_for_more_than_one_may_have_is_refused_and_ends() {
             ],
         );
         until("it is refused", || worker.has_ended());
-        assert!(worker.has_said(why), "{}", worker.log());
+        assert!(worker.has_logged(why), "{}", worker.log());
     }
-    let workers = place.json(&["workers", "list"]);
+    let workers = cluster.json(&["workers", "list"]);
     assert_eq!(workers["workers"].as_array().map(Vec::len), Some(0), "{workers}");
 }
 
 #[test]
 fn the_port_of_a_worker_is_no_coordinators() {
-    let place = Place::new();
-    let _coordinator = place.coordinator();
+    let cluster = TestCluster::new();
+    let _coordinator = cluster.coordinator();
     let port = free_port();
     let listen = format!("127.0.0.1:{port}");
     let arguments = [
         "worker",
         "--coordinator",
-        &place.url(),
+        &cluster.url(),
         "--name",
         "w",
         "--listen",
         &listen,
     ];
-    let _worker = place.start("w", &arguments);
-    place.until_workers(1);
-    let output = place.cli_at(&format!("http://{listen}"), &["jobs", "list"]);
+    let _worker = cluster.start("w", &arguments);
+    cluster.until_workers(1);
+    let output = cluster.cli_at(&format!("http://{listen}"), &["jobs", "list"]);
     assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
     let said = text(&output.stderr);
     assert!(said.contains("is the data port of worker `w`"), "{said}");
@@ -148,11 +153,11 @@ fn the_port_of_a_worker_is_no_coordinators() {
 
 #[test]
 fn a_pipeline_that_is_too_long_is_refused() {
-    let place = Place::new();
-    let _standalone = place.standalone();
-    let long = format!("{}# {}\n", crate::place::CARS, "long".repeat(1 << 20));
-    fs::write(place.path("long.yaml"), long).expect("a writable folder");
-    let (_, refused) = place.cli(&["jobs", "submit", "long.yaml"], 2);
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
+    let long = format!("{}# {}\n", crate::test_cluster::CARS, "long".repeat(1 << 20));
+    fs::write(cluster.path("long.yaml"), long).expect("a writable folder");
+    let (_, refused) = cluster.cli(&["jobs", "submit", "long.yaml"], 2);
     assert!(
         refused.contains("more than 4194304 bytes (TEXT_BYTES_MAX)"),
         "{refused}"

@@ -75,7 +75,7 @@ impl Process {
     }
 
     /// Whether it has logged this.
-    pub fn has_said(&self, words: &str) -> bool {
+    pub fn has_logged(&self, words: &str) -> bool {
         fs::read_to_string(&self.log).is_ok_and(|text| text.contains(words))
     }
 
@@ -99,9 +99,9 @@ impl Drop for Process {
 }
 
 /// A command of the client that runs in the background.
-pub struct Question(Option<Child>);
+pub struct PendingCommand(Option<Child>);
 
-impl Question {
+impl PendingCommand {
     /// Whether the answer is still to come.
     pub fn is_open(&self) -> bool {
         self.0.is_some()
@@ -115,7 +115,7 @@ impl Question {
     }
 }
 
-impl Drop for Question {
+impl Drop for PendingCommand {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
             // It may have ended by itself; there is nobody left to tell.
@@ -127,13 +127,13 @@ impl Drop for Question {
 
 /// Whether `jobs describe` says so; the job must not have failed.
 #[track_caller]
-pub fn says_finished(output: &Output) -> bool {
+pub fn is_finished_job(output: &Output) -> bool {
     let job: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     assert_ne!(job["state"], "failed", "{}", job["reason"]);
     job["state"] == "finished"
 }
 
-pub struct Place {
+pub struct TestCluster {
     folder: Rc<TempDir>,
     pub port: u16,
     started: Cell<u32>,
@@ -141,16 +141,16 @@ pub struct Place {
     fail_point: RefCell<Option<String>>,
 }
 
-impl Place {
+impl TestCluster {
     pub fn new() -> Self {
-        let place = Self {
+        let cluster = Self {
             folder: Rc::new(TempDir::new().expect("a temporary folder")),
             port: free_port(),
             started: Cell::default(),
             fail_point: RefCell::default(),
         };
-        fs::write(place.path("cars.yaml"), CARS).expect("a writable folder");
-        place
+        fs::write(cluster.path("cars.yaml"), CARS).expect("a writable folder");
+        cluster
     }
 
     /// The same, asking the coordinator at another port.
@@ -268,14 +268,14 @@ impl Place {
     }
 
     /// Asks without waiting: the answer may take long where a coordinator is frozen.
-    pub fn ask(&self, server: &str, arguments: &[&str]) -> Question {
+    pub fn start_command(&self, server: &str, arguments: &[&str]) -> PendingCommand {
         let child = self
             .command(server, arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("engine-cli is built beside this test");
-        Question(Some(child))
+        PendingCommand(Some(child))
     }
 
     pub fn cli_at(&self, server: &str, arguments: &[&str]) -> Output {

@@ -3,6 +3,7 @@
 
 use metrics::Key;
 
+/// Kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Counter,
@@ -15,9 +16,9 @@ pub enum Kind {
 pub enum Process {
     /// Every process.
     Each,
-    /// A coordinator, also one that stands by.
+    /// A coordinator, leader or standby.
     Coordinator,
-    /// The coordinator that leads.
+    /// The leading coordinator.
     Leader,
     /// The process that drives the job: the leader, or `engine run`.
     Driver,
@@ -25,12 +26,16 @@ pub enum Process {
     Tasks,
 }
 
+/// Description of a metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
     pub name: &'static str,
     pub kind: Kind,
     pub labels: &'static [&'static str],
-    #[cfg_attr(not(test), expect(dead_code, reason = "read where the documentation is made"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "read by the test that generates docs/metrics.md")
+    )]
     pub process: Process,
     pub help: &'static str,
 }
@@ -47,7 +52,7 @@ pub const METRICS: [Metric; 48] = [
     metric("millstream_api_call_seconds", Kind::Histogram, &["surface", "call"], Process::Coordinator, "Durations of calls of the client API."),
     metric("millstream_api_calls_total", Kind::Counter, &["surface", "call", "code"], Process::Coordinator, "Calls of the client API, by surface, call and code."),
     metric("millstream_bad_rows_total", Kind::Counter, SUBTASK, Process::Tasks, "Records that did not decode, rows for which an expression failed, and rows that did not encode."),
-    metric("millstream_blocked_microseconds_total", Kind::Counter, SUBTASK, Process::Tasks, "Time that operators waited for room in the channels to the next operator (backpressure)."),
+    metric("millstream_blocked_microseconds_total", Kind::Counter, SUBTASK, Process::Tasks, "Time that operators waited for capacity in the channels to the next operator (back pressure)."),
     metric("millstream_build_info", Kind::Gauge, &["version"], Process::Each, "1, with the version of the engine as a label."),
     metric("millstream_busy_microseconds_total", Kind::Counter, SUBTASK, Process::Tasks, "Time that slot threads spent in operators."),
     metric("millstream_bytes_in_total", Kind::Counter, SUBTASK, Process::Tasks, "Bytes that sources read."),
@@ -65,29 +70,29 @@ pub const METRICS: [Metric; 48] = [
     metric("millstream_dead_letters_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows sent to a dead letter output."),
     metric("millstream_future_rows_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows too far ahead of the clock to advance the watermark."),
     metric("millstream_ignored_fields_total", Kind::Counter, &["table"], Process::Tasks, "Fields that did not decode and became NULL."),
-    metric("millstream_ignored_records_total", Kind::Counter, &["table"], Process::Tasks, "Records that did not decode and were left out."),
+    metric("millstream_ignored_records_total", Kind::Counter, &["table"], Process::Tasks, "Records that did not decode and were skipped."),
     metric("millstream_job_slots", Kind::Gauge, JOB, Process::Leader, "Slots assigned to the job."),
     metric("millstream_job_state", Kind::Gauge, &["job", "state"], Process::Leader, "1 for the state that the job is in, 0 for the one it left."),
     metric("millstream_kafka_tombstones_total", Kind::Counter, &[], Process::Tasks, "Kafka records without a value."),
     metric("millstream_late_rows_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows that arrived after their window had fired."),
-    metric("millstream_leading", Kind::Gauge, &[], Process::Leader, "1 while this coordinator leads, else 0."),
+    metric("millstream_leading", Kind::Gauge, &[], Process::Leader, "1 while this coordinator is the leader, else 0."),
     metric("millstream_restarts", Kind::Gauge, JOB, Process::Driver, "Restarts of the job."),
     metric("millstream_rocksdb_block_cache_bytes", Kind::Gauge, &[], Process::Tasks, "Memory of RocksDB's block cache, write buffers included."),
     metric("millstream_rocksdb_memtable_bytes", Kind::Gauge, &[], Process::Tasks, "RocksDB: bytes in write buffers that are not in a file yet."),
-    metric("millstream_rocksdb_pending_compaction_bytes", Kind::Gauge, &[], Process::Tasks, "RocksDB: bytes of files that compaction has still to rewrite."),
+    metric("millstream_rocksdb_pending_compaction_bytes", Kind::Gauge, &[], Process::Tasks, "RocksDB: bytes of files that compaction has yet to rewrite."),
     metric("millstream_rocksdb_sst_bytes", Kind::Gauge, &[], Process::Tasks, "RocksDB: bytes of files on the local disk."),
-    metric("millstream_rows_in_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows that operators took; for sources, rows delivered."),
+    metric("millstream_rows_in_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows that operators received; for sources, rows delivered."),
     metric("millstream_rows_out_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows that operators emitted; for sinks, rows written."),
     metric("millstream_slots", Kind::Gauge, &[], Process::Leader, "Slots that ready workers offer."),
     metric("millstream_slots_used", Kind::Gauge, &[], Process::Leader, "Slots assigned to jobs."),
     metric("millstream_spans_lost_total", Kind::Counter, &[], Process::Each, "Spans that could not be sent to the OpenTelemetry collector."),
-    metric("millstream_split_lag_records", Kind::Gauge, SPLIT, Process::Tasks, "Records of a split that are still to be read, where the source knows."),
+    metric("millstream_split_lag_records", Kind::Gauge, SPLIT, Process::Tasks, "Records of a split that have not been read, if the source knows their number."),
     metric("millstream_split_watermark_seconds", Kind::Gauge, SPLIT, Process::Tasks, "The watermark of a split, seconds since 1970."),
     metric("millstream_state_bytes", Kind::Gauge, &["store"], Process::Tasks, "Keyed state in databases of this process."),
     metric("millstream_state_evictions_total", Kind::Counter, &[], Process::Tasks, "Parts of state written to disk to free memory."),
     metric("millstream_state_memory_limit_bytes", Kind::Gauge, &[], Process::Tasks, "Memory budget of state."),
     metric("millstream_state_memory_used_bytes", Kind::Gauge, &[], Process::Tasks, "Memory that state uses of its budget."),
-    metric("millstream_state_restored_bytes_total", Kind::Counter, &["from"], Process::Tasks, "State files taken over in restores: `local` from kept files, `storage` fetched."),
+    metric("millstream_state_restored_bytes_total", Kind::Counter, &["from"], Process::Tasks, "State files used by restores: `local` from the file cache, `storage` downloaded."),
     metric("millstream_state_uploaded_bytes_total", Kind::Counter, &[], Process::Tasks, "State files uploaded for checkpoints."),
     metric("millstream_workers", Kind::Gauge, &[], Process::Leader, "Workers that are ready."),
 ];

@@ -1,9 +1,9 @@
-//! `engine connectors`: what can be read and written, and with which options.
+//! `engine connectors`: lists connectors and formats with their options.
 
 use millstream_connectors::{OptionDescription, OptionKind, Role, format, registry};
 
-/// The whole list, or one entry of it. The error names what there is.
-pub fn connectors(name: Option<&str>) -> Result<String, String> {
+/// Returns the list of all connectors and formats, or the entry of one. The error names the known ones.
+pub fn list(name: Option<&str>) -> Result<String, String> {
     let mut out = String::new();
     for connector in registry::registry() {
         if name.is_some_and(|name| name != connector.name()) {
@@ -54,7 +54,7 @@ pub fn connectors(name: Option<&str>) -> Result<String, String> {
             .chain(format::formats().iter().map(|format| format.name))
             .collect();
         return Err(format!(
-            "no connector or format is called `{}`; there are {}",
+            "there is no connector or format `{}`; known ones: {}",
             name.unwrap_or_default(),
             known.join(", ")
         ));

@@ -5,7 +5,7 @@ use std::fs;
 use millstream_integration_tests::kafka::KafkaBroker;
 use serde_json::Value;
 
-use crate::place::{Place, text, until};
+use crate::test_cluster::{TestCluster, text, until};
 
 /// From topic to topic, exactly once: a stop has something to publish.
 const PIPELINE: &str = r#"name: cut-off
@@ -35,26 +35,26 @@ fn a_stop_that_waits_for_kafka_says_so_and_ends_when_it_is_back() {
     for topic in ["numbers-in", "numbers-out"] {
         broker.create_topic(topic, 1).expect("a new topic");
     }
-    let place = Place::new();
+    let cluster = TestCluster::new();
     let pipeline = PIPELINE.replace("$BROKERS", broker.address());
-    fs::write(place.path("cut-off.yaml"), pipeline).expect("a writable folder");
-    let _coordinator = place.coordinator();
-    let worker = place.worker("worker");
-    place.until_workers(1);
-    place.cli(&["jobs", "submit", "cut-off.yaml", "--parallelism", "1", "--wait"], 0);
+    fs::write(cluster.path("cut-off.yaml"), pipeline).expect("a writable folder");
+    let _coordinator = cluster.coordinator();
+    let worker = cluster.worker("worker");
+    cluster.until_workers(1);
+    cluster.cli(&["jobs", "submit", "cut-off.yaml", "--parallelism", "1", "--wait"], 0);
     broker
         .produce("numbers-in", 0, (0..10).map(|n| format!("{{\"n\":{n}}}")))
         .expect("records");
     until("all rows are read", || {
-        place.job("cut-off")["numbers"]["rows_out"] == 10
+        cluster.job("cut-off")["numbers"]["rows_out"] == 10
     });
-    assert_eq!(place.job("cut-off")["numbers"]["lag_rows"], 0);
+    assert_eq!(cluster.job("cut-off")["numbers"]["lag_rows"], 0);
 
     broker.stop().expect("it can be stopped");
     until("the source is cut off", || {
-        cut_off(&place.job("cut-off")).contains(&"numbers")
+        cut_off(&cluster.job("cut-off")).contains(&"numbers")
     });
-    let job = place.job("cut-off");
+    let job = cluster.job("cut-off");
     assert_eq!(job["state"], "running", "{job}");
     assert!(job["numbers"]["lag_rows"].is_null(), "{job}");
     assert!(job["operators"][0]["splits"][0]["lag_rows"].is_null(), "{job}");
@@ -64,11 +64,11 @@ fn a_stop_that_waits_for_kafka_says_so_and_ends_when_it_is_back() {
         job["reason"].as_str().is_some_and(|reason| reason.contains(&words)),
         "{job}"
     );
-    let (why, _) = place.cli(&["jobs", "why", "cut-off"], 0);
+    let (why, _) = cluster.cli(&["jobs", "why", "cut-off"], 0);
     assert!(why.contains(&words) && why.contains("refused"), "{why}");
 
-    let mut late = place.ask(
-        &place.url(),
+    let mut late = cluster.start_command(
+        &cluster.url(),
         &[
             "jobs",
             "stop",
@@ -87,22 +87,22 @@ fn a_stop_that_waits_for_kafka_says_so_and_ends_when_it_is_back() {
     });
     assert_eq!(answer.and_then(|answer| answer.status.code()), Some(6));
     let sink_words = format!("the sink `out/sink` cannot reach the Kafka brokers `{address}`");
-    let (why, _) = place.cli(&["jobs", "why", "cut-off"], 0);
+    let (why, _) = cluster.cli(&["jobs", "why", "cut-off"], 0);
     assert!(
         why.contains("the job has been stopping") && why.contains(&sink_words),
         "{why}"
     );
-    let output = place.cli_at(
-        &place.url(),
+    let output = cluster.cli_at(
+        &cluster.url(),
         &["jobs", "wait", "cut-off", "--for", "stopped", "--timeout", "1s"],
     );
     let said = text(&output.stderr);
     assert!(said.contains("within 1s") && said.contains(&sink_words), "{said}");
 
     broker.start_again().expect("it can be started again");
-    place.cli(&["jobs", "wait", "cut-off", "--for", "stopped"], 0);
-    assert_eq!(cut_off(&place.job("cut-off")), Vec::<&str>::new());
-    let (logs, _) = place.cli(&["jobs", "logs", "cut-off"], 0);
+    cluster.cli(&["jobs", "wait", "cut-off", "--for", "stopped"], 0);
+    assert_eq!(cut_off(&cluster.job("cut-off")), Vec::<&str>::new());
+    let (logs, _) = cluster.cli(&["jobs", "logs", "cut-off"], 0);
     let told = logs.matches(&format!("{words} since")).count();
     assert_eq!(told, 1, "{logs}");
     let mut rows: Vec<String> = broker
@@ -122,7 +122,7 @@ fn a_stop_that_waits_for_kafka_says_so_and_ends_when_it_is_back() {
 fn rows_that_wait_for_brokers_are_told_and_leave_when_these_are_back() {
     let broker = KafkaBroker::start().expect("a broker");
     broker.create_topic("numbers-out", 1).expect("a new topic");
-    let place = Place::new();
+    let cluster = TestCluster::new();
     let pipeline = format!(
         r#"name: cut-off
 checkpoints: {{ interval: 1h, delivery: at-least-once }}
@@ -136,22 +136,24 @@ sinks:
 "#,
         broker.address()
     );
-    fs::write(place.path("cut-off.yaml"), pipeline).expect("a writable folder");
-    let _standalone = place.standalone();
-    place.cli(&["jobs", "submit", "cut-off.yaml", "--parallelism", "1", "--wait"], 0);
+    fs::write(cluster.path("cut-off.yaml"), pipeline).expect("a writable folder");
+    let _standalone = cluster.standalone();
+    cluster.cli(&["jobs", "submit", "cut-off.yaml", "--parallelism", "1", "--wait"], 0);
     until("rows leave", || {
         broker.count("numbers-out").is_ok_and(|count| count > 0)
     });
     broker.stop().expect("it can be stopped");
-    until("the sink is cut off", || cut_off(&place.job("cut-off")) == ["out/sink"]);
-    let (_, late) = place.cli(&["jobs", "stop", "cut-off", "--wait", "--timeout", "3s"], 6);
+    until("the sink is cut off", || {
+        cut_off(&cluster.job("cut-off")) == ["out/sink"]
+    });
+    let (_, late) = cluster.cli(&["jobs", "stop", "cut-off", "--wait", "--timeout", "3s"], 6);
     let words = "the sink `out/sink` cannot reach the Kafka brokers";
     assert!(late.contains("within 3s") && late.contains(words), "{late}");
-    let (_, early) = place.cli(&["jobs", "wait", "cut-off", "--for", "stopped", "--timeout", "0s"], 6);
+    let (_, early) = cluster.cli(&["jobs", "wait", "cut-off", "--for", "stopped", "--timeout", "0s"], 6);
     assert!(early.contains("within 0s"), "{early}");
     broker.start_again().expect("it can be started again");
-    place.cli(&["jobs", "wait", "cut-off", "--for", "stopped"], 0);
-    let out = place.job("cut-off")["numbers"]["rows_out"].as_i64();
+    cluster.cli(&["jobs", "wait", "cut-off", "--for", "stopped"], 0);
+    let out = cluster.job("cut-off")["numbers"]["rows_out"].as_i64();
     let written = broker.count("numbers-out").expect("it can be counted");
     assert!(out.is_some_and(|out| out <= written), "{out:?} {written}");
 }
@@ -160,7 +162,7 @@ sinks:
 fn a_source_says_once_that_its_brokers_are_gone_and_once_that_they_are_back() {
     let broker = KafkaBroker::start().expect("a broker");
     broker.create_topic("numbers-in", 1).expect("a new topic");
-    let place = Place::new();
+    let cluster = TestCluster::new();
     let pipeline = format!(
         r#"name: cut-off
 sources:
@@ -174,20 +176,20 @@ sinks:
 "#,
         broker.address()
     );
-    fs::write(place.path("cut-off.yaml"), pipeline).expect("a writable folder");
-    let standalone = place.standalone();
-    place.cli(&["jobs", "submit", "cut-off.yaml", "--wait"], 0);
+    fs::write(cluster.path("cut-off.yaml"), pipeline).expect("a writable folder");
+    let standalone = cluster.standalone();
+    cluster.cli(&["jobs", "submit", "cut-off.yaml", "--wait"], 0);
     broker.stop().expect("it can be stopped");
     until("the outage is told", || {
-        standalone.has_said("cannot reach the Kafka brokers")
+        standalone.has_logged("cannot reach the Kafka brokers")
     });
-    until("the outage is seen", || !cut_off(&place.job("cut-off")).is_empty());
+    until("the outage is seen", || !cut_off(&cluster.job("cut-off")).is_empty());
     broker.start_again().expect("it can be started again");
     until("the end of it is told", || {
-        standalone.has_said("reaches the Kafka brokers")
+        standalone.has_logged("reaches the Kafka brokers")
     });
-    until("the end of it is seen", || cut_off(&place.job("cut-off")).is_empty());
-    assert_eq!(place.job("cut-off")["reason"], "");
+    until("the end of it is seen", || cut_off(&cluster.job("cut-off")).is_empty());
+    assert_eq!(cluster.job("cut-off")["reason"], "");
     broker.produce("numbers-in", 0, ["{\"n\":1}"]).expect("records");
-    until("it reads on", || place.job("cut-off")["numbers"]["rows_in"] == 1);
+    until("it reads on", || cluster.job("cut-off")["numbers"]["rows_in"] == 1);
 }

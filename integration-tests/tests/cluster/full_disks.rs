@@ -10,8 +10,8 @@ use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::store::{Backend, BackendOptions, FlushSource, Slot, Store, WriteChunk};
 use serde_json::Value;
 
-use crate::place::{Place, Process, expected, says_finished, text, until};
 use crate::small_disk::SmallDisk;
+use crate::test_cluster::{Process, TestCluster, expected, is_finished_job, text, until};
 
 /// Rows in order, or in the opposite order; none compresses.
 struct Rows {
@@ -80,7 +80,7 @@ fn says_full(result: Result<(), Error>, disk: &SmallDisk) {
 #[test]
 fn a_database_on_a_full_disk_says_so_from_then_on_and_a_new_one_works_when_there_is_space() {
     // The database's own threads keep the mount namespace in which the first of them began: one disk for all.
-    let (_place, disk) = place_with_disk();
+    let (_cluster, disk) = cluster_with_disk();
     // Through the write buffer and its flushes; as sorted files; and in a snapshot's flush.
     for (is_ascending, first_count) in [(false, 20_000), (true, 20_000), (true, 200)] {
         let backend = Backend::new(BackendOptions {
@@ -118,15 +118,15 @@ fn a_database_on_a_full_disk_says_so_from_then_on_and_a_new_one_works_when_there
 
 const DISK_BYTES: u64 = 96 << 20;
 
-/// A place, and a small disk at `disk` in it.
-fn place_with_disk() -> (Place, SmallDisk) {
-    let place = Place::new();
-    let disk = SmallDisk::mount(place.path("disk"), DISK_BYTES);
-    (place, disk)
+/// Creates a test cluster with a small disk mounted at `disk` in its folder.
+fn cluster_with_disk() -> (TestCluster, SmallDisk) {
+    let cluster = TestCluster::new();
+    let disk = SmallDisk::mount(cluster.path("disk"), DISK_BYTES);
+    (cluster, disk)
 }
 
-fn worker_over(place: &Place, name: &str, folder: &str) -> Process {
-    let url = place.url();
+fn worker_over(cluster: &TestCluster, name: &str, folder: &str) -> Process {
+    let url = cluster.url();
     let listen = ["--listen", "127.0.0.1:0", "--memory", "128mb"];
     let arguments = [
         "worker",
@@ -139,25 +139,25 @@ fn worker_over(place: &Place, name: &str, folder: &str) -> Process {
         "--data-dir",
         folder,
     ];
-    place.start(name, &[&arguments[..], &listen[..]].concat())
+    cluster.start(name, &[&arguments[..], &listen[..]].concat())
 }
 
 /// Half a minute's worth of cars.
-fn submit_slowly(place: &Place, out: &str) {
-    place.cli_with(&[("RATE", "700")], out, &["jobs", "submit", "cars.yaml", "--wait"], 0);
+fn submit_slowly(cluster: &TestCluster, out: &str) {
+    cluster.cli_with(&[("RATE", "700")], out, &["jobs", "submit", "cars.yaml", "--wait"], 0);
 }
 
 /// Keeps the disk full until the job was restarted so often and waits for space; its reason must say so after these
 /// words.
 #[track_caller]
-fn until_it_waits_for_space(place: &Place, disk: &SmallDisk, before: &str, more_restarts: u64) {
+fn until_it_waits_for_space(cluster: &TestCluster, disk: &SmallDisk, before: &str, more_restarts: u64) {
     let words = format!("{before}no space left on {}, 0 MB free", disk.root().display());
-    let restarts = || place.job("cars")["restarts"].as_u64().unwrap_or(0);
+    let restarts = || cluster.job("cars")["restarts"].as_u64().unwrap_or(0);
     let restarts_before = restarts();
     let mut last = Value::Null;
     until(&format!("the job says `{words}`"), || {
         disk.fill();
-        last = place.job("cars");
+        last = cluster.job("cars");
         assert!(
             !["failed", "finished"].contains(&last["state"].as_str().unwrap_or_default()),
             "{last}"
@@ -165,60 +165,60 @@ fn until_it_waits_for_space(place: &Place, disk: &SmallDisk, before: &str, more_
         last["reason"].as_str().is_some_and(|reason| reason.contains(&words))
             && restarts() >= restarts_before + more_restarts
     });
-    let (why, _) = place.cli(&["jobs", "why", "cars"], 0);
+    let (why, _) = cluster.cli(&["jobs", "why", "cars"], 0);
     assert!(why.contains(&words), "{why}");
-    let (list, _) = place.cli(&["jobs", "list", "-o", "wide"], 0);
+    let (list, _) = cluster.cli(&["jobs", "list", "-o", "wide"], 0);
     assert!(list.contains(&words), "{list}");
 }
 
 #[track_caller]
-fn until_the_output_is_exact(place: &Place, out: &str) {
+fn until_the_output_is_exact(cluster: &TestCluster, out: &str) {
     until("the job is finished", || {
-        says_finished(&place.cli_at(&place.url(), &["jobs", "describe", "cars", "-o", "json"]))
+        is_finished_job(&cluster.cli_at(&cluster.url(), &["jobs", "describe", "cars", "-o", "json"]))
     });
-    assert_eq!(place.lines(out), expected());
+    assert_eq!(cluster.lines(out), expected());
 }
 
 #[test]
 fn a_job_waits_while_the_disk_of_a_worker_is_full_and_goes_on_by_itself() {
-    let (place, disk) = place_with_disk();
-    let _coordinator = place.coordinator();
-    let _worker = worker_over(&place, "w", "disk/w");
-    place.until_workers(1);
-    submit_slowly(&place, "out");
-    place.until_checkpoints("cars", 2);
+    let (cluster, disk) = cluster_with_disk();
+    let _coordinator = cluster.coordinator();
+    let _worker = worker_over(&cluster, "w", "disk/w");
+    cluster.until_workers(1);
+    submit_slowly(&cluster, "out");
+    cluster.until_checkpoints("cars", 2);
     disk.fill();
-    until_it_waits_for_space(&place, &disk, "worker w: ", 3);
+    until_it_waits_for_space(&cluster, &disk, "worker w: ", 3);
     disk.free();
-    until_the_output_is_exact(&place, "out");
+    until_the_output_is_exact(&cluster, "out");
 }
 
 #[test]
 fn a_worker_that_starts_on_a_full_disk_says_so_and_works_once_there_is_space() {
-    let (place, disk) = place_with_disk();
+    let (cluster, disk) = cluster_with_disk();
     disk.fill();
-    let _coordinator = place.coordinator();
-    let _worker = worker_over(&place, "w", "disk/w");
-    place.until_workers(1);
-    place.cli_with(&[("RATE", "20000")], "out", &["jobs", "submit", "cars.yaml"], 0);
-    until_it_waits_for_space(&place, &disk, "worker w: ", 3);
+    let _coordinator = cluster.coordinator();
+    let _worker = worker_over(&cluster, "w", "disk/w");
+    cluster.until_workers(1);
+    cluster.cli_with(&[("RATE", "20000")], "out", &["jobs", "submit", "cars.yaml"], 0);
+    until_it_waits_for_space(&cluster, &disk, "worker w: ", 3);
     disk.free();
-    until_the_output_is_exact(&place, "out");
+    until_the_output_is_exact(&cluster, "out");
 }
 
 #[test]
 fn a_job_waits_while_the_disk_of_a_file_sink_is_full_and_its_output_is_exact() {
-    let (place, disk) = place_with_disk();
-    let _coordinator = place.coordinator();
-    let _worker = worker_over(&place, "w", "w");
-    place.until_workers(1);
-    submit_slowly(&place, "disk/out");
-    place.until_checkpoints("cars", 2);
+    let (cluster, disk) = cluster_with_disk();
+    let _coordinator = cluster.coordinator();
+    let _worker = worker_over(&cluster, "w", "w");
+    cluster.until_workers(1);
+    submit_slowly(&cluster, "disk/out");
+    cluster.until_checkpoints("cars", 2);
     disk.fill();
     let mut last = Value::Null;
     until("the job waits for space", || {
         disk.fill();
-        last = place.job("cars");
+        last = cluster.job("cars");
         let reason = last["reason"].as_str().unwrap_or_default();
         reason.contains("No space left on device")
             && reason.contains("disk/out")
@@ -227,71 +227,71 @@ fn a_job_waits_while_the_disk_of_a_file_sink_is_full_and_its_output_is_exact() {
     let reason = last["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("worker w: "), "{reason}");
     disk.free();
-    until_the_output_is_exact(&place, "disk/out");
+    until_the_output_is_exact(&cluster, "disk/out");
 }
 
 #[test]
 fn a_leader_on_a_full_disk_ends_no_job_acknowledges_nothing_and_recovers() {
-    let (place, disk) = place_with_disk();
-    let lead = |place: &Place| {
-        place.start(
+    let (cluster, disk) = cluster_with_disk();
+    let lead = |cluster: &TestCluster| {
+        cluster.start(
             "coordinator",
             &[
                 "coordinator",
                 "--data-dir",
                 "disk/data",
                 "--listen",
-                &format!("127.0.0.1:{}", place.port),
+                &format!("127.0.0.1:{}", cluster.port),
                 "--http",
                 "127.0.0.1:0",
             ],
         )
     };
-    let mut coordinator = lead(&place);
-    let _worker = worker_over(&place, "w", "w");
-    place.until_workers(1);
-    submit_slowly(&place, "out");
-    place.until_checkpoints("cars", 2);
+    let mut coordinator = lead(&cluster);
+    let _worker = worker_over(&cluster, "w", "w");
+    cluster.until_workers(1);
+    submit_slowly(&cluster, "out");
+    cluster.until_checkpoints("cars", 2);
     disk.fill();
     // Nothing that is not durable is acknowledged.
-    let cars = fs::read_to_string(place.path("cars.yaml")).expect("it is written");
-    fs::write(place.path("more.yaml"), cars.replace("name: cars", "name: more")).expect("a writable folder");
-    let refused = place.cli_at(&place.url(), &["jobs", "submit", "more.yaml"]);
+    let cars = fs::read_to_string(cluster.path("cars.yaml")).expect("it is written");
+    fs::write(cluster.path("more.yaml"), cars.replace("name: cars", "name: more")).expect("a writable folder");
+    let refused = cluster.cli_at(&cluster.url(), &["jobs", "submit", "more.yaml"]);
     assert!(!refused.status.success(), "{}", text(&refused.stdout));
     assert!(
         text(&refused.stderr).contains("no space left on"),
         "{}",
         text(&refused.stderr)
     );
-    let listed = place.json(&["jobs", "list"]);
+    let listed = cluster.json(&["jobs", "list"]);
     assert_eq!(listed["jobs"].as_array().map_or(0, Vec::len), 1, "{listed}");
-    until_it_waits_for_space(&place, &disk, "the cluster's journal cannot be written: ", 0);
+    until_it_waits_for_space(&cluster, &disk, "the cluster's journal cannot be written: ", 0);
 
     // One that starts on a full disk waits for space, too.
     coordinator.kill();
-    let mut next = lead(&place);
+    let mut next = lead(&cluster);
     until("it says why it does not lead", || {
         disk.fill();
-        next.has_said("no space left on")
+        next.has_logged("no space left on")
     });
     assert!(!next.has_ended(), "{}", next.log());
     disk.free();
-    place.until_workers(1);
-    until_the_output_is_exact(&place, "out");
+    cluster.until_workers(1);
+    until_the_output_is_exact(&cluster, "out");
     // Whatever was tried again while the disk was full, one job was ever submitted.
-    let jobs = place.json(&["jobs", "list", "--all"]);
+    let jobs = cluster.json(&["jobs", "list", "--all"]);
     assert_eq!(jobs["jobs"].as_array().map_or(0, Vec::len), 1, "{jobs}");
 }
 
 #[test]
 fn engine_run_waits_for_space_and_its_output_is_exact() {
-    let (place, disk) = place_with_disk();
+    let (cluster, disk) = cluster_with_disk();
     disk.fill();
-    let log = place.path("run.log");
+    let log = cluster.path("run.log");
     let mut run = Command::new(engine())
         .args(["run", "cars.yaml", "--data-dir", "disk/data", "--memory", "128mb"])
-        .current_dir(place.path(""))
-        .env("OUT", place.path("out"))
+        .current_dir(cluster.path(""))
+        .env("OUT", cluster.path("out"))
         .env("RATE", "1500")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -301,7 +301,7 @@ fn engine_run_waits_for_space_and_its_output_is_exact() {
     let said = |words: &str| fs::read_to_string(&log).is_ok_and(|text| text.matches(words).count() >= 2);
     until("it waits for space at its start", || said("no space left on"));
     disk.free();
-    until("some of its output is there", || !place.lines("out").is_empty());
+    until("some of its output is there", || !cluster.lines("out").is_empty());
     disk.fill();
     until("it restarts for want of space", || {
         disk.fill();
@@ -315,5 +315,5 @@ fn engine_run_waits_for_space_and_its_output_is_exact() {
     });
     let log = fs::read_to_string(&log).unwrap_or_default();
     assert!(status.is_some_and(|status| status.success()), "{log}");
-    assert_eq!(place.lines("out"), expected());
+    assert_eq!(cluster.lines("out"), expected());
 }

@@ -1,11 +1,10 @@
-//! The metrics recorder: installed only where somebody can read it (`--http`); without it the facade costs nothing. The
-//! metrics themselves are listed in [`table`].
+//! The metrics recorder. It is installed only with an HTTP port (`--http`); without it the `metrics` facade does nothing. The
+//! metrics are listed in [`catalog`].
 //!
-//! A process outlives the jobs it works for. What is said of one of them is forgotten once nobody has said it again for
-//! [`IDLE_MAX`]; whoever speaks of something that is still there repeats itself more often than that, changed or not.
-//! What is said of the process as a whole lasts as long as the process.
+//! A process outlives its jobs. Series of a job expire [`IDLE_MAX`] after their last update; the code that reports on a
+//! running job updates them more often, changed or not. Series of the process as a whole never expire.
 
-pub mod table;
+pub mod catalog;
 
 use std::time::Duration;
 
@@ -13,26 +12,26 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_util::MetricKindMask;
 
-use table::{Kind, METRICS};
+use catalog::{Kind, METRICS};
 
-/// Labels that name what a process outlives.
-const PASSING: [&str; 2] = ["job", "store"];
-/// What has not been said for so long is over.
+/// Labels of series that expire.
+const EXPIRING_LABELS: [&str; 2] = ["job", "store"];
+/// Time without an update after which a series expires.
 const IDLE_MAX: Duration = Duration::from_secs(300);
-/// How often histograms are drained, which would grow if nobody scrapes them.
+/// Interval at which histograms are drained, which otherwise grow without scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// What is over goes when somebody looks; if nobody else does, this looks.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval at which the expiring series are rendered, which removes expired ones even without scrapes.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Installs the process's recorder.
-pub fn install() -> Result<Recorded, String> {
-    let recorder = Recording::new(IDLE_MAX);
-    let recorded = recorder.recorded();
+/// Installs the recorder of this process.
+pub fn install() -> Result<MetricsHandle, String> {
+    let recorder = SplitRecorder::new(IDLE_MAX);
+    let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|error| format!("metrics cannot be recorded: {error}"))?;
     describe();
     metrics::gauge!("millstream_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    tokio::spawn(recorded.clone().keep_up());
-    Ok(recorded)
+    tokio::spawn(handle.clone().run_upkeep());
+    Ok(handle)
 }
 
 fn describe() {
@@ -45,93 +44,93 @@ fn describe() {
     }
 }
 
-/// Reads what was recorded. Cheap to clone.
+/// Handle that renders the recorded metrics. Cheap to clone.
 #[derive(Clone)]
-pub struct Recorded {
-    lasting: PrometheusHandle,
-    passing: PrometheusHandle,
+pub struct MetricsHandle {
+    permanent: PrometheusHandle,
+    expiring: PrometheusHandle,
 }
 
-impl Recorded {
-    /// In Prometheus's text format.
+impl MetricsHandle {
+    /// Returns all metrics in Prometheus's text format.
     pub fn render(&self) -> String {
-        let mut text = self.lasting.render();
-        text.push_str(&self.passing.render());
+        let mut text = self.permanent.render();
+        text.push_str(&self.expiring.render());
         text
     }
 
-    async fn keep_up(self) {
-        let mut since_look = Duration::ZERO;
+    async fn run_upkeep(self) {
+        let mut since_expiry = Duration::ZERO;
         loop {
             tokio::time::sleep(UPKEEP_INTERVAL).await;
-            self.lasting.run_upkeep();
-            self.passing.run_upkeep();
-            since_look += UPKEEP_INTERVAL;
-            if since_look >= LOOK_INTERVAL {
-                since_look = Duration::ZERO;
-                self.passing.render();
+            self.permanent.run_upkeep();
+            self.expiring.run_upkeep();
+            since_expiry += UPKEEP_INTERVAL;
+            if since_expiry >= EXPIRY_INTERVAL {
+                since_expiry = Duration::ZERO;
+                self.expiring.render();
             }
         }
     }
 }
 
-/// Records what lasts and what passes apart. No metric is both: its labels decide.
-struct Recording {
-    lasting: PrometheusRecorder,
-    passing: PrometheusRecorder,
+/// A recorder of permanent and one of expiring series. The labels of a metric decide which one it belongs to.
+struct SplitRecorder {
+    permanent: PrometheusRecorder,
+    expiring: PrometheusRecorder,
 }
 
-impl Recording {
+impl SplitRecorder {
     fn new(idle_max: Duration) -> Self {
-        let passing = PrometheusBuilder::new().idle_timeout(MetricKindMask::ALL, Some(idle_max));
+        let expiring = PrometheusBuilder::new().idle_timeout(MetricKindMask::ALL, Some(idle_max));
         Self {
-            lasting: PrometheusBuilder::new().build_recorder(),
-            passing: passing.build_recorder(),
+            permanent: PrometheusBuilder::new().build_recorder(),
+            expiring: expiring.build_recorder(),
         }
     }
 
-    fn recorded(&self) -> Recorded {
-        Recorded {
-            lasting: self.lasting.handle(),
-            passing: self.passing.handle(),
+    fn handle(&self) -> MetricsHandle {
+        MetricsHandle {
+            permanent: self.permanent.handle(),
+            expiring: self.expiring.handle(),
         }
     }
 
-    fn of(&self, key: &Key) -> &PrometheusRecorder {
-        table::check(key);
-        match key.labels().any(|label| PASSING.contains(&label.key())) {
-            true => &self.passing,
-            false => &self.lasting,
+    fn recorder_of(&self, key: &Key) -> &PrometheusRecorder {
+        catalog::check(key);
+        match key.labels().any(|label| EXPIRING_LABELS.contains(&label.key())) {
+            true => &self.expiring,
+            false => &self.permanent,
         }
     }
 }
 
-impl Recorder for Recording {
+impl Recorder for SplitRecorder {
     fn describe_counter(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
-        self.lasting.describe_counter(name.clone(), unit, text.clone());
-        self.passing.describe_counter(name, unit, text);
+        self.permanent.describe_counter(name.clone(), unit, text.clone());
+        self.expiring.describe_counter(name, unit, text);
     }
 
     fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
-        self.lasting.describe_gauge(name.clone(), unit, text.clone());
-        self.passing.describe_gauge(name, unit, text);
+        self.permanent.describe_gauge(name.clone(), unit, text.clone());
+        self.expiring.describe_gauge(name, unit, text);
     }
 
     fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
-        self.lasting.describe_histogram(name.clone(), unit, text.clone());
-        self.passing.describe_histogram(name, unit, text);
+        self.permanent.describe_histogram(name.clone(), unit, text.clone());
+        self.expiring.describe_histogram(name, unit, text);
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        self.of(key).register_counter(key, metadata)
+        self.recorder_of(key).register_counter(key, metadata)
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        self.of(key).register_gauge(key, metadata)
+        self.recorder_of(key).register_gauge(key, metadata)
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        self.of(key).register_histogram(key, metadata)
+        self.recorder_of(key).register_histogram(key, metadata)
     }
 }
 
@@ -144,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// The names of metrics in Rust files below a folder.
+    /// Collects the names of metrics in Rust files below a folder.
     fn names_below(folder: &Path, names: &mut BTreeSet<String>) {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
             let path = entry.path();
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_says_what_it_means() {
+    fn every_metric_is_in_the_catalog() {
         let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut used = BTreeSet::new();
         for folder in [
@@ -180,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn help_goes_out_with_the_numbers() {
-        let recorder = Recording::new(IDLE_MAX);
+    fn help_is_rendered_with_the_values() {
+        let recorder = SplitRecorder::new(IDLE_MAX);
         metrics::with_local_recorder(&recorder, || {
             describe();
             metrics::gauge!("millstream_workers").set(2.0);
             metrics::gauge!("millstream_restarts", "job" => "toll").set(1.0);
         });
-        let text = recorder.recorded().render();
+        let text = recorder.handle().render();
         for line in [
             "# HELP millstream_workers Workers that are ready.",
             "millstream_workers 2",
@@ -199,16 +198,16 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_says_of_a_job_any_more_is_forgotten() {
-        let recorder = Recording::new(Duration::from_millis(20));
-        let recorded = recorder.recorded();
+    fn series_of_a_job_expire_without_updates() {
+        let recorder = SplitRecorder::new(Duration::from_millis(20));
+        let handle = recorder.handle();
         let deadline = Instant::now() + Duration::from_secs(30);
         metrics::with_local_recorder(&recorder, || {
             metrics::gauge!("millstream_workers").set(2.0);
             metrics::counter!("millstream_checkpoints_total", "job" => "deleted").increment(1);
             loop {
                 metrics::counter!("millstream_checkpoints_total", "job" => "there").increment(0);
-                let text = recorded.render();
+                let text = handle.render();
                 assert!(
                     text.contains("job=\"there\"") && text.contains("millstream_workers 2"),
                     "{text}"

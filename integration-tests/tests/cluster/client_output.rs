@@ -6,8 +6,8 @@ use std::process::Command;
 
 use millstream_integration_tests::{engine, engine_cli};
 
-use crate::place::{Place, text, until};
-use crate::terminal::Terminal;
+use crate::pseudo_terminal::Terminal;
+use crate::test_cluster::{TestCluster, text, until};
 
 /// Fails with its first row.
 const FAILS: &str = r#"name: fails
@@ -25,12 +25,12 @@ sinks:
 
 #[test]
 fn a_wait_tells_what_a_job_waits_for_while_it_does() {
-    let place = Place::new();
-    let _coordinator = place.coordinator();
-    place.until_workers(0);
+    let cluster = TestCluster::new();
+    let _coordinator = cluster.coordinator();
+    cluster.until_workers(0);
     // There are no workers, so no slots.
-    let output = place.cli_at(
-        &place.url(),
+    let output = cluster.cli_at(
+        &cluster.url(),
         &["jobs", "submit", "cars.yaml", "--wait", "--timeout", "2s", "-o", "json"],
     );
     assert_eq!(output.status.code(), Some(6));
@@ -42,10 +42,10 @@ fn a_wait_tells_what_a_job_waits_for_while_it_does() {
     assert_eq!(told.len(), 1, "once, as the reason stays: {said}");
     assert!(told[0].starts_with("20"), "with the time: {said}");
 
-    let _worker = place.worker("worker");
-    place.until_workers(1);
-    place.cli(&["jobs", "wait", "cars", "--for", "running"], 0);
-    let (stdout, said) = place.cli(
+    let _worker = cluster.worker("worker");
+    cluster.until_workers(1);
+    cluster.cli(&["jobs", "wait", "cars", "--for", "running"], 0);
+    let (stdout, said) = cluster.cli(
         &["jobs", "rescale", "cars", "--parallelism", "1", "--wait", "-o", "json"],
         0,
     );
@@ -57,50 +57,50 @@ fn a_wait_tells_what_a_job_waits_for_while_it_does() {
     let since_us = job["since_us"].as_i64().expect("a number");
     let since = chrono::DateTime::parse_from_rfc3339(job["since_at"].as_str().expect("text")).expect("RFC 3339");
     assert_eq!(since.timestamp_micros(), since_us);
-    place.cli(&["jobs", "cancel", "cars", "--wait"], 0);
+    cluster.cli(&["jobs", "cancel", "cars", "--wait"], 0);
 }
 
 #[test]
 fn a_list_says_that_jobs_have_failed_lately_and_a_job_without_slots_has_no_number() {
-    let place = Place::new();
-    let _standalone = place.standalone();
-    fs::write(place.path("fails.yaml"), FAILS).expect("a writable folder");
-    place.cli(&["jobs", "submit", "fails.yaml"], 0);
-    place.cli(&["jobs", "wait", "fails", "--for", "failed"], 0);
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
+    fs::write(cluster.path("fails.yaml"), FAILS).expect("a writable folder");
+    cluster.cli(&["jobs", "submit", "fails.yaml"], 0);
+    cluster.cli(&["jobs", "wait", "fails", "--for", "failed"], 0);
     let footer = "1 job failed in the last 24 h: engine-cli jobs list --all\n";
-    let (listed, _) = place.cli(&["jobs", "list"], 0);
+    let (listed, _) = cluster.cli(&["jobs", "list"], 0);
     assert!(listed.ends_with(footer), "{listed}");
-    assert_eq!(place.json(&["jobs", "list"])["failed_last_day"], 1);
-    let (names, _) = place.cli(&["jobs", "list", "-o", "name"], 0);
+    assert_eq!(cluster.json(&["jobs", "list"])["failed_last_day"], 1);
+    let (names, _) = cluster.cli(&["jobs", "list", "-o", "name"], 0);
     assert_eq!(names, "");
-    let (all, _) = place.cli(&["jobs", "list", "--all"], 0);
+    let (all, _) = cluster.cli(&["jobs", "list", "--all"], 0);
     assert!(all.contains("failed") && !all.contains(footer), "{all}");
 
-    place.cli(&["jobs", "submit", "cars.yaml", "--parallelism", "auto", "--wait"], 0);
-    let (running, _) = place.cli(&["jobs", "list"], 0);
-    let slots = place.job("cars")["parallelism"].as_u64().expect("a number");
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--parallelism", "auto", "--wait"], 0);
+    let (running, _) = cluster.cli(&["jobs", "list"], 0);
+    let slots = cluster.job("cars")["parallelism"].as_u64().expect("a number");
     assert!(slots > 0 && running.contains(&format!(" {slots} (auto) ")), "{running}");
-    place.cli(&["jobs", "cancel", "cars", "--wait"], 0);
-    let (ended, _) = place.cli(&["jobs", "list", "--all"], 0);
+    cluster.cli(&["jobs", "cancel", "cars", "--wait"], 0);
+    let (ended, _) = cluster.cli(&["jobs", "list", "--all"], 0);
     assert!(ended.contains(" auto ") && !ended.contains("0 (auto)"), "{ended}");
 }
 
 #[test]
 fn settings_without_effect_are_told_by_submit_and_validate() {
-    let place = Place::new();
-    let _standalone = place.standalone();
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
     let script = "SET 'parallelism.defualt' = '3';
 SET 'table.exec.mini-batch.enabled' = 'true';
 CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '1');
 CREATE TABLE gone (n BIGINT) WITH ('connector' = 'blackhole');
 INSERT INTO gone SELECT n FROM numbers;
 ";
-    fs::write(place.path("notes.sql"), script).expect("a writable folder");
+    fs::write(cluster.path("notes.sql"), script).expect("a writable folder");
     for arguments in [
         &["jobs", "validate", "notes.sql"][..],
         &["jobs", "submit", "notes.sql", "--dry-run"],
     ] {
-        let (_, said) = place.cli(arguments, 0);
+        let (_, said) = cluster.cli(arguments, 0);
         let expected =
             "note: notes.sql:1:1: the setting 'parallelism.defualt' is unknown and has no effect; did you mean \
                         `parallelism.default`?
@@ -112,12 +112,12 @@ note: notes.sql:2:1: 'table.exec.mini-batch.enabled' is a setting of Flink that 
 
 #[test]
 fn top_ends_with_q_and_gives_the_terminal_back() {
-    let place = Place::new();
-    let _standalone = place.standalone();
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
     // Ctrl-C ends it, too, as the signal that it is.
     for (key, code, signal) in [(b'q', Some(0), None), (3, None, Some(libc::SIGINT))] {
-        let mut terminal = Terminal::run(place.command(&place.url(), &["jobs", "top", "cars"]), 60);
+        let mut terminal = Terminal::run(cluster.command(&cluster.url(), &["jobs", "top", "cars"]), 60);
         until("top shows the job", || terminal.shown().contains("q: end"));
         assert!(terminal.is_raw());
         terminal.press(b'x');
@@ -133,16 +133,16 @@ fn top_ends_with_q_and_gives_the_terminal_back() {
 
 #[test]
 fn a_table_fits_the_terminal_and_is_whole_elsewhere() {
-    let place = Place::new();
-    let _standalone = place.standalone();
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
     let name = "a-job-with-a-rather-long-name";
-    place.cli(&["jobs", "submit", "cars.yaml", "--name", name, "--wait"], 0);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--name", name, "--wait"], 0);
     let list = &["jobs", "list"][..];
-    let (whole, said) = place.cli(list, 0);
+    let (whole, said) = cluster.cli(list, 0);
     assert_eq!(said, "");
     assert!(whole.contains("PARALLELISM") && whole.contains("RESTARTS"), "{whole}");
 
-    let mut terminal = Terminal::run(place.command(&place.url(), list), 70);
+    let mut terminal = Terminal::run(cluster.command(&cluster.url(), list), 70);
     assert!(terminal.ended().success());
     until("the note comes", || {
         terminal.shown().contains("hidden; --output wide|json)")
@@ -158,7 +158,7 @@ fn a_table_fits_the_terminal_and_is_whole_elsewhere() {
         assert!(plain.trim_end().chars().count() <= 70, "{plain:?}");
     }
     let wide = [list, &["-o", "wide"]].concat();
-    let mut terminal = Terminal::run(place.command(&place.url(), &wide), 70);
+    let mut terminal = Terminal::run(cluster.command(&cluster.url(), &wide), 70);
     assert!(terminal.ended().success());
     until("all columns are shown", || terminal.shown().contains("REASON"));
     assert!(!terminal.shown().contains("hidden"));

@@ -3,13 +3,13 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use crate::process::{Place, text};
+use crate::test_folder::{TestFolder, text};
 
 #[track_caller]
 fn check(file: &str, content: &str, expected: &[&str]) {
-    let place = Place::new();
-    place.write(file, content);
-    let output = place.run(&["run", file, "--dry-run"], 2);
+    let folder = TestFolder::new();
+    folder.write(file, content);
+    let output = folder.run(&["run", file, "--dry-run"], 2);
     let stderr = text(&output.stderr);
     for expected in expected {
         assert!(stderr.contains(expected), "`{expected}` is not in:\n{stderr}");
@@ -123,9 +123,9 @@ fn environment_variables_that_are_not_set_are_named() {
 
 #[test]
 fn wrong_arguments_are_usage_errors() {
-    let place = Place::new();
-    place.write("x.txt", "hello");
-    place.write("good.yaml", GOOD);
+    let folder = TestFolder::new();
+    folder.write("x.txt", "hello");
+    folder.write("good.yaml", GOOD);
     for arguments in [
         &["run"][..],
         &["run", "missing.yaml"],
@@ -140,7 +140,7 @@ fn wrong_arguments_are_usage_errors() {
         &["frobnicate"],
         &["connectors", "nothing-such"],
     ] {
-        let output = place.run(arguments, 2);
+        let output = folder.run(arguments, 2);
         assert!(
             text(&output.stderr).starts_with("error: "),
             "{arguments:?}: {}",
@@ -151,14 +151,14 @@ fn wrong_arguments_are_usage_errors() {
 
 #[test]
 fn a_missing_input_or_unwritable_place_is_named() {
-    let place = Place::new();
-    place.write(
+    let folder = TestFolder::new();
+    folder.write(
         "x.sql",
         "CREATE TABLE t (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'nowhere/at/all.json', 'format' = 'json');
 CREATE TABLE out (n BIGINT) WITH ('connector' = 'blackhole');
 INSERT INTO out SELECT n FROM t;",
     );
-    let output = place.command(&["run", "x.sql"]).output().expect("the engine starts");
+    let output = folder.command(&["run", "x.sql"]).output().expect("the engine starts");
     assert!(
         matches!(output.status.code(), Some(1 | 2)),
         "{:?}: {}",
@@ -176,18 +176,18 @@ INSERT INTO out SELECT n FROM t;",
         text(&output.stderr)
     );
 
-    place.write("good.yaml", GOOD);
-    place.write("file", "");
-    let output = place.run(&["run", "good.yaml", "--data-dir", "file/below"], 1);
+    folder.write("good.yaml", GOOD);
+    folder.write("file", "");
+    let output = folder.run(&["run", "good.yaml", "--data-dir", "file/below"], 1);
     assert!(text(&output.stderr).contains("file/below"), "{}", text(&output.stderr));
 }
 
 #[test]
 fn the_listings_say_what_there_is() {
-    let place = Place::new();
-    let schema = text(&place.run(&["schema"], 0).stdout);
+    let folder = TestFolder::new();
+    let schema = text(&folder.run(&["schema"], 0).stdout);
     assert!(schema.contains("\"event_time\""), "{schema}");
-    let connectors = text(&place.run(&["connectors"], 0).stdout);
+    let connectors = text(&folder.run(&["connectors"], 0).stdout);
     for name in [
         "filesystem",
         "kafka",
@@ -200,23 +200,23 @@ fn the_listings_say_what_there_is() {
     ] {
         assert!(connectors.contains(&format!("{name} (")), "{name}: {connectors}");
     }
-    assert!(text(&place.run(&["version"], 0).stdout).starts_with("engine "));
-    assert!(text(&place.run(&["checkpoints", "nothing"], 0).stdout).contains("no checkpoints of `nothing`"));
+    assert!(text(&folder.run(&["version"], 0).stdout).starts_with("engine "));
+    assert!(text(&folder.run(&["checkpoints", "nothing"], 0).stdout).contains("no checkpoints of `nothing`"));
 }
 
 #[test]
 fn dry_run_and_explain_run_nothing() {
-    let place = Place::new();
-    place.write("good.yaml", GOOD);
-    let output = place.run(&["run", "good.yaml", "--dry-run"], 0);
+    let folder = TestFolder::new();
+    folder.write("good.yaml", GOOD);
+    let output = folder.run(&["run", "good.yaml", "--dry-run"], 0);
     assert!(
         text(&output.stdout).starts_with("good is valid"),
         "{}",
         text(&output.stdout)
     );
-    let output = place.run(&["run", "good.yaml", "--explain"], 0);
+    let output = folder.run(&["run", "good.yaml", "--explain"], 0);
     assert!(text(&output.stdout).contains("numbers"), "{}", text(&output.stdout));
-    assert!(!place.path(".millstream").exists());
+    assert!(!folder.path(".millstream").exists());
 }
 
 /// Answers every request with this status and body, for as long as the test lives. Returns the address.
@@ -247,8 +247,8 @@ fn an_object_store_that_cannot_be_used_is_said_with_the_setting() {
     );
     let endpoint = format!("http://{address}");
     #[track_caller]
-    fn check(place: &Place, environment: &[(&str, &str)], expected: &str) {
-        let output = place
+    fn check(folder: &TestFolder, environment: &[(&str, &str)], expected: &str) {
+        let output = folder
             .command(&["run", "good.yaml"])
             .env("AWS_ACCESS_KEY_ID", "me")
             .env("AWS_SECRET_ACCESS_KEY", "mine")
@@ -260,8 +260,8 @@ fn an_object_store_that_cannot_be_used_is_said_with_the_setting() {
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains(expected), "`{expected}` is not in:\n{stderr}");
     }
-    let place = Place::new();
-    place.write(
+    let folder = TestFolder::new();
+    folder.write(
         "good.yaml",
         &format!("{GOOD}checkpoints: {{ storage: 's3://bucket/checkpoints' }}\n"),
     );
@@ -270,10 +270,10 @@ fn an_object_store_that_cannot_be_used_is_said_with_the_setting() {
         "AWS_ENDPOINT={endpoint} is an endpoint without TLS, which must be allowed: set AWS_ALLOW_HTTP=true, or name an \
          https:// endpoint"
     );
-    check(&place, &environment, &expected);
+    check(&folder, &environment, &expected);
     let environment = [("AWS_ENDPOINT", endpoint.as_str()), ("AWS_ALLOW_HTTP", "true")];
     check(
-        &place,
+        &folder,
         &environment,
         "the object store does not know the access key: check AWS_ACCESS_KEY_ID (",
     );
@@ -287,10 +287,10 @@ CREATE TABLE out (n BIGINT) WITH ('connector' = 'blackhole');
 INSERT INTO out SELECT n FROM t;"
         )
     };
-    let place = Place::new();
-    place.write("x.sql", &reading("false"));
-    let run = |place: &Place| {
-        let output = place
+    let folder = TestFolder::new();
+    folder.write("x.sql", &reading("false"));
+    let run = |folder: &TestFolder| {
+        let output = folder
             .command(&["run", "x.sql"])
             .env("AWS_ACCESS_KEY_ID", "me")
             .env("AWS_SECRET_ACCESS_KEY", "mine")
@@ -298,11 +298,11 @@ INSERT INTO out SELECT n FROM t;"
             .expect("the engine starts");
         text(&output.stderr)
     };
-    let stderr = run(&place);
+    let stderr = run(&folder);
     let expected = format!("'store.aws_endpoint' = '{endpoint}' is an endpoint without TLS");
     assert!(stderr.contains(&expected), "{stderr}");
-    place.write("x.sql", &reading("true"));
-    let stderr = run(&place);
+    folder.write("x.sql", &reading("true"));
+    let stderr = run(&folder);
     let expected = "the object store does not know the access key: check 'store.aws_access_key_id' (";
     assert!(stderr.contains(expected), "{stderr}");
 }
@@ -311,14 +311,14 @@ INSERT INTO out SELECT n FROM t;"
 fn a_run_whose_reader_has_gone_ends_at_once() {
     use std::io::BufRead;
 
-    let place = Place::new();
-    place.write(
+    let folder = TestFolder::new();
+    folder.write(
         "x.sql",
         "CREATE TABLE t (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000', 'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '1000000');
 CREATE TABLE out (n BIGINT) WITH ('connector' = 'print');
 INSERT INTO out SELECT n FROM t;",
     );
-    let mut command = place.command(&["run", "x.sql"]);
+    let mut command = folder.command(&["run", "x.sql"]);
     command
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());

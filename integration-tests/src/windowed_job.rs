@@ -47,13 +47,13 @@ sinks:
 "#;
 
 /// One input, `<name>-in`, and any number of outputs, `<name>-<output>`.
-pub struct Windows {
+pub struct WindowedJob {
     pub broker: &'static KafkaBroker,
     name: &'static str,
     answer: BTreeMap<String, usize>,
 }
 
-impl Windows {
+impl WindowedJob {
     /// Makes and fills the input, and works out the answer. `folder` is for what that takes.
     pub fn new(name: &'static str, folder: &Path) -> Result<Self> {
         Self::at(KafkaBroker::shared(), name, folder)

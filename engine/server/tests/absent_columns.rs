@@ -2,18 +2,18 @@
 
 use std::fs;
 
-use crate::process::{Place, signal, text};
+use crate::test_folder::{TestFolder, signal, text};
 
 /// 3,000 clicks in two files; the table spells a field otherwise.
-fn place(options: &str) -> Place {
-    let place = Place::new();
+fn folder(options: &str) -> TestFolder {
+    let folder = TestFolder::new();
     for file in 0..2 {
         let lines: String = (0..1500)
             .map(|row| format!("{{\"userId\": {row}, \"url\": \"/{file}\", \"at\": {row}}}\n"))
             .collect();
-        place.write(&format!("in/{file}.json"), &lines);
+        folder.write(&format!("in/{file}.json"), &lines);
     }
-    place.write(
+    folder.write(
         "clicks.sql",
         &format!(
             "SET 'parallelism.default' = '2';
@@ -22,7 +22,7 @@ CREATE TABLE kept (userid BIGINT, url STRING) WITH ('connector' = 'filesystem', 
 INSERT INTO kept SELECT userid, url FROM clicks;"
         ),
     );
-    place
+    folder
 }
 
 const MISSPELT: &str = "source `clicks`: column `userid` was absent from all 3,000 records; they have the field `userId` \
@@ -30,22 +30,22 @@ const MISSPELT: &str = "source `clicks`: column `userid` was absent from all 3,0
 
 #[test]
 fn a_misspelt_json_name_is_in_the_summary() {
-    let place = place("");
-    let output = place.run(&["run", "clicks.sql", "--summary", "summary.json"], 0);
+    let folder = folder("");
+    let output = folder.run(&["run", "clicks.sql", "--summary", "summary.json"], 0);
     let stderr = text(&output.stderr);
     assert!(stderr.contains(&format!("  warning      {MISSPELT}\n")), "{stderr}");
-    let summary = fs::read_to_string(place.path("summary.json")).unwrap();
+    let summary = fs::read_to_string(folder.path("summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
     assert_eq!(summary["absent_columns"], serde_json::json!([MISSPELT]));
 
     // A Parquet file without the column is no other than that.
-    place.write(
+    folder.write(
         "again.sql",
         "CREATE TABLE kept (userid BIGINT, link STRING) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'parquet');
 CREATE TABLE away (userid BIGINT, link STRING) WITH ('connector' = 'blackhole');
 INSERT INTO away SELECT userid, link FROM kept;",
     );
-    let output = place.run(&["run", "again.sql"], 0);
+    let output = folder.run(&["run", "again.sql"], 0);
     let stderr = text(&output.stderr);
     let expected =
         "source `kept`: column `link` was absent from all 3,000 records; their fields without a column are `url`";
@@ -54,37 +54,37 @@ INSERT INTO away SELECT userid, link FROM kept;",
 
 #[test]
 fn columns_that_a_query_does_not_read_and_those_that_some_record_has_are_not_told() {
-    let place = place("");
+    let folder = folder("");
     for file in ["in/0.json", "in/1.json"] {
-        let clicks = fs::read_to_string(place.path(file)).unwrap();
-        place.write(file, &format!("{{\"userid\": 7}}\n{clicks}"));
+        let clicks = fs::read_to_string(folder.path(file)).unwrap();
+        folder.write(file, &format!("{{\"userid\": 7}}\n{clicks}"));
     }
-    let output = place.run(&["run", "clicks.sql"], 0);
+    let output = folder.run(&["run", "clicks.sql"], 0);
     let stderr = text(&output.stderr);
     assert!(!stderr.contains("absent"), "{stderr}");
 
-    let place = self::place("");
-    let script = fs::read_to_string(place.path("clicks.sql")).unwrap();
-    place.write(
+    let folder = self::folder("");
+    let script = fs::read_to_string(folder.path("clicks.sql")).unwrap();
+    folder.write(
         "urls.sql",
         &script.replace("SELECT userid, url", "SELECT CAST(NULL AS BIGINT), url"),
     );
-    let output = place.run(&["run", "urls.sql"], 0);
+    let output = folder.run(&["run", "urls.sql"], 0);
     let stderr = text(&output.stderr);
     assert!(!stderr.contains("absent"), "{stderr}");
 }
 
 #[test]
 fn a_stream_without_an_end_is_warned_of_while_it_runs() {
-    let place = place(", 'source.monitor-interval' = '1 s'");
-    let log = place.path("log");
-    let mut child = place
+    let folder = folder(", 'source.monitor-interval' = '1 s'");
+    let log = folder.path("log");
+    let mut child = folder
         .command(&["run", "clicks.sql"])
         .stderr(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
     let read = || fs::read_to_string(&log).unwrap_or_default();
-    place.wait(&mut child, "the warning", || {
+    folder.wait(&mut child, "the warning", || {
         // The files may not have been read to their end by then.
         read().lines().any(|line| {
             line.contains("WARN source `clicks`: column `userid` was absent from all")

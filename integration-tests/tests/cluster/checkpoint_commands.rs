@@ -4,30 +4,30 @@ use std::fs;
 
 use millstream_integration_tests::kafka::KafkaBroker;
 
-use crate::place::{Place, until};
+use crate::test_cluster::{TestCluster, until};
 
 #[test]
 fn a_checkpoint_is_taken_looked_into_and_deleted_when_nobody_needs_it() {
-    let place = Place::new();
-    let _standalone = place.standalone();
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
     // No checkpoint comes by itself.
-    let cars = crate::place::CARS.replace("interval: 300ms", "interval: 1h");
-    fs::write(place.path("cars.yaml"), cars).expect("a writable folder");
+    let cars = crate::test_cluster::CARS.replace("interval: 300ms", "interval: 1h");
+    fs::write(cluster.path("cars.yaml"), cars).expect("a writable folder");
     // It still reads when the last checkpoint is taken, however slow the machine is.
-    place.cli_with(&[("RATE", "300")], "out", &["jobs", "submit", "cars.yaml", "--wait"], 0);
-    let (taken, _) = place.cli(&["checkpoints", "create", "cars"], 0);
+    cluster.cli_with(&[("RATE", "300")], "out", &["jobs", "submit", "cars.yaml", "--wait"], 0);
+    let (taken, _) = cluster.cli(&["checkpoints", "create", "cars"], 0);
     assert!(taken.starts_with("cars: checkpoint 1 ("), "{taken}");
-    let second = place.json(&["checkpoints", "create", "cars"]);
+    let second = cluster.json(&["checkpoints", "create", "cars"]);
     assert_eq!(second["checkpoint"], 2, "{second}");
-    place.cli(&["savepoints", "create", "cars", "kept"], 0);
-    let (names, _) = place.cli(&["checkpoints", "list", "cars", "-o", "name"], 0);
+    cluster.cli(&["savepoints", "create", "cars", "kept"], 0);
+    let (names, _) = cluster.cli(&["checkpoints", "list", "cars", "-o", "name"], 0);
     assert_eq!(names, "cars/3\ncars/2\ncars/1\n");
-    place.cli(&["checkpoints", "create", "cars"], 0);
+    cluster.cli(&["checkpoints", "create", "cars"], 0);
 
-    let (kept, _) = place.cli(&["savepoints", "inspect", "cars", "kept"], 0);
+    let (kept, _) = cluster.cli(&["savepoints", "inspect", "cars", "kept"], 0);
     assert!(kept.contains("window of 1s by BIGINT: count, sum"), "{kept}");
     assert!(kept.contains("rows-") && kept.contains(" rows "), "{kept}");
-    let detail = place.json(&["savepoints", "inspect", "cars", "3"]);
+    let detail = cluster.json(&["savepoints", "inspect", "cars", "3"]);
     let operators = detail["operators"].as_array().expect("a list").clone();
     let with_state = operators
         .iter()
@@ -42,19 +42,19 @@ fn a_checkpoint_is_taken_looked_into_and_deleted_when_nobody_needs_it() {
         ("cars/9", 3, "`cars` has no checkpoint 9; it has 1, 2, 3, 4"),
         ("cars", 2, "write cars/NUMBER"),
     ] {
-        let (_, refused) = place.cli(&["checkpoints", "delete", checkpoint], code);
+        let (_, refused) = cluster.cli(&["checkpoints", "delete", checkpoint], code);
         assert!(refused.contains(expected), "{checkpoint}: {refused}");
     }
-    let (deleted, _) = place.cli(&["checkpoints", "delete", "cars/1"], 0);
+    let (deleted, _) = cluster.cli(&["checkpoints", "delete", "cars/1"], 0);
     assert_eq!(deleted, "checkpoint cars/1 deleted\n");
-    let (names, _) = place.cli(&["checkpoints", "list", "cars", "-o", "name"], 0);
+    let (names, _) = cluster.cli(&["checkpoints", "list", "cars", "-o", "name"], 0);
     assert_eq!(names, "cars/4\ncars/3\ncars/2\n");
 
-    let (said, _) = place.cli(&["jobs", "stop", "cars", "--savepoint", "last", "--wait"], 0);
-    let last = place.json(&["savepoints", "inspect", "cars", "last"])["checkpoint"]["checkpoint"].clone();
+    let (said, _) = cluster.cli(&["jobs", "stop", "cars", "--savepoint", "last", "--wait"], 0);
+    let last = cluster.json(&["savepoints", "inspect", "cars", "last"])["checkpoint"]["checkpoint"].clone();
     assert!(said.contains(&format!("checkpoint {last}")), "{said} {last}");
-    assert_eq!(place.job("cars")["last_checkpoint"]["checkpoint"], last);
-    let (_, refused) = place.cli(&["checkpoints", "create", "cars"], 4);
+    assert_eq!(cluster.job("cars")["last_checkpoint"]["checkpoint"], last);
+    let (_, refused) = cluster.cli(&["checkpoints", "create", "cars"], 4);
     assert!(refused.contains("`cars` is stopped"), "{refused}");
 }
 
@@ -64,7 +64,7 @@ fn positions_are_offsets_and_a_checkpoint_with_nothing_new_is_the_last_one() {
     for topic in ["inspected-in", "inspected-out"] {
         broker.create_topic(topic, 1).expect("a new topic");
     }
-    let place = Place::new();
+    let cluster = TestCluster::new();
     let pipeline = format!(
         r#"name: inspected
 checkpoints: {{ interval: 1h }}
@@ -79,17 +79,17 @@ sinks:
 "#,
         broker.address()
     );
-    fs::write(place.path("inspected.yaml"), pipeline).expect("a writable folder");
-    let _standalone = place.standalone();
-    place.cli(&["jobs", "submit", "inspected.yaml", "--wait"], 0);
+    fs::write(cluster.path("inspected.yaml"), pipeline).expect("a writable folder");
+    let _standalone = cluster.standalone();
+    cluster.cli(&["jobs", "submit", "inspected.yaml", "--wait"], 0);
     broker
         .produce("inspected-in", 0, (0..7).map(|n| format!("{{\"n\":{n}}}")))
         .expect("records");
-    until("all is read", || place.job("inspected")["numbers"]["rows_out"] == 7);
-    place.cli(&["checkpoints", "create", "inspected"], 0);
-    let (inspected, _) = place.cli(&["checkpoints", "inspect", "inspected"], 0);
+    until("all is read", || cluster.job("inspected")["numbers"]["rows_out"] == 7);
+    cluster.cli(&["checkpoints", "create", "inspected"], 0);
+    let (inspected, _) = cluster.cli(&["checkpoints", "inspect", "inspected"], 0);
     assert!(inspected.contains("inspected-in[0] = 7"), "{inspected}");
-    let (again, _) = place.cli(&["checkpoints", "create", "inspected"], 0);
+    let (again, _) = cluster.cli(&["checkpoints", "create", "inspected"], 0);
     assert!(
         again.starts_with("inspected: nothing is new since checkpoint 1"),
         "{again}"

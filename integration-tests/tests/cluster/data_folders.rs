@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use crate::place::{Place, Process, until};
+use crate::test_cluster::{Process, TestCluster, until};
 
-/// A worker of this place's cluster over any folder.
-fn worker(place: &Place, folder: &Path) -> Process {
-    let (url, folder) = (place.url(), folder.to_str().expect("a path in UTF-8"));
+/// Starts a worker of the cluster with any data folder.
+fn worker(cluster: &TestCluster, folder: &Path) -> Process {
+    let (url, folder) = (cluster.url(), folder.to_str().expect("a path in UTF-8"));
     let listen = "127.0.0.1:0";
-    place.start(
+    cluster.start(
         "worker",
         &[
             "worker",
@@ -31,7 +31,7 @@ fn worker(place: &Place, folder: &Path) -> Process {
 
 #[test]
 fn a_worker_over_another_clusters_folder_is_refused_and_the_folder_stays_as_it_was() {
-    let (ours, theirs) = (Place::new(), Place::new());
+    let (ours, theirs) = (TestCluster::new(), TestCluster::new());
     let (_here, _there) = (ours.coordinator(), theirs.coordinator());
     let folder = ours.path("w");
     // As from before there were ids: something lies in it, and it is nobody's.
@@ -51,7 +51,7 @@ fn a_worker_over_another_clusters_folder_is_refused_and_the_folder_stays_as_it_w
     let mut astray = worker(&theirs, &folder);
     until("the worker is refused", || astray.has_ended());
     for words in ["belongs to cluster", folder.to_str().unwrap_or_default(), "--data-dir"] {
-        assert!(astray.has_said(words), "{words}: {}", astray.log());
+        assert!(astray.has_logged(words), "{words}: {}", astray.log());
     }
     assert!(left.exists(), "nothing was deleted");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What a person sees while a job runs: one live line on a terminal, else a log line now and then.
+//! Progress of a running job: a status line on a terminal, log lines elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -10,21 +10,22 @@ use millstream_graph::{JobGraph, Operator};
 
 use millstream_proto::report::{amount, count, time};
 
-/// How often the line is drawn and notes are told.
+/// Interval at which the line is drawn and notes are printed.
 const DRAW_INTERVAL: Duration = Duration::from_millis(250);
-/// How often a line goes to the log where there is no terminal.
+/// Interval of log lines where there is no terminal.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// Rates are over this many draws.
+/// Number of draws over which rates are computed.
 const RATE_DRAWS: usize = 8;
 
-/// The live line, or nothing where standard error is not a terminal. Cheap to clone.
+/// The status line; does nothing if standard error is not a terminal. Cheap to clone.
 #[derive(Clone)]
 pub struct StatusLine {
     bar: Option<ProgressBar>,
 }
 
 impl StatusLine {
-    /// A job that prints rows to the same terminal gets no live line: the two would overwrite each other.
+    /// Creates the status line of a job. A job that prints rows to the same terminal has none, as both would overwrite each
+    /// other.
     pub fn new(graph: &JobGraph) -> Self {
         let prints = sinks(graph).any(|table| table.connector() == "print");
         let shown = std::io::stderr().is_terminal() && !(prints && std::io::stdout().is_terminal());
@@ -38,17 +39,17 @@ impl StatusLine {
         Self { bar }
     }
 
-    /// No live line: for commands that only log.
+    /// Returns a status line that does nothing, for commands that only log.
     pub fn none() -> Self {
         Self { bar: None }
     }
 
-    /// Where log lines go: above the live line.
+    /// Returns a writer of log lines, which appear above the status line.
     pub fn writer(&self) -> impl Write + use<> {
         LineWriter { bar: self.bar.clone() }
     }
 
-    /// Draws and logs until dropped, and publishes metrics where they are recorded.
+    /// Draws and logs until dropped; publishes metrics if they are recorded.
     pub async fn follow(self, progress: Progress, is_recorded: bool) {
         let mut rates = Rates::new();
         let mut logged = Instant::now();
@@ -58,7 +59,7 @@ impl StatusLine {
             let report = progress.report();
             let numbers = report.numbers();
             let (rate_in, rate_out) = rates.add(&numbers);
-            tell_notes(&progress);
+            print_notes(&progress);
             if is_recorded && published.elapsed() >= Duration::from_secs(1) {
                 published = Instant::now();
                 publish(&report);
@@ -74,16 +75,16 @@ impl StatusLine {
         }
     }
 
-    /// Takes the line away and tells what is left to tell.
+    /// Removes the line and prints the remaining notes.
     pub fn end(&self, progress: &Progress) {
-        tell_notes(progress);
+        print_notes(progress);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
 }
 
-/// The tables a job writes to.
+/// Returns the tables that a job writes to.
 pub fn sinks(graph: &JobGraph) -> impl Iterator<Item = &TableDefinition> {
     graph.nodes.iter().filter_map(|node| match &node.operator {
         Operator::Sink(sink) => Some(&*sink.table),
@@ -91,7 +92,7 @@ pub fn sinks(graph: &JobGraph) -> impl Iterator<Item = &TableDefinition> {
     })
 }
 
-fn tell_notes(progress: &Progress) {
+fn print_notes(progress: &Progress) {
     for note in progress.take_notes() {
         match note {
             Note::Info(text) => tracing::info!("{text}"),
@@ -151,7 +152,7 @@ fn line(report: &Report, numbers: &Numbers, rate_in: f64, rate_out: f64) -> Stri
     line
 }
 
-/// Rows per second over the last draws.
+/// Row counts of the last draws, for rates per second.
 struct Rates {
     points: std::collections::VecDeque<(Instant, u64, u64)>,
 }
@@ -176,7 +177,7 @@ impl Rates {
     }
 }
 
-/// Standard error, without tearing the live line.
+/// Standard error, written without damaging the status line.
 struct LineWriter {
     bar: Option<ProgressBar>,
 }

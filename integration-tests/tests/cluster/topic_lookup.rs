@@ -4,7 +4,7 @@ use std::fs;
 
 use millstream_integration_tests::kafka::KafkaBroker;
 
-use crate::place::{Place, until};
+use crate::test_cluster::{TestCluster, until};
 
 const PIPELINE: &str = r#"name: $NAME
 sources:
@@ -22,14 +22,14 @@ sinks:
 "#;
 
 /// A pipeline's file that reads and writes these.
-fn pipeline(place: &Place, name: &str, brokers: &str, read: &str, written: &str) -> String {
+fn pipeline(cluster: &TestCluster, name: &str, brokers: &str, read: &str, written: &str) -> String {
     let text = PIPELINE
         .replace("$NAME", name)
         .replace("$BROKERS", brokers)
         .replace("$READ", read)
         .replace("$WRITTEN", written);
     let file = format!("{name}.yaml");
-    fs::write(place.path(&file), text).expect("a writable folder");
+    fs::write(cluster.path(&file), text).expect("a writable folder");
     file
 }
 
@@ -39,13 +39,13 @@ fn a_topic_that_does_not_exist_is_a_mistake_in_the_pipeline() {
     for topic in ["looked-up-entries", "looked-up-stats"] {
         broker.create_topic(topic, 1).expect("a new topic");
     }
-    let place = Place::new();
-    let _standalone = place.standalone();
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
     let at = broker.address();
 
-    let wrong = pipeline(&place, "wrong", at, "topic: looked-up-entires", "looked-up-stat");
+    let wrong = pipeline(&cluster, "wrong", at, "topic: looked-up-entires", "looked-up-stat");
     for more in [&[][..], &["--dry-run"]] {
-        let (_, refused) = place.cli(&[&["jobs", "submit", wrong.as_str()], more].concat(), 2);
+        let (_, refused) = cluster.cli(&[&["jobs", "submit", wrong.as_str()], more].concat(), 2);
         for expected in [
             "error: wrong.yaml:5:".to_string(),
             format!("table `entries`: the topic `looked-up-entires` does not exist at the Kafka brokers `{at}`"),
@@ -56,17 +56,17 @@ fn a_topic_that_does_not_exist_is_a_mistake_in_the_pipeline() {
             assert!(refused.contains(&expected), "{expected}: {refused}");
         }
     }
-    place.cli(&["jobs", "describe", "wrong"], 3);
+    cluster.cli(&["jobs", "describe", "wrong"], 3);
 
     let none_yet = pipeline(
-        &place,
+        &cluster,
         "later",
         at,
         "topic-pattern: 'looked-up-not-.*'",
         "looked-up-stats",
     );
-    place.cli(&["jobs", "submit", &none_yet], 0);
-    place.cli(&["jobs", "cancel", "later", "--wait"], 0);
+    cluster.cli(&["jobs", "submit", &none_yet], 0);
+    cluster.cli(&["jobs", "cancel", "later", "--wait"], 0);
 }
 
 #[test]
@@ -75,35 +75,35 @@ fn a_topic_that_is_written_may_be_left_to_brokers_that_make_topics() {
     broker.create_topic("entries", 1).expect("a new topic");
     let records = (0..10).map(|booth| format!("{{\"booth\":{booth}}}"));
     broker.produce("entries", 0, records).expect("records");
-    let place = Place::new();
-    let _standalone = place.standalone();
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
     let read = "topic: entries, 'scan.startup.mode': earliest-offset";
     for (name, delivery) in [("at-least", "at-least-once"), ("exactly", "exactly-once")] {
-        let file = pipeline(&place, name, broker.address(), read, &format!("made-{name}"));
-        let text = fs::read_to_string(place.path(&file)).expect("just written");
+        let file = pipeline(&cluster, name, broker.address(), read, &format!("made-{name}"));
+        let text = fs::read_to_string(cluster.path(&file)).expect("just written");
         let text = format!("{text}checkpoints: {{ interval: 200ms, delivery: {delivery} }}\n");
-        fs::write(place.path(&file), text).expect("a writable folder");
-        place.cli(&["jobs", "submit", &file, "--wait"], 0);
+        fs::write(cluster.path(&file), text).expect("a writable folder");
+        cluster.cli(&["jobs", "submit", &file, "--wait"], 0);
         until("all rows are written", || {
             // Before it was made there is nothing to read.
             broker
                 .records(&format!("made-{name}"))
                 .is_ok_and(|records| records.len() == 10)
         });
-        assert_eq!(place.job(name)["restarts"], 0);
+        assert_eq!(cluster.job(name)["restarts"], 0);
     }
     // One that is read must be there: nobody would write to it.
-    let wrong = pipeline(&place, "wrong", broker.address(), "topic: entires", "made-at-least");
-    place.cli(&["jobs", "submit", &wrong], 2);
+    let wrong = pipeline(&cluster, "wrong", broker.address(), "topic: entires", "made-at-least");
+    cluster.cli(&["jobs", "submit", &wrong], 2);
 }
 
 #[test]
 fn brokers_that_do_not_answer_are_named_and_a_plan_does_not_need_them() {
-    let place = Place::new();
-    let _standalone = place.standalone();
-    let offline = pipeline(&place, "offline", "127.0.0.1:1", "topic: entries", "stats");
+    let cluster = TestCluster::new();
+    let _standalone = cluster.standalone();
+    let offline = pipeline(&cluster, "offline", "127.0.0.1:1", "topic: entries", "stats");
     for more in [&[][..], &["--dry-run"]] {
-        let (_, refused) = place.cli(&[&["jobs", "submit", offline.as_str(), "-o", "json"], more].concat(), 5);
+        let (_, refused) = cluster.cli(&[&["jobs", "submit", offline.as_str(), "-o", "json"], more].concat(), 5);
         let refused: serde_json::Value = serde_json::from_str(&refused).expect("JSON");
         assert_eq!(refused["code"], "unavailable", "{refused}");
         let message = refused["message"].as_str().unwrap_or_default();
@@ -114,6 +114,6 @@ fn brokers_that_do_not_answer_are_named_and_a_plan_does_not_need_them() {
         assert!(message.contains("nothing was submitted"), "{message}");
     }
     for verb in ["validate", "explain"] {
-        place.cli(&["jobs", verb, &offline], 0);
+        cluster.cli(&["jobs", verb, &offline], 0);
     }
 }

@@ -10,9 +10,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use millstream_integration_tests::windows::Windows;
+use millstream_integration_tests::windowed_job::WindowedJob;
 
-use crate::place::{Place, Process, free_port, says_finished};
+use crate::test_cluster::{Process, TestCluster, free_port, is_finished_job};
 
 /// Rows per second: a job outlives most of the deaths. What is left then happens to another job.
 const RATE: u32 = 2_000;
@@ -71,9 +71,9 @@ fn output_is_exact_whichever_step_of_a_checkpoint_a_process_freezes_at() {
 }
 
 fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'static str]) {
-    let place = Place::new();
-    let windows = Windows::new(name, &place.path("")).expect("an input and its answer");
-    let ports = [place.port, free_port()];
+    let cluster = TestCluster::new();
+    let windows = WindowedJob::new(name, &cluster.path("")).expect("an input and its answer");
+    let ports = [cluster.port, free_port()];
     let servers = ports.map(|port| format!("http://127.0.0.1:{port}")).join(",");
     let mut lists = [of_coordinators, of_workers].map(|points| points.iter().copied().collect::<VecDeque<_>>());
     let roles = [
@@ -82,7 +82,7 @@ fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'sta
         Role::Worker("a"),
         Role::Worker("b"),
     ];
-    let mut victims = roles.map(|role| Victim::new(role, &place, &servers, &mut lists[role.list()]));
+    let mut victims = roles.map(|role| Victim::new(role, &cluster, &servers, &mut lists[role.list()]));
     let start = Instant::now();
     let mut job = 0;
     // A job that is finished has no checkpoints: what is left happens to another one.
@@ -90,7 +90,7 @@ fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'sta
         job += 1;
         let output = format!("out{job}");
         windows.create_output(&output).expect("a new topic");
-        let file = windows.pipeline(&place.path(""), &output, RATE);
+        let file = windows.pipeline(&cluster.path(""), &output, RATE);
         let file = file.expect("a writable folder");
         let file = file.to_str().expect("a path in UTF-8");
         let topic = windows.topic(&output);
@@ -99,7 +99,7 @@ fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'sta
             ["jobs", "describe", &topic, "-o", "json"].to_vec(),
         );
         let mut is_submitted = false;
-        let mut question = place.ask(&servers, &submit);
+        let mut question = cluster.start_command(&servers, &submit);
         let mut answered = Instant::now();
         loop {
             let points: Vec<_> = victims.iter().filter_map(|victim| victim.point).collect();
@@ -110,17 +110,17 @@ fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'sta
             for index in 0..victims.len() {
                 let is_awaited = victims.iter().any(Victim::is_a_coordinator_to_die);
                 let victim = &mut victims[index];
-                victim.tend(&place, &servers, &mut lists[victim.role.list()], is_awaited, start);
+                victim.tend(&cluster, &servers, &mut lists[victim.role.list()], is_awaited, start);
             }
             if let Some(answer) = question.answer() {
                 answered = Instant::now();
-                if is_submitted && says_finished(&answer) {
+                if is_submitted && is_finished_job(&answer) {
                     break;
                 }
                 // 4: the name is in use, since an answer was lost.
                 is_submitted |= matches!(answer.status.code(), Some(0 | 4));
             } else if !question.is_open() && answered.elapsed() >= ASK {
-                question = place.ask(&servers, if is_submitted { &describe } else { &submit });
+                question = cluster.start_command(&servers, if is_submitted { &describe } else { &submit });
             }
             std::thread::sleep(LOOK);
         }
@@ -144,13 +144,13 @@ impl Role {
         }
     }
 
-    fn start(self, place: &Place, servers: &str, point: Option<&str>) -> Process {
+    fn start(self, cluster: &TestCluster, servers: &str, point: Option<&str>) -> Process {
         if let Some(point) = point {
-            place.arm_next(point);
+            cluster.arm_next(point);
         }
         match self {
-            Self::Coordinator(port) => place.coordinator_at(port),
-            Self::Worker(name) => place.worker_of(name, servers),
+            Self::Coordinator(port) => cluster.coordinator_at(port),
+            Self::Worker(name) => cluster.worker_of(name, servers),
         }
     }
 }
@@ -166,11 +166,11 @@ struct Victim {
 }
 
 impl Victim {
-    fn new(role: Role, place: &Place, servers: &str, points: &mut VecDeque<&'static str>) -> Self {
+    fn new(role: Role, cluster: &TestCluster, servers: &str, points: &mut VecDeque<&'static str>) -> Self {
         let point = points.pop_front();
         Self {
             role,
-            process: role.start(place, servers, point),
+            process: role.start(cluster, servers, point),
             point,
             reached: None,
         }
@@ -183,7 +183,7 @@ impl Victim {
     /// Lets happen what is to happen to it now. `is_awaited`: whether a coordinator is still to lead and to die.
     fn tend(
         &mut self,
-        place: &Place,
+        cluster: &TestCluster,
         servers: &str,
         points: &mut VecDeque<&'static str>,
         is_awaited: bool,
@@ -208,7 +208,7 @@ impl Victim {
             // It ended because it was taken for dead: a supervisor starts it again.
             (true, None) => {
                 eprintln!("{:>6.1?} {:?}: ended", start.elapsed(), self.role);
-                self.process = self.role.start(place, servers, self.point);
+                self.process = self.role.start(cluster, servers, self.point);
                 return;
             }
             (true, Some(since)) if matches!(self.role, Role::Coordinator(_)) => {
@@ -218,7 +218,7 @@ impl Victim {
             }
             (true, Some(_)) => {}
         }
-        *self = Self::new(self.role, place, servers, points);
+        *self = Self::new(self.role, cluster, servers, points);
     }
 
     fn has_reached(&self, point: &str) -> bool {
@@ -226,7 +226,7 @@ impl Victim {
         let name = name.split(':').next().unwrap_or(name);
         let said = |word: &str| {
             self.process
-                .has_said(&format!("MILLSTREAM_FAIL_POINT: {word} at {name}"))
+                .has_logged(&format!("MILLSTREAM_FAIL_POINT: {word} at {name}"))
         };
         said("killed") || said("stopped")
     }

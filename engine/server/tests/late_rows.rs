@@ -2,24 +2,24 @@
 
 use std::fs;
 
-use crate::process::{Place, text};
+use crate::test_folder::{TestFolder, text};
 
 #[test]
 fn late_rows_of_both_inputs_of_a_join_are_written_whole() {
-    let place = Place::new();
-    fs::create_dir_all(place.path("entries")).unwrap();
-    fs::create_dir_all(place.path("exits")).unwrap();
-    place.write(
+    let folder = TestFolder::new();
+    fs::create_dir_all(folder.path("entries")).unwrap();
+    fs::create_dir_all(folder.path("exits")).unwrap();
+    folder.write(
         "entries/1.csv",
         "1,A,2026-01-01 10:00:05,on time\n2,B,2026-01-01 10:09:00,on time\n",
     );
-    place.write(
+    folder.write(
         "entries/2.csv",
         "3,A,2026-01-01 10:00:30,late\n4,C,,no time\n5,B,2026-01-01 10:09:30,on time\n",
     );
-    place.write("exits/1.csv", "A,2026-01-01 10:00:50,x\nB,2026-01-01 10:09:50,y\n");
-    place.write("exits/2.csv", "A,2026-01-01 10:01:00,late too\n");
-    place.write(
+    folder.write("exits/1.csv", "A,2026-01-01 10:00:50,x\nB,2026-01-01 10:09:50,y\n");
+    folder.write("exits/2.csv", "A,2026-01-01 10:01:00,late too\n");
+    folder.write(
         "job.yaml",
         "name: passed
 parallelism: 1
@@ -49,9 +49,9 @@ sinks:
   late_exits: { from: passed.late_right, connector: filesystem, options: { path: late_exits }, format: csv }
 ",
     );
-    let output = place.run(&["run", "job.yaml"], 0);
+    let output = folder.run(&["run", "job.yaml"], 0);
     // Which rows are late depends on which source is ahead, but each row is in one place, whole.
-    let (out, late) = (place.lines("out"), place.lines("late_entries"));
+    let (out, late) = (folder.lines("out"), folder.lines("late_entries"));
     let rows = [
         "1,A,2026-01-01 10:00:05,on time",
         "2,B,2026-01-01 10:09:00,on time",
@@ -62,7 +62,7 @@ sinks:
         assert_ne!(joined, late.iter().any(|line| line == row), "{row}: {out:?} {late:?}");
     }
     assert!(late.contains(&"4,C,,no time".to_string()), "{late:?}");
-    let late_exits = place.lines("late_exits");
+    let late_exits = folder.lines("late_exits");
     let whole = [
         "A,2026-01-01 10:00:50,x",
         "B,2026-01-01 10:09:50,y",
@@ -79,7 +79,7 @@ sinks:
 
 #[test]
 fn late_rows_that_no_operator_finds_are_explained() {
-    let place = Place::new();
+    let folder = TestFolder::new();
     let job = |late: &str| {
         format!(
             "name: j
@@ -102,8 +102,8 @@ sinks:
         ("late_left", "`s` has no join of windows"),
         ("late_rigth", "did you mean `late_right`"),
     ] {
-        place.write("job.yaml", &job(late));
-        let output = place.run(&["run", "job.yaml"], 2);
+        folder.write("job.yaml", &job(late));
+        let output = folder.run(&["run", "job.yaml"], 2);
         let stderr = text(&output.stderr);
         assert!(stderr.contains(message), "{stderr}");
     }

@@ -2,20 +2,20 @@
 
 use std::fs;
 
-use crate::place::{Place, metric, until};
+use crate::test_cluster::{TestCluster, metric, until};
 
 #[test]
 fn a_misspelt_json_name_is_told_by_why_and_the_log_and_counted() {
-    let place = Place::new();
-    let _coordinator = place.coordinator();
-    let (metrics_a, _worker_a) = place.worker_with_metrics("a");
-    let (metrics_b, _worker_b) = place.worker_with_metrics("b");
-    place.until_workers(2);
+    let cluster = TestCluster::new();
+    let _coordinator = cluster.coordinator();
+    let (metrics_a, _worker_a) = cluster.worker_with_metrics("a");
+    let (metrics_b, _worker_b) = cluster.worker_with_metrics("b");
+    cluster.until_workers(2);
     for file in 0..2 {
         let lines: String = (0..1500)
             .map(|row| format!("{{\"userId\": {row}, \"url\": \"/{file}\"}}\n"))
             .collect();
-        let path = place.path(&format!("clicks/{file}.json"));
+        let path = cluster.path(&format!("clicks/{file}.json"));
         fs::create_dir_all(path.parent().expect("a folder")).expect("a writable folder");
         fs::write(path, lines).expect("a writable folder");
     }
@@ -24,18 +24,18 @@ fn a_misspelt_json_name_is_told_by_why_and_the_log_and_counted() {
   'source.monitor-interval' = '1 s');
 CREATE TABLE away (userid BIGINT, url STRING) WITH ('connector' = 'blackhole');
 INSERT INTO away SELECT userid, url FROM clicks;",
-        place.path("clicks").display()
+        cluster.path("clicks").display()
     );
-    fs::write(place.path("clicks.sql"), script).expect("a writable folder");
-    place.cli(&["jobs", "submit", "clicks.sql", "--parallelism", "2", "--wait"], 0);
+    fs::write(cluster.path("clicks.sql"), script).expect("a writable folder");
+    cluster.cli(&["jobs", "submit", "clicks.sql", "--parallelism", "2", "--wait"], 0);
 
     let told = "source `clicks`: column `userid` was absent from all 3,000 records; they have the field `userId` (names are \
                 case-sensitive)";
     until("why tells of the column", || {
-        place.cli(&["jobs", "why", "clicks"], 0).0.contains(told)
+        cluster.cli(&["jobs", "why", "clicks"], 0).0.contains(told)
     });
     until("the log warns", || {
-        place
+        cluster
             .cli(&["jobs", "logs", "clicks"], 0)
             .0
             .contains("column `userid` was absent from all")
@@ -44,5 +44,5 @@ INSERT INTO away SELECT userid, url FROM clicks;",
     until("all records are counted", || {
         metric(metrics_a, name) + metric(metrics_b, name) == 3000.0
     });
-    place.cli(&["jobs", "cancel", "clicks", "--wait"], 0);
+    cluster.cli(&["jobs", "cancel", "clicks", "--wait"], 0);
 }

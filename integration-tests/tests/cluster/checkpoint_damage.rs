@@ -5,59 +5,59 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::place::{Place, Process, expected, says_finished, text, until};
+use crate::test_cluster::{Process, TestCluster, expected, is_finished_job, text, until};
 
 /// A job that was stopped in the middle, with its checkpoints.
 struct Stopped {
-    place: Place,
+    cluster: TestCluster,
     _standalone: Process,
 }
 
 impl Stopped {
     fn new() -> Self {
-        let place = Place::new();
-        let standalone = place.standalone();
-        place.cli_with(
+        let cluster = TestCluster::new();
+        let standalone = cluster.standalone();
+        cluster.cli_with(
             &[("RATE", "4000")],
             "out",
             &["jobs", "submit", "cars.yaml", "--wait"],
             0,
         );
-        place.until_checkpoints("cars", 3);
-        place.cli(&["jobs", "stop", "cars", "--wait"], 0);
+        cluster.until_checkpoints("cars", 3);
+        cluster.cli(&["jobs", "stop", "cars", "--wait"], 0);
         Self {
-            place,
+            cluster,
             _standalone: standalone,
         }
     }
 
     fn folder(&self) -> PathBuf {
-        self.place.path("data/checkpoints/cars")
+        self.cluster.path("data/checkpoints/cars")
     }
 
     fn newest(&self) -> u64 {
-        let job = self.place.job("cars");
+        let job = self.cluster.job("cars");
         job["last_checkpoint"]["checkpoint"].as_u64().expect("it was stopped")
     }
 
     /// Exit code, and what a program reads.
     #[track_caller]
     fn verify(&self, what: &str, code: i32) -> Value {
-        let (stdout, _) = self.place.cli(&["checkpoints", "verify", what, "-o", "json"], code);
+        let (stdout, _) = self.cluster.cli(&["checkpoints", "verify", what, "-o", "json"], code);
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
     }
 
     #[track_caller]
     fn goes_on(&self) {
-        self.place.cli(&["jobs", "restart", "cars"], 0);
+        self.cluster.cli(&["jobs", "restart", "cars"], 0);
         until("the job is finished", || {
-            says_finished(
+            is_finished_job(
                 &self
-                    .place
-                    .cli_at(&self.place.url(), &["jobs", "describe", "cars", "-o", "json"]),
+                    .cluster
+                    .cli_at(&self.cluster.url(), &["jobs", "describe", "cars", "-o", "json"]),
             )
         });
-        assert_eq!(self.place.lines("out"), expected());
+        assert_eq!(self.cluster.lines("out"), expected());
     }
 }
 
@@ -95,13 +95,13 @@ fn verify_names_damaged_files_and_the_checkpoint_that_a_restore_would_fall_back_
     assert_eq!(whole["checkpoints"][0]["checkpoint"].as_u64(), Some(newest), "{whole}");
     assert_eq!(whole["result"]["restored_from"].as_u64(), Some(newest), "{whole}");
     let (said, _) = stopped
-        .place
+        .cluster
         .cli(&["checkpoints", "verify", &format!("cars/{newest}")], 0);
     assert!(
         said.contains(": whole, ") && said.contains(&format!("a restore begins with checkpoint {newest}")),
         "{said}"
     );
-    let (_, missing) = stopped.place.cli(&["checkpoints", "verify", "cars/999"], 3);
+    let (_, missing) = stopped.cluster.cli(&["checkpoints", "verify", "cars/999"], 3);
     assert!(missing.contains("has no checkpoint 999"), "{missing}");
 
     let folder = fs::read_dir(stopped.folder().join("checkpoints")).expect("it is there");
@@ -127,7 +127,7 @@ fn verify_names_damaged_files_and_the_checkpoint_that_a_restore_would_fall_back_
     );
     assert_eq!(report["result"]["restored_from"].as_u64(), Some(newest - 1), "{report}");
     let (said, _) = stopped
-        .place
+        .cluster
         .cli(&["checkpoints", "verify", &format!("cars/{newest}")], 7);
     let words = format!("would fall back to checkpoint {}", newest - 1);
     assert!(said.contains("damaged") && said.contains(&words), "{said}");
@@ -154,16 +154,16 @@ fn verify_names_damaged_files_and_the_checkpoint_that_a_restore_would_fall_back_
 #[test]
 fn a_lost_journal_is_refused_and_nothing_is_deleted_until_it_is_back() {
     let stopped = Stopped::new();
-    let (journal, saved) = (stopped.folder().join("journal"), stopped.place.path("saved"));
+    let (journal, saved) = (stopped.folder().join("journal"), stopped.cluster.path("saved"));
     let before = contents(&stopped.folder().join("checkpoints"));
     let files = contents(&stopped.folder().join("files"));
     // Another process: whoever runs has the journal in memory.
-    let Stopped { place, _standalone } = stopped;
+    let Stopped { cluster, _standalone } = stopped;
     drop(_standalone);
     fs::rename(&journal, &saved).expect("one folder");
     let stopped = Stopped {
-        _standalone: place.standalone(),
-        place,
+        _standalone: cluster.standalone(),
+        cluster,
     };
     let report = stopped.verify("cars", 7);
     let found = problems(&report);
@@ -173,12 +173,14 @@ fn a_lost_journal_is_refused_and_nothing_is_deleted_until_it_is_back() {
             .any(|problem| problem.contains("is missing, but there are checkpoints")),
         "{found:?}"
     );
-    let refused = stopped.place.cli_at(&stopped.place.url(), &["jobs", "restart", "cars"]);
+    let refused = stopped
+        .cluster
+        .cli_at(&stopped.cluster.url(), &["jobs", "restart", "cars"]);
     until("the restart is refused", || {
-        let job = stopped.place.job("cars");
+        let job = stopped.cluster.job("cars");
         job["state"] == "failed" || !refused.status.success()
     });
-    let reason = stopped.place.job("cars")["reason"]
+    let reason = stopped.cluster.job("cars")["reason"]
         .as_str()
         .unwrap_or_default()
         .to_string();

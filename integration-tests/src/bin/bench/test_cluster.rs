@@ -61,7 +61,7 @@ impl Drop for Process {
     }
 }
 
-pub struct Place {
+pub struct TestCluster {
     folder: TempDir,
     /// Where checkpoints go: `${STORAGE}` in pipelines.
     storage: PathBuf,
@@ -69,7 +69,7 @@ pub struct Place {
     addresses: Vec<String>,
 }
 
-impl Place {
+impl TestCluster {
     /// For so many coordinators.
     pub fn new(storage: &Path, coordinators: usize) -> Result<Self> {
         // All at once, so that they differ.

@@ -9,11 +9,11 @@ use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-pub struct Place {
+pub struct TestFolder {
     folder: TempDir,
 }
 
-impl Place {
+impl TestFolder {
     pub fn new() -> Self {
         Self {
             folder: TempDir::new().expect("a temporary folder"),

@@ -3,97 +3,97 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::place::{CARS, Place, expected, free_port, metric, text, until};
+use crate::test_cluster::{CARS, TestCluster, expected, free_port, metric, text, until};
 
 #[test]
 fn a_job_survives_the_death_of_a_worker_and_of_the_coordinator() {
-    let place = Place::new();
-    let mut coordinator = place.coordinator();
-    let mut workers = [place.worker("a"), place.worker("b")];
-    place.until_workers(2);
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
-    place.until_checkpoints("cars", 2);
+    let cluster = TestCluster::new();
+    let mut coordinator = cluster.coordinator();
+    let mut workers = [cluster.worker("a"), cluster.worker("b")];
+    cluster.until_workers(2);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    cluster.until_checkpoints("cars", 2);
 
     workers[0].kill();
-    place.until_checkpoints("cars", 2);
-    workers[0] = place.worker("a");
-    place.until_workers(2);
+    cluster.until_checkpoints("cars", 2);
+    workers[0] = cluster.worker("a");
+    cluster.until_workers(2);
 
     coordinator.kill();
-    coordinator = place.coordinator();
-    place.until_workers(2);
-    place.until_checkpoints("cars", 1);
+    coordinator = cluster.coordinator();
+    cluster.until_workers(2);
+    cluster.until_checkpoints("cars", 1);
 
-    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
-    assert_eq!(place.lines("out"), expected());
+    cluster.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    assert_eq!(cluster.lines("out"), expected());
     drop(coordinator);
 }
 
 #[test]
 fn a_command_whose_coordinator_dies_before_it_answers_has_an_unknown_outcome() {
-    let place = Place::new();
-    std::fs::write(place.path("cars.yaml"), CARS.replace("300ms", "1h")).expect("a writable folder");
+    let cluster = TestCluster::new();
+    std::fs::write(cluster.path("cars.yaml"), CARS.replace("300ms", "1h")).expect("a writable folder");
     // The first checkpoint that is asked for is the last thing the coordinator does.
-    place.arm_next("manifest");
-    let mut coordinator = place.coordinator();
-    let _worker = place.worker("a");
-    place.until_workers(1);
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
-    let (_, said) = place.cli(&["checkpoints", "create", "cars", "-o", "json"], 5);
+    cluster.arm_next("manifest");
+    let mut coordinator = cluster.coordinator();
+    let _worker = cluster.worker("a");
+    cluster.until_workers(1);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    let (_, said) = cluster.cli(&["checkpoints", "create", "cars", "-o", "json"], 5);
     assert!(said.contains("\"code\":\"outcome-unknown\""), "{said}");
     assert!(said.contains("engine-cli checkpoints list cars"), "{said}");
     until("it has died", || coordinator.has_ended());
     // Nobody is there: this one was never sent.
-    let (_, said) = place.cli(&["checkpoints", "create", "cars", "-o", "json"], 5);
+    let (_, said) = cluster.cli(&["checkpoints", "create", "cars", "-o", "json"], 5);
     assert!(said.contains("\"code\":\"unavailable\""), "{said}");
 }
 
 #[test]
 fn a_standby_takes_over_and_the_client_finds_it() {
-    let place = Place::new();
-    let mut first = place.coordinator();
+    let cluster = TestCluster::new();
+    let mut first = cluster.coordinator();
     until("the first leads", || {
-        place.cli_at(&place.url(), &["cluster", "info"]).status.code() == Some(0)
+        cluster.cli_at(&cluster.url(), &["cluster", "info"]).status.code() == Some(0)
     });
     let second_port = free_port();
-    let _second = place.coordinator_at(second_port);
+    let _second = cluster.coordinator_at(second_port);
     let standby = format!("http://127.0.0.1:{second_port}");
-    let both = format!("{},{standby}", place.url());
-    let _worker = place.worker_of("a", &both);
-    place.until_workers(1);
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
-    place.until_checkpoints("cars", 1);
+    let both = format!("{},{standby}", cluster.url());
+    let _worker = cluster.worker_of("a", &both);
+    cluster.until_workers(1);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    cluster.until_checkpoints("cars", 1);
     // A standby answers with where the leader is.
     until("the standby knows the leader", || {
-        place.cli_at(&standby, &["jobs", "describe", "cars"]).status.code() == Some(0)
+        cluster.cli_at(&standby, &["jobs", "describe", "cars"]).status.code() == Some(0)
     });
 
     first.kill();
-    let output = place.cli_at(&both, &["jobs", "wait", "cars", "--for", "finished"]);
+    let output = cluster.cli_at(&both, &["jobs", "wait", "cars", "--for", "finished"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(place.lines("out"), expected());
+    assert_eq!(cluster.lines("out"), expected());
 }
 
 #[test]
 fn a_worker_that_is_asked_to_leave_hands_its_tasks_over() {
-    let place = Place::new();
-    let _coordinator = place.coordinator();
-    let mut leaving = place.worker("a");
-    place.until_workers(1);
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
-    place.until_checkpoints("cars", 1);
-    let _stays = place.worker("b");
-    place.until_workers(2);
+    let cluster = TestCluster::new();
+    let _coordinator = cluster.coordinator();
+    let mut leaving = cluster.worker("a");
+    cluster.until_workers(1);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    cluster.until_checkpoints("cars", 1);
+    let _stays = cluster.worker("b");
+    cluster.until_workers(2);
     leaving.signal("TERM");
     until("the worker has left", || leaving.has_ended());
-    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
-    assert_eq!(place.lines("out"), expected());
+    cluster.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    assert_eq!(cluster.lines("out"), expected());
 }
 
 /// Nothing happened to the job: one attempt, never restarted.
 #[track_caller]
-fn has_gone_on(place: &Place) {
-    let job = place.job("cars");
+fn has_gone_on(cluster: &TestCluster) {
+    let job = cluster.job("cars");
     assert_eq!((&job["attempt"], &job["restarts"]), (&1.into(), &0.into()), "{job}");
     let transitions = job["transitions"].as_array().expect("a list");
     let states: Vec<&str> = transitions.iter().filter_map(|one| one["state"].as_str()).collect();
@@ -102,11 +102,11 @@ fn has_gone_on(place: &Place) {
 
 #[test]
 fn tasks_go_on_when_the_leader_is_killed_and_a_standby_takes_them_over() {
-    let place = Place::new();
-    let mut first = place.coordinator();
+    let cluster = TestCluster::new();
+    let mut first = cluster.coordinator();
     let second_port = free_port();
     until("the first leads", || {
-        place.cli_at(&place.url(), &["cluster", "info"]).status.code() == Some(0)
+        cluster.cli_at(&cluster.url(), &["cluster", "info"]).status.code() == Some(0)
     });
     let metrics = free_port();
     let (listen, http) = (format!("127.0.0.1:{second_port}"), format!("127.0.0.1:{metrics}"));
@@ -119,18 +119,18 @@ fn tasks_go_on_when_the_leader_is_killed_and_a_standby_takes_them_over() {
         "--http",
         &http,
     ];
-    let _second = place.start("second", &second);
+    let _second = cluster.start("second", &second);
     let standby = format!("http://127.0.0.1:{second_port}");
-    let both = format!("{},{standby}", place.url());
-    let _workers = [place.worker_of("a", &both), place.worker_of("b", &both)];
-    place.until_workers(2);
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
-    place.until_checkpoints("cars", 2);
+    let both = format!("{},{standby}", cluster.url());
+    let _workers = [cluster.worker_of("a", &both), cluster.worker_of("b", &both)];
+    cluster.until_workers(2);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    cluster.until_checkpoints("cars", 2);
 
-    let before = place.checkpoints("cars");
+    let before = cluster.checkpoints("cars");
     first.kill();
     let killed = Instant::now();
-    let at_standby = place.at(second_port);
+    let at_standby = cluster.at(second_port);
     until("the standby checkpoints the job", || {
         at_standby.checkpoints("cars") > before
     });
@@ -149,97 +149,97 @@ fn tasks_go_on_when_the_leader_is_killed_and_a_standby_takes_them_over() {
     assert!(metric(metrics, "millstream_job_slots") > 0.0);
     at_standby.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
     has_gone_on(&at_standby);
-    assert_eq!(place.lines("out"), expected());
+    assert_eq!(cluster.lines("out"), expected());
 }
 
 #[test]
 fn tasks_go_on_while_the_only_coordinator_is_away() {
-    let place = Place::new();
-    let mut coordinator = place.coordinator();
-    let (metrics, worker) = place.worker_with_metrics("a");
-    let _other = place.worker("b");
-    place.until_workers(2);
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
-    place.until_checkpoints("cars", 2);
+    let cluster = TestCluster::new();
+    let mut coordinator = cluster.coordinator();
+    let (metrics, worker) = cluster.worker_with_metrics("a");
+    let _other = cluster.worker("b");
+    cluster.until_workers(2);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    cluster.until_checkpoints("cars", 2);
 
-    let checkpoints = place.checkpoints("cars");
+    let checkpoints = cluster.checkpoints("cars");
     coordinator.kill();
     let rows = || metric(metrics, "millstream_rows_in_total");
     let before = rows();
     until("rows flow while nobody coordinates", || rows() > before + 1000.0);
-    coordinator = place.coordinator();
+    coordinator = cluster.coordinator();
     let killed = Instant::now();
     until("the job is checkpointed again", || {
-        place.checkpoints("cars") > checkpoints
+        cluster.checkpoints("cars") > checkpoints
     });
     println!(
         "a checkpoint {:.1} s after the coordinator was started",
         killed.elapsed().as_secs_f64()
     );
-    has_gone_on(&place);
+    has_gone_on(&cluster);
 
     // Asked to end in good order it leaves them alone, too.
-    let checkpoints = place.checkpoints("cars");
+    let checkpoints = cluster.checkpoints("cars");
     coordinator.signal("TERM");
     until("the coordinator has ended", || coordinator.has_ended());
-    coordinator = place.coordinator();
+    coordinator = cluster.coordinator();
     until("the job is checkpointed again", || {
-        place.checkpoints("cars") > checkpoints
+        cluster.checkpoints("cars") > checkpoints
     });
-    has_gone_on(&place);
-    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
-    has_gone_on(&place);
-    assert_eq!(place.lines("out"), expected());
+    has_gone_on(&cluster);
+    cluster.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    has_gone_on(&cluster);
+    assert_eq!(cluster.lines("out"), expected());
     drop((coordinator, worker));
 }
 
 #[test]
 fn tasks_go_on_when_the_only_coordinator_was_frozen() {
-    let place = Place::new();
-    let coordinator = place.coordinator();
-    let _workers = [place.worker("a"), place.worker("b")];
-    place.until_workers(2);
-    place.cli_with(
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let _workers = [cluster.worker("a"), cluster.worker("b")];
+    cluster.until_workers(2);
+    cluster.cli_with(
         &[("RATE", "1000")],
         "out",
         &["jobs", "submit", "cars.yaml", "--wait"],
         0,
     );
-    place.until_checkpoints("cars", 2);
+    cluster.until_checkpoints("cars", 2);
 
     // Longer than its workers wait for an answer.
     coordinator.signal("STOP");
     sleep(Duration::from_secs(8));
     coordinator.signal("CONT");
     until("it has taken over from itself", || {
-        let job = place.cli_at(&place.url(), &["jobs", "describe", "cars"]);
+        let job = cluster.cli_at(&cluster.url(), &["jobs", "describe", "cars"]);
         text(&job.stdout).contains("went on under a new coordinator")
     });
-    has_gone_on(&place);
-    place.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
-    has_gone_on(&place);
-    assert_eq!(place.lines("out"), expected());
+    has_gone_on(&cluster);
+    cluster.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    has_gone_on(&cluster);
+    assert_eq!(cluster.lines("out"), expected());
 }
 
 #[test]
 fn a_leader_that_was_frozen_finds_itself_superseded_and_leaves_the_tasks_alone() {
-    let place = Place::new();
-    let mut first = place.coordinator();
+    let cluster = TestCluster::new();
+    let mut first = cluster.coordinator();
     let second_port = free_port();
     until("the first leads", || {
-        place.cli_at(&place.url(), &["cluster", "info"]).status.code() == Some(0)
+        cluster.cli_at(&cluster.url(), &["cluster", "info"]).status.code() == Some(0)
     });
-    let _second = place.coordinator_at(second_port);
-    let both = format!("{},http://127.0.0.1:{second_port}", place.url());
-    let _workers = [place.worker_of("a", &both), place.worker_of("b", &both)];
-    place.until_workers(2);
-    place.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
-    place.until_checkpoints("cars", 2);
+    let _second = cluster.coordinator_at(second_port);
+    let both = format!("{},http://127.0.0.1:{second_port}", cluster.url());
+    let _workers = [cluster.worker_of("a", &both), cluster.worker_of("b", &both)];
+    cluster.until_workers(2);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    cluster.until_checkpoints("cars", 2);
 
-    let before = place.checkpoints("cars");
+    let before = cluster.checkpoints("cars");
     // The workers are still attached to it when it thaws.
     first.signal("STOP");
-    let at_standby = place.at(second_port);
+    let at_standby = cluster.at(second_port);
     until("the standby leads", || {
         let output = at_standby.cli_at(&at_standby.url(), &["cluster", "info", "-o", "json"]);
         let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -252,7 +252,7 @@ fn a_leader_that_was_frozen_finds_itself_superseded_and_leaves_the_tasks_alone()
     has_gone_on(&at_standby);
     at_standby.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
     has_gone_on(&at_standby);
-    assert_eq!(place.lines("out"), expected());
+    assert_eq!(cluster.lines("out"), expected());
     assert!(!first.has_ended(), "it stands by");
 }
 
@@ -279,20 +279,20 @@ sinks:
 
 #[test]
 fn the_death_of_a_worker_restarts_only_the_region_that_ran_on_it() {
-    let place = Place::new();
-    std::fs::write(place.path("kept.yaml"), KEPT).expect("a writable folder");
-    let _coordinator = place.coordinator();
-    let mut workers = [place.worker("a"), place.worker("b")];
-    place.until_workers(2);
-    place.cli(&["jobs", "submit", "kept.yaml", "--wait"], 0);
-    place.until_checkpoints("kept", 2);
+    let cluster = TestCluster::new();
+    std::fs::write(cluster.path("kept.yaml"), KEPT).expect("a writable folder");
+    let _coordinator = cluster.coordinator();
+    let mut workers = [cluster.worker("a"), cluster.worker("b")];
+    cluster.until_workers(2);
+    cluster.cli(&["jobs", "submit", "kept.yaml", "--wait"], 0);
+    cluster.until_checkpoints("kept", 2);
     let ended = "tasks have ended";
-    assert_eq!(place.job("kept")["placement"], serde_json::json!(["a", "b"]));
+    assert_eq!(cluster.job("kept")["placement"], serde_json::json!(["a", "b"]));
 
     let runs_again = |restarts: u64| {
         let at = Instant::now();
         until("it runs again", || {
-            let job = place.job("kept");
+            let job = cluster.job("kept");
             job["restarts"] == restarts && job["state"] == "running"
         });
         println!("it runs again {:.1} s after the kill", at.elapsed().as_secs_f64());
@@ -300,22 +300,22 @@ fn the_death_of_a_worker_restarts_only_the_region_that_ran_on_it() {
 
     workers[0].kill();
     runs_again(1);
-    place.until_checkpoints("kept", 2);
-    assert!(!workers[1].has_said(ended), "what ran elsewhere was ended");
-    let job = place.job("kept");
+    cluster.until_checkpoints("kept", 2);
+    assert!(!workers[1].has_logged(ended), "what ran elsewhere was ended");
+    let job = cluster.job("kept");
     assert_eq!(
         (&job["placement"], &job["attempt"]),
         (&serde_json::json!(["b", "b"]), &1.into())
     );
 
     // Both regions are on one worker now.
-    workers[0] = place.worker("a");
-    place.until_workers(2);
+    workers[0] = cluster.worker("a");
+    cluster.until_workers(2);
     workers[1].kill();
     runs_again(2);
-    place.cli(&["jobs", "wait", "kept", "--for", "finished"], 0);
+    cluster.cli(&["jobs", "wait", "kept", "--for", "finished"], 0);
     let kept = (0..20_000).filter(|n| n % 10 != 7).map(|n| format!("{n},{}", n + 1));
     let mut kept: Vec<String> = kept.collect();
     kept.sort();
-    assert_eq!(place.lines("out"), kept);
+    assert_eq!(cluster.lines("out"), kept);
 }

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 
-use crate::place::until;
+use crate::test_cluster::until;
 
 pub struct Terminal {
     user: File,
