@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Formatting, clippy with warnings as errors, deploy/, dependencies without a use, and, where cargo-deny is installed, the dependency policy.
+# Formatting, clippy with warnings as errors, import cycles between modules, comments, deploy/, unused dependencies, and the
+# dependency policy if cargo-deny is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 scripts/setup.sh lint
 cargo fmt --all --check
+scripts/lint-modules.py engine/cli engine/server engine/graph integration-tests proto fail-point store-errors
+scripts/lint-comments.py engine/cli engine/server
 scripts/lint-deploy.sh
 scripts/lint-dependencies.sh
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

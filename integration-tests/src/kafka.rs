@@ -257,8 +257,8 @@ impl KafkaBroker {
         Ok(())
     }
 
-    /// Waits until no transaction is open in a topic. A transaction is complete for its writer before the broker has marked
-    /// its end in every partition; until then readers of committed records stop in front of it.
+    /// Waits until no transaction is open in a topic. A transaction is complete for its writer before the broker has
+    /// marked its end in every partition; until then readers of committed records stop in front of it.
     pub fn until_settled(&self, topic: &str) -> Result<()> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         while self.ends(topic, "read_committed")? != self.ends(topic, "read_uncommitted")? {

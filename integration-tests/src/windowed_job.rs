@@ -1,7 +1,7 @@
 //! A job from topic to topic whose answer is known: a keyed window over Kafka, under exactly-once delivery.
 //!
-//! What killed processes wrote, read with `read_committed`, must be the rows that a batch over the same input gives, each
-//! of them once.
+//! What killed processes wrote, read with `read_committed`, must be the rows that a batch over the same input gives,
+//! each of them once.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -201,8 +201,8 @@ pub struct Update {
 pub enum Jobs {
     /// Plan, check and start a pipeline.
     Submit(Box<Submit>),
-    /// Replace the pipeline of a job: take a savepoint and continue with the new pipeline from the last checkpoint. If the
-    /// new pipeline fails before its first checkpoint, the old one is restored.
+    /// Replace the pipeline of a job: take a savepoint and continue with the new pipeline from the last checkpoint. If
+    /// the new pipeline fails before its first checkpoint, the old one is restored.
     Update(Box<Update>),
     /// List jobs.
     #[command(visible_alias = "ls")]

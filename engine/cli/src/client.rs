@@ -1,10 +1,10 @@
 //! Calls on the leading coordinator.
 //!
-//! The client uses the first address that answers. A coordinator that answers `not-leader` names the leader, to which the
-//! client goes; while there is no leader, it polls for one until [`LEADER_TIMEOUT`]. A call whose connection breaks is
-//! repeated only if repeating is safe ([`Retry`]); if the call may have changed something and no answer came, the failure
-//! states that its outcome is unknown ([`unknown_outcome`]). A call whose connection could not be opened was never sent, so
-//! its outcome is known.
+//! The client uses the first address that answers. A coordinator that answers `not-leader` names the leader, to which
+//! the client goes; while there is no leader, it polls for one until [`LEADER_TIMEOUT`]. A call whose connection breaks
+//! is repeated only if repeating is safe ([`Retry`]); if the call may have changed something and no answer came, the
+//! failure states that its outcome is unknown ([`unknown_outcome`]). A call whose connection could not be opened was
+//! never sent, so its outcome is known.
 
 use std::time::Duration;
 
@@ -47,8 +47,8 @@ pub type Transactions = TransactionServiceClient<TracedChannel>;
 /// Client of the cluster service.
 pub type Cluster = ClusterServiceClient<TracedChannel>;
 
-/// Sends the environment's TRACEPARENT (W3C Trace Context) with each call, so that spans of the coordinator are children of
-/// the span in which this command runs.
+/// Sends the environment's TRACEPARENT (W3C Trace Context) with each call, so that spans of the coordinator are
+/// children of the span in which this command runs.
 #[derive(Clone)]
 pub struct TraceContext;
 

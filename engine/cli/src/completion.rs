@@ -115,8 +115,8 @@ fn selection() -> ClusterSelection {
     }
 }
 
-/// Returns the script that enables completion in a shell. It runs this program for each completion, so it need not change
-/// with this program's version.
+/// Returns the script that enables completion in a shell. It runs this program for each completion, so it need not
+/// change with this program's version.
 pub fn script(shell: &str) -> Result<String, Failure> {
     let shells = clap_complete::env::Shells::builtins();
     let completer = shells

@@ -15,8 +15,8 @@ pub enum Exit {
     NotFound = 3,
     /// The present state does not allow it: a name in use, a job in another state, an incompatible checkpoint.
     Conflict = 4,
-    /// No coordinator could be reached, or the coordinator could not reach its storage or a system that the pipeline reads or
-    /// writes; or the connection broke before the answer, so that the outcome of the request is unknown.
+    /// No coordinator could be reached, or the coordinator could not reach its storage or a system that the pipeline
+    /// reads or writes; or the connection broke before the answer, so that the outcome of the request is unknown.
     Unreachable = 5,
     /// The timeout of a wait has expired.
     TimedOut = 6,

@@ -1,9 +1,11 @@
 //! The `engine-cli` binary: the command-line client of a running cluster.
 //!
-//! It depends on the protocol and on nothing else of the engine: a pipeline is sent as text and planned by the server, whose
-//! mistakes are printed with file, line and column. Everything runs on one thread, as there is nothing to compute here.
+//! It depends on the protocol and on nothing else of the engine: a pipeline is sent as text and planned by the server,
+//! whose mistakes are printed with file, line and column. Everything runs on one thread, as there is nothing to compute
+//! here.
 //!
-//! Modules import downwards only: `commands` over `arguments`, `completion`, `requests`, `client` and the output modules.
+//! Modules import downwards only: `commands` over `arguments`, `completion`, `requests`, `client` and the output
+//! modules.
 
 mod address;
 mod arguments;

@@ -51,7 +51,8 @@ impl Printer {
         }
     }
 
-    /// Returns the width that tables must fit into, `None` for any. Read for each table, as terminals change their size.
+    /// Returns the width that tables must fit into, `None` for any. Read for each table, as terminals change their
+    /// size.
     pub fn width(&self) -> Option<usize> {
         (self.terminal && self.format == Format::Table).then(terminal::width)?
     }

@@ -1,7 +1,7 @@
 //! Identifies the server behind an address that does not answer like a coordinator's gRPC port.
 //!
-//! A cluster has several ports, and they are easily confused. Called only after an error that no coordinator returns, with
-//! short timeouts.
+//! A cluster has several ports, and they are easily confused. Called only after an error that no coordinator returns,
+//! with short timeouts.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Most bytes that are read of a response.
 const RESPONSE_BYTES_MAX: u64 = 64 << 10;
 
-/// Returns a message that names the port behind `server` and the one to use instead, if it is a port of a Millstream process.
+/// Returns a message that names the port behind `server` and the one to use instead, if it is a port of a Millstream
+/// process.
 pub async fn identify(server: &str, channel: Channel) -> Option<String> {
     if let Ok(Some(worker)) = tokio::time::timeout(TIMEOUT, worker_name(channel)).await {
         return Some(format!(

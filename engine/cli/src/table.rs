@@ -1,8 +1,8 @@
 //! Tables for people, laid out by `comfy-table`: columns under headings, two spaces apart, without rules.
 //!
-//! On a terminal a table is fitted to the width: columns are hidden, lowest rank first, and long texts of the columns that
-//! are [always shown](ALWAYS) are wrapped. Elsewhere every column has its full width. Widths are those of Unicode: a wide
-//! character takes two places, a combining one none.
+//! On a terminal a table is fitted to the width: columns are hidden, lowest rank first, and long texts of the columns
+//! that are [always shown](ALWAYS) are wrapped. Elsewhere every column has its full width. Widths are those of Unicode:
+//! a wide character takes two places, a combining one none.
 
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 
@@ -76,8 +76,8 @@ impl Cell {
     }
 }
 
-/// Zero-width characters that represent colours during layout, which would count the letters of an escape sequence. They
-/// are from Unicode's block of tags, and are removed from the texts of cells.
+/// Zero-width characters that represent colours during layout, which would count the letters of an escape sequence.
+/// They are from Unicode's block of tags, and are removed from the texts of cells.
 mod marks {
     use crate::paint::Paint;
 
@@ -127,7 +127,8 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Returns the text and the headings of the columns that do not fit into `width`; `None`: all columns, at full width.
+    /// Returns the text and the headings of the columns that do not fit into `width`; `None`: all columns, at full
+    /// width.
     pub fn layout(&self, color: bool, width: Option<usize>) -> (String, Vec<&'static str>) {
         if self.rows.is_empty() {
             return (format!("{}\n", self.empty), Vec::new());

@@ -1,15 +1,15 @@
 //! The process's allocator and its settings for returning memory to the operating system.
 //!
-//! The memory budget counts allocated memory. An allocator that retains freed memory for reuse holds more than the budget
-//! counts; tables of state are large and grow by doubling, so retained memory could double the total. Large allocations
-//! therefore bypass the allocator's arenas: they come from the operating system and return to it when they are freed.
-//! Batches of rows are smaller, and their memory is reused.
+//! The memory budget counts allocated memory. An allocator that retains freed memory for reuse holds more than the
+//! budget counts; tables of state are large and grow by doubling, so retained memory could double the total. Large
+//! allocations therefore bypass the allocator's arenas: they come from the operating system and return to it when they
+//! are freed. Batches of rows are smaller, and their memory is reused.
 //!
-//! RocksDB allocates from the C library's heap, which by default has one arena per thread and retains memory after large
-//! blocks have been freed. `mallopt` limits both.
+//! RocksDB allocates from the C library's heap, which by default has one arena per thread and retains memory after
+//! large blocks have been freed. `mallopt` limits both.
 //!
-//! Huge pages are disabled: the first allocations of every thread would use megabytes of them, an idle process would need
-//! several times as much memory, and no measured query was faster with them.
+//! Huge pages are disabled: the first allocations of every thread would use megabytes of them, an idle process would
+//! need several times as much memory, and no measured query was faster with them.
 
 use std::ffi::{c_int, c_long};
 
@@ -29,7 +29,8 @@ const SHORT_MS: c_long = 10;
 /// Most arenas of the C library's heap, which few threads use.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const C_ARENAS_MAX: c_int = 2;
-/// Size from which the C library's heap maps each block separately. Unless set, it grows with the blocks that are freed.
+/// Size from which the C library's heap maps each block separately. Unless set, it grows with the blocks that are
+/// freed.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const C_MAPPED_BYTES_MIN: c_int = 256 << 10;
 /// Free memory that the C library's heap retains at its end.
@@ -57,7 +58,8 @@ extern "C" fn without_huge_pages() {
     }
 }
 
-/// Makes both heaps return large allocations to the operating system when they are freed. Call before state is allocated.
+/// Makes both heaps return large allocations to the operating system when they are freed. Call before state is
+/// allocated.
 pub fn configure() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in [
@@ -74,8 +76,8 @@ pub fn configure() {
 /// Sets an option of the allocator if it has its default. Another value was set by the user, or the option's number has
 /// another meaning in this version.
 fn set(option: c_int, default: c_long, value: c_long) {
-    // SAFETY: both access a table of numbers, which the allocator reads when it allocates and frees; an unknown option is
-    // ignored.
+    // SAFETY: both access a table of numbers, which the allocator reads when it allocates and frees; an unknown option
+    // is ignored.
     unsafe {
         if mi_option_get(option) == default {
             mi_option_set(option, value);
@@ -83,8 +85,8 @@ fn set(option: c_int, default: c_long, value: c_long) {
     }
 }
 
-/// Returns memory that this process can do without: memory retained by the allocators, and code pages of the program, many
-/// of which only the startup uses. Code pages that are used again are mapped again from the system's file cache.
+/// Returns memory that this process can do without: memory retained by the allocators, and code pages of the program,
+/// many of which only the startup uses. Code pages that are used again are mapped again from the system's file cache.
 pub fn release_memory() {
     // Retain freed memory for a shorter time from now on.
     set(PURGE_DELAY, DEFAULT_MS, SHORT_MS);
@@ -93,8 +95,8 @@ pub fn release_memory() {
     release_startup_memory();
 }
 
-/// Returns memory that only the startup needed: code pages, a third of an idle process's memory, and memory retained by the
-/// C heap.
+/// Returns memory that only the startup needed: code pages, a third of an idle process's memory, and memory retained by
+/// the C heap.
 pub fn release_startup_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the first only returns free memory. The second calls the function below with valid arguments; the data
@@ -132,7 +134,8 @@ unsafe extern "C" fn release_code_pages(
         let first = start.next_multiple_of(page_bytes);
         let last = (start + header.p_memsz as usize) / page_bytes * page_bytes;
         if first < last {
-            // SAFETY: whole pages of a mapping of the program's file that is never written: they are read from the file again.
+            // SAFETY: whole pages of a mapping of the program's file that is never written: they are read from the file
+            // again.
             unsafe { libc::madvise(first as *mut libc::c_void, last - first, libc::MADV_DONTNEED) };
         }
     }

@@ -219,8 +219,8 @@ pub struct Worker {
         env = "MILLSTREAM_COORDINATOR"
     )]
     pub coordinator: Vec<String>,
-    /// Name of the worker: unique in the cluster, and the same after a restart. Default: the host's name with the port, or
-    /// with a hash of --data-dir if that is given.
+    /// Name of the worker: unique in the cluster, and the same after a restart. Default: the host's name with the port,
+    /// or with a hash of --data-dir if that is given.
     #[arg(long, env = "MILLSTREAM_NAME")]
     pub name: Option<String>,
     /// Address at which other workers connect. Default: the first free port of 7071 to 7086 at the address from which

@@ -1,6 +1,7 @@
-//! Generates the tables of `docs/configuration.md` and `docs/metrics.md` from the command line, the schema of pipelines and the
-//! catalog of metrics, and checks that the pages have them. `UPDATE_DOCS=1 cargo test --workspace --bin engine documentation`
-//! updates the pages. Names without a declaration (environment variables, SET keys) are collected from the sources.
+//! Generates the tables of `docs/configuration.md` and `docs/metrics.md` from the command line, the schema of pipelines
+//! and the catalog of metrics, and checks that the pages have them. `UPDATE_DOCS=1 cargo test --workspace --bin engine
+//! documentation` updates the pages. Names without a declaration (environment variables, SET keys) are collected from
+//! the sources.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

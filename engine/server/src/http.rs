@@ -1,5 +1,5 @@
-//! The HTTP port: `/metrics` for Prometheus, `/healthz` (the process is alive), `/readyz` (the process does its work), and
-//! the routes that a command adds.
+//! The HTTP port: `/metrics` for Prometheus, `/healthz` (the process is alive), `/readyz` (the process does its work),
+//! and the routes that a command adds.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

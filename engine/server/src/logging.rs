@@ -18,8 +18,8 @@ use crate::Failure;
 use crate::arguments::{LogFormat, Observability};
 use crate::traces::{self, Role};
 
-/// Starts logging and, where configured, tracing. Log lines are written above the status line; lines about tasks are also
-/// stored in `buffer`. Must be called on the Tokio runtime, on which traces are exported.
+/// Starts logging and, where configured, tracing. Log lines are written above the status line; lines about tasks are
+/// also stored in `buffer`. Must be called on the Tokio runtime, on which traces are exported.
 pub fn start(
     observability: &Observability,
     role: &Role<'_>,

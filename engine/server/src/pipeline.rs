@@ -1,7 +1,7 @@
 //! Reads the pipeline file of a command and resolves it.
 //!
-//! Clock, environment and file are read here; [`millstream_cluster::resolve`] interprets them. The file's extension decides
-//! whether it is YAML, JSON or SQL.
+//! Clock, environment and file are read here; [`millstream_cluster::resolve`] interprets them. The file's extension
+//! decides whether it is YAML, JSON or SQL.
 
 use std::io::IsTerminal;
 use std::path::Path;

@@ -16,8 +16,8 @@ use crate::{Failure, allocator, http, logging, recorder};
 const EDGE_THREADS: usize = 2;
 /// Stack size of these threads; no deep recursion runs there.
 const EDGE_STACK_BYTES: usize = 2 << 20;
-/// Most threads for blocking file I/O, started on demand. A reader of a file occupies one until the file is read, also while
-/// back pressure stops it, so the limit must exceed the number of such readers.
+/// Most threads for blocking file I/O, started on demand. A reader of a file occupies one until the file is read, also
+/// while back pressure stops it, so the limit must exceed the number of such readers.
 const BLOCKING_THREADS_MAX: usize = 2_048;
 /// Most open files that the process requests from the system: connections and state files.
 const OPEN_FILES_MAX: libc::rlim_t = 65_536;
@@ -26,8 +26,8 @@ const STARTUP_TIME: Duration = Duration::from_secs(3);
 /// Longest wait for background work after the command has ended.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Raises the soft limit of open files to the lower of the hard limit and [`OPEN_FILES_MAX`]. Many systems start processes
-/// with a soft limit of 1,024, for programs that use `select`.
+/// Raises the soft limit of open files to the lower of the hard limit and [`OPEN_FILES_MAX`]. Many systems start
+/// processes with a soft limit of 1,024, for programs that use `select`.
 fn raise_open_files() {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

@@ -1,5 +1,5 @@
-//! The metrics recorder. It is installed only with an HTTP port (`--http`); without it the `metrics` facade does nothing. The
-//! metrics are listed in [`catalog`].
+//! The metrics recorder. It is installed only with an HTTP port (`--http`); without it the `metrics` facade does
+//! nothing. The metrics are listed in [`catalog`].
 //!
 //! A process outlives its jobs. Series of a job expire [`IDLE_MAX`] after their last update; the code that reports on a
 //! running job updates them more often, changed or not. Series of the process as a whole never expire.

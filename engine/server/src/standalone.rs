@@ -1,4 +1,5 @@
-//! `engine standalone`: a coordinator and one worker in this process, connected over loopback. Runs the code of a cluster.
+//! `engine standalone`: a coordinator and one worker in this process, connected over loopback. Runs the code of a
+//! cluster.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

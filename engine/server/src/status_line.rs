@@ -24,8 +24,8 @@ pub struct StatusLine {
 }
 
 impl StatusLine {
-    /// Creates the status line of a job. A job that prints rows to the same terminal has none, as both would overwrite each
-    /// other.
+    /// Creates the status line of a job. A job that prints rows to the same terminal has none, as both would overwrite
+    /// each other.
     pub fn new(graph: &JobGraph) -> Self {
         let prints = sinks(graph).any(|table| table.connector() == "print");
         let shown = std::io::stderr().is_terminal() && !(prints && std::io::stdout().is_terminal());

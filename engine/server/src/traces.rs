@@ -39,8 +39,8 @@ pub fn is_control(metadata: &Metadata<'_>) -> bool {
     metadata.target() == spans::TARGET
 }
 
-/// Returns the layer that exports control operations, if an endpoint is configured. Must be called on the Tokio runtime that
-/// sends them.
+/// Returns the layer that exports control operations, if an endpoint is configured. Must be called on the Tokio runtime
+/// that sends them.
 pub fn layer<S>(endpoint: Option<&str>, role: &Role<'_>) -> Result<Option<impl Layer<S> + use<S>>, Failure>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

@@ -17,7 +17,8 @@ use crate::arguments::{ExchangeCompression, Worker};
 use crate::process::{self, ShutdownRequest};
 use crate::traces::Role;
 
-/// Default ports of workers. Each takes the first free one, so that workers of one machine keep their ports after a restart.
+/// Default ports of workers. Each takes the first free one, so that workers of one machine keep their ports after a
+/// restart.
 const PORTS_DEFAULT: Range<u16> = 7071..7087;
 
 pub fn run(arguments: &Worker) -> Result<(), Failure> {
@@ -82,8 +83,8 @@ async fn run_until_shutdown(
     }
 }
 
-/// Opens the address of `--listen`. By default opens the first free port of [`PORTS_DEFAULT`], else any port, at the address
-/// of this machine from which the coordinator is reached.
+/// Opens the address of `--listen`. By default opens the first free port of [`PORTS_DEFAULT`], else any port, at the
+/// address of this machine from which the coordinator is reached.
 async fn listen(arguments: &Worker) -> Result<Listener, String> {
     if let Some(requested) = arguments.listen {
         if requested.ip().is_unspecified() && arguments.advertise.is_none() {
@@ -137,8 +138,8 @@ fn options(arguments: &Worker, listen: SocketAddr, log_buffer: LogBuffer) -> Opt
     }
 }
 
-/// Returns a name that is the same after a restart, so that a coordinator recognises the worker. Two workers of one machine
-/// differ in their port or in their data folder.
+/// Returns a name that is the same after a restart, so that a coordinator recognises the worker. Two workers of one
+/// machine differ in their port or in their data folder.
 fn default_name(arguments: &Worker, listen: SocketAddr) -> String {
     let host = host_name();
     match (&arguments.data_dir, listen.port()) {

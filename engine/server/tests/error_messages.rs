@@ -1,4 +1,4 @@
-//! What is wrong is said at once, all of it, with its place and what would be right; exit code 2.
+//! Error messages of the binary: all mistakes at once, each with its place and the correction; exit code 2.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

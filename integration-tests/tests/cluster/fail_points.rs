@@ -1,11 +1,12 @@
-//! Deaths aimed at each step of a checkpoint: a process is killed, or frozen and thawed after it was replaced, just there.
+//! Deaths aimed at each step of a checkpoint: a process is killed, or frozen and thawed after it was replaced, just
+//! there.
 //!
-//! Two coordinators, one of which leads, and two workers run a keyed window from topic to topic. Each role has a list of
-//! points (`CONTRIBUTING.md` says where they are). A process is started armed with the next of them, dies there, and is
-//! started again with the one after. A killed coordinator stays away until the other has taken over; a frozen process
-//! stays frozen until others have gone on without it, comes back for a moment believing that nothing has happened, and is
-//! killed. A coordinator with nothing left to die of stays away until the other has died of the last: leading for good, it
-//! would keep the other from it. The output must be the batch's answer.
+//! Two coordinators, one of which leads, and two workers run a keyed window from topic to topic. Each role has a list
+//! of points (`CONTRIBUTING.md` says where they are). A process is started armed with the next of them, dies there, and
+//! is started again with the one after. A killed coordinator stays away until the other has taken over; a frozen
+//! process stays frozen until others have gone on without it, comes back for a moment believing that nothing has
+//! happened, and is killed. A coordinator with nothing left to die of stays away until the other has died of the last:
+//! leading for good, it would keep the other from it. The output must be the batch's answer.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

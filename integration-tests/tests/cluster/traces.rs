@@ -1,4 +1,5 @@
-//! What an OpenTelemetry collector hears of a cluster. The collector is the protocol's own gRPC service, in this process.
+//! What an OpenTelemetry collector hears of a cluster. The collector is the protocol's own gRPC service, in this
+//! process.
 
 use std::sync::Arc;
 use std::thread;

@@ -1,7 +1,7 @@
 //! No input byte can panic the engine: every decoder, the SQL front end and the YAML spelling over damaged inputs.
 //!
-//! Inputs are made from known ones ([`mutate`]) and a seed that is printed; what each target promises of them is beside it
-//! ([`targets`]). By hand, any number of them:
+//! Inputs are made from known ones ([`mutate`]) and a seed that is printed; what each target promises of them is beside
+//! it ([`targets`]). By hand, any number of them:
 //!
 //! ```text
 //! make fuzz                                    # until it is stopped; every round has a seed of its own

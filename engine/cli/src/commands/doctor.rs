@@ -89,7 +89,8 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Checks one coordinator, leader or standby. Repeats the request while there is no leader, as a failover may be under way.
+/// Checks one coordinator, leader or standby. Repeats the request while there is no leader, as a failover may be under
+/// way.
 async fn check_coordinator(server: &str) -> Vec<Check> {
     let channel = match client::connect(server).await {
         Ok(channel) => channel,

@@ -1,8 +1,8 @@
 //! Waiting until a job has reached a state, across failovers of the coordinator.
 //!
-//! The last request is made at the deadline, so that a wait never times out although the state has been reached. Each change
-//! of the state or its reason meanwhile is a line on standard error ([`Changes`]); standard output has only the command's
-//! result, one text or one JSON document.
+//! The last request is made at the deadline, so that a wait never times out although the state has been reached. Each
+//! change of the state or its reason meanwhile is a line on standard error ([`Changes`]); standard output has only the
+//! command's result, one text or one JSON document.
 
 use std::time::Duration;
 
@@ -92,8 +92,8 @@ struct Changes {
 }
 
 impl Changes {
-    /// Returns the changes since the last response, oldest first: intermediate states, then the present one if its state or
-    /// its reason differs. The first response yields the present state only.
+    /// Returns the changes since the last response, oldest first: intermediate states, then the present one if its
+    /// state or its reason differs. The first response yields the present state only.
     fn since_last(&mut self, job: &v1::Job) -> Vec<String> {
         let line = |state: JobState, reason: &str| match reason {
             "" => format!("{}: {}", job.name, word(state)),

@@ -1,7 +1,7 @@
 //! `jobs why`: explains why a job has no output, from the figures that the job reports.
 //!
-//! Findings are ordered by weight: first states without any output (ended, waiting for slots, restarting), then obstacles
-//! for rows (a slow sink, a partition that holds the watermark back), then remarks.
+//! Findings are ordered by weight: first states without any output (ended, waiting for slots, restarting), then
+//! obstacles for rows (a slow sink, a partition that holds the watermark back), then remarks.
 
 use millstream_proto::report::{count, listed, time};
 use millstream_proto::v1::{Job, JobState, OperatorStatus};

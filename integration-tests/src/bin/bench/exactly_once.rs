@@ -3,8 +3,8 @@
 //! Throughput (`exactly-once`): the same topic is copied under both, with checkpoints every second and every 10 s. What
 //! counts is what a reader of committed records finds.
 //!
-//! Latency (`kafka-latency`): rows are sent at a fixed rate, each with the time when it was *due* to be sent, and read with
-//! `read_committed` at the other end; the latency of a row is from then to its reading. A stall of the sender, the
+//! Latency (`kafka-latency`): rows are sent at a fixed rate, each with the time when it was *due* to be sent, and read
+//! with `read_committed` at the other end; the latency of a row is from then to its reading. A stall of the sender, the
 //! broker, the engine or the reader delays rows and never their due times: nothing is hidden by coordinated omission.
 //! `BENCH_RATE` and `BENCH_SECONDS` change how much is sent.
 
@@ -180,8 +180,8 @@ fn now_us() -> u64 {
 fn send(brokers: &str, rate: u64, seconds: u64) -> Result<()> {
     let producer: ThreadedProducer<rdkafka::producer::DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
-        // As many requests at a time as a Java client has, so that rows gather while the broker is busy: more of them queue
-        // up there, and what is measured is that queue.
+        // As many requests at a time as a Java client has, so that rows gather while the broker is busy: more of them
+        // queue up there, and what is measured is that queue.
         .set("linger.ms", "5")
         .set("max.in.flight", "5")
         .create()?;

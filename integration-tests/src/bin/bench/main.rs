@@ -1,8 +1,8 @@
 //! The benchmarks, nearly all from outside: they start the release `engine` as a user would and account for the whole
 //! process.
 //!
-//! `bench [NAME...] [NEXMARK QUERY...]`; without a name, all of them. Results are printed as they come and written as JSON
-//! to `bench-results.json` in the target folder. `BENCH_EVENTS` sets the number of Nexmark events of a run,
+//! `bench [NAME...] [NEXMARK QUERY...]`; without a name, all of them. Results are printed as they come and written as
+//! JSON to `bench-results.json` in the target folder. `BENCH_EVENTS` sets the number of Nexmark events of a run,
 //! `BENCH_CHECKPOINT_INTERVAL` how often it takes a checkpoint (10s).
 
 mod exactly_once;

@@ -1,8 +1,9 @@
-//! Sessions beyond memory: every key has an open session, in memory, and with a half and a tenth of the memory they need.
+//! Sessions beyond memory: every key has an open session, in memory, and with a half and a tenth of the memory they
+//! need.
 //!
-//! Once the keys come back within the gap, so that each has one session that ends with the input; once they do not, so that
-//! each row is a session of its own. Neither leaves anything to a cache: what comes next is what has been away longest.
-//! And how long it takes to stop in the midst of it, which is a last checkpoint.
+//! Once the keys come back within the gap, so that each has one session that ends with the input; once they do not, so
+//! that each row is a session of its own. Neither leaves anything to a cache: what comes next is what has been away
+//! longest. And how long it takes to stop in the midst of it, which is a last checkpoint.
 
 use std::fs;
 use std::process::{Command, Stdio};

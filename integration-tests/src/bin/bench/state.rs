@@ -1,7 +1,7 @@
 //! State larger than memory: one window over ten million keys, in memory and with a quarter of the memory it needs.
 //!
-//! The state's size is taken to be the peak resident memory of the run that has plenty: the window fires only at the end,
-//! so nearly all of it is state.
+//! The state's size is taken to be the peak resident memory of the run that has plenty: the window fires only at the
+//! end, so nearly all of it is state.
 
 use std::fs;
 use std::process::{Command, Stdio};
