@@ -1,79 +1,34 @@
-//! Publishing written files, once or again.
-//!
-//! A committable is a version byte (1) and then, in bincode's standard encoding, a list of [`Pending`]. Publishing is
-//! idempotent: what is published already is left alone.
+//! The commit of a checkpoint's files. Idempotent: a file that is published already is left alone.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use object_store::ObjectStoreExt;
 use object_store::multipart::PartId;
-use serde::{Deserialize, Serialize};
 
-use super::location::{Location, StoreLocation, io, unavailable};
-use super::target::sync_folder;
-use crate::sink::STORED_BYTES_MAX;
-use crate::{Committable, Error};
+use super::error::{io_error, store_error};
+use super::local_fs::sync_folder;
+use super::location::{Location, StoreLocation};
+use super::pending_file::PendingFile;
+use crate::Error;
 
-const VERSION: u8 = 1;
-
-/// A file that is written and durable, but not yet visible.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Pending {
-    Local {
-        hidden: String,
-        published: String,
-        bytes: u64,
-    },
-    Upload {
-        key: String,
-        upload: String,
-        parts: Vec<String>,
-        bytes: u64,
-    },
-}
-
-pub fn encode(pending: &[Pending]) -> Result<Committable, Error> {
-    let mut bytes = vec![VERSION];
-    bytes.extend(
-        bincode::serde::encode_to_vec(pending, bincode::config::standard())
-            .map_err(|error| Error::Invalid(format!("written files cannot be recorded: {error}")))?,
-    );
-    Ok(Committable::new(bytes))
-}
-
-pub fn decode(committable: &Committable) -> Result<Vec<Pending>, Error> {
-    let damaged = |problem: String| Error::Data(format!("the record of written files is not readable: {problem}"));
-    match committable.content.split_first() {
-        Some((&VERSION, rest)) => {
-            bincode::serde::decode_from_slice(rest, bincode::config::standard().with_limit::<STORED_BYTES_MAX>())
-                .map(|(pending, _)| pending)
-                .map_err(|error| damaged(error.to_string()))
-        }
-        Some((version, _)) => Err(damaged(format!(
-            "its version is {version}, this engine reads {VERSION}"
-        ))),
-        None => Err(damaged("it is empty".to_string())),
-    }
-}
-
-/// Publishes all of them.
-pub async fn publish(location: &Location, pending: Vec<Pending>) -> Result<(), Error> {
+/// Publishes all files: renames local ones, completes uploads.
+pub async fn publish(location: &Location, files: Vec<PendingFile>) -> Result<(), Error> {
     let mut local = Vec::new();
-    for file in pending {
+    for file in files {
         match file {
-            Pending::Local {
+            PendingFile::Local {
                 hidden,
                 published,
                 bytes,
             } => local.push((hidden, published, bytes)),
-            Pending::Upload {
+            PendingFile::Upload {
                 key,
                 upload,
                 parts,
                 bytes,
             } => match location {
-                Location::Store(store) => complete(store, &key, &upload, parts, bytes).await?,
+                Location::Store(store) => complete_upload(store, &key, &upload, parts, bytes).await?,
                 Location::Local(path) => {
                     return Err(Error::Invalid(format!(
                         "the checkpoint has unpublished files of an object store (`{key}`), but the table's path is now \
@@ -103,22 +58,23 @@ fn publish_local(files: &[(String, String, u64)]) -> Result<(), Error> {
                 )));
             }
             Ok(_) => {
-                std::fs::rename(hidden, published).map_err(|error| io("cannot publish the file", published, error))?;
+                std::fs::rename(hidden, published)
+                    .map_err(|error| io_error("cannot publish the file", published, error))?;
                 folders.extend(Path::new(published).parent().map(Path::to_path_buf));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if !Path::new(published).exists() {
-                    // Published before a restart, then taken by whoever reads the output; or deleted by hand.
+                    // Published before a restart, then moved by a consumer of the output or deleted by hand.
                     tracing::warn!(file = %published, "a committed file is no longer there; taking it as published and moved away");
                 }
             }
-            Err(error) => return Err(io("cannot publish the file", hidden, error)),
+            Err(error) => return Err(io_error("cannot publish the file", hidden, error)),
         }
     }
     folders.iter().try_for_each(|folder| sync_folder(folder))
 }
 
-async fn complete(
+async fn complete_upload(
     store: &StoreLocation,
     key: &str,
     upload: &String,
@@ -144,6 +100,6 @@ async fn complete(
                 store.root
             )))
         }
-        Err(_) => Err(unavailable(key, &error)),
+        Err(_) => Err(store_error(key, &error)),
     }
 }

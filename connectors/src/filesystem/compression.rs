@@ -4,15 +4,19 @@ use std::io::Read;
 
 use crate::Error;
 
+/// Compression of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
+    /// Not compressed.
     None,
+    /// One or more gzip members.
     Gzip,
+    /// One or more Zstandard frames.
     Zstd,
 }
 
 impl Compression {
-    /// Of the file at `path`, where the option says `auto` or names one.
+    /// Returns the compression that the value of an option names; `auto` decides by the extension of `path`.
     pub fn of(path: &str, option: &str) -> Self {
         match option.to_ascii_lowercase().as_str() {
             "none" => Self::None,
@@ -24,7 +28,7 @@ impl Compression {
         }
     }
 
-    /// What is appended to the names of written files.
+    /// Returns the extension that compressed files get: `.gz`.
     pub fn extension(self) -> &'static str {
         match self {
             Self::None => "",
@@ -33,13 +37,14 @@ impl Compression {
         }
     }
 
+    /// Decompresses `input` while it is read.
     pub fn reader(self, input: Box<dyn Read + Send>, path: &str) -> Result<Box<dyn Read + Send>, Error> {
         Ok(match self {
             Self::None => input,
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(input)),
             Self::Zstd => Box::new(
                 zstd::stream::read::Decoder::new(input)
-                    .map_err(|error| super::location::io("cannot decompress", path, error))?,
+                    .map_err(|error| super::error::io_error("cannot decompress", path, error))?,
             ),
         })
     }

@@ -1,4 +1,4 @@
-//! Published files of earlier runs in a sink's folder, told from other files by the names the sink gives.
+//! Published files of earlier runs in a sink's folder, recognised by their names.
 
 use std::path::Path;
 
@@ -6,17 +6,20 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path as StorePath;
 
-use super::location::{FileEntry, Location, unavailable};
-use super::target::remove;
+use super::error::store_error;
+use super::local_fs::remove_file;
+use super::location::{FileEntry, Location};
+use super::part_file;
 use crate::Error;
 
-/// The files, with the folder as users know it.
+/// The published files, and their folder as the user wrote it.
 pub struct EarlierOutput {
     files: Vec<FileEntry>,
     folder: String,
 }
 
 impl EarlierOutput {
+    /// Lists the published files at a location.
     pub async fn find(location: &Location) -> Result<Self, Error> {
         let folder = match location {
             Location::Local(root) => root.clone(),
@@ -26,11 +29,11 @@ impl EarlierOutput {
             Location::Local(root) if !Path::new(root).is_dir() => Vec::new(),
             Location::Local(_) | Location::Store(_) => location.list().await?,
         };
-        files.retain(|file| is_written_by_a_sink(&file.path));
+        files.retain(|file| part_file::is_published(&file.path));
         Ok(Self { files, folder })
     }
 
-    /// Such as `3 files in out/`. `None`: there are none.
+    /// Describes the files for a person: `3 files of earlier runs in out/`. `None` if there are none.
     pub fn describe(&self) -> Option<String> {
         let folder = self.folder.trim_end_matches('/');
         match self.files.len() {
@@ -40,11 +43,12 @@ impl EarlierOutput {
         }
     }
 
+    /// Removes the files.
     pub async fn remove(&self, location: &Location) -> Result<(), Error> {
         match location {
             Location::Local(_) => {
                 let paths: Vec<String> = self.files.iter().map(|file| file.path.clone()).collect();
-                tokio::task::spawn_blocking(move || paths.iter().try_for_each(|path| remove(Path::new(path))))
+                tokio::task::spawn_blocking(move || paths.iter().try_for_each(|path| remove_file(Path::new(path))))
                     .await
                     .map_err(|error| Error::Unavailable(format!("removing files was interrupted: {error}")))?
             }
@@ -56,45 +60,8 @@ impl EarlierOutput {
                     .store
                     .delete_stream(keys)
                     .try_for_each(|_| std::future::ready(Ok(())));
-                removed.await.map_err(|error| unavailable(&self.folder, &error))
+                removed.await.map_err(|error| store_error(&self.folder, &error))
             }
-        }
-    }
-}
-
-/// Returns whether a file has a name of the form `part-<attempt>-<subtask>-<n>.<format>`, the attempt as 32 hexadecimal
-/// digits.
-fn is_written_by_a_sink(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parts = || {
-        let (numbers, _format) = name.strip_prefix("part-")?.split_once('.')?;
-        let (attempt, numbers) = numbers.split_once('-')?;
-        let (subtask, number) = numbers.split_once('-')?;
-        let is_attempt = attempt.len() == 32 && attempt.bytes().all(|byte| byte.is_ascii_hexdigit());
-        Some(is_attempt && is_number(subtask) && is_number(number))
-    };
-    parts().unwrap_or(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_files_of_sinks_are_recognised() {
-        let attempt = "0123456789abcdef0123456789abcdef";
-        assert!(is_written_by_a_sink(&format!("out/day=1/part-{attempt}-0-12.csv.gz")));
-        for other in [
-            "out/part-0.csv".to_string(),
-            "out/part-00000-of-00002.parquet".to_string(),
-            format!("out/part-{attempt}-0.csv"),
-            format!("out/part-{attempt}-x-1.csv"),
-            format!("out/apart-{attempt}-0-1.csv"),
-            format!("part-{attempt}-0-1.csv/data.csv"),
-            format!("out/part-{}-0-1.csv", &attempt[1..]),
-        ] {
-            assert!(!is_written_by_a_sink(&other), "{other}");
         }
     }
 }

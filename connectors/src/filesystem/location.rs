@@ -1,8 +1,8 @@
-//! Where a table's files are: a path of this machine or a URL of an object store, a single file, a folder or a glob.
+//! The location of a table's files: a local path or a URL of an object store; a single file, a folder or a glob.
 //!
-//! [`Location`] hides the difference from everything that reads: it lists files and opens them at an offset as plain
-//! blocking readers. (Reading runs on the runtime's blocking threads; those of an object store fetch ranges through the
-//! runtime.) Names of files are kept as the user wrote them, so that ids of splits stay the same from run to run.
+//! [`Location`] hides the difference from readers: it lists files and opens them at an offset as blocking
+//! [`Read`]ers, to be used on the runtime's blocking threads. Readers of objects fetch ranges through the runtime.
+//! Paths stay as the user wrote them, so that ids of splits are the same from run to run.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -12,7 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use bytes::{Buf, Bytes};
 use futures::TryStreamExt;
-use millstream_store_errors::{Settings, check_s3, explain};
+use millstream_store_errors::{Settings, check_s3};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -23,39 +23,48 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme};
 use tokio::runtime::Handle;
 use url::Url;
 
+use super::error::{invalid_path, io_error, store_error};
 use crate::options::Options;
 use crate::{Error, TableDefinition};
 
-/// One file as a listing found it.
+const KNOWN_SCHEMES: &str = "the supported schemes are file://, s3://, gs:// and az:// (or abfss://)";
+
+/// A file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
-    /// As it is opened and shown: a path, or a whole URL.
+    /// Local path, or whole URL.
     pub path: String,
+    /// Size in bytes.
     pub size: u64,
+    /// Time of the last modification, microseconds since 1970; 0 if unknown.
     pub modified_us: i64,
 }
 
+/// The location of a table's files.
 #[derive(Clone)]
 pub enum Location {
-    /// As the user wrote it; may contain wildcards.
+    /// A local path as the user wrote it; may contain wildcards.
     Local(String),
+    /// A place in an object store.
     Store(StoreLocation),
 }
 
+/// A place in an object store.
 #[derive(Clone)]
 pub struct StoreLocation {
+    /// The store.
     pub store: Arc<dyn ObjectStore>,
-    /// The same store, as one whose uploads can be completed by another process.
+    /// The same store, for uploads that another process may complete.
     pub multipart: Arc<dyn MultipartStore>,
-    /// `s3://bucket`: what stands before the key in a file's path.
+    /// The part of a file's URL before its key: `s3://bucket`.
     pub root: String,
     /// The key or prefix below the root; may contain wildcards.
     pub key: String,
 }
 
 impl Location {
-    /// Of the option `path`. Object stores take credentials from the environment (`AWS_...`, `GOOGLE_...`, `AZURE_...`)
-    /// and from options `store.<name>`, which win.
+    /// Parses a table's option `path`. Object stores take credentials from the environment (`AWS_...`, `GOOGLE_...`,
+    /// `AZURE_...`) and from options `store.<name>`, which take precedence.
     pub fn of(table: &TableDefinition) -> Result<Self, Error> {
         let options = Options::of(table);
         let path = options.required("path")?;
@@ -65,7 +74,7 @@ impl Location {
         match url.scheme() {
             "file" => match url.to_file_path() {
                 Ok(local) => Ok(Self::Local(local.to_string_lossy().into_owned())),
-                Err(()) => Err(invalid(table, path, "a file URL has the form file:///folder/file")),
+                Err(()) => Err(invalid_path(table, path, "a file URL has the form file:///folder/file")),
             },
             // A drive letter, not a scheme.
             scheme if scheme.len() == 1 => Ok(Self::Local(path.to_string())),
@@ -73,7 +82,8 @@ impl Location {
         }
     }
 
-    /// All files here, in the order of their names. Names beginning with `.` or `_` are hidden, unless named outright.
+    /// Lists all files, in the order of their paths. Files and folders whose names begin with `.` or `_` are left out,
+    /// unless the location itself is such a file.
     pub async fn list(&self) -> Result<Vec<FileEntry>, Error> {
         let mut files = match self {
             Self::Local(path) => {
@@ -88,36 +98,37 @@ impl Location {
         Ok(files)
     }
 
-    /// What `path` (from a listing) is now.
+    /// Returns the present size and time of a listed file. Blocks.
     pub fn stat(&self, path: &str, runtime: &Handle) -> Result<FileEntry, Error> {
         match self {
             Self::Local(_) => {
-                let metadata = std::fs::metadata(path).map_err(|error| io("cannot open the file", path, error))?;
+                let metadata =
+                    std::fs::metadata(path).map_err(|error| io_error("cannot open the file", path, error))?;
                 Ok(local_entry(path.to_string(), &metadata))
             }
             Self::Store(store) => {
                 let meta = runtime
                     .block_on(store.store.head(&store.key_of(path)?))
-                    .map_err(|error| unavailable(path, &error))?;
+                    .map_err(|error| store_error(path, &error))?;
                 Ok(store.entry(&meta))
             }
         }
     }
 
-    /// A blocking reader from `offset` on.
+    /// Opens a file at `offset` as a blocking reader.
     pub fn open(&self, file: &FileEntry, offset: u64, runtime: &Handle) -> Result<Box<dyn Read + Send>, Error> {
         match self {
             Self::Local(_) => {
                 let mut opened =
-                    File::open(&file.path).map_err(|error| io("cannot open the file", &file.path, error))?;
+                    File::open(&file.path).map_err(|error| io_error("cannot open the file", &file.path, error))?;
                 if offset > 0 {
                     opened
                         .seek(SeekFrom::Start(offset))
-                        .map_err(|error| io("cannot read the file", &file.path, error))?;
+                        .map_err(|error| io_error("cannot read the file", &file.path, error))?;
                 }
                 Ok(Box::new(opened))
             }
-            Self::Store(store) => Ok(Box::new(StoreRead {
+            Self::Store(store) => Ok(Box::new(ObjectReader {
                 store: store.store.clone(),
                 key: store.key_of(&file.path)?,
                 runtime: runtime.clone(),
@@ -131,26 +142,20 @@ impl Location {
 
 impl StoreLocation {
     fn of(table: &TableDefinition, path: &str, url: &Url) -> Result<Self, Error> {
-        let (scheme, _) = ObjectStoreScheme::parse(url).map_err(|_| {
-            invalid(
-                table,
-                path,
-                "the schemes known are file://, s3://, gs:// and az:// (or abfss://)",
-            )
-        })?;
-        // Not from the parsed URL: wildcards are no part of URLs and would come back escaped.
+        let (scheme, _) = ObjectStoreScheme::parse(url).map_err(|_| invalid_path(table, path, KNOWN_SCHEMES))?;
+        // The parsed URL would percent-encode wildcards.
         let after = path.split_once("://").map_or("", |(_, after)| after);
         let (host, key) = after.split_once('/').unwrap_or((after, ""));
         let root = format!("{}://{host}", url.scheme());
         let options = Options::of(table).with_prefix("store.");
-        let wrong = |error: object_store::Error| invalid(table, path, &error.to_string());
+        let wrong = |error: object_store::Error| invalid_path(table, path, &error.to_string());
         let (store, multipart): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>) = match scheme {
             ObjectStoreScheme::AmazonS3 => {
                 let mut builder = AmazonS3Builder::from_env().with_url(&root);
                 for (name, value) in options {
                     builder = builder.with_config(name.parse().map_err(wrong)?, value);
                 }
-                check_s3(&builder, Settings::Options).map_err(|problem| invalid(table, path, &problem))?;
+                check_s3(&builder, Settings::Options).map_err(|problem| invalid_path(table, path, &problem))?;
                 let store = Arc::new(builder.build().map_err(wrong)?);
                 (store.clone(), store)
             }
@@ -175,11 +180,7 @@ impl StoreLocation {
                 (store.clone(), store)
             }
             _ => {
-                return Err(invalid(
-                    table,
-                    path,
-                    "the schemes known are file://, s3://, gs:// and az:// (or abfss://)",
-                ));
+                return Err(invalid_path(table, path, KNOWN_SCHEMES));
             }
         };
         Ok(Self {
@@ -190,9 +191,10 @@ impl StoreLocation {
         })
     }
 
+    /// Returns the key of a path or URL in this store.
     pub fn key_of(&self, path: &str) -> Result<StorePath, Error> {
         let key = path.strip_prefix(&self.root).unwrap_or(path).trim_start_matches('/');
-        StorePath::parse(key).map_err(|error| Error::Invalid(format!("`{path}` is no object's name: {error}")))
+        StorePath::parse(key).map_err(|error| Error::Invalid(format!("`{path}` is not a valid object key: {error}")))
     }
 
     fn entry(&self, meta: &ObjectMeta) -> FileEntry {
@@ -213,7 +215,7 @@ impl StoreLocation {
             match self.store.head(&self.key_of(&self.key)?).await {
                 Ok(meta) => return Ok(vec![self.entry(&meta)]),
                 Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(unavailable(&shown, &error)),
+                Err(error) => return Err(store_error(&shown, &error)),
             }
         }
         let fixed = fixed_part(&self.key);
@@ -223,7 +225,7 @@ impl StoreLocation {
             .list(prefix.as_ref())
             .try_collect()
             .await
-            .map_err(|error| unavailable(&shown, &error))?;
+            .map_err(|error| store_error(&shown, &error))?;
         let files: Vec<FileEntry> = found
             .iter()
             .filter(|meta| {
@@ -241,7 +243,7 @@ impl StoreLocation {
 }
 
 /// Reads an object range by range.
-struct StoreRead {
+struct ObjectReader {
     store: Arc<dyn ObjectStore>,
     key: StorePath,
     runtime: Handle,
@@ -250,10 +252,10 @@ struct StoreRead {
     buffer: Bytes,
 }
 
-/// Bytes asked for at once from an object store.
+/// Bytes of one range request to an object store.
 const RANGE_BYTES: u64 = 8 << 20;
 
-impl Read for StoreRead {
+impl Read for ObjectReader {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         if self.buffer.is_empty() && self.at < self.size {
             let end = self.size.min(self.at + RANGE_BYTES);
@@ -276,13 +278,13 @@ fn list_local(path: &str) -> Result<Vec<FileEntry>, Error> {
             for found in glob::glob(path).map_err(wrong)? {
                 let found = found.map_err(|error| {
                     let at = error.path().to_string_lossy().into_owned();
-                    io("cannot list", &at, error.into())
+                    io_error("cannot list", &at, error.into())
                 })?;
                 if found.file_name().is_some_and(|name| is_hidden(&name.to_string_lossy())) {
                     continue;
                 }
                 let shown = found.to_string_lossy().into_owned();
-                let metadata = std::fs::metadata(&found).map_err(|error| io("cannot read", &shown, error))?;
+                let metadata = std::fs::metadata(&found).map_err(|error| io_error("cannot read", &shown, error))?;
                 match metadata.is_dir() {
                     true => walk(&found, &mut files)?,
                     false => files.push(local_entry(shown, &metadata)),
@@ -291,11 +293,11 @@ fn list_local(path: &str) -> Result<Vec<FileEntry>, Error> {
             if files.is_empty() {
                 return Err(no_files(path));
             }
-            // `**` names a folder and its files both.
+            // `**` matches a folder as well as its files.
             files.sort_by(|left, right| left.path.cmp(&right.path));
             files.dedup_by(|left, right| left.path == right.path);
         }
-        Err(error) => return Err(io("cannot read", path, error)),
+        Err(error) => return Err(io_error("cannot read", path, error)),
     }
     Ok(files)
 }
@@ -303,8 +305,8 @@ fn list_local(path: &str) -> Result<Vec<FileEntry>, Error> {
 fn walk(folder: &Path, files: &mut Vec<FileEntry>) -> Result<(), Error> {
     let shown = folder.to_string_lossy().into_owned();
     let mut folders: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| io("cannot list the folder", &shown, error))? {
-        let entry = entry.map_err(|error| io("cannot list the folder", &shown, error))?;
+    for entry in std::fs::read_dir(folder).map_err(|error| io_error("cannot list the folder", &shown, error))? {
+        let entry = entry.map_err(|error| io_error("cannot list the folder", &shown, error))?;
         if is_hidden(&entry.file_name().to_string_lossy()) {
             continue;
         }
@@ -313,9 +315,9 @@ fn walk(folder: &Path, files: &mut Vec<FileEntry>) -> Result<(), Error> {
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => folders.push(path),
             Ok(metadata) => files.push(local_entry(name, &metadata)),
-            // It went away while the folder was being listed.
+            // The file was removed while the folder was being listed.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io("cannot read", &name, error)),
+            Err(error) => return Err(io_error("cannot read", &name, error)),
         }
     }
     folders.iter().try_for_each(|folder| walk(folder, files))
@@ -337,11 +339,12 @@ fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || name.starts_with('_')
 }
 
+/// Returns true if a path is a glob pattern.
 pub fn has_wildcard(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 
-/// The folders before the first wildcard.
+/// Returns the folders before the first wildcard.
 fn fixed_part(key: &str) -> String {
     let Some(first) = key.find(['*', '?', '[']) else {
         return key.to_string();
@@ -359,27 +362,4 @@ fn no_files(path: &str) -> Error {
     Error::Invalid(format!(
         "no file matches `{path}`; check the pattern, and that the folder is the right one"
     ))
-}
-
-fn invalid(table: &TableDefinition, path: &str, problem: &str) -> Error {
-    Error::Invalid(format!("table `{}`: option 'path': `{path}`: {problem}", table.name))
-}
-
-pub fn io(what: &str, path: &str, source: std::io::Error) -> Error {
-    let hint = match source.kind() {
-        std::io::ErrorKind::NotFound => " (check the option 'path'; a relative path starts at the engine's folder)",
-        std::io::ErrorKind::PermissionDenied => " (give the engine's user the right to it)",
-        std::io::ErrorKind::StorageFull => {
-            " (free some space; nothing of the open files is visible, and the job can resume)"
-        }
-        _ => "",
-    };
-    Error::Io {
-        context: format!("{what} `{path}`{hint}"),
-        source,
-    }
-}
-
-pub fn unavailable(path: &str, error: &object_store::Error) -> Error {
-    Error::Unavailable(format!("object store: `{path}`: {}", explain(error, Settings::Options)))
 }

@@ -1,19 +1,28 @@
 //! Files, on this machine or in an object store: JSON lines, CSV, raw lines and Parquet, plain or compressed.
 //!
-//! As a source it reads a file, a folder or a glob, in splits, to the end or (with `source.monitor-interval`) for ever,
-//! taking in new files as they appear. As a sink it writes files that become visible only when a checkpoint completes.
+//! The source reads a file, a folder or a glob in splits. It ends with the last file, or with `source.monitor-interval`
+//! looks for new files and never ends. The sink writes files that become visible only when a checkpoint completes.
 
+mod background_writer;
+mod column_layout;
 mod commit;
 mod compression;
 mod earlier_output;
-mod fetch;
+mod error;
+mod in_progress_file;
+mod local_fs;
 mod location;
+mod open_files;
+mod part_file;
 mod partition;
+mod pending_file;
+mod read_ahead;
 mod reader;
 mod sink;
+mod sink_settings;
 mod source;
+mod source_settings;
 mod split;
-mod target;
 mod writer;
 
 use std::sync::Arc;
@@ -27,6 +36,7 @@ use crate::{
     Source, Split, TableDefinition, conversion,
 };
 
+/// The connector `filesystem`.
 pub struct Filesystem;
 
 const PATH: OptionDescription = OptionDescription {
@@ -232,8 +242,8 @@ impl Connector for Filesystem {
             errors.push(OptionError {
                 subject: Some(AUTO_COMPACTION.to_string()),
                 message:
-                    "files are not merged; take the option away, and for fewer files take checkpoints less often: each \
-                          closes the files that are open"
+                    "files are not merged; remove the option, and for fewer files take checkpoints less often, because \
+                          each checkpoint closes all open files"
                         .to_string(),
             });
         }
@@ -254,7 +264,7 @@ impl Connector for Filesystem {
 
     fn position(&self, split: &Split) -> Option<String> {
         let position = split::Position::decode(split).ok()?;
-        position.in_words(&split.id)
+        position.describe(&split.id)
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
@@ -266,18 +276,18 @@ impl Connector for Filesystem {
     }
 }
 
-/// Whether metadata of a type can fill a column of another, whatever its value.
+/// Returns true if every value of a metadata type can be stored in a column of another.
 fn is_readable_as(found: &DataType, declared: &DataType) -> bool {
     declared == &DataType::Utf8 || conversion::keeps_every_value(found, declared)
 }
 
-/// A message without the table's name before it: whoever reports it names the table.
+/// Removes the table's name from the beginning of a message, because the caller reports it too.
 fn without_table(message: &str, table: &TableDefinition) -> String {
     let name = format!("table `{}`: ", table.name);
     message.strip_prefix(&name).unwrap_or(message).to_string()
 }
 
-/// What can be said without looking at any file: that the format can carry the columns, and what a sink's path must be.
+/// Checks, without looking at any file, that the format supports the columns and that a sink's path is a folder.
 fn check(table: &TableDefinition, role: Role) -> Result<(), Error> {
     let format = FormatSpec::of_value(table)?;
     let schema = partition::file_schema(table)?;
@@ -300,11 +310,8 @@ fn check(table: &TableDefinition, role: Role) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-#[path = "header_tests.rs"]
 mod header_tests;
 #[cfg(test)]
-#[path = "sink_tests.rs"]
 mod sink_tests;
 #[cfg(test)]
-#[path = "source_tests.rs"]
 mod source_tests;

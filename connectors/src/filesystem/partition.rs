@@ -1,4 +1,4 @@
-//! Partition columns: values that live in a file's folders (`day=2024-01-01/city=Berlin/`), not in the file.
+//! Partition columns: columns stored in the names of a file's folders (`day=2024-01-01/city=Berlin/`), not in the file.
 //!
 //! The layout is Hive's, as in Flink: one folder per partition column in the order of `PARTITIONED BY`, values as text
 //! with the characters that a path cannot hold percent-encoded, and a fixed name for NULL.
@@ -8,14 +8,19 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, StringArray, UInt32Array};
 use arrow_schema::{Schema, SchemaRef};
 
-use crate::format::TimestampStyle;
-use crate::format::{TextColumn, parse_cell};
+use crate::format::{TextColumn, TimestampStyle, parse_cell};
+use crate::options::Options;
 use crate::{Error, TableDefinition};
 
-/// The folder's value for NULL and for the empty text.
-pub const DEFAULT_NAME: &str = "__HIVE_DEFAULT_PARTITION__";
+/// Folder value that stands for NULL and for the empty string unless the option `partition.default-name` sets another.
+const DEFAULT_NAME: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// The columns that are stored in the files themselves: physical ones that are no partition columns.
+/// Returns the folder value that stands for NULL and for the empty string.
+pub fn default_name<'a>(options: &Options<'a>) -> &'a str {
+    options.text("partition.default-name").unwrap_or(DEFAULT_NAME)
+}
+
+/// Returns the columns that are stored in the files: physical columns that are not partition columns.
 pub fn file_schema(table: &TableDefinition) -> Result<SchemaRef, Error> {
     let fields: Vec<_> = table.schema.fields()[..table.physical_columns()]
         .iter()
@@ -24,14 +29,14 @@ pub fn file_schema(table: &TableDefinition) -> Result<SchemaRef, Error> {
         .collect();
     if fields.is_empty() {
         return Err(Error::Invalid(format!(
-            "table `{}`: every column is a partition column, so nothing is left to store in the files",
+            "table `{}`: every column is a partition column, so no column is left to store in the files",
             table.name
         )));
     }
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// The folder of one row's partition, ending with `/`; empty without partition columns.
+/// Appends the partition folder of one row, ending with `/`; nothing without partition columns.
 pub fn folder(columns: &[(String, TextColumn<'_>)], row: usize, default_name: &str, out: &mut Vec<u8>) {
     for (name, column) in columns {
         escape(name.as_bytes(), out);
@@ -49,7 +54,7 @@ pub fn folder(columns: &[(String, TextColumn<'_>)], row: usize, default_name: &s
     }
 }
 
-/// The characters that Hive escapes in partition names.
+/// Appends a name or value, with the characters that Hive escapes percent-encoded.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     for byte in text {
         match byte {
@@ -96,7 +101,7 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The value of a partition column for the file at `path`, as an array of one row.
+/// Returns the value of a partition column for the file at `path`, as an array of one row.
 pub fn value(table: &TableDefinition, column: usize, path: &str, default_name: &str) -> Result<ArrayRef, Error> {
     let field = &table.schema.fields()[column];
     let text = path
@@ -107,7 +112,7 @@ pub fn value(table: &TableDefinition, column: usize, path: &str, default_name: &
         .next_back();
     let Some(text) = text else {
         return Err(Error::Data(format!(
-            "`{path}`: no folder `{}=...` on the way to the file, but the table is PARTITIONED BY this column",
+            "`{path}`: the path has no folder `{}=...`, but the table is PARTITIONED BY this column",
             field.name()
         )));
     };
@@ -116,7 +121,7 @@ pub fn value(table: &TableDefinition, column: usize, path: &str, default_name: &
         .map_err(|problem| Error::Data(format!("`{path}`: partition column `{}`: {problem}", field.name())))
 }
 
-/// An array of one row, repeated.
+/// Repeats an array of one row.
 pub fn repeat(value: &ArrayRef, rows: usize) -> Result<ArrayRef, Error> {
     Ok(arrow_select::take::take(
         value,
@@ -125,7 +130,7 @@ pub fn repeat(value: &ArrayRef, rows: usize) -> Result<ArrayRef, Error> {
     )?)
 }
 
-/// One text as an array of one row.
+/// Returns a string as an array of one row.
 pub fn text(value: &str) -> ArrayRef {
     Arc::new(StringArray::from(vec![value]))
 }

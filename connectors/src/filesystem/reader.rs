@@ -1,7 +1,7 @@
-//! The reader of one subtask: one split after the other, decoded on the slot thread.
+//! The reader of one subtask. It reads one split after the other and decodes on the slot thread.
 //!
-//! Bytes come from a [`Fetch`]; the reader finds the records in them, decodes a batch per poll, and always knows the
-//! offset just after the last record it delivered: that is the position a snapshot stores.
+//! Bytes come from a [`ReadAhead`] task; the reader finds the records in them and decodes one batch per poll. A snapshot
+//! stores the offset just after the last record that was delivered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,72 +9,74 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use crossbeam::channel::{Receiver, TryRecvError};
 
-use super::fetch::{Content, Fetch, Fetched};
-use super::source::{FileSource, Layout};
+use super::column_layout::ColumnLayout;
+use super::read_ahead::{Chunk, Content, ReadAhead};
+use super::source_settings::SourceSettings;
 use super::split::Position;
 use crate::format::{Decoder, Lines, Records};
 use crate::{Error, ReaderContext, RejectedRecord, SourceBatch, SourceEvent, SourceReader, Split};
 
-/// What editors of one platform put at the beginning of UTF-8 files.
+/// UTF-8 byte order mark, which some editors put at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-pub struct Reader {
-    plan: Plan,
+/// The reader of one subtask.
+pub struct FileReader {
+    scan: Scan,
     waiting: VecDeque<(Split, Position)>,
-    active: Option<Active>,
+    active: Option<ActiveSplit>,
     finished: Vec<Split>,
-    no_more: bool,
+    no_more_splits: bool,
 }
 
-/// What is the same for all splits.
-struct Plan {
-    source: Arc<FileSource>,
-    layout: Layout,
+/// The parts of a reader that all splits share.
+struct Scan {
+    settings: Arc<SourceSettings>,
+    layout: ColumnLayout,
     context: ReaderContext,
     /// `None` for Parquet.
     decoder: Option<Box<dyn Decoder>>,
 }
 
-/// The split being read.
-struct Active {
+/// The split that is being read.
+struct ActiveSplit {
     split: Split,
     id: Arc<str>,
     position: Position,
-    fetched: Receiver<Fetched>,
-    /// No more bytes will come.
+    chunks: Receiver<Chunk>,
+    /// True once the last chunk was received.
     ended: bool,
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that are done with.
+    /// Bytes of `buffer` that were delivered or skipped.
     consumed: usize,
-    /// The file's offset of `buffer[consumed]`.
+    /// File offset of `buffer[consumed]`.
     offset: u64,
     constants: Vec<Option<ArrayRef>>,
-    /// The file's offset after its header; no record before it is a row.
+    /// File offset after the header; 0 if there is none.
     header_end: u64,
 }
 
-/// What one look at the active split found.
+/// Result of one step of a split.
 enum Step {
     Event(SourceEvent),
     Finished,
     Pending,
 }
 
-impl Reader {
-    pub fn new(source: &FileSource, context: ReaderContext) -> Result<Self, Error> {
-        let source = Arc::new(source.clone());
-        let layout = Layout::new(&source, context.projection.as_deref())?;
-        let decoder = match source.is_parquet() {
+impl FileReader {
+    /// Creates a reader without splits.
+    pub fn new(settings: Arc<SourceSettings>, context: ReaderContext) -> Result<Self, Error> {
+        let layout = ColumnLayout::new(&settings, context.projection.as_deref())?;
+        let decoder = match settings.is_parquet() {
             true => None,
-            false => Some(
-                source
-                    .format
-                    .watched_decoder(&source.file_schema, &layout.file_columns, &source.fields)?,
-            ),
+            false => Some(settings.format.watched_decoder(
+                &settings.file_schema,
+                &layout.file_columns,
+                &settings.fields,
+            )?),
         };
         Ok(Self {
-            plan: Plan {
-                source,
+            scan: Scan {
+                settings,
                 layout,
                 context,
                 decoder,
@@ -82,37 +84,38 @@ impl Reader {
             waiting: VecDeque::new(),
             active: None,
             finished: Vec::new(),
-            no_more: false,
+            no_more_splits: false,
         })
     }
 }
 
-impl Plan {
-    fn start(&self, split: Split, position: Position) -> Result<Active, Error> {
-        let source = &self.source;
-        let content = match source.is_parquet() {
+impl Scan {
+    /// Starts reading a split.
+    fn start(&self, split: Split, position: Position) -> Result<ActiveSplit, Error> {
+        let settings = &self.settings;
+        let content = match settings.is_parquet() {
             true => Content::Parquet {
-                columns: Arc::new(source.file_schema.project(&self.layout.file_columns)?),
+                columns: Arc::new(settings.file_schema.project(&self.layout.file_columns)?),
                 batch_rows: self.context.batch_rows_max.max(1),
-                fields: source.fields.clone(),
+                fields: settings.fields.clone(),
             },
             false => Content::Lines {
-                compression: source.compression_of(&position.path),
-                header: source.header.clone(),
-                header_bytes_max: source.record_bytes_max,
+                compression: settings.compression_of(&position.path),
+                header: settings.header.clone(),
+                header_bytes_max: settings.record_bytes_max,
             },
         };
-        let constants = self.layout.constants(source, &position)?;
-        let fetch = Fetch {
-            location: source.location.clone(),
+        let constants = self.layout.constants(settings, &position)?;
+        let read_ahead = ReadAhead {
+            location: settings.location.clone(),
             position: position.clone(),
             content,
             runtime: self.context.runtime.clone(),
         };
-        Ok(Active {
+        Ok(ActiveSplit {
             id: split.id.as_str().into(),
             split,
-            fetched: fetch.start(self.context.waker.clone()),
+            chunks: read_ahead.start(self.context.waker.clone()),
             ended: false,
             buffer: Vec::new(),
             consumed: 0,
@@ -128,16 +131,17 @@ impl Plan {
     }
 }
 
-impl Active {
-    fn step(&mut self, plan: &mut Plan) -> Result<Step, Error> {
+impl ActiveSplit {
+    /// Delivers the next batch, or takes chunks until there is one.
+    fn step(&mut self, scan: &mut Scan) -> Result<Step, Error> {
         loop {
-            if let Some(event) = self.next_records(plan)? {
+            if let Some(event) = self.next_records(scan)? {
                 return Ok(Step::Event(event));
             }
-            if self.is_done(plan.decoder.is_some()) {
+            if self.is_done(scan.decoder.is_some()) {
                 return Ok(Step::Finished);
             }
-            let limit = plan.source.record_bytes_max;
+            let limit = scan.settings.record_bytes_max;
             if (self.buffer.len() - self.consumed) as u64 > limit {
                 return Err(Error::Data(format!(
                     "`{}`: the record at byte {} is longer than 'source.max-record-size' ({limit} bytes); raise the \
@@ -145,17 +149,17 @@ impl Active {
                     self.position.path, self.offset
                 )));
             }
-            match self.fetched.try_recv() {
-                Ok(Fetched::Bytes(piece)) => {
+            match self.chunks.try_recv() {
+                Ok(Chunk::Bytes(piece)) => {
                     self.buffer.drain(..self.consumed);
                     self.consumed = 0;
                     self.buffer.extend_from_slice(&piece);
                 }
-                Ok(Fetched::Header { line, end, records }) => self.take_header(plan, &line, end, records)?,
-                Ok(Fetched::Rows(rows)) => {
+                Ok(Chunk::Header { line, end, records }) => self.take_header(scan, &line, end, records)?,
+                Ok(Chunk::Rows(rows)) => {
                     self.position.next += rows.num_rows() as u64;
                     let bytes = rows.get_array_memory_size() as u64;
-                    let rows = plan.layout.assemble(&rows, &self.constants)?;
+                    let rows = scan.layout.assemble(&rows, &self.constants)?;
                     let batch = SourceBatch {
                         split: self.id.clone(),
                         rows,
@@ -165,8 +169,8 @@ impl Active {
                     };
                     return Ok(Step::Event(SourceEvent::Batch(batch)));
                 }
-                Ok(Fetched::End) => self.ended = true,
-                Ok(Fetched::Failed(error)) => return Err(error),
+                Ok(Chunk::End) => self.ended = true,
+                Ok(Chunk::Failed(error)) => return Err(error),
                 Err(TryRecvError::Empty) => return Ok(Step::Pending),
                 Err(TryRecvError::Disconnected) => {
                     return Err(Error::Unavailable(format!(
@@ -178,21 +182,22 @@ impl Active {
         }
     }
 
+    /// Returns true if every record of the split was delivered. `lines` is true for files of lines.
     fn is_done(&self, lines: bool) -> bool {
         let all_read = self.ended && self.consumed == self.buffer.len();
         all_read || (lines && self.position.aligned && self.offset >= self.position.end)
     }
 
-    /// The rows of the complete records at hand, as many as one batch takes.
-    fn next_records(&mut self, plan: &mut Plan) -> Result<Option<SourceEvent>, Error> {
-        let Some(decoder) = &mut plan.decoder else {
+    /// Decodes the complete records in the buffer, at most one batch; `None` if there are none.
+    fn next_records(&mut self, scan: &mut Scan) -> Result<Option<SourceEvent>, Error> {
+        let Some(decoder) = &mut scan.decoder else {
             return Ok(None);
         };
-        if !self.skip_header() || !self.position.aligned && !self.align() {
+        if !self.skip_header() || !self.position.aligned && !self.skip_partial_record() {
             return Ok(None);
         }
-        let lines = &plan.source.lines;
-        let ranges = self.records(lines, plan.context.batch_rows_max, plan.context.batch_bytes_max);
+        let lines = &scan.settings.lines;
+        let ranges = self.record_ranges(lines, scan.context.batch_rows_max, scan.context.batch_bytes_max);
         let Some((_, last)) = ranges.last().copied() else {
             return Ok(None);
         };
@@ -221,7 +226,7 @@ impl Active {
                 }
             })
             .collect();
-        let rows = plan.layout.assemble(&decoded.rows, &self.constants)?;
+        let rows = scan.layout.assemble(&decoded.rows, &self.constants)?;
         // The line break after the last record, unless the file ends without one.
         let used = (last + 1).min(data.len());
         self.consumed += used;
@@ -238,13 +243,13 @@ impl Active {
         })))
     }
 
-    /// Passes over the rest of a record that belongs to the split before. Whether its end was found.
-    fn align(&mut self) -> bool {
+    /// Skips the rest of a record that belongs to the split before. Returns true once its end was found.
+    fn skip_partial_record(&mut self) -> bool {
         let rest = &self.buffer[self.consumed..];
         let found = memchr::memchr(b'\n', rest);
-        let passed = found.map_or(rest.len(), |at| at + 1);
-        self.consumed += passed;
-        self.offset += passed as u64;
+        let skipped = found.map_or(rest.len(), |at| at + 1);
+        self.consumed += skipped;
+        self.offset += skipped as u64;
         if found.is_some() {
             self.position.aligned = true;
             self.position.next = self.offset;
@@ -252,13 +257,13 @@ impl Active {
         found.is_some()
     }
 
-    /// Matches columns by the file's header, which reaches to the offset `end`.
-    fn take_header(&mut self, plan: &mut Plan, line: &[u8], end: u64, records: u64) -> Result<(), Error> {
-        if let Some(decoder) = &mut plan.decoder {
+    /// Matches columns by the file's header, which ends at the offset `end` and spans `records` records.
+    fn take_header(&mut self, scan: &mut Scan, line: &[u8], end: u64, records: u64) -> Result<(), Error> {
+        if let Some(decoder) = &mut scan.decoder {
             decoder.set_header(line).map_err(|problem| {
                 Error::Data(format!(
                     "table `{}`: `{}`: {problem}",
-                    plan.source.table.name, self.position.path
+                    scan.settings.table.name, self.position.path
                 ))
             })?;
         }
@@ -269,15 +274,15 @@ impl Active {
         Ok(())
     }
 
-    /// Passes over the header. Returns true once it is passed.
+    /// Skips the header. Returns true once it is skipped.
     fn skip_header(&mut self) -> bool {
         let Some(left) = self.header_end.checked_sub(self.offset).filter(|left| *left > 0) else {
             return true;
         };
         let here = self.buffer.len() - self.consumed;
-        let passed = usize::try_from(left).unwrap_or(usize::MAX).min(here);
-        self.consumed += passed;
-        self.offset += passed as u64;
+        let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(here);
+        self.consumed += skipped;
+        self.offset += skipped as u64;
         if self.offset < self.header_end {
             return false;
         }
@@ -286,8 +291,8 @@ impl Active {
         true
     }
 
-    /// Ranges of the next records in `buffer[consumed..]`.
-    fn records(&self, lines: &Lines, rows_max: usize, bytes_max: usize) -> Vec<(usize, usize)> {
+    /// Returns the ranges of the next complete records in `buffer[consumed..]`.
+    fn record_ranges(&self, lines: &Lines, rows_max: usize, bytes_max: usize) -> Vec<(usize, usize)> {
         let data = &self.buffer[self.consumed..];
         let mut ranges = Vec::new();
         let mut at = 0;
@@ -309,7 +314,7 @@ impl Active {
     }
 }
 
-impl SourceReader for Reader {
+impl SourceReader for FileReader {
     fn add_splits(&mut self, splits: Vec<Split>) -> Result<(), Error> {
         for split in splits {
             let position = Position::decode(&split)?;
@@ -319,21 +324,21 @@ impl SourceReader for Reader {
     }
 
     fn no_more_splits(&mut self) {
-        self.no_more = true;
+        self.no_more_splits = true;
     }
 
     fn poll(&mut self) -> Result<SourceEvent, Error> {
         if self.active.is_none() {
             match self.waiting.pop_front() {
-                Some((split, position)) => self.active = Some(self.plan.start(split, position)?),
-                None if self.no_more => return Ok(SourceEvent::End),
+                Some((split, position)) => self.active = Some(self.scan.start(split, position)?),
+                None if self.no_more_splits => return Ok(SourceEvent::End),
                 None => return Ok(SourceEvent::Pending),
             }
         }
         let Some(active) = &mut self.active else {
             return Ok(SourceEvent::Pending);
         };
-        match active.step(&mut self.plan)? {
+        match active.step(&mut self.scan)? {
             Step::Event(event) => Ok(event),
             Step::Pending => Ok(SourceEvent::Pending),
             Step::Finished => {

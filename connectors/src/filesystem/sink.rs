@@ -1,139 +1,44 @@
-//! The sink: where files are written, what they are called, and what is cleaned up.
+//! The sink: prepares the folder, creates writers, and commits their files.
 //!
-//! A file is named `part-<attempt>-<subtask>-<n>.<format>`: no two attempts, subtasks or files of one share a name.
-//! While it is written it is hidden. Leftovers of earlier attempts of the same job are removed at the start, when
-//! everything the restored checkpoint names is published already. (Unfinished uploads in an object store are invisible;
-//! let a lifecycle rule of the bucket remove them.)
+//! Files in progress that earlier attempts of the same job left behind are removed at the start, after the files of the
+//! restored checkpoint were published. Unfinished uploads in an object store are invisible and are not removed; a
+//! lifecycle rule of the bucket can abort them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use object_store::ObjectStoreExt;
-use tokio::runtime::Handle;
 
-use super::compression::Compression;
 use super::earlier_output::EarlierOutput;
-use super::location::{Location, io, unavailable};
-use super::target::{Target, remove, sync_folder};
-use super::writer::Writer;
-use super::{commit, partition};
-use crate::format::FormatSpec;
-use crate::options::Options;
+use super::error::{io_error, store_error};
+use super::local_fs::{create_folder, remove_file};
+use super::location::Location;
+use super::sink_settings::SinkSettings;
+use super::writer::FileWriter;
+use super::{commit, part_file, pending_file};
 use crate::{Committable, Delivery, Error, JobIdentity, Sink, SinkWriter, TableDefinition, WriterContext};
 
+/// A sink of files.
 pub struct FileSink {
-    settings: Arc<Settings>,
+    settings: Arc<SinkSettings>,
 }
-
-/// What is the same for all writers.
-pub struct Settings {
-    pub table: TableDefinition,
-    pub location: Location,
-    pub format: FormatSpec,
-    pub file_schema: SchemaRef,
-    pub compression: Compression,
-    pub default_partition: String,
-    pub file_bytes_max: u64,
-    pub file_age_max: Duration,
-    pub open_files_max: usize,
-}
-
-/// Numbers files within this process: two sinks may write into one folder.
-static FILE_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl FileSink {
+    /// Creates the sink of a table.
     pub fn new(table: &TableDefinition) -> Result<Self, Error> {
         Self::at(table, Location::of(table)?)
     }
 
+    /// Creates the sink of a table whose files are written at `location`.
     pub fn at(table: &TableDefinition, location: Location) -> Result<Self, Error> {
-        let options = Options::of(table);
-        let open_files_max = options.count("sink.max-open-files")?.unwrap_or(128).max(1);
         Ok(Self {
-            settings: Arc::new(Settings {
-                location,
-                format: FormatSpec::of_value(table)?,
-                file_schema: partition::file_schema(table)?,
-                compression: Compression::of("", options.text("sink.compression").unwrap_or("none")),
-                default_partition: options
-                    .text("partition.default-name")
-                    .unwrap_or(partition::DEFAULT_NAME)
-                    .to_string(),
-                file_bytes_max: options
-                    .bytes("sink.rolling-policy.file-size")?
-                    .unwrap_or(128 << 20)
-                    .max(1),
-                file_age_max: options
-                    .duration("sink.rolling-policy.rollover-interval")?
-                    .unwrap_or(Duration::from_secs(30 * 60)),
-                open_files_max: usize::try_from(open_files_max).unwrap_or(usize::MAX),
-                table: table.clone(),
-            }),
+            settings: Arc::new(SinkSettings::new(table, location)?),
         })
     }
 }
 
-impl Settings {
-    /// A new file in a partition's folder (`day=2024-01-01/`, or nothing).
-    pub fn create(&self, job: &JobIdentity, subtask: usize, folder: &str, runtime: &Handle) -> Result<Target, Error> {
-        let number = FILE_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let extension = match self.format.is_file_format() {
-            true => "",
-            false => self.compression.extension(),
-        };
-        let name = format!(
-            "part-{}-{subtask}-{number}.{}{extension}",
-            job.attempt, self.format.format.name
-        );
-        match &self.location {
-            Location::Local(root) => {
-                let folder = Path::new(root).join(folder);
-                create_folder(&folder)?;
-                Target::local(folder.join(name), &hidden_suffix(job))
-            }
-            Location::Store(store) => {
-                let key = store.key_of(&format!("{}/{folder}{name}", store.key))?;
-                Target::upload(store, key, runtime)
-            }
-        }
-    }
-}
-
-/// What hidden files of this job end with.
-fn hidden_suffix(job: &JobIdentity) -> String {
-    format!(".{:016x}.inprogress", xxhash_rust::xxh3::xxh3_64(job.job.as_bytes()))
-}
-
-/// Creates a folder and makes its name, and those of the folders made for it, durable.
-fn create_folder(folder: &Path) -> Result<(), Error> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let mut made: Vec<PathBuf> = Vec::new();
-    for ancestor in folder
-        .ancestors()
-        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
-    {
-        made.push(ancestor.to_path_buf());
-    }
-    std::fs::create_dir_all(folder)
-        .map_err(|error| io("cannot create the folder", &folder.to_string_lossy(), error))?;
-    for folder in made {
-        if let Some(parent) = folder.parent() {
-            sync_folder(if parent.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                parent
-            })?;
-        }
-    }
-    Ok(())
-}
-
+/// Creates the folder, checks that it can be written to, and removes the files in progress of the job's other attempts.
 fn prepare_local(root: &str, job: &JobIdentity) -> Result<(), Error> {
     let folder = Path::new(root);
     if folder.exists() && !folder.is_dir() {
@@ -142,26 +47,26 @@ fn prepare_local(root: &str, job: &JobIdentity) -> Result<(), Error> {
         )));
     }
     create_folder(folder)?;
-    let suffix = hidden_suffix(job);
-    let probe = folder.join(format!(".part-{}-probe{suffix}", job.attempt));
-    std::fs::write(&probe, b"").map_err(|error| io("cannot write into the folder", root, error))?;
-    remove(&probe)?;
-    remove_leftovers(folder, &suffix, &format!(".part-{}-", job.attempt))
+    let suffix = part_file::in_progress_suffix(job);
+    let probe = folder.join(format!("{}{suffix}", part_file::probe_name(job)));
+    std::fs::write(&probe, b"").map_err(|error| io_error("cannot write into the folder", root, error))?;
+    remove_file(&probe)?;
+    remove_stale_files(folder, &suffix, &part_file::in_progress_prefix(job))
 }
 
-/// Removes the job's hidden files, but not those of the attempt that begins.
-fn remove_leftovers(folder: &Path, suffix: &str, current: &str) -> Result<(), Error> {
+/// Removes the files in progress with this suffix, except those whose names start with `current`.
+fn remove_stale_files(folder: &Path, suffix: &str, current: &str) -> Result<(), Error> {
     let shown = folder.to_string_lossy().into_owned();
-    for entry in std::fs::read_dir(folder).map_err(|error| io("cannot list the folder", &shown, error))? {
-        let entry = entry.map_err(|error| io("cannot list the folder", &shown, error))?;
+    for entry in std::fs::read_dir(folder).map_err(|error| io_error("cannot list the folder", &shown, error))? {
+        let entry = entry.map_err(|error| io_error("cannot list the folder", &shown, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = entry.path();
-        if name.starts_with(".part-") && name.ends_with(suffix) {
+        if part_file::is_in_progress(&name, suffix) {
             if !name.starts_with(current) {
-                remove(&path)?;
+                remove_file(&path)?;
             }
         } else if name.contains('=') && path.is_dir() {
-            remove_leftovers(&path, suffix, current)?;
+            remove_stale_files(&path, suffix, current)?;
         }
     }
     Ok(())
@@ -182,19 +87,19 @@ impl Sink for FileSink {
                     .map_err(|error| Error::Unavailable(format!("preparing the folder was interrupted: {error}")))?
             }
             Location::Store(store) => {
-                // Writing is tried where it costs nothing: an object of no bytes, removed at once.
-                let key = store.key_of(&format!("{}/.part-{}-probe", store.key, job.attempt))?;
+                // An empty object, put and deleted, shows that the credentials allow writing.
+                let key = store.key_of(&format!("{}/{}", store.key, part_file::probe_name(job)))?;
                 let shown = format!("{}/{}", store.root, store.key);
                 store
                     .store
                     .put(&key, Vec::new().into())
                     .await
-                    .map_err(|error| unavailable(&shown, &error))?;
+                    .map_err(|error| store_error(&shown, &error))?;
                 store
                     .store
                     .delete(&key)
                     .await
-                    .map_err(|error| unavailable(&shown, &error))
+                    .map_err(|error| store_error(&shown, &error))
             }
         }
     }
@@ -210,14 +115,14 @@ impl Sink for FileSink {
     }
 
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error> {
-        Ok(Box::new(Writer::new(self.settings.clone(), context)?))
+        Ok(Box::new(FileWriter::new(self.settings.clone(), context)?))
     }
 
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error> {
-        let mut pending = Vec::new();
+        let mut files = Vec::new();
         for committable in &committables {
-            pending.extend(commit::decode(committable)?);
+            files.extend(pending_file::decode(committable)?);
         }
-        commit::publish(&self.settings.location, pending).await
+        commit::publish(&self.settings.location, files).await
     }
 }

@@ -190,7 +190,7 @@ fn what_cannot_be_read_is_named_with_what_to_do() {
     let cut = write(folder.path(), "cut.json.gz", &cut);
     check(
         &table(&cut, &ids(), &[]),
-        "cut.json.gz`: the compressed data is damaged or cut off",
+        "cut.json.gz`: the compressed data is damaged or truncated",
     );
     let long = write(folder.path(), "long.json", "x".repeat(5000).as_bytes());
     check(
@@ -202,7 +202,7 @@ fn what_cannot_be_read_is_named_with_what_to_do() {
         &table(&garbage, &ids(), &[("format", "parquet")]),
         "is not a complete Parquet file",
     );
-    check(&table("ftp://host/x", &ids(), &[]), "the schemes known are");
+    check(&table("ftp://host/x", &ids(), &[]), "the supported schemes are");
 }
 
 #[test]

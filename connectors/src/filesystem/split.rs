@@ -1,8 +1,8 @@
-//! Splits of files: how a file is cut, and how a place in it is written down.
+//! Splits of files, and the encoding of a position in a split.
 //!
-//! A file of lines is cut at multiples of the split size; a line belongs to the split in which it starts, a Parquet row
-//! group likewise. Cuts depend on nothing but the offset, so a file that grows keeps the ids of the splits it has. A
-//! compressed file, or one whose records may contain line breaks, is one split.
+//! A file is cut at multiples of the split size; a line or a Parquet row group belongs to the split in which it starts.
+//! Cuts depend on the offset alone, so a file that grows keeps the ids of its splits. A compressed file, or a file whose
+//! records may contain line breaks, is one split.
 //!
 //! A position is a version byte (1) and then, in bincode's standard encoding, the fields of [`Position`] in order.
 
@@ -14,25 +14,29 @@ use crate::{Error, Split};
 
 const VERSION: u8 = 1;
 
-/// What to read, and from where.
+/// The range of a split and the position in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
+    /// Path or URL of the file.
     pub path: String,
-    /// Size and time of the file when the split was made: a file that is no longer the same cannot be resumed.
+    /// Size of the file when the split was made. Reading cannot resume if the file is smaller now.
     pub size: u64,
+    /// Modification time of the file when the split was made, microseconds since 1970.
     pub modified_us: i64,
-    /// The split's range in bytes; `end` is `u64::MAX` where the whole file is meant.
+    /// First byte of the split.
     pub start: u64,
+    /// End of the split's bytes; `u64::MAX` if the split is the whole file.
     pub end: u64,
-    /// Lines: the offset of the next record (in the decompressed text). Parquet: rows of the split already read.
+    /// Lines: offset of the next record in the decompressed text. Parquet: number of rows of the split already read.
     pub next: u64,
-    /// Whether `next` is the beginning of a record. If not, a record of the split before reaches into this one.
+    /// True if a record begins at `next`. If not, a record of the split before may extend into this one.
     pub aligned: bool,
-    /// Records read from the file's beginning on; meaningful where `start` is 0.
+    /// Number of records read since the beginning of the file; meaningful if `start` is 0.
     pub records: u64,
 }
 
 impl Position {
+    /// Encodes the position for [`Split::position`].
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![VERSION];
         bytes.extend(
@@ -42,6 +46,7 @@ impl Position {
         Ok(bytes)
     }
 
+    /// Decodes the position of a split.
     pub fn decode(split: &Split) -> Result<Self, Error> {
         let damaged = |problem: &str| {
             Error::Invalid(format!(
@@ -62,9 +67,9 @@ impl Position {
         }
     }
 
-    /// How far the split with this id was read, if it is a file's. Files of lines and Parquet files store the same, so that
-    /// their names tell them apart.
-    pub fn in_words(&self, id: &str) -> Option<String> {
+    /// Describes the position for a person: `a.json: byte 42 (3 records)`. `None` if `id` is not the id of a split of this
+    /// file. Parquet files are recognised by their extension, because the encoding is the same for all formats.
+    pub fn describe(&self, id: &str) -> Option<String> {
         let rest = id.strip_prefix(self.path.as_str())?;
         if !rest.is_empty() && !rest.starts_with('[') {
             return None;
@@ -77,13 +82,13 @@ impl Position {
         Some(format!("{}: {unit} {}{records}", self.path, self.next))
     }
 
-    /// Whether any of it was read before.
+    /// Returns true if some of the split was read.
     pub fn is_resumed(&self, parquet: bool) -> bool {
         self.next > if parquet { 0 } else { self.start }
     }
 }
 
-/// The splits of one file, in order. `split_bytes`: `None` for a file that cannot be cut.
+/// Cuts a file into splits, in order. `split_bytes` is `None` for a file that cannot be cut.
 pub fn splits_of(file: &FileEntry, split_bytes: Option<u64>, parquet: bool) -> Result<Vec<Split>, Error> {
     let step = split_bytes.filter(|bytes| *bytes > 0 && *bytes < file.size);
     let Some(step) = step else {
@@ -121,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_told_as_path_and_place() {
+    fn a_position_is_described_by_path_and_offset() {
         #[track_caller]
         fn check(path: &str, id: &str, (next, records): (u64, u64), expected: Option<&str>) {
             let position = Position {
@@ -134,7 +139,7 @@ mod tests {
                 aligned: true,
                 records,
             };
-            assert_eq!(position.in_words(id).as_deref(), expected);
+            assert_eq!(position.describe(id).as_deref(), expected);
         }
         check("a.json", "a.json", (42, 3), Some("a.json: byte 42 (3 records)"));
         check("a.csv", "a.csv[0..64]", (0, 0), Some("a.csv: byte 0"));

@@ -1,8 +1,8 @@
-//! Reading a split's bytes ahead of the slot thread.
+//! Read-ahead of a split's bytes, off the slot thread.
 //!
-//! One blocking task per split being read: it opens the file, checks that it is still the one the split was made of,
-//! decompresses, and passes pieces on through a short queue, waking the slot for each. Parquet is decoded here too,
-//! because its decoder fetches as it goes. The task ends when the reader drops its end of the queue.
+//! One blocking task per split opens the file, checks that it is still the file that the split was made from,
+//! decompresses it, and sends chunks through a short queue, waking the slot for each. Parquet is decoded here too,
+//! because its decoder fetches pages as it goes. The task ends when the reader drops its end of the queue.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -17,71 +17,91 @@ use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
 use super::compression::Compression;
-use super::location::{FileEntry, Location, StoreLocation, io};
+use super::error::io_error;
+use super::location::{FileEntry, Location, StoreLocation};
 use super::split::Position;
 use crate::format::{Header, parquet};
 use crate::{Error, FieldWatch};
 
-/// Bytes of a piece.
-const PIECE_BYTES: usize = 512 << 10;
-/// Bytes of a piece beyond the split's end, where only the rest of one record is wanted.
+/// Bytes of a chunk.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Bytes of a chunk beyond the split's end, where only the rest of one record is needed.
 const TAIL_BYTES: usize = 32 << 10;
-/// Pieces that wait for the slot.
-const QUEUE_PIECES_MAX: usize = 4;
+/// Chunks in the queue to the slot.
+const QUEUE_CHUNKS_MAX: usize = 4;
 
-/// What the task passes on.
-pub enum Fetched {
-    /// The file's header, before anything else of it: the line, the offset after it, and the records up to there.
+/// A message from the read-ahead task to the reader.
+pub enum Chunk {
+    /// The file's header. Precedes all other chunks.
     Header {
+        /// The line.
         line: Vec<u8>,
+        /// Offset after the line.
         end: u64,
+        /// Number of records up to there.
         records: u64,
     },
+    /// Decompressed bytes.
     Bytes(Vec<u8>),
+    /// Decoded rows of a Parquet file.
     Rows(RecordBatch),
     /// The end of the file, or of the split's row groups.
     End,
+    /// The error that ended the task.
     Failed(Error),
 }
 
-/// What to fetch.
-pub struct Fetch {
+/// The read-ahead task of one split.
+pub struct ReadAhead {
+    /// Location that the file was listed at.
     pub location: Location,
+    /// Position to read from.
     pub position: Position,
+    /// Kind of file.
     pub content: Content,
+    /// Runtime for blocking tasks and requests.
     pub runtime: Handle,
 }
 
+/// A kind of file, with its settings for reading.
 pub enum Content {
+    /// A file of lines.
     Lines {
+        /// Compression of the file.
         compression: Compression,
-        /// Set where files have a header.
+        /// Rules for finding the header; `None` if the file has none.
         header: Option<Header>,
+        /// Bytes from the beginning of the file within which the header must end.
         header_bytes_max: u64,
     },
+    /// A Parquet file.
     Parquet {
+        /// Columns to decode.
         columns: SchemaRef,
+        /// Rows per chunk.
         batch_rows: usize,
+        /// Counts the fields of the records read.
         fields: Arc<FieldWatch>,
     },
 }
 
-impl Fetch {
-    /// Starts reading. What arrives first is, for lines that are not aligned, the byte before the split.
-    pub fn start(self, waker: Waker) -> Receiver<Fetched> {
-        let (sender, receiver) = bounded(QUEUE_PIECES_MAX);
+impl ReadAhead {
+    /// Starts the task. If the position is not at the beginning of a record, the first byte is the one before the split,
+    /// so that the reader can tell whether a record begins at the split's start.
+    pub fn start(self, waker: Waker) -> Receiver<Chunk> {
+        let (sender, receiver) = bounded(QUEUE_CHUNKS_MAX);
         let runtime = self.runtime.clone();
         drop(runtime.spawn_blocking(move || {
             let end = match self.run(&sender, &waker) {
-                Ok(()) => Fetched::End,
-                Err(error) => Fetched::Failed(error),
+                Ok(()) => Chunk::End,
+                Err(error) => Chunk::Failed(error),
             };
-            pass(&sender, &waker, end);
+            send(&sender, &waker, end);
         }));
         receiver
     }
 
-    fn run(&self, sender: &Sender<Fetched>, waker: &Waker) -> Result<(), Error> {
+    fn run(&self, sender: &Sender<Chunk>, waker: &Waker) -> Result<(), Error> {
         let file = self.location.stat(&self.position.path, &self.runtime)?;
         let parquet = matches!(self.content, Content::Parquet { .. });
         self.check_unchanged(&file, parquet)?;
@@ -110,7 +130,7 @@ impl Fetch {
         let rewritten = file.modified_us != position.modified_us && (file.size == position.size || parquet);
         if rewritten && position.is_resumed(parquet) {
             return Err(Error::Data(format!(
-                "`{path}` was changed after {} of it had been read, so the rest cannot be trusted to belong to it; \
+                "`{path}` was changed after {} of it had been read, so the rest may not continue what was read; \
                  {advice}",
                 if parquet {
                     format!("{} rows", position.next)
@@ -127,7 +147,7 @@ impl Fetch {
         file: &FileEntry,
         compression: Compression,
         header: Option<&Header>,
-        sender: &Sender<Fetched>,
+        sender: &Sender<Chunk>,
         waker: &Waker,
     ) -> Result<(), Error> {
         let path = &file.path;
@@ -139,7 +159,7 @@ impl Fetch {
         let compressed = compression != Compression::None;
         let begin = if compressed { 0 } else { from };
         let mut input = self.open(file, compression, begin)?;
-        // The part of `input` that was read to find the header.
+        // Bytes of `input` that were read to find the header.
         let mut ahead = Vec::new();
         if let Some(header) = header {
             let found = if begin == 0 {
@@ -148,8 +168,8 @@ impl Fetch {
                 let mut beginning = self.open(file, compression, 0)?;
                 self.find_header(header, &mut beginning, &mut Vec::new(), path, compression)?
             };
-            // A file without a header has nothing but blank lines and comments.
-            if !found.is_some_and(|found| pass(sender, waker, found)) {
+            // A file in which no header is found contains only blank lines and comments.
+            if !found.is_some_and(|found| send(sender, waker, found)) {
                 return Ok(());
             }
         }
@@ -167,27 +187,27 @@ impl Fetch {
         } else {
             // `begin` is 0 where anything was read ahead.
             let read = ahead.split_off(usize::try_from(from - begin).unwrap_or(usize::MAX).min(ahead.len()));
-            if !read.is_empty() && !pass(sender, waker, Fetched::Bytes(read)) {
+            if !read.is_empty() && !send(sender, waker, Chunk::Bytes(read)) {
                 return Ok(());
             }
         }
         loop {
             let wanted = match self.position.end.checked_sub(offset) {
-                Some(left) if left > 0 => left.min(PIECE_BYTES as u64) as usize,
+                Some(left) if left > 0 => left.min(CHUNK_BYTES as u64) as usize,
                 _ => TAIL_BYTES,
             };
-            let piece = read_piece(&mut input, wanted).map_err(|error| read_error(path, compression, offset, error))?;
-            if piece.is_empty() {
+            let chunk = read_chunk(&mut input, wanted).map_err(|error| read_error(path, compression, offset, error))?;
+            if chunk.is_empty() {
                 break;
             }
-            offset += piece.len() as u64;
-            if !pass(sender, waker, Fetched::Bytes(piece)) {
+            offset += chunk.len() as u64;
+            if !send(sender, waker, Chunk::Bytes(chunk)) {
                 return Ok(());
             }
         }
         if !compressed && offset < self.position.size.min(self.position.end) {
             return Err(Error::Data(format!(
-                "`{path}` ended at byte {offset}, but it was {} bytes long when reading began: it was cut off meanwhile; \
+                "`{path}` ended at byte {offset}, but it was {} bytes long when reading began: it was truncated meanwhile; \
                  put the file back as it was, or start again with --fresh",
                 self.position.size
             )));
@@ -200,7 +220,7 @@ impl Fetch {
         compression.reader(input, &file.path)
     }
 
-    /// Reads a file from its beginning until its header is found; `ahead` is what was read.
+    /// Reads a file from its beginning until its header is found. Appends the bytes read to `ahead`.
     fn find_header(
         &self,
         header: &Header,
@@ -208,14 +228,14 @@ impl Fetch {
         ahead: &mut Vec<u8>,
         path: &str,
         compression: Compression,
-    ) -> Result<Option<Fetched>, Error> {
+    ) -> Result<Option<Chunk>, Error> {
         loop {
-            let piece = read_piece(input, TAIL_BYTES)
+            let chunk = read_chunk(input, TAIL_BYTES)
                 .map_err(|error| read_error(path, compression, ahead.len() as u64, error))?;
-            let ended = piece.is_empty();
-            ahead.extend(piece);
+            let ended = chunk.is_empty();
+            ahead.extend(chunk);
             if let Some(found) = header.find(ahead, ended) {
-                return Ok(Some(Fetched::Header {
+                return Ok(Some(Chunk::Header {
                     line: ahead[found.start..found.end].to_vec(),
                     end: found.next as u64,
                     records: found.records,
@@ -241,7 +261,7 @@ impl Fetch {
         columns: &SchemaRef,
         batch_rows: usize,
         fields: &FieldWatch,
-        sender: &Sender<Fetched>,
+        sender: &Sender<Chunk>,
         waker: &Waker,
     ) -> Result<(), Error> {
         let position = &self.position;
@@ -253,12 +273,12 @@ impl Fetch {
         };
         let mut reader = match &self.location {
             Location::Local(_) => {
-                let opened =
-                    std::fs::File::open(&file.path).map_err(|error| io("cannot open the file", &file.path, error))?;
+                let opened = std::fs::File::open(&file.path)
+                    .map_err(|error| io_error("cannot open the file", &file.path, error))?;
                 parquet::FileReader::new(opened, &file.path, columns, part)?
             }
             Location::Store(store) => {
-                let object = StoredObject {
+                let object = ObjectChunkReader {
                     key: store.key_of(&file.path)?,
                     store: store.clone(),
                     size: file.size,
@@ -275,7 +295,7 @@ impl Fetch {
             }
             fields.add_records(rows.num_rows() as u64);
             fields.count_absent(rows.num_rows() as u64);
-            if !pass(sender, waker, Fetched::Rows(rows)) {
+            if !send(sender, waker, Chunk::Rows(rows)) {
                 return Ok(());
             }
         }
@@ -284,7 +304,7 @@ impl Fetch {
 }
 
 /// Whether the reader is still there.
-fn pass(sender: &Sender<Fetched>, waker: &Waker, fetched: Fetched) -> bool {
+fn send(sender: &Sender<Chunk>, waker: &Waker, fetched: Chunk) -> bool {
     let sent = sender.send(fetched).is_ok();
     if sent {
         waker.wake_by_ref();
@@ -292,38 +312,38 @@ fn pass(sender: &Sender<Fetched>, waker: &Waker, fetched: Fetched) -> bool {
     sent
 }
 
-/// Up to `wanted` bytes; fewer only at the end of the input.
-fn read_piece(input: &mut dyn Read, wanted: usize) -> std::io::Result<Vec<u8>> {
-    let mut piece = Vec::with_capacity(wanted);
-    input.take(wanted as u64).read_to_end(&mut piece)?;
-    Ok(piece)
+/// Reads `wanted` bytes; fewer only at the end of the input.
+fn read_chunk(input: &mut dyn Read, wanted: usize) -> std::io::Result<Vec<u8>> {
+    let mut chunk = Vec::with_capacity(wanted);
+    input.take(wanted as u64).read_to_end(&mut chunk)?;
+    Ok(chunk)
 }
 
 fn read_error(path: &str, compression: Compression, offset: u64, error: std::io::Error) -> Error {
     if compression == Compression::None {
-        return io("cannot read the file", path, error);
+        return io_error("cannot read the file", path, error);
     }
     Error::Data(format!(
-        "`{path}`: the compressed data is damaged or cut off near byte {offset} of the decompressed text ({error}); \
+        "`{path}`: the compressed data is damaged or truncated near byte {offset} of the decompressed text ({error}); \
          replace the file with a complete one and start again"
     ))
 }
 
-/// An object as the Parquet reader wants it.
-struct StoredObject {
+/// Reads ranges of an object for the Parquet decoder.
+struct ObjectChunkReader {
     store: StoreLocation,
     key: object_store::path::Path,
     size: u64,
     runtime: Handle,
 }
 
-impl Length for StoredObject {
+impl Length for ObjectChunkReader {
     fn len(&self) -> u64 {
         self.size
     }
 }
 
-impl ChunkReader for StoredObject {
+impl ChunkReader for ObjectChunkReader {
     type T = bytes::buf::Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> ::parquet::errors::Result<Self::T> {

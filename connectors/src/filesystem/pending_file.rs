@@ -1,0 +1,61 @@
+//! Written files that wait to be published, and the committable that records them.
+//!
+//! A committable is a version byte (1) and then, in bincode's standard encoding, a list of [`PendingFile`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::sink::STORED_BYTES_MAX;
+use crate::{Committable, Error};
+
+const VERSION: u8 = 1;
+
+/// A file that is complete and durable, but not yet visible.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PendingFile {
+    /// A local file, published by renaming `hidden` to `published`.
+    Local {
+        /// Path of the hidden file.
+        hidden: String,
+        /// Path that readers will see.
+        published: String,
+        /// Size of the file.
+        bytes: u64,
+    },
+    /// A multipart upload, published by completing it.
+    Upload {
+        /// Key of the object.
+        key: String,
+        /// The store's id of the upload.
+        upload: String,
+        /// The store's ids of the uploaded parts, in order.
+        parts: Vec<String>,
+        /// Size of the object.
+        bytes: u64,
+    },
+}
+
+/// Encodes pending files as one committable.
+pub fn encode(files: &[PendingFile]) -> Result<Committable, Error> {
+    let mut bytes = vec![VERSION];
+    bytes.extend(
+        bincode::serde::encode_to_vec(files, bincode::config::standard())
+            .map_err(|error| Error::Invalid(format!("written files cannot be recorded: {error}")))?,
+    );
+    Ok(Committable::new(bytes))
+}
+
+/// Decodes the pending files of a committable.
+pub fn decode(committable: &Committable) -> Result<Vec<PendingFile>, Error> {
+    let damaged = |problem: String| Error::Data(format!("the record of written files is not readable: {problem}"));
+    match committable.content.split_first() {
+        Some((&VERSION, rest)) => {
+            bincode::serde::decode_from_slice(rest, bincode::config::standard().with_limit::<STORED_BYTES_MAX>())
+                .map(|(files, _)| files)
+                .map_err(|error| damaged(error.to_string()))
+        }
+        Some((version, _)) => Err(damaged(format!(
+            "its version is {version}, this engine reads {VERSION}"
+        ))),
+        None => Err(damaged("it is empty".to_string())),
+    }
+}
