@@ -1,8 +1,8 @@
-//! The clock on the wall, as connectors put it into rows and records.
+//! The wall clock, for times in rows and records.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Microseconds since 1970, UTC.
+/// Returns the time in microseconds since 1970, UTC.
 pub fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)

@@ -1,21 +1,21 @@
-//! Which conversions between column types lose nothing.
+//! Lossless conversions between column types.
 //!
-//! Some keep every value, by their types alone. Others keep some values and not others (`DOUBLE` to `INT`): they are made
-//! and undone, and a value that does not come back is an error. Between numbers and times there is none: a number does not
-//! say what it counts.
+//! Some conversions preserve every value, by their types alone. Others preserve some values only (`DOUBLE` to `INT`):
+//! they are applied and reversed, and a value that differs afterwards is an error. Numbers and times are never
+//! converted into one another, because a number does not define its unit.
 
 use arrow_array::{Array, ArrayRef};
 use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
 
-/// Whether a conversion may be tried at all.
+/// Returns true if a conversion may be attempted.
 pub fn is_possible(from: &DataType, to: &DataType) -> bool {
     let mixes = |a: &DataType, b: &DataType| a.is_numeric() && b.is_temporal();
     can_cast_types(from, to) && !mixes(from, to) && !mixes(to, from)
 }
 
-/// Whether a conversion keeps every value that the type can have.
-pub fn keeps_every_value(from: &DataType, to: &DataType) -> bool {
+/// Returns true if a conversion preserves every value of the type.
+pub fn preserves_every_value(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Binary, BinaryView, Date32, Date64, Decimal128, Float16, Float32, Float64, LargeBinary, LargeUtf8, Timestamp,
         Utf8, Utf8View,
@@ -44,15 +44,15 @@ pub fn keeps_every_value(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// The column in another type. The error says which value would be lost.
+/// Converts a column to another type. The error names the first value that would change.
 pub fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     let from = column.data_type();
     if from == to {
         return Ok(column.clone());
     }
     let converted = strictly(column, to).map_err(|error| error.to_string())?;
-    // Texts are read as numbers and times, which are written in more than one way: what fails has failed.
-    if keeps_every_value(from, to) || from.is_string() || !can_cast_types(to, from) {
+    // A parsed number or time may be formatted in another spelling than the text had, so the reverse does not compare.
+    if preserves_every_value(from, to) || from.is_string() || !can_cast_types(to, from) {
         return Ok(converted);
     }
     let back = strictly(&converted, from).map_err(|error| error.to_string())?;

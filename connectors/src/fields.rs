@@ -1,8 +1,7 @@
-//! Declared columns that no record of a source had, and the fields that records had instead.
+//! Detection of misspelt columns: declared columns that no record of a source had, and undeclared fields of records.
 //!
-//! A column whose field is absent from a record is NULL, so a misspelt column of a table is NULL everywhere. Decoders
-//! of formats with field names (JSON, Parquet) tell their source's [`FieldWatch`] once per batch which columns were
-//! present.
+//! A column whose field is absent from a record is NULL, so a misspelt column of a table is NULL in every row. Decoders
+//! of formats with field names (JSON, Parquet) report the fields of each batch to their source's [`SourceFields`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,24 +9,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow_schema::SchemaRef;
 use parking_lot::Mutex;
 
-/// Names of undeclared fields that are kept for a source.
+/// Most names of undeclared fields that are collected per source.
 const UNKNOWN_FIELDS_MAX: usize = 64;
-/// Bytes of such a name that are kept.
+/// Most bytes of such a name; longer names are not collected.
 const NAME_BYTES_MAX: usize = 256;
 
-/// The fields of all records that a source has read so far.
+/// The fields of the records that a source has read so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InputFields {
+    /// Number of records.
     pub records: u64,
-    /// Columns that no record had, of those that are read.
+    /// Projected columns that no record had.
     pub absent_columns: Vec<String>,
-    /// Fields of the first records that the table does not declare, at most 64.
+    /// Names of the first fields found that the table does not declare, at most 64.
     pub unknown_fields: Vec<String>,
 }
 
-/// The fields that the readers of one source have seen together.
+/// Collects the fields that all readers of one source have found.
 #[derive(Debug)]
-pub struct FieldWatch {
+pub struct SourceFields {
     table: String,
     declared: ahash::AHashSet<String>,
     records: AtomicU64,
@@ -36,13 +36,13 @@ pub struct FieldWatch {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Of each column that is read: some record had it.
+    /// Projected columns; true if some record had the column.
     columns: BTreeMap<String, bool>,
     unknown: BTreeSet<String>,
 }
 
-impl FieldWatch {
-    /// For the columns that records of a table may have.
+impl SourceFields {
+    /// Creates a tracker for a table whose records may have the fields of `schema`.
     pub fn new(table: &str, schema: &SchemaRef) -> Self {
         Self {
             table: table.to_string(),
@@ -52,12 +52,12 @@ impl FieldWatch {
         }
     }
 
-    /// Adds records.
+    /// Counts records.
     pub(crate) fn add_records(&self, records: u64) {
         self.records.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// Says of columns that are read whether some record had them.
+    /// Records for each projected column whether some record had it.
     pub(crate) fn observe_columns<'a>(&self, columns: impl IntoIterator<Item = (&'a str, bool)>) {
         let mut seen = self.seen.lock();
         for (column, is_present) in columns {
@@ -70,18 +70,18 @@ impl FieldWatch {
         }
     }
 
-    /// Names fields that records had; declared ones are passed over.
+    /// Records the names of fields that records had. Declared fields are ignored.
     pub(crate) fn observe_fields<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         let mut seen = self.seen.lock();
         for name in names {
-            let is_kept = seen.unknown.len() < UNKNOWN_FIELDS_MAX && name.len() <= NAME_BYTES_MAX;
-            if is_kept && !self.declared.contains(name) {
+            let has_space = seen.unknown.len() < UNKNOWN_FIELDS_MAX && name.len() <= NAME_BYTES_MAX;
+            if has_space && !self.declared.contains(name) {
                 seen.unknown.insert(name.to_string());
             }
         }
     }
 
-    /// The counter of records in which a column was absent, as in all records before them.
+    /// Returns the counter of records without a column that no earlier record had.
     pub(crate) fn absent_records(&self, column: &str) -> metrics::Counter {
         metrics::counter!(
             "millstream_absent_column_records_total",
@@ -89,7 +89,7 @@ impl FieldWatch {
         )
     }
 
-    /// Counts records for all columns that are absent so far.
+    /// Adds records to the counters of all columns that no record had so far.
     pub(crate) fn count_absent(&self, records: u64) {
         let seen = self.seen.lock();
         for (column, _) in seen.columns.iter().filter(|(_, is_present)| !**is_present) {
@@ -97,7 +97,7 @@ impl FieldWatch {
         }
     }
 
-    /// The fields seen so far; `None` before the first record.
+    /// Returns the fields found so far; `None` before the first record.
     pub fn report(&self) -> Option<InputFields> {
         let records = self.records.load(Ordering::Relaxed);
         if records == 0 {

@@ -1,8 +1,8 @@
-//! Connectors: how rows come into the engine and leave it.
+//! Connectors: sources and sinks of rows in external systems.
 //!
-//! [`Source`] and [`Sink`] are the two contracts; [`Connector`] ties them to a name, options and a table definition;
-//! [`registry`] lists all connectors that were compiled in. Formats (JSON, CSV, Parquet, raw) turn bytes into Arrow
-//! batches and back, for every connector that moves bytes.
+//! [`Source`] and [`Sink`] are the contracts with the engine; a [`Connector`] creates them from a table definition;
+//! [`registry`] lists all compiled-in connectors. Formats (JSON, CSV, Parquet, raw) decode bytes to Arrow batches and
+//! encode batches to bytes, for every connector of byte-oriented systems.
 //!
 //! This crate knows nothing of the engine.
 
@@ -32,7 +32,7 @@ pub mod source;
 pub mod table;
 
 pub use error::Error;
-pub use fields::{FieldWatch, InputFields};
+pub use fields::{InputFields, SourceFields};
 pub use outage::Outage;
 pub use sink::{
     BlockedPartition, Committable, Delivery, JobIdentity, OutputFile, OutputStorage, Sink, SinkWriter,

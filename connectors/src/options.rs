@@ -1,9 +1,9 @@
-//! Reading option values: the text after `=` in `WITH (...)` or under `options:` in YAML.
+//! Option values: the text after `=` in `WITH (...)` or under `options:` in YAML.
 //!
-//! [`Options`] looks an option up in a table definition and parses it; every error names the table, the option, the
-//! value and an example of what would be right. The spellings are Flink's: `10 s`, `500ms`, `1 min` for durations (a
-//! bare number is milliseconds), `64mb`, `1 gb` for sizes (powers of 1024; a bare number is bytes), `a;b;c` for lists.
-//! [`check`] is the same as a question, for validation from an [`OptionDescription`].
+//! [`Options`] finds an option in a table definition and parses it; every error names the table, the option, the value
+//! and an example of a correct value. The spellings are Flink's: `10 s`, `500ms`, `1 min` for durations (a bare number
+//! is milliseconds), `64mb`, `1 gb` for sizes (powers of 1024; a bare number is bytes), `a;b;c` for lists.
+//! [`check_value`] validates a value against an [`OptionDescription`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use millstream_proto::spec::{did_you_mean, parse_flink_duration};
 
 use crate::{Connector, Error, OptionDescription, OptionEffect, OptionKind, Role, TableDefinition};
 
-/// What is shown instead of a secret.
+/// The text shown in place of a secret.
 pub const MASK: &str = "******";
 
 /// Typed access to the options of one table.
@@ -23,6 +23,7 @@ pub struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
+    /// Returns the options of a table.
     pub fn of(table: &'a TableDefinition) -> Self {
         Self {
             table: &table.name,
@@ -30,63 +31,71 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// Returns `options` with the name of their table.
     pub fn new(table: &'a str, options: &'a BTreeMap<String, String>) -> Self {
         Self { table, options }
     }
 
-    /// The name of the table, for error messages.
+    /// Returns the name of the table, for error messages.
     pub fn table(&self) -> &'a str {
         self.table
     }
 
+    /// Returns the value of an option as text.
     pub fn text(&self, name: &str) -> Option<&'a str> {
         self.options.get(name).map(String::as_str)
     }
 
+    /// Returns the value of an option as text, or an error if it is missing.
     pub fn required(&self, name: &str) -> Result<&'a str, Error> {
         self.text(name)
             .ok_or_else(|| Error::Invalid(format!("table `{}`: the option '{name}' is missing", self.table)))
     }
 
+    /// Parses `true` or `false`.
     pub fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
         self.parsed(name, parse_boolean)
     }
 
+    /// Parses a whole number; `1_000` is allowed.
     pub fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
         self.parsed(name, parse_integer)
     }
 
-    /// An integer that cannot be negative: a count, a limit.
+    /// Parses a whole number that is not negative, such as a count or a limit.
     pub fn count(&self, name: &str) -> Result<Option<u64>, Error> {
         self.parsed(name, |text| {
             u64::try_from(parse_integer(text)?).map_err(|_| format!("`{text}` must not be negative; write e.g. 100"))
         })
     }
 
+    /// Parses a finite number.
     pub fn float(&self, name: &str) -> Result<Option<f64>, Error> {
         self.parsed(name, parse_float)
     }
 
+    /// Parses a duration: `10 s`, `500ms`; a bare number is milliseconds.
     pub fn duration(&self, name: &str) -> Result<Option<Duration>, Error> {
         self.parsed(name, parse_flink_duration)
     }
 
+    /// Parses a size in bytes: `64mb`, `1 gb`.
     pub fn bytes(&self, name: &str) -> Result<Option<u64>, Error> {
         self.parsed(name, parse_bytes)
     }
 
-    /// Exactly one character, such as a delimiter. `\t`, `\n` and the like may be written as escapes.
+    /// Parses exactly one ASCII character, such as a delimiter. `\t`, `\n`, `\r`, `\0` and `\\` are escapes.
     pub fn byte(&self, name: &str) -> Result<Option<u8>, Error> {
         self.parsed(name, parse_byte)
     }
 
-    /// Items separated by `;` (Flink's list separator); empty items are left out.
+    /// Returns the items of a list separated by `;`, without empty items.
     pub fn list(&self, name: &str) -> Option<Vec<&'a str>> {
         self.text(name)
             .map(|text| text.split(';').map(str::trim).filter(|item| !item.is_empty()).collect())
     }
 
-    /// All options whose names start with `prefix`, without it.
+    /// Returns all options whose names start with `prefix`, by the rest of their names.
     pub fn with_prefix(&self, prefix: &str) -> BTreeMap<&'a str, &'a str> {
         self.options
             .iter()
@@ -103,8 +112,8 @@ impl<'a> Options<'a> {
     }
 }
 
-/// Describes an option that may be left out and is not secret, as most are. Its effect is the strictest one: a changed
-/// value is refused at a restore until the option declares otherwise.
+/// Describes an optional, non-secret option. Its effect is the strictest, so that a changed value is refused at a
+/// restore unless the description states another effect.
 pub(crate) const fn option(
     name: &'static str,
     kind: OptionKind,
@@ -122,9 +131,9 @@ pub(crate) const fn option(
     }
 }
 
-/// Checks one value against its description. `Err` says what is wrong and what would be right; a secret's value is
-/// not repeated.
-pub fn check(description: &OptionDescription, value: &str) -> Result<(), String> {
+/// Checks a value against its description. The error describes the mistake and the remedy, without the value of a
+/// secret.
+pub fn check_value(description: &OptionDescription, value: &str) -> Result<(), String> {
     let result = match description.kind {
         OptionKind::Text => Ok(()),
         OptionKind::Integer => parse_integer(value).map(drop),
@@ -153,7 +162,7 @@ pub fn check(description: &OptionDescription, value: &str) -> Result<(), String>
     })
 }
 
-/// The table's options as they may be shown to a person or written to a log.
+/// Returns the options of a table with secrets masked, for people and logs.
 pub fn masked(table: &TableDefinition, connector: Option<&dyn Connector>) -> BTreeMap<String, String> {
     let masked = |name: &str, value: &str| match is_secret(connector, name) {
         true => MASK.to_string(),
@@ -165,19 +174,19 @@ pub fn masked(table: &TableDefinition, connector: Option<&dyn Connector>) -> BTr
         .collect()
 }
 
-/// Returns true if the value of this option must not be shown or stored: the connector says so, or its name does.
+/// Returns true if the value of this option must not be shown or stored, by the connector's description or by its name.
 pub fn is_secret(connector: Option<&dyn Connector>, name: &str) -> bool {
     let described = connector.is_some_and(|connector| {
         [Role::Source, Role::Sink]
             .into_iter()
             .flat_map(|role| connector.options(role))
-            .any(|description| description.secret && names(description, name))
+            .any(|description| description.secret && describes(description, name))
     });
-    described || looks_secret(name)
+    described || has_secret_name(name)
 }
 
-/// The value as all its spellings of equal meaning are written: `10 s` and `10000` are one duration. A value that
-/// does not parse stays as it is.
+/// Returns the normal form of a value, which is the same for all spellings of equal meaning: `10 s` and `10000` are one
+/// duration. A value that cannot be parsed is returned unchanged.
 pub fn normalized(kind: OptionKind, value: &str) -> String {
     let value = value.trim();
     let parsed = match kind {
@@ -192,15 +201,15 @@ pub fn normalized(kind: OptionKind, value: &str) -> String {
     parsed.unwrap_or_else(|_| value.to_string())
 }
 
-/// Whether a description is about this option.
-pub fn names(description: &OptionDescription, option: &str) -> bool {
+/// Returns true if a description describes this option.
+pub fn describes(description: &OptionDescription, option: &str) -> bool {
     match description.name.strip_suffix('*') {
         Some(prefix) => option.len() > prefix.len() && option.starts_with(prefix),
         None => description.name == option,
     }
 }
 
-fn looks_secret(name: &str) -> bool {
+fn has_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [
         "password",
@@ -217,6 +226,7 @@ fn looks_secret(name: &str) -> bool {
     .any(|word| name.contains(word))
 }
 
+/// Parses `true` or `false`, ignoring case.
 pub fn parse_boolean(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" => Ok(true),
@@ -225,6 +235,7 @@ pub fn parse_boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Parses a whole number; `_` may separate digits.
 pub fn parse_integer(text: &str) -> Result<i64, String> {
     text.trim()
         .replace('_', "")
@@ -232,6 +243,7 @@ pub fn parse_integer(text: &str) -> Result<i64, String> {
         .map_err(|_| format!("`{text}` is not a whole number; write e.g. '1000'"))
 }
 
+/// Parses a finite number.
 pub fn parse_float(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
@@ -239,7 +251,7 @@ pub fn parse_float(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `64mb`, `1 gb`, `512 kb`; powers of 1024; a bare number is bytes.
+/// Parses a size: `64mb`, `1 gb`, `512 kb`, in powers of 1024; a bare number is bytes.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size; write e.g. '64mb', '1 gb' or '4096'");
     let lower = text.trim().to_ascii_lowercase();

@@ -1,13 +1,13 @@
-//! A system outside that does not answer: not an error, since whoever waits for it goes on by itself, but the reason why
-//! nothing moves.
+//! An external system that does not answer. It is not an error, because connectors retry by themselves, but it is the
+//! reason why a job makes no progress.
 
-/// A system outside that cannot be reached at present.
+/// An external system that cannot be reached at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// In a sentence, such as ``the Kafka brokers `a:9092` ``.
+    /// Name of the system as part of a sentence: ``the Kafka brokers `a:9092` ``.
     pub system: String,
-    /// Since when, microseconds since 1970.
+    /// Time at which the outage began, microseconds since 1970.
     pub since_us: i64,
-    /// What was said of it last.
+    /// Latest error of the attempts to connect.
     pub problem: String,
 }

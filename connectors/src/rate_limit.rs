@@ -1,8 +1,7 @@
-//! A source that reads no faster than told: `scan.rate-limit`, in rows per second over all subtasks.
+//! A rate-limited source: option `scan.rate-limit`, in rows per second over all subtasks.
 //!
-//! For replays that must not overwhelm what is downstream. The limit is kept by time: after a batch of `n` rows the
-//! next one is due `n / rate` seconds later, so a slow consumer never causes a burst of more than one batch. Works for
-//! every connector, since it only stands between the engine and the connector's own reader.
+//! It wraps the source of any connector, for replays that must not overload downstream systems. After a batch of `n`
+//! rows the next batch is due `n / rate` seconds later, so a slow consumer never causes a burst of more than one batch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,20 +12,20 @@ use async_trait::async_trait;
 use crate::source::{Boundedness, ReaderContext, Source, SourceEvent, SourceReader, Split};
 use crate::{Error, InputFields, Outage};
 
-/// The option's name.
+/// Name of the option.
 pub const OPTION: &str = "scan.rate-limit";
 
-/// Batches per second and subtask that the limit aims for: small enough to be even, large enough to be cheap.
+/// Target number of batches per second and subtask: enough for an even flow, few enough for a small overhead.
 const BATCHES_PER_SECOND: f64 = 20.0;
 
-/// A source whose readers are held back.
+/// A source whose readers deliver no more than a number of rows per second.
 pub struct RateLimited {
     inner: Arc<dyn Source>,
     rows_per_second: f64,
 }
 
 impl RateLimited {
-    /// `rows_per_second` must be positive.
+    /// Limits a source. `rows_per_second` must be positive.
     pub fn new(inner: Arc<dyn Source>, rows_per_second: f64) -> Self {
         Self { inner, rows_per_second }
     }
@@ -93,9 +92,9 @@ impl Source for RateLimited {
 struct RateLimitedReader {
     inner: Box<dyn SourceReader>,
     seconds_per_row: f64,
-    /// When the next batch may be delivered.
+    /// Time at which the next batch may be delivered.
     due: Instant,
-    /// What the last poll found was left until then.
+    /// Time until then as of the last poll.
     wait: Option<Duration>,
 }
 

@@ -1,7 +1,7 @@
-//! All connectors that were compiled in, and the check of a table definition against what they say of themselves.
+//! The registry of all compiled-in connectors, and the validation of table definitions against their descriptions.
 //!
-//! Each connector is one cargo feature and one line in [`registry`]. [`validate`] is pure: it reads descriptions and
-//! the definition, never the outside world, and reports everything that is wrong at once.
+//! Each connector is one cargo feature and one line in [`connectors`]. [`validate`] is pure: it reads descriptions and
+//! the definition, has no access to external systems, and reports all mistakes at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::{
     Connector, Error, OptionDescription, OptionEffect, OptionError, Role, Sink, Source, Split, TableDefinition,
 };
 
-/// Every connector of this build, by name.
-pub fn registry() -> &'static [&'static dyn Connector] {
+/// Returns every connector of this build, in the order of their names.
+pub fn connectors() -> &'static [&'static dyn Connector] {
     &[
         #[cfg(feature = "blackhole")]
         &crate::blackhole::Blackhole,
@@ -34,21 +34,21 @@ pub fn registry() -> &'static [&'static dyn Connector] {
     ]
 }
 
-static ADDED: RwLock<Vec<&'static dyn Connector>> = RwLock::new(Vec::new());
+static REGISTERED: RwLock<Vec<&'static dyn Connector>> = RwLock::new(Vec::new());
 
-/// Adds a connector that was not compiled in, for this process: a test's or a simulator's.
-pub fn add(connector: &'static dyn Connector) {
-    ADDED.write().push(connector);
+/// Registers a connector of a test or a simulator for this process.
+pub fn register(connector: &'static dyn Connector) {
+    REGISTERED.write().push(connector);
 }
 
-/// The connector with this name.
+/// Returns the connector with this name.
 pub fn find(name: &str) -> Option<&'static dyn Connector> {
     let named = |connector: &&'static dyn Connector| connector.name() == name;
-    let known = registry().iter().copied().find(named);
-    known.or_else(|| ADDED.read().iter().copied().find(named))
+    let known = connectors().iter().copied().find(named);
+    known.or_else(|| REGISTERED.read().iter().copied().find(named))
 }
 
-/// The source of a checked table, held back if the table says so.
+/// Creates the source of a checked table, rate-limited if the table has the option.
 pub fn source(table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
     let source = connector_of(table)?.source(table)?;
     match Options::of(table).float(rate_limit::OPTION)? {
@@ -62,35 +62,38 @@ pub fn source(table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
     }
 }
 
-/// The sink of a checked table.
+/// Creates the sink of a checked table.
 pub fn sink(table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
     connector_of(table)?.sink(table)
 }
 
-/// Whether what checked tables name exists outside, see [`Connector::look_up`]: an answer for each, in their order.
-pub async fn look_up(tables: &[(Role, Arc<TableDefinition>)]) -> Vec<Result<(), Error>> {
-    let mut answers: Vec<Result<(), Error>> = tables.iter().map(|_| Ok(())).collect();
+/// Checks that the external objects of checked tables exist, see [`Connector::check_external_objects`]. Returns one
+/// result per table, in their order.
+pub async fn check_external_objects(tables: &[(Role, Arc<TableDefinition>)]) -> Vec<Result<(), Error>> {
+    let mut results: Vec<Result<(), Error>> = tables.iter().map(|_| Ok(())).collect();
     let mut by_connector: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, (_, table)) in tables.iter().enumerate() {
         by_connector.entry(table.connector()).or_default().push(index);
     }
-    let looks = by_connector.into_values().map(|indices| async move {
+    let checks = by_connector.into_values().map(|indices| async move {
         let of_connector: Vec<_> = indices.iter().map(|index| tables[*index].clone()).collect();
         let found = match connector_of(&tables[indices[0]].1) {
-            Ok(connector) => connector.look_up(of_connector).await,
+            Ok(connector) => connector.check_external_objects(of_connector).await,
             Err(error) => return vec![(indices[0], Err(error))],
         };
         indices.into_iter().zip(found).collect::<Vec<_>>()
     });
-    for (index, answer) in join_all(looks).await.into_iter().flatten() {
-        answers[index] = answer;
+    for (index, result) in join_all(checks).await.into_iter().flatten() {
+        results[index] = result;
     }
-    answers
+    results
 }
 
-/// How far a split of a checkpoint was read, for a person; `None`: no connector of this build knows its form.
-pub fn position(split: &Split) -> Option<String> {
-    registry().iter().find_map(|connector| connector.position(split))
+/// Describes the position of a checkpoint's split for a person; `None` if no connector of this build recognises it.
+pub fn describe_position(split: &Split) -> Option<String> {
+    connectors()
+        .iter()
+        .find_map(|connector| connector.describe_position(split))
 }
 
 fn connector_of(table: &TableDefinition) -> Result<&'static dyn Connector, Error> {
@@ -104,8 +107,8 @@ fn connector_of(table: &TableDefinition) -> Result<&'static dyn Connector, Error
     })
 }
 
-/// Options every table may have, whatever its connector.
-pub const COMMON: &[OptionDescription] = &[
+/// The options of tables of every connector.
+pub const COMMON_OPTIONS: &[OptionDescription] = &[
     OptionDescription {
         name: "connector",
         kind: crate::OptionKind::Text,
@@ -126,19 +129,19 @@ pub const COMMON: &[OptionDescription] = &[
     },
 ];
 
-/// An option of a source table that decides what its rows are.
+/// An option of a source table that determines its rows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowOption {
-    /// Without the prefix `value.`, which changes nothing.
+    /// Name without the prefix `value.`, which has no effect.
     pub name: String,
-    /// Normalised: equal for values of equal meaning.
+    /// Normal form of the value, equal for values of equal meaning.
     pub value: String,
-    /// Not [`OptionEffect::Nothing`].
+    /// Effect of another value; never [`OptionEffect::Nothing`].
     pub effect: OptionEffect,
 }
 
-/// The options of a checked source table that decide what its rows are, sorted. Defaults are left out, whether
-/// written or not. An option that nobody describes counts as one that selects records.
+/// Returns the options of a checked source table that determine its rows, sorted, without those that have their default
+/// value. An option without a description counts as one that selects records.
 pub fn row_options(table: &TableDefinition) -> Vec<RowOption> {
     let Some(connector) = find(table.connector()) else {
         return Vec::new();
@@ -153,7 +156,7 @@ pub fn row_options(table: &TableDefinition) -> Vec<RowOption> {
     let described = |option: &str| {
         known.iter().find_map(|(prefix, description)| {
             let rest = option.strip_prefix(prefix.as_str())?;
-            options::names(description, rest).then_some(*description)
+            options::describes(description, rest).then_some(*description)
         })
     };
     let mut found = Vec::new();
@@ -194,33 +197,35 @@ pub fn row_options(table: &TableDefinition) -> Vec<RowOption> {
     found
 }
 
-/// Returns true if the value of an option of this name must not be stored, whatever connector it is for. An option that
-/// decides what rows are is none, whatever it is called: the column `password` of a generator is no secret.
+/// Returns true if the value of an option of this name must not be stored, whatever its connector is. An option that
+/// determines rows is not a secret, whatever its name is: the column `password` of a generator.
 pub fn is_secret(option: &str) -> bool {
-    let decides = |connector: &&'static dyn Connector| {
+    let determines_rows = |connector: &&'static dyn Connector| {
         connector.options(Role::Source).iter().any(|description| {
-            !description.secret && description.effect != OptionEffect::Nothing && options::names(description, option)
+            !description.secret
+                && description.effect != OptionEffect::Nothing
+                && options::describes(description, option)
         })
     };
     let secret = |connector: &&'static dyn Connector| options::is_secret(Some(*connector), option);
-    registry().iter().any(secret) && !registry().iter().any(decides)
+    connectors().iter().any(secret) && !connectors().iter().any(determines_rows)
 }
 
-/// The options that name a format: the plain one, and one for each part of a record with two parts.
+/// Prefixes of the options that name a format: of the whole record, of its key, of its value.
 const FORMAT_PREFIXES: [&str; 3] = ["", "key.", "value."];
 
-/// Everything that is wrong with a table in this role; empty if it can be built.
+/// Validates a table in a role. Returns all mistakes; empty if the table can be created.
 pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
     let Some(name) = table.option("connector") else {
         let known = names();
-        return vec![wrong(
+        return vec![mistake(
             "connector",
             format!("the option 'connector' is missing; it is one of {known}"),
         )];
     };
     let Some(connector) = find(name) else {
-        let near = millstream_proto::spec::did_you_mean(name, registry().iter().map(|connector| connector.name()));
-        return vec![wrong(
+        let near = millstream_proto::spec::did_you_mean(name, connectors().iter().map(|connector| connector.name()));
+        return vec![mistake(
             "connector",
             format!("unknown connector `{name}`{near} (known: {})", names()),
         )];
@@ -231,7 +236,7 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
             Role::Source => ("written to", "read from"),
             Role::Sink => ("read from", "written to"),
         };
-        errors.push(wrong(
+        errors.push(mistake(
             "connector",
             format!("a table of the connector `{name}` can be {can}, not {cannot}"),
         ));
@@ -244,11 +249,11 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
         match known.iter().find(|(prefix, description)| {
             option
                 .strip_prefix(prefix.as_str())
-                .is_some_and(|rest| options::names(description, rest))
+                .is_some_and(|rest| options::describes(description, rest))
         }) {
             Some((_, description)) => {
-                if let Err(problem) = options::check(description, value) {
-                    errors.push(wrong(option, problem));
+                if let Err(problem) = options::check_value(description, value) {
+                    errors.push(mistake(option, problem));
                 }
             }
             None => {
@@ -258,7 +263,7 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
                     .map(|(prefix, description)| format!("{prefix}{}", description.name))
                     .collect();
                 let near = millstream_proto::spec::did_you_mean(option, candidates.iter().map(String::as_str));
-                errors.push(wrong(
+                errors.push(mistake(
                     option,
                     format!("unknown option '{option}' for the connector `{name}`{near}"),
                 ));
@@ -266,8 +271,13 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
         }
     }
     for description in connector.options(role) {
-        if description.required && !table.options.keys().any(|option| options::names(description, option)) {
-            errors.push(wrong(
+        if description.required
+            && !table
+                .options
+                .keys()
+                .any(|option| options::describes(description, option))
+        {
+            errors.push(mistake(
                 description.name,
                 format!("the option '{}' is missing: {}", description.name, description.help),
             ));
@@ -280,7 +290,7 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
     errors
 }
 
-/// The formats the table names, with the prefix of the option that named each.
+/// Returns the formats of a table, each with the prefix of its options.
 fn formats(
     table: &TableDefinition,
     connector: &dyn Connector,
@@ -295,14 +305,14 @@ fn formats(
             Some(format) => {
                 formats.push((prefix, format));
                 if prefix != "value." && prefix != "key." {
-                    // `format` and `value.format` say the same: options may be written either way.
+                    // `format` and `value.format` are synonyms, and so are the prefixes of the format's options.
                     formats.push(("value.", format));
                 }
             }
             None => {
                 let all = format::formats().iter().map(|format| format.name).collect::<Vec<_>>();
                 let near = millstream_proto::spec::did_you_mean(name, all.iter().copied());
-                errors.push(wrong(
+                errors.push(mistake(
                     &option,
                     format!("unknown format `{name}`{near} (known: {})", all.join(", ")),
                 ));
@@ -316,7 +326,7 @@ fn formats(
             .map(|format| format.name)
             .collect::<Vec<_>>()
             .join(", ");
-        errors.push(wrong(
+        errors.push(mistake(
             "format",
             format!("the option 'format' is missing; it is one of {all}"),
         ));
@@ -329,8 +339,8 @@ fn known_options(
     formats: &[(&'static str, &'static Format)],
 ) -> Vec<(String, &'static OptionDescription)> {
     let mut known: Vec<(String, &'static OptionDescription)> = Vec::new();
-    known.extend(COMMON.iter().map(|description| (String::new(), description)));
-    // A table may be read and written: options of the other role are no mistake.
+    known.extend(COMMON_OPTIONS.iter().map(|description| (String::new(), description)));
+    // Options of the other role are allowed, because one table may be both read and written.
     for role in connector.roles() {
         known.extend(
             connector
@@ -373,12 +383,12 @@ fn validate_metadata(table: &TableDefinition, connector: &dyn Connector, role: R
                     keys.join(", ")
                 )
             };
-            errors.push(wrong(&column.column, message));
+            errors.push(mistake(&column.column, message));
             continue;
         };
         if role == Role::Sink && !column.is_virtual {
             if !description.writable {
-                errors.push(wrong(
+                errors.push(mistake(
                     &column.column,
                     format!(
                         "the metadata '{}' cannot be written; declare the column VIRTUAL",
@@ -386,7 +396,7 @@ fn validate_metadata(table: &TableDefinition, connector: &dyn Connector, role: R
                     ),
                 ));
             } else if !written.insert(&column.key) {
-                errors.push(wrong(
+                errors.push(mistake(
                     &column.column,
                     format!("the metadata '{}' is written by two columns", column.key),
                 ));
@@ -396,14 +406,14 @@ fn validate_metadata(table: &TableDefinition, connector: &dyn Connector, role: R
 }
 
 fn names() -> String {
-    registry()
+    connectors()
         .iter()
         .map(|connector| connector.name())
         .collect::<Vec<_>>()
         .join(", ")
 }
 
-fn wrong(subject: &str, message: String) -> OptionError {
+fn mistake(subject: &str, message: String) -> OptionError {
     OptionError {
         subject: Some(subject.to_string()),
         message,

@@ -1,14 +1,14 @@
-//! What a sink is: where rows go, and how they become visible exactly once.
+//! The contract of sinks, which write rows and make them visible exactly once.
 //!
-//! A [`Sink`] is made once per job; it makes one [`SinkWriter`] per subtask. The engine calls the writer from a slot
-//! thread: `write` encodes and hands over, never waits. At a barrier, [`SinkWriter::prepare`] makes everything
-//! written before it durable but not yet visible and returns [`Committable`]s, which travel in the checkpoint. Only
-//! when the checkpoint is complete does the engine call [`Sink::commit`] with them, and again after every
-//! recovery: a commit must be idempotent. A sink without transactions returns no committables; its `prepare` waits
-//! until all rows are accepted outside (at-least-once).
+//! A [`Sink`] is created once per job; it creates one [`SinkWriter`] per subtask. The engine calls the writer on a slot
+//! thread: `write` encodes rows and queues them, and never waits. At a barrier, [`SinkWriter::prepare`] makes all
+//! earlier rows durable but not yet visible and returns [`Committable`]s, which are stored in the checkpoint. When the
+//! checkpoint is complete, the engine calls [`Sink::commit`] with them, and again after every restore: a commit must be
+//! idempotent. This is a two-phase commit. A sink without transactions returns no committables; its `prepare` waits
+//! until the external system has accepted all rows (at-least-once delivery).
 //!
-//! A committable is small. A sink whose output itself must travel in the checkpoint writes it to [`OutputStorage`] and
-//! names the files in the committable: they live as long as a checkpoint does that names them.
+//! A committable is small. A sink whose output itself is part of the checkpoint writes it to [`OutputStorage`] and
+//! lists the files in the committable. They are retained as long as a checkpoint refers to them.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,19 +20,21 @@ use futures::future::BoxFuture;
 
 use crate::{Error, Outage};
 
-/// A committable or a split's position is no longer than this; a length in it that says otherwise is not believed.
+/// Largest size of a committable or of a split's position. Decoders refuse encoded lengths above it, so that damaged
+/// bytes cannot cause a large allocation.
 pub(crate) const STORED_BYTES_MAX: usize = 64 << 20;
 
-/// What a commit needs to publish one epoch's output.
+/// The record by which a commit publishes one writer's output of one checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Committable {
-    /// The sink's own encoding, versioned by the sink.
+    /// The sink's own encoding, with a version.
     pub content: Vec<u8>,
-    /// Output beside it, in the sink's order.
+    /// Files of output in the checkpoint storage, in the sink's order.
     pub files: Vec<OutputFile>,
 }
 
 impl Committable {
+    /// Creates a committable without files.
     pub fn new(content: Vec<u8>) -> Self {
         Self {
             content,
@@ -44,30 +46,33 @@ impl Committable {
 /// A file of output in the job's checkpoint storage.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct OutputFile {
-    /// Where the storage keeps it, below the job's folder.
+    /// Path below the job's folder.
     pub path: String,
+    /// Size in bytes.
     pub length: u64,
+    /// CRC-32 of the content.
     pub crc32: u32,
 }
 
 /// The job's checkpoint storage, for output that is too large for a committable.
 #[async_trait]
 pub trait OutputStorage: Send + Sync {
-    /// Makes a new file, durable when this returns. It stays if a committable of a complete checkpoint names it.
+    /// Writes a new file, which is durable when this returns. It is retained if a committable of a complete checkpoint
+    /// lists it.
     async fn write(&self, content: Bytes) -> Result<OutputFile, Error>;
 
-    /// The content of a file, verified.
+    /// Reads a file and verifies its length and checksum.
     async fn read(&self, file: &OutputFile) -> Result<Bytes, Error>;
 }
 
-/// For writers that need none, in tests.
+/// A storage that refuses every call, for tests of writers that need none.
 pub struct NoStorage;
 
 #[async_trait]
 impl OutputStorage for NoStorage {
     async fn write(&self, _content: Bytes) -> Result<OutputFile, Error> {
         Err(Error::Invalid(
-            "there is no checkpoint storage here to keep output in".into(),
+            "there is no checkpoint storage here to store output in".into(),
         ))
     }
 
@@ -79,126 +84,149 @@ impl OutputStorage for NoStorage {
     }
 }
 
-/// What a sink promises about each row.
+/// Delivery guarantee of a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
+    /// After a failure rows may become visible again.
     AtLeastOnce,
+    /// Each row becomes visible once.
     ExactlyOnce,
 }
 
-/// What a sink's outside system knows of the transactions it was written with, for people.
+/// The transactions of a sink's external system, for a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TransactionReport {
+    /// Transactional ids of the sink.
     pub ids: Vec<TransactionalId>,
+    /// Partitions with an open transaction.
     pub blocked: Vec<BlockedPartition>,
 }
 
-/// A transactional id and the newest of what is known to be published under it.
+/// A transactional id and the last checkpoint that was published under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransactionalId {
+    /// The id.
     pub id: String,
-    /// Attempts of the job that published something, as far as they are remembered.
+    /// Number of attempts of the job that published under this id, as far as markers are retained.
     pub attempts: usize,
-    /// The last checkpoint published, and when it was prepared (milliseconds since 1970).
+    /// Id of the last published checkpoint.
     pub checkpoint: u64,
+    /// Time at which that checkpoint was prepared, milliseconds since 1970.
     pub prepared_ms: i64,
 }
 
-/// A partition that readers of committed records cannot read to its end, because a transaction is open in it.
+/// A partition that `read_committed` consumers cannot read to its end, because a transaction is open in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockedPartition {
+    /// Name of the topic.
     pub topic: String,
+    /// Number of the partition.
     pub partition: i32,
-    /// The first offset that is not readable.
+    /// Last stable offset: the first offset that `read_committed` consumers cannot read.
     pub stable_offset: i64,
+    /// Offset of the next record to be written.
     pub end_offset: i64,
 }
 
+/// A sink of rows.
 #[async_trait]
 pub trait Sink: Send + Sync {
+    /// Returns the delivery guarantee.
     fn delivery(&self) -> Delivery;
 
-    /// Where the files are that committables name. Called once, before anything else, wherever commits are made.
+    /// Sets the storage of the files that committables list. Called once, before all other methods, in every process
+    /// that commits.
     fn use_storage(&self, _storage: Arc<dyn OutputStorage>) {}
 
-    /// Checks that the target can be written (the folder is writable, the topic exists), and cleans up what an earlier
-    /// attempt of the same job left behind and no checkpoint names. Called once, before any writer is made and after
-    /// the committables of the restored checkpoint were committed.
+    /// Checks that the target can be written to (the folder is writable, the topic exists), and removes unpublished
+    /// output of earlier attempts of the same job. Called once, after the committables of the restored checkpoint were
+    /// committed and before any writer is created.
     async fn start(&self, job: &JobIdentity) -> Result<(), Error>;
 
-    /// Names the output that earlier runs have published here and that is read together with what is written now, such
-    /// as `3 files of earlier runs in out/`. `None`: there is none, or it cannot be told apart from other data.
+    /// Describes the output that earlier runs have published at the target, which readers read together with the new
+    /// output: `3 files of earlier runs in out/`. `None` if there is none, or if it cannot be distinguished from other
+    /// data.
     async fn earlier_output(&self) -> Result<Option<String>, Error> {
         Ok(None)
     }
 
-    /// Removes the output that [`Sink::earlier_output`] names.
+    /// Removes the output that [`Sink::earlier_output`] describes.
     async fn remove_earlier_output(&self) -> Result<(), Error> {
         Ok(())
     }
 
+    /// Creates the writer of one subtask.
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error>;
 
-    /// Publishes what a completed checkpoint contains. Idempotent: it may be called again with the same committables.
+    /// Publishes the output of a completed checkpoint. Idempotent: it may be called again with the same committables.
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error>;
 
-    /// Whether [`Sink::commit`] moves output, not only names: then it is called for each subtask's committables by the
-    /// process whose writer has prepared them, as long as that process lives. After a failure any process may be asked,
-    /// and two at once. [`Sink::use_storage`] is called in each.
-    fn is_published_where_written(&self) -> bool {
+    /// Returns true if [`Sink::commit`] transfers the output itself rather than publishing it by name. The committables
+    /// of a subtask are then committed by the process whose writer prepared them, as long as that process is alive.
+    /// After a failure any process may commit them, and two may do so at the same time. [`Sink::use_storage`] is called
+    /// in each.
+    fn commits_on_writer_process(&self) -> bool {
         false
     }
 
-    /// The system that is written to, if it cannot be reached at present: as this value and its writers notice it.
+    /// Returns the outage of the external system, if this sink or one of its writers cannot reach it at present.
     fn outage(&self) -> Option<Outage> {
         None
     }
 
-    /// What is known outside of the job's transactions; `None`: this sink uses none.
+    /// Returns the transactions of a job in the external system; `None` if this sink uses none.
     async fn transactions(&self, _job: &str) -> Result<Option<TransactionReport>, Error> {
         Ok(None)
     }
 
-    /// Ends what these transactional ids of the job hold open (none given: all that are known). The ids that it did
-    /// this for. Nothing is lost by it: a job that runs publishes again.
+    /// Aborts the open transactions of these transactional ids of a job; of all known ids if `ids` is empty. Returns
+    /// the ids. No output is lost: a job that is running publishes it again.
     async fn abort_transactions(&self, _job: &str, _ids: &[String]) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
     }
 }
 
-/// Names that tell one run of one job from others, for temporary files and transactional ids.
+/// The identity of one attempt of a job, for names of temporary files and transactional ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobIdentity {
+    /// Name of the job.
     pub job: String,
-    /// Unique for each start of the job.
+    /// Id that is unique for each start of the job.
     pub attempt: String,
 }
 
+/// The environment that the engine provides to a writer.
 #[derive(Clone)]
 pub struct WriterContext {
+    /// The attempt that the writer belongs to.
     pub job: JobIdentity,
+    /// Index of the subtask.
     pub subtask: usize,
+    /// Number of subtasks.
     pub parallelism: usize,
-    /// Runs whatever must wait.
+    /// Runtime for I/O and blocking work.
     pub runtime: tokio::runtime::Handle,
-    /// For output that is too large for a committable.
+    /// Storage for output that is too large for a committable.
     pub storage: Arc<dyn OutputStorage>,
 }
 
-/// Writes the rows of one subtask, from its slot thread.
+/// Writes the rows of one subtask, on its slot thread.
 pub trait SinkWriter: Send {
-    /// Whether the writer takes more now. `Pending`: the context's waker is called when it does. The engine calls this
-    /// before each `write`; an error of earlier rows (a broker's refusal) surfaces here or in `prepare`.
+    /// Returns `Ready` if the writer accepts rows now; otherwise its waker is called once it does. The engine calls
+    /// this before each `write`. An error of earlier rows (such as a broker's refusal) is returned here or by
+    /// `prepare`.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>>;
 
-    /// Encodes the rows and hands them over. Never waits; one call may overdraw the writer's buffer by one batch.
-    /// The batch has the table's columns in declared order. Returns the bytes encoded.
+    /// Encodes the rows and queues them. Never waits; one call may exceed the writer's buffer by one batch. The batch
+    /// has the table's columns in declared order. Returns the number of bytes encoded.
     ///
-    /// [`Error::Data`] says that a row cannot be encoded; then nothing of the batch was written, and the engine gives
-    /// the rows again in smaller batches to find the one. After any other error the writer is not used again.
+    /// # Errors
+    ///
+    /// [`Error::Data`] if a row cannot be encoded; no row of the batch was written, and the engine writes the rows again
+    /// in smaller batches to find the row. After any other error the writer is not used again.
     fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error>;
 
-    /// Makes all rows written before this call durable. The writer may be written to while the future runs; those
-    /// rows belong to the next checkpoint. `last` says that no more rows will come.
+    /// Makes all rows written before this call durable. Rows written while the future runs belong to the next
+    /// checkpoint. `last` is true if no more rows will be written.
     fn prepare(&mut self, checkpoint: u64, last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>>;
 }

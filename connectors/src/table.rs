@@ -1,8 +1,8 @@
-//! How a connector describes itself: the tables it can serve, their options, and the way from a definition to a source
-//! or sink.
+//! The contract of connectors: the description of the tables that a connector serves and of their options, and the
+//! creation of sources and sinks.
 //!
-//! The planner reads the descriptions (pure data) to check a pipeline without touching the outside world; the engine
-//! calls [`Connector::source`] and [`Connector::sink`] when the job starts.
+//! The planner checks a pipeline against the descriptions, which are pure data, without access to external systems; the
+//! engine calls [`Connector::source`] and [`Connector::sink`] when the job starts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,41 +17,51 @@ use crate::source::{Source, Split};
 /// A table as the user declared it: `CREATE TABLE` or an entry of `sources:`/`sinks:`, resolved.
 #[derive(Debug, Clone)]
 pub struct TableDefinition {
+    /// Name of the table.
     pub name: String,
-    /// Columns stored in the outside system, in declared order, then the metadata columns. Computed columns are not
-    /// here: the engine evaluates them.
+    /// Columns stored in the external system, in declared order, then the metadata columns. Computed columns are left
+    /// out, because the engine evaluates them.
     pub schema: SchemaRef,
-    /// Which trailing columns of `schema` are metadata, by the connector's metadata key.
+    /// Metadata columns: the last columns of `schema`, in the same order.
     pub metadata: Vec<MetadataColumn>,
-    /// `connector`, `format` and everything else, under their Flink names. Environment variables are replaced.
+    /// All options under their Flink names, `connector` and `format` included. Environment variables are substituted.
     pub options: BTreeMap<String, String>,
+    /// Names of the columns of `PARTITIONED BY`, in order.
     pub partitioned_by: Vec<String>,
+    /// Names of the columns of the primary key, in order.
     pub primary_key: Vec<String>,
 }
 
-/// A column filled from (or written to) something beside the payload, such as a Kafka timestamp.
+/// A column that is read from or written to a record's metadata rather than its payload, such as a Kafka timestamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataColumn {
-    /// The column's name in the table's schema.
+    /// Name of the column in the table's schema.
     pub column: String,
-    /// The connector's name for it (`METADATA FROM 'key'`; the column's own name if not given).
+    /// The connector's name for the metadata (`METADATA FROM 'key'`; the column's own name if not given).
     pub key: String,
-    /// Read only: not expected in rows written to a sink.
+    /// True if the column is read-only, and so is not written by a sink.
     pub is_virtual: bool,
 }
 
+/// The role of a table in a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
+    /// The table is read.
     Source,
+    /// The table is written to.
     Sink,
 }
 
-/// What kind of text an option takes, for validation and documentation.
+/// Type of an option's value, for validation and documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionKind {
+    /// Any text.
     Text,
+    /// A whole number.
     Integer,
+    /// A finite number.
     Float,
+    /// `true` or `false`.
     Boolean,
     /// `10 s`, `500ms`, `1 min`.
     Duration,
@@ -77,21 +87,24 @@ pub enum OptionEffect {
 /// One option of a connector or format.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionDescription {
-    /// The name; a trailing `*` stands for any suffix (`properties.*`).
+    /// Name; a trailing `*` stands for any suffix (`properties.*`).
     pub name: &'static str,
+    /// Type of the value.
     pub kind: OptionKind,
+    /// True if the option must be given.
     pub required: bool,
+    /// Value if the option is not given.
     pub default: Option<&'static str>,
-    /// Values are never printed.
+    /// True if the value is never printed.
     pub secret: bool,
     /// Effect of another value on a source that resumes.
     pub effect: OptionEffect,
-    /// One sentence for a person.
+    /// Explanation in one sentence.
     pub help: &'static str,
 }
 
 impl OptionDescription {
-    /// The same option with another effect.
+    /// Returns the option with another effect.
     pub(crate) const fn with_effect(self, effect: OptionEffect) -> Self {
         Self { effect, ..self }
     }
@@ -100,48 +113,59 @@ impl OptionDescription {
 /// A metadata key a connector offers.
 #[derive(Debug, Clone)]
 pub struct MetadataDescription {
+    /// The connector's name for the metadata.
     pub key: &'static str,
+    /// Type of a column that holds the metadata without conversion.
     pub data_type: DataType,
-    /// May be written by a sink.
+    /// True if a sink can write it.
     pub writable: bool,
 }
 
-/// A kind of outside system. Stateless; one value of it is registered under its name.
+/// A kind of external system. Stateless; one value is registered under its name.
 pub trait Connector: Send + Sync {
-    /// The value of the `connector` option.
+    /// Returns the value of the option `connector`.
     fn name(&self) -> &'static str;
-    /// One sentence for a person.
+    /// Returns a description in one sentence.
     fn help(&self) -> &'static str;
+    /// Returns the roles that tables of this connector can have.
     fn roles(&self) -> &'static [Role];
-    /// The connector's own options; those of the format are added where [`Connector::uses_format`].
+    /// Returns the connector's own options. Those of the format are added if [`Connector::uses_format`] is true.
     fn options(&self, role: Role) -> &'static [OptionDescription];
+    /// Returns the metadata that columns can be read from or written to.
     fn metadata(&self) -> Vec<MetadataDescription> {
         Vec::new()
     }
-    /// Whether the connector needs a `format` option.
+    /// Returns true if a table needs the option `format`.
     fn uses_format(&self, role: Role) -> bool;
-    /// Checks beyond what descriptions say (columns that must exist, options that exclude one another). Pure.
+    /// Checks a table beyond its option descriptions: columns that must exist, options that exclude one another. Pure.
     fn validate(&self, _table: &TableDefinition, _role: Role) -> Vec<OptionError> {
         Vec::new()
     }
-    /// Whether the source ends by itself, with these options. Pure.
+    /// Returns true if a source with these options ends by itself. Pure.
     fn is_bounded(&self, table: &TableDefinition) -> bool;
-    /// Whether what checked tables name exists outside (a topic), asked once, when a job is submitted: an answer for each
-    /// table, in their order. [`Error::Invalid`]: it does not, and would not by itself; [`Error::Unavailable`]: nobody
-    /// answers. Makes nothing outside.
-    fn look_up(&self, tables: Vec<(Role, Arc<TableDefinition>)>) -> BoxFuture<'static, Vec<Result<(), Error>>> {
+    /// Checks that the external objects of checked tables exist (such as topics), when a job is submitted. Returns one
+    /// result per table, in their order. Creates nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if the object does not exist and will not be created automatically; [`Error::Unavailable`] if the
+    /// external system does not answer.
+    fn check_external_objects(
+        &self,
+        tables: Vec<(Role, Arc<TableDefinition>)>,
+    ) -> BoxFuture<'static, Vec<Result<(), Error>>> {
         ready(tables.iter().map(|_| Ok(())).collect()).boxed()
     }
-    /// How far a split of a checkpoint was read, for a person, if the split is one of this connector's: a checkpoint does
-    /// not say whose its splits are, so the form of id and position together must leave no doubt. Pure.
-    fn position(&self, _split: &Split) -> Option<String> {
+    /// Describes the position of a checkpoint's split for a person; `None` if the split is not one of this connector's.
+    /// Checkpoints do not record the connector of a split, so that id and position together must identify it. Pure.
+    fn describe_position(&self, _split: &Split) -> Option<String> {
         None
     }
-    /// The source of a checked table; called only in a role of [`Connector::roles`].
+    /// Creates the source of a checked table. Called only if [`Connector::roles`] contains [`Role::Source`].
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
         Err(lacks_role(self.name(), table, "read from"))
     }
-    /// The sink of a checked table; called only in a role of [`Connector::roles`].
+    /// Creates the sink of a checked table. Called only if [`Connector::roles`] contains [`Role::Sink`].
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
         Err(lacks_role(self.name(), table, "written to"))
     }
@@ -154,29 +178,33 @@ fn lacks_role(connector: &str, table: &TableDefinition, what: &str) -> Error {
     ))
 }
 
-/// What is wrong with a table definition, and where.
+/// A mistake in a table definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionError {
-    /// The option or column it is about; `None`: the table as a whole.
+    /// Name of the option or column; `None` for the table as a whole.
     pub subject: Option<String>,
-    /// What is wrong and what would be right.
+    /// Description of the mistake and of the remedy.
     pub message: String,
 }
 
 impl TableDefinition {
+    /// Returns the value of an option.
     pub fn option(&self, name: &str) -> Option<&str> {
         self.options.get(name).map(String::as_str)
     }
 
+    /// Returns the value of the option `connector`; empty if it is missing.
     pub fn connector(&self) -> &str {
         self.option("connector").unwrap_or_default()
     }
 
-    /// Index of the first metadata column in `schema`.
+    /// Returns the number of columns of `schema` that are not metadata columns, which is the index of the first
+    /// metadata column.
     pub fn physical_columns(&self) -> usize {
         self.schema.fields().len() - self.metadata.len()
     }
 
+    /// Returns the column with this name.
     pub fn field(&self, column: &str) -> Option<&FieldRef> {
         self.schema.fields().iter().find(|field| field.name() == column)
     }

@@ -122,10 +122,12 @@ fn the_page_says_what_the_code_says() {
     let example = include_str!("sequence.rs");
     let mark = "<!-- not run: compiled and run by connectors/tests/sequence.rs -->";
     let mut wanted = replaced(&written, "example", &format!("{mark}\n```rust\n{example}```\n"));
-    for connector in registry::registry() {
+    for connector in registry::connectors() {
         wanted = replaced(&wanted, connector.name(), &connector_section(*connector));
     }
-    let common = registry::COMMON.iter().map(|option| (*option, "both".to_string()));
+    let common = registry::COMMON_OPTIONS
+        .iter()
+        .map(|option| (*option, "both".to_string()));
     wanted = replaced(&wanted, "common", &options_table(common));
     for format in formats() {
         let rows = format.options.iter().map(|option| (*option, "both".to_string()));

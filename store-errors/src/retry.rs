@@ -60,3 +60,47 @@ impl Retry {
         self == Self::Unlimited
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_temporary_errors_of_a_store_are_retried() {
+        use object_store::Error;
+        let source = || "refused".into();
+        let path = || "a/b".to_string();
+        let generic = Error::Generic {
+            store: "S3",
+            source: source(),
+        };
+        let denied = Error::PermissionDenied {
+            path: path(),
+            source: source(),
+        };
+        let unauthenticated = Error::Unauthenticated {
+            path: path(),
+            source: source(),
+        };
+        let missing = Error::NotFound {
+            path: path(),
+            source: source(),
+        };
+        assert_eq!(Retry::of_object_store(&generic), Retry::Limited);
+        for permanent in [denied, unauthenticated, missing] {
+            assert_eq!(Retry::of_object_store(&permanent), Retry::Never, "{permanent}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_retried_without_a_limit() {
+        for (kind, expected) in [
+            (ErrorKind::StorageFull, Retry::Unlimited),
+            (ErrorKind::QuotaExceeded, Retry::Unlimited),
+            (ErrorKind::TimedOut, Retry::Limited),
+            (ErrorKind::PermissionDenied, Retry::Never),
+        ] {
+            assert_eq!(Retry::of_io(&kind.into()), expected, "{kind}");
+        }
+    }
+}

@@ -97,8 +97,8 @@ impl Connector for Datagen {
         settings(table).is_ok_and(|settings| settings.rows.is_some())
     }
 
-    fn position(&self, split: &Split) -> Option<String> {
-        source::position(split)
+    fn describe_position(&self, split: &Split) -> Option<String> {
+        source::describe_position(split)
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {

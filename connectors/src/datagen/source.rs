@@ -1,9 +1,9 @@
 //! Rows in blocks, blocks dealt out to splits.
 //!
-//! Split `s` of [`SPLITS`] is made of the blocks `s, s + SPLITS, ...`. All splits have their turn several times a second, if
-//! rows come slowly: a watermark is as far as the slowest of them. A position, version 2, is a version byte, the split's
-//! number, how many of its rows have been delivered and the rows of a block (u64 BE each): whatever the rate is later, a
-//! split goes on with the blocks it began with.
+//! Split `s` of [`SPLITS`] is made of the blocks `s, s + SPLITS, ...`. All splits have their turn several times a
+//! second, if rows come slowly: a watermark is as far as the slowest of them. A position, version 2, is a version byte,
+//! the split's number, how many of its rows have been delivered and the rows of a block (u64 BE each): whatever the
+//! rate is later, a split goes on with the blocks it began with.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Source for DatagenSource {
 }
 
 /// How far a split of a checkpoint was read, if it is one of datagen's.
-pub fn position(split: &Split) -> Option<String> {
+pub fn describe_position(split: &Split) -> Option<String> {
     let progress = Progress::of(split).ok()?;
     (progress.id() == split.id).then(|| format!("{} rows", progress.taken))
 }

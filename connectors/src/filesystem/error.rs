@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use millstream_store_errors::{Settings, explain};
+use millstream_store_errors::{Retry, Settings, explain};
 
 use crate::{Error, TableDefinition};
 
@@ -25,7 +25,34 @@ pub fn io_error(action: &str, path: &str, source: std::io::Error) -> Error {
     }
 }
 
-/// Returns the error of a request to an object store.
+/// Returns the error of a request to an object store: [`Error::Unavailable`] if a retry may succeed, [`Error::Invalid`]
+/// otherwise (a missing object or bucket, refused credentials).
 pub fn store_error(path: &str, error: &object_store::Error) -> Error {
-    Error::Unavailable(format!("object store: `{path}`: {}", explain(error, Settings::Options)))
+    let message = format!("object store: `{path}`: {}", explain(error, Settings::Options));
+    match Retry::of_object_store(error) {
+        Retry::Never => Error::Invalid(message),
+        Retry::Limited | Retry::Unlimited => Error::Unavailable(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_credentials_are_not_retried() {
+        let refused = object_store::Error::PermissionDenied {
+            path: "out/a.json".into(),
+            source: "AccessDenied".into(),
+        };
+        assert!(matches!(store_error("s3://bucket/out", &refused), Error::Invalid(_)));
+        let timeout = object_store::Error::Generic {
+            store: "S3",
+            source: "operation timed out".into(),
+        };
+        assert!(matches!(
+            store_error("s3://bucket/out", &timeout),
+            Error::Unavailable(_)
+        ));
+    }
 }

@@ -128,7 +128,7 @@ proptest! {
 
     /// Also where a part begins inside the header, or ends before it.
     #[test]
-    fn every_part_of_a_file_knows_its_header(
+    fn every_split_uses_the_header_of_its_file(
         split_size in 3u64..80,
         stop_after in 0usize..12,
         comment in 0usize..60,

@@ -262,7 +262,7 @@ impl Connector for Filesystem {
         table.option("source.monitor-interval").is_none()
     }
 
-    fn position(&self, split: &Split) -> Option<String> {
+    fn describe_position(&self, split: &Split) -> Option<String> {
         let position = split::Position::decode(split).ok()?;
         position.describe(&split.id)
     }
@@ -278,7 +278,7 @@ impl Connector for Filesystem {
 
 /// Returns true if every value of a metadata type can be stored in a column of another.
 fn is_readable_as(found: &DataType, declared: &DataType) -> bool {
-    declared == &DataType::Utf8 || conversion::keeps_every_value(found, declared)
+    declared == &DataType::Utf8 || conversion::preserves_every_value(found, declared)
 }
 
 /// Removes the table's name from the beginning of a message, because the caller reports it too.

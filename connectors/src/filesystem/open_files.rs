@@ -173,7 +173,8 @@ impl OpenFiles {
         self.closed = files;
     }
 
-    /// Removes all files that no checkpoint names. Files that cannot be removed now are removed when the job starts next.
+    /// Removes all files that no checkpoint names. Files that cannot be removed now are removed when the job starts
+    /// next.
     pub fn discard(&mut self) {
         let open = self.open.drain().filter_map(|(_, file)| file.into_in_progress());
         let results = open

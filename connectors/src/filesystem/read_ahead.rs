@@ -21,7 +21,7 @@ use super::error::io_error;
 use super::location::{FileEntry, Location, StoreLocation};
 use super::split::Position;
 use crate::format::{Header, parquet};
-use crate::{Error, FieldWatch};
+use crate::{Error, SourceFields};
 
 /// Bytes of a chunk.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -81,13 +81,13 @@ pub enum Content {
         /// Rows per chunk.
         batch_rows: usize,
         /// Counts the fields of the records read.
-        fields: Arc<FieldWatch>,
+        fields: Arc<SourceFields>,
     },
 }
 
 impl ReadAhead {
-    /// Starts the task. If the position is not at the beginning of a record, the first byte is the one before the split,
-    /// so that the reader can tell whether a record begins at the split's start.
+    /// Starts the task. If the position is not at the beginning of a record, the first byte is the one before the
+    /// split, so that the reader can tell whether a record begins at the split's start.
     pub fn start(self, waker: Waker) -> Receiver<Chunk> {
         let (sender, receiver) = bounded(QUEUE_CHUNKS_MAX);
         let runtime = self.runtime.clone();
@@ -260,7 +260,7 @@ impl ReadAhead {
         file: &FileEntry,
         columns: &SchemaRef,
         batch_rows: usize,
-        fields: &FieldWatch,
+        fields: &SourceFields,
         sender: &Sender<Chunk>,
         waker: &Waker,
     ) -> Result<(), Error> {
@@ -303,9 +303,9 @@ impl ReadAhead {
     }
 }
 
-/// Whether the reader is still there.
-fn send(sender: &Sender<Chunk>, waker: &Waker, fetched: Chunk) -> bool {
-    let sent = sender.send(fetched).is_ok();
+/// Sends a chunk and wakes the slot. Returns false if the reader was dropped.
+fn send(sender: &Sender<Chunk>, waker: &Waker, chunk: Chunk) -> bool {
+    let sent = sender.send(chunk).is_ok();
     if sent {
         waker.wake_by_ref();
     }

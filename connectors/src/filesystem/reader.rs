@@ -1,7 +1,7 @@
 //! The reader of one subtask. It reads one split after the other and decodes on the slot thread.
 //!
-//! Bytes come from a [`ReadAhead`] task; the reader finds the records in them and decodes one batch per poll. A snapshot
-//! stores the offset just after the last record that was delivered.
+//! Bytes come from a [`ReadAhead`] task; the reader finds the records in them and decodes one batch per poll. A
+//! snapshot stores the offset just after the last record that was delivered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl FileReader {
         let layout = ColumnLayout::new(&settings, context.projection.as_deref())?;
         let decoder = match settings.is_parquet() {
             true => None,
-            false => Some(settings.format.watched_decoder(
+            false => Some(settings.format.tracked_decoder(
                 &settings.file_schema,
                 &layout.file_columns,
                 &settings.fields,

@@ -150,7 +150,7 @@ fn files_are_rolled_by_age() {
 }
 
 #[test]
-fn merging_of_files_is_refused_with_what_to_do_instead() {
+fn auto_compaction_is_refused_with_a_remedy() {
     let table = table("/tmp/out", &ids(), &[("auto-compaction", "true")]);
     let errors = crate::registry::validate(&table, crate::Role::Sink);
     assert_eq!(errors.len(), 1, "{errors:?}");
@@ -204,7 +204,7 @@ fn rows_with_maps(ids: std::ops::Range<i64>, bad: i64) -> RecordBatch {
 }
 
 #[test]
-fn a_row_that_cannot_be_encoded_finds_nothing_of_its_batch_in_any_partition() {
+fn a_row_that_cannot_be_encoded_leaves_its_batch_unwritten_in_every_partition() {
     let runtime = runtime();
     let folder = tempfile::tempdir().unwrap();
     let bad = 2;
@@ -245,7 +245,7 @@ fn a_row_that_cannot_be_encoded_finds_nothing_of_its_batch_in_any_partition() {
 }
 
 #[test]
-fn a_crash_loses_what_no_checkpoint_names_and_nothing_else() {
+fn a_crash_loses_only_files_that_no_checkpoint_names() {
     let runtime = runtime();
     let folder = tempfile::tempdir().unwrap();
     let table = table(&folder.path().to_string_lossy(), &ids(), &[]);
@@ -273,7 +273,7 @@ fn a_crash_loses_what_no_checkpoint_names_and_nothing_else() {
 }
 
 #[test]
-fn a_dropped_writer_leaves_nothing_behind() {
+fn a_dropped_writer_removes_its_unpublished_files() {
     let runtime = runtime();
     let folder = tempfile::tempdir().unwrap();
     let table = table(&folder.path().to_string_lossy(), &ids(), &[]);
@@ -290,7 +290,7 @@ fn a_dropped_writer_leaves_nothing_behind() {
 }
 
 #[test]
-fn many_writers_get_by_with_one_thread() {
+fn many_writers_share_one_thread() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(1)
@@ -343,7 +343,7 @@ fn a_target_that_cannot_be_written_is_refused_at_the_start() {
 }
 
 #[test]
-fn a_failing_disk_surfaces_and_shows_nothing() {
+fn a_write_error_is_reported_and_publishes_nothing() {
     let runtime = runtime();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
@@ -359,7 +359,7 @@ fn a_failing_disk_surfaces_and_shows_nothing() {
 }
 
 #[test]
-fn a_slow_disk_makes_the_writer_ask_for_a_pause_and_wake_later() {
+fn a_slow_disk_applies_backpressure_and_wakes_the_writer_later() {
     let runtime = runtime();
     let folder = tempfile::tempdir().unwrap();
     let table = table(
@@ -387,7 +387,7 @@ fn a_slow_disk_makes_the_writer_ask_for_a_pause_and_wake_later() {
 }
 
 #[test]
-fn uploads_are_completed_from_what_the_checkpoint_holds_and_only_then_visible() {
+fn uploads_are_completed_from_the_checkpoint_and_invisible_before() {
     let runtime = runtime();
     let store = Arc::new(InMemory::new());
     let table = table("memory://x/out", &ids(), &[("sink.rolling-policy.file-size", "20mb")]);
@@ -426,7 +426,7 @@ fn uploads_are_completed_from_what_the_checkpoint_holds_and_only_then_visible() 
 }
 
 #[test]
-fn earlier_output_in_an_object_store_is_named_and_removed_and_nothing_else() {
+fn only_earlier_output_in_an_object_store_is_described_and_removed() {
     let runtime = runtime();
     let store = Arc::new(InMemory::new());
     let table = table("memory://x/out", &ids(), &[]);

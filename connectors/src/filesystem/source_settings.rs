@@ -10,7 +10,7 @@ use super::location::Location;
 use super::partition;
 use crate::format::{FormatSpec, Header, Lines};
 use crate::options::Options;
-use crate::{Error, FieldWatch, TableDefinition};
+use crate::{Error, SourceFields, TableDefinition};
 
 const SPLIT_BYTES_DEFAULT: u64 = 64 << 20;
 const RECORD_BYTES_MAX_DEFAULT: u64 = 64 << 20;
@@ -26,7 +26,7 @@ pub struct SourceSettings {
     /// Rules for finding the ends of records; unused for Parquet.
     pub lines: Lines,
     /// Counts the fields of the records read.
-    pub fields: Arc<FieldWatch>,
+    pub fields: Arc<SourceFields>,
     /// Rules for finding a file's header; `None` if files have none.
     pub header: Option<Header>,
     /// Columns stored in the files.
@@ -52,7 +52,7 @@ impl SourceSettings {
         let file_schema = partition::file_schema(table)?;
         Ok(Self {
             location,
-            fields: Arc::new(FieldWatch::new(&table.name, &file_schema)),
+            fields: Arc::new(SourceFields::new(&table.name, &file_schema)),
             lines: format.lines()?,
             header: format.header()?,
             format,

@@ -67,7 +67,7 @@ fn context(runtime: &tokio::runtime::Runtime, rows: usize) -> ReaderContext {
     }
 }
 
-/// What reading came to.
+/// Result of reading a table to its end.
 #[derive(Default)]
 pub struct Outcome {
     pub batches: Vec<RecordBatch>,
@@ -172,7 +172,7 @@ fn folders_globs_and_compressed_files_are_read_in_order_of_name() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_with_what_to_do() {
+fn read_errors_name_the_file_and_the_remedy() {
     #[track_caller]
     fn check(table: &TableDefinition, expected: &str) {
         let error = read_all(table).err().unwrap().to_string();

@@ -1,8 +1,8 @@
 //! Splits of files, and the encoding of a position in a split.
 //!
 //! A file is cut at multiples of the split size; a line or a Parquet row group belongs to the split in which it starts.
-//! Cuts depend on the offset alone, so a file that grows keeps the ids of its splits. A compressed file, or a file whose
-//! records may contain line breaks, is one split.
+//! Cuts depend on the offset alone, so a file that grows keeps the ids of its splits. A compressed file, or a file
+//! whose records may contain line breaks, is one split.
 //!
 //! A position is a version byte (1) and then, in bincode's standard encoding, the fields of [`Position`] in order.
 
@@ -67,8 +67,8 @@ impl Position {
         }
     }
 
-    /// Describes the position for a person: `a.json: byte 42 (3 records)`. `None` if `id` is not the id of a split of this
-    /// file. Parquet files are recognised by their extension, because the encoding is the same for all formats.
+    /// Describes the position for a person: `a.json: byte 42 (3 records)`. `None` if `id` is not the id of a split of
+    /// this file. Parquet files are recognised by their extension, because the encoding is the same for all formats.
     pub fn describe(&self, id: &str) -> Option<String> {
         let rest = id.strip_prefix(self.path.as_str())?;
         if !rest.is_empty() && !rest.starts_with('[') {

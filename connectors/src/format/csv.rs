@@ -11,7 +11,7 @@ use arrow_schema::{DataType, SchemaRef};
 
 use super::cells::{CellResult, Column, Problem, Row, Values, excerpt};
 use super::csv_header;
-use super::ignored::Ignored;
+use super::parse_errors::ParseErrorCounter;
 use super::record::{self, RecordParser};
 use super::{Decoded, Decoder, Records};
 use crate::Error;
@@ -85,8 +85,8 @@ pub struct CsvDecoder {
     targets: Vec<Option<usize>>,
     /// `targets` is that of a file's header.
     has_header: bool,
-    /// Set where `csv.ignore-parse-errors` is.
-    ignored: Option<Ignored>,
+    /// `None` unless `csv.ignore-parse-errors` is true.
+    ignored_errors: Option<ParseErrorCounter>,
     /// The unquoted content of the field in progress.
     scratch: Vec<u8>,
 }
@@ -119,10 +119,7 @@ impl CsvDecoder {
             columns: columns.to_vec(),
             targets,
             has_header: false,
-            ignored: options
-                .boolean("csv.ignore-parse-errors")?
-                .unwrap_or(false)
-                .then(|| Ignored::of(options.table())),
+            ignored_errors: ParseErrorCounter::new(options, "csv.ignore-parse-errors")?,
             scratch: Vec::new(),
         })
     }
@@ -155,9 +152,9 @@ impl CsvDecoder {
         let column = &mut self.row.columns[target];
         match cell(column, text, quoted, &self.syntax) {
             Ok(()) => Ok(()),
-            Err(problem) => match &self.ignored {
-                Some(ignored) => {
-                    ignored.fields.increment(1);
+            Err(problem) => match &self.ignored_errors {
+                Some(counter) => {
+                    counter.fields.increment(1);
                     column.truncate(self.row.rows);
                     column.push_null()
                 }
@@ -292,8 +289,8 @@ impl RecordParser for CsvDecoder {
         &mut self.row
     }
 
-    fn ignored(&self) -> Option<&Ignored> {
-        self.ignored.as_ref()
+    fn ignored_errors(&self) -> Option<&ParseErrorCounter> {
+        self.ignored_errors.as_ref()
     }
 
     fn record(&mut self, record: &[u8]) -> Result<bool, Problem> {

@@ -1,8 +1,8 @@
 //! Columns to CSV records.
 //!
-//! A text is quoted where it would otherwise be read as something else: it contains the delimiter, a quote, an escape or a
-//! line break, or is the null literal, or (so that NULL and the empty text stay apart for columns that are not STRING)
-//! begins like a comment. NULL is the null literal, or nothing.
+//! A text is quoted where it would otherwise be read as something else: it contains the delimiter, a quote, an escape
+//! or a line break, or is the null literal, or (so that NULL and the empty text stay apart for columns that are not
+//! STRING) begins like a comment. NULL is the null literal, or nothing.
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;

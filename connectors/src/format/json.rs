@@ -16,28 +16,28 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 
 use super::cells::{CellResult, Column, FieldOrder, Problem, Row, Values, wrong};
-use super::ignored::Ignored;
+use super::field_tracker::FieldTracker;
 use super::json_cursor::{Cursor, deeper};
 use super::numbers::parse_float;
+use super::parse_errors::ParseErrorCounter;
 use super::record::{self, RecordParser};
-use super::tracker::FieldTracker;
 use super::{Decoded, Decoder, Records};
 use crate::options::Options;
-use crate::{Error, FieldWatch};
+use crate::{Error, SourceFields};
 
 pub struct JsonDecoder {
     row: Row,
     order: FieldOrder,
     settings: Settings,
-    /// Set for the records of a source.
+    /// `None` outside of sources.
     tracker: Option<FieldTracker>,
 }
 
 struct Settings {
-    /// Set where `json.ignore-parse-errors` is.
-    ignored: Option<Ignored>,
+    /// `None` unless `json.ignore-parse-errors` is true.
+    ignored_errors: Option<ParseErrorCounter>,
     fail_on_missing: bool,
-    /// What one unit of a timestamp that is a number is, as a fraction in microseconds.
+    /// Unit of numeric timestamps as a fraction in microseconds.
     number_unit: (i64, i64),
 }
 
@@ -46,13 +46,13 @@ impl JsonDecoder {
         schema: &SchemaRef,
         columns: &[usize],
         options: &Options<'_>,
-        watch: Option<&Arc<FieldWatch>>,
+        fields: Option<&Arc<SourceFields>>,
     ) -> Result<Self, Error> {
         let schema = SchemaRef::new(schema.project(columns)?);
         let order = FieldOrder::new(schema.fields().iter().map(|field| field.name().as_str()));
-        let ignore_errors = options.boolean("json.ignore-parse-errors")?.unwrap_or(false);
+        let ignored_errors = ParseErrorCounter::new(options, "json.ignore-parse-errors")?;
         let fail_on_missing = options.boolean("json.fail-on-missing-field")?.unwrap_or(false);
-        if ignore_errors && fail_on_missing {
+        if ignored_errors.is_some() && fail_on_missing {
             return Err(Error::Invalid(format!(
                 "table `{}`: 'json.ignore-parse-errors' and 'json.fail-on-missing-field' cannot both be 'true'",
                 options.table()
@@ -65,11 +65,11 @@ impl JsonDecoder {
             _ => (1_000, 1),
         };
         Ok(Self {
-            tracker: watch.map(|watch| FieldTracker::new(watch.clone(), &schema)),
+            tracker: fields.map(|fields| FieldTracker::new(fields.clone(), &schema)),
             row: Row::new(schema)?,
             order,
             settings: Settings {
-                ignored: ignore_errors.then(|| Ignored::of(options.table())),
+                ignored_errors,
                 fail_on_missing,
                 number_unit,
             },
@@ -96,8 +96,8 @@ impl RecordParser for JsonDecoder {
         &mut self.row
     }
 
-    fn ignored(&self) -> Option<&Ignored> {
-        self.settings.ignored.as_ref()
+    fn ignored_errors(&self) -> Option<&ParseErrorCounter> {
+        self.settings.ignored_errors.as_ref()
     }
 
     fn record(&mut self, record: &[u8]) -> Result<bool, Problem> {
@@ -199,9 +199,9 @@ fn field(cursor: &mut Cursor<'_>, column: &mut Column, rows: usize, settings: &S
     let start = cursor.at;
     match value(cursor, column, settings, depth) {
         Ok(()) => Ok(()),
-        Err(problem) => match &settings.ignored {
-            Some(ignored) => {
-                ignored.fields.increment(1);
+        Err(problem) => match &settings.ignored_errors {
+            Some(counter) => {
+                counter.fields.increment(1);
                 column.truncate(rows);
                 cursor.at = start;
                 cursor.skip_value(depth)?;

@@ -1,7 +1,7 @@
 //! The grammar of JSON, walked over byte by byte: strings, numbers, words, and values that nobody wants.
 //!
-//! A [`Cursor`] knows nothing of columns. It moves over one record and hands out what it passes as bytes; what breaks the
-//! grammar is a [`Problem`] that names the place.
+//! A [`Cursor`] knows nothing of columns. It moves over one record and hands out what it passes as bytes; what breaks
+//! the grammar is a [`Problem`] that names the place.
 
 use std::borrow::Cow;
 

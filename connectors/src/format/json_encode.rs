@@ -1,8 +1,8 @@
 //! Columns to JSON records: one object per row, its fields in the order of the columns.
 //!
 //! Each column is taken apart once per batch, and each field's `"name":` is prepared once per encoder; a cell then
-//! costs one branch and a copy. Numbers are written so that reading them gives the same value; NaN and infinities, which
-//! JSON lacks, as text; binary data in base64.
+//! costs one branch and a copy. Numbers are written so that reading them gives the same value; NaN and infinities,
+//! which JSON lacks, as text; binary data in base64.
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;

@@ -16,18 +16,18 @@ mod csv;
 mod csv_encode;
 mod csv_header;
 mod describe;
-mod ignored;
+mod field_tracker;
 mod json;
 mod json_cursor;
 mod json_encode;
 pub(crate) mod map_keys;
 mod numbers;
 pub mod parquet;
+mod parse_errors;
 mod raw;
 mod record;
 mod text;
 mod time;
-mod tracker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub use self::describe::{FORMAT_OPTION, Format, formats};
 pub use self::text::Column as TextColumn;
 pub use self::time::{TimestampStyle, parse_timestamp};
 use crate::options::Options;
-use crate::{Error, FieldWatch, TableDefinition};
+use crate::{Error, SourceFields, TableDefinition};
 #[cfg(test)]
 use json::tests as json_test_kit;
 
@@ -237,28 +237,28 @@ impl FormatSpec {
         self.decoder_with(schema, columns, None)
     }
 
-    /// The same for the records of a source, which is told which columns they have.
-    pub fn watched_decoder(
+    /// Creates a decoder like [`FormatSpec::decoder`] that reports the fields of the records to `fields`.
+    pub fn tracked_decoder(
         &self,
         schema: &SchemaRef,
         columns: &[usize],
-        watch: &Arc<FieldWatch>,
+        fields: &Arc<SourceFields>,
     ) -> Result<Box<dyn Decoder>, Error> {
-        self.decoder_with(schema, columns, Some(watch))
+        self.decoder_with(schema, columns, Some(fields))
     }
 
     fn decoder_with(
         &self,
         schema: &SchemaRef,
         columns: &[usize],
-        watch: Option<&Arc<FieldWatch>>,
+        fields: Option<&Arc<SourceFields>>,
     ) -> Result<Box<dyn Decoder>, Error> {
         match self.format.name {
             "json" => Ok(Box::new(json::JsonDecoder::new(
                 schema,
                 columns,
                 &self.options(),
-                watch,
+                fields,
             )?)),
             "csv" => Ok(Box::new(csv::CsvDecoder::new(schema, columns, &self.options())?)),
             "raw" => Ok(Box::new(raw::RawDecoder::new(schema, columns, &self.options())?)),

@@ -1,23 +1,25 @@
-//! Many records to one batch: what decoders of one record after the other have in common.
+//! The decoding loop shared by all formats that are parsed record by record.
 
 use super::cells::{Problem, Row};
-use super::ignored::Ignored;
+use super::parse_errors::ParseErrorCounter;
 use super::text::Utf8Records;
 use super::{Decoded, Records, Rejection};
 use crate::Error;
 
-/// Reads one record into the next row of its columns.
+/// A parser of single records.
 pub(super) trait RecordParser {
-    /// Fills the columns' next cells; `false` for a record that is no row (a blank line, a comment). After a problem the
-    /// cells that were filled are taken back.
+    /// Parses a record into the next cell of each column. Returns false for a record that is not a row (a blank line, a
+    /// comment). After an error the caller removes the cells.
     fn record(&mut self, record: &[u8]) -> Result<bool, Problem>;
 
+    /// Returns the columns.
     fn row(&mut self) -> &mut Row;
 
-    /// Set where records that cannot be read are to be passed over.
-    fn ignored(&self) -> Option<&Ignored>;
+    /// Returns the counter of ignored errors; `None` if parse errors are not ignored.
+    fn ignored_errors(&self) -> Option<&ParseErrorCounter>;
 }
 
+/// Decodes many records into one batch.
 pub(super) fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Result<Decoded, Error> {
     let utf8 = Utf8Records::new(records)?;
     let mut rejected = Vec::new();
@@ -32,9 +34,9 @@ pub(super) fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Re
             Ok(false) => skipped.push(index),
             Err(problem) => {
                 parser.row().roll_back();
-                match parser.ignored() {
-                    Some(ignored) => {
-                        ignored.records.increment(1);
+                match parser.ignored_errors() {
+                    Some(counter) => {
+                        counter.records.increment(1);
                         skipped.push(index);
                     }
                     None => rejected.push(Rejection {

@@ -89,11 +89,14 @@ impl Connector for Kafka {
         SourceOptions::of(table).is_ok_and(|options| options.is_bounded())
     }
 
-    fn look_up(&self, tables: Vec<(Role, Arc<TableDefinition>)>) -> BoxFuture<'static, Vec<Result<(), Error>>> {
+    fn check_external_objects(
+        &self,
+        tables: Vec<(Role, Arc<TableDefinition>)>,
+    ) -> BoxFuture<'static, Vec<Result<(), Error>>> {
         look_up::topics(tables).boxed()
     }
 
-    fn position(&self, split: &Split) -> Option<String> {
+    fn describe_position(&self, split: &Split) -> Option<String> {
         let (topic, partition) = source::split_name(&split.id).ok()?;
         let position = source::Position::decode(split).ok()?;
         let end = position

@@ -13,7 +13,7 @@ use arrow_select::take::take;
 use super::options::{KeyLayout, Layout};
 use super::queue::FetchedMessage;
 use crate::format::{Decoded, Decoder, Records, Rejection, map_keys};
-use crate::{Error, FieldWatch, RejectedRecord, TableDefinition};
+use crate::{Error, RejectedRecord, SourceFields, TableDefinition};
 
 /// The columns that a record's value holds.
 pub fn value_schema(table: &TableDefinition, columns: &[usize]) -> SchemaRef {
@@ -67,7 +67,7 @@ impl RecordDecoder {
         table: &TableDefinition,
         layout: &Layout,
         projection: &[usize],
-        fields: &Arc<FieldWatch>,
+        fields: &Arc<SourceFields>,
     ) -> Result<Self, Error> {
         let (mut of_value, mut of_key) = (Vec::new(), Vec::new());
         let mut origins = Vec::with_capacity(projection.len());
@@ -95,7 +95,7 @@ impl RecordDecoder {
         }
         let value = layout
             .value_format
-            .watched_decoder(&value_schema(table, &layout.value), &of_value, fields)?;
+            .tracked_decoder(&value_schema(table, &layout.value), &of_value, fields)?;
         let key = match &layout.key {
             Some(key) if !of_key.is_empty() => Some(key.format.decoder(&key_schema(table, key), &of_key)?),
             _ => None,

@@ -151,7 +151,7 @@ impl Sink for KafkaSink {
         self.publisher.publish(committables).await
     }
 
-    fn is_published_where_written(&self) -> bool {
+    fn commits_on_writer_process(&self) -> bool {
         self.options.transactions.is_some()
     }
 

@@ -20,7 +20,7 @@ use super::reach::Reach;
 use super::reader::KafkaReader;
 use super::records::RecordDecoder;
 use crate::{
-    Boundedness, Error, FieldWatch, InputFields, Outage, ReaderContext, Source, SourceReader, Split, TableDefinition,
+    Boundedness, Error, InputFields, Outage, ReaderContext, Source, SourceFields, SourceReader, Split, TableDefinition,
 };
 
 pub struct KafkaSource {
@@ -28,7 +28,7 @@ pub struct KafkaSource {
     shared: Arc<Shared>,
     /// Of its readers.
     reach: Arc<Reach>,
-    fields: Arc<FieldWatch>,
+    fields: Arc<SourceFields>,
 }
 
 /// What blocking requests need, on whatever thread they run.
@@ -49,7 +49,7 @@ impl KafkaSource {
         })?;
         let reach = Reach::new(&options.client, &options.brokers);
         let schema = super::records::value_schema(table, &options.layout.value);
-        let fields = Arc::new(FieldWatch::new(&table.name, &schema));
+        let fields = Arc::new(SourceFields::new(&table.name, &schema));
         let shared = Arc::new(Shared {
             options,
             consumer,

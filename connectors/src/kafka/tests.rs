@@ -246,7 +246,7 @@ fn a_position_is_told_as_topic_partition_and_offset() {
             weight: 0,
             finished: false,
         };
-        assert_eq!(Kafka.position(&split).as_deref(), expected);
+        assert_eq!(Kafka.describe_position(&split).as_deref(), expected);
     }
     let at = |next, end| Position { next, end }.encode();
     check("toll-entries-3", at(42, None), Some("toll-entries[3] = 42"));

@@ -194,7 +194,8 @@ impl Topic {
                 sys::rd_kafka_vu_s__bindgen_ty_1 { headers: headers.0 },
             ));
         }
-        // SAFETY: all pointers live during the call, which copies value and key; headers are taken over on success only.
+        // SAFETY: all pointers live during the call, which copies value and key; headers are taken over on success
+        // only.
         let error = unsafe {
             sys::rd_kafka_produceva(self.producer.client().native_ptr(), arguments.as_ptr(), arguments.len())
         };

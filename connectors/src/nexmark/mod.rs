@@ -188,8 +188,8 @@ impl Connector for Nexmark {
         Config::of(table).is_ok_and(|config| config.events_max.is_some())
     }
 
-    fn position(&self, split: &Split) -> Option<String> {
-        source::position(split)
+    fn describe_position(&self, split: &Split) -> Option<String> {
+        source::describe_position(split)
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {

@@ -103,7 +103,7 @@ impl Source for NexmarkSource {
 }
 
 /// How far a split of a checkpoint was read, if it is one of nexmark's.
-pub fn position(split: &Split) -> Option<String> {
+pub fn describe_position(split: &Split) -> Option<String> {
     let position = Position::decode(split).ok()?;
     split.id.starts_with("nexmark-").then(|| {
         format!(

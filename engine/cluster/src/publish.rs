@@ -1,7 +1,7 @@
 //! Publishing what a complete checkpoint contains: sinks' output becomes visible.
 //!
 //! Most sinks are told by the process that coordinates the job: their commit is a rename, or one request. Where output itself
-//! is moved by it ([`Sink::is_published_where_written`]), each worker publishes what its own subtasks have written and
+//! is moved by it ([`Sink::commits_on_writer_process`]), each worker publishes what its own subtasks have written and
 //! still has in memory, so that a wide job's output never passes through one process. After a failure whoever restores
 //! the checkpoint publishes it, wherever it was written.
 

@@ -5,7 +5,7 @@ use millstream_connectors::{OptionDescription, OptionKind, Role, format, registr
 /// Returns the list of all connectors and formats, or the entry of one. The error names the known ones.
 pub fn list(name: Option<&str>) -> Result<String, String> {
     let mut out = String::new();
-    for connector in registry::registry() {
+    for connector in registry::connectors() {
         if name.is_some_and(|name| name != connector.name()) {
             continue;
         }
@@ -49,7 +49,7 @@ pub fn list(name: Option<&str>) -> Result<String, String> {
         out.push('\n');
     }
     if out.is_empty() {
-        let connectors = registry::registry().iter().map(|connector| connector.name());
+        let connectors = registry::connectors().iter().map(|connector| connector.name());
         let known: Vec<_> = connectors
             .chain(format::formats().iter().map(|format| format.name))
             .collect();

@@ -8,8 +8,8 @@
 //! [header count u32, each: name length u32, name, value length u32 (2^32-1: none), value]
 //! ```
 //!
-//! A committable's content is the version ([`VERSION`], u8) and the [`Epoch`] in bincode. Its files are the first parts,
-//! in order; the last part may stand in the epoch itself.
+//! A committable's content is the version ([`VERSION`], u8) and the [`Epoch`] in bincode. Its files are the first
+//! parts, in order; the last part may stand in the epoch itself.
 
 use serde::{Deserialize, Serialize};
 

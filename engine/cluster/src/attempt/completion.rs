@@ -92,7 +92,7 @@ impl Driver<'_> {
         for (node, sink) in &self.connectors.sinks {
             let operator = &self.job.graph.nodes[*node].id;
             let states = completed.states.get(operator);
-            if sink.is_published_where_written() && self.tasks.are_remote() {
+            if sink.commits_on_writer_process() && self.tasks.are_remote() {
                 outputs.extend(outputs_of(operator, states));
                 if has_regions {
                     instead.push((operator.clone(), sink.clone(), committables_of(states)));

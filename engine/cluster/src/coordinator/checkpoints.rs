@@ -237,7 +237,7 @@ fn summary(job: &str, found: &LoadedCheckpoint) -> v1::Checkpoint {
 
 /// In the connector's words; where none knows it text as it is, anything else as hexadecimal digits.
 fn position(split: &SplitState) -> String {
-    let known = registry::position(&Split {
+    let known = registry::describe_position(&Split {
         id: split.id.clone(),
         position: split.position.clone(),
         weight: split.weight,

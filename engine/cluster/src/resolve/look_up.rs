@@ -28,7 +28,7 @@ pub async fn look_up(resolved: &Resolved) -> Result<(), NotFound> {
             _ => None,
         })
         .collect();
-    let answers = registry::look_up(&tables).await;
+    let answers = registry::check_external_objects(&tables).await;
     let (mut mistakes, mut unavailable) = (Vec::new(), Vec::new());
     for ((role, table), answer) in tables.iter().zip(answers) {
         match answer {

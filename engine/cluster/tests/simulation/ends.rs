@@ -255,7 +255,7 @@ impl Sink for Visible {
         Delivery::ExactlyOnce
     }
 
-    fn is_published_where_written(&self) -> bool {
+    fn commits_on_writer_process(&self) -> bool {
         world().published_by_workers
     }
 

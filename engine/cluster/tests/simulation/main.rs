@@ -93,7 +93,7 @@ pub fn run(seed: u64, scenario: Scenario, mutant: Option<Mutant>, folder: PathBu
     let store = Arc::new(InMemory::new());
     storage::provide("sim", Arc::new(SimulatedStore(store.clone())));
     millstream_cluster::network::replace(Box::new(SimulatedNetwork));
-    registry::add(Box::leak(Box::new(Simulated(store.clone()))));
+    registry::register(Box::leak(Box::new(Simulated(store.clone()))));
     threads::do_without(cluster::pace);
     watch_panics();
     if print && std::env::var_os("RUST_LOG").is_some() {

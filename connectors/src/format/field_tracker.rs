@@ -1,4 +1,4 @@
-//! Which columns the records of one decoder had, gathered without work per field for a decoder that has seen them all.
+//! The columns and fields found by one decoder. Once every column was found, tracking costs nothing per field.
 
 use std::sync::Arc;
 
@@ -6,38 +6,39 @@ use arrow_schema::SchemaRef;
 use metrics::Counter;
 
 use super::cells::Column;
-use crate::fields::FieldWatch;
+use crate::fields::SourceFields;
 
-/// Names of undeclared fields are gathered in so many records.
+/// Number of records whose undeclared fields are collected.
 const NAMED_RECORDS_MAX: u64 = 1_000;
-/// Names that are gathered between two batches.
+/// Most names that are collected per batch.
 const NAMES_MAX: usize = 64;
 
-/// Gathers for a [`FieldWatch`], batch by batch.
+/// Collects the fields of one decoder's records and reports them to a [`SourceFields`] once per batch.
 pub(super) struct FieldTracker {
-    watch: Arc<FieldWatch>,
+    source: Arc<SourceFields>,
     /// Columns that no record had before this batch.
     absent: Vec<Absent>,
-    /// Records of this batch.
+    /// Number of records of this batch.
     records: u64,
-    /// Records whose undeclared fields are still of interest.
+    /// Number of further records whose undeclared fields are collected.
     named_left: u64,
     names: Vec<Vec<u8>>,
-    /// Nothing was told yet.
+    /// True before the first report.
     is_new: bool,
 }
 
+/// A column that no record had before this batch.
 struct Absent {
     column: usize,
     name: String,
-    /// Records of this batch without it.
+    /// Number of records of this batch without the column.
     missing: u64,
     counter: Option<Counter>,
 }
 
 impl FieldTracker {
-    /// `schema` has the columns that are decoded.
-    pub fn new(watch: Arc<FieldWatch>, schema: &SchemaRef) -> Self {
+    /// Creates a tracker for a decoder of the columns of `schema`.
+    pub fn new(source: Arc<SourceFields>, schema: &SchemaRef) -> Self {
         let absent = schema.fields().iter().enumerate().map(|(column, field)| Absent {
             column,
             name: field.name().clone(),
@@ -45,7 +46,7 @@ impl FieldTracker {
             counter: None,
         });
         Self {
-            watch,
+            source,
             absent: absent.collect(),
             records: 0,
             named_left: NAMED_RECORDS_MAX,
@@ -54,22 +55,22 @@ impl FieldTracker {
         }
     }
 
-    /// Takes note of a field that no decoded column wants.
+    /// Records a field that is not decoded.
     #[inline]
     pub fn unknown(&mut self, name: &[u8]) {
         if self.named_left > 0 {
-            self.keep(name);
+            self.collect(name);
         }
     }
 
     #[cold]
-    fn keep(&mut self, name: &[u8]) {
+    fn collect(&mut self, name: &[u8]) {
         if self.names.len() < NAMES_MAX && !self.names.iter().any(|known| known == name) {
             self.names.push(name.to_vec());
         }
     }
 
-    /// Takes note of a record whose columns each have `rows` cells if the record lacks them, one more otherwise.
+    /// Records the columns of a record: a column has `rows` cells if the record lacks it, and one more otherwise.
     #[inline]
     pub fn record(&mut self, columns: &[Column], rows: usize) {
         self.records += 1;
@@ -79,17 +80,17 @@ impl FieldTracker {
         }
     }
 
-    /// Tells of the batch.
+    /// Reports the batch to the source.
     pub fn flush(&mut self) {
         let records = std::mem::take(&mut self.records);
         if records == 0 {
             return;
         }
-        self.watch.add_records(records);
+        self.source.add_records(records);
         let is_first = std::mem::take(&mut self.is_new);
         if is_first || self.absent.iter().any(|absent| absent.missing < records) {
             let columns = self.absent.iter();
-            self.watch
+            self.source
                 .observe_columns(columns.map(|absent| (absent.name.as_str(), absent.missing < records)));
             self.absent.retain(|absent| absent.missing == records);
         }
@@ -98,12 +99,12 @@ impl FieldTracker {
         }
         if !self.names.is_empty() {
             let names = self.names.iter().filter_map(|name| std::str::from_utf8(name).ok());
-            self.watch.observe_fields(names);
+            self.source.observe_fields(names);
             self.names.clear();
         }
         for absent in &mut self.absent {
             absent.missing = 0;
-            let counter = || self.watch.absent_records(&absent.name);
+            let counter = || self.source.absent_records(&absent.name);
             absent.counter.get_or_insert_with(counter).increment(records);
         }
     }
@@ -117,13 +118,13 @@ mod tests {
     use super::super::json_test_kit::spec;
     use super::*;
 
-    fn watch_of(batches: &[&[&str]], columns: &[usize]) -> Option<crate::InputFields> {
+    fn fields_of(batches: &[&[&str]], columns: &[usize]) -> Option<crate::InputFields> {
         let field = |name| Field::new(name, DataType::Int64, true);
         let schema: SchemaRef = Arc::new(Schema::new(vec![field("a"), field("b"), field("c")]));
-        let watch = Arc::new(FieldWatch::new("t", &schema));
+        let source = Arc::new(SourceFields::new("t", &schema));
         let spec = spec("json", &[("json.ignore-parse-errors", "true")], &schema);
-        // Two decoders, as two tasks have.
-        let mut decoders = [(); 2].map(|()| spec.watched_decoder(&schema, columns, &watch).unwrap());
+        // Two decoders, as of two subtasks.
+        let mut decoders = [(); 2].map(|()| spec.tracked_decoder(&schema, columns, &source).unwrap());
         for (index, batch) in batches.iter().enumerate() {
             let (mut data, mut ranges) = (Vec::new(), Vec::new());
             for record in *batch {
@@ -136,12 +137,12 @@ mod tests {
             };
             decoders[index % 2].decode(records).unwrap();
         }
-        watch.report()
+        source.report()
     }
 
     #[track_caller]
     fn check(batches: &[&[&str]], expected: (u64, &[&str], &[&str])) {
-        let found = watch_of(batches, &[2, 0, 1]).unwrap();
+        let found = fields_of(batches, &[2, 0, 1]).unwrap();
         assert_eq!(
             (found.records, found.absent_columns, found.unknown_fields),
             (
@@ -168,24 +169,24 @@ mod tests {
     }
 
     #[test]
-    fn nested_fields_and_broken_records_say_nothing() {
+    fn nested_fields_and_malformed_records_are_not_counted() {
         check(&[&[r#"{"a":1,"x":{"b":1}}"#]], (1, &["b", "c"], &["x"]));
         check(&[&[r#"{"a":1}"#, r#"{"b":1"#, "nothing", ""]], (1, &["b", "c"], &[]));
-        assert_eq!(watch_of(&[&["nothing"]], &[0, 1, 2]), None);
+        assert_eq!(fields_of(&[&["nothing"]], &[0, 1, 2]), None);
     }
 
     #[test]
-    fn columns_that_are_not_read_are_declared_all_the_same() {
-        let found = watch_of(&[&[r#"{"c":1,"d":1}"#]], &[0]).unwrap();
+    fn columns_that_are_not_projected_count_as_declared() {
+        let found = fields_of(&[&[r#"{"c":1,"d":1}"#]], &[0]).unwrap();
         assert_eq!(found.absent_columns, ["a"]);
         assert_eq!(found.unknown_fields, ["d"]);
     }
 
     #[test]
-    fn names_are_kept_up_to_a_limit() {
+    fn names_are_collected_up_to_a_limit() {
         let record: Vec<String> = (0..500).map(|field| format!("\"f{field:03}\":1")).collect();
         let record = format!("{{{}}}", record.join(","));
-        let found = watch_of(&[&[record.as_str()], &[record.as_str()]], &[0]).unwrap();
+        let found = fields_of(&[&[record.as_str()], &[record.as_str()]], &[0]).unwrap();
         assert_eq!(found.unknown_fields.len(), 64);
     }
 }
