@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh lint
 cargo fmt --all --check
 scripts/lint-modules.py engine/cli engine/server engine/graph integration-tests proto fail-point store-errors
-scripts/lint-comments.py engine/cli engine/server
+scripts/lint-comments.py engine/cli engine/server integration-tests
 scripts/lint-deploy.sh
 scripts/lint-dependencies.sh
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

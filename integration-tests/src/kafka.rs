@@ -1,4 +1,4 @@
-//! A real Kafka broker for a test: started on free ports with data of its own, gone when the test is.
+//! A real Kafka broker for a test: started on free ports with its own data, and stopped with the test.
 //!
 //! The broker runs under `scripts/kafka.sh run`, which ends it when its standard input closes. That happens when a
 //! [`KafkaBroker`] is dropped, and also when the test process ends in any other way.
@@ -24,9 +24,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub struct KafkaBroker {
     address: String,
-    /// Its own and its controller's.
+    /// Ports of the broker and of its controller.
     ports: (u16, u16),
-    /// Topics that somebody asks for.
+    /// True if the broker creates topics on request.
     makes_topics: bool,
     script: Mutex<Script>,
     dir: TempDir,
@@ -35,11 +35,11 @@ pub struct KafkaBroker {
 /// The script that runs the broker.
 struct Script {
     child: Child,
-    /// Closing it ends the broker.
+    /// Standard input of the script; closing it ends the broker.
     stdin: Option<ChildStdin>,
 }
 
-/// A record as it came out of a topic.
+/// A record as read from a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Record {
     pub partition: i32,
@@ -57,12 +57,12 @@ impl Record {
 }
 
 impl KafkaBroker {
-    /// Starts a broker and waits until it is ready: about two seconds, once it is in the cache.
+    /// Starts a broker and waits until it is ready: about two seconds if it is downloaded already.
     pub fn start() -> Result<Self> {
         Self::start_new(false)
     }
 
-    /// The same for one that makes topics which somebody asks for.
+    /// Starts a broker that creates topics on request.
     pub fn start_that_makes_topics() -> Result<Self> {
         Self::start_new(true)
     }
@@ -80,7 +80,7 @@ impl KafkaBroker {
         })
     }
 
-    /// Kills it; its data stays.
+    /// Kills the broker; its data stays.
     pub fn stop(&self) -> Result<()> {
         let mut script = self.script();
         if let Some(mut stdin) = script.stdin.take() {
@@ -94,12 +94,12 @@ impl KafkaBroker {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops its process for a while: connections stay open, and nothing is answered.
+    /// Suspends the broker's process (SIGSTOP): connections stay open without answers.
     pub fn freeze(&self) -> Result<()> {
         self.signal("STOP")
     }
 
-    /// Lets it go on after [`Self::freeze`].
+    /// Resumes the process after [`Self::freeze`].
     pub fn thaw(&self) -> Result<()> {
         self.signal("CONT")
     }
@@ -113,7 +113,7 @@ impl KafkaBroker {
         Ok(())
     }
 
-    /// Starts it where it was, after [`Self::stop`].
+    /// Starts the broker again with its data, after [`Self::stop`].
     pub fn start_again(&self) -> Result<()> {
         let (script, _) = Self::run(&self.dir, self.ports, self.makes_topics)?;
         *self.script() = script;
@@ -142,13 +142,13 @@ impl KafkaBroker {
         Ok((Script { child: script, stdin }, address))
     }
 
-    /// One broker for all tests of this process.
+    /// Returns the broker that all tests of this process share.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<KafkaBroker> = OnceLock::new();
         SHARED.get_or_init(|| Self::start().expect("a Kafka broker; `scripts/setup.sh test` installs what it needs"))
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns the address, `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -170,7 +170,7 @@ impl KafkaBroker {
         let admin = self.admin()?;
         let results = block_on(admin.create_topics([&topic], &AdminOptions::new()))?;
         check(results)?;
-        // Creating answers before every part of the broker knows of it.
+        // The request to create a topic returns before every part of the broker knows the topic.
         let consumer: BaseConsumer = self.client().create()?;
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
@@ -194,7 +194,7 @@ impl KafkaBroker {
         check(block_on(admin.create_partitions([&partitions], &AdminOptions::new()))?)
     }
 
-    /// Removes the records before `offset`, as retention would.
+    /// Deletes the records before `offset`, as retention would.
     pub fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, partition, Offset::Offset(offset))?;
@@ -227,7 +227,7 @@ impl KafkaBroker {
         Ok(())
     }
 
-    /// Writes records, each `(partition, key, value)`, and waits until the broker has them.
+    /// Writes records, each `(partition, key, value)`, and waits until the broker has acknowledged them.
     pub fn produce_records<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &self,
         topic: &str,
@@ -257,8 +257,8 @@ impl KafkaBroker {
         Ok(())
     }
 
-    /// Waits until no transaction is open in a topic. A transaction is complete for its writer before the broker has
-    /// marked its end in every partition; until then readers of committed records stop in front of it.
+    /// Waits until no transaction is open in a topic. A commit returns to the writer before the broker has written the
+    /// markers of every partition; until then, readers of committed records do not pass the transaction.
     pub fn until_settled(&self, topic: &str) -> Result<()> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         while self.ends(topic, "read_committed")? != self.ends(topic, "read_uncommitted")? {
@@ -270,7 +270,7 @@ impl KafkaBroker {
         Ok(())
     }
 
-    /// Up to where a reader with this isolation can read each partition.
+    /// Returns the end offset of each partition for a reader with this isolation level.
     fn ends(&self, topic: &str, isolation: &str) -> Result<Vec<i64>> {
         let consumer: BaseConsumer = self.client().set("isolation.level", isolation).create()?;
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
@@ -283,7 +283,7 @@ impl KafkaBroker {
             .collect()
     }
 
-    /// All committed records in a topic now, by partition and offset.
+    /// Returns all committed records of a topic, by partition and offset.
     pub fn records(&self, topic: &str) -> Result<Vec<Record>> {
         let consumer: BaseConsumer = self
             .client()
@@ -318,7 +318,7 @@ impl KafkaBroker {
                     let next = message.offset() + 1;
                     ends.retain(|(partition, end)| *partition != message.partition() || next < *end);
                 }
-                // The last offsets may hold no record but the end of a transaction.
+                // The last offset may be a transaction marker instead of a record.
                 Some(Err(KafkaError::PartitionEOF(at_end))) => ends.retain(|(partition, _)| *partition != at_end),
                 Some(Err(error)) => return Err(error.into()),
                 None => {}
@@ -331,7 +331,7 @@ impl KafkaBroker {
         Ok(records)
     }
 
-    /// How many records a topic has, without reading them.
+    /// Returns the number of records of a topic without reading them.
     pub fn count(&self, topic: &str) -> Result<i64> {
         let consumer: BaseConsumer = self.client().create()?;
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;

@@ -1,11 +1,11 @@
-//! What tests and benchmarks of whole processes share: the outside systems they run against.
+//! External systems for tests and benchmarks of whole processes.
 
 pub mod kafka;
 pub mod windowed_job;
 
 use std::path::PathBuf;
 
-/// The `engine` binary of the build this program belongs to: beside it, or (for tests) one folder up.
+/// Returns the `engine` binary of this build: in this program's folder or, for tests, in the parent folder.
 pub fn engine() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     program
@@ -17,7 +17,7 @@ pub fn engine() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("engine"))
 }
 
-/// The `engine-cli` binary beside it.
+/// Returns the `engine-cli` binary of this build.
 pub fn engine_cli() -> PathBuf {
     engine().with_file_name("engine-cli")
 }

@@ -1,7 +1,7 @@
-//! A job from topic to topic whose answer is known: a keyed window over Kafka, under exactly-once delivery.
+//! A job from Kafka to Kafka with a known result: a keyed window under exactly-once delivery.
 //!
-//! What killed processes wrote, read with `read_committed`, must be the rows that a batch over the same input gives,
-//! each of them once.
+//! The output of runs with failures, read with `read_committed`, must have exactly the rows of a batch run over the
+//! same input.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,7 +46,7 @@ sinks:
     format: json
 "#;
 
-/// One input, `<name>-in`, and any number of outputs, `<name>-<output>`.
+/// The input topic `<name>-in` with its expected result, and any number of output topics `<name>-<output>`.
 pub struct WindowedJob {
     pub broker: &'static KafkaBroker,
     name: &'static str,
@@ -54,12 +54,12 @@ pub struct WindowedJob {
 }
 
 impl WindowedJob {
-    /// Makes and fills the input, and works out the answer. `folder` is for what that takes.
+    /// Creates and fills the input, and computes the result by a batch run, whose files are in `folder`.
     pub fn new(name: &'static str, folder: &Path) -> Result<Self> {
         Self::at(KafkaBroker::shared(), name, folder)
     }
 
-    /// The same at a broker that no other test uses and that can be frozen. It ends with this process.
+    /// Creates the job with a broker of its own, which a test may freeze. The broker ends with this process.
     pub fn with_own_broker(name: &'static str, folder: &Path) -> Result<Self> {
         Self::at(Box::leak(Box::new(KafkaBroker::start()?)), name, folder)
     }
@@ -109,7 +109,7 @@ impl WindowedJob {
         self.broker.create_topic(&self.topic(output), 4)
     }
 
-    /// Writes the pipeline that has this output and reads so many rows per second; the job has the output's name.
+    /// Writes the pipeline with this output, which reads `rate` rows per second; the job has the output's name.
     pub fn pipeline(&self, folder: &Path, output: &str, rate: u32) -> Result<std::path::PathBuf> {
         let file = folder.join(format!("{output}.yaml"));
         let text = PIPELINE
@@ -131,7 +131,7 @@ impl WindowedJob {
         Ok(rows)
     }
 
-    /// The output is the answer: every row, once.
+    /// Checks that the output has every row of the result exactly once.
     pub fn check(&self, output: &str) -> Result<()> {
         let stream = self.rows(output)?;
         let differing: Vec<_> = self

@@ -1,7 +1,7 @@
 //! SQL cases: each folder of `sql/` holds a pipeline and the rows it must give, computed by DuckDB.
 //!
-//! Every case runs four ways, as a user would run it: whole; at parallelism 2 with checkpoints in the middle; killed
-//! with SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
+//! Every case runs four ways with the real binary: whole; at parallelism 2 with checkpoints in the middle; killed with
+//! SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Cases that run at the same time.
+/// Most cases that run at the same time.
 const WORKERS: usize = 4;
 
 /// Rows per second of the slow runs: about a second and a half for the larger input.
 const SLOW: &str = "1600";
-/// No limit that a run would notice.
+/// A rate above that of any run.
 const FAST: &str = "10000000";
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -99,7 +99,7 @@ fn check(case: &Path) -> Result<(), String> {
     batch.compare("as a batch", &expected)
 }
 
-/// One way of running one case, in folders of its own.
+/// One way of running one case, in its own folders.
 struct Run {
     folder: TempDir,
     case: PathBuf,
@@ -150,7 +150,7 @@ impl Run {
         ))
     }
 
-    /// Starts a slow run and kills it, without warning, once so many checkpoints are complete.
+    /// Starts a slow run and kills it (SIGKILL) once so many checkpoints are complete.
     fn kill_after_checkpoints(&self, wanted: usize) -> Result<(), String> {
         let mut command = self.command(SLOW, &["--parallelism", "2", "--checkpoint-interval", "100ms"])?;
         let mut child = command
@@ -229,7 +229,7 @@ fn sorted_lines(text: &str) -> Vec<String> {
     lines
 }
 
-/// Elements of `a` that `b` has not, as multisets; both sorted.
+/// Returns the elements of `a` that are not in `b`, as multisets; both are sorted.
 fn difference(a: &[String], b: &[String]) -> Vec<String> {
     let mut rest = b.iter().peekable();
     let mut missing = Vec::new();

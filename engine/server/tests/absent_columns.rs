@@ -1,10 +1,10 @@
-//! Columns that the input does not have: they are NULL, and whoever runs the job is told.
+//! Columns that are absent from the input: they are NULL, and the job reports them.
 
 use std::fs;
 
 use crate::test_folder::{TestFolder, signal, text};
 
-/// 3,000 clicks in two files; the table spells a field otherwise.
+/// Creates a folder with 3,000 clicks in two files; the table declares a field in another spelling.
 fn folder(options: &str) -> TestFolder {
     let folder = TestFolder::new();
     for file in 0..2 {
@@ -38,7 +38,7 @@ fn a_misspelt_json_name_is_in_the_summary() {
     let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
     assert_eq!(summary["absent_columns"], serde_json::json!([MISSPELT]));
 
-    // A Parquet file without the column is no other than that.
+    // The same for a Parquet file without the column.
     folder.write(
         "again.sql",
         "CREATE TABLE kept (userid BIGINT, link STRING) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'parquet');
@@ -85,7 +85,7 @@ fn a_stream_without_an_end_is_warned_of_while_it_runs() {
         .unwrap();
     let read = || fs::read_to_string(&log).unwrap_or_default();
     folder.wait(&mut child, "the warning", || {
-        // The files may not have been read to their end by then.
+        // The files may not have been read to their end yet.
         read().lines().any(|line| {
             line.contains("WARN source `clicks`: column `userid` was absent from all")
                 && line.ends_with("they have the field `userId` (names are case-sensitive)")

@@ -219,7 +219,7 @@ fn dry_run_and_explain_run_nothing() {
     assert!(!folder.path(".millstream").exists());
 }
 
-/// Answers every request with this status and body, for as long as the test lives. Returns the address.
+/// Starts a server that answers every request with this status and body. Returns its address.
 fn object_store_that_says(status: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -231,7 +231,7 @@ fn object_store_that_says(status: &'static str, body: &'static str) -> String {
                 let length = body.len();
                 let answer =
                     format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
-                // A client that has gone away needs no answer.
+                // The client may have closed the connection.
                 drop(stream.write_all(answer.as_bytes()));
             }
         }
@@ -278,7 +278,7 @@ fn an_object_store_that_cannot_be_used_is_said_with_the_setting() {
         "the object store does not know the access key: check AWS_ACCESS_KEY_ID (",
     );
 
-    // A table of its own settings.
+    // A table with its own settings.
     let reading = |allow_http: &str| {
         format!(
             "CREATE TABLE t (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 's3://bucket', 'format' = 'json',

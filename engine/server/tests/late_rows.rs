@@ -50,7 +50,7 @@ sinks:
 ",
     );
     let output = folder.run(&["run", "job.yaml"], 0);
-    // Which rows are late depends on which source is ahead, but each row is in one place, whole.
+    // The order of the sources decides which rows are late, but each row is complete in exactly one output.
     let (out, late) = (folder.lines("out"), folder.lines("late_entries"));
     let rows = [
         "1,A,2026-01-01 10:00:05,on time",

@@ -1,11 +1,11 @@
-//! Runs that end, are stopped, are killed: what is written is always what one undisturbed run writes.
+//! Runs that end, are stopped or are killed and resumed: the output is that of one undisturbed run.
 
 use std::fs;
 use std::process::Output;
 
 use crate::test_folder::{TestFolder, manifests, signal, text};
 
-/// Two files of events, about a minute of event time each; windows of 10 s per key.
+/// Creates a job over two files of events, each with about a minute of event time, with windows of 10 s per key.
 fn folder(rate: &str) -> TestFolder {
     let folder = TestFolder::new();
     for file in 0..2 {
@@ -96,7 +96,7 @@ INSERT INTO out SELECT n FROM t WHERE n <= 10;",
     assert_eq!(text(&fresh.stdout).lines().count(), 10);
 }
 
-/// A job over a folder of CSV files that has finished once.
+/// Creates a job over a folder of CSV files that has finished once.
 fn finished_over_files() -> TestFolder {
     let folder = TestFolder::new();
     fs::create_dir(folder.path("in")).unwrap();
@@ -117,7 +117,7 @@ fn a_finished_job_does_not_take_an_edited_pipeline_for_its_own() {
     folder.write("job.sql", &format!("-- a comment is no change\n{FILES_SQL}"));
     says(&folder.run(&["run", "job.sql"], 0), "nothing to do");
 
-    // No state depends on the filter, and yet the answer is another.
+    // No state depends on the filter, but the output does.
     folder.write("job.sql", &FILES_SQL.replace("n < 100", "n < 2"));
     let refused = folder.run(&["run", "job.sql"], 2);
     says(
@@ -131,7 +131,7 @@ fn a_finished_job_does_not_take_an_edited_pipeline_for_its_own() {
         "a pipeline that differs from this one",
     );
 
-    // Quite another script of the same file name.
+    // An unrelated script of the same file name.
     folder.write(
         "job.sql",
         "CREATE TABLE g (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '5', 'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '5');
@@ -192,7 +192,7 @@ fn a_killed_run_resumes_and_writes_every_row_exactly_once() {
         );
     }
     write_job(&folder, FAST);
-    // A rate is not state: the edited pipeline resumes. So does another parallelism.
+    // The rate does not affect state, so the edited pipeline resumes. So does another parallelism.
     let output = folder.run(&["run", "job.yaml", "--parallelism", "3"], 0);
     says(&output, "finished");
     assert_eq!(folder.lines("out"), expected);
@@ -233,7 +233,7 @@ fn a_damaged_checkpoint_is_passed_over_only_if_duplicates_are_accepted() {
     fs::write(&newest, bytes).unwrap();
     let published = folder.lines("out");
     write_job(&folder, FAST);
-    // Its output is published: rows would occur twice.
+    // Its output has been published: rows would occur twice.
     for _ in 0..2 {
         let output = folder.run(&["run", "job.yaml"], 1);
         says(&output, "a second time");
@@ -263,7 +263,7 @@ fn any_retained_checkpoint_can_be_replayed() {
         .collect();
     assert_eq!(ids.len(), 3, "{listed}");
     write_job(&folder, FAST);
-    // A replay that is refused leaves the job where it was.
+    // A refused replay does not change the job.
     let job = fs::read_to_string(folder.path("job.yaml")).unwrap();
     folder.write("job.yaml", &job.replace("sum(v)", "max(v)"));
     let refused = folder.run(&["run", "job.yaml", "--from-checkpoint", ids[1]], 2);
@@ -283,7 +283,7 @@ fn two_processes_never_run_one_job() {
     folder.wait(&mut child, "a checkpoint", || folder.checkpoints() >= 1);
     let second = folder.run(&["run", "job.yaml"], 1);
     says(&second, "in use by process");
-    // It has not looked at the checkpoints of the first.
+    // The second process has not read the checkpoints of the first.
     says(&second, "failed during startup");
     assert!(!text(&second.stderr).contains("checkpoint"), "{}", text(&second.stderr));
     child.kill().unwrap();
@@ -352,7 +352,7 @@ fn state_that_would_mean_something_else_is_refused_until_that_is_accepted() {
     let accepted = folder.run(&["run", "job.yaml", "--accept-changed-meaning"], 0);
     says(&accepted, "accepted: the state of `sums/aggregate`");
     says(&accepted, "finished");
-    // Each row once, by the old meaning or the new.
+    // Each row once, computed by the old or the new expression.
     let sums: Vec<(u64, u64)> = folder
         .lines("out")
         .iter()
@@ -364,7 +364,7 @@ fn state_that_would_mean_something_else_is_refused_until_that_is_accepted() {
     assert_eq!(sums.iter().map(|(rows, _)| rows).sum::<u64>(), 3000);
     let after = sums.iter().map(|(_, total)| total / 1_000_000).sum::<u64>();
     assert!(after > 0 && after < 3000, "{after} rows were read after the change");
-    // What is accepted once is the meaning from then on: the job is finished under it.
+    // The accepted meaning is the present one from then on: the job has finished with it.
     let again = folder.run(&["run", "job.yaml"], 0);
     says(&again, "nothing to do");
 }

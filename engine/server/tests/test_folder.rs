@@ -1,4 +1,4 @@
-//! Running the binary in a folder of its own.
+//! Runs the binary in a temporary folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl TestFolder {
         command
     }
 
-    /// Runs to the end; the exit code must be this one.
+    /// Runs the binary to its end and checks the exit code.
     #[track_caller]
     pub fn run(&self, arguments: &[&str], code: i32) -> Output {
         let output = self.command(arguments).output().expect("the engine starts");
@@ -66,7 +66,7 @@ impl TestFolder {
         manifests(&self.path(".millstream")).len()
     }
 
-    /// Waits until the condition holds while the process lives.
+    /// Waits until the condition holds; panics if the process ends before.
     #[track_caller]
     pub fn wait(&self, child: &mut Child, what: &str, condition: impl Fn() -> bool) {
         let deadline = Instant::now() + DEADLINE;
@@ -84,7 +84,7 @@ impl TestFolder {
         }
     }
 
-    /// All lines of the visible files of a folder, sorted.
+    /// Returns all lines of the visible files of a folder, sorted.
     pub fn lines(&self, folder: &str) -> Vec<String> {
         let mut lines = Vec::new();
         for file in files(&self.path(folder)) {
@@ -144,7 +144,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A signal by name, sent as a person would.
+/// Sends a signal by its name.
 pub fn signal(child: &Child, name: &str) {
     let status = Command::new("kill")
         .arg(format!("-{name}"))

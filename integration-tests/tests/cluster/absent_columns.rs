@@ -1,4 +1,4 @@
-//! Columns that no record of a source has, told by a cluster.
+//! Reports about columns that are absent from all records of a source.
 
 use std::fs;
 

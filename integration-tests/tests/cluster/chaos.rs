@@ -1,11 +1,11 @@
-//! Faults and commands at random while a job runs from topic to topic: its output must be the batch's answer.
+//! Random faults and commands while a job runs from Kafka to Kafka: its output must be that of a batch run.
 //!
-//! Processes of the cluster are killed and frozen, the broker is frozen (for shorter and for longer than a transaction
-//! may last) and killed, and people stop, drain, rescale and move the job meanwhile. Whatever happens, the job must get
-//! to its end by itself, unless a person stopped it.
+//! Processes of the cluster are killed and frozen, the broker is killed and frozen (for less and for more than the
+//! transaction timeout), and the job is stopped, drained, rescaled and resubmitted meanwhile. After all faults, the job
+//! must finish by itself unless a command has stopped it.
 //!
-//! `KILLS` says how many faults (20 without it), `SEED` which ones; both are printed. `make chaos KILLS=1000` runs it
-//! by hand.
+//! `KILLS` is the number of faults (default 20), `SEED` selects them; both are printed. `make chaos KILLS=1000` runs
+//! more of them.
 
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -15,18 +15,18 @@ use serde_json::Value;
 
 use crate::test_cluster::{PendingCommand, Process, TestCluster, free_port};
 
-/// Between two faults, at most.
+/// Longest pause between two faults.
 const PAUSE_MS_MAX: u64 = 1500;
-/// A frozen process thaws after so long at most: some are taken for dead, some are not.
+/// Longest freeze of a process: longer and shorter than the time after which it counts as lost.
 const FROZEN_MS_MAX: u64 = 4000;
-/// A broker does so, too. The transactions of the job may last 10 s.
+/// Longest freeze of the broker. The job's transaction timeout is 10 s.
 const BROKER_FROZEN_MS: [u64; 4] = [200, 2_000, 5_000, 13_000];
 /// Rows per second: slow enough that the faults hit a running job.
 const RATE: u32 = 1_500;
-/// Timeout for everything that must come about by itself.
+/// Longest wait for the cluster to reach a state by itself.
 const TIMEOUT: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(200);
-/// A command to a frozen coordinator is given up.
+/// Timeout of commands, which expires if the coordinator is frozen.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[test]
@@ -40,7 +40,7 @@ fn output_is_exact_whatever_happens() {
     println!("repeat with SEED={seed} KILLS={kills}");
     let mut chaos = Chaos::new(seed);
     let mut round = 0;
-    // A job lasts for some faults only; there are as many jobs as it takes.
+    // A job finishes after some faults, so several jobs run in turn.
     while chaos.faults < kills {
         round += 1;
         let output = format!("out{round}");
@@ -58,11 +58,11 @@ fn output_is_exact_whatever_happens() {
     }
 }
 
-/// The writer of one output: one job after another, each from a savepoint of the one before.
+/// One output and the jobs that write it, each restored from a savepoint of the previous one.
 struct Job {
     name: String,
     file: String,
-    /// Savepoints and names so far.
+    /// Number of savepoints and names used so far.
     moves: u32,
 }
 
@@ -82,7 +82,7 @@ struct Chaos {
     cluster: TestCluster,
     windows: WindowedJob,
     servers: String,
-    /// The processes of the cluster, started again whenever they end.
+    /// Processes of the cluster, which are restarted when they end.
     processes: Vec<(Role, Process)>,
     random: Random,
     faults: u64,
@@ -125,7 +125,7 @@ impl Chaos {
         }
     }
 
-    /// Starts again what has ended, be it because it was taken for dead.
+    /// Restarts processes that have ended, including those that were declared lost.
     fn supervise(&mut self) {
         for index in 0..self.processes.len() {
             let (role, process) = &mut self.processes[index];
@@ -150,7 +150,7 @@ impl Chaos {
         }
     }
 
-    /// A fault, or something that a person does.
+    /// Injects a fault or gives a command.
     fn anything(&mut self, job: &mut Job) {
         match self.random.below(20) {
             0 => self.moved(job),
@@ -203,7 +203,7 @@ impl Chaos {
         self.supervise();
     }
 
-    /// Gives a command, with faults on its way. `None`: it was not answered in time, or not by anybody.
+    /// Runs a command while faults occur; `None` without an answer in time.
     fn command(&mut self, arguments: &[&str]) -> Option<Output> {
         eprintln!("{}", arguments.join(" "));
         let mut question = self.cluster.start_command(&self.servers, arguments);
@@ -214,7 +214,7 @@ impl Chaos {
         let code = answer.status.code();
         eprintln!("  exit code {code:?}");
         let stderr = crate::test_cluster::text(&answer.stderr);
-        // 4: the job is in another state by now. 5: nobody knows. 6: not in time.
+        // 4: the job is in another state. 5: the outcome is unknown. 6: timeout.
         assert!(matches!(code, Some(0 | 3..=6)), "{arguments:?}: {code:?} {stderr}");
         (code != Some(5)).then_some(answer)
     }
@@ -231,7 +231,7 @@ impl Chaos {
         None
     }
 
-    /// The cluster's description of a job; `None`: no answer, or no such job.
+    /// Returns the description of a job; `None` without an answer, or if there is no such job.
     fn look(&self, name: &str) -> Option<Value> {
         let output = self
             .cluster
@@ -251,7 +251,7 @@ impl Chaos {
         self.state(&job.name) == "finished"
     }
 
-    /// Submits until the job is there.
+    /// Submits a job until it exists.
     #[track_caller]
     fn submit(&mut self, job: &Job, from: Option<&str>) {
         let parallelism = (1 + self.random.below(3)).to_string();
@@ -267,14 +267,14 @@ impl Chaos {
         arguments.extend(from.iter().flat_map(|from| ["--from-checkpoint", from]));
         self.eventually(&format!("{} is submitted", job.name), |chaos| {
             chaos.look(&job.name).is_some_and(|job| job["state"].is_string()) || {
-                // 4: the name is in use, since an answer was lost.
+                // 4: the name is in use, as an earlier answer was lost.
                 let answer = chaos.command(&arguments);
                 answer.is_some_and(|answer| matches!(answer.status.code(), Some(0 | 4)))
             }
         });
     }
 
-    /// Stops the job with a savepoint; the savepoint's name if it did not finish before.
+    /// Stops the job with a savepoint; returns its name, `None` if the job has finished.
     #[track_caller]
     fn stop(&mut self, job: &mut Job) -> Option<String> {
         job.moves += 1;
@@ -309,7 +309,7 @@ impl Chaos {
         });
     }
 
-    /// The job goes on under another name, from a savepoint.
+    /// Continues the job under another name from a savepoint.
     #[track_caller]
     fn moved(&mut self, job: &mut Job) {
         let Some(savepoint) = self.stop(job) else { return };
@@ -337,7 +337,7 @@ impl Chaos {
     }
 }
 
-/// SplitMix64: the same seed, the same faults.
+/// SplitMix64 generator: a seed determines all faults.
 struct Random(u64);
 
 impl Random {

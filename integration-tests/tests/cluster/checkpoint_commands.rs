@@ -1,4 +1,4 @@
-//! Checkpoints and savepoints as a person takes, looks at and deletes them.
+//! Commands that create, inspect and delete checkpoints and savepoints.
 
 use std::fs;
 
@@ -10,10 +10,10 @@ use crate::test_cluster::{TestCluster, until};
 fn a_checkpoint_is_taken_looked_into_and_deleted_when_nobody_needs_it() {
     let cluster = TestCluster::new();
     let _standalone = cluster.standalone();
-    // No checkpoint comes by itself.
+    // No periodic checkpoint.
     let cars = crate::test_cluster::CARS.replace("interval: 300ms", "interval: 1h");
     fs::write(cluster.path("cars.yaml"), cars).expect("a writable folder");
-    // It still reads when the last checkpoint is taken, however slow the machine is.
+    // Slow enough that the job is still reading when the last checkpoint is taken.
     cluster.cli_with(&[("RATE", "300")], "out", &["jobs", "submit", "cars.yaml", "--wait"], 0);
     let (taken, _) = cluster.cli(&["checkpoints", "create", "cars"], 0);
     assert!(taken.starts_with("cars: checkpoint 1 ("), "{taken}");

@@ -1,4 +1,4 @@
-//! Damage in a job's checkpoints: found by `checkpoints verify`, and never worked around unsaid.
+//! Damaged checkpoints: `checkpoints verify` finds them, and a fallback is always reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::test_cluster::{Process, TestCluster, expected, is_finished_job, text, until};
 
-/// A job that was stopped in the middle, with its checkpoints.
+/// A stopped job with its checkpoints.
 struct Stopped {
     cluster: TestCluster,
     _standalone: Process,
@@ -40,7 +40,7 @@ impl Stopped {
         job["last_checkpoint"]["checkpoint"].as_u64().expect("it was stopped")
     }
 
-    /// Exit code, and what a program reads.
+    /// Verifies checkpoints; checks the exit code and returns the JSON document.
     #[track_caller]
     fn verify(&self, what: &str, code: i32) -> Value {
         let (stdout, _) = self.cluster.cli(&["checkpoints", "verify", what, "-o", "json"], code);
@@ -61,7 +61,7 @@ impl Stopped {
     }
 }
 
-/// All objects below a folder, with their contents.
+/// Returns all objects below a folder with their contents.
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_path_buf()];
@@ -133,7 +133,7 @@ fn verify_names_damaged_files_and_the_checkpoint_that_a_restore_would_fall_back_
     assert!(said.contains("damaged") && said.contains(&words), "{said}");
     fs::write(&manifest, original).expect("a writable file");
 
-    // Without any manifest nothing is left.
+    // Without any manifest there is nothing to restore.
     let manifests: Vec<(PathBuf, Vec<u8>)> = contents(&stopped.folder().join("checkpoints"))
         .into_iter()
         .filter(|(path, _)| path.ends_with("manifest"))
@@ -157,7 +157,7 @@ fn a_lost_journal_is_refused_and_nothing_is_deleted_until_it_is_back() {
     let (journal, saved) = (stopped.folder().join("journal"), stopped.cluster.path("saved"));
     let before = contents(&stopped.folder().join("checkpoints"));
     let files = contents(&stopped.folder().join("files"));
-    // Another process: whoever runs has the journal in memory.
+    // A new process, as a running one has the journal in memory.
     let Stopped { cluster, _standalone } = stopped;
     drop(_standalone);
     fs::rename(&journal, &saved).expect("one folder");

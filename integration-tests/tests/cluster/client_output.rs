@@ -1,4 +1,4 @@
-//! The client's output for people and for programs: waits, lists, times, terminals.
+//! Output of the client as text and as JSON: waits, lists, times, terminals.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -9,7 +9,7 @@ use millstream_integration_tests::{engine, engine_cli};
 use crate::pseudo_terminal::Terminal;
 use crate::test_cluster::{TestCluster, text, until};
 
-/// Fails with its first row.
+/// Pipeline that fails at its first row.
 const FAILS: &str = r#"name: fails
 parallelism: 1
 sources:
@@ -53,7 +53,7 @@ fn a_wait_tells_what_a_job_waits_for_while_it_does() {
     assert_eq!(job["state"], "running", "{job}");
     assert!(said.contains("  cars: restarting"), "{said}");
 
-    // Times are numbers and text.
+    // Times are given as numbers and as text.
     let since_us = job["since_us"].as_i64().expect("a number");
     let since = chrono::DateTime::parse_from_rfc3339(job["since_at"].as_str().expect("text")).expect("RFC 3339");
     assert_eq!(since.timestamp_micros(), since_us);
@@ -115,7 +115,7 @@ fn top_ends_with_q_and_gives_the_terminal_back() {
     let cluster = TestCluster::new();
     let _standalone = cluster.standalone();
     cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
-    // Ctrl-C ends it, too, as the signal that it is.
+    // Ctrl-C ends it as a signal.
     for (key, code, signal) in [(b'q', Some(0), None), (3, None, Some(libc::SIGINT))] {
         let mut terminal = Terminal::run(cluster.command(&cluster.url(), &["jobs", "top", "cars"]), 60);
         until("top shows the job", || terminal.shown().contains("q: end"));
@@ -173,7 +173,7 @@ fn both_binaries_name_their_commit() {
             .trim_end()
             .strip_prefix(&format!("{name} {}", env!("CARGO_PKG_VERSION")));
         let commit = version.unwrap_or_else(|| panic!("{said}"));
-        // A copy without history has none.
+        // A checkout without git history has no commit.
         let hash = commit
             .trim_start_matches(" (")
             .trim_end_matches(')')

@@ -1,4 +1,4 @@
-//! A worker's data folder is one cluster's.
+//! A worker's data folder belongs to one cluster.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ fn a_worker_over_another_clusters_folder_is_refused_and_the_folder_stays_as_it_w
     let (ours, theirs) = (TestCluster::new(), TestCluster::new());
     let (_here, _there) = (ours.coordinator(), theirs.coordinator());
     let folder = ours.path("w");
-    // As from before there were ids: something lies in it, and it is nobody's.
+    // A folder without a cluster id that is not empty.
     fs::create_dir_all(folder.join("state/kept")).expect("a writable folder");
     let mut first = worker(&ours, &folder);
     ours.until_workers(1);
@@ -45,7 +45,7 @@ fn a_worker_over_another_clusters_folder_is_refused_and_the_folder_stays_as_it_w
     assert_eq!(Some(written.trim()), id.as_deref());
     first.kill();
 
-    // What a start over its own folder would clear.
+    // Content that a start with its own folder would delete.
     let left = folder.join("state/stores/left");
     fs::create_dir_all(&left).expect("a writable folder");
     let mut astray = worker(&theirs, &folder);

@@ -1,11 +1,11 @@
-//! What is refused, with which words and which exit code.
+//! Error messages of the client and of workers, with their exit codes.
 
 use std::fs;
 
 use crate::test_cluster::{TestCluster, free_port, text, until};
 
 #[test]
-fn what_is_wrong_is_said_exactly() {
+fn invalid_requests_are_refused_with_place_and_exit_code() {
     let cluster = TestCluster::new();
     let _standalone = cluster.standalone();
     #[track_caller]
@@ -14,7 +14,7 @@ fn what_is_wrong_is_said_exactly() {
         assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
 
-    // A pipeline that does not plan: file, line, column and the line itself.
+    // A pipeline with a mistake: file, line, column and the line itself.
     let wrong = crate::test_cluster::CARS.replace("sum(n) AS total", "sum(m) AS total");
     fs::write(cluster.path("wrong.yaml"), &wrong).expect("a writable folder");
     let at = wrong
@@ -103,7 +103,7 @@ fn a_worker_that_asks_for_more_than_one_may_have_is_refused_and_ends() {
     let cluster = TestCluster::new();
     let _coordinator = cluster.coordinator();
     let long = "n".repeat(201);
-    // Too many slots are refused before the coordinator is asked.
+    // Too many slots are refused before the worker connects.
     for (name, slots, why) in [(long.as_str(), "1", "(NAME_BYTES_MAX)"), ("greedy", "1025", "1..=1024")] {
         let mut worker = cluster.start(
             "worker",
@@ -129,7 +129,7 @@ fn a_worker_that_asks_for_more_than_one_may_have_is_refused_and_ends() {
 }
 
 #[test]
-fn the_port_of_a_worker_is_no_coordinators() {
+fn a_workers_port_is_identified() {
     let cluster = TestCluster::new();
     let _coordinator = cluster.coordinator();
     let port = free_port();

@@ -1,12 +1,12 @@
-//! Deaths aimed at each step of a checkpoint: a process is killed, or frozen and thawed after it was replaced, just
-//! there.
+//! Failures at each step of a checkpoint: a process is killed there, or frozen there and resumed after its replacement
+//! has taken over.
 //!
-//! Two coordinators, one of which leads, and two workers run a keyed window from topic to topic. Each role has a list
-//! of points (`CONTRIBUTING.md` says where they are). A process is started armed with the next of them, dies there, and
-//! is started again with the one after. A killed coordinator stays away until the other has taken over; a frozen
-//! process stays frozen until others have gone on without it, comes back for a moment believing that nothing has
-//! happened, and is killed. A coordinator with nothing left to die of stays away until the other has died of the last:
-//! leading for good, it would keep the other from it. The output must be the batch's answer.
+//! Two coordinators, a leader and a standby, and two workers run a keyed window from Kafka to Kafka. Each role has a
+//! list of fail points (listed in `CONTRIBUTING.md`). A process is started with the next fail point of its role, fails
+//! there, and is started again with the following one. A killed coordinator is restarted only after the other has taken
+//! over. A frozen process is resumed once others have replaced it, runs for a moment with its outdated state, and is
+//! killed. A coordinator without fail points left is restarted only after the other one has reached its last fail
+//! point: as a permanent leader it would keep the other from reaching it. The output must be that of a batch run.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,18 +15,18 @@ use millstream_integration_tests::windowed_job::WindowedJob;
 
 use crate::test_cluster::{Process, TestCluster, free_port, is_finished_job};
 
-/// Rows per second: a job outlives most of the deaths. What is left then happens to another job.
+/// Rows per second: a job outlasts most failures; the remaining ones happen to another job.
 const RATE: u32 = 2_000;
-/// Longer than it takes until a frozen process counts as dead.
+/// Longer than the timeout after which a frozen process counts as lost.
 const FROZEN: Duration = Duration::from_secs(4);
-/// How long a thawed process may do harm.
+/// Time for which a resumed process runs with its outdated state.
 const HAUNTS: Duration = Duration::from_secs(1);
-/// A coordinator that came back at once would lead again, and the other never.
+/// Delay of a coordinator's restart: without it the same coordinator would lead again each time.
 const AWAY: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
-/// Between two questions for the job: each starts a process of its own.
+/// Interval between two requests for the job's state, each of which starts a process.
 const ASK: Duration = Duration::from_millis(500);
-/// For all jobs together.
+/// Timeout of the whole test.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 #[test]
@@ -86,7 +86,7 @@ fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'sta
     let mut victims = roles.map(|role| Victim::new(role, &cluster, &servers, &mut lists[role.list()]));
     let start = Instant::now();
     let mut job = 0;
-    // A job that is finished has no checkpoints: what is left happens to another one.
+    // A finished job takes no checkpoints: the remaining failures happen to another one.
     while job == 0 || victims.iter().any(|victim| victim.point.is_some()) {
         job += 1;
         let output = format!("out{job}");
@@ -118,7 +118,7 @@ fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'sta
                 if is_submitted && is_finished_job(&answer) {
                     break;
                 }
-                // 4: the name is in use, since an answer was lost.
+                // 4: the name is in use, as an earlier answer was lost.
                 is_submitted |= matches!(answer.status.code(), Some(0 | 4));
             } else if !question.is_open() && answered.elapsed() >= ASK {
                 question = cluster.start_command(&servers, if is_submitted { &describe } else { &submit });
@@ -137,7 +137,7 @@ enum Role {
 }
 
 impl Role {
-    /// Which list of points it takes from.
+    /// Index of the role's list of fail points.
     fn list(self) -> usize {
         match self {
             Self::Coordinator(_) => 0,
@@ -156,13 +156,13 @@ impl Role {
     }
 }
 
-/// A process that dies again and again.
+/// A process that fails repeatedly.
 struct Victim {
     role: Role,
     process: Process,
-    /// Where it is to die.
+    /// Next fail point.
     point: Option<&'static str>,
-    /// When it was seen there.
+    /// Time at which it was observed at the fail point.
     reached: Option<Instant>,
 }
 
@@ -181,7 +181,7 @@ impl Victim {
         matches!(self.role, Role::Coordinator(_)) && self.point.is_some() && self.reached.is_none()
     }
 
-    /// Lets happen what is to happen to it now. `is_awaited`: whether a coordinator is still to lead and to die.
+    /// Advances the process through its failures. `is_awaited` is true while a coordinator has yet to lead and fail.
     fn tend(
         &mut self,
         cluster: &TestCluster,
@@ -206,7 +206,7 @@ impl Victim {
                 self.process.kill();
                 return;
             }
-            // It ended because it was taken for dead: a supervisor starts it again.
+            // It ended because it was declared lost; restart it as a supervisor would.
             (true, None) => {
                 eprintln!("{:>6.1?} {:?}: ended", start.elapsed(), self.role);
                 self.process = self.role.start(cluster, servers, self.point);

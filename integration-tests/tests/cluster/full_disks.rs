@@ -1,4 +1,4 @@
-//! Full disks: whatever is on them waits with that as its reason, and goes on by itself when there is space.
+//! Full disks: jobs and processes wait with that as their reason, and continue by themselves when there is space.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::small_disk::SmallDisk;
 use crate::test_cluster::{Process, TestCluster, expected, is_finished_job, text, until};
 
-/// Rows in order, or in the opposite order; none compresses.
+/// Incompressible rows in ascending or descending order.
 struct Rows {
     keys: Vec<u64>,
 }
@@ -79,9 +79,9 @@ fn says_full(result: Result<(), Error>, disk: &SmallDisk) {
 
 #[test]
 fn a_database_on_a_full_disk_says_so_from_then_on_and_a_new_one_works_when_there_is_space() {
-    // The database's own threads keep the mount namespace in which the first of them began: one disk for all.
+    // RocksDB's threads keep the mount namespace in which the first of them was started: one disk for all tests.
     let (_cluster, disk) = cluster_with_disk();
-    // Through the write buffer and its flushes; as sorted files; and in a snapshot's flush.
+    // By flushes of the write buffer, by sorted files, and by the flush of a snapshot.
     for (is_ascending, first_count) in [(false, 20_000), (true, 20_000), (true, 200)] {
         let backend = Backend::new(BackendOptions {
             dir: disk.path(&format!("state-{is_ascending}-{first_count}")),
@@ -142,13 +142,13 @@ fn worker_over(cluster: &TestCluster, name: &str, folder: &str) -> Process {
     cluster.start(name, &[&arguments[..], &listen[..]].concat())
 }
 
-/// Half a minute's worth of cars.
+/// Submits a job that runs for half a minute.
 fn submit_slowly(cluster: &TestCluster, out: &str) {
     cluster.cli_with(&[("RATE", "700")], out, &["jobs", "submit", "cars.yaml", "--wait"], 0);
 }
 
-/// Keeps the disk full until the job was restarted so often and waits for space; its reason must say so after these
-/// words.
+/// Keeps the disk full until the job has been restarted so often and waits for space; the reason must say so after
+/// `before`.
 #[track_caller]
 fn until_it_waits_for_space(cluster: &TestCluster, disk: &SmallDisk, before: &str, more_restarts: u64) {
     let words = format!("{before}no space left on {}, 0 MB free", disk.root().display());
@@ -253,7 +253,7 @@ fn a_leader_on_a_full_disk_ends_no_job_acknowledges_nothing_and_recovers() {
     submit_slowly(&cluster, "out");
     cluster.until_checkpoints("cars", 2);
     disk.fill();
-    // Nothing that is not durable is acknowledged.
+    // Requests that are not durable are not acknowledged.
     let cars = fs::read_to_string(cluster.path("cars.yaml")).expect("it is written");
     fs::write(cluster.path("more.yaml"), cars.replace("name: cars", "name: more")).expect("a writable folder");
     let refused = cluster.cli_at(&cluster.url(), &["jobs", "submit", "more.yaml"]);
@@ -267,7 +267,7 @@ fn a_leader_on_a_full_disk_ends_no_job_acknowledges_nothing_and_recovers() {
     assert_eq!(listed["jobs"].as_array().map_or(0, Vec::len), 1, "{listed}");
     until_it_waits_for_space(&cluster, &disk, "the cluster's journal cannot be written: ", 0);
 
-    // One that starts on a full disk waits for space, too.
+    // A process that starts on a full disk also waits for space.
     coordinator.kill();
     let mut next = lead(&cluster);
     until("it says why it does not lead", || {
@@ -278,7 +278,7 @@ fn a_leader_on_a_full_disk_ends_no_job_acknowledges_nothing_and_recovers() {
     disk.free();
     cluster.until_workers(1);
     until_the_output_is_exact(&cluster, "out");
-    // Whatever was tried again while the disk was full, one job was ever submitted.
+    // Despite repeated attempts while the disk was full, only one job was submitted.
     let jobs = cluster.json(&["jobs", "list", "--all"]);
     assert_eq!(jobs["jobs"].as_array().map_or(0, Vec::len), 1, "{jobs}");
 }

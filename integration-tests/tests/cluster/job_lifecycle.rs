@@ -1,4 +1,4 @@
-//! What a person does to a job that runs as it should.
+//! Commands that act on a healthy job.
 
 use crate::test_cluster::{CARS, TestCluster, example, expected, until};
 
@@ -31,7 +31,7 @@ fn a_job_is_stopped_with_a_savepoint_goes_on_and_is_replayed() {
     cluster.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
     assert_eq!(cluster.lines("out"), expected());
 
-    // From the middle, under another name, into another folder: what comes after it, once.
+    // Restored from the middle under another name into another folder: the rest of the output, once.
     let replay = [
         "jobs",
         "submit",
@@ -89,7 +89,7 @@ fn a_changed_meaning_is_told_apart_and_accepted_on_purpose() {
     cluster.until_checkpoints("cars", 2);
     cluster.cli(&["jobs", "stop", "cars", "--wait"], 0);
 
-    // Another rate and a filter after all state: nothing that matters to it.
+    // Another rate, and a filter downstream of all state: the state's meaning is the same.
     let write = |text: &str| std::fs::write(cluster.path("cars.yaml"), text).expect("a writable folder");
     let kept = "  kept:\n    sql: SELECT booth, window_start, cars, total FROM per_booth WHERE total >= 0\nsinks:";
     let edited = CARS.replace("2500", "5000").replace("from: per_booth", "from: kept");

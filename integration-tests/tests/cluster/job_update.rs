@@ -1,4 +1,4 @@
-//! Another pipeline for a job that runs.
+//! Replacing the pipeline of a running job.
 
 use crate::test_cluster::{CARS, TestCluster, expected, until};
 
@@ -6,7 +6,7 @@ fn write(cluster: &TestCluster, text: &str) {
     std::fs::write(cluster.path("cars.yaml"), text).expect("a writable folder");
 }
 
-/// The pipeline with another sink, which gets what comes after the update.
+/// Returns the pipeline with another sink, which receives output from the update on.
 fn with_another_sink(folder: &str) -> String {
     let sink = format!(
         "  more: {{ from: per_booth, connector: filesystem, options: {{ path: \"${{OUT}}/../{folder}\" }}, format: csv }}\n"
@@ -64,7 +64,7 @@ fn a_new_pipeline_that_fails_gives_the_job_back() {
     let _standalone = cluster.standalone();
     cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
     cluster.until_checkpoints("cars", 1);
-    // No plan shows that a file is where the folder should be.
+    // Planning does not detect that a file has the folder's path.
     std::fs::write(cluster.path("taken"), "").expect("a writable folder");
     write(&cluster, &with_another_sink("taken"));
     let (_, said) = cluster.cli(&["jobs", "update", "cars.yaml", "--no-savepoint", "--wait"], 1);

@@ -1,4 +1,4 @@
-//! What is said while Kafka is down.
+//! Reports of the cluster while Kafka is down.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::test_cluster::{TestCluster, text, until};
 
-/// From topic to topic, exactly once: a stop has something to publish.
+/// Exactly-once pipeline from Kafka to Kafka, so that a stop has output to publish.
 const PIPELINE: &str = r#"name: cut-off
 checkpoints: { interval: 1h, delivery: exactly-once }
 sources:
@@ -20,7 +20,7 @@ sinks:
     format: json
 "#;
 
-/// The operators that cannot reach something, in order.
+/// Returns the operators with outages, in order.
 fn cut_off(job: &Value) -> Vec<&str> {
     let outages = job["outages"].as_array().map_or(&[][..], Vec::as_slice);
     outages

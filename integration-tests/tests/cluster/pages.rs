@@ -1,4 +1,4 @@
-//! The documentation, run: every command and every pipeline of `README.md`, `docs/` and the examples, in the order of
+//! Runs the documentation: every command and every pipeline of `README.md`, `docs/` and the examples, in the order of
 //! each page, compared with the output that the page shows. `PAGE=tutorial` runs the pages whose path contains that
 //! word.
 
@@ -14,7 +14,7 @@ use std::time::Instant;
 use page::{Located, Task};
 use shell::Shell;
 
-/// Pages that run at once, where each has a network of its own.
+/// Most pages that run at once, if each has a network of its own.
 const PAGES_AT_ONCE: usize = 3;
 
 fn checkout() -> PathBuf {
@@ -24,7 +24,7 @@ fn checkout() -> PathBuf {
         .expect("the checkout")
 }
 
-/// The pages, by their paths in the checkout.
+/// Returns the paths of the pages in the checkout.
 fn pages(checkout: &Path) -> Vec<String> {
     let list = |folder: &str| -> Vec<String> {
         let entries = fs::read_dir(checkout.join(folder)).expect("a folder");
@@ -116,7 +116,7 @@ fn perform(shell: &mut Shell, task: &Task) -> Result<(), String> {
     }
 }
 
-/// Writes a file of a page; one that is in the checkout must be there as the page shows it.
+/// Writes a file of a page. If the checkout has the file, its content must be that of the page.
 fn write(file: &Path, path: &str, content: &str) -> Result<(), String> {
     if !page::is_inside(path) {
         return Err(format!("the file `{path}` is outside of the page's folder"));
@@ -134,7 +134,7 @@ fn write(file: &Path, path: &str, content: &str) -> Result<(), String> {
     }
 }
 
-/// The headings of a page as the anchors that GitHub makes of them.
+/// Returns the headings of a page as the anchors that GitHub makes of them.
 fn anchors(text: &str) -> Vec<String> {
     let mut in_block = false;
     let headings = text.lines().filter(|line| {

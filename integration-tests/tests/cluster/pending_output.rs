@@ -1,14 +1,15 @@
-//! Output that a complete checkpoint holds when nobody is left to publish it: whoever goes on from it publishes it.
+//! Pending output: output of a complete checkpoint that was not published is published by any job that is restored from
+//! it.
 
 use millstream_integration_tests::windowed_job::WindowedJob;
 use serde_json::Value;
 
 use crate::test_cluster::{CARS, Process, TestCluster, expected, until};
 
-/// Rows per second: the job is far from its end when its worker dies.
+/// Rows per second: slow enough that the job is far from its end when its worker is killed.
 const RATE: u32 = 4_000;
 
-/// A job from topic to topic whose only worker died between the checkpoint and its transaction's commit.
+/// A job from Kafka to Kafka whose only worker was killed between the checkpoint and the commit of its transaction.
 struct Interrupted {
     cluster: TestCluster,
     windows: WindowedJob,
@@ -108,8 +109,8 @@ fn a_savepoint_restored_under_another_name_publishes_what_was_pending() {
     windows.check("out").expect("every row once");
 }
 
-/// A cluster whose job of files was ended at once, with output in its last checkpoint (whose number it is) that
-/// nobody has published.
+/// Creates a cluster with a cancelled job that writes files. The last checkpoint, whose number is returned, has pending
+/// output.
 fn with_pending_files() -> (TestCluster, [Process; 2], u64) {
     let cluster = TestCluster::new();
     cluster.arm_next("after-manifest:3");

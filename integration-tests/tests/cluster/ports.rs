@@ -1,4 +1,4 @@
-//! Listening ports: under half-open connections, without file descriptors, and the readiness that they report.
+//! Listening ports with half-open connections and without file descriptors, and the readiness that they report.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::test_cluster::{Process, TestCluster, free_port, until};
 
-/// A coordinator that listens for HTTP at this port, too.
+/// Starts a coordinator with this HTTP port.
 fn coordinator(cluster: &TestCluster, http: u16) -> Process {
     let (listen, http) = (format!("127.0.0.1:{}", cluster.port), format!("127.0.0.1:{http}"));
     let arguments = [
@@ -22,7 +22,7 @@ fn coordinator(cluster: &TestCluster, http: u16) -> Process {
     cluster.start("coordinator", &arguments)
 }
 
-/// Status and body of an answer, if one comes.
+/// Returns status and body of a response, if there is one.
 fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -43,7 +43,7 @@ fn limit_of(pid: i32, change: impl FnOnce(&mut libc::rlimit)) {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: both pointers are to limits, or null where nothing is asked for.
+    // SAFETY: both pointers are null or valid.
     unsafe {
         let got = libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit);
         assert_eq!(got, 0, "the limit of {pid} can be read");
@@ -53,7 +53,7 @@ fn limit_of(pid: i32, change: impl FnOnce(&mut libc::rlimit)) {
     }
 }
 
-/// Connections that have sent a part of a request, and will never send the rest.
+/// Opens connections that send a part of a request and never the rest.
 fn half_open(port: u16, count: usize) -> Vec<TcpStream> {
     let open = |_| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
@@ -66,7 +66,7 @@ fn half_open(port: u16, count: usize) -> Vec<TcpStream> {
 #[test]
 fn half_open_requests_do_not_keep_others_out() {
     const CONNECTIONS: usize = 1_500;
-    // This process holds the other end of each.
+    // This process has the other end of each connection.
     limit_of(0, |limit| limit.rlim_cur = limit.rlim_max.min(8_192));
     let (cluster, http) = (TestCluster::new(), free_port());
     let mut process = coordinator(&cluster, http);
@@ -74,7 +74,7 @@ fn half_open_requests_do_not_keep_others_out() {
     let began = Instant::now();
     let mut held = half_open(http, CONNECTIONS);
     assert_eq!(held.len(), CONNECTIONS);
-    // The HTTP port is full, and gRPC has connections of its own.
+    // The HTTP port is full; the gRPC port has its own limit.
     cluster.cli(&["jobs", "list"], 0);
     until("the half-open requests are given up", || is_ready(http));
     assert!(
@@ -97,7 +97,7 @@ fn half_open_requests_do_not_keep_others_out() {
         held.is_empty()
     });
 
-    // The same at the port of gRPC: nothing that speaks HTTP/2 comes.
+    // The same at the gRPC port: connections without HTTP/2.
     let silent: Vec<TcpStream> = (0..CONNECTIONS)
         .map(|_| TcpStream::connect(("127.0.0.1", cluster.port)).expect("it listens"))
         .collect();
@@ -132,7 +132,7 @@ fn the_body_of_a_request_does_not_take_for_ever() {
     );
 }
 
-/// Seconds of processor time that a process has used.
+/// Returns the CPU time of a process in seconds.
 fn cpu_seconds(pid: i32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("its name").1.split_whitespace().collect();
@@ -152,7 +152,7 @@ fn without_file_descriptors_a_coordinator_neither_dies_nor_spins() {
     let mut before = 0;
     limit_of(pid, |limit| {
         before = limit.rlim_cur;
-        // Fewer than it has open now.
+        // Fewer than the process has open.
         limit.rlim_cur = 8;
     });
     let waiting: Vec<TcpStream> = [http, cluster.port]
@@ -161,7 +161,7 @@ fn without_file_descriptors_a_coordinator_neither_dies_nor_spins() {
         .collect();
     until("it says so", || process.has_logged("no connection can be accepted"));
     let (began, used) = (Instant::now(), cpu_seconds(pid));
-    // Longer than between two warnings.
+    // Longer than the interval of warnings.
     until("a while has passed", || began.elapsed() > Duration::from_secs(3));
     let used = cpu_seconds(pid) - used;
     assert!(used < 1.5, "{used} s of processor time within 3 s");
@@ -198,7 +198,7 @@ fn a_leader_that_cannot_write_its_data_folder_is_not_ready_and_says_why() {
     fs::remove_file(&probe).expect("it is there");
     until("it is ready again", || is_ready(http));
 
-    // The storage is gone altogether.
+    // The storage has been removed.
     fs::rename(cluster.path("data"), cluster.path("away")).expect("a folder can be renamed");
     fs::write(cluster.path("data"), "in the way").expect("a writable folder");
     until("it is not ready", || {

@@ -1,4 +1,4 @@
-//! Deaths of single processes: the output is as if nothing had happened.
+//! Failures of single processes: the output is that of a run without failures.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ fn a_job_survives_the_death_of_a_worker_and_of_the_coordinator() {
 fn a_command_whose_coordinator_dies_before_it_answers_has_an_unknown_outcome() {
     let cluster = TestCluster::new();
     std::fs::write(cluster.path("cars.yaml"), CARS.replace("300ms", "1h")).expect("a writable folder");
-    // The first checkpoint that is asked for is the last thing the coordinator does.
+    // The coordinator is killed by the first request for a checkpoint.
     cluster.arm_next("manifest");
     let mut coordinator = cluster.coordinator();
     let _worker = cluster.worker("a");
@@ -43,7 +43,7 @@ fn a_command_whose_coordinator_dies_before_it_answers_has_an_unknown_outcome() {
     assert!(said.contains("\"code\":\"outcome-unknown\""), "{said}");
     assert!(said.contains("engine-cli checkpoints list cars"), "{said}");
     until("it has died", || coordinator.has_ended());
-    // Nobody is there: this one was never sent.
+    // There is no coordinator: the request was never sent.
     let (_, said) = cluster.cli(&["checkpoints", "create", "cars", "-o", "json"], 5);
     assert!(said.contains("\"code\":\"unavailable\""), "{said}");
 }
@@ -63,7 +63,7 @@ fn a_standby_takes_over_and_the_client_finds_it() {
     cluster.until_workers(1);
     cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
     cluster.until_checkpoints("cars", 1);
-    // A standby answers with where the leader is.
+    // A standby answers with the leader's address.
     until("the standby knows the leader", || {
         cluster.cli_at(&standby, &["jobs", "describe", "cars"]).status.code() == Some(0)
     });
@@ -90,7 +90,7 @@ fn a_worker_that_is_asked_to_leave_hands_its_tasks_over() {
     assert_eq!(cluster.lines("out"), expected());
 }
 
-/// Nothing happened to the job: one attempt, never restarted.
+/// Returns true if the job was not disturbed: one attempt, no restart.
 #[track_caller]
 fn has_gone_on(cluster: &TestCluster) {
     let job = cluster.job("cars");
@@ -139,7 +139,7 @@ fn tasks_go_on_when_the_leader_is_killed_and_a_standby_takes_them_over() {
         killed.elapsed().as_secs_f64()
     );
     has_gone_on(&at_standby);
-    // What the first has published, the second goes on with.
+    // The second leader continues after the output published by the first.
     until("its metrics say so", || {
         metric(metrics, "millstream_leading") == 1.0 && metric(metrics, "millstream_workers") == 2.0
     });
@@ -178,7 +178,7 @@ fn tasks_go_on_while_the_only_coordinator_is_away() {
     );
     has_gone_on(&cluster);
 
-    // Asked to end in good order it leaves them alone, too.
+    // A graceful shutdown leaves the tasks running, too.
     let checkpoints = cluster.checkpoints("cars");
     coordinator.signal("TERM");
     until("the coordinator has ended", || coordinator.has_ended());
@@ -207,7 +207,7 @@ fn tasks_go_on_when_the_only_coordinator_was_frozen() {
     );
     cluster.until_checkpoints("cars", 2);
 
-    // Longer than its workers wait for an answer.
+    // Longer than the workers' timeout.
     coordinator.signal("STOP");
     sleep(Duration::from_secs(8));
     coordinator.signal("CONT");
@@ -237,7 +237,7 @@ fn a_leader_that_was_frozen_finds_itself_superseded_and_leaves_the_tasks_alone()
     cluster.until_checkpoints("cars", 2);
 
     let before = cluster.checkpoints("cars");
-    // The workers are still attached to it when it thaws.
+    // The workers are still registered with it when it is resumed.
     first.signal("STOP");
     let at_standby = cluster.at(second_port);
     until("the standby leads", || {
@@ -256,7 +256,7 @@ fn a_leader_that_was_frozen_finds_itself_superseded_and_leaves_the_tasks_alone()
     assert!(!first.has_ended(), "it stands by");
 }
 
-/// Cars that have passed booth 7 are left out; no row ever changes its subtask.
+/// Pipeline that filters booth 7 without an exchange, so that each worker is a region.
 pub const KEPT: &str = r#"name: kept
 parallelism: 2
 checkpoints: { interval: 300ms, delivery: exactly-once }

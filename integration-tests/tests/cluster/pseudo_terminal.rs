@@ -1,4 +1,4 @@
-//! A terminal for the client: the other end of a pseudo terminal, with a user who reads and presses keys.
+//! A pseudo terminal for the client: tests read its output and press keys.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,14 +11,14 @@ use crate::test_cluster::until;
 
 pub struct Terminal {
     user: File,
-    /// The client's end, which keeps the settings when the client has ended.
+    /// The client's end, which keeps the terminal settings after the client has ended.
     client: OwnedFd,
     shown: Arc<Mutex<String>>,
     child: Option<Child>,
 }
 
 impl Terminal {
-    /// Runs a command on a terminal of so many columns of its own.
+    /// Runs a command on a new terminal with so many columns.
     pub fn run(mut command: Command, columns: u16) -> Self {
         let size = libc::winsize {
             ws_row: 40,
@@ -28,7 +28,7 @@ impl Terminal {
         };
         let (mut user, mut client) = (0, 0);
         let (none, unnamed) = (std::ptr::null_mut::<libc::termios>(), std::ptr::null_mut());
-        // SAFETY: `openpty` writes two descriptors, which are owned from here on, and reads the size.
+        // SAFETY: `openpty` reads the size and writes two descriptors, which are owned from here on.
         let (user, client) = unsafe {
             let opened = libc::openpty(&mut user, &mut client, unnamed, none, &size as *const _ as *mut _);
             assert_eq!(opened, 0, "a pseudo terminal can be opened");
@@ -68,7 +68,7 @@ impl Terminal {
         }
     }
 
-    /// All that was shown so far.
+    /// Returns all output so far.
     pub fn shown(&self) -> String {
         self.shown.lock().expect("no reader has panicked").clone()
     }
@@ -77,7 +77,7 @@ impl Terminal {
         self.user.write_all(&[key]).expect("the terminal is open");
     }
 
-    /// Keys come one by one and are not shown, rather than line by line.
+    /// Returns true if the terminal delivers single keys without echo instead of lines.
     pub fn is_raw(&self) -> bool {
         // SAFETY: the structure is plain integers, written by `tcgetattr`.
         let settings = unsafe {

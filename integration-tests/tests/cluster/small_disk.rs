@@ -1,7 +1,7 @@
-//! A disk that can be filled: a small tmpfs of this test's own.
+//! A small tmpfs that a test can fill.
 //!
-//! The test's thread moves to a mount namespace of its own first, so nobody else sees the disk and nothing stays
-//! behind, however the test ends. Processes that the thread starts see it, too. It takes root, or `CAP_SYS_ADMIN`.
+//! The test's thread moves to a mount namespace of its own, so that the mount is invisible elsewhere and disappears
+//! with the test. Processes that the thread starts see it, too. Requires root or `CAP_SYS_ADMIN`.
 
 use std::ffi::{CString, c_ulong};
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one at a folder, which is made. Panics where mounting is refused: without a disk there is no test.
+    /// Creates a folder and mounts a disk there. Panics if mounting is refused.
     #[track_caller]
     pub fn mount(path: PathBuf, bytes: u64) -> Self {
         fs::create_dir_all(&path).expect("a writable folder");
@@ -36,7 +36,7 @@ impl SmallDisk {
         self.path.join(name)
     }
 
-    /// Takes all space that is left, and all that has become free since the last time.
+    /// Fills all free space.
     pub fn fill(&self) {
         let mut file = File::options()
             .create(true)
@@ -54,7 +54,7 @@ impl SmallDisk {
         }
     }
 
-    /// Gives the space back.
+    /// Frees the space.
     pub fn free(&self) {
         fs::remove_file(self.filler()).expect("it was filled");
     }

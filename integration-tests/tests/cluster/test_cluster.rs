@@ -1,4 +1,4 @@
-//! A cluster of real processes in a folder of its own, on ports of its own.
+//! A cluster of real processes in a temporary folder on free ports.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 pub const DEADLINE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Every car is counted once: 20,000 of them over 200 seconds of event time.
+/// Pipeline that counts 20,000 cars over 200 seconds of event time.
 pub const CARS: &str = r#"name: cars
 parallelism: 2
 checkpoints: { interval: 300ms, delivery: exactly-once }
@@ -42,7 +42,7 @@ sinks:
   stats: { from: per_booth, connector: filesystem, options: { path: "${OUT}" }, format: csv }
 "#;
 
-/// A process that is killed when the test ends, however it ends.
+/// A process that is killed when the test ends.
 pub struct Process {
     child: Child,
     log: PathBuf,
@@ -74,12 +74,12 @@ impl Process {
         self.child.try_wait().expect("a child can be asked").is_some()
     }
 
-    /// Whether it has logged this.
+    /// Returns true if the process has logged this text.
     pub fn has_logged(&self, words: &str) -> bool {
         fs::read_to_string(&self.log).is_ok_and(|text| text.contains(words))
     }
 
-    /// The last lines that it logged.
+    /// Returns the last lines of the log.
     pub fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -89,7 +89,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nobody left to tell.
+        // The process may have ended by itself.
         self.child.kill().ok();
         self.child.wait().ok();
         if std::thread::panicking() {
@@ -102,12 +102,12 @@ impl Drop for Process {
 pub struct PendingCommand(Option<Child>);
 
 impl PendingCommand {
-    /// Whether the answer is still to come.
+    /// Returns true while the command is running.
     pub fn is_open(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Once: what came of it.
+    /// Returns the output once the command has ended; `None` before, and after the first time.
     pub fn answer(&mut self) -> Option<Output> {
         let has_ended = self.0.as_mut()?.try_wait().expect("a child can be asked").is_some();
         let child = self.0.take_if(|_| has_ended)?;
@@ -118,14 +118,14 @@ impl PendingCommand {
 impl Drop for PendingCommand {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // It may have ended by itself; there is nobody left to tell.
+            // The process may have ended by itself.
             child.kill().ok();
             child.wait().ok();
         }
     }
 }
 
-/// Whether `jobs describe` says so; the job must not have failed.
+/// Returns true if `jobs describe` reports a finished job; panics if the job has failed.
 #[track_caller]
 pub fn is_finished_job(output: &Output) -> bool {
     let job: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -137,7 +137,7 @@ pub struct TestCluster {
     folder: Rc<TempDir>,
     pub port: u16,
     started: Cell<u32>,
-    /// Of the process that is started next.
+    /// Fail point of the next process.
     fail_point: RefCell<Option<String>>,
 }
 
@@ -153,7 +153,7 @@ impl TestCluster {
         cluster
     }
 
-    /// The same, asking the coordinator at another port.
+    /// Returns the cluster with a client of the coordinator at another port.
     pub fn at(&self, port: u16) -> Self {
         Self {
             folder: Rc::clone(&self.folder),
@@ -171,7 +171,7 @@ impl TestCluster {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The process that is started next ends or freezes at this point (see `CONTRIBUTING.md`).
+    /// Sets the fail point of the next process (see `CONTRIBUTING.md`).
     pub fn arm_next(&self, fail_point: &str) {
         self.fail_point.replace(Some(fail_point.to_string()));
     }
@@ -214,7 +214,7 @@ impl TestCluster {
         self.leading("coordinator", port, &[])
     }
 
-    /// A process of this role that leads, or stands by.
+    /// Starts a coordinator or standalone process.
     pub fn leading(&self, role: &str, port: u16, more: &[&str]) -> Process {
         let listen = format!("127.0.0.1:{port}");
         let arguments = [role, "--data-dir", "data", "--listen", &listen, "--http", "127.0.0.1:0"];
@@ -229,7 +229,7 @@ impl TestCluster {
         self.worker_with(name, coordinators, &[])
     }
 
-    /// A worker, and the port where its metrics are.
+    /// Starts a worker; returns the port of its metrics, too.
     pub fn worker_with_metrics(&self, name: &str) -> (u16, Process) {
         let port = free_port();
         let address = format!("127.0.0.1:{port}");
@@ -267,7 +267,7 @@ impl TestCluster {
         command
     }
 
-    /// Asks without waiting: the answer may take long where a coordinator is frozen.
+    /// Starts a command without waiting for it; a frozen coordinator delays its end.
     pub fn start_command(&self, server: &str, arguments: &[&str]) -> PendingCommand {
         let child = self
             .command(server, arguments)
@@ -283,13 +283,13 @@ impl TestCluster {
         output.expect("engine-cli is built beside this test")
     }
 
-    /// Runs the client to its end; the exit code must be this one.
+    /// Runs the client to its end and checks the exit code; returns both outputs.
     #[track_caller]
     pub fn cli(&self, arguments: &[&str], code: i32) -> (String, String) {
         self.cli_with(&[], "out", arguments, code)
     }
 
-    /// The same with the pipeline's output in this folder and other variables.
+    /// Runs the client with environment variables and an output folder for the pipeline.
     #[track_caller]
     pub fn cli_with(&self, variables: &[(&str, &str)], out: &str, arguments: &[&str], code: i32) -> (String, String) {
         let mut command = self.command(&self.url(), arguments);
@@ -333,14 +333,14 @@ impl TestCluster {
         });
     }
 
-    /// How many checkpoints this leader has seen; none if it cannot be asked.
+    /// Returns the number of checkpoints that this leader has completed; 0 without an answer.
     pub fn checkpoints(&self, job: &str) -> u64 {
         let output = self.cli_at(&self.url(), &["jobs", "describe", job, "-o", "json"]);
         let job: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         job["checkpoints_completed"].as_u64().unwrap_or_default()
     }
 
-    /// All lines of the visible files of a folder, sorted.
+    /// Returns all lines of the visible files of a folder, sorted.
     pub fn lines(&self, folder: &str) -> Vec<String> {
         let mut lines = Vec::new();
         let mut open = vec![self.path(folder)];
@@ -363,7 +363,7 @@ impl TestCluster {
     }
 }
 
-/// All series of a metric of the process that serves them at this port, together.
+/// Returns the sum of all series of a metric, from the process with this HTTP port.
 pub fn metric(port: u16, name: &str) -> f64 {
     let mut text = String::new();
     let read = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
@@ -378,7 +378,7 @@ pub fn metric(port: u16, name: &str) -> f64 {
     values.sum()
 }
 
-/// What the pipeline must have written: worked out here, not by the engine.
+/// Returns the expected output of [`CARS`], computed here.
 pub fn expected() -> Vec<String> {
     let mut lines = Vec::new();
     for window in 0..200_u64 {

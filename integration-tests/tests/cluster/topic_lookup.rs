@@ -1,4 +1,4 @@
-//! Topics that a pipeline names are looked up when it is submitted.
+//! Topics of a pipeline are looked up when it is submitted.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ sinks:
     format: json
 "#;
 
-/// A pipeline's file that reads and writes these.
+/// Writes the file of a pipeline with these topics.
 fn pipeline(cluster: &TestCluster, name: &str, brokers: &str, read: &str, written: &str) -> String {
     let text = PIPELINE
         .replace("$NAME", name)
@@ -85,14 +85,14 @@ fn a_topic_that_is_written_may_be_left_to_brokers_that_make_topics() {
         fs::write(cluster.path(&file), text).expect("a writable folder");
         cluster.cli(&["jobs", "submit", &file, "--wait"], 0);
         until("all rows are written", || {
-            // Before it was made there is nothing to read.
+            // There is nothing to read before the topic is created.
             broker
                 .records(&format!("made-{name}"))
                 .is_ok_and(|records| records.len() == 10)
         });
         assert_eq!(cluster.job(name)["restarts"], 0);
     }
-    // One that is read must be there: nobody would write to it.
+    // A topic that is read must exist.
     let wrong = pipeline(&cluster, "wrong", broker.address(), "topic: entires", "made-at-least");
     cluster.cli(&["jobs", "submit", &wrong], 2);
 }

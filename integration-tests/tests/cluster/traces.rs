@@ -1,5 +1,4 @@
-//! What an OpenTelemetry collector hears of a cluster. The collector is the protocol's own gRPC service, in this
-//! process.
+//! Traces that a cluster exports to an OpenTelemetry collector, a gRPC service in this process.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +14,7 @@ use tonic::{Request, Response, Status};
 use crate::process_failures::KEPT;
 use crate::test_cluster::{TestCluster, expected, until};
 
-/// One span as it arrived, with the service that sent it.
+/// A received span with the service that sent it.
 #[derive(Debug, Clone)]
 struct Heard {
     service: String,
@@ -56,7 +55,7 @@ impl TraceService for Collector {
 }
 
 impl Collector {
-    /// Listens until the test's process ends; answers its address.
+    /// Serves until the test's process ends; returns the address.
     fn start(&self) -> String {
         let service = TraceServiceServer::new(self.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()

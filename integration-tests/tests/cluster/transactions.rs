@@ -1,4 +1,4 @@
-//! What a person sees of a job's transactions, and ends.
+//! `transactions list` and `transactions abort`.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn open_transactions_of_a_job_are_listed_and_ended() {
     assert_eq!(sink["ids"][0]["id"], id.as_str(), "{listed}");
     assert_eq!(sink["blocked"].as_array().map(Vec::len), Some(0), "{listed}");
 
-    // As a process leaves it that died in the middle of a transaction and is not started again.
+    // An open transaction, as a killed process leaves it.
     let dead: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", windows.broker.address())
         .set("transactional.id", &id)
@@ -48,7 +48,7 @@ fn open_transactions_of_a_job_are_listed_and_ended() {
     assert!(refused.contains("no sink of"), "{refused}");
     cluster.cli(&["jobs", "delete", &job], 0);
     cluster.cli(&["transactions", "list", &job], 3);
-    // The job is gone; its pipeline says where to look.
+    // The job is deleted; its pipeline names the sinks.
     let (ended, _) = cluster.cli(&["transactions", "abort", "--file", file, "--id", &id], 0);
     assert_eq!(ended, format!("{id}: ended\n"));
     let listed = cluster.json(&["transactions", "list", "--file", file]);

@@ -1,4 +1,4 @@
-//! The commit that the binaries name: their build script (`engine/commit.rs`) run in repositories made for it.
+//! The commit in the version of the binaries: runs their build script (`engine/commit.rs`) in temporary repositories.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A folder with the files that `engine-cli` is made of.
+/// A folder with the source files of `engine-cli`.
 struct Source {
     folder: TempDir,
     script: PathBuf,
@@ -52,7 +52,7 @@ impl Source {
         self.git(&["rev-parse", "--short", "HEAD"])
     }
 
-    /// The script's answer for a checkout: the version, and the files of git that it is to run again for.
+    /// Runs the script in a checkout; returns the version and the files of git that it watches.
     fn said(&self, root: &Path, commit: &str) -> (String, Vec<PathBuf>) {
         let output = Command::new(&self.script)
             .env("CARGO_PKG_VERSION", "0.1.0")
@@ -94,7 +94,7 @@ fn a_version_names_the_commit_it_was_built_from() {
     let commit = source.commit();
     source.check(&root, &format!("0.1.0 ({commit})"));
     assert_eq!(source.said(&root, "given").0, "0.1.0 (given)");
-    // A file that the binary is not made of.
+    // A file that is not a source of the binary.
     fs::write(root.join("README.md"), "edited").expect("a writable folder");
     source.check(&root, &format!("0.1.0 ({commit})"));
     fs::write(root.join("engine/cli/main.rs"), "fn main() { }").expect("a writable folder");
@@ -102,7 +102,7 @@ fn a_version_names_the_commit_it_was_built_from() {
     let commit = source.commit();
     source.check(&root, &format!("0.1.0 ({commit})"));
 
-    // A copy inside another repository is not that one's.
+    // A copy inside another repository does not have its commit.
     let copy = root.join("copy");
     fs::create_dir_all(copy.join("engine/cli")).expect("a writable folder");
     source.check(&copy, "0.1.0");
@@ -137,7 +137,7 @@ fn a_commit_changes_a_file_that_the_build_script_watches() {
     };
     check(&source);
     check(&in_worktree);
-    // The branch is no file of its own until its next commit.
+    // A packed branch has no file of its own until its next commit.
     source.git(&["pack-refs", "--all"]);
     check(&source);
     source.git(&["pack-refs", "--all"]);

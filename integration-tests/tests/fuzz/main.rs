@@ -1,7 +1,7 @@
-//! No input byte can panic the engine: every decoder, the SQL front end and the YAML spelling over damaged inputs.
+//! Fuzzing: no input can panic the engine. Runs every decoder, the SQL front end and the YAML parser on damaged inputs.
 //!
-//! Inputs are made from known ones ([`mutate`]) and a seed that is printed; what each target promises of them is beside
-//! it ([`targets`]). By hand, any number of them:
+//! Inputs are mutations of known ones ([`mutate`]) with a printed seed; each target ([`targets`]) checks its
+//! properties. To run any number of them:
 //!
 //! ```text
 //! make fuzz                                    # until it is stopped; every round has a seed of its own
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mutate::Random;
 use targets::{TARGETS, Target};
 
-/// No input of this size may take so long, not even in a debug build on a machine with other work.
+/// Longest time for one input, generous enough for a debug build on a busy machine.
 const HANG: Duration = Duration::from_secs(30);
 
 #[test]
@@ -51,7 +51,7 @@ fn no_input_panics() {
 
 fn fuzz(target: &Target, runs: u64, seed: u64) {
     let start = Instant::now();
-    // Not through `print`: what ends the process takes the test's captured output along.
+    // Not through `print`: captured output of the test is lost when the process ends.
     let say = |words: String| {
         let said = writeln!(std::io::stderr(), "fuzz: {words}");
         said.expect("standard error can be written");
@@ -59,7 +59,7 @@ fn fuzz(target: &Target, runs: u64, seed: u64) {
     say(format!("FUZZ_TARGET={} FUZZ_SEED={seed} FUZZ_RUNS={runs}", target.name));
     let seeds = (target.seeds)();
     let mut random = Random(seed);
-    // Panics inside a decoder that answers with an error would fill the screen.
+    // Panics that a decoder turns into errors would fill the screen.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let mut broken = None;

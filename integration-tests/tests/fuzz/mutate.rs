@@ -1,6 +1,6 @@
-//! New inputs from known ones: small damage of the kinds that parsers trip over, all of it from one seed.
+//! Mutations of known inputs: small damage of the kinds that break parsers, determined by a seed.
 
-/// SplitMix64: the same seed, the same inputs.
+/// SplitMix64 generator: a seed determines all inputs.
 pub struct Random(pub u64);
 
 impl Random {
@@ -21,9 +21,9 @@ impl Random {
     }
 }
 
-/// Changes of one input, at most.
+/// Most changes of one input.
 const CHANGES_MAX: usize = 8;
-/// Inputs do not grow beyond this.
+/// Largest mutated input.
 const INPUT_BYTES_MAX: usize = 16 << 10;
 const BYTES: &[u8] = &[
     0, 1, 0x7f, 0x80, 0xff, b'"', b'\'', b'\\', b'\n', b'\r', b',', b'{', b'}', b'$', 0xc3, 0xf0,
@@ -44,7 +44,7 @@ const NUMBERS: &[&str] = &[
     "NaN",
     "99999999999999999999999999999999999999999",
 ];
-/// Lengths and counts as binary formats write them.
+/// Boundary values of lengths and counts in binary formats.
 const LENGTHS: &[u64] = &[
     0,
     1,
@@ -60,7 +60,7 @@ const LENGTHS: &[u64] = &[
     u64::MAX,
 ];
 
-/// One of the seeds, changed.
+/// Returns a mutation of one of the seeds.
 pub fn input(random: &mut Random, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     let mut input = random.pick(seeds).clone();
     for _ in 0..=random.below(CHANGES_MAX) {
@@ -108,7 +108,7 @@ fn change(random: &mut Random, input: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[
     }
 }
 
-/// The next digits become another number.
+/// Replaces the next digits by another number.
 fn number(random: &mut Random, input: &mut Vec<u8>, from: usize) {
     let Some(start) = (from..input.len()).find(|at| input[*at].is_ascii_digit()) else {
         return;

@@ -1,4 +1,4 @@
-//! What takes bytes from outside, and what it promises of them.
+//! Fuzz targets: the parts that accept bytes from outside, with their properties.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,9 +20,9 @@ pub struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Thrown in among the bytes.
+    /// Words that are inserted into inputs.
     pub words: &'static [&'static str],
-    /// Inputs in `make test`: a second or two of work.
+    /// Number of inputs in `make test`: a second or two of work.
     pub runs: u64,
 }
 
@@ -172,7 +172,7 @@ fn folder(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| std::fs::read(file).expect("a seed")).collect()
 }
 
-/// The test cases are good seeds, too.
+/// Returns the SQL cases as seeds.
 fn sql_scripts() -> Vec<Vec<u8>> {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
     let tables = std::fs::read(cases.join("tables.sql")).expect("the cases' tables");
@@ -210,7 +210,7 @@ fn table(schema: SchemaRef, options: &[(&str, &str)]) -> TableDefinition {
     }
 }
 
-/// A column of every type that a declared table may have.
+/// Returns a column of every type that a table may declare.
 fn all_types(nested: bool) -> SchemaRef {
     let micros = |zone: Option<&str>| DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
     let list = |of: DataType| DataType::List(Arc::new(Field::new("item", of, true)));
@@ -246,7 +246,7 @@ fn all_types(nested: bool) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The rows of the JSON seeds: one value of every type, and nulls.
+/// Returns rows with a value of every type, and with nulls, as JSON seeds.
 fn rows() -> RecordBatch {
     let table = table(all_types(true), &[("format", "json")]);
     let spec = FormatSpec::of_value(&table).expect("the table names a format");
@@ -263,8 +263,8 @@ fn rows() -> RecordBatch {
     rows
 }
 
-/// Decodes the input's lines as records. Each becomes a row, a rejection or is skipped; and what was decoded is written
-/// and read again without loss.
+/// Decodes the input's lines as records. Each becomes a row, a rejection or is skipped; decoded rows survive encoding
+/// and decoding unchanged.
 fn decode(table: &TableDefinition, input: &[u8]) {
     let spec = FormatSpec::of_value(table).expect("the table names a format");
     let columns: Vec<usize> = (0..table.schema.fields().len()).collect();
@@ -335,7 +335,7 @@ fn csv(input: &[u8]) {
     let mut options = vec![("format", "csv")];
     let chosen = choices.iter().enumerate().filter(|(bit, _)| choice & (1 << bit) != 0);
     options.extend(chosen.map(|(_, option)| *option));
-    // Elements are not told apart from fields otherwise.
+    // Otherwise elements cannot be distinguished from fields.
     if choice & 16 != 0 && choice & 32 == 0 {
         options.push(choices[5]);
     }
@@ -363,7 +363,7 @@ fn raw(input: &[u8]) {
     decode(&table(schema, &[("format", "raw")]), input);
 }
 
-/// A whole file. What goes wrong inside the decoder, a panic of it included, is an error that names the file.
+/// Decodes a whole file. Any failure of the decoder, a panic included, must be an error that names the file.
 fn parquet_file(input: &[u8]) {
     let part = parquet::Part {
         start: 0,
@@ -373,7 +373,7 @@ fn parquet_file(input: &[u8]) {
     };
     let input = Bytes::copy_from_slice(input);
     if let Ok(mut reader) = parquet::FileReader::new(input, "f.parquet", &all_types(true), part) {
-        // Each batch takes something of the file; a file that claims rows without end is cut off here.
+        // Stops at files that claim to have endless rows.
         for _ in 0..64 {
             match reader.next_batch() {
                 Ok(Some(_)) => {}
@@ -404,7 +404,7 @@ fn yaml(input: &[u8]) {
     }
 }
 
-/// A refusal says why.
+/// Checks that a refusal has a message.
 fn plan(input: Input<'_>) {
     let options = PlanOptions {
         now_us: 1_700_000_000_000_000,
@@ -419,7 +419,7 @@ fn plan(input: Input<'_>) {
 fn state_types() -> Vec<DataType> {
     let schema = all_types(true);
     let types = schema.fields().iter().map(|field| field.data_type().clone());
-    // Maps have no order, so they are no keys.
+    // Maps have no order, so they cannot be keys.
     types
         .filter(|data_type| !matches!(data_type, DataType::Map(..)))
         .collect()
@@ -448,7 +448,7 @@ fn state_row_seeds() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A key or a value. What decodes has one encoding, whichever it had (of NaN and zero there are several).
+/// Decodes a key or a value. Decoded values have one canonical encoding (NaN and zero have several on input).
 fn state_rows(input: &[u8]) {
     for codec in codecs() {
         if let Ok(columns) = codec.decode([input]) {
@@ -513,11 +513,11 @@ fn manifest_seeds() -> Vec<Vec<u8>> {
         operators,
     };
     let bytes = manifest.encode().expect("a manifest");
-    // The checksum is the target's.
+    // The target adds the checksum.
     vec![bytes[..bytes.len() - 4].to_vec()]
 }
 
-/// With the right checksum: damage that it tells is not interesting.
+/// Decodes a record with a correct checksum, as the checksum would detect all damage.
 fn manifest(input: &[u8]) {
     let bytes = [input, &crc32fast::hash(input).to_le_bytes()].concat();
     let whole = Manifest::<SubtaskState>::decode(&bytes, "here", BODY_VERSION);
@@ -541,7 +541,7 @@ fn exchange_seeds() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// One frame, after which the stream goes on with the same.
+/// Decodes a frame, then the same frame again as the rest of the stream.
 fn exchange(input: &[u8]) {
     let mut decoder = FrameDecoder::default();
     for starts_stream in [true, false] {
@@ -560,7 +560,7 @@ fn exchange(input: &[u8]) {
 fn kafka_epoch_seeds() -> Vec<Vec<u8>> {
     let bytes = |bytes: &[u8]| [&(bytes.len() as u32).to_le_bytes(), bytes].concat();
     let any_partition = (-1_i32).to_le_bytes();
-    // The layout stands beside the reader: first a record with key and value, then one with all it can have but a key.
+    // The reader documents the layout: first a record with key and value, then one with every field except a key.
     let part = [
         &[3][..],
         &any_partition,
@@ -600,7 +600,7 @@ fn kafka_epoch_seeds() -> Vec<Vec<u8>> {
     vec![part, pending.content]
 }
 
-/// A part of an epoch's output, and its record in the checkpoint.
+/// Returns a part of an epoch's output and its record in the checkpoint.
 fn kafka_epoch(input: &[u8]) {
     let mut records = RecordReader::new(input);
     while let Ok(Some(_)) = records.next_any() {}

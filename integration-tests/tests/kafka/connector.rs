@@ -1,5 +1,4 @@
-//! The Kafka connector against a real broker: what is written is read back, positions are exact, and what is wrong is
-//! said.
+//! The Kafka connector against a real broker: written rows are read back, positions are exact, errors are reported.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ fn headers_type() -> DataType {
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
 }
 
-/// A table with the columns `id`, `word` and this metadata.
+/// Returns a table with the columns `id`, `word` and this metadata.
 fn table(topic: &str, metadata: &[(&str, DataType)], options: &[(&str, &str)]) -> TableDefinition {
     let mut fields = vec![
         Field::new("id", DataType::Int64, true),
@@ -105,7 +104,7 @@ fn reader(source: &dyn Source, runtime: &Runtime, splits: Vec<Split>, rows: usiz
     reader
 }
 
-/// Polls until `until` says so or the end; fails when nothing comes for too long.
+/// Polls until `until` returns true or the input ends; fails after a timeout.
 fn poll_until(
     reader: &mut dyn SourceReader,
     mut until: impl FnMut(&SourceEvent) -> bool,
@@ -225,7 +224,7 @@ fn rows_with_keys_headers_and_times_come_back_as_they_were_written() {
     let rows = RecordBatch::try_new(written.schema.clone(), columns).expect("the table's columns");
     write(&runtime, &written, &[rows.slice(0, 1000), rows.slice(1000, 2000)]).expect("the broker takes all");
 
-    // As the outside sees it.
+    // Read by another client.
     let records = broker.records("round-trip").expect("records");
     assert_eq!(records.len(), 3000);
     let by_key: BTreeMap<_, std::collections::BTreeSet<i32>> =
@@ -243,7 +242,7 @@ fn rows_with_keys_headers_and_times_come_back_as_they_were_written() {
         "the key is not in the value"
     );
 
-    // As our source sees it.
+    // Read by the source.
     let metadata = [
         ("topic", DataType::Utf8),
         ("partition", DataType::Int32),
@@ -313,7 +312,7 @@ fn a_restored_reader_delivers_every_later_record_once() {
     })
     .expect("nothing is wrong");
     let snapshot = first.snapshot().expect("positions");
-    // What the first reader prefetched and was not asked for must not be lost; what comes after the end is not read.
+    // Records that the first reader has prefetched must not be lost; records after the end are not read.
     drop(first);
     broker.produce("restored", 0, json(5000..5010)).expect("records");
     let mut second = reader(source.as_ref(), &runtime, snapshot, 8192);
@@ -361,7 +360,7 @@ fn every_way_to_begin_begins_there() {
     let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
     broker.create_topic("begin", 1).expect("a new topic");
     broker.produce("begin", 0, json(0..10)).expect("records");
-    // Only later times than those of the first ten.
+    // Only times after those of the first ten records.
     let between = broker
         .records("begin")
         .expect("records")

@@ -1,4 +1,4 @@
-//! `engine run` from topic to topic under exactly-once delivery, killed at random moments and at chosen ones.
+//! `engine run` from Kafka to Kafka under exactly-once delivery, killed at random times and at fail points.
 
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -39,7 +39,7 @@ impl Place {
         command
     }
 
-    /// Runs to the end of the input; then the output must be the answer.
+    /// Runs to the end of the input and checks the output.
     #[track_caller]
     fn finish(&self) {
         let output = self.engine(1_000_000, &[]).output().expect("the engine starts");
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-/// Xorshift: enough to pick moments, and repeatable.
+/// Xorshift generator of repeatable times.
 struct Random(u64);
 
 impl Random {
@@ -60,7 +60,7 @@ impl Random {
     }
 }
 
-/// Waits until the process ends by itself or its time is up.
+/// Waits until the process ends by itself, or for this time.
 fn ended_within(child: &mut Child, time: Duration) -> bool {
     let until = Instant::now() + time;
     while Instant::now() < until {
@@ -72,7 +72,7 @@ fn ended_within(child: &mut Child, time: Duration) -> bool {
     false
 }
 
-/// Ends it if it lives; what it said.
+/// Kills the process if it is running; returns its output.
 fn kill(mut child: Child) -> String {
     child.kill().expect("it can be killed");
     let output = child.wait_with_output().expect("it is dead");

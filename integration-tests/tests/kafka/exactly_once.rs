@@ -1,4 +1,4 @@
-//! The sink under exactly-once delivery: whatever dies when, each epoch is in the topic once.
+//! The sink under exactly-once delivery: after any failure, each epoch is in the topic exactly once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 const MARKERS: &str = "__millstream_markers";
 
-/// A job that writes to one topic, and its checkpoint storage; every attempt and every restart has a sink of its own.
+/// A job that writes to one topic, with its checkpoint storage; every attempt and every restart has a sink of its own.
 struct Job {
     topic: &'static str,
     options: Vec<(&'static str, &'static str)>,
@@ -54,7 +54,7 @@ impl OutputStorage for Memory {
 }
 
 impl Job {
-    /// The topic, made anew, gives the job its name.
+    /// Creates the topic, whose name is also the job's.
     fn new(topic: &'static str, partitions: i32, options: &[(&'static str, &'static str)]) -> Self {
         KafkaBroker::shared()
             .create_topic(topic, partitions)
@@ -95,7 +95,7 @@ impl Job {
         table
     }
 
-    /// A process begins: nothing is shared with those before but the checkpoint storage.
+    /// Starts a process, which shares only the checkpoint storage with earlier ones.
     fn process(&self) -> Process<'_> {
         let sink = registry::sink(&self.table()).expect("a checked table");
         assert_eq!(sink.delivery(), Delivery::ExactlyOnce);
@@ -103,7 +103,7 @@ impl Job {
         Process { job: self, sink }
     }
 
-    /// The ids in the topic, sorted.
+    /// Returns the ids in the topic, sorted.
     fn ids(&self) -> Vec<i64> {
         let records = KafkaBroker::shared().records(self.topic).expect("readable");
         let mut ids: Vec<i64> = records
@@ -151,7 +151,7 @@ impl Process<'_> {
         self.sink.writer(context).expect("a writer")
     }
 
-    /// One epoch of one subtask.
+    /// Writes one epoch of one subtask.
     fn epoch(&self, attempt: &str, subtask: usize, checkpoint: u64, ids: std::ops::Range<i64>) -> Vec<Committable> {
         let mut writer = self.writer(attempt, subtask);
         self.fill(writer.as_mut(), ids, 1);
@@ -218,7 +218,7 @@ fn an_epoch_outlives_the_process_that_wrote_it_and_the_parallelism() {
     job.check_ids(0..100);
     let next = second.epoch("b", 0, 2, 100..150);
     second.commit(&next).expect("published");
-    // An older checkpoint is restored, as a replay does: its output is out.
+    // An older checkpoint is restored, as in a replay: its output has been published.
     let third = job.process();
     third.commit(&epochs).expect("nothing to do");
     third.start("c").expect("a restart");
@@ -243,7 +243,7 @@ fn large_epochs_travel_in_files_and_take_several_transactions() {
     let first = job.process();
     first.start("a").expect("a new job");
     let mut writer = first.writer("a", 0);
-    // 40 MB, more than one transaction takes.
+    // 40 MB, more than the limit of one transaction.
     first.fill(writer.as_mut(), 0..40_000, 1000);
     let epoch = job.runtime.block_on(writer.prepare(1, false)).expect("prepared");
     assert!(epoch[0].files.len() >= 8 && epoch[0].content.len() < 200_000);
@@ -251,7 +251,7 @@ fn large_epochs_travel_in_files_and_take_several_transactions() {
     let small = job.runtime.block_on(writer.prepare(2, true)).expect("prepared");
     assert!(small[0].files.is_empty());
     drop(writer);
-    // One process publishes from what it has in memory, another would read it from the storage.
+    // This process publishes from memory; another one would read the output from storage.
     first.commit(&epoch).expect("published");
     drop(first);
     let second = job.process();
@@ -280,7 +280,7 @@ fn who_was_superseded_can_double_nothing() {
     let new = job.process();
     new.commit(&second).expect("published");
     new.start("b").expect("a restart");
-    // It wakes and goes on with what it was about to do.
+    // The old process resumes and continues.
     let error = old.commit(&second).expect_err("another has its id").to_string();
     assert!(error.contains("another process uses the transactional id"), "{error}");
     old.commit(&second).expect("it looks again, and nothing is left to do");
@@ -301,7 +301,7 @@ fn what_a_dead_process_left_open_is_ended() {
     first.start("a").expect("a new job");
     let epoch = first.epoch("a", 0, 1, 0..10);
     drop(first);
-    // It dies inside the transaction.
+    // The process is killed inside the transaction.
     let leave_open = |ids: std::ops::Range<i64>| {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", KafkaBroker::shared().address())
@@ -330,7 +330,7 @@ fn what_a_dead_process_left_open_is_ended() {
     job.check_ids(0..10);
     drop(dead);
 
-    // A start ends it as well, and so may a person.
+    // A restart aborts the transaction as well, and so does the command.
     let dead = leave_open(0..5);
     job.process().start("b").expect("a restart");
     assert_eq!(open(), []);

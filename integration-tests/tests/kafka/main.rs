@@ -1,4 +1,4 @@
-//! Kafka against a real broker: the connector on its own, exactly-once delivery, and whole processes that are killed.
+//! Tests with a real Kafka broker: the connector, exactly-once delivery, and whole processes that are killed.
 
 mod connector;
 mod crash;

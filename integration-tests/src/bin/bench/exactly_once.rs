@@ -1,7 +1,7 @@
-//! What exactly-once delivery costs, from Kafka to Kafka, against at-least-once delivery.
+//! Cost of exactly-once delivery from Kafka to Kafka, compared with at-least-once delivery.
 //!
-//! Throughput (`exactly-once`): the same topic is copied under both, with checkpoints every second and every 10 s. What
-//! counts is what a reader of committed records finds.
+//! Throughput (`exactly-once`): the same topic is copied under both, with checkpoints every second and every 10 s.
+//! Records are counted as a reader of committed records sees them.
 //!
 //! Latency (`kafka-latency`): rows are sent at a fixed rate, each with the time when it was *due* to be sent, and read
 //! with `read_committed` at the other end; the latency of a row is from then to its reading. A stall of the sender, the
@@ -33,9 +33,9 @@ const EVENTS: u64 = 5_000_000;
 const RATE: u64 = 20_000;
 const SECONDS: u64 = 60;
 const INTERVAL: &str = "500ms";
-/// Rows of the first seconds, while connections are made, are not counted.
+/// Warm-up time, in which connections are opened; its rows are not counted.
 const WARM_UP_S: u64 = 5;
-/// How long the last rows may take.
+/// Longest wait for the last rows.
 const PATIENCE: Duration = Duration::from_secs(30);
 const DELIVERIES: [&str; 2] = ["at-least-once", "exactly-once"];
 
@@ -80,7 +80,7 @@ pub fn throughput() -> Result<Value> {
     Ok(results.into())
 }
 
-/// How many records a topic has for readers of committed ones.
+/// Returns the number of committed records in a topic.
 fn committed(broker: &KafkaBroker, topic: &str) -> Result<u64> {
     let consumer = consumer(broker, topic)?;
     let mut at_end = 0;
@@ -134,7 +134,7 @@ fn latency(delivery: &str) -> Result<Value> {
     let brokers = broker.address().to_string();
     let sender = thread::spawn(move || send(&brokers, rate, seconds));
     let received = receive(&broker, rate, seconds);
-    // The engine first: otherwise it would wait for the broker that ends with an error above.
+    // The engine ends first: otherwise it would wait for the broker, which ends with an error above.
     let pid = i32::try_from(engine.id())?;
     // SAFETY: a signal to a child that has not been waited for cannot reach another process.
     unsafe { libc::kill(pid, libc::SIGTERM) };
@@ -176,12 +176,12 @@ fn now_us() -> u64 {
     since.map_or(0, |since| since.as_micros() as u64)
 }
 
-/// Sends rows when they are due; what is late leaves at once, with the time it was due.
+/// Sends rows when they are due. A late row is sent at once, with the time it was due.
 fn send(brokers: &str, rate: u64, seconds: u64) -> Result<()> {
     let producer: ThreadedProducer<rdkafka::producer::DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
-        // As many requests at a time as a Java client has, so that rows gather while the broker is busy: more of them
-        // queue up there, and what is measured is that queue.
+        // As many requests at a time as a Java client sends, so that rows are batched while the broker is busy. With
+        // more requests, the benchmark would measure their queue in the broker.
         .set("linger.ms", "5")
         .set("max.in.flight", "5")
         .create()?;
@@ -208,7 +208,7 @@ fn send(brokers: &str, rate: u64, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// Reads all rows; the latencies of those after the warm-up.
+/// Reads all rows, and returns the latencies of those after the warm-up.
 fn receive(broker: &KafkaBroker, rate: u64, seconds: u64) -> Result<Histogram<u64>> {
     let consumer = consumer(broker, "came")?;
     let mut microseconds = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3)?;
@@ -240,7 +240,7 @@ fn receive(broker: &KafkaBroker, rate: u64, seconds: u64) -> Result<Histogram<u6
     Ok(microseconds)
 }
 
-/// Id and due time of `{"id":1,"sent_us":2,...}`.
+/// Returns id and due time of `{"id":1,"sent_us":2,...}`.
 fn row(payload: &[u8]) -> Option<(u64, u64)> {
     let text = str::from_utf8(payload).ok()?;
     let number = |name: &str| -> Option<u64> {

@@ -1,8 +1,8 @@
-//! How fast rows go from one worker's exchange to another's: batches of numbers and words over a real connection on
-//! loopback, with and without compression.
+//! Throughput of the exchange between two workers: batches of numbers and words over a real loopback connection, with
+//! and without compression.
 //!
-//! Each side has one thread, in which all of its work is done: encoding, the transport, the calls to the system. So the
-//! rate is that of one core. The receiving side takes batches as they come.
+//! Each side does all of its work in one thread: encoding, transport, system calls. So the rate is that of one core.
+//! The receiver takes batches as they arrive.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 const CHANNEL_BYTES: usize = 4 << 20;
 const ROWS: usize = 8_192;
 const BYTES: usize = 8 << 30;
-/// What may be on its way on a connection, and in one frame of it, as workers have it.
+/// HTTP/2 windows and frame size, as workers configure them.
 const WINDOW_BYTES: u32 = 16 << 20;
 const FRAME_BYTES: u32 = 1 << 20;
 
@@ -43,7 +43,7 @@ pub fn run() -> Result<Value> {
     Ok(Value::Object(results))
 }
 
-/// Numbers that rise, amounts that look random, and words of which there are few: what rows are like.
+/// Returns a typical batch: ascending numbers, pseudo-random amounts, and words from a small set.
 fn batch() -> RecordBatch {
     let mut state = 7u64;
     let mut random = || {
@@ -61,7 +61,7 @@ fn batch() -> RecordBatch {
     .expect("three columns of equal length")
 }
 
-/// The time for at least so many bytes, the sending thread's share of a core in it, and the bytes.
+/// Sends at least so many bytes. Returns the time, the sending thread's share of a core, and the number of bytes sent.
 fn measure(compression: Compression, bytes: usize) -> Result<(Duration, Duration, usize)> {
     let rows = batch();
     let count = bytes / batch_bytes(&rows);
@@ -130,7 +130,7 @@ fn measure(compression: Compression, bytes: usize) -> Result<(Duration, Duration
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let cpu = thread_cpu();
-        // The stream stays until everything has been taken.
+        // The stream stays open until everything has been received.
         let taken = tokio::task::spawn_blocking(move || receiving.join());
         taken
             .await?
@@ -159,10 +159,10 @@ fn waker(notify: &Arc<tokio::sync::Notify>) -> Waker {
     Waker::from(Arc::new(Wakes(Arc::clone(notify))))
 }
 
-/// What this thread has used of a core.
+/// Returns the CPU time of this thread.
 fn thread_cpu() -> Duration {
     let mut usage = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live local.
+    // SAFETY: the pointer is to a live local variable.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut usage) };
     Duration::new(usage.tv_sec as u64, usage.tv_nsec as u32)
 }

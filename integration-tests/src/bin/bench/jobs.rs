@@ -1,7 +1,7 @@
-//! Many small jobs in one process: how long it takes to submit them, and what they cost while nothing happens.
+//! Many small jobs in one process: the time to submit them, and their CPU and memory while idle and under light load.
 //!
-//! Each job watches a folder for files of rows, counts them in windows by key, and writes files; it takes a checkpoint
-//! every ten seconds. First there is nothing to read, then each has a row every second.
+//! Each job watches a folder for files of rows, counts the rows in windows by key, and writes files; it takes a
+//! checkpoint every ten seconds. First there is no input, then each job reads a row every second.
 
 use std::fs;
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::measure::{cpu_seconds, resident_bytes, threads};
 
 const JOBS: usize = 300;
-/// Long enough for every job to come to several checkpoints.
+/// Long enough for several checkpoints of every job.
 const LOOK: Duration = Duration::from_secs(30);
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -96,7 +96,7 @@ struct TestCluster {
 
 impl Drop for TestCluster {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nobody left to tell.
+        // The process may have ended by itself.
         self.engine.kill().ok();
         self.engine.wait().ok();
     }
@@ -169,7 +169,7 @@ impl TestCluster {
     fn until(&self, what: &str, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + READY_DEADLINE;
         loop {
-            // A server that does not answer yet is not there yet.
+            // The server may not have started yet.
             let answer = holds(self);
             match (answer, Instant::now() < deadline) {
                 (Ok(true), _) => return Ok(()),

@@ -77,7 +77,7 @@ fn step(folder: &Path, script: &str, variables: &[(&str, &str)], interval: &str)
     Ok((cost, serde_json::from_str(&fs::read_to_string(&summary_file)?)?))
 }
 
-/// The engine over a script of `benchmarks/`.
+/// Runs the engine with a script of `benchmarks/`.
 pub fn engine(folder: &Path, script: &str, variables: &[(&str, &str)], interval: &str) -> Result<Command> {
     let file = folder.join(script);
     let mut text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks").join(script))?;

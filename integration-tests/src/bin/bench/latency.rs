@@ -4,9 +4,9 @@
 //! passes; so the latency of a result row is the time it is read here minus its window's end. A stall of the engine
 //! delays rows but never their due times: nothing is hidden by coordinated omission.
 //!
-//! A window's 10,000 rows come at once. A row counts as read when the piece of output that completes its line has come
-//! out of the pipe; the reader then only cuts lines and looks at the time in each, about a millisecond of work for all
-//! of them, so that the rows do not queue behind their own measurement.
+//! A window's 10,000 rows arrive together. A row counts as read when the chunk of output that completes its line has
+//! been read from the pipe. The reader then only splits lines and parses the time in each, about a millisecond of work
+//! for all of them, so that the measurement itself does not delay rows.
 
 use std::fs;
 use std::io::Read;
@@ -24,9 +24,9 @@ use crate::measure;
 /// Events per second; 46 of 50 are bids, so 200,000 bids.
 const RATE: u64 = 217_400;
 const SECONDS: u64 = 60;
-/// Results of the first seconds, while caches warm and the first windows fill, are not counted.
+/// Warm-up time, in which caches and the first windows fill; its results are not counted.
 const WARM_UP: Duration = Duration::from_secs(5);
-/// Output that is read at once, at most: what a pipe holds.
+/// Most output that is read at once: the capacity of a pipe.
 const PIECE_BYTES: usize = 1 << 16;
 
 pub fn run() -> Result<Value> {
@@ -114,12 +114,12 @@ pub fn run() -> Result<Value> {
     Ok(row)
 }
 
-/// Cuts output into lines and finds each row's window end.
+/// Splits output into lines and parses each row's window end.
 #[derive(Default)]
 struct Lines {
-    /// The beginning of a line whose rest has not come yet.
+    /// Beginning of a line whose rest has not been read yet.
     rest: Vec<u8>,
-    /// The window end that was read last: neighbouring rows mostly share it.
+    /// Window end of the last row, which neighbouring rows mostly share.
     text: Vec<u8>,
     end_us: i64,
 }
@@ -160,7 +160,7 @@ impl Lines {
 
 fn window_end_us(text: &[u8]) -> Option<i64> {
     let text = str::from_utf8(text).ok()?;
-    // Seconds are left out where they are zero.
+    // Seconds are omitted if they are zero.
     ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
         .into_iter()
         .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())

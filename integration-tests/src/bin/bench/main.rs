@@ -1,9 +1,8 @@
-//! The benchmarks, nearly all from outside: they start the release `engine` as a user would and account for the whole
-//! process.
+//! Benchmarks. Nearly all of them start the release `engine` as a user would and measure the whole process.
 //!
-//! `bench [NAME...] [NEXMARK QUERY...]`; without a name, all of them. Results are printed as they come and written as
-//! JSON to `bench-results.json` in the target folder. `BENCH_EVENTS` sets the number of Nexmark events of a run,
-//! `BENCH_CHECKPOINT_INTERVAL` how often it takes a checkpoint (10s).
+//! `bench [NAME...] [NEXMARK QUERY...]`; without a name, all of them. Results are printed as they are measured and
+//! written as JSON to `bench-results.json` in the target folder. `BENCH_EVENTS` sets the number of Nexmark events of a
+//! run, `BENCH_CHECKPOINT_INTERVAL` the interval of its checkpoints (10s).
 
 mod exactly_once;
 mod exchange;
@@ -22,7 +21,7 @@ mod test_cluster;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-/// What a benchmark does with the words that name none.
+/// A benchmark; its arguments are the words that name no benchmark.
 type Run = fn(&[String]) -> Result<Value>;
 
 const BENCHMARKS: [(&str, Run); 12] = [

@@ -1,4 +1,4 @@
-//! Running a command and accounting for it as the operating system does.
+//! Runs a command and measures its resources as the operating system counts them.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use anyhow::{Context, Result};
 
-/// What a finished process cost.
+/// Resources used by a finished process.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     pub status: ExitStatus,
@@ -17,7 +17,7 @@ pub struct Cost {
     pub peak_rss_bytes: u64,
 }
 
-/// Runs to the end.
+/// Runs a command to its end.
 pub fn run(command: &mut Command) -> io::Result<Cost> {
     let start = Instant::now();
     let child = command.spawn()?;
@@ -28,9 +28,9 @@ pub fn run(command: &mut Command) -> io::Result<Cost> {
 pub fn wait(child: Child, start: Instant) -> io::Result<Cost> {
     let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
     let mut status = 0;
-    // SAFETY: rusage is plain old data, for which all zeroes is a value.
+    // SAFETY: rusage is plain data, for which all zeroes is a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live locals; the child is ours and nobody else waits for it.
+    // SAFETY: both pointers are to live local variables; no one else waits for the child.
     let waited = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
     if waited != pid {
         return Err(io::Error::last_os_error());

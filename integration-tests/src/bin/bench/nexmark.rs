@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::measure;
 
-/// Stateless ones first, then windows by how much state they keep. `source` is the generator alone.
+/// Queries: stateless ones first, then windows ordered by the size of their state. `source` is the generator alone.
 const QUERIES: [&str; 13] = [
     "source", "q0", "q1", "q2", "q14", "q21", "q22", "q5", "q7", "q8", "q11", "q12", "q16",
 ];

@@ -1,9 +1,9 @@
-//! How long a job with a gigabyte of window state stands still when a worker is killed: until the new process of that
-//! worker puts out its first row, once with its local folder as it was, once with an empty one.
+//! Recovery time of a job with a gigabyte of window state after a worker is killed: until the new process of that
+//! worker emits its first row, once with its local folder intact, once with an empty one.
 //!
-//! The time contains everything: that the loss is noticed, the surviving tasks' end, the new process, its state, the
-//! first rows. Checkpoints go to another file system than the workers' folders where there is one (`BENCH_STORAGE`,
-//! default `/dev/shm`), so that what is fetched is copied, as it would be from object storage, and not linked.
+//! The time includes detecting the loss, ending the surviving tasks, starting the process, restoring its state and the
+//! first rows. If possible, checkpoints are on another file system than the workers' folders (`BENCH_STORAGE`, default
+//! `/dev/shm`), so that files are copied, as from object storage, and not linked.
 
 use std::fs;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ pub fn run() -> Result<Value> {
     for (name, keeps_folder) in [("local", true), ("fetched", false)] {
         let mut seconds = Vec::new();
         for _ in 0..ROUNDS {
-            // Both have a checkpoint of their newest attempt behind them.
+            // Each has completed a checkpoint of its newest attempt.
             let before = cluster.checkpoints(JOB)?;
             cluster.until("checkpoints go on", || Ok(cluster.checkpoints(JOB)? >= before + 2))?;
             let killed = Instant::now();

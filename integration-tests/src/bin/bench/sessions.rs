@@ -1,9 +1,9 @@
-//! Sessions beyond memory: every key has an open session, in memory, and with a half and a tenth of the memory they
-//! need.
+//! Session windows larger than memory: every key has an open session. Runs with enough memory, and with a half and a
+//! tenth of it.
 //!
-//! Once the keys come back within the gap, so that each has one session that ends with the input; once they do not, so
-//! that each row is a session of its own. Neither leaves anything to a cache: what comes next is what has been away
-//! longest. And how long it takes to stop in the midst of it, which is a last checkpoint.
+//! In one variant keys recur within the gap, so that each key has one session that ends with the input; in the other
+//! they do not, so that each row is a session of its own. Keys recur in cyclic order, the worst case for a cache. Also
+//! measures the time to stop a run, which takes a last checkpoint.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -17,12 +17,12 @@ use crate::measure::{self, Cost};
 
 const KEYS: u64 = 4_000_000;
 const ROWS: u64 = 12_000_000;
-/// More than the state needs.
+/// Memory budget that exceeds the state.
 const PLENTY: &str = "8gb";
-/// Before a run is stopped it is given time to fill its memory.
+/// Time for a run to fill its memory before it is stopped.
 const STOP_AFTER: Duration = Duration::from_secs(5);
 
-/// How the keys come back, and the gap: a key has a row every four seconds of event time.
+/// Variants with their session gaps: a key has a row every four seconds of event time.
 const PATTERNS: [(&str, u64, u64); 2] = [("coming back", 6, KEYS), ("apart", 2, ROWS)];
 
 pub fn run() -> Result<Value> {
@@ -110,7 +110,7 @@ fn run_with(memory: &str, gap_seconds: u64, sessions: u64) -> Result<Cost> {
     Ok(cost)
 }
 
-/// From the signal to the end of the process, of a run that would go on for long.
+/// Returns the time from the signal to the end of the process, for a run with much input left.
 fn stop_with(memory: &str, gap_seconds: u64) -> Result<Duration> {
     let folder = TempDir::new()?;
     let started = Instant::now();

@@ -1,7 +1,7 @@
-//! How long no row comes out of a job whose state is small, while its parallelism is changed, and while the coordinator
-//! that leads is killed, or frozen, and a standby takes over. In steady flow rows come every 50 ms.
+//! Longest pause of the output of a job with little state while its parallelism is changed, and while the leading
+//! coordinator is killed or frozen and a standby takes over. In steady state rows arrive every 50 ms.
 //!
-//! For the coordinator also: how long until its successor answers clients, and until the next checkpoint is complete.
+//! For failovers also measures the time until the successor answers clients, and until the next checkpoint is complete.
 
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -16,7 +16,7 @@ use crate::test_cluster::TestCluster;
 const JOB: &str = "silence";
 const SLOTS: u32 = 2;
 const RESCALES: [u32; 6] = [4, 2, 4, 2, 4, 2];
-/// Rows are watched for so long before and after what is done.
+/// Time for which rows are observed before and after each action.
 const MARGIN: Duration = Duration::from_secs(3);
 
 pub fn run() -> Result<Value> {
@@ -55,7 +55,7 @@ pub fn run() -> Result<Value> {
     println!("rescale   no row for {least:.2} to {most:.2} s");
 
     let killed = Loss::of_leader("killed", 1, &cluster, &rows_read, || leader.kill())?;
-    // The next one to lead.
+    // Index of the next leader.
     let _last = cluster.coordinator(0)?;
     thread::sleep(MARGIN);
     let frozen = Loss::of_leader("frozen", 0, &cluster, &rows_read, || standby.freeze())?;
@@ -65,7 +65,7 @@ pub fn run() -> Result<Value> {
     }))
 }
 
-/// What it costs to lose the coordinator that leads, in seconds.
+/// Durations of a failover, in seconds.
 struct Loss {
     silence: f64,
     answered: f64,
@@ -73,7 +73,7 @@ struct Loss {
 }
 
 impl Loss {
-    /// The other coordinator is the `successor`.
+    /// Measures a failover to the coordinator `successor`.
     fn of_leader(
         how: &str,
         successor: usize,
@@ -115,9 +115,9 @@ impl Loss {
     }
 }
 
-/// The longest time in seconds without a row, from a little before something is done to a little after.
+/// Runs an action and returns the longest time in seconds without a row around it.
 fn silence(rows_read: &Receiver<Instant>, mut act: impl FnMut() -> Result<()>) -> Result<f64> {
-    // What was read before is of no interest.
+    // Rows from before the observation are ignored.
     rows_read.try_iter().for_each(drop);
     let mut last = Instant::now();
     thread::sleep(MARGIN);

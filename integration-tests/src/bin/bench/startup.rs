@@ -1,4 +1,4 @@
-//! From the start of the process to its first output row, and the memory of a process that only waits.
+//! Time from the start of the process to its first output row, and memory of an idle process.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::measure::{cpu_seconds, resident_bytes};
 
 const RUNS: usize = 10;
-/// A job that reads one row a second: as good as idle.
+/// A nearly idle job, which reads one row per second.
 const SCRIPT: &str = "
 CREATE TABLE ticks (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1', 'fields.n.kind' = 'sequence',
   'fields.n.start' = '0', 'fields.n.end' = '1000000');

@@ -1,7 +1,7 @@
 //! State larger than memory: one window over ten million keys, in memory and with a quarter of the memory it needs.
 //!
-//! The state's size is taken to be the peak resident memory of the run that has plenty: the window fires only at the
-//! end, so nearly all of it is state.
+//! The size of the state is estimated as the peak resident memory of the run with enough memory: the window fires only
+//! at the end, so nearly all of its memory is state.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::measure::{self, Cost};
 
 const KEYS: u64 = 10_000_000;
 const ROWS: u64 = 30_000_000;
-/// More than the state needs.
+/// Memory budget that exceeds the state.
 const PLENTY: &str = "8gb";
 
 pub fn run() -> Result<Value> {

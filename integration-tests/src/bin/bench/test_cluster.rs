@@ -1,4 +1,4 @@
-//! A cluster on this machine, of the processes that a user would start, in a folder of its own.
+//! A cluster of real processes on this machine, in a temporary folder.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const DEADLINE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A process that ends with the benchmark.
+/// A process that is killed at the end of the benchmark.
 pub struct Process(Child);
 
 impl Process {
@@ -27,7 +27,7 @@ impl Process {
         Ok(())
     }
 
-    /// It stands still, and its connections look well.
+    /// Suspends the process (SIGSTOP); its connections stay open.
     pub fn freeze(&self) -> Result<()> {
         let pid = i32::try_from(self.0.id())?;
         // SAFETY: a signal to a child that has not been waited for cannot reach another process.
@@ -37,7 +37,7 @@ impl Process {
         }
     }
 
-    /// When each line of what it prints from now on is read, until it ends.
+    /// Sends the time at which each further line of its output is read, until it ends.
     pub fn lines_read(&mut self, read: mpsc::Sender<Instant>) -> Result<()> {
         let output = self.0.stdout.take().context("the output was taken before")?;
         thread::spawn(move || {
@@ -45,7 +45,7 @@ impl Process {
                 if line.is_err() {
                     return;
                 }
-                // Read on if nobody listens any more: the process is to go on printing.
+                // Read on without a receiver, so that the process is not blocked by a full pipe.
                 read.send(Instant::now()).ok();
             }
         });
@@ -55,7 +55,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nobody left to tell.
+        // The process may have ended by itself.
         self.0.kill().ok();
         self.0.wait().ok();
     }
@@ -63,16 +63,16 @@ impl Drop for Process {
 
 pub struct TestCluster {
     folder: TempDir,
-    /// Where checkpoints go: `${STORAGE}` in pipelines.
+    /// Folder of checkpoints: `${STORAGE}` in pipelines.
     storage: PathBuf,
-    /// Of the coordinators.
+    /// Addresses of the coordinators.
     addresses: Vec<String>,
 }
 
 impl TestCluster {
-    /// For so many coordinators.
+    /// Reserves ports for so many coordinators; starts nothing.
     pub fn new(storage: &Path, coordinators: usize) -> Result<Self> {
-        // All at once, so that they differ.
+        // Bound together, so that the ports differ.
         let ports: Vec<TcpListener> = (0..coordinators)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
             .collect::<std::io::Result<_>>()?;
@@ -118,7 +118,7 @@ impl TestCluster {
         self.start(&name, &[&arguments[..], &["--http", "127.0.0.1:0"]].concat())
     }
 
-    /// A worker; its output must be read ([`Process::lines_read`]), or a job that prints waits for ever.
+    /// Starts a worker. Its output must be read ([`Process::lines_read`]), or a job that prints rows is blocked.
     pub fn worker(&self, name: &str, slots: u32) -> Result<Process> {
         let (servers, slots) = (self.servers(), slots.to_string());
         let arguments = ["worker", "--coordinator", &servers, "--name", name, "--slots", &slots];
@@ -141,7 +141,7 @@ impl TestCluster {
         Ok(output)
     }
 
-    /// Submits a pipeline of `benchmarks/` as soon as a coordinator leads.
+    /// Submits a pipeline of `benchmarks/` as soon as there is a leader.
     pub fn submit(&self, pipeline: &str) -> Result<()> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks").join(pipeline);
         let path = path.to_string_lossy();
@@ -154,7 +154,7 @@ impl TestCluster {
         accepted.with_context(|| said)
     }
 
-    /// What is known of a job; empty while nobody answers.
+    /// Returns the description of a job; empty without an answer.
     pub fn job(&self, name: &str) -> Result<Value> {
         let output = self.cli(&["jobs", "describe", name, "-o", "json"])?;
         Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
@@ -164,7 +164,7 @@ impl TestCluster {
         Ok(self.job(job)?["checkpoints_completed"].as_u64().unwrap_or_default())
     }
 
-    /// The number of the newest checkpoint, as one of the coordinators says; `None`: it does not lead.
+    /// Returns the number of the newest checkpoint according to one coordinator; `None` if it is not the leader.
     pub fn newest_checkpoint(&self, coordinator: usize, job: &str) -> Result<Option<u64>> {
         let server = format!("http://{}", self.addresses[coordinator]);
         let output = self.cli_at(&server, &["jobs", "describe", job, "-o", "json"])?;
@@ -175,7 +175,7 @@ impl TestCluster {
         Ok(Some(job["last_checkpoint"]["checkpoint"].as_u64().unwrap_or_default()))
     }
 
-    /// Of the newest checkpoint.
+    /// Returns the size of the newest checkpoint's state.
     pub fn state_bytes(&self, job: &str) -> Result<u64> {
         let bytes = &self.job(job)?["last_checkpoint"]["state_bytes"];
         Ok(bytes.as_u64().unwrap_or_default())

@@ -1,12 +1,12 @@
-//! A page of the documentation as a list of tasks: what its fenced blocks are, by their language and by the comment
-//! above them. `CONTRIBUTING.md` describes the convention for authors.
+//! Parses a page of the documentation into tasks: each fenced block is classified by its language and the comment above
+//! it. `CONTRIBUTING.md` describes the convention for authors.
 
 use std::path::Path;
 
 /// A fenced block, or one command of it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Task {
-    /// A command, and the lines that it prints according to the page. No lines: the page makes no claim.
+    /// A command and its output according to the page; without lines, the output is not compared.
     Run { command: String, expected: Vec<String> },
     /// A file that later commands of the page use.
     File { path: String, content: String },
@@ -17,7 +17,7 @@ pub enum Task {
 /// A task with the line of the page it is from.
 pub type Located = (usize, Task);
 
-/// Reads a page. The errors are blocks that nothing would check.
+/// Parses a page. The errors are blocks that would not be checked.
 pub fn parse(text: &str) -> (Vec<Located>, Vec<(usize, String)>) {
     let (mut tasks, mut errors) = (Vec::new(), Vec::new());
     let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
@@ -44,7 +44,7 @@ pub fn parse(text: &str) -> (Vec<Located>, Vec<(usize, String)>) {
     (tasks, errors)
 }
 
-/// The content of a comment that is a line of its own.
+/// Returns the content of a comment that fills a line.
 fn mark(line: &str) -> Option<&str> {
     Some(line.trim().strip_prefix("<!--")?.strip_suffix("-->")?.trim())
 }
@@ -82,7 +82,7 @@ fn block(language: &str, mark: Option<&str>, number: usize, content: &[&str]) ->
                 content: text(),
             },
         )]),
-        // Layouts, diagrams and messages: nothing to run, so nothing that looks like a command.
+        // Layouts, diagrams and messages must not contain lines that look like commands.
         ("text", _) => match content.iter().find(|line| is_command(line)) {
             Some(line) => Err(format!(
                 "`{line}` is a command in a block of text; make the block `console`"
@@ -102,8 +102,8 @@ fn is_command(line: &str) -> bool {
         .any(|start| line.starts_with(start))
 }
 
-/// Commands begin with `$ ` and go on in the next line after `\` or up to the end of a here-document; the lines below
-/// one are its output.
+/// Parses commands, which begin with `$ ` and continue after `\` or up to the end of a here-document. The lines below a
+/// command are its output.
 fn commands(number: usize, content: &[&str]) -> Result<Vec<Located>, String> {
     let mut tasks: Vec<Located> = Vec::new();
     let mut lines = content.iter().zip(number + 1..);
@@ -128,7 +128,7 @@ fn commands(number: usize, content: &[&str]) -> Result<Vec<Located>, String> {
             return Err("a block `console` begins with `$ ` and a command".to_owned());
         }
     }
-    // An empty line between two commands is for the eye.
+    // An empty line may separate two commands.
     for (_, task) in &mut tasks {
         if let Task::Run { expected, .. } = task {
             while expected.last().is_some_and(String::is_empty) {
@@ -139,7 +139,7 @@ fn commands(number: usize, content: &[&str]) -> Result<Vec<Located>, String> {
     Ok(tasks)
 }
 
-/// Returns whether the output is as the page says. A line `...` stands for any number of lines, `...` within a line for
+/// Returns true if the output matches the page. A line `...` stands for any number of lines, `...` within a line for
 /// any text.
 pub fn agrees(expected: &[String], output: &[&str]) -> bool {
     match expected {
@@ -172,7 +172,7 @@ fn line_agrees(expected: &str, line: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Files that no later command or file of the page names.
+/// Returns files that no later command or file of the page names.
 pub fn unused(tasks: &[Located]) -> Vec<(usize, String)> {
     let names = |task: &Task, path: &str| match task {
         Task::Run { command, .. } => command.contains(path),
@@ -191,7 +191,7 @@ pub fn unused(tasks: &[Located]) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// Files are written below the page's folder only.
+/// Returns an error for a path outside of the page's folder.
 pub fn is_inside(path: &str) -> bool {
     let path = Path::new(path);
     path.components()

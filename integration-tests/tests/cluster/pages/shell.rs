@@ -1,4 +1,4 @@
-//! The shell that runs the commands of one page, in a folder of its own.
+//! The shell that runs the commands of one page in a temporary folder.
 //!
 //! If the system permits it, the shell has a network and process ids of its own (`unshare`): pages use the ports that
 //! they name, several pages run at once, and whatever a page started ends with its shell.
@@ -16,13 +16,13 @@ use millstream_integration_tests::{engine, engine_cli};
 use tempfile::TempDir;
 
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
-/// Printed after each command, with its exit code.
+/// Marker that is printed after each command, with its exit code.
 const DONE: &str = "-- the command has ended with";
 const UNSHARE: [&str; 5] = ["--map-root-user", "--net", "--pid", "--fork", "--mount-proc"];
-/// Ports that pages name.
+/// Ports that pages use.
 const PORTS: [u16; 4] = [7070, 7071, 8080, 9092];
 
-/// Returns whether shells get a network of their own here.
+/// Returns true if the system permits shells with a network of their own.
 pub fn is_isolated() -> bool {
     let status = Command::new("unshare")
         .args(UNSHARE)
@@ -37,7 +37,7 @@ pub struct Shell {
     stdin: ChildStdin,
     lines: Receiver<String>,
     isolated: bool,
-    /// Processes in the background, with their logs.
+    /// Background processes with their logs.
     background: Vec<(i32, PathBuf)>,
     folder: TempDir,
 }
@@ -75,7 +75,7 @@ impl Shell {
         }
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
-            // A `make` around the tests would have those of the pages tell where they work.
+            // With the variables of an outer `make`, the `make` of a page would print its folder.
             if ["MILLSTREAM_", "AWS_", "OTEL_", "XDG_", "MAKE", "MFLAGS"]
                 .iter()
                 .any(|start| name_text.starts_with(start))
@@ -128,14 +128,14 @@ impl Shell {
         shell
     }
 
-    /// The folder in which the page's commands run.
+    /// Returns the folder in which the page's commands run.
     pub fn work(&self) -> PathBuf {
         self.folder.path().join("work")
     }
 
-    /// Runs a command to its end, and returns what it printed; a command that ends with `&` up to its being ready.
+    /// Runs a command to its end and returns its output; waits until a command that ends with `&` is ready.
     pub fn run(&mut self, command: &str) -> Result<String, String> {
-        // A comment after the command is behind two spaces.
+        // Two spaces precede a comment after the command.
         let (bare, _) = command.split_once("  #").unwrap_or((command, ""));
         match bare.trim_end().strip_suffix('&') {
             Some(bare) => self.start_in_background(bare).map(|()| String::new()),
@@ -188,12 +188,12 @@ impl Shell {
             {
                 Ok(line) => match line.strip_prefix(DONE) {
                     Some(code) => {
-                        // The line before was ended for the marker's sake.
+                        // The marker is preceded by a line break of its own.
                         output.pop();
                         let code = code.trim().parse().map_err(|_| format!("no exit code: {line}"))?;
                         return Ok((output, code));
                     }
-                    // The shell says so of a process that the page has killed.
+                    // The shell reports a process that the page has killed.
                     None if line.starts_with("bash: line ") && line.contains("Killed") => {}
                     None => writeln!(output, "{line}").map_err(|error| error.to_string())?,
                 },
@@ -208,7 +208,7 @@ impl Shell {
         }
     }
 
-    /// The last lines of what runs in the background.
+    /// Returns the last log lines of the background processes.
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for (pid, log) in &self.background {
@@ -229,16 +229,16 @@ impl Drop for Shell {
                 "kill -9 {} 2>&1; [ -f \"$MILLSTREAM_KAFKA/pid\" ] && kill -9 \"$(cat \"$MILLSTREAM_KAFKA/pid\")\"",
                 pids.join(" ")
             );
-            // Most of them have ended already.
+            // Most of them have already ended.
             self.send(&script).ok();
         }
-        // With process ids of its own all that it started ends with it.
+        // In its own process namespace, everything that the shell started ends with it.
         self.process.kill().ok();
         self.process.wait().ok();
     }
 }
 
-/// Copies a file or folder without what examples have written.
+/// Copies a file or folder without the output of examples.
 fn copy(from: &Path, to: &Path) {
     if !from.is_dir() {
         fs::create_dir_all(to.parent().expect("inside a folder")).expect("a folder");
