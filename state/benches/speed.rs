@@ -7,7 +7,7 @@ use std::time::Instant;
 use arrow_array::{ArrayRef, Int64Array, StringArray};
 use arrow_schema::DataType;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
-use millstream_state::store::{Backend, BackendOptions, FlushSource, Slot, Store, WriteChunk};
+use millstream_state::store::{Backend, BackendOptions, FlushSource, KeyPrefix, Store, WriteChunk};
 use millstream_state::{Codec, Error, hash_columns};
 
 const BATCH_ROWS: usize = 8192;
@@ -76,7 +76,7 @@ fn main() {
     }
     report("scan", rows, start);
     let keys: Vec<[u8; 8]> = (0..100_000u64).map(|row| (row * 19).to_be_bytes()).collect();
-    let asked: Vec<(Slot, &[u8])> = keys.iter().map(|key| (SLOT, key.as_slice())).collect();
+    let asked: Vec<(KeyPrefix, &[u8])> = keys.iter().map(|key| (SLOT, key.as_slice())).collect();
     let start = Instant::now();
     store.get_many(&asked).expect("the store is settled");
     report("get_many", asked.len(), start);
@@ -85,7 +85,7 @@ fn main() {
     std::fs::remove_dir_all(folder).expect("the folder is ours");
 }
 
-const SLOT: Slot = Slot {
+const SLOT: KeyPrefix = KeyPrefix {
     group: KeyGroup(1),
     namespace: 7,
 };
@@ -119,7 +119,7 @@ impl Wake for Unpark {
 
 fn settle(store: &mut Store) {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    while !store.is_settled(&waker).expect("the disk takes it") {
+    while !store.poll_idle(&waker).expect("the disk takes it") {
         std::thread::park();
     }
 }

@@ -18,7 +18,7 @@
 //! let store = CheckpointStore::open(url, job).await?;
 //! let claim = store.claim("host:pid").await?;            // fences whoever was there before
 //! claim.sweep().await?;                                  // before any task runs
-//! let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Output, &[]).await?;
+//! let recovery = store.latest::<SubtaskState>(BODY_VERSION, VerificationDepth::Output, &[]).await?;
 //! let backend = Backend::new(options)?.with_files(store.files(claim.epoch()));
 //! ...
 //! claim.commit(manifest).await?; claim.retain(3, &[]).await?;
@@ -37,13 +37,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::job_files::{FileReference, JobFiles};
 use crate::log::{Claimant, Leadership, Log};
 use crate::manifest::{self, Header, Manifest};
 use crate::storage::Storage;
-use crate::store::FileReference;
 use journal::State;
 
-pub use claim::{Claim, Retained};
+pub use claim::{Claim, RetentionOutcome};
 
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 const MANIFEST: &str = "manifest";
@@ -77,7 +77,7 @@ pub struct CheckpointInfo {
 
 /// How far [`CheckpointStore::latest`] looks before it trusts a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum VerificationDepth {
     /// The manifest's checksum.
     Manifest,
     /// The manifest's checksum, and that every file is there with its length.
@@ -95,71 +95,24 @@ pub struct Recovery<T> {
     /// The newest valid checkpoint, if any.
     pub manifest: Option<Manifest<T>>,
     /// Newer ones that were passed over, and why.
-    pub damaged: Vec<Damaged>,
+    pub damaged: Vec<DamagedCheckpoint>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Damaged {
+pub struct DamagedCheckpoint {
     pub checkpoint: u64,
     /// Names the object and what is wrong with it.
     pub reason: String,
-}
-
-/// Where keyed state of one attempt of a job keeps its files. Given to the `Backend`.
-#[derive(Debug, Clone)]
-pub struct JobFiles {
-    pub(crate) storage: Storage,
-    pub(crate) job: String,
-    pub(crate) attempt: u64,
-}
-
-impl JobFiles {
-    pub fn new(storage: Storage, job: &str, attempt: u64) -> Self {
-        Self {
-            storage,
-            job: job.to_string(),
-            attempt,
-        }
-    }
-
-    /// Writes a small file (it is in memory) that a manifest may name, durable when this returns. `kind` ends its name.
-    pub async fn write(&self, owner: &str, kind: &str, content: Bytes) -> Result<FileReference, Error> {
-        let path = format!(
-            "files/{owner}-{}-{}.{kind}",
-            self.attempt,
-            uuid::Uuid::new_v4().simple()
-        );
-        let (length, crc32) = (content.len() as u64, crc32fast::hash(&content));
-        if !self.storage.put_if_absent(&self.path(&path), content).await? {
-            return Err(Error::Invalid(format!("{} exists already", self.path(&path))));
-        }
-        Ok(FileReference {
-            name: String::new(),
-            path,
-            length,
-            crc32,
-        })
-    }
-
-    /// The content of a file of this job, verified.
-    pub async fn read(&self, path: &str, length: u64, crc32: u32) -> Result<Bytes, Error> {
-        self.storage.read_verified(&self.path(path), length, crc32).await
-    }
-
-    /// The path below the root of a file known by its path below the job's folder.
-    pub(crate) fn path(&self, below: &str) -> String {
-        format!("{}/{below}", self.job)
-    }
 }
 
 impl CheckpointStore {
     /// Opens the root (a URL or folder, see [`Storage::open`]) and checks that it can be reached and, if local,
     /// written.
     pub async fn open(root_url: &str, job: &str) -> Result<Self, Error> {
-        Self::within(Storage::open(root_url).await?, job)
+        Self::new(Storage::open(root_url).await?, job)
     }
 
-    pub fn within(storage: Storage, job: &str) -> Result<Self, Error> {
+    pub fn new(storage: Storage, job: &str) -> Result<Self, Error> {
         let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
         if job.is_empty() || job.starts_with('.') || !job.chars().all(allowed) {
             return Err(Error::Invalid(format!(
@@ -218,7 +171,7 @@ impl CheckpointStore {
     pub async fn latest<T: Serialize + DeserializeOwned>(
         &self,
         body_version: u16,
-        depth: Depth,
+        depth: VerificationDepth,
         skip: &[u64],
     ) -> Result<Recovery<T>, Error> {
         let journal = self.read_journal().await?;
@@ -236,7 +189,7 @@ impl CheckpointStore {
                 }
                 Err(error) if error.is_damage() => {
                     tracing::warn!(job = %self.job, checkpoint = info.checkpoint, %error, "checkpoint is damaged");
-                    damaged.push(Damaged {
+                    damaged.push(DamagedCheckpoint {
                         checkpoint: info.checkpoint,
                         reason: error.to_string(),
                     });
@@ -255,7 +208,7 @@ impl CheckpointStore {
         &self,
         checkpoint: u64,
         body_version: u16,
-        depth: Depth,
+        depth: VerificationDepth,
     ) -> Result<Manifest<T>, Error> {
         let checkpoints = self.read_journal().await?.checkpoints;
         let Some(info) = checkpoints.get(&checkpoint) else {
@@ -277,7 +230,7 @@ impl CheckpointStore {
         &self,
         info: &CheckpointInfo,
         body_version: u16,
-        depth: Depth,
+        depth: VerificationDepth,
     ) -> Result<Manifest<T>, Error> {
         let (bytes, place) = self.read_manifest(info).await?;
         let manifest = Manifest::decode(&bytes, &place, body_version)?;
@@ -333,8 +286,8 @@ impl CheckpointStore {
         Ok(())
     }
 
-    async fn check_files(&self, files: &[FileReference], depth: Depth) -> Result<(), Error> {
-        if files.is_empty() || depth == Depth::Manifest {
+    async fn check_files(&self, files: &[FileReference], depth: VerificationDepth) -> Result<(), Error> {
+        if files.is_empty() || depth == VerificationDepth::Manifest {
             return Ok(());
         }
         let listed: HashMap<String, u64> = self
@@ -359,9 +312,9 @@ impl CheckpointStore {
             }
         }
         let is_checked = |file: &&FileReference| match depth {
-            Depth::Manifest | Depth::Lengths => false,
-            Depth::Output => file.name.is_empty(),
-            Depth::Contents => true,
+            VerificationDepth::Manifest | VerificationDepth::Lengths => false,
+            VerificationDepth::Output => file.name.is_empty(),
+            VerificationDepth::Contents => true,
         };
         let checked: Vec<FileReference> = files.iter().filter(is_checked).cloned().collect();
         if !checked.is_empty() {

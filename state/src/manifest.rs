@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::store::FileReference;
+use crate::job_files::FileReference;
 
 const MAGIC: &[u8; 4] = b"MSCP";
 const LAYOUT_VERSION: u16 = 1;

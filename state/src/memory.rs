@@ -3,32 +3,33 @@
 //! Operators hold a [`Reservation`] and resize it as their hot set grows; when a resize is refused they evict. The
 //! budget counts bytes that operators report; it allocates nothing.
 //!
-//! What operators report is not all that a process holds: rows are under way between tasks, clients have buffers, an
-//! allocator keeps what was freed. So the budget may also be told how to find out what the process holds in all
-//! ([`MemoryBudget::within_process`]), and then refuses growth that would carry that over the cap. State always keeps
-//! a small share ([`STATE_SHARE_MIN`]), however much the rest holds: a process whose buffers alone are as large as its
-//! cap goes on, slowly, and beyond it. What a step takes for a moment is kept free ([`HEADROOM_SHARE`]).
+//! Operators do not report everything that a process holds: rows in channels, buffers of clients, freed memory that the
+//! allocator retains. A budget with a [`ProcessGauge`] ([`MemoryBudget::within_process`]) therefore also measures the
+//! whole process, and refuses growth that would carry it over the cap. State always keeps a small share
+//! ([`STATE_SHARE_MIN`]), so that a process whose buffers alone fill the cap makes progress, slowly and beyond the cap.
+//! Some memory is never granted, for short-lived allocations ([`HEADROOM_SHARE`]).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Bytes that this process holds, where that can be found out.
+/// A function that returns the bytes this process holds, `None` where that cannot be measured.
 pub type ProcessGauge = fn() -> Option<usize>;
 
-/// State may hold this share of the budget (one in so many bytes) even if other memory of the process fills its cap.
+/// The share of the budget (one in this many bytes) that state may hold even if other memory of the process fills the
+/// cap.
 const STATE_SHARE_MIN: usize = 8;
-/// This share of what the process may hold (one in so many bytes) is not granted: the table being enlarged, the block being
-/// written and the like come on top of what is held.
+/// The share of the process's limit (one in this many bytes) that is never granted: enlarging a table or writing a block
+/// briefly takes memory on top of what is reserved.
 const HEADROOM_SHARE: usize = 16;
-/// Below this there is hardly room for anything but the program itself, its buffers and RocksDB's.
-pub const ADVISED_BYTES_MIN: usize = 128 << 20;
-/// While memory is short, a process lets go this often what it can do without.
-const LET_GO_INTERVAL: Duration = Duration::from_secs(10);
-/// The process is looked at again whenever this share of its cap has been granted.
-const LOOK_SHARE: usize = 64;
+/// Smallest cap that leaves state some memory beside the program, its buffers and RocksDB's.
+pub const RECOMMENDED_BYTES_MIN: usize = 128 << 20;
+/// Minimum time between two calls of the reclaimer ([`set_reclaimer`]).
+const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
+/// The process is measured again whenever this share of its limit (one in this many bytes) has been granted.
+const MEASURE_SHARE: usize = 64;
 
-/// The budget itself. Cheap to clone.
+/// The memory budget of a process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget {
     inner: Arc<Inner>,
@@ -46,83 +47,88 @@ struct Inner {
 struct Process {
     limit_bytes: usize,
     gauge: ProcessGauge,
-    /// What it held when it was last looked at.
-    held_bytes: AtomicUsize,
-    /// What was granted since.
+    /// Bytes the process held at the last measurement.
+    measured_bytes: AtomicUsize,
+    /// Bytes granted since the last measurement.
     granted_bytes: AtomicUsize,
 }
 
 impl Process {
-    /// Whether it may hold so many bytes more.
-    fn has_room(&self, bytes: usize) -> bool {
-        if self.granted_bytes.load(Ordering::Relaxed) >= self.limit_bytes / LOOK_SHARE {
-            self.look();
+    /// Returns true if the process may hold `bytes` more. Measures the process, and calls the reclaimer, as needed.
+    fn admits(&self, bytes: usize) -> bool {
+        if self.granted_bytes.load(Ordering::Relaxed) >= self.limit_bytes / MEASURE_SHARE {
+            self.measure();
         }
         if self.fits(bytes) {
             return true;
         }
-        let_go();
-        // Much may have been given back since.
-        self.look();
+        reclaim();
+        // Much may have been freed since the last measurement.
+        self.measure();
         self.fits(bytes)
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        let held = self.held_bytes.load(Ordering::Relaxed) + self.granted_bytes.load(Ordering::Relaxed);
+        let held = self.measured_bytes.load(Ordering::Relaxed) + self.granted_bytes.load(Ordering::Relaxed);
         held.saturating_add(bytes) <= self.limit_bytes
     }
 
-    fn look(&self) {
+    fn measure(&self) {
         self.granted_bytes.store(0, Ordering::Relaxed);
-        self.held_bytes.store((self.gauge)().unwrap_or(0), Ordering::Relaxed);
+        self.measured_bytes
+            .store((self.gauge)().unwrap_or(0), Ordering::Relaxed);
     }
 }
 
-static LET_GO: OnceLock<fn()> = OnceLock::new();
+static RECLAIMER: OnceLock<fn()> = OnceLock::new();
 
-/// Says what else this process can do when its memory is short: give back what allocators keep, and the like. Only the
+/// Sets the function that is called when the process's memory is short, to return freed memory to the system. Only the
 /// first call counts.
-pub fn when_short(let_go: fn()) {
-    LET_GO.get_or_init(|| let_go);
+pub fn set_reclaimer(reclaimer: fn()) {
+    RECLAIMER.get_or_init(|| reclaimer);
 }
 
-fn let_go() {
+/// Calls the reclaimer, at most once per [`RECLAIM_INTERVAL`].
+fn reclaim() {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    /// Since the start, in milliseconds; 0: never.
+    /// Milliseconds since the start; 0 if it was never called.
     static LAST_MS: AtomicU64 = AtomicU64::new(0);
-    let Some(let_go) = LET_GO.get() else {
+    let Some(reclaimer) = RECLAIMER.get() else {
         return;
     };
     let now_ms = START.elapsed().as_millis() as u64 + 1;
     let last_ms = LAST_MS.load(Ordering::Relaxed);
-    let is_due = last_ms == 0 || now_ms - last_ms.min(now_ms) >= LET_GO_INTERVAL.as_millis() as u64;
-    // Of several threads that are refused at once, one does it.
+    let is_due = last_ms == 0 || now_ms - last_ms.min(now_ms) >= RECLAIM_INTERVAL.as_millis() as u64;
+    // Of several threads that are refused at once, one calls it.
     if is_due
         && LAST_MS
             .compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     {
-        let_go();
+        reclaimer();
     }
 }
 
 impl MemoryBudget {
+    /// Creates a budget of `limit_bytes` that ignores other memory of the process.
     pub fn new(limit_bytes: usize) -> Self {
-        Self::of(limit_bytes, None)
+        Self::with_process(limit_bytes, None)
     }
 
-    /// A budget of `limit_bytes` in a process that is to hold no more than `process_bytes` in all.
+    /// Creates a budget of `limit_bytes` in a process that is to hold no more than `process_bytes` in total, as `gauge`
+    /// measures it.
     pub fn within_process(limit_bytes: usize, process_bytes: usize, gauge: ProcessGauge) -> Self {
         let process = Process {
             limit_bytes: process_bytes - process_bytes / HEADROOM_SHARE,
             gauge,
-            held_bytes: AtomicUsize::new(0),
+            measured_bytes: AtomicUsize::new(0),
+            // So much that the first request measures.
             granted_bytes: AtomicUsize::new(process_bytes),
         };
-        Self::of(limit_bytes, Some(process))
+        Self::with_process(limit_bytes, Some(process))
     }
 
-    fn of(limit_bytes: usize, process: Option<Process>) -> Self {
+    fn with_process(limit_bytes: usize, process: Option<Process>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 limit_bytes,
@@ -132,15 +138,17 @@ impl MemoryBudget {
         }
     }
 
+    /// Returns the most that all reservations together may hold.
     pub fn limit_bytes(&self) -> usize {
         self.inner.limit_bytes
     }
 
+    /// Returns the sum of all reservations. It exceeds the limit after [`Reservation::force_resize`].
     pub fn used_bytes(&self) -> usize {
         self.inner.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// A reservation of nothing, to be resized.
+    /// Creates an empty reservation.
     pub fn reservation(&self) -> Reservation {
         Reservation {
             budget: self.clone(),
@@ -148,23 +156,31 @@ impl MemoryBudget {
         }
     }
 
-    /// Whether the process may hold so many bytes more of state.
-    fn process_has_room(&self, bytes: usize) -> bool {
+    /// Returns true if the process may hold `bytes` more of state.
+    fn process_admits(&self, bytes: usize) -> bool {
         let Some(process) = &self.inner.process else {
             return true;
         };
         let is_little = self.used_bytes().saturating_add(bytes) <= self.inner.limit_bytes / STATE_SHARE_MIN;
-        is_little || process.has_room(bytes)
+        is_little || process.admits(bytes)
     }
 
-    fn note_granted(&self, bytes: usize) {
+    fn record_granted(&self, bytes: usize) {
         if let Some(process) = &self.inner.process {
             process.granted_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
+
+    fn release(&self, bytes: usize) {
+        let used = self.inner.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(
+            used >= bytes,
+            "{bytes} bytes are released of a budget of which {used} are used"
+        );
+    }
 }
 
-/// A share of the budget; given back when dropped.
+/// A share of the budget; returned to it when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     budget: MemoryBudget,
@@ -172,44 +188,47 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Returns the size of the share.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Sets the share to `bytes`. Refused (and unchanged) if it would grow beyond the budget.
+    /// Sets the share to `bytes`. Returns false, and leaves the share as it is, if it would grow beyond the budget.
     pub fn try_resize(&mut self, bytes: usize) -> bool {
-        let used = &self.budget.inner.used_bytes;
         if bytes <= self.bytes {
-            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.budget.release(self.bytes - bytes);
             self.bytes = bytes;
             return true;
         }
         let grow = bytes - self.bytes;
-        if !self.budget.process_has_room(grow) {
+        if !self.budget.process_admits(grow) {
             return false;
         }
         let limit = self.budget.inner.limit_bytes;
-        let granted = used
+        let granted = self
+            .budget
+            .inner
+            .used_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
                 now.checked_add(grow).filter(|next| *next <= limit)
             })
             .is_ok();
         if granted {
-            self.budget.note_granted(grow);
+            self.budget.record_granted(grow);
             self.bytes = bytes;
         }
         granted
     }
 
-    /// Sets the share to `bytes` even beyond the budget: for memory that exists already and cannot be given back at
+    /// Sets the share to `bytes` even beyond the budget: for memory that is allocated already and cannot be freed at
     /// once. The holder must evict next.
     pub fn force_resize(&mut self, bytes: usize) {
-        let used = &self.budget.inner.used_bytes;
         if bytes >= self.bytes {
-            used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
-            self.budget.note_granted(bytes - self.bytes);
+            let grow = bytes - self.bytes;
+            self.budget.inner.used_bytes.fetch_add(grow, Ordering::Relaxed);
+            self.budget.record_granted(grow);
         } else {
-            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.budget.release(self.bytes - bytes);
         }
         self.bytes = bytes;
     }
@@ -217,12 +236,12 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.inner.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.release(self.bytes);
     }
 }
 
-/// Bytes of memory that this process has resident, pages of the program and its libraries included, as control groups and
-/// people count them. `None` where the system does not tell.
+/// Returns the resident memory of this process, pages of the program and its libraries included, as control groups
+/// count it. `None` where the system does not report it.
 pub fn process_bytes() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

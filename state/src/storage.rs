@@ -35,7 +35,7 @@ enum Kind {
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ObjectInfo {
     /// Path below the root.
     pub path: String,
     pub length: u64,
@@ -51,7 +51,7 @@ pub struct Written {
 impl Storage {
     /// Opens a root by URL or plain path and checks that it can be reached. A local folder is created if missing.
     pub async fn open(url: &str) -> Result<Self, Error> {
-        let storage = Self::at(url)?;
+        let storage = Self::from_url(url)?;
         match &storage.kind {
             Kind::Local(local) => {
                 blocking({
@@ -66,7 +66,7 @@ impl Storage {
     }
 
     /// As [`Storage::open`], without touching anything.
-    pub fn at(url: &str) -> Result<Self, Error> {
+    pub fn from_url(url: &str) -> Result<Self, Error> {
         if url.trim().is_empty() {
             return Err(Error::Invalid(
                 "the storage URL is empty; give a folder or a URL such as file:///var/lib/millstream, s3://bucket/path"
@@ -198,7 +198,7 @@ impl Storage {
     }
 
     /// All objects below a folder (at any depth), in path order. A missing folder has none.
-    pub async fn list(&self, folder: &str) -> Result<Vec<Listed>, Error> {
+    pub async fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>, Error> {
         check_path(folder)?;
         let mut listed = match &self.kind {
             Kind::Local(local) => {
@@ -269,7 +269,7 @@ fn check_path(path: &str) -> Result<(), Error> {
 
 /// Runs file work on tokio's blocking threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match threads::blocking(work).await {
+    match threads::run_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::Background(format!("file work was aborted: {error}"))),
     }

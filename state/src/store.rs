@@ -3,14 +3,14 @@
 //! Everything that changes the database (writes, range deletes, snapshots) is queued and carried out in order on the
 //! backend's own threads, so a snapshot sees exactly what was queued before it, and the slot thread never waits for a
 //! disk. Reads are made by the caller, in bounded pieces, once what they depend on has been carried out
-//! ([`Store::is_settled`]).
+//! ([`Store::poll_idle`]).
 //!
 //! Key layout, version 1: `key_group (u16 BE) | namespace (i64 BE, sign bit flipped) | key`. Values start with a
 //! version byte.
 
 mod chunk;
 mod database;
-mod kept;
+mod local_recovery;
 mod queue;
 mod restore;
 mod snapshot;
@@ -28,20 +28,20 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::Error;
-use crate::checkpoint::JobFiles;
+use crate::job_files::{FileReference, JobFiles};
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::lock::DataFolderLock;
-use crate::memory::{ADVISED_BYTES_MIN, MemoryBudget, ProcessGauge};
+use crate::memory::{MemoryBudget, ProcessGauge, RECOMMENDED_BYTES_MIN};
 use crate::storage::Storage;
 use crate::threads;
 
 pub use chunk::WriteChunk;
 use database::{Database, Resources};
-use kept::Kept;
+use local_recovery::LocalRecovery;
 use queue::{Job, Queue};
 
 const STORES: &str = "stores";
-const KEPT: &str = "kept";
+const LOCAL_RECOVERY: &str = "kept";
 /// Files that are fetched at the same time, for all stores of a process together.
 const FETCHES_IN_FLIGHT_MAX: usize = 16;
 /// How often sizes are published as metrics.
@@ -82,7 +82,7 @@ struct Threads {
     /// Makes folders of stores of the same name (one job restarted) different.
     stores_made: AtomicU64,
     stores: Mutex<Vec<Weak<StoreInner>>>,
-    kept: Kept,
+    local_recovery: LocalRecovery,
     fetches: tokio::sync::Semaphore,
     /// In all of them, as of the last look.
     bytes: AtomicU64,
@@ -102,12 +102,12 @@ impl Backend {
         ))?;
         let resources = Resources::new(options.memory_bytes);
         let state_bytes = options.memory_bytes.saturating_sub(resources.bytes).max(1 << 20);
-        if options.process_gauge.is_some() && options.memory_bytes < ADVISED_BYTES_MIN {
+        if options.process_gauge.is_some() && options.memory_bytes < RECOMMENDED_BYTES_MIN {
             tracing::warn!(
                 "{} MB of memory are less than the program and its buffers take: state will be kept on disk, and more memory \
                  held than that; give it {} MB or more",
                 options.memory_bytes >> 20,
-                ADVISED_BYTES_MIN >> 20
+                RECOMMENDED_BYTES_MIN >> 20
             );
         }
         let memory = match options.process_gauge {
@@ -115,7 +115,7 @@ impl Backend {
             None => MemoryBudget::new(state_bytes),
         };
         let (work, stores) = crossbeam::channel::unbounded();
-        let local = Storage::at(&folder.join("snapshots").display().to_string())?;
+        let local = Storage::from_url(&folder.join("snapshots").display().to_string())?;
         let backend = Self {
             shared: Arc::new(Shared {
                 memory,
@@ -125,7 +125,7 @@ impl Backend {
                     work,
                     stores_made: AtomicU64::new(0),
                     stores: Mutex::new(Vec::new()),
-                    kept: Kept::open(options.dir.join(KEPT)),
+                    local_recovery: LocalRecovery::open(options.dir.join(LOCAL_RECOVERY)),
                     fetches: tokio::sync::Semaphore::new(FETCHES_IN_FLIGHT_MAX),
                     bytes: AtomicU64::new(0),
                     _lock: lock,
@@ -133,7 +133,7 @@ impl Backend {
                 folder,
             }),
         };
-        let threads = if threads::pace().is_some() {
+        let threads = if threads::scheduler().is_some() {
             0
         } else {
             options.background_threads.max(1)
@@ -149,8 +149,10 @@ impl Backend {
                     threads.report_metrics(&resources, &memory);
                 }
             };
-            threads::spawn(format!("state-{index}"), None, move || queue::work(&stores, report))
-                .map_err(Error::io("cannot start a thread for state"))?;
+            threads::spawn(format!("state-{index}"), None, move || {
+                queue::run_worker(&stores, report)
+            })
+            .map_err(Error::io("cannot start a thread for state"))?;
         }
         Ok(backend)
     }
@@ -163,7 +165,7 @@ impl Backend {
     /// The same backend, keeping snapshots where a job's checkpoints are. For each attempt of a job anew.
     pub fn with_files(&self, files: JobFiles) -> Self {
         let shared = &self.shared;
-        shared.threads.kept.begin(&files.job);
+        shared.threads.local_recovery.begin_attempt(&files.job);
         Self {
             shared: Arc::new(Shared {
                 folder: shared.folder.clone(),
@@ -308,15 +310,15 @@ pub(crate) struct StoreInner {
 
 /// Where a row of state lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot {
+pub struct KeyPrefix {
     pub group: KeyGroup,
     /// What separates windows (or kinds of state) of one key; ordered. For windows: the window's or slice's end.
     pub namespace: i64,
 }
 
-/// A frozen generation of dirty rows, encoded chunk by chunk on a background thread.
+/// Dirty rows of an operator, frozen for a flush, encoded chunk by chunk on a background thread.
 pub trait FlushSource: Send {
-    /// The next chunk, of about a megabyte; `None` at the end. Dropping the generation gives its memory back. Chunks
+    /// The next chunk, of about a megabyte; `None` at the end. Dropping the source gives its memory back. Chunks
     /// that go on in key order where the last one ended are written fastest. An error fails the store: every later call
     /// on it, and so its job, ends with that error.
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error>;
@@ -327,10 +329,10 @@ impl Store {
         self.inner.range
     }
 
-    /// Queues a frozen generation. `done` is woken when it has been written (or has failed: ask `is_settled`).
-    pub fn write(&mut self, generation: Box<dyn FlushSource>, done: Option<Waker>) -> Result<(), Error> {
+    /// Queues the rows of a source. `done` is woken when it has been written (or has failed: ask `poll_idle`).
+    pub fn write(&mut self, source: Box<dyn FlushSource>, done: Option<Waker>) -> Result<(), Error> {
         self.changed = true;
-        self.push(Job::Write { generation, done })
+        self.push(Job::Write { source, done })
     }
 
     /// Queues the deletion of a namespace in the given key groups (those ever written).
@@ -345,11 +347,11 @@ impl Store {
             return Ok(());
         }
         self.changed = true;
-        let slot = |group: &KeyGroup, namespace: i64| Slot {
+        let prefix = |group: &KeyGroup, namespace: i64| KeyPrefix {
             group: *group,
             namespace,
         };
-        let ranges = groups.iter().map(|group| (slot(group, first), slot(group, last)));
+        let ranges = groups.iter().map(|group| (prefix(group, first), prefix(group, last)));
         self.push(Job::Delete(ranges.collect()))
     }
 
@@ -390,43 +392,43 @@ impl Store {
 
     /// Whether everything queued so far has been carried out; otherwise the waker is called when it is.
     /// A failed background write is reported here and by every later call.
-    pub fn is_settled(&mut self, waker: &Waker) -> Result<bool, Error> {
-        self.inner.queue.is_settled(waker)
+    pub fn poll_idle(&mut self, waker: &Waker) -> Result<bool, Error> {
+        self.inner.queue.poll_idle(waker)
     }
 
-    /// Rows of one slot in key order, at most `rows_max` of them and about a megabyte, after `after` (exclusive) if
+    /// Rows of one prefix in key order, at most `rows_max` of them and about a megabyte, after `after` (exclusive) if
     /// given. Requires a settled store. `visit(key, value)`; returns whether more may follow.
     pub fn scan(
         &self,
-        slot: Slot,
+        prefix: KeyPrefix,
         after: Option<&[u8]>,
         rows_max: usize,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<bool, Error> {
         match self.inner.opened() {
-            Some(database) => self.inner.heed(database.scan(slot, after, rows_max, visit)),
+            Some(database) => self.inner.note_damage(database.scan(prefix, after, rows_max, visit)),
             None => Ok(false),
         }
     }
 
     /// Values of many keys, in the order asked; sorted and batched inside.
-    pub fn get_many(&self, keys: &[(Slot, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+    pub fn get_many(&self, keys: &[(KeyPrefix, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
         match self.inner.opened() {
-            Some(database) => self.inner.heed(database.get_many(keys)),
+            Some(database) => self.inner.note_damage(database.get_many(keys)),
             None => Ok(vec![None; keys.len()]),
         }
     }
 
     /// The namespaces that have rows, with their key groups, ascending by key group. For restore.
-    pub fn namespaces(&self) -> Result<Vec<Slot>, Error> {
+    pub fn namespaces(&self) -> Result<Vec<KeyPrefix>, Error> {
         match self.inner.opened() {
-            Some(database) => self.inner.heed(database.slots()),
+            Some(database) => self.inner.note_damage(database.prefixes()),
             None => Ok(Vec::new()),
         }
     }
 
     fn push(&self, job: Job) -> Result<(), Error> {
-        if self.inner.queue.push(job)? && !self.inner.hand_over() {
+        if self.inner.queue.push(job)? && !self.inner.schedule() {
             return Err(Error::Background(format!(
                 "the threads of state store {} have ended",
                 self.inner.name
@@ -462,9 +464,12 @@ impl StoreInner {
 
     /// Passes a database's answer on. After one that finds fault with a file, kept files are read through before they
     /// are used again.
-    fn heed<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+    fn note_damage<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
         if let Err(Error::Database { .. } | Error::Corrupt(_)) = &answer {
-            self.shared.threads.kept.distrust(&self.shared.files.job);
+            self.shared
+                .threads
+                .local_recovery
+                .mark_unverified(&self.shared.files.job);
         }
         answer
     }
@@ -484,8 +489,8 @@ impl StoreInner {
     }
 
     /// Puts the store in line for the threads; `false` if they have ended.
-    fn hand_over(self: &Arc<Self>) -> bool {
-        let Some(pace) = threads::pace() else {
+    fn schedule(self: &Arc<Self>) -> bool {
+        let Some(scheduler) = threads::scheduler() else {
             return self.shared.threads.work.send(Arc::clone(self)).is_ok();
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -493,8 +498,8 @@ impl StoreInner {
         };
         let store = Arc::clone(self);
         runtime.spawn(async move {
-            pace(threads::Work::State).await;
-            queue::turn(&store);
+            scheduler(threads::WorkKind::State).await;
+            queue::run_store(&store);
         });
         true
     }
@@ -527,17 +532,6 @@ pub struct KeyedSnapshot {
     /// About how many rows they hold, where this process has cut it. For people: not part of what is stored.
     #[serde(skip)]
     pub entries: Option<u64>,
-}
-
-/// One file in object storage.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct FileReference {
-    /// Path below the job's folder.
-    pub path: String,
-    /// Name the database knows it by; empty for what is no database's.
-    pub name: String,
-    pub length: u64,
-    pub crc32: u32,
 }
 
 #[cfg(test)]

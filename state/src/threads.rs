@@ -1,12 +1,12 @@
-//! The threads that work beside the asynchronous ones: where they are started, and how a process does without them.
+//! Blocking work and long-running threads beside the asynchronous runtime, and their replacement by simulated tasks.
 //!
 //! RocksDB keeps static objects that a thread which has touched a database uses once more while it ends. A process that
 //! returns from `main` destroys them, and a thread that is just ending then would abort it. So these threads are started
 //! here, and [`join_all`] is called last: they end by themselves once their job or backend is gone.
 //!
-//! A simulator needs the opposite: everything in one thread, in an order that it decides. After [`do_without`] nothing
-//! here or in the rooms above starts a thread any more. What one would have done is done by tasks of the asynchronous
-//! runtime, each piece of it after a wait that the simulator chooses.
+//! A simulator needs the opposite: everything in one thread, in an order that it decides. After [`simulate`] nothing in
+//! the process starts a thread any more. The work runs as tasks of the asynchronous runtime instead, and each piece of it
+//! first waits for the simulator's [`Scheduler`].
 
 use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
@@ -17,19 +17,19 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
-/// How often a thread that still runs is looked at again.
+/// Interval at which [`join_all`] looks for threads that have ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 static STARTED: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
-static PACE: OnceLock<Pace> = OnceLock::new();
+static SCHEDULER: OnceLock<Scheduler> = OnceLock::new();
 
-/// What a simulator waits for before a piece of work that would have been done beside it.
-pub type Pace = fn(Work) -> BoxFuture<'static, ()>;
+/// The simulator's choice of when a piece of work runs: the work begins once the returned future completes.
+pub type Scheduler = fn(WorkKind) -> BoxFuture<'static, ()>;
 
-/// Kinds of work that have threads of their own.
+/// Kinds of work that have threads of their own outside a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// Files, planning: what blocks for a while.
+pub enum WorkKind {
+    /// Work that blocks for a while: files, planning.
     Blocking,
     /// The queue of one state store.
     State,
@@ -37,37 +37,37 @@ pub enum Work {
     Slot,
 }
 
-/// From now on this process starts no thread. Only the first call counts.
-pub fn do_without(pace: Pace) {
-    PACE.get_or_init(|| pace);
+/// Replaces all threads of this process by tasks that wait for `scheduler`. Only the first call counts.
+pub fn simulate(scheduler: Scheduler) {
+    SCHEDULER.get_or_init(|| scheduler);
 }
 
-/// How to wait before a piece of work; `None`: it has a thread.
-pub fn pace() -> Option<Pace> {
-    PACE.get().copied()
+/// Returns the scheduler of a simulated process, `None` in one with threads.
+pub fn scheduler() -> Option<Scheduler> {
+    SCHEDULER.get().copied()
 }
 
-/// Does work that blocks, beside the threads that must not. It is done even if nobody waits for it any more. An error
-/// says that it panicked, or that the runtime ends.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
-    start_blocking(&Handle::current(), work).await
+/// Runs blocking work beside the asynchronous threads and returns its result. The work runs to its end even if the
+/// returned future is dropped. The error says that the work panicked, or that the runtime is shutting down.
+pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    spawn_blocking(&Handle::current(), work).await
 }
 
-/// As [`blocking`], begun at once.
-pub fn start_blocking<T: Send + 'static>(
+/// Starts blocking work at once, as [`run_blocking`] does when it is first polled.
+pub fn spawn_blocking<T: Send + 'static>(
     runtime: &Handle,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
-    match pace() {
+    match scheduler() {
         None => runtime.spawn_blocking(work),
-        Some(pace) => runtime.spawn(async move {
-            pace(Work::Blocking).await;
+        Some(scheduler) => runtime.spawn(async move {
+            scheduler(WorkKind::Blocking).await;
             work()
         }),
     }
 }
 
-/// Starts a thread that is waited for at the end. `None`: with the usual stack.
+/// Starts a thread that [`join_all`] waits for. `stack_bytes` of `None` is the standard library's default.
 pub fn spawn(
     name: String,
     stack_bytes: Option<usize>,
@@ -78,7 +78,6 @@ pub fn spawn(
         builder = builder.stack_size(bytes);
     }
     let mut started = STARTED.lock();
-    // Those that have ended need no place in the list.
     for handle in started.extract_if(.., |handle| handle.is_finished()) {
         join(handle);
     }
@@ -86,7 +85,7 @@ pub fn spawn(
     Ok(())
 }
 
-/// Waits until all of them have ended, at most for `timeout`. Answers whether they have.
+/// Waits until all threads that [`spawn`] started have ended, at most for `timeout`. Returns true if they have.
 pub fn join_all(timeout: Duration) -> bool {
     let deadline = Instant::now() + timeout;
     loop {

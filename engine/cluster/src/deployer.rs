@@ -18,7 +18,7 @@ use millstream_runtime::counters::JobCounters;
 use millstream_runtime::deployment::{self, Deployment};
 use millstream_runtime::job::RunningJob;
 use millstream_runtime::subtask_state::SubtaskState;
-use millstream_state::checkpoint::JobFiles;
+use millstream_state::job_files::JobFiles;
 use millstream_state::store::{Backend, BackendOptions};
 use millstream_state::{DataFolderLock, threads};
 use parking_lot::Mutex;
@@ -221,7 +221,7 @@ impl Embedded {
     pub async fn new(data_dir: PathBuf, job: &str, slots: usize, memory_bytes: usize) -> Result<Self, Error> {
         let folder = data_dir.join("jobs").join(job);
         let locked = folder.clone();
-        let lock = threads::blocking(move || DataFolderLock::acquire(&locked))
+        let lock = threads::run_blocking(move || DataFolderLock::acquire(&locked))
             .await
             .map_err(|error| Error::Failed(format!("the data folder could not be locked: {error}")))??;
         Ok(Self {

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_runtime::subtask_state::SubtaskState;
-use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Claim, Damaged, Depth, JobFiles};
+use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Claim, DamagedCheckpoint, VerificationDepth};
+use millstream_state::job_files::JobFiles;
 use millstream_state::log::Leadership;
 use millstream_state::manifest::Manifest;
 use parking_lot::Mutex;
@@ -108,13 +109,15 @@ impl History {
     pub async fn latest(
         &self,
         progress: &Progress,
-        unrestorable: &[Damaged],
+        unrestorable: &[DamagedCheckpoint],
         policy: &Policy,
     ) -> Result<Option<Snapshot>, Error> {
         let store = self.inner.claim.store();
         let skip: Vec<u64> = unrestorable.iter().map(|damaged| damaged.checkpoint).collect();
-        let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Output, &skip).await?;
-        let damaged: Vec<&Damaged> = recovery.damaged.iter().chain(unrestorable).collect();
+        let recovery = store
+            .latest::<SubtaskState>(BODY_VERSION, VerificationDepth::Output, &skip)
+            .await?;
+        let damaged: Vec<&DamagedCheckpoint> = recovery.damaged.iter().chain(unrestorable).collect();
         let Some(manifest) = recovery.manifest else {
             return match damaged.len() {
                 0 => Ok(None),
@@ -150,14 +153,16 @@ impl History {
 
     /// Records that the output of all checkpoints up to this one is published.
     pub async fn record_published(&self, checkpoint: u64) -> Result<(), Error> {
-        Ok(self.inner.claim.published(checkpoint).await?)
+        Ok(self.inner.claim.record_published(checkpoint).await?)
     }
 
     /// The latest checkpoint, for tasks that run and read nothing of it. `Err`: what is damaged; they cannot go on from
     /// an older one.
     pub async fn latest_for_running_tasks(&self) -> Result<Result<Option<Snapshot>, String>, Error> {
         let store = self.inner.claim.store();
-        let recovery = store.latest::<SubtaskState>(BODY_VERSION, Depth::Lengths, &[]).await?;
+        let recovery = store
+            .latest::<SubtaskState>(BODY_VERSION, VerificationDepth::Lengths, &[])
+            .await?;
         Ok(match recovery.damaged.first() {
             Some(damaged) => Err(format!(
                 "checkpoint {} is damaged: {}",
@@ -173,7 +178,7 @@ impl History {
     pub async fn load(&self, checkpoint: u64) -> Result<Snapshot, Error> {
         let store = self.inner.claim.store();
         let manifest = store
-            .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Contents)
+            .load::<SubtaskState>(checkpoint, BODY_VERSION, VerificationDepth::Contents)
             .await?;
         self.read(manifest).await
     }
@@ -215,7 +220,7 @@ impl History {
         let mut manifest = snapshot.to_manifest(claim.epoch(), now_ms);
         if manifest.header.savepoint.is_some() {
             // A put that seemed to fail may have made the savepoint, and no name is given twice.
-            claim.settle().await?;
+            claim.resolve_uncertain_append().await?;
             let made = |info: &CheckpointInfo| info.savepoint == manifest.header.savepoint;
             if self.checkpoints().await.iter().any(made) {
                 manifest.header.savepoint = None;
@@ -401,7 +406,7 @@ pub async fn list_in(store: &CheckpointStore) -> Result<Vec<CheckpointSummary>, 
     let mut listed = Vec::new();
     for info in store.list().await?.into_iter().rev() {
         let detail = store
-            .load::<SubtaskState>(info.checkpoint, BODY_VERSION, Depth::Lengths)
+            .load::<SubtaskState>(info.checkpoint, BODY_VERSION, VerificationDepth::Lengths)
             .await;
         listed.push(CheckpointSummary {
             id: info.checkpoint,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_state::checkpoint::Damaged;
+use millstream_state::checkpoint::DamagedCheckpoint;
 use millstream_store_errors::Retry;
 use tokio::sync::watch;
 
@@ -183,7 +183,7 @@ async fn run_attempts(
                 "checkpoint {} is damaged and passed over: {}",
                 snapshot.checkpoint, failure.error
             ));
-            damaged.push(Damaged {
+            damaged.push(DamagedCheckpoint {
                 checkpoint: snapshot.checkpoint,
                 reason: failure.error.to_string(),
             });

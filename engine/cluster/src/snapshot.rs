@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 
 use millstream_graph::OperatorId;
 use millstream_runtime::subtask_state::SubtaskState;
-use millstream_state::checkpoint::{CheckpointStore, Depth};
+use millstream_state::checkpoint::{CheckpointStore, VerificationDepth};
+use millstream_state::job_files::FileReference;
 use millstream_state::manifest::{Header, Manifest, OperatorEntry};
-use millstream_state::store::FileReference;
 
 use crate::checkpoint::Completed;
 use crate::fallback::Output;
@@ -52,7 +52,7 @@ fn entries(operators: &BTreeMap<OperatorId, Vec<SubtaskState>>) -> BTreeMap<Oper
 /// The output of a checkpoint that cannot be restored, as far as its manifest tells.
 pub async fn output_of(store: &CheckpointStore, checkpoint: u64) -> Result<Output, Error> {
     let manifest = store
-        .load::<SubtaskState>(checkpoint, BODY_VERSION, Depth::Manifest)
+        .load::<SubtaskState>(checkpoint, BODY_VERSION, VerificationDepth::Manifest)
         .await;
     let manifest = match manifest {
         Ok(manifest) => manifest,

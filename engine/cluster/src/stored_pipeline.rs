@@ -73,7 +73,7 @@ pub async fn compare(
         return Ok(PipelineComparison::Known(Differences::default()));
     }
     let now = now.clone();
-    let compared = threads::blocking(move || differences(&stored, &now)).await;
+    let compared = threads::run_blocking(move || differences(&stored, &now)).await;
     let compared =
         compared.map_err(|error| Error::Failed(format!("comparing two pipelines did not end well: {error}")))?;
     Ok(match compared {

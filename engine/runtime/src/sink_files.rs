@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use millstream_connectors::{Error, OutputFile, OutputStorage};
-use millstream_state::checkpoint::JobFiles;
+use millstream_state::job_files::JobFiles;
 
 /// The files of one attempt of a job, as its sinks see them.
 pub struct SinkFiles {

@@ -4,7 +4,7 @@
 //! its timer is due. The flag is taken down before the task runs, so whatever happens meanwhile puts it up again and no
 //! wake-up is lost. A turn lasts until the task has nothing to do or its time budget is used up.
 //!
-//! In a process that does without threads ([`threads::do_without`]) the same rounds over the same tasks are made by a
+//! In a simulated process ([`threads::simulate`]) the same rounds over the same tasks are made by a
 //! task of the asynchronous runtime.
 
 use std::any::Any;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use crossbeam::sync::{Parker, Unparker};
 use millstream_graph::clock;
-use millstream_state::threads::{self, Pace};
+use millstream_state::threads::{self, Scheduler};
 use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
 
@@ -79,7 +79,7 @@ impl JobShared {
 
     /// Tells the caller. Waits for room: only threads that have nothing left to do say anything this way.
     fn send_event(&self, event: TaskEvent) {
-        if threads::pace().is_some() {
+        if threads::scheduler().is_some() {
             let events = self.events.clone();
             self.runtime
                 .spawn(async move { log_undelivered(events.send(event).await) });
@@ -135,7 +135,7 @@ struct ThreadUnparker(Unparker);
 
 impl SlotParker {
     pub fn new() -> Self {
-        match threads::pace() {
+        match threads::scheduler() {
             None => Self::Thread(Parker::new()),
             Some(_) => Self::Task(Arc::default()),
         }
@@ -267,11 +267,11 @@ pub fn start(
         now: clock(),
         wall_ahead_us: 0,
     };
-    match (parker, threads::pace()) {
-        (SlotParker::Task(notify), Some(pace)) => {
+    match (parker, threads::scheduler()) {
+        (SlotParker::Task(notify), Some(scheduler)) => {
             let runtime = slot.shared.runtime.clone();
             let run = async move {
-                let result = slot.run_as_task(&notify, pace).await;
+                let result = slot.run_as_task(&notify, scheduler).await;
                 slot.end(result);
             };
             runtime.spawn(run.instrument(span));
@@ -326,9 +326,9 @@ impl Slot {
         Ok(())
     }
 
-    async fn run_as_task(&mut self, notify: &TaskNotify, pace: Pace) -> Result<(), Box<Failure>> {
+    async fn run_as_task(&mut self, notify: &TaskNotify, scheduler: Scheduler) -> Result<(), Box<Failure>> {
         while !self.shared.has_stopped() {
-            pace(threads::Work::Slot).await;
+            scheduler(threads::WorkKind::Slot).await;
             if self.run_round()? {
                 continue;
             }

@@ -5,7 +5,7 @@ use millstream_connectors::Committable;
 use millstream_fail_point as fail_point;
 use millstream_graph::OperatorId;
 use millstream_state::SnapshotTicket;
-use millstream_state::checkpoint::JobFiles;
+use millstream_state::job_files::JobFiles;
 use millstream_state::threads;
 
 use crate::Error;
@@ -113,7 +113,7 @@ async fn store_channel_state(
     if channel_state.is_empty() {
         return Ok(());
     }
-    let content = threads::blocking(move || channel_state.encode())
+    let content = threads::run_blocking(move || channel_state.encode())
         .await
         .map_err(|error| Error::Operator {
             operator: "rows in flight".to_owned(),

@@ -1,7 +1,8 @@
 //! The parts of a checkpoint that single subtasks contribute.
 
 use millstream_connectors::Committable;
-use millstream_state::store::{FileReference, KeyedSnapshot};
+use millstream_state::job_files::FileReference;
+use millstream_state::store::KeyedSnapshot;
 
 use crate::operator::Timestamp;
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use millstream_fail_point as fail_point;
 use millstream_graph::{NodeIndex, OperatorId};
-use millstream_state::checkpoint::JobFiles;
+use millstream_state::job_files::JobFiles;
 
 use self::clock::Clock;
 use self::unaligned::{CheckpointRequest, UnalignedCheckpoint};

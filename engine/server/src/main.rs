@@ -40,7 +40,7 @@ pub enum Failure {
 
 fn main() -> ExitCode {
     allocator::configure();
-    millstream_state::memory::when_short(allocator::release_memory);
+    millstream_state::memory::set_reclaimer(allocator::release_memory);
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),

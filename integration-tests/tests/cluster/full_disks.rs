@@ -7,7 +7,7 @@ use std::task::Waker;
 use millstream_integration_tests::engine;
 use millstream_state::Error;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
-use millstream_state::store::{Backend, BackendOptions, FlushSource, Slot, Store, WriteChunk};
+use millstream_state::store::{Backend, BackendOptions, FlushSource, KeyPrefix, Store, WriteChunk};
 use serde_json::Value;
 
 use crate::small_disk::SmallDisk;
@@ -32,7 +32,7 @@ impl Rows {
 
 impl FlushSource for Rows {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error> {
-        let slot = Slot {
+        let slot = KeyPrefix {
             group: KeyGroup(0),
             namespace: 0,
         };
@@ -56,13 +56,11 @@ impl FlushSource for Rows {
 
 fn settled(store: &mut Store) -> Result<(), Error> {
     let mut result = Ok(());
-    until("the store has done its work", || {
-        match store.is_settled(Waker::noop()) {
-            Ok(is_settled) => is_settled,
-            Err(error) => {
-                result = Err(error);
-                true
-            }
+    until("the store has done its work", || match store.poll_idle(Waker::noop()) {
+        Ok(is_idle) => is_idle,
+        Err(error) => {
+            result = Err(error);
+            true
         }
     });
     result

@@ -38,7 +38,7 @@ struct Written {
 
 /// What [`Claim::retain`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Retained {
+pub struct RetentionOutcome {
     pub checkpoints_deleted: Vec<u64>,
     pub objects_deleted: usize,
 }
@@ -71,7 +71,7 @@ impl Claim {
     }
 
     /// Finds out whether a record counts whose put has failed or was not waited for.
-    pub async fn settle(&self) -> Result<(), Error> {
+    pub async fn resolve_uncertain_append(&self) -> Result<(), Error> {
         let log = &mut self.written.lock().await.log;
         if log.is_uncertain() {
             log.append(Vec::new()).await?;
@@ -147,7 +147,7 @@ impl Claim {
     }
 
     /// Records that the output of all checkpoints up to this one is published.
-    pub async fn published(&self, checkpoint: u64) -> Result<(), Error> {
+    pub async fn record_published(&self, checkpoint: u64) -> Result<(), Error> {
         let mut written = self.written.lock().await;
         if written.log.state().published_to < checkpoint {
             written.log.append(vec![Change::Published { checkpoint }]).await?;
@@ -176,7 +176,7 @@ impl Claim {
     /// Deletes all but the newest `keep` checkpoints, never savepoints nor those in `pinned`, and the files that no
     /// remaining one names. The decision is journalled before anything is deleted; what cannot be deleted now is tried
     /// again at the next call.
-    pub async fn retain(&self, keep: usize, pinned: &[u64]) -> Result<Retained, Error> {
+    pub async fn retain(&self, keep: usize, pinned: &[u64]) -> Result<RetentionOutcome, Error> {
         let mut written = self.written.lock().await;
         let plain = written
             .log
@@ -194,7 +194,7 @@ impl Claim {
     }
 
     /// Deletes one checkpoint or savepoint.
-    pub async fn delete(&self, checkpoint: u64) -> Result<Retained, Error> {
+    pub async fn delete(&self, checkpoint: u64) -> Result<RetentionOutcome, Error> {
         let mut written = self.written.lock().await;
         if !written.log.state().checkpoints.contains_key(&checkpoint) {
             return Err(Error::NotFound(format!(
@@ -261,7 +261,7 @@ impl Claim {
         Ok(count)
     }
 
-    async fn delete_checkpoints(&self, written: &mut Written, doomed: Vec<u64>) -> Result<Retained, Error> {
+    async fn delete_checkpoints(&self, written: &mut Written, doomed: Vec<u64>) -> Result<RetentionOutcome, Error> {
         if !doomed.is_empty() {
             let objects = self.objects_of(written, &doomed).await?;
             let change = Change::Deleting {
@@ -274,7 +274,7 @@ impl Claim {
             }
         }
         let objects_deleted = self.delete_objects(written).await;
-        Ok(Retained {
+        Ok(RetentionOutcome {
             checkpoints_deleted: doomed,
             objects_deleted,
         })

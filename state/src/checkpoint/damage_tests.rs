@@ -71,7 +71,7 @@ impl Bench {
     }
 
     fn store(&self, job: &str) -> CheckpointStore {
-        CheckpointStore::within(Storage::at(&self.path("").display().to_string()).unwrap(), job).unwrap()
+        CheckpointStore::new(Storage::from_url(&self.path("").display().to_string()).unwrap(), job).unwrap()
     }
 
     fn claim(&self, job: &str) -> Result<Claim, Error> {
@@ -133,7 +133,7 @@ impl Bench {
         };
         self.run(claim.sweep()).unwrap();
         let recovery = self
-            .run(claim.store().latest::<String>(BODY, Depth::Contents, &[]))
+            .run(claim.store().latest::<String>(BODY, VerificationDepth::Contents, &[]))
             .unwrap();
         let found = recovery.manifest.map(|manifest| manifest.header.checkpoint);
         match (found, recovery.damaged.is_empty()) {

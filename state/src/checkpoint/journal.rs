@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointInfo, Damaged};
+use super::{CheckpointInfo, DamagedCheckpoint};
 use crate::log;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct Base {
     #[serde(default)]
     pub published_to: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub damaged: Vec<Damaged>,
+    pub damaged: Vec<DamagedCheckpoint>,
 }
 
 /// What the records add up to.
@@ -51,7 +51,7 @@ pub struct State {
     pub published_to: u64,
     /// Records that could not be read: the checkpoints they speak of are not known. Forgotten once a later checkpoint
     /// is complete, so not by whoever claims the journal and repeats its state.
-    pub damaged: Vec<Damaged>,
+    pub damaged: Vec<DamagedCheckpoint>,
 }
 
 impl log::State for State {
@@ -100,7 +100,7 @@ impl log::State for State {
     }
 
     fn damaged(&mut self, reason: String) {
-        self.damaged.push(Damaged {
+        self.damaged.push(DamagedCheckpoint {
             checkpoint: self.checkpoint_max + 1,
             reason,
         });

@@ -29,7 +29,11 @@ impl Bench {
     }
 
     fn store(&self) -> CheckpointStore {
-        CheckpointStore::within(Storage::at(&self.folder.path().display().to_string()).unwrap(), "job").unwrap()
+        CheckpointStore::new(
+            Storage::from_url(&self.folder.path().display().to_string()).unwrap(),
+            "job",
+        )
+        .unwrap()
     }
 
     fn claim(&self) -> Claim {
@@ -81,7 +85,7 @@ impl Bench {
     }
 
     /// The checkpoint that is recovered, and what was passed over.
-    fn latest(&self, depth: Depth) -> (Option<u64>, Vec<String>) {
+    fn latest(&self, depth: VerificationDepth) -> (Option<u64>, Vec<String>) {
         let recovery = self.run(self.store().latest::<String>(BODY, depth, &[])).unwrap();
         let reasons = recovery.damaged.into_iter().map(|damaged| damaged.reason).collect();
         (recovery.manifest.map(|manifest| manifest.header.checkpoint), reasons)
@@ -107,7 +111,7 @@ impl Bench {
 #[test]
 fn what_was_committed_is_recovered() {
     let bench = Bench::new();
-    assert_eq!(bench.latest(Depth::Contents), (None, vec![]));
+    assert_eq!(bench.latest(VerificationDepth::Contents), (None, vec![]));
     let claim = bench.claim();
     assert_eq!(bench.run(claim.next_checkpoint()), 1);
     bench.commit(&claim, 1, &["a"]).unwrap();
@@ -115,13 +119,13 @@ fn what_was_committed_is_recovered() {
     assert_eq!(info.state_bytes, 20);
     assert_eq!(bench.run(claim.next_checkpoint()), 3);
     let manifest = bench
-        .run(bench.store().load::<String>(2, BODY, Depth::Contents))
+        .run(bench.store().load::<String>(2, BODY, VerificationDepth::Contents))
         .unwrap();
     assert_eq!(manifest.operators[0].subtasks, ["state 2"]);
     assert_eq!((manifest.header.job.as_str(), manifest.header.epoch), ("job", 1));
     assert_eq!(bench.numbers(), [1, 2]);
     let error = bench
-        .run(bench.store().load::<String>(5, BODY, Depth::Lengths))
+        .run(bench.store().load::<String>(5, BODY, VerificationDepth::Lengths))
         .unwrap_err()
         .to_string();
     assert!(error.ends_with("has no complete checkpoint 5; it has 1, 2"), "{error}");
@@ -130,36 +134,36 @@ fn what_was_committed_is_recovered() {
 
 #[test]
 fn damage_is_named_and_passed_over() {
-    type Damage = (&'static str, fn(&Bench), Depth, &'static str);
+    type Damage = (&'static str, fn(&Bench), VerificationDepth, &'static str);
     let damages: [Damage; 5] = [
         (
             "flipped manifest",
             |bench| flip(&bench.path("checkpoints/2-1-1/manifest")),
-            Depth::Lengths,
+            VerificationDepth::Lengths,
             "manifest",
         ),
         (
             "torn manifest",
             |bench| tear(&bench.path("checkpoints/2-1-1/manifest")),
-            Depth::Lengths,
+            VerificationDepth::Lengths,
             "manifest",
         ),
         (
             "missing file",
             |bench| std::fs::remove_file(bench.path("files/b")).unwrap(),
-            Depth::Lengths,
+            VerificationDepth::Lengths,
             "files/b",
         ),
         (
             "torn file",
             |bench| tear(&bench.path("files/b")),
-            Depth::Lengths,
+            VerificationDepth::Lengths,
             "files/b",
         ),
         (
             "flipped file",
             |bench| flip(&bench.path("files/b")),
-            Depth::Contents,
+            VerificationDepth::Contents,
             "files/b",
         ),
     ];
@@ -185,7 +189,7 @@ fn a_damaged_journal_record_hides_its_checkpoint_only() {
         }
         // Record 0 is the claim, 1 the base, 2 says whose it is, 3 to 5 are the checkpoints.
         damage(&bench.path("journal/0000000001/0000000005"));
-        let (latest, reasons) = bench.latest(Depth::Lengths);
+        let (latest, reasons) = bench.latest(VerificationDepth::Lengths);
         assert_eq!(latest, Some(2));
         assert!(
             reasons.len() == 1 && reasons[0].contains("0000000001/0000000005 is damaged"),
@@ -203,13 +207,13 @@ fn a_manifest_without_its_record_is_garbage() {
     // As if the process had ended between the two.
     std::fs::remove_file(bench.path("journal/0000000001/0000000004")).unwrap();
     std::fs::remove_file(bench.path("checkpoints/2-1-1/completed")).unwrap();
-    assert_eq!(bench.latest(Depth::Contents), (Some(1), vec![]));
+    assert_eq!(bench.latest(VerificationDepth::Contents), (Some(1), vec![]));
     bench.file("never-named");
     let next = bench.claim();
     assert_eq!(bench.run(next.sweep()).unwrap(), 3);
     assert_eq!(bench.files(), ["a"]);
     assert!(!bench.path("checkpoints/2-1-1").exists());
-    assert_eq!(bench.latest(Depth::Contents), (Some(1), vec![]));
+    assert_eq!(bench.latest(VerificationDepth::Contents), (Some(1), vec![]));
 }
 
 #[test]
@@ -266,7 +270,11 @@ fn retention_keeps_what_is_asked_and_every_file_of_it() {
     assert!(!bench.path("checkpoints/4-1-1").exists());
     for checkpoint in [2, 3, 5] {
         bench
-            .run(bench.store().load::<String>(checkpoint, BODY, Depth::Contents))
+            .run(
+                bench
+                    .store()
+                    .load::<String>(checkpoint, BODY, VerificationDepth::Contents),
+            )
             .unwrap();
     }
     // A successor that has to read the manifests decides alike.
@@ -319,10 +327,10 @@ fn the_journal_stays_short_through_many_checkpoints_and_restarts() {
 
 #[test]
 fn a_job_needs_a_name_that_can_be_a_folder() {
-    let storage = Storage::at("/nowhere").unwrap();
+    let storage = Storage::from_url("/nowhere").unwrap();
     for name in ["", "..", "a/b", ".hidden"] {
         assert!(
-            matches!(CheckpointStore::within(storage.clone(), name), Err(Error::Invalid(_))),
+            matches!(CheckpointStore::new(storage.clone(), name), Err(Error::Invalid(_))),
             "{name}"
         );
     }
@@ -351,7 +359,7 @@ fn a_manifest_that_another_attempt_left_is_not_taken_for_ours() {
     other.operators[0].subtasks[0] = "state 9".into();
     let path = format!("job/checkpoints/1-{}-1/manifest", claim.epoch());
     let bytes = other.encode().unwrap();
-    let storage = Storage::at(&bench.folder.path().display().to_string()).unwrap();
+    let storage = Storage::from_url(&bench.folder.path().display().to_string()).unwrap();
     assert!(bench.run(storage.put_if_absent(&path, bytes)).unwrap());
     let error = bench.commit(&claim, 1, &[]).unwrap_err().to_string();
     assert!(error.contains("by an earlier attempt"), "{error}");
@@ -364,7 +372,7 @@ fn a_manifest_that_another_attempt_left_is_not_taken_for_ours() {
     assert_eq!(bytes.len(), std::fs::read(&path).unwrap().len());
     std::fs::write(&path, bytes).unwrap();
     let error = bench
-        .run(claim.store().load::<String>(2, BODY, Depth::Lengths))
+        .run(claim.store().load::<String>(2, BODY, VerificationDepth::Lengths))
         .unwrap_err();
     assert!(error.is_damage(), "{error}");
 }

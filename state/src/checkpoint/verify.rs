@@ -14,8 +14,8 @@ use super::journal::State;
 use super::journal_check::{self, Folders};
 use super::{CheckpointInfo, CheckpointStore, REQUESTS_IN_FLIGHT_MAX};
 use crate::Error;
+use crate::job_files::FileReference;
 use crate::manifest::{Header, Manifest};
-use crate::store::FileReference;
 
 /// The kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct Journal {
 
 /// One checkpoint that was read.
 #[derive(Debug, Default)]
-pub struct Verified {
+pub struct VerificationReport {
     /// The manifest counts as one.
     pub files: u64,
     pub bytes: u64,
@@ -146,8 +146,8 @@ impl Verifier {
         info: &CheckpointInfo,
         body_version: u16,
         told: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Verified, Error> {
-        let mut verified = Verified {
+    ) -> Result<VerificationReport, Error> {
+        let mut verified = VerificationReport {
             files: 1,
             bytes: info.length,
             damages: Vec::new(),

@@ -43,7 +43,7 @@ fn word(word: &str) -> Word {
 }
 
 fn log(folder: &tempfile::TempDir) -> Log {
-    let storage = Storage::at(&folder.path().display().to_string()).unwrap();
+    let storage = Storage::from_url(&folder.path().display().to_string()).unwrap();
     Log::new(storage, "cluster/journal", "the cluster")
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{Listed, Written};
+use super::{ObjectInfo, Written};
 use crate::{Error, disk};
 
 const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -134,7 +134,7 @@ impl Local {
         }
     }
 
-    pub fn list(&self, folder: &str) -> Result<Vec<Listed>, Error> {
+    pub fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>, Error> {
         let mut listed = Vec::new();
         let mut open = vec![folder.to_string()];
         while let Some(folder) = open.pop() {
@@ -154,7 +154,7 @@ impl Local {
                 }
                 match entry.metadata() {
                     Ok(metadata) if metadata.is_dir() => open.push(format!("{folder}/{name}")),
-                    Ok(metadata) => listed.push(Listed {
+                    Ok(metadata) => listed.push(ObjectInfo {
                         path: format!("{folder}/{name}"),
                         length: metadata.len(),
                     }),

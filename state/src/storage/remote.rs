@@ -13,7 +13,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
 
-use super::{Listed, Written};
+use super::{ObjectInfo, Written};
 use crate::{Error, threads};
 
 /// Files up to this size are one put; larger ones are multipart uploads in parts of this size.
@@ -190,7 +190,7 @@ impl Remote {
         }
     }
 
-    pub async fn list(&self, folder: &str) -> Result<Vec<Listed>, Error> {
+    pub async fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>, Error> {
         let mut listing = self.store.list(Some(&self.object(folder)));
         let mut listed = Vec::new();
         while let Some(found) = listing.next().await {
@@ -201,7 +201,7 @@ impl Remote {
             };
             let full = found.location.as_ref();
             let below = full.strip_prefix(self.prefix.as_ref()).unwrap_or(full);
-            listed.push(Listed {
+            listed.push(ObjectInfo {
                 path: below.trim_start_matches('/').to_string(),
                 length: found.size,
             });
@@ -255,5 +255,5 @@ async fn read_part(file: &Arc<File>) -> std::io::Result<Bytes> {
 }
 
 async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
-    threads::blocking(work).await?
+    threads::run_blocking(work).await?
 }

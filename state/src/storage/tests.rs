@@ -152,7 +152,7 @@ fn unusable_roots_say_what_and_where() {
 #[test]
 fn what_a_crash_left_half_written_is_not_listed() {
     let folder = tempfile::tempdir().unwrap();
-    let storage = Storage::at(&folder.path().display().to_string()).unwrap();
+    let storage = Storage::from_url(&folder.path().display().to_string()).unwrap();
     std::fs::create_dir(folder.path().join("j")).unwrap();
     std::fs::write(folder.path().join("j/.tmp-1234"), "half").unwrap();
     assert!(runtime().block_on(storage.list("j")).unwrap().is_empty());

@@ -3,7 +3,7 @@
 //! Key, version 1: `key_group (u16 BE) | namespace (i64 BE, sign bit flipped) | key`. Big-endian and the flipped sign
 //! make byte order the order of (group, namespace, key). Value: version byte 1, then the operator's bytes.
 
-use super::Slot;
+use super::KeyPrefix;
 use crate::Error;
 use crate::key_group::KeyGroup;
 
@@ -12,34 +12,34 @@ pub const PREFIX_BYTES: usize = 10;
 const VALUE_VERSION: u8 = 1;
 const DELETED: u32 = 1 << 31;
 
-impl Slot {
-    pub(crate) fn prefix(self) -> [u8; PREFIX_BYTES] {
+impl KeyPrefix {
+    pub(crate) fn bytes(self) -> [u8; PREFIX_BYTES] {
         let mut prefix = [0; PREFIX_BYTES];
         prefix[..2].copy_from_slice(&self.group.0.to_be_bytes());
         prefix[2..].copy_from_slice(&((self.namespace as u64) ^ (1 << 63)).to_be_bytes());
         prefix
     }
 
-    /// The smallest key behind all keys of this slot.
+    /// The smallest key behind all keys of this prefix.
     pub(crate) fn end(self) -> [u8; PREFIX_BYTES] {
         match self.namespace.checked_add(1) {
-            Some(namespace) => Slot { namespace, ..self }.prefix(),
-            None => Slot {
+            Some(namespace) => KeyPrefix { namespace, ..self }.bytes(),
+            None => KeyPrefix {
                 group: KeyGroup(self.group.0 + 1),
                 namespace: i64::MIN,
             }
-            .prefix(),
+            .bytes(),
         }
     }
 
     pub(crate) fn key(self, key: &[u8]) -> Vec<u8> {
-        [&self.prefix(), key].concat()
+        [&self.bytes(), key].concat()
     }
 
-    pub(crate) fn of_key(key: &[u8]) -> Option<Slot> {
+    pub(crate) fn of_key(key: &[u8]) -> Option<KeyPrefix> {
         let group = u16::from_be_bytes(*key.first_chunk()?);
         let namespace = u64::from_be_bytes(*key.get(2..)?.first_chunk()?) ^ (1 << 63);
-        Some(Slot {
+        Some(KeyPrefix {
             group: KeyGroup(group),
             namespace: namespace as i64,
         })
@@ -73,15 +73,15 @@ pub struct WriteChunk {
 }
 
 impl WriteChunk {
-    pub fn put(&mut self, slot: Slot, key: &[u8], value: &[u8]) {
-        self.push_key(slot, key);
+    pub fn put(&mut self, prefix: KeyPrefix, key: &[u8], value: &[u8]) {
+        self.push_key(prefix, key);
         self.values.push(VALUE_VERSION);
         self.values.extend_from_slice(value);
         self.value_ends.push(self.values.len() as u32);
     }
 
-    pub fn delete(&mut self, slot: Slot, key: &[u8]) {
-        self.push_key(slot, key);
+    pub fn delete(&mut self, prefix: KeyPrefix, key: &[u8]) {
+        self.push_key(prefix, key);
         self.value_ends.push(self.values.len() as u32 | DELETED);
     }
 
@@ -97,8 +97,8 @@ impl WriteChunk {
         self.key_ends.is_empty()
     }
 
-    fn push_key(&mut self, slot: Slot, key: &[u8]) {
-        self.keys.extend_from_slice(&slot.prefix());
+    fn push_key(&mut self, prefix: KeyPrefix, key: &[u8]) {
+        self.keys.extend_from_slice(&prefix.bytes());
         self.keys.extend_from_slice(key);
         // Chunks are about a megabyte; one row is far below the 2 GB that the ends can tell.
         assert!(self.keys.len() < DELETED as usize && self.values.len() < DELETED as usize);
@@ -146,8 +146,8 @@ impl WriteChunk {
 mod tests {
     use super::*;
 
-    fn slot(group: u16, namespace: i64) -> Slot {
-        Slot {
+    fn prefix(group: u16, namespace: i64) -> KeyPrefix {
+        KeyPrefix {
             group: KeyGroup(group),
             namespace,
         }
@@ -155,22 +155,22 @@ mod tests {
 
     #[test]
     fn keys_are_golden() {
-        assert_eq!(slot(0x0102, 0).key(b"k"), [1, 2, 0x80, 0, 0, 0, 0, 0, 0, 0, b'k']);
-        assert_eq!(slot(0, -1).key(b""), [0, 0, 0x7f, 255, 255, 255, 255, 255, 255, 255]);
-        assert_eq!(slot(7, i64::MAX).end(), slot(8, i64::MIN).prefix());
-        assert_eq!(Slot::of_key(&slot(9, -5).key(b"abc")), Some(slot(9, -5)));
+        assert_eq!(prefix(0x0102, 0).key(b"k"), [1, 2, 0x80, 0, 0, 0, 0, 0, 0, 0, b'k']);
+        assert_eq!(prefix(0, -1).key(b""), [0, 0, 0x7f, 255, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(prefix(7, i64::MAX).end(), prefix(8, i64::MIN).bytes());
+        assert_eq!(KeyPrefix::of_key(&prefix(9, -5).key(b"abc")), Some(prefix(9, -5)));
     }
 
     #[test]
     fn rows_read_back_with_their_deletions() {
         let mut chunk = WriteChunk::default();
-        chunk.put(slot(1, 2), b"a", b"x");
-        chunk.delete(slot(1, 2), b"b");
-        chunk.put(slot(1, 2), b"c", b"");
+        chunk.put(prefix(1, 2), b"a", b"x");
+        chunk.delete(prefix(1, 2), b"b");
+        chunk.put(prefix(1, 2), b"c", b"");
         let values: Vec<_> = chunk.rows().map(|(_, value)| value.map(<[u8]>::to_vec)).collect();
         assert_eq!(values, [Some(vec![1, b'x']), None, Some(vec![1])]);
         assert!(chunk.ascends_after(None));
-        assert!(!chunk.ascends_after(Some(&slot(1, 2).key(b"a"))));
-        assert_eq!(chunk.last_key().unwrap(), slot(1, 2).key(b"c"));
+        assert!(!chunk.ascends_after(Some(&prefix(1, 2).key(b"a"))));
+        assert_eq!(chunk.last_key().unwrap(), prefix(1, 2).key(b"c"));
     }
 }

@@ -12,7 +12,7 @@ use rocksdb::{
 };
 
 use super::chunk::{PREFIX_BYTES, WriteChunk, value_of};
-use super::{FlushSource, Slot};
+use super::{FlushSource, KeyPrefix};
 use crate::{Error, threads};
 
 /// The share of the process's memory that the databases get: one in this many bytes.
@@ -21,7 +21,7 @@ const MEMORY_BYTES_MIN: usize = 8 << 20;
 const MEMORY_BYTES_MAX: usize = 1 << 30;
 const WRITE_BUFFER_BYTES_MAX: usize = 64 << 20;
 const WRITE_BUFFER_BYTES_MIN: usize = 1 << 20;
-/// A generation with this much in order goes in as sorted files, past the write buffer.
+/// A flush with this much in key order goes in as sorted files, past the write buffer.
 const INGEST_BYTES_MIN: usize = 16 << 20;
 const SORTED_FILE_BYTES_MAX: u64 = 64 << 20;
 const KEYS_PER_READ: usize = 1024;
@@ -86,7 +86,7 @@ impl Resources {
         options.set_stats_dump_period_sec(0);
         options.set_skip_stats_update_on_db_open(true);
         // The database merges in threads of its own, whenever it likes: not where everything is to be in one order.
-        options.set_disable_auto_compactions(threads::pace().is_some());
+        options.set_disable_auto_compactions(threads::scheduler().is_some());
         options
     }
 }
@@ -128,12 +128,12 @@ impl Database {
         }
     }
 
-    /// Writes a generation: through the write buffer, or as sorted files where much of it is in order.
-    pub fn write(&self, generation: &mut dyn FlushSource, scratch: &Path) -> Result<(), Error> {
+    /// Writes the rows of a source: through the write buffer, or as sorted files where much of it is in order.
+    pub fn write(&self, source: &mut dyn FlushSource, scratch: &Path) -> Result<(), Error> {
         let mut ordered: Vec<WriteChunk> = Vec::new();
         let mut ordered_bytes = 0;
         let mut sorted: Option<SortedFiles<'_>> = None;
-        while let Some(chunk) = generation.next_chunk()? {
+        while let Some(chunk) = source.next_chunk()? {
             if chunk.is_empty() {
                 continue;
             }
@@ -206,11 +206,11 @@ impl Database {
         SortedFiles::new(scratch, &self.options)
     }
 
-    /// Deletes what lies in these slots and between them, the last ones included.
-    pub fn delete_slots(&self, ranges: &[(Slot, Slot)]) -> Result<(), Error> {
+    /// Deletes what lies in these prefixes and between them, the last ones included.
+    pub fn delete_prefixes(&self, ranges: &[(KeyPrefix, KeyPrefix)]) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         for (first, last) in ranges {
-            batch.delete_range(first.prefix(), last.end());
+            batch.delete_range(first.bytes(), last.end());
         }
         self.db
             .write_opt(batch, &self.writes)
@@ -233,21 +233,21 @@ impl Database {
 
     pub fn scan(
         &self,
-        slot: Slot,
+        prefix: KeyPrefix,
         after: Option<&[u8]>,
         rows_max: usize,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<bool, Error> {
         let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(slot.end().to_vec());
+        options.set_iterate_upper_bound(prefix.end().to_vec());
         options.set_prefix_same_as_start(true);
         // Fired windows are read once: they shall not push out what is read again.
         options.fill_cache(false);
         let mut rows = self.db.raw_iterator_opt(options);
         match after {
-            None => rows.seek(slot.prefix()),
+            None => rows.seek(prefix.bytes()),
             Some(after) => {
-                let key = slot.key(after);
+                let key = prefix.key(after);
                 rows.seek(&key);
                 if rows.key() == Some(&key) {
                     rows.next();
@@ -269,12 +269,12 @@ impl Database {
         Ok(false)
     }
 
-    pub fn get_many(&self, keys: &[(Slot, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+    pub fn get_many(&self, keys: &[(KeyPrefix, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let family = self
             .db
             .cf_handle(FAMILY)
             .expect("the database was opened with this family");
-        let full: Vec<Vec<u8>> = keys.iter().map(|(slot, key)| slot.key(key)).collect();
+        let full: Vec<Vec<u8>> = keys.iter().map(|(prefix, key)| prefix.key(key)).collect();
         let mut order: Vec<usize> = (0..full.len()).collect();
         order.sort_unstable_by(|a, b| full[*a].cmp(&full[*b]));
         let mut values = vec![None; full.len()];
@@ -291,25 +291,25 @@ impl Database {
         Ok(values)
     }
 
-    pub fn slots(&self) -> Result<Vec<Slot>, Error> {
+    pub fn prefixes(&self) -> Result<Vec<KeyPrefix>, Error> {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         let mut rows = self.db.raw_iterator_opt(options);
         rows.seek_to_first();
-        let mut slots = Vec::new();
+        let mut prefixes = Vec::new();
         while let Some(key) = rows.key() {
-            let slot = Slot::of_key(key).ok_or_else(|| {
+            let prefix = KeyPrefix::of_key(key).ok_or_else(|| {
                 Error::Corrupt(format!(
                     "state database {}: a key of {} bytes",
                     self.path.display(),
                     key.len()
                 ))
             })?;
-            slots.push(slot);
-            rows.seek(slot.end());
+            prefixes.push(prefix);
+            rows.seek(prefix.end());
         }
         rows.status().map_err(Error::database(&self.path))?;
-        Ok(slots)
+        Ok(prefixes)
     }
 
     /// Copies all rows whose keys lie in `from..to`, as they are stored.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::database::Cut;
-use super::{FlushSource, REPORT_INTERVAL, Slot, StoreInner};
+use super::{FlushSource, KeyPrefix, REPORT_INTERVAL, StoreInner};
 use crate::Error;
 
 /// Jobs one store may have queued.
@@ -24,11 +24,11 @@ const JOBS_MAX: usize = 65_536;
 
 pub enum Job {
     Write {
-        generation: Box<dyn FlushSource>,
+        source: Box<dyn FlushSource>,
         done: Option<Waker>,
     },
-    /// From the first slot to the last, of one key group each.
-    Delete(Vec<(Slot, Slot)>),
+    /// From the first prefix to the last, of one key group each.
+    Delete(Vec<(KeyPrefix, KeyPrefix)>),
     /// Cut a hard-link copy; answers with its folder, or nothing if the store was never written.
     Cut {
         folder: PathBuf,
@@ -88,7 +88,7 @@ impl Queue {
         Ok(!std::mem::replace(&mut state.active, true))
     }
 
-    pub fn is_settled(&self, waker: &Waker) -> Result<bool, Error> {
+    pub fn poll_idle(&self, waker: &Waker) -> Result<bool, Error> {
         let mut state = self.state.lock();
         if let Some(failure) = &state.failed {
             return Err(failure.error());
@@ -142,7 +142,7 @@ impl Queue {
 }
 
 /// A thread of the backend: takes a store, does one of its jobs, puts it back. `report` is called now and then.
-pub fn work(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
+pub fn run_worker(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
     let mut next_report = Instant::now() + REPORT_INTERVAL;
     loop {
         if Instant::now() >= next_report {
@@ -154,13 +154,13 @@ pub fn work(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        turn(&store);
+        run_store(&store);
     }
 }
 
-/// Does some of a store's work. A job's panic (an operator's generation that cannot be encoded) ends its store only.
-pub fn turn(store: &Arc<StoreInner>) {
-    let done = std::panic::catch_unwind(AssertUnwindSafe(|| step(store)));
+/// Does some of a store's work. A job's panic (an operator's source that cannot be encoded) ends its store only.
+pub fn run_store(store: &Arc<StoreInner>) {
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| run_jobs(store)));
     match done {
         Ok(Ok(())) => {}
         Ok(Err(Error::DiskFull(reason))) => store.queue.fail(&Failure {
@@ -182,19 +182,19 @@ pub fn turn(store: &Arc<StoreInner>) {
     }
 }
 
-fn step(store: &Arc<StoreInner>) -> Result<(), Error> {
+fn run_jobs(store: &Arc<StoreInner>) -> Result<(), Error> {
     while let Some(job) = store.queue.next() {
         match job {
-            Job::Write { mut generation, done } => {
-                store.database()?.write(generation.as_mut(), &store.scratch()?)?;
-                drop(generation);
+            Job::Write { mut source, done } => {
+                store.database()?.write(source.as_mut(), &store.scratch()?)?;
+                drop(source);
                 if let Some(waker) = done {
                     waker.wake();
                 }
             }
             Job::Delete(ranges) => {
                 if let Some(database) = store.opened() {
-                    database.delete_slots(&ranges)?;
+                    database.delete_prefixes(&ranges)?;
                 }
             }
             Job::Cut { folder, reply } => {
@@ -206,7 +206,7 @@ fn step(store: &Arc<StoreInner>) -> Result<(), Error> {
                 answer(reply, cut);
             }
         }
-        if store.queue.has_more() && store.hand_over() {
+        if store.queue.has_more() && store.schedule() {
             return Ok(());
         }
     }

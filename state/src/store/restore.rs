@@ -1,6 +1,6 @@
 //! Opening a store from the files of a checkpoint.
 //!
-//! Files that are kept in the local data folder ([`super::kept`]) are linked, all others fetched and verified: each is
+//! Files that are kept in the local data folder ([`super::local_recovery`]) are linked, all others fetched and verified: each is
 //! read once.
 //!
 //! With the key groups it had, a store takes over the old one's files as they are. With others, it opens every old
@@ -15,8 +15,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::database::{Database, Resources};
 use super::snapshot::Known;
-use super::{FETCHES_IN_FLIGHT_MAX, FileReference, KeyedSnapshot, Slot, StoreInner};
+use super::{FETCHES_IN_FLIGHT_MAX, KeyPrefix, KeyedSnapshot, StoreInner};
 use crate::Error;
+use crate::job_files::FileReference;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::threads;
 
@@ -49,7 +50,7 @@ async fn take_over(store: &Arc<StoreInner>, part: &KeyedSnapshot) -> Result<(), 
     *store.known.lock().await = known;
     blocking({
         let store = Arc::clone(store);
-        move || store.heed(store.database().map(|_| ()))
+        move || store.note_damage(store.database().map(|_| ()))
     })
     .await
 }
@@ -66,7 +67,7 @@ async fn copy_owned(store: &Arc<StoreInner>, parts: &[&KeyedSnapshot]) -> Result
     }
     blocking({
         let store = Arc::clone(store);
-        move || store.heed(copy_rows(&store, &scratch, &sources))
+        move || store.note_damage(copy_rows(&store, &scratch, &sources))
     })
     .await
 }
@@ -90,11 +91,11 @@ fn open_source(folder: &Path, resources: &Resources) -> Result<Database, Error> 
 }
 
 fn group_start(group: u16) -> Vec<u8> {
-    let slot = Slot {
+    let prefix = KeyPrefix {
         group: KeyGroup(group),
         namespace: i64::MIN,
     };
-    slot.prefix().to_vec()
+    prefix.bytes().to_vec()
 }
 
 /// Brings a part's files under the names the database knows, verified, and names its manifest as the current one.
@@ -120,8 +121,8 @@ async fn fetch(store: &Arc<StoreInner>, part: &KeyedSnapshot, folder: &Path) -> 
             file.name
         )));
     }
-    let kept = &store.shared.threads.kept;
-    kept.note(&store.shared.files.job, &store.name, &part.files, true);
+    let local = &store.shared.threads.local_recovery;
+    local.record_restore(&store.shared.files.job, &store.name, &part.files);
     futures::stream::iter(part.files.clone())
         .map(|file| {
             let to = folder.join(&file.name);
@@ -159,8 +160,8 @@ async fn fetch_one(store: &Arc<StoreInner>, file: FileReference, to: PathBuf) ->
             Ok(store
                 .shared
                 .threads
-                .kept
-                .bring(&store.shared.files.job, &file, &to, as_copy))
+                .local_recovery
+                .take(&store.shared.files.job, &file, &to, as_copy))
         }
     });
     let path = job.path(&file.path);
@@ -175,7 +176,11 @@ async fn fetch_one(store: &Arc<StoreInner>, file: FileReference, to: PathBuf) ->
             job.storage.fetch(&path, &to, file.length, file.crc32).await?;
             let (store, file) = (Arc::clone(store), file.clone());
             blocking(move || {
-                store.shared.threads.kept.keep(&store.shared.files.job, &file, &to);
+                store
+                    .shared
+                    .threads
+                    .local_recovery
+                    .add(&store.shared.files.job, &file, &to);
                 Ok(())
             })
             .await?;
@@ -199,7 +204,7 @@ fn overlap(a: KeyGroupRange, b: KeyGroupRange) -> Option<KeyGroupRange> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match threads::blocking(work).await {
+    match threads::run_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::Background(format!("restoring state was aborted: {error}"))),
     }

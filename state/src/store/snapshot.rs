@@ -4,7 +4,7 @@
 //! from) is referenced. The database's own manifest (`MANIFEST-*`) is uploaded every time; `CURRENT`, which only names
 //! it, is written anew at a restore; logs and options are not kept.
 //!
-//! What was uploaded is kept in the local data folder, too ([`super::kept`]).
+//! What was uploaded is kept in the local data folder, too ([`super::local_recovery`]).
 //!
 //! Uploads of one store go one after the other: a later snapshot must refer to the same upload of a file as an earlier
 //! one, or retention of the earlier would take it away.
@@ -17,9 +17,9 @@ use futures::{StreamExt, TryStreamExt};
 use millstream_fail_point as fail_point;
 
 use super::database::Cut;
-use super::{FileReference, KeyedSnapshot, StoreInner};
+use super::{KeyedSnapshot, StoreInner};
 use crate::Error;
-use crate::checkpoint::JobFiles;
+use crate::job_files::{FileReference, JobFiles};
 use crate::threads;
 
 const UPLOADS_IN_FLIGHT_MAX: usize = 4;
@@ -36,7 +36,7 @@ pub async fn upload(store: &Arc<StoreInner>, cut: Option<Cut>) -> Result<KeyedSn
             entries: Some(0),
         });
     };
-    let names = threads::blocking({
+    let names = threads::run_blocking({
         let cut = cut.clone();
         move || names_to_keep(&cut)
     });
@@ -45,7 +45,7 @@ pub async fn upload(store: &Arc<StoreInner>, cut: Option<Cut>) -> Result<KeyedSn
         Ok(Err(error)) => Err(error),
         Err(error) => Err(Error::Background(format!("listing a snapshot was aborted: {error}"))),
     };
-    let removed = threads::blocking({
+    let removed = threads::run_blocking({
         let (store, files) = (Arc::clone(store), uploaded.as_ref().ok().cloned());
         move || {
             if let Some(files) = files {
@@ -68,11 +68,11 @@ pub async fn upload(store: &Arc<StoreInner>, cut: Option<Cut>) -> Result<KeyedSn
 
 /// Keeps a snapshot's files here, for a restart.
 fn keep(store: &StoreInner, cut: &Path, files: &[FileReference]) {
-    let (kept, job) = (&store.shared.threads.kept, &store.shared.files.job);
+    let (local, job) = (&store.shared.threads.local_recovery, &store.shared.files.job);
     // First, lest another store's snapshot finds them unnamed.
-    kept.note(job, &store.name, files, false);
+    local.record_snapshot(job, &store.name, files);
     for file in files {
-        kept.keep(job, file, &cut.join(&file.name));
+        local.add(job, file, &cut.join(&file.name));
     }
 }
 

@@ -31,8 +31,8 @@ fn backend(dir: &std::path::Path) -> Backend {
     .unwrap()
 }
 
-fn slot(group: u16, namespace: i64) -> Slot {
-    Slot {
+fn prefix(group: u16, namespace: i64) -> KeyPrefix {
+    KeyPrefix {
         group: KeyGroup(group),
         namespace,
     }
@@ -60,7 +60,7 @@ fn settle(store: &mut Store) -> Result<(), Error> {
     }
     let (sender, receiver) = mpsc::channel();
     let waker = Waker::from(Arc::new(Signal(sender)));
-    while !store.is_settled(&waker)? {
+    while !store.poll_idle(&waker)? {
         receiver
             .recv_timeout(std::time::Duration::from_secs(30))
             .expect("the waker is called");
@@ -75,13 +75,13 @@ fn contents(store: &Store) -> Model {
 /// What the store has, read a few rows at a time.
 fn contents_by(store: &Store, rows_max: usize) -> Model {
     let mut model = Model::new();
-    for slot in store.namespaces().unwrap() {
+    for prefix in store.namespaces().unwrap() {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let more = store
-                .scan(slot, after.clone().as_deref(), rows_max, &mut |key, value| {
+                .scan(prefix, after.clone().as_deref(), rows_max, &mut |key, value| {
                     after = Some(key.to_vec());
-                    model.insert((slot.group.0, slot.namespace, key.to_vec()), value.to_vec());
+                    model.insert((prefix.group.0, prefix.namespace, key.to_vec()), value.to_vec());
                 })
                 .unwrap();
             if !more {
@@ -128,11 +128,11 @@ fn apply(store: &mut Store, model: &mut Model, operation: &Operation) {
             for (group, namespace, key, value) in rows {
                 match value {
                     Some(value) => {
-                        chunk.put(slot(*group, *namespace), key, value);
+                        chunk.put(prefix(*group, *namespace), key, value);
                         model.insert((*group, *namespace, key.clone()), value.clone());
                     }
                     None => {
-                        chunk.delete(slot(*group, *namespace), key);
+                        chunk.delete(prefix(*group, *namespace), key);
                         model.remove(&(*group, *namespace, key.clone()));
                     }
                 }
@@ -221,7 +221,7 @@ fn chunks(from: u32, to: u32) -> Box<Rows> {
     let mut chunks = Vec::new();
     let mut chunk = WriteChunk::default();
     for number in from..to {
-        chunk.put(slot(1, 5), &number.to_be_bytes(), &[7; 100]);
+        chunk.put(prefix(1, 5), &number.to_be_bytes(), &[7; 100]);
         if chunk.bytes() > 1 << 20 {
             chunks.push(std::mem::take(&mut chunk));
         }
@@ -235,15 +235,15 @@ fn a_large_sorted_generation_goes_in_as_files_and_over_what_was_there() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = backend(folder.path()).store("bulk-0", range(0, 8));
     let mut first = WriteChunk::default();
-    first.put(slot(1, 5), &7u32.to_be_bytes(), b"old");
+    first.put(prefix(1, 5), &7u32.to_be_bytes(), b"old");
     store.write(Box::new(Rows(vec![first])), None).unwrap();
     store.write(chunks(0, 200_000), None).unwrap();
     let mut last = WriteChunk::default();
-    last.put(slot(1, 5), &9u32.to_be_bytes(), b"new");
+    last.put(prefix(1, 5), &9u32.to_be_bytes(), b"new");
     store.write(Box::new(Rows(vec![last])), None).unwrap();
     settle(&mut store).unwrap();
     let keys: Vec<[u8; 4]> = [7u32, 8, 9, 199_999, 200_000].map(u32::to_be_bytes).to_vec();
-    let asked: Vec<(Slot, &[u8])> = keys.iter().map(|key| (slot(1, 5), key.as_slice())).collect();
+    let asked: Vec<(KeyPrefix, &[u8])> = keys.iter().map(|key| (prefix(1, 5), key.as_slice())).collect();
     let found = store.get_many(&asked).unwrap();
     let row = Some(vec![7; 100]);
     assert_eq!(found, [row.clone(), row.clone(), Some(b"new".to_vec()), row, None]);
@@ -272,7 +272,7 @@ fn a_damaged_file_is_named_by_the_restore() {
     let runtime = runtime();
     let folder = tempfile::tempdir().unwrap();
     let backend = backend(&folder.path().join("state"));
-    let storage = Storage::at(&folder.path().join("root").display().to_string()).unwrap();
+    let storage = Storage::from_url(&folder.path().join("root").display().to_string()).unwrap();
     let backend = backend.with_files(JobFiles::new(storage, "job", 1));
     let mut store = backend.store("w-0", range(0, 8));
     store.write(chunks(0, 10), None).unwrap();

@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use millstream_connectors::{Split, registry};
 use millstream_proto::v1;
 use millstream_runtime::subtask_state::{SplitState, SubtaskState};
-use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Depth};
+use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, VerificationDepth};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -53,7 +53,7 @@ pub async fn load(leader: &Arc<Leader>, wanted: &v1::CheckpointRef) -> Result<Lo
         return Err(checkpoint_not_found(&wanted.job, wanted.checkpoint, &known));
     };
     let manifest = store
-        .load::<SubtaskState>(info.checkpoint, BODY_VERSION, Depth::Lengths)
+        .load::<SubtaskState>(info.checkpoint, BODY_VERSION, VerificationDepth::Lengths)
         .await
         .map_err(state_error)?;
     let engine_version = manifest.header.properties.get("engine").cloned().unwrap_or_default();

@@ -20,7 +20,7 @@ pub async fn check_connectors(resolved: &Resolved, record: &Record) -> Result<()
     let parallelism = record.parallelism.unwrap_or(1) as usize;
     let job = resolved.job(parallelism, record.storage.clone(), Start::Resume);
     // Making them may read files.
-    let checked = threads::blocking(move || attempt::check_connectors(&job)).await;
+    let checked = threads::run_blocking(move || attempt::check_connectors(&job)).await;
     checked
         .map_err(|error| internal(&error))?
         .map_err(|error| invalid_pipeline(&error.to_string()))
@@ -57,7 +57,7 @@ pub async fn resolve_pipeline(
 ) -> Result<Resolved, api::Error> {
     let pipeline = pipeline.ok_or_else(|| invalid("there is no pipeline in the request"))?;
     let overrides = Overrides { name, mode };
-    let resolved = threads::blocking(move || resolve::resolve(&pipeline, &overrides, now_us())).await;
+    let resolved = threads::run_blocking(move || resolve::resolve(&pipeline, &overrides, now_us())).await;
     let resolved = resolved.map_err(|error| internal(&error))?.map_err(mistakes_error)?;
     if resolved.settings.explain {
         return Err(invalid_pipeline(

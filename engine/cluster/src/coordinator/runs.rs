@@ -216,7 +216,7 @@ async fn create_savepoint(
 /// The job as the planner makes it, ready to run.
 pub async fn plan(record: &Record) -> Result<Job, Error> {
     let resolved = record.resolved.clone();
-    let planned = threads::blocking(move || {
+    let planned = threads::run_blocking(move || {
         let graph = planning::plan(&resolved)?;
         Ok::<_, Error>((graph, resolve::settings(&resolved)?))
     });

@@ -70,7 +70,7 @@ async fn sinks(leader: &Arc<Leader>, owner: Option<v1::TransactionOwner>) -> Res
     let graph = match (owner.job.is_empty(), owner.pipeline) {
         (false, None) => {
             let job = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(&owner.job)?.record.resolved.clone()))?;
-            let planned = threads::blocking(move || planning::plan(&job)).await;
+            let planned = threads::run_blocking(move || planning::plan(&job)).await;
             let planned = planned.map_err(|error| internal(&error))?;
             Arc::new(planned.map_err(|error| internal(&error))?)
         }
@@ -83,7 +83,7 @@ async fn sinks(leader: &Arc<Leader>, owner: Option<v1::TransactionOwner>) -> Res
     };
     let name = graph.name.clone();
     // What makes sinks may look at files.
-    let made = threads::blocking(move || make(&graph)).await;
+    let made = threads::run_blocking(move || make(&graph)).await;
     Ok((name, made.map_err(|error| internal(&error))??))
 }
 

@@ -173,7 +173,7 @@ async fn prepare_deployment(
         .resolved
         .clone()
         .ok_or_else(|| Error::Failed("the deployment has no job".into()))?;
-    let graph = threads::blocking(move || planning::plan(&resolved))
+    let graph = threads::run_blocking(move || planning::plan(&resolved))
         .await
         .map_err(|error| Error::Failed(format!("planning ended: {error}")))??;
     let store = CheckpointStore::open(&deploy.checkpoint_storage, &deploy.job).await?;

@@ -54,8 +54,8 @@ fn existing(store: &InMemory) -> Result<Vec<Existing>, String> {
     let jobs: Vec<String> = world().workloads.iter().map(Workload::job).collect();
     let mut existing = Vec::new();
     for job in jobs {
-        let storage = Storage::at(CHECKPOINTS).map_err(|error| error.to_string())?;
-        let checkpoints = CheckpointStore::within(storage, &job).map_err(|error| error.to_string())?;
+        let storage = Storage::from_url(CHECKPOINTS).map_err(|error| error.to_string())?;
+        let checkpoints = CheckpointStore::new(storage, &job).map_err(|error| error.to_string())?;
         let infos = look(checkpoints.list()).ok_or("the store does not wait")?;
         for info in infos.map_err(|error| error.to_string())? {
             let path = format!(

@@ -377,21 +377,23 @@ async fn lead(machine: Machine) -> Result<(), String> {
     led
 }
 
-/// What a piece of work beside the asynchronous threads waits for.
-pub fn pace(work: millstream_state::threads::Work) -> futures::future::BoxFuture<'static, ()> {
-    use millstream_state::threads::Work;
+/// Returns the wait before a piece of work that has a thread outside a simulation.
+pub fn schedule(work: millstream_state::threads::WorkKind) -> futures::future::BoxFuture<'static, ()> {
+    use millstream_state::threads::WorkKind;
     kernel::take_time();
     let wait = {
         let mut world = world();
         let machine = world.machine_of(current());
         let slow = world.has_trouble(Trouble::SlowDisk, machine);
         match work {
-            Work::Blocking | Work::State => {
+            WorkKind::Blocking | WorkKind::State => {
                 let most_us = if slow { 900_000 } else { 4_000 };
                 Some(Duration::from_micros(world.random.between(10, most_us)))
             }
-            Work::Slot if world.random.per_mille(100) => Some(Duration::from_micros(world.random.between(100, 5_000))),
-            Work::Slot => None,
+            WorkKind::Slot if world.random.per_mille(100) => {
+                Some(Duration::from_micros(world.random.between(100, 5_000)))
+            }
+            WorkKind::Slot => None,
         }
     };
     Box::pin(async move {

@@ -94,7 +94,7 @@ pub fn run(seed: u64, scenario: Scenario, mutant: Option<Mutant>, folder: PathBu
     storage::provide("sim", Arc::new(SimulatedStore(store.clone())));
     millstream_cluster::network::replace(Box::new(SimulatedNetwork));
     registry::register(Box::leak(Box::new(Simulated(store.clone()))));
-    threads::do_without(cluster::pace);
+    threads::simulate(cluster::schedule);
     watch_panics();
     if print && std::env::var_os("RUST_LOG").is_some() {
         let filter = tracing_subscriber::EnvFilter::from_default_env();

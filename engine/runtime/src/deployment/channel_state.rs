@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use futures::{StreamExt, TryStreamExt};
 use millstream_graph::{Exchange, JobGraph, NodeIndex, Port};
-use millstream_state::store::FileReference;
+use millstream_state::job_files::FileReference;
 
 use super::{Deployment, input_schemas, invalid};
 use crate::Error;

@@ -59,7 +59,7 @@ pub(super) async fn make(
             };
             let graph = Arc::clone(graph);
             let make = move || operators::build(&graph.nodes[index], &input_schemas(&graph, index), context);
-            let making = threads::start_blocking(&deployment.runtime, make);
+            let making = threads::spawn_blocking(&deployment.runtime, make);
             made.push(((index, subtask), making));
         }
     }

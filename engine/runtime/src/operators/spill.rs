@@ -103,7 +103,7 @@ impl Spill {
     /// Returns true if the operator may go on; otherwise the waker is called once it may.
     pub fn is_ready(&mut self) -> Result<bool, Error> {
         if self.waits_for_store {
-            self.waits_for_store = !self.store.is_settled(&self.waker)?;
+            self.waits_for_store = !self.store.poll_idle(&self.waker)?;
         }
         Ok(!self.waits_for_store)
     }

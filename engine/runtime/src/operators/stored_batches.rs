@@ -12,7 +12,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_select::interleave::interleave;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{FlushSource, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
 use super::stored_rows::{CHUNK_BYTES, rows_by_key_group, rows_per_block};
@@ -120,7 +120,7 @@ impl FlushSource for BatchFlush {
             let same = &rest[..rest.partition_point(|place| group_of(place) == group)];
             block.clear();
             self.codec.encode(&gather(batches, same)?, same.len(), &mut block)?;
-            let slot = Slot {
+            let slot = KeyPrefix {
                 group: KeyGroup(group),
                 namespace: self.namespace,
             };
@@ -171,14 +171,14 @@ mod tests {
             let frozen = BatchFlush::new(-5, batches.into(), 100, &codec, &context.memory);
             context.store.write(Box::new(frozen), None).unwrap();
             let deadline = Instant::now() + Duration::from_secs(60);
-            while !context.store.is_settled(Waker::noop()).unwrap() {
+            while !context.store.poll_idle(Waker::noop()).unwrap() {
                 assert!(Instant::now() < deadline, "the store does not settle");
                 std::thread::yield_now();
             }
             assert_eq!(context.memory.used_bytes(), 0);
             let mut blocks = 0;
             for group in 0..3 {
-                let slot = Slot {
+                let slot = KeyPrefix {
                     group: KeyGroup(group),
                     namespace: -5,
                 };

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, FieldRef};
 use arrow_select::take::take_arrays;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{FlushSource, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 use millstream_state::{BlockCodec, Codec, EncodedRows};
 
 use super::table::{Select, StateSnapshots};
@@ -279,7 +279,7 @@ pub fn encode_rows(
             key.extend_from_slice(keys.row(*place as usize));
         }
         part.suffix.append(row, &mut key);
-        let slot = Slot {
+        let slot = KeyPrefix {
             group: KeyGroup(part.key_groups[row]),
             namespace: part.namespace,
         };

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{FlushSource, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 
 use super::stored_rows::{
     CHUNK_BYTES, ENCODE_ROWS, FrozenRows, KeySuffix, RowFormat, encode_rows, rows_by_key_group, rows_per_block,
@@ -297,7 +297,7 @@ impl Blocks {
             for part in [frozen.epoch, number, self.number] {
                 key.extend_from_slice(&part.to_be_bytes());
             }
-            let slot = Slot {
+            let slot = KeyPrefix {
                 group: KeyGroup(group),
                 namespace: frozen.namespace,
             };

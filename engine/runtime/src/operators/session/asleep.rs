@@ -30,7 +30,7 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::Int64Type;
 use arrow_array::RecordBatch;
 use millstream_state::key_group::KeyGroup;
-use millstream_state::store::Slot;
+use millstream_state::store::KeyPrefix;
 
 use super::SessionAggregate;
 use super::calendar::Calendar;
@@ -99,7 +99,7 @@ impl Asleep {
     }
 
     /// The store has pieces here.
-    pub fn found(&mut self, slot: Slot) {
+    pub fn found(&mut self, slot: KeyPrefix) {
         let bed = self.beds.entry(stretch_of(slot.namespace)).or_insert(Bed {
             groups: WrittenGroups::default(),
             bytes: None,
@@ -281,7 +281,7 @@ impl SessionAggregate {
     /// Reads some more; answers whether there is more to be read.
     fn step(&mut self, waking: &mut Waking) -> Result<bool, Error> {
         if let Some((stretch, group)) = waking.pieces.last().copied() {
-            let slot = Slot {
+            let slot = KeyPrefix {
                 group: KeyGroup(group),
                 namespace: namespace_of(stretch),
             };

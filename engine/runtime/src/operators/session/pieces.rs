@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::Int64Type;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{FlushSource, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
 use super::roll::{self, ROLL, WAITING};
@@ -129,7 +129,7 @@ impl FrozenPieces {
                 block.clear();
                 self.roll.encode(&columns, some.len(), &mut block)?;
                 let key = roll::block_key(stretch_of(&some[0]), firsts[some[0] as usize], self.roll_number);
-                chunk.put(Slot { group, namespace }, &key, &block);
+                chunk.put(KeyPrefix { group, namespace }, &key, &block);
                 self.roll_number += 1;
             }
         }
@@ -143,7 +143,7 @@ impl FrozenPieces {
                 let keys = take_rows(&pieces.keys, some)?;
                 let values = take_rows(&pieces.values, some)?;
                 self.format.encode_block(&keys, &values, some.len(), &mut block)?;
-                chunk.put(Slot { group, namespace }, &self.piece_number.to_be_bytes(), &block);
+                chunk.put(KeyPrefix { group, namespace }, &self.piece_number.to_be_bytes(), &block);
                 self.piece_number += 1;
             }
         }

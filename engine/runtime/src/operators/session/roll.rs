@@ -15,7 +15,7 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, FieldRef, Int64Type};
 use millstream_state::BlockCodec;
 use millstream_state::key_group::KeyGroup;
-use millstream_state::store::{FlushSource, Slot, Store, WriteChunk};
+use millstream_state::store::{FlushSource, KeyPrefix, Store, WriteChunk};
 
 use crate::Error;
 use crate::operators::stored_rows::{RowFormat, SCAN_BLOCKS, StoredRows, WrittenGroups, rows_by_key_group};
@@ -57,8 +57,8 @@ fn read_key(key: &[u8]) -> Result<(i64, i64), Error> {
     }
 }
 
-fn slot((group, namespace): (u16, i64)) -> Slot {
-    Slot {
+fn slot((group, namespace): (u16, i64)) -> KeyPrefix {
+    KeyPrefix {
         group: KeyGroup(group),
         namespace,
     }

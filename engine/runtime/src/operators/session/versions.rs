@@ -19,7 +19,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use millstream_state::BlockCodec;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::Reservation;
-use millstream_state::store::{FlushSource, Slot, Store, WriteChunk};
+use millstream_state::store::{FlushSource, KeyPrefix, Store, WriteChunk};
 
 use crate::Error;
 use crate::operators::stored_rows::{
@@ -216,7 +216,7 @@ impl Written {
         for namespace in namespaces.iter().copied() {
             let term = self.terms.entry(namespace - TERMS).or_default();
             term.groups.insert(group.0);
-            scan(store, Slot { group, namespace }, |key, block| {
+            scan(store, KeyPrefix { group, namespace }, |key, block| {
                 let (number, is_obituary) = read_key(key)?;
                 if is_obituary {
                     let (columns, rows) = self.obituaries.decode(block)?;
@@ -261,7 +261,7 @@ pub struct Found {
 }
 
 /// Gives every block below this slot to `see`, in the order of their keys.
-fn scan(store: &Store, slot: Slot, mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+fn scan(store: &Store, slot: KeyPrefix, mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
     let mut after: Option<Vec<u8>> = None;
     loop {
         let mut last = Vec::new();
@@ -381,7 +381,7 @@ impl FlushSource for Blocks {
             if matches!(self.encoding, Encoding::Obituaries(_)) {
                 key.push(OBITUARY);
             }
-            let slot = Slot {
+            let slot = KeyPrefix {
                 group: KeyGroup(group),
                 namespace: TERMS + term,
             };

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
-use millstream_state::store::Slot;
+use millstream_state::store::KeyPrefix;
 
 use super::firing::{Allowance, Firing};
 use super::{Dirty, Form, Layout, Pane, WindowAggregate};
@@ -498,7 +498,7 @@ impl WindowAggregate {
 
     /// Merges some more rows of a slice and key group.
     fn scan(&mut self, firing: &mut StoredFiring, group: u16, slice: i64) -> Result<(), Error> {
-        let slot = Slot {
+        let slot = KeyPrefix {
             group: KeyGroup(group),
             namespace: slice,
         };

@@ -22,7 +22,7 @@ use datafusion::logical_expr::JoinType;
 use millstream_graph::{self as graph, Port, WindowColumns};
 use millstream_state::BlockCodec;
 use millstream_state::key_group::KeyGroup;
-use millstream_state::store::Slot;
+use millstream_state::store::KeyPrefix;
 
 use self::matching::{JoinSpec, Matching};
 use self::rows::Rows;
@@ -360,7 +360,7 @@ impl WindowJoin {
         let Some(group) = firing.key_groups.last().copied() else {
             return Ok(());
         };
-        let slot = Slot {
+        let slot = KeyPrefix {
             group: KeyGroup(group),
             namespace: firing.end,
         };

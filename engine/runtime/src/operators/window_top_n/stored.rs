@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
-use millstream_state::store::{FlushSource, Slot, WriteChunk};
+use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 
 use super::best::{Best, Cursor, Places};
 use super::{Firing, WindowTopN};
@@ -103,7 +103,7 @@ impl WindowTopN {
             firing.emitted = Some(Cursor::default());
             return Ok(());
         };
-        let slot = Slot {
+        let slot = KeyPrefix {
             group: KeyGroup(group),
             namespace: firing.end,
         };

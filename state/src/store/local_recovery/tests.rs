@@ -1,9 +1,9 @@
 //! What a restart finds here, by whether the object storage still has anything.
 
-use super::super::{Backend, BackendOptions, FlushSource, KeyedSnapshot, Slot, WriteChunk};
+use super::super::{Backend, BackendOptions, FlushSource, KeyPrefix, KeyedSnapshot, WriteChunk};
 use super::*;
 use crate::Error;
-use crate::checkpoint::JobFiles;
+use crate::job_files::JobFiles;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::storage::Storage;
 
@@ -19,13 +19,13 @@ impl FlushSource for Rows {
 }
 
 fn rows(first: u32) -> Box<Rows> {
-    let slot = Slot {
+    let prefix = KeyPrefix {
         group: KeyGroup(3),
         namespace: 0,
     };
     let mut chunk = WriteChunk::default();
     for row in first..first + ROWS {
-        chunk.put(slot, &row.to_be_bytes(), b"value");
+        chunk.put(prefix, &row.to_be_bytes(), b"value");
     }
     Box::new(Rows(Some(chunk)))
 }
@@ -52,7 +52,7 @@ impl Place {
             process_gauge: None,
             background_threads: 1,
         };
-        let storage = Storage::at(&self.folder.path().join("root").display().to_string()).unwrap();
+        let storage = Storage::from_url(&self.folder.path().join("root").display().to_string()).unwrap();
         Backend::new(options)
             .unwrap()
             .with_files(JobFiles::new(storage, "job", 1))
@@ -69,8 +69,8 @@ impl Place {
         let restored = backend.restore("w-0", RANGE, std::slice::from_ref(snapshot));
         let store = self.runtime.block_on(restored)?;
         let mut count = 0;
-        for slot in store.namespaces()? {
-            store.scan(slot, None, usize::MAX, &mut |_, _| count += 1)?;
+        for prefix in store.namespaces()? {
+            store.scan(prefix, None, usize::MAX, &mut |_, _| count += 1)?;
         }
         Ok(count)
     }
@@ -119,10 +119,10 @@ fn what_another_process_left_damaged_is_fetched() {
     // What was fetched is kept in its place.
     place.empty_storage();
     let manifest = |file: &&FileReference| file.name.starts_with("MANIFEST");
-    let kept = &next.shared.threads.kept;
+    let kept = &next.shared.threads.local_recovery;
     for file in &snapshot.files {
         let to = place.folder.path().join("brought");
-        assert_eq!(kept.bring("job", file, &to, false), !manifest(&file), "{}", file.name);
+        assert_eq!(kept.take("job", file, &to, false), !manifest(&file), "{}", file.name);
         if to.exists() {
             assert_eq!(storage::measure(&to).unwrap().crc32, file.crc32);
             fs::remove_file(&to).unwrap();
@@ -168,7 +168,7 @@ fn only_the_newest_snapshots_stay() {
     }
     let named = |snapshots: &[KeyedSnapshot]| -> BTreeSet<String> {
         let files = snapshots.iter().flat_map(|snapshot| &snapshot.files);
-        files.filter_map(name_of).map(str::to_string).collect()
+        files.filter_map(local_name).map(str::to_string).collect()
     };
     let kept = || -> BTreeSet<String> {
         let names = place.kept().into_iter();
