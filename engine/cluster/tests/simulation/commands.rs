@@ -11,6 +11,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use millstream_cluster::connect;
+use millstream_cluster::resolve::{self, Overrides};
 use millstream_proto::v1::checkpoint_service_client::CheckpointServiceClient;
 use millstream_proto::v1::job_service_client::JobServiceClient;
 use millstream_proto::v1::worker_service_client::WorkerServiceClient;
@@ -19,9 +20,10 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::faults::Strike;
-use crate::job::{ClientPlan, submission};
+use crate::job::{ClientPlan, sent_pipeline, submission};
 use crate::kernel;
 use crate::random::Random;
+use crate::shapes::Variant;
 use crate::world::{COORDINATORS, WORKERS, name_of, url_of, world};
 
 /// An answer that takes longer is none.
@@ -47,6 +49,10 @@ enum Command {
     Cancel,
     Restart,
     Rescale(u32),
+    Update {
+        variant: Variant,
+        savepoint: Option<String>,
+    },
     Delete,
     CreateSavepoint(String),
     DeleteSavepoint(String),
@@ -62,6 +68,8 @@ enum Life {
     Running,
     Stopped,
     Cancelled,
+    /// An update of the job failed while it did not run.
+    Failed,
 }
 
 /// The states that the cluster may be in.
@@ -69,6 +77,10 @@ enum Life {
 struct Model {
     life: Life,
     parallelism: u32,
+    /// The job's pipeline.
+    variant: Variant,
+    /// The outcome of the latest update.
+    update: Option<v1::job_update::State>,
     savepoints: BTreeSet<String>,
     /// Checkpoints that must not be there.
     gone: BTreeSet<u64>,
@@ -116,7 +128,7 @@ impl Model {
             return Command::Submit;
         }
         loop {
-            let drawn = match random.below(14) {
+            let drawn = match random.below(18) {
                 0 => Some(Command::Stop(None)),
                 1 | 2 => Some(Command::Stop(Some(name()))),
                 3 => Some(Command::Cancel),
@@ -128,6 +140,13 @@ impl Model {
                 10 => Some(Command::CreateCheckpoint),
                 11 => checkpoints.first().copied().map(Command::DeleteCheckpoint),
                 12 if self.drained.is_empty() => Some(Command::Drain(worker(random))),
+                14..=17 => Some(Command::Update {
+                    variant: match random.per_mille(700) {
+                        true => Variant::Working(number + 1),
+                        false => Variant::Failing(number + 1),
+                    },
+                    savepoint: random.per_mille(400).then(name),
+                }),
                 _ => some_drained.clone().map(Command::Undrain),
             };
             let makes_sense = |command: &Command| match command {
@@ -145,7 +164,11 @@ impl Model {
     fn after(&self, command: &Command) -> Self {
         let mut next = self.clone();
         match command {
-            Command::Submit => next.life = Life::Running,
+            Command::Submit => {
+                next.life = Life::Running;
+                next.variant = Variant::Working(0);
+                next.update = None;
+            }
             Command::Stop(savepoint) => {
                 next.life = Life::Stopped;
                 next.savepoints.extend(savepoint.clone());
@@ -153,6 +176,22 @@ impl Model {
             Command::Cancel => next.life = Life::Cancelled,
             Command::Restart => next.life = Life::Running,
             Command::Rescale(parallelism) => next.parallelism = *parallelism,
+            Command::Update { variant, savepoint } => {
+                next.savepoints.extend(savepoint.clone());
+                match variant {
+                    Variant::Working(_) => {
+                        next.life = Life::Running;
+                        next.variant = *variant;
+                        next.update = Some(v1::job_update::State::Confirmed);
+                    }
+                    Variant::Failing(_) => {
+                        if self.life != Life::Running {
+                            next.life = Life::Failed;
+                        }
+                        next.update = Some(v1::job_update::State::Reverted);
+                    }
+                }
+            }
             Command::Delete => next.life = Life::Absent,
             Command::CreateSavepoint(name) => drop(next.savepoints.insert(name.clone())),
             Command::DeleteSavepoint(name) => drop(next.savepoints.remove(name)),
@@ -172,19 +211,20 @@ impl Model {
         }
         match self.life {
             Life::Absent => Some(Command::Submit),
-            Life::Stopped | Life::Cancelled => Some(Command::Restart),
+            Life::Stopped | Life::Cancelled | Life::Failed => Some(Command::Restart),
             Life::Running => None,
         }
     }
 
     /// Compares this with what is observed; an error names the difference.
-    fn differs(&self, seen: &Seen) -> Option<String> {
+    fn differs(&self, plan: &ClientPlan, seen: &Seen) -> Option<String> {
         let state = seen.job.as_ref().map(v1::Job::state);
         let wanted = match self.life {
             Life::Absent => None,
             Life::Running => Some(v1::JobState::Running),
             Life::Stopped => Some(v1::JobState::Stopped),
             Life::Cancelled => Some(v1::JobState::Cancelled),
+            Life::Failed => Some(v1::JobState::Failed),
         };
         if seen
             .job
@@ -199,6 +239,17 @@ impl Model {
         let parallelism = seen.job.as_ref().map_or(self.parallelism, |job| job.parallelism);
         if parallelism != self.parallelism {
             return Some(format!("its parallelism is {parallelism}, not {}", self.parallelism));
+        }
+        if let Some(job) = &seen.job {
+            let update = job.update.as_ref().map(v1::JobUpdate::state);
+            if update != self.update {
+                return Some(format!("its update is {update:?}, not {:?}", self.update));
+            }
+            let fingerprint = fingerprint(plan, self.variant);
+            if job.fingerprint != fingerprint {
+                let (found, variant) = (&job.fingerprint, self.variant);
+                return Some(format!("its pipeline is {found}, not {fingerprint} ({variant:?})"));
+            }
         }
         if seen.savepoints != self.savepoints {
             return Some(format!(
@@ -226,6 +277,16 @@ impl Model {
     }
 }
 
+/// Returns the fingerprint of one of the job's pipelines, as the coordinator shows it.
+fn fingerprint(plan: &ClientPlan, variant: Variant) -> String {
+    let pipeline = sent_pipeline(&ClientPlan {
+        variant,
+        ..plan.clone()
+    });
+    let resolved = resolve::resolve(&pipeline, &Overrides::default(), 0).expect("the pipeline is valid");
+    format!("{:016x}", resolved.resolved.fingerprint)
+}
+
 /// Gives commands and looks what becomes of them.
 pub async fn client(plan: ClientPlan, seed: u64) {
     let mut random = Random(seed);
@@ -239,6 +300,8 @@ async fn play(plan: &ClientPlan, random: &mut Random) -> Result<(), String> {
     let mut model = Model {
         life: Life::Absent,
         parallelism: plan.parallelism as u32,
+        variant: plan.variant,
+        update: None,
         savepoints: BTreeSet::new(),
         gone: BTreeSet::new(),
         drained: BTreeSet::new(),
@@ -304,7 +367,20 @@ async fn step(
     let possible: Vec<Model> = match &told {
         Told::Done(_) => vec![done],
         Told::Refused(_) => vec![model.clone()],
-        Told::Unknown(_) => vec![done, model.clone()],
+        Told::Unknown(_) => {
+            let mut possible = vec![done, model.clone()];
+            // The savepoint comes before the update.
+            if let Command::Update {
+                savepoint: Some(savepoint),
+                ..
+            } = command
+            {
+                let mut with_savepoint = model.clone();
+                with_savepoint.savepoints.insert(savepoint.clone());
+                possible.push(with_savepoint);
+            }
+            possible
+        }
     };
     if *command == Command::Submit && possible.iter().any(|model| model.life == Life::Running) {
         world().submissions += 1;
@@ -339,7 +415,7 @@ async fn settled(plan: &ClientPlan, possible: &[Model]) -> Result<Model, String>
     while kernel::now_ns() < end_ns {
         if let Some(seen) = look(plan).await {
             for model in possible {
-                match model.differs(&seen) {
+                match model.differs(plan, &seen) {
                     None => return Ok(model.clone()),
                     Some(differs) => why = differs,
                 }
@@ -413,6 +489,18 @@ async fn call(plan: &ClientPlan, command: &Command, channel: Channel) -> Result<
             jobs.rescale(v1::RescaleJobRequest { name, parallelism })
                 .await
                 .map(none)
+        }
+        Command::Update { variant, savepoint } => {
+            let pipeline = Some(sent_pipeline(&ClientPlan {
+                variant,
+                ..plan.clone()
+            }));
+            let request = v1::UpdateJobRequest {
+                pipeline,
+                savepoint,
+                ..v1::UpdateJobRequest::default()
+            };
+            jobs.update(request).await.map(none)
         }
         Command::Delete => jobs.delete(v1::DeleteJobRequest { name }).await.map(none),
         Command::CreateSavepoint(savepoint) => {

@@ -13,8 +13,8 @@ use futures::future::BoxFuture;
 use millstream_connectors::sink::{Delivery, SinkWriter, WriterContext};
 use millstream_connectors::source::{ReaderContext, SourceBatch, SourceEvent, SourceReader};
 use millstream_connectors::{
-    Boundedness, Committable, Connector, Error, JobIdentity, OptionDescription, Role, Sink, Source, Split,
-    TableDefinition,
+    Boundedness, Committable, Connector, Error, JobIdentity, OptionDescription, OptionEffect, OptionKind, Role, Sink,
+    Source, Split, TableDefinition,
 };
 use object_store::memory::InMemory;
 use tokio::runtime::Handle;
@@ -25,7 +25,7 @@ use crate::faults::Trouble;
 use crate::mutants::Mutant;
 use crate::published::Row;
 use crate::random::Random;
-use crate::shapes::{SPLITS, row, rows_of};
+use crate::shapes::{FAILING_PREFIX, SPLITS, VARIANT_OPTION, row, rows_of};
 use crate::world::{current, world};
 
 const BATCH_ROWS_MAX: u64 = 6;
@@ -50,8 +50,20 @@ impl Connector for Simulated {
         &[Role::Source, Role::Sink]
     }
 
-    fn options(&self, _role: Role) -> &'static [OptionDescription] {
-        &[]
+    fn options(&self, role: Role) -> &'static [OptionDescription] {
+        const VARIANT: OptionDescription = OptionDescription {
+            name: VARIANT_OPTION,
+            kind: OptionKind::Text,
+            required: false,
+            default: None,
+            secret: false,
+            effect: OptionEffect::Nothing,
+            help: "Tells pipelines apart.",
+        };
+        match role {
+            Role::Sink => &[VARIANT],
+            _ => &[],
+        }
     }
 
     fn uses_format(&self, _role: Role) -> bool {
@@ -71,8 +83,10 @@ impl Connector for Simulated {
     }
 
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
+        let variant = table.options.get(VARIANT_OPTION);
         Ok(Arc::new(Visible {
             table: table.name.clone(),
+            is_failing: variant.is_some_and(|variant| variant.starts_with(FAILING_PREFIX)),
             store: self.0.clone(),
         }))
     }
@@ -246,6 +260,8 @@ impl SourceReader for NumbersReader {
 /// Rows that are prepared travel in the checkpoint; committed, they are visible.
 struct Visible {
     table: String,
+    /// No writer can be opened.
+    is_failing: bool,
     store: Arc<InMemory>,
 }
 
@@ -264,6 +280,9 @@ impl Sink for Visible {
     }
 
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error> {
+        if self.is_failing {
+            return Err(Error::Invalid("this pipeline cannot write".into()));
+        }
         Ok(Box::new(VisibleWriter {
             table: self.table.clone(),
             subtask: context.subtask,

@@ -8,7 +8,7 @@ use millstream_proto::v1::job_service_client::JobServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::shapes::Workload;
+use crate::shapes::{Variant, Workload};
 use crate::world::{COORDINATORS, url_of, world};
 
 /// An answer that takes longer is none.
@@ -24,7 +24,7 @@ fn pipeline(plan: &ClientPlan) -> String {
         )
     });
     let unaligned = unaligned.unwrap_or_default();
-    let (name, script) = (plan.workload.job(), plan.workload.script());
+    let (name, script) = (plan.workload.job(), plan.workload.script(plan.variant));
     format!(
         "SET 'pipeline.name' = '{name}';
          SET 'parallelism.default' = '{parallelism}';
@@ -71,6 +71,7 @@ pub async fn client(plan: ClientPlan) {
 #[derive(Debug, Clone)]
 pub struct ClientPlan {
     pub workload: Workload,
+    pub variant: Variant,
     pub parallelism: u64,
     /// After so many looks at the running job, let it run at another parallelism.
     pub rescale: Option<(u32, u32)>,
@@ -116,16 +117,21 @@ async fn ask(address: &str, submitted: &mut bool, plan: &mut ClientPlan) -> Resu
     }
 }
 
-pub fn submission(plan: &ClientPlan) -> v1::SubmitRequest {
+/// Returns the job's pipeline as a client sends it.
+pub fn sent_pipeline(plan: &ClientPlan) -> v1::Pipeline {
     let text = v1::SpecText {
         text: pipeline(plan),
         file: "simulated.sql".into(),
     };
+    v1::Pipeline {
+        pipeline: Some(v1::pipeline::Pipeline::Sql(text)),
+        environment: Default::default(),
+    }
+}
+
+pub fn submission(plan: &ClientPlan) -> v1::SubmitRequest {
     v1::SubmitRequest {
-        pipeline: Some(v1::Pipeline {
-            pipeline: Some(v1::pipeline::Pipeline::Sql(text)),
-            environment: Default::default(),
-        }),
+        pipeline: Some(sent_pipeline(plan)),
         ..v1::SubmitRequest::default()
     }
 }

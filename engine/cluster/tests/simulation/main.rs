@@ -50,7 +50,7 @@ use crate::mutants::Mutant;
 use crate::network::SimulatedNetwork;
 use crate::objects::SimulatedStore;
 use crate::random::Random;
-use crate::shapes::{Shape, Workload};
+use crate::shapes::{Shape, Variant, Workload};
 use crate::world::{World, world};
 
 const SECOND: u64 = 1_000_000_000;
@@ -122,6 +122,7 @@ fn commanded(seed: u64, random: &mut Random, folder: PathBuf) -> Cluster {
             shape,
             times: 3,
         },
+        variant: Variant::Working(0),
         parallelism: random.between(1, 2),
         rescale: None,
         aligned_timeout_ms: None,
@@ -154,6 +155,7 @@ fn faulty(seed: u64, random: &mut Random, folder: PathBuf) -> (Cluster, u64) {
             shape,
             times: 1,
         },
+        variant: Variant::Working(0),
         parallelism: match only_clocks {
             true => 1,
             false => random.between(if one_loss { 2 } else { 1 }, 3),
@@ -185,6 +187,7 @@ fn faulty(seed: u64, random: &mut Random, folder: PathBuf) -> (Cluster, u64) {
                 shape,
                 times: 1,
             },
+            variant: Variant::Working(0),
             parallelism: random.between(1, 2),
             rescale: None,
             aligned_timeout_ms: None,

@@ -17,21 +17,24 @@ pub enum Mutant {
     RepeatedCommitCounts,
     /// Claims of a job's checkpoints do not say for which leader they are made: one that was deposed is not refused.
     LeaderlessClaims,
+    /// Journal records lose the pipeline that a job has after an update: the next leader does not know of it.
+    ForgottenPipelines,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::PublishWhenPrepared,
         Self::UnconditionalPuts,
         Self::SnapshotAhead,
         Self::RepeatedCommitCounts,
         Self::LeaderlessClaims,
+        Self::ForgottenPipelines,
     ];
 
     /// In which it shows.
     pub fn scenario(self) -> Scenario {
         match self {
-            Self::LeaderlessClaims => Scenario::Commands,
+            Self::LeaderlessClaims | Self::ForgottenPipelines => Scenario::Commands,
             _ => Scenario::Faults,
         }
     }
@@ -43,6 +46,7 @@ impl Mutant {
             Self::SnapshotAhead => "snapshot-ahead",
             Self::RepeatedCommitCounts => "repeated-commit-counts",
             Self::LeaderlessClaims => "leaderless-claims",
+            Self::ForgottenPipelines => "forgotten-pipelines",
         }
     }
 

@@ -116,6 +116,9 @@ impl Change {
                 };
                 let payload = match world().mutant {
                     Some(Mutant::LeaderlessClaims) if path.as_ref().ends_with(CLAIM) => leaderless(&payload),
+                    Some(Mutant::ForgottenPipelines) if path.as_ref().starts_with(JOURNAL) => {
+                        without_pipelines(&payload)
+                    }
                     _ => payload,
                 };
                 let done = store.put_opts(&path, payload, PutOptions::from(mode));
@@ -157,6 +160,33 @@ fn leaderless(claim: &PutPayload) -> PutPayload {
         return claim.clone();
     };
     let json = format!("{before}{}", after.trim_end());
+    let checksum = crc32fast::hash(json.as_bytes());
+    PutPayload::from(format!("MSJ1 {checksum:08x} {json}\n"))
+}
+
+/// Returns a record of the cluster's journal without its changes of jobs' pipelines.
+fn without_pipelines(unchanged: &PutPayload) -> PutPayload {
+    let bytes: Vec<u8> = unchanged.iter().flat_map(|part| part.to_vec()).collect();
+    let text = String::from_utf8_lossy(&bytes);
+    let json = text
+        .splitn(3, ' ')
+        .nth(2)
+        .and_then(|json| serde_json::from_str(json).ok());
+    let Some(mut entry): Option<serde_json::Value> = json else {
+        return unchanged.clone();
+    };
+    let is_pipeline = |change: &serde_json::Value| change.get("pipeline").is_some();
+    let changes = match &entry["record"] {
+        record if is_pipeline(record) => Vec::new(),
+        record => match record["group"].as_array() {
+            Some(changes) if changes.iter().any(is_pipeline) => {
+                changes.iter().filter(|change| !is_pipeline(change)).cloned().collect()
+            }
+            _ => return unchanged.clone(),
+        },
+    };
+    entry["record"] = serde_json::json!({ "group": changes });
+    let json = entry.to_string();
     let checksum = crc32fast::hash(json.as_bytes());
     PutPayload::from(format!("MSJ1 {checksum:08x} {json}\n"))
 }

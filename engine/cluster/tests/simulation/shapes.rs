@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 use crate::published::{Row, Written};
 use crate::world::world;
 
+/// Option of a sink that tells pipelines apart.
+pub const VARIANT_OPTION: &str = "variant";
+/// Prefix of that option's value in pipelines whose sinks cannot be opened.
+pub const FAILING_PREFIX: &str = "failing-";
 /// Of each source.
 pub const SPLITS: i64 = 3;
 /// Event time between two rows of one split.
@@ -42,6 +46,25 @@ impl Shape {
     }
 }
 
+/// A pipeline that a job may have. All pipelines of a workload write the same rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Variant {
+    /// Runs. Pipelines with other numbers have other fingerprints.
+    Working(u64),
+    /// Plans, but its sinks cannot be opened.
+    Failing(u64),
+}
+
+impl Variant {
+    /// Value of the sinks' option [`VARIANT_OPTION`].
+    fn option(self) -> String {
+        match self {
+            Self::Working(number) => format!("working-{number}"),
+            Self::Failing(number) => format!("{FAILING_PREFIX}{number}"),
+        }
+    }
+}
+
 /// What one of the jobs does. Its tables have its number in their names, so that all jobs together can be looked at.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
@@ -66,7 +89,7 @@ impl Workload {
     }
 
     /// Tables from `CREATE TABLE` on, and what is done with them.
-    pub fn script(&self) -> String {
+    pub fn script(&self, variant: Variant) -> String {
         let source = |name: &str| {
             let name = self.table(name);
             format!(
@@ -75,10 +98,10 @@ impl Workload {
             )
         };
         let sink = |name: &str| {
-            let name = self.table(name);
+            let (name, variant) = (self.table(name), variant.option());
             format!(
                 "CREATE TABLE {name} (k BIGINT, moment TIMESTAMP(3), many BIGINT, total BIGINT)
-                 WITH ('connector' = 'simulated');"
+                 WITH ('connector' = 'simulated', '{VARIANT_OPTION}' = '{variant}');"
             )
         };
         let count = |from: &str| {
