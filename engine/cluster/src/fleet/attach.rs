@@ -21,7 +21,7 @@ const NAME_BYTES_MAX: usize = 200;
 const SLOTS_MAX: u32 = 1_024;
 
 impl Fleet {
-    /// The gRPC service that workers attach to.
+    /// Returns the gRPC service that workers attach to.
     pub fn service(&self) -> WorkerControlServer<Fleet> {
         WorkerControlServer::new(self.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -81,7 +81,7 @@ impl WorkerControl for Fleet {
             reports,
             closed.clone(),
         ));
-        // Ends with the link, even while its sender lives in attempts.
+        // The stream ends with the link, although attempts still hold a sender.
         let orders = ReceiverStream::new(orders_in).take_until(closed.cancelled_owned());
         Ok(Response::new(orders.boxed()))
     }
@@ -97,7 +97,7 @@ fn rejection(epoch: u64, reason: String) -> impl Stream<Item = Result<v1::Order,
 }
 
 impl Inner {
-    /// Why a worker cannot be let in, whatever it tries.
+    /// Returns the reason why a worker must not be admitted, which no retry can change.
     fn rejection_reason(&self, register: &v1::Register) -> Option<String> {
         if register.version != self.options.version {
             return Some(format!(
@@ -126,8 +126,8 @@ impl Inner {
         check_cluster(&register.name, folder, &self.options.cluster)
     }
 
-    /// Of what a worker runs when it attaches: what may be adopted, and what is to end. That includes what it ran for
-    /// this coordinator before it was lost, as that has failed.
+    /// Divides the attempts that a worker runs when it attaches into those that can be adopted and those that must
+    /// end. Attempts that it ran for this coordinator before it was lost have failed, so they must end.
     fn partition_running(&self, running: &[v1::RunningAttempt]) -> (Vec<String>, Vec<String>) {
         let adoptable = self.adoptable.lock();
         let may_go_on = |running: &&v1::RunningAttempt| {
@@ -146,8 +146,8 @@ impl Inner {
     ) -> Result<Arc<Link>, Status> {
         let link = Arc::new(Link::new(register, self.options.epoch, orders));
         let mut links = self.links.lock();
-        // Looked at again with the list locked, which a shutdown empties after it has said why: a worker that came just
-        // before would be told to end tasks that are to be taken over.
+        // Checked again while the list is locked. A shutdown sets the reason before it empties the list; without this
+        // check, a worker that attaches in between would be told to end tasks that the next coordinator is to adopt.
         if let Some(reason) = self.shutdown_reason.lock().clone() {
             return Err(Status::unavailable(reason));
         }
@@ -163,7 +163,7 @@ impl Inner {
     }
 }
 
-/// Why a worker with this folder is not let in by a coordinator of this cluster, if it is not.
+/// Returns the reason why a worker with this data folder must not be admitted to this cluster, if there is one.
 fn check_cluster(worker: &str, (folder, owner): (&str, &str), cluster: &str) -> Option<String> {
     if owner.is_empty() || cluster.is_empty() || owner == cluster {
         return None;

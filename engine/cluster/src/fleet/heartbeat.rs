@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// When something was last heard, for comparing with a duration only.
+/// Time at which something was last heard from. It is compared with durations only.
 #[derive(Debug)]
 pub struct Heartbeat(Mutex<Instant>);
 

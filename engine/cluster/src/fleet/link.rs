@@ -29,7 +29,7 @@ pub struct Link {
     pub(super) state_bytes: AtomicU64,
     attached_us: i64,
     pub(super) is_leaving: AtomicBool,
-    /// It was told that it may go.
+    /// The worker was told that it may leave.
     pub(super) is_released: AtomicBool,
     epoch: u64,
     orders: mpsc::Sender<Result<v1::Order, Status>>,
@@ -83,12 +83,12 @@ impl Link {
         }))
     }
 
-    /// Ends the stream: nothing more is ordered, not even what waits.
+    /// Ends the stream. Orders that are still queued are not delivered.
     pub fn close(&self) {
         self.closed.cancel();
     }
 
-    /// Hands an order to the worker; an error says that it takes none.
+    /// Queues an order for the worker. Fails if the worker is not attached or its queue is full.
     pub fn order(&self, order: v1::order::Order) -> Result<(), Error> {
         if self.closed.is_cancelled() {
             return Err(Error::Failed(format!("worker {}: it is no longer attached", self.name)));
@@ -107,18 +107,19 @@ impl Link {
     }
 }
 
-/// A worker's clock, compared with this process's by pings: one is on its way at a time.
+/// Offset of a worker's clock, measured by pings. One ping is in flight at a time.
 #[derive(Default)]
 struct Clock {
     /// See [`clock::min_offset_us`].
     offset_us: AtomicI64,
     is_warned_of: AtomicBool,
-    /// The last ping's number, and when it was sent; 0 before the first.
+    /// Number of the last ping and the time at which it was sent; `None` before the first.
     ping: Mutex<Option<(u64, Instant)>>,
 }
 
 impl Clock {
-    /// Takes what a heartbeat says. Answers with the ping to send now, unless the last one has not come back.
+    /// Updates the offset from a heartbeat. Returns the number of the ping to send now, or `None` while the last one
+    /// is in flight.
     fn compare(&self, heartbeat: &v1::Heartbeat, ours_us: i64) -> Option<u64> {
         let mut ping = self.ping.lock();
         let number = match *ping {
@@ -167,7 +168,7 @@ mod tests {
     #[test]
     fn a_slow_connection_is_no_clock_error() {
         let clock = Clock::default();
-        // The message was on its way for a while: the worker's clock seems to be 2 s behind.
+        // The message was delayed, so the worker's clock seems to be 2 s behind.
         let heartbeat = |ping: u64, ping_age_us: u64| v1::Heartbeat {
             clock_us: 10_000_000,
             ping,
@@ -186,7 +187,7 @@ mod tests {
         assert_eq!(clock.compare(&heartbeat(1, 0), 12_000_000), Some(2));
         assert_eq!(clock.offset_us.load(Ordering::Relaxed), 0);
 
-        // Of the 4 s the ping was at the worker for 3.5: the clock is behind for certain.
+        // The worker held the ping for 3.5 of the 4 s: its clock is certainly behind.
         *clock.ping.lock() = ago(4).map(|sent| (2, sent));
         assert_eq!(clock.compare(&heartbeat(2, 3_500_000), 12_000_000), Some(3));
         let offset_ms = clock.offset_us.load(Ordering::Relaxed) / 1_000;

@@ -9,19 +9,19 @@ use tokio::sync::mpsc;
 use super::messages::{MessageBody, WorkerMessage};
 use super::{FleetEvent, Inner};
 
-/// How often silence is looked for.
+/// Interval of the checks for silent workers.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
-/// If that look is so late, nobody is judged by it.
+/// Delay of a check beyond which it judges no worker: this process did not run itself.
 const STALL_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// A coordinator that did not run for so long has been left by its workers, which ping it (`KEEP_ALIVE_TIMEOUT`):
-/// streams that are broken then say nothing about the workers.
+/// Stall of this process after which its workers, which ping it (`KEEP_ALIVE_TIMEOUT`), have closed their streams.
+/// Such a closed stream says nothing about the worker.
 const STALL_WORKERS_LEAVE: Duration = Duration::from_secs(4);
-/// So long after it runs again what had broken meanwhile is noticed.
+/// Time after a stall in which streams that broke during it are noticed.
 const STALL_AFTERMATH: Duration = Duration::from_secs(3);
 
 impl Inner {
-    /// For how long this process did not run until just now, if that was long.
+    /// Returns the length of a stall of this process that is under way or has just ended.
     fn stall(&self) -> Option<Duration> {
         let silence = self.process_heartbeat.silence();
         if silence > WATCH_INTERVAL + STALL_WORKERS_LEAVE {
@@ -31,8 +31,8 @@ impl Inner {
         (noticed.elapsed() < STALL_AFTERMATH).then_some(length)
     }
 
-    /// A worker's stream broke. If that is because nobody kept it up here, the tasks there go on, and are left alone
-    /// until they are taken over.
+    /// Handles the end of a worker's stream. If this process stalled, the workers have closed their streams although
+    /// their tasks run: the fleet shuts down and leaves the tasks to be adopted. Otherwise the worker is lost.
     pub(super) async fn on_stream_broken(&self, worker: &str, incarnation: &str, reason: &str) {
         let Some(stall) = self.stall() else {
             return self.remove_worker(worker, incarnation, reason).await;
@@ -48,7 +48,7 @@ impl Inner {
         self.send_event(FleetEvent::Stalled { reason }).await;
     }
 
-    /// Takes a worker off the list and tells everyone whom it concerns.
+    /// Removes a worker and notifies its attempts and the coordinator.
     async fn remove_worker(&self, worker: &str, incarnation: &str, reason: &str) {
         let is_released = {
             let mut links = self.links.lock();
@@ -64,7 +64,7 @@ impl Inner {
         }
         let mut listeners: Vec<mpsc::Sender<WorkerMessage>> = Vec::new();
         for entry in &self.attempts {
-            // One may listen to several.
+            // One channel may serve several regions.
             if !listeners.iter().any(|known| known.same_channel(entry.value())) {
                 listeners.push(entry.value().clone());
             }
@@ -87,19 +87,19 @@ impl Inner {
     }
 }
 
-/// Looks for workers that say nothing.
+/// Removes workers that have been silent for too long, until the fleet is dropped.
 pub async fn watch(inner: Weak<Inner>) {
     loop {
         let before = Instant::now();
         tokio::time::sleep(WATCH_INTERVAL).await;
         let Some(inner) = inner.upgrade() else { return };
         let links: Vec<_> = inner.links.lock().values().cloned().collect();
-        // This process stood still: what workers said meanwhile is yet to be read.
+        // After a stall, messages of workers may still be unread.
         let has_stalled = before.elapsed() > WATCH_INTERVAL + STALL_TOLERANCE;
         if before.elapsed() > WATCH_INTERVAL + STALL_WORKERS_LEAVE {
             *inner.stall.lock() = Some((Instant::now(), before.elapsed()));
         }
-        // Only now: in between, a standstill would be in neither.
+        // Only after the stall is recorded: `stall` would otherwise miss it in between.
         inner.process_heartbeat.beat();
         for link in links {
             if has_stalled {

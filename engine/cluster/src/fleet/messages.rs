@@ -2,7 +2,7 @@
 
 use millstream_proto::v1;
 
-/// Something a worker said about an attempt.
+/// A message about an attempt from one of its workers.
 pub struct WorkerMessage {
     pub worker: String,
     pub body: MessageBody,

@@ -1,10 +1,13 @@
 //! The workers that are attached to this coordinator.
 //!
-//! Each worker keeps one stream open ([`link`]): reports come in, orders go out. A worker whose stream ends, or of which
-//! nothing is heard for a while, is lost: its attempts fail, and what it says later is no longer listened to until it
-//! attaches anew. Whether the others can reach it is looked at, too ([`reach`]). [`Fleet::deploy`] starts an attempt's tasks on several workers and gives them back as one
-//! [`crate::deployer::Tasks`] ([`tasks`]); [`Fleet::adopt`] does so with tasks that another coordinator has started.
-//! Whatever else a worker runs when it attaches is nobody's any more, and is ended.
+//! Each worker keeps one stream open ([`link`]): reports come in, orders go out. A worker is lost when its stream
+//! ends or when it has been silent for too long ([`loss`]). Its attempts then fail, and its messages are ignored
+//! until it attaches again. A worker takes no tasks until the coordinator has reached it under its address
+//! ([`reachability`]).
+//!
+//! [`Fleet::deploy`] starts the tasks of an attempt on several workers and returns them as one
+//! [`crate::deployer::Tasks`] ([`tasks`]). [`Fleet::adopt`] does so with tasks that an earlier coordinator has
+//! started. All other tasks that a worker runs when it attaches are ended.
 
 mod attach;
 mod heartbeat;
@@ -32,22 +35,22 @@ use self::messages::WorkerMessage;
 pub use self::status::WorkerStatus;
 use crate::worker_protocol::ORPHAN_TIMEOUT_DEFAULT;
 
-/// Events that may wait for the coordinator.
+/// Events that may be queued for the coordinator.
 const EVENTS_MAX: usize = 1_024;
 
 #[derive(Debug, Clone)]
 pub struct FleetOptions {
-    /// The coordinator's epoch, which every order carries.
+    /// Epoch of the coordinator. Every order carries it.
     pub epoch: u64,
-    /// Workers whose data folder is another cluster's are refused; empty: none are.
+    /// Id of the cluster. Workers whose data folder belongs to another cluster are rejected; empty: none are.
     pub cluster: String,
-    /// Workers of another version are refused.
+    /// Version of the engine. Workers of other versions are rejected.
     pub version: String,
-    /// How often workers say that they live.
+    /// Interval of the workers' heartbeats.
     pub heartbeat: Duration,
-    /// A worker that says nothing for so long is lost.
+    /// Silence after which a worker is lost.
     pub lost_after: Duration,
-    /// Workers that find no coordinator for so long end their tasks.
+    /// Time after which workers without a coordinator end their tasks.
     pub orphan_timeout: Duration,
 }
 
@@ -64,17 +67,17 @@ impl FleetOptions {
     }
 }
 
-/// What happens to workers.
+/// A change of the workers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FleetEvent {
     Attached {
         worker: String,
         incarnation: String,
         slots: u32,
-        /// The attempts that it runs for an earlier coordinator and that are waited for.
+        /// Attempts of an earlier coordinator that it runs and that can be adopted.
         running: Vec<String>,
     },
-    /// Whether the address that it gives leads to the worker, or why not. Told until it does.
+    /// Result of connecting to the worker's address. Repeated until it succeeds.
     Reached {
         worker: String,
         incarnation: String,
@@ -85,12 +88,12 @@ pub enum FleetEvent {
         incarnation: String,
         reason: String,
     },
-    /// This process did not run for so long that workers have left it: it leads them no longer, and what runs there can be
-    /// taken over by whoever leads next.
+    /// This process did not run for so long that its workers have left it. It leads no longer; the next leader can
+    /// adopt the tasks.
     Stalled { reason: String },
     /// Tasks on the worker logged something.
     Logged { worker: String, lines: Vec<v1::JobLine> },
-    /// The worker asks for its tasks to be moved elsewhere.
+    /// The worker asks for its tasks to be moved to other workers.
     Leaving { worker: String },
 }
 
@@ -103,16 +106,16 @@ pub struct Fleet {
 struct Inner {
     options: FleetOptions,
     links: Mutex<BTreeMap<String, Arc<Link>>>,
-    /// Who listens to an attempt's workers.
+    /// Channel to the driver of each attempt.
     attempts: DashMap<String, mpsc::Sender<WorkerMessage>>,
-    /// Attempts of an earlier coordinator that may be adopted.
+    /// Attempts of an earlier coordinator that can be adopted.
     adoptable: Mutex<BTreeSet<String>>,
     events: mpsc::Sender<FleetEvent>,
-    /// This coordinator no longer leads, and why.
+    /// The reason why this coordinator no longer leads, once it does not.
     shutdown_reason: Mutex<Option<String>>,
-    /// Beats as long as this process runs.
+    /// Updated as long as this process runs.
     process_heartbeat: Heartbeat,
-    /// When it was noticed that this process had not run, and for how long.
+    /// Time at which the last stall of this process was noticed, and its length.
     stall: Mutex<Option<(Instant, Duration)>>,
 }
 
@@ -139,12 +142,12 @@ impl Fleet {
         self.inner.links.lock().values().map(|link| link.status()).collect()
     }
 
-    /// Attempts of an earlier coordinator that may be adopted: workers keep them for now.
+    /// Sets the attempts of an earlier coordinator that can be adopted. Workers keep them running for now.
     pub fn expect_attempts(&self, attempts: impl IntoIterator<Item = String>) {
         self.inner.adoptable.lock().extend(attempts);
     }
 
-    /// An attempt that was awaited is not wanted any more: it ends wherever it runs.
+    /// Cancels an attempt that will not be adopted, on all workers that run it.
     pub fn abandon(&self, attempt: &str) {
         self.inner.adoptable.lock().remove(attempt);
         let links: Vec<_> = self.inner.links.lock().values().cloned().collect();
@@ -155,7 +158,7 @@ impl Fleet {
         }
     }
 
-    /// Tells a worker without tasks that it may go.
+    /// Tells a worker without tasks that it may leave.
     pub fn release(&self, worker: &str) {
         let link = self.inner.links.lock().get(worker).cloned();
         if let Some(link) = link
@@ -166,7 +169,8 @@ impl Fleet {
         }
     }
 
-    /// This coordinator no longer leads: every stream ends, and no worker is let in. Tasks go on: they are the next one's.
+    /// Ends every stream and admits no worker any more, because this coordinator no longer leads. Tasks keep running
+    /// for the next leader.
     pub fn shut_down(&self, reason: &str) {
         self.inner.shut_down(reason);
     }

@@ -1,9 +1,9 @@
-//! Looking whether the address that a worker gives leads to it.
+//! Reachability of a worker under the address that it advertises.
 //!
-//! A worker opens its stream to the coordinator itself, so it can be attached although nobody reaches it: its address is
-//! wrong, a name that only it knows, or another worker's. Rows of the others would not come through, and every job that is
-//! spread onto it would fail. So its slots count only once the coordinator has spoken with it under that address; until then
-//! it is asked again and again, and told when it was reached: who waits for it to be ready waits for that.
+//! A worker opens its stream to the coordinator itself, so it can be attached although other workers cannot connect
+//! to it: its address may be wrong, known only to itself, or another worker's. Every job with tasks on it would fail.
+//! Its slots therefore count only once the coordinator has connected to it under that address. Until then the
+//! coordinator retries, and it tells the worker when it succeeds.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,11 +14,11 @@ use super::link::Link;
 use super::{FleetEvent, Inner};
 use crate::connect;
 
-/// Between the first look and the second; then twice as long each time.
+/// Pause before the first retry. It doubles with each.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// Until the worker was reached or is gone.
+/// Connects to the worker until that succeeds or the worker is lost.
 pub async fn probe(inner: Arc<Inner>, link: Weak<Link>) {
     let mut pause = RETRY_MIN;
     let mut last_reason = String::new();

@@ -1,4 +1,4 @@
-//! Reports of a worker: they are passed on to the attempts and to the coordinator until the stream ends.
+//! Reports of a worker, forwarded to the attempts and to the coordinator until the stream ends.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -12,7 +12,7 @@ use super::link::Link;
 use super::messages::{MessageBody, WorkerMessage};
 use super::{FleetEvent, Inner};
 
-/// Takes a worker's reports until its stream ends.
+/// Reads a worker's reports until its stream ends.
 pub async fn listen(
     inner: Arc<Inner>,
     link: Weak<Link>,
@@ -63,7 +63,8 @@ pub async fn listen(
     inner.on_stream_broken(&worker, &incarnation, &reason).await;
 }
 
-/// To whoever runs the attempt. One that does not listen must not hold up the others: it is given up.
+/// Forwards a message to the driver of the attempt. A driver that does not read its messages must not block the
+/// others, so its attempt is given up.
 fn forward(inner: &Inner, worker: &str, attempt: String, body: MessageBody) {
     let Some(listener) = inner.attempts.get(&attempt).map(|entry| entry.value().clone()) else {
         return;

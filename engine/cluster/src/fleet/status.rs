@@ -1,6 +1,6 @@
 //! Status of an attached worker.
 
-/// What is known of an attached worker.
+/// Status of an attached worker.
 #[derive(Debug, Clone)]
 pub struct WorkerStatus {
     pub name: String,
@@ -9,9 +9,9 @@ pub struct WorkerStatus {
     pub version: String,
     pub slots: u32,
     pub memory_bytes: u64,
-    /// How far its clock is ahead of this one.
+    /// Offset of its clock from this process's; positive if it is ahead.
     pub clock_offset_us: i64,
-    /// In the databases of its tasks.
+    /// Size of the state in its tasks' databases.
     pub state_bytes: u64,
     pub attached_us: i64,
     pub is_leaving: bool,

@@ -1,7 +1,7 @@
-//! The tasks of one attempt on several workers, as one.
+//! The tasks of one attempt on several workers, as one [`Tasks`].
 //!
-//! They are in one region or in several ([`crate::region`]), and workers know those of each region under an id of its
-//! own: a region that begins again gets another id, and what is said under the old one is not heard any more.
+//! The tasks are in one or several regions ([`crate::region`]). Workers know the tasks of each region under an
+//! attempt id of its own. A region that is restarted gets a new id, and messages under the old id are ignored.
 
 mod deployment;
 mod region;
@@ -33,13 +33,14 @@ use crate::publish::{Publishing, SubtaskOutput};
 use crate::region::{attempt_ids, divide, regions_of_attempts};
 use crate::{Error, Job, encoding, outage, spans};
 
-/// Events that may wait for the driver of one attempt.
+/// Messages that may be queued for the driver of one attempt.
 const MESSAGES_MAX: usize = 16_384;
-/// How long workers may take to say how an attempt is that is adopted.
+/// Time for workers to report the status of an attempt that is adopted.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Fleet {
-    /// Starts an attempt's tasks on the workers of its allocation. When this returns they all run, or none does.
+    /// Starts an attempt's tasks on the workers of its allocation. When this returns, either all tasks run or none
+    /// does.
     pub async fn deploy(
         &self,
         job: &Job,
@@ -64,7 +65,7 @@ impl Fleet {
         }
         spans::in_span(spans::span!("restore state"), tasks.wait_for(Milestone::Restored)).await?;
         before_start.await?;
-        // A worker that was lost in between ends this attempt, not the job.
+        // A worker that was lost in between fails this attempt, which is retried.
         for region in &tasks.regions {
             region
                 .order(&tasks.job, &Wire::Start(v1::StartTasks {}))
@@ -74,8 +75,8 @@ impl Fleet {
         Ok(Box::new(tasks))
     }
 
-    /// Takes over the tasks of an attempt that another coordinator has started on these workers: for each slot the
-    /// worker, and the id under which it knows what runs there. If this fails, they are ended.
+    /// Adopts the tasks of an attempt that another coordinator has started. `slots` has the worker of each slot,
+    /// `attempts` the id under which the worker knows its tasks. If this fails, the tasks are cancelled.
     pub async fn adopt(
         &self,
         job: &Job,
@@ -115,7 +116,7 @@ impl Fleet {
         })
     }
 
-    /// From here on what these workers say about the attempt is heard.
+    /// Registers for messages of these workers about the attempt.
     fn listen(
         &self,
         job: &Job,
@@ -151,7 +152,7 @@ impl Fleet {
             let attempt = attempts[region[0]].clone();
             self.inner.attempts.insert(attempt.clone(), listener.clone());
             let links = self.links(region.iter().map(|slot| &slots[*slot]));
-            // Without any it is no longer listened to when it is dropped.
+            // The region is added even if a worker is missing, so that dropping `tasks` unregisters it.
             let found = links.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
             tasks.regions.push(Region::new(attempt, region.clone(), found));
             links?;
@@ -177,37 +178,37 @@ struct RemoteTasks {
     job: String,
     resolved: v1::ResolvedJob,
     checkpoint_storage: String,
-    /// The worker of each slot.
+    /// Worker of each slot.
     slots: Vec<String>,
-    /// Each slot is in one.
+    /// Regions; each slot is in one.
     regions: Vec<Region>,
-    /// Strong as long as someone may speak.
+    /// Sender for the regions that may still report. The channel closes when all of them are unregistered.
     listener: mpsc::WeakSender<WorkerMessage>,
     messages: mpsc::Receiver<WorkerMessage>,
-    /// Still to be told.
+    /// Events that the driver has not read yet.
     events: VecDeque<DeploymentEvent>,
     counters: Arc<JobCounters>,
-    /// What cannot be reached, by attempt and worker that says so.
+    /// Outages, by attempt and by the worker that reports them.
     outages: BTreeMap<(String, String), Vec<v1::Outage>>,
-    /// The fields of what sources have read, likewise.
+    /// Fields of the sources' input, by attempt and worker.
     input_fields: BTreeMap<(String, String), Vec<v1::InputFields>>,
-    /// All had finished before they were looked after, which is still to be told.
+    /// All tasks had finished before they were started or adopted; the event is still to be delivered.
     had_finished: bool,
-    /// What workers are publishing.
+    /// Publication that is under way.
     publication: Option<Publication>,
     is_terminated: bool,
 }
 
-/// A checkpoint whose output workers publish. Dropped: it is given up.
+/// A checkpoint whose output the workers publish. Dropping it gives the publication up.
 struct Publication {
     checkpoint: u64,
-    /// Regions' parts on workers that have not answered.
+    /// Parts of regions, by worker, that have not been published yet.
     missing: BTreeSet<(usize, String)>,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
 impl RemoteTasks {
-    /// What is the same for all workers of a deployment.
+    /// Returns the part of a deployment that is the same for all workers.
     fn deployment(&self, initial: InitialState) -> Result<v1::Deploy, Error> {
         let restore: Vec<_> = initial
             .restore
@@ -224,7 +225,7 @@ impl RemoteTasks {
             checkpoint_storage: self.checkpoint_storage.clone(),
             checkpoint_epoch: initial.epoch,
             trace_parent: spans::trace_parent(&Span::current()),
-            // The rest is the region's to say.
+            // The region fills in the rest.
             ..v1::Deploy::default()
         })
     }
@@ -245,7 +246,8 @@ impl RemoteTasks {
         Ok(())
     }
 
-    /// Where several regions are, those who do not take an order are one of them.
+    /// Handles the result of an order to a region. With several regions, a worker that takes no order fails only its
+    /// own.
     fn after_order(&mut self, region: usize, ordered: Result<(), Error>) -> Result<(), Error> {
         match ordered {
             Err(error) if self.regions.len() > 1 => {
@@ -269,7 +271,7 @@ impl RemoteTasks {
         }
     }
 
-    /// Takes note of what was heard; what the driver should know of it is put among the news.
+    /// Handles a worker's message and queues the events that the driver needs.
     fn on_message(&mut self, message: WorkerMessage) -> Result<(), Error> {
         let worker = message.worker;
         match message.body {
@@ -292,7 +294,7 @@ impl RemoteTasks {
         Ok(())
     }
 
-    /// Where a worker ran several regions, they fail together: that is the whole attempt's failure.
+    /// Handles the loss of a worker. If it ran several regions, the whole attempt fails.
     fn on_worker_lost(&mut self, worker: &str, reason: &str) {
         let hit: Vec<usize> = (0..self.regions.len())
             .filter(|index| {
@@ -340,7 +342,7 @@ impl RemoteTasks {
                 region.finished.insert(worker);
                 self.notify_if_finished();
             }
-            // What the whole job can do about it a region cannot: begin from an earlier checkpoint.
+            // Only the whole job can recover from a damaged checkpoint: it restores an earlier one.
             Event::Failed(task) if task.is_damage => {
                 let message = format!("worker {worker}: {}", task.message);
                 self.events.push_back(task_failed("worker", 0, message, Retry::Limited));
@@ -348,7 +350,7 @@ impl RemoteTasks {
             Event::Failed(task) => {
                 let (operator, message) = match task.operator.is_empty() {
                     true => ("worker", format!("worker {worker}: {}", task.message)),
-                    // Whose disk it is counts, not whose row found it full.
+                    // The worker whose disk is full matters more than the operator that noticed it.
                     false if task.is_disk_full => {
                         (task.operator.as_str(), format!("worker {worker}: {}", task.message))
                     }
@@ -376,7 +378,7 @@ impl RemoteTasks {
             Event::Deployed(_) => {
                 if region.on_started(&worker) {
                     self.events.push_back(DeploymentEvent::RegionRunning { region: index });
-                    // Its tasks may have been through before that was heard of all.
+                    // Its tasks may have finished before all workers had reported that they run.
                     self.notify_if_finished();
                 }
             }
@@ -385,7 +387,7 @@ impl RemoteTasks {
         Ok(())
     }
 
-    /// A worker has published its part of a region, or says why not.
+    /// Handles the result of publishing a worker's part of a region.
     fn on_published(&mut self, region: usize, worker: String, answer: v1::OutputPublished) {
         let Some(mut publication) = self.publication.take_if(|it| it.checkpoint == answer.checkpoint) else {
             return;
@@ -407,7 +409,7 @@ impl RemoteTasks {
         }
     }
 
-    /// A worker that was to publish its part of a region will not.
+    /// Gives up the publication if it needs a worker that cannot publish any more.
     fn give_up_publication(&mut self, region: usize, worker: &str) {
         self.publication
             .take_if(|it| it.missing.contains(&(region, worker.to_string())));
@@ -561,7 +563,7 @@ impl Tasks for RemoteTasks {
     }
 
     fn input_fields(&self) -> Vec<v1::InputFields> {
-        // Of a region's attempts only the present one: the next one reads again.
+        // A region that is restarted reads again, so only its present attempt counts.
         let is_present = |attempt: &str| self.regions.iter().any(|region| region.attempt == attempt);
         let told = self.input_fields.iter().filter(|((attempt, _), _)| is_present(attempt));
         told.flat_map(|(_, fields)| fields.clone()).collect()
@@ -577,7 +579,7 @@ impl Tasks for RemoteTasks {
     fn end_region(&mut self, index: usize) {
         let region = &mut self.regions[index];
         region.stage = Stage::Ending;
-        // One that takes no order is lost, which is heard.
+        // A worker that takes no order is lost, which is reported separately.
         if let Err(error) = region.order(&self.job, &Wire::Cancel(v1::CancelTasks {})) {
             tracing::debug!(job = self.job, "{error}");
         }
@@ -622,7 +624,7 @@ impl Drop for RemoteTasks {
             self.fleet.inner.attempts.remove(&region.attempt);
         }
         if self.fleet.inner.shutdown_reason.lock().is_some() {
-            // They are the next coordinator's.
+            // The next coordinator adopts the tasks.
             return;
         }
         for region in &self.regions {

@@ -1,4 +1,4 @@
-//! A part of a job in this worker, from its deployment until nothing of it runs.
+//! One attempt in this worker, from its deployment until none of its tasks runs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -28,33 +28,34 @@ use crate::outage::ConnectorMonitor;
 use crate::publish::{self, SubtaskOutput};
 use crate::{Error, encoding, planning, spans};
 
-/// How long tasks may take to end after they were told to.
+/// Time for tasks to end after they were cancelled.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long an attempt that ends waits for what it is publishing. Whoever restores the checkpoint publishes it, too.
+/// Time that an attempt which ends waits for publications under way. Restoring the checkpoint publishes them
+/// otherwise.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the coordinator orders of an attempt.
+/// An order of the coordinator to an attempt.
 #[derive(Debug)]
 pub enum Command {
     Tasks(TaskCommand),
     Publish(v1::PublishOutput),
 }
 
-/// What the worker sees of an attempt whose tasks run.
+/// Status of an attempt whose tasks run.
 pub struct AttemptStatus {
     pub counters: Arc<JobCounters>,
     pub monitor: ConnectorMonitor,
 }
 
-/// What an attempt needs of the worker.
+/// The worker's resources that an attempt uses.
 pub struct WorkerContext {
     pub exchange: Exchange,
     pub backend: Backend,
     pub reports: mpsc::Sender<v1::AttemptReport>,
 }
 
-/// Restores, deploys when it is told to start, runs, reports. The last report is always that it has stopped.
+/// Restores the tasks, deploys them when `start` is signalled, and runs them. The last report is always `Stopped`.
 pub async fn run(
     context: WorkerContext,
     deploy: v1::Deploy,
@@ -107,7 +108,7 @@ pub async fn run(
     reporter.send(Event::Stopped(v1::Stopped {})).await;
 }
 
-/// Reports that the worker cannot run an attempt at all.
+/// Reports that the worker cannot run an attempt.
 pub async fn refuse(reports: mpsc::Sender<v1::AttemptReport>, deploy: v1::Deploy, error: Error) {
     tracing::error!("tasks cannot run here: {error}");
     let reporter = Reporter {
@@ -123,7 +124,7 @@ fn slots_here(deploy: &v1::Deploy) -> usize {
     deploy.slots.iter().filter(|worker| **worker == deploy.self_).count()
 }
 
-/// Resolves when the attempt is cancelled; other commands make no sense before it runs.
+/// Waits until the attempt is cancelled. Other commands have no effect before its tasks run.
 async fn wait_for_cancel(commands: &mut mpsc::Receiver<Command>) {
     while let Some(command) = commands.recv().await {
         if matches!(command, Command::Tasks(TaskCommand::Cancel)) {
@@ -132,7 +133,7 @@ async fn wait_for_cancel(commands: &mut mpsc::Receiver<Command>) {
     }
 }
 
-/// Tasks that run; `None`: nobody is left who could tell them to start.
+/// Restores the tasks, waits for `start` and deploys them. Returns `None` if the sender of `start` is gone.
 async fn deploy_on_start(
     context: &WorkerContext,
     deploy: &v1::Deploy,
@@ -224,7 +225,7 @@ async fn prepare_deployment(
 }
 
 type Connectors = (HashMap<NodeIndex, Arc<dyn Source>>, HashMap<NodeIndex, Arc<dyn Sink>>);
-/// By the operator's id.
+/// Sinks by operator id.
 type SinksById = HashMap<String, Arc<dyn Sink>>;
 
 fn create_connectors(graph: &JobGraph) -> Result<Connectors, Error> {
@@ -243,7 +244,7 @@ fn create_connectors(graph: &JobGraph) -> Result<Connectors, Error> {
     Ok((sources, sinks))
 }
 
-/// Until nothing runs any more.
+/// Runs the tasks until they have ended.
 async fn run_tasks(
     reporter: &Reporter,
     running: &mut RunningJob,
@@ -252,7 +253,7 @@ async fn run_tasks(
     broken: &mut mpsc::Receiver<BrokenStream>,
 ) {
     let mut commands_end = false;
-    // It was asked to: workers end at different moments.
+    // A stop was ordered. Other workers may end sooner, so a broken stream is not an error then.
     let mut is_ending = false;
     loop {
         tokio::select! {
@@ -262,7 +263,7 @@ async fn run_tasks(
             },
             command = commands.recv(), if !commands_end => {
                 commands_end = command.is_none();
-                // Nobody is left who could say more.
+                // A closed channel means that the worker has given the attempt up.
                 let sent = match command.unwrap_or(Command::Tasks(TaskCommand::Cancel)) {
                     Command::Tasks(command) => {
                         is_ending |= ends_tasks(&command);
@@ -294,7 +295,7 @@ async fn run_tasks(
     publisher.finish().await;
 }
 
-/// Whether tasks that were ordered this end by it.
+/// Returns true if the command makes the tasks end.
 fn ends_tasks(command: &TaskCommand) -> bool {
     matches!(
         command,
@@ -302,11 +303,11 @@ fn ends_tasks(command: &TaskCommand) -> bool {
     )
 }
 
-/// Publishes what sinks of this worker have prepared.
+/// Publishes the prepared output of this worker's sinks.
 struct Publisher {
     sinks: SinksById,
     reporter: Reporter,
-    /// One checkpoint after the other, whoever asks.
+    /// Held by the publication under way: checkpoints are published in order.
     order_lock: Arc<tokio::sync::Mutex<()>>,
     in_progress: JoinSet<()>,
 }
@@ -348,7 +349,7 @@ impl Publisher {
                 }))
                 .await;
         };
-        // Inside the span of the tasks: what is logged is about this job.
+        // In the span of the tasks, so that log lines are attributed to this job.
         self.in_progress.spawn(work.in_current_span());
     }
 
@@ -360,7 +361,7 @@ impl Publisher {
     }
 }
 
-/// The attempt's voice.
+/// Sends the attempt's reports to the coordinator.
 #[derive(Clone)]
 struct Reporter {
     reports: mpsc::Sender<v1::AttemptReport>,
@@ -380,7 +381,7 @@ impl Reporter {
         }
     }
 
-    /// None of its tasks run.
+    /// Reports a failure before any of the tasks runs.
     async fn deployment_failed(&self, error: &Error) {
         let retry = error.retry();
         self.send(Event::Failed(v1::TaskFailed {

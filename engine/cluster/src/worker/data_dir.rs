@@ -1,9 +1,9 @@
-//! The data folder of a worker: whose it is.
+//! The data folder of a worker and the cluster that owns it.
 //!
-//! What lies in it are copies of one cluster's state, under names that another cluster may use, too. The file `cluster-id`
-//! holds the id of that cluster as one line; the worker writes it when it is first let in, and from then on every
-//! coordinator is told it: one of another cluster refuses the worker before anything in the folder is touched. A folder
-//! without the file, as it was before there was one, belongs to whoever lets the worker in.
+//! The folder has copies of one cluster's state, under names that other clusters may use, too. The file `cluster-id`
+//! has the cluster's id as one line. The worker writes it when it is first admitted, and sends the id to every
+//! coordinator from then on. The coordinator of another cluster rejects the worker before it has changed the folder.
+//! A folder without the file belongs to the first cluster that admits the worker.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Looks whose the folder is, and changes nothing.
+    /// Reads the owner of a folder. Changes nothing.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let file = dir.join(FILE);
         let cluster = match std::fs::read_to_string(&file) {
-            // Empty: a crash came between making it and filling it.
+            // The file is empty if a crash came between its creation and the write.
             Ok(text) => Some(text.trim().to_string()).filter(|cluster| !cluster.is_empty()),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
@@ -39,13 +39,13 @@ impl DataDir {
         })
     }
 
-    /// As a coordinator is told: the path, for people, and the cluster; empty: nobody's yet.
+    /// Returns the absolute path, for messages, and the id of the cluster; empty if the folder has no owner.
     pub fn path_and_cluster(&self) -> (String, String) {
         let path = std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
         (path.display().to_string(), self.cluster.clone().unwrap_or_default())
     }
 
-    /// From now on it is this cluster's.
+    /// Makes the folder a cluster's if it has no owner.
     pub fn claim_for(&mut self, cluster: &str) -> Result<(), Error> {
         if self.cluster.is_some() || cluster.is_empty() {
             return Ok(());

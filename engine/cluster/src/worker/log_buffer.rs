@@ -1,7 +1,6 @@
-//! What was logged about jobs on this worker, until a coordinator has heard it.
+//! Log lines about jobs on this worker, buffered until a heartbeat carries them to the coordinator.
 //!
-//! The process's log writes here what concerns a job; heartbeats carry it to the coordinator, which keeps it with what it
-//! says itself. While nobody coordinates, the newest lines are kept.
+//! The process's logger writes lines about jobs here. While there is no coordinator, the newest lines are retained.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,14 +10,14 @@ use parking_lot::Mutex;
 
 use super::clock_us;
 
-/// Lines that wait to be heard; beyond that the oldest go.
+/// Lines in the buffer; the oldest are dropped beyond that.
 const LINES_MAX: usize = 1_000;
 /// Lines in one heartbeat.
 const LINES_PER_HEARTBEAT_MAX: usize = 200;
-/// Longest line that is kept.
+/// Longest line that is stored; the rest is cut off.
 const LINE_CHARS_MAX: usize = 4_000;
 
-/// Lines about jobs, oldest first. Cheap to clone.
+/// A buffer of lines about jobs, oldest first. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct LogBuffer {
     inner: Arc<Mutex<Lines>>,
@@ -27,7 +26,7 @@ pub struct LogBuffer {
 #[derive(Debug, Default)]
 struct Lines {
     lines: VecDeque<v1::JobLine>,
-    /// Lines of each that went unheard are not told apart: the number is told with the next.
+    /// Number of lines dropped since the last heartbeat, of all jobs together.
     lost: u64,
 }
 
@@ -51,7 +50,7 @@ impl LogBuffer {
         inner.lines.push_back(line);
     }
 
-    /// The oldest lines, for one heartbeat.
+    /// Removes and returns the oldest lines, for one heartbeat.
     pub(super) fn take(&self) -> Vec<v1::JobLine> {
         let mut inner = self.inner.lock();
         let count = inner.lines.len().min(LINES_PER_HEARTBEAT_MAX);

@@ -1,10 +1,11 @@
-//! A worker process: attached to the coordinator that leads, it runs the parts of jobs that it is told to.
+//! A worker process: it attaches to the leading coordinator and runs the tasks that are deployed to it.
 //!
-//! One task owns everything: the stream to the coordinator, the attempts that run here, what they report. It asks each
-//! coordinator address in turn until one lets it attach; one that stands by says who leads, which is then asked, too.
-//! When the stream breaks, tasks go on; what they report meanwhile is lost, but a coordinator that takes them over asks
-//! how they are and cuts a checkpoint, which says it all again. A worker that nobody leads for the orphan timeout ends
-//! its tasks: by then they run elsewhere. Orders of an older epoch than the newest seen are refused.
+//! One task owns the stream to the coordinator, the attempts that run here, and their reports. It tries each
+//! coordinator address in turn until one admits it; a standby names the leader, whose address is tried as well. When
+//! the stream breaks, the tasks keep running. Their reports are lost meanwhile, but a coordinator that adopts them
+//! asks for their status and triggers a checkpoint. A worker that has been without a coordinator for the orphan
+//! timeout cancels its tasks, which run elsewhere by then. Orders of an epoch older than the newest one seen are
+//! rejected.
 
 mod attempt;
 mod data_dir;
@@ -31,43 +32,43 @@ use crate::network::Listener;
 use crate::worker_protocol::{ORPHAN_TIMEOUT_DEFAULT, STANDBY_MESSAGE};
 use crate::{Error, connect, encoding};
 
-/// Reports of all attempts that may wait to be taken.
+/// Reports of all attempts that may be queued.
 const REPORTS_MAX: usize = 4_096;
-/// Commands that may wait for one attempt.
+/// Commands that may be queued for one attempt.
 const COMMANDS_MAX: usize = 1_024;
-/// Between two rounds over the coordinators' addresses.
+/// Pause between two rounds over the coordinators' addresses.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
-/// Between two warnings that a coordinator cannot be reached: at first, and after many.
+/// Shortest and longest interval between warnings that a coordinator cannot be reached.
 const WARNING_INTERVAL_MIN: Duration = Duration::from_secs(5);
 const WARNING_INTERVAL_MAX: Duration = Duration::from_secs(300);
-/// Addresses of coordinators that are kept, those included that others have named.
+/// Coordinator addresses that are kept, including those learned from standbys.
 const COORDINATORS_MAX: usize = 16;
-/// How long a worker that was asked to end waits for its tasks to be moved elsewhere.
+/// Time for a leaving worker's tasks to be moved to other workers.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What may be on its way on one connection.
+/// Flow-control window of one connection.
 const WINDOW_BYTES: u32 = 16 << 20;
-/// Of one frame of HTTP/2; the smallest there is, 16 KB, costs more calls than the rows are worth.
+/// Size of an HTTP/2 frame. The minimum of 16 KB costs more system calls than the rows are worth.
 const FRAME_BYTES: u32 = 1 << 20;
 const STATE_THREADS: usize = 2;
 
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Stable over restarts, unique in the cluster.
+    /// Name, unique in the cluster and stable over restarts.
     pub name: String,
-    /// Addresses of coordinators; whichever leads is found.
+    /// Addresses of coordinators. The worker finds out which of them leads.
     pub coordinators: Vec<String>,
-    /// How other workers reach its port; `None`: as it is bound.
+    /// Address at which other workers reach this one; `None`: the bound address.
     pub advertise: Option<String>,
     pub slots: u32,
     pub memory_bytes: usize,
     pub data_dir: PathBuf,
-    /// Where the process's log writes what concerns a job.
+    /// Buffer to which the process's logger writes lines about jobs.
     pub log_buffer: LogBuffer,
-    /// Of rows that go to other workers.
+    /// Compression of rows sent to other workers.
     pub compression: Compression,
 }
 
-/// What an onlooker may know of a worker. Cheap to clone.
+/// Status of a worker, for observers outside of it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
     attached: Arc<AtomicBool>,
@@ -75,19 +76,19 @@ pub struct Status {
 }
 
 impl Status {
-    /// A coordinator leads this worker now.
+    /// Returns true if the worker is attached to a coordinator.
     pub fn is_attached(&self) -> bool {
         self.attached.load(Ordering::Relaxed)
     }
 
-    /// That coordinator has also reached it where other workers would, so it gets tasks.
+    /// Returns true if that coordinator has also connected to the worker's address, so that it takes tasks.
     pub fn is_reached(&self) -> bool {
         self.is_attached() && self.reached.load(Ordering::Relaxed)
     }
 }
 
-/// Runs until it is asked to leave (`true`) and its tasks have moved, or a coordinator refuses it for good. Other
-/// workers connect to `listener`.
+/// Runs until `leave` is set and the tasks have been moved, or until a coordinator rejects the worker. Other workers
+/// connect to `listener`.
 pub async fn run(
     options: Options,
     listener: Listener,
@@ -135,67 +136,67 @@ pub async fn run(
 
 struct Worker {
     options: Options,
-    /// New with every start of the process.
+    /// Random id of this process.
     incarnation: String,
     address: String,
     exchange: Exchange,
     data_dir: DataDir,
-    /// The cluster of the coordinator that has let it in.
+    /// Cluster of the coordinator that has admitted the worker.
     cluster: Option<String>,
-    /// Once a coordinator has let it in, and there was space for it: making it clears what an earlier process left in
-    /// the folder.
+    /// Opened once a coordinator has admitted the worker and the disk has space. Opening it clears the state that an
+    /// earlier process left in the folder.
     backend: Option<Backend>,
-    /// By id.
+    /// Attempts by id.
     attempts: BTreeMap<String, RunningAttempt>,
     reports: mpsc::Sender<v1::AttemptReport>,
     reports_in: mpsc::Receiver<v1::AttemptReport>,
-    /// The newest coordinator's.
+    /// Newest coordinator epoch seen.
     epoch: u64,
     orphan_timeout: Duration,
     status: Status,
-    /// When a coordinator was last heard.
+    /// Time of the last message from a coordinator.
     last_contact: Instant,
-    /// The last ping of this session, and when it came.
+    /// Number of the last ping of this session, and the time at which it arrived.
     pinged: Option<(u64, Instant)>,
     leave: watch::Receiver<bool>,
     leaving_since: Option<Instant>,
 }
 
-/// A part of a job that runs here.
+/// An attempt that runs here.
 struct RunningAttempt {
     job: String,
     commands: mpsc::Sender<attempt::Command>,
-    /// Until its tasks were told to start.
+    /// Signals the tasks to start; `None` once it has.
     start: Option<oneshot::Sender<()>>,
-    /// Known once its tasks run.
+    /// Set once the tasks run.
     status: Arc<OnceLock<attempt::AttemptStatus>>,
-    /// What the coordinator was told last: while nothing happens it need not be told again.
+    /// Progress that was sent last. It is not sent again while it is unchanged.
     last_progress: Option<v1::AttemptProgress>,
-    /// The newest checkpoint it was asked for.
+    /// Newest checkpoint that was triggered.
     newest_checkpoint: u64,
     is_finished: bool,
-    /// A last checkpoint was asked for: its sources read no further.
+    /// A last checkpoint was triggered: sources read no further.
     is_stopping: bool,
 }
 
-/// Why a session with a coordinator ended.
+/// The reason why a session with a coordinator ended.
 enum SessionEnd {
-    /// Try again, here or elsewhere.
+    /// The connection failed. The worker tries again, here or at another address.
     Broken(String),
-    /// The coordinator stands by.
+    /// The coordinator is a standby.
     StandsBy,
-    /// Trying again changes nothing.
+    /// The coordinator rejected the worker for good.
     Refused(String),
-    /// Its own folder cannot be used.
+    /// The worker's data folder cannot be used.
     Failed(Error),
-    /// This process is no longer needed.
+    /// The worker was released.
     Left,
 }
 
-/// What was said of coordinators that cannot be reached: the same again only after a while, each time a longer one.
+/// Warnings about coordinators that cannot be reached. An unchanged warning is repeated at increasing intervals.
 #[derive(Default)]
 struct WarningThrottle {
-    /// By address: the reason, when it was said, and when it may be said again.
+    /// By address: the last reason, when it was logged, and the interval before it is repeated.
     said: BTreeMap<String, (String, Instant, Duration)>,
 }
 
@@ -203,7 +204,7 @@ impl WarningThrottle {
     fn warn(&mut self, address: &str, reason: String) {
         let mut pause = WARNING_INTERVAL_MIN;
         if let Some((said, at, suppressed_for)) = self.said.get(address) {
-            // One that was silent for long enough has been well meanwhile.
+            // An address without failures for twice the interval has recovered meanwhile.
             let is_old = at.elapsed() > *suppressed_for * 2;
             let has_changed = *said != reason && at.elapsed() > WARNING_INTERVAL_MIN;
             if at.elapsed() < *suppressed_for && !has_changed {
@@ -223,7 +224,7 @@ impl Worker {
         let mut warnings = WarningThrottle::default();
         loop {
             let mut next = 0;
-            // Grows by those that are named on the way.
+            // The list grows by the leaders that standbys name.
             while let Some(address) = self.options.coordinators.get(next).cloned() {
                 next += 1;
                 let end = self.session(&address).await;
@@ -256,7 +257,7 @@ impl Worker {
         }
     }
 
-    /// Makes the data folder that of the cluster that has let it in, unless it is, and its state ready for use.
+    /// Returns the state backend. Opens it first if necessary, and makes the data folder the cluster's.
     fn open_backend(&mut self) -> Result<Backend, Error> {
         let Some(cluster) = &self.cluster else {
             return Err(Error::Failed("no coordinator has let this worker in yet".into()));
@@ -274,7 +275,7 @@ impl Worker {
         Ok(self.backend.insert(backend).clone())
     }
 
-    /// Asks a coordinator that stands by who leads.
+    /// Asks a standby for the leader's address and adds it to the list.
     async fn learn_leader(&mut self, address: &str) {
         let leader = match connect::coordinator_info(address, connect::PING_TIMEOUT).await {
             Ok(info) => info.leader,
@@ -290,7 +291,7 @@ impl Worker {
         }
     }
 
-    /// Keeps what attempts report while nobody listens.
+    /// Waits before the next round. Reports of attempts are processed meanwhile.
     async fn wait_before_retry(&mut self) {
         let until = tokio::time::Instant::now() + RETRY_DELAY;
         loop {
@@ -307,7 +308,7 @@ impl Worker {
         self.leaving_since.is_some_and(|since| since.elapsed() > LEAVE_TIMEOUT)
     }
 
-    /// Takes note of what an attempt says. False: nobody knows it any more.
+    /// Updates an attempt by its report. Returns false if the attempt is unknown.
     fn on_report(&mut self, report: &v1::AttemptReport) -> bool {
         use v1::attempt_report::Event;
         let Some(running) = self.attempts.get_mut(&report.attempt) else {
@@ -336,7 +337,7 @@ impl Worker {
         }
     }
 
-    /// Has an attempt publish output. Answers at once only if that cannot be.
+    /// Orders an attempt to publish output. Returns a report only if that fails at once.
     fn publish(&mut self, attempt: &str, publish: v1::PublishOutput) -> Option<v1::AttemptReport> {
         let running = self.attempts.get_mut(attempt)?;
         let checkpoint = publish.checkpoint;
@@ -352,7 +353,7 @@ impl Worker {
         })
     }
 
-    /// Lets an attempt's tasks run that are ready to.
+    /// Starts the tasks of an attempt that has been restored.
     fn start(&mut self, attempt: &str) {
         let start = self.attempts.get_mut(attempt).and_then(|running| running.start.take());
         if start.is_none_or(|start| start.send(()).is_err()) {

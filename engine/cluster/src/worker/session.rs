@@ -1,4 +1,4 @@
-//! One session with a coordinator: from attaching until the stream ends.
+//! One session with a coordinator, from attaching until the stream ends.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -20,13 +20,13 @@ use super::{COMMANDS_MAX, RunningAttempt, SessionEnd, Worker, clock_us};
 use crate::worker_protocol::{MESSAGE_BYTES_MAX, STANDBY_MESSAGE};
 use crate::{clock, connect, encoding};
 
-/// Messages to the coordinator that may wait for the transport.
+/// Messages to the coordinator that may be queued.
 const OUTBOX_MAX: usize = 64;
-/// How often another coordinator is asked whether it leads.
+/// Interval of the checks whether another coordinator leads.
 const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
 impl Worker {
-    /// Attaches to the coordinator at this address and carries out its orders until the stream ends.
+    /// Attaches to the coordinator at this address and executes its orders until the stream ends.
     pub(super) async fn session(&mut self, address: &str) -> SessionEnd {
         let channel = match connect::coordinator(address).await {
             Ok(channel) => channel,
@@ -71,7 +71,7 @@ impl Worker {
                     Err(status) => return SessionEnd::Broken(status.message().to_string()),
                 },
                 Some(reported) = self.reports_in.recv() => {
-                    // What it came to since the last heartbeat would be forgotten with it.
+                    // The progress since the last heartbeat would be lost with the attempt.
                     if let Some(v1::attempt_report::Event::Stopped(_)) = &reported.event
                         && outbox.send(report(self.heartbeat())).await.is_err()
                     {
@@ -118,7 +118,7 @@ impl Worker {
             newest_checkpoint: running.newest_checkpoint,
             is_deployed: running.status.get().is_some(),
             is_finished: running.is_finished,
-            // What has nothing left to read is not stopped in the middle.
+            // An attempt whose sources have ended is not stopped half-way.
             is_stopping: running.is_stopping && !running.is_finished,
         });
         let (data_dir, cluster) = self.data_dir.path_and_cluster();
@@ -136,7 +136,8 @@ impl Worker {
         }
     }
 
-    /// Carries out an order; what is to be answered at once, if anything. `registered_at`: when this session began.
+    /// Executes an order. Returns the report that answers it, if there is one. `registered_at` is the start of this
+    /// session.
     fn order(
         &mut self,
         order: v1::Order,
@@ -156,7 +157,8 @@ impl Worker {
             Some(Order::Welcome(welcome)) => {
                 self.cluster = Some(welcome.cluster.clone());
                 match self.open_backend() {
-                    // It is tried again when there is something to run, and the job then waits with this as its reason.
+                    // Opening is tried again at the next deployment, whose job then waits with this error as its
+                    // reason.
                     Err(error) if error.retry().is_disk_full() => tracing::warn!("{error}"),
                     settled => drop(settled.map_err(SessionEnd::Failed)?),
                 }
@@ -167,7 +169,7 @@ impl Worker {
                     self.command(&attempt, TaskCommand::Cancel);
                 }
                 self.status.attached.store(true, Ordering::Relaxed);
-                // The welcome answers the registration.
+                // The welcome answers the registration, so the time since then bounds the round trip.
                 let ahead_us = clock::min_offset_us(welcome.clock_us, clock_us(), registered_at.elapsed());
                 if let Some(warning) = clock::skew_warning("the coordinator", ahead_us) {
                     tracing::warn!("{warning}");
@@ -203,7 +205,7 @@ impl Worker {
         Ok(None)
     }
 
-    /// How an attempt is that the coordinator takes over. What its tasks report after this is heard again.
+    /// Returns the status of an attempt that the coordinator adopts. Reports of its tasks are sent from now on.
     fn adopt(&mut self, adopt: v1::Adopt) -> v1::report::Report {
         use v1::attempt_report::Event;
         let event = match self.attempts.get_mut(&adopt.attempt) {
@@ -240,7 +242,7 @@ impl Worker {
             is_stopping: false,
         };
         self.attempts.insert(deploy.attempt.clone(), running);
-        // Whatever is logged inside is about this job.
+        // Log lines inside of the span are attributed to this job.
         let span = tracing::error_span!("tasks", job = deploy.job, attempt = deploy.attempt);
         let backend = match backend {
             Ok(backend) => backend,
@@ -258,8 +260,8 @@ impl Worker {
     }
 }
 
-/// Looks whether another coordinator leads: one that is frozen does not say that it has been superseded, and its connection
-/// looks well for longer than the tasks should wait.
+/// Monitors whether another coordinator leads. A stalled leader does not report that it has been superseded, and its
+/// connection looks healthy for longer than the tasks should wait.
 struct LeaderMonitor {
     leaders: mpsc::Receiver<(String, u64)>,
     task: JoinHandle<()>,
@@ -296,10 +298,10 @@ fn report(report: v1::report::Report) -> v1::Report {
     v1::Report { report: Some(report) }
 }
 
-/// Resolves once the process was asked to leave.
+/// Waits until the process is asked to leave.
 async fn leave_requested(leave: &mut tokio::sync::watch::Receiver<bool>) {
     if leave.wait_for(|leave| *leave).await.is_err() {
-        // Nobody is left who could ask.
+        // The sender is gone, so no request can come.
         std::future::pending::<()>().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Until the tasks run: what workers say of their parts meanwhile, and when all have come so far.
+//! Start of an attempt's tasks: waits until all workers have reached a milestone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use super::{RemoteTasks, failure, remote_error};
 use crate::Error;
 use crate::fleet::messages::MessageBody;
 
-/// Restoring state may take long; a worker that dies meanwhile is noticed at once.
+/// Time for a deployment. Restoring state may take long; the loss of a worker is noticed at once.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How far a deployment has come.
+/// A milestone of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Milestone {
     Restored,
@@ -30,7 +30,7 @@ impl std::fmt::Display for Milestone {
 }
 
 impl RemoteTasks {
-    /// Waits until all workers have come so far.
+    /// Waits until all workers have reached a milestone.
     pub async fn wait_for(&mut self, milestone: Milestone) -> Result<(), Error> {
         let reached = tokio::time::timeout(DEPLOY_TIMEOUT, self.reached(milestone));
         reached.await.map_err(|_| {
@@ -54,7 +54,7 @@ impl RemoteTasks {
                 Event::Deployed(_) if milestone == Milestone::Deployed => {
                     missing.remove(&(region, worker));
                 }
-                // Where nothing is left to read, tasks may be through before those of other workers run.
+                // Tasks without input may finish before those of other workers run.
                 Event::Finished(_) => {
                     self.regions[region].finished.insert(worker);
                 }
@@ -66,7 +66,8 @@ impl RemoteTasks {
         Ok(())
     }
 
-    /// Waits until all workers have said how their part is; the newest checkpoint that any was asked for.
+    /// Waits until all workers have reported their part of an adopted attempt. Returns the newest checkpoint that any
+    /// of them was asked for.
     pub async fn wait_for_adoption(&mut self) -> Result<u64, Error> {
         let mut missing = self.parts();
         let mut newest = 0;
@@ -88,7 +89,8 @@ impl RemoteTasks {
                 Event::Stopped(_) => {
                     return Err(remote_error(format!("worker {worker} does not run its part any more")));
                 }
-                // Checkpoints of the earlier coordinator: the first one of this coordinator contains what they would.
+                // Checkpoints of the earlier coordinator are ignored: the first one of this coordinator contains
+                // their changes.
                 _ => {}
             }
         }
@@ -96,14 +98,14 @@ impl RemoteTasks {
         Ok(newest)
     }
 
-    /// Every region's part on each of its workers.
+    /// Returns every region's part on each of its workers.
     fn parts(&self) -> BTreeSet<(usize, String)> {
         let regions = self.regions.iter().enumerate();
         let parts = regions.flat_map(|(region, state)| state.links.iter().map(move |link| (region, link.name.clone())));
         parts.collect()
     }
 
-    /// What a worker says of its part of a region, before all of them run. A failure is the whole attempt's.
+    /// Returns the next event of a worker, and its region, before all tasks run. A failure fails the whole attempt.
     async fn next_while_starting(&mut self) -> Result<Option<(String, usize, Event)>, Error> {
         let Some(message) = self.messages.recv().await else {
             return Err(remote_error("the workers are not heard any more".into()));

@@ -1,4 +1,4 @@
-//! The workers of one region, and how far it has come.
+//! Workers of one region, and its stage.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::Error;
 use crate::fleet::Fleet;
 use crate::fleet::link::Link;
 
-/// The place of a worker that has nothing to do with the region.
+/// Index of a worker that has no part in the region.
 pub const UNASSIGNED: u32 = u32::MAX;
 
-/// What tasks start with.
+/// Input and state that tasks start with.
 pub struct InitialState {
     pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
     pub splits_are_final: bool,
@@ -25,35 +25,35 @@ pub struct InitialState {
     pub epoch: u64,
 }
 
-/// How far a region has come.
+/// Stage of a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
     Running,
-    /// That was said, and it waits for being ended.
+    /// It has failed, the failure was reported, and the driver has not ended it yet.
     Failed,
     Ending,
-    /// Nothing runs.
+    /// None of its tasks runs.
     Ended,
-    /// It begins again; these workers have yet to bring the state.
+    /// It is being restarted, and these workers have not restored the state yet.
     Restoring(BTreeSet<String>),
-    /// It begins again; these workers have yet to say that their tasks run.
+    /// It is being restarted, and these workers have not reported yet that their tasks run.
     Starting(BTreeSet<String>),
 }
 
 pub struct Region {
-    /// Under which its workers know it.
+    /// Id under which its workers know it.
     pub attempt: String,
     pub slots: Vec<usize>,
-    /// Its workers, each once.
+    /// Links to its workers, each once.
     pub links: Vec<Arc<Link>>,
-    /// Workers by name.
+    /// Names of the workers whose tasks have finished.
     pub finished: BTreeSet<String>,
     pub stopped: BTreeSet<String>,
     pub stage: Stage,
 }
 
 impl Fleet {
-    /// The workers of these names, each once.
+    /// Returns the links to these workers, each once.
     pub(super) fn links<'a>(&self, names: impl Iterator<Item = &'a String>) -> Result<Vec<Arc<Link>>, Error> {
         let names: BTreeSet<&String> = names.collect();
         let known = self.inner.links.lock();
@@ -81,7 +81,7 @@ impl Region {
         self.links.iter().any(|link| link.name == worker)
     }
 
-    /// One that is to begin again has not.
+    /// Returns true if all tasks have finished. A region that is being restarted has not.
     pub fn has_finished(&self) -> bool {
         self.stage == Stage::Running && self.finished.len() == self.links.len()
     }
@@ -90,7 +90,7 @@ impl Region {
         self.stopped.len() == self.links.len()
     }
 
-    /// Whether that is news.
+    /// Marks the region as failed. Returns true if it was not marked before.
     pub fn fail(&mut self) -> bool {
         let is_first = matches!(self.stage, Stage::Running | Stage::Restoring(_) | Stage::Starting(_));
         if is_first {
@@ -99,7 +99,7 @@ impl Region {
         is_first
     }
 
-    /// A worker has brought the state of its tasks; whether all have.
+    /// Handles a worker that has restored the state of its tasks. Returns true if all workers have.
     pub fn on_restored(&mut self, worker: &str) -> bool {
         let Stage::Restoring(missing) = &mut self.stage else {
             return false;
@@ -112,7 +112,7 @@ impl Region {
         all
     }
 
-    /// A worker's tasks run; whether all do now.
+    /// Handles a worker whose tasks run. Returns true if those of all workers do.
     pub fn on_started(&mut self, worker: &str) -> bool {
         let Stage::Starting(missing) = &mut self.stage else {
             return false;
@@ -125,7 +125,7 @@ impl Region {
         all
     }
 
-    /// Has every worker make its part ready. `deploy` has what they all are told.
+    /// Has every worker prepare its part. `deploy` is the part of the order that is the same for all.
     pub fn deploy(&self, deploy: &v1::Deploy, slots: &[String]) -> Result<(), Error> {
         let addresses = self.links.iter().map(|link| v1::WorkerAddress {
             name: link.name.clone(),
@@ -153,7 +153,7 @@ impl Region {
         Ok(())
     }
 
-    /// To all workers where something of it runs.
+    /// Sends a command to all workers that still run tasks of the region.
     pub fn order(&self, job: &str, command: &Wire) -> Result<(), Error> {
         let open = self.links.iter().filter(|link| !self.stopped.contains(&link.name));
         open.map(|link| self.order_one(job, &link.name, command.clone()))
