@@ -19,7 +19,7 @@ use crate::coordinator::{
 
 const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
-/// A leader as clients see it.
+/// The client API of a leader.
 #[derive(Clone)]
 pub struct LeaderApi(pub Arc<Leader>);
 
@@ -99,7 +99,7 @@ impl Api for LeaderApi {
             let promised = DesiredState::Stopped {
                 savepoint: request.savepoint.clone(),
             };
-            // Asked for again, it may have been made.
+            // A repeated request is accepted although its savepoint may exist by now.
             if record.wanted != promised {
                 checkpoints::check_savepoint_free(&record, savepoint).await?;
             }
@@ -217,7 +217,7 @@ impl Api for LeaderApi {
         let worker = worker_view::workers(&self.0)
             .into_iter()
             .find(|worker| worker.name == request.name);
-        // One that is not attached has nothing else to say.
+        // Nothing else is known of a worker that is not attached.
         Ok(worker.unwrap_or_else(|| v1::Worker {
             name: request.name,
             state: "lost".into(),

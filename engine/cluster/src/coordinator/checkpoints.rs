@@ -1,8 +1,8 @@
-//! Checkpoints and savepoints of jobs, as clients see them.
+//! Checkpoints and savepoints of jobs, as the client API shows them.
 //!
-//! Reading disturbs nobody; only an earlier leader's claim is superseded first, so that answers about the checkpoints
-//! last. Changes of a job's checkpoints go through the claim that this coordinator holds for the job, or, for a running
-//! job, through its run.
+//! Reading needs no claim on the checkpoints of a job. It only supersedes the claim of an earlier leader first, so
+//! that this leader completes no checkpoint after the answer. Changes go through the claim that this coordinator
+//! holds for the job or, while the job runs, through its run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +25,14 @@ use crate::history::{DeleteRefusal, History};
 use crate::snapshot::{BODY_VERSION, Snapshot, in_flight_bytes};
 use crate::{history, signature, verify};
 
-/// How long a savepoint of a running job may take.
+/// Time for a checkpoint or savepoint of a running job.
 const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(600);
-/// Only savepoints are left of a deleted job, and those retention never takes.
+/// A deleted job has nothing but savepoints, which retention never removes.
 const RETAIN_NONE: usize = 1;
 /// Longest name of a savepoint.
 const NAME_CHARS_MAX: usize = 200;
 
-/// A checkpoint that was read, with where it is.
+/// A checkpoint, read from its store.
 pub struct LoadedCheckpoint {
     pub store: CheckpointStore,
     pub info: CheckpointInfo,
@@ -40,7 +40,7 @@ pub struct LoadedCheckpoint {
     pub engine_version: String,
 }
 
-/// Reads a checkpoint of a job, by default the latest.
+/// Reads a checkpoint of a job; the latest if no number is given.
 pub async fn load(leader: &Arc<Leader>, wanted: &v1::CheckpointRef) -> Result<LoadedCheckpoint, api::Error> {
     let store = store_of(leader, &wanted.job).await?;
     let infos = store.list().await.map_err(state_error)?;
@@ -79,8 +79,7 @@ fn checkpoint_not_found(job: &str, wanted: Option<u64>, known: &[u64]) -> api::E
     api::Error::new(Code::CheckpointNotFound, format!("{what}{known}"))
 }
 
-/// Supersedes the claim of an earlier leader, if there is one: what it has under way must not come after what is read
-/// now.
+/// Supersedes the claim of an earlier leader, if there is one, so that it completes no checkpoint after this read.
 async fn fence(leader: &Arc<Leader>, store: &CheckpointStore, record: Option<&Record>) -> Result<(), api::Error> {
     let job = store.job();
     if leader.known_history(job).is_some() {
@@ -93,7 +92,7 @@ async fn fence(leader: &Arc<Leader>, store: &CheckpointStore, record: Option<&Re
     }
     match record {
         Some(record) => drop(leader.history(record).await.map_err(storage_error)?),
-        // Somebody who submits such a job claims them, too.
+        // Submitting a job of this name claims its checkpoints, too.
         None => {
             if let Ok(_reserved) = leader.reserve(job) {
                 let history = History::open_as_leader(leader.leadership(), &leader.checkpoints, job, RETAIN_NONE);
@@ -104,14 +103,15 @@ async fn fence(leader: &Arc<Leader>, store: &CheckpointStore, record: Option<&Re
     Ok(())
 }
 
-/// The checkpoints of a job, or those that a deleted one left, with those of earlier leaders refused from now on.
+/// Returns the checkpoints of a job, or of a deleted job that has savepoints. Supersedes earlier leaders' claims
+/// first.
 async fn store_of(leader: &Arc<Leader>, job: &str) -> Result<CheckpointStore, api::Error> {
     let (store, record) = unfenced_store_of(leader, job).await?;
     fence(leader, &store, record.as_ref()).await?;
     Ok(store)
 }
 
-/// The same without a claim, which a damaged journal would not take; with the record of a job that there is.
+/// Returns the same without superseding claims, which fails on a damaged journal, and the record if the job exists.
 async fn unfenced_store_of(leader: &Leader, job: &str) -> Result<(CheckpointStore, Option<Record>), api::Error> {
     let found = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let unknown = match found {
@@ -130,7 +130,7 @@ async fn unfenced_store_of(leader: &Leader, job: &str) -> Result<(CheckpointStor
     }
 }
 
-/// All complete checkpoints, newest first.
+/// Returns all complete checkpoints, newest first.
 pub async fn list(leader: &Arc<Leader>, job: &str, savepoints_only: bool) -> Result<Vec<v1::Checkpoint>, api::Error> {
     let store = store_of(leader, job).await?;
     let listed = history::list_in(&store).await.map_err(storage_error)?;
@@ -160,7 +160,7 @@ pub async fn list(leader: &Arc<Leader>, job: &str, savepoints_only: bool) -> Res
         .collect())
 }
 
-/// Reads through a checkpoint, or all, while the answer is read.
+/// Verifies one or all checkpoints of a job while the stream is read.
 pub async fn verify(
     leader: &Leader,
     job: &str,
@@ -179,7 +179,7 @@ pub async fn verify(
     Ok(ReceiverStream::new(answer).boxed())
 }
 
-/// What is in a checkpoint.
+/// Returns the contents of a checkpoint.
 pub fn describe(job: &str, found: &LoadedCheckpoint) -> v1::CheckpointDetail {
     let snapshot = &found.snapshot;
     let operators = snapshot.operators.iter().map(|(id, states)| {
@@ -235,7 +235,8 @@ fn summary(job: &str, found: &LoadedCheckpoint) -> v1::Checkpoint {
     }
 }
 
-/// In the connector's words; where none knows it text as it is, anything else as hexadecimal digits.
+/// Returns a split's position in the connector's notation. Unknown positions are shown as text if they are printable,
+/// otherwise in hexadecimal.
 fn position(split: &SplitState) -> String {
     let known = registry::describe_position(&Split {
         id: split.id.clone(),
@@ -249,7 +250,7 @@ fn position(split: &SplitState) -> String {
     })
 }
 
-/// Names are shown, typed and put into file listings.
+/// Checks the name of a savepoint. Names are displayed, typed, and listed.
 pub fn check_name(name: &str) -> Result<(), api::Error> {
     let good = !name.trim().is_empty()
         && name.chars().count() <= NAME_CHARS_MAX
@@ -263,7 +264,7 @@ pub fn check_name(name: &str) -> Result<(), api::Error> {
     ))
 }
 
-/// An error if a savepoint of this name exists.
+/// Fails if the job has a savepoint of this name.
 pub async fn check_savepoint_free(record: &Record, name: &str) -> Result<(), api::Error> {
     check_name(name)?;
     let store = CheckpointStore::open(&record.storage, &record.name)
@@ -282,7 +283,7 @@ pub async fn check_savepoint_free(record: &Record, name: &str) -> Result<(), api
     }
 }
 
-/// Takes a checkpoint now, of a job that runs.
+/// Takes a checkpoint of a running job now.
 pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, api::Error> {
     let status = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.current().status))?;
     if status != Status::Running {
@@ -340,7 +341,7 @@ fn timed_out(what: &str) -> api::Error {
     )
 }
 
-/// Removes a checkpoint that nobody needs.
+/// Deletes a checkpoint that is not needed.
 pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<(), api::Error> {
     let record = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.clone()))?;
     let history = leader.history(&record).await.map_err(storage_error)?;
@@ -365,7 +366,7 @@ pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<
     ))
 }
 
-/// Takes a savepoint now, of a running job by a checkpoint of its own, of an ended one by a copy of its latest.
+/// Takes a savepoint now: a checkpoint of a running job, or a copy of the latest checkpoint of an ended one.
 pub async fn create_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<v1::Checkpoint, api::Error> {
     let (record, status) = leader.with(|inner| {
         let job = inner.state.job(job)?;
@@ -425,14 +426,14 @@ async fn savepoint_of_running(leader: &Arc<Leader>, job: &str, name: &str) -> Re
         }
     };
     match tokio::time::timeout(SAVEPOINT_TIMEOUT, named).await {
-        // What ended the run may have come after it.
+        // The savepoint may have been complete before the run ended.
         Ok(Err(refused)) => savepoint_made_meanwhile(leader, job, name, refused).await,
         Ok(done) => done,
         Err(_) => Err(timed_out("savepoint")),
     }
 }
 
-/// The savepoint, if it is there although nobody came to say so.
+/// Returns the savepoint if it exists by now, otherwise the error `refused`.
 async fn savepoint_made_meanwhile(
     leader: &Arc<Leader>,
     job: &str,
@@ -447,7 +448,8 @@ async fn savepoint_made_meanwhile(
     }
 }
 
-/// The coordinator leads no longer: the next one may find what was under way to be complete.
+/// Returns the error for a request that was under way when this coordinator stopped leading: the next leader may find
+/// it complete.
 fn outcome_unknown(what: &str, job: &str) -> api::Error {
     api::Error::new(
         Code::Unavailable,
@@ -462,7 +464,8 @@ pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Re
     let record = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let history = match &record {
         Ok(record) => leader.history(record).await.map_err(storage_error)?,
-        // What a deleted job has left: nobody runs it, and nobody may begin to meanwhile.
+        // The job was deleted, so no run writes its checkpoints. The reservation keeps the name from being submitted
+        // meanwhile.
         Err(_) => {
             store_of(leader, job).await?;
             let _reserved = leader.reserve(job)?;
@@ -475,7 +478,7 @@ pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Re
     delete_in(&history, job, name).await
 }
 
-/// By its name, or by the number of its checkpoint.
+/// Deletes a savepoint by its name or by its checkpoint's number.
 async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::Error> {
     if history.delete_savepoint(name).await.map_err(uncertain_error)? {
         return Ok(());

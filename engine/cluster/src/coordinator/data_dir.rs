@@ -1,7 +1,7 @@
-//! The data folder of a cluster: whose it is, and where things are in it.
+//! The data folder of a cluster: its identity and its layout.
 //!
-//! The object `cluster` is one line of JSON, version 1: `{"version":1,"cluster":"<uuid>","created_us":<time>}`. It is
-//! written once, by the first coordinator, and says that everything else in the folder belongs together.
+//! The object `cluster` is one line of JSON, version 1: `{"version":1,"cluster":"<uuid>","created_us":<time>}`. The
+//! first coordinator writes it once. Everything else in the folder belongs to that cluster.
 
 use std::time::Duration;
 
@@ -15,16 +15,17 @@ use crate::coordinator::cluster_journal;
 
 const OBJECT: &str = "cluster";
 const VERSION: u32 = 1;
-/// How long a trial of the storage may take.
+/// Time for a test write.
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
-/// More than file systems keep beside a file's name: a full disk is to show.
+/// Size of the test object. It is larger than what file systems store beside a file's name, so that a full disk
+/// shows.
 const PROBE_BYTES: usize = 4096;
 
-/// A data folder that was opened.
+/// A data folder that has been opened.
 #[derive(Debug, Clone)]
 pub struct DataDir {
     storage: Storage,
-    /// As it was given.
+    /// The URL or path as it was configured.
     url: String,
     cluster: String,
 }
@@ -37,8 +38,8 @@ struct Identity {
 }
 
 impl DataDir {
-    /// Opens a folder by URL or path; makes it a new cluster's if it is nobody's. With `expected`, the folder must be
-    /// that cluster's, or nobody's.
+    /// Opens a folder by URL or path. A folder without an owner becomes a new cluster's. Fails if the folder belongs
+    /// to another cluster than `expected`.
     pub async fn open(url: &str, expected: Option<&str>, now_us: i64) -> Result<Self, Error> {
         let storage = Storage::open(url).await?;
         let new = Identity {
@@ -48,7 +49,7 @@ impl DataDir {
         };
         let line = serde_json::to_string(&new).map_err(|error| Error::Failed(error.to_string()))?;
         storage.put_if_absent(OBJECT, Bytes::from(line + "\n")).await?;
-        // Another coordinator may have been first: what stands there counts.
+        // Another coordinator may have written the object first: the stored one counts.
         let bytes = storage.read(OBJECT).await?;
         let place = format!("{}/{OBJECT}", storage.url());
         let found: Identity = serde_json::from_slice(&bytes)
@@ -87,7 +88,8 @@ impl DataDir {
         cluster_journal(&self.storage)
     }
 
-    /// Whether objects can be made and removed here, or why not: a folder that can be read may be full, or for reading only.
+    /// Creates and deletes an object. Fails with the reason if the folder is full or read-only, although it can be
+    /// read.
     pub async fn probe_write(&self) -> Result<(), String> {
         let path = format!("probe/{}", uuid::Uuid::new_v4());
         let tried = async {
@@ -105,7 +107,7 @@ impl DataDir {
         }
     }
 
-    /// Where checkpoints of jobs are that name no other place.
+    /// Returns the folder for checkpoints of jobs that configure no other.
     pub fn checkpoints(&self) -> String {
         format!("{}/checkpoints", self.url)
     }

@@ -1,7 +1,7 @@
-//! Deleting jobs: their checkpoints, savepoints aside, then their names.
+//! Deletion of jobs: first their checkpoints except savepoints, then their names.
 //!
-//! Deletes jobs. The request is journalled first. From then on nothing else happens to it, and this coordinator or the
-//! next completes the deletion, however often it has to try.
+//! The request is journalled first. From then on the job accepts no other request, and this coordinator or the next
+//! one retries the deletion until it is complete.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::coordinator::errors::{internal, storage_error};
 use crate::coordinator::leader::{Leader, NameReservation};
 use crate::coordinator::state::Request;
 
-/// Between two tries where the storage cannot be reached.
+/// Pause between two tries.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two looks whether somebody else is through with the job.
+/// Pause between two tries to reserve the job's name.
 const RESERVATION_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Deletes a job that has ended. When this returns Ok it is gone; an error says if it will be.
+/// Deletes a job that has ended. Returns Ok once it is gone; an error says whether the deletion continues.
 pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
     leader.change(Request::Delete { job: job.into() }).await?;
     let (leader, job) = (leader.clone(), job.to_string());
-    // The client may not wait for the end.
+    // The deletion continues if the client does not wait for it.
     let deleting = tokio::spawn(async move {
         let Err(error) = complete(&leader, &job).await else {
             return Ok(());
@@ -33,7 +33,7 @@ pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
                 RETRY_INTERVAL.as_secs()
             ),
         };
-        // Whatever the reason, it is not that nothing was done.
+        // The request is in the journal, so the error must not say that nothing was changed.
         Err(api::Error::new(
             Code::Unavailable,
             format!(
@@ -45,7 +45,7 @@ pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
     deleting.await.map_err(|error| internal(&error))?
 }
 
-/// Goes on with what an earlier coordinator has begun.
+/// Continues the deletions that an earlier coordinator has begun.
 pub fn resume(leader: &Arc<Leader>) {
     let begun: Vec<String> = leader.with(|inner| {
         let jobs = inner.state.jobs().iter().filter(|(_, job)| job.record.deleting);
@@ -54,7 +54,7 @@ pub fn resume(leader: &Arc<Leader>) {
     begun.iter().for_each(|job| retry_until_deleted(leader, job));
 }
 
-/// Tries until the job is gone.
+/// Retries in the background until the job is gone.
 fn retry_until_deleted(leader: &Arc<Leader>, job: &str) {
     if !leader.begin_deletion(job) {
         return;
@@ -76,7 +76,7 @@ async fn complete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
     let found = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let record = match found {
         Ok(record) if record.deleting => record,
-        // Somebody else was faster.
+        // Another task has completed the deletion.
         Ok(_) | Err(_) => return Ok(()),
     };
     let history = leader.history(&record).await.map_err(storage_error)?;
@@ -86,7 +86,7 @@ async fn complete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
     Ok(())
 }
 
-/// The name, once nobody else uses it.
+/// Reserves the job's name, once it is free.
 async fn wait_for_reservation(leader: &Arc<Leader>, job: &str) -> Result<NameReservation, api::Error> {
     loop {
         match leader.reserve(job) {

@@ -1,4 +1,4 @@
-//! Errors of the client API made from what goes wrong in a call.
+//! Errors of the client API, made from errors of the engine.
 
 use millstream_proto::v1;
 
@@ -35,7 +35,7 @@ pub fn mistakes_error(mistakes: Vec<v1::Mistake>) -> api::Error {
     }
 }
 
-/// What the pipeline reads or writes is not there.
+/// Returns the error for sources or sinks whose tables do not exist or cannot be reached.
 pub fn not_found(found: resolve::NotFound) -> api::Error {
     match found {
         resolve::NotFound::Mistakes(mistakes) => mistakes_error(mistakes),
@@ -54,7 +54,7 @@ pub fn state_error(error: millstream_state::Error) -> api::Error {
     storage_error(Error::State(error))
 }
 
-/// The error for a client when a change of a job's checkpoints fails.
+/// Returns the error for a change of a job's checkpoints that may have taken effect.
 pub fn uncertain_error(error: Error) -> api::Error {
     match error {
         Error::Invalid(_)
@@ -68,7 +68,7 @@ pub fn uncertain_error(error: Error) -> api::Error {
     }
 }
 
-/// What a client is told of an error of the storage.
+/// Returns the error for a failed access to the storage.
 pub fn storage_error(error: Error) -> api::Error {
     use millstream_state::Error as State;
     let code = match &error {

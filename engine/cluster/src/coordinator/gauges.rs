@@ -1,7 +1,7 @@
-//! The leader's metrics: of each job, and of the slots there are.
+//! The leader's metrics: of each job, and of the slots.
 //!
-//! A gauge once published stays for minutes after it was told last, so what is over is taken back: the state that a job has
-//! left, all of a job that is deleted, and everything when this coordinator leads no longer.
+//! The exporter keeps a gauge for minutes after its last update. Gauges that no longer apply are therefore reset: the
+//! previous state of a job, all gauges of a deleted job, and all gauges of a coordinator that stops leading.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use crate::coordinator::ledger::{RunTotals, Status};
 use crate::coordinator::state::State;
 use crate::coordinator::{now_us, totals};
 
-/// What was published last.
+/// Gauges that are published at the moment.
 #[derive(Debug, Default)]
 pub struct Gauges {
-    /// Of each job: its state, and its slots.
+    /// State and number of slots of each job, as published last.
     published: BTreeMap<String, (Status, usize)>,
 }
 
 impl Gauges {
-    /// Publishes what there is now; to be called once a second or so.
+    /// Publishes all gauges. To be called about once a second.
     pub fn publish<'a>(&mut self, state: &State, running: impl Iterator<Item = (&'a String, &'a ActiveRun)>) {
         for (name, job) in state.jobs() {
             let lease = job.run.as_ref().and_then(|run| run.lease);
@@ -55,7 +55,7 @@ impl Gauges {
         metrics::gauge!("millstream_slots_used").set(state.slots().used_total() as f64);
     }
 
-    /// This coordinator leads no longer.
+    /// Resets all gauges, because this coordinator leads no longer.
     pub fn withdraw(&mut self) {
         for (name, (left, _)) in std::mem::take(&mut self.published) {
             withdraw(&name, left);
@@ -67,7 +67,7 @@ impl Gauges {
     }
 }
 
-/// What began with an earlier run, or under an earlier coordinator, goes on.
+/// Publishes totals that include earlier runs and those of earlier coordinators.
 fn publish_earlier(job: &str, job_totals: &RunTotals) {
     let labels = [("job", job.to_string())];
     metrics::gauge!("millstream_restarts", &labels).set(f64::from(job_totals.restarts));

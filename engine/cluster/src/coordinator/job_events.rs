@@ -43,7 +43,7 @@ pub fn watch(
     Ok(changes.flatten().take_until(Box::pin(ended)).boxed())
 }
 
-/// What changed since it was last told, and what is known by now.
+/// Returns the changes since the versions in `told`, and the new versions.
 fn changed_jobs(
     leader: &Leader,
     names: &[String],

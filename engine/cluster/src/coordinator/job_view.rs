@@ -1,4 +1,4 @@
-//! A job in the words of the client API.
+//! Jobs in the messages of the client API.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -17,7 +17,7 @@ use crate::coordinator::state::Job;
 use crate::coordinator::totals;
 use crate::outage;
 
-/// The latest update of a job's pipeline.
+/// Returns the latest update of a job's pipeline.
 fn update(record: &Record) -> Option<v1::JobUpdate> {
     use v1::job_update::State;
     let (state, reason) = match &record.update {
@@ -41,7 +41,7 @@ pub fn describe(leader: &Leader, name: &str) -> Result<v1::Job, api::Error> {
     })
 }
 
-/// A job, with what is known of its run. `in_detail`: operators and splits, too.
+/// Returns a job and the status of its run. With `in_detail`, operators and splits are included.
 pub fn job(job: &Job, running: Option<&ActiveRun>, slots: &Slots, in_detail: bool) -> v1::Job {
     let record = &job.record;
     let now = job.visible_transition();
@@ -141,7 +141,7 @@ fn describe_totals(described: &mut v1::Job, run_totals: &RunTotals) {
     });
 }
 
-/// All operators, in the order of the plan; the subtasks of each together.
+/// Returns all operators in the order of the plan, with their subtasks added up.
 fn operators(counters: &JobCounters, rates: &Rates) -> Vec<v1::OperatorStatus> {
     let mut operators: Vec<v1::OperatorStatus> = Vec::new();
     for counters in &counters.operators {
@@ -157,7 +157,7 @@ fn operators(counters: &JobCounters, rates: &Rates) -> Vec<v1::OperatorStatus> {
                     Kind::Sink => "sink",
                 }
                 .into(),
-                // Until a subtask says less.
+                // The minimum over the subtasks.
                 watermark_us: Some(i64::MAX),
                 busy,
                 blocked,
@@ -194,7 +194,7 @@ fn watermark(watermark: &AtomicI64) -> Option<i64> {
     Some(watermark.load(Ordering::Relaxed)).filter(|watermark| *watermark != WATERMARK_MIN)
 }
 
-/// A verdict about state, for clients.
+/// Returns a verdict about state.
 pub fn verdict(verdict: Verdict) -> v1::diff_response::Verdict {
     use v1::diff_response::Verdict as Proto;
     match verdict {
@@ -205,7 +205,7 @@ pub fn verdict(verdict: Verdict) -> v1::diff_response::Verdict {
     }
 }
 
-/// The verdict about one operator's state, for a client.
+/// Returns the verdict about one operator's state.
 pub fn operator_diff(finding: &Finding) -> v1::OperatorDiff {
     let changes = finding.changes.iter().map(|change| v1::MeaningChange {
         operator: change.operator.0.clone(),

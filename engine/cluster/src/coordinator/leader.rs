@@ -1,8 +1,8 @@
-//! The leading coordinator at work: carries out what the [state machine](State) commands, and tells it what happens.
+//! The leading coordinator: executes the commands of the [state machine](State) and feeds it events.
 //!
-//! What people change goes one after the other: checked, journalled, applied; nothing is acted upon before the journal
-//! has it. State and runs are behind one lock, which is never held while waiting, so that whatever the storage does,
-//! what there is can be listed, and what runs goes on. Transitions are journalled after the fact, several at a time.
+//! Requests are processed one at a time: checked, journalled, applied. Nothing acts on a request before it is in the
+//! journal. State and runs are behind one lock that is never held across an await, so that jobs can be listed and
+//! keep running however slow the storage is. Transitions are journalled after the fact, several at a time.
 
 mod journal;
 mod pending;
@@ -36,15 +36,15 @@ use crate::job::Job;
 use crate::progress::{Note, Phase, Progress, ProgressEvent};
 use crate::{Error, clock, resolve};
 
-/// How often rates are taken.
+/// Interval at which rates are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the journal is told what runs have come to, where that has changed.
+/// Interval at which the progress of runs is journalled, if it has changed.
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where attempts run: the workers of a cluster.
+/// The workers of a cluster as the place where attempts run.
 #[async_trait]
 pub trait TaskExecutors: Send + Sync {
-    /// Starts the tasks of an attempt. When this returns they run, or none does.
+    /// Starts the tasks of an attempt. When this returns, either all tasks run or none does.
     async fn deploy(
         &self,
         job: &Job,
@@ -53,8 +53,8 @@ pub trait TaskExecutors: Send + Sync {
         request: deployer::DeployRequest,
     ) -> Result<Box<dyn Tasks>, Error>;
 
-    /// Takes over the tasks of an attempt that an earlier coordinator has started: for each slot its worker, and the id
-    /// under which that knows what runs there. If this fails, they are ended.
+    /// Adopts the tasks of an attempt that an earlier coordinator has started. `slots` has the worker of each slot,
+    /// `attempts` the id under which the worker knows its tasks. If this fails, the tasks are cancelled.
     async fn adopt(
         &self,
         job: &Job,
@@ -63,16 +63,17 @@ pub trait TaskExecutors: Send + Sync {
         slots: &[String],
     ) -> Result<AdoptedTasks, Error>;
 
-    /// An attempt of an earlier coordinator is not wanted any more.
+    /// Cancels an attempt of an earlier coordinator that will not be adopted.
     fn abandon(&self, attempt: &str);
 
-    /// What is known of the workers: name, address, version, memory, clock. Their slots and states are the leader's.
+    /// Returns name, address, version, memory and clock of the workers. Their slots and states are the leader's to
+    /// add.
     fn workers(&self) -> Vec<v1::Worker>;
 
-    /// A drained worker may go.
+    /// Tells a drained worker that it may leave.
     fn release(&self, worker: &str);
 
-    /// This coordinator leads no longer.
+    /// Ends the connections to the workers, because this coordinator leads no longer.
     fn shut_down(&self, reason: &str);
 }
 
@@ -85,20 +86,20 @@ pub struct Leader {
     journal: tokio::sync::Mutex<Writer<Ledger>>,
     executors: Arc<dyn TaskExecutors>,
     start_run: StartRun,
-    /// Of any change of any job.
+    /// Version of the latest change of any job.
     version: watch::Sender<u64>,
     flush: Notify,
-    /// Why it leads no longer.
+    /// The reason why this coordinator leads no longer, once it does not.
     end_reason: watch::Sender<Option<String>>,
-    /// Nobody has taken its place: it had not run for a while, and may take over from itself.
+    /// It ended because the process stalled. No other coordinator need have taken over, so it may lead again.
     has_stalled: AtomicBool,
-    /// The id of the cluster that it leads.
+    /// Id of the cluster.
     pub cluster: String,
-    /// The error of the last read of the journal, and of the last write, if they failed.
+    /// Errors of the last read and of the last write of the journal.
     journal_problem: Mutex<[Option<String>; 2]>,
     pub epoch: u64,
     pub since_us: i64,
-    /// URL or path of the folder for checkpoints of jobs that name none.
+    /// URL or path of the folder for checkpoints of jobs that configure no other.
     pub checkpoints: String,
 }
 
@@ -106,19 +107,19 @@ pub(super) struct Inner {
     pub state: State,
     pub runs: HashMap<String, ActiveRun>,
     gauges: Gauges,
-    /// Of jobs that have run here: the right to write their checkpoints. Claimed once, whoever asks for it first.
+    /// Claims on the checkpoints of jobs, each made at its first use.
     histories: HashMap<String, Arc<OnceCell<History>>>,
     pub logs: HashMap<String, Log>,
-    /// Changes for the journal that nothing waits for, until it is known to have them.
+    /// Changes that nothing waits for, until the journal has them.
     unwritten: PendingChanges,
-    /// Jobs whose deletion is tried again until it is complete.
+    /// Jobs whose deletion is being retried.
     deletions: BTreeSet<String>,
     /// Names of jobs that are being submitted or deleted.
     reserved: BTreeSet<String>,
     clock_steps: clock::StepDetector,
 }
 
-/// A name that nobody else may use meanwhile.
+/// Exclusive use of a job's name. Dropping it frees the name.
 pub struct NameReservation {
     leader: Arc<Leader>,
     name: String,
@@ -131,7 +132,7 @@ impl Drop for NameReservation {
 }
 
 impl Inner {
-    /// The wall clock. If it was set, the deadlines of the state machine are moved with it.
+    /// Returns the wall clock's time. If the clock was set, the deadlines of the state machine are moved with it.
     fn now_us(&mut self) -> i64 {
         let now_us = now_us();
         let step_us = self.clock_steps.take(Instant::now(), now_us);
@@ -150,8 +151,8 @@ impl Inner {
 }
 
 impl Leader {
-    /// Takes over what the journal says: tasks that run go on; other jobs that had not ended run again as soon as there
-    /// are slots.
+    /// Starts leading with the state of the journal: running tasks are adopted, and other jobs that have not ended
+    /// run again once there are slots.
     pub fn start(
         cluster: &str,
         journal: Writer<Ledger>,
@@ -199,7 +200,7 @@ impl Leader {
         leader
     }
 
-    /// Tells the state machine what happened and carries out what it commands.
+    /// Passes an event to the state machine and executes its commands.
     pub fn event(self: &Arc<Self>, event: Event) {
         if let Event::Stalled { reason } = &event {
             self.has_stalled.store(true, Ordering::Relaxed);
@@ -224,8 +225,7 @@ impl Leader {
         self.execute(&mut inner, commands);
     }
 
-    /// Commands are carried out under the lock, so that they are in the order in which they were decided. Nothing here
-    /// waits or comes back.
+    /// Executes commands in the order in which they were decided, since the lock is held. Must not wait or call back.
     fn execute(self: &Arc<Self>, inner: &mut Inner, commands: Vec<Command>) {
         for command in commands {
             match command {
@@ -238,7 +238,7 @@ impl Leader {
                 Command::GrantSlots { job, run, lease, slots } => {
                     let running = inner.runs.get_mut(&job).filter(|running| running.run == run);
                     let granted = running.and_then(|running| running.granted.take());
-                    // A run that no longer waits is ending, and gives back what it has.
+                    // A run that no longer waits is ending and returns its slots.
                     if granted.is_none_or(|granted| granted.send(Grant { lease, slots }).is_err()) {
                         tracing::debug!(job, "slots came after the wait was given up");
                     }
@@ -321,13 +321,13 @@ impl Leader {
         }
     }
 
-    /// Whether nobody else has claimed the journal, as far as can be seen.
+    /// Returns true if no other coordinator is known to have claimed the journal.
     pub async fn still_leads(&self) -> bool {
         self.check_leadership().await;
         self.end_reason.borrow().is_none()
     }
 
-    /// Keeps others from using a job's name until the answer is dropped.
+    /// Reserves a job's name until the reservation is dropped.
     pub fn reserve(self: &Arc<Self>, name: &str) -> Result<NameReservation, api::Error> {
         if !self.inner.lock().reserved.insert(name.to_string()) {
             return Err(api::Error::new(
@@ -341,7 +341,7 @@ impl Leader {
         })
     }
 
-    /// Registers the deletion of this job; returns false if it is under way already.
+    /// Registers the deletion of this job. Returns false if it is under way already.
     pub(super) fn begin_deletion(&self, job: &str) -> bool {
         self.inner.lock().deletions.insert(job.to_string())
     }
@@ -350,7 +350,7 @@ impl Leader {
         self.inner.lock().deletions.remove(job);
     }
 
-    /// Looks at state and runs.
+    /// Calls `look` with the state and the runs.
     pub(super) fn with<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
         look(&self.inner.lock())
     }
@@ -364,13 +364,13 @@ impl Leader {
         self.executors.clone()
     }
 
-    /// Where slots for a run's next attempt will come.
+    /// Requests slots for a run's next attempt.
     pub fn request_slots(self: &Arc<Self>, job: &str, run: RunId) -> oneshot::Receiver<Grant> {
         let job = job.to_string();
         self.request_grant(Event::SlotsWanted { job: job.clone(), run }, &job, run)
     }
 
-    /// Where slots will come for a region of a run's attempt, in place of those that are gone.
+    /// Requests slots for a region of a run's attempt, in place of those on lost workers.
     pub fn request_relocation(self: &Arc<Self>, job: &str, run: RunId, region: &[usize]) -> oneshot::Receiver<Grant> {
         let wanted = Event::RelocationWanted {
             job: job.to_string(),
@@ -392,7 +392,7 @@ impl Leader {
         receiver
     }
 
-    /// Something was said about a job.
+    /// Logs a line about a job.
     pub fn log_line(&self, job: &str, level: &str, text: &str) {
         match level {
             "warn" => tracing::warn!(job, "{text}"),
@@ -402,7 +402,7 @@ impl Leader {
         log.write(now_us(), level, "coordinator", text);
     }
 
-    /// The numbers of a run changed.
+    /// Notifies watchers that the progress of a run has changed.
     pub fn changed(&self, job: &str, run: RunId) {
         let version = {
             let mut inner = self.inner.lock();
@@ -413,13 +413,13 @@ impl Leader {
             .send_if_modified(|known| std::mem::replace(known, version) != version);
     }
 
-    /// Told of every change of any job.
+    /// Returns a receiver of the version, which grows with every change of any job.
     pub fn versions(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
-    /// The leadership that claims of jobs' checkpoints carry: earlier leaders of this cluster are refused after such
-    /// a claim.
+    /// Returns the leadership for claims on jobs' checkpoints. After such a claim, earlier leaders of this cluster
+    /// are rejected.
     pub fn leadership(&self) -> Leadership {
         Leadership {
             cluster: self.cluster.clone(),
@@ -427,7 +427,7 @@ impl Leader {
         }
     }
 
-    /// The right to write a job's checkpoints, claimed at the first call.
+    /// Returns the claim on a job's checkpoints, made at the first call.
     pub async fn history(&self, record: &Record) -> Result<History, Error> {
         let history = self
             .inner
@@ -443,12 +443,12 @@ impl Leader {
         claimed.await.cloned()
     }
 
-    /// As of now, if it was claimed.
+    /// Returns the claim on a job's checkpoints if it was made.
     pub fn known_history(&self, job: &str) -> Option<History> {
         self.inner.lock().histories.get(job)?.get().cloned()
     }
 
-    /// The job is no more, or its checkpoints are another's.
+    /// Drops the claim on a job's checkpoints, and its log if the job is gone.
     pub fn forget(&self, job: &str, with_log: bool) {
         let mut inner = self.inner.lock();
         inner.histories.remove(job);
@@ -457,8 +457,8 @@ impl Leader {
         }
     }
 
-    /// All runs take a last checkpoint; the jobs go on under the next leader. Returns when they have, or at the
-    /// deadline.
+    /// Stops all runs with a last checkpoint, for the next leader to resume. Returns when all have stopped, or after
+    /// `deadline`.
     pub async fn suspend(self: &Arc<Self>, deadline: Duration) {
         let mut versions = self.version.subscribe();
         self.event(Event::ShutDown);
@@ -468,7 +468,7 @@ impl Leader {
                 if self.inner.lock().runs.is_empty() {
                     return;
                 }
-                // Runs that end under way change the number of them only.
+                // The version does not change when a run ends, so the runs are polled as well.
                 tokio::select! {
                     changed = versions.changed() => if changed.is_err() { return },
                     () = tokio::time::sleep(Duration::from_millis(20)) => {}
@@ -480,7 +480,7 @@ impl Leader {
         }
     }
 
-    /// Stops at once and changes nothing more.
+    /// Ends the leadership at once. Nothing is changed from then on.
     pub fn end(&self, reason: &str) {
         let first = self.end_reason.send_if_modified(|end_reason| {
             let first = end_reason.is_none();
@@ -491,7 +491,7 @@ impl Leader {
             return;
         }
         tracing::warn!("{reason}");
-        // First of all: what ends here is the driver of a job, not its tasks.
+        // First of all the workers are disconnected: only the drivers of jobs end here, not their tasks.
         self.executors.shut_down(reason);
         let runs = {
             let mut inner = self.inner.lock();
@@ -505,7 +505,7 @@ impl Leader {
         }
     }
 
-    /// Whether it ended because it had not run for a while.
+    /// Returns true if it ended because the process stalled.
     pub fn has_stalled(&self) -> bool {
         self.has_stalled.load(Ordering::Relaxed)
     }
@@ -514,7 +514,7 @@ impl Leader {
         self.end_reason.borrow().is_some()
     }
 
-    /// Returns when it leads no longer.
+    /// Waits until it leads no longer, and returns the reason.
     pub async fn ended(&self) -> String {
         let mut end_reason = self.end_reason.subscribe();
         match end_reason.wait_for(Option::is_some).await {
@@ -523,14 +523,14 @@ impl Leader {
         }
     }
 
-    /// Hears the workers, moves jobs when it is time, takes rates.
+    /// Processes events of the workers, deadlines, and samples until it leads no longer.
     async fn run_loop(self: Arc<Self>, mut events: mpsc::Receiver<Event>) {
         let mut sample = tokio::time::interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut count = tokio::time::interval(COUNT_INTERVAL);
         count.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            // Comes here at every sample at least, so that a clock that was set is noticed soon.
+            // Computed at least once per sample, so that a change of the clock is noticed soon.
             let tick_in_us = {
                 let mut inner = self.inner.lock();
                 let now_us = inner.now_us();
@@ -569,7 +569,7 @@ impl Leader {
         gauges.publish(state, runs.iter());
     }
 
-    /// Whoever leads next begins with what is known now, not with nothing.
+    /// Journals the progress of all runs, from which the next leader continues.
     fn record_progress(self: &Arc<Self>) {
         let counted: Vec<Event> = {
             let inner = self.inner.lock();
@@ -583,13 +583,13 @@ impl Leader {
         counted.into_iter().for_each(|event| self.event(event));
     }
 
-    /// Asks a run for something that needs no journal.
+    /// Calls `ask` with a job's run, for requests that need no journal. Returns false if there is no run.
     pub fn with_run(&self, job: &str, ask: impl FnOnce(&ActiveRun)) -> bool {
         let inner = self.inner.lock();
         inner.runs.get(job).map(ask).is_some()
     }
 
-    /// What a job's coordinator said about it.
+    /// Returns the log of a job.
     pub fn log(&self, job: &str) -> Log {
         self.inner.lock().logs.entry(job.to_string()).or_default().clone()
     }

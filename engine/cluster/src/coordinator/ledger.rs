@@ -1,27 +1,27 @@
-//! What a coordinator must not forget: the jobs, what is wanted of them, and what became of them.
+//! State of the cluster that must survive its coordinators: the jobs, their desired states, and their histories.
 //!
 //! The ledger is the state of the cluster's journal ([`millstream_state::log`], folder `journal` of the data folder).
 //! Its changes, as JSON:
 //!
 //! | change | meaning |
 //! |---|---|
-//! | `submitted` | a job as a whole ([`Record`]); its first checkpoint, where it has one, exists already |
-//! | `wanted` | a person wants something else of it: that it runs, stops, is cancelled; the state that this puts it into included |
-//! | `parallelism` | another number of subtasks, or `null`: as many as there are slots; a job that runs restarts |
-//! | `update` | a person wants it to have another pipeline; a job that runs restarts with it |
-//! | `pipeline` | the pipeline it has now, and the update under way; told like a transition |
-//! | `placed` | where an attempt runs, once it does, or `null`: nowhere any more; told like a transition |
-//! | `ran` | what all runs that have ended came to; told like a transition |
-//! | `so_far` | what the run under way has come to, from time to time: the next coordinator begins with it |
-//! | `transition` | its state changed, and why; told after the fact, several at a time |
-//! | `deleting` | a person wants it deleted: its checkpoints are being removed, and nothing else happens to it |
-//! | `deleted` | its name is free again |
+//! | `submitted` | a new job ([`Record`]); its first checkpoint, if it begins with one, exists already |
+//! | `wanted` | a person changes the desired state: running, stopped, cancelled; includes the transition that follows |
+//! | `parallelism` | number of subtasks, or `null`: as many as there are slots; a running job restarts |
+//! | `update` | a person wants another pipeline; a running job restarts with it |
+//! | `pipeline` | pipeline of the job and state of its update; written like a transition |
+//! | `placed` | workers of the running attempt, or `null`: none runs; written like a transition |
+//! | `ran` | totals of all ended runs; written like a transition |
+//! | `so_far` | totals of the present run, written at intervals: the next coordinator continues from them |
+//! | `transition` | a new state and its reason; written after the fact, several at a time |
+//! | `deleting` | a person wants the job deleted: its checkpoints are being removed, and it accepts no requests |
+//! | `deleted` | the job is gone and its name is free |
 //! | `drained` | a person wants a worker to take no tasks, or to take them again |
 //!
 //! The base is the list of jobs; if there are drained workers, an object with `jobs` and `drained`.
 //!
-//! The resolved job is in it as its protobuf message, base64: values of variables, secrets among them, stand there, so
-//! the data folder must be kept like the secrets themselves.
+//! A resolved job is stored as its protobuf message in base64. The values of its variables, secrets among them, are
+//! in the message, so the data folder must be protected like the secrets themselves.
 
 mod update;
 
@@ -34,12 +34,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::update::{LatestUpdate, Update};
 
-/// Transitions that are kept of one job.
+/// Transitions in the history of one job.
 pub const TRANSITIONS_MAX: usize = 50;
-/// Longest reason that is kept.
+/// Longest reason that is stored.
 const REASON_CHARS_MAX: usize = 1000;
 
-/// One job.
+/// A job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     pub name: String,
@@ -52,33 +52,32 @@ pub struct Record {
     pub storage: String,
     pub submitted_us: i64,
     pub wanted: DesiredState,
-    /// The present wish to run accepts output that is written a second time ([`crate::Job::allow_duplicates`]).
+    /// The latest request to run accepts output that is written twice ([`crate::Job::allow_duplicates`]).
     #[serde(default)]
     pub allow_duplicates: bool,
-    /// Attempts so far.
+    /// Number of attempts so far.
     #[serde(default)]
     pub attempts: u32,
-    /// What runs of it: whoever leads next takes that over.
+    /// Placement of the running attempt, which the next leader adopts.
     #[serde(default)]
     pub placement: Option<Placement>,
-    /// The last numbers of its latest run, once that has ended.
+    /// Totals of all runs that have ended.
     #[serde(default, rename = "ran")]
     pub run_totals: Option<RunTotals>,
-    /// What the run under way had come to when that was last told.
+    /// Totals of the present run as of the last record.
     #[serde(default, rename = "so_far")]
     pub run_progress: Option<Box<RunProgress>>,
-    /// It is being deleted.
+    /// The job is being deleted.
     #[serde(default)]
     pub deleting: bool,
-    /// The latest update of its pipeline.
+    /// Latest update of its pipeline.
     #[serde(default)]
     pub update: LatestUpdate,
-    /// The newest ones, oldest first.
+    /// The newest transitions, oldest first.
     pub transitions: VecDeque<Transition>,
 }
 
-/// What a run came to, and those before it: its attempts together. A record has the sum, a run that goes on its own
-/// part.
+/// Totals of runs. A record has those of all ended runs together; a run has its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunTotals {
@@ -99,18 +98,18 @@ pub struct RunTotals {
     pub future_rows: u64,
 }
 
-/// What a run has come to that goes on.
+/// Totals of a run that has not ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunProgress {
-    /// Apart from what the present attempt reports itself, to whoever looks after it.
+    /// Totals without the rows of the present attempt.
     pub settled: RunTotals,
-    /// The rows of that attempt.
+    /// Rows of the present attempt, which its workers report.
     pub attempt: RunTotals,
 }
 
 impl RunTotals {
-    /// The same without the rows of a part of it.
+    /// Returns the totals without the rows of `part`.
     pub fn without(&self, part: &RunTotals) -> Self {
         Self {
             rows_in: self.rows_in.saturating_sub(part.rows_in),
@@ -125,7 +124,7 @@ impl RunTotals {
         }
     }
 
-    /// With no fewer rows than were known before: workers that have just been taken over have yet to report.
+    /// Returns the totals with no fewer rows than `known`. Workers that have just been adopted report theirs later.
     pub fn at_least(self, known: &RunTotals) -> Self {
         Self {
             rows_in: self.rows_in.max(known.rows_in),
@@ -141,7 +140,7 @@ impl RunTotals {
         }
     }
 
-    /// What this run and all before it have come to. How far behind the job is, only the newest knows.
+    /// Returns the totals of this run and all earlier ones. The lag is that of this run alone.
     pub fn after(self, earlier: &RunTotals) -> Self {
         Self {
             restarts: self.restarts + earlier.restarts,
@@ -167,27 +166,27 @@ impl RunTotals {
 pub struct LastCheckpoint {
     pub checkpoint: u64,
     pub taken_us: i64,
-    /// When it was last known to say all there was to say.
+    /// Time until which the checkpoint is known to be up to date.
     pub current_us: i64,
     pub state_bytes: u64,
     pub took_ms: u64,
 }
 
-/// Where the tasks of an attempt run.
+/// Placement of an attempt's tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The worker of each slot.
+    /// Worker of each slot.
     pub slots: Vec<String>,
-    /// Under which id that worker knows what runs there: one for each region.
+    /// Id under which the worker of each slot knows its tasks; one per region.
     #[serde(default)]
     pub attempts: Vec<String>,
-    /// Another attempt is to follow this one, which ends with a last checkpoint: whoever takes it over sees to that.
+    /// The attempt is to end with a last checkpoint, and another follows. Whoever adopts it stops it.
     #[serde(default)]
     pub is_ending: bool,
 }
 
 impl Placement {
-    /// What each worker runs.
+    /// Returns the attempts that each worker runs.
     pub fn by_worker(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut running: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (worker, attempt) in self.slots.iter().zip(&self.attempts) {
@@ -197,12 +196,12 @@ impl Placement {
     }
 }
 
-/// What people want of a job.
+/// The state in which a person wants a job to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DesiredState {
     Running,
-    /// A last checkpoint, kept under this name if there is one, then the end.
+    /// Stopped with a last checkpoint, which is kept as a savepoint if there is a name.
     Stopped {
         savepoint: Option<String>,
     },
@@ -216,7 +215,7 @@ pub struct Transition {
     pub reason: String,
 }
 
-/// Where a job is in its life.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -232,12 +231,12 @@ pub enum Status {
 }
 
 impl Status {
-    /// Nothing happens any more unless somebody asks for it.
+    /// Returns true for states that only a request can change.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Finished | Self::Stopped | Self::Failed | Self::Cancelled)
     }
 
-    /// In a sentence.
+    /// Returns the state as a word for messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Submitted => "submitted",
@@ -278,14 +277,14 @@ impl Transition {
 }
 
 impl Record {
-    /// The present state.
+    /// Returns the present state.
     pub fn current(&self) -> &Transition {
         self.transitions
             .back()
             .expect("a record is made with one and never loses the last")
     }
 
-    /// What the journal is told of where it runs.
+    /// Returns the change that journals the placement.
     pub fn placement_change(&self) -> Change {
         Change::Placed {
             job: self.name.clone(),
@@ -294,7 +293,7 @@ impl Record {
         }
     }
 
-    /// A person wants something else of it. Its state is then as returned by [`Record::current`].
+    /// Changes the desired state and enters the state that follows.
     pub fn set_desired(&mut self, wanted: DesiredState, at_us: i64) {
         let has_ended = self.current().status.is_terminal();
         let entered = match (&wanted, has_ended) {
@@ -302,10 +301,10 @@ impl Record {
             (DesiredState::Running, false) => Some((Status::Restarting, "restart asked for")),
             (DesiredState::Stopped { .. }, false) => Some((Status::Stopping, "stop asked for")),
             (DesiredState::Cancelled, false) => Some((Status::Stopping, "cancel asked for")),
-            // It ended by itself in the meantime.
+            // The job has ended meanwhile.
             (DesiredState::Stopped { .. } | DesiredState::Cancelled, true) => None,
         };
-        // A stop meanwhile leaves the job as it was.
+        // A stop drops a pending update: the job keeps its pipeline.
         if wanted != DesiredState::Running && self.pending_update().is_some() {
             self.update = LatestUpdate::None;
         }
@@ -316,7 +315,7 @@ impl Record {
         }
     }
 
-    /// A person wants it to have so many subtasks, or (`None`) as many as there are slots.
+    /// Changes the parallelism; `None`: as many subtasks as there are slots.
     pub fn rescale(&mut self, parallelism: Option<u32>, at_us: i64) {
         self.parallelism = parallelism;
         if let LatestUpdate::Pending(update) = &mut self.update {
@@ -338,14 +337,14 @@ impl Record {
     fn enter_unless_current(&mut self, status: Status, at_us: i64, reason: &str) {
         let now = self.current();
         if now.status != status || now.reason != reason {
-            // Changes of earlier versions have no time.
+            // Changes written by earlier versions have no time.
             let at_us = at_us.max(now.at_us);
             self.enter(Transition::new(status, at_us, reason));
         }
     }
 
-    /// The run whose numbers were told has ended with its coordinator. If the attempt goes on, it reports its rows
-    /// itself.
+    /// Adds the progress of a run whose coordinator is gone to the totals. If the attempt continues, its rows are not
+    /// added, because its workers report them.
     pub fn settle(&mut self, attempt_goes_on: bool) {
         let Some(run_progress) = self.run_progress.take() else {
             return;
@@ -365,7 +364,7 @@ impl Record {
         }
     }
 
-    /// What the journal is told of its numbers.
+    /// Returns the changes that journal the totals.
     pub fn totals_changes(&self) -> impl Iterator<Item = Change> + use<> {
         let job = self.name.clone();
         let run_totals = self.run_totals.clone().map(Box::new);
@@ -378,7 +377,7 @@ impl Record {
         run_totals.into_iter().chain(run_progress)
     }
 
-    /// The attempt that another coordinator may take over.
+    /// Returns the placement of an attempt that the next leader can adopt.
     pub fn adoptable_placement(&self) -> Option<&Placement> {
         let goes_on = !self.current().status.is_terminal() && self.wanted != DesiredState::Cancelled;
         let placement = self.placement.as_ref().filter(|_| goes_on);
@@ -386,7 +385,7 @@ impl Record {
     }
 
     pub fn enter(&mut self, transition: Transition) {
-        // Told twice when the answer to the first telling was lost.
+        // A transition is applied twice if the answer to its first record was lost.
         if self.transitions.back() == Some(&transition) {
             return;
         }
@@ -457,13 +456,13 @@ pub enum Change {
     },
     Drained {
         worker: String,
-        /// `false`: it takes tasks again.
+        /// `false`: the worker takes tasks again.
         drained: bool,
     },
 }
 
 impl Change {
-    /// A person wants something else of a job.
+    /// Returns the change of a job's desired state.
     pub fn wanted(job: String, wanted: DesiredState, at_us: i64) -> Self {
         Self::Wanted {
             job,
@@ -477,13 +476,13 @@ impl Change {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     pub jobs: BTreeMap<String, Record>,
-    /// Workers that a person wants to take no tasks.
+    /// Workers that a person has drained.
     pub drained: BTreeSet<String>,
-    /// Records of the journal that could not be read.
+    /// Errors of journal records that could not be read.
     pub damaged: Vec<String>,
 }
 
-/// All that a ledger says.
+/// The whole state of a ledger.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Base {
@@ -550,7 +549,7 @@ impl log::State for Ledger {
                 record.attempts = *attempts;
                 record.placement.clone_from(placement);
             }),
-            // What was told of the run is in it.
+            // The totals include the progress of the run.
             Change::RunTotals { job, run_totals } => self.change(job, |record| {
                 record.run_totals = Some((**run_totals).clone());
                 record.run_progress = None;
@@ -579,7 +578,7 @@ impl log::State for Ledger {
             Base::JobsAndWorkers { jobs, drained } => (jobs, drained),
         };
         Self {
-            // A record without any transition cannot come from here; it would have no state.
+            // A record without transitions has no state; no version has written one.
             jobs: jobs
                 .into_iter()
                 .filter(|record| !record.transitions.is_empty())
@@ -596,14 +595,14 @@ impl log::State for Ledger {
 }
 
 impl Ledger {
-    /// The attempts that may be taken over.
+    /// Returns the attempts that can be adopted.
     pub fn adoptable_attempts(&self) -> Vec<String> {
         let placements = self.jobs.values().filter_map(Record::adoptable_placement);
         let attempts: BTreeSet<&String> = placements.flat_map(|placement| &placement.attempts).collect();
         attempts.into_iter().cloned().collect()
     }
 
-    /// A change of a job that is deleted meanwhile changes nothing.
+    /// Changes a record. Does nothing if the job was deleted meanwhile.
     fn change(&mut self, job: &str, change: impl FnOnce(&mut Record)) {
         if let Some(record) = self.jobs.get_mut(job) {
             change(record);
@@ -611,7 +610,7 @@ impl Ledger {
     }
 }
 
-/// A protobuf message inside JSON.
+/// Encoding of a protobuf message inside JSON.
 mod encoded {
     use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What was said about a job lately: the newest lines, and a way to follow them.
+//! Log of a job: its newest lines, which clients can follow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tokio::sync::watch;
 
 /// Lines that are kept of one job.
 pub const LINES_MAX: usize = 500;
-/// Longest line that is kept.
+/// Longest line; the rest is cut off.
 const LINE_CHARS_MAX: usize = 4000;
 
 /// The newest lines of one job. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Log {
     lines: Arc<Mutex<VecDeque<v1::LogLine>>>,
-    /// Lines ever written.
+    /// Number of lines ever written.
     written: watch::Sender<u64>,
 }
 
@@ -49,7 +49,8 @@ impl Log {
         self.written.send_modify(|written| *written += 1);
     }
 
-    /// The newest `tail` lines (0: all), and what follows if wanted. Whoever is too slow misses lines.
+    /// Returns the newest `tail` lines (0: all), and later ones if `follow` is set. A reader that is too slow misses
+    /// lines.
     pub fn read(&self, tail: usize, follow: bool) -> BoxStream<'static, v1::LogLine> {
         let written = self.written.subscribe();
         let (kept, seen) = after(&self.lines.lock(), *written.borrow(), 0);
@@ -62,7 +63,7 @@ impl Log {
         let rest = stream::unfold((written, seen), move |(mut written, seen)| {
             let lines = lines.clone();
             async move {
-                // An error: the job was deleted.
+                // The sender is gone once the job is deleted.
                 written.wait_for(|written| *written > seen).await.ok()?;
                 let now = *written.borrow();
                 let (new, now) = after(&lines.upgrade()?.lock(), now, seen);
@@ -73,7 +74,7 @@ impl Log {
     }
 }
 
-/// The kept lines after the first `seen` ever written, and how many there were ever.
+/// Returns the kept lines after the first `seen` ever written, and the number of lines ever written.
 fn after(lines: &VecDeque<v1::LogLine>, written: u64, seen: u64) -> (Vec<v1::LogLine>, u64) {
     let new = written.saturating_sub(seen).min(lines.len() as u64) as usize;
     (lines.iter().skip(lines.len() - new).cloned().collect(), written)

@@ -1,22 +1,21 @@
-//! The coordinator: accepts jobs, runs them over the workers that are attached to it, remembers what it must not
-//! forget.
+//! The coordinator: accepts jobs, runs them on the workers attached to it, and records what must survive it.
 //!
 //! ```text
-//! <data folder>/cluster                       which cluster this folder belongs to
-//! <data folder>/journal/<epoch>/<seq>         what the leader must not forget ([`ledger`])
-//! <data folder>/checkpoints/<job>/...         checkpoints of jobs that name no other place
-//! <data folder>/probe/<uuid>                  for a moment: whether the folder can be written ([`DataDir::probe_write`])
+//! <data folder>/cluster                       identity of the cluster
+//! <data folder>/journal/<epoch>/<seq>         the leader's journal ([`ledger`])
+//! <data folder>/checkpoints/<job>/...         checkpoints of jobs that configure no other place
+//! <data folder>/probe/<uuid>                  temporary objects of test writes ([`DataDir::probe_write`])
 //! ```
 //!
-//! Any number of coordinators may share a data folder. One of them leads: it has claimed the newest epoch of the
-//! journal. The others stand by: they ping the leader's address, which stands in its claim, and when it has not
-//! answered for a while by their own clock, they claim the next epoch ([`standby`]). A leader that was superseded
-//! changes nothing more: its records are refused, it stops its runs as soon as it notices, and stands by itself. One
-//! that had only been paused finds its workers gone: if nobody leads by then it claims the next epoch at once, and
-//! takes over what runs like any other leader.
+//! Any number of coordinators may share a data folder. The leader is the one that has claimed the newest epoch of the
+//! journal. The others are standbys: they ping the leader's address, which is part of its claim, and claim the next
+//! epoch when it has not answered for a while by their own clock ([`standby`]). A superseded leader cannot change
+//! anything: its journal records are rejected, it ends its runs as soon as it notices, and becomes a standby. A
+//! leader whose process was only paused finds that its workers have left. If no other coordinator leads by then, it
+//! claims the next epoch at once and adopts the running tasks like any other leader.
 //!
-//! What the leader decides is in a state machine without I/O ([`state`]); the shell around it is [`leader`]; each job
-//! is carried by a run ([`runs`]), which is the very driver that runs a job in one process.
+//! The leader's decisions are made by a state machine without I/O ([`state`]). The shell around it is [`leader`].
+//! Each job is driven by a run ([`runs`]), which uses the same driver as a job in a single process.
 
 mod active_run;
 mod api;
@@ -68,29 +67,29 @@ pub use leader::{Leader, TaskExecutors};
 pub use state::{Event, Limits};
 pub use worker_gateway::WorkerGateway;
 
-/// How long jobs may take for their last checkpoint when the coordinator is asked to end.
+/// Time for jobs to take a last checkpoint when the coordinator is asked to end.
 const SUSPEND_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long to wait before the journal is read again when it could not be.
+/// Pause before a failed read of the data folder is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// URL or path.
+    /// URL or path of the data folder.
     pub data_dir: String,
-    /// Where clients, workers and other coordinators reach this one, such as `http://10.0.0.5:7070`.
+    /// Address at which clients, workers and other coordinators reach this one, such as `http://10.0.0.5:7070`.
     pub advertise: String,
-    /// The id that the data folder must have, if any.
+    /// Id that the data folder must have, if one is required.
     pub cluster: Option<String>,
-    /// The workers end with this process: jobs take a last checkpoint first. Otherwise tasks go on without it.
+    /// The workers end with this process, so jobs take a last checkpoint first. Otherwise their tasks keep running.
     pub suspend_jobs_on_end: bool,
     pub limits: Limits,
 }
 
-/// Makes what a leader needs of its workers, for a cluster, an epoch and the attempts that may be taken over.
+/// Connects a leader with its workers. Takes the cluster's id, the epoch, and the attempts that can be adopted.
 pub type ExecutorFactory =
     Box<dyn Fn(&str, u64, Vec<String>) -> (Arc<dyn TaskExecutors>, mpsc::Receiver<Event>) + Send + Sync>;
 
-/// A coordinator, leading or standing by. Cheap to clone.
+/// A coordinator, which leads or stands by. Cheap to clone.
 #[derive(Clone)]
 pub struct Coordinator {
     inner: Arc<Inner>,
@@ -100,32 +99,32 @@ struct Inner {
     options: Options,
     folder: DataDir,
     role: RwLock<Role>,
-    /// Asked to end.
+    /// Set when the coordinator is asked to end.
     ending: watch::Sender<bool>,
     executor_factory: ExecutorFactory,
-    /// The error of the last use of the data folder, if it failed.
+    /// Error of the last use of the data folder, if it failed.
     storage_problem: Mutex<Option<String>>,
 }
 
 enum Role {
     Leader(Arc<Leader>),
     Standby {
-        /// Who leads, as far as is known.
+        /// Address of the leader, if it is known.
         leader: Option<String>,
     },
 }
 
-/// What a process was before it stands by.
+/// Earlier leadership of this process.
 #[derive(Debug, Default)]
 struct Tenure {
     has_led: bool,
-    /// The epoch that it led until it was found to have stood still.
+    /// Epoch of its last leadership, if that ended because the process stalled.
     ended: Option<u64>,
     timeout: standby::LeaderTimeout,
 }
 
 impl Coordinator {
-    /// Opens the data folder and makes it a cluster's if it is nobody's yet. Waits as long as its disk is full.
+    /// Opens the data folder and makes it a cluster's if it has no owner. Waits while its disk is full.
     pub async fn open(options: Options, executor_factory: ExecutorFactory) -> Result<Self, Error> {
         let folder = loop {
             match DataDir::open(&options.data_dir, options.cluster.as_deref(), now_us()).await {
@@ -148,7 +147,7 @@ impl Coordinator {
         })
     }
 
-    /// Leads or stands by until asked to end.
+    /// Leads or stands by until the coordinator is asked to end.
     pub async fn run(&self) -> Result<(), Error> {
         let mut ending = self.inner.ending.subscribe();
         let mut tenure = Tenure::default();
@@ -187,7 +186,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Asks [`Coordinator::run`] to return, once the jobs have taken a last checkpoint if they end with this process.
+    /// Asks [`Coordinator::run`] to return. Jobs take a last checkpoint first if they end with this process.
     pub fn end(&self) {
         self.inner.ending.send_replace(true);
     }
@@ -209,7 +208,7 @@ impl Coordinator {
         of_journal.or_else(|| self.inner.storage_problem.lock().clone())
     }
 
-    /// The leader, if this is it.
+    /// Returns the leader, if this coordinator leads.
     pub fn leader(&self) -> Option<Arc<Leader>> {
         match &*self.inner.role.read() {
             Role::Leader(leader) => Some(leader.clone()),
@@ -217,12 +216,13 @@ impl Coordinator {
         }
     }
 
-    /// Waits for its turn to lead, and claims it.
+    /// Stands by until there is no leader, and claims the leadership.
     async fn stand_by(&self, tenure: &mut Tenure) -> Result<Arc<Leader>, Error> {
         let inner = &self.inner;
         let journal = inner.folder.journal();
         let is_gone = |epoch: u64, leader: &str| {
-            // The address of a claim that this process has not made: its predecessor's, as two cannot listen at one.
+            // A claim with this process's address that it has not made is its predecessor's: two processes cannot
+            // share an address.
             let is_predecessor = !tenure.has_led && leader == inner.options.advertise;
             is_predecessor || tenure.ended == Some(epoch)
         };
@@ -271,13 +271,13 @@ impl Coordinator {
 }
 
 async fn end_requested(ending: &mut watch::Receiver<bool>) {
-    // The sender is as old as the coordinator itself.
+    // The sender lives as long as the coordinator.
     if ending.wait_for(|ending| *ending).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// The journal of a data folder.
+/// Returns the journal of a data folder.
 fn cluster_journal(storage: &millstream_state::Storage) -> Log {
     Log::new(storage.clone(), "journal", "the cluster")
 }
@@ -401,7 +401,7 @@ impl Api for Coordinator {
         self.api()?.abort_transactions(request).await
     }
 
-    /// Answered by standbys, too: others look here for who leads.
+    /// Standbys answer as well: clients and workers ask them for the leader.
     async fn info(&self, request: v1::ClusterInfoRequest) -> Result<v1::ClusterInfo, client::Error> {
         let mut info = match self.api() {
             Ok(api) => {

@@ -1,4 +1,5 @@
-//! Checks of a pipeline before a job has it: that it plans, that its connectors can be made, that a checkpoint fits.
+//! Checks of a pipeline before a job gets it: planning, creation of its connectors, and compatibility of a
+//! checkpoint.
 
 use std::sync::Arc;
 
@@ -15,18 +16,18 @@ use crate::coordinator::now_us;
 use crate::resolve::{self, Overrides, Resolved};
 use crate::{Start, attempt, stored_pipeline};
 
-/// Refuses a pipeline whose sources and sinks cannot be made.
+/// Fails if a source or sink of a pipeline cannot be created.
 pub async fn check_connectors(resolved: &Resolved, record: &Record) -> Result<(), api::Error> {
     let parallelism = record.parallelism.unwrap_or(1) as usize;
     let job = resolved.job(parallelism, record.storage.clone(), Start::Resume);
-    // Making them may read files.
+    // Creating connectors may read files.
     let checked = threads::run_blocking(move || attempt::check_connectors(&job)).await;
     checked
         .map_err(|error| internal(&error))?
         .map_err(|error| invalid_pipeline(&error.to_string()))
 }
 
-/// Refuses a checkpoint that does not fit a pipeline. `message` puts the problems into a sentence.
+/// Fails if a checkpoint is not compatible with a pipeline. `message` turns the problems into a sentence.
 pub fn check_compatible(
     findings: &Findings,
     accept_changed_meaning: bool,
@@ -49,7 +50,7 @@ pub fn check_compatible(
     Err(api::Error::new(Code::CheckpointDoesNotFit, message(&problems)))
 }
 
-/// Planning is work for a while: not on a thread that serves others.
+/// Plans a pipeline, on a thread for blocking work.
 pub async fn resolve_pipeline(
     pipeline: Option<v1::Pipeline>,
     name: Option<String>,
@@ -73,7 +74,7 @@ pub async fn compare_with_checkpoint(found: &LoadedCheckpoint, resolved: &Resolv
     let compared = stored_pipeline::compare(snapshot, &now, None).await;
     let compared = compared.map_err(|error| internal(&error))?;
     let mut findings = compatibility::check(&resolved.graph, snapshot, &compared);
-    // What they need shows when they are read.
+    // The columns that they need are known only when they are read.
     for (operator, states) in &snapshot.operators {
         if states.iter().any(|state| state.channel_state.is_some()) {
             findings.notes.push(format!(

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use millstream_runtime::counters::{JobCounters, Kind};
 
-/// Rows and times as of two moments, for rates.
+/// Two samples of a run's counters, for rates.
 #[derive(Debug, Default)]
 pub struct Rates {
     before: Option<Sample>,
@@ -18,12 +18,12 @@ struct Sample {
     at: Instant,
     rows_in: u64,
     rows_out: u64,
-    /// Per operator, of each subtask: nanoseconds busy, microseconds blocked.
+    /// Busy nanoseconds and blocked microseconds of each subtask, by operator.
     times: BTreeMap<String, Vec<(u64, u64)>>,
 }
 
 impl Rates {
-    /// Looks at the counters as of now.
+    /// Takes a sample of the counters.
     pub fn sample(&mut self, counters: &JobCounters) {
         let mut sample = Sample {
             at: Instant::now(),
@@ -43,13 +43,13 @@ impl Rates {
         self.before = self.latest.replace(sample);
     }
 
-    /// Rows in and out per second between the two latest samples.
+    /// Returns rows in and rows out per second between the two latest samples.
     pub fn rows(&self) -> (f64, f64) {
         let (Some(before), Some(latest)) = (&self.before, &self.latest) else {
             return (0.0, 0.0);
         };
         let seconds = (latest.at - before.at).as_secs_f64().max(1e-3);
-        // Counters begin anew with each attempt.
+        // Counters restart at zero with each attempt.
         let rate = |before: u64, latest: u64| latest.saturating_sub(before) as f64 / seconds;
         (
             rate(before.rows_in, latest.rows_in),
@@ -57,7 +57,7 @@ impl Rates {
         )
     }
 
-    /// Shares of time that an operator's busiest and most blocked subtask were so.
+    /// Returns the shares of time in which an operator's busiest and most blocked subtasks were busy and blocked.
     pub fn shares(&self, operator: &str) -> (f64, f64) {
         let (Some(before), Some(latest)) = (&self.before, &self.latest) else {
             return (0.0, 0.0);

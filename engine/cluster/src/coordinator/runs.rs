@@ -1,4 +1,4 @@
-//! A run: the task that carries one job through its attempts, over slots that the leader gives.
+//! Runs: each is a task that drives one job through its attempts, on slots that the leader grants.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::publish::{Publishing, SubtaskOutput};
 use crate::restart::{self, RestartStrategy};
 use crate::{Error, planning, region, resolve, run};
 
-/// Between two looks at who has taken a job over.
+/// Pause between two checks, or before a retry.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts a task that runs a job until this run ends. The handle aborts it.
@@ -44,7 +44,7 @@ async fn run_job(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: 
     let end = match run_to_end(&leader, run, &record, handles).await {
         Ok(end) => end,
         Err(Error::State(millstream_state::Error::Superseded(reason))) => {
-            // Whoever starts the job again claims its checkpoints anew.
+            // The next run claims the job's checkpoints again.
             leader.forget(&job, false);
             match resolve_superseded(&leader, &record, reason).await {
                 Some(end) => end,
@@ -64,8 +64,8 @@ async fn run_job(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: 
     });
 }
 
-/// The end of a run that another claim of the job's checkpoints has superseded. `None`: the cluster has another leader,
-/// and the job has not failed at all.
+/// Returns the end of a run whose claim on the job's checkpoints was superseded. `None`: the cluster has another
+/// leader, and the job has not failed.
 async fn resolve_superseded(leader: &Arc<Leader>, record: &Record, reason: String) -> Option<End> {
     loop {
         if !leader.still_leads().await {
@@ -82,9 +82,9 @@ async fn resolve_superseded(leader: &Arc<Leader>, record: &Record, reason: Strin
                 let reason = format!("claiming its checkpoints again: {reason}");
                 return Some(End::Superseded { reason });
             }
-            // This coordinator is about to notice it.
+            // This coordinator is about to notice that it was superseded.
             Ok(Some(claimant)) if own.is_before(&claimant) => {}
-            // A person has started the job elsewhere.
+            // The job was started outside of this cluster.
             Ok(_) => return Some(End::Failed { reason }),
             Err(error) => tracing::warn!(job = record.name, "who has taken the job over cannot be read: {error}"),
         }
@@ -148,7 +148,7 @@ async fn run_to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: 
             "info",
             &format!("savepoint `{name}` is checkpoint {kept}"),
         );
-        // It is a copy of the last one, with a number of its own, and what the job goes on from.
+        // The savepoint is a copy of the last checkpoint with a number of its own, from which the job resumes.
         match &mut end {
             End::Stopped { checkpoint } => *checkpoint = kept,
             End::Aborted { last_checkpoint, .. } => *last_checkpoint = Some(kept),
@@ -163,8 +163,8 @@ async fn run_to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: 
     Ok(end)
 }
 
-/// Tells when the new pipeline of an update has its first checkpoint, which is asked for at once: until then the old
-/// one may have to go on.
+/// Requests a checkpoint as soon as the new pipeline of an update runs, and confirms the update once it is complete.
+/// Until then, the update is reverted if the pipeline fails.
 async fn confirm_update(
     leader: &Arc<Leader>,
     run: RunId,
@@ -172,7 +172,7 @@ async fn confirm_update(
     checkpoint_requests: &CheckpointRequests,
 ) -> Infallible {
     if record.tried_update().is_some() {
-        // The attempt may end before, or the checkpoint fail: then another one may succeed.
+        // The attempt may end first, or the checkpoint may fail; the next one may succeed.
         while !matches!(checkpoint_requests.request().await, Ok(Ok(_))) {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -184,8 +184,8 @@ async fn confirm_update(
     std::future::pending().await
 }
 
-/// Makes the savepoint that a job is stopped with, as often as the storage needs. `None`: the job was cancelled
-/// meanwhile.
+/// Creates the savepoint that a job is stopped with. Retries while the storage fails. Returns `None` if the job is
+/// cancelled meanwhile.
 async fn create_savepoint(
     history: &History,
     job: &Job,
@@ -213,7 +213,7 @@ async fn create_savepoint(
     }
 }
 
-/// The job as the planner makes it, ready to run.
+/// Plans a job, ready to run.
 pub async fn plan(record: &Record) -> Result<Job, Error> {
     let resolved = record.resolved.clone();
     let planned = threads::run_blocking(move || {
@@ -223,14 +223,15 @@ pub async fn plan(record: &Record) -> Result<Job, Error> {
     let (graph, settings) = planned
         .await
         .map_err(|error| Error::Failed(format!("planning did not end well: {error}")))??;
-    // Where tasks run decides, when there are slots.
+    // The allocation decides the parallelism of jobs that follow the number of slots.
     let parallelism = record.parallelism.unwrap_or(1) as usize;
     let (graph, resolved) = (Arc::new(graph), record.resolved.clone());
     let mut job = settings.job(graph, resolved, parallelism, record.storage.clone(), Start::Resume);
     job.started_before = true;
     job.allow_duplicates = record.allow_duplicates;
     if let Some(update) = record.tried_update() {
-        // A failure at its start is more likely due to the new pipeline than to an outage, and the old one can go on.
+        // A failure at the start is more likely the new pipeline's fault than an outage's, and the old pipeline still
+        // works.
         job.started_before = false;
         job.accept_changed_meaning = update.accept_changed_meaning;
         job.allow_dropped_state = update.allow_dropped_state;
@@ -238,7 +239,8 @@ pub async fn plan(record: &Record) -> Result<Job, Error> {
     Ok(job)
 }
 
-/// The right to write the job's checkpoints; tried again while the storage cannot be reached. `None`: no longer wanted.
+/// Claims the job's checkpoints. Retries while the storage cannot be reached. Returns `None` if the job is not to run
+/// any more.
 async fn claim_checkpoints(
     leader: &Arc<Leader>,
     run: RunId,
@@ -256,7 +258,7 @@ async fn claim_checkpoints(
         if !retry.is_retryable() {
             return Err(error);
         }
-        // Nothing of it has failed yet: there is no number of tries after which somebody should have a look.
+        // The job has not failed, so the number of retries is not limited.
         let delay = restarts.next_delay(retry).unwrap_or(config.delay_max);
         leader.event(Event::Restarting {
             job: record.name.clone(),
@@ -269,7 +271,8 @@ async fn claim_checkpoints(
     }
 }
 
-/// Waits; whether the job need not run any more meanwhile. One that is stopped with a savepoint needs its checkpoints.
+/// Waits for `delay`. Returns true at once if the job need not run any more. A stop with a savepoint still needs its
+/// checkpoints.
 async fn wait_unless_stopped(
     leader: &Arc<Leader>,
     record: &Record,
@@ -285,21 +288,21 @@ async fn wait_unless_stopped(
         StopRequest::Stop => !is_promised(),
         StopRequest::Abort => true,
     });
-    // An error: nobody is left who could ask, and nobody to run for.
+    // A closed channel means that the coordinator has ended.
     tokio::time::timeout(delay, asked).await.is_ok()
 }
 
-/// Runs attempts on slots that the leader gives.
+/// Deploys attempts on slots that the leader grants.
 struct LeasedDeployer<'a> {
     leader: Arc<Leader>,
     run: RunId,
     record: &'a Record,
     adoption: watch::Receiver<Option<AdoptionResult>>,
-    /// Between allocation and deployment.
+    /// Lease between allocation and deployment.
     lease: Mutex<Option<Lease>>,
 }
 
-/// Slots, given back when dropped.
+/// Leased slots, returned when dropped.
 struct Lease {
     leader: Arc<Leader>,
     job: String,
@@ -358,13 +361,13 @@ impl Deployer for LeasedDeployer<'_> {
     async fn superseded(&self) {
         self.leader.check_leadership().await;
         if self.leader.has_ended() {
-            // This task is cut off.
+            // The task is aborted while it waits here.
             std::future::pending::<()>().await;
         }
     }
 
     async fn allocate(&self, _job: &Job) -> Result<Allocation, Error> {
-        // Those of an attempt that failed before it had tasks.
+        // The lease of an attempt that failed before it was deployed.
         drop(self.lease.lock().take());
         let granted = self.leader.request_slots(&self.record.name, self.run);
         let Ok(Grant { lease, slots }) = granted.await else {
@@ -384,12 +387,12 @@ impl Deployer for LeasedDeployer<'_> {
         mut request: DeployRequest,
     ) -> Result<Box<dyn Tasks>, Error> {
         let (leader, before_start) = (self.leader.clone(), request.before_start);
-        // Sinks remove what no attempt needs any more: not beside an attempt of the next leader.
+        // Sinks delete what no attempt needs any more, which must not coincide with an attempt of the next leader.
         request.before_start = Box::pin(async move {
             leader.verify_leadership().await?;
             before_start.await
         });
-        // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
+        // The journal must not name the previous attempt any more: a checkpoint may soon be ahead of it.
         self.leader.flush_journal(&self.record.name, self.run).await;
         let executors = self.leader.executors();
         let regions = region::divide(&job.graph, &allocation.slots);
@@ -417,15 +420,15 @@ impl Deployer for LeasedDeployer<'_> {
             region,
             attempt,
         });
-        // From now on nobody takes over what ran before: a checkpoint may soon be ahead of it.
+        // The journal must not name the previous attempt any more: a checkpoint may soon be ahead of it.
         self.leader.flush_journal(&self.record.name, self.run).await;
         Ok(slots)
     }
 }
 
-/// Tasks and the slots they run in.
+/// Tasks and their slots.
 struct LeasedTasks {
-    /// Dropped first: the slots are free when nothing of the attempt runs in them.
+    /// Dropped first: the slots are free only when no task runs in them.
     tasks: Box<dyn Tasks>,
     _lease: Option<Lease>,
 }

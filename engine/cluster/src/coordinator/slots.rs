@@ -1,13 +1,13 @@
-//! Which slots of which workers are whose. Plain bookkeeping: it decides nothing about jobs.
+//! Slots of the workers and their leases. This module makes no decisions about jobs.
 //!
-//! A *lease* is the slots of one attempt of one job, a worker's name for each. Workers come, are drained, get lost and
-//! come back; a lease stays until its attempt gives it back, whatever becomes of the workers.
+//! A *lease* is the set of slots of one attempt of one job, as a list of workers. Workers attach, are drained, are
+//! lost and return. A lease lasts until its attempt returns it, whatever happens to the workers.
 
 use std::collections::BTreeMap;
 
-/// Workers that went away and are still listed: so many at most,
+/// Lost and departed workers that are listed.
 const GONE_WORKERS_MAX: usize = 100;
-/// and each for so long.
+/// Time for which they are listed.
 const GONE_KEPT_US: i64 = 600_000_000;
 
 pub type LeaseId = u64;
@@ -21,7 +21,7 @@ pub struct Slots {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker {
-    /// New with every start of the process.
+    /// Random id of the worker's process.
     pub incarnation: String,
     pub slots: u32,
     pub state: WorkerState,
@@ -29,24 +29,24 @@ pub struct Worker {
     pub since_us: i64,
 }
 
-/// Whether other workers can send it rows. Before that is known it takes no tasks.
+/// Reachability of a worker for others. It takes no tasks before it was reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reachability {
     Unknown,
     Reached,
-    /// And why.
+    /// With the reason.
     Unreachable(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerState {
     Ready,
-    /// It gets no new tasks, and those it has are moved.
+    /// It takes no new tasks, and its tasks are being moved.
     Draining,
-    /// Draining, because its process was asked to end.
+    /// Draining because its process was asked to end.
     Leaving,
     Lost,
-    /// It ended in good order, with nothing left on it.
+    /// It ended in an orderly way, without tasks.
     Left,
 }
 
@@ -59,7 +59,7 @@ impl WorkerState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub job: String,
-    /// A worker's name per slot.
+    /// Worker of each slot.
     pub slots: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl Slots {
         self.leases.get(&lease)
     }
 
-    /// A worker came, or came back: the same process keeps being drained.
+    /// Adds a worker, or one that returned. A worker that was draining keeps draining if it is the same process.
     pub fn attach(&mut self, name: &str, incarnation: &str, slots: u32, now_us: i64) {
         let known = self.workers.get(name).filter(|known| known.incarnation == incarnation);
         let reachability = known.map_or(Reachability::Unknown, |known| known.reachability.clone());
@@ -90,7 +90,8 @@ impl Slots {
         self.workers.insert(name.to_string(), worker);
     }
 
-    /// It was looked whether the worker can be reached; whether that is news. One that was reached once stays so.
+    /// Records the result of connecting to a worker. Returns true if its reachability changed. A worker that was
+    /// reached once stays reachable.
     pub fn reached(&mut self, name: &str, incarnation: &str, found: Result<(), String>, now_us: i64) -> bool {
         let reachability = match found {
             Ok(()) => Reachability::Reached,
@@ -101,7 +102,7 @@ impl Slots {
                 if worker.incarnation == incarnation
                     && ![&reachability, &Reachability::Reached].contains(&&worker.reachability) =>
             {
-                // For how long it cannot be reached, whatever the reason is just now.
+                // The time since which it cannot be reached does not change with the reason.
                 if reachability == Reachability::Reached || worker.reachability == Reachability::Unknown {
                     worker.since_us = now_us;
                 }
@@ -112,7 +113,7 @@ impl Slots {
         }
     }
 
-    /// Attached workers that would take tasks but cannot be reached.
+    /// Returns the attached workers that would take tasks but cannot be reached.
     pub fn unreachable(&self) -> impl Iterator<Item = &String> {
         let unreachable = |worker: &Worker| {
             worker.state == WorkerState::Ready && matches!(worker.reachability, Reachability::Unreachable(_))
@@ -123,7 +124,7 @@ impl Slots {
             .map(|(name, _)| name)
     }
 
-    /// It is not there any more. Whether it was, and no newer process of it is.
+    /// Marks a worker as lost. Returns false if it was gone already or is a newer process.
     pub fn lose(&mut self, name: &str, incarnation: &str, now_us: i64) -> bool {
         let is_empty = self.used(name) == 0;
         let Some(worker) = self.workers.get_mut(name) else {
@@ -147,13 +148,13 @@ impl Slots {
         true
     }
 
-    /// Workers that have been gone for long are listed no longer.
+    /// Removes workers that were lost long ago.
     pub fn forget_gone(&mut self, now_us: i64) {
         self.workers
             .retain(|_, worker| !worker.state.is_gone() || now_us < worker.since_us + GONE_KEPT_US);
     }
 
-    /// When [`Slots::forget_gone`] is next of use.
+    /// Returns the next time at which [`Slots::forget_gone`] has an effect.
     pub fn next_forget_us(&self) -> Option<i64> {
         self.gone().map(|(_, worker)| worker.since_us + GONE_KEPT_US).min()
     }
@@ -162,7 +163,7 @@ impl Slots {
         self.workers.iter().filter(|(_, worker)| worker.state.is_gone())
     }
 
-    /// Whether there is such a worker, and its tasks are to be moved now.
+    /// Marks a worker as draining or leaving. Returns true if it is attached, so that its tasks are to be moved.
     pub fn drain(&mut self, name: &str, state: WorkerState, now_us: i64) -> bool {
         match self.workers.get_mut(name) {
             Some(worker) if !worker.state.is_gone() => {
@@ -176,7 +177,7 @@ impl Slots {
         }
     }
 
-    /// Whether it was being drained, and takes tasks again. One whose process is to end does not.
+    /// Lets a draining worker take tasks again. Returns false if it was not draining, or is leaving.
     pub fn undrain(&mut self, name: &str, now_us: i64) -> bool {
         match self.workers.get_mut(name) {
             Some(worker) if worker.state == WorkerState::Draining => {
@@ -188,7 +189,7 @@ impl Slots {
         }
     }
 
-    /// Slots of workers that take tasks.
+    /// Returns the number of slots of workers that take tasks.
     pub fn offered(&self) -> usize {
         self.ready().map(|(_, worker)| worker.slots as usize).sum()
     }
@@ -205,12 +206,12 @@ impl Slots {
         slots.filter(|name| *name == worker).count()
     }
 
-    /// Slots in use on any worker.
+    /// Returns the number of slots in use.
     pub fn used_total(&self) -> usize {
         self.leases.values().map(|lease| lease.slots.len()).sum()
     }
 
-    /// The jobs that have slots of this worker.
+    /// Returns the jobs that have slots of this worker.
     pub fn jobs_on(&self, worker: &str) -> Vec<String> {
         let on = self
             .leases
@@ -221,7 +222,7 @@ impl Slots {
         jobs
     }
 
-    /// Gives away so many slots, spread evenly; `None`: there are not enough.
+    /// Leases `count` slots, spread evenly. Returns `None` if there are not enough.
     pub fn grant(&mut self, job: &str, count: usize) -> Option<(LeaseId, Vec<String>)> {
         if self.free() < count {
             return None;
@@ -229,7 +230,7 @@ impl Slots {
         let mut used = self.used_by_worker();
         let mut slots = Vec::with_capacity(count);
         for _ in 0..count {
-            // The least used one, relative to its size; among equals the largest, then by name.
+            // The least used worker relative to its size; among equals the largest, then the first by name.
             let (name, _) = self
                 .ready()
                 .filter(|(name, worker)| used.get(*name).copied().unwrap_or(0) < worker.slots as usize)
@@ -242,13 +243,13 @@ impl Slots {
             *used.entry(name.clone()).or_default() += 1;
             slots.push(name);
         }
-        // Neighbouring subtasks on one worker.
+        // Subtasks with neighbouring numbers share a worker.
         slots.sort();
         Some((self.hold(job, slots.clone()), slots))
     }
 
-    /// Other slots for those of a lease whose workers take no tasks; all slots of the lease, then. `Err`: so many are
-    /// needed, and there are not enough.
+    /// Replaces the displaced slots of a lease whose workers take no tasks. Returns all slots of the lease, or the
+    /// number of slots needed if there are not enough.
     pub fn relocate(&mut self, lease: LeaseId, displaced: &[usize]) -> Result<Vec<String>, usize> {
         let Some(Lease { job, mut slots }) = self.leases.get(&lease).cloned() else {
             return Err(displaced.len());
@@ -274,7 +275,7 @@ impl Slots {
         Ok(slots)
     }
 
-    /// These slots are in use, whether their workers are there or not.
+    /// Leases particular slots, whether their workers are attached or not.
     pub fn hold(&mut self, job: &str, slots: Vec<String>) -> LeaseId {
         let lease = self.next_lease;
         self.next_lease += 1;
@@ -287,7 +288,7 @@ impl Slots {
         self.leases.remove(&lease)
     }
 
-    /// Workers that take tasks.
+    /// Returns the workers that take tasks.
     pub fn ready(&self) -> impl Iterator<Item = (&String, &Worker)> {
         self.workers
             .iter()

@@ -1,15 +1,14 @@
-//! Standing by: watching whoever leads, until it is missing.
+//! Standing by: monitors the leader and takes over when it fails.
 //!
-//! The leader's address stands in its claim. A standby asks there who leads, again and again, and measures the silence
-//! by its own monotonic clock; clocks are never compared. An answer counts only if it comes from a coordinator that
-//! leads and has the epoch of the claim. Two standbys that lose patience at once claim one epoch after the other, and
-//! the journal makes the later one the leader; the earlier one notices and stands by again.
+//! The leader's address is part of its claim. A standby pings it and measures the time without an answer by its own
+//! monotonic clock; clocks of machines are never compared. Only an answer from a coordinator that leads with the
+//! claim's epoch counts. Two standbys that take over at once claim consecutive epochs; the later claim wins, and the
+//! other coordinator stands by again.
 //!
-//! Only a leader at whose address nobody listens any more is certainly gone. One that answers too late may merely have got
-//! no CPU for a while, and one that was never heard may only be out of this standby's reach: two coordinators of that
-//! kind would take the lead from one another for ever, each in good faith. So after a claim that may have been wrong a
-//! coordinator has twice the [`LeaderTimeout`] for the next leader, in how long it may be silent and in how long it may take
-//! to answer.
+//! Failure is certain only if the leader's port refuses connections. A leader that answers late may have been short
+//! of CPU, and one that never answered may only be unreachable from this standby. Two coordinators in this situation
+//! would take the lead from each other forever. After a claim that may have been wrong, a coordinator therefore
+//! doubles the [`LeaderTimeout`] for the next leader: the time without an answer and the time for one answer.
 
 use std::time::{Duration, Instant};
 
@@ -19,24 +18,24 @@ use crate::connect::PingError;
 use crate::coordinator::ledger::Ledger;
 use crate::{Error, connect};
 
-/// How often the leader is asked whether it is there.
+/// Interval of the pings.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
-/// A leader that did not answer for so long is missing.
+/// Time without an answer after which a leader has failed.
 const SILENCE_MAX: Duration = Duration::from_millis(2_500);
-/// The most patience with a leader that once answered, and with one that never did.
+/// Longest timeout for a leader that once answered, and for one that never did.
 const LATE_SILENCE_MAX: Duration = Duration::from_secs(10);
 const UNREACHED_SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Silence is that of the leader only if it was asked this often meanwhile: this process, too, may not have run.
+/// Number of unanswered pings before a leader has failed: this process may have been paused, too.
 const UNANSWERED_MIN: u32 = 3;
-/// The most time for one answer.
+/// Longest time for one answer.
 const ANSWER_TIMEOUT_MAX: Duration = Duration::from_secs(3);
-/// A claim that may have been wrong is forgotten after so long.
+/// Time after which a claim that may have been wrong has no effect on the timeout any more.
 const BACKOFF_RESET: Duration = Duration::from_secs(300);
 
-/// How long a leader may be silent: longer after each claim that may have been wrong.
+/// Time without an answer after which a leader has failed. It doubles after each claim that may have been wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeaderTimeout {
-    /// When the last of them was made, and how much patience there is since.
+    /// Time of the last such claim, and the timeout since.
     backoff: Option<(Instant, Duration)>,
 }
 
@@ -56,8 +55,9 @@ impl LeaderTimeout {
     }
 }
 
-/// Returns when nobody leads but whoever claims now. `is_gone` says of an epoch and the address of its leader whether that is
-/// known to lead no longer; `on_leader` hears who leads meanwhile. The answer is the patience for the next time.
+/// Returns once no leader is alive, so the caller may claim leadership. `is_gone` tells whether the leader of an
+/// epoch and address is known to have ended. `on_leader` is called with each leader's address. Returns the timeout
+/// for the next leader.
 pub async fn wait_until_leaderless(
     journal: &Log,
     timeout: LeaderTimeout,
@@ -84,12 +84,12 @@ pub async fn wait_until_leaderless(
     }
 }
 
-/// A leader that is to be replaced.
+/// A leader that has failed.
 #[derive(Debug, PartialEq, Eq)]
 struct LostLeader {
     silence: Duration,
     was_reached: bool,
-    /// Nobody listens where the leader once answered.
+    /// Its port refuses connections, and it answered before.
     is_certain: bool,
     why: String,
 }
@@ -105,7 +105,7 @@ impl std::fmt::Display for LostLeader {
     }
 }
 
-/// Watches one leader until it is missing, or (`None`) somebody else has claimed the next epoch.
+/// Monitors one leader until it fails. Returns `None` if another coordinator has claimed the next epoch.
 async fn watch(journal: &Log, timeout: LeaderTimeout, epoch: u64, leader: &str) -> Result<Option<LostLeader>, Error> {
     let mut detector = FailureDetector::new(timeout, Instant::now());
     let mut why = "it does not say that it leads".to_string();
@@ -119,7 +119,7 @@ async fn watch(journal: &Log, timeout: LeaderTimeout, epoch: u64, leader: &str) 
                 None
             }
             Ok(_) => {
-                // It leads no longer, or not yet: perhaps somebody else does.
+                // It leads no longer, or not yet. Another coordinator may.
                 if journal.is_claimed(epoch + 1).await? {
                     return Ok(None);
                 }
@@ -127,7 +127,7 @@ async fn watch(journal: &Log, timeout: LeaderTimeout, epoch: u64, leader: &str) 
             }
             Err(unanswered) => {
                 let reason = unanswered.to_string();
-                // One lost answer is nothing to talk about.
+                // A single unanswered ping is not logged.
                 if reason != warned_reason && why == reason {
                     tracing::warn!(leader, "the leader cannot be reached: {reason}");
                     warned_reason.clone_from(&reason);
@@ -139,7 +139,7 @@ async fn watch(journal: &Log, timeout: LeaderTimeout, epoch: u64, leader: &str) 
         if let Some(is_refused) = is_refused
             && detector.on_no_answer(Instant::now(), is_refused)
         {
-            // A standby next to this one may have been faster.
+            // Another standby may have claimed first.
             return Ok(match journal.is_claimed(epoch + 1).await? {
                 true => None,
                 false => Some(LostLeader {
@@ -154,13 +154,13 @@ async fn watch(journal: &Log, timeout: LeaderTimeout, epoch: u64, leader: &str) 
     }
 }
 
-/// Decides whether a leader is missing.
+/// Decides when a leader has failed.
 #[derive(Debug)]
 struct FailureDetector {
     timeout: LeaderTimeout,
     last_answer: Instant,
     was_reached: bool,
-    /// How often it was asked since then, in vain.
+    /// Number of unanswered pings since the last answer.
     unanswered: u32,
 }
 
@@ -180,7 +180,7 @@ impl FailureDetector {
         self.unanswered = 0;
     }
 
-    /// Whether it is missing by now.
+    /// Handles a ping without an answer. Returns true if the leader has failed.
     fn on_no_answer(&mut self, now: Instant, is_refused: bool) -> bool {
         self.unanswered += 1;
         self.unanswered >= UNANSWERED_MIN && now.duration_since(self.last_answer) >= self.silence_max(now, is_refused)
@@ -194,7 +194,7 @@ impl FailureDetector {
         }
     }
 
-    /// So that it can be asked often enough before patience ends.
+    /// Returns the time for one answer, such that enough pings fit into the timeout.
     fn answer_timeout(&self, now: Instant) -> Duration {
         (self.silence_max(now, false) / UNANSWERED_MIN).min(ANSWER_TIMEOUT_MAX)
     }

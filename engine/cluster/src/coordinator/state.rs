@@ -1,18 +1,18 @@
-//! What the leading coordinator decides: a state machine without I/O, threads or a clock.
+//! Decisions of the leading coordinator: a state machine without I/O, threads or a clock.
 //!
-//! People's requests are checked here first ([`State::request`]); what they change is journalled and then comes back as
-//! [`Event::Applied`]. Everything else that happens comes in as an event, too: what runs report, workers that come and
-//! go, the time. Out come commands that the shell carries out. A *run* is one call of [`crate::run`]: it goes through
-//! any number of attempts, each on slots of its own, and ends when the job ends, is stopped, or is to go on in another
-//! way (rescaled, restarted, moved): then another run follows, from the last checkpoint.
+//! Requests are checked here first ([`State::request`]). The change that they make is journalled and then returns as
+//! [`Event::Applied`]. Everything else is an event, too: reports of runs, changes of workers, the passage of time.
+//! The results are commands, which the shell executes. A *run* is one call of [`crate::run`]. It goes through any
+//! number of attempts, each on slots of its own. It ends when the job ends, is stopped, or is to continue in another
+//! way (rescaled, restarted, moved); another run then follows from the last checkpoint.
 //!
-//! Attempts outlive their coordinator. Where the journal says that one ran, the next coordinator's run waits for its
-//! workers to come with their tasks, and takes it over as it is ([`adoption`]); only what does not come back begins
-//! anew.
+//! Attempts outlive their coordinator. Where the journal has a running attempt, the next coordinator's run waits for
+//! its workers to attach with their tasks and adopts them ([`adoption`]). Otherwise the job restarts from its last
+//! checkpoint.
 //!
-//! Slots: a job of fixed parallelism waits until so many are free. Jobs of parallelism `auto` share what those leave,
-//! each an even part; when that part changes they are moved to it, a while after the last change, so that workers
-//! which come one after the other move them once.
+//! A job of fixed parallelism waits until there are enough free slots. Jobs of parallelism `auto` share the remaining
+//! slots evenly. They are moved when their share changes, some time after the last change, so that several workers
+//! which attach one after the other cause a single move.
 
 mod adoption;
 mod apply;
@@ -35,7 +35,7 @@ pub use requests::Request;
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub jobs_max: usize,
-    /// Slots that a job of parallelism `auto` takes at most.
+    /// Most slots of a job of parallelism `auto`.
     pub auto_parallelism_max: usize,
 }
 
@@ -53,12 +53,12 @@ pub struct State {
     limits: Limits,
     jobs: BTreeMap<String, Job>,
     slots: Slots,
-    /// Workers that a person wants to take no tasks, whether they are attached or not.
+    /// Workers that a person has drained, attached or not.
     drained: BTreeSet<String>,
     /// Runs that wait for slots, oldest first.
     waiting: Vec<(String, RunId)>,
     next_run: RunId,
-    /// Of every change of any job.
+    /// Version of the latest change of any job.
     version: u64,
     rebalance_at_us: Option<i64>,
     shutting_down: bool,
@@ -66,19 +66,19 @@ pub struct State {
 
 pub type RunId = u64;
 
-/// A job and what runs of it.
+/// A job and its run.
 #[derive(Debug)]
 pub struct Job {
     pub record: Record,
-    /// Grows with every change.
+    /// Version of its latest change.
     pub version: u64,
     pub run: Option<Run>,
-    /// It has ended, and the journal does not say so yet: another coordinator would go on with it.
+    /// It has ended, but its end is not in the journal yet: the next leader would resume it.
     is_ending: bool,
 }
 
 impl Job {
-    /// The state that clients are told: an end only once it is in the journal.
+    /// Returns the state that clients see. The end of a job is visible only once it is in the journal.
     pub fn visible_transition(&self) -> &Transition {
         let transitions = &self.record.transitions;
         let before = transitions.iter().rev().find(|before| !before.status.is_terminal());
@@ -92,24 +92,24 @@ pub struct Run {
     pub stop_requested: StopRequest,
     next_action: NextAction,
     pub lease: Option<LeaseId>,
-    /// It waits for tasks of an earlier coordinator.
+    /// Set while it waits for tasks of an earlier coordinator.
     adoption: Option<Adoption>,
-    /// Slots whose tasks wait for a place.
+    /// Slots whose tasks wait for other slots.
     displaced: Vec<usize>,
 }
 
-/// What comes after a run.
+/// Next step after the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum NextAction {
     End,
-    /// Another one, for this reason.
+    /// Another run, for this reason.
     Rerun(String),
-    /// Nothing now; whoever leads next goes on.
+    /// None: the next leader resumes the job.
     Suspend,
 }
 
 impl State {
-    /// The state after the journal was read, and what is to be done: jobs that had not ended run again.
+    /// Returns the state after the journal was read, and the commands that resume jobs.
     pub fn restore(ledger: Ledger, limits: Limits, epoch: u64, now_us: i64) -> (Self, Vec<Command>) {
         let mut state = Self {
             limits,
@@ -133,8 +133,8 @@ impl State {
                 continue;
             }
             match wanted {
-                // The run claims its checkpoints: one of an earlier coordinator that still runs completes none after
-                // that.
+                // The run claims the job's checkpoints, so an earlier coordinator that still runs cannot complete
+                // another one.
                 DesiredState::Cancelled => {
                     state.settle(&name, false, &mut commands);
                     state.run(&name, None, None, &mut commands);
@@ -159,7 +159,7 @@ impl State {
         (state, commands)
     }
 
-    /// Goes on with a job of an earlier coordinator.
+    /// Resumes a job of an earlier coordinator.
     fn resume(&mut self, name: &str, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
         let record = self.jobs.get(name).map(|job| &job.record);
         let follows = record.is_some_and(|record| record.placement.as_ref().is_some_and(|placed| placed.is_ending));
@@ -188,12 +188,12 @@ impl State {
         &self.slots
     }
 
-    /// Grows with every change of any job.
+    /// Returns the version, which grows with every change of any job.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// What a job had come to under an earlier coordinator, as long as nobody looks after its tasks again.
+    /// Returns the progress of a job under an earlier coordinator, until its tasks have been adopted.
     pub fn inherited_progress(job: &Job) -> Option<&RunProgress> {
         let waits = job.run.as_ref().is_some_and(|run| run.adoption.is_some());
         job.record.run_progress.as_deref().filter(|_| waits)
@@ -203,14 +203,14 @@ impl State {
         self.jobs.values().filter(|job| job.run.is_some()).count()
     }
 
-    /// When [`Event::Tick`] is next of use.
+    /// Returns the next time at which [`Event::Tick`] has an effect.
     pub fn next_tick_us(&self) -> Option<i64> {
         let adoption = self.adoptions().map(|(_, adoption)| adoption.until_us).min();
         let forget = self.slots.next_forget_us();
         self.rebalance_at_us.into_iter().chain(adoption).chain(forget).min()
     }
 
-    /// The wall clock was set by so much: what is to happen in a while still takes that while.
+    /// Handles a change of the wall clock by moving all deadlines with it.
     pub fn on_clock_step(&mut self, step_us: i64) {
         let adoptions = self
             .jobs
@@ -256,7 +256,7 @@ impl State {
             Event::Running { job, run } => {
                 if let Some(current) = self.current_run(&job, run)
                     && current.stop_requested == StopRequest::None
-                    // Taken over: nothing has changed.
+                    // A job that was adopted has not changed its state.
                     && self.jobs[&job].record.current().status != Status::Running
                 {
                     self.enter(&job, Status::Running, "", now_us, &mut commands);
@@ -366,7 +366,7 @@ impl State {
         commands
     }
 
-    /// What a run came to is kept.
+    /// Adds the totals of a run that has ended to those of the job.
     fn run_totals(&mut self, name: &str, run_totals: Option<Box<RunTotals>>, commands: &mut Vec<Command>) {
         if let (Some(job), Some(run_totals)) = (self.jobs.get_mut(name), run_totals) {
             let run_totals = match &job.record.run_totals {
@@ -380,7 +380,7 @@ impl State {
         }
     }
 
-    /// What was told of the run of an earlier coordinator is the job's from now on.
+    /// Adds the progress of an earlier coordinator's run to the totals of the job.
     fn settle(&mut self, name: &str, attempt_goes_on: bool, commands: &mut Vec<Command>) {
         let Some(job) = self.jobs.get_mut(name).filter(|job| job.record.run_progress.is_some()) else {
             return;
@@ -410,7 +410,7 @@ impl State {
                         false => self.enter(name, Status::Failed, &reason, now_us, commands),
                     };
                 }
-                // Its last checkpoint is the new pipeline's.
+                // The last checkpoint was taken with the new pipeline.
                 End::Finished { .. } | End::Stopped { .. } => {
                     job.record.confirm_update();
                     commands.push(Command::Journal(job.record.pipeline_change()));
@@ -460,7 +460,7 @@ impl State {
                 }
                 (Status::Stopped, reason)
             }
-            // Nobody asked for it: whatever it was, it is to run.
+            // The run stopped without a request, so the job continues.
             (End::Stopped { .. } | End::Aborted { .. }, _, DesiredState::Running) => {
                 return self.start(name, "it had stopped by itself", now_us, commands);
             }
@@ -468,7 +468,7 @@ impl State {
         self.enter(name, status, &reason, now_us, commands);
     }
 
-    /// Begins a run.
+    /// Starts a run from the last checkpoint.
     fn start(&mut self, name: &str, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
         self.enter(name, Status::Deploying, reason, now_us, commands);
         self.run(name, None, None, commands);
@@ -484,11 +484,12 @@ impl State {
         let job = self.jobs.get_mut(name)?;
         let run = self.next_run;
         self.next_run += 1;
-        // Only a run that adopts an attempt may know of one: it would wait for a verdict that nobody gives.
+        // Only a run that adopts an attempt may see a placement; any other would wait for an adoption that never
+        // comes.
         if adoption.is_none() && job.record.placement.take().is_some() {
             commands.push(Command::Journal(job.record.placement_change()));
         }
-        // Tasks that are taken over are those of the old pipeline.
+        // Adopted tasks are those of the old pipeline.
         if adoption.is_none() && job.record.wanted == DesiredState::Running && job.record.try_update() {
             commands.push(Command::Journal(job.record.pipeline_change()));
         }
@@ -505,7 +506,7 @@ impl State {
         Some(run)
     }
 
-    /// The journal is to know where the attempt runs.
+    /// Journals the placement of the attempt.
     fn placed(&mut self, name: &str, lease: LeaseId, attempts: Vec<String>, commands: &mut Vec<Command>) {
         let (Some(job), Some(lease)) = (self.jobs.get_mut(name), self.slots.lease(lease)) else {
             return;
@@ -523,7 +524,7 @@ impl State {
         commands.push(Command::Journal(job.record.placement_change()));
     }
 
-    /// Ends the present run with a last checkpoint and begins another.
+    /// Stops the present run with a last checkpoint and starts another.
     fn rerun(&mut self, name: &str, reason: &str, now_us: i64, commands: &mut Vec<Command>) {
         let Some(job) = self.jobs.get(name) else { return };
         let wanted = job.record.wanted == DesiredState::Running;
@@ -554,7 +555,7 @@ impl State {
         }
     }
 
-    /// Says more about the present state of a job; not worth a transition.
+    /// Replaces the reason of the present state without a transition.
     fn set_reason(&mut self, name: &str, reason: String) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         if let Some(now) = job.record.transitions.back_mut()
@@ -603,7 +604,7 @@ impl State {
         }
     }
 
-    /// Something about the job's run changed that this machine does not know of.
+    /// Handles a change of a run's progress, which this state machine does not store.
     pub fn changed(&mut self, name: &str, run: RunId) {
         if self.current_run(name, run).is_some() {
             self.touch(name);

@@ -1,4 +1,4 @@
-//! Submitting a job: its pipeline is checked, its first checkpoint made, and the journal told.
+//! Submission of a job: checks its pipeline, creates its first checkpoint, and journals the job.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub async fn submit(leader: &Arc<Leader>, mut request: v1::SubmitRequest) -> Res
     Ok(response)
 }
 
-/// The job as it will stand in the journal.
+/// Returns the job's record.
 fn new_record(
     leader: &Leader,
     resolved: &Resolved,
@@ -86,7 +86,7 @@ fn new_record(
     }))
 }
 
-/// A checkpoint that a pipeline can begin with; from here on its state is that pipeline's.
+/// Loads a checkpoint that a pipeline can begin with, and assigns its state to that pipeline.
 async fn load_compatible(
     leader: &Arc<Leader>,
     from: &v1::CheckpointRef,
@@ -114,7 +114,7 @@ async fn load_compatible(
     Ok(found)
 }
 
-/// Makes the job's first checkpoint, where it has one, then lets the journal say that there is such a job.
+/// Creates the job's first checkpoint, if it begins with one, then journals the job.
 async fn accept(
     leader: &Arc<Leader>,
     record: Box<Record>,
@@ -131,7 +131,8 @@ async fn accept(
     leader.change(Request::Submit(record)).await
 }
 
-/// A job begins with nothing or with a copy, whatever an earlier one of its name left.
+/// Creates an empty history, or one that begins with a copy of a checkpoint. Replaces the history of an earlier job
+/// of this name.
 async fn prepare(
     leader: &Leader,
     record: &Record,
@@ -144,7 +145,7 @@ async fn prepare(
         let job = resolved.job(parallelism, record.storage.clone(), Start::Fresh);
         return history.start_fresh(&job, &crate::Progress::default()).await;
     };
-    // Where the origin runs here, its retention waits.
+    // Retention of the original job must not delete the checkpoint meanwhile.
     let origin = leader.known_history(found.store.job());
     let _pin = origin.map(|origin| origin.pin(found.info.checkpoint));
     history.adopt(&found.store, found.snapshot).await.map(|_| ())

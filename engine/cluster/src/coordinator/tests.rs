@@ -209,7 +209,7 @@ fn written(name: &str, dir: &Path) -> Vec<u64> {
     numbers
 }
 
-/// Whether no number of a sorted list is there twice.
+/// Returns true if no number of a sorted list occurs twice.
 fn distinct(numbers: &[u64]) -> bool {
     !numbers.is_empty() && numbers.windows(2).all(|pair| pair[0] < pair[1])
 }

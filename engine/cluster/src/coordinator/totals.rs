@@ -6,15 +6,15 @@ use crate::coordinator::now_us;
 use crate::coordinator::state::{Job, State};
 use crate::progress::Report;
 
-/// The journal is told times of checkpoints no more exactly than this.
+/// Resolution of checkpoint times in the journal.
 const JOURNAL_TIME_RESOLUTION_US: i64 = 100_000;
 
-/// What the run under way and those before it have come to; `None`: nothing has run yet.
+/// Returns the totals of a job over all runs; `None` if no task has ever run.
 pub fn job_totals(job: &Job, running: Option<&ActiveRun>) -> Option<RunTotals> {
     let record = &job.record;
     let present = running.and_then(|running| running.progress.with(run_totals));
     let present = match (State::inherited_progress(job), &record.run_progress) {
-        // Nobody looks after the tasks yet: what the last coordinator knew.
+        // The tasks have not been adopted yet, so their last known progress is used.
         (Some(RunProgress { settled, attempt }), _) => Some(attempt.clone().after(settled)),
         (None, Some(run_progress)) => Some(present.unwrap_or_default().at_least(&run_progress.attempt)),
         (None, None) => present,
@@ -26,7 +26,7 @@ pub fn job_totals(job: &Job, running: Option<&ActiveRun>) -> Option<RunTotals> {
     }
 }
 
-/// What a run has come to so far; `None`: nothing has run yet.
+/// Returns the totals of a run; `None` if it has not run any task.
 pub fn run_totals(report: &Report) -> Option<RunTotals> {
     let has_run = report.restarts > 0 || !report.counters.is_empty();
     let numbers = report.numbers();
@@ -55,7 +55,8 @@ pub fn run_totals(report: &Report) -> Option<RunTotals> {
     })
 }
 
-/// The same for the next coordinator, which gets the rows of the present attempt from its workers.
+/// Returns the progress of a run for the next coordinator, which gets the rows of the present attempt from its
+/// workers.
 pub fn run_progress(report: &Report) -> Option<RunProgress> {
     let all = run_totals(report)?;
     let present = report.counters.last().map(|counters| counters.progress());
@@ -72,7 +73,8 @@ pub fn run_progress(report: &Report) -> Option<RunProgress> {
     });
     let mut settled = all.without(&attempt);
     if let Some(last) = &mut settled.last_checkpoint {
-        // They are computed from how long ago it was, a little differently each time; that is no news.
+        // Times are computed from elapsed durations and vary slightly. Rounding avoids a journal record for such a
+        // difference.
         last.taken_us -= last.taken_us % JOURNAL_TIME_RESOLUTION_US;
         last.current_us -= last.current_us % JOURNAL_TIME_RESOLUTION_US;
     }

@@ -1,7 +1,7 @@
-//! What a job's exactly-once sinks hold in the systems that they write to, and ending it: for people.
+//! Open transactions of a job's exactly-once sinks in the systems that they write to, for operators of the cluster.
 //!
-//! The coordinator asks those systems itself, with the options that the job's tables have. A job that is gone can be meant
-//! by its pipeline.
+//! The coordinator queries those systems with the options of the job's tables. The pipeline identifies a job that has
+//! been deleted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub async fn abort(
 
 type Sinks = Vec<(OperatorId, Arc<dyn Sink>)>;
 
-/// The job's name, which its ids contain, and its sinks.
+/// Returns the job's name, which is part of its transactional ids, and its sinks.
 async fn sinks(leader: &Arc<Leader>, owner: Option<v1::TransactionOwner>) -> Result<(String, Sinks), api::Error> {
     let owner = owner.ok_or_else(|| invalid("say which job is meant (`owner`)"))?;
     let graph = match (owner.job.is_empty(), owner.pipeline) {
@@ -82,7 +82,7 @@ async fn sinks(leader: &Arc<Leader>, owner: Option<v1::TransactionOwner>) -> Res
         }
     };
     let name = graph.name.clone();
-    // What makes sinks may look at files.
+    // Creating sinks may read files.
     let made = threads::run_blocking(move || make(&graph)).await;
     Ok((name, made.map_err(|error| internal(&error))??))
 }

@@ -1,7 +1,7 @@
-//! Another pipeline for a job that there is: the check before anything is changed, and the savepoint.
+//! Update of a job's pipeline: the checks, and the savepoint before it.
 //!
-//! The rest is up to the state machine: the job's tasks end with a last checkpoint, tasks of the new pipeline begin
-//! from it, and until they have completed a checkpoint the old pipeline goes on if they fail.
+//! The state machine does the rest: the job's tasks stop with a last checkpoint, tasks of the new pipeline start from
+//! it, and if they fail before they have completed a checkpoint, the job returns to the old pipeline.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub async fn update(leader: &Arc<Leader>, request: v1::UpdateJobRequest) -> Resu
     let record = leader.with(|inner| inner.state.job(&name).map(|job| job.record.clone()))?;
     let of_job = record.resolved.mode();
     if resolved.resolved.mode() != of_job {
-        // It may have been chosen when the job was submitted.
+        // The mode may have been chosen when the job was submitted.
         resolved = resolve_pipeline(request.pipeline.clone(), request.name.clone(), Some(mode(of_job))).await?;
     }
     let mut response = v1::UpdateJobResponse {
@@ -49,7 +49,7 @@ pub async fn update(leader: &Arc<Leader>, request: v1::UpdateJobRequest) -> Resu
         job: name.clone(),
         update: Box::new(update),
     };
-    // Refused before a savepoint is taken for nothing.
+    // Checked before a savepoint is taken needlessly.
     leader.with(|inner| inner.state.request(asked.clone(), 0).map(|_| ()))?;
     if request.dry_run {
         return Ok(response);
@@ -96,13 +96,13 @@ fn new_update(record: &Record, resolved: &Resolved, request: &v1::UpdateJobReque
         max_parallelism,
         accept_changed_meaning: request.accept_changed_meaning,
         allow_dropped_state: request.allow_dropped_state,
-        // Known when it takes effect.
+        // Set when the update takes effect.
         was_running: false,
     })
 }
 
-/// Refuses a pipeline that the job's latest checkpoint does not fit. The checkpoint that it begins with has the same
-/// operators and layouts.
+/// Fails if the job's latest checkpoint is not compatible with the pipeline. The last checkpoint of the old tasks
+/// will have the same operators and layouts.
 async fn check_state(
     leader: &Arc<Leader>,
     name: &str,

@@ -1,7 +1,7 @@
-//! Between the leader and its workers: the fleet as the leader's hands, and the door that workers knock at.
+//! The gRPC service that workers attach to, and the leader's access to them.
 //!
-//! A process has one gRPC port and one [`WorkerGateway`] on it for good; who is behind it changes. While this coordinator leads
-//! it is the fleet of its epoch; while it stands by, workers are told to try another address.
+//! A process has one gRPC port with one [`WorkerGateway`]. While this coordinator leads, the gateway passes workers
+//! on to the fleet of the leader's epoch. While it stands by, it tells workers to try another address.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::fleet::{Fleet, FleetEvent, FleetOptions};
 use crate::worker_protocol::{MESSAGE_BYTES_MAX, STANDBY_MESSAGE};
 use crate::{Error, Job};
 
-/// Events of workers that may wait for the leader.
+/// Events of workers that may be queued for the leader.
 const EVENTS_MAX: usize = 1024;
 
-/// Where workers attach. Cheap to clone.
+/// The gRPC service that workers attach to. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct WorkerGateway {
     fleet: Arc<RwLock<Option<Fleet>>>,
@@ -36,12 +36,12 @@ impl WorkerGateway {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Makes the fleet of each epoch that this process leads.
+    /// Returns the function that creates the fleet of each epoch that this process leads.
     pub fn executor_factory(&self) -> ExecutorFactory {
         let gateway = self.clone();
         Box::new(move |cluster, epoch, awaited| {
             let (fleet, mut news) = Fleet::new(FleetOptions::new(cluster, epoch));
-            // Before any worker is let in: whatever else it runs, it is told to end.
+            // Set before any worker attaches: all other attempts of a worker are cancelled.
             fleet.expect_attempts(awaited);
             let (events, events_in) = mpsc::channel(EVENTS_MAX);
             *gateway.fleet.write() = Some(fleet.clone());
@@ -111,7 +111,7 @@ impl WorkerControl for WorkerGateway {
     }
 }
 
-/// The fleet of one epoch.
+/// The fleet of one epoch, as the leader uses it.
 struct FleetExecutors {
     fleet: Fleet,
     gateway: WorkerGateway,

@@ -5,7 +5,7 @@ use millstream_proto::v1;
 use crate::coordinator::leader::Leader;
 use crate::coordinator::slots::{Reachability, WorkerState};
 
-/// What the leader decides about workers, and what they said of themselves.
+/// Returns all workers: their state from the leader, the rest as they reported it.
 pub fn workers(leader: &Leader) -> Vec<v1::Worker> {
     let attached = leader.executors().workers();
     leader.with(|inner| {

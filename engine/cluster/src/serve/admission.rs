@@ -1,4 +1,4 @@
-//! What every call passes: a limit on how many there are, a limit on how long one may take, and a count of both.
+//! Admission of calls: limits their number and duration, and counts them.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::{CALL_TIMEOUT, CALLS_MAX, CHECKPOINT_CALL_TIMEOUT, STREAMS_MAX};
 use crate::api::{Code, Error};
 use crate::spans;
 
-/// The gate of one surface. Cheap to clone.
+/// Admission to one surface (gRPC or REST). Cheap to clone.
 #[derive(Clone)]
 pub struct Admission {
     surface: &'static str,
     calls: Arc<Semaphore>,
     streams: Arc<Semaphore>,
-    /// The client's span that causes the next call, if it has one.
+    /// Trace parent of the next call; empty if the client sent none.
     trace_parent: String,
 }
 
@@ -33,7 +33,7 @@ impl Admission {
         }
     }
 
-    /// The gate for a call that this span of the client causes.
+    /// Returns the admission for a call with this trace parent.
     pub fn with_trace_parent(&self, trace_parent: Option<&str>) -> Self {
         Self {
             trace_parent: trace_parent.unwrap_or_default().to_string(),
@@ -54,7 +54,7 @@ impl Admission {
         span
     }
 
-    /// Runs a call in a task of its own, so that a client that goes away does not end it half-way.
+    /// Runs a call in a task of its own, which continues if the client disconnects.
     pub async fn call<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -70,7 +70,7 @@ impl Admission {
         result
     }
 
-    /// Opens a stream; it counts against the limit until it is dropped.
+    /// Opens a stream, which counts against the limit until it is dropped.
     pub async fn stream<T: Send + 'static>(
         &self,
         name: &'static str,

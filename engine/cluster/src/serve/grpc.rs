@@ -1,4 +1,4 @@
-//! The gRPC services: each method hands its message to the [`Api`].
+//! The gRPC services. Each method passes its message to the [`Api`].
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -22,11 +22,11 @@ use super::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::api::{Api, Code, Error};
 use crate::spans;
 
-/// How often health is looked at.
+/// Interval of the health checks.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Says that a coordinator which does not lead, or cannot use its data folder, serves nothing but what it knows of the
-/// cluster. Until nobody asks.
+/// Reports services as not serving while the coordinator does not lead or cannot use its data folder, except for the
+/// cluster service. Runs until the API is dropped.
 async fn update_health(api: Weak<dyn Api>, health: HealthReporter) {
     let mut leads = None;
     loop {
@@ -79,7 +79,7 @@ pub async fn routes(api: Arc<dyn Api>) -> Routes {
         .add_service(limited!(TransactionServiceServer))
         .add_service(limited!(ClusterServiceServer))
         .add_service(health_service)
-        // Both generations of the protocol: some tools know only the older.
+        // Both versions of the protocol, as some tools know only the older one.
         .add_service(reflection().build_v1().expect("the build wrote these descriptors"))
         .add_service(reflection().build_v1alpha().expect("the build wrote these descriptors"))
 }
@@ -90,7 +90,7 @@ struct Services {
     admission: Admission,
 }
 
-/// `call!(self, method, request)`: through the gate to the method of the same name.
+/// `call!(self, method, request)` calls the API's method of the same name through the admission.
 macro_rules! call {
     ($self:ident, $method:ident, $request:ident) => {{
         let admission = $self.admission.with_trace_parent(trace_parent(&$request));

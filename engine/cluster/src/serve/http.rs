@@ -1,8 +1,7 @@
-//! Serving HTTP/1 to whoever connects: slowly, not at all, or a thousand times.
+//! HTTP/1 server that is robust against slow, silent and numerous clients.
 //!
-//! A connection that does not send a whole request's head in time is closed, be it the first or a later one, so is
-//! one that does not take its answer, and there is a limit of connections. Bodies are limited where they are read
-//! ([`super::rest`]).
+//! A connection is closed when the head of a request does not arrive in time or when the client does not read its
+//! response. The number of connections is limited. Bodies are limited where they are read ([`super::rest`]).
 
 use std::io;
 use std::pin::Pin;
@@ -20,24 +19,24 @@ use tokio::time::Sleep;
 
 use crate::network::{Acceptor, ConnectionLimit, ConnectionPermit};
 
-/// Connections of an HTTP port at once.
+/// Limit of connections to an HTTP port.
 const LIMIT: ConnectionLimit = ConnectionLimit {
     name: "HTTP_CONNECTIONS_MAX",
     connections_max: 512,
     refusal: b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 76\r\nconnection: close\r\n\r\n\
                there are too many connections (HTTP_CONNECTIONS_MAX); try again in a while\n",
 };
-/// At most an eighth of the files that a process may have open: gRPC, whose limit is its own, has a half.
+/// The limit is at most an eighth of the process's open files. gRPC, which has its own limit, may use a half.
 const FILES_DIVISOR: usize = 8;
-/// Time for the head of a request to arrive, from when the connection is open or the last answer was sent. So a
-/// connection may be idle for this long, too.
+/// Time for the head of a request to arrive after the connection was opened or the last response was sent. It bounds
+/// idle connections, too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes of a request's head.
+/// Size limit of a request's head.
 const HEADER_BYTES_MAX: usize = 64 << 10;
-/// A connection that takes nothing of its answer for so long is closed.
+/// Time after which a connection that reads nothing of its response is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Serves for ever.
+/// Serves forever.
 pub async fn serve(listener: TcpListener, router: Router) {
     let mut acceptor = Acceptor::new(listener, LIMIT.within_open_files(FILES_DIVISOR));
     let service = TowerToHyperService::new(router);
@@ -63,10 +62,10 @@ pub async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-/// A connection that does not wait for ever until its other end takes something.
+/// A connection that is closed if its other end reads nothing for too long.
 struct Connection {
     stream: TcpStream,
-    /// While nothing can be written: until when that may last.
+    /// Timer that runs while nothing can be written.
     write_timeout: Option<Pin<Box<Sleep>>>,
     _counted: ConnectionPermit,
 }

@@ -1,4 +1,4 @@
-//! The description of the REST calls (OpenAPI 3.1), made from the table that serves them and from the protocol's
+//! OpenAPI 3.1 description of the REST calls, generated from the table that serves them and from the protocol's
 //! messages.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,7 +94,7 @@ fn operation(route: &Route, schemas: &BTreeMap<String, Value>) -> Value {
         }
     } else {
         for (name, schema) in rest {
-            // A list's values are separated by commas.
+            // The values of a list are separated by commas.
             let mut parameter = json!({ "name": name, "in": "query", "schema": schema });
             if parameter["schema"]["type"] == "array" {
                 parameter["explode"] = false.into();
@@ -129,7 +129,7 @@ fn properties(schemas: &BTreeMap<String, Value>, message: &str) -> Map<String, V
     schemas[message]["properties"].as_object().cloned().unwrap_or_default()
 }
 
-/// The schema of a field, given by its path in the message.
+/// Returns the schema of a field, given by its path in the message.
 fn property(schemas: &BTreeMap<String, Value>, message: &str, field: &str) -> Value {
     let properties = properties(schemas, message);
     match field.split_once('.') {
@@ -142,7 +142,7 @@ fn property(schemas: &BTreeMap<String, Value>, message: &str, field: &str) -> Va
     }
 }
 
-/// Requests whose fields all stand in the path or the query are described there.
+/// Removes schemas of requests whose fields are all in the path or the query.
 fn drop_unused(schemas: &mut BTreeMap<String, Value>, paths: &Map<String, Value>) {
     let mut open = references(&Value::Object(paths.clone()));
     let mut used = BTreeSet::new();
@@ -156,7 +156,7 @@ fn drop_unused(schemas: &mut BTreeMap<String, Value>, paths: &Map<String, Value>
     schemas.retain(|name, _| used.contains(name));
 }
 
-/// Names of the schemas that a value refers to.
+/// Returns the names of the schemas that a value refers to.
 pub fn references(value: &Value) -> Vec<String> {
     match value {
         Value::Object(map) => map

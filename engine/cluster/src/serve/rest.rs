@@ -1,8 +1,8 @@
 //! REST/JSON below `/api/v1`, by the table of [`super::routes`].
 //!
-//! Answers are the messages as JSON; an error is `{code, message, mistakes}` with the status that fits. Streams are
-//! server-sent events whose data are messages. A body must say that it is JSON: a web page of another origin cannot
-//! send that without asking first.
+//! Responses are the messages as JSON. An error is `{code, message, mistakes}` with a matching status. Streams are
+//! server-sent events whose data are messages. A body must have the content type of JSON, which a web page of another
+//! origin cannot send without a preflight request.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -28,10 +28,10 @@ use super::{BODY_TIMEOUT, REQUEST_BYTES_MAX, detail};
 use crate::api::{Api, Code, Error};
 use crate::spans;
 
-/// A silent stream of events says so often that it lives.
+/// Interval of comments on a silent event stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The client API as REST/JSON, with its description at `/api/v1/openapi.json`.
+/// Returns the client API as REST/JSON, with its description at `/api/v1/openapi.json`.
 pub fn router(api: Arc<dyn Api>) -> Router {
     let admission = Admission::new("rest");
     let mut router = Router::new();
@@ -60,12 +60,12 @@ fn filter(method: Method) -> MethodFilter {
     }
 }
 
-/// What answers one route's requests.
+/// Handler of one route's requests.
 struct RouteHandler {
     api: Arc<dyn Api>,
     admission: Admission,
     route: Route,
-    /// The message's list fields: in a query their values are separated by commas.
+    /// List fields of the message. In a query their values are separated by commas.
     lists: Vec<String>,
 }
 
@@ -151,7 +151,7 @@ fn set_field(request: &mut Map<String, Value>, field: &str, value: &str) -> Resu
     }
 }
 
-/// A request's body; `None`: it did not arrive in time.
+/// Body of a request; `None` if it did not arrive in time.
 struct Body(Option<Result<Bytes, BytesRejection>>);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
@@ -208,7 +208,7 @@ async fn answer(
     }
 }
 
-/// The limit is one request's: trying again later changes nothing, as 429 would have it.
+/// The status is not 429: a retry cannot succeed, since the limit is for a single request.
 fn body_too_large() -> Response {
     let message = format!("the request has more than {REQUEST_BYTES_MAX} bytes (REQUEST_BYTES_MAX)");
     error_response_with_status(StatusCode::PAYLOAD_TOO_LARGE, &Error::new(Code::LimitReached, message))

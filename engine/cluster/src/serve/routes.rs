@@ -1,7 +1,7 @@
-//! The one table of REST calls: the router serves it and OpenAPI describes it, so that they cannot differ.
+//! Table of the REST calls. The router and the OpenAPI description are both generated from it.
 //!
-//! A request's message is put together from the names in the path, the query and the JSON body; the table says nothing
-//! about fields, those come from the message.
+//! The message of a request is assembled from the names in the path, the query and the JSON body. The fields are
+//! those of the message type.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,15 +29,15 @@ pub enum Method {
 
 pub struct Route {
     pub method: Method,
-    /// Below `/api/v1`. A name in braces is a field of the request's message.
+    /// Path below `/api/v1`. A name in braces is a field of the request's message.
     pub path: &'static str,
-    /// Names in the path that stand deeper in the message.
+    /// Names in the path that are nested in the message, with their paths there.
     pub nested: &'static [(&'static str, &'static str)],
-    /// Unique; OpenAPI's `operationId`, the word in metrics.
+    /// Unique name; OpenAPI's `operationId`, and a label of metrics.
     pub name: &'static str,
     pub summary: &'static str,
     pub request: &'static str,
-    /// The answer's message, or that of each event of a stream.
+    /// Message type of the response, or of each event of a stream.
     pub answer: &'static str,
     pub run: Run,
 }
@@ -56,7 +56,7 @@ pub enum Run {
 }
 
 impl Route {
-    /// The field that a name in the path stands for.
+    /// Returns the field that a name in the path stands for.
     pub fn field<'a>(&self, name: &'a str) -> &'a str
     where
         'static: 'a,
@@ -67,7 +67,7 @@ impl Route {
             .map_or(name, |(_, field)| field)
     }
 
-    /// The names in the path.
+    /// Returns the names in the path.
     pub fn path_names(&self) -> impl Iterator<Item = &'static str> {
         self.path
             .split('/')
@@ -141,14 +141,14 @@ where
     }
 }
 
-/// `api_method!(method, Request)`: the method of the API with its request.
+/// `api_method!(method, Request)` is a closure that calls a method of the API.
 macro_rules! api_method {
     ($method:ident, $request:ident) => {
         |api: Arc<dyn Api>, request: v1::$request| async move { api.$method(request).await }
     };
 }
 
-/// Every call.
+/// Returns every call.
 #[rustfmt::skip]
 pub fn table() -> Vec<Route> {
     use Method::{Delete, Get, Post};

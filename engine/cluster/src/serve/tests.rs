@@ -403,8 +403,8 @@ async fn grpc_errors_carry_their_detail() {
     assert_eq!(events.count().await, 2);
 }
 
-/// What a reader of OpenAPI relies on: all references lead somewhere, every name in a path is declared, names of
-/// operations are unique, and each call of the API is there.
+/// Checks that all references resolve, that every name in a path is declared, that names of operations are unique, and
+/// that each call of the API is described.
 #[test]
 fn the_description_is_whole() {
     let table = table();

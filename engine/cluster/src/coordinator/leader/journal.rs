@@ -1,4 +1,4 @@
-//! The leader and the cluster's journal: requests are written before they count, transitions soon after they happened.
+//! The leader's use of the cluster's journal: requests are written before they take effect, transitions soon after.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::coordinator::state::{Event, Request, RunId};
 
 /// Interval of the checks whether another coordinator has claimed the journal.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Transitions gather for so long before they are journalled.
+/// Time for which transitions are collected before they are written.
 const GATHER: Duration = Duration::from_millis(100);
-/// Pause before transitions that could not be journalled are tried again.
+/// Pause before a failed write is repeated.
 const JOURNAL_RETRY: Duration = Duration::from_secs(2);
 
 impl Leader {
-    /// Checks, journals and applies a request, also when the caller does not wait for it. An error says that nothing
-    /// was changed, or that it is not known whether it was.
+    /// Checks, journals and applies a request, even if the caller stops waiting. After an error either nothing was
+    /// changed, or the error says that the outcome is unknown.
     pub async fn change(self: &Arc<Self>, request: Request) -> Result<(), api::Error> {
-        // A run that it begins is caused by the call.
+        // A run that the request starts is recorded as caused by the call.
         let changing = self.clone().change_to_end(request).instrument(Span::current());
         let changed = tokio::spawn(changing);
         changed.await.map_err(|error| internal(&error))?
@@ -34,7 +34,7 @@ impl Leader {
     async fn change_to_end(self: Arc<Self>, request: Request) -> Result<(), api::Error> {
         let mut journal = self.journal.lock().await;
         self.check_not_ended()?;
-        // What is asked for is judged by all that counts.
+        // The request is checked against everything that the journal has.
         if let Err(error) = self.resolve_uncertain_put(&mut journal).await {
             self.end_if_superseded(&error);
             self.check_not_ended()?;
@@ -61,7 +61,7 @@ impl Leader {
         ))
     }
 
-    /// Finds out whether the record counts that was put last, where that is not known.
+    /// Determines whether the journal has the record that was put last, if that is unknown.
     async fn resolve_uncertain_put(
         self: &Arc<Self>,
         journal: &mut Writer<Ledger>,
@@ -73,7 +73,7 @@ impl Leader {
         Ok(())
     }
 
-    /// Journals what happened so far, then this change, as one record, and applies what counts.
+    /// Journals all pending changes and this one as one record, and applies them.
     async fn append(
         self: &Arc<Self>,
         journal: &mut Writer<Ledger>,
@@ -87,7 +87,7 @@ impl Leader {
         Ok(())
     }
 
-    /// These changes are in the journal. None: the record that was put last is not.
+    /// Applies changes that the journal has. None: it does not have the record that was put last.
     fn apply_journalled(self: &Arc<Self>, journalled: Vec<Change>) {
         self.inner.lock().unwritten.end_put(!journalled.is_empty());
         for change in journalled {
@@ -101,7 +101,7 @@ impl Leader {
         }
     }
 
-    /// Writes transitions soon after they happened, and notices when somebody else leads.
+    /// Writes pending changes, and notices when another coordinator leads, until it leads no longer.
     pub(super) async fn journal_loop(self: Arc<Self>) {
         let mut check = tokio::time::interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -120,7 +120,7 @@ impl Leader {
         }
     }
 
-    /// Looks whether it still leads, and ends if not.
+    /// Checks whether it still leads, and ends if not.
     pub async fn check_leadership(&self) {
         let checked = self.journal.lock().await.check().await;
         self.journal_problem.lock()[0] = checked.as_ref().err().map(ToString::to_string);
@@ -131,8 +131,8 @@ impl Leader {
         }
     }
 
-    /// An error unless nobody else has claimed the journal: before something is done to the outside world that must
-    /// not be done beside another leader.
+    /// Fails if another coordinator has claimed the journal. To be called before changes of outside systems that must
+    /// not coincide with those of another leader.
     pub async fn verify_leadership(&self) -> Result<(), Error> {
         let checked = self.journal.lock().await.check().await;
         checked.map_err(|error| {
@@ -141,8 +141,8 @@ impl Leader {
         })
     }
 
-    /// Returns when the journal has all that has happened so far, however long it cannot be written; meanwhile that
-    /// is why this run of the job waits.
+    /// Waits until the journal has all pending changes. While it cannot be written, that is the reason shown for the
+    /// job.
     pub async fn flush_journal(self: &Arc<Self>, job: &str, run: RunId) {
         while let Some(problem) = self.write_unwritten().await {
             self.event(Event::Restarting {
@@ -154,7 +154,7 @@ impl Leader {
         }
     }
 
-    /// Writes what happened to the journal. `Some`: why it is to be tried again.
+    /// Writes pending changes to the journal. Returns the error if that is to be retried.
     pub(in crate::coordinator) async fn write_unwritten(self: &Arc<Self>) -> Option<String> {
         let mut journal = self.journal.lock().await;
         if self.end_reason.borrow().is_some() {
@@ -175,7 +175,7 @@ impl Leader {
         }
     }
 
-    /// The reason why the journal cannot be used, as far as that is known.
+    /// Returns the reason why the journal cannot be used, if it is known.
     pub fn journal_problem(&self) -> Option<String> {
         self.journal_problem.lock().iter().flatten().next().cloned()
     }

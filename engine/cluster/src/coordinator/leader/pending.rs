@@ -1,19 +1,19 @@
-//! Changes that the journal does not have yet, coalesced: a queue bounded by the number of jobs, however long the
-//! journal cannot be written.
+//! Changes that the journal does not have yet, coalesced: the queue is bounded by the number of jobs, however long
+//! the journal cannot be written.
 //!
-//! Of changes that state present facts (`Placed`, `RunTotals`, `RunProgress`, `Pipeline`) the newest of each job and kind is kept,
-//! at the place of the newest: a later `RunTotals` clears what an earlier `RunProgress` said, and not the other way round. Of a
-//! job's transitions the newest [`TRANSITIONS_MAX`] are kept, as many as its record keeps. Replaying the queue gives
-//! the same [`Ledger`](crate::coordinator::ledger::Ledger) as replaying every change.
+//! Of changes that state present facts (`Placed`, `RunTotals`, `RunProgress`, `Pipeline`), only the newest of each
+//! job and kind is kept, at its own place in the queue: a later `RunTotals` clears an earlier `RunProgress`, but not
+//! the other way round. Of a job's transitions the newest [`TRANSITIONS_MAX`] are kept, as in its record. Replaying
+//! the queue gives the same [`Ledger`](crate::coordinator::ledger::Ledger) as replaying every change.
 //!
-//! Changes of a record that may or may not be in the journal ([`PendingChanges::begin_put`]) stay as they are until
+//! Changes of a record that may or may not be in the journal ([`PendingChanges::begin_put`]) are not coalesced until
 //! that is known.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::coordinator::ledger::{Change, TRANSITIONS_MAX};
 
-/// Changes in the order in which they are to be replayed.
+/// Changes in replay order.
 #[derive(Debug, Default)]
 pub struct PendingChanges {
     /// By sequence number.
@@ -35,7 +35,7 @@ struct Replaceable {
 
 const FACT_KINDS: usize = 4;
 
-/// The part that a change has in coalescing.
+/// Role of a change in coalescing.
 enum Kind<'a> {
     /// Replaces the earlier change of the same job and kind.
     Fact {
@@ -45,7 +45,7 @@ enum Kind<'a> {
     Transition {
         job: &'a str,
     },
-    /// Depends on changes before it, or is depended on by those behind it.
+    /// Its order relative to other changes matters.
     Other,
 }
 
@@ -69,7 +69,7 @@ impl Kind<'_> {
 }
 
 impl PendingChanges {
-    /// Appends a change and removes those that it makes superfluous.
+    /// Appends a change and removes those that it makes redundant.
     pub fn push(&mut self, change: Change) {
         let seq = self.next_seq;
         match Kind::of(&change) {
@@ -107,8 +107,8 @@ impl PendingChanges {
             .expect("it was inserted if it was missing")
     }
 
-    /// Returns all changes, for a record that is put now. They are kept until [`PendingChanges::end_put`] says whether
-    /// the journal has the record; those of an earlier record without an answer are in this one.
+    /// Returns all changes, for a record that is put now. They are kept until [`PendingChanges::end_put`]. Changes of
+    /// an earlier record without an answer are included.
     pub fn begin_put(&mut self) -> Vec<Change> {
         self.end_put(false);
         self.put_end_seq = self.next_seq;
@@ -116,8 +116,8 @@ impl PendingChanges {
         self.changes.values().cloned().collect()
     }
 
-    /// Removes the changes of the record that was put last if the journal has it; otherwise they are pending like
-    /// others.
+    /// Removes the changes of the record that was put last if the journal has it. Otherwise they are pending as
+    /// before.
     pub fn end_put(&mut self, is_written: bool) {
         let put_end_seq = std::mem::take(&mut self.put_end_seq);
         if put_end_seq == 0 {

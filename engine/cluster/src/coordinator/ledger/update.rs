@@ -1,4 +1,4 @@
-//! The update of a job's pipeline in its record: which pipeline the job has while the new one has not proved to work.
+//! Updates of a job's pipeline, and the way back to the old pipeline until the new one has completed a checkpoint.
 
 use std::sync::Arc;
 
@@ -7,43 +7,43 @@ use serde::{Deserialize, Serialize};
 
 use super::{Change, DesiredState, Record, Status, encoded};
 
-/// Another pipeline for a job.
+/// An update of a job's pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Update {
-    /// Once it is tried: the job's pipeline before, and its settings.
+    /// The new pipeline while the update is pending; the old one while it is tried.
     #[serde(with = "encoded")]
     pub resolved: Arc<v1::ResolvedJob>,
     pub parallelism: Option<u32>,
     pub max_parallelism: u32,
     pub accept_changed_meaning: bool,
     pub allow_dropped_state: bool,
-    /// The job was running: if the new pipeline fails, it is to run again.
+    /// The job was running, so it runs again with the old pipeline if the new one fails.
     pub was_running: bool,
 }
 
-/// The latest update of a job.
+/// State of the latest update of a job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LatestUpdate {
-    /// There was none, or it was dropped by a stop.
+    /// There was no update, or a stop dropped it.
     #[default]
     None,
-    /// The job's tasks are those of its old pipeline, and end.
+    /// The tasks of the old pipeline are being stopped.
     Pending(Box<Update>),
-    /// The record has the new pipeline, which has no checkpoint yet.
+    /// The job has the new pipeline, which has not completed a checkpoint yet.
     Tried(Box<Update>),
-    /// The new pipeline has a checkpoint.
+    /// The new pipeline has completed a checkpoint.
     Confirmed,
-    /// The new pipeline has failed, and the record has the old one again.
+    /// The new pipeline has failed, and the job has the old one again.
     Reverted { reason: String },
 }
 
 impl Record {
-    /// A person wants it to have another pipeline. Repeated, nothing changes.
+    /// Requests another pipeline. Repeating the request changes nothing.
     pub fn update(&mut self, mut update: Update, at_us: i64) {
         match &self.update {
             LatestUpdate::Pending(earlier) if earlier.resolved == update.resolved => return,
-            // Stopped before it had a checkpoint: there is nothing to go back to but the pipeline before it.
+            // The tried pipeline was stopped before its first checkpoint, so the update replaces the one before it.
             LatestUpdate::Tried(_) => {
                 self.restore_previous_pipeline();
             }
@@ -61,7 +61,7 @@ impl Record {
         self.enter_unless_current(status, at_us, "updating the pipeline");
     }
 
-    /// The update that waits for the job's present tasks to end.
+    /// Returns the update that waits for the job's tasks to stop.
     pub fn pending_update(&self) -> Option<&Update> {
         match &self.update {
             LatestUpdate::Pending(update) => Some(update),
@@ -69,7 +69,7 @@ impl Record {
         }
     }
 
-    /// The update whose pipeline is the job's, and has no checkpoint yet.
+    /// Returns the update whose pipeline has not completed a checkpoint yet.
     pub fn tried_update(&self) -> Option<&Update> {
         match &self.update {
             LatestUpdate::Tried(update) => Some(update),
@@ -77,7 +77,7 @@ impl Record {
         }
     }
 
-    /// Makes the new pipeline of a pending update the job's. Returns whether there is one.
+    /// Gives the job the new pipeline of a pending update. Returns false if there is none.
     pub fn try_update(&mut self) -> bool {
         match std::mem::take(&mut self.update) {
             LatestUpdate::Pending(update) => {
@@ -91,12 +91,12 @@ impl Record {
         }
     }
 
-    /// The new pipeline has a checkpoint.
+    /// Completes the update after the new pipeline's first checkpoint.
     pub fn confirm_update(&mut self) {
         self.update = LatestUpdate::Confirmed;
     }
 
-    /// The new pipeline has failed. Returns whether the job is to run with the old one.
+    /// Gives the job its old pipeline again after the new one has failed. Returns true if the job is to run.
     pub fn revert_update(&mut self, reason: &str) -> bool {
         let was_running = self
             .restore_previous_pipeline()
@@ -107,7 +107,7 @@ impl Record {
         was_running
     }
 
-    /// Gives the job the pipeline that it had before a tried update, which is returned.
+    /// Gives the job the pipeline that it had before a tried update. Returns the update.
     fn restore_previous_pipeline(&mut self) -> Option<Box<Update>> {
         match std::mem::take(&mut self.update) {
             LatestUpdate::Tried(update) => Some(self.swap_pipeline(update)),
@@ -125,7 +125,7 @@ impl Record {
         update
     }
 
-    /// The change that tells the journal of its pipeline.
+    /// Returns the change that journals the pipeline and the state of its update.
     pub fn pipeline_change(&self) -> Change {
         Change::Pipeline {
             job: self.name.clone(),

@@ -1,32 +1,32 @@
-//! Attempts that outlived their coordinator: waiting for their workers, taking them over, giving them up.
+//! Adoption of attempts that outlived their coordinator.
 //!
-//! A worker that comes brings the attempts along that it runs. When all workers of an attempt have come with it, it goes
-//! on; when one comes without, or does not come in time, it cannot, and the job restarts from its last checkpoint.
-//! Until then its slots are its own.
+//! A worker that attaches reports the attempts that it runs. Once all workers of an attempt have attached with its
+//! tasks, the attempt is adopted. If one attaches without them or does not attach in time, the attempt is abandoned,
+//! and the job restarts from its last checkpoint. Its slots are leased meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Command, State};
 use crate::coordinator::ledger::Status;
 
-/// How long workers may take to find a new coordinator: as long as they may take to notice that the old one is gone,
-/// and to try the other addresses.
+/// Time for workers to attach to a new coordinator. They must notice the failure of the old one and try other
+/// addresses.
 const ADOPTION_GRACE_US: i64 = 10_000_000;
 
-/// An attempt whose workers are waited for.
+/// An attempt that waits for its workers.
 #[derive(Debug)]
 pub struct Adoption {
-    /// What each of its workers runs.
+    /// Attempts that each of its workers runs.
     workers: BTreeMap<String, BTreeSet<String>>,
-    /// Those that have not come yet.
+    /// Workers that have not attached yet.
     missing: BTreeSet<String>,
     pub until_us: i64,
-    /// What was said of the job's state before it was said that it waits.
+    /// Reason of the job's state before the wait.
     previous_reason: String,
 }
 
 impl State {
-    /// Begins a run that takes over what runs of the job; `false`: the journal knows of nothing that does.
+    /// Starts a run that adopts the job's attempt. Returns false if the journal has none.
     pub(super) fn adopt(&mut self, name: &str, now_us: i64, commands: &mut Vec<Command>) -> bool {
         let Some(record) = self.jobs.get(name).map(|job| &job.record) else {
             return false;
@@ -56,7 +56,7 @@ impl State {
         runs.filter_map(|(name, run)| Some((name, run.adoption.as_ref()?)))
     }
 
-    /// A worker has come, with these attempts.
+    /// Handles a worker that has attached with these attempts.
     pub(super) fn worker_returned(
         &mut self,
         worker: &str,
@@ -99,7 +99,7 @@ impl State {
         }
     }
 
-    /// A worker that had come is lost before the others came.
+    /// Handles the loss of a worker that had attached while others are missing.
     pub(super) fn worker_lost_again(&mut self, worker: &str) {
         for job in self.jobs.values_mut() {
             if let Some(adoption) = job.run.as_mut().and_then(|run| run.adoption.as_mut())
@@ -110,7 +110,7 @@ impl State {
         }
     }
 
-    /// Nobody waits for ever.
+    /// Abandons attempts whose workers did not attach in time.
     pub(super) fn abandon_overdue_adoptions(&mut self, now_us: i64, commands: &mut Vec<Command>) {
         let late = self.adoptions().filter(|(_, adoption)| adoption.until_us <= now_us);
         let late: Vec<(String, String)> = late

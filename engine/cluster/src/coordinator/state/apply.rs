@@ -1,4 +1,4 @@
-//! Applies requests once the journal has them: changes the record as the journal does, and commands the runs.
+//! Application of journalled changes: updates the records and starts or stops runs.
 
 use super::{Command, NextAction, State};
 use crate::coordinator::ledger::{Change, DesiredState, Record, Transition};
@@ -47,7 +47,7 @@ impl State {
                 }
             }
             Change::Transition { job, transition } => self.confirm_end(&job, &transition),
-            // Of this coordinator's own making: it is in the record already.
+            // This state machine made the change, so the record has it.
             Change::Placed { .. } | Change::RunTotals { .. } | Change::RunProgress { .. } | Change::Pipeline { .. } => {
             }
             Change::Deleting { job } => {
@@ -80,15 +80,15 @@ impl State {
         match wanted {
             DesiredState::Running if ended => self.start(name, "asked for", now_us, commands),
             DesiredState::Running => self.rerun(name, "restart asked for", now_us, commands),
-            // It ended by itself in the meantime.
+            // The job has ended meanwhile.
             _ if ended => {}
             DesiredState::Stopped { .. } => self.request_stop(name, StopRequest::Stop, NextAction::End, commands),
             DesiredState::Cancelled => self.request_stop(name, StopRequest::Abort, NextAction::End, commands),
         }
     }
 
-    /// Changes a record as the journal does. Returns whether that put it into another state, which is told again as a
-    /// transition, for the job's log.
+    /// Changes a record as the journal does. Returns true if its state changed, which is then recorded as a
+    /// transition for the job's log.
     fn change_record(&mut self, name: &str, commands: &mut Vec<Command>, change: impl FnOnce(&mut Record)) -> bool {
         let Some(job) = self.jobs.get_mut(name) else {
             return false;
@@ -105,7 +105,7 @@ impl State {
         is_another
     }
 
-    /// The journal has this transition.
+    /// Marks the end of a job as journalled.
     fn confirm_end(&mut self, name: &str, transition: &Transition) {
         if let Some(job) = self.jobs.get_mut(name)
             && job.is_ending

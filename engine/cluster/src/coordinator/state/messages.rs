@@ -9,39 +9,39 @@ use crate::job::StopRequest;
 
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A change that the journal has.
+    /// The journal has this change.
     Applied(Change),
-    /// The tasks of an attempt run, those of each slot under this id.
+    /// The tasks of an attempt run. `attempts` has the id under which the worker of each slot knows them.
     Placed {
         job: String,
         run: RunId,
         attempts: Vec<String>,
     },
-    /// These slots of a running attempt are to run its tasks anew: others are needed where workers are gone.
+    /// These slots of a running attempt need others in place of those on lost workers.
     RelocationWanted {
         job: String,
         run: RunId,
         region: Vec<usize>,
     },
-    /// The tasks of these slots have ended; this attempt is to follow.
+    /// The tasks of these slots have ended, and this attempt replaces them.
     Relocated {
         job: String,
         run: RunId,
         region: Vec<usize>,
         attempt: String,
     },
-    /// All tasks of an attempt run and are looked after.
+    /// All tasks of an attempt run.
     Running {
         job: String,
         run: RunId,
     },
-    /// An attempt failed and another is to follow.
+    /// An attempt failed, and another follows.
     Restarting {
         job: String,
         run: RunId,
         reason: String,
     },
-    /// The new pipeline of an update has a checkpoint.
+    /// The new pipeline of an update has completed a checkpoint.
     UpdateConfirmed {
         job: String,
         run: RunId,
@@ -50,10 +50,10 @@ pub enum Event {
         job: String,
         run: RunId,
         end: End,
-        /// Its totals, if any task ever ran.
+        /// Its totals, if it ever ran tasks.
         run_totals: Option<Box<RunTotals>>,
     },
-    /// The totals of a run so far, from time to time.
+    /// Totals of a run that has not ended, sent at intervals.
     RunProgress {
         job: String,
         run: RunId,
@@ -72,10 +72,10 @@ pub enum Event {
         worker: String,
         incarnation: String,
         slots: u32,
-        /// The attempts that it brings along and that are waited for.
+        /// Attempts that it runs and that can be adopted.
         running: Vec<String>,
     },
-    /// Other workers can reach it, or the reason why they cannot.
+    /// Result of connecting to the worker's address.
     Reached {
         worker: String,
         incarnation: String,
@@ -86,12 +86,12 @@ pub enum Event {
         incarnation: String,
         reason: String,
     },
-    /// This process did not run for so long that its workers have left it. The shell's to act upon: whoever leads next,
-    /// this one perhaps, takes over what runs.
+    /// This process did not run for so long that its workers have left it. Handled by the shell: the next leader,
+    /// possibly this coordinator again, adopts the tasks.
     Stalled {
         reason: String,
     },
-    /// Tasks on a worker logged something: kept by the shell, it decides nothing.
+    /// Tasks on a worker logged lines. Stored by the shell; no decision depends on them.
     Logged {
         worker: String,
         lines: Vec<v1::JobLine>,
@@ -101,11 +101,11 @@ pub enum Event {
         worker: String,
     },
     Tick,
-    /// All runs take a last checkpoint and end; the jobs go on elsewhere or later.
+    /// All runs take a last checkpoint and end. The next leader resumes the jobs.
     ShutDown,
 }
 
-/// The end of a run.
+/// End of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Finished {
@@ -116,14 +116,14 @@ pub enum End {
     },
     Aborted {
         last_checkpoint: Option<u64>,
-        /// The reason why the output that it holds may not be published yet.
+        /// The reason why the output of that checkpoint may not have been published.
         unpublished: Option<String>,
     },
     Failed {
         reason: String,
     },
-    /// Another claim of the job's checkpoints, made for this cluster, has superseded its own: a run with a new one
-    /// goes on.
+    /// Another claim of this cluster on the job's checkpoints superseded the run's: another run follows with a new
+    /// claim.
     Superseded {
         reason: String,
     },
@@ -155,27 +155,27 @@ pub enum Command {
         lease: LeaseId,
         slots: Vec<String>,
     },
-    /// There is no place for what is displaced, and none is waited for.
+    /// There are no slots for the displaced tasks, and none are waited for.
     RefuseSlots {
         job: String,
         run: RunId,
     },
-    /// The workers have come with the tasks that the run waits for, which has these slots.
+    /// The workers have attached with the tasks that the run waits for. The lease has their slots.
     Adopt {
         job: String,
         run: RunId,
         lease: LeaseId,
     },
-    /// The tasks that the run waits for do not come back: what there is of the attempt is to end.
+    /// The tasks that the run waits for will not be adopted. Those that still run are cancelled.
     Abandon {
         job: String,
         run: RunId,
         attempts: Vec<String>,
         reason: String,
     },
-    /// To be written soon; nothing waits for it.
+    /// A change that is to be journalled soon. Nothing waits for it.
     Journal(Change),
-    /// The worker has nothing to do any more and may go.
+    /// The worker has no tasks any more and may leave.
     ReleaseWorker {
         worker: String,
     },

@@ -1,4 +1,4 @@
-//! What people ask for: what it changes, or why it is refused. Nothing is changed here.
+//! Requests of clients: the change that each makes, or the reason why it is refused. Nothing is changed here.
 
 use super::{Job, State};
 use crate::api::{self, Code};
@@ -26,11 +26,11 @@ pub enum Request {
         job: String,
         allow_duplicates: bool,
     },
-    /// Its checkpoints are to be removed.
+    /// Requests the deletion of a job's checkpoints.
     Delete {
         job: String,
     },
-    /// They are: there is no such job any more.
+    /// Removes a job whose checkpoints have been deleted.
     Forget {
         job: String,
     },
@@ -41,7 +41,7 @@ pub enum Request {
 }
 
 impl State {
-    /// Whether a name is free and there may be another job.
+    /// Fails if the name is in use or the cluster has the maximum number of jobs.
     pub fn check_submit(&self, name: &str) -> Result<(), api::Error> {
         self.refuse_when_shutting_down()?;
         if let Some(job) = self.jobs.get(name) {
@@ -66,7 +66,7 @@ impl State {
         Ok(())
     }
 
-    /// Returns the change that a request makes at this time, or why it is refused. A repeated request changes nothing.
+    /// Returns the change that a request makes at this time. Repeating a request changes nothing.
     pub fn request(&self, request: Request, at_us: i64) -> Result<Change, api::Error> {
         self.refuse_when_shutting_down()?;
         match request {
@@ -210,7 +210,7 @@ impl State {
         ))
     }
 
-    /// A job that runs would be stopped, and then wait for slots that may never come.
+    /// Fails if a running job would be stopped only to wait for slots that may never exist.
     fn refuse_too_many(&self, name: &str, parallelism: Option<u32>) -> Result<(), api::Error> {
         let has_slots = |job: &Job| job.run.as_ref().is_some_and(|run| run.lease.is_some());
         let runs = has_slots(self.job(name)?);
@@ -218,7 +218,7 @@ impl State {
             return Ok(());
         };
         let others = self.jobs.iter().filter(|(other, job)| *other != name && has_slots(job));
-        // Those that follow the slots give way.
+        // Jobs of parallelism `auto` give slots up.
         let held: u32 = others.map(|(_, job)| job.record.parallelism.unwrap_or(1)).sum();
         let offered = self.slots.offered() as u32;
         if parallelism <= offered.saturating_sub(held) {
@@ -249,7 +249,7 @@ impl State {
     }
 }
 
-/// The wish for a job that is to stop. An earlier promise (a savepoint, a cancellation) is kept.
+/// Returns the desired state after a stop request. An earlier promise (a savepoint, a cancellation) is kept.
 fn stopped(record: &Record, savepoint: Option<String>) -> Result<DesiredState, api::Error> {
     let name = &record.name;
     let how = match (&record.wanted, &savepoint) {

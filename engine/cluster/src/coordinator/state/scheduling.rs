@@ -1,17 +1,17 @@
-//! Who gets which slots: granted to those that wait, given back, moved as workers come and go.
+//! Scheduling of slots: grants them to waiting runs, takes them back, and moves jobs as workers come and go.
 
 use super::{Command, Job, Run, RunId, State};
 use crate::coordinator::ledger::{Record, Status};
 use crate::coordinator::slots::{LeaseId, WorkerState};
 use crate::job::StopRequest;
 
-/// How long after the last change of slots jobs of parallelism `auto` are moved.
+/// Delay after the last change of slots before jobs of parallelism `auto` are moved.
 const REBALANCE_DELAY_US: i64 = 2_000_000;
 
-/// How a reason begins, or goes on after the cause of a restart, that is replaced as soon as there are slots.
+/// Start of the part of a reason that is replaced as soon as there are slots. The cause of a restart may precede it.
 const WAITING_PREFIX: &str = "waiting for ";
 
-/// What a reason says beside that slots are waited for.
+/// Returns the part of a reason that is not about waiting for slots.
 fn cause(reason: &str) -> &str {
     if reason.starts_with(WAITING_PREFIX) {
         return "";
@@ -35,7 +35,7 @@ impl State {
         self.slots_changed(now_us, commands);
     }
 
-    /// Workers that were asked to end go when nothing of theirs is needed.
+    /// Releases leaving workers that have no tasks any more.
     fn release_drained_workers(&self, commands: &mut Vec<Command>) {
         for (name, worker) in self.slots.workers() {
             if worker.state == WorkerState::Leaving && self.slots.used(name) == 0 {
@@ -65,12 +65,12 @@ impl State {
         self.waiting.push((job, run));
         self.grant(commands);
         if !self.waiting.is_empty() {
-            // Those who have more than their share give way.
+            // Jobs that have more than their share give slots up.
             self.rebalance_at_us.get_or_insert(now_us + REBALANCE_DELAY_US);
         }
     }
 
-    /// Gives slots to those that wait, oldest first; one that needs more than there are does not hold up the others.
+    /// Grants slots to waiting runs, oldest first. A run that needs more than there are does not block the others.
     fn grant(&mut self, commands: &mut Vec<Command>) {
         for (name, run) in std::mem::take(&mut self.waiting) {
             let Some(job) = self.jobs.get(&name) else { continue };
@@ -107,7 +107,7 @@ impl State {
         }
     }
 
-    /// Slots for a run, which waits no longer.
+    /// Returns the command that grants slots to a run.
     fn grant_command(&mut self, name: String, run: RunId, lease: LeaseId, slots: Vec<String>) -> Command {
         let reason = self.jobs.get(&name).map(|job| job.record.current().reason.as_str());
         let known = reason.map(cause);
@@ -127,8 +127,8 @@ impl State {
         }
     }
 
-    /// Gives tasks a place that have lost theirs. A job that follows the slots there are is not made to wait for one: it
-    /// begins again on fewer.
+    /// Leases other slots for displaced tasks. A job of parallelism `auto` does not wait for them: it restarts with
+    /// fewer.
     fn relocate(
         &mut self,
         name: String,
@@ -169,7 +169,7 @@ impl State {
         let waits =
             format!("{WAITING_PREFIX}{needed} slots: {workers} workers offer {offered}, {free} of them free; {advice}");
         let now = self.jobs.get(name).map(|job| job.record.current());
-        // Why it does not run any more is not forgotten over what it waits for.
+        // The cause of a restart stays visible while the job waits for slots.
         let cause = now
             .filter(|now| now.status == Status::Restarting)
             .map(|now| cause(&now.reason));
@@ -180,7 +180,7 @@ impl State {
         self.set_reason(name, reason);
     }
 
-    /// How many slots a job of parallelism `auto` should have.
+    /// Returns the number of slots that a job of parallelism `auto` should have.
     fn share(&self, record: &Record) -> usize {
         let running = self.jobs.values().filter(|job| job.run.is_some());
         let (auto, fixed): (Vec<&Job>, Vec<&Job>) = running.partition(|job| job.record.parallelism.is_none());
@@ -195,7 +195,8 @@ impl State {
             .max(1)
     }
 
-    /// Moves jobs of parallelism `auto` to the slots they should have: down where others wait, up where slots are free.
+    /// Moves jobs of parallelism `auto` to their share of slots: to fewer if other jobs wait, to more if slots are
+    /// free.
     pub(super) fn rebalance(&mut self, now_us: i64, commands: &mut Vec<Command>) {
         let mut free = self.slots.free();
         let others_wait = !self.waiting.is_empty();

@@ -1,4 +1,4 @@
-//! What the scenarios happen on.
+//! A state machine with a clock and a journal, and short names for what happens to it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -231,7 +231,7 @@ impl Harness {
         assert!(now.reason.contains(reason), "{now:?}");
     }
 
-    /// What a new coordinator makes of the journal.
+    /// Returns the state machine of a new coordinator with this journal, and its first commands.
     pub fn successor(&self) -> (Harness, String) {
         self.successor_as_of(self.journal.len())
     }
