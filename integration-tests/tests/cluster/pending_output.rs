@@ -62,7 +62,7 @@ fn a_stop_publishes_what_the_last_checkpoint_holds_though_no_task_runs() {
     cluster.cli(&["jobs", "stop", job, "--savepoint", "kept", "--wait"], 0);
     let reason = cluster.job(job)["reason"].to_string();
     assert!(
-        reason.contains("while it did not run") && !reason.contains("not published"),
+        reason.contains("while it was not running") && !reason.contains("not published"),
         "{reason}"
     );
     let after = windows.broker.records(job).expect("they can be read").len();

@@ -213,7 +213,7 @@ fn tasks_go_on_when_the_only_coordinator_was_frozen() {
     coordinator.signal("CONT");
     until("it has taken over from itself", || {
         let job = cluster.cli_at(&cluster.url(), &["jobs", "describe", "cars"]);
-        text(&job.stdout).contains("went on under a new coordinator")
+        text(&job.stdout).contains("continued under a new coordinator")
     });
     has_gone_on(&cluster);
     cluster.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);

@@ -99,7 +99,7 @@ fn table_of(graph: &JobGraph, node: usize) -> Option<&TableDefinition> {
 /// The tables that a stored pipeline writes, their secrets masked. None, if this engine cannot plan it.
 async fn tables_of(pipeline: String) -> Result<BTreeMap<OperatorId, TableDefinition>, Error> {
     let planned = threads::run_blocking(move || stored_pipeline::plan(&pipeline)).await;
-    let planned = planned.map_err(|error| Error::Failed(format!("planning did not end well: {error}")))?;
+    let planned = planned.map_err(|error| Error::Failed(format!("planning was aborted: {error}")))?;
     let Ok(graph) = planned else { return Ok(BTreeMap::new()) };
     let tables = (0..graph.nodes.len()).filter_map(|node| {
         let table = table_of(&graph, node)?;

@@ -355,14 +355,14 @@ pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<
     };
     let why = match kept {
         DeleteRefusal::Newest => {
-            format!("the newest: `{job}` goes on from it; `jobs delete` removes all of an ended job")
+            format!("the newest, from which `{job}` resumes; `jobs delete` removes all of an ended job")
         }
         DeleteRefusal::Savepoint(name) => format!("the savepoint `{name}`; `savepoints delete` removes it"),
         DeleteRefusal::Read => "being copied for another job; try again later".to_string(),
     };
     Err(api::Error::new(
         Code::WrongState,
-        format!("checkpoint {job}/{checkpoint} stays: it is {why}"),
+        format!("checkpoint {job}/{checkpoint} is kept: it is {why}"),
     ))
 }
 

@@ -53,7 +53,7 @@ impl DataDir {
         let bytes = storage.read(OBJECT).await?;
         let place = format!("{}/{OBJECT}", storage.url());
         let found: Identity = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Invalid(format!("{place} does not say whose folder this is: {error}")))?;
+            .map_err(|error| Error::Invalid(format!("{place} does not have the identity of a cluster: {error}")))?;
         if found.version != VERSION {
             return Err(Error::Invalid(format!(
                 "{place}: this data folder has layout {}, this engine knows {VERSION}; use the engine that wrote it",

@@ -27,7 +27,7 @@ pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
         };
         retry_until_deleted(&leader, &job);
         let goes_on = match leader.has_ended() {
-            true => "the coordinator that leads now goes on with it".to_string(),
+            true => "the present leader continues the deletion".to_string(),
             false => format!(
                 "this is tried again every {} s (RETRY_INTERVAL)",
                 RETRY_INTERVAL.as_secs()

@@ -47,7 +47,10 @@ pub fn not_found(found: resolve::NotFound) -> api::Error {
 }
 
 pub fn internal(error: &dyn std::fmt::Display) -> api::Error {
-    api::Error::new(Code::Internal, format!("the request did not end well: {error}"))
+    api::Error::new(
+        Code::Internal,
+        format!("the request failed inside the coordinator: {error}"),
+    )
 }
 
 pub fn state_error(error: millstream_state::Error) -> api::Error {
@@ -63,7 +66,9 @@ pub fn uncertain_error(error: Error) -> api::Error {
         }
         error => api::Error::new(
             Code::Unavailable,
-            format!("whether the request took effect is not known: {error}; look at what there is before trying again"),
+            format!(
+                "it is not known whether the request took effect: {error}; check the present state before trying again"
+            ),
         ),
     }
 }

@@ -240,7 +240,7 @@ impl Leader {
                     let granted = running.and_then(|running| running.granted.take());
                     // A run that no longer waits is ending and returns its slots.
                     if granted.is_none_or(|granted| granted.send(Grant { lease, slots }).is_err()) {
-                        tracing::debug!(job, "slots came after the wait was given up");
+                        tracing::debug!(job, "slots were granted after the run had stopped waiting");
                     }
                 }
                 Command::Adopt { job, run, lease } => inner.report_adoption(&job, run, Ok(lease)),
@@ -332,7 +332,7 @@ impl Leader {
         if !self.inner.lock().reserved.insert(name.to_string()) {
             return Err(api::Error::new(
                 Code::NameInUse,
-                format!("the job `{name}` is just being submitted or deleted; try again"),
+                format!("the job `{name}` is being submitted or deleted; try again"),
             ));
         }
         Ok(NameReservation {
@@ -545,7 +545,7 @@ impl Leader {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.event(event),
-                    None => return self.end("the workers are not heard any more"),
+                    None => return self.end("messages of the workers no longer arrive"),
                 },
                 () = tick => self.event(Event::Tick),
                 _ = sample.tick() => self.sample_rates(),

@@ -297,10 +297,10 @@ impl Record {
     pub fn set_desired(&mut self, wanted: DesiredState, at_us: i64) {
         let has_ended = self.current().status.is_terminal();
         let entered = match (&wanted, has_ended) {
-            (DesiredState::Running, true) => Some((Status::Deploying, "asked for")),
-            (DesiredState::Running, false) => Some((Status::Restarting, "restart asked for")),
-            (DesiredState::Stopped { .. }, false) => Some((Status::Stopping, "stop asked for")),
-            (DesiredState::Cancelled, false) => Some((Status::Stopping, "cancel asked for")),
+            (DesiredState::Running, true) => Some((Status::Deploying, "requested")),
+            (DesiredState::Running, false) => Some((Status::Restarting, "restart requested")),
+            (DesiredState::Stopped { .. }, false) => Some((Status::Stopping, "stop requested")),
+            (DesiredState::Cancelled, false) => Some((Status::Stopping, "cancel requested")),
             // The job has ended meanwhile.
             (DesiredState::Stopped { .. } | DesiredState::Cancelled, true) => None,
         };

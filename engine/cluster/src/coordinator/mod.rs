@@ -198,7 +198,7 @@ impl Coordinator {
             (Role::Leader(_), None) => Ok("leading"),
             (Role::Leader(_), Some(problem)) => Err(format!("leading, but the data folder cannot be used: {problem}")),
             (Role::Standby { leader: Some(_) }, None) => Ok("standing by"),
-            (Role::Standby { leader: None }, None) => Err("nobody is known to lead yet".to_string()),
+            (Role::Standby { leader: None }, None) => Err("no leader is known yet".to_string()),
             (Role::Standby { .. }, Some(problem)) => Err(format!("cannot lead now: {problem}")),
         }
     }
@@ -262,7 +262,7 @@ impl Coordinator {
                     Code::NotLeader,
                     match leader {
                         Some(leader) => format!("this coordinator stands by; {leader} leads"),
-                        None => "this coordinator stands by; who leads is not known yet".to_string(),
+                        None => "this coordinator stands by; the leader is not known yet".to_string(),
                     },
                 )
             }),

@@ -86,7 +86,10 @@ async fn resolve_superseded(leader: &Arc<Leader>, record: &Record, reason: Strin
             Ok(Some(claimant)) if own.is_before(&claimant) => {}
             // The job was started outside of this cluster.
             Ok(_) => return Some(End::Failed { reason }),
-            Err(error) => tracing::warn!(job = record.name, "who has taken the job over cannot be read: {error}"),
+            Err(error) => tracing::warn!(
+                job = record.name,
+                "the claimant of the job's checkpoints cannot be read: {error}"
+            ),
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
@@ -222,7 +225,7 @@ pub async fn plan(record: &Record) -> Result<Job, Error> {
     });
     let (graph, settings) = planned
         .await
-        .map_err(|error| Error::Failed(format!("planning did not end well: {error}")))??;
+        .map_err(|error| Error::Failed(format!("planning was aborted: {error}")))??;
     // The allocation decides the parallelism of jobs that follow the number of slots.
     let parallelism = record.parallelism.unwrap_or(1) as usize;
     let (graph, resolved) = (Arc::new(graph), record.resolved.clone());
@@ -371,7 +374,7 @@ impl Deployer for LeasedDeployer<'_> {
         drop(self.lease.lock().take());
         let granted = self.leader.request_slots(&self.record.name, self.run);
         let Ok(Grant { lease, slots }) = granted.await else {
-            return Err(Error::Failed("the coordinator gives no more slots".into()));
+            return Err(Error::Failed("the coordinator grants no more slots".into()));
         };
         *self.lease.lock() = Some(self.lease(lease));
         Ok(Allocation {

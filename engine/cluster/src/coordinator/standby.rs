@@ -98,7 +98,7 @@ impl std::fmt::Display for LostLeader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let never = match self.was_reached {
             true => "",
-            false => ", nor ever to this coordinator",
+            false => "and has never answered this coordinator",
         };
         let (ms, why) = (self.silence.as_millis(), &self.why);
         write!(formatter, "has not answered for {ms} ms{never} ({why})")
@@ -108,7 +108,7 @@ impl std::fmt::Display for LostLeader {
 /// Monitors one leader until it fails. Returns `None` if another coordinator has claimed the next epoch.
 async fn watch(journal: &Log, timeout: LeaderTimeout, epoch: u64, leader: &str) -> Result<Option<LostLeader>, Error> {
     let mut detector = FailureDetector::new(timeout, Instant::now());
-    let mut why = "it does not say that it leads".to_string();
+    let mut why = "it does not report that it leads".to_string();
     let mut warned_reason = String::new();
     loop {
         let asked = Instant::now();

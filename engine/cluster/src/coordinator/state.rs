@@ -164,7 +164,7 @@ impl State {
         let record = self.jobs.get(name).map(|job| &job.record);
         let follows = record.is_some_and(|record| record.placement.as_ref().is_some_and(|placed| placed.is_ending));
         if follows {
-            let moved = "another attempt was to follow when the coordinator changed";
+            let moved = "a restart was under way when the coordinator changed";
             let now = record
                 .map(Record::current)
                 .filter(|now| now.status == Status::Restarting);
@@ -435,10 +435,10 @@ impl State {
             (End::Stopped { .. } | End::Aborted { .. }, NextAction::Rerun(reason), DesiredState::Running) => {
                 return self.start(name, &reason, now_us, commands);
             }
-            (_, _, DesiredState::Cancelled) => (Status::Cancelled, "asked for".to_string()),
+            (_, _, DesiredState::Cancelled) => (Status::Cancelled, "requested".to_string()),
             (End::Failed { reason }, ..) => (Status::Failed, reason),
             (End::Stopped { checkpoint }, _, DesiredState::Stopped { .. }) => {
-                (Status::Stopped, format!("asked for; at checkpoint {checkpoint}"))
+                (Status::Stopped, format!("requested; at checkpoint {checkpoint}"))
             }
             (
                 End::Aborted {
@@ -449,8 +449,8 @@ impl State {
                 DesiredState::Stopped { .. },
             ) => {
                 let mut reason = match last_checkpoint {
-                    Some(checkpoint) => format!("asked for while it did not run; at checkpoint {checkpoint}"),
-                    None => "asked for before its first checkpoint".to_string(),
+                    Some(checkpoint) => format!("requested while it was not running; at checkpoint {checkpoint}"),
+                    None => "requested before its first checkpoint".to_string(),
                 };
                 if let Some(unpublished) = unpublished {
                     reason.push_str(&format!(
@@ -462,7 +462,7 @@ impl State {
             }
             // The run stopped without a request, so the job continues.
             (End::Stopped { .. } | End::Aborted { .. }, _, DesiredState::Running) => {
-                return self.start(name, "it had stopped by itself", now_us, commands);
+                return self.start(name, "the run stopped without a request", now_us, commands);
             }
         };
         self.enter(name, status, &reason, now_us, commands);

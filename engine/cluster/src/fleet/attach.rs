@@ -88,7 +88,7 @@ impl WorkerControl for Fleet {
 }
 
 fn rejection(epoch: u64, reason: String) -> impl Stream<Item = Result<v1::Order, Status>> {
-    tracing::warn!("a worker was refused: {reason}");
+    tracing::warn!("worker rejected: {reason}");
     let order = v1::Order {
         epoch,
         order: Some(v1::order::Order::Refused(v1::Refused { reason })),
@@ -101,7 +101,7 @@ impl Inner {
     fn rejection_reason(&self, register: &v1::Register) -> Option<String> {
         if register.version != self.options.version {
             return Some(format!(
-                "worker {} is of version {}, this coordinator of {}; start the same version",
+                "worker {} has version {}, this coordinator {}; start the same version",
                 register.name, register.version, self.options.version
             ));
         }

@@ -41,7 +41,7 @@ impl Inner {
             return;
         }
         let reason = format!(
-            "this coordinator did not run for {:.1} s, and workers have left it meanwhile",
+            "this coordinator did not run for {:.1} s, so its workers have left it",
             stall.as_secs_f64()
         );
         self.shut_down(&reason);
@@ -75,7 +75,7 @@ impl Inner {
                 body: MessageBody::Lost(reason.to_string()),
             };
             if listener.try_send(message).is_err() {
-                tracing::debug!("an attempt that ends takes no news");
+                tracing::debug!("an attempt that is ending was not notified");
             }
         }
         self.send_event(FleetEvent::Lost {
@@ -107,7 +107,7 @@ pub async fn watch(inner: Weak<Inner>) {
             }
             let silence = link.heartbeat.silence();
             if silence > inner.options.lost_after {
-                let reason = format!("nothing was heard of it for {:.1} s", silence.as_secs_f64());
+                let reason = format!("no message arrived from it for {:.1} s", silence.as_secs_f64());
                 inner.remove_worker(&link.name, &link.incarnation, &reason).await;
             }
         }

@@ -179,7 +179,7 @@ impl Fleet {
 impl Inner {
     pub(super) async fn send_event(&self, event: FleetEvent) {
         if self.events.send(event).await.is_err() {
-            tracing::debug!("no coordinator listens any more");
+            tracing::debug!("the coordinator no longer receives events of workers");
         }
     }
 

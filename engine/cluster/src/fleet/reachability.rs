@@ -77,7 +77,7 @@ async fn check_address(address: &str, incarnation: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "at {address} listens another worker, {}; give each its own --advertise",
+        "another worker, {}, listens at {address}; give each worker its own --advertise",
         who.name
     ))
 }

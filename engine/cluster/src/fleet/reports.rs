@@ -77,7 +77,10 @@ fn forward(inner: &Inner, worker: &str, attempt: String, body: MessageBody) {
     if let Err(mpsc::error::TrySendError::Full(_)) = listener.try_send(message)
         && !is_progress
     {
-        tracing::warn!(attempt, "its reports are not taken: the attempt is given up");
+        tracing::warn!(
+            attempt,
+            "the driver of the attempt does not read its messages: giving the attempt up"
+        );
         inner.attempts.retain(|_, other| !other.same_channel(&listener));
     }
 }

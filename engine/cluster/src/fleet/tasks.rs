@@ -105,7 +105,7 @@ impl Fleet {
             .await
             .map_err(|_| {
                 remote_error(format!(
-                    "the workers did not say how the tasks are within {} s (ADOPT_TIMEOUT)",
+                    "the workers did not report the status of the tasks within {} s (ADOPT_TIMEOUT)",
                     ADOPT_TIMEOUT.as_secs()
                 ))
             })??;
@@ -364,7 +364,7 @@ impl RemoteTasks {
                 region.stopped.insert(worker.clone());
                 self.give_up_publication(index, &worker);
                 if self.regions.len() > 1 {
-                    let message = format!("worker {worker} ended its part");
+                    let message = format!("worker {worker} stopped its tasks");
                     self.fail(index, "worker", 0, message, Retry::Limited);
                     self.notify_if_ended(index);
                 }
@@ -405,7 +405,7 @@ impl RemoteTasks {
             return;
         }
         if publication.done.send(result).is_err() {
-            tracing::debug!(job = self.job, "nobody waits for what was published");
+            tracing::debug!(job = self.job, "the result of a publication is no longer awaited");
         }
     }
 
@@ -509,9 +509,11 @@ impl Tasks for RemoteTasks {
             done,
         });
         Box::pin(async move {
-            result
-                .await
-                .unwrap_or_else(|_| Err(remote_error("the workers that were to publish it are gone".into())))
+            result.await.unwrap_or_else(|_| {
+                Err(remote_error(
+                    "the workers that were to publish the output were lost".into(),
+                ))
+            })
         })
     }
 
@@ -537,7 +539,7 @@ impl Tasks for RemoteTasks {
                     return Some(task_failed(
                         "worker",
                         0,
-                        "the workers are not heard any more".into(),
+                        "messages of the workers no longer arrive".into(),
                         Retry::Limited,
                     ));
                 }
@@ -589,7 +591,7 @@ impl Tasks for RemoteTasks {
     fn restart_region(&mut self, restart: RegionRestart) -> Result<RestartedRegion, Error> {
         let slots = self.regions[restart.region].slots.clone();
         let Some(listener) = self.listener.upgrade() else {
-            return Err(remote_error("the workers are not heard any more".into()));
+            return Err(remote_error("messages of the workers no longer arrive".into()));
         };
         self.fleet.inner.attempts.insert(restart.attempt.clone(), listener);
         self.slots = restart.slots;

@@ -128,8 +128,8 @@ async fn run_detached<T: Send + 'static>(
     };
     let joined = async {
         task.await.unwrap_or_else(|error| {
-            tracing::error!("the call `{name}` did not end: {error}");
-            let message = format!("the call `{name}` broke off; the coordinator's log tells where");
+            tracing::error!("the call `{name}` was aborted: {error}");
+            let message = format!("the call `{name}` was aborted by an internal error; see the coordinator's log");
             Err(Error::new(Code::Internal, message))
         })
     };
@@ -143,7 +143,7 @@ async fn with_timeout<T>(
 ) -> Result<T, Error> {
     tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| {
         let message = format!(
-            "the call `{name}` had no answer within {} s; it may still take effect: look before trying again",
+            "the call `{name}` had no answer within {} s; it may still take effect: check the present state before trying again",
             timeout.as_secs()
         );
         Err(Error::new(Code::Unavailable, message))

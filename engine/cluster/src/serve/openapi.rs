@@ -32,7 +32,7 @@ pub fn description(table: &[Route]) -> Value {
         "info": {
             "title": "Millstream",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Everything a client can ask of a Millstream cluster. The same calls are spoken over gRPC. Times are microseconds since the epoch, UTC.",
+            "description": "Client API of a Millstream cluster. The same calls exist as gRPC services. Times are microseconds since the epoch, UTC.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" }
         },
         "servers": [{ "url": "/" }],
@@ -62,9 +62,9 @@ fn error() -> Value {
             "mistakes": {
                 "type": "array",
                 "items": { "$ref": format!("#/{SCHEMAS}/Mistake") },
-                "description": "Mistakes of a pipeline, where there are any."
+                "description": "Mistakes of a pipeline, if there are any."
             },
-            "leader": { "type": "string", "description": "Where to go instead, for not-leader; else empty." }
+            "leader": { "type": "string", "description": "Address of the leader, for not-leader; otherwise empty." }
         }
     })
 }

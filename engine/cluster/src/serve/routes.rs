@@ -153,35 +153,35 @@ macro_rules! api_method {
 pub fn table() -> Vec<Route> {
     use Method::{Delete, Get, Post};
     vec![
-        call(Get, "/cluster", "info", "What this cluster is and who leads it", api_method!(info, ClusterInfoRequest)),
+        call(Get, "/cluster", "info", "Identity of the cluster and its leader", api_method!(info, ClusterInfoRequest)),
         call(Get, "/jobs", "list_jobs", "Jobs; ended ones too with all=true", api_method!(list_jobs, ListJobsRequest)),
         call(Post, "/jobs", "submit", "Plan, check, store and start a job", api_method!(submit, SubmitRequest)),
         call(Post, "/validate", "validate", "Plan without submitting; all mistakes at once", api_method!(validate, ValidateRequest)),
-        call(Post, "/diff", "diff", "Whether a checkpoint fits a pipeline", api_method!(diff, DiffRequest)),
+        call(Post, "/diff", "diff", "Compare the state in a checkpoint with a pipeline", api_method!(diff, DiffRequest)),
         stream("/watch", "watch", "The present state of jobs, then each change", api_method!(watch, WatchJobsRequest)),
         call(Get, "/jobs/{name}", "job", "One job", api_method!(job, GetJobRequest)),
-        call(Delete, "/jobs/{name}", "delete", "Forget an ended job and its checkpoints; savepoints stay", api_method!(delete, DeleteJobRequest)),
+        call(Delete, "/jobs/{name}", "delete", "Delete an ended job and its checkpoints; savepoints are kept", api_method!(delete, DeleteJobRequest)),
         call(Post, "/jobs/{name}/stop", "stop", "End a job with a last checkpoint", api_method!(stop, StopJobRequest)),
         call(Post, "/jobs/{name}/cancel", "cancel", "End a job at once", api_method!(cancel, CancelJobRequest)),
         call(Post, "/jobs/{name}/rescale", "rescale", "Change a job's parallelism", api_method!(rescale, RescaleJobRequest)),
-        call(Post, "/jobs/{name}/update", "update", "Put another pipeline in the place of a job's", api_method!(update, UpdateJobRequest)),
-        call(Post, "/jobs/{name}/restart", "restart", "Start a job anew from its latest checkpoint", api_method!(restart, RestartJobRequest)),
-        stream("/jobs/{name}/logs", "logs", "What was logged about a job", api_method!(logs, JobLogsRequest)),
+        call(Post, "/jobs/{name}/update", "update", "Replace a job's pipeline", api_method!(update, UpdateJobRequest)),
+        call(Post, "/jobs/{name}/restart", "restart", "Restart a job from its latest checkpoint", api_method!(restart, RestartJobRequest)),
+        stream("/jobs/{name}/logs", "logs", "Log of a job", api_method!(logs, JobLogsRequest)),
         call(Get, "/jobs/{job}/checkpoints", "list_checkpoints", "Checkpoints of a job, newest first", api_method!(list_checkpoints, ListCheckpointsRequest)),
-        call(Get, "/jobs/{job}/checkpoints/{checkpoint}", "inspect_checkpoint", "What is in a checkpoint", api_method!(inspect_checkpoint, InspectCheckpointRequest))
+        call(Get, "/jobs/{job}/checkpoints/{checkpoint}", "inspect_checkpoint", "Contents of a checkpoint", api_method!(inspect_checkpoint, InspectCheckpointRequest))
             .nested(&[("job", "checkpoint.job"), ("checkpoint", "checkpoint.checkpoint")]),
-        stream("/jobs/{job}/verify", "verify_checkpoints", "Read through all that checkpoints consist of; the last event is the result", api_method!(verify_checkpoints, VerifyCheckpointsRequest)),
+        stream("/jobs/{job}/verify", "verify_checkpoints", "Verify all files of checkpoints; the last event is the result", api_method!(verify_checkpoints, VerifyCheckpointsRequest)),
         call(Post, "/jobs/{job}/checkpoints", "create_checkpoint", "Take a checkpoint now", api_method!(create_checkpoint, CreateCheckpointRequest)),
         call(Delete, "/jobs/{job}/checkpoints/{checkpoint}", "delete_checkpoint", "Delete a checkpoint that is not needed", api_method!(delete_checkpoint, DeleteCheckpointRequest)),
         call(Post, "/jobs/{job}/savepoints", "create_savepoint", "Take a checkpoint that is kept until it is deleted", api_method!(create_savepoint, CreateSavepointRequest)),
         call(Delete, "/jobs/{job}/savepoints/{name}", "delete_savepoint", "Delete a savepoint", api_method!(delete_savepoint, DeleteSavepointRequest)),
-        call(Get, "/jobs/{job}/transactions", "list_transactions", "What a job's exactly-once sinks hold outside", api_method!(list_transactions, ListTransactionsRequest))
+        call(Get, "/jobs/{job}/transactions", "list_transactions", "Open transactions of a job's exactly-once sinks", api_method!(list_transactions, ListTransactionsRequest))
             .nested(&[("job", "owner.job")]),
-        call(Post, "/jobs/{job}/transactions/abort", "abort_transactions", "End what transactional ids of a job hold open", api_method!(abort_transactions, AbortTransactionsRequest))
+        call(Post, "/jobs/{job}/transactions/abort", "abort_transactions", "Abort open transactions of a job", api_method!(abort_transactions, AbortTransactionsRequest))
             .nested(&[("job", "owner.job")]),
         call(Post, "/transactions/list", "list_transactions_of_pipeline", "The same of a pipeline whose job is gone", api_method!(list_transactions, ListTransactionsRequest)),
         call(Post, "/transactions/abort", "abort_transactions_of_pipeline", "The same of a pipeline whose job is gone", api_method!(abort_transactions, AbortTransactionsRequest)),
         call(Get, "/workers", "list_workers", "Workers", api_method!(list_workers, ListWorkersRequest)),
-        call(Post, "/workers/{name}/drain", "drain_worker", "Move a worker's tasks elsewhere", api_method!(drain_worker, DrainWorkerRequest)),
+        call(Post, "/workers/{name}/drain", "drain_worker", "Move a worker's tasks to other workers", api_method!(drain_worker, DrainWorkerRequest)),
     ]
 }

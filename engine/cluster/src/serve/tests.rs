@@ -346,7 +346,7 @@ async fn rest_refuses_with_a_code_and_words() {
         answer,
         500,
         "internal",
-        "the call `submit` broke off; the coordinator's log tells where",
+        "the call `submit` was aborted by an internal error; see the coordinator's log",
     );
 }
 

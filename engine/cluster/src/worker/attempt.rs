@@ -89,7 +89,7 @@ pub async fn run(
         Ok(Some((mut running, sinks, monitor))) => {
             let counters = running.counters();
             if status.set(AttemptStatus { counters, monitor }).is_err() {
-                tracing::debug!(job = deploy.job, "its counters were known");
+                tracing::debug!(job = deploy.job, "its status was set before");
             }
             context.exchange.open(&carrier);
             tracing::info!("tasks run in {} of {} slots", slots_here(&deploy), deploy.slots.len());
@@ -356,7 +356,7 @@ impl Publisher {
     async fn finish(mut self) {
         let ended = async { while self.in_progress.join_next().await.is_some() {} };
         if tokio::time::timeout(PUBLISH_TIMEOUT, ended).await.is_err() {
-            tracing::warn!("what was being published is left to the next attempt");
+            tracing::warn!("output that was being published is left to the next attempt");
         }
     }
 }

@@ -28,7 +28,7 @@ impl DataDir {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
                 return Err(Error::Failed(format!(
-                    "whose data folder this is cannot be read from {}: {error}",
+                    "the owner of the data folder cannot be read from {}: {error}",
                     file.display()
                 )));
             }
@@ -52,7 +52,7 @@ impl DataDir {
         }
         let file = self.dir.join(FILE);
         let context = format!(
-            "whose data folder this is cannot be written to {}; make it writable, or choose another with --data-dir",
+            "the owner of the data folder cannot be written to {}; make it writable, or choose another with --data-dir",
             file.display()
         );
         self.write(cluster)

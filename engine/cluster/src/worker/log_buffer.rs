@@ -57,10 +57,7 @@ impl LogBuffer {
         let mut lines: Vec<v1::JobLine> = inner.lines.drain(..count).collect();
         let lost = std::mem::take(&mut inner.lost);
         if let (Some(first), true) = (lines.first_mut(), lost > 0) {
-            first.message = format!(
-                "({lost} lines of this worker before it were not kept) {}",
-                first.message
-            );
+            first.message = format!("({lost} earlier lines of this worker were dropped) {}", first.message);
         }
         lines
     }
@@ -79,7 +76,7 @@ mod tests {
         }
         let first = log_buffer.take();
         assert_eq!(first.len(), LINES_PER_HEARTBEAT_MAX);
-        assert_eq!(first[0].message, "(3 lines of this worker before it were not kept) 3");
+        assert_eq!(first[0].message, "(3 earlier lines of this worker were dropped) 3");
         assert_eq!(first[1].message, "4");
         let mut last = first;
         loop {

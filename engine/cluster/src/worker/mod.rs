@@ -245,7 +245,7 @@ impl Worker {
             }
             if self.last_contact.elapsed() > self.orphan_timeout && !self.attempts.is_empty() {
                 tracing::warn!(
-                    "no coordinator for {} s: the tasks here are ended, they run elsewhere by now or will",
+                    "no coordinator for {} s: cancelling the tasks, which run elsewhere by now or will",
                     self.orphan_timeout.as_secs()
                 );
                 self.cancel_all().await;
@@ -260,7 +260,7 @@ impl Worker {
     /// Returns the state backend. Opens it first if necessary, and makes the data folder the cluster's.
     fn open_backend(&mut self) -> Result<Backend, Error> {
         let Some(cluster) = &self.cluster else {
-            return Err(Error::Failed("no coordinator has let this worker in yet".into()));
+            return Err(Error::Failed("no coordinator has admitted this worker yet".into()));
         };
         self.data_dir.claim_for(cluster)?;
         if let Some(backend) = &self.backend {
@@ -280,13 +280,13 @@ impl Worker {
         let leader = match connect::coordinator_info(address, connect::PING_TIMEOUT).await {
             Ok(info) => info.leader,
             Err(reason) => {
-                tracing::debug!(coordinator = address, "does not say who leads: {reason}");
+                tracing::debug!(coordinator = address, "the leader's address is not known: {reason}");
                 return;
             }
         };
         let known = &mut self.options.coordinators;
         if connect::check_address(&leader).is_ok() && !known.contains(&leader) && known.len() < COORDINATORS_MAX {
-            tracing::info!(leader, "{address} stands by, and says who leads");
+            tracing::info!(leader, "{address} stands by and names the leader");
             known.push(leader);
         }
     }
@@ -357,7 +357,7 @@ impl Worker {
     fn start(&mut self, attempt: &str) {
         let start = self.attempts.get_mut(attempt).and_then(|running| running.start.take());
         if start.is_none_or(|start| start.send(()).is_err()) {
-            tracing::debug!(attempt, "had ended, or was started before");
+            tracing::debug!(attempt, "the attempt has ended or was started before");
         }
     }
 
@@ -369,7 +369,7 @@ impl Worker {
                 .await
                 .is_err()
             {
-                tracing::debug!(job = running.job, "had ended before");
+                tracing::debug!(job = running.job, "the attempt has ended");
             }
         }
         let ended = async {

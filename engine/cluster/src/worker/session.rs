@@ -58,7 +58,7 @@ impl Worker {
         loop {
             let message = tokio::select! {
                 Some((leader, epoch)) = leader_monitor.leaders.recv() => match epoch > self.epoch {
-                    true => return SessionEnd::Broken(format!("{leader} leads now, and this coordinator has not said so")),
+                    true => return SessionEnd::Broken(format!("{leader} leads now, and this coordinator has not ended its session")),
                     false => continue,
                 },
                 order = orders.message() => match order {
@@ -94,7 +94,7 @@ impl Worker {
                 return SessionEnd::Broken("the coordinator takes no more reports".into());
             }
             if is_leaving && self.leave_timed_out() {
-                tracing::warn!("nobody moved the tasks in time: leaving with them");
+                tracing::warn!("the tasks were not moved in time: leaving nevertheless, which ends them");
                 return SessionEnd::Left;
             }
         }
@@ -193,7 +193,7 @@ impl Worker {
                 Ok(None) => {}
                 Err(error) => tracing::warn!(
                     job = command.job,
-                    "an order of the coordinator was not understood: {error}"
+                    "an order of the coordinator could not be decoded: {error}"
                 ),
             },
             Some(Order::Reached(_)) => self.status.reached.store(true, Ordering::Relaxed),
@@ -211,7 +211,7 @@ impl Worker {
         let event = match self.attempts.get_mut(&adopt.attempt) {
             Some(running) => {
                 running.last_progress = None;
-                tracing::info!(job = adopt.job, "the tasks go on under another coordinator");
+                tracing::info!(job = adopt.job, "the tasks continue under another coordinator");
                 Event::Adopted(v1::Adopted {
                     newest_checkpoint: running.newest_checkpoint,
                     is_finished: running.is_finished,
@@ -280,7 +280,7 @@ impl LeaderMonitor {
                         }
                     }
                     Ok(_) => {}
-                    Err(reason) => tracing::debug!(coordinator = other, "does not say whether it leads: {reason}"),
+                    Err(reason) => tracing::debug!(coordinator = other, "its role is not known: {reason}"),
                 }
             }
         });

@@ -55,7 +55,7 @@ impl Leader {
         Err(api::Error::new(
             Code::Unavailable,
             format!(
-                "whether the request took effect is not known, as the cluster's journal did not answer: {error}; look at \
+                "it is not known whether the request took effect, as the cluster's journal did not answer: {error}; look at \
                  what there is before trying again"
             ),
         ))
@@ -169,7 +169,7 @@ impl Leader {
                 None
             }
             Err(error) => {
-                tracing::warn!("what became of jobs could not be journalled yet: {error}");
+                tracing::warn!("state changes of jobs could not be journalled yet: {error}");
                 Some(error.to_string())
             }
         }

@@ -129,11 +129,11 @@ fn what_a_person_wants_is_one_record_with_the_state_that_it_puts_the_job_into() 
     }
     let cancelled = transition("a", Status::Cancelled, 5);
     let again = [cancelled.clone(), wanted(DesiredState::Running, 6)];
-    check(&again, Status::Deploying, "asked for", None);
+    check(&again, Status::Deploying, "requested", None);
     let restarted = [placed.clone(), wanted(DesiredState::Running, 6)];
-    check(&restarted, Status::Restarting, "restart asked for", Some(true));
+    check(&restarted, Status::Restarting, "restart requested", Some(true));
     let stopped = [placed.clone(), wanted(DesiredState::Stopped { savepoint: None }, 6)];
-    check(&stopped, Status::Stopping, "stop asked for", Some(false));
+    check(&stopped, Status::Stopping, "stop requested", Some(false));
     let too_late = [cancelled, wanted(DesiredState::Cancelled, 6)];
     check(&too_late, Status::Cancelled, "because", None);
     let rescaled = Change::Parallelism {
@@ -147,7 +147,7 @@ fn what_a_person_wants_is_one_record_with_the_state_that_it_puts_the_job_into() 
     check(&followed, Status::Restarting, "rescaling to parallelism 3", Some(false));
     // As earlier versions wrote it.
     let old: Change = serde_json::from_str(r#"{"wanted":{"job":"a","wanted":"cancelled"}}"#).unwrap();
-    check(&[old], Status::Stopping, "cancel asked for", None);
+    check(&[old], Status::Stopping, "cancel requested", None);
     let old: Base = serde_json::from_str("[]").unwrap();
     assert!(matches!(old, Base::Jobs(_)));
 }

@@ -77,7 +77,7 @@ impl State {
             };
             let mut wanted = adoption.workers.get(worker).into_iter().flatten();
             if !wanted.all(|attempt| running.contains(attempt)) {
-                let reason = format!("worker {worker} has come back without its tasks");
+                let reason = format!("worker {worker} attached without its tasks");
                 self.abandon(&name, reason, now_us, commands);
                 continue;
             }
@@ -93,7 +93,7 @@ impl State {
             commands.push(Command::Adopt { job, run, lease });
             self.set_reason(&name, previous_reason);
             if asked == crate::job::StopRequest::None {
-                let reason = "its tasks went on under a new coordinator";
+                let reason = "its tasks continued under a new coordinator";
                 self.enter(&name, Status::Running, reason, now_us, commands);
             }
         }
@@ -116,7 +116,7 @@ impl State {
         let late: Vec<(String, String)> = late
             .map(|(name, adoption)| {
                 let reason = format!(
-                    "{} did not come back within {} s (ADOPTION_GRACE_US) of the new coordinator",
+                    "{} did not attach to the new coordinator within {} s (ADOPTION_GRACE_US)",
                     adoption.describe_missing(),
                     ADOPTION_GRACE_US / 1_000_000
                 );
@@ -152,7 +152,7 @@ impl State {
         let found = self.adoptions().find(|(waiting, _)| *waiting == name);
         if let Some((_, adoption)) = found {
             let reason = format!(
-                "its tasks go on; the new coordinator waits for {}",
+                "its tasks are running; the new coordinator waits for {}",
                 adoption.describe_missing()
             );
             self.set_reason(name, reason);

@@ -78,8 +78,8 @@ impl State {
         let ended = job.record.current().status.is_terminal();
         self.change_record(name, commands, |record| record.set_desired(wanted.clone(), at_us));
         match wanted {
-            DesiredState::Running if ended => self.start(name, "asked for", now_us, commands),
-            DesiredState::Running => self.rerun(name, "restart asked for", now_us, commands),
+            DesiredState::Running if ended => self.start(name, "requested", now_us, commands),
+            DesiredState::Running => self.rerun(name, "restart requested", now_us, commands),
             // The job has ended meanwhile.
             _ if ended => {}
             DesiredState::Stopped { .. } => self.request_stop(name, StopRequest::Stop, NextAction::End, commands),

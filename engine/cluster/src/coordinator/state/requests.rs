@@ -231,7 +231,7 @@ impl State {
         Err(api::Error::new(
             Code::WrongState,
             format!(
-                "`{name}` runs on as it is: {} workers offer {offered} slots{others}, too few for parallelism {parallelism}; \
+                "`{name}` was not rescaled: {} workers offer {offered} slots{others}, too few for parallelism {parallelism}; \
                  add workers first, or rescale to auto, which takes as many as there are",
                 self.slots.ready().count()
             ),

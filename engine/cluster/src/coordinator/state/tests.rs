@@ -199,7 +199,7 @@ fn rescaling_and_restarting_stop_with_a_checkpoint_and_run_again() {
         run_totals: None,
     };
     assert_eq!(harness.event(stale), "");
-    harness.is("a", Status::Deploying, "restart asked for");
+    harness.is("a", Status::Deploying, "restart requested");
     assert_eq!(harness.ends("a", End::Failed { reason: "x".into() }), "");
     assert_eq!(
         harness.request(Request::Restart {
@@ -223,7 +223,7 @@ fn a_job_that_runs_is_not_stopped_for_more_slots_than_there_are() {
     };
     assert_eq!(
         rescale(&mut harness, Some(10)),
-        "wrong-state: `a` runs on as it is: 1 workers offer 4 slots, too few for parallelism 10; add workers first, or \
+        "wrong-state: `a` was not rescaled: 1 workers offer 4 slots, too few for parallelism 10; add workers first, or \
          rescale to auto, which takes as many as there are"
     );
     harness.is("a", Status::Running, "");
@@ -352,8 +352,8 @@ fn a_new_coordinator_goes_on_where_the_journal_ends() {
         commanded,
         "run cancelled#1, abort cancelled, run new#2, run running#3, run stopping#4, stop stopping"
     );
-    successor.is("cancelled", Status::Stopping, "cancel asked for");
-    successor.is("stopping", Status::Stopping, "stop asked for");
+    successor.is("cancelled", Status::Stopping, "cancel requested");
+    successor.is("stopping", Status::Stopping, "stop requested");
     assert_eq!(successor.ends("cancelled", End::aborted(None)), "");
     successor.is("cancelled", Status::Cancelled, "");
     successor.is("running", Status::Deploying, "resumed by a new coordinator");

@@ -58,7 +58,11 @@ impl RemoteTasks {
                 Event::Finished(_) => {
                     self.regions[region].finished.insert(worker);
                 }
-                Event::Stopped(_) => return Err(remote_error(format!("worker {worker} ended its part at once"))),
+                Event::Stopped(_) => {
+                    return Err(remote_error(format!(
+                        "worker {worker} stopped its tasks during the deployment"
+                    )));
+                }
                 _ => {}
             }
         }
@@ -87,7 +91,7 @@ impl RemoteTasks {
                     self.regions[region].finished.insert(worker);
                 }
                 Event::Stopped(_) => {
-                    return Err(remote_error(format!("worker {worker} does not run its part any more")));
+                    return Err(remote_error(format!("worker {worker} no longer runs its tasks")));
                 }
                 // Checkpoints of the earlier coordinator are ignored: the first one of this coordinator contains
                 // their changes.
@@ -108,7 +112,7 @@ impl RemoteTasks {
     /// Returns the next event of a worker, and its region, before all tasks run. A failure fails the whole attempt.
     async fn next_while_starting(&mut self) -> Result<Option<(String, usize, Event)>, Error> {
         let Some(message) = self.messages.recv().await else {
-            return Err(remote_error("the workers are not heard any more".into()));
+            return Err(remote_error("messages of the workers no longer arrive".into()));
         };
         let worker = message.worker;
         match message.body {

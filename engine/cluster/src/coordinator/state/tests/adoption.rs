@@ -27,7 +27,7 @@ fn tasks_that_come_back_with_all_their_workers_go_on() {
     harness.submit("b", Some(2));
     assert_eq!(harness.wants("b"), "");
     assert_eq!(harness.attach_with("v", 1, &["x"]), "adopt a");
-    harness.is("a", Status::Running, "its tasks went on");
+    harness.is("a", Status::Running, "its tasks continued");
     let transitions = harness.state.jobs["a"].record.transitions.len();
     assert_eq!(harness.runs("a"), "");
     let record = &harness.state.jobs["a"].record;
@@ -38,7 +38,7 @@ fn tasks_that_come_back_with_all_their_workers_go_on() {
 fn tasks_that_do_not_all_come_back_are_given_up() {
     let mut harness = taken_over();
     assert_eq!(harness.attach_with("w", 1, &["x"]), "");
-    let abandoned = "abandon a x: worker v has come back without its tasks";
+    let abandoned = "abandon a x: worker v attached without its tasks";
     assert_eq!(harness.attach_with("v", 1, &["y"]), abandoned);
     assert_eq!(harness.wants("a"), "grant a v w");
 
@@ -49,7 +49,7 @@ fn tasks_that_do_not_all_come_back_are_given_up() {
     while commanded.is_empty() {
         commanded = harness.tick();
     }
-    let abandoned = "abandon a x: workers v, w did not come back within 10 s";
+    let abandoned = "abandon a x: workers v, w did not attach to the new coordinator within 10 s";
     assert!(commanded.starts_with(abandoned), "{commanded}");
     assert_eq!(harness.wants("a"), "");
     assert_eq!(harness.state.jobs["a"].record.placement, None);
@@ -97,7 +97,7 @@ fn a_region_waits_for_a_place_while_the_others_run_and_the_journal_knows_its_new
 
     let (mut successor, _) = harness.successor();
     successor.attach_with("v", 1, &["x-0"]);
-    let abandoned = "abandon a x-0 y-1: worker u has come back without its tasks";
+    let abandoned = "abandon a x-0 y-1: worker u attached without its tasks";
     assert_eq!(successor.attach_with("u", 1, &["x-1"]), abandoned);
 }
 

@@ -18,7 +18,7 @@ fn gone_after(harness: &mut Harness, request: Request) -> (Harness, String) {
 fn a_job_cancelled_by_the_last_coordinator_can_be_restarted() {
     let (mut harness, commanded) = gone_after(&mut Harness::running(), Request::Cancel { job: a() });
     assert_eq!(commanded, "run a#1, abort a");
-    harness.is("a", Status::Stopping, "cancel asked for");
+    harness.is("a", Status::Stopping, "cancel requested");
     harness.attach_with("w", 2, &[]);
     assert_eq!(harness.ends("a", End::aborted(None)), "");
     harness.is("a", Status::Cancelled, "");
@@ -78,7 +78,7 @@ fn a_restart_or_another_parallelism_is_not_forgotten_by_taking_the_tasks_over() 
                 job: a(),
                 allow_duplicates: false,
             },
-            "restart asked for",
+            "restart requested",
         ),
         (
             Request::Rescale {
