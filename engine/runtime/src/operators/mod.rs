@@ -5,6 +5,7 @@ pub mod calc;
 mod dynamic_filter;
 mod inline;
 mod session;
+mod slot_scan;
 mod spill;
 mod stored_batches;
 mod stored_rows;

@@ -15,7 +15,7 @@ use millstream_state::store::Store;
 use serde::Serialize;
 
 use super::inline;
-use super::stored_rows::WrittenGroups;
+use super::stored_rows::KeyGroupSet;
 use crate::Error;
 use crate::operator::Snapshot;
 
@@ -49,7 +49,7 @@ pub struct Spill {
 struct ExpiredNamespaces {
     first: i64,
     last: i64,
-    groups: WrittenGroups,
+    groups: KeyGroupSet,
 }
 
 impl Spill {
@@ -67,14 +67,14 @@ impl Spill {
 
     /// Marks a namespace, which has rows in the `written` key groups, as expired, together with all namespaces between it
     /// and those marked before. Must be called in ascending order of namespaces.
-    pub fn mark_expired(&mut self, namespace: i64, written: &WrittenGroups) {
+    pub fn mark_expired(&mut self, namespace: i64, written: &KeyGroupSet) {
         if written.is_empty() {
             return;
         }
         let expired = self.expired.get_or_insert_with(|| ExpiredNamespaces {
             first: namespace,
             last: namespace,
-            groups: WrittenGroups::default(),
+            groups: KeyGroupSet::default(),
         });
         expired.last = namespace;
         expired.groups.extend(written.iter());

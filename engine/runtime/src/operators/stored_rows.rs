@@ -364,18 +364,18 @@ impl FlushSource for RowFlush {
 
 /// The key groups that have rows of one namespace in the store, so that only those are deleted from.
 #[derive(Debug, Clone, Default)]
-pub struct WrittenGroups {
+pub struct KeyGroupSet {
     /// By key group; as long as needed.
     written: Vec<bool>,
 }
 
-impl Extend<u16> for WrittenGroups {
+impl Extend<u16> for KeyGroupSet {
     fn extend<T: IntoIterator<Item = u16>>(&mut self, groups: T) {
         groups.into_iter().for_each(|group| self.insert(group));
     }
 }
 
-impl WrittenGroups {
+impl KeyGroupSet {
     /// All of these: some of them may have no rows.
     pub fn insert_all(&mut self, groups: KeyGroupRange) {
         self.extend(groups.start..groups.end);

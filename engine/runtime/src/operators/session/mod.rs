@@ -1,47 +1,45 @@
-//! Session windows: rows of one key that are no further apart than the gap belong to one window, which ends a gap after
-//! its last row.
+//! Session windows: rows of one key that are at most a gap apart belong to one window, which ends a gap after its last row.
 //!
-//! Every open session is a *slot*: its bounds, and a group of the columnar accumulators. A row finds its key's sessions
-//! by a dense key number; nearly always the newest one takes it. A row that closes the gap between two sessions joins
-//! them: rows go on into the slots they were given, and once the batch is accumulated the absorbed slots' partial
-//! states are merged, all at once. Slots are due by a coarse calendar ([`Calendar`]); a session that has grown since it
-//! was noted there is noted again. Slots of sessions that are over are given back by rebuilding the table when they
-//! are the majority.
+//! Every open session has a *slot*: its bounds, and a group of the columnar accumulators ([`open_sessions`]). A row finds
+//! its key's sessions by a dense key number; nearly always it belongs to the newest one. A row that closes the gap between
+//! two sessions merges them: rows are accumulated into the slots they were assigned, and the absorbed slots' partial
+//! states are merged after the batch. Expired sessions are found by a coarse queue ([`expiry_queue`]).
 //!
-//! Rows exactly a gap apart are one session, as in Flink, whose windows `[start, last + gap)` merge when they touch. So
-//! a session is over once the watermark has *reached* its end, not already just before it: a row at the end is not late
-//! and joins. The watermark that goes on stays one behind, for the sake of the session that ends just above it.
+//! Rows exactly a gap apart are one session, as in Flink, whose windows `[start, last + gap)` merge when they touch. So a
+//! session has expired once the watermark has *reached* its end, not already just before it: a row at the end is not late.
+//! The output watermark is one less, because of the session that ends just above it.
 //!
-//! When memory is short, sessions fall *asleep* and leave it ([`asleep`]), to be woken before they are due. Rows of a
-//! sleeper's key open another session meanwhile, a *piece* of the same; pieces are joined when the first of them wakes.
+//! When memory is short, sessions are [`spilled`] as [`fragments`], and reloaded before they expire.
 //!
-//! State: at a barrier what has changed is appended as [`versions`] of sessions. Sessions asleep lie in [`pieces`] and
-//! stand in the [`roll`]. Inline state: version byte 3, then bincode of [`Inline`]. (Version 1 had a row for each
-//! session asleep, version 2 one for each that is awake.)
+//! State: at a barrier changes are appended to the [`session_log`]. Spilled sessions are in the namespaces of [`fragments`]
+//! and in the [`spill_index`]. Inline state: version byte 3, then bincode of [`Inline`]. (Version 1 had a row for each
+//! spilled session, version 2 one for each session in memory.)
 
-mod asleep;
-mod calendar;
-mod pieces;
-mod roll;
-mod stored;
-mod versions;
+mod expiry_queue;
+mod fragments;
+mod log_flush;
+mod open_sessions;
+mod persistence;
+mod session_log;
+mod spill_index;
+mod spilled;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{ArrayRef, UInt32Array};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use millstream_graph::{self as graph, Port, TimeAttribute, Window};
 use millstream_state::BlockCodec;
 
-use self::asleep::{Asleep, Question, Woken};
-use self::calendar::Calendar;
-use self::roll::Sleeper;
-use self::versions::Written;
+use self::open_sessions::OpenSessions;
+use self::session_log::SessionLog;
+use self::spill_index::SpilledFragment;
+use self::spilled::{LateLookup, ReloadProgress, SpilledSessions};
 use super::spill::{MemoryGrant, Spill};
 use super::stored_rows::RowFormat;
-use super::table::{Accumulator, GroupIndex, Select, TableSpec, new_accumulator, new_group_index};
+use super::table::TableSpec;
 use super::window_aggregate::{conform, emit_late, micros};
 use super::{OperatorContext, inline};
 use crate::Error;
@@ -49,11 +47,6 @@ use crate::operator::{
     Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN,
 };
 
-const NONE: u32 = u32::MAX;
-/// Slots before a rebuild is considered.
-const REBUILD_SLOTS_MIN: usize = 16_384;
-/// Sessions copied at once: keys of all of them may be more than one array can hold.
-const COPIED_AT_ONCE: usize = 1 << 20;
 const INLINE_VERSION: u8 = 3;
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -62,60 +55,31 @@ struct Inline {
     next_number: u64,
 }
 
-/// The bounds of a session and where it stands.
-#[derive(Clone, Copy)]
-struct Session {
-    first: i64,
-    last: i64,
-    key: u32,
-    /// The key's next session, or `NONE`.
-    next: u32,
-    /// Names it in the store.
-    number: u64,
-    is_open: bool,
-    is_dirty: bool,
-    is_stored: bool,
-    /// Nothing has come since it took over that it goes on until some sleeper's stretch.
-    waits: bool,
-}
-
-/// The operator.
+/// The operator of session windows.
 pub struct SessionAggregate {
     spec: Arc<TableSpec>,
     keys: Vec<usize>,
     time: TimeAttribute,
     gap: i64,
     output: SchemaRef,
-
-    index: Box<dyn GroupIndex>,
-    /// First session of each key, or `NONE`.
-    heads: Vec<u32>,
-    sessions: Vec<Session>,
-    accumulators: Vec<Box<dyn Accumulator>>,
-    open: usize,
-    calendar: Calendar,
-    /// Sessions that became dirty since the last barrier, some of which may be over.
-    dirty: Vec<u32>,
-    /// Sessions absorbed by others in the batch in hand, and by which.
-    absorbed: Vec<(u32, u32)>,
-
+    sessions: OpenSessions,
     watermark: Timestamp,
     now: Timestamp,
-    next_number: u64,
     spill: Spill,
-    /// Of versions, and of pieces.
-    version_format: Arc<RowFormat>,
-    format: Arc<RowFormat>,
-    written: Written,
-    roll: Arc<BlockCodec>,
-    asleep: Asleep,
-    /// A batch with rows so late that they may belong to sessions asleep, while these are asked for.
-    held: Option<(RecordBatch, Question)>,
+    log_format: Arc<RowFormat>,
+    log: SessionLog,
+    fragment_format: Arc<RowFormat>,
+    index_codec: Arc<BlockCodec>,
+    spilled: SpilledSessions,
+    /// A batch with late rows that may belong to spilled sessions, and their lookup.
+    pending_batch: Option<(RecordBatch, LateLookup)>,
+    /// Scratch: key numbers and slots of a batch's rows.
     groups: Vec<u32>,
     slots: Vec<u32>,
 }
 
 impl SessionAggregate {
+    /// Creates the operator, with the sessions of the checkpoint it resumes from.
     pub fn new(
         name: &str,
         node: &graph::WindowAggregate,
@@ -139,7 +103,7 @@ impl SessionAggregate {
             let keys = &spec.key_fields;
             RowFormat::new(keys, keys.len(), values, context.max_parallelism).map(Arc::new)
         };
-        let (version_format, format) = (format(&values)?, format(&values[1..])?);
+        let (log_format, fragment_format) = (format(&values)?, format(&values[1..])?);
         let mut watermark: Option<i64> = None;
         let mut next_number = 0;
         let is_restored = context.restored_inline.iter().any(|bytes| !bytes.is_empty());
@@ -148,27 +112,20 @@ impl SessionAggregate {
             watermark = Some(watermark.map_or(state.watermark, |found| found.min(state.watermark)));
             next_number = next_number.max(state.next_number);
         }
-        let calendar = Calendar::new(gap);
         let watermark = watermark.unwrap_or(WATERMARK_MIN);
+        let sessions = OpenSessions::new(&spec, gap, next_number)?;
+        let loaded_until = sessions.expiry_queue.bucket_of(watermark);
         let mut operator = Self {
-            index: new_group_index(&spec.key_fields)?,
-            heads: Vec::new(),
-            sessions: Vec::new(),
-            accumulators: accumulators(&spec)?,
-            open: 0,
-            asleep: Asleep::new(calendar.stretch_of(watermark), context.memory.limit_bytes()),
-            calendar,
-            dirty: Vec::new(),
-            absorbed: Vec::new(),
+            spilled: SpilledSessions::new(loaded_until, context.memory.limit_bytes()),
+            sessions,
             watermark,
             now: WATERMARK_MIN,
-            next_number,
             spill: Spill::new(context.store, context.memory, context.waker),
-            version_format,
-            format,
-            written: Written::new()?,
-            roll: roll::codec(&spec.key_fields)?,
-            held: None,
+            log_format,
+            fragment_format,
+            log: SessionLog::new()?,
+            index_codec: spill_index::codec(&spec.key_fields)?,
+            pending_batch: None,
             groups: Vec::new(),
             slots: Vec::new(),
             keys: node.keys.clone(),
@@ -178,136 +135,36 @@ impl SessionAggregate {
             spec,
         };
         if is_restored {
-            operator.load()?;
+            operator.restore()?;
         }
         Ok(operator)
     }
 
-    fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(), Error> {
-        self.index.intern(keys, rows, &mut self.groups)?;
-        self.heads.resize(self.index.len(), NONE);
-        Ok(())
-    }
-
-    /// A new session in front of its key's others.
-    fn open_session(&mut self, key: u32, first: i64, last: i64) -> u32 {
-        let slot = self.sessions.len() as u32;
-        self.sessions.push(Session {
-            first,
-            last,
-            key,
-            next: self.heads[key as usize],
-            number: self.next_number,
-            is_open: true,
-            is_dirty: true,
-            is_stored: false,
-            waits: false,
-        });
-        self.next_number += 1;
-        self.dirty.push(slot);
-        self.heads[key as usize] = slot;
-        self.open += 1;
-        self.calendar.note(slot, last.saturating_add(self.gap));
-        slot
-    }
-
-    /// The session a row belongs to; `None` if it is late.
+    /// Returns the session of a row, or `None` if the row is late.
     #[inline]
-    fn place(&mut self, key: u32, time: i64) -> Option<u32> {
-        let head = self.heads[key as usize];
-        if head != NONE {
-            let session = &mut self.sessions[head as usize];
-            // The usual row: within its key's only session, or at most a gap behind it.
-            if session.next == NONE && session.first <= time && time <= session.last.saturating_add(self.gap) {
-                session.last = session.last.max(time);
-                session.waits = false;
-                self.touch(head);
-                return Some(head);
-            }
-        }
-        self.place_among(key, time)
-    }
-
-    #[inline]
-    fn touch(&mut self, slot: u32) {
-        let session = &mut self.sessions[slot as usize];
-        if !session.is_dirty {
-            session.is_dirty = true;
-            self.dirty.push(slot);
+    fn assign(&mut self, key: u32, time: i64) -> Option<u32> {
+        match self.sessions.extend(key, time) {
+            Some(slot) => Some(slot),
+            None if self.is_late(time) => None,
+            None => Some(self.sessions.open(key, time, time)),
         }
     }
 
-    fn place_among(&mut self, key: u32, time: i64) -> Option<u32> {
-        if let Some(slot) = self.join(key, time, time) {
-            return Some(slot);
-        }
-        (!self.is_late(time)).then(|| self.open_session(key, time, time))
-    }
-
-    /// The session of a row that may belong to one of these sleepers; `None` if it is late.
-    fn place_asked(&mut self, key: u32, time: i64, sleepers: &[Sleeper]) -> Option<u32> {
+    /// Returns the session of a row that may belong to one of these spilled fragments, or `None` if the row is late.
+    fn assign_with_lookup(&mut self, key: u32, time: i64, fragments: &[SpilledFragment]) -> Option<u32> {
         let end = time.saturating_add(self.gap);
-        let slot = match self.join(key, time, time) {
+        let slot = match self.sessions.extend_or_merge(key, time, time) {
             Some(slot) => slot,
-            None if self.is_late(time) && !sleepers.iter().any(|sleeper| sleeper.first <= end) => return None,
-            None => self.open_session(key, time, time),
+            None if self.is_late(time) && !fragments.iter().any(|fragment| fragment.first <= end) => return None,
+            None => self.sessions.open(key, time, time),
         };
-        self.take_over(slot, sleepers);
+        self.defer(slot, fragments);
         Some(slot)
     }
 
-    /// Whether a session of this one row would be over.
+    /// Returns true if a session of a single row at this time would have expired.
     fn is_late(&self, time: i64) -> bool {
         time.saturating_add(self.gap).saturating_sub(1) <= self.watermark
-    }
-
-    fn end_of(&self, session: &Session) -> i64 {
-        session.last.saturating_add(self.gap)
-    }
-
-    /// The session of a key that is near a stretch of time, and holds it from now on; if there are several they become
-    /// one.
-    fn join(&mut self, key: u32, mut first: i64, mut last: i64) -> Option<u32> {
-        let near = |session: &Session, first: i64, last: i64| {
-            first <= session.last.saturating_add(self.gap) && session.first <= last.saturating_add(self.gap)
-        };
-        let mut at = self.heads[key as usize];
-        while at != NONE && !near(&self.sessions[at as usize], first, last) {
-            at = self.sessions[at as usize].next;
-        }
-        if at == NONE {
-            return None;
-        }
-        let session = &self.sessions[at as usize];
-        first = first.min(session.first);
-        last = last.max(session.last);
-        // Absorb what is now near.
-        let mut before = NONE;
-        let mut other = self.heads[key as usize];
-        while other != NONE {
-            let session = self.sessions[other as usize];
-            if other != at && near(&session, first, last) {
-                first = first.min(session.first);
-                last = last.max(session.last);
-                self.absorbed.push((other, at));
-                self.sessions[other as usize].is_open = false;
-                self.open -= 1;
-                if before == NONE {
-                    self.heads[key as usize] = session.next;
-                } else {
-                    self.sessions[before as usize].next = session.next;
-                }
-            } else {
-                before = other;
-            }
-            other = session.next;
-        }
-        let session = &mut self.sessions[at as usize];
-        session.waits = false;
-        session.first = first;
-        session.last = last;
-        self.touch(at);
-        Some(at)
     }
 
     fn update(&mut self, batch: &RecordBatch, rows: Option<UInt32Array>) -> Result<(), Error> {
@@ -317,194 +174,63 @@ impl SessionAggregate {
                 *argument = argument.map(|array| Ok(arrow_select::take::take(array, &rows, None)?))?;
             }
         }
-        let count = self.sessions.len();
-        for (accumulator, argument) in self.accumulators.iter_mut().zip(&arguments) {
-            accumulator.update(&argument.values, argument.filter.as_ref(), &self.slots, count)?;
-        }
+        self.sessions.update(&arguments, &self.slots)?;
         self.merge_absorbed()
     }
 
     fn merge_absorbed(&mut self) -> Result<(), Error> {
-        if self.absorbed.is_empty() {
-            return Ok(());
-        }
-        let count = self.sessions.len();
-        // Each absorbed slot holds only its own rows: all go straight to the session that remained.
-        let absorbed = std::mem::take(&mut self.absorbed);
-        let into: std::collections::HashMap<u32, u32> = absorbed.iter().copied().collect();
-        let from: Vec<u32> = absorbed.iter().map(|(from, _)| *from).collect();
-        let roots: Vec<u32> = absorbed
-            .iter()
-            .map(|(_, into_slot)| {
-                let mut root = *into_slot;
-                while let Some(next) = into.get(&root) {
-                    root = *next;
-                }
-                root
-            })
-            .collect();
-        for accumulator in &mut self.accumulators {
-            let states = accumulator.state(&Select::Indices(&from))?;
-            accumulator.merge(&states, &roots, count)?;
-        }
-        self.note_over(&from)
+        let absorbed = self.sessions.merge_absorbed()?;
+        self.note_closed(&absorbed)
     }
 
-    /// Emits sessions whose end the watermark has reached; wakes those among them that are asleep.
+    /// Emits the sessions whose end the watermark has reached, and reloads spilled ones before.
     fn fire(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         loop {
-            if self.fire_awake(out)? == Progress::More {
+            if self.fire_complete(out)? == Progress::More {
                 return Ok(Progress::More);
             }
-            match self.wake()? {
-                // What has been emitted gives its memory back before more is woken.
-                Woken::Some => self.rebuild()?,
-                Woken::More => return Ok(Progress::More),
-                Woken::Pending => return Ok(Progress::Pending),
-                Woken::Nothing => break,
+            match self.reload_expiring()? {
+                // Memory of emitted sessions is released before more is reloaded.
+                ReloadProgress::Finished => self.sessions.reclaim()?,
+                ReloadProgress::More => return Ok(Progress::More),
+                ReloadProgress::Pending => return Ok(Progress::Pending),
+                ReloadProgress::UpToDate => break,
             }
         }
-        self.rebuild()?;
-        let size = self.size();
-        self.spill.reservation.force_resize(size);
+        self.sessions.reclaim()?;
+        self.spill.reservation.force_resize(self.sessions.size());
         Ok(Progress::Done)
     }
 
-    fn fire_awake(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        let whole_until = self.whole_until();
-        let (sessions, gap) = (&self.sessions, self.gap);
-        let end_of = |slot: u32| {
-            let session = &sessions[slot as usize];
-            session.is_open.then(|| session.last.saturating_add(gap))
-        };
-        let mut due = Vec::new();
-        while due.len() < EMIT_ROWS_MAX
-            && let Some(slot) = self.calendar.take_due(whole_until, end_of)
-        {
-            due.push(slot);
-        }
-        if due.is_empty() {
+    /// Emits expired sessions that are known to be complete.
+    fn fire_complete(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let expired = self.sessions.pop_expired(self.complete_until(), EMIT_ROWS_MAX);
+        if expired.is_empty() {
             return Ok(Progress::Done);
         }
-        self.emit(&due, out)?;
-        Ok(match due.len() < EMIT_ROWS_MAX {
+        let results = self.sessions.results(&expired)?;
+        out.emit(Port::Main, conform(&self.output, results)?);
+        for slot in &expired {
+            self.sessions.close(*slot);
+        }
+        self.note_closed(&expired)?;
+        Ok(match expired.len() < EMIT_ROWS_MAX {
             true => Progress::Done,
             false => Progress::More,
         })
     }
 
-    fn emit(&mut self, slots: &[u32], out: &mut dyn Collector) -> Result<(), Error> {
-        let select = Select::Indices(slots);
-        let keys: Vec<u32> = slots.iter().map(|slot| self.sessions[*slot as usize].key).collect();
-        let mut columns = self.index.keys(&Select::Indices(&keys))?;
-        for accumulator in &mut self.accumulators {
-            columns.push(accumulator.evaluate(&select)?);
-        }
-        let bounds = |bound: &dyn Fn(&Session) -> i64| -> ArrayRef {
-            Arc::new(TimestampMicrosecondArray::from_iter_values(
-                slots.iter().map(|slot| bound(&self.sessions[*slot as usize])),
-            ))
-        };
-        columns.push(bounds(&|session| session.first));
-        columns.push(bounds(&|session| session.last.saturating_add(self.gap)));
-        out.emit(Port::Main, conform(&self.output, columns)?);
-        for slot in slots {
-            self.unlink(*slot);
-        }
-        self.note_over(slots)
-    }
-
-    fn unlink(&mut self, slot: u32) {
-        let session = self.sessions[slot as usize];
-        self.sessions[slot as usize].is_open = false;
-        self.open -= 1;
-        let mut at = self.heads[session.key as usize];
-        if at == slot {
-            self.heads[session.key as usize] = session.next;
-            return;
-        }
-        while self.sessions[at as usize].next != slot {
-            at = self.sessions[at as usize].next;
-        }
-        self.sessions[at as usize].next = session.next;
-    }
-
-    /// Gives back what sessions that are over still hold, once they are the majority.
-    fn rebuild(&mut self) -> Result<(), Error> {
-        if self.sessions.len() < REBUILD_SLOTS_MIN || self.open * 2 > self.sessions.len() {
-            return Ok(());
-        }
-        let live: Vec<u32> = (0..self.sessions.len() as u32)
-            .filter(|slot| self.sessions[*slot as usize].is_open)
-            .collect();
-        self.keep(&live)
-    }
-
-    /// Forgets all sessions but these, and all keys without one.
-    fn keep(&mut self, live: &[u32]) -> Result<(), Error> {
-        let count = live.len();
-        let mut fresh = accumulators(&self.spec)?;
-        for (fresh, old) in fresh.iter_mut().zip(&mut self.accumulators) {
-            let mut slots = 0..count as u32;
-            for some in live.chunks(COPIED_AT_ONCE) {
-                let states = old.state(&Select::Indices(some))?;
-                let slots: Vec<u32> = slots.by_ref().take(some.len()).collect();
-                fresh.merge(&states, &slots, count)?;
-            }
-        }
-        self.accumulators = fresh;
-        let mut index = new_group_index(&self.spec.key_fields)?;
-        index.reserve(count);
-        let old_index = std::mem::replace(&mut self.index, index);
-        self.heads.clear();
-        let old = std::mem::take(&mut self.sessions);
-        self.calendar.clear();
-        self.dirty.clear();
-        for some in live.chunks(COPIED_AT_ONCE) {
-            let keys: Vec<u32> = some.iter().map(|slot| old[*slot as usize].key).collect();
-            self.intern(&old_index.keys(&Select::Indices(&keys))?, some.len())?;
-            for (row, old_slot) in some.iter().enumerate() {
-                let slot = self.sessions.len() as u32;
-                let mut session = old[*old_slot as usize];
-                session.key = self.groups[row];
-                session.next = std::mem::replace(&mut self.heads[session.key as usize], slot);
-                self.calendar.note(slot, session.last.saturating_add(self.gap));
-                if session.is_dirty {
-                    self.dirty.push(slot);
-                }
-                self.sessions.push(session);
-            }
-        }
-        self.open = count;
-        Ok(())
-    }
-
-    /// Bytes held.
-    fn size(&self) -> usize {
-        self.index.size()
-            + self.heads.capacity() * size_of::<u32>()
-            + self.sessions.capacity() * size_of::<Session>()
-            + self.dirty.capacity() * size_of::<u32>()
-            + self.calendar.size()
-            + self
-                .accumulators
-                .iter()
-                .map(|accumulator| accumulator.size())
-                .sum::<usize>()
-    }
-
     fn relieve_memory(&mut self) -> Result<Progress, Error> {
-        let size = self.size();
-        // Putting sessions to sleep copies what goes and what stays; the copy of what goes takes less than it did.
+        let size = self.sessions.size();
+        // Spilling copies both the spilled and the retained sessions. The copy of the spilled ones takes less than they do.
         match self.spill.request_memory(size, size - size / 4)? {
             MemoryGrant::Granted => return Ok(Progress::Done),
             MemoryGrant::Wait => return Ok(Progress::Pending),
             MemoryGrant::Evict => {}
         }
-        self.asleep.room_bytes = size;
-        self.fall_asleep()?;
-        let size = self.size();
-        self.spill.reservation.force_resize(size);
+        self.spilled.memory_bytes = size;
+        self.spill_sessions()?;
+        self.spill.reservation.force_resize(self.sessions.size());
         Ok(Progress::Done)
     }
 
@@ -512,7 +238,7 @@ impl SessionAggregate {
         self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect()
     }
 
-    /// Time of each row, and which have one.
+    /// Returns the time of each row, and the rows that have one if some have none.
     fn times(&self, batch: &RecordBatch) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>), Error> {
         match self.time {
             TimeAttribute::Event(column) => micros(batch.column(column)),
@@ -520,20 +246,20 @@ impl SessionAggregate {
         }
     }
 
-    /// Goes on with a batch that is held.
-    fn ask_and_take(
+    /// Goes on with the lookup of a pending batch, and processes the batch once it is finished.
+    fn look_up_and_process(
         &mut self,
         batch: RecordBatch,
-        mut question: Question,
+        mut lookup: LateLookup,
         out: &mut dyn Collector,
     ) -> Result<Progress, Error> {
-        match self.ask_on(&mut question)? {
+        match self.advance_lookup(&mut lookup)? {
             Some(true) => {
-                self.take(&batch, Some(question), out)?;
+                self.process_batch(&batch, Some(lookup), out)?;
                 self.relieve_memory()
             }
             unfinished => {
-                self.held = Some((batch, question));
+                self.pending_batch = Some((batch, lookup));
                 Ok(match unfinished {
                     Some(_) => Progress::More,
                     None => Progress::Pending,
@@ -542,11 +268,16 @@ impl SessionAggregate {
         }
     }
 
-    fn take(&mut self, batch: &RecordBatch, asked: Option<Question>, out: &mut dyn Collector) -> Result<(), Error> {
+    fn process_batch(
+        &mut self,
+        batch: &RecordBatch,
+        lookup: Option<LateLookup>,
+        out: &mut dyn Collector,
+    ) -> Result<(), Error> {
         let rows = batch.num_rows();
-        self.intern(&self.key_columns(batch), rows)?;
+        let mut groups = std::mem::take(&mut self.groups);
+        self.sessions.intern(&self.key_columns(batch), rows, &mut groups)?;
         let (times, nulls) = self.times(batch)?;
-        let groups = std::mem::take(&mut self.groups);
         let mut slots = std::mem::take(&mut self.slots);
         slots.clear();
         let mut late = Vec::new();
@@ -556,19 +287,19 @@ impl SessionAggregate {
         };
         let rows_of = groups.iter().copied().zip(times.iter().copied()).enumerate();
         let has_time = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-        match asked {
+        match lookup {
             None => rows_of.for_each(|(row, (key, time))| {
-                put(row, has_time(row).then(|| self.place(key, time)).flatten());
+                put(row, has_time(row).then(|| self.assign(key, time)).flatten());
             }),
-            Some(asked) => {
-                let answers = asked.asking.answers();
-                let mut asked = asked.rows.iter().copied().enumerate().peekable();
+            Some(LateLookup { rows, lookup }) => {
+                let result = lookup.finish();
+                let mut looked_up = rows.iter().copied().enumerate().peekable();
                 rows_of.for_each(|(row, (key, time))| {
-                    let question = asked.next_if(|(_, asked)| *asked as usize == row);
-                    let slot = match question {
+                    let late = looked_up.next_if(|(_, late)| *late as usize == row);
+                    let slot = match late {
                         _ if !has_time(row) => None,
-                        Some((question, _)) => self.place_asked(key, time, answers.of(question)),
-                        None => self.place(key, time),
+                        Some((at, _)) => self.assign_with_lookup(key, time, result.fragments(at)),
+                        None => self.assign(key, time),
                     };
                     put(row, slot);
                 });
@@ -580,26 +311,22 @@ impl SessionAggregate {
             return self.update(batch, None);
         }
         let mut is_late = late.iter().copied().peekable();
-        let kept: Vec<u32> = (0..rows as u32)
+        let assigned: Vec<u32> = (0..rows as u32)
             .filter(|row| is_late.next_if_eq(row).is_none())
             .collect();
-        self.update(batch, Some(kept.into()))?;
+        self.update(batch, Some(assigned.into()))?;
         emit_late(0, batch, late, out)
     }
-}
-
-fn accumulators(spec: &TableSpec) -> Result<Vec<Box<dyn Accumulator>>, Error> {
-    spec.aggregates.iter().map(new_accumulator).collect()
 }
 
 impl Operator for SessionAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let (times, nulls) = self.times(&batch)?;
         let has_time = |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-        if let Some(question) = self.question(&batch, &times, has_time)? {
-            return self.ask_and_take(batch, question, out);
+        if let Some(lookup) = self.late_lookup(&batch, &times, has_time)? {
+            return self.look_up_and_process(batch, lookup, out);
         }
-        self.take(&batch, None, out)?;
+        self.process_batch(&batch, None, out)?;
         self.relieve_memory()
     }
 
@@ -631,10 +358,14 @@ impl Operator for SessionAggregate {
         if self.time != TimeAttribute::Processing {
             return None;
         }
-        let awake = self.calendar.next_stretch();
-        let stretch = awake.into_iter().chain(self.asleep.next_due()).min()?;
-        // Not before the stretch has passed: one timer for all its sessions.
-        Some(self.calendar.start_of(stretch.saturating_add(1)))
+        let queue = &self.sessions.expiry_queue;
+        let bucket = queue
+            .next_bucket()
+            .into_iter()
+            .chain(self.spilled.next_bucket())
+            .min()?;
+        // Not before the bucket has passed: one timer for all its sessions.
+        Some(queue.bucket_start(bucket.saturating_add(1)))
     }
 
     fn processing_time(&self) -> Option<Timestamp> {
@@ -644,8 +375,8 @@ impl Operator for SessionAggregate {
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if let Some((batch, question)) = self.held.take() {
-            return self.ask_and_take(batch, question, out);
+        if let Some((batch, lookup)) = self.pending_batch.take() {
+            return self.look_up_and_process(batch, lookup, out);
         }
         if self.spill.is_waiting_for_memory() {
             return self.relieve_memory();
@@ -654,10 +385,15 @@ impl Operator for SessionAggregate {
     }
 
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
+        #[cfg(debug_assertions)]
+        {
+            self.sessions.check();
+            self.spilled.check();
+        }
         self.write_changes()?;
         let state = Inline {
             watermark: self.watermark,
-            next_number: self.next_number,
+            next_number: self.sessions.next_number(),
         };
         self.spill.snapshot(checkpoint, &state, INLINE_VERSION)
     }

@@ -203,8 +203,8 @@ proptest! {
     }
 }
 
-/// Sessions that go on and on leave versions, those that end leave obituaries: so many of both that everything is written
-/// anew, and terms are deleted. What is restored after any checkpoint is what there was.
+/// Sessions that go on and on leave versions, those that end leave tombstones: so many of both that everything is written
+/// anew, and segments are deleted. What is restored after any checkpoint is what there was.
 #[test]
 fn many_checkpoints_of_sessions_that_go_on_and_of_some_that_end() {
     const STEPS: i64 = 100;

@@ -34,7 +34,7 @@ pub use self::output::{WindowOutput, conform};
 pub use self::slices::Slices;
 use self::stored::PaneStore;
 use super::OperatorContext;
-use super::stored_rows::WrittenGroups;
+use super::stored_rows::KeyGroupSet;
 use super::stored_tables::Segment;
 use super::table::{Table, TableSpec};
 use crate::Error;
@@ -104,7 +104,7 @@ struct Pane {
     /// Whether the store has rows of this slice that are not in `table`.
     stored: bool,
     /// Key groups that have rows of this slice in the store.
-    written: WrittenGroups,
+    written: KeyGroupSet,
 }
 
 /// How the groups of a table that stays in memory have been written.
@@ -185,7 +185,7 @@ impl Pane {
             form: Form::Rows(0),
             epoch,
             stored: false,
-            written: WrittenGroups::default(),
+            written: KeyGroupSet::default(),
         })
     }
 

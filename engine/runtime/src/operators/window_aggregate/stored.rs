@@ -37,7 +37,7 @@ use crate::operators::OperatorContext;
 use crate::operators::inline;
 use crate::operators::spill::{MemoryGrant, Spill};
 use crate::operators::stored_rows::{
-    FrozenRows, KeySuffix, RowFlush, RowFormat, StoredRows, WrittenGroups, rows_per_block,
+    FrozenRows, KeyGroupSet, KeySuffix, RowFlush, RowFormat, StoredRows, rows_per_block,
 };
 use crate::operators::stored_tables::{Contents, FrozenTable, Segment, TableFlush, block_rows, is_block};
 use crate::operators::table::{Select, Table};
@@ -82,7 +82,7 @@ const INLINE_VERSION: u8 = 1;
 pub(super) struct Restored {
     pub fired: i64,
     /// Slices with rows in the store, and their key groups.
-    pub panes: BTreeMap<i64, WrittenGroups>,
+    pub panes: BTreeMap<i64, KeyGroupSet>,
 }
 
 impl PaneStore {
@@ -94,7 +94,7 @@ impl PaneStore {
             fired = Some(fired.map_or(state.fired, |fired| fired.min(state.fired)));
             epoch = epoch.max(state.epoch + 1);
         }
-        let mut panes: BTreeMap<i64, WrittenGroups> = BTreeMap::new();
+        let mut panes: BTreeMap<i64, KeyGroupSet> = BTreeMap::new();
         if fired.is_some() {
             for slot in context.store.namespaces()? {
                 panes.entry(slot.namespace).or_default().insert(slot.group.0);
@@ -126,7 +126,7 @@ impl PaneStore {
     }
 
     /// Deletes a slice from the key groups that have rows of it.
-    pub(super) fn delete(&mut self, slice_end: i64, written: &WrittenGroups) -> Result<(), Error> {
+    pub(super) fn delete(&mut self, slice_end: i64, written: &KeyGroupSet) -> Result<(), Error> {
         let groups = written.to_vec();
         if !groups.is_empty() {
             self.spill.store.delete_namespace(slice_end, &groups)?;
@@ -180,7 +180,7 @@ impl PaneStore {
     }
 
     /// Notes which key groups have groups among the blocks of this table.
-    fn note_written(&self, frozen: &FrozenTable, written: &mut WrittenGroups) -> Result<(), Error> {
+    fn note_written(&self, frozen: &FrozenTable, written: &mut KeyGroupSet) -> Result<(), Error> {
         if frozen.block_groups() >= self.key_groups.count() * DENSE_GROUPS {
             written.insert_all(self.key_groups);
             return Ok(());
@@ -442,7 +442,7 @@ impl WindowAggregate {
         self.store.spill.reservation.force_resize(bytes);
         self.store.write(Vec::new(), frozen)?;
         self.store.spill.wait_for_store();
-        let mut written = WrittenGroups::default();
+        let mut written = KeyGroupSet::default();
         for slice in &slices {
             written.extend(self.panes[slice].written.iter());
         }

@@ -28,7 +28,7 @@ use self::matching::{JoinSpec, Matching};
 use self::rows::Rows;
 use super::spill::{MemoryGrant, Spill};
 use super::stored_batches::{BatchFlush, GroupedBatch};
-use super::stored_rows::{RowFormat, SCAN_BLOCKS, StoredRows, WrittenGroups};
+use super::stored_rows::{KeyGroupSet, RowFormat, SCAN_BLOCKS, StoredRows};
 use super::window_aggregate::{Assignment, RowTime, Slices, conform, emit_late, micros};
 use super::{OperatorContext, inline};
 use crate::Error;
@@ -91,7 +91,7 @@ struct Pane {
     bytes: usize,
     /// Whether the store has rows that are not in `rows`.
     stored: bool,
-    groups: WrittenGroups,
+    groups: KeyGroupSet,
 }
 
 /// The window being joined.

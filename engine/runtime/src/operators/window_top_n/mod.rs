@@ -25,7 +25,7 @@ use millstream_graph::{self as graph, Port};
 use self::best::{Best, Cursor, Ranking};
 use self::stored::FrozenBest;
 use super::spill::{MemoryGrant, Spill};
-use super::stored_rows::{RowFlush, RowFormat, WrittenGroups};
+use super::stored_rows::{KeyGroupSet, RowFlush, RowFormat};
 use super::window_aggregate::{Assignment, RowTime, Slices, conform, emit_late};
 use super::{OperatorContext, inline};
 use crate::Error;
@@ -51,7 +51,7 @@ struct Pane {
     /// Whether the store has rows that are not in `best`.
     stored: bool,
     /// Key groups that have rows of this window in the store.
-    written: WrittenGroups,
+    written: KeyGroupSet,
 }
 
 /// The window being emitted.
@@ -153,7 +153,7 @@ impl WindowTopN {
                 best: Best::new(&self.ranking)?,
                 epoch: self.epoch,
                 stored: false,
-                written: WrittenGroups::default(),
+                written: KeyGroupSet::default(),
             }),
         })
     }

@@ -11,7 +11,7 @@ use super::best::{Best, Cursor, Places};
 use super::{Firing, WindowTopN};
 use crate::Error;
 use crate::operators::stored_rows::{
-    ENCODE_ROWS, FrozenRows, KeySuffix, RowFormat, StoredRows, WrittenGroups, encode_rows,
+    ENCODE_ROWS, FrozenRows, KeyGroupSet, KeySuffix, RowFormat, StoredRows, encode_rows,
 };
 use crate::operators::table::Select;
 
@@ -65,7 +65,7 @@ impl FrozenBest {
     }
 
     /// Notes the key groups of all partitions.
-    pub fn note_written(&self, written: &mut WrittenGroups) -> Result<(), Error> {
+    pub fn note_written(&self, written: &mut KeyGroupSet) -> Result<(), Error> {
         let partitions = self.best.partitions();
         let keys = partitions.keys(&Select::Range(0..partitions.len()))?;
         for group in self.format.key_groups(&keys, partitions.len())? {

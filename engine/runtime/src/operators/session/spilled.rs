@@ -1,0 +1,471 @@
+//! Spilling sessions and reloading them.
+//!
+//! A spilled session is written without looking at the store. Later rows of its key open another session in memory, so one
+//! session may consist of several *fragments*, in the store and in memory. Fragments are merged when they are reloaded; no
+//! row ever looks up its key in the store.
+//!
+//! Fragments are stored by the expiry bucket in which they end. Before the watermark enters a bucket, its fragments are
+//! *reloaded*: read back and merged with the sessions in memory within a gap of them. Buckets up to `loaded_until` have been
+//! reloaded. The [`spill_index`](super::spill_index) has the key, first time and bucket of every fragment.
+//!
+//! A session that ends in a loaded bucket is complete, and may be emitted, if no spilled fragment begins within a gap of its
+//! end. So the index is looked up for every session that ends in a loaded bucket. If it has such a fragment, the session is
+//! *deferred*: its end is moved into the fragment's bucket, which is right because both are one session, and it meets the
+//! fragment when that bucket is reloaded. The invariant "every session that ends in a loaded bucket has been looked up"
+//! is kept as follows:
+//!
+//! * a reload looks up all sessions that end in the buckets it loads, after their fragments were read;
+//! * a row so late that its session would end in a loaded bucket is looked up before it is processed, as is a row that is
+//!   late unless it finds a session, since it may find a spilled one. Nearly all rows are neither;
+//! * only sessions that end after the loaded buckets are spilled;
+//! * a deferred session may know less than the whole truth: fragments merge when they are reloaded, whatever was known of
+//!   them before.
+//!
+//! A deferred session may be spilled again. Its index entry goes to a namespace of its own that is not scanned for closing
+//! sessions: a session that ends near it, before it is reloaded, is also near the fragment it was deferred to, or has come
+//! by a late row, which was looked up in both.
+//!
+//! A scan of the index costs the same for many keys as for few, so several buckets are reloaded at once, ahead of time, as
+//! far as memory allows.
+
+use std::collections::BTreeMap;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use arrow_array::RecordBatch;
+use millstream_state::key_group::KeyGroup;
+use millstream_state::store::KeyPrefix;
+
+use super::SessionAggregate;
+use super::fragments::{FragmentFlush, Fragments, bucket_of, namespace_of};
+use super::spill_index::{IndexDeletion, IndexLookup, LookupScope, SpilledFragment};
+use crate::Error;
+use crate::operators::slot_scan::SlotScan;
+use crate::operators::stored_rows::{KeyGroupSet, SCAN_BLOCKS, StoredRows};
+use crate::operators::table::Select;
+
+/// Fragments reloaded ahead of time take at most the memory for sessions divided by this.
+const READ_AHEAD_DIVISOR: usize = 2;
+/// Until memory was short once, the memory for these sessions is estimated as the budget divided by this.
+const MEMORY_DIVISOR_INITIAL: usize = 16;
+/// The open sessions divided by this stay in memory when the others are spilled.
+const RETAINED_DIVISOR: usize = 4;
+/// Steps of a reload or lookup in one call.
+const STEPS_MAX: usize = 16;
+
+/// The spilled sessions, and the reload in progress.
+pub struct SpilledSessions {
+    /// By the bucket in which their fragments end.
+    buckets: BTreeMap<i64, SpilledBucket>,
+    /// Last bucket that has been reloaded.
+    loaded_until: i64,
+    reload: Option<Reload>,
+    /// Bytes of the sessions in memory when memory was short last.
+    pub(super) memory_bytes: usize,
+}
+
+/// The spilled fragments that end in one bucket.
+struct SpilledBucket {
+    groups: KeyGroupSet,
+    /// Estimate of the bytes they take in memory; `None` after a restore.
+    bytes: Option<usize>,
+}
+
+/// A reload of some buckets.
+struct Reload {
+    /// Last bucket of the reload.
+    until: i64,
+    scan: SlotScan,
+    /// The sessions that end in loaded buckets, and their lookup.
+    lookup: Option<(Vec<u32>, IndexLookup)>,
+}
+
+/// The result of a call to [`SessionAggregate::reload_expiring`].
+pub enum ReloadProgress {
+    /// Nothing has to be reloaded for the present watermark.
+    UpToDate,
+    /// A reload is finished.
+    Finished,
+    /// There is more to do.
+    More,
+    /// The store cannot be read now.
+    Pending,
+}
+
+impl SpilledSessions {
+    /// Creates an empty set of spilled sessions.
+    pub fn new(loaded_until: i64, limit_bytes: usize) -> Self {
+        Self {
+            buckets: BTreeMap::new(),
+            loaded_until,
+            reload: None,
+            memory_bytes: limit_bytes / MEMORY_DIVISOR_INITIAL,
+        }
+    }
+
+    /// Adds the fragments of a slot that a restore found in the store.
+    pub fn add_restored(&mut self, slot: KeyPrefix) {
+        let bucket = self.buckets.entry(bucket_of(slot.namespace)).or_insert(SpilledBucket {
+            groups: KeyGroupSet::default(),
+            bytes: None,
+        });
+        bucket.groups.insert(slot.group.0);
+    }
+
+    /// Returns the first bucket with spilled fragments.
+    pub fn next_bucket(&self) -> Option<i64> {
+        self.buckets.keys().next().copied()
+    }
+
+    /// Checks that all spilled fragments end after the loaded buckets, unless a reload is in progress.
+    #[cfg(debug_assertions)]
+    pub fn check(&self) {
+        let first = self.next_bucket();
+        assert!(
+            self.reload.is_some() || first.is_none_or(|first| first > self.loaded_until),
+            "fragments of bucket {first:?} are not reloaded, buckets until {} are",
+            self.loaded_until
+        );
+    }
+
+    fn groups(&self) -> KeyGroupSet {
+        let mut groups = KeyGroupSet::default();
+        groups.extend(self.buckets.values().flat_map(|bucket| bucket.groups.iter()));
+        groups
+    }
+}
+
+impl SessionAggregate {
+    /// Spills sessions because memory is short.
+    pub(super) fn spill_sessions(&mut self) -> Result<(), Error> {
+        if self.spilled.buckets.is_empty() {
+            self.advance_loaded_until();
+        }
+        self.spill_coldest(self.spilled.loaded_until)
+    }
+
+    /// Spills most of the sessions that end after the bucket `loaded_until`: deferred ones first, then those with the oldest
+    /// last row.
+    fn spill_coldest(&mut self, loaded_until: i64) -> Result<(), Error> {
+        let sessions = &self.sessions;
+        let mut coldest: Vec<u32> = sessions
+            .open_slots()
+            .filter(|slot| sessions.bucket_of(*slot) > loaded_until)
+            .collect();
+        let open = sessions.open_count();
+        let count = (open - open / RETAINED_DIVISOR).min(coldest.len());
+        if count == 0 {
+            return Ok(());
+        }
+        if count < coldest.len() {
+            coldest.select_nth_unstable_by_key(count, |slot| {
+                let session = sessions.get(*slot);
+                (!session.is_deferred, session.last)
+            });
+            coldest.truncate(count);
+        }
+        coldest.sort_unstable();
+        let session_bytes = sessions.size() / open.max(1);
+        self.write_fragments(&coldest, session_bytes)?;
+        self.note_closed(&coldest)?;
+        let mut is_coldest = coldest.iter().copied().peekable();
+        let open = self.sessions.open_slots();
+        let retained: Vec<u32> = open.filter(|slot| is_coldest.next_if_eq(slot).is_none()).collect();
+        metrics::counter!("millstream_state_evictions_total").increment(1);
+        self.sessions.retain(&retained)
+    }
+
+    fn write_fragments(&mut self, slots: &[u32], session_bytes: usize) -> Result<(), Error> {
+        let keys = self.sessions.keys(slots)?;
+        let key_groups = self.fragment_format.key_groups(&keys, slots.len())?;
+        let buckets: Vec<i64> = slots.iter().map(|slot| self.sessions.bucket_of(*slot)).collect();
+        for (bucket, group) in buckets.iter().zip(&key_groups) {
+            let bucket = self.spilled.buckets.entry(*bucket).or_insert(SpilledBucket {
+                groups: KeyGroupSet::default(),
+                bytes: Some(0),
+            });
+            bucket.groups.insert(*group);
+            if let Some(bytes) = &mut bucket.bytes {
+                *bytes += session_bytes;
+            }
+        }
+        let fragments = Fragments {
+            keys,
+            values: self.sessions.states(slots)?,
+            is_deferred: slots.iter().map(|slot| self.sessions.get(*slot).is_deferred).collect(),
+            key_groups,
+            buckets,
+        };
+        let number = self.sessions.take_numbers(slots.len());
+        let flush = FragmentFlush::new(
+            fragments,
+            number,
+            &self.fragment_format,
+            &self.index_codec,
+            &self.spill.memory,
+        );
+        self.spill.store.write(Box::new(flush), None)?;
+        self.spill.wait_for_store();
+        Ok(())
+    }
+
+    /// Counts all buckets up to the watermark as loaded. Nothing is spilled.
+    fn advance_loaded_until(&mut self) {
+        debug_assert!(self.spilled.buckets.is_empty(), "spilled buckets must be reloaded");
+        let now = self.sessions.expiry_queue.bucket_of(self.watermark);
+        self.spilled.loaded_until = self.spilled.loaded_until.max(now);
+    }
+
+    /// Returns the time until which expired sessions are known to be complete.
+    pub(super) fn complete_until(&self) -> i64 {
+        let spilled = &self.spilled;
+        if spilled.buckets.is_empty() || spilled.loaded_until >= self.sessions.expiry_queue.bucket_of(self.watermark) {
+            return self.watermark;
+        }
+        self.watermark
+            .min(self.sessions.expiry_queue.bucket_end(spilled.loaded_until))
+    }
+
+    /// Reloads some more of the fragments in buckets that the watermark has entered.
+    pub(super) fn reload_expiring(&mut self) -> Result<ReloadProgress, Error> {
+        if self.spilled.reload.is_none() {
+            if self.spilled.buckets.is_empty() {
+                self.advance_loaded_until();
+            }
+            if self.spilled.loaded_until >= self.sessions.expiry_queue.bucket_of(self.watermark) {
+                return Ok(ReloadProgress::UpToDate);
+            }
+            self.begin_reload()?;
+        }
+        for _ in 0..STEPS_MAX {
+            if !self.spill.is_ready()? {
+                return Ok(ReloadProgress::Pending);
+            }
+            let Some(mut reload) = self.spilled.reload.take() else {
+                return Ok(ReloadProgress::Finished);
+            };
+            if self.step_reload(&mut reload)? {
+                self.spilled.reload = Some(reload);
+            } else {
+                self.finish_reload(reload)?;
+                return Ok(ReloadProgress::Finished);
+            }
+        }
+        Ok(ReloadProgress::More)
+    }
+
+    /// Chooses the buckets that are reloaded next, and makes room for their fragments.
+    fn begin_reload(&mut self) -> Result<(), Error> {
+        let expired = self.sessions.expiry_queue.bucket_of(self.watermark);
+        // Not so far ahead that rows in time would have to be looked up.
+        let ahead = expired.saturating_add(self.sessions.expiry_queue.buckets_per_half_gap(self.gap));
+        let bytes_max = self.spilled.memory_bytes / READ_AHEAD_DIVISOR;
+        let mut until = expired;
+        let mut bytes = 0;
+        let mut slots = Vec::new();
+        for (bucket, spilled) in self.spilled.buckets.range(..=ahead) {
+            let bucket_bytes = spilled.bytes.unwrap_or(bytes_max);
+            let is_required = slots.is_empty() && *bucket <= expired;
+            if !is_required && bytes + bucket_bytes > bytes_max {
+                until = until.min(*bucket - 1);
+                break;
+            }
+            bytes += bucket_bytes;
+            until = until.max(*bucket);
+            slots.extend(spilled.groups.iter().map(|group| KeyPrefix {
+                group: KeyGroup(group),
+                namespace: namespace_of(*bucket),
+            }));
+        }
+        let held = self.sessions.size() + bytes;
+        if !self.spill.reservation.try_resize(held) {
+            self.spill_coldest(until)?;
+            let held = self.sessions.size() + bytes;
+            self.spill.reservation.force_resize(held);
+        }
+        self.spill.wait_for_store();
+        self.spilled.reload = Some(Reload {
+            until,
+            scan: SlotScan::new(slots.into_iter()),
+            lookup: None,
+        });
+        Ok(())
+    }
+
+    /// Reads some more fragments or index blocks. Returns true while there is more to read.
+    fn step_reload(&mut self, reload: &mut Reload) -> Result<bool, Error> {
+        if reload.scan.slot().is_some() {
+            let mut blocks = StoredRows::default();
+            reload
+                .scan
+                .step(&self.spill.store, SCAN_BLOCKS, &mut |_, block| blocks.push(block))?;
+            for block in blocks.iter() {
+                self.load_fragments(block)?;
+            }
+            return Ok(true);
+        }
+        let (_, lookup) = match &mut reload.lookup {
+            Some(lookup) => lookup,
+            None => {
+                let lookup = self.look_up_closing(reload.until)?;
+                reload.lookup.insert(lookup)
+            }
+        };
+        lookup.step(&self.spill.store, &self.index_codec)
+    }
+
+    /// Merges the fragments of a block into the sessions in memory.
+    fn load_fragments(&mut self, block: &[u8]) -> Result<(), Error> {
+        let (keys, values, rows) = self.fragment_format.decode_block(block)?;
+        let mut groups = std::mem::take(&mut self.groups);
+        self.sessions.intern(&keys, rows, &mut groups)?;
+        let firsts = values[0].as_primitive::<Int64Type>().values();
+        let lasts = values[1].as_primitive::<Int64Type>().values();
+        let slots: Vec<u32> = groups
+            .iter()
+            .zip(firsts.iter().zip(lasts))
+            .map(
+                |(key, (first, last))| match self.sessions.extend_or_merge(*key, *first, *last) {
+                    Some(slot) => slot,
+                    None => self.sessions.open(*key, *first, *last),
+                },
+            )
+            .collect();
+        self.groups = groups;
+        self.sessions.merge_states(&values[2..], &slots)?;
+        self.merge_absorbed()
+    }
+
+    /// Returns the sessions in memory that end in a bucket up to this one.
+    fn closing_until(&self, bucket: i64) -> Vec<u32> {
+        let queued = self.sessions.expiry_queue.slots_until(bucket);
+        queued
+            .filter(|slot| self.sessions.get(*slot).is_open && self.sessions.bucket_of(*slot) <= bucket)
+            .collect()
+    }
+
+    /// Begins the lookup of all sessions that end in a bucket up to `until`.
+    fn look_up_closing(&self, until: i64) -> Result<(Vec<u32>, IndexLookup), Error> {
+        let closing = self.closing_until(until);
+        let ends = closing.iter().map(|slot| self.sessions.end_of(*slot));
+        let mut later = KeyGroupSet::default();
+        let mut reloaded = KeyGroupSet::default();
+        for (bucket, spilled) in &self.spilled.buckets {
+            let groups = if *bucket > until { &mut later } else { &mut reloaded };
+            groups.extend(spilled.groups.iter());
+        }
+        let lookup = IndexLookup::new(
+            &self.fragment_format,
+            &self.spec.key_fields,
+            self.sessions.keys(&closing)?,
+            ends.collect(),
+            until,
+            &later,
+            LookupScope::Closing { reloaded: &reloaded },
+        )?;
+        Ok((closing, lookup))
+    }
+
+    /// Defers sessions as the lookup says, and deletes what has been reloaded from the store.
+    fn finish_reload(&mut self, reload: Reload) -> Result<(), Error> {
+        self.spilled.loaded_until = reload.until;
+        if let Some((closing, lookup)) = reload.lookup {
+            let result = lookup.finish();
+            for (row, slot) in closing.iter().enumerate() {
+                self.defer(*slot, result.fragments(row));
+            }
+            if !result.expired.is_empty() {
+                self.spill.store.write(Box::new(IndexDeletion(result.expired)), None)?;
+            }
+        }
+        while let Some(first) = self
+            .spilled
+            .buckets
+            .first_entry()
+            .filter(|first| *first.key() <= reload.until)
+        {
+            let (bucket, spilled) = first.remove_entry();
+            let namespace = namespace_of(bucket);
+            self.spill.store.delete_namespace(namespace, &spilled.groups.to_vec())?;
+        }
+        Ok(())
+    }
+
+    /// Moves the end of a session into the first bucket of a spilled fragment that begins within a gap of it, if there is
+    /// one and the session ends in a loaded bucket.
+    pub(super) fn defer(&mut self, slot: u32, fragments: &[SpilledFragment]) {
+        let end = self.sessions.end_of(slot);
+        if self.sessions.expiry_queue.bucket_of(end) > self.spilled.loaded_until {
+            return;
+        }
+        let near = fragments.iter().filter(|fragment| fragment.first <= end);
+        if let Some(bucket) = near.map(|fragment| fragment.bucket).min() {
+            debug_assert!(
+                bucket > self.spilled.loaded_until,
+                "a session is deferred to a spilled fragment"
+            );
+            let last = self.sessions.expiry_queue.bucket_start(bucket).saturating_sub(self.gap);
+            let session = self.sessions.get_mut(slot);
+            session.last = session.last.max(last);
+            session.is_deferred = true;
+            self.sessions.mark_dirty(slot);
+        }
+    }
+
+    /// Returns the lookup that these rows require before they are processed, if any of them does.
+    pub(super) fn late_lookup(
+        &self,
+        batch: &RecordBatch,
+        times: &[i64],
+        has_time: impl Fn(usize) -> bool,
+    ) -> Result<Option<LateLookup>, Error> {
+        let spilled = &self.spilled;
+        if spilled.buckets.is_empty() {
+            return Ok(None);
+        }
+        let next = self
+            .sessions
+            .expiry_queue
+            .bucket_start(spilled.loaded_until.saturating_add(1));
+        let below = next.max(self.watermark.saturating_add(2)).saturating_sub(self.gap);
+        let rows: Vec<u32> = (0..times.len())
+            .filter(|row| times[*row] < below && has_time(*row))
+            .map(|row| row as u32)
+            .collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let ends = rows.iter().map(|row| times[*row as usize].saturating_add(self.gap));
+        let lookup = IndexLookup::new(
+            &self.fragment_format,
+            &self.spec.key_fields,
+            Select::Indices(&rows).take(&self.key_columns(batch))?,
+            ends.collect(),
+            spilled.loaded_until,
+            &spilled.groups(),
+            LookupScope::LateRows,
+        )?;
+        Ok(Some(LateLookup { rows, lookup }))
+    }
+
+    /// Goes on with a lookup. Returns true if it is finished, false if there is more to scan, and `None` if the store cannot
+    /// be read now.
+    pub(super) fn advance_lookup(&mut self, lookup: &mut LateLookup) -> Result<Option<bool>, Error> {
+        for _ in 0..STEPS_MAX {
+            if !self.spill.is_ready()? {
+                return Ok(None);
+            }
+            if !lookup.lookup.step(&self.spill.store, &self.index_codec)? {
+                return Ok(Some(true));
+            }
+        }
+        Ok(Some(false))
+    }
+}
+
+/// A lookup of the late rows of a batch.
+pub struct LateLookup {
+    /// The late rows, ascending.
+    pub rows: Vec<u32>,
+    pub lookup: IndexLookup,
+}
