@@ -21,7 +21,7 @@ use millstream_graph::{self as graph, Extreme, Port};
 
 use super::adaptive_bypass::AdaptiveBypass;
 use super::table::{GroupIndex, new_group_index};
-use super::window_aggregate::{Assignment, RowTime, Rows, Slices};
+use super::window_aggregate::{RowSelection, RowTime, SliceAssignment, Slices};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
 
@@ -85,7 +85,7 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
     fn sift(&mut self, batch: &RecordBatch, kept: &mut [bool]) -> Result<(), Error> {
         let values = batch.column(self.node.value).as_primitive::<T>();
         let time = RowTime::Event(self.node.time);
-        let assignment = Assignment::new(&self.slices, time, batch, WATERMARK_MIN, self.fired)?;
+        let assignment = SliceAssignment::new(&self.slices, time, batch, WATERMARK_MIN, self.fired)?;
         for (slice_end, rows) in &assignment.slices {
             self.sift_slice(*slice_end, rows, batch, values, kept)?;
         }
@@ -95,7 +95,7 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
     fn sift_slice(
         &mut self,
         slice_end: i64,
-        rows: &Rows,
+        rows: &RowSelection,
         batch: &RecordBatch,
         values: &PrimitiveArray<T>,
         kept: &mut [bool],
@@ -121,9 +121,11 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
         }
         let (best, groups, extreme) = (&mut best.values, &self.groups, self.node.extreme);
         match rows {
-            Rows::All => hold_against(best, groups, 0..total, values, extreme, kept),
-            Rows::Range(start, count) => hold_against(best, groups, *start..start + count, values, extreme, kept),
-            Rows::Listed(rows) => {
+            RowSelection::All => hold_against(best, groups, 0..total, values, extreme, kept),
+            RowSelection::Range(start, count) => {
+                hold_against(best, groups, *start..start + count, values, extreme, kept)
+            }
+            RowSelection::Listed(rows) => {
                 let rows = rows.values().iter().map(|row| *row as usize);
                 hold_against(best, groups, rows, values, extreme, kept);
             }

@@ -17,6 +17,7 @@ mod testing;
 mod window_aggregate;
 mod window_assign;
 mod window_join;
+mod window_panes;
 mod window_top_n;
 
 use std::task::Waker;

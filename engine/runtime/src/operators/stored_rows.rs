@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef};
 use arrow_select::take::take_arrays;
-use millstream_state::key_group::{KeyGroup, KeyGroupRange};
+use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 use millstream_state::{BlockCodec, Codec, EncodedRows};
@@ -376,11 +376,6 @@ impl Extend<u16> for KeyGroupSet {
 }
 
 impl KeyGroupSet {
-    /// All of these: some of them may have no rows.
-    pub fn insert_all(&mut self, groups: KeyGroupRange) {
-        self.extend(groups.start..groups.end);
-    }
-
     pub fn insert(&mut self, group: u16) {
         let group = group as usize;
         if self.written.len() <= group {

@@ -1,249 +1,264 @@
 //! Firing windows in bounded steps.
 //!
-//! [`WindowAggregate::advance`] fires complete windows one after the other, in ascending order of their end, and stops
-//! when it has emitted or merged enough for one call. A window of one pane is emitted from it; one of several (hopping)
-//! is merged into a table of its own first; cumulating windows keep the merged slices of their period from one window
-//! to the next. A window with rows in the store is fired from there.
-
-use std::collections::VecDeque;
+//! A window of one pane is emitted from it. The panes of a hopping window are merged into a table of its own first.
+//! Cumulating windows keep the merged slices of their period from one window to the next. A window with rows in the store is
+//! read from there, one key group after the other: what is in memory is written, then the key group's rows of all slices are
+//! merged into one table and emitted.
 
 use arrow_array::RecordBatch;
-use arrow_select::concat::concat_batches;
-use millstream_graph::Port;
 
-use super::merging::Merging;
-use super::stored::StoredFiring;
+use super::merging::{CumulativePrefix, Merging};
+use super::pane_writer::StoredPanes;
 use super::{Slices, WindowAggregate};
 use crate::Error;
-use crate::operator::{Collector, EMIT_ROWS_MAX, Progress};
-use crate::operators::table::{Select, Table};
+use crate::operators::table::Table;
+use crate::operators::window_panes::{FireBudget, ReadProgress, StoredWindow};
 
-/// Groups that one call merges before it answers `More`.
-const MERGE_GROUPS_MAX: usize = 65_536;
+/// Rows read from the store at once.
+const SCAN_ROWS: usize = 8_192;
 
-/// The window being fired.
-pub(super) enum Firing {
+/// A window that is being fired.
+pub enum Firing {
     /// Its panes are being merged.
     Merge(Merging),
-    /// Emitting groups from `next` on.
-    Emit {
-        end: i64,
-        source: Source,
-        next: usize,
-    },
+    /// Groups are being emitted, the next one is `next`.
+    Emit { end: i64, source: GroupSource, next: usize },
+    /// It has rows in the store.
     Stored(StoredFiring),
 }
 
 impl Firing {
-    /// Bytes held besides panes and what is running.
-    pub(super) fn size(&self) -> usize {
+    /// Returns the bytes held besides panes and the cumulative prefix.
+    pub fn size(&self) -> usize {
         match self {
             Self::Merge(merging) => merging.size(),
             Self::Emit {
-                source: Source::Owned(table),
+                source: GroupSource::Owned(table),
                 ..
             } => table.size(),
             Self::Emit { .. } => 0,
-            Self::Stored(stored) => stored.size(),
+            Self::Stored(stored) => stored.table.size(),
         }
     }
 }
 
-/// Where the groups of a window are.
-pub(super) enum Source {
-    /// The pane of that slice, which later windows need too.
+/// The table with the groups of a window.
+pub enum GroupSource {
+    /// The pane of a slice, which later windows need too.
     Pane(i64),
     Owned(Table),
-    Running,
+    CumulativePrefix,
 }
 
-/// Merged slices of a cumulating window's period.
-pub(super) struct Running {
-    start: i64,
-    /// Slices up to here are merged.
+/// A window that is fired from the store.
+pub struct StoredFiring {
     end: i64,
-    pub(super) table: Table,
-}
-
-impl Running {
-    pub(super) fn new(start: i64, end: i64, table: Table) -> Self {
-        Self { start, end, table }
-    }
-}
-
-/// What is left of one call's allowance.
-pub(super) struct Allowance {
-    pub rows: usize,
-    pub groups: usize,
-    batches: Vec<RecordBatch>,
-}
-
-impl Allowance {
-    pub(super) fn emit(&mut self, batch: RecordBatch) {
-        self.rows = self.rows.saturating_sub(batch.num_rows());
-        self.batches.push(batch);
-    }
-
-    fn is_spent(&self) -> bool {
-        self.rows == 0 || self.groups == 0
-    }
+    stored: StoredWindow,
+    /// The groups of the current key group.
+    table: Table,
+    /// The next group to emit; `None` while the key group is being read.
+    next: Option<usize>,
 }
 
 impl WindowAggregate {
-    /// End of the next window to fire, complete or not.
-    pub(super) fn next_window(&self) -> Option<i64> {
-        // Panes are ordered, and so are their next windows.
-        self.panes
-            .keys()
-            .find_map(|slice_end| self.layout.slices.next_window(*slice_end, self.fired))
-    }
-
-    /// Fires what is complete, as much as one call may.
-    pub(super) fn advance(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        let mut allowance = Allowance {
-            rows: EMIT_ROWS_MAX,
-            groups: MERGE_GROUPS_MAX,
-            batches: Vec::new(),
-        };
-        let progress = self.fire(&mut allowance);
-        // Many small windows leave as one batch.
-        match allowance.batches.as_slice() {
-            [] => {}
-            [batch] => out.emit(Port::Main, batch.clone()),
-            batches => out.emit(Port::Main, concat_batches(self.layout.output.schema(), batches)?),
-        }
-        progress
-    }
-
-    fn fire(&mut self, allowance: &mut Allowance) -> Result<Progress, Error> {
-        if !self.store.spill.is_ready()? {
-            return Ok(Progress::Pending);
-        }
-        loop {
-            let Some(firing) = self.firing.take() else {
-                match self.next_window() {
-                    Some(end) if end <= self.complete => {
-                        self.firing = Some(self.begin(end)?);
-                        continue;
-                    }
-                    _ => {
-                        self.fired = self.fired.max(self.complete);
-                        self.give_back_memory();
-                        return Ok(Progress::Done);
-                    }
-                }
-            };
-            let (firing, ready) = self.step(firing, allowance)?;
-            self.firing = firing;
-            if !ready {
-                return Ok(Progress::Pending);
-            }
-            if allowance.is_spent() {
-                return Ok(Progress::More);
-            }
-        }
-    }
-
-    /// Starts on a window.
-    fn begin(&mut self, end: i64) -> Result<Firing, Error> {
+    /// Starts to fire a window.
+    pub(super) fn begin_window(&mut self, end: i64) -> Result<Firing, Error> {
         let start = self.layout.slices.window_start(end);
-        let slices: VecDeque<i64> = self
-            .panes
-            .range(start.saturating_add(1)..=end)
-            .map(|(end, _)| *end)
-            .collect();
-        if slices.iter().any(|slice| self.panes[slice].stored) {
-            return Ok(Firing::Stored(self.begin_stored(end, slices.into())?));
+        let slices = self.slices_of(end);
+        if self.panes.any_stored(slices.iter().copied()) {
+            return self.begin_stored(end);
         }
         match self.layout.slices {
             Slices::Tumble { .. } | Slices::Attached => {
-                let pane = self.panes.get_mut(&end).expect("the window's one slice is open");
-                self.groups_expected = pane.table.len() - pane.table.len() / 8;
-                let table = std::mem::replace(&mut pane.table, Table::new(&self.layout.spec)?);
+                let mut pane = self.panes.get_mut(end).expect("the window's one slice is open");
+                let table = std::mem::replace(&mut pane.state.table, Table::new(&self.layout.spec)?);
+                self.groups_expected = expected_groups(&table);
                 Ok(Firing::Emit {
                     end,
-                    source: Source::Owned(table),
+                    source: GroupSource::Owned(table),
                     next: 0,
                 })
             }
             Slices::Hop { .. } if slices.len() == 1 => Ok(Firing::Emit {
                 end,
-                source: Source::Pane(slices[0]),
+                source: GroupSource::Pane(slices[0]),
                 next: 0,
             }),
             Slices::Hop { .. } => {
                 let merged = Table::new(&self.layout.spec)?;
-                Ok(Firing::Merge(self.begin_merge(end, merged, slices.into_iter())))
+                let merging = Merging::new(end, merged, slices.into_iter(), &self.runs, &self.layout);
+                Ok(Firing::Merge(merging))
             }
             Slices::Cumulate { .. } => {
-                let running = match self.running.take().filter(|running| running.start == start) {
-                    Some(running) => running,
-                    None => Running {
+                let prefix = match self.prefix.take().filter(|prefix| prefix.start == start) {
+                    Some(prefix) => prefix,
+                    None => CumulativePrefix {
                         start,
                         end: start,
                         table: Table::new(&self.layout.spec)?,
                     },
                 };
-                let missing = slices.into_iter().filter(|slice| *slice > running.end);
-                Ok(Firing::Merge(self.begin_merge(end, running.table, missing)))
+                let missing = slices.into_iter().filter(|slice| *slice > prefix.end);
+                let merging = Merging::new(end, prefix.table, missing, &self.runs, &self.layout);
+                Ok(Firing::Merge(merging))
             }
         }
     }
 
-    /// One step of a window; `None` when it is through. The flag is false while the store is not ready.
-    fn step(&mut self, firing: Firing, allowance: &mut Allowance) -> Result<(Option<Firing>, bool), Error> {
+    /// Returns the ends of the open slices of a window.
+    fn slices_of(&self, end: i64) -> Vec<i64> {
+        let start = self.layout.slices.window_start(end);
+        self.panes.ends_in(start.saturating_add(1)..=end).collect()
+    }
+
+    /// Does a step of a window. Returns `None` once it has fired.
+    pub(super) fn step_window(&mut self, firing: Firing, budget: &mut FireBudget) -> Result<Option<Firing>, Error> {
         match firing {
-            Firing::Merge(merging) => Ok((Some(self.step_merge(merging, allowance)?), true)),
-            Firing::Emit { end, mut source, next } => {
-                let table = match &mut source {
-                    Source::Owned(table) => table,
-                    Source::Pane(slice) => &mut self.panes.get_mut(slice).expect("panes stay while they fire").table,
-                    Source::Running => &mut self.running.as_mut().expect("kept while it fires").table,
-                };
-                let to = table.len().min(next + allowance.rows);
-                if to > next {
-                    let select = Select::Range(next..to);
-                    let keys = table.keys(&select)?;
-                    let results = table.results(&select)?;
-                    let start = self.layout.slices.window_start(end);
-                    allowance.emit(self.layout.output.batch(keys, results, start, end, to - next)?);
+            Firing::Merge(merging) => self.step_merge(merging, budget).map(Some),
+            Firing::Emit { end, mut source, next } => match self.emit_groups(end, &mut source, next, budget)? {
+                Some(next) => Ok(Some(Firing::Emit { end, source, next })),
+                None => {
+                    self.end_window(end);
+                    Ok(None)
                 }
-                if to < table.len() {
-                    return Ok((Some(Firing::Emit { end, source, next: to }), true));
-                }
-                self.end_window(end)?;
-                Ok((None, true))
-            }
-            Firing::Stored(stored) => self.step_stored(stored, allowance),
+            },
+            Firing::Stored(stored) => self.step_stored(stored, budget),
         }
     }
 
-    /// A window has been emitted.
-    pub(super) fn end_window(&mut self, end: i64) -> Result<(), Error> {
-        self.fired = end;
+    /// Emits some more groups of a window, from `next` on. Returns the next group to emit, or `None` at the end.
+    fn emit_groups(
+        &mut self,
+        end: i64,
+        source: &mut GroupSource,
+        next: usize,
+        budget: &mut FireBudget,
+    ) -> Result<Option<usize>, Error> {
+        let mut pane;
+        let table = match source {
+            GroupSource::Owned(table) => table,
+            GroupSource::Pane(slice) => {
+                pane = self.panes.get_mut(*slice).expect("panes stay while they fire");
+                &mut pane.state.table
+            }
+            GroupSource::CumulativePrefix => &mut self.prefix.as_mut().expect("kept while it fires").table,
+        };
+        let to = table.len().min(next + budget.rows());
+        if to > next {
+            let batch = self.layout.results(table, next..to, end)?;
+            emit(&mut self.emitted, budget, batch);
+        }
+        Ok((to < table.len()).then_some(to))
+    }
+
+    fn step_merge(&mut self, mut merging: Merging, budget: &mut FireBudget) -> Result<Firing, Error> {
+        let end = merging.end;
+        if merging.is_done() {
+            let source = if matches!(self.layout.slices, Slices::Cumulate { .. }) {
+                self.prefix = Some(CumulativePrefix {
+                    start: self.layout.slices.window_start(end),
+                    end,
+                    table: merging.merged,
+                });
+                GroupSource::CumulativePrefix
+            } else {
+                GroupSource::Owned(merging.merged)
+            };
+            return Ok(Firing::Emit { end, source, next: 0 });
+        }
+        merging.step(&mut self.runs, &mut self.panes, &self.layout, &mut self.groups, budget)?;
+        // Without memory for the merged table, the window is fired from the store.
+        if !self.may_hold(merging.size()) {
+            return self.begin_stored(end);
+        }
+        Ok(Firing::Merge(merging))
+    }
+
+    /// Starts to fire a window from the store.
+    fn begin_stored(&mut self, end: i64) -> Result<Firing, Error> {
+        self.prefix = None;
+        self.runs.clear();
+        let slices = self.slices_of(end);
+        self.evict_panes(&slices)?;
+        Ok(Firing::Stored(StoredFiring {
+            end,
+            stored: self.panes.read_stored(&slices),
+            table: Table::new(&self.layout.spec)?,
+            next: None,
+        }))
+    }
+
+    /// Reads or emits some more of a key group. Requires a settled store.
+    fn step_stored(&mut self, mut firing: StoredFiring, budget: &mut FireBudget) -> Result<Option<Firing>, Error> {
+        let Some(next) = firing.next else {
+            let mut stored = StoredPanes::default();
+            let store = &self.panes.spill.store;
+            let progress = firing
+                .stored
+                .read(store, SCAN_ROWS, &mut |key, value| stored.push(key, value))?;
+            self.writer.merge_stored(&stored, &mut firing.table, &mut self.groups)?;
+            budget.spend_work(SCAN_ROWS);
+            match progress {
+                ReadProgress::More => {}
+                ReadProgress::KeyGroupComplete => firing.next = Some(0),
+                ReadProgress::End => {
+                    self.end_window(firing.end);
+                    return Ok(None);
+                }
+            }
+            return Ok(Some(Firing::Stored(firing)));
+        };
+        let to = firing.table.len().min(next + budget.rows());
+        if to > next {
+            let batch = self.layout.results(&mut firing.table, next..to, firing.end)?;
+            emit(&mut self.emitted, budget, batch);
+        }
+        firing.next = Some(to);
+        if to == firing.table.len() {
+            firing.table.clear()?;
+            firing.next = None;
+        }
+        Ok(Some(Firing::Stored(firing)))
+    }
+
+    /// Records that a window has been emitted, and drops what no later window needs.
+    fn end_window(&mut self, end: i64) {
+        self.panes.set_fired(end);
         if self
-            .running
+            .prefix
             .as_ref()
-            .is_some_and(|running| self.layout.slices.last_window(running.end) <= end)
+            .is_some_and(|prefix| self.layout.slices.last_window(prefix.end) <= end)
         {
-            self.running = None;
+            self.prefix = None;
         }
         self.runs.expire(self.layout.slices.window_start(end));
-        self.drop_expired()
+        self.drop_expired();
     }
 
     /// Removes panes that no window needs any more.
-    pub(super) fn drop_expired(&mut self) -> Result<(), Error> {
-        while let Some(first) = self.panes.first_entry() {
-            if self.layout.slices.last_window(*first.key()) > self.fired {
+    pub(super) fn drop_expired(&mut self) {
+        while let Some(end) = self.panes.first_end() {
+            if self.layout.slices.last_window(end) > self.panes.fired() {
                 break;
             }
-            let (slice_end, pane) = first.remove_entry();
-            if !pane.stored && !pane.table.is_empty() {
-                self.groups_expected = pane.table.len() - pane.table.len() / 8;
+            if let Some(pane) = self.panes.remove(end)
+                && !pane.is_stored
+                && !pane.state.table.is_empty()
+            {
+                self.groups_expected = expected_groups(&pane.state.table);
             }
-            self.store.spill.mark_expired(slice_end, &pane.written);
         }
-        Ok(())
     }
+}
+
+/// Adds a batch to the output of the call.
+fn emit(emitted: &mut Vec<RecordBatch>, budget: &mut FireBudget, batch: RecordBatch) {
+    budget.spend_rows(batch.num_rows());
+    emitted.push(batch);
+}
+
+/// Returns the groups to expect in the next pane: windows are alike. A little less than in this one, because a table that
+/// is too large is never made smaller.
+fn expected_groups(table: &Table) -> usize {
+    table.len() - table.len() / 8
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use arrow_array::RecordBatch;
 use millstream_graph::{self as graph, Port};
 
-use super::{Assignment, Layout, RowTime, Rows, emit_late};
+use super::{Layout, RowTime, SliceAssignment, emit_late};
 use crate::Error;
 use crate::operator::{
     Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN,
@@ -116,7 +116,7 @@ impl LocalAggregate {
 impl Operator for LocalAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         // Only rows without a time are late here: the final phase knows what has fired.
-        let assignment = Assignment::new(&self.layout.slices, self.layout.time, &batch, self.now, WATERMARK_MIN)?;
+        let assignment = SliceAssignment::new(&self.layout.slices, self.layout.time, &batch, self.now, WATERMARK_MIN)?;
         emit_late(0, &batch, assignment.late, out)?;
         let total = batch.num_rows();
         let keys = self.layout.keys(&batch);
@@ -124,26 +124,16 @@ impl Operator for LocalAggregate {
         for (slice_end, rows) in &assignment.slices {
             let count = rows.count(total);
             let keys = rows.take_all(&keys)?;
-            let taken;
-            let arguments = match rows {
-                Rows::All => &arguments,
-                _ => {
-                    taken = arguments
-                        .iter()
-                        .map(|argument| argument.map(|array| rows.take(array)))
-                        .collect::<Result<Vec<_>, _>>()?;
-                    &taken
-                }
-            };
+            let arguments = rows.take_arguments(&arguments)?;
             if self.bypass.should_bypass(count) {
-                self.pass(keys, arguments, *slice_end, count, out)?;
+                self.pass(keys, &arguments, *slice_end, count, out)?;
                 continue;
             }
             let table = match self.tables.entry(*slice_end) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Table::new(&self.layout.spec)?),
             };
-            table.update(&keys, arguments, count, &mut self.groups)?;
+            table.update(&keys, &arguments, count, &mut self.groups)?;
             self.bypass.record_input(count);
         }
         if self.held() > GROUPS_MAX {

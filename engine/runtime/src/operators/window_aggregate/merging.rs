@@ -1,28 +1,29 @@
 //! Merging the slices of a window, in bounded steps.
 //!
-//! A hopping window shares all but one of its slices with the window before it. Where there are many, merging each of
-//! them again for every window would cost as much as the window is long. So they are gathered in *runs*, about as many
-//! slices in a run as there are runs in a window: a run is merged when the first window contains it whole, and the next
-//! ones merge what came of it, besides the few slices at either end. A row that comes for a slice when its run has been
-//! gathered already (late for some windows, but not for all) makes the run be gathered anew.
+//! A hopping window shares all but one of its slices with the window before it. Where a window has many slices, merging all
+//! of them for every window would cost time in proportion to the window's length. Therefore slices are merged into *runs*,
+//! with about as many slices in a run as there are runs in a window: a run is merged when the first window contains it
+//! completely; the following windows merge the run, and the few slices at either end. When a row comes for a slice whose run
+//! has been merged (late for some windows, but not for all), the run is merged again.
 //!
-//! Runs are derived from panes: they are no state, and go first when memory is short.
+//! Runs are derived from panes. They are no state, and are dropped first when memory is short.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::firing::{Allowance, Firing, Running, Source};
+use super::pane_table::PaneTable;
 use super::slices::floor;
-use super::{Slices, WindowAggregate};
+use super::{Layout, Slices};
 use crate::Error;
 use crate::operators::table::Table;
+use crate::operators::window_panes::{FireBudget, WindowPanes};
 
 /// Groups merged at once.
-const MERGE_STEP: usize = 8_192;
+const MERGE_GROUPS: usize = 8_192;
 /// Windows of fewer slices are merged without runs.
 const RUN_SLICES_MIN: i64 = 9;
 
-/// Runs that have been gathered.
-pub(super) struct Runs {
+/// The runs that have been merged.
+pub struct Runs {
     /// Length of a run; 0 where there are none.
     length: i64,
     offset: i64,
@@ -31,7 +32,8 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    pub(super) fn new(slices: &Slices) -> Self {
+    /// Creates the runs of these windows.
+    pub fn new(slices: &Slices) -> Self {
         let (length, offset) = match *slices {
             Slices::Hop { size, slide, offset } if size / slide >= RUN_SLICES_MIN => {
                 let slices_per_run = ((size / slide) as u64).isqrt() as i64;
@@ -46,7 +48,7 @@ impl Runs {
         }
     }
 
-    /// The run of a slice, if the window from `start` to `end` contains it whole.
+    /// Returns the end of a slice's run, if the window from `start` to `end` contains the run completely.
     fn of_slice(&self, slice_end: i64, start: i64, end: i64) -> Option<i64> {
         if self.length == 0 {
             return None;
@@ -56,16 +58,16 @@ impl Runs {
         (run_start >= start && run_end <= end).then_some(run_end)
     }
 
-    /// A slice has changed.
-    pub(super) fn on_change(&mut self, slice_end: i64) {
+    /// Drops the run of a slice that has changed.
+    pub fn invalidate(&mut self, slice_end: i64) {
         if !self.tables.is_empty() {
             let run_start = floor(slice_end.saturating_sub(1), self.length, self.offset);
             self.tables.remove(&run_start.saturating_add(self.length));
         }
     }
 
-    /// Forgets what no window that starts after `start` contains whole.
-    pub(super) fn expire(&mut self, start: i64) {
+    /// Drops the runs that no window after the one that starts at `start` contains completely.
+    pub fn expire(&mut self, start: i64) {
         while let Some(first) = self.tables.first_entry() {
             if first.key().saturating_sub(self.length) > start {
                 break;
@@ -74,48 +76,64 @@ impl Runs {
         }
     }
 
-    /// Gives back all memory; answers whether there was any.
-    pub(super) fn clear(&mut self) -> bool {
-        !std::mem::take(&mut self.tables).is_empty()
+    /// Drops all runs.
+    pub fn clear(&mut self) {
+        self.tables.clear();
     }
 
-    pub(super) fn size(&self) -> usize {
+    /// Returns the bytes held.
+    pub fn size(&self) -> usize {
         self.tables.values().map(Table::size).sum()
     }
 }
 
-/// What a window is merged from.
+/// The merged slices of a cumulating window's period, from its start on.
+pub struct CumulativePrefix {
+    pub start: i64,
+    /// End of the last merged slice.
+    pub end: i64,
+    pub table: Table,
+}
+
+/// A part of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Slice(i64),
     Run(i64),
 }
 
-/// A window being merged.
-pub(super) struct Merging {
-    end: i64,
-    merged: Table,
-    /// Parts still to merge; `next` is the first group of the first that is not.
+/// A merge of the parts of a window.
+pub struct Merging {
+    pub end: i64,
+    pub merged: Table,
+    /// Parts that are not merged completely, and the next group of the first one.
     parts: VecDeque<Part>,
     next: usize,
-    /// The run that is gathered for it, its slices still to merge, and the first group of the first that is not.
-    gathering: Option<(Table, VecDeque<i64>, usize)>,
+    /// The first part's run while it is being merged.
+    run: Option<RunMerging>,
+}
+
+/// A merge of the slices of a run.
+struct RunMerging {
+    table: Table,
+    /// Slices that are not merged completely, and the next group of the first one.
+    slices: VecDeque<i64>,
+    next: usize,
 }
 
 impl Merging {
-    pub(super) fn size(&self) -> usize {
-        let gathering = self.gathering.as_ref();
-        self.merged.size() + gathering.map_or(0, |(table, ..)| table.size())
-    }
-}
-
-impl WindowAggregate {
-    /// Starts to merge these slices, all of the window that ends there, into a table.
-    pub(super) fn begin_merge(&self, end: i64, merged: Table, slices: impl Iterator<Item = i64>) -> Merging {
-        let start = self.layout.slices.window_start(end);
+    /// Starts to merge these slices of the window that ends at `end` into a table.
+    pub(super) fn new(
+        end: i64,
+        merged: Table,
+        slices: impl Iterator<Item = i64>,
+        runs: &Runs,
+        layout: &Layout,
+    ) -> Self {
+        let start = layout.slices.window_start(end);
         let mut parts = VecDeque::new();
         for slice in slices {
-            let part = match self.runs.of_slice(slice, start, end) {
+            let part = match runs.of_slice(slice, start, end) {
                 Some(run) => Part::Run(run),
                 None => Part::Slice(slice),
             };
@@ -123,105 +141,105 @@ impl WindowAggregate {
                 parts.push_back(part);
             }
         }
-        Merging {
+        Self {
             end,
             merged,
             parts,
             next: 0,
-            gathering: None,
+            run: None,
         }
     }
 
-    /// One step.
-    pub(super) fn step_merge(&mut self, mut merging: Merging, allowance: &mut Allowance) -> Result<Firing, Error> {
-        let end = merging.end;
-        let Some(part) = merging.parts.front().copied() else {
-            let source = if matches!(self.layout.slices, Slices::Cumulate { .. }) {
-                let start = self.layout.slices.window_start(end);
-                self.running = Some(Running::new(start, end, merging.merged));
-                Source::Running
-            } else {
-                Source::Owned(merging.merged)
-            };
-            return Ok(Firing::Emit { end, source, next: 0 });
+    /// Returns the bytes held.
+    pub fn size(&self) -> usize {
+        self.merged.size() + self.run.as_ref().map_or(0, |run| run.table.size())
+    }
+
+    /// Returns true if all parts are merged.
+    pub fn is_done(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Merges some more groups. `groups` is scratch.
+    pub(super) fn step(
+        &mut self,
+        runs: &mut Runs,
+        panes: &mut WindowPanes<PaneTable>,
+        layout: &Layout,
+        groups: &mut Vec<u32>,
+        budget: &mut FireBudget,
+    ) -> Result<(), Error> {
+        let Some(part) = self.parts.front().copied() else {
+            return Ok(());
         };
         let merged = match part {
-            Part::Run(run) if !self.runs.tables.contains_key(&run) => self.gather(&mut merging, run)?,
+            Part::Run(run) if !runs.tables.contains_key(&run) => self.merge_run(run, runs, panes, layout, groups)?,
             part => {
+                let mut pane;
                 let source = match part {
                     Part::Slice(slice) => {
-                        &mut self
-                            .panes
-                            .get_mut(&slice)
-                            .expect("panes stay while they are merged")
-                            .table
+                        pane = panes.get_mut(slice).expect("panes stay while they are merged");
+                        &mut pane.state.table
                     }
-                    Part::Run(run) => self.runs.tables.get_mut(&run).expect("looked up above"),
+                    Part::Run(run) => runs.tables.get_mut(&run).expect("looked up above"),
                 };
-                let (to, is_last) = merge_some(&mut merging.merged, source, merging.next, &mut self.groups)?;
-                let merged = to - merging.next;
-                merging.next = to;
+                let (merged, is_last) = merge_some(&mut self.merged, source, &mut self.next, groups)?;
                 if is_last {
-                    merging.parts.pop_front();
-                    merging.next = 0;
+                    self.parts.pop_front();
                 }
                 merged
             }
         };
-        allowance.groups = allowance.groups.saturating_sub(merged);
-        let size = merging.size();
-        if !self.may_hold(size) {
-            let start = self.layout.slices.window_start(end);
-            let slices = self
-                .panes
-                .range(start.saturating_add(1)..=end)
-                .map(|(end, _)| *end)
-                .collect();
-            return Ok(Firing::Stored(self.begin_stored(end, slices)?));
-        }
-        Ok(Firing::Merge(merging))
+        budget.spend_work(merged);
+        Ok(())
     }
 
-    /// Merges some more of a run's slices; answers how many groups.
-    fn gather(&mut self, merging: &mut Merging, run: i64) -> Result<usize, Error> {
-        let (table, slices, next) = match &mut merging.gathering {
-            Some(gathering) => gathering,
+    /// Merges some more groups of a run's slices, and returns their number.
+    fn merge_run(
+        &mut self,
+        run: i64,
+        runs: &mut Runs,
+        panes: &mut WindowPanes<PaneTable>,
+        layout: &Layout,
+        groups: &mut Vec<u32>,
+    ) -> Result<usize, Error> {
+        let merging = match &mut self.run {
+            Some(merging) => merging,
             None => {
-                let first = run.saturating_sub(self.runs.length).saturating_add(1);
-                let slices = self.panes.range(first..=run).map(|(end, _)| *end).collect();
-                merging.gathering.insert((Table::new(&self.layout.spec)?, slices, 0))
+                let first = run.saturating_sub(runs.length).saturating_add(1);
+                self.run.insert(RunMerging {
+                    table: Table::new(&layout.spec)?,
+                    slices: panes.ends_in(first..=run).collect(),
+                    next: 0,
+                })
             }
         };
-        let Some(slice) = slices.front() else {
-            if let Some((table, ..)) = merging.gathering.take() {
-                self.runs.tables.insert(run, table);
+        let Some(slice) = merging.slices.front() else {
+            if let Some(merging) = self.run.take() {
+                runs.tables.insert(run, merging.table);
             }
             return Ok(0);
         };
-        let source = &mut self
-            .panes
-            .get_mut(slice)
-            .expect("panes stay while they are merged")
-            .table;
-        let (to, is_last) = merge_some(table, source, *next, &mut self.groups)?;
-        let merged = to - *next;
-        *next = to;
+        let mut pane = panes.get_mut(*slice).expect("panes stay while they are merged");
+        let (merged, is_last) = merge_some(&mut merging.table, &mut pane.state.table, &mut merging.next, groups)?;
         if is_last {
-            slices.pop_front();
-            *next = 0;
+            merging.slices.pop_front();
         }
         Ok(merged)
     }
 }
 
-/// Merges some more groups, from `next` on: where it got to, and whether that is the end.
+/// Merges some more groups of a table, from `next` on. Returns their number, and true at the end; `next` is 0 then.
 fn merge_some(
     into: &mut Table,
     source: &mut Table,
-    next: usize,
+    next: &mut usize,
     groups: &mut Vec<u32>,
 ) -> Result<(usize, bool), Error> {
-    let to = source.len().min(next + MERGE_STEP);
-    into.merge_table(source, next..to, groups)?;
-    Ok((to, to == source.len()))
+    let to = source.len().min(*next + MERGE_GROUPS);
+    into.merge_table(source, *next..to, groups)?;
+    let merged = to - *next;
+    let is_last = to == source.len();
+    *next = if is_last { 0 } else { to };
+    Ok((merged, is_last))
 }

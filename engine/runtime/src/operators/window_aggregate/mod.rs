@@ -1,53 +1,59 @@
-//! Aggregates per key and window: the engine's heart.
+//! Window aggregates: aggregates per key and window.
 //!
-//! Time is cut into slices ([`slices`]); every open slice has a *pane*: a table of groups that rows of the slice go
-//! into ([`assign`] finds each row's slice). When the watermark passes the end of a window, its panes are merged, if
-//! there are several ([`merging`]), and emitted in bounded pieces ([`firing`]). Windows fire in ascending order of
-//! their end; a pane goes when the last window that contains it has fired.
+//! Time is divided into slices ([`slices`]). Every open slice has a *pane*: a table of groups that the slice's rows are
+//! accumulated into ([`slice_assignment`] finds each row's slice). When the watermark passes the end of a window, its panes
+//! are merged, if there are several ([`merging`]), and emitted in bounded steps ([`firing`]). Windows fire in ascending
+//! order of their end; a pane is removed when the last window that contains it has fired.
 //!
-//! Panes are the hot set. What changed since the last checkpoint is written at each barrier, and whole panes go to the
-//! store when memory is short; such a window is then fired from the store, key group by key group ([`stored`]).
+//! Changes since the last checkpoint are written at each barrier, and whole panes are evicted when memory is short
+//! ([`checkpoint`]). A window with evicted panes is fired from the store. Layout of the keyed state: see [`pane_writer`].
+//! Inline state: version byte 1, then bincode of the time until which windows have fired (i64) and the epoch (u32).
 //!
-//! Phases: `Single` takes rows, `Final` the partial states that [`local`] pre-aggregation emits per slice.
+//! Phases: `Single` takes rows, `Final` takes the partial states that [`local`] pre-aggregation emits per slice.
 
-mod assign;
+mod checkpoint;
 mod firing;
 mod local;
 mod merging;
 mod output;
+mod pane_table;
+mod pane_writer;
+mod slice_assignment;
 mod slices;
-mod stored;
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
-use millstream_graph::{self as graph, Phase, TimeAttribute, Window};
+use arrow_select::concat::concat_batches;
+use millstream_graph::{self as graph, Phase, Port, TimeAttribute, Window};
 
-pub use self::assign::{Assignment, RowTime, Rows, emit_late, micros};
 use self::firing::Firing;
 pub use self::local::LocalAggregate;
-use self::merging::Runs;
+use self::merging::{CumulativePrefix, Runs};
 pub use self::output::{WindowOutput, conform};
+use self::pane_table::PaneTable;
+use self::pane_writer::PaneWriter;
+pub use self::slice_assignment::{RowSelection, RowTime, SliceAssignment, emit_late, micros};
 pub use self::slices::Slices;
-use self::stored::PaneStore;
 use super::OperatorContext;
-use super::stored_rows::KeyGroupSet;
-use super::stored_tables::Segment;
-use super::table::{Table, TableSpec};
+use super::table::{Select, Table, TableSpec};
+use super::window_panes::{FireBudget, WindowOperator, WindowPanes};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 
-/// What both halves of an aggregate know of its node.
+const INLINE_VERSION: u8 = 1;
+
+/// The columns, slices and accumulators of an aggregate, for either phase.
 struct Layout {
     slices: Slices,
     time: RowTime,
-    /// Columns of the key; for attached windows the window's start is the last of them, since windows with the same
-    /// end may start at different times.
+    /// Columns of the key. For attached windows the last one is the window's start, since windows with the same end may
+    /// start at different times.
     keys: Vec<usize>,
-    /// Whether the input is rows of partial states.
+    /// True if the input consists of partial states.
     partial: bool,
     spec: Arc<TableSpec>,
     output: WindowOutput,
@@ -69,7 +75,7 @@ impl Layout {
             (false, None, TimeAttribute::Processing) => RowTime::Processing,
         };
         if partial {
-            // The keys come first in what the local phase emits.
+            // The local phase emits the keys first.
             keys = (0..node.keys.len()).collect();
         }
         if let Some(columns) = attached {
@@ -89,138 +95,46 @@ impl Layout {
     fn keys(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
         self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect()
     }
-}
 
-/// A slice's groups.
-struct Pane {
-    table: Table,
-    /// Which groups changed since they were last written.
-    dirty: Dirty,
-    /// How the table's groups lie in the store.
-    form: Form,
-    /// The epoch the table's rows are written under. The same for as long as the table lives: what is written again
-    /// must replace what was written before.
-    epoch: u32,
-    /// Whether the store has rows of this slice that are not in `table`.
-    stored: bool,
-    /// Key groups that have rows of this slice in the store.
-    written: KeyGroupSet,
-}
-
-/// How the groups of a table that stays in memory have been written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// Those before the number as rows: what is written of them later must replace these.
-    Rows(usize),
-    /// All that there were, as blocks of so many rows: what changes is replaced segment by segment.
-    Blocks(usize),
-}
-
-/// Groups that differ from what is in the store.
-enum Dirty {
-    All,
-    Listed { marks: Vec<bool>, groups: Vec<u32> },
-}
-
-impl Dirty {
-    fn none(group_count: usize) -> Self {
-        Self::Listed {
-            marks: vec![false; group_count],
-            groups: Vec::new(),
-        }
-    }
-
-    /// How many they are, of a table with so many groups.
-    fn count(&self, group_count: usize) -> usize {
-        match self {
-            Self::All => group_count,
-            Self::Listed { groups, .. } => groups.len(),
-        }
-    }
-
-    /// Which segments of so many groups have some, of a table with so many groups in all.
-    fn segments(&self, segment_groups: usize, group_count: usize) -> Vec<Segment> {
-        let segment = |number: usize| Segment {
-            number: number as u32,
-            groups: number * segment_groups..group_count.min((number + 1) * segment_groups),
-        };
-        let all = 0..group_count.div_ceil(segment_groups);
-        match self {
-            Self::All => all.map(segment).collect(),
-            Self::Listed { marks, .. } => {
-                let segments = marks.chunks(segment_groups).enumerate();
-                let touched = segments.filter(|(_, marks)| marks.contains(&true));
-                touched.map(|(number, _)| segment(number)).collect()
-            }
-        }
-    }
-
-    fn mark(&mut self, touched: &[u32], group_count: usize) {
-        let Self::Listed { marks, groups } = self else {
-            return;
-        };
-        marks.resize(group_count, false);
-        for group in touched {
-            let mark = &mut marks[*group as usize];
-            if !*mark {
-                *mark = true;
-                groups.push(*group);
-            }
-        }
-    }
-
-    fn size(&self) -> usize {
-        match self {
-            Self::All => 0,
-            Self::Listed { marks, groups } => marks.capacity() + groups.capacity() * size_of::<u32>(),
-        }
+    /// Returns a batch of results: some groups of a table with everything in the window that ends at `end`.
+    fn results(&self, table: &mut Table, groups: Range<usize>, end: i64) -> Result<RecordBatch, Error> {
+        let rows = groups.len();
+        let select = Select::Range(groups);
+        let keys = table.keys(&select)?;
+        let results = table.results(&select)?;
+        self.output
+            .batch(keys, results, self.slices.window_start(end), end, rows)
     }
 }
 
-impl Pane {
-    fn new(spec: &Arc<TableSpec>, epoch: u32) -> Result<Self, Error> {
-        Ok(Self {
-            table: Table::new(spec)?,
-            dirty: Dirty::All,
-            form: Form::Rows(0),
-            epoch,
-            stored: false,
-            written: KeyGroupSet::default(),
-        })
-    }
-
-    fn size(&self) -> usize {
-        self.table.size() + self.dirty.size()
-    }
-}
-
-/// Phases `Single` and `Final`.
+/// The operator of tumbling, hopping, cumulating and attached windows: phases `Single` and `Final`.
 pub struct WindowAggregate {
     layout: Layout,
     /// By slice end.
-    panes: BTreeMap<i64, Pane>,
-    /// Bytes held by `panes`.
-    pane_bytes: usize,
-    /// Bytes that another batch like the last one may take besides.
-    growth_bytes: usize,
-    /// All windows that end here or before have fired.
-    fired: i64,
-    /// Windows that end here or before are complete and are to be fired.
-    complete: i64,
+    panes: WindowPanes<PaneTable>,
+    writer: PaneWriter,
     firing: Option<Firing>,
+    /// Batches emitted by the present call.
+    emitted: Vec<RecordBatch>,
     /// For cumulating windows: the merged slices of the period that is firing.
-    running: Option<firing::Running>,
+    prefix: Option<CumulativePrefix>,
     /// For hopping windows of many slices: merged slices that several windows share.
     runs: Runs,
-    store: PaneStore,
-    /// Groups of the last pane that fired, less a little; 0 while memory is short.
+    /// Epoch of tables that are created from now on.
+    epoch: u32,
+    /// True if panes were evicted since the last barrier.
+    has_evicted: bool,
+    /// Bytes that another batch like the last one may need besides.
+    growth_bytes: usize,
+    /// Number of groups to expect in the next pane; 0 while memory is short.
     groups_expected: usize,
     now: Timestamp,
-    /// The rows' groups of the batch in hand.
+    /// Scratch: the groups of a batch's rows.
     groups: Vec<u32>,
 }
 
 impl WindowAggregate {
+    /// Creates the operator, with the panes of the checkpoint it resumes from.
     pub fn new(
         name: &str,
         node: &graph::WindowAggregate,
@@ -237,36 +151,32 @@ impl WindowAggregate {
             });
         }
         let layout = Layout::new(node, input, output)?;
-        let (store, restored) = PaneStore::open(context, &layout)?;
+        let writer = PaneWriter::new(&layout, context.max_parallelism, context.key_groups)?;
+        let (panes, last_epoch) = WindowPanes::restore(context, INLINE_VERSION, |epoch: u32| {
+            PaneTable::new(&layout.spec, epoch + 1)
+        })?;
         let runs = Runs::new(&layout.slices);
-        let mut panes = BTreeMap::new();
-        for (slice_end, written) in restored.panes {
-            let mut pane = Pane::new(&layout.spec, store.epoch())?;
-            pane.stored = true;
-            pane.written = written;
-            panes.insert(slice_end, pane);
-        }
         let mut aggregate = Self {
             layout,
             panes,
-            pane_bytes: 0,
-            growth_bytes: 0,
-            fired: restored.fired,
-            complete: restored.fired,
+            writer,
             firing: None,
-            running: None,
+            emitted: Vec::new(),
+            prefix: None,
             runs,
-            store,
+            epoch: last_epoch.map_or(0, |epoch| epoch + 1),
+            has_evicted: false,
+            growth_bytes: 0,
             groups_expected: 0,
             now: WATERMARK_MIN,
             groups: Vec::new(),
         };
-        // At another parallelism the slowest of the old subtasks sets the time; what others had fired is not here.
-        aggregate.drop_expired()?;
+        // After a restore at another parallelism there may be panes of windows that have fired elsewhere.
+        aggregate.drop_expired();
         Ok(aggregate)
     }
 
-    fn update(&mut self, batch: &RecordBatch, assignment: &Assignment) -> Result<(), Error> {
+    fn update(&mut self, batch: &RecordBatch, assignment: &SliceAssignment) -> Result<(), Error> {
         let total = batch.num_rows();
         let keys = self.layout.keys(batch);
         let spec = &self.layout.spec;
@@ -283,18 +193,14 @@ impl WindowAggregate {
         };
         self.growth_bytes = 0;
         for (slice_end, rows) in &assignment.slices {
-            let pane = match self.panes.entry(*slice_end) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    let mut pane = Pane::new(spec, self.store.epoch())?;
-                    // Windows are alike: about as many groups as the last one had.
-                    pane.table.reserve(self.groups_expected);
-                    self.pane_bytes += pane.size();
-                    entry.insert(pane)
-                }
+            let new_state = || {
+                let mut state = PaneTable::new(spec, self.epoch)?;
+                state.table.reserve(self.groups_expected);
+                Ok(state)
             };
-            self.runs.on_change(*slice_end);
-            let bytes_before = pane.size();
+            let mut pane = self.panes.get_or_insert_with(*slice_end, new_state)?;
+            let PaneTable { table, dirty, .. } = &mut pane.state;
+            self.runs.invalidate(*slice_end);
             let count = rows.count(total);
             let keys = rows.take_all(&keys)?;
             if self.layout.partial {
@@ -302,48 +208,109 @@ impl WindowAggregate {
                     .iter()
                     .map(|columns| rows.take_all(columns))
                     .collect::<Result<Vec<_>, _>>()?;
-                pane.table.merge(&keys, &states, count, &mut self.groups)?;
+                table.merge(&keys, &states, count, &mut self.groups)?;
             } else {
-                let taken;
-                let arguments = match rows {
-                    Rows::All => &arguments,
-                    _ => {
-                        taken = arguments
-                            .iter()
-                            .map(|argument| argument.map(|array| rows.take(array)))
-                            .collect::<Result<Vec<_>, _>>()?;
-                        &taken
-                    }
-                };
-                pane.table.update(&keys, arguments, count, &mut self.groups)?;
+                table.update(&keys, &rows.take_arguments(&arguments)?, count, &mut self.groups)?;
             }
-            pane.dirty.mark(&self.groups, pane.table.len());
-            self.pane_bytes = (self.pane_bytes + pane.size()).saturating_sub(bytes_before);
-            self.growth_bytes = self.growth_bytes.max(pane.table.growth(count));
+            dirty.mark(&self.groups, table.len());
+            self.growth_bytes = self.growth_bytes.max(table.growth(count));
         }
         Ok(())
     }
 
-    /// Everything that ends at `complete` or before may fire.
-    fn completed(&mut self, complete: i64, out: &mut dyn Collector) -> Result<Progress, Error> {
-        self.complete = self.complete.max(complete);
-        self.advance(out)
+    /// Fires the windows that end at `complete` or before.
+    fn fire_until(&mut self, complete: i64, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.panes.set_complete(complete);
+        self.fire_and_emit(out)
+    }
+
+    /// Fires complete windows. Many small windows are emitted as one batch.
+    fn fire_and_emit(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let progress = self.fire(out);
+        let emitted = std::mem::take(&mut self.emitted);
+        match emitted.as_slice() {
+            [] => {}
+            [batch] => out.emit(Port::Main, batch.clone()),
+            batches => out.emit(Port::Main, concat_batches(self.layout.output.schema(), batches)?),
+        }
+        progress
+    }
+
+    /// Keeps the operator within its memory budget: drops what is derived from panes, then evicts panes.
+    fn relieve(&mut self) -> Result<Progress, Error> {
+        let needed = self.panes.size() + self.other_bytes() + self.growth_bytes;
+        if !self.panes.spill.reservation.try_resize(needed) {
+            self.prefix = None;
+            self.runs.clear();
+        }
+        self.relieve_memory()
+    }
+}
+
+impl WindowOperator for WindowAggregate {
+    type State = PaneTable;
+    type Firing = Firing;
+
+    fn panes(&mut self) -> &mut WindowPanes<PaneTable> {
+        &mut self.panes
+    }
+
+    fn firing(&mut self) -> &mut Option<Firing> {
+        &mut self.firing
+    }
+
+    fn next_window(&self) -> Option<i64> {
+        // Panes are ordered, and so are their next windows.
+        let fired = self.panes.fired();
+        self.panes
+            .ends()
+            .find_map(|slice_end| self.layout.slices.next_window(slice_end, fired))
+    }
+
+    fn other_bytes(&self) -> usize {
+        self.runs.size()
+            + self.prefix.as_ref().map_or(0, |prefix| prefix.table.size())
+            + self.firing.as_ref().map_or(0, Firing::size)
+    }
+
+    fn headroom_bytes(&self) -> usize {
+        self.growth_bytes
+    }
+
+    fn evict(&mut self, ends: &[i64]) -> Result<(), Error> {
+        self.groups_expected = 0;
+        self.has_evicted = true;
+        self.evict_panes(ends)
+    }
+
+    fn begin(&mut self, end: i64) -> Result<Firing, Error> {
+        self.begin_window(end)
+    }
+
+    fn step(
+        &mut self,
+        firing: Firing,
+        budget: &mut FireBudget,
+        _out: &mut dyn Collector,
+    ) -> Result<Option<Firing>, Error> {
+        self.step_window(firing, budget)
     }
 }
 
 impl Operator for WindowAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
-        let assignment = Assignment::new(&self.layout.slices, self.layout.time, &batch, self.now, self.fired)?;
+        let fired = self.panes.fired();
+        let assignment = SliceAssignment::new(&self.layout.slices, self.layout.time, &batch, self.now, fired)?;
         self.update(&batch, &assignment)?;
         emit_late(0, &batch, assignment.late, out)?;
-        self.relieve_memory()
+        self.relieve()
     }
 
     fn on_watermark(&mut self, watermark: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
         if self.layout.time == RowTime::Processing {
             return Ok(Progress::Done);
         }
-        self.completed(watermark.saturating_add(1), out)
+        self.fire_until(watermark.saturating_add(1), out)
     }
 
     fn on_time(&mut self, now: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
@@ -351,7 +318,7 @@ impl Operator for WindowAggregate {
         if self.layout.time != RowTime::Processing {
             return Ok(Progress::Done);
         }
-        self.completed(now, out)
+        self.fire_until(now, out)
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
@@ -362,22 +329,23 @@ impl Operator for WindowAggregate {
     }
 
     fn processing_time(&self) -> Option<Timestamp> {
-        (self.layout.time == RowTime::Processing && self.fired != WATERMARK_MIN).then_some(self.fired)
+        let fired = self.panes.fired();
+        (self.layout.time == RowTime::Processing && fired != WATERMARK_MIN).then_some(fired)
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        if self.store.spill.is_waiting_for_memory() {
-            return self.relieve_memory();
+        if self.panes.spill.is_waiting_for_memory() {
+            return self.relieve();
         }
-        self.advance(out)
+        self.fire_and_emit(out)
     }
 
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
-        self.freeze(checkpoint)
+        self.checkpoint(checkpoint)
     }
 
     fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        self.completed(WATERMARK_MAX, out)
+        self.fire_until(WATERMARK_MAX, out)
     }
 }
 

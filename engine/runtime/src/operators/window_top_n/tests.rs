@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::operators::testing::{Subtasks, integers, on_own_thread, rows_of, timestamps};
 use arrow::compute::SortOptions;

@@ -16,6 +16,7 @@ use millstream_graph::Port;
 use super::slices::Slices;
 use crate::Error;
 use crate::operator::{Collector, Timestamp};
+use crate::operators::table::Argument;
 
 /// Where a row's slice comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +31,13 @@ pub enum RowTime {
 
 /// Some rows of a batch.
 #[derive(Debug, Clone)]
-pub enum Rows {
+pub enum RowSelection {
     All,
     Range(usize, usize),
     Listed(UInt32Array),
 }
 
-impl Rows {
+impl RowSelection {
     fn from_list(rows: Vec<u32>, total: usize) -> Self {
         let first = rows[0] as usize;
         let last = rows[rows.len() - 1] as usize;
@@ -65,6 +66,12 @@ impl Rows {
         })
     }
 
+    /// Returns the selected rows of the arguments of aggregates.
+    pub fn take_arguments(&self, arguments: &[Argument]) -> Result<Vec<Argument>, Error> {
+        let taken = arguments.iter().map(|argument| argument.map(|array| self.take(array)));
+        taken.collect()
+    }
+
     pub fn take_all(&self, arrays: &[ArrayRef]) -> Result<Vec<ArrayRef>, Error> {
         arrays.iter().map(|array| self.take(array)).collect()
     }
@@ -72,9 +79,9 @@ impl Rows {
 
 /// The rows of a batch by slice.
 #[derive(Debug)]
-pub struct Assignment {
+pub struct SliceAssignment {
     /// Slice ends with their rows.
-    pub slices: Vec<(i64, Rows)>,
+    pub slices: Vec<(i64, RowSelection)>,
     /// Rows whose windows have all fired, or without a time.
     pub late: Vec<u32>,
 }
@@ -116,12 +123,12 @@ fn bounds(values: &[i64]) -> (i64, i64) {
     })
 }
 
-impl Assignment {
+impl SliceAssignment {
     /// Assigns the rows of a batch when all windows up to `fired` have fired. `now` is the clock.
     pub fn new(slices: &Slices, time: RowTime, batch: &RecordBatch, now: Timestamp, fired: i64) -> Result<Self, Error> {
         let total = batch.num_rows();
         let one = |slice_end: i64| Self {
-            slices: vec![(slice_end, Rows::All)],
+            slices: vec![(slice_end, RowSelection::All)],
             late: Vec::new(),
         };
         let (column, by_end) = match time {
@@ -172,7 +179,7 @@ impl Assignment {
         Ok(Self {
             slices: lists
                 .into_iter()
-                .map(|(slice_end, rows)| (slice_end, Rows::from_list(rows, total)))
+                .map(|(slice_end, rows)| (slice_end, RowSelection::from_list(rows, total)))
                 .collect(),
             late,
         })
@@ -191,15 +198,15 @@ mod tests {
         let column: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times));
         let batch = RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap();
         let slices = Slices::Tumble { size: 10, offset: 0 };
-        let assignment = Assignment::new(&slices, RowTime::Event(0), &batch, 0, fired).unwrap();
+        let assignment = SliceAssignment::new(&slices, RowTime::Event(0), &batch, 0, fired).unwrap();
         let found: Vec<(i64, Vec<u32>)> = assignment
             .slices
             .iter()
             .map(|(end, rows)| {
                 let rows = match rows {
-                    Rows::All => (0..total).collect(),
-                    Rows::Range(start, len) => (*start as u32..(*start + *len) as u32).collect(),
-                    Rows::Listed(rows) => rows.values().to_vec(),
+                    RowSelection::All => (0..total).collect(),
+                    RowSelection::Range(start, len) => (*start as u32..(*start + *len) as u32).collect(),
+                    RowSelection::Listed(rows) => rows.values().to_vec(),
                 };
                 (*end, rows)
             })

@@ -1,8 +1,8 @@
-//! Joining two sets of rows, in bounded steps.
+//! A hash join of two sets of rows, in bounded steps.
 //!
-//! The right side is indexed by its key, batch by batch; left rows look their partners up, chunk by chunk. Each step
-//! yields at most the asked number of rows. Rows without a partner (outer and anti joins) follow once all pairs are
-//! known. A NULL key equals nothing.
+//! The right side is the build side: it is indexed by its key, batch by batch. The left side is the probe side: its rows
+//! look up their matches, chunk by chunk. Each step returns a bounded number of rows. Rows without a match (outer and anti
+//! joins) follow after all pairs. A NULL key equals nothing.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use arrow_select::filter::filter;
 use datafusion::logical_expr::JoinType;
 use datafusion::physical_expr::PhysicalExprRef;
 
-use super::rows::Rows;
+use super::batched_rows::BatchedRows;
 use crate::Error;
 use crate::operators::table::{GroupIndex, new_group_index};
 
 /// Left rows looked up at once.
 const PROBE_ROWS: usize = 8_192;
-/// No row.
+/// The absence of a row.
 const NONE: u32 = u32::MAX;
 
-/// What is to be joined, and how; the same for all windows of an operator.
+/// The kind and the condition of a join, the same for all windows of an operator.
 pub struct JoinSpec {
     pub join_type: JoinType,
     /// Columns that must be equal: left, right.
@@ -34,6 +34,7 @@ pub struct JoinSpec {
 }
 
 impl JoinSpec {
+    /// Creates the description of a join.
     pub fn new(
         join_type: JoinType,
         on: Vec<(usize, usize)>,
@@ -50,6 +51,7 @@ impl JoinSpec {
         }
     }
 
+    /// Returns true if output rows have the columns of both sides.
     fn emits_pairs(&self) -> bool {
         matches!(
             self.join_type,
@@ -58,35 +60,35 @@ impl JoinSpec {
     }
 }
 
-/// Two sets of rows being joined.
-pub struct Matching {
-    left: Rows,
-    right: Rows,
+/// Two sets of rows that are being joined.
+pub struct HashJoin {
+    left: BatchedRows,
+    right: BatchedRows,
     on: Vec<(usize, usize)>,
     index: Box<dyn GroupIndex>,
-    /// First and last right row of each group; left keys that are new get higher numbers.
-    ends: Vec<(u32, u32)>,
-    /// The next right row of the same group, by right row.
+    /// By group: the first and the last right row of its chain. Groups of left keys without a right row have higher numbers.
+    chains: Vec<(u32, u32)>,
+    /// By right row: the next right row of the same group.
     next: Vec<u32>,
     left_matched: Vec<bool>,
     right_matched: Vec<bool>,
-    /// Groups of the left rows from `chunk_start` on, and which of them have no NULL key.
+    /// Groups of the left rows from `chunk_start` on, and the rows among them without a NULL key.
     chunk: Vec<u32>,
     chunk_valid: Option<NullBuffer>,
     chunk_start: usize,
-    /// The next left row, and the next of its partners if it has met some.
-    at: usize,
-    partner: Option<u32>,
+    /// The next left row, and the next of its matches if some have been returned.
+    probe_row: usize,
+    match_row: Option<u32>,
     phase: Phase,
     groups: Vec<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Index,
-    Pairs,
-    LeftRest(usize),
-    RightRest(usize),
+    Build,
+    Probe,
+    UnmatchedLeft(usize),
+    UnmatchedRight(usize),
     Done,
 }
 
@@ -99,9 +101,9 @@ fn keys_of(batch: &RecordBatch, columns: impl Iterator<Item = usize>) -> (Vec<Ar
     (keys, valid)
 }
 
-impl Matching {
-    /// `on` are the columns that must be equal here: the spec's, and the window's start where it is needed.
-    pub fn new(on: Vec<(usize, usize)>, left: Rows, right: Rows) -> Result<Self, Error> {
+impl HashJoin {
+    /// Creates a join on the equality of these columns: those of the spec, and the windows' starts where they differ.
+    pub fn new(on: Vec<(usize, usize)>, left: BatchedRows, right: BatchedRows) -> Result<Self, Error> {
         let fields: Vec<FieldRef> = on
             .iter()
             .map(|(_, column)| Arc::clone(&right.schema().fields()[*column]))
@@ -109,7 +111,7 @@ impl Matching {
         Ok(Self {
             index: new_group_index(&fields)?,
             on,
-            ends: Vec::new(),
+            chains: Vec::new(),
             next: Vec::new(),
             left_matched: Vec::new(),
             right_matched: Vec::new(),
@@ -118,43 +120,43 @@ impl Matching {
             chunk: Vec::new(),
             chunk_valid: None,
             chunk_start: 0,
-            at: 0,
-            partner: None,
-            phase: Phase::Index,
+            probe_row: 0,
+            match_row: None,
+            phase: Phase::Build,
             groups: Vec::new(),
         })
     }
 
-    /// Bytes held.
+    /// Returns the bytes held.
     pub fn size(&self) -> usize {
         self.left.size()
             + self.right.size()
             + self.index.size()
-            + self.ends.capacity() * size_of::<(u32, u32)>()
+            + self.chains.capacity() * size_of::<(u32, u32)>()
             + self.next.capacity() * size_of::<u32>()
             + self.left_matched.capacity()
             + self.right_matched.capacity()
     }
 
-    /// Takes in some more rows of each side.
-    fn index(&mut self) -> Result<(), Error> {
+    /// Makes some more rows of each side readable, and indexes those of the right side.
+    fn build(&mut self) -> Result<(), Error> {
         self.left.advance()?;
         self.left_matched.resize(self.left.len(), false);
-        self.index_right()?;
-        if self.left.is_whole() && self.right.is_whole() {
-            self.phase = Phase::Pairs;
+        self.build_right()?;
+        if self.left.is_complete() && self.right.is_complete() {
+            self.phase = Phase::Probe;
         }
         Ok(())
     }
 
-    fn index_right(&mut self) -> Result<(), Error> {
+    fn build_right(&mut self) -> Result<(), Error> {
         let first = self.right.len();
         let Some(batch) = self.right.advance()? else {
             return Ok(());
         };
         let (keys, valid) = keys_of(batch, self.on.iter().map(|pair| pair.1));
         self.index.intern(&keys, batch.num_rows(), &mut self.groups)?;
-        self.ends.resize(self.index.len(), (NONE, NONE));
+        self.chains.resize(self.index.len(), (NONE, NONE));
         self.next.resize(self.right.len(), NONE);
         self.right_matched.resize(self.right.len(), false);
         for (row, group) in self.groups.iter().enumerate() {
@@ -162,7 +164,7 @@ impl Matching {
                 continue;
             }
             let row = (first + row) as u32;
-            let (head, tail) = &mut self.ends[*group as usize];
+            let (head, tail) = &mut self.chains[*group as usize];
             if *head == NONE {
                 *head = row;
             } else {
@@ -173,29 +175,30 @@ impl Matching {
         Ok(())
     }
 
+    /// Returns true if all rows have been returned.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
     }
 
-    /// The next rows, at most `rows_max` of them; possibly none although it is not done.
+    /// Does a step and returns the next rows, at most `rows_max`; possibly none although the join is not done.
     pub fn step(&mut self, spec: &JoinSpec, rows_max: usize) -> Result<Option<RecordBatch>, Error> {
         match self.phase {
-            Phase::Index => {
-                self.index()?;
+            Phase::Build => {
+                self.build()?;
                 Ok(None)
             }
-            Phase::Pairs => self.pairs(spec, rows_max),
-            Phase::LeftRest(from) => {
+            Phase::Probe => self.probe(spec, rows_max),
+            Phase::UnmatchedLeft(from) => {
                 let wanted = match spec.join_type {
                     JoinType::Left | JoinType::Full | JoinType::LeftAnti => Some(false),
                     JoinType::LeftSemi => Some(true),
                     _ => None,
                 };
-                let (rows, to) = rest(&self.left_matched, wanted, from, rows_max);
+                let (rows, to) = marked_rows(&self.left_matched, wanted, from, rows_max);
                 self.phase = if to == self.left_matched.len() {
-                    Phase::RightRest(0)
+                    Phase::UnmatchedRight(0)
                 } else {
-                    Phase::LeftRest(to)
+                    Phase::UnmatchedLeft(to)
                 };
                 if rows.is_empty() {
                     return Ok(None);
@@ -206,13 +209,13 @@ impl Matching {
                 }
                 self.batch(spec, columns, rows.len()).map(Some)
             }
-            Phase::RightRest(from) => {
+            Phase::UnmatchedRight(from) => {
                 let wanted = matches!(spec.join_type, JoinType::Right | JoinType::Full).then_some(false);
-                let (rows, to) = rest(&self.right_matched, wanted, from, rows_max);
+                let (rows, to) = marked_rows(&self.right_matched, wanted, from, rows_max);
                 self.phase = if to == self.right_matched.len() {
                     Phase::Done
                 } else {
-                    Phase::RightRest(to)
+                    Phase::UnmatchedRight(to)
                 };
                 if rows.is_empty() {
                     return Ok(None);
@@ -226,7 +229,7 @@ impl Matching {
         }
     }
 
-    /// Columns with the fields of the pairs, as many as there are; nullability is the output schema's business.
+    /// Returns a batch of these columns, with the first fields of the pairs. All are nullable here; the output schema decides.
     fn batch(&self, spec: &JoinSpec, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, Error> {
         let fields: Vec<FieldRef> = spec
             .pair_schema
@@ -243,10 +246,10 @@ impl Matching {
         )?)
     }
 
-    fn pairs(&mut self, spec: &JoinSpec, rows_max: usize) -> Result<Option<RecordBatch>, Error> {
+    fn probe(&mut self, spec: &JoinSpec, rows_max: usize) -> Result<Option<RecordBatch>, Error> {
         let (left_rows, right_rows) = self.find_pairs(rows_max)?;
-        if self.at == self.left.len() {
-            self.phase = Phase::LeftRest(0);
+        if self.probe_row == self.left.len() {
+            self.phase = Phase::UnmatchedLeft(0);
         }
         if left_rows.is_empty() {
             return Ok(None);
@@ -279,34 +282,34 @@ impl Matching {
         Ok(Some(pairs).filter(|pairs| spec.emits_pairs() && pairs.num_rows() > 0))
     }
 
-    /// Pairs of equal keys: left rows and right rows.
+    /// Returns pairs of rows with equal keys: left rows and right rows.
     fn find_pairs(&mut self, rows_max: usize) -> Result<(Vec<u32>, Vec<u32>), Error> {
         let total = self.left.len();
         let mut left_rows = Vec::new();
         let mut right_rows = Vec::new();
-        while self.at < total && left_rows.len() < rows_max {
-            if self.at == self.chunk_start + self.chunk.len() {
-                self.chunk_start = self.at;
-                let rows = self.left.stretch(self.at, PROBE_ROWS);
+        while self.probe_row < total && left_rows.len() < rows_max {
+            if self.probe_row == self.chunk_start + self.chunk.len() {
+                self.chunk_start = self.probe_row;
+                let rows = self.left.slice(self.probe_row, PROBE_ROWS);
                 let (keys, valid) = keys_of(&rows, self.on.iter().map(|pair| pair.0));
                 self.index.intern(&keys, rows.num_rows(), &mut self.chunk)?;
                 self.chunk_valid = valid;
             }
-            let row = self.at - self.chunk_start;
+            let row = self.probe_row - self.chunk_start;
             let group = self.chunk[row] as usize;
             let is_valid = self.chunk_valid.as_ref().is_none_or(|valid| valid.is_valid(row));
-            let first = self.ends.get(group).map_or(NONE, |ends| ends.0);
-            let mut partner = self.partner.take().unwrap_or(first);
-            while is_valid && partner != NONE && left_rows.len() < rows_max {
-                left_rows.push(self.at as u32);
-                right_rows.push(partner);
-                partner = self.next[partner as usize];
+            let first = self.chains.get(group).map_or(NONE, |chain| chain.0);
+            let mut match_row = self.match_row.take().unwrap_or(first);
+            while is_valid && match_row != NONE && left_rows.len() < rows_max {
+                left_rows.push(self.probe_row as u32);
+                right_rows.push(match_row);
+                match_row = self.next[match_row as usize];
             }
-            if is_valid && partner != NONE {
-                self.partner = Some(partner);
+            if is_valid && match_row != NONE {
+                self.match_row = Some(match_row);
                 break;
             }
-            self.at += 1;
+            self.probe_row += 1;
         }
         Ok((left_rows, right_rows))
     }
@@ -321,8 +324,9 @@ fn as_rows(array: &ArrayRef) -> Result<UInt32Array, Error> {
     Ok(datafusion::common::cast::as_uint32_array(array)?.clone())
 }
 
-/// Rows from `from` on whose mark is as wanted, and where the search stopped.
-fn rest(marks: &[bool], wanted: Option<bool>, from: usize, rows_max: usize) -> (Vec<u32>, usize) {
+/// Returns up to `rows_max` rows from `from` on whose mark is `wanted`, and the row at which the search stopped. Without
+/// `wanted`, returns no rows.
+fn marked_rows(marks: &[bool], wanted: Option<bool>, from: usize, rows_max: usize) -> (Vec<u32>, usize) {
     let Some(wanted) = wanted else {
         return (Vec::new(), marks.len());
     };

@@ -9,47 +9,48 @@ use arrow_select::take::take_arrays;
 
 use crate::Error;
 
-/// Rows that are put together at once: batches of windows come small, and reading from a few large ones is faster.
-const MERGE_ROWS: usize = 16_384;
+/// Rows up to which batches are concatenated: batches of windows are small, and reading from a few large ones is faster.
+const CONCAT_ROWS_MAX: usize = 16_384;
 
 /// Rows, numbered from 0.
-pub struct Rows {
+pub struct BatchedRows {
     schema: SchemaRef,
-    /// Batches still to be put together, the next one last.
-    waiting: Vec<RecordBatch>,
+    /// Batches that are not readable yet, the next one last.
+    pending: Vec<RecordBatch>,
     batches: Vec<RecordBatch>,
-    /// Number of each batch's first row, and of the row behind the last.
+    /// Number of each batch's first row, and the number of rows.
     starts: Vec<usize>,
 }
 
-impl Rows {
+impl BatchedRows {
+    /// Creates the rows of these batches, none of which is readable yet.
     pub fn new(schema: &SchemaRef, mut batches: Vec<RecordBatch>) -> Self {
         batches.reverse();
         Self {
             schema: schema.clone(),
-            waiting: batches,
+            pending: batches,
             batches: Vec::new(),
             starts: vec![0],
         }
     }
 
-    /// Rows that can be read.
+    /// Returns the number of readable rows.
     pub fn len(&self) -> usize {
         self.starts[self.batches.len()]
     }
 
-    /// Whether all rows can be read.
-    pub fn is_whole(&self) -> bool {
-        self.waiting.is_empty()
+    /// Returns true if all rows are readable.
+    pub fn is_complete(&self) -> bool {
+        self.pending.is_empty()
     }
 
-    /// Makes some more rows readable: the new batch, if there is one.
+    /// Makes some more rows readable, and returns them as a batch; `None` if all were readable.
     pub fn advance(&mut self) -> Result<Option<&RecordBatch>, Error> {
         let mut merged = Vec::new();
         let mut rows = 0;
         while let Some(batch) = self
-            .waiting
-            .pop_if(|batch| rows == 0 || rows + batch.num_rows() <= MERGE_ROWS)
+            .pending
+            .pop_if(|batch| rows == 0 || rows + batch.num_rows() <= CONCAT_ROWS_MAX)
         {
             rows += batch.num_rows();
             merged.push(batch);
@@ -65,20 +66,20 @@ impl Rows {
         Ok(self.batches.last())
     }
 
-    /// Rows from `from` on that lie together, at most `rows_max`: a slice of their batch.
-    pub fn stretch(&self, from: usize, rows_max: usize) -> RecordBatch {
+    /// Returns up to `rows_max` rows from `from` on that are in one batch.
+    pub fn slice(&self, from: usize, rows_max: usize) -> RecordBatch {
         let batch = self.batch_of(from);
-        let into = from - self.starts[batch];
+        let offset = from - self.starts[batch];
         let rows = rows_max.min(self.starts[batch + 1] - from);
-        self.batches[batch].slice(into, rows)
+        self.batches[batch].slice(offset, rows)
     }
 
-    /// The columns of these rows.
+    /// Returns the columns of these rows.
     pub fn take(&self, rows: &UInt32Array) -> Result<Vec<ArrayRef>, Error> {
         if let [batch] = self.batches.as_slice() {
             return Ok(take_arrays(batch.columns(), rows, None)?);
         }
-        let places: Vec<(usize, usize)> = rows
+        let indices: Vec<(usize, usize)> = rows
             .values()
             .iter()
             .map(|row| {
@@ -89,18 +90,19 @@ impl Rows {
         (0..self.schema.fields().len())
             .map(|column| {
                 let arrays: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
-                Ok(interleave(&arrays, &places)?)
+                Ok(interleave(&arrays, &indices)?)
             })
             .collect()
     }
 
+    /// Returns the schema of the rows.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Bytes held.
+    /// Returns the bytes held.
     pub fn size(&self) -> usize {
-        let batches = self.batches.iter().chain(&self.waiting);
+        let batches = self.batches.iter().chain(&self.pending);
         batches.map(RecordBatch::get_array_memory_size).sum()
     }
 

@@ -1,0 +1,239 @@
+//! The first rows of each partition of one window.
+//!
+//! Rows are references into the batches they came in. A row that is not among the first is dropped after one comparison of
+//! its encoded order key with the last ranked one. Batches are rewritten when most of their rows have been displaced. Rows
+//! of equal order are ranked in the order in which they came.
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_row::{OwnedRow, RowConverter};
+use arrow_select::interleave::interleave;
+use datafusion::physical_expr::PhysicalSortExpr;
+use millstream_graph::float_equality;
+
+use crate::Error;
+use crate::operators::table::{GroupIndex, new_group_index};
+use crate::operators::window_panes::PaneState;
+
+/// Rows in batches, beyond twice the ranked ones, at which batches are rewritten.
+const SLACK_ROWS: usize = 65_536;
+/// Number of batches at which they are rewritten as one.
+const BATCHES_MAX: usize = 1_024;
+/// Estimated bytes of a ranked row besides its batch: a reference, and an order key of some tens of bytes.
+const RANKED_ROW_BYTES: usize = 96;
+
+/// The order and the partitions of rows.
+pub struct Ranking {
+    pub input: SchemaRef,
+    /// Columns of the partition.
+    pub partition: Vec<usize>,
+    pub partition_fields: Vec<FieldRef>,
+    pub order: Vec<PhysicalSortExpr>,
+    /// Converts order columns to order keys; `None` without an order: the first rows to come are the first.
+    pub converter: Option<RowConverter>,
+    /// Maximal number of ranked rows per partition.
+    pub rows_max: usize,
+}
+
+/// A ranked row.
+struct RankedRow {
+    order: Option<OwnedRow>,
+    batch: u32,
+    row: u32,
+}
+
+/// A position in ranked rows: a partition, and a rank (from 0) in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cursor {
+    partition: usize,
+    rank: usize,
+}
+
+/// References to some ranked rows: partition, rank from 0, and batch and row of each.
+#[derive(Default)]
+pub struct RowRefs {
+    pub partitions: Vec<u32>,
+    pub ranks: Vec<u32>,
+    rows: Vec<(usize, usize)>,
+}
+
+impl RowRefs {
+    /// Returns the number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+/// The first rows of each partition so far.
+pub struct RankedRows {
+    /// Epoch under which the rows are written; other rows of the window in the store have earlier ones.
+    pub epoch: u32,
+    partitions: Box<dyn GroupIndex>,
+    /// By partition, in the order of their ranks.
+    ranked: Vec<Vec<RankedRow>>,
+    /// By partition: true if it has changed since it was last written.
+    dirty: Vec<bool>,
+    batches: Vec<RecordBatch>,
+    batch_bytes: usize,
+    rows_held: usize,
+    rows_ranked: usize,
+}
+
+impl RankedRows {
+    /// Creates an empty set, to be written under this epoch.
+    pub fn new(ranking: &Ranking, epoch: u32) -> Result<Self, Error> {
+        Ok(Self {
+            epoch,
+            partitions: new_group_index(&ranking.partition_fields)?,
+            ranked: Vec::new(),
+            dirty: Vec::new(),
+            batches: Vec::new(),
+            batch_bytes: 0,
+            rows_held: 0,
+            rows_ranked: 0,
+        })
+    }
+
+    /// Ranks the rows of a batch. `groups` is scratch.
+    pub fn insert(&mut self, ranking: &Ranking, rows: RecordBatch, groups: &mut Vec<u32>) -> Result<(), Error> {
+        let columns = ranking.partition.iter();
+        let partition: Vec<ArrayRef> = columns.map(|column| rows.column(*column).clone()).collect();
+        self.partitions.intern(&partition, rows.num_rows(), groups)?;
+        self.ranked.resize_with(self.partitions.len(), Vec::new);
+        self.dirty.resize(self.partitions.len(), true);
+        let order = ranking
+            .order
+            .iter()
+            .map(|sort| {
+                let column = sort.expr.evaluate(&rows)?.into_array(rows.num_rows())?;
+                Ok(float_equality::normalize(&column)?)
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let order = match &ranking.converter {
+            None => None,
+            Some(converter) => Some(converter.convert_columns(&order)?),
+        };
+        let batch = self.batches.len() as u32;
+        let mut any_ranked = false;
+        for (row, group) in groups.iter().enumerate() {
+            let ranked = &mut self.ranked[*group as usize];
+            let is_full = ranked.len() == ranking.rows_max;
+            let key = order.as_ref().map(|order| order.row(row));
+            let is_before = |other: &RankedRow| other.order.as_ref().map(OwnedRow::row) <= key;
+            if ranking.rows_max == 0 || (is_full && ranked.last().is_some_and(is_before)) {
+                continue;
+            }
+            let rank = ranked.partition_point(is_before);
+            if is_full {
+                ranked.pop();
+            } else {
+                self.rows_ranked += 1;
+            }
+            ranked.insert(
+                rank,
+                RankedRow {
+                    order: key.map(|key| key.owned()),
+                    batch,
+                    row: row as u32,
+                },
+            );
+            self.dirty[*group as usize] = true;
+            any_ranked = true;
+        }
+        if any_ranked {
+            self.rows_held += rows.num_rows();
+            self.batch_bytes += rows.get_array_memory_size();
+            self.batches.push(rows);
+            self.compact(ranking)?;
+        }
+        Ok(())
+    }
+
+    /// Rewrites batches if most of their rows have been displaced, or if there are many.
+    fn compact(&mut self, ranking: &Ranking) -> Result<(), Error> {
+        if self.rows_held < self.rows_ranked * 2 + SLACK_ROWS && self.batches.len() < BATCHES_MAX {
+            return Ok(());
+        }
+        let rows: Vec<(usize, usize)> = self.ranked.iter().flatten().map(batch_row_of).collect();
+        let rows = RowRefs {
+            rows,
+            ..RowRefs::default()
+        };
+        let columns = self.gather(&rows)?;
+        self.batches = vec![RecordBatch::try_new(ranking.input.clone(), columns)?];
+        self.batch_bytes = self.batches[0].get_array_memory_size();
+        self.rows_held = rows.len();
+        for (place, row) in self.ranked.iter_mut().flatten().enumerate() {
+            row.batch = 0;
+            row.row = place as u32;
+        }
+        Ok(())
+    }
+
+    /// Returns the next rows from a cursor on, at most `rows_max`, of ranks from `from` (0-based) on; none at the end.
+    pub fn next_rows(&self, cursor: &mut Cursor, from: usize, rows_max: usize, only_dirty: bool) -> RowRefs {
+        let mut rows = RowRefs::default();
+        while let Some(ranked) = self.ranked.get(cursor.partition) {
+            let rank = cursor.rank.max(from);
+            let is_wanted = !only_dirty || self.dirty[cursor.partition];
+            if !is_wanted || rank >= ranked.len() {
+                cursor.partition += 1;
+                cursor.rank = 0;
+                continue;
+            }
+            if rows.len() == rows_max {
+                break;
+            }
+            rows.partitions.push(cursor.partition as u32);
+            rows.ranks.push(rank as u32);
+            rows.rows.push(batch_row_of(&ranked[rank]));
+            cursor.rank = rank + 1;
+        }
+        rows
+    }
+
+    /// Returns the columns of some rows.
+    pub fn gather(&self, rows: &RowRefs) -> Result<Vec<ArrayRef>, Error> {
+        let width = self.batches.first().map_or(0, RecordBatch::num_columns);
+        (0..width)
+            .map(|column| {
+                let arrays: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+                Ok(interleave(&arrays, &rows.rows)?)
+            })
+            .collect()
+    }
+
+    /// Returns the index of partitions by their key columns.
+    pub fn partitions(&self) -> &dyn GroupIndex {
+        self.partitions.as_ref()
+    }
+
+    /// Records that everything has been written.
+    pub fn mark_clean(&mut self) {
+        self.dirty.fill(false);
+    }
+
+    /// Estimates the bytes of a copy of the dirty partitions.
+    pub fn dirty_bytes(&self) -> usize {
+        let dirty = self.dirty.iter().filter(|dirty| **dirty).count();
+        self.batch_bytes / self.ranked.len().max(1) * dirty
+    }
+}
+
+impl PaneState for RankedRows {
+    fn size(&self) -> usize {
+        self.batch_bytes
+            + self.partitions.size()
+            + self.ranked.len() * size_of::<Vec<RankedRow>>()
+            + self.rows_ranked * RANKED_ROW_BYTES
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows_ranked == 0
+    }
+}
+
+fn batch_row_of(ranked: &RankedRow) -> (usize, usize) {
+    (ranked.batch as usize, ranked.row as usize)
+}
