@@ -1,8 +1,8 @@
-//! Whole batches on their way into the store, as blocks of rows.
+//! Writing whole batches to the store, as blocks of rows.
 //!
-//! For rows that are written once, read whole and never replaced: those of a window that is joined when it is over. All
-//! of them are put in the order of their key groups, and encoded column by column, off the slot thread: so they reach
-//! the store in its own order, and much of them goes past its write buffer.
+//! For rows that are written once, read completely and never replaced, as those of a window join. They are ordered by
+//! key group and encoded column by column, off the slot thread. Large flushes in the order of the store bypass its
+//! write buffer.
 //!
 //! Key of a block: its number (u64 BE), which its writer never uses twice.
 
@@ -18,25 +18,25 @@ use millstream_state::{BlockCodec, Error};
 use super::stored_rows::{CHUNK_BYTES, rows_by_key_group, rows_per_block};
 use crate::element::batch_bytes;
 
-/// A batch, and each row's key group.
+/// A batch, and the key group of each row.
 pub struct GroupedBatch {
     pub rows: RecordBatch,
     pub key_groups: Vec<u16>,
 }
 
-/// Batches being written, one key group after the other.
+/// A flush of batches, one key group after the other.
 pub struct BatchFlush {
     namespace: i64,
     batches: Vec<GroupedBatch>,
-    /// Batch and row of every row, by key group; made when the first chunk is asked for.
+    /// Batch and row of every row, by key group; `None` until the first chunk.
     order: Option<Vec<Place>>,
-    /// How many of the order are written.
+    /// Number of rows of the order that are written.
     written: usize,
     block_rows: usize,
-    /// The number of the next block.
+    /// Number of the next block.
     number: u64,
     codec: Arc<BlockCodec>,
-    /// Held until everything is written.
+    /// Released when everything is written.
     _reservation: Reservation,
 }
 
@@ -47,7 +47,7 @@ struct Place {
 }
 
 impl BatchFlush {
-    /// Blocks are numbered from `number` on; they are not more than there are rows.
+    /// Creates a flush whose blocks are numbered from `number` on. There are at most as many blocks as rows.
     pub fn new(
         namespace: i64,
         batches: Vec<GroupedBatch>,
@@ -72,7 +72,7 @@ impl BatchFlush {
     }
 }
 
-/// The rows of all batches by key group; those of one in the order in which they came.
+/// Returns the rows of all batches by key group, and otherwise in their present order.
 fn places_by_key_group(batches: &[GroupedBatch]) -> Vec<Place> {
     let key_groups: Vec<u16> = batches.iter().flat_map(|batch| &batch.key_groups).copied().collect();
     let places = batches.iter().enumerate().flat_map(|(batch, grouped)| {
@@ -88,7 +88,7 @@ fn places_by_key_group(batches: &[GroupedBatch]) -> Vec<Place> {
         .collect()
 }
 
-/// The rows at these places, column by column.
+/// Returns the columns of these rows.
 fn gather(batches: &[GroupedBatch], places: &[Place]) -> Result<Vec<ArrayRef>, Error> {
     let places: Vec<(usize, usize)> = places
         .iter()

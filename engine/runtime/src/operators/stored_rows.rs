@@ -1,4 +1,4 @@
-//! Rows of state as the store keeps them: key columns and value columns, each encoded row by row.
+//! Encoding of state as rows: key columns and value columns, each encoded row by row.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl StoredRows {
         self.ends.push(self.bytes.len());
     }
 
-    /// Forgets all rows, keeping allocations.
+    /// Removes all rows, keeping allocations.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -51,15 +51,15 @@ impl StoredRows {
     }
 }
 
-/// How the rows of one operator are encoded.
+/// The encodings of an operator's state.
 pub struct RowFormat {
     keys: Codec,
     key_types: Vec<DataType>,
     values: Codec,
     value_types: Vec<DataType>,
-    /// Of key and value columns together.
+    /// Encodes key and value columns together.
     blocks: BlockCodec,
-    /// How many of the key columns, from the first, decide the key group: those the exchange hashes.
+    /// Number of key columns, from the first on, that the exchange hashes; they decide the key group.
     hashed: usize,
     max_parallelism: u16,
 }
@@ -80,7 +80,7 @@ impl RowFormat {
         })
     }
 
-    /// The key group of each row.
+    /// Returns the key group of each row.
     pub fn key_groups(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u16>, Error> {
         if self.hashed == 0 {
             return Ok(vec![0; rows]);
@@ -122,7 +122,7 @@ impl RowFormat {
         self.blocks.encode(&columns, rows, block)
     }
 
-    /// Key columns, value columns and number of rows of a block.
+    /// Returns key columns, value columns and number of rows of a block.
     pub fn decode_block(&self, block: &[u8]) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, usize), Error> {
         let (mut keys, rows) = self.blocks.decode(block)?;
         let values = keys.split_off(self.key_types.len());
@@ -134,7 +134,7 @@ fn encode(codec: &Codec, types: &[DataType], columns: &[ArrayRef]) -> Result<Enc
     codec.encode(&as_declared(types, columns)?)
 }
 
-/// Functions may name the items of their lists otherwise than they declare.
+/// Casts columns to the declared types. They may differ in the names of list items.
 fn as_declared(types: &[DataType], columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
     columns
         .iter()
@@ -147,10 +147,10 @@ fn as_declared(types: &[DataType], columns: &[ArrayRef]) -> Result<Vec<ArrayRef>
         .map_err(|error| millstream_state::Error::Invalid(format!("state of another type than declared: {error}")))
 }
 
-/// Rows encoded at once, at least.
+/// Minimal number of rows that are encoded at once.
 pub const ENCODE_ROWS: usize = 8_192;
 
-/// What follows the key columns in a row's key.
+/// The part of a row's key after the key columns.
 pub enum KeySuffix {
     /// The same for all rows, as u32 BE.
     Constant(u32),
@@ -174,7 +174,7 @@ impl KeySuffix {
     }
 }
 
-/// Rows of one namespace that were frozen.
+/// A copy of rows of one namespace.
 pub struct FrozenRows {
     pub namespace: i64,
     pub keys: Vec<ArrayRef>,
@@ -190,17 +190,17 @@ impl FrozenRows {
     }
 }
 
-/// A generation of frozen rows, encoded off the slot thread, part by part, each in the order of its keys.
+/// A flush of frozen rows, encoded off the slot thread, part by part, each in the order of its keys.
 pub struct RowFlush {
-    /// The next one last.
+    /// Parts to be encoded, the next one last.
     parts: Vec<FrozenRows>,
     current: Option<Encoding>,
     format: Arc<RowFormat>,
-    /// Held until everything is written.
+    /// Released when everything is written.
     _reservation: Reservation,
 }
 
-/// A part being encoded: its rows by key group.
+/// A part that is being encoded: its rows by key group, and the next one.
 struct Encoding {
     part: FrozenRows,
     order: Vec<u32>,
@@ -208,7 +208,7 @@ struct Encoding {
 }
 
 impl RowFlush {
-    /// Parts in the order in which they take effect.
+    /// Creates a flush of parts, which are written in this order.
     pub fn new(mut parts: Vec<FrozenRows>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
         let mut reservation = memory.reservation();
         reservation.force_resize(parts.iter().map(FrozenRows::size).sum());
@@ -221,7 +221,7 @@ impl RowFlush {
         }
     }
 
-    /// Encodes the next key groups, whole ones, so that what is sorted at once stays small.
+    /// Encodes the next key groups. Only whole key groups, so that few rows are sorted at once.
     fn encode_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         let mut encoding = match self.current.take() {
             Some(encoding) => encoding,
@@ -253,7 +253,7 @@ impl RowFlush {
     }
 }
 
-/// Some rows of a part in the order of their keys.
+/// Encodes some rows of a part, in the order of their keys.
 pub fn encode_rows(
     format: &RowFormat,
     part: &mut FrozenRows,
@@ -288,32 +288,32 @@ pub fn encode_rows(
     Ok(chunk)
 }
 
-/// The error of state that an operator cannot give.
+/// Converts an error in reading a table's state, for a flush.
 pub fn state_error(error: Error) -> millstream_state::Error {
     millstream_state::Error::Invalid(format!("state cannot be read from its table: {error}"))
 }
 
-/// Some rows of columns of state.
+/// Returns some rows of columns of state.
 pub fn take_rows(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
     take_arrays(columns, &UInt32Array::from(rows.to_vec()), None)
         .map_err(|error| millstream_state::Error::Invalid(format!("rows of state: {error}")))
 }
 
-/// Rows of a block, at most: large enough that the database's cost per entry vanishes.
+/// Maximal number of rows of a block: large enough to make the database's cost per entry negligible.
 pub const BLOCK_ROWS_MAX: usize = 4_096;
-/// Bytes of a block, about: small beside a chunk.
+/// Approximate bytes of a block: few compared to a chunk.
 const BLOCK_BYTES: usize = 256 << 10;
-/// Blocks read from the store at once, unless they hold too many bytes.
+/// Blocks read from the store at once; fewer if they have many bytes.
 pub const SCAN_BLOCKS: usize = 64;
-/// Bytes of blocks that are handed to the database at once, about.
+/// Approximate bytes of blocks that are passed to the database at once.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
-/// How many of so many rows make a block, where all of them take so many bytes.
+/// Returns the number of rows per block, for `rows` rows of `bytes` bytes in all.
 pub fn rows_per_block(bytes: usize, rows: usize) -> usize {
     (BLOCK_BYTES / (bytes / rows.max(1)).max(1)).clamp(1, BLOCK_ROWS_MAX)
 }
 
-/// Rows by key group, by counting.
+/// Returns the rows ordered by key group, and otherwise in their present order (a counting sort).
 pub fn rows_by_key_group(key_groups: &[u16]) -> Vec<u32> {
     let mut starts = vec![0u32; key_groups.iter().max().map_or(0, |max| *max as usize + 2)];
     for group in key_groups {
@@ -331,7 +331,7 @@ pub fn rows_by_key_group(key_groups: &[u16]) -> Vec<u32> {
     order
 }
 
-/// The places of `rows` in the order of their keys in the store; `keys` are those rows' keys.
+/// Returns the indices of `rows` in the order of their keys in the store; `keys` are the keys of these rows.
 fn key_order(part: &FrozenRows, rows: &[u32], keys: Option<&EncodedRows>) -> Vec<u32> {
     let key_of = |place: u32| -> &[u8] { keys.map_or(&[], |keys| keys.row(place as usize)) };
     let suffix_of = |place: u32| part.suffix.of(rows[place as usize] as usize);
@@ -353,7 +353,7 @@ fn key_order(part: &FrozenRows, rows: &[u32], keys: Option<&EncodedRows>) -> Vec
     places.into_iter().map(|(_, place)| place).collect()
 }
 
-/// Bytes of a key that are compared at once, besides its key group.
+/// Leading bytes of a key that are compared at once, together with its key group.
 const PREFIX_BYTES: usize = size_of::<u128>() - size_of::<u16>();
 
 impl FlushSource for RowFlush {
@@ -362,11 +362,11 @@ impl FlushSource for RowFlush {
     }
 }
 
-/// The key groups that have rows of one namespace in the store, so that only those are deleted from.
+/// A set of key groups. Operators keep the key groups that have rows of a namespace, to delete from no others.
 #[derive(Debug, Clone, Default)]
 pub struct KeyGroupSet {
-    /// By key group; as long as needed.
-    written: Vec<bool>,
+    /// By key group, up to the greatest one in the set.
+    contained: Vec<bool>,
 }
 
 impl Extend<u16> for KeyGroupSet {
@@ -378,25 +378,25 @@ impl Extend<u16> for KeyGroupSet {
 impl KeyGroupSet {
     pub fn insert(&mut self, group: u16) {
         let group = group as usize;
-        if self.written.len() <= group {
-            self.written.resize(group + 1, false);
+        if self.contained.len() <= group {
+            self.contained.resize(group + 1, false);
         }
-        self.written[group] = true;
+        self.contained[group] = true;
     }
 
     pub fn is_empty(&self) -> bool {
-        !self.written.contains(&true)
+        !self.contained.contains(&true)
     }
 
     pub fn contains(&self, group: u16) -> bool {
-        self.written.get(group as usize).copied().unwrap_or(false)
+        self.contained.get(group as usize).copied().unwrap_or(false)
     }
 
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = u16> {
-        self.written
+        self.contained
             .iter()
             .enumerate()
-            .filter(|(_, written)| **written)
+            .filter(|(_, contained)| **contained)
             .map(|(group, _)| group as u16)
     }
 

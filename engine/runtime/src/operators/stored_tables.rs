@@ -1,18 +1,18 @@
-//! Whole tables on their way into the store, as blocks of rows.
+//! Writing whole tables to the store, as blocks of rows.
 //!
-//! A table that leaves memory is handed over as it is: nothing is snapshot on the slot thread, and its memory goes when it
-//! is written. Its groups are put in the order of their key groups and encoded as blocks, column by column, which cost
-//! a database a fraction of what rows cost; nothing ever looks for one of those rows, and nothing replaces them. Groups
-//! that were written as rows before, by a checkpoint, are written as rows again, if they have changed since: they must
-//! replace what was written.
+//! An evicted table is handed over as it is: nothing is copied on the slot thread, and its memory is released when it
+//! is written. Its groups are ordered by key group and encoded as blocks, column by column, which cost a database a
+//! fraction of what rows do. That suffices because no row of a block is looked up or replaced. Groups that a checkpoint
+//! wrote as rows are written as rows again if they have changed since, to replace these.
 //!
-//! A table that stays may be written in the same way, as a copy of its columns, in *segments* of as many groups each.
-//! Written again, the blocks of a segment replace the former ones: a table's groups keep their order and only become
-//! more, so with blocks of as many rows each block has its former number. Segments in which nothing changed stay as they
-//! are; where keys come and go, those are nearly all.
+//! A table that stays in memory is written in the same way, as a copy of its columns, in *segments* of equally many
+//! groups. When a segment is written again, its blocks replace the former ones: a table's groups keep their order and
+//! only become more, so with the same number of rows per block each block has its former number. Segments without
+//! changes stay as they are; where keys come and go, that is nearly all of them.
 //!
-//! Key of a block: `FF`, then the table's epoch, the segment, and the block's number within segment and key group (u32 BE
-//! each). No row's key begins with `FF`: a key column begins with `00` or `01`, and an epoch alone is below `FF000000`.
+//! Key of a block: `FF`, then the table's epoch, the segment, and the block's number within segment and key group (u32
+//! BE each). No row's key begins with `FF`: a key column begins with `00` or `01`, and an epoch alone is below
+//! `FF000000`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ use super::table::{Select, StateSnapshots, Table};
 const BLOCK: u8 = 0xff;
 /// Groups whose keys are hashed at once.
 const HASH_ROWS: usize = 65_536;
-/// What ordering a table's groups by key group takes, per group.
+/// Bytes per group for ordering a table's groups by key group.
 const ORDER_BYTES: usize = size_of::<u16>() + size_of::<u32>();
 
-/// Whether a stored key is that of a block.
+/// Returns true if a stored key is that of a block.
 pub fn is_block(key: &[u8]) -> bool {
     key.first() == Some(&BLOCK)
 }
@@ -45,9 +45,9 @@ pub struct FrozenTable {
     pub contents: Contents,
     pub epoch: u32,
     pub block_rows: usize,
-    /// What goes into blocks.
+    /// Segments to be written as blocks.
     pub segments: Vec<Segment>,
-    /// Other groups of a whole table that have been written as rows and have changed since.
+    /// Other groups of a whole table, which have been written as rows and have changed since.
     pub changed: Vec<u32>,
 }
 
@@ -83,7 +83,7 @@ impl Contents {
         Ok(Self::Snapshots(snapshot.collect::<Result<_, crate::Error>>()?))
     }
 
-    /// Bytes held.
+    /// Returns the bytes held.
     pub fn size(&self) -> usize {
         match self {
             Self::Table(table) => table.size(),
@@ -99,12 +99,12 @@ impl Contents {
 }
 
 impl FrozenTable {
-    /// How many groups go into blocks.
+    /// Returns the number of groups to be written as blocks.
     pub fn block_groups(&self) -> usize {
         self.segments.iter().map(|segment| segment.groups.len()).sum()
     }
 
-    /// Keys of some groups of a segment, counted from its first.
+    /// Returns the key columns of some groups of a segment, counted from its first.
     pub fn keys(&self, segment: usize, some: Range<usize>) -> Result<Vec<ArrayRef>, crate::Error> {
         match &self.contents {
             Contents::Snapshots(snapshots) => Select::Range(some).take(&snapshots[segment].keys),
@@ -115,7 +115,7 @@ impl FrozenTable {
         }
     }
 
-    /// Keys and partial states of some groups of a segment, counted from its first.
+    /// Returns keys and partial states of some groups of a segment, counted from its first.
     fn read(&mut self, segment: usize, mut some: Vec<u32>) -> Result<KeysAndStates, millstream_state::Error> {
         match &mut self.contents {
             Contents::Snapshots(snapshots) => {
@@ -142,26 +142,26 @@ fn read_table(table: &mut Table, groups: &[u32]) -> Result<KeysAndStates, millst
     Ok((keys, states.into_iter().flatten().collect()))
 }
 
-/// How many of a table's groups make a block.
+/// Returns the number of a table's groups per block.
 pub fn block_rows(table: &Table) -> usize {
     rows_per_block(table.size(), table.len())
 }
 
-/// Tables being written, one after the other.
+/// A flush of tables, one after the other.
 pub struct TableFlush {
-    /// The next one last.
+    /// Tables to be written, the next one last.
     tables: Vec<FrozenTable>,
     blocks: Option<Blocks>,
     format: Arc<RowFormat>,
-    /// Held until everything is written.
+    /// Released as tables are written.
     reservation: Reservation,
 }
 
-/// Where a table's blocks have got to.
+/// The blocks of a table, and the next one.
 struct Blocks {
-    /// Where the groups of each segment begin, all that are written counted on.
+    /// Number of groups in the segments before each segment.
     starts: Vec<usize>,
-    /// What is written by key group, and the key group of each.
+    /// Groups of all segments ordered by key group, and the key group of each.
     order: Vec<u32>,
     key_groups: Vec<u16>,
     next: usize,
@@ -224,7 +224,7 @@ impl FlushSource for TableFlush {
     }
 }
 
-/// Some of the changed groups, in the order of their keys.
+/// Encodes some of the changed groups, in the order of their keys.
 fn changed_rows(frozen: &mut FrozenTable, format: &RowFormat) -> Result<WriteChunk, millstream_state::Error> {
     let groups = frozen
         .changed

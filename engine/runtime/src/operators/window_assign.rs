@@ -1,7 +1,7 @@
-//! Appends each row's windows to it: `window_start`, `window_end`, `window_time` (the last millisecond of the window).
+//! Window assignment: appends `window_start`, `window_end` and `window_time` (the window's last millisecond) to each
+//! row.
 //!
-//! A row of hopping or cumulating windows leaves once per window. Rows without a time belong to no window; they are
-//! counted and leave by the late output.
+//! A row is emitted once for each of its windows. A row without a time has no window; it is emitted as a late row.
 
 use std::sync::Arc;
 
@@ -15,20 +15,21 @@ use super::window_aggregate::{Slices, conform, emit_late, micros};
 use crate::Error;
 use crate::operator::{Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
 
-/// `window_time` is this much before the window's end.
+/// Difference between a window's end and its `window_time`.
 const WINDOW_TIME_BEFORE_END_US: i64 = 1_000;
 
-/// The operator.
+/// The operator of window assignment.
 pub struct WindowAssign {
     slices: Slices,
     time: TimeAttribute,
     output: SchemaRef,
     now: Timestamp,
-    /// The rest of a batch whose rows belong to many windows.
+    /// Rows of a batch that have not been emitted yet.
     rest: Option<RecordBatch>,
 }
 
 impl WindowAssign {
+    /// Creates the operator.
     pub fn new(node: &graph::WindowAssign, output: &SchemaRef) -> Result<Self, Error> {
         Ok(Self {
             slices: Slices::new(&node.window)?,
@@ -39,9 +40,9 @@ impl WindowAssign {
         })
     }
 
-    /// Emits the windows of as many rows as one call may.
+    /// Emits the windows of the first rows, as many as one call may, and keeps the others.
     fn emit(&mut self, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
-        // As many windows per row as the first one has: all rows have alike.
+        // All rows have the same number of windows.
         let per_row = self.slices.windows_of(0).take(EMIT_ROWS_MAX).count().max(1);
         let rows = batch.num_rows().min((EMIT_ROWS_MAX / per_row).max(1));
         if rows < batch.num_rows() {

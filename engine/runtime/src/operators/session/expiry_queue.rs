@@ -1,8 +1,8 @@
 //! A queue of sessions by the time at which they expire.
 //!
-//! Time is divided into *buckets*. Slots of a distant bucket are unordered; they are moved into a heap when time reaches the
-//! bucket. A session is queued once, when it opens. One that has been extended since is queued again when its former end is
-//! reached, so a row that extends a session costs nothing here.
+//! Time is divided into *buckets*. Slots of a distant bucket are unordered; they are moved into a heap when time
+//! reaches the bucket. A session is queued once, when it opens. One that has been extended since is queued again when
+//! its former end is reached, so a row that extends a session costs nothing here.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -131,5 +131,62 @@ impl ExpiryQueue {
             .map(|slots| slots.capacity() * size_of::<u32>())
             .sum();
         buckets + self.heap.capacity() * size_of::<Reverse<(i64, u32)>>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_time_is_between_start_and_end_of_its_bucket() {
+        for gap in [1, 63, 64, 1_000, i64::MAX] {
+            let queue = ExpiryQueue::new(gap);
+            for time in [i64::MIN, -1_000_000, -65, -1, 0, 1, 64, 999, 1 << 61, i64::MAX] {
+                let bucket = queue.bucket_of(time);
+                assert!(
+                    queue.bucket_start(bucket) <= time && time <= queue.bucket_end(bucket),
+                    "time {time} in bucket {bucket} for gap {gap}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Slots are returned once, when their present end is reached, and closed ones never.
+        #[test]
+        fn slots_expire_at_their_present_end(
+            gap in 1i64..1_000,
+            sessions in proptest::collection::vec((0i64..2_000, 0i64..500, any::<bool>()), 1..50),
+            steps in proptest::collection::vec(1i64..700, 1..8),
+        ) {
+            let mut queue = ExpiryQueue::new(gap);
+            for (slot, (end, ..)) in sessions.iter().enumerate() {
+                queue.push(slot as u32, *end);
+            }
+            // Sessions are extended, and some closed, after they were queued.
+            let end_of = |slot: u32| {
+                let (end, extension, is_closed) = sessions[slot as usize];
+                (!is_closed).then_some(end + extension)
+            };
+            let mut time = 0;
+            let mut expired = Vec::new();
+            for step in steps {
+                time += step;
+                while let Some(slot) = queue.pop_expired(time, end_of) {
+                    expired.push(slot);
+                }
+                let mut sorted = expired.clone();
+                sorted.sort_unstable();
+                let expected: Vec<u32> = (0..sessions.len() as u32)
+                    .filter(|slot| end_of(*slot).is_some_and(|end| end <= time))
+                    .collect();
+                prop_assert_eq!(sorted, expected);
+            }
+        }
     }
 }

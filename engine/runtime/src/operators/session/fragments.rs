@@ -1,9 +1,9 @@
 //! Fragments of sessions on their way into the store.
 //!
 //! Namespace: the bucket in which a fragment ends, plus three unless negative (1 and 2 belong to the
-//! [`spill_index`](super::spill_index); 0 is unused since layout version 3). Key of a block: a number (u64 BE) that is never
-//! used twice. Value: a block of the key columns, first and last time (`Int64`), and the partial states. Each fragment is
-//! also entered in the spill index.
+//! [`spill_index`](super::spill_index); 0 is unused since layout version 3). Key of a block: a number (u64 BE) that is
+//! never used twice. Value: a block of the key columns, first and last time (`Int64`), and the partial states. Each
+//! fragment is also entered in the spill index.
 
 use std::sync::Arc;
 

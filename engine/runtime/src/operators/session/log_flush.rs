@@ -1,9 +1,9 @@
 //! Writing blocks of the [`session_log`](super::session_log).
 //!
-//! Layout: namespace 2^62 plus the segment. Key of a block of versions: a number (u64 BE) that grows with each block and is
-//! never used twice; value: a block of the key columns, the session's number, its first and last time (`Int64`), and the
-//! partial states. Key of a block of tombstones: such a number and a zero byte; value: a block of session numbers
-//! (`Int64`).
+//! Layout: namespace 2^62 plus the segment. Key of a block of versions: a number (u64 BE) that grows with each block
+//! and is never used twice; value: a block of the key columns, the session's number, its first and last time (`Int64`),
+//! and the partial states. Key of a block of tombstones: such a number and a zero byte; value: a block of session
+//! numbers (`Int64`).
 
 use std::sync::Arc;
 

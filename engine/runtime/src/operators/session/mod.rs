@@ -1,19 +1,20 @@
-//! Session windows: rows of one key that are at most a gap apart belong to one window, which ends a gap after its last row.
+//! Session windows: rows of one key that are at most a gap apart belong to one window, which ends a gap after its last
+//! row.
 //!
-//! Every open session has a *slot*: its bounds, and a group of the columnar accumulators ([`open_sessions`]). A row finds
-//! its key's sessions by a dense key number; nearly always it belongs to the newest one. A row that closes the gap between
-//! two sessions merges them: rows are accumulated into the slots they were assigned, and the absorbed slots' partial
-//! states are merged after the batch. Expired sessions are found by a coarse queue ([`expiry_queue`]).
+//! Every open session has a *slot*: its bounds, and a group of the columnar accumulators ([`open_sessions`]). A row
+//! finds its key's sessions by a dense key number; nearly always it belongs to the newest one. A row that closes the
+//! gap between two sessions merges them: rows are accumulated into the slots they were assigned, and the absorbed
+//! slots' partial states are merged after the batch. Expired sessions are found by a coarse queue ([`expiry_queue`]).
 //!
-//! Rows exactly a gap apart are one session, as in Flink, whose windows `[start, last + gap)` merge when they touch. So a
-//! session has expired once the watermark has *reached* its end, not already just before it: a row at the end is not late.
-//! The output watermark is one less, because of the session that ends just above it.
+//! Rows exactly a gap apart are one session, as in Flink, whose windows `[start, last + gap)` merge when they touch. So
+//! a session has expired once the watermark has *reached* its end, not already just before it: a row at the end is not
+//! late. The output watermark is one less, because of the session that ends just above it.
 //!
 //! When memory is short, sessions are [`spilled`] as [`fragments`], and reloaded before they expire.
 //!
-//! State: at a barrier changes are appended to the [`session_log`]. Spilled sessions are in the namespaces of [`fragments`]
-//! and in the [`spill_index`]. Inline state: version byte 3, then bincode of [`Inline`]. (Version 1 had a row for each
-//! spilled session, version 2 one for each session in memory.)
+//! State: at a barrier changes are appended to the [`session_log`]. Spilled sessions are in the namespaces of
+//! [`fragments`] and in the [`spill_index`]. Inline state: version byte 3, then bincode of [`Inline`]. (Version 1 had a
+//! row for each spilled session, version 2 one for each session in memory.)
 
 mod expiry_queue;
 mod fragments;
@@ -222,7 +223,8 @@ impl SessionAggregate {
 
     fn relieve_memory(&mut self) -> Result<Progress, Error> {
         let size = self.sessions.size();
-        // Spilling copies both the spilled and the retained sessions. The copy of the spilled ones takes less than they do.
+        // Spilling copies both the spilled and the retained sessions. The copy of the spilled ones takes less than they
+        // do.
         match self.spill.request_memory(size, size - size / 4)? {
             MemoryGrant::Granted => return Ok(Progress::Done),
             MemoryGrant::Wait => return Ok(Progress::Pending),

@@ -171,8 +171,8 @@ impl OpenSessions {
         }
     }
 
-    /// Returns the key's session within a gap of `first..=last`, extended to cover it; `None` if there is no such session.
-    /// Several such sessions become one: the others are closed, and their partial states are merged by
+    /// Returns the key's session within a gap of `first..=last`, extended to cover it; `None` if there is no such
+    /// session. Several such sessions become one: the others are closed, and their partial states are merged by
     /// [`OpenSessions::merge_absorbed`].
     pub fn extend_or_merge(&mut self, key: u32, mut first: i64, mut last: i64) -> Option<u32> {
         debug_assert!(first <= last);
@@ -236,7 +236,8 @@ impl OpenSessions {
         Ok(())
     }
 
-    /// Merges the partial states of absorbed sessions into the sessions that absorbed them. Returns the absorbed sessions.
+    /// Merges the partial states of absorbed sessions into the sessions that absorbed them. Returns the absorbed
+    /// sessions.
     pub fn merge_absorbed(&mut self) -> Result<Vec<u32>, Error> {
         if self.absorbed.is_empty() {
             return Ok(Vec::new());

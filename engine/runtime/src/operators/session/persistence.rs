@@ -116,8 +116,8 @@ impl SessionAggregate {
         Ok(())
     }
 
-    /// Replaces the log by one version of each open session. If there is no memory for a copy of the clean sessions, most
-    /// sessions are spilled first.
+    /// Replaces the log by one version of each open session. If there is no memory for a copy of the clean sessions,
+    /// most sessions are spilled first.
     fn compact_log(&mut self, dirty: usize) -> Result<(), Error> {
         let open = self.sessions.open_count();
         let copied = (open - dirty) * (self.sessions.size() / open.max(1));

@@ -1,11 +1,12 @@
 //! The log of sessions in memory: versions of them in the store, for a restore.
 //!
-//! At a barrier a *version* of each dirty session is appended, many to a block; nothing is read again before a restore. The
-//! newest version of a session counts. A version is obsolete once its session has ended, so it is written to the *segment*
-//! of the log in which the session will end as far as is known then. Segments before the end of every open session are
-//! deleted as a whole. Sessions that are closed (emitted, merged into another or spilled) before their segment is deleted
-//! are marked by *tombstones*: lists of session numbers. Sessions that stay open for longer than a gap leave versions in
-//! segment after segment; when there are too many per session, the log is compacted: written anew from memory.
+//! At a barrier a *version* of each dirty session is appended, many to a block; nothing is read again before a restore.
+//! The newest version of a session counts. A version is obsolete once its session has ended, so it is written to the
+//! *segment* of the log in which the session will end as far as is known then. Segments before the end of every open
+//! session are deleted as a whole. Sessions that are closed (emitted, merged into another or spilled) before their
+//! segment is deleted are marked by *tombstones*: lists of session numbers. Sessions that stay open for longer than a
+//! gap leave versions in segment after segment; when there are too many per session, the log is compacted: written anew
+//! from memory.
 //!
 //! Layout: see [`log_flush`](super::log_flush).
 
@@ -128,8 +129,8 @@ impl SessionLog {
         self.delete_before(i64::MAX, store)
     }
 
-    /// Returns a flush of tombstones for the closed sessions, except those whose segments are deleted; `None` if none remain.
-    /// Blocks are numbered from `number` on; there are at most as many as closed sessions.
+    /// Returns a flush of tombstones for the closed sessions, except those whose segments are deleted; `None` if none
+    /// remain. Blocks are numbered from `number` on; there are at most as many as closed sessions.
     pub fn take_tombstones(
         &mut self,
         number: u64,

@@ -1,13 +1,13 @@
 //! The index of spilled fragments: the keys of fragments and the times they cover, without their partial states.
 //!
-//! Before a session is emitted, all spilled fragments of it must be known. A point lookup per key would cost a random read
-//! each. Instead, the keys to look up are gathered in a hash index in memory, and the spill index is scanned once from one
-//! end to the other ([`IndexLookup`]), which costs about a hundredth of a random read per entry.
+//! Before a session is emitted, all spilled fragments of it must be known. A point lookup per key would cost a random
+//! read each. Instead, the keys to look up are gathered in a hash index in memory, and the spill index is scanned once
+//! from one end to the other ([`IndexLookup`]), which costs about a hundredth of a random read per entry.
 //!
 //! Layout: namespace 1; namespace 2 for the fragments of deferred sessions, which are relevant for late rows only (see
-//! [`spilled`](super::spilled)). Key of a block: the bucket in which its fragments end and the least of their first times
-//! (i64 BE each, sign bit flipped), then a number (u64 BE) that is never used twice. A scan skips the blocks whose fragments
-//! all begin too late. Value: a block of the key columns and the first time (`Int64`).
+//! [`spilled`](super::spilled)). Key of a block: the bucket in which its fragments end and the least of their first
+//! times (i64 BE each, sign bit flipped), then a number (u64 BE) that is never used twice. A scan skips the blocks
+//! whose fragments all begin too late. Value: a block of the key columns and the first time (`Int64`).
 
 use std::sync::Arc;
 
@@ -62,8 +62,8 @@ fn read_key(key: &[u8]) -> Result<(i64, i64), Error> {
 
 /// The purpose of a lookup, which decides the namespaces that are read.
 pub enum LookupScope<'a> {
-    /// For sessions about to be emitted. Of the index of deferred sessions only expired blocks are read, in the key groups
-    /// that were reloaded.
+    /// For sessions about to be emitted. Of the index of deferred sessions only expired blocks are read, in the key
+    /// groups that were reloaded.
     Closing { reloaded: &'a KeyGroupSet },
     /// For late rows.
     LateRows,
@@ -118,8 +118,8 @@ struct Probe {
 }
 
 impl IndexLookup {
-    /// Creates a lookup of `keys`; for each key, of the fragments that begin at the corresponding time of `until` or before.
-    /// Of the key groups of `keys`, those in `groups` are scanned.
+    /// Creates a lookup of `keys`; for each key, of the fragments that begin at the corresponding time of `until` or
+    /// before. Of the key groups of `keys`, those in `groups` are scanned.
     pub fn new(
         format: &RowFormat,
         key_fields: &[FieldRef],

@@ -1,32 +1,32 @@
 //! Spilling sessions and reloading them.
 //!
-//! A spilled session is written without looking at the store. Later rows of its key open another session in memory, so one
-//! session may consist of several *fragments*, in the store and in memory. Fragments are merged when they are reloaded; no
-//! row ever looks up its key in the store.
+//! A spilled session is written without looking at the store. Later rows of its key open another session in memory, so
+//! one session may consist of several *fragments*, in the store and in memory. Fragments are merged when they are
+//! reloaded; no row ever looks up its key in the store.
 //!
 //! Fragments are stored by the expiry bucket in which they end. Before the watermark enters a bucket, its fragments are
-//! *reloaded*: read back and merged with the sessions in memory within a gap of them. Buckets up to `loaded_until` have been
-//! reloaded. The [`spill_index`](super::spill_index) has the key, first time and bucket of every fragment.
+//! *reloaded*: read back and merged with the sessions in memory within a gap of them. Buckets up to `loaded_until` have
+//! been reloaded. The [`spill_index`](super::spill_index) has the key, first time and bucket of every fragment.
 //!
-//! A session that ends in a loaded bucket is complete, and may be emitted, if no spilled fragment begins within a gap of its
-//! end. So the index is looked up for every session that ends in a loaded bucket. If it has such a fragment, the session is
-//! *deferred*: its end is moved into the fragment's bucket, which is right because both are one session, and it meets the
-//! fragment when that bucket is reloaded. The invariant "every session that ends in a loaded bucket has been looked up"
-//! is kept as follows:
+//! A session that ends in a loaded bucket is complete, and may be emitted, if no spilled fragment begins within a gap
+//! of its end. So the index is looked up for every session that ends in a loaded bucket. If it has such a fragment, the
+//! session is *deferred*: its end is moved into the fragment's bucket, which is right because both are one session, and
+//! it meets the fragment when that bucket is reloaded. The invariant "every session that ends in a loaded bucket has
+//! been looked up" is kept as follows:
 //!
 //! * a reload looks up all sessions that end in the buckets it loads, after their fragments were read;
-//! * a row so late that its session would end in a loaded bucket is looked up before it is processed, as is a row that is
-//!   late unless it finds a session, since it may find a spilled one. Nearly all rows are neither;
+//! * a row so late that its session would end in a loaded bucket is looked up before it is processed, as is a row that
+//!   is late unless it finds a session, since it may find a spilled one. Nearly all rows are neither;
 //! * only sessions that end after the loaded buckets are spilled;
-//! * a deferred session may know less than the whole truth: fragments merge when they are reloaded, whatever was known of
-//!   them before.
+//! * a deferred session may know less than the whole truth: fragments merge when they are reloaded, whatever was known
+//!   of them before.
 //!
-//! A deferred session may be spilled again. Its index entry goes to a namespace of its own that is not scanned for closing
-//! sessions: a session that ends near it, before it is reloaded, is also near the fragment it was deferred to, or has come
-//! by a late row, which was looked up in both.
+//! A deferred session may be spilled again. Its index entry goes to a namespace of its own that is not scanned for
+//! closing sessions: a session that ends near it, before it is reloaded, is also near the fragment it was deferred to,
+//! or has come by a late row, which was looked up in both.
 //!
-//! A scan of the index costs the same for many keys as for few, so several buckets are reloaded at once, ahead of time, as
-//! far as memory allows.
+//! A scan of the index costs the same for many keys as for few, so several buckets are reloaded at once, ahead of time,
+//! as far as memory allows.
 
 use std::collections::BTreeMap;
 
@@ -144,8 +144,8 @@ impl SessionAggregate {
         self.spill_coldest(self.spilled.loaded_until)
     }
 
-    /// Spills most of the sessions that end after the bucket `loaded_until`: deferred ones first, then those with the oldest
-    /// last row.
+    /// Spills most of the sessions that end after the bucket `loaded_until`: deferred ones first, then those with the
+    /// oldest last row.
     fn spill_coldest(&mut self, loaded_until: i64) -> Result<(), Error> {
         let sessions = &self.sessions;
         let mut coldest: Vec<u32> = sessions
@@ -391,8 +391,8 @@ impl SessionAggregate {
         Ok(())
     }
 
-    /// Moves the end of a session into the first bucket of a spilled fragment that begins within a gap of it, if there is
-    /// one and the session ends in a loaded bucket.
+    /// Moves the end of a session into the first bucket of a spilled fragment that begins within a gap of it, if there
+    /// is one and the session ends in a loaded bucket.
     pub(super) fn defer(&mut self, slot: u32, fragments: &[SpilledFragment]) {
         let end = self.sessions.end_of(slot);
         if self.sessions.expiry_queue.bucket_of(end) > self.spilled.loaded_until {
@@ -448,8 +448,8 @@ impl SessionAggregate {
         Ok(Some(LateLookup { rows, lookup }))
     }
 
-    /// Goes on with a lookup. Returns true if it is finished, false if there is more to scan, and `None` if the store cannot
-    /// be read now.
+    /// Goes on with a lookup. Returns true if it is finished, false if there is more to scan, and `None` if the store
+    /// cannot be read now.
     pub(super) fn advance_lookup(&mut self, lookup: &mut LateLookup) -> Result<Option<bool>, Error> {
         for _ in 0..STEPS_MAX {
             if !self.spill.is_ready()? {

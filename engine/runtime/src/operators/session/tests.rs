@@ -9,7 +9,7 @@ use crate::operators::window_aggregate::tests::{
 };
 use millstream_graph::Phase;
 
-/// The answer by definition: sort each key's rows, cut where the gap is exceeded.
+/// Returns the output by definition: each key's rows in order of time, divided where the gap is exceeded.
 fn expected(gap: i64, rows: &[Row]) -> Vec<String> {
     let mut by_key: BTreeMap<Option<i64>, Vec<(i64, Option<i64>)>> = BTreeMap::new();
     for (time, key, value) in rows {
@@ -62,9 +62,9 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// However often they are snapshotted, restored at other parallelisms and put to sleep, all sessions are there, once.
+    /// Every session is emitted once, after any number of snapshots, restores at other parallelisms and spills.
     #[test]
-    fn restores_and_sleep_keep_every_session(
+    fn restores_and_spills_keep_every_session(
         gap in 1i64..15,
         rows in any_rows(),
         step in 1usize..9,
@@ -90,7 +90,7 @@ proptest! {
     }
 }
 
-/// Sessions as one would keep them without any thought: all of them in memory, each with its rows.
+/// A simple model of the operator: all sessions are in memory, each with its rows.
 #[derive(Default)]
 struct Model {
     gap: i64,
@@ -120,10 +120,10 @@ impl Model {
     fn fire(&mut self, watermark: i64) {
         self.watermark = self.watermark.max(watermark);
         let end = |rows: &[Row]| rows.iter().map(|row| row.0).max().unwrap() + self.gap;
-        let (over, open): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open)
+        let (expired, open): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open)
             .into_iter()
             .partition(|(_, rows)| end(rows) <= self.watermark);
-        for (key, rows) in &over {
+        for (key, rows) in &expired {
             let values: Vec<Option<i64>> = rows.iter().map(|row| row.2).collect();
             let start = rows.iter().map(|row| row.0).min().unwrap();
             self.main.push(line(*key, &values, start, end(rows)));
@@ -132,16 +132,16 @@ impl Model {
     }
 }
 
-/// What happens to an operator between two batches.
+/// Input of an operator, and what happens after it.
 #[derive(Debug, Clone)]
 struct Step {
     rows: Vec<(i64, Option<i64>, Option<i64>)>,
     watermark: i64,
-    /// A snapshot, and a restore at another parallelism.
+    /// A snapshot, and perhaps a restore at another parallelism.
     cut: Option<Option<usize>>,
 }
 
-/// Rows around a time that goes on, some of them far behind it, and a watermark that follows closely.
+/// Returns rows around an advancing time, some of them far behind it, and a watermark close to that time.
 fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     let behind = prop_oneof![6 => 0i64..20, 2 => 0i64..120, 1 => 0i64..500];
     let key = proptest::option::weighted(0.95, 0i64..12);
@@ -167,9 +167,9 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever sleeps, and however late rows are: what is emitted, and what is late, is as if everything were in memory.
+    /// Emitted and late rows are those of the model, whatever is spilled and however late rows are.
     #[test]
-    fn sleep_changes_nothing_even_for_late_rows(
+    fn spilling_changes_nothing_even_for_late_rows(
         gap in prop_oneof![1i64..30, 60i64..400],
         steps in any_steps(),
         memory in prop_oneof![Just(1usize), 3_000usize..30_000, Just(usize::MAX)],
@@ -203,10 +203,10 @@ proptest! {
     }
 }
 
-/// Sessions that go on and on leave versions, those that end leave tombstones: so many of both that everything is written
-/// anew, and segments are deleted. What is restored after any checkpoint is what there was.
+/// Sessions that stay open leave versions in the log, those that end leave tombstones. Both are so many here that the
+/// log is compacted and segments are deleted. Every checkpoint restores all sessions.
 #[test]
-fn many_checkpoints_of_sessions_that_go_on_and_of_some_that_end() {
+fn many_checkpoints_of_long_and_of_short_sessions() {
     const STEPS: i64 = 100;
     const BUSY: i64 = 4_000;
     for memory in [usize::MAX, 3 << 20, 1 << 20] {
@@ -223,7 +223,7 @@ fn many_checkpoints_of_sessions_that_go_on_and_of_some_that_end() {
             for step in 0..STEPS {
                 let now = step * 50;
                 let busy = (0..BUSY).map(|key| (now, Some(key), Some(key % 7)));
-                // Each of these is there for a moment, and comes back just after its session is over.
+                // Each of these keys has a row once in a while, just after its former session has expired.
                 let passing = (0..300).map(|key| (now + 1, Some(BUSY + step % 41 * 300 + key), Some(step)));
                 let rows: Vec<Row> = busy.chain(passing).collect();
                 subtasks.process(0, &batch(&rows));
@@ -285,7 +285,7 @@ fn rows_after_a_restore_are_not_late_although_the_clock_was_set_back() {
     let mut context = context(usize::MAX);
     context.restored_inline = vec![before.snapshot(1).unwrap().inline];
     let mut after = make(context);
-    // The task does not begin before that, whatever the clock shows.
+    // The task begins at this time, even if the clock shows an earlier one.
     assert_eq!(after.processing_time(), Some(1_100));
     settled(after.on_time(1_100, &mut out));
     settled(after.process(0, row(), &mut out));

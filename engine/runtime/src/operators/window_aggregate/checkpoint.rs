@@ -1,14 +1,15 @@
 //! Writing panes to the store, at a barrier and when memory is short.
 //!
 //! At a barrier the changes of every pane are copied as columns, queued, and encoded and written off the slot thread.
-//! Groups are in the order in which their keys came, and keys that come together mostly change together. So the segments of
-//! a pane that have changes are written as blocks that replace the former ones, which costs a fraction of what rows do. A
-//! pane of whose segments only little has changed is written as rows, each over its former row, and not as blocks again.
+//! Groups are in the order in which their keys came, and keys that come together mostly change together. So the
+//! segments of a pane that have changes are written as blocks that replace the former ones, which costs a fraction of
+//! what rows do. A pane of whose segments only little has changed is written as rows, each over its former row, and not
+//! as blocks again.
 //!
 //! When the memory budget refuses a request, the largest panes are evicted: their tables are handed over whole, to be
-//! written as blocks. Later rows of such a pane are accumulated in an empty table, as further partial states, which are not
-//! merged with the stored ones before the window fires. At a barrier under memory pressure tables are evicted in the same
-//! way, because there is no memory for copies.
+//! written as blocks. Later rows of such a pane are accumulated in an empty table, as further partial states, which are
+//! not merged with the stored ones before the window fires. At a barrier under memory pressure tables are evicted in
+//! the same way, because there is no memory for copies.
 
 use super::pane_table::{CheckpointAction, DirtyGroups, PaneTable, StoredLayout};
 use super::pane_writer::FrozenPanes;

@@ -1,9 +1,9 @@
 //! Firing windows in bounded steps.
 //!
 //! A window of one pane is emitted from it. The panes of a hopping window are merged into a table of its own first.
-//! Cumulating windows keep the merged slices of their period from one window to the next. A window with rows in the store is
-//! read from there, one key group after the other: what is in memory is written, then the key group's rows of all slices are
-//! merged into one table and emitted.
+//! Cumulating windows keep the merged slices of their period from one window to the next. A window with rows in the
+//! store is read from there, one key group after the other: what is in memory is written, then the key group's rows of
+//! all slices are merged into one table and emitted.
 
 use arrow_array::RecordBatch;
 
@@ -257,8 +257,8 @@ fn emit(emitted: &mut Vec<RecordBatch>, budget: &mut FireBudget, batch: RecordBa
     emitted.push(batch);
 }
 
-/// Returns the groups to expect in the next pane: windows are alike. A little less than in this one, because a table that
-/// is too large is never made smaller.
+/// Returns the groups to expect in the next pane: windows are alike. A little less than in this one, because a table
+/// that is too large is never made smaller.
 fn expected_groups(table: &Table) -> usize {
     table.len() - table.len() / 8
 }

@@ -1,9 +1,9 @@
 //! Local pre-aggregation: the first of two phases, before rows are exchanged by key.
 //!
-//! Rows are aggregated into small tables per slice and leave as partial states: at the latest when the watermark passes
-//! the slice, before a barrier, or when the tables are full. Nothing is kept over a barrier, so there is no state.
-//! Where keys hardly repeat, tables only cost; then rows become partial states one by one for a while, before it is
-//! tried again.
+//! Rows are aggregated into small tables per slice, which are emitted as partial states when the watermark passes the
+//! slice, before a barrier, or when they are full. Nothing is kept over a barrier, so there is no state. Where keys
+//! hardly repeat, tables only cost time; then every row is converted to a partial state of its own for a while, until
+//! the tables are tried again.
 
 use std::collections::BTreeMap;
 
@@ -20,17 +20,17 @@ use crate::operators::table::{Argument, RowStates, Select, Table};
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
-/// Groups held before all are emitted: tables of this size stay in the processor's cache.
+/// Number of groups at which all are emitted. Tables of this size stay in the processor's cache.
 const GROUPS_MAX: usize = 16_384;
-/// It does not pay where more than this share of the rows comes out again, in percent.
+/// Emitted groups per row, in percent, above which pre-aggregation is bypassed.
 const OUTPUT_PERCENT_MAX: usize = 60;
 
-/// Phase `Local`.
+/// The operator of local pre-aggregation: phase `Local`.
 pub struct LocalAggregate {
     layout: Layout,
     /// By slice end.
     tables: BTreeMap<i64, Table>,
-    /// The slices being emitted, up to this end, and the first group of the first one that is not.
+    /// The end up to which slices are being emitted, and the next group of the first of them.
     emitting: Option<(i64, usize)>,
     row_states: RowStates,
     bypass: AdaptiveBypass,
@@ -39,6 +39,7 @@ pub struct LocalAggregate {
 }
 
 impl LocalAggregate {
+    /// Creates the operator.
     pub fn new(node: &graph::WindowAggregate, input: &SchemaRef, output: &SchemaRef) -> Result<Self, Error> {
         let layout = Layout::new(node, input, output)?;
         Ok(Self {
@@ -52,11 +53,13 @@ impl LocalAggregate {
         })
     }
 
-    fn held(&self) -> usize {
+    /// Returns the number of groups in all tables.
+    fn group_count(&self) -> usize {
         self.tables.values().map(Table::len).sum()
     }
 
-    fn pass(
+    /// Emits rows as partial states, without aggregating them.
+    fn emit_rows(
         &mut self,
         keys: Vec<ArrayRef>,
         arguments: &[Argument],
@@ -73,7 +76,7 @@ impl LocalAggregate {
         Ok(())
     }
 
-    /// Emits tables of slices up to `end`.
+    /// Emits the tables of slices up to `end`, the first one from its group `next` on.
     fn emit(&mut self, end: i64, next: usize, out: &mut dyn Collector) -> Result<Progress, Error> {
         let mut next = next;
         let mut allowance = EMIT_ROWS_MAX;
@@ -115,7 +118,7 @@ impl LocalAggregate {
 
 impl Operator for LocalAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
-        // Only rows without a time are late here: the final phase knows what has fired.
+        // Only rows without a time are late here; the final phase knows the windows that have fired.
         let assignment = SliceAssignment::new(&self.layout.slices, self.layout.time, &batch, self.now, WATERMARK_MIN)?;
         emit_late(0, &batch, assignment.late, out)?;
         let total = batch.num_rows();
@@ -126,7 +129,7 @@ impl Operator for LocalAggregate {
             let keys = rows.take_all(&keys)?;
             let arguments = rows.take_arguments(&arguments)?;
             if self.bypass.should_bypass(count) {
-                self.pass(keys, &arguments, *slice_end, count, out)?;
+                self.emit_rows(keys, &arguments, *slice_end, count, out)?;
                 continue;
             }
             let table = match self.tables.entry(*slice_end) {
@@ -136,7 +139,7 @@ impl Operator for LocalAggregate {
             table.update(&keys, &arguments, count, &mut self.groups)?;
             self.bypass.record_input(count);
         }
-        if self.held() > GROUPS_MAX {
+        if self.group_count() > GROUPS_MAX {
             return self.emit(WATERMARK_MAX, 0, out);
         }
         Ok(Progress::Done)

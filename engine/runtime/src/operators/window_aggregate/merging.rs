@@ -1,10 +1,10 @@
 //! Merging the slices of a window, in bounded steps.
 //!
-//! A hopping window shares all but one of its slices with the window before it. Where a window has many slices, merging all
-//! of them for every window would cost time in proportion to the window's length. Therefore slices are merged into *runs*,
-//! with about as many slices in a run as there are runs in a window: a run is merged when the first window contains it
-//! completely; the following windows merge the run, and the few slices at either end. When a row comes for a slice whose run
-//! has been merged (late for some windows, but not for all), the run is merged again.
+//! A hopping window shares all but one of its slices with the window before it. Where a window has many slices, merging
+//! all of them for every window would cost time in proportion to the window's length. Therefore slices are merged into
+//! *runs*, with about as many slices in a run as there are runs in a window: a run is merged when the first window
+//! contains it completely; the following windows merge the run, and the few slices at either end. When a row comes for
+//! a slice whose run has been merged (late for some windows, but not for all), the run is merged again.
 //!
 //! Runs are derived from panes. They are no state, and are dropped first when memory is short.
 

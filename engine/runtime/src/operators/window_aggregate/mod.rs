@@ -1,13 +1,14 @@
 //! Window aggregates: aggregates per key and window.
 //!
 //! Time is divided into slices ([`slices`]). Every open slice has a *pane*: a table of groups that the slice's rows are
-//! accumulated into ([`slice_assignment`] finds each row's slice). When the watermark passes the end of a window, its panes
-//! are merged, if there are several ([`merging`]), and emitted in bounded steps ([`firing`]). Windows fire in ascending
-//! order of their end; a pane is removed when the last window that contains it has fired.
+//! accumulated into ([`slice_assignment`] finds each row's slice). When the watermark passes the end of a window, its
+//! panes are merged, if there are several ([`merging`]), and emitted in bounded steps ([`firing`]). Windows fire in
+//! ascending order of their end; a pane is removed when the last window that contains it has fired.
 //!
 //! Changes since the last checkpoint are written at each barrier, and whole panes are evicted when memory is short
-//! ([`checkpoint`]). A window with evicted panes is fired from the store. Layout of the keyed state: see [`pane_writer`].
-//! Inline state: version byte 1, then bincode of the time until which windows have fired (i64) and the epoch (u32).
+//! ([`checkpoint`]). A window with evicted panes is fired from the store. Layout of the keyed state: see
+//! [`pane_writer`]. Inline state: version byte 1, then bincode of the time until which windows have fired (i64) and the
+//! epoch (u32).
 //!
 //! Phases: `Single` takes rows, `Final` takes the partial states that [`local`] pre-aggregation emits per slice.
 

@@ -1,4 +1,4 @@
-//! The rows a window aggregate emits: keys, values, window bounds.
+//! Output rows of a window aggregate: keys, values, window bounds.
 
 use std::sync::Arc;
 
@@ -9,32 +9,36 @@ use arrow_array::RecordBatch;
 
 use crate::Error;
 
-/// Puts output batches together.
+/// The layout of output batches.
 pub struct WindowOutput {
     schema: SchemaRef,
-    /// Whether the last key column is the window's start.
+    /// True if the last key column is the window's start.
     start_is_key: bool,
 }
 
 impl WindowOutput {
+    /// Creates the layout of batches with this schema.
     pub fn new(schema: SchemaRef, start_is_key: bool) -> Self {
         Self { schema, start_is_key }
     }
 
+    /// Returns the schema of output batches.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
+    /// Returns true if the last key column is the window's start.
     pub fn start_is_key(&self) -> bool {
         self.start_is_key
     }
 
-    /// How many of the key columns stand before the partial states.
+    /// Returns the number of key columns before the partial states.
     pub fn partial_keys(&self, keys: usize) -> usize {
         keys - usize::from(self.start_is_key)
     }
 
-    /// Rows of the window (or slice) that starts and ends there. The start is ignored if it is among the keys.
+    /// Returns a batch of rows of the window, or slice, from `start` to `end`. `start` is ignored if it is among the
+    /// keys.
     pub fn batch(
         &self,
         mut keys: Vec<ArrayRef>,
@@ -56,7 +60,7 @@ impl WindowOutput {
     }
 }
 
-/// A batch of these columns; those of another type than the schema's are cast.
+/// Returns a batch of these columns, which are cast to the types of the schema where they differ.
 pub fn conform(schema: &SchemaRef, mut columns: Vec<ArrayRef>) -> Result<RecordBatch, Error> {
     for (column, field) in columns.iter_mut().zip(schema.fields()) {
         if column.data_type() != field.data_type() {

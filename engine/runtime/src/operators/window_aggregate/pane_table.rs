@@ -9,8 +9,8 @@ use crate::operators::window_panes::PaneState;
 
 /// Dirty groups of the segments to rewrite, divided by this, are at least needed to write a pane as blocks.
 const BLOCKS_DIRTY_DIVISOR: usize = 4;
-/// A pane that was written as blocks is written as rows if this many checkpoints like the present one would cost more as
-/// blocks than all of it costs as rows, once.
+/// A pane that was written as blocks is written as rows if this many checkpoints like the present one would cost more
+/// as blocks than all of it costs as rows, once.
 const BLOCKS_CHECKPOINTS_MIN: usize = 8;
 /// Blocks are laid out anew once they have this many times the bytes that blocks should have.
 const BLOCK_GROWTH_MAX: usize = 4;
@@ -22,8 +22,8 @@ pub struct PaneTable {
     pub table: Table,
     pub dirty: DirtyGroups,
     pub layout: StoredLayout,
-    /// Epoch under which the table is written. It stays the same as long as the table lives, so that what is written again
-    /// replaces what was written before.
+    /// Epoch under which the table is written. It stays the same as long as the table lives, so that what is written
+    /// again replaces what was written before.
     pub epoch: u32,
 }
 

@@ -1,10 +1,10 @@
 //! Freezing the tables of panes, and queueing them to be written.
 //!
-//! Layout of a row: namespace = slice end; key = the key columns in the store's key encoding, then the *epoch* (u32 BE);
-//! value = the partial states of all aggregates in the store's row encoding. The epoch is the table's: a table is written
-//! under one epoch as long as it lives, each time over what was written before; the table that follows it after an eviction
-//! or a restore has a later one. So equal keys of different epochs are different partial states, and are merged when they
-//! are read. Blocks of rows are in the same namespace, under keys of their own
+//! Layout of a row: namespace = slice end; key = the key columns in the store's key encoding, then the *epoch* (u32
+//! BE); value = the partial states of all aggregates in the store's row encoding. The epoch is the table's: a table is
+//! written under one epoch as long as it lives, each time over what was written before; the table that follows it after
+//! an eviction or a restore has a later one. So equal keys of different epochs are different partial states, and are
+//! merged when they are read. Blocks of rows are in the same namespace, under keys of their own
 //! ([`stored_tables`](crate::operators::stored_tables)).
 
 use std::sync::Arc;

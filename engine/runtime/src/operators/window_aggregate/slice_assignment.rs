@@ -1,7 +1,7 @@
-//! Which slice each row of a batch belongs to.
+//! Assignment of the rows of a batch to slices.
 //!
-//! Most batches lie within one slice: the smallest and the largest time tell, and nothing is partitioned. Otherwise
-//! rows are listed by slice; a list without gaps (time-sorted input) is used as a range, without copying rows.
+//! Most batches are within one slice, as the smallest and the largest time show; then nothing is partitioned. Otherwise
+//! rows are listed by slice. A list without gaps (input sorted by time) is used as a range, without copying rows.
 
 use std::collections::HashMap;
 
@@ -18,12 +18,12 @@ use crate::Error;
 use crate::operator::{Collector, Timestamp};
 use crate::operators::table::Argument;
 
-/// Where a row's slice comes from.
+/// The source of a row's slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowTime {
     /// A column with the row's event time.
     Event(usize),
-    /// The clock.
+    /// Processing time.
     Processing,
     /// A column with the end of the row's slice (partial states, or windows attached to rows).
     SliceEnd(usize),
@@ -50,6 +50,7 @@ impl RowSelection {
         }
     }
 
+    /// Returns the number of selected rows, of `total` rows.
     pub fn count(&self, total: usize) -> usize {
         match self {
             Self::All => total,
@@ -58,6 +59,7 @@ impl RowSelection {
         }
     }
 
+    /// Returns the selected rows of a column.
     pub fn take(&self, array: &ArrayRef) -> Result<ArrayRef, Error> {
         Ok(match self {
             Self::All => array.clone(),
@@ -72,6 +74,7 @@ impl RowSelection {
         taken.collect()
     }
 
+    /// Returns the selected rows of columns.
     pub fn take_all(&self, arrays: &[ArrayRef]) -> Result<Vec<ArrayRef>, Error> {
         arrays.iter().map(|array| self.take(array)).collect()
     }
@@ -80,13 +83,13 @@ impl RowSelection {
 /// The rows of a batch by slice.
 #[derive(Debug)]
 pub struct SliceAssignment {
-    /// Slice ends with their rows.
+    /// Ends of slices, and the rows of each.
     pub slices: Vec<(i64, RowSelection)>,
     /// Rows whose windows have all fired, or without a time.
     pub late: Vec<u32>,
 }
 
-/// The time column of a batch, in microseconds.
+/// Returns a time column in microseconds, and its NULLs if there are any.
 pub fn micros(array: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>), Error> {
     let converted;
     let array = match array.data_type() {
@@ -109,7 +112,7 @@ pub fn micros(array: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>
     ))
 }
 
-/// Puts the rows that came too late, if any, out by the port for them.
+/// Emits late rows, if there are any, at the port for late rows of an input.
 pub fn emit_late(input: usize, batch: &RecordBatch, late: Vec<u32>, out: &mut dyn Collector) -> Result<(), Error> {
     if !late.is_empty() {
         out.emit(Port::Late(input), take_record_batch(batch, &UInt32Array::from(late))?);
@@ -124,7 +127,7 @@ fn bounds(values: &[i64]) -> (i64, i64) {
 }
 
 impl SliceAssignment {
-    /// Assigns the rows of a batch when all windows up to `fired` have fired. `now` is the clock.
+    /// Assigns the rows of a batch when all windows up to `fired` have fired. `now` is the processing time.
     pub fn new(slices: &Slices, time: RowTime, batch: &RecordBatch, now: Timestamp, fired: i64) -> Result<Self, Error> {
         let total = batch.num_rows();
         let one = |slice_end: i64| Self {
@@ -132,7 +135,7 @@ impl SliceAssignment {
             late: Vec::new(),
         };
         let (column, by_end) = match time {
-            // Windows of the clock that have fired lie before it.
+            // Windows that have fired end before the processing time.
             RowTime::Processing => return Ok(one(slices.slice_of(now).1)),
             RowTime::Event(column) => (column, false),
             RowTime::SliceEnd(column) => (column, true),
@@ -149,7 +152,7 @@ impl SliceAssignment {
         let mut lists: Vec<(i64, Vec<u32>)> = Vec::new();
         let mut places: HashMap<i64, usize, ahash::RandomState> = HashMap::default();
         let mut late = Vec::new();
-        // The slice of the row before, and where its rows are listed.
+        // The slice of the row before, and the index of its list.
         let mut current = (0i64, 0i64);
         let mut place = None;
         for (row, value) in values.iter().enumerate() {

@@ -1,17 +1,17 @@
-//! Time cut into slices, and windows made of slices. Pure arithmetic.
+//! Division of time into slices, and of windows into slices. Pure arithmetic.
 //!
-//! A row belongs to one slice. A tumbling window is one slice; a hopping window is `size / slide` slices of length
-//! `slide`, each shared by as many windows; cumulating windows are the first one, two, three... slices of a period. A
-//! slice is named by its end. All windows end where some slice ends.
+//! A row belongs to one slice. A tumbling window is one slice. A hopping window is `size / slide` slices of length
+//! `slide`, each of which is shared by as many windows. Cumulating windows are the first one, two, three... slices of a
+//! period. A slice is identified by its end. Every window ends where a slice ends.
 //!
-//! Arithmetic saturates: a row of year 1 or of year 9999 has a window like any other, and one at the edge of `i64` has
-//! a window that is cut off there.
+//! Arithmetic saturates: a row of year 1 or of year 9999 has a window like any other, and the window of a row at the
+//! edge of `i64` ends there.
 
 use millstream_graph::Window;
 
 use crate::Error;
 
-/// The windows of an operator, in slices.
+/// The windows of an operator, as slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slices {
     Tumble {
@@ -32,13 +32,14 @@ pub enum Slices {
     Attached,
 }
 
-/// Start of the stretch of `length` that contains `time`.
+/// Returns the greatest multiple of `length`, shifted by `offset`, that is not after `time`.
 pub(super) fn floor(time: i64, length: i64, offset: i64) -> i64 {
     let into = time.saturating_sub(offset).rem_euclid(length);
     time.saturating_sub(into)
 }
 
 impl Slices {
+    /// Creates the slices of a window. Returns an error if the window's size is not a multiple of its slide or step.
     pub fn new(window: &Window) -> Result<Self, Error> {
         let slices = match *window {
             Window::Tumble { size, offset } => Self::Tumble { size, offset },
@@ -63,7 +64,7 @@ impl Slices {
         Ok(slices)
     }
 
-    /// Length of a slice; 0 for attached windows, which have no common length.
+    /// Returns the length of a slice; 0 for attached windows, which have no common length.
     fn length(&self) -> i64 {
         match *self {
             Self::Tumble { size, .. } => size,
@@ -80,17 +81,18 @@ impl Slices {
         }
     }
 
-    /// Bounds of the slice that contains a time.
+    /// Returns start and end of the slice that contains a time.
     pub fn slice_of(&self, time: i64) -> (i64, i64) {
         let start = floor(time, self.length(), self.offset());
         (start, start.saturating_add(self.length()))
     }
 
+    /// Returns the start of a slice.
     pub fn slice_start(&self, slice_end: i64) -> i64 {
         slice_end.saturating_sub(self.length())
     }
 
-    /// End of the last window that contains a slice: after it has fired, the slice is over.
+    /// Returns the end of the last window that contains a slice. No window needs the slice after it has fired.
     pub fn last_window(&self, slice_end: i64) -> i64 {
         match *self {
             Self::Tumble { .. } | Self::Attached => slice_end,
@@ -101,7 +103,7 @@ impl Slices {
         }
     }
 
-    /// End of the first window after `fired` that contains a slice, if there is one.
+    /// Returns the end of the first window after `fired` that contains a slice, if there is one.
     pub fn next_window(&self, slice_end: i64, fired: i64) -> Option<i64> {
         let next = if slice_end > fired {
             slice_end
@@ -115,7 +117,7 @@ impl Slices {
         (next <= self.last_window(slice_end)).then_some(next)
     }
 
-    /// Start of the window that ends at `end`. Its slices end in `(start, end]`.
+    /// Returns the start of the window that ends at `end`. Its slices end in `(start, end]`.
     pub fn window_start(&self, end: i64) -> i64 {
         match *self {
             Self::Tumble { size, .. } | Self::Hop { size, .. } => end.saturating_sub(size),
@@ -124,9 +126,9 @@ impl Slices {
         }
     }
 
-    /// The slice that takes a row of slice `slice_end` when all windows up to `fired` have fired; `None` if the row
-    /// is late. A row of a cumulating window's fired slice joins the next slice of its period: all windows that are
-    /// still to fire contain both.
+    /// Returns the slice for a row of slice `slice_end` when all windows up to `fired` have fired, or `None` if the row
+    /// is late. A row of a slice that a cumulating window has emitted goes to the next slice of its period, because all
+    /// windows that have not fired contain both.
     pub fn open_slice(&self, slice_end: i64, fired: i64) -> Option<i64> {
         if self.last_window(slice_end) <= fired {
             return None;
@@ -137,7 +139,7 @@ impl Slices {
         }
     }
 
-    /// Ends of all windows of a time, ascending.
+    /// Returns the ends of all windows that contain a time, ascending.
     pub fn windows_of(&self, time: i64) -> impl Iterator<Item = i64> + use<> {
         let (_, first) = self.slice_of(time);
         let last = self.last_window(first);

@@ -93,7 +93,7 @@ pub(in crate::operators) fn text(value: Option<i64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// The answer by definition: every window of every row.
+/// Returns the output by definition: every window of every row.
 fn expected(window: &Window, rows: &[Row]) -> Vec<String> {
     let slices = Slices::new(window).unwrap();
     let mut groups: BTreeMap<(i64, Option<i64>), Vec<Option<i64>>> = BTreeMap::new();
@@ -110,7 +110,7 @@ fn expected(window: &Window, rows: &[Row]) -> Vec<String> {
     lines
 }
 
-/// An output row of these values.
+/// Returns the output row of a key's values in a window.
 pub(in crate::operators) fn line(key: Option<i64>, values: &[Option<i64>], start: i64, end: i64) -> String {
     let some: Vec<i64> = values.iter().flatten().copied().collect();
     let sum = (!some.is_empty()).then(|| some.iter().sum::<i64>());
@@ -146,7 +146,7 @@ fn any_window() -> impl Strategy<Value = Window> {
     })
 }
 
-/// Rows in time order, shuffled a little, with NULLs among keys and values.
+/// Returns rows slightly out of time order, with NULLs among keys and values.
 pub(in crate::operators) fn any_rows() -> impl Strategy<Value = Vec<Row>> {
     proptest::collection::vec(
         (
@@ -162,7 +162,7 @@ pub(in crate::operators) fn any_rows() -> impl Strategy<Value = Vec<Row>> {
     })
 }
 
-/// The highest watermark under which none of the rows to come is late.
+/// Returns the highest watermark for which none of the following rows is late.
 pub(in crate::operators) fn watermark(rest: &[Row]) -> i64 {
     rest.iter().map(|(time, ..)| time - 1).min().unwrap_or(WATERMARK_MAX)
 }
@@ -170,7 +170,7 @@ pub(in crate::operators) fn watermark(rest: &[Row]) -> i64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Local and final phases together give what the definition says, whatever the batches and watermarks.
+    /// Local and final phases together give the output of the definition, for any batches and watermarks.
     #[test]
     fn two_phases_agree_with_the_definition(window in any_window(), rows in any_rows(), step in 1usize..9) {
         let local_node = node(window, Phase::Local);
@@ -214,7 +214,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// However often it is snapshotted, restored at other parallelisms and evicted, every window is there, once.
+    /// Every window is emitted once, after any number of snapshots, restores at other parallelisms and evictions.
     #[test]
     fn restores_and_evictions_keep_every_window(
         window in any_window(),
@@ -243,8 +243,8 @@ proptest! {
         })?;
     }
 
-    /// Blocks that are replaced, rows that replace blocks, tables that leave: each step touches all, many or few of a
-    /// pane's groups and adds some, and ends in a checkpoint or a restore.
+    /// Blocks replace blocks, rows replace blocks, and tables are evicted: each step changes all, many or few of a
+    /// pane's groups, adds some, and ends in a checkpoint or a restore.
     #[test]
     fn checkpoints_of_much_and_of_little_change_keep_every_group(
         steps in proptest::collection::vec((0i64..400, 1i64..200, proptest::option::weighted(0.3, 1usize..4)), 1..8),
@@ -271,9 +271,8 @@ proptest! {
     }
 }
 
-/// The same with so many groups that they are several segments, of which the last becomes longer and others follow; then
-/// only the first and the last ones change, and in the end only few groups of each. With little memory tables leave
-/// meanwhile.
+/// A pane of several segments: the last one grows and others follow, then only the first and the last ones change, and
+/// at last only few groups of each. With little memory tables are evicted meanwhile.
 #[test]
 fn segments_are_replaced_and_become_more() {
     let all_of = |keys: std::ops::Range<i64>| keys.collect::<Vec<i64>>();
@@ -328,7 +327,7 @@ fn testing_aggregate(node: &graph::WindowAggregate, input: &SchemaRef) -> Window
 }
 
 #[test]
-fn late_rows_leave_by_their_own_port() {
+fn late_rows_are_emitted_at_their_own_port() {
     let window = Window::Tumble { size: 10, offset: 0 };
     let mut operator = testing_aggregate(&node(window, Phase::Single), &input_schema());
     let mut out = Emitted::default();
@@ -341,7 +340,7 @@ fn late_rows_leave_by_their_own_port() {
 }
 
 #[test]
-fn windows_of_the_clock_that_have_fired_get_no_rows_after_a_restore_although_the_clock_was_set_back() {
+fn fired_processing_time_windows_get_no_rows_after_a_restore_with_an_earlier_clock() {
     let node = graph::WindowAggregate {
         time: TimeAttribute::Processing,
         ..node(Window::Tumble { size: 10, offset: 0 }, Phase::Single)

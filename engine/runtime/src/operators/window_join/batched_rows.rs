@@ -9,7 +9,8 @@ use arrow_select::take::take_arrays;
 
 use crate::Error;
 
-/// Rows up to which batches are concatenated: batches of windows are small, and reading from a few large ones is faster.
+/// Rows up to which batches are concatenated: batches of windows are small, and reading from a few large ones is
+/// faster.
 const CONCAT_ROWS_MAX: usize = 16_384;
 
 /// Rows, numbered from 0.

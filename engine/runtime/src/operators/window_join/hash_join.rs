@@ -1,8 +1,8 @@
 //! A hash join of two sets of rows, in bounded steps.
 //!
-//! The right side is the build side: it is indexed by its key, batch by batch. The left side is the probe side: its rows
-//! look up their matches, chunk by chunk. Each step returns a bounded number of rows. Rows without a match (outer and anti
-//! joins) follow after all pairs. A NULL key equals nothing.
+//! The right side is the build side: it is indexed by its key, batch by batch. The left side is the probe side: its
+//! rows look up their matches, chunk by chunk. Each step returns a bounded number of rows. Rows without a match (outer
+//! and anti joins) follow after all pairs. A NULL key equals nothing.
 
 use std::sync::Arc;
 
@@ -66,7 +66,8 @@ pub struct HashJoin {
     right: BatchedRows,
     on: Vec<(usize, usize)>,
     index: Box<dyn GroupIndex>,
-    /// By group: the first and the last right row of its chain. Groups of left keys without a right row have higher numbers.
+    /// By group: the first and the last right row of its chain. Groups of left keys without a right row have higher
+    /// numbers.
     chains: Vec<(u32, u32)>,
     /// By right row: the next right row of the same group.
     next: Vec<u32>,
@@ -229,7 +230,8 @@ impl HashJoin {
         }
     }
 
-    /// Returns a batch of these columns, with the first fields of the pairs. All are nullable here; the output schema decides.
+    /// Returns a batch of these columns, with the first fields of the pairs. All are nullable here; the output schema
+    /// decides.
     fn batch(&self, spec: &JoinSpec, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, Error> {
         let fields: Vec<FieldRef> = spec
             .pair_schema
@@ -324,8 +326,8 @@ fn as_rows(array: &ArrayRef) -> Result<UInt32Array, Error> {
     Ok(datafusion::common::cast::as_uint32_array(array)?.clone())
 }
 
-/// Returns up to `rows_max` rows from `from` on whose mark is `wanted`, and the row at which the search stopped. Without
-/// `wanted`, returns no rows.
+/// Returns up to `rows_max` rows from `from` on whose mark is `wanted`, and the row at which the search stopped.
+/// Without `wanted`, returns no rows.
 fn marked_rows(marks: &[bool], wanted: Option<bool>, from: usize, rows_max: usize) -> (Vec<u32>, usize) {
     let Some(wanted) = wanted else {
         return (Vec::new(), marks.len());

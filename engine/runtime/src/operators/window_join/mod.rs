@@ -1,13 +1,14 @@
 //! Window joins: the rows of two inputs that are in equal windows are joined.
 //!
-//! Rows of both sides are buffered by window end, as the batches they came in. When the watermark passes the end, the two
-//! sets are joined ([`hash_join`]) and emitted, in bounded steps. Windows with the same end but different starts are told
-//! apart by their start, as a further key.
+//! Rows of both sides are buffered by window end, as the batches they came in. When the watermark passes the end, the
+//! two sets are joined ([`hash_join`]) and emitted, in bounded steps. Windows with the same end but different starts
+//! are told apart by their start, as a further key.
 //!
-//! State: namespace = window end; key = a number never used twice (u64 BE), its top bit set for the right side; value = a
-//! block of rows ([`stored_batches`](super::stored_batches)). Rows are written once, at a barrier or when memory is short;
-//! a window with rows in the store is joined from there, key group by key group. Inline state: version byte 2, then bincode
-//! of the time until which windows have fired (i64) and the next number (u64). (Version 1 had single rows for values.)
+//! State: namespace = window end; key = a number never used twice (u64 BE), its top bit set for the right side; value =
+//! a block of rows ([`stored_batches`](super::stored_batches)). Rows are written once, at a barrier or when memory is
+//! short; a window with rows in the store is joined from there, key group by key group. Inline state: version byte 2,
+//! then bincode of the time until which windows have fired (i64) and the next number (u64). (Version 1 had single rows
+//! for values.)
 
 mod batched_rows;
 mod hash_join;
@@ -215,8 +216,8 @@ impl WindowJoin {
         )
     }
 
-    /// Reads some more of a stored window's key group, and starts to join it once it is complete. Returns true if the window
-    /// has no more key groups.
+    /// Reads some more of a stored window's key group, and starts to join it once it is complete. Returns true if the
+    /// window has no more key groups.
     fn read(&mut self, firing: &mut Firing) -> Result<bool, Error> {
         let Some(stored) = &mut firing.stored else {
             return Ok(true);

@@ -8,7 +8,7 @@ use super::*;
 use crate::operators::testing::{Subtasks, integers, on_own_thread, rows_of, timestamps};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
-/// Window end (all windows are 10 long), key, value; `note` is only there for late rows.
+/// Window end (all windows have a length of 10), key, value. The column `note` is only in late rows.
 type Row = (i64, Option<i64>, i64);
 
 fn schema() -> SchemaRef {
@@ -42,7 +42,7 @@ fn text(row: &Row) -> String {
     format!("{},{},{},{}", row.0 - 10, row.0, key, row.2)
 }
 
-/// The answer by definition; pairs must have left value <= right value.
+/// Returns the output by definition, of the condition left value <= right value.
 fn expected(join_type: JoinType, left: &[Row], right: &[Row]) -> Vec<String> {
     let meets =
         |left: &Row, right: &Row| left.0 == right.0 && left.1.is_some() && left.1 == right.1 && left.2 <= right.2;
@@ -92,7 +92,7 @@ fn operator(join_type: JoinType, context: OperatorContext) -> WindowJoin {
 }
 
 #[test]
-fn late_rows_leave_with_all_columns() {
+fn late_rows_are_emitted_with_all_columns() {
     on_own_thread(|| {
         let make = |context: OperatorContext| -> Box<dyn Operator> { Box::new(operator(JoinType::Inner, context)) };
         let mut subtasks = Subtasks::new(&make, &[2, 2], usize::MAX);
@@ -120,7 +120,7 @@ fn any_rows() -> impl Strategy<Value = Vec<Row>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3))]
 
-    /// Every kind of join, in memory and from the store, gives what the definition says.
+    /// Every type of join gives the output of the definition, in memory and from the store.
     #[test]
     fn joins_agree_with_the_definition(
         left in any_rows(),

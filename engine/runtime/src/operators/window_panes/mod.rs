@@ -1,10 +1,11 @@
-//! Panes: the state of open windows, or of slices that windows share, and everything window operators do with them alike.
+//! Panes: the state of open windows, or of slices that windows share, and everything window operators do with them
+//! alike.
 //!
-//! A [`Pane`] has a part in memory, of a type of the operator's own ([`PaneState`]), and perhaps a part in the store: rows
-//! under the pane's end as namespace. [`WindowPanes`] keeps an operator's panes by their end, accounts for their memory,
-//! restores them, chooses those to evict, and tracks which windows are complete and which have fired. [`WindowOperator`]
-//! fires complete windows in bounded steps. A window whose panes have rows in the store is read from there, one key group
-//! after the other ([`StoredWindow`]).
+//! A [`Pane`] has a part in memory, of a type of the operator's own ([`PaneState`]), and perhaps a part in the store:
+//! rows under the pane's end as namespace. [`WindowPanes`] keeps an operator's panes by their end, accounts for their
+//! memory, restores them, chooses those to evict, and tracks which windows are complete and which have fired.
+//! [`WindowOperator`] fires complete windows in bounded steps. A window whose panes have rows in the store is read from
+//! there, one key group after the other ([`StoredWindow`]).
 //!
 //! A restore reads no rows: a restored pane is empty in memory, as it is after an eviction.
 
@@ -55,7 +56,8 @@ pub struct WindowPanes<S> {
     pub spill: Spill,
 }
 
-/// The inline state: bincode of the time until which windows have fired, and of a number of the operator's that only grows.
+/// The inline state: bincode of the time until which windows have fired, and of a number of the operator's that only
+/// grows.
 #[derive(Serialize, Deserialize)]
 struct Inline<N> {
     fired: i64,
@@ -72,9 +74,9 @@ pub enum PaneMemory {
 }
 
 impl<S: PaneState> WindowPanes<S> {
-    /// Creates the panes of an operator, and restores those of the checkpoint it resumes from. `new_state` creates an empty
-    /// state, given the greatest number of the restored inline states. Returns that number as well, `None` without a
-    /// checkpoint.
+    /// Creates the panes of an operator, and restores those of the checkpoint it resumes from. `new_state` creates an
+    /// empty state, given the greatest number of the restored inline states. Returns that number as well, `None`
+    /// without a checkpoint.
     pub fn restore<N: DeserializeOwned + Ord + Copy>(
         context: OperatorContext,
         inline_version: u8,
@@ -126,8 +128,8 @@ impl<S: PaneState> WindowPanes<S> {
         })
     }
 
-    /// Returns the pane that ends here, with the state of `new_state` if there was none, for a change that is accounted for
-    /// when the reference is dropped.
+    /// Returns the pane that ends here, with the state of `new_state` if there was none, for a change that is accounted
+    /// for when the reference is dropped.
     pub fn get_or_insert_with(
         &mut self,
         end: i64,
@@ -185,8 +187,8 @@ impl<S: PaneState> WindowPanes<S> {
         Some(pane)
     }
 
-    /// Removes a pane's state from memory and returns it, for the caller to write. `empty` takes its place. Returns `None`
-    /// if there is nothing in memory.
+    /// Removes a pane's state from memory and returns it, for the caller to write. `empty` takes its place. Returns
+    /// `None` if there is nothing in memory.
     pub fn evict(&mut self, end: i64, empty: impl FnOnce() -> Result<S, Error>) -> Result<Option<S>, Error> {
         let mut pane = self.get_mut(end).expect("evicted panes are open");
         if pane.state.is_empty() {
@@ -214,7 +216,8 @@ impl<S: PaneState> WindowPanes<S> {
         Ok(())
     }
 
-    /// Returns a scan of the rows that these panes have in the store, which begins when all writes queued so far are done.
+    /// Returns a scan of the rows that these panes have in the store, which begins when all writes queued so far are
+    /// done.
     pub fn read_stored(&mut self, ends: &[i64]) -> StoredWindow {
         self.spill.wait_for_store();
         let key_groups = |end: &i64| self.get(*end).map(|pane| pane.key_groups.clone()).unwrap_or_default();
@@ -231,8 +234,9 @@ impl<S: PaneState> WindowPanes<S> {
         self.bytes
     }
 
-    /// Requests memory for the panes, for `other_bytes` that the operator holds besides, and for `headroom` bytes that its
-    /// next calls will need. If panes must be evicted, the largest ones are chosen, until half of the memory is released.
+    /// Requests memory for the panes, for `other_bytes` that the operator holds besides, and for `headroom` bytes that
+    /// its next calls will need. If panes must be evicted, the largest ones are chosen, until half of the memory is
+    /// released.
     pub fn request_memory(&mut self, other_bytes: usize, headroom: usize) -> Result<PaneMemory, Error> {
         let held = self.size() + other_bytes;
         Ok(match self.spill.request_memory(held, headroom)? {
@@ -315,3 +319,6 @@ impl<S: PaneState> Drop for PaneMut<'_, S> {
         *self.bytes = *self.bytes - self.bytes_before + self.pane.state.size();
     }
 }
+
+#[cfg(test)]
+mod tests;

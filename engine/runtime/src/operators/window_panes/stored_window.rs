@@ -7,8 +7,8 @@ use crate::Error;
 use crate::operators::slot_scan::SlotScan;
 use crate::operators::stored_rows::KeyGroupSet;
 
-/// A scan of the rows of some panes, one key group after the other. Thus all rows of a key are read before those of a key
-/// in another key group, and only one key group is in memory at a time.
+/// A scan of the rows of some panes, one key group after the other. Thus all rows of a key are read before those of a
+/// key in another key group, and only one key group is in memory at a time.
 pub struct StoredWindow {
     /// Ends of the panes, and the key groups that have rows of each.
     panes: Vec<(i64, KeyGroupSet)>,

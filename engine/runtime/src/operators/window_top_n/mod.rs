@@ -2,14 +2,14 @@
 //!
 //! The first rows so far are in memory, by open window and partition ([`ranked_rows`]). When the watermark passes a
 //! window's end, its rows are emitted, partition by partition, in the order of their ranks. When memory is short the
-//! largest windows are evicted: their rows are written, and later rows are ranked among themselves, in an empty set of a
-//! later *epoch*. A window with rows in the store is fired from there, key group by key group: the rows of all epochs are
-//! ranked together, in the order in which they came.
+//! largest windows are evicted: their rows are written, and later rows are ranked among themselves, in an empty set of
+//! a later *epoch*. A window with rows in the store is fired from there, key group by key group: the rows of all epochs
+//! are ranked together, in the order in which they came.
 //!
 //! State: namespace = window end; key = the partition columns in the store's key encoding, then epoch and rank from 0
-//! (u32 BE each); value = the row in the store's row encoding. A partition that changed is written as a whole, under its
-//! epoch; since ranks only become more, that replaces all its former rows. Inline state: version byte 2, then bincode of
-//! the time until which windows have fired (i64) and the epoch (u32).
+//! (u32 BE each); value = the row in the store's row encoding. A partition that changed is written as a whole, under
+//! its epoch; since ranks only become more, that replaces all its former rows. Inline state: version byte 2, then
+//! bincode of the time until which windows have fired (i64) and the epoch (u32).
 
 mod persistence;
 mod ranked_rows;

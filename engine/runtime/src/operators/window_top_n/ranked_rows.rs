@@ -1,8 +1,8 @@
 //! The first rows of each partition of one window.
 //!
-//! Rows are references into the batches they came in. A row that is not among the first is dropped after one comparison of
-//! its encoded order key with the last ranked one. Batches are rewritten when most of their rows have been displaced. Rows
-//! of equal order are ranked in the order in which they came.
+//! Rows are references into the batches they came in. A row that is not among the first is dropped after one comparison
+//! of its encoded order key with the last ranked one. Batches are rewritten when most of their rows have been
+//! displaced. Rows of equal order are ranked in the order in which they came.
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{FieldRef, SchemaRef};

@@ -26,7 +26,7 @@ fn schema(rank: bool) -> SchemaRef {
 /// Window end, key, value.
 type Row = (i64, i64, i64);
 
-/// By value descending, per key; after each batch perhaps a snapshot, and perhaps a restore from it.
+/// Runs a top-N by descending value, per key. After each batch there may be a snapshot, and a restore from it.
 fn run(from: u64, to: u64, batches: &[&[Row]], memory_bytes: usize, cuts: &[Option<Option<usize>>]) -> Vec<String> {
     let node = graph::WindowTopN {
         window: WindowColumns { start: 0, end: 1 },
@@ -70,7 +70,7 @@ fn check(from: u64, to: u64, batches: &[&[Row]], expected: &[&str]) {
     }
 }
 
-/// The answer by definition.
+/// Returns the output by definition.
 fn expected(from: u64, to: u64, rows: &[Row]) -> Vec<String> {
     let mut partitions: BTreeMap<(i64, i64), Vec<i64>> = BTreeMap::new();
     for (end, key, value) in rows {
@@ -93,9 +93,9 @@ fn expected(from: u64, to: u64, rows: &[Row]) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// However often it is snapshotted, restored at other parallelisms and evicted, the best rows leave, once.
+    /// The first rows are emitted once, after any number of snapshots, restores at other parallelisms and evictions.
     #[test]
-    fn restores_and_evictions_keep_the_best_rows(
+    fn restores_and_evictions_keep_the_first_rows(
         rows in proptest::collection::vec((prop_oneof![Just(10i64), Just(20)], 0i64..4, 0i64..6), 1..60),
         step in 1usize..9,
         (from, to) in (1u64..3, 0u64..3).prop_map(|(from, more)| (from, from + more)),
@@ -109,7 +109,7 @@ proptest! {
 }
 
 #[test]
-fn the_best_rows_of_each_partition_leave_in_order() {
+fn the_first_rows_of_each_partition_are_emitted_in_order() {
     on_own_thread(|| {
         check(
             1,
