@@ -156,7 +156,11 @@ impl FragmentFlush {
                 let keys = take_rows(&fragments.keys, some)?;
                 let values = take_rows(&fragments.values, some)?;
                 self.format.encode_block(&keys, &values, some.len(), &mut block)?;
-                chunk.put(KeyPrefix { group, namespace }, &self.fragment_number.to_be_bytes(), &block);
+                chunk.put(
+                    KeyPrefix { group, namespace },
+                    &self.fragment_number.to_be_bytes(),
+                    &block,
+                );
                 self.fragment_number += 1;
             }
         }

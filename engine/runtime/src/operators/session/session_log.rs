@@ -22,7 +22,7 @@ use millstream_state::store::{KeyPrefix, Store};
 
 use super::log_flush::{LOG_NAMESPACES, LogFlush, read_key};
 use crate::Error;
-use crate::operators::slot_scan::SlotScan;
+use crate::operators::prefix_scan::PrefixScan;
 use crate::operators::stored_rows::{KeyGroupSet, RowFormat, SCAN_BLOCKS, take_rows};
 
 /// Number of buckets of the expiry queue per segment. Part of the layout.
@@ -258,8 +258,8 @@ fn scan_blocks(
     slot: KeyPrefix,
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut scan = SlotScan::new(std::iter::once(slot));
-    while scan.slot().is_some() {
+    let mut scan = PrefixScan::new(std::iter::once(slot));
+    while scan.prefix().is_some() {
         let mut visited = Ok(());
         scan.step(store, SCAN_BLOCKS, &mut |key, block| {
             if visited.is_ok() {

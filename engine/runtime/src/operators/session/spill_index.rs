@@ -18,7 +18,7 @@ use millstream_state::key_group::KeyGroup;
 use millstream_state::store::{FlushSource, KeyPrefix, Store, WriteChunk};
 
 use crate::Error;
-use crate::operators::slot_scan::SlotScan;
+use crate::operators::prefix_scan::PrefixScan;
 use crate::operators::stored_rows::{KeyGroupSet, RowFormat, SCAN_BLOCKS, StoredRows, rows_by_key_group};
 use crate::operators::table::{GroupIndex, Select, UNKNOWN, new_group_index};
 
@@ -93,7 +93,7 @@ pub struct IndexLookup {
     loaded_until: i64,
     /// True if fragments of deferred sessions are relevant.
     with_deferred: bool,
-    scan: SlotScan,
+    scan: PrefixScan,
     probe: Option<Probe>,
     /// Distinct keys of the key group that is scanned.
     index: Box<dyn GroupIndex>,
@@ -151,7 +151,7 @@ impl IndexLookup {
             key_groups,
             loaded_until,
             with_deferred,
-            scan: SlotScan::new(slots.into_iter()),
+            scan: PrefixScan::new(slots.into_iter()),
             probe: None,
             index: new_group_index(key_fields)?,
             found: Vec::new(),
@@ -191,7 +191,7 @@ impl IndexLookup {
 
     /// Scans some more of the index. Requires a settled store. Returns true while there is more to scan.
     pub fn step(&mut self, store: &Store, codec: &BlockCodec) -> Result<bool, Error> {
-        let Some(slot) = self.scan.slot() else {
+        let Some(slot) = self.scan.prefix() else {
             return Ok(false);
         };
         let probe = match self.probe.take().filter(|probe| probe.group == slot.group) {
@@ -216,7 +216,7 @@ impl IndexLookup {
                 self.expired.push((slot, key.to_vec()));
             } else if only_expired {
                 if !is_end {
-                    self.scan.skip_slot();
+                    self.scan.skip_prefix();
                 }
                 break;
             } else if least_first <= probe.until_max {
@@ -234,7 +234,7 @@ impl IndexLookup {
             self.scan.skip_to(key);
         }
         self.probe = Some(probe);
-        Ok(self.scan.slot().is_some())
+        Ok(self.scan.prefix().is_some())
     }
 
     /// Finds the relevant fragments of a block.
@@ -258,7 +258,7 @@ impl IndexLookup {
 
     /// Returns the result, once everything has been scanned.
     pub fn finish(mut self) -> LookupResult {
-        debug_assert!(self.scan.slot().is_none(), "a lookup ends after the whole scan");
+        debug_assert!(self.scan.prefix().is_none(), "a lookup ends after the whole scan");
         self.found.sort_unstable_by_key(|fragment| fragment.key_number);
         LookupResult {
             key_numbers: self.key_numbers,

@@ -40,7 +40,7 @@ use super::SessionAggregate;
 use super::fragments::{FragmentFlush, Fragments, bucket_of, namespace_of};
 use super::spill_index::{IndexDeletion, IndexLookup, LookupScope, SpilledFragment};
 use crate::Error;
-use crate::operators::slot_scan::SlotScan;
+use crate::operators::prefix_scan::PrefixScan;
 use crate::operators::stored_rows::{KeyGroupSet, SCAN_BLOCKS, StoredRows};
 use crate::operators::table::Select;
 
@@ -75,7 +75,7 @@ struct SpilledBucket {
 struct Reload {
     /// Last bucket of the reload.
     until: i64,
-    scan: SlotScan,
+    scan: PrefixScan,
     /// The sessions that end in loaded buckets, and their lookup.
     lookup: Option<(Vec<u32>, IndexLookup)>,
 }
@@ -286,7 +286,7 @@ impl SessionAggregate {
         self.spill.wait_for_store();
         self.spilled.reload = Some(Reload {
             until,
-            scan: SlotScan::new(slots.into_iter()),
+            scan: PrefixScan::new(slots.into_iter()),
             lookup: None,
         });
         Ok(())
@@ -294,7 +294,7 @@ impl SessionAggregate {
 
     /// Reads some more fragments or index blocks. Returns true while there is more to read.
     fn step_reload(&mut self, reload: &mut Reload) -> Result<bool, Error> {
-        if reload.scan.slot().is_some() {
+        if reload.scan.prefix().is_some() {
             let mut blocks = StoredRows::default();
             reload
                 .scan

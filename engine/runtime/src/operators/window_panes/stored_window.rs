@@ -4,7 +4,7 @@ use millstream_state::key_group::KeyGroup;
 use millstream_state::store::{KeyPrefix, Store};
 
 use crate::Error;
-use crate::operators::slot_scan::SlotScan;
+use crate::operators::prefix_scan::PrefixScan;
 use crate::operators::stored_rows::KeyGroupSet;
 
 /// A scan of the rows of some panes, one key group after the other. Thus all rows of a key are read before those of a
@@ -15,7 +15,7 @@ pub struct StoredWindow {
     /// Key groups that have not been read, the next one last.
     key_groups: Vec<u16>,
     /// The current key group's rows in all panes.
-    scan: SlotScan,
+    scan: PrefixScan,
 }
 
 /// The result of a step of a [`StoredWindow`].
@@ -39,7 +39,7 @@ impl StoredWindow {
         Self {
             key_groups: key_groups.iter().rev().collect(),
             panes,
-            scan: SlotScan::default(),
+            scan: PrefixScan::default(),
         }
     }
 
@@ -51,18 +51,18 @@ impl StoredWindow {
         entries_max: usize,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<ReadProgress, Error> {
-        if self.scan.slot().is_none() {
+        if self.scan.prefix().is_none() {
             let Some(group) = self.key_groups.pop() else {
                 return Ok(ReadProgress::End);
             };
             let panes = self.panes.iter().filter(|(_, groups)| groups.contains(group));
-            self.scan = SlotScan::new(panes.map(|(end, _)| KeyPrefix {
+            self.scan = PrefixScan::new(panes.map(|(end, _)| KeyPrefix {
                 group: KeyGroup(group),
                 namespace: *end,
             }));
         }
         self.scan.step(store, entries_max, visit)?;
-        Ok(match self.scan.slot() {
+        Ok(match self.scan.prefix() {
             Some(_) => ReadProgress::More,
             None => ReadProgress::KeyGroupComplete,
         })

@@ -1,45 +1,45 @@
-//! Scans over several slots of a store, a bounded number of entries at a time.
+//! Scans over several key prefixes of a store, a bounded number of entries at a time.
 
 use millstream_state::store::{KeyPrefix, Store};
 
 use crate::Error;
 
-/// A scan over the entries of some slots, one slot after the other.
+/// A scan over the entries of some key prefixes, one after the other.
 #[derive(Debug, Default)]
-pub struct SlotScan {
-    /// Slots that are not read completely, the current one last.
-    slots: Vec<KeyPrefix>,
-    /// Key after which the current slot is continued.
+pub struct PrefixScan {
+    /// Prefixes whose entries are not read completely, the current one last.
+    prefixes: Vec<KeyPrefix>,
+    /// Key after which the current prefix is continued.
     after: Option<Vec<u8>>,
 }
 
-impl SlotScan {
-    /// Creates a scan over these slots, in this order.
-    pub fn new(slots: impl DoubleEndedIterator<Item = KeyPrefix>) -> Self {
+impl PrefixScan {
+    /// Creates a scan over these prefixes, in this order.
+    pub fn new(prefixes: impl DoubleEndedIterator<Item = KeyPrefix>) -> Self {
         Self {
-            slots: slots.rev().collect(),
+            prefixes: prefixes.rev().collect(),
             after: None,
         }
     }
 
-    /// Returns the slot that is read next, or `None` at the end.
-    pub fn slot(&self) -> Option<KeyPrefix> {
-        self.slots.last().copied()
+    /// Returns the prefix that is read next, or `None` at the end.
+    pub fn prefix(&self) -> Option<KeyPrefix> {
+        self.prefixes.last().copied()
     }
 
-    /// Passes the next entries of the current slot to `visit`, in key order and at most `entries_max` of them. Returns
-    /// true if the slot has no more entries; the scan is at the next slot then.
+    /// Passes the next entries of the current prefix to `visit`, in key order and at most `entries_max` of them. Returns
+    /// true if the prefix has no more entries; the scan is at the next prefix then.
     pub fn step(
         &mut self,
         store: &Store,
         entries_max: usize,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<bool, Error> {
-        let Some(slot) = self.slot() else {
+        let Some(prefix) = self.prefix() else {
             return Ok(true);
         };
         let mut last: Option<Vec<u8>> = None;
-        let more = store.scan(slot, self.after.as_deref(), entries_max, &mut |key, value| {
+        let more = store.scan(prefix, self.after.as_deref(), entries_max, &mut |key, value| {
             let last = last.get_or_insert_default();
             last.clear();
             last.extend_from_slice(key);
@@ -49,11 +49,11 @@ impl SlotScan {
             self.after = last;
             return Ok(false);
         }
-        self.skip_slot();
+        self.skip_prefix();
         Ok(true)
     }
 
-    /// Continues the current slot after this key, which lies after all keys read so far.
+    /// Continues the current prefix after this key, which lies after all keys read so far.
     pub fn skip_to(&mut self, key: Vec<u8>) {
         debug_assert!(
             self.after.as_ref().is_none_or(|after| *after <= key),
@@ -62,9 +62,9 @@ impl SlotScan {
         self.after = Some(key);
     }
 
-    /// Leaves the rest of the current slot unread.
-    pub fn skip_slot(&mut self) {
-        self.slots.pop();
+    /// Leaves the rest of the current prefix unread.
+    pub fn skip_prefix(&mut self) {
+        self.prefixes.pop();
         self.after = None;
     }
 }
@@ -80,32 +80,34 @@ mod tests {
     use super::*;
     use crate::operators::testing::{context, on_own_thread};
 
-    struct Entries(Vec<(Slot, Vec<u8>)>);
+    struct Entries(Vec<(KeyPrefix, Vec<u8>)>);
 
     impl FlushSource for Entries {
         fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
             let mut chunk = WriteChunk::default();
-            for (slot, key) in std::mem::take(&mut self.0) {
-                chunk.put(slot, &key, b"value");
+            for (prefix, key) in std::mem::take(&mut self.0) {
+                chunk.put(prefix, &key, b"value");
             }
             Ok((!chunk.is_empty()).then_some(chunk))
         }
     }
 
-    fn slot(group: u16, namespace: i64) -> Slot {
-        Slot {
+    fn prefix(group: u16, namespace: i64) -> KeyPrefix {
+        KeyPrefix {
             group: KeyGroup(group),
             namespace,
         }
     }
 
-    /// Returns a store that has the keys 0 to `keys` (one byte each) in every slot.
-    fn store_of(slots: &[Slot], keys: u8) -> Store {
+    /// Returns a store that has the keys 0 to `keys` (one byte each) in every prefix.
+    fn store_of(prefixes: &[KeyPrefix], keys: u8) -> Store {
         let mut store = context(1 << 30).store;
-        let entries = slots.iter().flat_map(|slot| (0..keys).map(|key| (*slot, vec![key])));
+        let entries = prefixes
+            .iter()
+            .flat_map(|prefix| (0..keys).map(|key| (*prefix, vec![key])));
         store.write(Box::new(Entries(entries.collect())), None).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !store.is_settled(Waker::noop()).unwrap() {
+        while !store.poll_idle(Waker::noop()).unwrap() {
             assert!(Instant::now() < deadline, "the store does not settle");
             std::thread::yield_now();
         }
@@ -113,24 +115,24 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_of_every_slot_is_visited_once_in_order() {
+    fn every_entry_of_every_prefix_is_visited_once_in_order() {
         on_own_thread(|| {
-            let slots = [slot(1, -5), slot(1, 7), slot(3, 2)];
-            let store = store_of(&slots, 5);
+            let prefixes = [prefix(1, -5), prefix(1, 7), prefix(3, 2)];
+            let store = store_of(&prefixes, 5);
             for entries_max in [1, 2, 5, 100] {
-                // A slot without entries lies between the others.
-                let scanned = [slots[0], slots[1], slot(2, 0), slots[2]];
-                let mut scan = SlotScan::new(scanned.into_iter());
+                // A prefix without entries lies between the others.
+                let scanned = [prefixes[0], prefixes[1], prefix(2, 0), prefixes[2]];
+                let mut scan = PrefixScan::new(scanned.into_iter());
                 let mut found = Vec::new();
-                while let Some(current) = scan.slot() {
+                while let Some(current) = scan.prefix() {
                     let is_end = scan
                         .step(&store, entries_max, &mut |key, _| found.push((current, key.to_vec())))
                         .unwrap();
-                    assert_eq!(is_end, scan.slot() != Some(current));
+                    assert_eq!(is_end, scan.prefix() != Some(current));
                 }
-                let expected: Vec<_> = slots
+                let expected: Vec<_> = prefixes
                     .iter()
-                    .flat_map(|slot| (0..5).map(|key| (*slot, vec![key])))
+                    .flat_map(|prefix| (0..5).map(|key| (*prefix, vec![key])))
                     .collect();
                 assert_eq!(found, expected, "{entries_max} entries at a time");
             }
@@ -140,18 +142,18 @@ mod tests {
     #[test]
     fn skipped_entries_are_not_visited() {
         on_own_thread(|| {
-            let slots = [slot(1, 0), slot(2, 0)];
-            let store = store_of(&slots, 6);
-            let mut scan = SlotScan::new(slots.into_iter());
+            let prefixes = [prefix(1, 0), prefix(2, 0)];
+            let store = store_of(&prefixes, 6);
+            let mut scan = PrefixScan::new(prefixes.into_iter());
             let mut found = Vec::new();
-            let mut step = |scan: &mut SlotScan| {
-                let group = scan.slot().unwrap().group.0;
+            let mut step = |scan: &mut PrefixScan| {
+                let group = scan.prefix().unwrap().group.0;
                 scan.step(&store, 1, &mut |key, _| found.push((group, key[0]))).unwrap();
             };
             step(&mut scan);
             scan.skip_to(vec![3]);
             step(&mut scan);
-            scan.skip_slot();
+            scan.skip_prefix();
             step(&mut scan);
             assert_eq!(found, [(1, 0), (1, 4), (2, 0)]);
         });
