@@ -9,11 +9,14 @@
 //! where they are ([`takeover`]). Whatever was begun in the background (a manifest being written, a sink committing) is
 //! awaited before the attempt ends: a later attempt must not race it.
 
+mod background;
+mod checkpoints;
 mod completion;
 mod connectors;
 mod discovery;
 mod driver;
 mod earlier_output;
+mod monitor;
 mod pending_output;
 mod prepare;
 mod region_failover;

@@ -41,7 +41,7 @@ pub trait Deployer: Send + Sync {
 
     /// The right to checkpoint the job is another's. Asked before the tasks are ended: they may be another's, too, and
     /// then this does not return.
-    async fn superseded(&self) {}
+    async fn on_superseded(&self) {}
 
     /// Brings and verifies the state of all tasks, does what is to be done before they start
     /// ([`DeployRequest::before_start`]), and starts them. When this returns they run, or none does. An error that [is
@@ -130,7 +130,7 @@ pub trait Tasks: Send {
     }
 
     /// Ends what runs of a region. [`DeploymentEvent::RegionStopped`] follows.
-    fn end_region(&mut self, _region: usize) {}
+    fn stop_region(&mut self, _region: usize) {}
 
     /// Brings a region that has ended to its state again, and starts it. [`DeploymentEvent::RegionRunning`] follows, or
     /// [`DeploymentEvent::RegionFailed`].

@@ -1,186 +1,157 @@
-//! What follows a checkpoint that all subtasks have answered: its manifest, then the sinks' commits and the word to
-//! sources, then retention. One that says the same as the last one stored needs none of it: nothing was read, no
-//! watermark moved, no sink has anything to publish.
+//! The steps after all subtasks have acknowledged a checkpoint: its manifest is written, then sinks publish and sources
+//! are notified, then retention removes old checkpoints.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_connectors::{Committable, Sink, Split};
+use millstream_connectors::{Committable, Sink, Source, Split};
 use millstream_fail_point as fail_point;
-use millstream_graph::OperatorId;
+use millstream_graph::{JobGraph, OperatorId};
 use millstream_runtime::subtask_state::SubtaskState;
 use millstream_store_errors::Retry;
 use tracing::Span;
 
+use super::background::BackgroundResult;
 use super::committables_of;
-use super::driver::{Background, Driver, report};
+use super::connectors::Connectors;
 use crate::checkpoint::{Completed, Event};
+use crate::deployer::Tasks;
+use crate::history::History;
+use crate::job::CheckpointRequests;
 use crate::progress::{CheckpointReport, Progress};
-use crate::publish::{self, SubtaskOutput};
+use crate::publish::{self, Publishing, SubtaskOutput};
 use crate::snapshot::{Snapshot, in_flight_bytes};
-use crate::{Error, spans, splits};
+use crate::{Error, spans};
 
-impl Driver<'_> {
-    /// Writes the manifest, in the background.
-    pub(super) fn store(&mut self, completed: Arc<Completed>) {
-        let mut snapshot = Snapshot::new(self.job, self.parallelism, &completed);
-        splits::add_finished_splits(&self.known, &mut snapshot.operators);
-        if std::mem::take(&mut self.is_learning) {
-            self.running_splits_known(&completed);
+/// Writes the manifest of a checkpoint. If that fails, the name of the savepoint is left for the next checkpoint.
+pub(super) async fn write_manifest(
+    history: History,
+    snapshot: Snapshot,
+    requests: Arc<CheckpointRequests>,
+    span: Span,
+) -> BackgroundResult {
+    let checkpoint = snapshot.checkpoint;
+    fail_point::reach("acknowledged");
+    match spans::in_span(span, history.save(&snapshot)).await {
+        Ok(()) => BackgroundResult::Checkpoint(Event::Stored { checkpoint }),
+        Err(error @ Error::State(millstream_state::Error::Superseded(_))) => BackgroundResult::Superseded(error),
+        Err(error) => {
+            if let Some(name) = &snapshot.savepoint {
+                requests.name_next(name);
+            }
+            let retry = error.retry().max(Retry::Limited);
+            let reason = error.to_string();
+            BackgroundResult::Failed(Event::NotStored { checkpoint, reason }, retry)
         }
-        // One that was asked for while this was under way is the next, which aligns.
-        if !completed.has_rows_in_flight() {
-            snapshot.savepoint = self.job.checkpoint_requests.take_savepoint_name();
-        }
-        let checkpoint = completed.checkpoint;
-        if snapshot.savepoint.is_none() && self.is_unchanged(&completed) {
-            self.progress.update(|report| {
-                report.checkpoints_unchanged += 1;
-                if let Some(last) = &mut report.last_checkpoint {
-                    last.current_at = Instant::now();
-                }
-            });
-            metrics::counter!("millstream_checkpoints_unchanged_total", "job" => self.job.graph.name.clone())
-                .increment(1);
-            report(&self.results, Background::Checkpoint(Event::Unchanged { checkpoint }));
-            return;
-        }
-        self.storing = Some(completed.clone());
-        let checkpoint_requests = self.job.checkpoint_requests.clone();
-        let history = self.history.clone();
-        let results = self.results.clone();
-        let span = tracing::info_span!(target: spans::TARGET, parent: &self.span(checkpoint), "write manifest");
-        self.background.spawn(async move {
-            let checkpoint = completed.checkpoint;
-            fail_point::reach("acknowledged");
-            let event = match spans::in_span(span, history.save(&snapshot)).await {
-                Ok(()) => Event::Stored { checkpoint },
-                Err(error @ Error::State(millstream_state::Error::Superseded(_))) => {
-                    report(&results, Background::Superseded(error));
-                    return;
-                }
-                Err(error) => {
-                    if let Some(name) = &snapshot.savepoint {
-                        checkpoint_requests.name_next(name);
-                    }
-                    let event = Event::NotStored {
-                        checkpoint,
-                        reason: error.to_string(),
-                    };
-                    let retry = error.retry().max(Retry::Limited);
-                    report(&results, Background::Failed(event, retry));
-                    return;
-                }
-            };
-            report(&results, Background::Checkpoint(event));
-        });
     }
+}
 
-    /// Whether the last checkpoint stored says all that this one would.
-    fn is_unchanged(&self, completed: &Completed) -> bool {
-        let Some(stored) = &self.stored else { return false };
-        let mut states = completed.states.values().flatten();
-        !completed.last && states.all(|state| state.committables.is_empty()) && stored.states == completed.states
-    }
+/// Output of one sink.
+type SinkOutput = (OperatorId, Arc<dyn Sink>, Vec<Committable>);
 
-    /// Lets all sinks commit, in the background; then old checkpoints may go.
-    pub(super) fn publish(&mut self, completed: Arc<Completed>) {
-        self.finished = completed.finished;
-        let (mut commits, mut outputs, mut instead) = (Vec::new(), Vec::new(), Vec::new());
-        // One that fails must not end the others only because it cannot publish what is complete: that is done here.
-        let has_regions = !self.tasks.regions().is_empty();
-        for (node, sink) in &self.connectors.sinks {
-            let operator = &self.job.graph.nodes[*node].id;
+/// The publication of a stored checkpoint's output.
+pub(super) struct Publication {
+    completed: Arc<Completed>,
+    /// Output that this process publishes.
+    local: Vec<SinkOutput>,
+    /// Publication by the workers that wrote the output.
+    remote: Option<Publishing>,
+    /// Output that this process publishes if the workers do not. Only for tasks in several regions: a region that fails
+    /// must not fail the others because it cannot publish a complete checkpoint.
+    remote_fallback: Vec<SinkOutput>,
+    span: Span,
+}
+
+impl Publication {
+    /// Divides the output of a checkpoint between this process and the workers, and asks these to publish.
+    pub fn begin(
+        graph: &JobGraph,
+        connectors: &Connectors,
+        tasks: &mut dyn Tasks,
+        completed: Arc<Completed>,
+        span: Span,
+    ) -> Self {
+        let (mut local, mut outputs, mut remote_fallback) = (Vec::new(), Vec::new(), Vec::new());
+        let has_regions = !tasks.regions().is_empty();
+        for (node, sink) in &connectors.sinks {
+            let operator = &graph.nodes[*node].id;
             let states = completed.states.get(operator);
-            if sink.commits_on_writer_process() && self.tasks.are_remote() {
-                outputs.extend(outputs_of(operator, states));
+            if sink.commits_on_writer_process() && tasks.are_remote() {
+                outputs.extend(subtask_outputs(operator, states));
                 if has_regions {
-                    instead.push((operator.clone(), sink.clone(), committables_of(states)));
+                    remote_fallback.push((operator.clone(), sink.clone(), committables_of(states)));
                 }
                 continue;
             }
             let committables = committables_of(states);
             if !committables.is_empty() {
-                commits.push((operator.clone(), sink.clone(), committables));
+                local.push((operator.clone(), sink.clone(), committables));
             }
         }
-        let span = self.span(completed.checkpoint);
-        let elsewhere = match outputs.is_empty() {
+        let remote = match outputs.is_empty() {
             true => None,
-            false => Some(self.tasks.publish(completed.checkpoint, outputs, &span)),
+            false => Some(tasks.publish(completed.checkpoint, outputs, &span)),
         };
-        self.notify_sources(&completed);
-        let results = self.results.clone();
-        let history = self.history.clone();
-        let progress = self.progress.clone();
-        let started = self.started;
-        let job = self.job.graph.name.clone();
-        self.background.spawn(async move {
-            let checkpoint = completed.checkpoint;
-            fail_point::reach("after-manifest");
-            let elsewhere = async {
-                let Some(publishing) = elsewhere else { return Ok(()) };
-                match publishing.await {
-                    Err(error) if !instead.is_empty() => {
-                        tracing::warn!(job, checkpoint, "the workers' output is published here: {error}");
-                        commit_all(instead, &span).await
-                    }
-                    published => published.map_err(|error| (error.to_string(), error.retry())),
-                }
-            };
-            if let Err((reason, retry)) = futures::try_join!(commit_all(commits, &span), elsewhere) {
-                let event = Event::NotPublished { checkpoint, reason };
-                report(&results, Background::Failed(event, retry.max(Retry::Limited)));
-                return;
-            }
-            fail_point::reach("published");
-            record(&progress, &completed, started);
-            metrics::counter!("millstream_checkpoints_total", "job" => job).increment(1);
-            report(&results, Background::Checkpoint(Event::Published { checkpoint }));
-            if let Err(error) = history.apply_retention().await {
-                progress.warn(format!("old checkpoints could not be removed: {error}"));
-            }
-        });
+        Self {
+            completed,
+            local,
+            remote,
+            remote_fallback,
+            span,
+        }
     }
 
-    fn notify_sources(&mut self, completed: &Completed) {
-        for (node, source) in &self.connectors.sources {
-            let id = &self.job.graph.nodes[*node].id;
-            let states = completed.states.get(id);
-            let splits: Vec<Split> = states
-                .into_iter()
-                .flatten()
-                .flat_map(|state| &state.splits)
-                .map(|split| Split {
-                    id: split.id.clone(),
-                    position: split.position.clone(),
-                    weight: split.weight,
-                    finished: split.finished,
-                })
-                .collect();
-            let (source, id, progress) = (source.clone(), id.clone(), self.progress.clone());
-            let notify = async move {
-                if let Err(error) = source.checkpoint_completed(&splits).await {
-                    progress.warn(format!(
-                        "{id}: the outside world could not be told how far was read: {error}"
-                    ));
-                }
-            };
-            // The last one must arrive before the process ends.
-            if completed.last {
-                self.background.spawn(notify);
-            } else {
-                self.watchers.spawn(notify);
-            }
+    /// Publishes, reports the checkpoint, and applies retention. `started`: the start of the attempt. The event is
+    /// passed to `report` before retention is applied.
+    pub async fn run(
+        self,
+        job: String,
+        history: History,
+        progress: Progress,
+        started: Instant,
+        report: impl FnOnce(BackgroundResult),
+    ) {
+        let completed = self.completed.clone();
+        let checkpoint = completed.checkpoint;
+        fail_point::reach("after-manifest");
+        if let Err((reason, retry)) = self.publish(&job).await {
+            let event = Event::NotPublished { checkpoint, reason };
+            return report(BackgroundResult::Failed(event, retry.max(Retry::Limited)));
         }
-        while self.watchers.try_join_next().is_some() {}
+        fail_point::reach("published");
+        report_checkpoint(&progress, &completed, started);
+        metrics::counter!("millstream_checkpoints_total", "job" => job).increment(1);
+        report(BackgroundResult::Checkpoint(Event::Published { checkpoint }));
+        if let Err(error) = history.apply_retention().await {
+            progress.warn(format!("old checkpoints could not be removed: {error}"));
+        }
+    }
+
+    async fn publish(self, job: &str) -> Result<(), (String, Retry)> {
+        let Self {
+            completed,
+            local,
+            remote,
+            remote_fallback,
+            span,
+        } = self;
+        let checkpoint = completed.checkpoint;
+        let remote = async {
+            let Some(publishing) = remote else { return Ok(()) };
+            match publishing.await {
+                Err(error) if !remote_fallback.is_empty() => {
+                    tracing::warn!(job, checkpoint, "the workers' output is published here: {error}");
+                    commit_all(remote_fallback, &span).await
+                }
+                published => published.map_err(|error| (error.to_string(), error.retry())),
+            }
+        };
+        futures::try_join!(commit_all(local, &span), remote).map(|((), ())| ())
     }
 }
 
-type Commit = (OperatorId, Arc<dyn Sink>, Vec<Committable>);
-
-async fn commit_all(commits: Vec<Commit>, span: &Span) -> Result<(), (String, Retry)> {
-    for (operator, sink, committables) in commits {
+async fn commit_all(outputs: Vec<SinkOutput>, span: &Span) -> Result<(), (String, Retry)> {
+    for (operator, sink, committables) in outputs {
         let span = tracing::info_span!(target: spans::TARGET, parent: span, "publish", sink = operator.0);
         let committed = spans::in_span(span, publish::commit_with_retries(&sink, committables)).await;
         committed.map_err(|error| (format!("{operator}: {error}"), error.retry()))?;
@@ -188,7 +159,7 @@ async fn commit_all(commits: Vec<Commit>, span: &Span) -> Result<(), (String, Re
     Ok(())
 }
 
-fn outputs_of(operator: &OperatorId, states: Option<&Vec<SubtaskState>>) -> impl Iterator<Item = SubtaskOutput> {
+fn subtask_outputs(operator: &OperatorId, states: Option<&Vec<SubtaskState>>) -> impl Iterator<Item = SubtaskOutput> {
     let with_output = states
         .into_iter()
         .flatten()
@@ -200,11 +171,42 @@ fn outputs_of(operator: &OperatorId, states: Option<&Vec<SubtaskState>>) -> impl
     })
 }
 
-fn record(progress: &Progress, completed: &Completed, started: Instant) {
-    let state_bytes: u64 = completed
-        .states
-        .values()
-        .flatten()
+/// Notifies a source of the positions in a stored checkpoint.
+pub(super) async fn notify_source(source: Arc<dyn Source>, id: OperatorId, splits: Vec<Split>, progress: Progress) {
+    if let Err(error) = source.checkpoint_completed(&splits).await {
+        progress.warn(format!(
+            "{id}: the read positions could not be committed to the source: {error}"
+        ));
+    }
+}
+
+/// Returns the splits of a source in a checkpoint.
+pub(super) fn splits_of(completed: &Completed, source: &OperatorId) -> Vec<Split> {
+    let states = completed.states.get(source).into_iter().flatten();
+    let splits = states.flat_map(|state| &state.splits).map(|split| Split {
+        id: split.id.clone(),
+        position: split.position.clone(),
+        weight: split.weight,
+        finished: split.finished,
+    });
+    splits.collect()
+}
+
+/// Reports a checkpoint that was not stored because nothing has changed.
+pub(super) fn report_unchanged(progress: &Progress, job: &str) {
+    progress.update(|report| {
+        report.checkpoints_unchanged += 1;
+        if let Some(last) = &mut report.last_checkpoint {
+            last.current_at = Instant::now();
+        }
+    });
+    metrics::counter!("millstream_checkpoints_unchanged_total", "job" => job.to_string()).increment(1);
+}
+
+/// Reports a published checkpoint.
+fn report_checkpoint(progress: &Progress, completed: &Completed, started: Instant) {
+    let keyed = completed.states.values().flatten();
+    let state_bytes: u64 = keyed
         .filter_map(|state| state.keyed.as_ref())
         .map(|keyed| keyed.bytes)
         .sum();

@@ -1,78 +1,172 @@
-//! New splits of sources, found while the job runs.
+//! The splits of an attempt's sources: their assignment to subtasks, and the discovery of new ones.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connectors::{Source, Split};
-use millstream_graph::NodeIndex;
+use millstream_graph::{JobGraph, NodeIndex, OperatorId};
 use millstream_runtime::command::Command;
-use millstream_store_errors::Retry;
+use millstream_runtime::subtask_state::SubtaskState;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use super::driver::{Discovered, Driver};
+use crate::checkpoint::Completed;
+use crate::splits::{SplitAssigner, add_finished_splits};
 
-impl Driver<'_> {
-    /// Looks for new splits of sources that ask for it; tells the readers of all others that no more will come.
-    pub(super) fn start_discovery(&mut self) {
-        self.end_discovery_elsewhere();
-        for (node, source, interval) in self.discovery() {
-            let Some(interval) = interval else { continue };
-            let discoveries = self.discoveries.clone();
+type ConnectorError = millstream_connectors::Error;
+
+/// The splits that a source has now.
+pub(super) struct Discovered {
+    pub node: NodeIndex,
+    pub splits: Result<Vec<Split>, ConnectorError>,
+}
+
+/// A source node of the job.
+struct SourceNode {
+    node: NodeIndex,
+    id: OperatorId,
+    source: Arc<dyn Source>,
+    /// Interval of discovery; `None` if the source has all its splits from the beginning.
+    interval: Option<Duration>,
+}
+
+/// Assigns the splits of all sources, and looks for new ones at intervals.
+pub(super) struct Discovery {
+    sources: Vec<SourceNode>,
+    assigners: BTreeMap<OperatorId, SplitAssigner>,
+    /// True until the first checkpoint of adopted tasks lists the splits that they read.
+    awaits_running_splits: bool,
+    watchers: JoinSet<()>,
+    /// Holds one result: watchers wait until it is taken.
+    sender: mpsc::Sender<Discovered>,
+    results: mpsc::Receiver<Discovered>,
+}
+
+impl Discovery {
+    /// Creates the discovery for tasks that were given these splits or, with `awaits_running_splits`, that were adopted.
+    pub fn new(
+        graph: &JobGraph,
+        is_batch: bool,
+        sources: &HashMap<NodeIndex, Arc<dyn Source>>,
+        assigners: BTreeMap<OperatorId, SplitAssigner>,
+        awaits_running_splits: bool,
+    ) -> Self {
+        let (sender, results) = mpsc::channel(1);
+        let sources = sources.iter().map(|(node, source)| SourceNode {
+            node: *node,
+            id: graph.nodes[*node].id.clone(),
+            source: source.clone(),
+            interval: source.discovery_interval().filter(|_| !is_batch),
+        });
+        Self {
+            sources: sources.collect(),
+            assigners,
+            awaits_running_splits,
+            watchers: JoinSet::new(),
+            sender,
+            results,
+        }
+    }
+
+    /// Returns true until the first checkpoint of adopted tasks.
+    pub fn awaits_running_splits(&self) -> bool {
+        self.awaits_running_splits
+    }
+
+    /// Returns true if no source is looked at for new splits.
+    pub fn is_final(&self) -> bool {
+        self.sources.iter().all(|source| source.interval.is_none())
+    }
+
+    /// Begins to look for new splits, and returns the commands of [`no_more_splits`](Self::no_more_splits).
+    pub fn start(&mut self) -> Vec<Command> {
+        for source in &self.sources {
+            let Some(interval) = source.interval else { continue };
+            let (node, source, sender) = (source.node, source.source.clone(), self.sender.clone());
             self.watchers.spawn(async move {
                 loop {
                     tokio::time::sleep(interval).await;
                     let splits = source.splits().await;
-                    if discoveries.send(Discovered { node, splits }).await.is_err() {
-                        // The attempt is over.
+                    if sender.send(Discovered { node, splits }).await.is_err() {
                         return;
                     }
                 }
             });
         }
+        self.no_more_splits()
     }
 
-    /// Where some sources are looked for new splits, the readers of the others are told that no more will come.
-    pub(super) fn end_discovery_elsewhere(&mut self) {
-        let discovery = self.discovery();
-        if discovery.iter().any(|(_, _, interval)| interval.is_some()) {
-            for (node, ..) in discovery.into_iter().filter(|(_, _, interval)| interval.is_none()) {
-                self.command(Command::NoMoreSplits { node });
-            }
+    /// Returns the commands that tell readers of sources without discovery that no split will follow. There are none if
+    /// no source has discovery: the deployment has said so then.
+    pub fn no_more_splits(&self) -> Vec<Command> {
+        if self.is_final() {
+            return Vec::new();
         }
-    }
-
-    /// Every source, and how often it is looked for new splits.
-    fn discovery(&self) -> Vec<(NodeIndex, Arc<dyn Source>, Option<Duration>)> {
-        let sources = self.connectors.sources.iter();
-        let interval = |source: &Arc<dyn Source>| source.discovery_interval().filter(|_| !self.job.options.batch);
-        sources
-            .map(|(node, source)| (*node, source.clone(), interval(source)))
+        let complete = self.sources.iter().filter(|source| source.interval.is_none());
+        complete
+            .map(|source| Command::NoMoreSplits { node: source.node })
             .collect()
     }
 
-    pub(super) fn discovered(&mut self, node: NodeIndex, splits: Result<Vec<Split>, millstream_connectors::Error>) {
-        // A region that begins again takes no new splits meanwhile; they are found again.
-        if self.failover.is_some() {
-            return;
+    /// Waits for the next result of a source.
+    pub async fn next(&mut self) -> Discovered {
+        match self.results.recv().await {
+            Some(found) => found,
+            // Not reached: this value has a sender.
+            None => std::future::pending().await,
         }
-        let id = &self.job.graph.nodes[node].id;
-        let splits = match splits {
-            Ok(splits) => splits,
-            Err(error) if error.retry().is_retryable() => {
-                self.progress
-                    .warn(format!("{id}: new splits could not be looked for: {error}"));
-                return;
-            }
-            Err(error) => return self.fail(error.into(), Retry::Never),
+    }
+
+    /// Assigns the splits that are new, and returns the commands that hand them out.
+    pub fn assign_new(&mut self, node: NodeIndex, splits: Vec<Split>) -> Vec<Command> {
+        let source = self.sources.iter().find(|source| source.node == node);
+        let Some(assigner) = source.and_then(|source| self.assigners.get_mut(&source.id)) else {
+            return Vec::new();
         };
-        let Some(known) = self.known.get_mut(id) else { return };
-        let new = known.take_new(splits);
-        if new.is_empty() {
-            return;
-        }
-        for (subtask, splits) in known.assign(new).into_iter().enumerate() {
-            if !splits.is_empty() {
-                self.command(Command::AssignSplits { node, subtask, splits });
+        let new = assigner.take_new(splits);
+        let assigned = assigner.assign(new).into_iter().enumerate();
+        assigned
+            .filter(|(_, splits)| !splits.is_empty())
+            .map(|(subtask, splits)| Command::AssignSplits { node, subtask, splits })
+            .collect()
+    }
+
+    /// Takes note of the splits that adopted tasks read, which their first checkpoint lists, and begins discovery: a
+    /// split that was handed out just before the takeover must not be handed out again.
+    pub fn on_first_checkpoint(&mut self, completed: &Completed) -> Vec<Command> {
+        self.awaits_running_splits = false;
+        for (id, assigner) in &mut self.assigners {
+            if let Some(states) = completed.states.get(id) {
+                assigner.add_running(states);
             }
         }
+        self.start()
+    }
+
+    /// Adds to a checkpoint's states the splits that were finished before the attempt began.
+    pub fn add_finished(&self, states: &mut BTreeMap<OperatorId, Vec<SubtaskState>>) {
+        add_finished_splits(&self.assigners, states);
+    }
+
+    /// Returns the splits of the subtasks that restart from `states`, by source node and subtask.
+    pub fn reassign(
+        &mut self,
+        states: &BTreeMap<OperatorId, Vec<SubtaskState>>,
+        is_restarted: impl Fn(usize) -> bool,
+    ) -> HashMap<NodeIndex, Vec<Vec<Split>>> {
+        let mut reassigned = HashMap::new();
+        for source in &self.sources {
+            if let Some(assigner) = self.assigners.get_mut(&source.id) {
+                let states = states.get(&source.id).map_or(&[][..], Vec::as_slice);
+                reassigned.insert(source.node, assigner.reassign(states, &is_restarted));
+            }
+        }
+        reassigned
+    }
+
+    /// Ends discovery.
+    pub fn stop(&mut self) {
+        self.watchers.abort_all();
     }
 }

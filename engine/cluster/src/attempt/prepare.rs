@@ -16,15 +16,16 @@ use crate::snapshot::Snapshot;
 use crate::splits::SplitAssigner;
 use crate::{Error, compatibility, spans, stored_pipeline};
 
-/// Tasks that run, and what the driver needs to know of them.
+/// Tasks that run, for the driver.
 pub(super) struct Prepared {
     pub connectors: Connectors,
-    pub known: BTreeMap<OperatorId, SplitAssigner>,
+    /// The splits of each source.
+    pub assigners: BTreeMap<OperatorId, SplitAssigner>,
     pub tasks: Box<dyn Tasks>,
     pub parallelism: usize,
-    /// They were running before: what they read is not known yet.
-    pub were_running: bool,
-    /// The newest checkpoint that they were asked for.
+    /// True if the tasks were adopted: the splits that they read are not known yet.
+    pub is_takeover: bool,
+    /// The newest checkpoint that was triggered at these tasks.
     pub newest_checkpoint: u64,
 }
 
@@ -77,7 +78,7 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
     let before_start = spans::in_span(spans::span!("publish what was restored"), before_start);
     let allocation = spans::in_span(spans::span!("wait for slots"), attempt.deployer.allocate(job)).await?;
     let finding = find_splits(attempt, &allocation, &connectors);
-    let (known, splits) = spans::in_span(spans::span!("find splits"), finding).await?;
+    let (assigners, splits) = spans::in_span(spans::span!("find splits"), finding).await?;
     let discovers = |source: &Arc<dyn Source>| !job.options.batch && source.discovery_interval().is_some();
     let restore = attempt
         .base
@@ -97,10 +98,10 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
     let tasks = attempt.deployer.deploy(job, &allocation, request).await?;
     Ok(Start::Running(Prepared {
         connectors,
-        known,
+        assigners,
         tasks,
         parallelism: allocation.parallelism,
-        were_running: false,
+        is_takeover: false,
         newest_checkpoint: 0,
     }))
 }

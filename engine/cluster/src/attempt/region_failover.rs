@@ -1,71 +1,151 @@
-//! A region that fails begins again from the newest complete checkpoint, while the other regions run on.
+//! Failover of one region: it restarts from the newest complete checkpoint while the other regions run on.
 //!
-//! No row goes from one region to another, so each may be ahead of the checkpoint in its own way. What all have in common
-//! are checkpoints: one that waits for answers of the failed region is given up, and none is triggered until the region
-//! runs again; one that all have answered is waited for, to be stored and published or not, because it says where the
-//! region begins. What its sinks had prepared since is lost with it and made anew; what other regions' sinks have
-//! prepared is handed over with the next checkpoint.
+//! No row goes from one region to another, so each may be ahead of the checkpoint by its own amount. Checkpoints are what
+//! they have in common: one that waits for acknowledgements of the failed region is aborted, and none is triggered until
+//! the region runs again; one that all have acknowledged is waited for, until it is stored and published or has failed,
+//! because it decides where the region restarts. Output that the region's sinks have prepared since is lost and produced
+//! again; output that other regions' sinks have prepared is part of the next checkpoint.
 //!
-//! It happens in this order: what still runs of the region is ended; after the back-off slots are found where workers are
-//! gone, and the journal is told under which id the region runs from now on, so that no later coordinator takes over what
-//! ran before; then its tasks are brought to their state and started. When that does not go well for a reason that may
-//! pass, it is tried again, as restarts of the whole job are, and counted with them. The whole job begins again when this
-//! cannot help: two regions have failed, the last checkpoint is due, it is not known what the tasks read, there is damage,
-//! or it takes too long.
+//! The steps: the remaining tasks of the region are stopped; after the back-off, slots are found in place of those whose
+//! workers are gone, and the journal records the region's next attempt id, so that a later coordinator does not adopt the
+//! old tasks; then the new tasks restore their state and start. A retryable failure of these steps begins them again,
+//! counted with the restarts of the whole job. The whole job restarts instead when two regions have failed, the last
+//! checkpoint is due, the splits of adopted tasks are not known yet, the checkpoint is damaged, or a step times out.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
-use millstream_connectors::Source;
-use millstream_store_errors::Retry;
 use tracing::Span;
 
-use super::driver::{Driver, failure_of};
-use crate::checkpoint::Event;
-use crate::deployer::{DeploymentEvent, RegionRestart};
-use crate::progress::Phase;
-use crate::snapshot::Snapshot;
-use crate::{Error, spans, splits};
+use crate::{Error, spans};
 
-/// How long tasks of a region may take to end after they were told to.
+/// Limit of the time until the tasks of a region have stopped.
 const REGION_STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long after the back-off a region may wait for slots. The others cut no checkpoint meanwhile, and what they write
-/// gathers.
+/// Limit of the time after the back-off until there are slots. No checkpoint is taken meanwhile, so the prepared output
+/// of the other regions grows.
 const SLOTS_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a region may take to bring its state and start.
+/// Limit of the time until a region has restored its state and started.
 const REGION_START_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A region that does not run.
+/// The back-off, then the search for slots.
+pub(super) type Relocation<'a> = BoxFuture<'a, Result<Vec<String>, Error>>;
+
+/// The failover of a region that does not run.
 pub(super) struct RegionFailover<'a> {
     region: usize,
-    /// Why it has failed.
+    /// The cause of the failure.
     reason: String,
-    /// Its next id.
+    /// The id of the region's next attempt.
     attempt: String,
-    has_ended: bool,
-    /// When the back-off is over.
+    /// The end of the back-off.
     due: Instant,
-    /// The back-off, then the wait for slots.
-    relocation: Option<BoxFuture<'a, Result<Vec<String>, Error>>>,
-    /// The worker of each of the job's slots, once all that is needed are there.
-    place: Option<Vec<String>>,
-    is_starting: bool,
-    /// When it has taken too long.
-    pub until: Option<Instant>,
+    relocation: Option<Relocation<'a>>,
+    step: Step,
+    /// The worker of each of the job's slots, once all that are needed have been found.
+    slots: Option<Vec<String>>,
+    /// The time at which the present step has failed.
+    deadline: Instant,
     span: Span,
 }
 
-impl RegionFailover<'_> {
-    /// Says so where it is traced.
-    pub fn has_failed(&self, error: &Error) {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The old tasks are being stopped.
+    Stopping,
+    /// The old tasks have stopped; slots may not have been found yet.
+    Stopped,
+    /// The new tasks restore their state.
+    Starting,
+}
+
+impl<'a> RegionFailover<'a> {
+    /// Begins the failover of a region whose tasks are being stopped.
+    pub fn new(
+        region: usize,
+        attempt: String,
+        reason: String,
+        delay: Duration,
+        relocation: Relocation<'a>,
+        span: Span,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            region,
+            reason,
+            attempt,
+            due: now + delay,
+            relocation: Some(relocation),
+            step: Step::Stopping,
+            slots: None,
+            deadline: now + REGION_STOP_TIMEOUT,
+            span,
+        }
+    }
+
+    /// Returns the region's number.
+    pub fn region(&self) -> usize {
+        self.region
+    }
+
+    /// Returns the id of the region's next attempt.
+    pub fn attempt(&self) -> &str {
+        &self.attempt
+    }
+
+    /// Returns the span of the failover.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Returns the time at which the present step has failed.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Takes note that the old tasks have stopped.
+    pub fn on_stopped(&mut self, now: Instant) {
+        if self.step == Step::Stopping {
+            self.step = Step::Stopped;
+            self.deadline = self.due.max(now) + SLOTS_TIMEOUT;
+        }
+    }
+
+    /// Takes note of the result of the search for slots. An error fails the attempt.
+    pub fn on_relocated(&mut self, result: Result<Vec<String>, Error>) -> Result<(), Error> {
+        self.relocation = None;
+        let slots = result.map_err(|error| Error::Failed(format!("{}; {error}", self.reason)))?;
+        self.slots = Some(slots);
+        Ok(())
+    }
+
+    /// Begins the start of the new tasks if the old ones have stopped and there are slots, which are returned.
+    pub fn start_if_ready(&mut self, now: Instant) -> Option<Vec<String>> {
+        if self.step != Step::Stopped {
+            return None;
+        }
+        let slots = self.slots.take()?;
+        self.step = Step::Starting;
+        self.deadline = now + REGION_START_TIMEOUT;
+        Some(slots)
+    }
+
+    /// Returns the error of a step that has exceeded its limit.
+    pub fn timeout_error(&self) -> Error {
+        let (verb, limit) = match self.step {
+            Step::Starting => ("start", "REGION_START_TIMEOUT"),
+            Step::Stopped => ("find slots", "SLOTS_TIMEOUT"),
+            Step::Stopping => ("stop", "REGION_STOP_TIMEOUT"),
+        };
+        Error::Failed(format!("{}; its region did not {verb} in time ({limit})", self.reason))
+    }
+
+    /// Marks the span of the failover as failed.
+    pub fn set_error(&self, error: &Error) {
         spans::set_error(&self.span, error);
     }
 }
 
-/// Resolves when a region has a place to run.
+/// Waits for the result of the search for slots; without a search, forever.
 pub(super) async fn relocation_result(failover: &mut Option<RegionFailover<'_>>) -> Result<Vec<String>, Error> {
     match failover.as_mut().and_then(|failover| failover.relocation.as_mut()) {
         Some(relocation) => relocation.await,
@@ -73,177 +153,82 @@ pub(super) async fn relocation_result(failover: &mut Option<RegionFailover<'_>>)
     }
 }
 
-impl Driver<'_> {
-    pub(super) fn region_event(&mut self, news: DeploymentEvent) {
-        match news {
-            DeploymentEvent::Task(_) => {}
-            DeploymentEvent::RegionFailed {
-                region,
-                operator,
-                subtask,
-                error,
-            } => {
-                let retry = error.retry();
-                self.region_failed(region, failure_of(&operator, subtask, &error), retry);
-            }
-            DeploymentEvent::RegionStopped { region } => {
-                if let Some(failover) = self.failover.as_mut().filter(|failover| failover.region == region) {
-                    failover.has_ended = true;
-                    failover.until = Some(failover.due.max(Instant::now()) + SLOTS_TIMEOUT);
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    enum Event {
+        Stopped,
+        Relocated,
+        Start,
+    }
+
+    /// Applies events at these seconds after the failure, with a back-off of 10 s. Expected after each: whether the new
+    /// tasks are to start now, the seconds until the deadline, and the limit that is named then.
+    #[track_caller]
+    fn check(steps: &[(u64, Event, bool, u64, &str)]) {
+        let pending = std::future::pending().boxed();
+        let delay = Duration::from_secs(10);
+        let mut failover = RegionFailover::new(0, "x-0".into(), "it broke".into(), delay, pending, Span::none());
+        let began = failover.due - delay;
+        for (step, (at_s, event, starts, deadline_s, limit)) in steps.iter().enumerate() {
+            let now = began + Duration::from_secs(*at_s);
+            let started = match event {
+                Event::Stopped => {
+                    failover.on_stopped(now);
+                    None
                 }
-            }
-            DeploymentEvent::RegionRunning { region } => self.region_running(region),
+                Event::Relocated => {
+                    failover.on_relocated(Ok(vec!["a".into()])).unwrap();
+                    None
+                }
+                Event::Start => failover.start_if_ready(now),
+            };
+            assert_eq!(started.is_some(), *starts, "step {step}");
+            assert_eq!((failover.deadline() - began).as_secs(), *deadline_s, "step {step}");
+            let error = failover.timeout_error().to_string();
+            assert!(
+                error.starts_with("it broke; its region did not ") && error.contains(limit),
+                "{error}"
+            );
         }
     }
 
-    fn region_failed(&mut self, region: usize, error: Error, retry: Retry) {
-        if let Some(failover) = &self.failover {
-            failover.has_failed(&error);
-        }
-        let another_is_down = self.failover.as_ref().is_some_and(|failover| failover.region != region);
-        let reads_unknown = self.were_running && self.stored.is_none();
-        let is_ending = self.coordinator.is_ending() || self.failure.is_some();
-        if another_is_down || reads_unknown || is_ending {
-            return self.fail(error, retry);
-        }
-        let Some(delay) = self.restarts.next_delay(retry) else {
-            return self.fail(error, retry);
-        };
-        let regions = self.tasks.regions();
-        let slots = regions[region].clone();
-        let reason = error.to_string();
-        let said = format!(
-            "{reason}; {} of {} slots restart, the others go on",
-            slots.len(),
-            regions.iter().map(Vec::len).sum::<usize>()
+    #[test]
+    fn a_region_starts_once_it_has_stopped_and_there_are_slots() {
+        use Event::{Relocated, Start, Stopped};
+        check(&[
+            (1, Start, false, 30, "stop in time (REGION_STOP_TIMEOUT)"),
+            (2, Stopped, false, 70, "find slots in time (SLOTS_TIMEOUT)"),
+            (3, Start, false, 70, "SLOTS_TIMEOUT"),
+            (12, Relocated, false, 70, "SLOTS_TIMEOUT"),
+            (13, Start, true, 613, "start in time (REGION_START_TIMEOUT)"),
+            (14, Start, false, 613, "REGION_START_TIMEOUT"),
+        ]);
+        check(&[
+            (11, Relocated, false, 30, "REGION_STOP_TIMEOUT"),
+            (12, Start, false, 30, "REGION_STOP_TIMEOUT"),
+            (20, Stopped, false, 80, "SLOTS_TIMEOUT"),
+            (20, Start, true, 620, "REGION_START_TIMEOUT"),
+        ]);
+    }
+
+    #[test]
+    fn a_failed_search_for_slots_names_the_failure_of_the_region() {
+        let pending = std::future::pending().boxed();
+        let mut failover = RegionFailover::new(
+            0,
+            "x-0".into(),
+            "it broke".into(),
+            Duration::ZERO,
+            pending,
+            Span::none(),
         );
-        self.progress
-            .warn(format!("{said}; restarting in {:.1} s", delay.as_secs_f64()));
-        self.progress.update(|report| {
-            report.phase = Phase::Restarting;
-            report.reason = said;
-            report.restarts += 1;
-        });
-        self.checkpoint_event(Event::Suspend {
-            reason: format!("given up: {reason}"),
-        });
-        let attempt = format!("{}-{region}", uuid::Uuid::new_v4().simple());
-        let span = tracing::info_span!(
-            target: spans::TARGET,
-            parent: None,
-            "restart region",
-            job = self.job.graph.name,
-            region,
-            slots = slots.len(),
-            reason,
-        );
-        let waiting = span.in_scope(|| spans::span!("wait for slots"));
-        let relocation = {
-            let (deployer, attempt) = (self.deployer, attempt.clone());
-            async move {
-                tokio::time::sleep(delay).await;
-                spans::in_span(waiting, deployer.relocate(slots, attempt)).await
-            }
-        };
-        self.failover = Some(RegionFailover {
-            region,
-            reason,
-            attempt,
-            has_ended: false,
-            due: Instant::now() + delay,
-            relocation: Some(relocation.boxed()),
-            place: None,
-            is_starting: false,
-            until: Some(Instant::now() + REGION_STOP_TIMEOUT),
-            span,
-        });
-        self.tasks.end_region(region);
-    }
-
-    pub(super) fn region_relocated(&mut self, found: Result<Vec<String>, Error>) {
-        let Some(failover) = &mut self.failover else { return };
-        failover.relocation = None;
-        match found {
-            Ok(place) => failover.place = Some(place),
-            Err(error) => {
-                let reason = format!("{}; {error}", failover.reason);
-                self.fail(Error::Failed(reason), Retry::Limited);
-            }
-        }
-    }
-
-    pub(super) fn region_failover_timed_out(&mut self) {
-        let Some(failover) = &self.failover else { return };
-        let (what, limit) = match (failover.is_starting, failover.has_ended) {
-            (true, _) => ("run again", "REGION_START_TIMEOUT"),
-            (false, true) => ("find slots", "SLOTS_TIMEOUT"),
-            (false, false) => ("end", "REGION_STOP_TIMEOUT"),
-        };
-        let error = format!("{}; its region did not {what} in time ({limit})", failover.reason);
-        self.fail(Error::Failed(error), Retry::Limited);
-    }
-
-    /// Lets the region begin again if it is time.
-    pub(super) fn restart_region_when_ready(&mut self) {
-        let Some(failover) = &mut self.failover else { return };
-        if !failover.has_ended || failover.is_starting || self.failure.is_some() || !self.coordinator.is_idle() {
-            return;
-        }
-        let Some(place) = failover.place.take() else { return };
-        failover.is_starting = true;
-        failover.until = Some(Instant::now() + REGION_START_TIMEOUT);
-        let (region, attempt, span) = (failover.region, failover.attempt.clone(), failover.span.clone());
-        let slots = self.tasks.regions().swap_remove(region);
-        let (checkpoint, states) = match (&self.stored, self.base) {
-            (Some(stored), _) => {
-                let mut snapshot = Snapshot::new(self.job, self.parallelism, stored);
-                splits::add_finished_splits(&self.known, &mut snapshot.operators);
-                (Some(stored.checkpoint), snapshot.operators)
-            }
-            (None, Some(base)) => (Some(base.checkpoint), base.operators.clone()),
-            (None, None) => (None, Default::default()),
-        };
-        let mut given = HashMap::new();
-        for node in self.connectors.sources.keys() {
-            let id = &self.job.graph.nodes[*node].id;
-            if let Some(known) = self.known.get_mut(id) {
-                let states = states.get(id).map_or(&[][..], Vec::as_slice);
-                let begins_again = |subtask| slots.contains(&(subtask % self.parallelism));
-                given.insert(*node, known.reassign(states, begins_again));
-            }
-        }
-        let discovers = |source: &Arc<dyn Source>| !self.job.options.batch && source.discovery_interval().is_some();
-        let restart = RegionRestart {
-            region,
-            attempt,
-            slots: place,
-            splits: given,
-            splits_are_final: !self.connectors.sources.values().any(discovers),
-            restore: states.into_iter().collect(),
-            epoch: self.history.epoch(),
-        };
-        let restarted = span.in_scope(|| self.tasks.restart_region(restart));
-        match restarted {
-            Ok(restarted) => self.progress.update(|report| {
-                report.counters.pop();
-                report.counters.extend([restarted.stopped, restarted.counters]);
-                report.restored_from = checkpoint.or(report.restored_from);
-            }),
-            // Its worker may just have gone.
-            Err(error) => {
-                let retry = error.retry();
-                self.region_failed(region, error, retry);
-            }
-        }
-    }
-
-    fn region_running(&mut self, region: usize) {
-        if self.failover.as_ref().is_none_or(|failover| failover.region != region) {
-            return;
-        }
-        self.failover = None;
-        self.end_discovery_elsewhere();
-        self.progress.update(|report| report.phase = Phase::Running);
-        self.checkpoint_event(Event::Resume);
+        let error = failover
+            .on_relocated(Err(Error::Failed("no slots".into())))
+            .unwrap_err();
+        assert_eq!(error.to_string(), "it broke; no slots");
     }
 }

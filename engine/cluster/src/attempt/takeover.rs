@@ -10,11 +10,9 @@ use std::collections::BTreeMap;
 
 use super::Attempt;
 use super::connectors::create_connectors;
-use super::driver::Driver;
 use super::pending_output::PendingOutput;
 use super::prepare::{Prepared, Start, check_restore, output_storage};
 use crate::Error;
-use crate::checkpoint::{Completed, Event};
 use crate::deployer::AdoptedTasks;
 use crate::splits::SplitAssigner;
 
@@ -54,27 +52,10 @@ pub(super) async fn prepare(attempt: &Attempt<'_>, adopted: AdoptedTasks) -> Res
     }
     Ok(Start::Running(Prepared {
         connectors,
-        known,
+        assigners: known,
         tasks: adopted.tasks,
         parallelism: adopted.parallelism,
-        were_running: true,
+        is_takeover: true,
         newest_checkpoint: adopted.newest_checkpoint,
     }))
-}
-
-impl Driver<'_> {
-    /// The first things that tasks hear which were running before.
-    pub(super) fn go_on(&mut self) {
-        self.checkpoint_event(Event::Requested);
-    }
-
-    /// The first checkpoint has told what the tasks read.
-    pub(super) fn running_splits_known(&mut self, completed: &Completed) {
-        for (id, known) in &mut self.known {
-            if let Some(states) = completed.states.get(id) {
-                known.add_running(states);
-            }
-        }
-        self.start_discovery();
-    }
 }

@@ -361,7 +361,7 @@ impl Deployer for LeasedDeployer<'_> {
         }))
     }
 
-    async fn superseded(&self) {
+    async fn on_superseded(&self) {
         self.leader.check_leadership().await;
         if self.leader.has_ended() {
             // The task is aborted while it waits here.
@@ -470,8 +470,8 @@ impl Tasks for LeasedTasks {
         self.tasks.regions()
     }
 
-    fn end_region(&mut self, region: usize) {
-        self.tasks.end_region(region);
+    fn stop_region(&mut self, region: usize) {
+        self.tasks.stop_region(region);
     }
 
     fn restart_region(&mut self, restart: RegionRestart) -> Result<RestartedRegion, Error> {

@@ -578,7 +578,7 @@ impl Tasks for RemoteTasks {
         }
     }
 
-    fn end_region(&mut self, index: usize) {
+    fn stop_region(&mut self, index: usize) {
         let region = &mut self.regions[index];
         region.stage = Stage::Ending;
         // A worker that takes no order is lost, which is reported separately.
