@@ -1,13 +1,13 @@
-# Everything a person does with this repository. Each target installs what it needs first.
+# Tasks of this repository. Each target first installs what it needs.
 SHELL := /usr/bin/env bash -o pipefail
 ENV := . scripts/env.sh
 
 .PHONY: help setup demo install kafka test chaos simulate fuzz bench lint fmt
 
-help: ## what there is
+help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
-setup: ## install what this machine lacks (quick when all is there)
+setup: ## install missing dependencies
 	@scripts/setup.sh test
 
 demo: ## build, then run the toll-booth example on the embedded engine
@@ -19,21 +19,22 @@ install: ## build in release, and install engine and engine-cli into PREFIX/bin:
 kafka: ## a Kafka broker on 127.0.0.1:9092 in the background; scripts/kafka.sh: topic, produce, consume, stop
 	@scripts/kafka.sh start
 
-test: ## every test, those against a real Kafka broker included
+test: ## all tests, those with a real Kafka broker included
 	@scripts/test.sh
 
 chaos: ## a cluster and its broker under random faults and commands: make chaos KILLS=1000 [SEED=...]
 	@$(ENV) && cargo build --workspace --bins && KILLS=$(KILLS) SEED=$(SEED) cargo test --workspace --test cluster chaos -- --nocapture
 
-fuzz: ## damaged inputs for every decoder and the planner, until stopped: make fuzz [TARGET=json] [RUNS=100000] [SEED=...]
+fuzz: ## fuzz every decoder and the planner until stopped: make fuzz [TARGET=json] [RUNS=100000] [SEED=...]
 	@scripts/fuzz.sh "$(TARGET)" "$(RUNS)" "$(SEED)"
-simulate: ## clusters in one thread, every fault from a seed: make simulate SEEDS=10000 [FIRST=...], or SEED=17 for one
+
+simulate: ## clusters in one thread, with faults determined by a seed: make simulate SEEDS=10000 [FIRST=...], or SEED=17 for one
 	@$(ENV) && SEEDS=$(SEEDS) FIRST=$(FIRST) SEED=$(SEED) cargo test --workspace --test simulation no_seed -- --nocapture
 
-bench: ## the benchmarks, in release: Nexmark, Kafka to Kafka, latency, large state, sessions
+bench: ## benchmarks in release mode: Nexmark, Kafka to Kafka, latency, large state, sessions
 	@scripts/bench.sh $(BENCH)
 
-lint: ## formatting, clippy with warnings as errors, deploy/, dependency policy
+lint: ## formatting, clippy, module cycles, comments, deploy/, dependencies
 	@scripts/lint.sh
 
 fmt: ## format the code

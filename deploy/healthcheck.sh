@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Asks the engine in this container how it is; the image has no HTTP client.
+# Requests the health of the engine in this container; the image has no HTTP client.
 # Usage: healthcheck [/healthz | /readyz]     (the port is that of MILLSTREAM_HTTP)
 set -euo pipefail
 exec 3<>"/dev/tcp/127.0.0.1/${MILLSTREAM_HTTP##*:}"

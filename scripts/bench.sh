@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The benchmarks, on the release engine.
+# Runs the benchmarks with the release build.
 # Usage: bench.sh [startup] [nexmark [QUERY...]] [kafka] [exactly-once] [kafka-latency] [latency] [state] [sessions] [recovery] [silence] [jobs] [exchange]     (BENCH_EVENTS=100000000 BENCH_CHECKPOINT_INTERVAL=10s)
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The toll-booth example on the embedded engine: makes its data (with the engine itself), runs, shows the result.
+# Runs the toll-booth example: generates its data with the engine itself, runs the pipeline, shows the result.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh

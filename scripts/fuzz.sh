@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Damaged inputs for everything that takes bytes from outside (integration-tests/tests/fuzz).
+# Fuzzes every part that accepts bytes from outside (integration-tests/tests/fuzz).
 #
 # Usage: fuzz.sh [TARGET] [RUNS] [SEED]
-# Without RUNS or SEED it goes on, round after round with a new seed each, until it is stopped or something breaks.
+# Without RUNS or SEED it runs rounds with new seeds until it is stopped or a target fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh

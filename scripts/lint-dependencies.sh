@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Dependencies that are declared and not used: of each crate (cargo-machete, which `setup.sh lint` installs), and in the
-# workspace's list.
+# Finds unused dependencies of each crate (with cargo-machete, which `setup.sh lint` installs) and in the workspace's list.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh

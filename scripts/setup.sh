@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a fresh Debian or Ubuntu machine lacks, and builds RocksDB once. Quick when all is there.
+# Installs missing dependencies on Debian or Ubuntu, and builds RocksDB once.
 #
 # Usage: setup.sh [packages|build|lint|test]
 #   packages         the distribution's packages that compiling needs, no more

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test: unit, property, SQL cases against an independent engine, whole processes, a real Kafka broker.
+# Runs all tests: unit, property, SQL cases against an independent engine, whole processes, a real Kafka broker.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh

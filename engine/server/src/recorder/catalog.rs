@@ -92,7 +92,7 @@ pub const METRICS: [Metric; 48] = [
     metric("millstream_state_evictions_total", Kind::Counter, &[], Process::Tasks, "Parts of state written to disk to free memory."),
     metric("millstream_state_memory_limit_bytes", Kind::Gauge, &[], Process::Tasks, "Memory budget of state."),
     metric("millstream_state_memory_used_bytes", Kind::Gauge, &[], Process::Tasks, "Memory that state uses of its budget."),
-    metric("millstream_state_restored_bytes_total", Kind::Counter, &["from"], Process::Tasks, "State files used by restores: `local` from the file cache, `storage` downloaded."),
+    metric("millstream_state_restored_bytes_total", Kind::Counter, &["from"], Process::Tasks, "State files used by restores: `local` for local recovery, `storage` for downloads."),
     metric("millstream_state_uploaded_bytes_total", Kind::Counter, &[], Process::Tasks, "State files uploaded for checkpoints."),
     metric("millstream_workers", Kind::Gauge, &[], Process::Leader, "Workers that are ready."),
 ];
