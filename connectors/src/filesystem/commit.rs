@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use millstream_store_errors::Retry;
 use object_store::ObjectStoreExt;
 use object_store::multipart::PartId;
 
@@ -100,6 +101,8 @@ async fn complete_upload(
                 store.root
             )))
         }
+        // The file may have been published already: only its absence would make the first error permanent.
+        Err(unknown) if Retry::of_object_store(&unknown).is_retryable() => Err(store_error(key, &unknown)),
         Err(_) => Err(store_error(key, &error)),
     }
 }
