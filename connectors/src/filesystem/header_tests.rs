@@ -89,8 +89,7 @@ fn a_header_without_a_declared_column_is_refused() {
     check("1,x", "the header has no column `id`; its columns are `1`, `x`");
     check(
         "id,name,id",
-        "the header has the column `id` more than once, so which one the table means is not known; rename one of them in \
-         the file",
+        "the header has the column `id` more than once, so it is ambiguous; rename one of them in the file",
     );
     check(
         "id,\"name",

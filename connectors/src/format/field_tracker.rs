@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use metrics::Counter;
 
-use super::cells::Column;
+use super::column_builder::ColumnBuilder;
 use crate::fields::SourceFields;
 
 /// Number of records whose undeclared fields are collected.
@@ -14,7 +14,7 @@ const NAMED_RECORDS_MAX: u64 = 1_000;
 const NAMES_MAX: usize = 64;
 
 /// Collects the fields of one decoder's records and reports them to a [`SourceFields`] once per batch.
-pub(super) struct FieldTracker {
+pub struct FieldTracker {
     source: Arc<SourceFields>,
     /// Columns that no record had before this batch.
     absent: Vec<Absent>,
@@ -72,7 +72,7 @@ impl FieldTracker {
 
     /// Records the columns of a record: a column has `rows` cells if the record lacks it, and one more otherwise.
     #[inline]
-    pub fn record(&mut self, columns: &[Column], rows: usize) {
+    pub fn record(&mut self, columns: &[ColumnBuilder], rows: usize) {
         self.records += 1;
         self.named_left = self.named_left.saturating_sub(1);
         for absent in &mut self.absent {
@@ -115,7 +115,7 @@ mod tests {
     use arrow_schema::{DataType, Field, Schema};
 
     use super::super::Records;
-    use super::super::json_test_kit::spec;
+    use super::super::test_records::spec;
     use super::*;
 
     fn fields_of(batches: &[&[&str]], columns: &[usize]) -> Option<crate::InputFields> {

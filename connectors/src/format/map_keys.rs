@@ -1,7 +1,7 @@
 //! Unique keys of maps: of several entries with one key, the last one counts.
 //!
 //! JSON objects, Kafka headers and Parquet's maps may repeat a key; a MAP of SQL has each key once. As in Java's maps,
-//! the entry has the place of the first and the value of the last one.
+//! the entry has the position of the first and the value of the last.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use arrow_schema::DataType;
 
 use crate::Error;
 
-/// Maps of more entries than this look their keys up by hash.
+/// Largest number of entries of a map whose keys are compared one by one; larger maps use a hash table.
 const COMPARED_MAX: usize = 8;
 
-/// The maps with each key once.
+/// Returns the maps with each key once.
 pub fn last_of_each(maps: MapArray) -> Result<MapArray, Error> {
     let (keys, offsets) = (maps.keys(), maps.offsets());
     let unique = match keys.data_type() {
@@ -50,7 +50,7 @@ pub fn last_of_each(maps: MapArray) -> Result<MapArray, Error> {
     Ok(MapArray::try_new(field, offsets, entries, nulls, ordered)?)
 }
 
-/// The column with each key of its maps once, at any depth.
+/// Returns a column with each key of its maps once, at any nesting depth.
 pub fn unique_keys(column: &ArrayRef) -> Result<ArrayRef, Error> {
     if !has_map(column.data_type()) {
         return Ok(Arc::clone(column));

@@ -1,32 +1,31 @@
-//! Formats: bytes to Arrow batches and back, for every connector that moves bytes.
+//! Formats: decoding of bytes to Arrow batches and encoding of batches to bytes, for all byte-oriented connectors.
 //!
-//! Most connectors move *records*: a Kafka message, a line of a file. For them a format makes a [`Decoder`] (many
-//! records in, one batch out, bad records named one by one) and an [`Encoder`] (one batch in, one record per row out).
-//! Parquet has no records, only files: it is described here, and read and written by connectors that move whole files
-//! (see [`parquet`]).
+//! Most connectors transfer *records*: a Kafka message, a line of a file. For them a format has a [`Decoder`], which
+//! decodes many records into one batch and reports malformed records one by one, and an [`Encoder`], which encodes each
+//! row of a batch as one record. Parquet has files but no records: connectors of whole files read and write it by the
+//! module [`parquet`].
 //!
-//! A decoder never panics and never fails as a whole because of what a record contains: a record that cannot be
-//! decoded is left out of the batch and reported with its index and the reason, naming the column where possible.
+//! A decoder never panics and never fails as a whole because of the content of a record: a record that cannot be
+//! decoded is left out of the batch and reported with its index and the error, which names the column where possible.
 //!
-//! Formats read their options under Flink's names (`json.ignore-parse-errors`); [`FormatSpec`] collects them, also from
-//! below a prefix (`value.json.ignore-parse-errors`).
+//! Formats read their options under Flink's names (`json.ignore-parse-errors`), optionally with a prefix
+//! (`value.json.ignore-parse-errors`); see [`FormatSpec`].
 
-mod cells;
+mod column_builder;
 mod csv;
-mod csv_encode;
-mod csv_header;
-mod describe;
+mod descriptions;
 mod field_tracker;
 mod json;
-mod json_cursor;
-mod json_encode;
 pub(crate) mod map_keys;
 mod numbers;
 pub mod parquet;
-mod parse_errors;
+mod parse_error;
+mod parse_error_counter;
 mod raw;
-mod record;
-mod text;
+mod record_decoder;
+#[cfg(test)]
+mod test_records;
+mod text_column;
 mod time;
 
 use std::collections::BTreeMap;
@@ -35,37 +34,37 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{FieldRef, SchemaRef};
 
-pub use self::csv::Lines;
-pub use self::csv_header::{FoundHeader, Header};
-pub use self::describe::{FORMAT_OPTION, Format, formats};
-pub use self::text::Column as TextColumn;
+pub use self::csv::header::{FoundHeader, Header};
+pub use self::csv::lines::Lines;
+pub use self::descriptions::{FORMAT_OPTION, Format, formats};
+pub use self::text_column::TextColumn;
 pub use self::time::{TimestampStyle, parse_timestamp};
 use crate::options::Options;
 use crate::{Error, SourceFields, TableDefinition};
-#[cfg(test)]
-use json::tests as json_test_kit;
 
-/// The format with this name.
+/// Returns the format with this name.
 pub fn find(name: &str) -> Option<&'static Format> {
     formats().iter().find(|format| format.name == name)
 }
 
-/// Records lying in one buffer: record `i` is `data[ranges[i].0..ranges[i].1]`. Separators are not part of a record.
+/// Records in one buffer: record `i` is `data[ranges[i].0..ranges[i].1]`. Separators are not part of a record.
 #[derive(Debug, Clone, Copy)]
 pub struct Records<'a> {
+    /// Bytes of all records.
     pub data: &'a [u8],
+    /// Start and end of each record in `data`.
     pub ranges: &'a [(usize, usize)],
 }
 
-/// What became of some records.
+/// The result of decoding some records.
 #[derive(Debug)]
 pub struct Decoded {
-    /// One row for each accepted record, in their order, with the columns that were asked for.
+    /// One row for each accepted record, in order, with the columns of the decoder.
     pub rows: RecordBatch,
     /// Records that could not be decoded, by ascending index.
     pub rejected: Vec<Rejection>,
-    /// Records that hold no row and are no mistake (a comment, a blank line) or that the user told the format to skip
-    /// (`ignore-parse-errors`), by ascending index.
+    /// Records that are not rows (a comment, a blank line), and malformed records that the option `ignore-parse-errors`
+    /// skips, by ascending index.
     pub skipped: Vec<usize>,
 }
 
@@ -74,12 +73,13 @@ pub struct Decoded {
 pub struct Rejection {
     /// Index into [`Records::ranges`].
     pub record: usize,
+    /// Description of the error.
     pub error: String,
 }
 
 impl Decoded {
-    /// For each of `records` records whether it became a row: filters columns that a connector adds (metadata), so
-    /// that they line up with `rows`. `None`: all did.
+    /// Returns for each of `records` records true if it became a row, to filter columns that a connector adds
+    /// (metadata) so that they match `rows`. `None` if all records became rows.
     pub fn accepted(&self, records: usize) -> Option<BooleanArray> {
         if self.rejected.is_empty() && self.skipped.is_empty() {
             return None;
@@ -97,9 +97,9 @@ impl Decoded {
     }
 }
 
-/// One value from its text, as an array of one row; `None` is NULL.
+/// Parses the text of one value to an array of one row; `None` is NULL.
 pub fn parse_cell(field: &FieldRef, text: Option<&str>) -> Result<ArrayRef, Error> {
-    let mut column = cells::Column::new(field)?;
+    let mut column = column_builder::ColumnBuilder::new(field)?;
     let pushed = match text {
         Some(text) => column.push_text(text.as_bytes()),
         None => column.push_null(),
@@ -108,27 +108,27 @@ pub fn parse_cell(field: &FieldRef, text: Option<&str>) -> Result<ArrayRef, Erro
     column.finish()
 }
 
-/// Turns records into rows.
+/// Decodes records to rows.
 pub trait Decoder: Send {
-    /// The columns it delivers.
+    /// Returns the columns that it delivers.
     fn schema(&self) -> SchemaRef;
 
-    /// Decodes all records. Errors are of the engine (a column over Arrow's limits), never of a record's content.
+    /// Decodes all records. The content of a record never causes an error, only a rejection; limits of Arrow do.
     fn decode(&mut self, records: Records<'_>) -> Result<Decoded, Error>;
 
-    /// Says that the records to come are of a file with this header ([`FormatSpec::header`]). The error says which
-    /// column the header lacks.
+    /// Sets the header ([`FormatSpec::header`]) of the file that the next records are from. The error names the column
+    /// that the header lacks.
     fn set_header(&mut self, _header: &[u8]) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// Turns rows into records.
+/// Encodes rows to records.
 pub trait Encoder: Send {
-    /// Appends one record for each row of `rows` (the columns the encoder was made for).
+    /// Appends one record for each row of `rows`, which has the columns of the encoder.
     fn encode(&mut self, rows: &RecordBatch, out: &mut EncodedRecords) -> Result<(), Error>;
 
-    /// What a file starts with, before its first record (a CSV header), framing included.
+    /// Returns the header of each file (CSV), framing included.
     fn header(&self) -> Option<Vec<u8>> {
         None
     }
@@ -137,46 +137,54 @@ pub trait Encoder: Send {
 /// Encoded records in one buffer; record `i` ends at `ends[i]` and begins where the one before it ends.
 #[derive(Debug, Default, Clone)]
 pub struct EncodedRecords {
+    /// Bytes of all records.
     pub data: Vec<u8>,
+    /// End of each record in `data`.
     pub ends: Vec<usize>,
 }
 
 impl EncodedRecords {
+    /// Removes all records.
     pub fn clear(&mut self) {
         self.data.clear();
         self.ends.clear();
     }
 
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
+    /// Returns true if there is no record.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
+    /// Returns the bytes of a record.
     pub fn record(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.data[start..self.ends[index]]
     }
 
+    /// Iterates over the bytes of all records.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.record(index))
     }
 }
 
-/// How encoded records are told apart.
+/// Framing of encoded records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// Nothing is added: the transport keeps records apart (Kafka).
+    /// None: the transport separates records (Kafka).
     Bare,
     /// Each record ends with a newline (files).
     Lines,
 }
 
-/// A format and its options, as one table chose them.
+/// The format of a table, with its options.
 #[derive(Debug, Clone)]
 pub struct FormatSpec {
+    /// The format.
     pub format: &'static Format,
     table: String,
     /// Full names, without the prefix (`json.ignore-parse-errors`).
@@ -184,8 +192,8 @@ pub struct FormatSpec {
 }
 
 impl FormatSpec {
-    /// The format that `<prefix>format` names, with the options below `<prefix>`; the value's format is found under
-    /// `format` as well as `value.format`. `None`: the table names none.
+    /// Returns the format that the option `<prefix>format` names, with the options that start with `<prefix>`. The
+    /// value's format may be named by `format` or `value.format`. `None` if the table has no such option.
     pub fn of(table: &TableDefinition, prefix: &str) -> Result<Option<Self>, Error> {
         let mut prefixes = vec![prefix];
         match prefix {
@@ -218,7 +226,7 @@ impl FormatSpec {
         }))
     }
 
-    /// The format of the table's values; an error if it names none.
+    /// Returns the format of the table's values; an error if the option is missing.
     pub fn of_value(table: &TableDefinition) -> Result<Self, Error> {
         Self::of(table, "")?.ok_or_else(|| {
             Error::Invalid(format!(
@@ -228,11 +236,12 @@ impl FormatSpec {
         })
     }
 
+    /// Returns the options of the format.
     pub fn options(&self) -> Options<'_> {
         Options::new(&self.table, &self.options)
     }
 
-    /// A decoder of records with `schema`'s columns that delivers those at `columns`, in that order.
+    /// Creates a decoder of records with the columns of `schema`, which delivers those at `columns` in that order.
     pub fn decoder(&self, schema: &SchemaRef, columns: &[usize]) -> Result<Box<dyn Decoder>, Error> {
         self.decoder_with(schema, columns, None)
     }
@@ -254,57 +263,65 @@ impl FormatSpec {
         fields: Option<&Arc<SourceFields>>,
     ) -> Result<Box<dyn Decoder>, Error> {
         match self.format.name {
-            "json" => Ok(Box::new(json::JsonDecoder::new(
+            "json" => Ok(Box::new(json::decoder::JsonDecoder::new(
                 schema,
                 columns,
                 &self.options(),
                 fields,
             )?)),
-            "csv" => Ok(Box::new(csv::CsvDecoder::new(schema, columns, &self.options())?)),
+            "csv" => Ok(Box::new(csv::decoder::CsvDecoder::new(
+                schema,
+                columns,
+                &self.options(),
+            )?)),
             "raw" => Ok(Box::new(raw::RawDecoder::new(schema, columns, &self.options())?)),
             other => Err(self.file_only(other)),
         }
     }
 
-    /// An encoder of rows with `schema`'s columns.
+    /// Creates an encoder of rows with the columns of `schema`.
     pub fn encoder(&self, schema: &SchemaRef, framing: Framing) -> Result<Box<dyn Encoder>, Error> {
         match self.format.name {
-            "json" => Ok(Box::new(json_encode::JsonEncoder::new(
+            "json" => Ok(Box::new(json::encoder::JsonEncoder::new(
                 schema,
                 framing,
                 &self.options(),
             )?)),
-            "csv" => Ok(Box::new(csv_encode::CsvEncoder::new(schema, framing, &self.options())?)),
+            "csv" => Ok(Box::new(csv::encoder::CsvEncoder::new(
+                schema,
+                framing,
+                &self.options(),
+            )?)),
             "raw" => Ok(Box::new(raw::RawEncoder::new(schema, framing, &self.options())?)),
             other => Err(self.file_only(other)),
         }
     }
 
-    /// Where records end when they are written one after another, as in a file of lines.
+    /// Returns the rules for finding the ends of records in a file.
     pub fn lines(&self) -> Result<Lines, Error> {
         Ok(match self.format.name {
-            "csv" => Lines::csv(csv::Syntax::new(&self.options())?),
+            "csv" => Lines::csv(csv::syntax::Syntax::new(&self.options())?),
             _ => Lines::plain(),
         })
     }
 
-    /// The rules for finding the header that each file starts with; `None`: files have none.
+    /// Returns the rules for finding the header that each file starts with; `None` if files have no header.
     pub fn header(&self) -> Result<Option<Header>, Error> {
         if self.format.name != "csv" {
             return Ok(None);
         }
-        let syntax = csv::Syntax::new(&self.options())?;
+        let syntax = csv::syntax::Syntax::new(&self.options())?;
         Ok(syntax.header.then(|| Header::of(&syntax)))
     }
 
-    /// Whether the format is one of whole files, without single records.
+    /// Returns true if the format consists of whole files, without single records.
     pub fn is_file_format(&self) -> bool {
         self.format.name == "parquet"
     }
 
     fn file_only(&self, format: &str) -> Error {
         Error::Invalid(format!(
-            "table `{}`: the format `{format}` is one of whole files, not of single records; use it with the connector \
+            "table `{}`: the format `{format}` consists of whole files, not of single records; use it with the connector \
              `filesystem`, or choose json, csv or raw here",
             self.table
         ))

@@ -1,6 +1,6 @@
-//! Numbers from their digits in text: whole numbers and decimals never take a detour over floating point.
+//! Parsing of numbers. Whole numbers and decimals are never converted to floating point.
 
-/// Decimal digits with an optional sign; `12.0` and `1e3` are whole numbers too.
+/// Parses decimal digits with an optional sign; `12.0` and `1e3` are whole numbers too.
 #[inline]
 pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
@@ -9,13 +9,13 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
         rest => (false, rest),
     };
     if digits.is_empty() || digits.len() > 18 {
-        return parse_integer_slowly(text);
+        return parse_integer_general(text);
     }
     let mut value: i64 = 0;
     for byte in digits {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
-            return parse_integer_slowly(text);
+            return parse_integer_general(text);
         }
         value = value * 10 + i64::from(digit);
     }
@@ -23,16 +23,17 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
 }
 
 #[cold]
-fn parse_integer_slowly(text: &[u8]) -> Option<i64> {
+fn parse_integer_general(text: &[u8]) -> Option<i64> {
     let scaled = Scaled::parse(text, 0).filter(|scaled| scaled.is_exact)?;
     i64::try_from(scaled.signed(scaled.value)).ok()
 }
 
+/// Parses a floating-point number, surrounded by whitespace or not.
 pub fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
 }
 
-/// The unscaled value, rounded half up to `scale`; `None` where it is no number or has too many digits.
+/// Parses an unscaled decimal, rounded half up to `scale`; `None` if the text is not a number or has too many digits.
 pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let scaled = Scaled::parse(text, scale)?;
     let value = scaled.value.checked_add(i128::from(scaled.round_up))?;
@@ -40,19 +41,19 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     (value < limit).then_some(scaled.signed(value))
 }
 
-/// A number times a power of ten, cut to a whole number.
+/// A number times a power of ten, truncated to a whole number.
 struct Scaled {
     is_negative: bool,
-    /// Without the sign.
+    /// Absolute value.
     value: i128,
-    /// Only zeros were cut off.
+    /// True if only zeros were truncated.
     is_exact: bool,
-    /// The first digit that was cut off is 5 or more.
+    /// True if the first truncated digit is 5 or more.
     round_up: bool,
 }
 
 impl Scaled {
-    /// Reads digits with an optional sign, point and exponent, times 10 to the power of `scale`.
+    /// Parses digits with an optional sign, point and exponent, times 10 to the power of `scale`.
     fn parse(text: &[u8], scale: i8) -> Option<Self> {
         let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
             Some(at) => (
@@ -67,8 +68,8 @@ impl Scaled {
             rest => (false, rest),
         };
         let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
-        // The number of digits, counted from the first, that are not cut off.
-        let kept = i64::try_from(point).ok()? + i64::from(exponent) + i64::from(scale);
+        // Number of digits before the truncated ones.
+        let integer_digits = i64::try_from(point).ok()? + i64::from(exponent) + i64::from(scale);
         let mut scaled = Self {
             is_negative,
             value: 0,
@@ -84,19 +85,19 @@ impl Scaled {
             if digit > 9 {
                 return None;
             }
-            if count < kept {
+            if count < integer_digits {
                 scaled.value = scaled.value.checked_mul(10)?.checked_add(i128::from(digit))?;
             } else {
                 scaled.is_exact &= digit == 0;
-                scaled.round_up |= count == kept && digit >= 5;
+                scaled.round_up |= count == integer_digits && digit >= 5;
             }
             count += 1;
         }
         if count == 0 {
             return None;
         }
-        if scaled.value != 0 && kept > count {
-            let missing = u32::try_from(kept - count).ok()?;
+        if scaled.value != 0 && integer_digits > count {
+            let missing = u32::try_from(integer_digits - count).ok()?;
             scaled.value = scaled.value.checked_mul(10_i128.checked_pow(missing)?)?;
         }
         Some(scaled)

@@ -1,8 +1,8 @@
-//! Parquet files: reading the columns a table declares, and how files are written.
+//! Parquet files: decoding of a table's columns, and the properties of written files.
 //!
-//! A file's columns are matched with the table's by name. A column of another type is converted, and a value
-//! that does not survive it is an error; one that the file lacks is NULL. What a file's bytes claim is not trusted:
-//! whatever goes wrong inside the decoder, a panic included, is an error that names the file.
+//! A file's columns are matched with the table's by name. A column of another type is converted without loss or is an
+//! error; a column that the file does not have is NULL. The content of a file is not trusted: any failure inside the
+//! decoder, a panic included, is an error that names the file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,28 +21,30 @@ use crate::{Error, conversion};
 pub struct FileReader {
     reader: ParquetRecordBatchReader,
     schema: SchemaRef,
-    /// For each column of `schema`: its index in what the file delivers.
+    /// For each column of `schema`: its index in the decoded batch.
     sources: Vec<Option<usize>>,
-    /// All columns of the file.
+    /// Names of all columns of the file.
     names: Vec<String>,
     path: String,
 }
 
-/// Which part of a file to read.
+/// A part of a file to read.
 #[derive(Debug, Clone, Copy)]
 pub struct Part {
-    /// Row groups that begin in this range of bytes.
+    /// Start of the range of bytes in which the row groups to read begin.
     pub start: u64,
+    /// End of that range.
     pub end: u64,
-    /// Rows of them to leave out at the beginning.
+    /// Number of rows to skip at the beginning.
     pub skip_rows: u64,
+    /// Rows per batch.
     pub batch_rows: usize,
 }
 
 impl FileReader {
-    /// Reads the columns `schema` of the file at `path`.
+    /// Opens a file to read the columns of `schema`. `path` is for error messages.
     pub fn new<R: ChunkReader + 'static>(input: R, path: &str, schema: &SchemaRef, part: Part) -> Result<Self, Error> {
-        guarded(path, || {
+        catch_panics(path, || {
             let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(|error| damaged(path, &error))?;
             let in_file = builder.schema().clone();
             let mut roots = Vec::new();
@@ -115,27 +117,29 @@ impl FileReader {
         })
     }
 
-    /// The columns that are read, and whether the file has them.
+    /// Returns the columns that are read; true if the file has the column.
     pub fn columns(&self) -> impl Iterator<Item = (&str, bool)> {
         let fields = self.schema.fields().iter().zip(&self.sources);
         fields.map(|(field, source)| (field.name().as_str(), source.is_some()))
     }
 
-    /// The names of all columns that the file has.
+    /// Returns the names of all columns of the file.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
+    /// Decodes the next batch; `None` at the end.
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error> {
         let path = self.path.clone();
-        guarded(&path, || match self.reader.next() {
+        catch_panics(&path, || match self.reader.next() {
             None => Ok(None),
-            Some(Ok(rows)) => self.adapt(&rows).map(Some),
+            Some(Ok(rows)) => self.convert(&rows).map(Some),
             Some(Err(error)) => Err(damaged(&path, &error)),
         })
     }
 
-    fn adapt(&self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    /// Converts a decoded batch to the columns of `schema`.
+    fn convert(&self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
         let mut columns = Vec::with_capacity(self.sources.len());
         for (field, source) in self.schema.fields().iter().zip(&self.sources) {
             let wrong = |problem: &str| Error::Data(format!("`{}`: column `{}`: {problem}", self.path, field.name()));
@@ -147,7 +151,7 @@ impl FileReader {
                 }
             };
             if !field.is_nullable() && column.null_count() > 0 {
-                return Err(wrong("is declared NOT NULL, but the file has NULLs in it"));
+                return Err(wrong("is declared NOT NULL, but the file has NULL values"));
             }
             columns.push(column);
         }
@@ -160,23 +164,23 @@ impl FileReader {
     }
 }
 
-/// Runs the Parquet decoder on bytes from outside.
-fn guarded<T>(path: &str, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+/// Runs the Parquet decoder, and converts a panic to an error.
+fn catch_panics<T>(path: &str, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
         Err(Error::Data(format!(
-            "`{path}` is damaged: its content is no valid Parquet; replace the file or take it away, then start again"
+            "`{path}` is damaged: its content is not valid Parquet; replace or remove the file, then start again"
         )))
     })
 }
 
 fn damaged(path: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Data(format!(
-        "`{path}` is not a complete Parquet file (cut off, damaged, or still being written): {error}; replace the file or \
-         take it away, then start again"
+        "`{path}` is not a complete Parquet file (truncated, damaged, or still being written): {error}; replace or \
+         remove the file, then start again"
     ))
 }
 
-/// How files are written, from the options `parquet.*`.
+/// Returns the properties of written files, from the options `parquet.*`.
 pub fn writer_properties(spec: &FormatSpec) -> Result<WriterProperties, Error> {
     let options = spec.options();
     let compression = match options

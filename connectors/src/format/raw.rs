@@ -1,26 +1,28 @@
-//! The raw format: a record's bytes are the value of the table's only column.
+//! The format raw: a record's bytes are the value of the table's only column.
 //!
-//! Text and bytes are taken as they are; numbers have their fixed width, in the byte order that `raw.endianness`
-//! names. NULL is written as the empty record.
+//! Text and bytes are not encoded further; numbers have a fixed width, in the byte order of the option
+//! `raw.endianness`. NULL is written as an empty record.
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef};
 
-use super::cells::{CellResult, Column, Problem, Row, Values};
-use super::text::{Cells, Column as TextColumn};
+use super::column_builder::{BatchBuilder, ColumnBuilder, Values};
+use super::parse_error::{CellResult, ParseError};
+use super::text_column::{Cells, TextColumn};
 use super::{Decoded, Decoder, EncodedRecords, Encoder, Framing, Records, Rejection};
 use crate::Error;
 use crate::options::Options;
 
+/// Decodes raw records.
 pub struct RawDecoder {
-    row: Row,
+    row: BatchBuilder,
     little_endian: bool,
 }
 
 impl RawDecoder {
     pub fn new(schema: &SchemaRef, columns: &[usize], options: &Options<'_>) -> Result<Self, Error> {
         check_schema(schema, options)?;
-        let row = Row::new(SchemaRef::new(schema.project(columns)?))?;
+        let row = BatchBuilder::new(SchemaRef::new(schema.project(columns)?))?;
         Ok(Self {
             row,
             little_endian: little_endian(options),
@@ -39,14 +41,14 @@ impl Decoder for RawDecoder {
             let record = &records.data[*start..*end];
             let outcome = match self.row.columns.first_mut() {
                 Some(column) => {
-                    push(column, record, self.little_endian).map_err(|problem| problem.inside(column.field.name()))
+                    push(column, record, self.little_endian).map_err(|problem| problem.in_column(column.field.name()))
                 }
                 None => Ok(()),
             };
             match outcome {
                 Ok(()) => self.row.rows += 1,
                 Err(problem) => {
-                    self.row.roll_back();
+                    self.row.discard_row();
                     rejected.push(Rejection {
                         record: index,
                         error: problem.0.into(),
@@ -62,11 +64,11 @@ impl Decoder for RawDecoder {
     }
 }
 
-fn push(column: &mut Column, record: &[u8], little_endian: bool) -> CellResult {
-    fn exactly<const N: usize>(record: &[u8], little_endian: bool) -> Result<[u8; N], Problem> {
+fn push(column: &mut ColumnBuilder, record: &[u8], little_endian: bool) -> CellResult {
+    fn exactly<const N: usize>(record: &[u8], little_endian: bool) -> Result<[u8; N], ParseError> {
         let mut bytes: [u8; N] = record
             .try_into()
-            .map_err(|_| Problem::new(format!("has {} bytes where {N} are expected", record.len())))?;
+            .map_err(|_| ParseError::new(format!("has {} bytes where {N} are expected", record.len())))?;
         if !little_endian {
             bytes.reverse();
         }
@@ -76,7 +78,7 @@ fn push(column: &mut Column, record: &[u8], little_endian: bool) -> CellResult {
         Values::Utf8(bytes) => match std::str::from_utf8(record) {
             Ok(_) => bytes.push(record),
             Err(error) => {
-                return Err(Problem::new(format!(
+                return Err(ParseError::new(format!(
                     "is not UTF-8 text: the byte at {} is wrong",
                     error.valid_up_to()
                 )));
@@ -90,11 +92,12 @@ fn push(column: &mut Column, record: &[u8], little_endian: bool) -> CellResult {
         Values::Int64(values) => values.push(i64::from_le_bytes(exactly(record, little_endian)?)),
         Values::Float32(values) => values.push(f32::from_le_bytes(exactly(record, little_endian)?)),
         Values::Float64(values) => values.push(f64::from_le_bytes(exactly(record, little_endian)?)),
-        _ => return Err(Problem::new("has a type that the raw format does not have")),
+        _ => return Err(ParseError::new("has a type that the raw format does not support")),
     }
     Ok(())
 }
 
+/// Encodes raw records.
 pub struct RawEncoder {
     framing: Framing,
     little_endian: bool,

@@ -1,8 +1,8 @@
 //! Dates, times and timestamps as text.
 //!
-//! Read: `2024-01-01`, `2024-01-01 10:20`, `2024-01-01 10:20:30.123456`, with `T` instead of the blank and with `Z` or
-//! an offset at the end; years 1 to 9999; fractions beyond the microsecond are cut off. Written as Flink does: seconds
-//! always, the fraction with as few digits as it needs. The calendar is the proleptic Gregorian one
+//! Parsed: `2024-01-01`, `2024-01-01 10:20`, `2024-01-01 10:20:30.123456`, with `T` instead of the space and with `Z`
+//! or an offset at the end; years 1 to 9999; fractions beyond the microsecond are truncated. Written as in Flink:
+//! always with seconds, and with as few digits of the fraction as needed. The calendar is the proleptic Gregorian one
 //! ([`millstream_proto::civil`]).
 
 use millstream_proto::civil::{civil_from_days, days_from_civil, days_in_month};
@@ -10,7 +10,7 @@ use millstream_proto::civil::{civil_from_days, days_from_civil, days_in_month};
 /// Microseconds of a day.
 const DAY_US: i64 = 86_400_000_000;
 
-/// The separator between date and time, as the option `json.timestamp-format.standard` names it.
+/// Separator between date and time: the option `json.timestamp-format.standard`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampStyle {
     /// `2024-01-01 00:00:00.123`
@@ -19,7 +19,8 @@ pub enum TimestampStyle {
     Iso8601,
 }
 
-/// Microseconds since the epoch, UTC. `None`: not a timestamp, or out of the years 1 to 9999.
+/// Parses a timestamp to microseconds since the epoch, UTC. `None` if it is malformed or outside of the years 1 to
+/// 9999.
 pub fn parse_timestamp(text: &[u8]) -> Option<i64> {
     let days = i64::from(parse_date(text.get(..10)?)?);
     let rest = &text[10..];
@@ -34,7 +35,7 @@ pub fn parse_timestamp(text: &[u8]) -> Option<i64> {
     Some(days * DAY_US + time_us - offset_us)
 }
 
-/// Days since the epoch.
+/// Parses a date to days since the epoch.
 pub fn parse_date(text: &[u8]) -> Option<i32> {
     let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = text else {
         return None;
@@ -47,13 +48,13 @@ pub fn parse_date(text: &[u8]) -> Option<i32> {
     i32::try_from(days_from_civil(year, month, day)).ok()
 }
 
-/// Microseconds since midnight, of a text that is a time and nothing else.
+/// Parses a time to microseconds since midnight.
 pub fn parse_time(text: &[u8]) -> Option<i64> {
     let (time_us, rest) = parse_time_prefix(text)?;
     rest.is_empty().then_some(time_us)
 }
 
-/// `HH:MM[:SS[.fraction]]` and what follows it.
+/// Parses `HH:MM[:SS[.fraction]]` to microseconds since midnight. Returns the rest of the text too.
 fn parse_time_prefix(text: &[u8]) -> Option<(i64, &[u8])> {
     let (&[h0, h1, b':', m0, m1], mut rest) = text.split_first_chunk::<5>()? else {
         return None;
@@ -82,7 +83,7 @@ fn parse_time_prefix(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((seconds * 1_000_000 + fraction_us, rest))
 }
 
-/// Microseconds east of UTC: nothing, `Z`, `+02`, `+0200`, `+02:00`.
+/// Parses an offset to microseconds east of UTC: empty, `Z`, `+02`, `+0200`, `+02:00`.
 fn parse_zone(text: &[u8]) -> Option<i64> {
     let (sign, rest) = match text {
         [] | [b'Z' | b'z'] => return Some(0),
@@ -112,16 +113,17 @@ const PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
 6061626364656667686970717273747576777879\
 8081828384858687888990919293949596979899";
 
-fn two(value: u8) -> [u8; 2] {
+fn two_digits(value: u8) -> [u8; 2] {
     let at = usize::from(value) * 2;
     [PAIRS[at], PAIRS[at + 1]]
 }
 
+/// Appends a date given in days since the epoch.
 pub fn write_date(days: i64, out: &mut Vec<u8>) {
     let (year, month, day) = civil_from_days(days);
-    let (m, d) = (two(month as u8), two(day as u8));
+    let (m, d) = (two_digits(month as u8), two_digits(day as u8));
     if (0..=9999).contains(&year) {
-        let (y0, y1) = (two((year / 100) as u8), two((year % 100) as u8));
+        let (y0, y1) = (two_digits((year / 100) as u8), two_digits((year % 100) as u8));
         out.extend_from_slice(&[y0[0], y0[1], y1[0], y1[1], b'-', m[0], m[1], b'-', d[0], d[1]]);
     } else {
         out.extend_from_slice(format!("{year:05}").as_bytes());
@@ -129,13 +131,13 @@ pub fn write_date(days: i64, out: &mut Vec<u8>) {
     }
 }
 
-/// `HH:MM:SS` and as much of the fraction as is not zero.
+/// Appends `HH:MM:SS`, and the fraction without trailing zeros.
 pub fn write_time(time_us: i64, out: &mut Vec<u8>) {
     let (seconds, mut fraction_us) = (time_us / 1_000_000, (time_us % 1_000_000) as u32);
     let (h, m, s) = (
-        two((seconds / 3600) as u8),
-        two((seconds / 60 % 60) as u8),
-        two((seconds % 60) as u8),
+        two_digits((seconds / 3600) as u8),
+        two_digits((seconds / 60 % 60) as u8),
+        two_digits((seconds % 60) as u8),
     );
     out.extend_from_slice(&[h[0], h[1], b':', m[0], m[1], b':', s[0], s[1]]);
     if fraction_us != 0 {
@@ -154,6 +156,7 @@ pub fn write_time(time_us: i64, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a timestamp given in microseconds since the epoch, with `Z` if `utc`.
 pub fn write_timestamp(timestamp_us: i64, style: TimestampStyle, utc: bool, out: &mut Vec<u8>) {
     write_date(timestamp_us.div_euclid(DAY_US), out);
     out.push(match style {
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_timestamp_is_refused() {
+    fn malformed_timestamps_are_refused() {
         for text in [
             "",
             "2024",

@@ -1,18 +1,19 @@
-//! What formats there are and which options each takes: pure data, for validation and documentation.
+//! Descriptions of all formats and of their options, which are pure data for validation and documentation.
 
 use crate::{OptionDescription, OptionEffect, OptionKind, options};
 
 /// One format.
 #[derive(Debug)]
 pub struct Format {
-    /// The value of the `format` option.
+    /// Value of the option `format`.
     pub name: &'static str,
-    /// One sentence for a person.
+    /// Description in one sentence.
     pub help: &'static str,
+    /// Options of the format.
     pub options: &'static [OptionDescription],
 }
 
-/// An option that decides how bytes become rows.
+/// Describes an option that determines how bytes are decoded.
 const fn option(
     name: &'static str,
     kind: OptionKind,
@@ -22,7 +23,7 @@ const fn option(
     options::option(name, kind, default, help).with_effect(OptionEffect::Rows)
 }
 
-/// An option that only says how rows are written.
+/// Describes an option that only affects how rows are written.
 const fn writing(
     name: &'static str,
     kind: OptionKind,
@@ -40,7 +41,7 @@ pub const FORMAT_OPTION: OptionDescription = option(
     "How rows are written as bytes: json, csv, raw or (files only) parquet.",
 );
 
-/// Every format of this build.
+/// Returns every format of this build.
 pub fn formats() -> &'static [Format] {
     &[
         Format {

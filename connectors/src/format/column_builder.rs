@@ -1,8 +1,8 @@
-//! Columns that grow cell by cell and can take a row back.
+//! Builders of columns and batches, shared by the decoders of all record formats.
 //!
-//! A record is decoded field by field straight into its columns. When a field in the middle turns out to be wrong, the
-//! fields before it are already in theirs: [`Column::truncate`] takes them back, so a bad record costs itself and
-//! nothing else. All formats of records share these columns; what differs is how each finds its fields.
+//! A record is decoded field by field, directly into its columns. When a field in the middle of a record cannot be
+//! parsed, [`ColumnBuilder::truncate`] removes the cells of the fields before it, so that a malformed record does not
+//! affect the others.
 
 use std::sync::Arc;
 
@@ -23,46 +23,17 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::numbers::{parse_decimal, parse_float, parse_integer};
+use super::parse_error::{CellResult, ParseError};
 use super::{map_keys, time};
 use crate::Error;
 
-/// Why a cell cannot be what its column wants. Small, because every cell's result carries room for one.
-#[derive(Debug)]
-pub struct Problem(pub Box<str>);
-
-impl Problem {
-    pub fn new(message: impl Into<Box<str>>) -> Self {
-        Self(message.into())
-    }
-
-    /// The same, inside the column or field `name`.
-    pub fn inside(self, name: &str) -> Self {
-        let text = match self.0.strip_prefix("column `") {
-            Some(rest) => format!("column `{name}.{rest}"),
-            None => format!("column `{name}`: {}", self.0),
-        };
-        Self(text.into())
-    }
-}
-
-pub type CellResult = Result<(), Problem>;
-
-/// A text as an error message may quote it.
-pub fn excerpt(text: &[u8]) -> String {
-    const SHOWN: usize = 60;
-    let shown = String::from_utf8_lossy(&text[..text.len().min(SHOWN)]);
-    if text.len() > SHOWN {
-        format!("`{shown}…`")
-    } else {
-        format!("`{shown}`")
-    }
-}
-
-/// One growing column.
-pub struct Column {
+/// A column under construction.
+pub struct ColumnBuilder {
+    /// Name and type of the column.
     pub field: FieldRef,
-    /// Indices of NULL cells, ascending: most columns have few, and a value then costs nothing here.
+    /// Indices of NULL cells, ascending. Most columns have few, so that non-NULL cells cost nothing.
     nulls: Vec<usize>,
+    /// The cells.
     pub values: Values,
 }
 
@@ -88,18 +59,18 @@ pub enum Values {
     /// Microseconds since the epoch, until finished.
     Timestamp(Vec<i64>),
     Struct {
-        children: Vec<Column>,
+        children: Vec<ColumnBuilder>,
         rows: usize,
         order: FieldOrder,
     },
     List {
         ends: Vec<i32>,
-        child: Box<Column>,
+        child: Box<ColumnBuilder>,
     },
     Map {
         ends: Vec<i32>,
-        key: Box<Column>,
-        value: Box<Column>,
+        key: Box<ColumnBuilder>,
+        value: Box<ColumnBuilder>,
     },
 }
 
@@ -116,20 +87,20 @@ impl Bytes {
         self.finish_cell();
     }
 
-    /// What was appended to `data` since the last cell is the next one.
+    /// Ends the cell that consists of the bytes appended to `data` since the last cell.
     pub fn finish_cell(&mut self) {
         // The input of one call is below 2 GiB and no cell is longer than its input.
         self.ends.push(self.data.len() as i32);
     }
 
-    /// Drops what was appended to `data` and not finished.
-    pub fn abandon_cell(&mut self) {
+    /// Removes the bytes appended to `data` since the last cell.
+    pub fn discard_cell(&mut self) {
         self.data.truncate(self.ends.last().map_or(0, |end| *end as usize));
     }
 
     fn truncate(&mut self, rows: usize) {
         self.ends.truncate(rows);
-        self.abandon_cell();
+        self.discard_cell();
     }
 
     fn take(&mut self) -> (OffsetBuffer<i32>, Buffer) {
@@ -142,7 +113,7 @@ impl Bytes {
     }
 }
 
-/// Finds an object's columns by name, remembering the order in which the fields came last time.
+/// Finds an object's columns by name, and caches the order of the fields of the last object.
 #[derive(Default)]
 pub struct FieldOrder {
     by_name: ahash::AHashMap<Box<[u8]>, usize>,
@@ -150,7 +121,7 @@ pub struct FieldOrder {
 }
 
 impl FieldOrder {
-    /// Positions remembered; fields after these are looked up.
+    /// Most fields in the cache; later fields are found by name.
     const SEEN_MAX: usize = 64;
 
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
@@ -165,16 +136,16 @@ impl FieldOrder {
         }
     }
 
-    /// The column for the field `name`, the `nth` of its object.
+    /// Returns the column of the field `name`, which is the `nth` field of its object.
     #[inline]
     pub fn find(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
         match self.seen.get(nth) {
             Some((seen, column)) if seen == name => *column,
-            _ => self.look_up(nth, name),
+            _ => self.find_by_name(nth, name),
         }
     }
 
-    fn look_up(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
+    fn find_by_name(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
         let column = self.by_name.get(name).copied();
         if let Some((seen, seen_column)) = self.seen.get_mut(nth) {
             seen.clear();
@@ -187,7 +158,7 @@ impl FieldOrder {
     }
 }
 
-impl Column {
+impl ColumnBuilder {
     pub fn new(field: &FieldRef) -> Result<Self, Error> {
         let values = match field.data_type() {
             DataType::Boolean => Values::Boolean(Vec::new()),
@@ -208,13 +179,13 @@ impl Column {
             DataType::Time32(_) | DataType::Time64(_) => Values::Time(Vec::new()),
             DataType::Timestamp(_, _) => Values::Timestamp(Vec::new()),
             DataType::Struct(fields) => Values::Struct {
-                children: fields.iter().map(Column::new).collect::<Result<_, _>>()?,
+                children: fields.iter().map(ColumnBuilder::new).collect::<Result<_, _>>()?,
                 rows: 0,
                 order: FieldOrder::new(fields.iter().map(|field| field.name().as_str())),
             },
             DataType::List(child) => Values::List {
                 ends: Vec::new(),
-                child: Box::new(Column::new(child)?),
+                child: Box::new(ColumnBuilder::new(child)?),
             },
             DataType::Map(entries, _) => {
                 let DataType::Struct(fields) = entries.data_type() else {
@@ -225,8 +196,8 @@ impl Column {
                 };
                 Values::Map {
                     ends: Vec::new(),
-                    key: Box::new(Column::new(key)?),
-                    value: Box::new(Column::new(value)?),
+                    key: Box::new(ColumnBuilder::new(key)?),
+                    value: Box::new(ColumnBuilder::new(value)?),
                 }
             }
             _ => return Err(unsupported(field)),
@@ -255,7 +226,7 @@ impl Column {
         }
     }
 
-    /// Takes back all cells from `rows` on, finished or not.
+    /// Removes all cells from `rows` on, and the cell in progress.
     pub fn truncate(&mut self, rows: usize) {
         while self.nulls.last().is_some_and(|null| *null >= rows) {
             self.nulls.pop();
@@ -291,10 +262,10 @@ impl Column {
         }
     }
 
-    /// Appends NULL, or says that the column cannot be NULL.
+    /// Appends NULL; an error if the column is NOT NULL.
     pub fn push_null(&mut self) -> CellResult {
         if !self.field.is_nullable() {
-            return Err(Problem::new("is NOT NULL, but the record has no value for it"));
+            return Err(ParseError::new("is NOT NULL, but the record has no value for it"));
         }
         self.push_default(true);
         Ok(())
@@ -325,51 +296,63 @@ impl Column {
         }
     }
 
-    /// Appends the value that `text` (valid UTF-8) spells, for every type that is one piece of text.
+    /// Parses `text` (valid UTF-8) and appends the value, for every type that is not nested.
     pub fn push_text(&mut self, text: &[u8]) -> CellResult {
         match &mut self.values {
             Values::Utf8(bytes) => bytes.push(text),
             Values::Boolean(values) => values.push(match text.trim_ascii() {
                 word if word.eq_ignore_ascii_case(b"true") => true,
                 word if word.eq_ignore_ascii_case(b"false") => false,
-                _ => return Err(wrong(text, "a BOOLEAN")),
+                _ => return Err(ParseError::expected(text, "a BOOLEAN")),
             }),
             Values::Int8(values) => values.push(narrow(text, "a TINYINT")?),
             Values::Int16(values) => values.push(narrow(text, "a SMALLINT")?),
             Values::Int32(values) => values.push(narrow(text, "an INT")?),
             Values::Int64(values) => values.push(narrow(text, "a BIGINT")?),
-            Values::Float32(values) => values.push(parse_float(text).ok_or_else(|| wrong(text, "a FLOAT"))?),
-            Values::Float64(values) => values.push(parse_float(text).ok_or_else(|| wrong(text, "a DOUBLE"))?),
+            Values::Float32(values) => {
+                values.push(parse_float(text).ok_or_else(|| ParseError::expected(text, "a FLOAT"))?)
+            }
+            Values::Float64(values) => {
+                values.push(parse_float(text).ok_or_else(|| ParseError::expected(text, "a DOUBLE"))?)
+            }
             Values::Decimal {
                 values,
                 precision,
                 scale,
             } => {
                 let value = parse_decimal(text.trim_ascii(), *precision, *scale)
-                    .ok_or_else(|| wrong(text, &format!("a DECIMAL({precision}, {scale})")))?;
+                    .ok_or_else(|| ParseError::expected(text, &format!("a DECIMAL({precision}, {scale})")))?;
                 values.push(value);
             }
             Values::Date(values) => {
-                values
-                    .push(time::parse_date(text.trim_ascii()).ok_or_else(|| wrong(text, "a DATE like `2024-12-31`"))?);
+                values.push(
+                    time::parse_date(text.trim_ascii())
+                        .ok_or_else(|| ParseError::expected(text, "a DATE like `2024-12-31`"))?,
+                );
             }
             Values::Time(values) => {
-                values.push(time::parse_time(text.trim_ascii()).ok_or_else(|| wrong(text, "a TIME like `23:59:59`"))?);
+                values.push(
+                    time::parse_time(text.trim_ascii())
+                        .ok_or_else(|| ParseError::expected(text, "a TIME like `23:59:59`"))?,
+                );
             }
             Values::Timestamp(values) => {
                 let value = time::parse_timestamp(text.trim_ascii())
-                    .ok_or_else(|| wrong(text, "a TIMESTAMP like `2024-12-31 23:59:59.123`"))?;
+                    .ok_or_else(|| ParseError::expected(text, "a TIMESTAMP like `2024-12-31 23:59:59.123`"))?;
                 values.push(value);
             }
             Values::Binary(bytes) => decode_base64(text, bytes)?,
             Values::Struct { .. } | Values::List { .. } | Values::Map { .. } => {
-                return Err(wrong(text, &format!("a value of type {}", self.field.data_type())));
+                return Err(ParseError::expected(
+                    text,
+                    &format!("a value of type {}", self.field.data_type()),
+                ));
             }
         }
         Ok(())
     }
 
-    /// The array of all cells; the column is empty afterwards, with room for as many again.
+    /// Returns the array of all cells, and empties the builder but not its capacity.
     pub fn finish(&mut self) -> Result<ArrayRef, Error> {
         let rows = self.len();
         let nulls = null_buffer(&mut self.nulls, rows);
@@ -398,14 +381,17 @@ impl Column {
                 precision,
                 scale,
             } => {
-                let array = PrimitiveArray::<Decimal128Type>::new(fresh(values).into(), nulls);
+                let array = PrimitiveArray::<Decimal128Type>::new(take_with_capacity(values).into(), nulls);
                 Arc::new(array.with_precision_and_scale(*precision, *scale)?)
             }
             Values::Date(values) => primitive::<Date32Type>(values, nulls),
             Values::Time(values) => finish_time(self.field.data_type(), values, nulls),
             Values::Timestamp(values) => finish_timestamp(self.field.data_type(), values, nulls),
             Values::Struct { children, rows, .. } => {
-                let arrays = children.iter_mut().map(Column::finish).collect::<Result<Vec<_>, _>>()?;
+                let arrays = children
+                    .iter_mut()
+                    .map(ColumnBuilder::finish)
+                    .collect::<Result<Vec<_>, _>>()?;
                 let fields: Fields = children.iter().map(|child| child.field.clone()).collect();
                 let length = std::mem::take(rows);
                 Arc::new(StructArray::try_new_with_length(fields, arrays, nulls, length)?)
@@ -434,17 +420,22 @@ impl Column {
     }
 }
 
-/// All columns of a record.
-pub struct Row {
-    pub columns: Vec<Column>,
+/// A batch under construction: all columns of the records.
+pub struct BatchBuilder {
+    /// The columns.
+    pub columns: Vec<ColumnBuilder>,
     schema: SchemaRef,
-    /// Finished rows. A column that is longer holds a cell of the row in progress.
+    /// Number of complete rows. A column that is longer has a cell of the row in progress.
     pub rows: usize,
 }
 
-impl Row {
+impl BatchBuilder {
     pub fn new(schema: SchemaRef) -> Result<Self, Error> {
-        let columns = schema.fields().iter().map(Column::new).collect::<Result<_, _>>()?;
+        let columns = schema
+            .fields()
+            .iter()
+            .map(ColumnBuilder::new)
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             columns,
             schema,
@@ -456,18 +447,19 @@ impl Row {
         &self.schema
     }
 
-    /// Takes the row in progress back.
-    pub fn roll_back(&mut self) {
+    /// Removes the cells of the row in progress.
+    pub fn discard_row(&mut self) {
         for column in &mut self.columns {
             column.truncate(self.rows);
         }
     }
 
+    /// Returns the batch of all complete rows, and empties the builder.
     pub fn finish(&mut self) -> Result<RecordBatch, Error> {
         let arrays = self
             .columns
             .iter_mut()
-            .map(Column::finish)
+            .map(ColumnBuilder::finish)
             .collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
         Ok(RecordBatch::try_new_with_options(
@@ -478,10 +470,6 @@ impl Row {
     }
 }
 
-pub fn wrong(text: &[u8], what: &str) -> Problem {
-    Problem::new(format!("{} is not {what}", excerpt(text)))
-}
-
 fn unsupported(field: &Field) -> Error {
     Error::Invalid(format!(
         "column `{}`: the type {} cannot be read from or written to text",
@@ -490,13 +478,13 @@ fn unsupported(field: &Field) -> Error {
     ))
 }
 
-fn narrow<T: TryFrom<i64>>(text: &[u8], what: &str) -> Result<T, Problem> {
+fn narrow<T: TryFrom<i64>>(text: &[u8], what: &str) -> Result<T, ParseError> {
     parse_integer(text.trim_ascii())
         .and_then(|value| T::try_from(value).ok())
-        .ok_or_else(|| wrong(text, what))
+        .ok_or_else(|| ParseError::expected(text, what))
 }
 
-/// Decodes either alphabet, with or without padding.
+/// Decodes base64 in either alphabet, with or without padding.
 fn decode_base64(text: &[u8], out: &mut Bytes) -> CellResult {
     const CONFIG: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -508,20 +496,23 @@ fn decode_base64(text: &[u8], out: &mut Bytes) -> CellResult {
         false => &STANDARD,
     };
     if engine.decode_vec(digits, &mut out.data).is_err() {
-        out.abandon_cell();
-        return Err(wrong(text, "binary data in base64"));
+        out.discard_cell();
+        return Err(ParseError::expected(text, "binary data in base64"));
     }
     out.finish_cell();
     Ok(())
 }
 
-fn fresh<T>(values: &mut Vec<T>) -> Vec<T> {
-    let room = values.len();
-    std::mem::replace(values, Vec::with_capacity(room))
+fn take_with_capacity<T>(values: &mut Vec<T>) -> Vec<T> {
+    let capacity = values.len();
+    std::mem::replace(values, Vec::with_capacity(capacity))
 }
 
 fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>) -> ArrayRef {
-    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(fresh(values)), nulls))
+    Arc::new(PrimitiveArray::<T>::new(
+        ScalarBuffer::from(take_with_capacity(values)),
+        nulls,
+    ))
 }
 
 fn finish_time(data_type: &DataType, values: &mut Vec<i64>, nulls: Option<NullBuffer>) -> ArrayRef {
@@ -544,7 +535,9 @@ fn finish_timestamp(data_type: &DataType, values: &mut Vec<i64>, nulls: Option<N
         nulls: Option<NullBuffer>,
         zone: Option<Arc<str>>,
     ) -> ArrayRef {
-        Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(fresh(values)), nulls).with_timezone_opt(zone))
+        Arc::new(
+            PrimitiveArray::<T>::new(ScalarBuffer::from(take_with_capacity(values)), nulls).with_timezone_opt(zone),
+        )
     }
     let DataType::Timestamp(unit, zone) = data_type else {
         return with_zone::<TimestampMicrosecondType>(values, nulls, None);

@@ -1,11 +1,12 @@
-//! What CSV lines become, and what they are refused for.
+//! Decoding and encoding of CSV lines, and the errors of lines that are rejected.
 
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use super::super::json_test_kit::{encode, flat, outcomes, spec};
-use super::{Lines, Syntax};
+use crate::format::csv::lines::Lines;
+use crate::format::csv::syntax::Syntax;
+use crate::format::test_records::{encode, flat, outcomes, spec};
 
 fn narrow() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -117,7 +118,7 @@ fn every_type_survives_the_round_trip() {
 fn a_header_is_written_and_named() {
     let schema = narrow();
     let csv = spec("csv", &[("csv.header", "true")], &schema);
-    let encoder = csv.encoder(&schema, super::super::Framing::Lines).unwrap();
+    let encoder = csv.encoder(&schema, crate::format::Framing::Lines).unwrap();
     assert_eq!(encoder.header().as_deref(), Some(b"a,b,c\n".as_slice()));
     assert!(csv.header().unwrap().is_some());
 }

@@ -1,20 +1,21 @@
-//! Columns to JSON records: one object per row, its fields in the order of the columns.
+//! Encoding of columns to JSON records: one object per row, with its fields in the order of the columns.
 //!
-//! Each column is taken apart once per batch, and each field's `"name":` is prepared once per encoder; a cell then
-//! costs one branch and a copy. Numbers are written so that reading them gives the same value; NaN and infinities,
-//! which JSON lacks, as text; binary data in base64.
+//! The type of each column is resolved once per batch, and each field's `"name":` is encoded once per encoder; a cell
+//! then costs one branch and a copy. Numbers are written so that parsing them gives the same value; NaN and infinities,
+//! which JSON does not have, as strings; binary data in base64.
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
 
-use super::text::{Cells, Column};
-use super::time::TimestampStyle;
-use super::{EncodedRecords, Encoder, Framing};
 use crate::Error;
+use crate::format::text_column::{Cells, TextColumn};
+use crate::format::time::TimestampStyle;
+use crate::format::{EncodedRecords, Encoder, Framing};
 use crate::options::Options;
 
+/// Encodes JSON records.
 pub struct JsonEncoder {
-    /// `"name":` of each column; with a comma before it for all but the first.
+    /// `"name":` of each column.
     names: Vec<Vec<u8>>,
     settings: Settings,
     framing: Framing,
@@ -26,6 +27,7 @@ struct Settings {
     null_key: NullKey,
 }
 
+/// Treatment of a map's NULL key.
 enum NullKey {
     Fail,
     Drop,
@@ -72,7 +74,11 @@ impl JsonEncoder {
 
 impl Encoder for JsonEncoder {
     fn encode(&mut self, rows: &RecordBatch, out: &mut EncodedRecords) -> Result<(), Error> {
-        let columns = rows.columns().iter().map(Column::new).collect::<Result<Vec<_>, _>>()?;
+        let columns = rows
+            .columns()
+            .iter()
+            .map(TextColumn::new)
+            .collect::<Result<Vec<_>, _>>()?;
         out.ends.reserve(rows.num_rows());
         for row in 0..rows.num_rows() {
             out.data.push(b'{');
@@ -103,7 +109,7 @@ impl Encoder for JsonEncoder {
     }
 }
 
-fn write_value(column: &Column<'_>, row: usize, settings: &Settings, out: &mut Vec<u8>) -> Result<(), Error> {
+fn write_value(column: &TextColumn<'_>, row: usize, settings: &Settings, out: &mut Vec<u8>) -> Result<(), Error> {
     if column.is_null(row) {
         out.extend_from_slice(b"null");
         return Ok(());
@@ -112,7 +118,7 @@ fn write_value(column: &Column<'_>, row: usize, settings: &Settings, out: &mut V
 }
 
 #[inline]
-fn write_cell(column: &Column<'_>, row: usize, settings: &Settings, out: &mut Vec<u8>) -> Result<(), Error> {
+fn write_cell(column: &TextColumn<'_>, row: usize, settings: &Settings, out: &mut Vec<u8>) -> Result<(), Error> {
     match &column.cells {
         Cells::Utf8(array) => write_string(array.value(row), out),
         Cells::Date(_) | Cells::Time(_) | Cells::Timestamp { .. } | Cells::Binary(_) => {

@@ -1,26 +1,27 @@
 //! The decoding loop shared by all formats that are parsed record by record.
 
-use super::cells::{Problem, Row};
-use super::parse_errors::ParseErrorCounter;
-use super::text::Utf8Records;
+use super::column_builder::BatchBuilder;
+use super::parse_error::ParseError;
+use super::parse_error_counter::ParseErrorCounter;
+use super::text_column::Utf8Records;
 use super::{Decoded, Records, Rejection};
 use crate::Error;
 
 /// A parser of single records.
-pub(super) trait RecordParser {
+pub trait RecordParser {
     /// Parses a record into the next cell of each column. Returns false for a record that is not a row (a blank line, a
     /// comment). After an error the caller removes the cells.
-    fn record(&mut self, record: &[u8]) -> Result<bool, Problem>;
+    fn record(&mut self, record: &[u8]) -> Result<bool, ParseError>;
 
     /// Returns the columns.
-    fn row(&mut self) -> &mut Row;
+    fn row(&mut self) -> &mut BatchBuilder;
 
     /// Returns the counter of ignored errors; `None` if parse errors are not ignored.
     fn ignored_errors(&self) -> Option<&ParseErrorCounter>;
 }
 
 /// Decodes many records into one batch.
-pub(super) fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Result<Decoded, Error> {
+pub fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Result<Decoded, Error> {
     let utf8 = Utf8Records::new(records)?;
     let mut rejected = Vec::new();
     let mut skipped = Vec::new();
@@ -33,7 +34,7 @@ pub(super) fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Re
             Ok(true) => parser.row().rows += 1,
             Ok(false) => skipped.push(index),
             Err(problem) => {
-                parser.row().roll_back();
+                parser.row().discard_row();
                 match parser.ignored_errors() {
                     Some(counter) => {
                         counter.records.increment(1);

@@ -1,22 +1,22 @@
-//! Columns to CSV records.
+//! Encoding of columns to CSV records.
 //!
-//! A text is quoted where it would otherwise be read as something else: it contains the delimiter, a quote, an escape
-//! or a line break, or is the null literal, or (so that NULL and the empty text stay apart for columns that are not
-//! STRING) begins like a comment. NULL is the null literal, or nothing.
+//! A text is quoted if it would otherwise be decoded differently: it contains the delimiter, a quote, an escape or a
+//! line break, is the null literal, or starts like a comment. NULL is the null literal, or nothing.
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
 
-use super::csv::Syntax;
-use super::text::{Cells, Column};
-use super::time::TimestampStyle;
-use super::{EncodedRecords, Encoder, Framing};
+use super::syntax::Syntax;
 use crate::Error;
+use crate::format::text_column::{Cells, TextColumn};
+use crate::format::time::TimestampStyle;
+use crate::format::{EncodedRecords, Encoder, Framing};
 use crate::options::Options;
 
+/// Encodes CSV records.
 pub struct CsvEncoder {
     syntax: Syntax,
-    /// Bytes that make a field be quoted.
+    /// True for each byte that a field is quoted for.
     special: [bool; 256],
     framing: Framing,
     schema: SchemaRef,
@@ -91,7 +91,7 @@ impl CsvEncoder {
         }
     }
 
-    fn write_cell(&mut self, column: &Column<'_>, row: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn write_cell(&mut self, column: &TextColumn<'_>, row: usize, out: &mut Vec<u8>) -> Result<(), Error> {
         if column.is_null(row) {
             self.write_null(out);
             return Ok(());
@@ -125,9 +125,9 @@ impl CsvEncoder {
         Ok(())
     }
 
-    fn cannot_write(&self, column: &Column<'_>) -> Error {
+    fn cannot_write(&self, column: &TextColumn<'_>) -> Error {
         Error::Invalid(format!(
-            "CSV has no way to write {}; use the format json",
+            "CSV cannot represent {}; use the format json",
             column.array.data_type()
         ))
     }
@@ -141,7 +141,11 @@ impl CsvEncoder {
 
 impl Encoder for CsvEncoder {
     fn encode(&mut self, rows: &RecordBatch, out: &mut EncodedRecords) -> Result<(), Error> {
-        let columns = rows.columns().iter().map(Column::new).collect::<Result<Vec<_>, _>>()?;
+        let columns = rows
+            .columns()
+            .iter()
+            .map(TextColumn::new)
+            .collect::<Result<Vec<_>, _>>()?;
         let delimiter = self.syntax.delimiter;
         out.ends.reserve(rows.num_rows());
         for row in 0..rows.num_rows() {

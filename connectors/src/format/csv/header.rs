@@ -1,40 +1,43 @@
-//! The header line of a CSV file: where it is, and which field of a line belongs to which column.
+//! The header line of a CSV file, and the assignment of fields to columns by its names.
 //!
-//! The header is the first line that is neither blank nor, where comments are allowed, a comment. Columns are matched
-//! by exact name; fields of the file that the table does not declare are passed over.
+//! The header is the first line that is neither blank nor, if comments are allowed, a comment. Columns are matched by
+//! exact name; fields that the table does not declare are ignored.
 
 use arrow_schema::SchemaRef;
 use millstream_proto::report::listed;
 use millstream_proto::spec::did_you_mean;
 
-use super::cells::Problem;
-use super::csv::{Lines, Syntax, quoted_fields};
+use super::lines::Lines;
+use super::syntax::{Syntax, parse_fields};
+use crate::format::parse_error::ParseError;
 
-/// Names of a header that an error message lists.
+/// Most names of a header that an error message lists.
 const NAMES_SHOWN_MAX: usize = 50;
 /// The byte-order mark that some editors put at the beginning of UTF-8 files.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The rules by which the header of a table's files is found.
+/// The rules for finding the header of a table's files.
 #[derive(Debug, Clone)]
 pub struct Header {
     lines: Lines,
     comments: bool,
 }
 
-/// A header in the first bytes of a file.
+/// The header in the first bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundHeader {
-    /// The line's bytes, without the line break.
+    /// Offset of the line.
     pub start: usize,
+    /// Offset of the end of the line, without the line break.
     pub end: usize,
-    /// The offset of the first record after it.
+    /// Offset of the first record after the line.
     pub next: usize,
-    /// Records up to `next`: the header and the blank lines and comments before it.
+    /// Number of records up to `next`: the header, and the blank lines and comments before it.
     pub records: u64,
 }
 
 impl Header {
+    /// Returns the rules of a CSV syntax.
     pub fn of(syntax: &Syntax) -> Self {
         Self {
             lines: Lines::csv(syntax.clone()),
@@ -42,8 +45,8 @@ impl Header {
         }
     }
 
-    /// Finds the header in the first bytes of a file, which are all of it if `ended`. `None`: it needs more bytes, or,
-    /// at the file's end, there is none.
+    /// Finds the header in the first bytes of a file; `ended` is true if `data` is the whole file. Returns `None` if
+    /// more bytes are needed, or if the whole file has no header.
     pub fn find(&self, data: &[u8], ended: bool) -> Option<FoundHeader> {
         let mut start = if data.starts_with(BYTE_ORDER_MARK) {
             BYTE_ORDER_MARK.len()
@@ -59,8 +62,8 @@ impl Header {
             };
             records += 1;
             let line = &data[start..end];
-            let is_no_record = matches!(line, b"" | b"\r") || self.comments && line.starts_with(b"#");
-            if !is_no_record {
+            let is_skipped = matches!(line, b"" | b"\r") || self.comments && line.starts_with(b"#");
+            if !is_skipped {
                 return Some(FoundHeader {
                     start,
                     end,
@@ -74,18 +77,19 @@ impl Header {
     }
 }
 
-/// The names in a header line.
-fn names(header: &[u8], syntax: &Syntax) -> Result<Vec<String>, Problem> {
+/// Returns the names in a header line.
+fn names(header: &[u8], syntax: &Syntax) -> Result<Vec<String>, ParseError> {
     let header = header.strip_suffix(b"\r").unwrap_or(header);
     let mut names = Vec::new();
-    quoted_fields(header, syntax.characters(), &mut Vec::new(), |_, name, _| {
+    parse_fields(header, syntax.characters(), &mut Vec::new(), |_, name, _| {
         names.push(String::from_utf8_lossy(name).into_owned());
         Ok(())
     })?;
     Ok(names)
 }
 
-/// For each field of a line, which of `columns` it fills, if any. Every column of `schema` must be in the header.
+/// Returns for each field of a line its index in `columns`; `None` if the field is not decoded. Every column of
+/// `schema` must be in the header.
 pub fn targets(
     header: &[u8],
     syntax: &Syntax,
@@ -102,8 +106,7 @@ pub fn targets(
         };
         if found.next().is_some() {
             return Err(format!(
-                "the header has the column `{wanted}` more than once, so which one the table means is not known; rename \
-                 one of them in the file"
+                "the header has the column `{wanted}` more than once, so it is ambiguous; rename one of them in the file"
             ));
         }
         targets[index] = columns.iter().position(|delivered| *delivered == column);

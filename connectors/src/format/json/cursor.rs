@@ -1,19 +1,21 @@
-//! The grammar of JSON, walked over byte by byte: strings, numbers, words, and values that nobody wants.
+//! The grammar of JSON: strings, numbers, literals, and values to be skipped.
 //!
-//! A [`Cursor`] knows nothing of columns. It moves over one record and hands out what it passes as bytes; what breaks
-//! the grammar is a [`Problem`] that names the place.
+//! A [`Cursor`] moves over one record and returns the tokens as bytes. It knows nothing of columns. An error in the
+//! grammar is a [`ParseError`] with the byte offset.
 
 use std::borrow::Cow;
 
-use super::cells::{CellResult, Problem, wrong};
-use super::numbers::parse_integer;
+use crate::format::numbers::parse_integer;
+use crate::format::parse_error::{CellResult, ParseError};
 
-/// Arrays and objects inside one another, at most: deeper records are rejected.
+/// Deepest nesting of arrays and objects; deeper records are rejected.
 const NESTING_MAX: usize = 512;
 
-/// A place in one record, which is valid UTF-8.
-pub(super) struct Cursor<'a> {
+/// A position in one record, which is valid UTF-8.
+pub struct Cursor<'a> {
+    /// The record.
     pub bytes: &'a [u8],
+    /// Offset of the next byte.
     pub at: usize,
 }
 
@@ -31,7 +33,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    pub fn skip_blanks(&mut self) {
+    pub fn skip_whitespace(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
         }
@@ -47,7 +49,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[cold]
-    pub fn unexpected(&self, wanted: &str) -> Problem {
+    pub fn unexpected(&self, wanted: &str) -> ParseError {
         let at = self.at.min(self.bytes.len());
         let found = match std::str::from_utf8(&self.bytes[at..])
             .ok()
@@ -56,18 +58,18 @@ impl<'a> Cursor<'a> {
             Some(found) => format!("`{}`", found.escape_debug()),
             None => "the end".to_string(),
         };
-        Problem::new(format!("not JSON: expected {wanted} at byte {at}, found {found}"))
+        ParseError::new(format!("not JSON: expected {wanted} at byte {at}, found {found}"))
     }
 
-    pub fn word(&mut self, word: &[u8]) -> CellResult {
-        if self.bytes[self.at..].starts_with(word) {
-            self.at += word.len();
+    pub fn literal(&mut self, literal: &[u8]) -> CellResult {
+        if self.bytes[self.at..].starts_with(literal) {
+            self.at += literal.len();
             return Ok(());
         }
         Err(self.unexpected("a value"))
     }
 
-    /// Index of the first `"`, `\` or control character at or after `from`; the length if there is none.
+    /// Returns the index of the first `"`, `\` or control character at or after `from`; the length if there is none.
     #[inline]
     fn special(&self, from: usize) -> usize {
         const ONES: u64 = 0x0101_0101_0101_0101;
@@ -98,9 +100,9 @@ impl<'a> Cursor<'a> {
         at
     }
 
-    /// The content of a string; the cursor is at its opening quote.
+    /// Returns the content of a string; the cursor is at its opening quote.
     #[inline]
-    pub fn string(&mut self) -> Result<Cow<'a, [u8]>, Problem> {
+    pub fn string(&mut self) -> Result<Cow<'a, [u8]>, ParseError> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("`\"`"));
         }
@@ -178,8 +180,8 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Four hexadecimal digits; the cursor is at the `u` before them.
-    fn hex(&mut self) -> Result<u32, Problem> {
+    /// Returns the value of four hexadecimal digits; the cursor is at the `u` before them.
+    fn hex(&mut self) -> Result<u32, ParseError> {
         let digits = self.bytes.get(self.at + 1..self.at + 5);
         let code = digits
             .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
@@ -195,7 +197,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The text of a number; the cursor is at its first byte.
-    pub fn number(&mut self) -> Result<&'a [u8], Problem> {
+    pub fn number(&mut self) -> Result<&'a [u8], ParseError> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -233,27 +235,27 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    pub fn integer(&mut self, what: &str) -> Result<i64, Problem> {
+    pub fn integer(&mut self, expected: &str) -> Result<i64, ParseError> {
         let text = self.number()?;
-        parse_integer(text).ok_or_else(|| wrong(text, what))
+        parse_integer(text).ok_or_else(|| ParseError::expected(text, expected))
     }
 
     #[inline]
-    pub fn narrow<T: TryFrom<i64>>(&mut self, what: &str) -> Result<T, Problem> {
+    pub fn narrow<T: TryFrom<i64>>(&mut self, expected: &str) -> Result<T, ParseError> {
         let text = self.number()?;
         parse_integer(text)
             .and_then(|value| T::try_from(value).ok())
-            .ok_or_else(|| wrong(text, what))
+            .ok_or_else(|| ParseError::expected(text, expected))
     }
 
-    /// Passes over one value of any kind, checking that it is JSON.
+    /// Skips one value of any type, and checks that it is valid JSON.
     pub fn skip_value(&mut self, depth: usize) -> CellResult {
         match self.peek() {
             Some(b'"') => self.skip_string(),
             Some(b'-' | b'0'..=b'9') => self.number().map(drop),
-            Some(b't') => self.word(b"true"),
-            Some(b'f') => self.word(b"false"),
-            Some(b'n') => self.word(b"null"),
+            Some(b't') => self.literal(b"true"),
+            Some(b'f') => self.literal(b"false"),
+            Some(b'n') => self.literal(b"null"),
             Some(b'{') => {
                 let depth = deeper(depth)?;
                 self.skip_members(b'}', |cursor| {
@@ -261,9 +263,9 @@ impl<'a> Cursor<'a> {
                         return Err(cursor.unexpected("`\"`"));
                     }
                     cursor.skip_string()?;
-                    cursor.skip_blanks();
+                    cursor.skip_whitespace();
                     cursor.expect(b':')?;
-                    cursor.skip_blanks();
+                    cursor.skip_whitespace();
                     cursor.skip_value(depth)
                 })
             }
@@ -277,15 +279,15 @@ impl<'a> Cursor<'a> {
 
     fn skip_members(&mut self, close: u8, mut member: impl FnMut(&mut Self) -> CellResult) -> CellResult {
         self.at += 1;
-        self.skip_blanks();
+        self.skip_whitespace();
         if self.peek() == Some(close) {
             self.at += 1;
             return Ok(());
         }
         loop {
-            self.skip_blanks();
+            self.skip_whitespace();
             member(self)?;
-            self.skip_blanks();
+            self.skip_whitespace();
             match self.peek() {
                 Some(b',') => self.at += 1,
                 Some(byte) if byte == close => {
@@ -308,10 +310,10 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// One level further down, unless that is too deep.
-pub(super) fn deeper(depth: usize) -> Result<usize, Problem> {
+/// Returns the next nesting depth; an error if it is too deep.
+pub fn deeper(depth: usize) -> Result<usize, ParseError> {
     if depth >= NESTING_MAX {
-        return Err(Problem::new(format!("is nested deeper than {NESTING_MAX} levels")));
+        return Err(ParseError::new(format!("is nested deeper than {NESTING_MAX} levels")));
     }
     Ok(depth + 1)
 }

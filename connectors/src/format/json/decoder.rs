@@ -1,32 +1,32 @@
-//! JSON records to columns, in one pass.
+//! Decoding of JSON records to columns, in one pass.
 //!
-//! The parser knows what each column wants, so it builds no tree: it walks a record once and writes every value
-//! straight into its column. Fields that no column wants are checked for being JSON and dropped. Objects usually come
-//! with their fields in the same order, so a field's column is found by one comparison (see [`FieldOrder`]).
+//! The parser knows the type of each column and so builds no tree: it parses a record once and writes every value
+//! directly into its column. Fields without a column are checked for valid JSON and skipped. Objects usually have their
+//! fields in the same order, so that a field's column is found by one comparison (see [`FieldOrder`]).
 //!
-//! Values are taken as Flink takes them: numbers in quotes are numbers, numbers and booleans (and whole objects) are
-//! text for a STRING column, timestamps may be written the SQL way or the ISO way, and a timestamp may be a number
-//! since the epoch. A later field of the same name wins. What breaks JSON's grammar, a number that does not fit its
-//! column and a missing NOT NULL column reject the record.
-//!
-//! [`FieldOrder`]: super::cells::FieldOrder
+//! Values are converted as in Flink: quoted numbers are numbers; numbers, booleans and whole objects are text for a
+//! STRING column; timestamps are in SQL or ISO format, or a number of units since the epoch. Of several fields with one
+//! name the last counts. Invalid JSON, a number out of the range of its column and a missing NOT NULL column reject the
+//! record.
 
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 
-use super::cells::{CellResult, Column, FieldOrder, Problem, Row, Values, wrong};
-use super::field_tracker::FieldTracker;
-use super::json_cursor::{Cursor, deeper};
-use super::numbers::parse_float;
-use super::parse_errors::ParseErrorCounter;
-use super::record::{self, RecordParser};
-use super::{Decoded, Decoder, Records};
+use super::cursor::{Cursor, deeper};
+use crate::format::column_builder::{BatchBuilder, ColumnBuilder, FieldOrder, Values};
+use crate::format::field_tracker::FieldTracker;
+use crate::format::numbers::parse_float;
+use crate::format::parse_error::{CellResult, ParseError};
+use crate::format::parse_error_counter::ParseErrorCounter;
+use crate::format::record_decoder::{self, RecordParser};
+use crate::format::{Decoded, Decoder, Records};
 use crate::options::Options;
 use crate::{Error, SourceFields};
 
+/// Decodes JSON records.
 pub struct JsonDecoder {
-    row: Row,
+    row: BatchBuilder,
     order: FieldOrder,
     settings: Settings,
     /// `None` outside of sources.
@@ -42,6 +42,8 @@ struct Settings {
 }
 
 impl JsonDecoder {
+    /// Creates a decoder of records with the columns of `schema`, which delivers those at `columns` and reports the
+    /// fields found to `fields`.
     pub fn new(
         schema: &SchemaRef,
         columns: &[usize],
@@ -66,7 +68,7 @@ impl JsonDecoder {
         };
         Ok(Self {
             tracker: fields.map(|fields| FieldTracker::new(fields.clone(), &schema)),
-            row: Row::new(schema)?,
+            row: BatchBuilder::new(schema)?,
             order,
             settings: Settings {
                 ignored_errors,
@@ -83,7 +85,7 @@ impl Decoder for JsonDecoder {
     }
 
     fn decode(&mut self, records: Records<'_>) -> Result<Decoded, Error> {
-        let decoded = record::decode(self, records);
+        let decoded = record_decoder::decode(self, records);
         if let Some(tracker) = &mut self.tracker {
             tracker.flush();
         }
@@ -92,7 +94,7 @@ impl Decoder for JsonDecoder {
 }
 
 impl RecordParser for JsonDecoder {
-    fn row(&mut self) -> &mut Row {
+    fn row(&mut self) -> &mut BatchBuilder {
         &mut self.row
     }
 
@@ -100,16 +102,16 @@ impl RecordParser for JsonDecoder {
         self.settings.ignored_errors.as_ref()
     }
 
-    fn record(&mut self, record: &[u8]) -> Result<bool, Problem> {
+    fn record(&mut self, record: &[u8]) -> Result<bool, ParseError> {
         let mut cursor = Cursor { bytes: record, at: 0 };
-        cursor.skip_blanks();
+        cursor.skip_whitespace();
         match cursor.peek() {
             None => return Ok(false),
             Some(b'{') => {}
             Some(_) => return Err(cursor.unexpected("a JSON object")),
         }
         let rows = self.row.rows;
-        object(
+        parse_object(
             &mut cursor,
             &mut self.row.columns,
             &mut self.order,
@@ -118,7 +120,7 @@ impl RecordParser for JsonDecoder {
             self.tracker.as_mut(),
             1,
         )?;
-        cursor.skip_blanks();
+        cursor.skip_whitespace();
         if cursor.peek().is_some() {
             return Err(cursor.unexpected("the end of the record"));
         }
@@ -126,10 +128,10 @@ impl RecordParser for JsonDecoder {
     }
 }
 
-/// Reads an object's fields into `columns`, each of which has `rows` cells before and `rows + 1` after.
-fn object(
+/// Parses an object's fields into `columns`, each of which has `rows` cells before and `rows + 1` after.
+fn parse_object(
     cursor: &mut Cursor<'_>,
-    columns: &mut [Column],
+    columns: &mut [ColumnBuilder],
     order: &mut FieldOrder,
     rows: usize,
     settings: &Settings,
@@ -139,16 +141,16 @@ fn object(
     cursor.at += 1;
     let mut filled = 0;
     let mut nth = 0;
-    cursor.skip_blanks();
+    cursor.skip_whitespace();
     if cursor.peek() == Some(b'}') {
         cursor.at += 1;
     } else {
         loop {
-            cursor.skip_blanks();
+            cursor.skip_whitespace();
             let name = cursor.string()?;
-            cursor.skip_blanks();
+            cursor.skip_whitespace();
             cursor.expect(b':')?;
-            cursor.skip_blanks();
+            cursor.skip_whitespace();
             match order.find(nth, &name) {
                 Some(index) => {
                     let column = &mut columns[index];
@@ -157,7 +159,7 @@ fn object(
                     } else {
                         filled += 1;
                     }
-                    field(cursor, column, rows, settings, depth)?;
+                    parse_field(cursor, column, rows, settings, depth)?;
                 }
                 None => {
                     if let Some(tracker) = &mut tracker {
@@ -167,7 +169,7 @@ fn object(
                 }
             }
             nth += 1;
-            cursor.skip_blanks();
+            cursor.skip_whitespace();
             match cursor.next() {
                 Some(b',') => {}
                 Some(b'}') => break,
@@ -184,20 +186,27 @@ fn object(
     if filled < columns.len() {
         for column in columns.iter_mut().filter(|column| column.len() == rows) {
             if settings.fail_on_missing {
-                return Err(Problem::new("is missing").inside(column.field.name()));
+                return Err(ParseError::new("is missing").in_column(column.field.name()));
             }
             column
                 .push_null()
-                .map_err(|problem| problem.inside(column.field.name()))?;
+                .map_err(|problem| problem.in_column(column.field.name()))?;
         }
     }
     Ok(())
 }
 
+/// Parses one field into the column's next cell, or NULL if parse errors are ignored.
 #[inline]
-fn field(cursor: &mut Cursor<'_>, column: &mut Column, rows: usize, settings: &Settings, depth: usize) -> CellResult {
+fn parse_field(
+    cursor: &mut Cursor<'_>,
+    column: &mut ColumnBuilder,
+    rows: usize,
+    settings: &Settings,
+    depth: usize,
+) -> CellResult {
     let start = cursor.at;
-    match value(cursor, column, settings, depth) {
+    match parse_value(cursor, column, settings, depth) {
         Ok(()) => Ok(()),
         Err(problem) => match &settings.ignored_errors {
             Some(counter) => {
@@ -207,19 +216,19 @@ fn field(cursor: &mut Cursor<'_>, column: &mut Column, rows: usize, settings: &S
                 cursor.skip_value(depth)?;
                 column.push_null()
             }
-            None => Err(problem.inside(column.field.name())),
+            None => Err(problem.in_column(column.field.name())),
         },
     }
 }
 
-/// Reads one value into the column's next cell. The cursor is at its first byte.
+/// Parses one value into the column's next cell. The cursor is at its first byte.
 #[inline]
-fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: &Settings, depth: usize) -> CellResult {
+fn parse_value(cursor: &mut Cursor<'_>, column: &mut ColumnBuilder, settings: &Settings, depth: usize) -> CellResult {
     let Some(first) = cursor.peek() else {
         return Err(cursor.unexpected("a value"));
     };
     if first == b'n' {
-        cursor.word(b"null")?;
+        cursor.literal(b"null")?;
         return column.push_null();
     }
     match (&mut column.values, first) {
@@ -257,26 +266,27 @@ fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: &Settings, dept
                 .checked_mul(times)
                 .map(|us| us.div_euclid(divided))
                 .filter(|us| in_years(*us));
-            values
-                .push(value.ok_or_else(|| {
-                    Problem::new(format!("{number} is not a TIMESTAMP between the years 1 and 9999"))
-                })?);
+            values.push(
+                value.ok_or_else(|| {
+                    ParseError::new(format!("{number} is not a TIMESTAMP between the years 1 and 9999"))
+                })?,
+            );
             Ok(())
         }
         (Values::Float64(values), b'-' | b'0'..=b'9') => {
             let text = cursor.number()?;
-            let value: f64 = parse_float(text).ok_or_else(|| wrong(text, "a DOUBLE"))?;
+            let value: f64 = parse_float(text).ok_or_else(|| ParseError::expected(text, "a DOUBLE"))?;
             if value.is_infinite() {
-                return Err(wrong(text, "within the range of a DOUBLE"));
+                return Err(ParseError::expected(text, "within the range of a DOUBLE"));
             }
             values.push(value);
             Ok(())
         }
         (Values::Float32(values), b'-' | b'0'..=b'9') => {
             let text = cursor.number()?;
-            let value: f32 = parse_float(text).ok_or_else(|| wrong(text, "a FLOAT"))?;
+            let value: f32 = parse_float(text).ok_or_else(|| ParseError::expected(text, "a FLOAT"))?;
             if value.is_infinite() {
-                return Err(wrong(text, "within the range of a FLOAT"));
+                return Err(ParseError::expected(text, "within the range of a FLOAT"));
             }
             values.push(value);
             Ok(())
@@ -286,29 +296,29 @@ fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: &Settings, dept
             column.push_text(text)
         }
         (Values::Boolean(values), b't') => {
-            cursor.word(b"true")?;
+            cursor.literal(b"true")?;
             values.push(true);
             Ok(())
         }
         (Values::Boolean(values), b'f') => {
-            cursor.word(b"false")?;
+            cursor.literal(b"false")?;
             values.push(false);
             Ok(())
         }
         (Values::Struct { children, rows, order }, b'{') => {
             let depth = deeper(depth)?;
             let length = *rows;
-            object(cursor, children, order, length, settings, None, depth)?;
+            parse_object(cursor, children, order, length, settings, None, depth)?;
             *rows += 1;
             Ok(())
         }
         (Values::List { ends, child }, b'[') => {
-            array(cursor, child, settings, deeper(depth)?)?;
+            parse_array(cursor, child, settings, deeper(depth)?)?;
             ends.push(length_of(child)?);
             Ok(())
         }
         (Values::Map { ends, key, value }, b'{') => {
-            entries(cursor, key, value, settings, deeper(depth)?)?;
+            parse_entries(cursor, key, value, settings, deeper(depth)?)?;
             ends.push(length_of(key)?);
             Ok(())
         }
@@ -316,7 +326,7 @@ fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: &Settings, dept
             let start = cursor.at;
             cursor.skip_value(depth)?;
             let text = &cursor.bytes[start..cursor.at];
-            Err(wrong(
+            Err(ParseError::expected(
                 text,
                 if matches!(column.values, Values::List { .. }) {
                     "an array"
@@ -332,7 +342,7 @@ fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: &Settings, dept
         _ => {
             let start = cursor.at;
             cursor.skip_value(depth)?;
-            Err(wrong(
+            Err(ParseError::expected(
                 &cursor.bytes[start..cursor.at],
                 &format!("a value for the type {}", column.field.data_type()),
             ))
@@ -340,17 +350,17 @@ fn value(cursor: &mut Cursor<'_>, column: &mut Column, settings: &Settings, dept
     }
 }
 
-fn array(cursor: &mut Cursor<'_>, child: &mut Column, settings: &Settings, depth: usize) -> CellResult {
+fn parse_array(cursor: &mut Cursor<'_>, child: &mut ColumnBuilder, settings: &Settings, depth: usize) -> CellResult {
     cursor.at += 1;
-    cursor.skip_blanks();
+    cursor.skip_whitespace();
     if cursor.peek() == Some(b']') {
         cursor.at += 1;
         return Ok(());
     }
     loop {
-        cursor.skip_blanks();
-        value(cursor, child, settings, depth)?;
-        cursor.skip_blanks();
+        cursor.skip_whitespace();
+        parse_value(cursor, child, settings, depth)?;
+        cursor.skip_whitespace();
         match cursor.next() {
             Some(b',') => {}
             Some(b']') => return Ok(()),
@@ -362,28 +372,28 @@ fn array(cursor: &mut Cursor<'_>, child: &mut Column, settings: &Settings, depth
     }
 }
 
-fn entries(
+fn parse_entries(
     cursor: &mut Cursor<'_>,
-    key: &mut Column,
-    value_column: &mut Column,
+    key: &mut ColumnBuilder,
+    value_column: &mut ColumnBuilder,
     settings: &Settings,
     depth: usize,
 ) -> CellResult {
     cursor.at += 1;
-    cursor.skip_blanks();
+    cursor.skip_whitespace();
     if cursor.peek() == Some(b'}') {
         cursor.at += 1;
         return Ok(());
     }
     loop {
-        cursor.skip_blanks();
+        cursor.skip_whitespace();
         let name = cursor.string()?;
         key.push_text(&name)?;
-        cursor.skip_blanks();
+        cursor.skip_whitespace();
         cursor.expect(b':')?;
-        cursor.skip_blanks();
-        value(cursor, value_column, settings, depth)?;
-        cursor.skip_blanks();
+        cursor.skip_whitespace();
+        parse_value(cursor, value_column, settings, depth)?;
+        cursor.skip_whitespace();
         match cursor.next() {
             Some(b',') => {}
             Some(b'}') => return Ok(()),
@@ -395,8 +405,8 @@ fn entries(
     }
 }
 
-fn length_of(column: &Column) -> Result<i32, Problem> {
-    i32::try_from(column.len()).map_err(|_| Problem::new("too many elements for one batch"))
+fn length_of(column: &ColumnBuilder) -> Result<i32, ParseError> {
+    i32::try_from(column.len()).map_err(|_| ParseError::new("too many elements for one batch"))
 }
 
 fn in_years(timestamp_us: i64) -> bool {
@@ -404,5 +414,5 @@ fn in_years(timestamp_us: i64) -> bool {
 }
 
 #[cfg(test)]
-#[path = "json_tests.rs"]
-pub mod tests;
+#[path = "decoder_tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! What the textual formats share: records that are valid UTF-8, and cells written as text.
+//! Shared parts of the textual formats: validation of records as UTF-8, and cells formatted as text.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -12,18 +12,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Records;
-use super::cells::Problem;
+use super::parse_error::ParseError;
 use super::time::{self, TimestampStyle};
 use crate::Error;
 
-/// Records that were checked for UTF-8, all at once where they are all valid.
+/// Records with a check for UTF-8, which is done once for all records if they are all valid.
 pub struct Utf8Records<'a> {
     records: Records<'a>,
     all_valid: Option<&'a str>,
 }
 
 impl<'a> Utf8Records<'a> {
-    /// Offsets in one batch are 32 bits wide.
+    /// Largest size of one batch's records, because offsets have 32 bits.
     const BYTES_MAX: usize = i32::MAX as usize;
 
     pub fn new(records: Records<'a>) -> Result<Self, Error> {
@@ -40,8 +40,9 @@ impl<'a> Utf8Records<'a> {
         })
     }
 
+    /// Returns a record; an error if it is not valid UTF-8.
     #[inline]
-    pub fn record(&self, index: usize) -> Result<&'a [u8], Problem> {
+    pub fn record(&self, index: usize) -> Result<&'a [u8], ParseError> {
         let (start, end) = self.records.ranges[index];
         if let Some(text) = self.all_valid
             && text.is_char_boundary(start)
@@ -52,7 +53,7 @@ impl<'a> Utf8Records<'a> {
         let record = &self.records.data[start..end];
         match std::str::from_utf8(record) {
             Ok(_) => Ok(record),
-            Err(error) => Err(Problem::new(format!(
+            Err(error) => Err(ParseError::new(format!(
                 "not UTF-8 text: the byte at {} is wrong",
                 error.valid_up_to()
             ))),
@@ -60,7 +61,7 @@ impl<'a> Utf8Records<'a> {
     }
 }
 
-/// A column to be written as text, taken apart once per batch so that a cell costs one branch.
+/// The typed array of a column, resolved once per batch so that a cell costs one branch.
 pub enum Cells<'a> {
     Boolean(&'a BooleanArray),
     Int8(&'a PrimitiveArray<Int8Type>),
@@ -73,27 +74,34 @@ pub enum Cells<'a> {
     Date(&'a PrimitiveArray<Date32Type>),
     /// Microseconds since midnight.
     Time(Box<dyn Fn(usize) -> i64 + 'a>),
-    /// The column's own unit as a fraction in microseconds, and whether it is in UTC (TIMESTAMP_LTZ).
+    /// Timestamps in a unit of the column's own.
     Timestamp {
+        /// Times in that unit.
         values: &'a [i64],
+        /// The unit as a fraction in microseconds.
         unit: (i64, i64),
+        /// True for TIMESTAMP_LTZ.
         utc: bool,
     },
     Utf8(&'a StringArray),
     Binary(&'a BinaryArray),
-    Struct(Vec<(String, Column<'a>)>),
-    List(&'a ListArray, Box<Column<'a>>),
-    Map(&'a MapArray, Box<Column<'a>>, Box<Column<'a>>),
+    Struct(Vec<(String, TextColumn<'a>)>),
+    List(&'a ListArray, Box<TextColumn<'a>>),
+    Map(&'a MapArray, Box<TextColumn<'a>>, Box<TextColumn<'a>>),
 }
 
-/// The cells of one column, and which of them are NULL.
-pub struct Column<'a> {
+/// A column whose cells are formatted as text.
+pub struct TextColumn<'a> {
+    /// The column.
     pub array: &'a ArrayRef,
+    /// True if some cell is NULL.
     pub has_nulls: bool,
+    /// The same column by type.
     pub cells: Cells<'a>,
 }
 
-impl<'a> Column<'a> {
+impl<'a> TextColumn<'a> {
+    /// Resolves the type of a column.
     pub fn new(array: &'a ArrayRef) -> Result<Self, Error> {
         let cells = match array.data_type() {
             DataType::Boolean => Cells::Boolean(array.as_boolean()),
@@ -140,17 +148,17 @@ impl<'a> Column<'a> {
                 let children = fields
                     .iter()
                     .zip(array.as_struct().columns())
-                    .map(|(field, child)| Ok((field.name().clone(), Column::new(child)?)))
+                    .map(|(field, child)| Ok((field.name().clone(), TextColumn::new(child)?)))
                     .collect::<Result<_, Error>>()?;
                 Cells::Struct(children)
             }
             DataType::List(_) => {
                 let array = array.as_list::<i32>();
-                Cells::List(array, Box::new(Column::new(array.values())?))
+                Cells::List(array, Box::new(TextColumn::new(array.values())?))
             }
             DataType::Map(_, _) => {
                 let array = array.as_map();
-                let (keys, values) = (Column::new(array.keys())?, Column::new(array.values())?);
+                let (keys, values) = (TextColumn::new(array.keys())?, TextColumn::new(array.values())?);
                 Cells::Map(array, Box::new(keys), Box::new(values))
             }
             other => {
@@ -166,12 +174,13 @@ impl<'a> Column<'a> {
         })
     }
 
+    /// Returns true if a cell is NULL.
     #[inline]
     pub fn is_null(&self, row: usize) -> bool {
         self.has_nulls && self.array.is_null(row)
     }
 
-    /// Appends the cell as bare text (no quotes), for the types that are one piece of text; `false` for the others.
+    /// Appends a cell as text without quotes. Returns false for nested types, which have no such text.
     #[inline]
     pub fn write_plain(&self, row: usize, style: TimestampStyle, out: &mut Vec<u8>) -> bool {
         match &self.cells {
@@ -197,6 +206,7 @@ impl<'a> Column<'a> {
     }
 }
 
+/// Appends a number in decimal.
 #[inline]
 pub fn write_integer(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());

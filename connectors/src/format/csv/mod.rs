@@ -1,0 +1,7 @@
+//! The format CSV.
+
+pub mod decoder;
+pub mod encoder;
+pub mod header;
+pub mod lines;
+pub mod syntax;

@@ -1,0 +1,5 @@
+//! The format JSON.
+
+mod cursor;
+pub mod decoder;
+pub mod encoder;
