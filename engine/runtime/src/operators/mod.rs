@@ -4,12 +4,9 @@ mod adaptive_bypass;
 pub mod calc;
 mod dynamic_filter;
 mod inline;
-mod prefix_scan;
+mod keyed_state;
 mod session;
 mod spill;
-mod stored_batches;
-mod stored_rows;
-mod stored_tables;
 mod table;
 #[cfg(test)]
 mod testing;

@@ -15,7 +15,7 @@ use millstream_state::store::Store;
 use serde::Serialize;
 
 use super::inline;
-use super::stored_rows::KeyGroupSet;
+use super::keyed_state::KeyGroupSet;
 use crate::Error;
 use crate::operator::Snapshot;
 

@@ -15,7 +15,7 @@ use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
 use super::spill_index::{self, DEFERRED_INDEX, INDEX};
-use crate::operators::stored_rows::{
+use crate::operators::keyed_state::{
     BLOCK_ROWS_MAX, CHUNK_BYTES, RowFormat, rows_by_key_group, rows_per_block, take_rows,
 };
 
@@ -38,9 +38,11 @@ pub fn bucket_of(namespace: i64) -> i64 {
 
 /// Fragments of sessions, by columns.
 pub struct Fragments {
+    /// Key columns.
     pub keys: Vec<ArrayRef>,
     /// First and last times, then partial states.
     pub values: Vec<ArrayRef>,
+    /// Key groups of the fragments.
     pub key_groups: Vec<u16>,
     /// Buckets in which the fragments end.
     pub buckets: Vec<i64>,

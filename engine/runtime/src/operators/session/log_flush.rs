@@ -14,7 +14,7 @@ use millstream_state::memory::Reservation;
 use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 
 use crate::Error;
-use crate::operators::stored_rows::{CHUNK_BYTES, RowFormat, rows_by_key_group, rows_per_block, take_rows};
+use crate::operators::keyed_state::{CHUNK_BYTES, RowFormat, rows_by_key_group, rows_per_block, take_rows};
 
 /// Namespace of segment 0, far above those of fragments.
 pub const LOG_NAMESPACES: i64 = 1 << 62;
@@ -145,13 +145,13 @@ impl FlushSource for LogFlush {
         let mut chunk = WriteChunk::default();
         let mut block = Vec::new();
         while self.next < self.order.len() && chunk.bytes() < CHUNK_BYTES {
-            let slot_of = |row: u32| (self.key_groups[row as usize], self.segments[row as usize]);
+            let prefix_of = |row: u32| (self.key_groups[row as usize], self.segments[row as usize]);
             let rest = &self.order[self.next..];
-            let (group, segment) = slot_of(rest[0]);
+            let (group, segment) = prefix_of(rest[0]);
             let same = rest
                 .iter()
                 .take(self.block_rows)
-                .take_while(|row| slot_of(**row) == (group, segment));
+                .take_while(|row| prefix_of(**row) == (group, segment));
             let rows = &rest[..same.count()];
             block.clear();
             self.encode(rows, &mut block)?;
@@ -159,11 +159,11 @@ impl FlushSource for LogFlush {
             if matches!(self.encoding, Encoding::Tombstones(_)) {
                 key.push(TOMBSTONE);
             }
-            let slot = KeyPrefix {
+            let prefix = KeyPrefix {
                 group: KeyGroup(group),
                 namespace: LOG_NAMESPACES + segment,
             };
-            chunk.put(slot, &key, &block);
+            chunk.put(prefix, &key, &block);
             self.next += rows.len();
             self.number += 1;
         }

@@ -27,6 +27,7 @@ pub struct Session {
     next: u32,
     /// Identifies the session in the log.
     pub number: u64,
+    /// False once the session is emitted, spilled or absorbed by another.
     pub is_open: bool,
     /// True if the session has changed since it was last written to the log.
     pub is_dirty: bool,
@@ -47,6 +48,7 @@ pub struct OpenSessions {
     sessions: Vec<Session>,
     accumulators: Vec<Box<dyn Accumulator>>,
     open_count: usize,
+    /// Slots by the time at which they expire; every open session is in it, at its end or earlier.
     pub expiry_queue: ExpiryQueue,
     /// Sessions that became dirty since the last barrier; some may be closed.
     dirty: Vec<u32>,

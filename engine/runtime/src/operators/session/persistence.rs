@@ -21,11 +21,11 @@ impl SessionAggregate {
     /// Restores the sessions of the log into memory, and the buckets of spilled sessions.
     pub(super) fn restore(&mut self) -> Result<(), Error> {
         let mut logged: BTreeMap<KeyGroup, Vec<i64>> = BTreeMap::new();
-        for slot in self.spill.store.namespaces()? {
-            match slot.namespace {
+        for prefix in self.spill.store.namespaces()? {
+            match prefix.namespace {
                 INDEX | DEFERRED_INDEX => {}
-                namespace if is_log_namespace(namespace) => logged.entry(slot.group).or_default().push(namespace),
-                _ => self.spilled.add_restored(slot),
+                namespace if is_log_namespace(namespace) => logged.entry(prefix.group).or_default().push(namespace),
+                _ => self.spilled.add_restored(prefix),
             }
         }
         for (group, namespaces) in logged {

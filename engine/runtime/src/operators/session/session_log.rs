@@ -22,8 +22,7 @@ use millstream_state::store::{KeyPrefix, Store};
 
 use super::log_flush::{LOG_NAMESPACES, LogFlush, read_key};
 use crate::Error;
-use crate::operators::prefix_scan::PrefixScan;
-use crate::operators::stored_rows::{KeyGroupSet, RowFormat, SCAN_BLOCKS, take_rows};
+use crate::operators::keyed_state::{KeyGroupSet, PrefixScan, RowFormat, SCAN_BLOCKS, take_rows};
 
 /// Number of buckets of the expiry queue per segment. Part of the layout.
 const SEGMENT_BUCKETS: i64 = 4;
@@ -61,9 +60,11 @@ struct ClosedSessions {
 
 /// Versions of sessions, by columns.
 pub struct Versions {
+    /// Key columns.
     pub keys: Vec<ArrayRef>,
     /// Number, first and last time, then partial states.
     pub values: Vec<ArrayRef>,
+    /// Key groups of the sessions.
     pub key_groups: Vec<u16>,
     /// Segments in which the sessions end.
     pub segments: Vec<i64>,
@@ -71,6 +72,7 @@ pub struct Versions {
 
 /// Sessions read from the log.
 pub struct StoredSessions {
+    /// Key columns.
     pub keys: Vec<ArrayRef>,
     /// As in [`Versions`].
     pub values: Vec<ArrayRef>,
@@ -252,13 +254,13 @@ impl SessionLog {
     }
 }
 
-/// Passes every block of a slot to `visit`, in key order.
+/// Passes every block of a key prefix to `visit`, in key order.
 fn scan_blocks(
     store: &Store,
-    slot: KeyPrefix,
+    prefix: KeyPrefix,
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut scan = PrefixScan::new(std::iter::once(slot));
+    let mut scan = PrefixScan::new(std::iter::once(prefix));
     while scan.prefix().is_some() {
         let mut visited = Ok(());
         scan.step(store, SCAN_BLOCKS, &mut |key, block| {

@@ -18,8 +18,7 @@ use millstream_state::key_group::KeyGroup;
 use millstream_state::store::{FlushSource, KeyPrefix, Store, WriteChunk};
 
 use crate::Error;
-use crate::operators::prefix_scan::PrefixScan;
-use crate::operators::stored_rows::{KeyGroupSet, RowFormat, SCAN_BLOCKS, StoredRows, rows_by_key_group};
+use crate::operators::keyed_state::{KeyGroupSet, PrefixScan, RowFormat, SCAN_BLOCKS, StoredRows, rows_by_key_group};
 use crate::operators::table::{GroupIndex, Select, UNKNOWN, new_group_index};
 
 /// Namespace of the index.
@@ -135,7 +134,7 @@ impl IndexLookup {
             LookupScope::LateRows => (KeyGroupSet::default(), true),
         };
         scanned.extend(key_groups.iter().copied().filter(|group| groups.contains(*group)));
-        let slots: Vec<KeyPrefix> = scanned
+        let prefixes: Vec<KeyPrefix> = scanned
             .iter()
             .flat_map(|group| [(group, INDEX), (group, DEFERRED_INDEX)])
             .map(|(group, namespace)| KeyPrefix {
@@ -151,7 +150,7 @@ impl IndexLookup {
             key_groups,
             loaded_until,
             with_deferred,
-            scan: PrefixScan::new(slots.into_iter()),
+            scan: PrefixScan::new(prefixes.into_iter()),
             probe: None,
             index: new_group_index(key_fields)?,
             found: Vec::new(),
@@ -191,15 +190,15 @@ impl IndexLookup {
 
     /// Scans some more of the index. Requires a settled store. Returns true while there is more to scan.
     pub fn step(&mut self, store: &Store, codec: &BlockCodec) -> Result<bool, Error> {
-        let Some(slot) = self.scan.prefix() else {
+        let Some(prefix) = self.scan.prefix() else {
             return Ok(false);
         };
-        let probe = match self.probe.take().filter(|probe| probe.group == slot.group) {
+        let probe = match self.probe.take().filter(|probe| probe.group == prefix.group) {
             Some(probe) => probe,
-            None => self.begin_key_group(slot.group)?,
+            None => self.begin_key_group(prefix.group)?,
         };
         // Expired blocks come first; for closing sessions the rest of the deferred index is irrelevant.
-        let only_expired = slot.namespace == DEFERRED_INDEX && !self.with_deferred;
+        let only_expired = prefix.namespace == DEFERRED_INDEX && !self.with_deferred;
         let mut keys = std::mem::take(&mut self.block_keys);
         let mut blocks = std::mem::take(&mut self.blocks);
         keys.clear();
@@ -213,7 +212,7 @@ impl IndexLookup {
             let (bucket, least_first) = read_key(key)?;
             skip_to = None;
             if bucket <= self.loaded_until {
-                self.expired.push((slot, key.to_vec()));
+                self.expired.push((prefix, key.to_vec()));
             } else if only_expired {
                 if !is_end {
                     self.scan.skip_prefix();
@@ -273,7 +272,7 @@ pub struct LookupResult {
     key_numbers: Vec<u32>,
     /// Ordered by key number.
     found: Vec<SpilledFragment>,
-    /// Slots and keys of expired index blocks that the scan passed.
+    /// Prefixes and keys of expired index blocks that the scan passed.
     pub expired: Vec<(KeyPrefix, Vec<u8>)>,
 }
 
@@ -293,8 +292,8 @@ pub struct IndexDeletion(pub Vec<(KeyPrefix, Vec<u8>)>);
 impl FlushSource for IndexDeletion {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {
         let mut chunk = WriteChunk::default();
-        for (slot, key) in std::mem::take(&mut self.0) {
-            chunk.delete(slot, &key);
+        for (prefix, key) in std::mem::take(&mut self.0) {
+            chunk.delete(prefix, &key);
         }
         Ok((!chunk.is_empty()).then_some(chunk))
     }

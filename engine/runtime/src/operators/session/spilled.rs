@@ -40,8 +40,7 @@ use super::SessionAggregate;
 use super::fragments::{FragmentFlush, Fragments, bucket_of, namespace_of};
 use super::spill_index::{IndexDeletion, IndexLookup, LookupScope, SpilledFragment};
 use crate::Error;
-use crate::operators::prefix_scan::PrefixScan;
-use crate::operators::stored_rows::{KeyGroupSet, SCAN_BLOCKS, StoredRows};
+use crate::operators::keyed_state::{KeyGroupSet, PrefixScan, SCAN_BLOCKS, StoredRows};
 use crate::operators::table::Select;
 
 /// Fragments reloaded ahead of time take at most the memory for sessions divided by this.
@@ -103,13 +102,16 @@ impl SpilledSessions {
         }
     }
 
-    /// Adds the fragments of a slot that a restore found in the store.
-    pub fn add_restored(&mut self, slot: KeyPrefix) {
-        let bucket = self.buckets.entry(bucket_of(slot.namespace)).or_insert(SpilledBucket {
-            groups: KeyGroupSet::default(),
-            bytes: None,
-        });
-        bucket.groups.insert(slot.group.0);
+    /// Adds the fragments of a key prefix that a restore found in the store.
+    pub fn add_restored(&mut self, prefix: KeyPrefix) {
+        let bucket = self
+            .buckets
+            .entry(bucket_of(prefix.namespace))
+            .or_insert(SpilledBucket {
+                groups: KeyGroupSet::default(),
+                bytes: None,
+            });
+        bucket.groups.insert(prefix.group.0);
     }
 
     /// Returns the first bucket with spilled fragments.
@@ -262,17 +264,17 @@ impl SessionAggregate {
         let bytes_max = self.spilled.memory_bytes / READ_AHEAD_DIVISOR;
         let mut until = expired;
         let mut bytes = 0;
-        let mut slots = Vec::new();
+        let mut prefixes = Vec::new();
         for (bucket, spilled) in self.spilled.buckets.range(..=ahead) {
             let bucket_bytes = spilled.bytes.unwrap_or(bytes_max);
-            let is_required = slots.is_empty() && *bucket <= expired;
+            let is_required = prefixes.is_empty() && *bucket <= expired;
             if !is_required && bytes + bucket_bytes > bytes_max {
                 until = until.min(*bucket - 1);
                 break;
             }
             bytes += bucket_bytes;
             until = until.max(*bucket);
-            slots.extend(spilled.groups.iter().map(|group| KeyPrefix {
+            prefixes.extend(spilled.groups.iter().map(|group| KeyPrefix {
                 group: KeyGroup(group),
                 namespace: namespace_of(*bucket),
             }));
@@ -286,7 +288,7 @@ impl SessionAggregate {
         self.spill.wait_for_store();
         self.spilled.reload = Some(Reload {
             until,
-            scan: PrefixScan::new(slots.into_iter()),
+            scan: PrefixScan::new(prefixes.into_iter()),
             lookup: None,
         });
         Ok(())
@@ -467,5 +469,6 @@ impl SessionAggregate {
 pub struct LateLookup {
     /// The late rows, ascending.
     pub rows: Vec<u32>,
+    /// The lookup of the sessions that these rows would have.
     pub lookup: IndexLookup,
 }

@@ -16,7 +16,7 @@ use super::pane_writer::FrozenPanes;
 use super::{INLINE_VERSION, WindowAggregate};
 use crate::Error;
 use crate::operator::Snapshot;
-use crate::operators::stored_tables::FrozenTable;
+use crate::operators::keyed_state::FrozenTable;
 use crate::operators::window_panes::WindowOperator;
 
 impl WindowAggregate {

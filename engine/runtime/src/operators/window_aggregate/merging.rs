@@ -89,9 +89,11 @@ impl Runs {
 
 /// The merged slices of a cumulating window's period, from its start on.
 pub struct CumulativePrefix {
+    /// Start of the period.
     pub start: i64,
     /// End of the last merged slice.
     pub end: i64,
+    /// The merged groups.
     pub table: Table,
 }
 
@@ -104,7 +106,9 @@ enum Part {
 
 /// A merge of the parts of a window.
 pub struct Merging {
+    /// End of the window.
     pub end: i64,
+    /// The groups merged so far.
     pub merged: Table,
     /// Parts that are not merged completely, and the next group of the first one.
     parts: VecDeque<Part>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::Error;
-use crate::operators::stored_tables::{Segment, block_rows};
+use crate::operators::keyed_state::{Segment, block_rows};
 use crate::operators::table::{Table, TableSpec};
 use crate::operators::window_panes::PaneState;
 
@@ -19,8 +19,11 @@ const ROW_OVERHEAD_BYTES: usize = 256;
 
 /// The groups of a slice.
 pub struct PaneTable {
+    /// Groups and their accumulators.
     pub table: Table,
+    /// Groups that have changed since they were last written.
     pub dirty: DirtyGroups,
+    /// The form in which groups have been written.
     pub layout: StoredLayout,
     /// Epoch under which the table is written. It stays the same as long as the table lives, so that what is written
     /// again replaces what was written before.

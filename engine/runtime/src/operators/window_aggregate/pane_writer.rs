@@ -5,7 +5,7 @@
 //! written under one epoch as long as it lives, each time over what was written before; the table that follows it after
 //! an eviction or a restore has a later one. So equal keys of different epochs are different partial states, and are
 //! merged when they are read. Blocks of rows are in the same namespace, under keys of their own
-//! ([`stored_tables`](crate::operators::stored_tables)).
+//! ([`TableFlush`]).
 
 use std::sync::Arc;
 
@@ -14,9 +14,11 @@ use millstream_state::key_group::KeyGroupRange;
 use super::Layout;
 use super::pane_table::{DirtyGroups, PaneTable, StoredLayout};
 use crate::Error;
+use crate::operators::keyed_state::{
+    Contents, FrozenRows, FrozenTable, KeySuffix, RowFlush, RowFormat, Segment, StoredRows, TableFlush, block_rows,
+    is_block, rows_per_block,
+};
 use crate::operators::spill::Spill;
-use crate::operators::stored_rows::{FrozenRows, KeySuffix, RowFlush, RowFormat, StoredRows, rows_per_block};
-use crate::operators::stored_tables::{Contents, FrozenTable, Segment, TableFlush, block_rows, is_block};
 use crate::operators::table::{Select, Table, TableSpec};
 
 /// Minimal number of groups of a segment, and minimal number for each key group, so that blocks are not small.
@@ -36,7 +38,9 @@ pub struct PaneWriter {
 /// Frozen parts of panes.
 #[derive(Default)]
 pub struct FrozenPanes {
+    /// Groups to be written as rows.
     pub rows: Vec<FrozenRows>,
+    /// Groups to be written as blocks.
     pub tables: Vec<FrozenTable>,
 }
 

@@ -25,9 +25,11 @@ const NONE: u32 = u32::MAX;
 
 /// The kind and the condition of a join, the same for all windows of an operator.
 pub struct JoinSpec {
+    /// The type of join.
     pub join_type: JoinType,
     /// Columns that must be equal: left, right.
     pub on: Vec<(usize, usize)>,
+    /// A further condition on pairs of rows.
     pub filter: Option<PhysicalExprRef>,
     /// Left fields, then right fields.
     pub pair_schema: SchemaRef,

@@ -5,7 +5,7 @@
 //! are told apart by their start, as a further key.
 //!
 //! State: namespace = window end; key = a number never used twice (u64 BE), its top bit set for the right side; value =
-//! a block of rows ([`stored_batches`](super::stored_batches)). Rows are written once, at a barrier or when memory is
+//! a block of rows ([`BatchFlush`]). Rows are written once, at a barrier or when memory is
 //! short; a window with rows in the store is joined from there, key group by key group. Inline state: version byte 2,
 //! then bincode of the time until which windows have fired (i64) and the next number (u64). (Version 1 had single rows
 //! for values.)
@@ -25,8 +25,7 @@ use millstream_state::BlockCodec;
 use self::batched_rows::BatchedRows;
 use self::hash_join::{HashJoin, JoinSpec};
 use super::OperatorContext;
-use super::stored_batches::{BatchFlush, GroupedBatch};
-use super::stored_rows::{RowFormat, SCAN_BLOCKS, StoredRows};
+use super::keyed_state::{BatchFlush, GroupedBatch, RowFormat, SCAN_BLOCKS, StoredRows};
 use super::window_aggregate::{RowTime, SliceAssignment, Slices, conform, emit_late, micros};
 use super::window_panes::{FireBudget, PaneState, ReadProgress, StoredWindow, WindowOperator, WindowPanes};
 use crate::Error;

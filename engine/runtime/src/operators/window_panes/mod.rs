@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::firing::{FireBudget, WindowOperator};
 pub use self::stored_window::{ReadProgress, StoredWindow};
+use super::keyed_state::KeyGroupSet;
 use super::spill::{MemoryGrant, Spill};
-use super::stored_rows::KeyGroupSet;
 use super::{OperatorContext, inline};
 use crate::Error;
 use crate::operator::{Snapshot, WATERMARK_MIN};
@@ -37,6 +37,7 @@ pub trait PaneState {
 
 /// The state of one window or slice.
 pub struct Pane<S> {
+    /// The part in memory.
     pub state: S,
     /// True if the store has rows of the pane that are not in `state`.
     pub is_stored: bool,
@@ -53,6 +54,7 @@ pub struct WindowPanes<S> {
     fired: i64,
     /// All windows that end here or before are complete.
     complete: i64,
+    /// The store and the memory reservation.
     pub spill: Spill,
 }
 
@@ -105,10 +107,10 @@ impl<S: PaneState> WindowPanes<S> {
         let Some(Inline { number, .. }) = restored else {
             return Ok((panes, None));
         };
-        for slot in panes.spill.store.namespaces()? {
-            let mut pane = panes.get_or_insert_with(slot.namespace, || new_state(number))?;
+        for prefix in panes.spill.store.namespaces()? {
+            let mut pane = panes.get_or_insert_with(prefix.namespace, || new_state(number))?;
             pane.is_stored = true;
-            pane.key_groups.insert(slot.group.0);
+            pane.key_groups.insert(prefix.group.0);
         }
         Ok((panes, Some(number)))
     }

@@ -4,8 +4,7 @@ use millstream_state::key_group::KeyGroup;
 use millstream_state::store::{KeyPrefix, Store};
 
 use crate::Error;
-use crate::operators::prefix_scan::PrefixScan;
-use crate::operators::stored_rows::KeyGroupSet;
+use crate::operators::keyed_state::{KeyGroupSet, PrefixScan};
 
 /// A scan of the rows of some panes, one key group after the other. Thus all rows of a key are read before those of a
 /// key in another key group, and only one key group is in memory at a time.

@@ -25,7 +25,7 @@ use millstream_graph::{self as graph, Port};
 use self::persistence::RankedRowFlush;
 use self::ranked_rows::{Cursor, RankedRows, Ranking};
 use super::OperatorContext;
-use super::stored_rows::{RowFlush, RowFormat, StoredRows};
+use super::keyed_state::{RowFlush, RowFormat, StoredRows};
 use super::window_aggregate::{RowTime, SliceAssignment, Slices, conform, emit_late};
 use super::window_panes::{FireBudget, PaneState, ReadProgress, StoredWindow, WindowOperator, WindowPanes};
 use crate::Error;

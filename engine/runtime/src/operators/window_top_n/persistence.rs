@@ -7,7 +7,7 @@ use millstream_state::store::{FlushSource, WriteChunk};
 
 use super::ranked_rows::{Cursor, RankedRows, RowRefs};
 use crate::Error;
-use crate::operators::stored_rows::{ENCODE_ROWS, FrozenRows, KeySuffix, RowFormat, encode_rows};
+use crate::operators::keyed_state::{ENCODE_ROWS, FrozenRows, KeySuffix, RowFormat, encode_rows};
 use crate::operators::table::Select;
 use crate::operators::window_panes::PaneState;
 

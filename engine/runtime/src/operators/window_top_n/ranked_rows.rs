@@ -25,10 +25,13 @@ const RANKED_ROW_BYTES: usize = 96;
 
 /// The order and the partitions of rows.
 pub struct Ranking {
+    /// Schema of the rows.
     pub input: SchemaRef,
     /// Columns of the partition.
     pub partition: Vec<usize>,
+    /// Fields of these columns.
     pub partition_fields: Vec<FieldRef>,
+    /// Expressions by which rows are ordered.
     pub order: Vec<PhysicalSortExpr>,
     /// Converts order columns to order keys; `None` without an order: the first rows to come are the first.
     pub converter: Option<RowConverter>,
@@ -53,7 +56,9 @@ pub struct Cursor {
 /// References to some ranked rows: partition, rank from 0, and batch and row of each.
 #[derive(Default)]
 pub struct RowRefs {
+    /// Partition of each row.
     pub partitions: Vec<u32>,
+    /// Rank of each row, from 0.
     pub ranks: Vec<u32>,
     rows: Vec<(usize, usize)>,
 }

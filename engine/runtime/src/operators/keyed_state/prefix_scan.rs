@@ -27,8 +27,8 @@ impl PrefixScan {
         self.prefixes.last().copied()
     }
 
-    /// Passes the next entries of the current prefix to `visit`, in key order and at most `entries_max` of them. Returns
-    /// true if the prefix has no more entries; the scan is at the next prefix then.
+    /// Passes the next entries of the current prefix to `visit`, in key order and at most `entries_max` of them.
+    /// Returns true if the prefix has no more entries; the scan is at the next prefix then.
     pub fn step(
         &mut self,
         store: &Store,

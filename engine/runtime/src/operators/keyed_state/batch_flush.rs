@@ -15,12 +15,14 @@ use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 use millstream_state::{BlockCodec, Error};
 
-use super::stored_rows::{CHUNK_BYTES, rows_by_key_group, rows_per_block};
+use super::blocks::{CHUNK_BYTES, rows_by_key_group, rows_per_block};
 use crate::element::batch_bytes;
 
 /// A batch, and the key group of each row.
 pub struct GroupedBatch {
+    /// The rows.
     pub rows: RecordBatch,
+    /// Key group of each row.
     pub key_groups: Vec<u16>,
 }
 
@@ -120,11 +122,11 @@ impl FlushSource for BatchFlush {
             let same = &rest[..rest.partition_point(|place| group_of(place) == group)];
             block.clear();
             self.codec.encode(&gather(batches, same)?, same.len(), &mut block)?;
-            let slot = KeyPrefix {
+            let prefix = KeyPrefix {
                 group: KeyGroup(group),
                 namespace: self.namespace,
             };
-            chunk.put(slot, &self.number.to_be_bytes(), &block);
+            chunk.put(prefix, &self.number.to_be_bytes(), &block);
             self.number += 1;
             self.written += same.len();
         }
@@ -178,7 +180,7 @@ mod tests {
             assert_eq!(context.memory.used_bytes(), 0);
             let mut blocks = 0;
             for group in 0..3 {
-                let slot = KeyPrefix {
+                let prefix = KeyPrefix {
                     group: KeyGroup(group),
                     namespace: -5,
                 };
@@ -188,7 +190,7 @@ mod tests {
                     let from = after.take();
                     context
                         .store
-                        .scan(slot, from.as_deref(), 3, &mut |key, block| {
+                        .scan(prefix, from.as_deref(), 3, &mut |key, block| {
                             after = Some(key.to_vec());
                             blocks += 1;
                             let (columns, _) = codec.decode(block).unwrap();

@@ -22,11 +22,10 @@ use millstream_state::key_group::KeyGroup;
 use millstream_state::memory::{MemoryBudget, Reservation};
 use millstream_state::store::{FlushSource, KeyPrefix, WriteChunk};
 
-use super::stored_rows::{
-    CHUNK_BYTES, ENCODE_ROWS, FrozenRows, KeySuffix, RowFormat, encode_rows, rows_by_key_group, rows_per_block,
-    state_error,
-};
-use super::table::{Select, StateSnapshots, Table};
+use super::blocks::{CHUNK_BYTES, rows_by_key_group, rows_per_block, state_error};
+use super::row_flush::{ENCODE_ROWS, FrozenRows, KeySuffix, encode_rows};
+use super::row_format::RowFormat;
+use crate::operators::table::{Select, StateSnapshots, Table};
 
 const BLOCK: u8 = 0xff;
 /// Groups whose keys are hashed at once.
@@ -41,9 +40,13 @@ pub fn is_block(key: &[u8]) -> bool {
 
 /// A table, or a copy of parts of one, to be written under one namespace.
 pub struct FrozenTable {
+    /// Namespace of the groups.
     pub namespace: i64,
+    /// The groups.
     pub contents: Contents,
+    /// Epoch under which the groups are written.
     pub epoch: u32,
+    /// Number of groups per block.
     pub block_rows: usize,
     /// Segments to be written as blocks.
     pub segments: Vec<Segment>,
@@ -54,7 +57,9 @@ pub struct FrozenTable {
 /// Groups of a table that are written together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
+    /// Number of the segment in its table.
     pub number: u32,
+    /// Its groups.
     pub groups: Range<usize>,
 }
 
@@ -72,6 +77,7 @@ pub struct SegmentSnapshot {
 }
 
 impl Contents {
+    /// Copies some segments of a table.
     pub fn snapshot(table: &mut Table, segments: &[Segment]) -> Result<Self, crate::Error> {
         let snapshot = segments.iter().map(|segment| {
             let select = Select::Range(segment.groups.clone());
@@ -171,6 +177,7 @@ struct Blocks {
 }
 
 impl TableFlush {
+    /// Creates a flush of tables, which are written in this order.
     pub fn new(mut tables: Vec<FrozenTable>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
         for frozen in &mut tables {
             if let Contents::Table(table) = &mut frozen.contents {
@@ -297,11 +304,11 @@ impl Blocks {
             for part in [frozen.epoch, number, self.number] {
                 key.extend_from_slice(&part.to_be_bytes());
             }
-            let slot = KeyPrefix {
+            let prefix = KeyPrefix {
                 group: KeyGroup(group),
                 namespace: frozen.namespace,
             };
-            chunk.put(slot, &key, &block);
+            chunk.put(prefix, &key, &block);
             self.next += same;
         }
         Ok((!chunk.is_empty()).then_some(chunk))
