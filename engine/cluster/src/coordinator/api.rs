@@ -73,7 +73,8 @@ impl Api for LeaderApi {
                 .map(|(name, job)| job_view::job(job, inner.runs.get(name), inner.state.slots(), false));
             let since_us = now_us() - DAY_US;
             let failed = left_out.iter().map(|(_, job)| job.visible_transition());
-            let failed = failed.filter(|told| told.status == Status::Failed && told.at_us >= since_us);
+            let failed =
+                failed.filter(|transition| transition.status == Status::Failed && transition.at_us >= since_us);
             v1::ListJobsResponse {
                 jobs: described.collect(),
                 failed_last_day: failed.count() as u32,

@@ -295,20 +295,20 @@ pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, a
             ),
         ));
     }
-    let over = || {
+    let run_ended = || {
         api::Error::new(
             Code::WrongState,
             format!("`{job}` ended or was restarted before the checkpoint was complete; try again"),
         )
     };
-    let mut asked = None;
+    let mut requested = None;
     leader.with_run(job, |running| {
         if !running.is_stop_requested() {
-            asked = Some(running.checkpoint_requests.request());
+            requested = Some(running.checkpoint_requests.request());
         }
     });
-    let asked = asked.ok_or_else(over)?;
-    let taken = match tokio::time::timeout(SAVEPOINT_TIMEOUT, asked).await {
+    let requested = requested.ok_or_else(run_ended)?;
+    let taken = match tokio::time::timeout(SAVEPOINT_TIMEOUT, requested).await {
         Ok(Ok(Ok(taken))) => taken,
         Ok(Ok(Err(reason))) => {
             return Err(api::Error::new(
@@ -317,7 +317,7 @@ pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, a
             ));
         }
         Ok(Err(_)) if leader.has_ended() => return Err(outcome_unknown("checkpoint", job)),
-        Ok(Err(_)) => return Err(over()),
+        Ok(Err(_)) => return Err(run_ended()),
         Err(_) => return Err(timed_out("checkpoint")),
     };
     let wanted = v1::CheckpointRef {
@@ -349,11 +349,11 @@ pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<
     if !known.contains(&checkpoint) {
         return Err(checkpoint_not_found(job, Some(checkpoint), &known));
     }
-    let kept = match history.delete(checkpoint).await.map_err(uncertain_error)? {
+    let refusal = match history.delete(checkpoint).await.map_err(uncertain_error)? {
         Ok(()) => return Ok(()),
-        Err(kept) => kept,
+        Err(refusal) => refusal,
     };
-    let why = match kept {
+    let why = match refusal {
         DeleteRefusal::Newest => {
             format!("the newest, from which `{job}` resumes; `jobs delete` removes all of an ended job")
         }
@@ -483,28 +483,28 @@ async fn delete_in(history: &History, job: &str, name: &str) -> Result<(), api::
     if history.delete_savepoint(name).await.map_err(uncertain_error)? {
         return Ok(());
     }
-    let kept: Vec<(u64, String)> = history
+    let savepoints: Vec<(u64, String)> = history
         .checkpoints()
         .await
         .into_iter()
         .filter_map(|info| Some((info.checkpoint, info.savepoint?)))
         .collect();
     let numbered = name.parse::<u64>().ok();
-    let named = kept.iter().find(|(number, _)| Some(*number) == numbered);
+    let named = savepoints.iter().find(|(number, _)| Some(*number) == numbered);
     if let Some((_, named)) = named
         && history.delete_savepoint(named).await.map_err(uncertain_error)?
     {
         return Ok(());
     }
-    let there = match kept.is_empty() {
+    let existing = match savepoints.is_empty() {
         true => "it has none".to_string(),
         false => {
-            let names: Vec<&str> = kept.iter().map(|(_, name)| name.as_str()).collect();
+            let names: Vec<&str> = savepoints.iter().map(|(_, name)| name.as_str()).collect();
             format!("there are {}", names.join(", "))
         }
     };
     Err(api::Error::new(
         Code::CheckpointNotFound,
-        format!("`{job}` has no savepoint `{name}`; {there}"),
+        format!("`{job}` has no savepoint `{name}`; {existing}"),
     ))
 }

@@ -25,34 +25,37 @@ pub fn watch(
     let mut versions = leader.versions();
     versions.mark_changed();
     let weak = Arc::downgrade(leader);
-    let told: BTreeMap<String, u64> = BTreeMap::new();
-    let changes = stream::unfold((versions, told, true), move |(mut versions, told, first)| {
-        let (weak, names) = (weak.clone(), request.names.clone());
-        async move {
-            if !first {
-                tokio::time::sleep(WATCH_INTERVAL).await;
+    let sent_versions: BTreeMap<String, u64> = BTreeMap::new();
+    let changes = stream::unfold(
+        (versions, sent_versions, true),
+        move |(mut versions, sent_versions, first)| {
+            let (weak, names) = (weak.clone(), request.names.clone());
+            async move {
+                if !first {
+                    tokio::time::sleep(WATCH_INTERVAL).await;
+                }
+                versions.changed().await.ok()?;
+                versions.borrow_and_update();
+                let (events, sent_versions) = changed_jobs(&*weak.upgrade()?, &names, sent_versions);
+                Some((stream::iter(events), (versions, sent_versions, false)))
             }
-            versions.changed().await.ok()?;
-            versions.borrow_and_update();
-            let (events, told) = changed_jobs(&*weak.upgrade()?, &names, told);
-            Some((stream::iter(events), (versions, told, false)))
-        }
-    });
+        },
+    );
     let leader = leader.clone();
     let ended = async move { leader.ended().await };
     Ok(changes.flatten().take_until(Box::pin(ended)).boxed())
 }
 
-/// Returns the changes since the versions in `told`, and the new versions.
+/// Returns the changes since the versions in `sent_versions`, and the new versions.
 fn changed_jobs(
     leader: &Leader,
     names: &[String],
-    mut told: BTreeMap<String, u64>,
+    mut sent_versions: BTreeMap<String, u64>,
 ) -> (Vec<v1::JobEvent>, BTreeMap<String, u64>) {
     let events = leader.with(|inner| {
         let jobs = inner.state.jobs();
         let mut events = Vec::new();
-        told.retain(|name, _| {
+        sent_versions.retain(|name, _| {
             let exists = jobs.contains_key(name);
             if !exists {
                 events.push(v1::JobEvent {
@@ -66,8 +69,8 @@ fn changed_jobs(
             exists
         });
         for (name, job) in jobs {
-            if (names.is_empty() || names.contains(name)) && told.get(name) != Some(&job.version) {
-                told.insert(name.clone(), job.version);
+            if (names.is_empty() || names.contains(name)) && sent_versions.get(name) != Some(&job.version) {
+                sent_versions.insert(name.clone(), job.version);
                 events.push(v1::JobEvent {
                     job: Some(job_view::job(job, inner.runs.get(name), inner.state.slots(), true)),
                     deleted: false,
@@ -76,5 +79,5 @@ fn changed_jobs(
         }
         events
     });
-    (events, told)
+    (events, sent_versions)
 }

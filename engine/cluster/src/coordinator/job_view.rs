@@ -46,7 +46,7 @@ pub fn job(job: &Job, running: Option<&ActiveRun>, slots: &Slots, in_detail: boo
     let record = &job.record;
     let now = job.visible_transition();
     let hidden = usize::from(now != record.current());
-    let told = record.transitions.iter().take(record.transitions.len() - hidden);
+    let visible = record.transitions.iter().take(record.transitions.len() - hidden);
     let lease = job
         .run
         .as_ref()
@@ -64,7 +64,7 @@ pub fn job(job: &Job, running: Option<&ActiveRun>, slots: &Slots, in_detail: boo
         update: update(record),
         mode: record.resolved.mode,
         attempt: record.attempts,
-        transitions: told
+        transitions: visible
             .map(|transition| v1::Transition {
                 state: transition.status.to_proto() as i32,
                 at_us: transition.at_us,

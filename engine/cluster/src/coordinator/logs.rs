@@ -53,11 +53,15 @@ impl Log {
     /// lines.
     pub fn read(&self, tail: usize, follow: bool) -> BoxStream<'static, v1::LogLine> {
         let written = self.written.subscribe();
-        let (kept, seen) = after(&self.lines.lock(), *written.borrow(), 0);
-        let skip = if tail == 0 { 0 } else { kept.len().saturating_sub(tail) };
-        let kept = stream::iter(kept.into_iter().skip(skip));
+        let (buffered, seen) = after(&self.lines.lock(), *written.borrow(), 0);
+        let skip = if tail == 0 {
+            0
+        } else {
+            buffered.len().saturating_sub(tail)
+        };
+        let buffered = stream::iter(buffered.into_iter().skip(skip));
         if !follow {
-            return kept.boxed();
+            return buffered.boxed();
         }
         let lines = Arc::downgrade(&self.lines);
         let rest = stream::unfold((written, seen), move |(mut written, seen)| {
@@ -70,7 +74,7 @@ impl Log {
                 Some((stream::iter(new), (written, now)))
             }
         });
-        kept.chain(rest.flatten()).boxed()
+        buffered.chain(rest.flatten()).boxed()
     }
 }
 

@@ -143,23 +143,23 @@ async fn run_to_end(leader: &Arc<Leader>, run: RunId, record: &Record, handles: 
         savepoint: Some(name), ..
     }) = leader.wanted(&record.name)
     {
-        let Some(kept) = create_savepoint(&history, &job, &name, &mut cancelled).await? else {
+        let Some(savepoint_id) = create_savepoint(&history, &job, &name, &mut cancelled).await? else {
             return Ok(end);
         };
         leader.log_line(
             &record.name,
             "info",
-            &format!("savepoint `{name}` is checkpoint {kept}"),
+            &format!("savepoint `{name}` is checkpoint {savepoint_id}"),
         );
         // The savepoint is a copy of the last checkpoint with a number of its own, from which the job resumes.
         match &mut end {
-            End::Stopped { checkpoint } => *checkpoint = kept,
-            End::Aborted { last_checkpoint, .. } => *last_checkpoint = Some(kept),
+            End::Stopped { checkpoint } => *checkpoint = savepoint_id,
+            End::Aborted { last_checkpoint, .. } => *last_checkpoint = Some(savepoint_id),
             End::Finished { .. } | End::Failed { .. } | End::Superseded { .. } => {}
         }
         progress.update(|report| {
             if let Some(last) = &mut report.last_checkpoint {
-                last.id = kept;
+                last.id = savepoint_id;
             }
         });
     }
@@ -198,12 +198,12 @@ async fn create_savepoint(
     let config = restart::Config::default();
     let mut restarts = RestartStrategy::new(config.clone());
     loop {
-        let kept = match history.checkpoints().await.is_empty() {
+        let savepoint_id = match history.checkpoints().await.is_empty() {
             true => history.create_empty_savepoint(job, name).await,
             false => history.create_savepoint(name).await,
         };
-        let error = match kept {
-            Ok(kept) => return Ok(Some(kept)),
+        let error = match savepoint_id {
+            Ok(savepoint_id) => return Ok(Some(savepoint_id)),
             Err(error) if error.retry().is_retryable() => error,
             Err(error) => return Err(error),
         };

@@ -82,11 +82,11 @@ impl Admission {
             Ok(permit) => with_timeout(name, CALL_TIMEOUT, spans::in_span(self.span(name), open))
                 .await
                 .map(|stream| {
-                    let held = stream.map(move |item| {
-                        let _held = &permit;
+                    let counted = stream.map(move |item| {
+                        let _permit = &permit;
                         item
                     });
-                    held.boxed()
+                    counted.boxed()
                 }),
         };
         self.count(name, began, result.as_ref().err());

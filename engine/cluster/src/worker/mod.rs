@@ -197,16 +197,16 @@ enum SessionEnd {
 #[derive(Default)]
 struct WarningThrottle {
     /// By address: the last reason, when it was logged, and the interval before it is repeated.
-    said: BTreeMap<String, (String, Instant, Duration)>,
+    logged: BTreeMap<String, (String, Instant, Duration)>,
 }
 
 impl WarningThrottle {
     fn warn(&mut self, address: &str, reason: String) {
         let mut pause = WARNING_INTERVAL_MIN;
-        if let Some((said, at, suppressed_for)) = self.said.get(address) {
+        if let Some((logged, at, suppressed_for)) = self.logged.get(address) {
             // An address without failures for twice the interval has recovered meanwhile.
             let is_old = at.elapsed() > *suppressed_for * 2;
-            let has_changed = *said != reason && at.elapsed() > WARNING_INTERVAL_MIN;
+            let has_changed = *logged != reason && at.elapsed() > WARNING_INTERVAL_MIN;
             if at.elapsed() < *suppressed_for && !has_changed {
                 return;
             }
@@ -215,7 +215,7 @@ impl WarningThrottle {
             }
         }
         tracing::warn!(coordinator = address, "{reason}");
-        self.said.insert(address.to_string(), (reason, Instant::now(), pause));
+        self.logged.insert(address.to_string(), (reason, Instant::now(), pause));
     }
 }
 

@@ -1,7 +1,10 @@
 //! The ledger as the sum of the journal's records.
 
+use std::collections::VecDeque;
+
 use millstream_state::log::State;
 
+use super::record::REASON_CHARS_MAX;
 use super::*;
 
 pub fn record(name: &str) -> Record {

@@ -219,14 +219,14 @@ impl State {
         };
         let others = self.jobs.iter().filter(|(other, job)| *other != name && has_slots(job));
         // Jobs of parallelism `auto` give slots up.
-        let held: u32 = others.map(|(_, job)| job.record.parallelism.unwrap_or(1)).sum();
+        let leased: u32 = others.map(|(_, job)| job.record.parallelism.unwrap_or(1)).sum();
         let offered = self.slots.offered() as u32;
-        if parallelism <= offered.saturating_sub(held) {
+        if parallelism <= offered.saturating_sub(leased) {
             return Ok(());
         }
-        let others = match held {
+        let others = match leased {
             0 => String::new(),
-            held => format!(", other jobs need {held} of them"),
+            leased => format!(", other jobs need {leased} of them"),
         };
         Err(api::Error::new(
             Code::WrongState,
