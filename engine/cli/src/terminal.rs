@@ -1,4 +1,4 @@
-//! The terminal that this program was started on: how wide it is, and its keys without Enter.
+//! The terminal of this process: its width, and single key presses without Enter.
 
 use std::io::{IsTerminal, Read};
 use std::os::fd::{AsRawFd, RawFd};
@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Columns of the terminal that standard output is; `None` where it is none, or does not say.
+/// Returns the number of columns of the terminal on standard output; `None` without a terminal, or if it is unknown.
 pub fn width() -> Option<usize> {
     let out = std::io::stdout();
     if !out.is_terminal() {
@@ -24,13 +24,13 @@ pub fn width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Keys that were pressed and not read yet, at most.
+/// Most pressed keys that are queued.
 const KEYS_MAX: usize = 16;
 
-/// The settings that standard input had before this program changed them.
+/// Settings of standard input before this program changed them.
 static BEFORE: Mutex<Option<libc::termios>> = Mutex::new(None);
 
-/// Gives the terminal its settings back, once.
+/// Restores the terminal's settings, once.
 extern "C" fn restore() {
     let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(before) = before {
@@ -39,8 +39,8 @@ extern "C" fn restore() {
     }
 }
 
-/// A terminal that hands over each key as it is pressed and does not show it. Dropping this restores the settings, also
-/// while a panic unwinds; so do `std::process::exit` and the signals of [`Self::next`]. Ctrl-C still is a signal.
+/// A terminal in a mode that delivers each key as it is pressed, without echo. Dropping this restores the settings,
+/// also during unwinding; so do `std::process::exit` and the signals of [`Self::next`]. Ctrl-C is still a signal.
 pub struct Keys {
     keys: mpsc::Receiver<u8>,
     signals: [(libc::c_int, Signal); 3],
@@ -53,14 +53,14 @@ impl Drop for Keys {
 }
 
 impl Keys {
-    /// `None` where nobody could press keys: standard input or output is no terminal, or this process is in the
-    /// background.
+    /// Changes the terminal's mode. Returns `None` if standard input or output is not a terminal, or if this process is
+    /// in the background.
     pub fn listen() -> Option<Self> {
         let input = std::io::stdin();
         if !input.is_terminal() || !std::io::stdout().is_terminal() || !is_in_foreground(input.as_raw_fd()) {
             return None;
         }
-        // Handlers first: a signal after the settings have changed must not end the process as they are.
+        // Handlers first: a signal must not end the process while the settings are changed.
         let handled = |number: libc::c_int| Some((number, signal(SignalKind::from_raw(number)).ok()?));
         let signals = [handled(libc::SIGINT)?, handled(libc::SIGTERM)?, handled(libc::SIGHUP)?];
         // SAFETY: `termios` is plain integers, written by `tcgetattr`; `restore` is a function without arguments.
@@ -87,8 +87,8 @@ impl Keys {
         Some(Self { keys, signals })
     }
 
-    /// The next key; `None`: the terminal is gone. A signal that ends a process ends this one, after the terminal has
-    /// its settings back.
+    /// Returns the next key; `None` once the terminal is closed. A signal that ends processes restores the settings and
+    /// ends this one.
     pub async fn next(&mut self) -> Option<u8> {
         let [(_, interrupt), (_, terminate), (_, hang_up)] = &mut self.signals;
         let number = tokio::select! {
@@ -107,7 +107,7 @@ impl Keys {
     }
 }
 
-/// A process in the background would be stopped for changing the terminal's settings.
+/// Returns true if this process is in the foreground. A background process that changes the settings would be stopped.
 fn is_in_foreground(terminal: RawFd) -> bool {
     // SAFETY: both take and return plain integers.
     unsafe { libc::tcgetpgrp(terminal) == libc::getpgrp() }

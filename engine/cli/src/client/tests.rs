@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// The way in which a server breaks a connection once the request has arrived (HTTP/2, RFC 9113 section 6).
+/// Ways in which a server breaks a connection after the request has arrived (HTTP/2, RFC 9113 section 6).
 #[derive(Debug, Clone, Copy)]
 enum Break {
     Close,
@@ -21,11 +21,11 @@ const FRAME_HEADER_BYTES: usize = 9;
 const PREFACE_BYTES: usize = 24;
 const DATA: u8 = 0;
 const SETTINGS: u8 = 4;
-/// The message of [`delete`]: five bytes of gRPC's own, then a field of one letter.
+/// Size of the message of [`delete`]: the five bytes of gRPC's header, then a field of one letter.
 const DELETE_BYTES: usize = 8;
 
-/// Takes requests as a gRPC server does and never answers them. Counts the calls of [`delete`] that arrived whole,
-/// but not what is asked afterwards to find out what listens there.
+/// Starts a gRPC server that never answers, and breaks its connections. Counts the complete calls of [`delete`],
+/// without the requests of the port probe afterwards.
 async fn never_answers(how: Break) -> (String, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -68,7 +68,7 @@ async fn take_and_break(mut stream: TcpStream, how: Break, arrived: Arc<AtomicU3
         }
         Break::ResetStream(code) => {
             stream.write_all(&[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code]).await?;
-            // The connection itself goes on.
+            // The connection stays open.
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
         }
     }
@@ -133,7 +133,7 @@ async fn reading_is_repeated_and_says_only_that_nobody_answers() {
     }
 }
 
-/// A connection that was opened earlier and is gone: opening another fails, so the request was never sent.
+/// An earlier connection is closed and another cannot be opened, so the request is never sent.
 #[tokio::test]
 async fn a_change_that_was_never_sent_is_not_unknown() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -142,7 +142,8 @@ async fn a_change_that_was_never_sent_is_not_unknown() {
     let (opened, accepted) = tokio::join!(client.channel(), listener.accept());
     opened.unwrap();
     drop((accepted, listener));
-    // Until the client's end has noticed, the request may be written into the dead connection: that is unknown.
+    // Before the client has detected the end, the request may be written to the closed connection, with unknown
+    // outcome.
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         let failure = delete(&mut client, Retry::Never { inspect: LOOK }).await;

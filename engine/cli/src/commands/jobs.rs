@@ -36,9 +36,12 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
             for_each(&names.names, async |name| {
                 let request = v1::CancelJobRequest { name: name.to_string() };
                 let mut job = client
-                    .call(Retry::Idempotent { inspect: &look(name) }, async |channel| {
-                        jobs(channel).cancel(request.clone()).await
-                    })
+                    .call(
+                        Retry::Idempotent {
+                            inspect: &describe_command(name),
+                        },
+                        async |channel| jobs(channel).cancel(request.clone()).await,
+                    )
                     .await?;
                 if how.wait {
                     job = wait(client, name, Until::Ended, how.timeout).await?;
@@ -59,9 +62,12 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
                     allow_duplicates: *allow_duplicates,
                 };
                 let mut job = client
-                    .call(Retry::Never { inspect: &look(name) }, async |channel| {
-                        jobs(channel).restart(request.clone()).await
-                    })
+                    .call(
+                        Retry::Never {
+                            inspect: &describe_command(name),
+                        },
+                        async |channel| jobs(channel).restart(request.clone()).await,
+                    )
                     .await?;
                 if how.wait {
                     let until = Until::Running { after_attempt: before };
@@ -87,7 +93,7 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
             let mut job = client
                 .call(
                     Retry::Idempotent {
-                        inspect: &look(&job.name),
+                        inspect: &describe_command(&job.name),
                     },
                     async |channel| jobs(channel).rescale(request.clone()).await,
                 )
@@ -105,9 +111,12 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
             for_each(&names.names, async |name| {
                 let request = v1::DeleteJobRequest { name: name.to_string() };
                 client
-                    .call(Retry::Never { inspect: &look(name) }, async |channel| {
-                        jobs(channel).delete(request.clone()).await
-                    })
+                    .call(
+                        Retry::Never {
+                            inspect: &describe_command(name),
+                        },
+                        async |channel| jobs(channel).delete(request.clone()).await,
+                    )
                     .await?;
                 print(&printer.value(
                     || serde_json::json!({ "name": name, "deleted": true }),
@@ -136,8 +145,8 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
     }
 }
 
-/// The command that shows what became of a job.
-fn look(name: &str) -> String {
+/// Returns the command that shows a job.
+fn describe_command(name: &str) -> String {
     format!("engine-cli jobs describe {name}")
 }
 
@@ -189,9 +198,12 @@ async fn stop(
         savepoint: savepoint.clone(),
     };
     let mut job = client
-        .call(Retry::Idempotent { inspect: &look(name) }, async |channel| {
-            jobs(channel).stop(request.clone()).await
-        })
+        .call(
+            Retry::Idempotent {
+                inspect: &describe_command(name),
+            },
+            async |channel| jobs(channel).stop(request.clone()).await,
+        )
         .await?;
     if how.wait {
         job = wait(client, name, Until::Ended, how.timeout).await?;

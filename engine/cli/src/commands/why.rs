@@ -430,7 +430,7 @@ mod tests {
                 "3 rows written, none at present",
             ],
         );
-        // A source of files does not know what is left.
+        // A source of files does not know its lag.
         for split in &mut idle.operators[0].splits {
             split.lag_rows = None;
         }
@@ -443,13 +443,13 @@ mod tests {
             "rates are not known yet"
         );
         idle.operators[0].splits[0].lag_rows = Some(0);
-        // While rows are left, or come, it is not idle.
+        // A job with a lag or a rate is not idle.
         idle.operators[0].splits[1].lag_rows = Some(7);
         assert!(why(&idle, NOW)[0].starts_with("the watermark is 2025-12-31 23:58:55"));
         idle.operators[0].splits[1].lag_rows = Some(0);
         idle.numbers.as_mut().expect("it has counters").rows_in_per_second = 3.0;
         assert!(why(&idle, NOW)[0].starts_with("the watermark is 2025-12-31 23:58:55"));
-        // Without event time there is no window to wait for.
+        // Without event time there is no open window.
         let counters = idle.numbers.as_mut().expect("it has counters");
         (counters.rows_in_per_second, counters.watermark_us) = (0.0, None);
         idle.operators[0].watermark_us = None;
