@@ -1,9 +1,9 @@
-//! The wire: messages that travel between client, coordinator and workers, and the spellings that people write.
+//! The protocol: messages between client, coordinator and workers, and the notations that people write.
 //!
-//! [`JobSpec`] is a pipeline. [`spec`] reads and writes it as YAML or JSON, says what is wrong with a file (all of it
-//! at once, with line and column), resolves `${NAME}` and publishes the JSON Schema. Whether the SQL, the connectors
-//! and their options make sense is the planner's to say. [`spec`] also has the parts of spellings that other crates
-//! share, durations and suggestions, and [`civil`] has the calendar.
+//! [`JobSpec`] is a pipeline. [`spec`] reads and writes it as YAML or JSON, reports all mistakes of a file with line
+//! and column, expands `${NAME}` and publishes the JSON Schema. The planner checks SQL, connectors and their options.
+//! [`spec`] also parses durations and suggests names for other crates, and [`civil`] is the calendar.
+#![warn(missing_docs)]
 
 pub mod civil;
 pub mod json;
@@ -11,7 +11,8 @@ pub mod report;
 pub mod spec;
 pub mod status;
 
-/// Messages and services of protocol version 1.
+/// Messages and services of protocol version 1. They are documented in the `.proto` files.
+// Generated code: not every field has a comment in the protocol's files.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/millstream.v1.rs"));

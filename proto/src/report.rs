@@ -1,14 +1,14 @@
-//! How things are said to people: mistakes as `error: FILE:LINE:COLUMN: what; what instead` with the line and a caret,
-//! and numbers, sizes and times. Text in, text out: whether there is a terminal is for the caller to know.
+//! Text for people: mistakes as `error: FILE:LINE:COLUMN: mistake; remedy` with the line and a caret, and the formats
+//! of numbers, sizes and times. The caller decides about colours.
 
 use std::fmt::Write;
 
 use crate::v1::Mistake;
 
-/// Longest line that is repeated under an error.
+/// Longest line that is shown under an error, in characters.
 const LINE_CHARS_MAX: usize = 160;
 
-/// All mistakes of a file, ready to be printed.
+/// Formats all mistakes of a file. `text` is the content of the file.
 pub fn render(file: &str, text: &str, mistakes: &[Mistake], color: bool) -> String {
     let (red, bold, plain) = if color {
         ("\x1b[31;1m", "\x1b[1m", "\x1b[0m")
@@ -27,13 +27,12 @@ pub fn render(file: &str, text: &str, mistakes: &[Mistake], color: bool) -> Stri
             "" => String::new(),
             path => format!("{path}: "),
         };
-        // Writing to a String cannot fail.
         writeln!(
             out,
             "{red}error{plain}: {bold}{place}{plain}: {path}{}",
             mistake.message
         )
-        .expect("a String takes all");
+        .expect("writing to a String cannot fail");
         if let Some(source) = (line as usize).checked_sub(1).and_then(|line| lines.get(line))
             && source.chars().count() <= LINE_CHARS_MAX
             && !source.trim().is_empty()
@@ -43,13 +42,14 @@ pub fn render(file: &str, text: &str, mistakes: &[Mistake], color: bool) -> Stri
                 .take(column.saturating_sub(1) as usize)
                 .map(|c| if c == '\t' { '\t' } else { ' ' })
                 .collect();
-            writeln!(out, "{line:>5} | {source}\n      | {indent}{red}^{plain}").expect("a String takes all");
+            writeln!(out, "{line:>5} | {source}\n      | {indent}{red}^{plain}")
+                .expect("writing to a String cannot fail");
         }
     }
     out
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -62,7 +62,7 @@ pub fn count(number: u64) -> String {
     out
 }
 
-/// The first `shown_max` of these, with the number of the others: `a, b and 3 more`.
+/// Formats the first `shown_max` items and the number of the others: `a, b and 3 more`.
 pub fn listed(items: impl IntoIterator<Item = String>, shown_max: usize) -> String {
     let mut items = items.into_iter();
     let shown: Vec<String> = items.by_ref().take(shown_max).collect();
@@ -72,7 +72,7 @@ pub fn listed(items: impl IntoIterator<Item = String>, shown_max: usize) -> Stri
     }
 }
 
-/// Bytes, for a person.
+/// Formats a number of bytes with a unit: `10.0 MB`.
 pub fn amount(bytes: u64) -> String {
     let mut number = bytes as f64;
     let mut unit = "B";
@@ -90,7 +90,7 @@ pub fn amount(bytes: u64) -> String {
     }
 }
 
-/// Microseconds since the epoch as `2026-01-31 12:00:00`, UTC.
+/// Formats microseconds since 1970 as `2026-01-31 12:00:00`, UTC; `i64::MAX`, the last watermark, as `end`.
 pub fn time(us: i64) -> String {
     if us == i64::MAX {
         return "end".to_string();
@@ -106,8 +106,8 @@ pub fn time(us: i64) -> String {
     )
 }
 
-/// Microseconds since the epoch as RFC 3339 writes them, `2026-01-31T12:00:00.000000Z`; `None` outside of the years 0
-/// to 9999, which it does not cover (such as the watermark that says "no more rows").
+/// Formats microseconds since 1970 as in RFC 3339, `2026-01-31T12:00:00.000000Z`; `None` outside of the years 0 to
+/// 9999, which RFC 3339 does not cover (such as the last watermark, `i64::MAX`).
 pub fn rfc3339(us: i64) -> Option<String> {
     const FIRST: i64 = -62_167_219_200_000_000;
     const END: i64 = 253_402_300_800_000_000;

@@ -1,11 +1,11 @@
-//! How an [`ErrorDetail`] travels in a gRPC status: as the one detail of a `google.rpc.Status`, so that tools which
-//! know the usual error model can read it.
+//! The encoding of an [`ErrorDetail`] in a gRPC status: as the detail of a `google.rpc.Status`, which tools that
+//! implement the usual error model can read.
 
 use prost::{Message, Name};
 
 use crate::v1::ErrorDetail;
 
-/// `google.rpc.Status`, what `grpc-status-details-bin` holds by convention.
+/// `google.rpc.Status`, by convention the content of `grpc-status-details-bin`.
 #[derive(Clone, PartialEq, Message)]
 struct RpcStatus {
     #[prost(int32, tag = "1")]
@@ -25,7 +25,7 @@ struct Any {
     value: Vec<u8>,
 }
 
-/// A status with the detail in it.
+/// Returns a status with `detail`.
 pub fn with_detail(code: tonic::Code, message: &str, detail: &ErrorDetail) -> tonic::Status {
     let details = RpcStatus {
         code: code as i32,
@@ -38,7 +38,7 @@ pub fn with_detail(code: tonic::Code, message: &str, detail: &ErrorDetail) -> to
     tonic::Status::with_details(code, message, details.encode_to_vec().into())
 }
 
-/// The detail of a status of ours; none for one that a library or a proxy made.
+/// Returns the detail of a status; `None` if the status was created by a library or a proxy.
 pub fn detail(status: &tonic::Status) -> Option<ErrorDetail> {
     let details = RpcStatus::decode(status.details()).ok()?.details;
     let ours = details.iter().find(|any| any.type_url == ErrorDetail::type_url())?;

@@ -1,4 +1,4 @@
-//! How fast the parts of the state layer are, on one core: `cargo bench -p millstream-state`.
+//! Speed of the parts of the state layer on one core: `cargo bench -p millstream-state`.
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};

@@ -1,16 +1,17 @@
-//! The checkpoints of one job in object storage: committing, finding, verifying, retaining.
+//! The checkpoints of one job in object storage: commit, recovery, verification, retention.
 //!
 //! ```text
-//! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/manifest     what a checkpoint says
-//! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/completed    that the journal has its record (JSON of
-//! [`CheckpointInfo`]) <root>/<job>/files/<operator>-<subtask>-<attempt>-<uuid>.sst   files it names
-//! <root>/<job>/journal/<epoch>/<seq>                          which checkpoints exist
+//! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/manifest           the checkpoint's manifest
+//! <root>/<job>/checkpoints/<n>-<epoch>-<attempt>/completed          a marker: the journal has the record of the
+//!                                                                   checkpoint (content: JSON of `CheckpointInfo`)
+//! <root>/<job>/files/<operator>-<subtask>-<attempt>-<uuid>.sst      files that manifests name
+//! <root>/<job>/journal/<epoch>/<seq>                                records of the journal
 //! ```
 //!
-//! A checkpoint exists once a journal record says so, and ends when a journal record says that it is being deleted; a
-//! manifest that no record names is garbage. A journal that is lost, or not the right one, is told by the objects
-//! `completed`, and is never claimed ([`journal_check`]). Whoever writes must hold a [`Claim`] (an epoch), of which
-//! the highest wins: a superseded holder is refused by the journal. Reading needs no claim.
+//! A checkpoint exists from the journal record that completes it to the journal record that deletes it; a manifest that
+//! no record names is garbage. A journal that was lost or replaced is recognised by the objects `completed`, and is
+//! never claimed ([`journal_check`]). A writer must hold a [`Claim`] (an epoch). The highest epoch wins: the journal
+//! refuses the records of a superseded writer. Reading needs no claim.
 //!
 //! Typical use:
 //!
@@ -48,10 +49,10 @@ pub use claim::{Claim, RetentionOutcome};
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 const MANIFEST: &str = "manifest";
 const COMPLETED: &str = "completed";
-/// Each may hold a whole file in memory.
+/// Files that are copied at the same time. Each may be held in memory whole.
 const COPIES_IN_FLIGHT_MAX: usize = 4;
 
-/// The checkpoints of one job. Cheap to clone; reads only, except through a [`Claim`].
+/// The checkpoints of one job. It only reads; a [`Claim`] writes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct CheckpointStore {
     storage: Storage,
@@ -61,57 +62,63 @@ pub struct CheckpointStore {
 /// A complete checkpoint, as the journal records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointInfo {
+    /// Number of the checkpoint; it increases over the life of the job.
     pub checkpoint: u64,
+    /// The claim that wrote it.
     pub epoch: u64,
+    /// The attempt of the job that took it.
     pub attempt: u64,
+    /// Time of its creation, in milliseconds since 1970-01-01 UTC.
     pub created_ms: i64,
-    /// Its name if it is a savepoint.
+    /// Name of the savepoint; `None` for a checkpoint.
     pub savepoint: Option<String>,
-    /// Length of the manifest.
+    /// Length of the manifest in bytes.
     pub length: u64,
-    /// The checksum that the manifest ends with.
+    /// The checksum that the manifest ends with ([`manifest::checksum`]).
     pub crc32: u32,
-    /// Bytes of all files it needs, manifest not counted.
+    /// Total length of the files it names, without the manifest.
     pub state_bytes: u64,
 }
 
-/// How far [`CheckpointStore::latest`] looks before it trusts a checkpoint.
+/// Extent of the verification of a checkpoint, in ascending order of cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerificationDepth {
-    /// The manifest's checksum.
+    /// Verifies the manifest's checksum.
     Manifest,
-    /// The manifest's checksum, and that every file is there with its length.
+    /// Verifies also that every file exists with its length.
     Lengths,
-    /// The checksum of every file as well that no database takes over. Databases' files are verified where they are
-    /// opened, so a resume reads each once.
+    /// Verifies also the checksums of files that belong to no database, such as sinks' output. The files of databases
+    /// are verified by the restore, so that it reads each file once.
     Output,
-    /// The checksum of every file as well: reads them all once.
+    /// Verifies also the checksums of all files: reads each of them once.
     Contents,
 }
 
-/// What was found to resume from.
+/// The checkpoint to resume from.
 #[derive(Debug)]
 pub struct Recovery<T> {
-    /// The newest valid checkpoint, if any.
+    /// Manifest of the newest intact checkpoint; `None` if there is none.
     pub manifest: Option<Manifest<T>>,
-    /// Newer ones that were passed over, and why.
+    /// Newer checkpoints, which are damaged.
     pub damaged: Vec<DamagedCheckpoint>,
 }
 
+/// A damaged checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedCheckpoint {
+    /// Number of the checkpoint.
     pub checkpoint: u64,
-    /// Names the object and what is wrong with it.
+    /// Description of the damage, with the path of the object.
     pub reason: String,
 }
 
 impl CheckpointStore {
-    /// Opens the root (a URL or folder, see [`Storage::open`]) and checks that it can be reached and, if local,
-    /// written.
+    /// Opens the root, a URL or folder ([`Storage::open`]), and checks that it can be reached and, if local, written.
     pub async fn open(root_url: &str, job: &str) -> Result<Self, Error> {
         Self::new(Storage::open(root_url).await?, job)
     }
 
+    /// Returns the checkpoints of `job` in `storage`, without accessing it. Fails if the name cannot be a folder's.
     pub fn new(storage: Storage, job: &str) -> Result<Self, Error> {
         let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
         if job.is_empty() || job.starts_with('.') || !job.chars().all(allowed) {
@@ -125,49 +132,56 @@ impl CheckpointStore {
         })
     }
 
+    /// Returns the name of the job.
     pub fn job(&self) -> &str {
         &self.job
     }
 
-    /// Where the job's folder is, for messages.
+    /// Returns the URL of the job's folder, for messages.
     pub fn url(&self) -> String {
         format!("{}/{}", self.storage.url(), self.job)
     }
 
-    /// Where the stores of an attempt keep their files. `attempt` must be new: it is part of the files' names.
+    /// Returns the folder for the files of an attempt. `attempt` must be new: it is part of the files' names.
     pub fn files(&self, attempt: u64) -> JobFiles {
         JobFiles::new(self.storage.clone(), &self.job, attempt)
     }
 
-    /// Claims the next epoch: from now on whoever held an earlier one is refused. `owner` is for people to read.
+    /// Claims the next epoch, which fences the holders of earlier ones. `owner` is for display.
     pub async fn claim(&self, owner: &str) -> Result<Claim, Error> {
         Claim::take(self.clone(), owner, None).await
     }
 
-    /// As [`CheckpointStore::claim`], for the leader of a cluster. [`Error::Superseded`]: a later leader of the same
-    /// cluster has claimed the job.
+    /// Claims the next epoch for the leader of a cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Superseded`] if a later leader of the same cluster has claimed the job.
     pub async fn claim_for(&self, owner: &str, leader: Leadership) -> Result<Claim, Error> {
         Claim::take(self.clone(), owner, Some(leader)).await
     }
 
-    /// Returns the newest claim, if there is one that can be read.
+    /// Returns the newest claim; `None` if there is none, or its record is damaged.
     pub async fn claimant(&self) -> Result<Option<Claimant>, Error> {
         self.log().claimant::<State>().await
     }
 
-    /// The checkpoint up to which output is known to be published; 0: none.
+    /// Returns the checkpoint up to which all output is known to be published, 0 if there is none.
     pub async fn published_to(&self) -> Result<u64, Error> {
         Ok(self.read_journal().await?.published_to)
     }
 
-    /// All complete checkpoints, oldest first.
+    /// Returns all complete checkpoints, oldest first.
     pub async fn list(&self) -> Result<Vec<CheckpointInfo>, Error> {
         Ok(self.read_journal().await?.checkpoints.into_values().collect())
     }
 
-    /// The newest valid checkpoint that is not in `skip` (those a restore has failed on), with the damaged ones that
-    /// were passed over. `body_version` is the version of `T`. Errors that are not damage (no permission, unreachable,
-    /// another version) are errors.
+    /// Returns the newest intact checkpoint that is not in `skip` (those that a restore failed on), and the damaged
+    /// ones after it. `body_version` is the version of `T`.
+    ///
+    /// # Errors
+    ///
+    /// Errors that are not damage, such as missing permissions or another version.
     pub async fn latest<T: Serialize + DeserializeOwned>(
         &self,
         body_version: u16,
@@ -203,7 +217,7 @@ impl CheckpointStore {
         })
     }
 
-    /// One checkpoint by its number, verified as far as `depth` says.
+    /// Reads the checkpoint of this number and verifies it to `depth`.
     pub async fn load<T: Serialize + DeserializeOwned>(
         &self,
         checkpoint: u64,
@@ -256,14 +270,14 @@ impl CheckpointStore {
         )))
     }
 
-    /// The manifest that the journal means, not yet decoded, and where it is.
+    /// Reads the manifest that the journal refers to. Returns its bytes and its URL.
     async fn read_manifest(&self, info: &CheckpointInfo) -> Result<(Bytes, String), Error> {
         let path = self.manifest_path(info);
         let bytes = self.storage.read(&path).await?;
         let place = format!("{}/{path}", self.storage.url());
         if bytes.len() as u64 != info.length || manifest::checksum(&bytes) != Some(info.crc32) {
             return Err(Error::Corrupt(format!(
-                "{place} is damaged, or another's: {} bytes, while the journal says {} and checksum {:08x}",
+                "{place} is damaged or belongs to another job: {} bytes, while the journal records {} and checksum {:08x}",
                 bytes.len(),
                 info.length,
                 info.crc32
@@ -272,7 +286,7 @@ impl CheckpointStore {
         Ok((bytes, place))
     }
 
-    /// Copies files of another job's checkpoint into this job's folder, under the same names.
+    /// Copies files of a checkpoint of another job, `origin`, into this job's folder, under the same names.
     pub async fn copy_files(&self, origin: &CheckpointStore, files: &[FileReference]) -> Result<(), Error> {
         futures::stream::iter(files.to_vec())
             .map(|file| async move {

@@ -1,4 +1,4 @@
-//! Local disks: recognising a full one, and describing it.
+//! Full disks: recognition and description.
 
 use std::ffi::CString;
 use std::io::ErrorKind;
@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Returns true for the errors that end by themselves once somebody frees space: a full disk and an exhausted quota.
+/// Returns true for errors of a full disk or an exhausted quota, which end once space is freed.
 pub fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-/// As [`is_full`], for an error of RocksDB, which passes on the status code and the system's text, but no error number.
+/// Returns true as [`is_full`] does, for errors of RocksDB. They have the system's message but not its error number.
 pub(crate) fn is_full_for_database(error: &rocksdb::Error) -> bool {
     const TEXTS: [&str; 3] = ["No space left on device", "Disk quota exceeded", "Space limit reached"];
     let text = error.as_ref();
@@ -36,7 +36,7 @@ pub(crate) fn describe_full(path: &Path) -> String {
 }
 
 struct Space {
-    /// For users without privileges.
+    /// Free bytes for users without privileges.
     bytes_free: u64,
     files_free: u64,
 }
@@ -52,7 +52,7 @@ fn space(path: &Path) -> Option<Space> {
     let stat = unsafe { stat.assume_init() };
     Some(Space {
         bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
-        // A file system without a limit on files has 0 of 0.
+        // A file system without a limit on files reports a total of 0.
         files_free: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
     })
 }

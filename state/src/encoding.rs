@@ -1,4 +1,4 @@
-//! Columns to byte strings, one per row, and back: the keys and the values of state.
+//! The encoding of rows as byte strings: the keys and values of state.
 //!
 //! Both encodings are version 1 ([`ENCODING_VERSION`]; a store's values begin with that version). A row is its columns
 //! one after the other; each is a marker byte, `00` for null or `01`, and then, unless null:
@@ -38,12 +38,13 @@ use crate::Error;
 
 pub use block::{BLOCK_ROWS_MAX, BlockCodec};
 
+/// Version of both encodings.
 pub const ENCODING_VERSION: u8 = 1;
 
 const NULL: u8 = 0;
 const PRESENT: u8 = 1;
 
-/// How the rows of some columns are encoded.
+/// An encoding of the rows of columns of given types.
 #[derive(Debug, Clone)]
 pub struct Codec {
     types: Vec<DataType>,
@@ -51,12 +52,12 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// The order-preserving encoding.
+    /// Returns the order-preserving encoding. Fails for types that state cannot hold.
     pub fn keys(types: &[DataType]) -> Result<Self, Error> {
         Self::new(types, true)
     }
 
-    /// The compact encoding.
+    /// Returns the compact encoding. Fails for types that state cannot hold.
     pub fn values(types: &[DataType]) -> Result<Self, Error> {
         Self::new(types, false)
     }
@@ -69,7 +70,7 @@ impl Codec {
         })
     }
 
-    /// Encodes rows. The columns must have the codec's types and one length.
+    /// Encodes rows. Fails unless the columns have the codec's types and equal lengths.
     pub fn encode(&self, columns: &[ArrayRef]) -> Result<EncodedRows, Error> {
         let rows = columns.first().map_or(0, |column| column.len());
         if columns.len() != self.types.len() || columns.iter().any(|column| column.len() != rows) {
@@ -94,7 +95,7 @@ impl Codec {
         })
     }
 
-    /// Decodes rows back to columns. Bytes that no row encodes to are [`Error::Corrupt`].
+    /// Decodes rows to columns. Fails with [`Error::Corrupt`] for bytes that are not the encoding of a row.
     pub fn decode<'a>(&self, rows: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>, Error> {
         let mut cursors: Vec<&[u8]> = rows.into_iter().collect();
         let columns = self
@@ -112,38 +113,43 @@ impl Codec {
     }
 }
 
-/// Encoded rows, all in one buffer.
+/// Encoded rows in one buffer.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct EncodedRows {
     bytes: Vec<u8>,
-    /// One more than rows: row `i` is `offsets[i]..offsets[i + 1]`.
+    /// Row `i` is `offsets[i]..offsets[i + 1]`; empty if there are no rows.
     offsets: Vec<usize>,
 }
 
 impl EncodedRows {
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }
 
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// Returns the bytes of a row. Panics if there is no such row.
     #[inline]
     pub fn row(&self, index: usize) -> &[u8] {
         &self.bytes[self.offsets[index]..self.offsets[index + 1]]
     }
 
+    /// Iterates over the rows.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.offsets.windows(2).map(|ends| &self.bytes[ends[0]..ends[1]])
     }
 
-    /// All rows, one after the other.
+    /// Returns the bytes of all rows, concatenated.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
+/// Returns an error for types that state cannot hold.
 fn check(data_type: &DataType) -> Result<(), Error> {
     match data_type {
         DataType::Dictionary(..)

@@ -1,62 +1,77 @@
-//! What can go wrong with state.
+//! The error of this crate.
 
 use millstream_store_errors::Retry;
 
 use crate::disk;
 
-/// An error of the state layer. Messages name the file or folder and say what to do.
+/// An error of the state layer. Messages name the file or folder and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// An I/O error of the operating system.
     #[error("{context}: {source}")]
-    Io { context: String, source: std::io::Error },
-    /// A local disk is full, or a quota is exhausted. The message says which disk, and how much of it is free.
+    Io {
+        /// Description of the operation, with the path.
+        context: String,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// A local disk is full, or a quota is exhausted. The message names the disk and its free space.
     #[error("{0}")]
     DiskFull(String),
+    /// An error of RocksDB.
     #[error("state database {path}: {source}")]
-    Database { path: String, source: rocksdb::Error },
+    Database {
+        /// Folder of the database.
+        path: String,
+        /// Cause.
+        source: rocksdb::Error,
+    },
+    /// An error of object storage.
     #[error(
         "{context}: {}",
         millstream_store_errors::explain(source, millstream_store_errors::Settings::Environment)
     )]
     Storage {
+        /// Description of the operation, with the URL.
         context: String,
+        /// Cause.
         source: object_store::Error,
     },
-    /// Storage that does not answer.
+    /// Object storage does not respond.
     #[error("{0}")]
     Unreachable(String),
-    /// Something that should be there is not.
+    /// An object or file that must exist is missing.
     #[error("{0}")]
     NotFound(String),
-    /// Bytes that are not what was written: torn, flipped, of another version.
+    /// Content that differs from what was written: torn, with flipped bits, or of an unknown layout.
     #[error("{0}")]
     Corrupt(String),
-    /// A limit was reached; the message has its name and value.
+    /// A limit was reached. The message has its name and value.
     #[error("{0}")]
     Limit(String),
-    /// A setting that cannot work (a malformed URL, an empty name).
+    /// An invalid setting or argument, such as a malformed URL or an empty name.
     #[error("{0}")]
     Invalid(String),
-    /// Another process holds what was asked for.
+    /// The resource is in use by another process.
     #[error("{0}")]
     Busy(String),
-    /// A later claim on the job's journal exists: whoever gets this error must stop and change nothing more.
+    /// A later claim on the journal exists. The process must stop and change nothing more.
     #[error("{0}")]
     Superseded(String),
-    /// Work of the background threads failed earlier; every later call on the same store repeats it. (One that failed
-    /// for want of space is repeated as [`Error::DiskFull`].)
+    /// An earlier operation of a background thread failed; every later call on the same store returns this error. (If
+    /// it failed because a disk was full, they return [`Error::DiskFull`].)
     #[error("{0}")]
     Background(String),
 }
 
 impl Error {
-    /// For `map_err`: an I/O error with what was being done, where. For what writes, see [`Error::write`].
+    /// Returns a function for `map_err` that adds the operation and path. Writes use [`Error::write`].
     pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let context = context.into();
         move |source| Error::Io { context, source }
     }
 
-    /// For `map_err`: an error of writing to `path`, or of creating it. One of a full disk becomes [`Error::DiskFull`].
+    /// Returns a function for `map_err` after writing or creating `path`: a full disk becomes [`Error::DiskFull`].
     pub fn write(path: &std::path::Path, context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let context = context.into();
         move |source| match disk::is_full(&source) {
@@ -65,7 +80,7 @@ impl Error {
         }
     }
 
-    /// For `map_err`: an error of the database in `path`.
+    /// Returns a function for `map_err` that adds the folder of the database.
     pub(crate) fn database(path: &std::path::Path) -> impl FnOnce(rocksdb::Error) -> Error {
         move |source| match disk::is_full_for_database(&source) {
             true => Error::DiskFull(format!(
@@ -80,13 +95,13 @@ impl Error {
         }
     }
 
-    /// Whether a database found a file of its own damaged. Another attempt reads through what is kept here before it
-    /// uses it, and fetches what is not as it was.
+    /// Returns true if a database has found one of its files damaged. A restart verifies local copies of checkpoint
+    /// files before it uses them, and fetches damaged ones.
     pub fn is_local_damage(&self) -> bool {
         matches!(self, Error::Database { source, .. } if source.kind() == rocksdb::ErrorKind::Corruption)
     }
 
-    /// Whether an older checkpoint may still be good where this error came from.
+    /// Returns true if an object is damaged or missing, so that only an older checkpoint may be intact.
     pub fn is_damage(&self) -> bool {
         matches!(self, Error::Corrupt(_) | Error::NotFound(_))
     }

@@ -1,4 +1,4 @@
-//! The hash of keys, version 1: which key group, and thus which subtask, a key belongs to.
+//! The hash of keys, version 1. It determines the key group, and so the subtask, of a key.
 //!
 //! The hash is part of the on-disk format: it must never change for a version. It depends on values only, not on how
 //! an array holds them (slices, views, offsets widths), nor on integers' widths: an `Int32` 5 and an `Int64` 5 are
@@ -31,6 +31,7 @@ use arrow_schema::{DataType, IntervalUnit, TimeUnit};
 use crate::Error;
 use crate::encoding::Codec;
 
+/// Version of the hash, stored with every checkpoint.
 pub const HASH_VERSION: u8 = 1;
 
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -208,7 +209,7 @@ fn hash_bytes(mut hash: u64, bytes: &[u8]) -> u64 {
     mix(hash ^ length)
 }
 
-/// Up to eight bytes as a little-endian word, zero-padded, by overlapping reads instead of a loop.
+/// Returns up to eight bytes as a zero-padded little-endian word, by overlapping reads instead of a loop.
 #[inline(always)]
 fn short_word(bytes: &[u8]) -> u64 {
     match bytes.len() {

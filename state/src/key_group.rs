@@ -1,11 +1,11 @@
-//! Key groups: the unit in which keyed state is divided among subtasks and moved when a job is rescaled.
+//! Key groups: the units by which keyed state is partitioned among subtasks, and redistributed by a rescale.
 
-/// One of the job's `max_parallelism` slices of the key space: `hash(key) % max_parallelism`.
+/// A key group, one of the `max_parallelism` partitions of a job's keys: `hash(key) % max_parallelism`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyGroup(pub u16);
 
 impl KeyGroup {
-    /// The key group of a key with this hash (see [`crate::hash`]).
+    /// Returns the key group of a key with this hash ([`crate::hash`]). `max_parallelism` must not be 0.
     #[inline]
     pub fn of_hash(hash: u64, max_parallelism: u16) -> Self {
         Self((hash % u64::from(max_parallelism)) as u16)
@@ -15,14 +15,20 @@ impl KeyGroup {
 /// The key groups `start..end` that one subtask owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct KeyGroupRange {
+    /// First key group.
     pub start: u16,
+    /// Key group after the last one.
     pub end: u16,
 }
 
 impl KeyGroupRange {
-    /// The contiguous share of `subtask` out of `parallelism` (Flink's formula: shares differ by at most one).
+    /// Returns the contiguous range of `subtask` out of `parallelism` (Flink's formula: sizes differ by at most one).
     pub fn of_subtask(max_parallelism: u16, parallelism: usize, subtask: usize) -> Self {
-        let (max, parallelism, subtask) = (max_parallelism as usize, parallelism, subtask);
+        debug_assert!(
+            subtask < parallelism && parallelism <= usize::from(max_parallelism),
+            "subtask {subtask} of {parallelism}, with {max_parallelism} key groups"
+        );
+        let max = usize::from(max_parallelism);
         let start = (subtask * max).div_ceil(parallelism);
         let end = ((subtask + 1) * max).div_ceil(parallelism);
         Self {
@@ -31,17 +37,18 @@ impl KeyGroupRange {
         }
     }
 
-    /// The subtask that owns a key group: the inverse of [`KeyGroupRange::of_subtask`].
+    /// Returns the subtask that owns a key group: the inverse of [`KeyGroupRange::of_subtask`].
     #[inline]
     pub fn owner(max_parallelism: u16, parallelism: usize, group: KeyGroup) -> usize {
         group.0 as usize * parallelism / max_parallelism as usize
     }
 
-    /// How many key groups there are.
+    /// Returns the number of key groups.
     pub fn count(self) -> usize {
         usize::from(self.end.saturating_sub(self.start))
     }
 
+    /// Returns true if the range contains `group`.
     pub fn contains(self, group: KeyGroup) -> bool {
         (self.start..self.end).contains(&group.0)
     }

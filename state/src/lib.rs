@@ -1,18 +1,20 @@
 //! Keyed state on RocksDB, key groups, and snapshots in object storage.
 //!
-//! This crate knows nothing of jobs or operators. It offers, from the bottom up:
+//! This crate is independent of jobs and operators. Its modules, from the bottom up:
 //!
 //! * [`mod@hash`] and [`key_group`]: the hash of keys, key groups and their ranges;
-//! * [`encoding`]: the order-preserving key encoding and the row encoding, both held by golden vectors;
-//! * [`memory`]: the one memory budget of a process;
+//! * [`encoding`]: the order-preserving encoding of keys, and the encodings of values and blocks;
+//! * [`memory`]: the memory budget of a process;
+//! * [`threads`]: background threads and blocking work, and their simulation;
+//! * [`disk`]: recognition of full disks;
+//! * [`lock`]: the lock on a data folder;
+//! * [`storage`]: object storage with put-if-absent and checksums;
+//! * [`log`]: a log in object storage with one writer at a time, on which several processes agree;
+//! * [`job_files`]: the files of a job in object storage;
 //! * [`store`]: one RocksDB per stateful subtask, behind an ordered queue of background work;
-//! * [`storage`]: object storage with put-if-absent, checksums and a local store that fsyncs;
-//! * [`log`]: what several processes agree on, written by one of them at a time;
-//! * [`disk`]: full disks, and how much is free;
-//! * [`manifest`]: what a checkpoint says;
-//! * [`checkpoint`]: which checkpoints exist, their retention and their recovery;
-//! * [`lock`]: one process per data folder;
-//! * [`threads`]: what a process waits for before it ends.
+//! * [`manifest`]: the manifest of a checkpoint;
+//! * [`checkpoint`]: the checkpoints of a job: commit, recovery, verification, retention.
+#![warn(missing_docs)]
 
 pub mod checkpoint;
 pub mod disk;

@@ -1,7 +1,7 @@
-//! One process per data folder.
+//! A lock on a data folder, held by one process.
 //!
-//! The folder holds a file `LOCK`, locked as long as the process lives (the operating system lets go of it however the
-//! process ends) and naming the process in its text.
+//! The folder has a file `LOCK` with the id of the process that has locked it. The operating system releases the lock
+//! when the process ends, however it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -11,14 +11,18 @@ use crate::{Error, disk};
 
 const FILE_NAME: &str = "LOCK";
 
-/// Held as long as this lives.
+/// A lock on a data folder. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct DataFolderLock {
     _file: File,
 }
 
 impl DataFolderLock {
-    /// Takes the folder (made if missing) or says which process holds it.
+    /// Locks the folder, which is created if missing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] names the process that holds the lock.
     pub fn acquire(folder: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(folder).map_err(Error::write(
             folder,
@@ -56,7 +60,7 @@ impl DataFolderLock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         match named {
-            // The lock holds without the text, which is for people.
+            // The lock works without the text, which is only displayed.
             Err(error) if disk::is_full(&error) => {}
             named => named.map_err(Error::io(context))?,
         }

@@ -1,22 +1,23 @@
-//! A log in object storage that has one writer at a time: what survives a crash of whoever decides.
+//! A replicated-state log (journal) in object storage, with one writer at a time.
 //!
-//! A log is a list of small objects, one per record, each created put-if-absent, so that two writers can never both
-//! have written the same place. What the records add up to is the owner's [`State`]: the checkpoints of a job, the jobs
-//! of a cluster. Reading needs no permission; writing needs a [`Writer`], which holds an *epoch*:
+//! A log is a list of small objects, one per record. Each is created put-if-absent, so two writers never both write the
+//! same position. The records add up to a [`State`]: the checkpoints of a job, the jobs of a cluster. Reading needs no
+//! permission; writing needs a [`Writer`], which holds an *epoch*:
 //!
-//! * An epoch is claimed by creating its record 0. The highest one wins; claims are never deleted and have no gaps.
-//! * Whoever claims seals every earlier epoch, by writing the next record there, which its holder then cannot write.
-//!   What the log said before that is known for good, and nothing is added to it behind the new writer's back.
-//! * A writer looks for the next claim after each of its records and acts on a record only after that.
-//! * When the reply to a put is lost, the record is read back: its own id is success, another's means superseded.
-//! * A claim may be made for the leader of a cluster ([`Leadership`]). A claim for an earlier leader of that cluster is
-//!   then refused, so a deposed leader cannot supersede its successor.
+//! * An epoch is claimed by creating its record 0. The highest epoch wins; claims are never deleted and have no gaps.
+//! * A new writer seals every earlier epoch by writing the next record there, which the earlier writer then cannot
+//!   write. So the content of the earlier epochs is final when the new writer reads it.
+//! * A writer looks for the next claim after each of its records, and acts on a record only if there is none.
+//! * When the response to a put is lost, the record is read back: its own id means success, another writer's id means
+//!   that this writer is superseded.
+//! * A claim may be made for the leader of a cluster ([`Leadership`]). A later claim for an earlier leader of that
+//!   cluster is refused, so a deposed leader cannot supersede its successor.
 //!
 //! Layout of an object `<folder>/<epoch, 10 digits>/<seq, 10 digits>`, version 1: one line of text,
 //! `MSJ1 <crc32 of the JSON, 8 hex digits> <JSON of Entry>\n`.
 //!
-//! A [`Record::Base`] repeats the whole state, so that what is older than the base before it can be deleted; a damaged
-//! base is thus bridged by its predecessor and the records between.
+//! A [`Record::Base`] repeats the whole state. Records before the previous base are then deleted; the previous base and
+//! the records after it are retained, so that a damaged base can be replaced by them.
 
 mod writer;
 
@@ -34,60 +35,72 @@ pub use writer::Writer;
 
 const PREFIX: &str = "MSJ1 ";
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
-/// Tries to read a log that changes meanwhile.
+/// Number of attempts to read a log that changes during the read.
 const READS_MAX: usize = 3;
 
-/// What the records of a log add up to.
+/// The state that the records of a log add up to.
 pub trait State: Default + Send {
-    /// One step. Steps of one append count together or not at all.
+    /// One change of the state. The changes of one append take effect together or not at all.
     type Change: Serialize + DeserializeOwned + Send + Sync;
-    /// The whole state.
+    /// The whole state, as a record.
     type Base: Serialize + DeserializeOwned + Send + Sync;
 
+    /// Applies a change.
     fn apply(&mut self, change: &Self::Change);
+    /// Returns the whole state as a record.
     fn base(&self) -> Self::Base;
+    /// Restores the state from a record.
     fn restore(base: Self::Base) -> Self;
-    /// A record could not be read: what it said is not known, until a base repeats it.
+    /// Records that a record could not be read. Its changes are missing until the next base.
     fn damaged(&mut self, reason: String);
 }
 
 /// A record as it is stored. `B` and `C` are the base and the change of a [`State`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Entry<B, C> {
-    /// Tells the writer's own record from another's when the reply to a put was lost.
+    /// Unique id of the record, by which its writer recognises it when the response to a put was lost.
     pub id: String,
-    /// The claim that wrote it.
+    /// Id of the claim that wrote the record.
     pub writer: String,
+    /// Content of the record.
     pub record: Record<B, C>,
 }
 
+/// The content of a record.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record<B, C> {
-    /// `owner` is for people, and for whoever looks for the holder.
+    /// The claim of an epoch: its first record.
     Claimed {
+        /// Description of the process that claimed the epoch, such as its address.
         owner: String,
+        /// The leader that the claim was made for, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         leader: Option<Leadership>,
     },
-    /// The state as of here; what came before is void.
+    /// The whole state at this position.
     Base(B),
-    /// Nothing after this counts in this epoch.
-    Sealed { by: u64 },
-    /// Several changes at once.
+    /// The end of the epoch: later records in it are ignored.
+    Sealed {
+        /// The epoch whose writer sealed this one.
+        by: u64,
+    },
+    /// Several changes that take effect together.
     Group(Vec<C>),
-    /// One change, without a wrapping of its own.
+    /// One change, without a wrapper in the JSON.
     #[serde(untagged)]
     Change(C),
 }
 
 impl<B: Serialize + DeserializeOwned, C: Serialize + DeserializeOwned> Entry<B, C> {
+    /// Encodes the record as its object's content.
     pub fn encode(&self) -> Result<Bytes, Error> {
         let json = serde_json::to_string(self).map_err(|error| Error::Invalid(format!("journal record: {error}")))?;
         let checksum = crc32fast::hash(json.as_bytes());
         Ok(Bytes::from(format!("{PREFIX}{checksum:08x} {json}\n")))
     }
 
+    /// Decodes an object's content and verifies its checksum. `place` names the object in errors.
     pub fn decode(bytes: &[u8], place: &str) -> Result<Self, Error> {
         let damaged = |what: &str| Error::Corrupt(format!("{place} is damaged: {what}"));
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("not text"))?;
@@ -113,8 +126,7 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Returns whether this leader was followed by the other one. Leaders of different clusters do not follow each
-    /// other.
+    /// Returns true if `other` is a later leader of the same cluster.
     pub fn is_before(&self, other: &Self) -> bool {
         self.cluster == other.cluster && self.epoch < other.epoch
     }
@@ -123,53 +135,59 @@ impl Leadership {
 /// The newest claim of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimant {
+    /// The claimed epoch.
     pub epoch: u64,
+    /// Description of the process that claimed it.
     pub owner: String,
-    /// `None`: the claim was not made for a leader of a cluster.
+    /// The leader that the claim was made for; `None` if it was made for no cluster.
     pub leader: Option<Leadership>,
 }
 
 /// Epoch and sequence number of a record.
 pub type Place = (u64, u64);
 
-/// Where a log is. Cheap to clone.
+/// A log, given by its folder in object storage. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Log {
     storage: Storage,
     folder: String,
-    /// What the log is about, for messages: `the job`.
+    /// Noun phrase for messages: `the job`.
     subject: String,
 }
 
-/// A log as read.
+/// The content of a log.
 #[derive(Debug)]
 pub struct Contents<S> {
+    /// The state that the records add up to.
     pub state: S,
-    /// Of every epoch, what is known of its records.
+    /// All epochs.
     pub epochs: BTreeMap<u64, Epoch>,
-    /// All records.
+    /// Positions of all records, in order.
     pub places: Vec<Place>,
-    /// The last base.
+    /// Position of the last base.
     pub base: Option<Place>,
-    /// Every record that could not be read, those that a later base makes up for included.
+    /// Descriptions of all records that could not be read, including those before the last base.
     pub damaged: Vec<String>,
-    /// Stretches of records that are missing after the last base.
+    /// Number of gaps (missing records) after the last base.
     gaps: usize,
 }
 
+/// An epoch of a log.
 #[derive(Debug, Clone, Default)]
 pub struct Epoch {
+    /// Sequence number after its last record.
     pub next_seq: u64,
+    /// True if a later writer has sealed it.
     pub sealed: bool,
-    /// Who claimed it.
+    /// Description of the process that claimed it.
     pub owner: String,
-    /// The claim that writes its records, once that is known.
+    /// Id of the claim, `None` before its first record was read.
     writer: Option<String>,
 }
 
 impl Epoch {
-    /// Returns true if a record is of this epoch and not a copy of another: only the claim writes here, until another
-    /// one seals it, and each record once. `Err`: what it is instead.
+    /// Checks that a record was written to this epoch: only its claim writes here until another seals it, and each
+    /// record once. The error says which other record it is.
     fn accept<B, C>(&mut self, entry: &Entry<B, C>, ids: &mut HashSet<String>) -> Result<(), &'static str> {
         match (&entry.record, &self.writer) {
             (Record::Claimed { .. }, None) => self.writer = Some(entry.writer.clone()),
@@ -185,9 +203,9 @@ impl Epoch {
     }
 }
 
-/// The first record that should be between two that are there, or before the first one: epochs are claimed one after
-/// the other, and records are written one after the other. (Compaction leaves the first and the last record of each
-/// epoch, and everything from the last base but one on.)
+/// Returns the first record that is missing between `last` and `place`, which follow each other in the listing. Neither
+/// epochs nor records have gaps, except that compaction deletes records between the first and the last of an epoch, and
+/// none after the last base but one.
 fn missing_before(place: Place, last: Option<Place>) -> Option<Place> {
     let (epoch, seq) = place;
     match last {
@@ -206,7 +224,7 @@ impl<S: State> Contents<S> {
 }
 
 impl<S> Contents<S> {
-    /// The newest epoch and its owner.
+    /// Returns the newest epoch and its owner.
     pub fn leader(&self) -> Option<(u64, &str)> {
         let (epoch, known) = self.epochs.iter().next_back()?;
         Some((*epoch, known.owner.as_str()))
@@ -216,7 +234,7 @@ impl<S> Contents<S> {
 type EntryOf<S> = Entry<<S as State>::Base, <S as State>::Change>;
 
 impl Log {
-    /// The log in this folder of a storage.
+    /// Returns the log in a folder, without accessing it. `subject` is a noun phrase for messages, such as `the job`.
     pub fn new(storage: Storage, folder: &str, subject: &str) -> Self {
         Self {
             storage,
@@ -225,18 +243,21 @@ impl Log {
         }
     }
 
-    /// Claims the next epoch: from now on whoever held an earlier one is refused.
+    /// Claims the next epoch, which fences the holders of earlier ones.
     pub async fn claim<S: State>(&self, owner: &str) -> Result<Writer<S>, Error> {
         self.claim_for(owner, None).await
     }
 
-    /// Claims the next epoch for the leader of a cluster. [`Error::Superseded`]: a later leader of the same cluster has
-    /// claimed the log.
+    /// Claims the next epoch for the leader of a cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Superseded`] if a later leader of the same cluster has claimed the log.
     pub async fn claim_for<S: State>(&self, owner: &str, leader: Option<Leadership>) -> Result<Writer<S>, Error> {
         Writer::take(self.clone(), owner, leader).await
     }
 
-    /// Returns the newest claim; `None` if there is none, or it cannot be read because it is damaged.
+    /// Returns the newest claim; `None` if there is none, or its record is damaged.
     pub async fn claimant<S: State>(&self) -> Result<Option<Claimant>, Error> {
         match self.places().await?.last() {
             Some((epoch, _)) => self.claimant_of::<S>(*epoch).await,
@@ -255,11 +276,12 @@ impl Log {
         }
     }
 
-    /// Whether this epoch was claimed.
+    /// Returns true if this epoch was claimed.
     pub async fn is_claimed(&self, epoch: u64) -> Result<bool, Error> {
         Ok(self.storage.length(&self.path(epoch, 0)).await?.is_some())
     }
 
+    /// Reads the whole log. Damaged and missing records are part of the result, not errors.
     pub async fn read<S: State>(&self) -> Result<Contents<S>, Error> {
         let mut places = self.places().await?;
         for _ in 0..READS_MAX {
@@ -267,8 +289,7 @@ impl Log {
             if contents.gaps == 0 {
                 return Ok(contents);
             }
-            // A listing is no snapshot: a record that it did not show may be there, and one that it showed may have
-            // been compacted away since.
+            // A listing is not atomic: it may miss records, and show records that were deleted since.
             let now = self.places().await?;
             if now == places {
                 return Ok(contents);
@@ -278,7 +299,7 @@ impl Log {
         self.read_places(&places).await
     }
 
-    /// Adds up these records. A record that is missing after the last base is damage.
+    /// Reads the records at these positions. A record that is missing after the last base is damage.
     async fn read_places<S: State>(&self, places: &[Place]) -> Result<Contents<S>, Error> {
         let mut contents = Contents {
             state: S::default(),
@@ -296,6 +317,10 @@ impl Log {
         let mut last: Option<Place> = None;
         let mut ids = HashSet::new();
         for ((epoch, seq), entry) in places.iter().zip(entries) {
+            debug_assert!(
+                last.is_none_or(|last| last < (*epoch, *seq)),
+                "records of a log are read in order"
+            );
             if let Some(missing) = missing_before((*epoch, *seq), last.replace((*epoch, *seq))) {
                 contents.gap(format!(
                     "{}/{} is missing",
@@ -330,7 +355,7 @@ impl Log {
                     Record::Group(changes) => changes.iter().for_each(|change| contents.state.apply(change)),
                     Record::Change(change) => contents.state.apply(&change),
                 },
-                // Compacted away between the listing and the read, or lost.
+                // Deleted by compaction since the listing, or lost.
                 Err(Error::NotFound(reason)) => contents.gap(reason),
                 Err(error) if error.is_damage() => {
                     tracing::warn!(%error, "journal record is damaged");
@@ -343,6 +368,7 @@ impl Log {
         Ok(contents)
     }
 
+    /// Lists the positions of all records, in order.
     async fn places(&self) -> Result<Vec<Place>, Error> {
         let listed = self.storage.list(&self.folder).await?;
         let mut places: Vec<Place> = listed

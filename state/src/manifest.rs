@@ -1,4 +1,4 @@
-//! The manifest of a checkpoint: one object that says everything a restore needs, generic over what the engine stores.
+//! The manifest of a checkpoint: one object that describes everything a restore needs, generic over the engine's part.
 //!
 //! Layout, version 1 (integers little-endian):
 //!
@@ -13,9 +13,9 @@
 //! 20+H+B   4   crc32 (IEEE) of all bytes before it
 //! ```
 //!
-//! The header is JSON because people and tools of every version must read it: which job, when, and which files the
-//! checkpoint holds (retention needs no more than that). The body is bincode because operators put opaque bytes into
-//! it, of which JSON would make lists of numbers four times as long.
+//! The header is JSON, so that people and tools of every version can read it: job, time, and the files of the
+//! checkpoint, which is all that retention needs. The body is bincode, because operators store opaque bytes in it,
+//! which JSON would write as lists of numbers four times as long.
 
 use std::collections::BTreeMap;
 
@@ -29,49 +29,60 @@ use crate::job_files::FileReference;
 const MAGIC: &[u8; 4] = b"MSCP";
 const LAYOUT_VERSION: u16 = 1;
 const FIXED_BYTES: usize = 12;
-/// What operators contribute. It is held in memory whole; a length in damaged bytes that says more is not believed.
+/// Largest body, which is held in memory whole. It also limits the lengths in damaged bytes.
 const BODY_BYTES_MAX: usize = 1 << 30;
 
-/// A checkpoint. `T` is one subtask's contribution, as the engine defines it.
+/// The manifest of a checkpoint. `T` is the engine's type for the state of one subtask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest<T> {
+    /// Facts that need no types of the engine.
     pub header: Header,
-    /// The version of `T`; a manifest of another version is refused by [`Manifest::decode`].
+    /// Version of `T`. [`Manifest::decode`] refuses other versions.
     pub body_version: u16,
+    /// State of all operators.
     pub operators: Vec<OperatorEntry<T>>,
 }
 
-/// What can be known of a checkpoint without knowing the engine's types.
+/// The header of a manifest, which can be read without the engine's types.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
+    /// Name of the job; set by `Claim::commit`.
     pub job: String,
+    /// Number of the checkpoint.
     pub checkpoint: u64,
-    /// The claim under which it was written; set by `Claim::commit`.
+    /// The claim that wrote it; set by `Claim::commit`.
     pub epoch: u64,
+    /// The attempt of the job that took it.
     pub attempt: u64,
-    /// Milliseconds since the epoch, UTC.
+    /// Time of its creation, in milliseconds since 1970-01-01 UTC.
     pub created_ms: i64,
     /// Fingerprint of the job graph.
     pub fingerprint: String,
+    /// Number of key groups.
     pub max_parallelism: u16,
+    /// Number of subtasks per operator.
     pub parallelism: u32,
-    /// A name if it is a savepoint: kept until a person deletes it.
+    /// Name of the savepoint, which retention never deletes; `None` for a checkpoint.
     pub savepoint: Option<String>,
-    /// Every file the checkpoint needs, by its path below the job's folder.
+    /// All files of the checkpoint.
     pub files: Vec<FileReference>,
-    /// Further facts for people and for the engine (the job spec's text, engine version); kept as they are.
+    /// Further facts for display and for the engine, such as the job spec and the engine version. This crate does not
+    /// interpret them.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
 }
 
-/// The contributions of one operator's subtasks.
+/// The state of one operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorEntry<T> {
+    /// Id of the operator.
     pub operator: String,
+    /// State of its subtasks, in their order.
     pub subtasks: Vec<T>,
 }
 
 impl<T: Serialize + DeserializeOwned> Manifest<T> {
+    /// Encodes the manifest as its object's content.
     pub fn encode(&self) -> Result<Bytes, Error> {
         let unwritable = |what: &str, error: &dyn std::fmt::Display| {
             Error::Invalid(format!(
@@ -100,7 +111,8 @@ impl<T: Serialize + DeserializeOwned> Manifest<T> {
         Ok(Bytes::from(bytes))
     }
 
-    /// `place` names the object in errors. `body_version` is the version of `T` the caller understands.
+    /// Decodes an object's content and verifies its checksum. `place` names the object in errors. `body_version` is the
+    /// version of `T`.
     pub fn decode(bytes: &[u8], place: &str, body_version: u16) -> Result<Self, Error> {
         let parts = Parts::split(bytes, place)?;
         if parts.body_version != body_version {
@@ -123,14 +135,15 @@ impl<T: Serialize + DeserializeOwned> Manifest<T> {
     }
 }
 
-/// The checksum that a manifest ends with: what the journal says of it. (That of all its bytes would tell nothing: over
-/// data with its own CRC behind it a CRC is the same number, whatever the data.) Whether it is right, decoding tells.
+/// Returns the checksum at the end of a manifest, which the journal records. Does not verify it; decoding does.
+///
+/// The journal does not record a CRC of the whole object: a CRC over data followed by its own CRC is a constant.
 pub fn checksum(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.last_chunk::<4>()?))
 }
 
 impl Header {
-    /// The header alone, with the checksum of the whole object verified.
+    /// Decodes only the header, and verifies the checksum of the whole object.
     pub fn decode(bytes: &[u8], place: &str) -> Result<Self, Error> {
         Ok(Parts::split(bytes, place)?.header)
     }

@@ -19,8 +19,8 @@ pub type ProcessGauge = fn() -> Option<usize>;
 /// The share of the budget (one in this many bytes) that state may hold even if other memory of the process fills the
 /// cap.
 const STATE_SHARE_MIN: usize = 8;
-/// The share of the process's limit (one in this many bytes) that is never granted: enlarging a table or writing a block
-/// briefly takes memory on top of what is reserved.
+/// The share of the process's limit (one in this many bytes) that is never granted: enlarging a table or writing a
+/// block briefly takes memory on top of what is reserved.
 const HEADROOM_SHARE: usize = 16;
 /// Smallest cap that leaves state some memory beside the program, its buffers and RocksDB's.
 pub const RECOMMENDED_BYTES_MIN: usize = 128 << 20;

@@ -1,11 +1,11 @@
-//! Object storage: small objects created once, large files uploaded once, everything checksummed, nothing overwritten.
+//! Object storage. Objects are created once, never overwritten, and verified by checksums.
 //!
 //! A [`Storage`] is a root (`file://`, a plain path, `s3://`, `gs://`, `az://`) below which objects have paths like
-//! `job/files/x.sst`. Objects are only ever created (put-if-absent) and deleted; this is what lets several processes
-//! agree through them. Credentials and endpoints of the clouds come from their usual environment variables
+//! `job/files/x.sst`. Objects are only created (put-if-absent) and deleted, which lets several processes agree through
+//! them. Credentials and endpoints of the clouds come from their usual environment variables
 //! (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME`, ...).
 //!
-//! Local folders do not go through the object-store crate, because it does not fsync: [`local`] does.
+//! Local folders are implemented by [`local`] and not by the object-store crate, because that does not fsync.
 
 mod local;
 mod remote;
@@ -19,7 +19,7 @@ use crate::threads;
 use local::Local;
 use remote::Remote;
 
-pub use remote::provide;
+pub use remote::register_scheme;
 
 /// A root in object storage. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,18 +33,21 @@ enum Kind {
     Remote(Remote),
 }
 
-/// An object as a listing shows it.
+/// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// Path below the root.
     pub path: String,
+    /// Length in bytes.
     pub length: u64,
 }
 
-/// What an upload measured on the way.
+/// Length and checksum of a file, measured while it was read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
+pub struct Digest {
+    /// Length in bytes.
     pub length: u64,
+    /// CRC-32 (IEEE) of the content.
     pub crc32: u32,
 }
 
@@ -65,7 +68,7 @@ impl Storage {
         Ok(storage)
     }
 
-    /// As [`Storage::open`], without touching anything.
+    /// Returns the root of a URL or plain path, without accessing it.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         if url.trim().is_empty() {
             return Err(Error::Invalid(
@@ -89,7 +92,7 @@ impl Storage {
         Ok(Self { kind })
     }
 
-    /// Where the root is, for messages.
+    /// Returns the URL or path of the root, for messages.
     pub fn url(&self) -> String {
         match &self.kind {
             Kind::Local(local) => local.root().display().to_string(),
@@ -97,7 +100,8 @@ impl Storage {
         }
     }
 
-    /// Creates a small object, durable when this returns. `false`: an object of this path exists and is unchanged.
+    /// Creates a small object, and returns once it is durable. Returns false, and changes nothing, if the object
+    /// exists.
     pub async fn put_if_absent(&self, path: &str, content: Bytes) -> Result<bool, Error> {
         check_path(path)?;
         match &self.kind {
@@ -109,9 +113,9 @@ impl Storage {
         }
     }
 
-    /// Uploads a file under a path that nobody else uses (it has a UUID in it), streaming, durable when this returns.
-    /// A local root links it where it can: `file` must never be changed afterwards (it may be deleted).
-    pub async fn put_file(&self, path: &str, file: &Path) -> Result<Written, Error> {
+    /// Uploads a file as a new object, and returns once it is durable. The path must be unique (contain a UUID). A
+    /// local root hard-links the file if possible, so `file` must not be changed afterwards; it may be deleted.
+    pub async fn put_file(&self, path: &str, file: &Path) -> Result<Digest, Error> {
         check_path(path)?;
         match &self.kind {
             Kind::Local(local) => {
@@ -122,7 +126,7 @@ impl Storage {
         }
     }
 
-    /// The whole content of an object.
+    /// Returns the content of an object.
     pub async fn read(&self, path: &str) -> Result<Bytes, Error> {
         check_path(path)?;
         match &self.kind {
@@ -134,15 +138,15 @@ impl Storage {
         }
     }
 
-    /// The whole content of an object, which must have this length and checksum.
+    /// Returns the content of an object. [`Error::Corrupt`] if its length or checksum differs.
     pub async fn read_verified(&self, path: &str, length: u64, crc32: u32) -> Result<Bytes, Error> {
         let content = self.read(path).await?;
         self.verify(path, (length, crc32), (content.len() as u64, crc32fast::hash(&content)))?;
         Ok(content)
     }
 
-    /// Fetches an object into a new local file and verifies its length and checksum. A local root links it where it
-    /// can: the file must not be changed afterwards.
+    /// Downloads an object into a new local file. [`Error::Corrupt`] if its length or checksum differs. A local root
+    /// hard-links it if possible, so the file must not be changed afterwards.
     pub async fn fetch(&self, path: &str, to: &Path, length: u64, crc32: u32) -> Result<(), Error> {
         check_path(path)?;
         let found = match &self.kind {
@@ -155,8 +159,8 @@ impl Storage {
         self.verify(path, (length, crc32), (found.length, found.crc32))
     }
 
-    /// Copies an object of this or another root, which must have this length and checksum. Between local folders it is
-    /// linked where it can be. One that is there already is left as it is.
+    /// Copies an object of this or another root, unless `path` exists already. [`Error::Corrupt`] if its length or
+    /// checksum differs. Between local folders it is hard-linked if possible.
     pub async fn copy(&self, path: &str, from: (&Storage, String), length: u64, crc32: u32) -> Result<(), Error> {
         check_path(path)?;
         let (origin, from) = from;
@@ -172,7 +176,7 @@ impl Storage {
         self.put_if_absent(path, content).await.map(|_| ())
     }
 
-    /// Reads an object through and compares length and checksum.
+    /// Reads an object and returns [`Error::Corrupt`] if its length or checksum differs.
     pub async fn check(&self, path: &str, length: u64, crc32: u32) -> Result<(), Error> {
         check_path(path)?;
         let found = match &self.kind {
@@ -185,7 +189,7 @@ impl Storage {
         self.verify(path, (length, crc32), (found.length, found.crc32))
     }
 
-    /// The length of an object, or `None` if there is none.
+    /// Returns the length of an object, `None` if it does not exist.
     pub async fn length(&self, path: &str) -> Result<Option<u64>, Error> {
         check_path(path)?;
         match &self.kind {
@@ -197,7 +201,7 @@ impl Storage {
         }
     }
 
-    /// All objects below a folder (at any depth), in path order. A missing folder has none.
+    /// Lists all objects below a folder, at any depth, in path order. A missing folder is empty.
     pub async fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>, Error> {
         check_path(folder)?;
         let mut listed = match &self.kind {
@@ -211,7 +215,7 @@ impl Storage {
         Ok(listed)
     }
 
-    /// Deletes an object. One that is not there is as good as deleted.
+    /// Deletes an object. Succeeds if it does not exist.
     pub async fn delete(&self, path: &str) -> Result<(), Error> {
         check_path(path)?;
         match &self.kind {
@@ -244,8 +248,8 @@ impl Storage {
     }
 }
 
-/// Reads a local file through. Blocks.
-pub(crate) fn measure(file: &Path) -> std::io::Result<Written> {
+/// Reads a local file and returns its length and checksum. Blocks.
+pub(crate) fn measure(file: &Path) -> std::io::Result<Digest> {
     local::measure(std::fs::File::open(file)?)
 }
 
@@ -258,7 +262,7 @@ fn parse_url(url: &str) -> Result<url::Url, Error> {
     })
 }
 
-/// Paths are made by this crate from checked names; this guards against a name that would leave the root.
+/// Refuses a path that would leave the root.
 fn check_path(path: &str) -> Result<(), Error> {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     if path.split('/').all(plain) && !path.contains('\\') {
@@ -267,7 +271,7 @@ fn check_path(path: &str) -> Result<(), Error> {
     Err(Error::Invalid(format!("`{path}` is not a path below a storage root")))
 }
 
-/// Runs file work on tokio's blocking threads.
+/// Runs file I/O beside the asynchronous threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     match threads::run_blocking(work).await {
         Ok(result) => result,

@@ -1,12 +1,12 @@
 //! Blocking work and long-running threads beside the asynchronous runtime, and their replacement by simulated tasks.
 //!
 //! RocksDB keeps static objects that a thread which has touched a database uses once more while it ends. A process that
-//! returns from `main` destroys them, and a thread that is just ending then would abort it. So these threads are started
-//! here, and [`join_all`] is called last: they end by themselves once their job or backend is gone.
+//! returns from `main` destroys them, and a thread that is just ending then would abort it. So these threads are
+//! started here, and [`join_all`] is called last: they end by themselves once their job or backend is gone.
 //!
 //! A simulator needs the opposite: everything in one thread, in an order that it decides. After [`simulate`] nothing in
-//! the process starts a thread any more. The work runs as tasks of the asynchronous runtime instead, and each piece of it
-//! first waits for the simulator's [`Scheduler`].
+//! the process starts a thread any more. The work runs as tasks of the asynchronous runtime instead, and each piece of
+//! it first waits for the simulator's [`Scheduler`].
 
 use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};

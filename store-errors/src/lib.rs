@@ -1,8 +1,9 @@
-//! Errors of the `object_store` crate in terms of settings: the cause, the setting and the remedy, with the library's
-//! own words at the end.
+//! Explanations of errors of the `object_store` crate: the cause, the setting and the remedy, followed by the library's
+//! message.
 //!
-//! Checkpoints are kept in object stores that the environment configures, tables are read and written in stores that
-//! options configure, too. Both say the same of the same mistake.
+//! Object stores of checkpoints are configured by environment variables, those of tables also by options. Both report
+//! the same mistake in the same words.
+#![warn(missing_docs)]
 
 mod retry;
 
@@ -14,12 +15,12 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
 pub use self::retry::Retry;
 
-/// The place that settings come from, so that a message spells them as they are written there.
+/// The source of settings, which decides their spelling in messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settings {
     /// Environment variables: `AWS_ENDPOINT`.
     Environment,
-    /// Options of a table (`'store.aws_endpoint'`), above environment variables.
+    /// Options of a table (`'store.aws_endpoint'`), which override environment variables.
     Options,
 }
 
@@ -39,7 +40,7 @@ impl Settings {
     }
 }
 
-/// Refuses an endpoint without TLS that is not allowed, before the first request fails for it.
+/// Returns an error if the endpoint is without TLS and plain HTTP is not allowed, since every request would fail.
 pub fn check_s3(builder: &AmazonS3Builder, settings: Settings) -> Result<(), String> {
     let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
         .iter()
@@ -60,35 +61,36 @@ pub fn check_s3(builder: &AmazonS3Builder, settings: Settings) -> Result<(), Str
     ))
 }
 
-/// The cause of an error and what to do about it, then the library's words in parentheses; these alone if the cause is
-/// not known.
+/// Returns the cause of an error and its remedy, followed by the library's message in parentheses; only that message if
+/// the cause is unknown.
 pub fn explain(error: &Error, settings: Settings) -> String {
-    let said = said(error);
-    match cause(error, &said, settings) {
-        Some(cause) => format!("{cause} ({said})"),
-        None => said,
+    let message = message_chain(error);
+    match cause(error, &message, settings) {
+        Some(cause) => format!("{cause} ({message})"),
+        None => message,
     }
 }
 
-/// The whole chain of an error.
-fn said(error: &Error) -> String {
-    let mut said = error.to_string();
+/// Returns the messages of an error and its sources.
+fn message_chain(error: &Error) -> String {
+    let mut chain = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
         let text = inner.to_string();
-        if !said.contains(&text) {
-            said.push_str(": ");
-            said.push_str(&text);
+        if !chain.contains(&text) {
+            chain.push_str(": ");
+            chain.push_str(&text);
         }
         source = inner.source();
     }
-    said
+    chain
 }
 
-fn cause(error: &Error, said: &str, settings: Settings) -> Option<String> {
+/// Returns the cause of an error and its remedy, recognised by the kind of error and words of its message.
+fn cause(error: &Error, message: &str, settings: Settings) -> Option<String> {
     let name = |setting: &str| settings.name(setting);
     let credentials = || format!("{} and {}", name("aws_access_key_id"), name("aws_secret_access_key"));
-    if said.contains("169.254.169.254") || said.contains("169.254.170.2") {
+    if message.contains("169.254.169.254") || message.contains("169.254.170.2") {
         return Some(format!(
             "there are no credentials for the object store, and this machine has no role that gives some: set {} (for a \
              public bucket: {})",
@@ -96,13 +98,13 @@ fn cause(error: &Error, said: &str, settings: Settings) -> Option<String> {
             settings.equals("aws_skip_signature", "true")
         ));
     }
-    if said.contains("InvalidAccessKeyId") {
+    if message.contains("InvalidAccessKeyId") {
         return Some(format!(
             "the object store does not know the access key: check {}",
             name("aws_access_key_id")
         ));
     }
-    if said.contains("SignatureDoesNotMatch") {
+    if message.contains("SignatureDoesNotMatch") {
         return Some(format!(
             "the object store refuses the signature: check {}, and {}",
             name("aws_secret_access_key"),
@@ -120,32 +122,32 @@ fn cause(error: &Error, said: &str, settings: Settings) -> Option<String> {
         }
         _ => {}
     }
-    if said.contains("NoSuchBucket") {
+    if message.contains("NoSuchBucket") {
         return Some(format!(
             "there is no such bucket at this endpoint: create it, or correct its name or {}",
             name("aws_endpoint")
         ));
     }
-    if said.contains("scheme is not allowed") {
+    if message.contains("scheme is not allowed") {
         return Some(format!(
             "the endpoint is one without TLS, which must be allowed: set {}",
             settings.equals("aws_allow_http", "true")
         ));
     }
-    if said.contains("dns error") || said.contains("failed to lookup address") {
+    if message.contains("dns error") || message.contains("failed to lookup address") {
         return Some(format!(
             "the host of the object store is not known here: check {} and {}",
             name("aws_endpoint"),
             name("aws_region")
         ));
     }
-    if said.contains("Connection refused") {
+    if message.contains("Connection refused") {
         return Some(format!(
             "nothing listens at the address of the object store: check {}, and that the store is up",
             name("aws_endpoint")
         ));
     }
-    if said.contains("certificate") {
+    if message.contains("certificate") {
         return Some(
             "the certificate of the object store is not signed by an authority that this machine knows: add it to the \
              system's"

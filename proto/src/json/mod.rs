@@ -1,13 +1,13 @@
 //! Messages as JSON, and back: one mapping for the REST API and for `engine-cli -o json`.
 //!
-//! It walks the descriptors, so a new field needs no code here. Names stay as the protocol writes them
-//! (`rows_in_per_second`). A field without presence is always written; an `optional` one and a message only where it is
-//! set. An enum's value is its word without the prefix, in lower case with hyphens (`JOB_STATE_RUNNING` is `running`).
-//! 64-bit integers are written as numbers (times in microseconds stay below 2^53 until the year 2255) and read as
+//! The mapping follows the descriptors, so a new field needs no code here. Names are those of the protocol
+//! (`rows_in_per_second`). A field without presence is always written; an `optional` field and a message only if set.
+//! The value of an enum is its name without the prefix, in lower case with hyphens (`JOB_STATE_RUNNING` is `running`).
+//! 64-bit integers are written as numbers (times in microseconds stay below 2^53 until the year 2255), and read as
 //! numbers or as decimal text. [`schema`] describes the same mapping as JSON Schema.
 //!
-//! Beside each time, such as `submitted_us`, the same time stands as RFC 3339 text (`submitted_at`), where it is known
-//! and that form can say it. Only the number is read; the text is not accepted without it.
+//! For each time, such as `submitted_us`, the same time is also written as RFC 3339 text (`submitted_at`), if it is set
+//! and within the years 0 to 9999. Only the number is read; the text is not accepted without it.
 
 pub mod schema;
 mod yaml;
@@ -25,18 +25,18 @@ use crate::spec::closest;
 
 pub use yaml::to_yaml;
 
-/// Deepest nesting that is read.
+/// Deepest nesting of objects that is read.
 const DEPTH_MAX: usize = 32;
 
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(crate::DESCRIPTORS).expect("the build wrote these descriptors"));
 
-/// Why a JSON value is not a message.
+/// An error of converting JSON to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// The value it is about (`pipeline.yaml.text`); empty for the whole.
+    /// Path of the invalid value (`pipeline.yaml.text`); empty for the whole.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// Description of the mistake and the remedy.
     pub message: String,
 }
 
@@ -56,6 +56,7 @@ fn descriptor<M: Name>() -> MessageDescriptor {
         .expect("descriptors and messages come from the same files")
 }
 
+/// Converts a message to JSON.
 pub fn to_value<M: Message + Name>(message: &M) -> Value {
     let mut dynamic = DynamicMessage::new(descriptor::<M>());
     dynamic
@@ -72,7 +73,7 @@ fn message_to_value(message: &DynamicMessage) -> Value {
         }
         let value = message.get_field(&field);
         map.insert(field.name().to_string(), field_to_value(&field, &value));
-        if let Some(name) = text_of_time(&field)
+        if let Some(name) = time_text_name(&field)
             && let prost_reflect::Value::I64(us) = value.as_ref()
             && (field.supports_presence() || *us != 0)
             && let Some(text) = rfc3339(*us)
@@ -83,8 +84,9 @@ fn message_to_value(message: &DynamicMessage) -> Value {
     Value::Object(map)
 }
 
-/// The name of the text beside a time: `submitted_at` for `submitted_us`, `at` for `at_us`; `None` for other fields.
-fn text_of_time(field: &FieldDescriptor) -> Option<String> {
+/// Returns the name of the RFC 3339 text for a time: `submitted_at` for `submitted_us`, `at` for `at_us`; `None` for
+/// other fields.
+fn time_text_name(field: &FieldDescriptor) -> Option<String> {
     let is_single = !field.is_list() && !field.is_map() && field.kind() == Kind::Int64;
     let stem = field.name().strip_suffix("_us").filter(|_| is_single)?;
     match stem {
@@ -139,7 +141,7 @@ fn key_text(key: &MapKey) -> String {
     }
 }
 
-/// An enum's value as its word; one of a newer protocol as its number.
+/// Converts the value of an enum to its word, or to its number if it is of a newer protocol.
 fn word(kind: &EnumDescriptor, number: i32) -> Value {
     match words(kind).into_iter().find(|(_, known)| *known == number) {
         Some((word, _)) => word.into(),
@@ -147,7 +149,7 @@ fn word(kind: &EnumDescriptor, number: i32) -> Value {
     }
 }
 
-/// The words of an enum: names without the prefix that protobuf wants.
+/// Returns the words of an enum: its names without the prefix that protobuf requires.
 fn words(kind: &EnumDescriptor) -> Vec<(String, i32)> {
     let mut prefix = String::new();
     for c in kind.name().chars() {
@@ -165,6 +167,7 @@ fn words(kind: &EnumDescriptor) -> Vec<(String, i32)> {
         .collect()
 }
 
+/// Converts JSON to a message.
 pub fn from_value<M: Message + Name + Default>(value: &Value) -> Result<M, Error> {
     let dynamic = message_from_value(&descriptor::<M>(), value, "", DEPTH_MAX)?;
     dynamic.transcode_to().map_err(|error| Error {
@@ -173,7 +176,7 @@ pub fn from_value<M: Message + Name + Default>(value: &Value) -> Result<M, Error
     })
 }
 
-fn wrong<T>(path: &str, message: impl Into<String>) -> Result<T, Error> {
+fn fail<T>(path: &str, message: impl Into<String>) -> Result<T, Error> {
     Err(Error {
         path: path.to_string(),
         message: message.into(),
@@ -187,23 +190,23 @@ fn message_from_value(
     depth: usize,
 ) -> Result<DynamicMessage, Error> {
     let Value::Object(entries) = value else {
-        return wrong(path, format!("expected an object, found {}", kind_of(value)));
+        return fail(path, format!("expected an object, found {}", kind_of(value)));
     };
     if depth == 0 {
-        return wrong(path, format!("nested deeper than {DEPTH_MAX} levels (DEPTH_MAX)"));
+        return fail(path, format!("nested deeper than {DEPTH_MAX} levels (DEPTH_MAX)"));
     }
     let mut message = DynamicMessage::new(kind.clone());
     for (name, value) in entries {
         let at = join(path, name);
         let Some(field) = kind.get_field_by_name(name) else {
-            let of_time = kind.fields().find(|field| text_of_time(field).as_ref() == Some(name));
+            let of_time = kind.fields().find(|field| time_text_name(field).as_ref() == Some(name));
             match of_time {
                 Some(field) if entries.contains_key(field.name()) => continue,
                 Some(field) => {
                     let message = format!("is only written; give `{}`, microseconds since the epoch", field.name());
-                    return wrong(&at, message);
+                    return fail(&at, message);
                 }
-                None => return wrong(&at, unknown_field(kind, name)),
+                None => return fail(&at, unknown_field(kind, name)),
             }
         };
         if value.is_null() {
@@ -212,7 +215,7 @@ fn message_from_value(
         if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())
             && let Some(other) = oneof.fields().find(|other| message.has_field(other))
         {
-            return wrong(&at, format!("`{}` is given too; give one of the two", other.name()));
+            return fail(&at, format!("`{}` is given too; give one of the two", other.name()));
         }
         let value = field_from_value(&field, value, &at, depth)?;
         message.set_field(&field, value);
@@ -245,7 +248,7 @@ fn field_from_value(
 ) -> Result<prost_reflect::Value, Error> {
     if field.is_map() {
         let (Value::Object(entries), Kind::Message(entry)) = (value, field.kind()) else {
-            return wrong(path, format!("expected an object, found {}", kind_of(value)));
+            return fail(path, format!("expected an object, found {}", kind_of(value)));
         };
         let of_value = entry.map_entry_value_field();
         let mut map = std::collections::HashMap::new();
@@ -257,7 +260,7 @@ fn field_from_value(
     }
     if field.is_list() {
         let Value::Array(values) = value else {
-            return wrong(path, format!("expected a list, found {}", kind_of(value)));
+            return fail(path, format!("expected a list, found {}", kind_of(value)));
         };
         let values = values.iter().enumerate();
         let values = values.map(|(index, value)| single_from_value(field, value, &format!("{path}[{index}]"), depth));
@@ -286,22 +289,22 @@ fn single_from_value(
                     .join(", ")
             };
             let Some(text) = value.as_str() else {
-                return wrong(path, format!("expected one of {}, found {}", known(), found()));
+                return fail(path, format!("expected one of {}, found {}", known(), found()));
             };
             match words.iter().find(|(word, _)| word == text) {
                 Some((_, number)) => Proto::EnumNumber(*number),
-                None => return wrong(path, format!("`{text}` is none of {}", known())),
+                None => return fail(path, format!("`{text}` is none of {}", known())),
             }
         }
         Kind::String => match value {
             Value::String(text) => Proto::String(text.clone()),
-            _ => return wrong(path, format!("expected text, found {}", found())),
+            _ => return fail(path, format!("expected text, found {}", found())),
         },
         Kind::Bool => match (value, value.as_str()) {
             (Value::Bool(value), _) => Proto::Bool(*value),
             (_, Some("true")) => Proto::Bool(true),
             (_, Some("false")) => Proto::Bool(false),
-            _ => return wrong(path, format!("expected true or false, found {}", found())),
+            _ => return fail(path, format!("expected true or false, found {}", found())),
         },
         Kind::Uint32 => Proto::U32(integer(value, path)?),
         Kind::Uint64 => Proto::U64(integer(value, path)?),
@@ -309,9 +312,9 @@ fn single_from_value(
         Kind::Int64 => Proto::I64(integer(value, path)?),
         Kind::Double => match value.as_f64() {
             Some(number) => Proto::F64(number),
-            None => return wrong(path, format!("expected a number, found {}", found())),
+            None => return fail(path, format!("expected a number, found {}", found())),
         },
-        other => return wrong(path, format!("a value of {other:?} has no JSON spelling")),
+        other => return fail(path, format!("a value of {other:?} has no JSON spelling")),
     })
 }
 
@@ -325,9 +328,9 @@ fn integer<T: TryFrom<i128>>(value: &Value, path: &str) -> Result<T, Error> {
         _ => None,
     };
     let Some(whole) = whole else {
-        return wrong(path, format!("expected a whole number, found {}", kind_of(value)));
+        return fail(path, format!("expected a whole number, found {}", kind_of(value)));
     };
-    T::try_from(whole).or_else(|_| wrong(path, format!("{whole} is out of range")))
+    T::try_from(whole).or_else(|_| fail(path, format!("{whole} is out of range")))
 }
 
 fn kind_of(value: &Value) -> String {

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use prost_reflect::{FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
-/// Schemas of these messages (short names) and of all they contain, by short name. References are `#/PREFIX/NAME`.
+/// Returns the schemas of the given messages and of all messages in them, by short name. References are
+/// `#/PREFIX/NAME`.
+///
+/// # Panics
 ///
 /// Panics if the protocol has no such message: names come from code, not from outside.
 pub fn schemas<'a>(names: impl IntoIterator<Item = &'a str>, prefix: &str) -> BTreeMap<String, Value> {
@@ -75,7 +78,7 @@ fn message_schema(
         let mut property = field_schema(&field, prefix, open);
         describe(&mut property, comments, &field.parent_file(), field.path());
         properties.insert(field.name().to_string(), property.into());
-        if let Some(name) = super::text_of_time(&field) {
+        if let Some(name) = super::time_text_name(&field) {
             let same = format!(
                 "The time of `{}` as RFC 3339 text; absent where it is not known.",
                 field.name()

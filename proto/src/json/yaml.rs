@@ -1,8 +1,8 @@
-//! A JSON value in YAML's block style, for people.
+//! JSON values in the block style of YAML, for display.
 
 use serde_json::Value;
 
-/// Text that YAML could read as something else is quoted, as JSON quotes it.
+/// Formats a JSON value as YAML. Text that YAML could read as another value is quoted as in JSON.
 pub fn to_yaml(value: &Value) -> String {
     let mut out = String::new();
     block(value, 0, &mut out);

@@ -1,8 +1,8 @@
-//! `${NAME}` in option values: replaced by the environment of whoever submits the pipeline. A client sends the variables that
-//! [`variables`] finds along with the text, which the server expands.
+//! References to environment variables (`${NAME}`) in option values. The server expands them with the environment of
+//! the client, which sends the [`variables`] of a text along with it.
 //!
-//! `${NAME}` must be set; `${NAME:-default}` need not be (an empty variable counts as not set); `$${` is a literal
-//! `${`. A replaced value is not looked at again.
+//! `${NAME}` must be set; `${NAME:-default}` need not be set (an empty variable counts as unset); `$${` is a literal
+//! `${`. Replaced values are not expanded again.
 
 use crate::JobSpec;
 use crate::spec::{Error, Positions};
@@ -48,7 +48,7 @@ pub fn expand(
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// Replaces the references in one text. The error says what is wrong and what would be right.
+/// Replaces the references in one text. The error describes the mistake and the remedy.
 pub fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -90,7 +90,7 @@ pub fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Resul
     Ok(out)
 }
 
-/// The names that a text refers to, well-formed or not as a whole: what a client has to send along with it.
+/// Returns the names of all variables that a text refers to. The text need not be valid.
 pub fn variables(text: &str) -> std::collections::BTreeSet<String> {
     let mut names = std::collections::BTreeSet::new();
     let mut rest = text;

@@ -1,36 +1,47 @@
-//! Every field of the spec: its name, what it takes and what it is for. The reader refuses what is not listed here,
-//! and the JSON Schema is made from this list, so the two cannot differ.
+//! The fields of the spec: name, kind of value and description. The reader refuses all other fields, and the JSON
+//! Schema is generated from this list, so the two agree.
 
-/// What a field takes.
+/// The kind of value of a field.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
+    /// Any text.
     Text,
-    /// Text that names something: letters, digits, `_`, `-`.
+    /// A name: letters, digits, `_`, `-` and `.`.
     Name,
-    /// From 1 to the given number.
+    /// A number from 1 to the given one.
     Count(u32),
-    /// From 1 to the given number, or `auto`, which is the same as nothing.
+    /// A number from 1 to the given one, or `auto`, which is equivalent to leaving the field out.
     CountOrAuto(u32),
-    /// From 0 to the given number.
+    /// A number from 0 to the given one.
     CountOrZero(u32),
+    /// A duration, such as `10s`.
     Duration,
+    /// `true` or `false`.
     Boolean,
+    /// One of the given words.
     OneOf(&'static [&'static str]),
-    /// A list of texts; a single text stands for a list of one.
+    /// A list of texts. A single text is a list of one.
     Texts,
-    /// Key to text.
+    /// A map of option names to texts.
     Options,
+    /// A map of column names to types or to maps of [`COLUMN`].
     Columns,
+    /// A map with the given fields.
     Map(&'static [Field]),
-    /// Name to map.
+    /// A map of names to maps with the given fields.
     Named(&'static [Field]),
 }
 
+/// A field of the spec.
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
+    /// Name.
     pub name: &'static str,
+    /// Kind of value.
     pub kind: Kind,
+    /// True if the field must be given.
     pub required: bool,
+    /// Description, for the JSON Schema and for messages.
     pub help: &'static str,
 }
 
@@ -52,13 +63,17 @@ const fn optional(name: &'static str, kind: Kind, help: &'static str) -> Field {
     }
 }
 
+/// Values of `mode`, in the order of the protocol's enum.
 pub const MODES: &[&str] = &["stream", "batch"];
+/// Values of `delivery`, in the order of the protocol's enum.
 pub const DELIVERIES: &[&str] = &["exactly-once", "at-least-once"];
+/// Values of `on_error`, in the order of the protocol's enum.
 pub const ERROR_POLICIES: &[&str] = &["fail", "dead_letter", "skip", "null"];
 
-/// Subtasks per operator, and key groups, at most.
+/// Largest parallelism and number of key groups.
 pub const MAX_PARALLELISM_MAX: u32 = 32_768;
 
+/// Fields of a pipeline.
 pub const JOB: &[Field] = &[
     required(
         "name",
@@ -94,6 +109,7 @@ pub const JOB: &[Field] = &[
     required("sinks", Kind::Named(SINK), "Tables that rows go to, by name."),
 ];
 
+/// Fields of `checkpoints`.
 pub const CHECKPOINTS: &[Field] = &[
     optional(
         "interval",
@@ -138,6 +154,7 @@ pub const CHECKPOINTS: &[Field] = &[
     ),
 ];
 
+/// Fields of a source.
 pub const SOURCE: &[Field] = &[
     required(
         "connector",
@@ -168,6 +185,7 @@ pub const SOURCE: &[Field] = &[
     optional("partitioned_by", Kind::Texts, "Columns taken from the folders' names."),
 ];
 
+/// Fields of `event_time`.
 pub const EVENT_TIME: &[Field] = &[
     required("column", Kind::Text, "A column of type TIMESTAMP or TIMESTAMP_LTZ."),
     optional(
@@ -192,6 +210,7 @@ pub const EVENT_TIME: &[Field] = &[
     ),
 ];
 
+/// Fields of a column that is written as a map.
 pub const COLUMN: &[Field] = &[
     optional("type", Kind::Text, "SQL type. Not for computed columns."),
     optional(
@@ -207,6 +226,7 @@ pub const COLUMN: &[Field] = &[
     optional("virtual", Kind::Boolean, "A metadata column that sinks do not write."),
 ];
 
+/// Fields of a step.
 pub const STEP: &[Field] = &[
     required("sql", Kind::Text, "A SELECT over sources and other steps."),
     optional(
@@ -216,6 +236,7 @@ pub const STEP: &[Field] = &[
     ),
 ];
 
+/// Fields of a sink.
 pub const SINK: &[Field] = &[
     required(
         "from",

@@ -1,4 +1,4 @@
-//! The JSON Schema of the spec, for editors: made from the list of [`fields`], so it says what the reader does.
+//! The JSON Schema of the spec, for editors. It is generated from the list of [`fields`], so it agrees with the reader.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use crate::spec::fields::{self, Field, Kind};
 
 const DURATION: &str = r"^\s*([0-9]+\s*(ms|millis|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)|0)\s*$";
 
-/// The schema (draft 2020-12).
+/// Returns the schema (draft 2020-12).
 pub fn json_schema() -> Value {
     let mut schema = object(fields::JOB);
     let head = schema.as_object_mut().expect("object() makes an object");

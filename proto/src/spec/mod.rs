@@ -1,8 +1,8 @@
-//! The spec as people write it: YAML (or JSON, which is YAML too) to [`JobSpec`] and back, without loss.
+//! The text form of the spec: YAML (or JSON, which is also YAML) to [`JobSpec`] and back, without loss.
 //!
-//! [`parse`] reads the text into a tree that remembers where everything stands, then walks the tree against the list
-//! of [`fields`], so that every mistake of a file is reported in one go. [`parse`] keeps `${NAME}` as written;
-//! [`expand`] replaces it in a step of its own, because a server has the variables of its client.
+//! [`parse`] reads the text into a tree with positions, then compares the tree with the list of [`fields`], so that all
+//! mistakes of a file are reported together. It leaves `${NAME}` as it is; [`expand`] replaces it separately, because a
+//! server uses the variables of its client.
 
 mod expand;
 pub mod fields;
@@ -26,32 +26,36 @@ pub use suggest::{as_hint, closest, closest_within, did_you_mean};
 pub use units::{format_duration_ms, parse_duration, parse_duration_ms, parse_flink_duration};
 pub use write::{to_json, to_yaml};
 
-/// Longest spec that is read.
+/// Largest spec that is read.
 pub const TEXT_BYTES_MAX: usize = 4 << 20;
 
-/// A spec and where in the text its parts stand.
+/// A spec, and the positions of its values in the text.
 #[derive(Debug, Clone)]
 pub struct Parsed {
+    /// The spec.
     pub spec: JobSpec,
+    /// Positions of its values.
     pub positions: Positions,
 }
 
-/// Where values stand, by path (`steps.per_booth.sql`).
+/// Positions of values in the text, by path (`steps.per_booth.sql`).
 #[derive(Debug, Clone, Default)]
 pub struct Positions(pub BTreeMap<String, Position>);
 
-/// A value's place in the text. Lines and columns count from 1.
+/// The position of a value in the text. Lines and columns count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
+    /// Line.
     pub line: u64,
+    /// Column.
     pub column: u64,
-    /// For text written as a literal block: the place of its first character, so that a position inside the text can be
-    /// told in the file.
+    /// Line and column of the first character of a literal block, from which positions inside the text are computed;
+    /// `None` for other values.
     pub block: Option<(u64, u64)>,
 }
 
 impl Positions {
-    /// The place of a path, or of its nearest ancestor that has one.
+    /// Returns the position of a path, or of its nearest ancestor that has one.
     pub fn find(&self, path: &str) -> Option<Position> {
         let mut path = path;
         loop {
@@ -62,7 +66,7 @@ impl Positions {
         }
     }
 
-    /// The place in the file of a line and column inside the text at `path`.
+    /// Returns the line and column in the file of a line and column inside the text at `path`.
     pub fn find_within(&self, path: &str, line: u64, column: u64) -> Option<(u64, u64)> {
         let position = self.find(path)?;
         match position.block {
@@ -76,11 +80,11 @@ impl Positions {
 /// One mistake in a spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// The value it is about (`sources.entries.event_time`); empty for the file as a whole.
+    /// Path of the invalid value (`sources.entries.event_time`); empty for the file as a whole.
     pub path: String,
-    /// Line and column, from 1, where known.
+    /// Line and column, from 1; `None` if unknown.
     pub at: Option<(u64, u64)>,
-    /// What is wrong and what would be right.
+    /// Description of the mistake and the remedy.
     pub message: String,
 }
 

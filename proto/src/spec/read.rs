@@ -1,4 +1,4 @@
-//! From the tree of a YAML file to a [`JobSpec`], collecting every mistake on the way.
+//! Conversion of the tree of a YAML file to a [`JobSpec`], collecting all mistakes.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::spec::tree::{self, Key, Node, Value};
 use crate::spec::{Error, Parsed, Positions, TEXT_BYTES_MAX, closest, units};
 use crate::{Checkpoints, Column, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, Property, Sink, Source, Step};
 
-/// Reads YAML or JSON. The errors are all that the text has, in its order.
+/// Parses YAML or JSON. Returns all mistakes of the text, in its order.
 pub fn parse(text: &str) -> Result<Parsed, Vec<Error>> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(vec![whole_file(&format!(
@@ -116,7 +116,7 @@ impl Reader {
         job
     }
 
-    /// Sources and steps share one name space: a query names either.
+    /// Refuses a step with the name of a source: queries refer to both by name.
     fn refuse_name_clashes(&mut self, map: &Entries<'_>) {
         let mut seen = HashSet::new();
         for section in ["sources", "steps"] {
@@ -281,7 +281,7 @@ impl Reader {
         properties
     }
 
-    /// `properties: { a.b: 1 }` spells the same option as `properties.a.b: 1`.
+    /// Collects options. `properties: { a.b: 1 }` is the same option as `properties.a.b: 1`.
     fn flatten_options(&mut self, path: &str, prefix: &str, node: &Node, properties: &mut Vec<Property>) {
         match &node.value {
             Value::Map(entries) => {
@@ -315,7 +315,7 @@ impl Reader {
         }
     }
 
-    /// The named entries of a section, in the order written.
+    /// Reads the named entries of a section, in their order in the text.
     fn named<T>(
         &mut self,
         map: &Entries<'_>,
@@ -385,7 +385,7 @@ impl Reader {
         name
     }
 
-    /// Checks a map's keys against its fields: unknown ones and missing ones are errors.
+    /// Compares the keys of a map with its fields: unknown and missing ones are errors.
     fn map<'a>(&mut self, path: &str, node: &'a Node, fields: &'static [Field]) -> Option<Entries<'a>> {
         let Value::Map(entries) = &node.value else {
             let names: Vec<_> = fields.iter().map(|field| field.name).collect();
@@ -537,7 +537,7 @@ impl Reader {
     }
 }
 
-/// Whether a kind takes YAML's plain `null` as a word of its own.
+/// Returns true if YAML's plain `null` is one of the words of a field.
 fn takes_null(field: &Field) -> bool {
     matches!(field.kind, Kind::OneOf(words) if words.contains(&"null"))
 }

@@ -1,7 +1,7 @@
-//! Which option values are secrets, and what is printed in their place.
+//! Masking of secrets in option values.
 //!
-//! Options that a connector marks as secret are the connector's to name; this is the net below: anything whose name
-//! sounds like a secret, and passwords inside URLs, are never printed, whoever prints them.
+//! Connectors mark their secret options. In addition, options with names such as `password` and passwords in URLs are
+//! masked wherever values are printed.
 
 /// Printed instead of a secret.
 pub const MASK: &str = "******";
@@ -25,13 +25,13 @@ const WORDS: &[&str] = &[
     "authorization",
 ];
 
-/// Whether an option of this name holds a secret.
+/// Returns true if the name of an option indicates a secret.
 pub fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     WORDS.iter().any(|word| key.contains(word))
 }
 
-/// The value as it may be printed. A reference to the environment is not itself a secret.
+/// Returns the value of an option, masked if it is a secret. A reference to an environment variable is not a secret.
 pub fn mask(key: &str, value: &str) -> String {
     if is_secret(key) && !is_reference(value) {
         return MASK.to_string();
@@ -43,7 +43,7 @@ fn is_reference(value: &str) -> bool {
     value.starts_with("${") && value.find('}') == Some(value.len() - 1) && !value.contains(":-")
 }
 
-/// Hides the password of `scheme://user:password@host`.
+/// Masks the password of `scheme://user:password@host`.
 fn mask_url(value: &str) -> String {
     let Some(start) = value.find("://").map(|at| at + 3) else {
         return value.to_string();
@@ -58,22 +58,4 @@ fn mask_url(value: &str) -> String {
         }
         _ => value.to_string(),
     }
-}
-
-/// A copy of the spec that may be printed.
-pub fn masked(spec: &crate::JobSpec) -> crate::JobSpec {
-    let mut spec = spec.clone();
-    let sources = spec.sources.iter_mut().flat_map(|source| &mut source.options);
-    let sinks = spec.sinks.iter_mut().flat_map(|sink| &mut sink.options);
-    for property in sources.chain(sinks) {
-        property.value = mask(&property.key, &property.value);
-    }
-    if let Some(storage) = spec
-        .checkpoints
-        .as_mut()
-        .and_then(|checkpoints| checkpoints.storage.as_mut())
-    {
-        *storage = mask_url(storage);
-    }
-    spec
 }

@@ -1,12 +1,12 @@
-//! Names that were probably meant: `; did you mean `amount`?`.
+//! Suggestions for misspelt names: `; did you mean `amount`?`.
 
-/// Returns the candidate that was probably meant by a name that is not among them: in no more than a third of its
-/// letters different, or in one. Of several equally close ones it is the first in alphabetical order.
+/// Returns the candidate closest to a misspelt name: at most a third of its letters differ, or one. Of several equally
+/// close ones it is the first in alphabetical order.
 pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest(name, candidates, |letters| (letters / 3).max(1))
 }
 
-/// Returns the candidate that differs in so many letters at most.
+/// Returns the closest candidate that differs in at most `letters_max` letters.
 pub fn closest_within<'a>(
     letters_max: usize,
     name: &str,
@@ -15,7 +15,7 @@ pub fn closest_within<'a>(
     nearest(name, candidates, |_| letters_max)
 }
 
-/// `limit` gives the number of letters that may differ, of those of the longer name.
+/// Returns the closest candidate. `limit` maps the length of the longer name to the number of letters that may differ.
 fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -28,7 +28,7 @@ fn nearest<'a>(
         .filter_map(|candidate| {
             let distance = strsim::damerau_levenshtein(&lower, &candidate.to_lowercase());
             let letters = lower.chars().count().max(candidate.chars().count());
-            // Of those that differ in case only, the one with most letters alike.
+            // Breaks ties between candidates that differ in case.
             let in_case = strsim::damerau_levenshtein(name.trim(), candidate);
             (distance <= limit(letters)).then_some((distance, in_case, candidate))
         })
@@ -36,12 +36,12 @@ fn nearest<'a>(
         .map(|(_, _, candidate)| candidate)
 }
 
-/// `; did you mean `x`?` to end a message with, or nothing where no candidate is close.
+/// Returns `; did you mean `x`?` for the end of a message; empty if no candidate is close.
 pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     as_hint(closest(name, candidates))
 }
 
-/// A suggestion to end a message with.
+/// Returns `; did you mean `x`?` for the end of a message; empty for `None`.
 pub fn as_hint(candidate: Option<&str>) -> String {
     candidate.map_or(String::new(), |candidate| format!("; did you mean `{candidate}`?"))
 }

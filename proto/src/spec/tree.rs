@@ -1,7 +1,7 @@
-//! YAML text as a tree that remembers where everything stands.
+//! YAML text as a tree with positions.
 //!
-//! Scalars stay text: what `10` or `true` means is decided by the field that takes it. Anchors and aliases work and
-//! are copied, within a limit; a key that occurs twice, a second document, a tag or a key that is not text is an error.
+//! Scalars remain text; the field decides the meaning of `10` or `true`. Aliases are replaced by copies of their
+//! anchors, within a limit. A duplicate key, a second document, a tag and a key that is not text are errors.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::{Error, Position};
 
-/// Values that one file may hold, aliases followed.
+/// Largest number of values in a file, copies by aliases included.
 const NODES_MAX: usize = 100_000;
 
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl Node {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// What it is, for messages.
+    /// Returns the kind of value, for messages.
     pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Scalar { .. } if self.is_null() => "nothing",
@@ -51,8 +51,8 @@ impl Node {
     }
 }
 
-/// Reads the whole text. Duplicate keys are put into `errors` (the first one counts); what cannot be read at all is
-/// the `Err`.
+/// Parses the whole text. Appends duplicate keys to `errors` (the first occurrence is used); other mistakes are the
+/// `Err`.
 pub fn read(text: &str, errors: &mut Vec<Error>) -> Result<Option<Node>, Error> {
     let mut builder = Builder {
         text_lines: text.lines().collect(),
@@ -89,7 +89,7 @@ struct Builder<'a> {
     errors: &'a mut Vec<Error>,
 }
 
-/// A list or map whose end has not come yet.
+/// A list or map that has not ended yet.
 struct Open {
     position: Position,
     anchor: usize,
@@ -187,7 +187,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Adds a whole value to what is open.
+    /// Adds a complete value to the innermost open list or map.
     fn add(&mut self, node: Node, anchor: usize, size: usize, span: &Span) -> Result<(), Error> {
         if matches!(node.value, Value::Scalar { .. }) && size == 1 {
             self.count(1, span)?;
@@ -227,8 +227,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// For a literal block also where its text begins, which is what the parser's span tells; the first line that is
-    /// not blank decides the indentation.
+    /// Returns the position of a scalar; for a literal block also that of its text, where the parser's span begins. The
+    /// first line that is not blank determines the indentation.
     fn scalar_position(&self, span: &Span, style: ScalarStyle) -> Position {
         let mut position = position(span);
         if style == ScalarStyle::Literal {

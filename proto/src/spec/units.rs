@@ -1,4 +1,4 @@
-//! Durations as people write them: `10s`, `500 ms`, `1 min`, `2h`, `1d`, `1 min 30 s`, `PT1M30S`.
+//! Durations in text form: `10s`, `500 ms`, `1 min`, `2h`, `1d`, `1 min 30 s`, `PT1M30S`.
 
 use std::time::Duration;
 
@@ -18,18 +18,18 @@ const UNITS: &[(&[&str], u64)] = &[
 
 const MILLISECOND_NS: u64 = 1_000_000;
 
-/// Reads a duration, 584 years at most; the error says what would be right. A number without a unit is an error, except
-/// for 0.
+/// Parses a duration of at most 584 years. The error names the remedy. A number without a unit is an error, except for
+/// 0.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     parse(text, None)
 }
 
-/// Reads a duration where Flink's rule holds, in options and settings of SQL: a number without a unit is milliseconds.
+/// Parses a duration by Flink's rule, for options and settings of SQL: a number without a unit is milliseconds.
 pub fn parse_flink_duration(text: &str) -> Result<Duration, String> {
     parse(text, Some(MILLISECOND_NS))
 }
 
-/// Reads a duration of whole milliseconds, by the rules of [`parse_duration`].
+/// Parses a duration of whole milliseconds, by the rules of [`parse_duration`].
 pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
     let duration = parse_duration(text)?;
     if !duration.subsec_nanos().is_multiple_of(1_000_000) {
@@ -38,7 +38,7 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
     u64::try_from(duration.as_millis()).map_err(|_| too_long(text))
 }
 
-/// `bare_ns`: the unit of a number without one.
+/// Parses a duration. `bare_ns` is the unit of a number without one, in nanoseconds; `None` makes that an error.
 fn parse(text: &str, bare_ns: Option<u64>) -> Result<Duration, String> {
     let wrong =
         || format!("`{text}` is not a duration; write a number and a unit, such as `10s`, `500ms`, `1min`, `2h`");
@@ -78,7 +78,7 @@ fn too_long(text: &str) -> String {
     format!("`{text}` is longer than a duration can be, which is 584 years")
 }
 
-/// Writes a duration in the largest unit that keeps it whole.
+/// Formats a duration in the largest unit in which it is a whole number.
 pub fn format_duration_ms(ms: u64) -> String {
     if ms == 0 {
         return "0s".to_string();

@@ -1,7 +1,7 @@
-//! From a [`JobSpec`] to the text a person would write.
+//! Formatting of a [`JobSpec`] as text that a person would write.
 //!
-//! Both spellings are made from one ordered value, so they say the same. Text that could be read as something else is
-//! quoted; SQL of several lines becomes a literal block where that is loss-free.
+//! YAML and JSON are formatted from one ordered value, so they agree. Text that YAML could read as another value is
+//! quoted; SQL of several lines becomes a literal block if that is lossless.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::spec::fields;
 use crate::spec::units::format_duration_ms;
 use crate::{Checkpoints, Column, EventTime, JobSpec, Property};
 
-/// YAML, in the order of the spec.
+/// Formats a spec as YAML, in the order of the fields.
 pub fn to_yaml(spec: &JobSpec) -> String {
     let mut out = String::new();
     if let Value::Map(entries) = job(spec) {
@@ -18,7 +18,7 @@ pub fn to_yaml(spec: &JobSpec) -> String {
     out
 }
 
-/// JSON, in the order of the spec.
+/// Formats a spec as JSON, in the order of the fields.
 pub fn to_json(spec: &JobSpec) -> String {
     let mut out = serde_json::to_string_pretty(&json(&job(spec))).expect("text keys and values always serialise");
     out.push('\n');
@@ -63,7 +63,7 @@ impl Map {
         }
     }
 
-    /// An enum's word; one from a newer protocol is written as its number, which the reader refuses by name.
+    /// Puts the word of an enum. A value of a newer protocol is written as its number, which the reader then reports.
     fn word_if(&mut self, name: &str, words: &[&str], index: Option<i32>) {
         if let Some(index) = index {
             let word = usize::try_from(index).ok().and_then(|index| words.get(index));
@@ -223,7 +223,7 @@ fn yaml_map(entries: &[(String, Value)], indent: usize, out: &mut String) {
     }
 }
 
-/// ` |` or ` |-` and the indented lines, if that says exactly the text.
+/// Formats text as a literal block (` |` or ` |-`); `None` if that would not be lossless.
 fn literal_block(text: &str, indent: usize) -> Option<String> {
     let body = text.strip_suffix('\n').unwrap_or(text);
     let printable = |c: char| c == '\n' || !needs_escape(c);
@@ -243,7 +243,7 @@ fn literal_block(text: &str, indent: usize) -> Option<String> {
     Some(out)
 }
 
-/// Text on one line: plain where nothing could be misread, else in double quotes.
+/// Formats text on one line: plain if YAML reads it as the same text, else in double quotes.
 fn yaml_text(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/'))
         && text
@@ -271,7 +271,7 @@ fn yaml_text(text: &str) -> String {
     out
 }
 
-/// What YAML does not take as it is, or would fold.
+/// Returns true for characters that YAML does not allow or would fold.
 fn needs_escape(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }

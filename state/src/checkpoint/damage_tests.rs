@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::verify::{Kind, Verifier};
+use super::verify::{ObjectKind, Verifier};
 use super::*;
 use crate::manifest::OperatorEntry;
 
@@ -151,7 +151,7 @@ impl Bench {
     }
 
     /// The paths of what a verification finds, with their kinds.
-    fn verify(&self) -> Vec<(Kind, String)> {
+    fn verify(&self) -> Vec<(ObjectKind, String)> {
         self.run(async {
             let mut verifier = Verifier::new(self.store("job"));
             let journal = verifier.journal().await.unwrap();
@@ -243,7 +243,7 @@ fn harm(bench: &Bench, path: &Path, older: Option<&PathBuf>, harm: Harm) -> bool
 }
 
 /// Damages one object after the other, and starts the job over it.
-fn check(folder: &str, is_kind: impl Fn(&Path) -> bool, kind: Kind) {
+fn check(folder: &str, is_kind: impl Fn(&Path) -> bool, kind: ObjectKind) {
     let template = Bench::new();
     let of_kind = |bench: &Bench| -> Vec<PathBuf> {
         let found = objects(&bench.path("job").join(folder));
@@ -272,11 +272,11 @@ fn check(folder: &str, is_kind: impl Fn(&Path) -> bool, kind: Kind) {
             now.retain(|path, _| whole.contains_key(path));
             assert_eq!(now, whole, "{what}: {outcome:?}");
             if outcome != Outcome::Exact {
-                let is_named = |(of, damaged): &(Kind, String)| {
-                    *of == kind && (Path::new(damaged) == path || kind == Kind::Journal)
+                let is_named = |(of, damaged): &(ObjectKind, String)| {
+                    *of == kind && (Path::new(damaged) == path || kind == ObjectKind::Journal)
                 };
                 assert!(verified.iter().any(is_named), "{what}: {outcome:?} {verified:?}");
-                if !matches!((&outcome, kind), (Outcome::Told(_), Kind::Journal)) {
+                if !matches!((&outcome, kind), (Outcome::Told(_), ObjectKind::Journal)) {
                     assert_eq!(bench.start(), Outcome::Exact, "{what}: after the repair");
                 }
             }
@@ -292,7 +292,7 @@ fn check(folder: &str, is_kind: impl Fn(&Path) -> bool, kind: Kind) {
         |what: &str| what.contains(&format!("-{NEWEST}.")) || what.contains(&format!("checkpoints/{NEWEST}-"));
     for (what, outcome) in &outcomes {
         match kind {
-            Kind::Journal => {}
+            ObjectKind::Journal => {}
             _ if is_newest(what) => assert_eq!(*outcome, Outcome::Told(Some(NEWEST - 1)), "{what}"),
             _ => assert_eq!(*outcome, Outcome::Exact, "{what}"),
         }
@@ -301,7 +301,7 @@ fn check(folder: &str, is_kind: impl Fn(&Path) -> bool, kind: Kind) {
 
 #[test]
 fn a_damaged_manifest_is_told() {
-    check("checkpoints", |path| path.ends_with("manifest"), Kind::Manifest);
+    check("checkpoints", |path| path.ends_with("manifest"), ObjectKind::Manifest);
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_damaged_file_of_keyed_state_is_told() {
     check(
         "files",
         |path| path.extension().is_some_and(|kind| kind == "sst"),
-        Kind::KeyedState,
+        ObjectKind::KeyedState,
     );
 }
 
@@ -318,7 +318,7 @@ fn damaged_channel_state_is_told() {
     check(
         "files",
         |path| path.extension().is_some_and(|kind| kind == "rows"),
-        Kind::ChannelState,
+        ObjectKind::ChannelState,
     );
 }
 
@@ -327,13 +327,13 @@ fn damaged_sink_output_is_told() {
     check(
         "files",
         |path| path.extension().is_some_and(|kind| kind == "out"),
-        Kind::SinkOutput,
+        ObjectKind::SinkOutput,
     );
 }
 
 #[test]
 fn a_damaged_journal_record_never_loses_a_checkpoint_unsaid() {
-    check("journal", |_| true, Kind::Journal);
+    check("journal", |_| true, ObjectKind::Journal);
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! What the journal of a job's checkpoints says: which exist, and what is to be deleted. How it is stored is in
-//! [`crate::log`]; its changes are the records `belongs`, `completed`, `published` and `deleting`.
+//! The state of a job's journal: the checkpoints that exist, and the objects to be deleted.
+//!
+//! The journal is a [`crate::log`] with the records `belongs`, `completed`, `published` and `deleting`.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +9,24 @@ use serde::{Deserialize, Serialize};
 use super::{CheckpointInfo, DamagedCheckpoint};
 use crate::log;
 
+/// A record of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// Whose journal it is: the first change of a journal.
+    /// The journal belongs to this job. It is the first change of a journal.
     Belongs { job: String },
     /// A checkpoint is complete.
     Completed(CheckpointInfo),
     /// The output of all checkpoints up to this one is published.
     Published { checkpoint: u64 },
-    /// These checkpoints exist no more, and these objects (paths below the job's folder) are to be deleted.
+    /// These checkpoints are deleted, and these objects (paths below the job's folder) are no longer needed.
     Deleting {
         checkpoints: Vec<u64>,
         objects: Vec<String>,
     },
 }
 
+/// The whole [`State`], as a record of the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     #[serde(default)]
@@ -37,20 +40,20 @@ pub struct Base {
     pub damaged: Vec<DamagedCheckpoint>,
 }
 
-/// What the records add up to.
+/// The state that the records add up to.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// Whose journal it is; empty: no record says so.
+    /// The job that the journal belongs to; empty if no record names it.
     pub job: String,
     pub checkpoints: BTreeMap<u64, CheckpointInfo>,
-    /// Objects whose deletion was decided and may not have happened yet.
+    /// Objects that are to be deleted, and may have been already.
     pub deleting: Vec<String>,
-    /// The highest number any checkpoint ever had.
+    /// Highest number of all checkpoints, deleted ones included.
     pub checkpoint_max: u64,
-    /// The output of all checkpoints up to this one is known to be published; of later ones it may be.
+    /// Checkpoint up to which all output is known to be published. Output of later ones may be published, too.
     pub published_to: u64,
-    /// Records that could not be read: the checkpoints they speak of are not known. Forgotten once a later checkpoint
-    /// is complete, so not by whoever claims the journal and repeats its state.
+    /// Records that could not be read, so that their checkpoints are unknown. They are dropped only when a later
+    /// checkpoint is complete; a base that a new claim writes repeats them.
     pub damaged: Vec<DamagedCheckpoint>,
 }
 

@@ -1,12 +1,12 @@
-//! Refuses to claim a journal that is not the one in which the job's checkpoints were recorded.
+//! A check, before a claim, that the journal is the one in which the job's checkpoints were recorded.
 //!
-//! A manifest that no record names is garbage, and is swept at a start. With a journal that was lost, replaced by an
-//! older version of itself or by another job's, that rule would delete complete checkpoints and start the job anew.
-//! So a claim first compares the journal with the folders of checkpoints. Two things are certain of a journal that
-//! has lost nothing: whoever wrote a manifest had claimed the journal before, and where the object `completed` is
-//! beside a manifest, the journal had the record of that checkpoint before.
+//! A manifest that no record names is garbage, which a restart deletes. If the journal was lost, or replaced by an
+//! older version of itself or by the journal of another job, that rule would delete complete checkpoints and start the
+//! job from scratch. So a claim first compares the journal with the folders of checkpoints. Two invariants hold for an
+//! intact journal: the epoch of every manifest was claimed in it, and it has the record of every checkpoint with an
+//! object `completed`.
 //!
-//! Folders are listed before the journal is read: what another process does meanwhile is in the journal first.
+//! Folders are listed before the journal is read, because other processes write to the journal first.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use super::{COMPLETED, CheckpointStore, MANIFEST};
 use crate::Error;
 use crate::log::Contents;
 
-/// Checkpoints named in a message, at most.
+/// Number of checkpoints that a message names.
 const NAMED_MAX: usize = 3;
 
-/// The folder of one checkpoint, by what its name says.
+/// The folder of one checkpoint, parsed from its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Folder {
     pub checkpoint: u64,
@@ -42,7 +42,7 @@ impl Folder {
     }
 }
 
-/// The objects of the folders of checkpoints.
+/// The folders of all checkpoints and their objects.
 #[derive(Debug, Default)]
 pub(super) struct Folders {
     found: BTreeMap<Folder, Objects>,
@@ -72,9 +72,9 @@ impl Folders {
         Ok(Self { found })
     }
 
-    /// Those of complete checkpoints of which the journal has no record, although it is not shorter: it was lost.
-    /// (One without a manifest is what a late write has left of a deleted checkpoint.)
-    pub fn hidden(&self, state: &State) -> impl Iterator<Item = Folder> {
+    /// Returns the folders of complete checkpoints that the journal has no record of, although it has later records.
+    /// (A folder without a manifest is ignored: a late write left it of a deleted checkpoint.)
+    pub fn unrecorded(&self, state: &State) -> impl Iterator<Item = Folder> {
         let complete = self
             .found
             .iter()
@@ -91,18 +91,18 @@ impl Folders {
     }
 }
 
-/// [`Error::Corrupt`] if the journal is not the one of the job's checkpoints. Changes nothing.
+/// Returns [`Error::Corrupt`] if the journal is not that of the job's checkpoints. Changes nothing.
 pub(super) async fn check(store: &CheckpointStore) -> Result<(), Error> {
     let folders = Folders::list(store).await?;
     let contents = store.log().read::<State>().await?;
-    match problem(store, &folders, &contents) {
+    match diagnose(store, &folders, &contents) {
         None => Ok(()),
         Some(problem) => Err(Error::Corrupt(problem)),
     }
 }
 
-/// The damage of the journal as a whole, with the remedy.
-pub(super) fn problem(store: &CheckpointStore, folders: &Folders, contents: &Contents<State>) -> Option<String> {
+/// Returns a description of the damage to the journal as a whole, with the remedy; `None` if it is intact.
+pub(super) fn diagnose(store: &CheckpointStore, folders: &Folders, contents: &Contents<State>) -> Option<String> {
     let (state, journal) = (&contents.state, format!("{}/journal", store.url()));
     let anew = format!(
         "Nothing was changed. Put the right journal back from a backup; or, to start the job anew, move {} elsewhere",
@@ -126,14 +126,14 @@ pub(super) fn problem(store: &CheckpointStore, folders: &Folders, contents: &Con
         return Some(format!(
             "the journal {journal} is missing, but there are checkpoints ({}): which of them are complete is not known. \
              {anew}",
-            named(&later)
+            format_names(&later)
         ));
     }
     if !later.is_empty() {
         return Some(format!(
             "the journal {journal} is an older version: it knows {epoch_max} claims, but there are checkpoints of later \
              ones ({}). {anew}",
-            named(&later)
+            format_names(&later)
         ));
     }
     if state.checkpoint_max == 0
@@ -143,7 +143,7 @@ pub(super) fn problem(store: &CheckpointStore, folders: &Folders, contents: &Con
             "the journal {journal} names no checkpoint and is damaged ({}), but there are checkpoints ({}): which of them \
              are complete is not known. {anew}",
             damaged.reason,
-            named(&[*newest])
+            format_names(&[*newest])
         ));
     }
     let complete = folders.found.iter().filter(|(_, objects)| objects.completed);
@@ -163,14 +163,14 @@ pub(super) fn problem(store: &CheckpointStore, folders: &Folders, contents: &Con
          Nothing was changed. Put the right journal back from a backup; or, to give these checkpoints up, delete their \
          folders in {}/checkpoints: what was published since checkpoint {} is then published again",
         state.checkpoint_max,
-        named(&lost),
+        format_names(&lost),
         store.url(),
         state.checkpoint_max
     ))
 }
 
-/// Newest first.
-fn named(folders: &[Folder]) -> String {
+/// Formats the names of folders, newest first.
+fn format_names(folders: &[Folder]) -> String {
     let names: Vec<String> = folders.iter().rev().take(NAMED_MAX).map(|it| it.name()).collect();
     match folders.len().saturating_sub(NAMED_MAX) {
         0 => names.join(", "),

@@ -1,8 +1,8 @@
-//! Reads all that a job's checkpoints consist of, and names each object that is not as it was written.
+//! Verification of a job's checkpoints: reads all their objects and reports those that are damaged.
 //!
-//! The journal is read record by record. Of each checkpoint the manifest is decoded and every file that it names is
-//! read through; files that several checkpoints share are read once. Nothing is changed, and nothing is held in
-//! memory but one manifest and the paths of files that were read.
+//! The journal is read record by record. For each checkpoint, the manifest is decoded and every file it names is read
+//! and compared with its checksum; files that several checkpoints share are read once. Nothing is changed. Memory holds
+//! one manifest, and the paths of the files that were read.
 
 use std::collections::HashMap;
 
@@ -19,19 +19,20 @@ use crate::manifest::{Header, Manifest};
 
 /// The kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ObjectKind {
     /// A record of the journal, or the journal as a whole.
     Journal,
+    /// The manifest of a checkpoint.
     Manifest,
     /// A file of a database.
     KeyedState,
-    /// Rows that barriers have overtaken.
+    /// Channel state: rows that the barriers of an unaligned checkpoint have overtaken.
     ChannelState,
-    /// Output that a sink has prepared and not yet published.
+    /// Output that a sink has written and not yet published.
     SinkOutput,
 }
 
-impl Kind {
+impl ObjectKind {
     fn of(file: &FileReference) -> Self {
         match file.path.rsplit_once('.') {
             _ if !file.name.is_empty() => Self::KeyedState,
@@ -40,6 +41,7 @@ impl Kind {
         }
     }
 
+    /// Returns the kind in words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Journal => "journal",
@@ -51,53 +53,62 @@ impl Kind {
     }
 }
 
-/// An object that is not as it was written.
+/// A damaged object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    pub kind: Kind,
-    /// In full.
+    /// Kind of the object.
+    pub kind: ObjectKind,
+    /// URL of the object.
     pub path: String,
-    /// With the path.
+    /// Description of the damage, with the path.
     pub problem: String,
 }
 
-/// The journal's content and its damage.
+/// Result of verifying the journal.
 #[derive(Debug)]
-pub struct Journal {
+pub struct JournalReport {
     /// All complete checkpoints, oldest first.
     pub checkpoints: Vec<CheckpointInfo>,
+    /// Damage of the journal.
     pub damages: Vec<Damage>,
-    /// Why the journal cannot be claimed, so that no checkpoint can be restored.
+    /// Reason that the journal cannot be claimed, so that no checkpoint can be restored; `None` if it can.
     pub refused: Option<String>,
 }
 
-/// One checkpoint that was read.
+/// Result of verifying one checkpoint.
 #[derive(Debug, Default)]
 pub struct VerificationReport {
-    /// The manifest counts as one.
+    /// Number of files that were read, the manifest included.
     pub files: u64,
+    /// Number of bytes that were read, the manifest included.
     pub bytes: u64,
+    /// Damaged objects.
     pub damages: Vec<Damage>,
 }
 
 /// Progress of reading one checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
+    /// Number of files that were read.
     pub files: u64,
+    /// Number of files that the checkpoint names.
     pub files_total: u64,
+    /// Number of bytes that were read.
     pub bytes: u64,
+    /// Total length of the files that the checkpoint names.
     pub bytes_total: u64,
 }
 
-/// Verifies checkpoints of one job, each file once.
+/// Verifies checkpoints of one job, and reads each file once.
 #[derive(Debug)]
 pub struct Verifier {
     store: CheckpointStore,
-    /// Files that were read, by path below the job's folder, and what is wrong with them.
+    /// Files that were read, by path below the job's folder, length and checksum, with the damage found.
     read: HashMap<(String, u64, u32), Option<String>>,
 }
 
 impl Verifier {
+    /// Creates a verifier that has read nothing.
     pub fn new(store: CheckpointStore) -> Self {
         Self {
             store,
@@ -105,14 +116,14 @@ impl Verifier {
         }
     }
 
-    /// Reads the journal.
-    pub async fn journal(&self) -> Result<Journal, Error> {
+    /// Reads and verifies the journal.
+    pub async fn journal(&self) -> Result<JournalReport, Error> {
         let store = &self.store;
         let folders = Folders::list(store).await?;
         let contents = store.log().read::<State>().await?;
         let url = format!("{}/journal", store.url());
         let damage = |problem: String| Damage {
-            kind: Kind::Journal,
+            kind: ObjectKind::Journal,
             path: problem
                 .split(' ')
                 .next()
@@ -124,28 +135,32 @@ impl Verifier {
         let mut problems = contents.damaged.clone();
         let unread = contents.state.damaged.iter().map(|damaged| damaged.reason.clone());
         problems.extend(unread.filter(|problem| !contents.damaged.contains(problem)));
-        let refused = journal_check::problem(store, &folders, &contents);
-        problems.extend(folders.hidden(&contents.state).map(|folder| {
+        let refused = journal_check::diagnose(store, &folders, &contents);
+        problems.extend(folders.unrecorded(&contents.state).map(|folder| {
             format!(
                 "{url} has no record of the checkpoint in {}/checkpoints/{}, which was complete",
                 store.url(),
                 folder.name()
             )
         }));
-        Ok(Journal {
+        Ok(JournalReport {
             checkpoints: contents.state.checkpoints.into_values().collect(),
             damages: problems.into_iter().chain(refused.clone()).map(damage).collect(),
             refused,
         })
     }
 
-    /// Reads a checkpoint. `body_version` is the version of `T`. An error says that something could not be read, not
-    /// that it is damaged.
+    /// Reads and verifies a checkpoint, and calls `on_progress` at the beginning and after each file. `body_version` is
+    /// the version of `T`.
+    ///
+    /// # Errors
+    ///
+    /// Errors that are not damage, such as missing permissions.
     pub async fn checkpoint<T: Serialize + DeserializeOwned>(
         &mut self,
         info: &CheckpointInfo,
         body_version: u16,
-        told: &mut (dyn FnMut(Progress) + Send),
+        on_progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<VerificationReport, Error> {
         let mut verified = VerificationReport {
             files: 1,
@@ -156,7 +171,7 @@ impl Verifier {
             Ok(header) => header,
             Err(problem) => {
                 verified.damages.push(Damage {
-                    kind: Kind::Manifest,
+                    kind: ObjectKind::Manifest,
                     path: format!("{}/{}", self.store.storage.url(), self.store.manifest_path(info)),
                     problem,
                 });
@@ -181,7 +196,7 @@ impl Verifier {
             progress.files += 1;
             progress.bytes += file.length;
         }
-        told(progress);
+        on_progress(progress);
         let store = self.store.clone();
         let mut reading = futures::stream::iter(unread)
             .map(|file| {
@@ -203,7 +218,7 @@ impl Verifier {
             progress.bytes += file.length;
             self.read.insert(key(&file), problem.clone());
             files.push((file, problem));
-            told(progress);
+            on_progress(progress);
         }
         verified.files += progress.files;
         verified.bytes += progress.bytes;
@@ -212,7 +227,7 @@ impl Verifier {
             .into_iter()
             .filter_map(|(file, problem)| {
                 Some(Damage {
-                    kind: Kind::of(&file),
+                    kind: ObjectKind::of(&file),
                     path: format!("{}/{}", self.store.url(), file.path),
                     problem: problem?,
                 })
@@ -221,7 +236,7 @@ impl Verifier {
         Ok(verified)
     }
 
-    /// The header of a manifest that is sound, or what is wrong with it.
+    /// Reads and verifies a manifest. The inner error describes its damage.
     async fn manifest<T: Serialize + DeserializeOwned>(
         &self,
         info: &CheckpointInfo,
@@ -236,15 +251,15 @@ impl Verifier {
         match decoded {
             Ok(header) => Ok(Ok(header)),
             Err(error) if error.is_damage() => {
-                let whose = self.foreign(info).await.unwrap_or_default();
-                Ok(Err(format!("{error}{whose}")))
+                let owner = self.foreign_owner(info).await.unwrap_or_default();
+                Ok(Err(format!("{error}{owner}")))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Whose manifest it is that stands in place of another.
-    async fn foreign(&self, info: &CheckpointInfo) -> Option<String> {
+    /// Returns a note about the manifest that has replaced this one, `None` if it is not one of another checkpoint.
+    async fn foreign_owner(&self, info: &CheckpointInfo) -> Option<String> {
         let bytes = self.store.storage.read(&self.store.manifest_path(info)).await.ok()?;
         let found = Header::decode(&bytes, "").ok()?;
         let is_own = found.job == self.store.job && found.checkpoint == info.checkpoint && found.epoch == info.epoch;

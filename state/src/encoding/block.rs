@@ -1,59 +1,61 @@
-//! Many rows as one byte string, column by column: how state is kept that is written once and read whole.
+//! The encoding of blocks: many rows as one byte string, column by column, for state that is written once and read
+//! whole.
 //!
-//! A database takes and gives back a row of its own for about a microsecond; a block of some thousand rows costs it
-//! hardly more than one of them. Layout, version 2 (integers little-endian):
+//! The database takes about a microsecond for a row, and hardly more for a block of some thousand rows. Layout, version
+//! 2 (integers little-endian):
 //!
 //! ```text
 //! 0   1   layout version = 2
 //! 1   4   rows, at most BLOCK_ROWS_MAX
 //! then each column:
-//!     1   kind: 0 packed, 1 rows, 2 texts
+//!     1   kind: 0 packed, 1 rows, 2 strings
 //! packed (integers, dates, times, timestamps, durations, floats by their bits, of 4 or 8 bytes):
 //!     1   0: no nulls; 1: a bitmap follows, ceil(rows / 8) bytes, lowest bit first, set where present
 //!     1   width: 0, 1, 2, 4 or 8
 //!     8   base, i64
 //!         each row's distance from the base, unsigned, of `width` bytes
-//! texts (strings and byte strings):
+//! strings (Utf8 and Binary):
 //!     1   nulls, as for packed columns, and their bitmap
 //!     1   width of a length: 1, 2 or 4
 //!         each row's length, unsigned, of `width` bytes
-//!         the bytes of all rows, one after the other (what a null has in them means nothing)
+//!         the bytes of all rows, one after the other (the bytes of a null row have no meaning)
 //! rows (all other types):
 //!     4   length of each row
 //!         each row in the compact encoding of values
 //! ```
 //!
-//! Version 1 had no texts: it kept them as rows. It is still read.
+//! Version 1, which is still read, encoded strings as rows.
 
-mod texts;
+mod strings;
 
 use arrow_array::{Array, ArrayRef, make_array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 
-use self::texts::{append_texts, are_texts, take_texts};
+use self::strings::{append_strings, is_string, take_strings};
 use super::{Codec, check};
 use crate::Error;
 
-/// Rows of one block: so that damaged bytes cannot ask for any amount of memory.
+/// Largest number of rows in a block, which limits the memory that decoding damaged bytes can allocate.
 pub const BLOCK_ROWS_MAX: usize = 65_536;
 
 const LAYOUT_VERSION: u8 = 2;
 const LAYOUT_VERSION_MIN: u8 = 1;
 const PACKED: u8 = 0;
 const ROWS: u8 = 1;
-const TEXTS: u8 = 2;
+const STRINGS: u8 = 2;
 
-/// How blocks of some columns are encoded.
+/// An encoding of blocks with columns of given types.
 #[derive(Debug, Clone)]
 pub struct BlockCodec {
     types: Vec<DataType>,
-    /// For columns that are not packed. Texts have one, too, which reads them from blocks of version 1.
+    /// Codecs of the columns that are not packed. Strings have one, too, for blocks of version 1.
     rows: Vec<Option<Codec>>,
 }
 
 impl BlockCodec {
+    /// Returns the encoding for columns of these types. Fails for types that state cannot hold.
     pub fn new(types: &[DataType]) -> Result<Self, Error> {
         types.iter().try_for_each(check)?;
         let rows = types.iter().map(|data_type| match packed_bytes(data_type) {
@@ -66,7 +68,7 @@ impl BlockCodec {
         })
     }
 
-    /// Appends a block. The columns must have the codec's types and `rows` rows.
+    /// Appends a block. Fails unless the columns have the codec's types and `rows` rows, at most [`BLOCK_ROWS_MAX`].
     pub fn encode(&self, columns: &[ArrayRef], rows: usize, block: &mut Vec<u8>) -> Result<(), Error> {
         let is_alike = columns.len() == self.types.len()
             && columns
@@ -85,9 +87,9 @@ impl BlockCodec {
         for (column, codec) in columns.iter().zip(&self.rows) {
             match codec {
                 None => pack(column, block),
-                Some(_) if are_texts(column.data_type()) => {
-                    block.push(TEXTS);
-                    append_texts(column, block);
+                Some(_) if is_string(column.data_type()) => {
+                    block.push(STRINGS);
+                    append_strings(column, block);
                 }
                 Some(codec) => {
                     block.push(ROWS);
@@ -104,16 +106,17 @@ impl BlockCodec {
         Ok(())
     }
 
-    /// The columns of a block, and its rows. Bytes that no block encodes to are [`Error::Corrupt`].
+    /// Decodes a block. Returns its columns and number of rows. Fails with [`Error::Corrupt`] for bytes that are not a
+    /// block.
     pub fn decode(&self, mut block: &[u8]) -> Result<(Vec<ArrayRef>, usize), Error> {
         let cursor = &mut block;
-        let version = taken(cursor, 1)?[0];
+        let version = take_slice(cursor, 1)?[0];
         if !(LAYOUT_VERSION_MIN..=LAYOUT_VERSION).contains(&version) {
             return Err(corrupt(format!(
                 "layout {version}; this engine reads {LAYOUT_VERSION_MIN} to {LAYOUT_VERSION}"
             )));
         }
-        let rows = u32::from_le_bytes(array(cursor)?) as usize;
+        let rows = u32::from_le_bytes(take_array(cursor)?) as usize;
         if rows > BLOCK_ROWS_MAX {
             return Err(corrupt(format!(
                 "{rows} rows, more than {BLOCK_ROWS_MAX} (BLOCK_ROWS_MAX)"
@@ -123,9 +126,9 @@ impl BlockCodec {
             .types
             .iter()
             .zip(&self.rows)
-            .map(|(data_type, codec)| match (taken(cursor, 1)?[0], codec) {
+            .map(|(data_type, codec)| match (take_slice(cursor, 1)?[0], codec) {
                 (PACKED, None) => unpack(data_type, rows, cursor),
-                (TEXTS, Some(_)) if are_texts(data_type) => take_texts(data_type, rows, cursor),
+                (STRINGS, Some(_)) if is_string(data_type) => take_strings(data_type, rows, cursor),
                 (ROWS, Some(codec)) => unpack_rows(codec, rows, cursor),
                 (kind, _) => Err(corrupt(format!("a column of type {data_type} of kind {kind}"))),
             })
@@ -137,7 +140,7 @@ impl BlockCodec {
     }
 }
 
-/// Bytes of a value of a type that is packed.
+/// Returns the width in bytes of a packed type; `None` for types that are not packed.
 fn packed_bytes(data_type: &DataType) -> Option<usize> {
     match data_type {
         DataType::Int64
@@ -164,10 +167,10 @@ fn append_nulls(column: &ArrayRef, block: &mut Vec<u8>) {
 }
 
 fn take_nulls(rows: usize, cursor: &mut &[u8]) -> Result<Option<NullBuffer>, Error> {
-    match taken(cursor, 1)?[0] {
+    match take_slice(cursor, 1)?[0] {
         0 => Ok(None),
         1 => {
-            let bits = Buffer::from(taken(cursor, rows.div_ceil(8))?);
+            let bits = Buffer::from(take_slice(cursor, rows.div_ceil(8))?);
             Ok(Some(NullBuffer::new(BooleanBuffer::new(bits, 0, rows))))
         }
         other => Err(corrupt(format!("a marker of nulls {other}"))),
@@ -241,12 +244,12 @@ fn append<const N: usize>(count: usize, values: impl Iterator<Item = [u8; N]>, b
 
 fn unpack(data_type: &DataType, rows: usize, cursor: &mut &[u8]) -> Result<ArrayRef, Error> {
     let nulls = take_nulls(rows, cursor)?;
-    let width = taken(cursor, 1)?[0];
-    let base = i64::from_le_bytes(array(cursor)?);
+    let width = take_slice(cursor, 1)?[0];
+    let base = i64::from_le_bytes(take_array(cursor)?);
     if !matches!(width, 0 | 1 | 2 | 4 | 8) {
         return Err(corrupt(format!("a width of {width}")));
     }
-    let packed = taken(cursor, rows * usize::from(width))?;
+    let packed = take_slice(cursor, rows * usize::from(width))?;
     let wide = packed_bytes(data_type) == Some(8);
     let values = if wide {
         Buffer::from_vec(unpack_values(packed, width, rows, |distance| {
@@ -270,27 +273,27 @@ fn unpack_values<T: Clone>(packed: &[u8], width: u8, rows: usize, value: impl Fn
     match width {
         0 => vec![value(0); rows],
         1 => packed.iter().map(|byte| value(u64::from(*byte))).collect(),
-        2 => wider(packed, |bytes| value(u64::from(u16::from_le_bytes(bytes)))),
-        4 => wider(packed, |bytes| value(u64::from(u32::from_le_bytes(bytes)))),
-        _ => wider(packed, |bytes| value(u64::from_le_bytes(bytes))),
+        2 => widen(packed, |bytes| value(u64::from(u16::from_le_bytes(bytes)))),
+        4 => widen(packed, |bytes| value(u64::from(u32::from_le_bytes(bytes)))),
+        _ => widen(packed, |bytes| value(u64::from_le_bytes(bytes))),
     }
 }
 
-fn wider<T, const N: usize>(packed: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
+fn widen<T, const N: usize>(packed: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
     let (values, _) = packed.as_chunks::<N>();
     values.iter().map(|bytes| value(*bytes)).collect()
 }
 
 fn unpack_rows(codec: &Codec, rows: usize, cursor: &mut &[u8]) -> Result<ArrayRef, Error> {
-    let (lengths, _) = taken(cursor, rows * size_of::<u32>())?.as_chunks();
+    let (lengths, _) = take_slice(cursor, rows * size_of::<u32>())?.as_chunks();
     let rows = lengths
         .iter()
-        .map(|length| taken(cursor, u32::from_le_bytes(*length) as usize))
+        .map(|length| take_slice(cursor, u32::from_le_bytes(*length) as usize))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(codec.decode(rows)?.remove(0))
 }
 
-fn taken<'a>(cursor: &mut &'a [u8], count: usize) -> Result<&'a [u8], Error> {
+fn take_slice<'a>(cursor: &mut &'a [u8], count: usize) -> Result<&'a [u8], Error> {
     let (taken, rest) = cursor
         .split_at_checked(count)
         .ok_or_else(|| corrupt(format!("{count} bytes wanted, {} left", cursor.len())))?;
@@ -298,9 +301,9 @@ fn taken<'a>(cursor: &mut &'a [u8], count: usize) -> Result<&'a [u8], Error> {
     Ok(taken)
 }
 
-fn array<const N: usize>(cursor: &mut &[u8]) -> Result<[u8; N], Error> {
+fn take_array<const N: usize>(cursor: &mut &[u8]) -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
-    bytes.copy_from_slice(taken(cursor, N)?);
+    bytes.copy_from_slice(take_slice(cursor, N)?);
     Ok(bytes)
 }
 

@@ -1,6 +1,6 @@
-//! Bytes back to columns. Every length is checked: bytes that no row encodes to are an error, never a panic.
+//! Decoding of rows to columns. All lengths are checked: damaged bytes are an error, never a panic.
 //!
-//! A column is decoded over all rows at once; `cursors` hold what is left of each row.
+//! A column is decoded for all rows at once; `cursors` hold the remaining bytes of each row.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use super::primitive::{Fixed, with_fixed};
 use super::{NULL, PRESENT};
 use crate::Error;
 
+/// Decodes the next column of all rows.
 pub fn column<const ORDERED: bool>(data_type: &DataType, cursors: &mut [&[u8]]) -> Result<ArrayRef, Error> {
     macro_rules! fixed {
         ($type:ty, $n:literal) => {
@@ -60,9 +61,9 @@ pub fn column<const ORDERED: bool>(data_type: &DataType, cursors: &mut [&[u8]]) 
                 content.extend_from_slice(slice(cursor, width)?);
                 Ok(())
             })?;
-            // Null rows have their width too.
+            // Null rows have a value, too.
             let content = match &nulls {
-                Some(nulls) => spread(&content, width, nulls),
+                Some(nulls) => scatter(&content, width, nulls),
                 None => content,
             };
             Arc::new(FixedSizeBinaryArray::try_new(*count, Buffer::from_vec(content), nulls).map_err(invalid)?)
@@ -104,7 +105,7 @@ pub fn column<const ORDERED: bool>(data_type: &DataType, cursors: &mut [&[u8]]) 
     ))
 }
 
-/// Reads every row's marker, and the value of those that are present; null rows get a default.
+/// Reads the marker of every row, and the value of rows that are not null. Null rows get a default value.
 fn present<'a, V: Default>(
     cursors: &mut [&'a [u8]],
     mut read: impl FnMut(&mut &'a [u8]) -> Result<V, Error>,
@@ -192,7 +193,7 @@ fn binaries<O: OffsetSizeTrait, const ORDERED: bool>(cursors: &mut [&[u8]]) -> R
     ))
 }
 
-/// A struct's child: only rows whose struct is present have bytes for it.
+/// Decodes the child of a struct. Only rows whose struct is not null have bytes for it.
 fn children_of<'a, const ORDERED: bool>(
     data_type: &DataType,
     cursors: &mut [&'a [u8]],
@@ -217,7 +218,7 @@ fn children_of<'a, const ORDERED: bool>(
 
 type Elements<O> = (ArrayRef, OffsetBuffer<O>, Option<NullBuffer>);
 
-/// The elements of all lists, flat: first each element's bytes are found, then they are decoded as one column.
+/// Decodes the elements of all lists as one column: first finds the bytes of each element, then decodes them.
 fn elements<O: OffsetSizeTrait, const ORDERED: bool>(
     field: &FieldRef,
     cursors: &mut [&[u8]],
@@ -261,7 +262,7 @@ fn lists<O: OffsetSizeTrait, const ORDERED: bool>(field: &FieldRef, cursors: &mu
     Ok(Arc::new(array.map_err(invalid)?))
 }
 
-/// Passes over one value with its marker.
+/// Skips one value and its marker.
 fn skip<const ORDERED: bool>(data_type: &DataType, cursor: &mut &[u8]) -> Result<(), Error> {
     match bytes::<1>(cursor)? {
         [NULL] => return Ok(()),
@@ -332,7 +333,7 @@ fn varint(cursor: &mut &[u8]) -> Result<usize, Error> {
     Err(corrupt("a length of more than 64 bits"))
 }
 
-/// Bytes up to and with the end mark `00 00`.
+/// Returns the length of an escaped string, its end `00 00` included.
 fn escaped_length(bytes: &[u8]) -> Result<usize, Error> {
     let mut at = 0;
     loop {
@@ -362,8 +363,8 @@ fn unescape(cursor: &mut &[u8], content: &mut Vec<u8>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts values that are next to each other where their rows are.
-fn spread(content: &[u8], width: usize, nulls: &NullBuffer) -> Vec<u8> {
+/// Moves densely stored values to the positions of their rows.
+fn scatter(content: &[u8], width: usize, nulls: &NullBuffer) -> Vec<u8> {
     let mut wide = vec![0; nulls.len() * width];
     for (index, row) in nulls.valid_indices().enumerate() {
         wide[row * width..(row + 1) * width].copy_from_slice(&content[index * width..(index + 1) * width]);

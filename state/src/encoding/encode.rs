@@ -1,4 +1,4 @@
-//! Columns to bytes: first every row's length, then one buffer, filled column by column.
+//! Encoding of columns to rows: computes the length of every row, then fills one buffer, column by column.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::ByteArrayType;
@@ -9,6 +9,7 @@ use arrow_schema::DataType;
 use super::primitive::{Fixed, with_fixed};
 use super::{EncodedRows, NULL, PRESENT};
 
+/// Encodes `rows` rows of columns that the caller has checked.
 pub fn rows<const ORDERED: bool>(columns: &[ArrayRef], rows: usize) -> EncodedRows {
     let mut offsets = vec![0; rows + 1];
     for column in columns {
@@ -24,6 +25,11 @@ pub fn rows<const ORDERED: bool>(columns: &[ArrayRef], rows: usize) -> EncodedRo
     for column in columns {
         fill::<ORDERED>(column.as_ref(), &mut bytes, &mut cursors);
     }
+    debug_assert_eq!(
+        cursors,
+        offsets[1..],
+        "every row fills the length that was computed for it"
+    );
     EncodedRows { bytes, offsets }
 }
 
@@ -56,7 +62,7 @@ fn add_constant(nulls: Option<&NullBuffer>, count: usize, lengths: &mut [usize])
     }
 }
 
-/// The common strings, without a look at the type for every row.
+/// Adds the lengths of strings of the common types, without a match on the type for every row.
 fn add_bytes<T: ByteArrayType, const ORDERED: bool>(column: &GenericByteArray<T>, lengths: &mut [usize]) {
     for (row, length) in lengths.iter_mut().enumerate() {
         *length += match column.is_null(row) {
@@ -164,7 +170,7 @@ fn fixed_bytes<V: Fixed<N>, const N: usize, const ORDERED: bool>(value: V) -> [u
     }
 }
 
-/// Writes one row of a column, marker first; returns how many bytes it took.
+/// Writes one row of a column, marker first. Returns the number of bytes.
 fn write<const ORDERED: bool>(column: &dyn Array, row: usize, out: &mut [u8]) -> usize {
     if column.is_null(row) || column.data_type() == &DataType::Null {
         out[0] = NULL;
@@ -233,7 +239,7 @@ fn bytes_of(column: &dyn Array, row: usize) -> Option<&[u8]> {
     })
 }
 
-/// The elements of a list-like value: the array they are in, and from where to where.
+/// Returns the elements of a list or map: the array that holds them, and their range in it.
 fn elements_of(column: &dyn Array, row: usize) -> Option<(&dyn Array, usize, usize)> {
     fn ends<O: arrow_array::OffsetSizeTrait>(offsets: &OffsetBuffer<O>, row: usize) -> (usize, usize) {
         (offsets[row].as_usize(), offsets[row + 1].as_usize())

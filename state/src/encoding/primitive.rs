@@ -1,4 +1,4 @@
-//! Fixed-width values as bytes, in order and compactly.
+//! The order-preserving and compact encodings of fixed-width values.
 
 use arrow_buffer::{IntervalDayTime, IntervalMonthDayNano, i256};
 

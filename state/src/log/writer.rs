@@ -1,39 +1,40 @@
-//! The right to write a log: an epoch.
+//! The writer of a log, which holds an epoch.
 
 use std::collections::BTreeMap;
 
 use super::{Contents, Entry, EntryOf, Leadership, Log, Place, Record, State};
 use crate::Error;
 
-/// Records in one epoch before the state is repeated and older records go, at least.
+/// Minimum number of records between two bases of an epoch.
 const RECORDS_PER_BASE_MIN: u64 = 64;
-/// As long as they are together smaller than the state, there may be more, up to this.
+/// Maximum number of records between two bases. Beyond the minimum, a base is written once the records together are as
+/// large as the last base.
 const RECORDS_PER_BASE_MAX: u64 = 1024;
-/// Tries of one record when the storage's answer is an error.
+/// Attempts to put a record when the storage returns errors.
 const APPEND_TRIES_MAX: u32 = 3;
-/// Epochs that may be claimed by others while this one tries.
+/// Epochs that other processes may claim while this one tries to claim.
 const CLAIM_TRIES_MAX: u32 = 100;
 
-/// The right to write a log, until somebody claims the next epoch.
+/// The writer of a log, until another process claims the next epoch.
 #[derive(Debug)]
 pub struct Writer<S: State> {
     log: Log,
     epoch: u64,
-    /// This claim's own name.
+    /// Unique id of the claim.
     id: String,
     state: S,
     next_seq: u64,
-    /// Where the last base is. At the next one, records before this one go.
+    /// Position of the last base. Records before it are deleted when the next base is written.
     base: Option<Place>,
     base_bytes: u64,
     /// Bytes of the records since the last base.
     bytes_since_base: u64,
-    /// All records but those deleted.
+    /// Positions of all records that were not deleted.
     places: Vec<Place>,
     superseded: Option<String>,
-    /// Changes that count and that no call of [`Writer::append`] has returned yet.
+    /// Changes that were written and that no call of [`Writer::append`] has returned yet.
     unreturned: Vec<S::Change>,
-    /// A put has begun whose outcome is not known.
+    /// True if a put was begun whose outcome is unknown.
     is_uncertain: bool,
 }
 
@@ -58,7 +59,7 @@ impl<S: State> Writer<S> {
             if log.entry::<S>(epoch, 0).await.is_ok_and(|found| found.id == entry.id) {
                 break;
             }
-            // Each claim is made with the knowledge of the one before it: none can be overlooked.
+            // Another process claimed this epoch: it may have done so for a later leader.
             refuse_deposed::<S>(&log, epoch, leader.as_ref()).await?;
             epoch += 1;
             tries += 1;
@@ -91,24 +92,29 @@ impl<S: State> Writer<S> {
         Ok(writer)
     }
 
+    /// Returns the claimed epoch.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
+    /// Returns the state that the records add up to.
     pub fn state(&self) -> &S {
         &self.state
     }
 
-    /// For what may be lost: a change that matters goes through [`Writer::append`].
+    /// Returns the state for changes that are not written and may be lost. All others go through [`Writer::append`].
     pub fn state_mut(&mut self) -> &mut S {
         &mut self.state
     }
 
-    /// Writes changes that count together. When this returns Ok they have been applied and may be acted upon; returned
-    /// are all that count since the last call: before these, those of earlier calls that seemed to have failed.
-    /// [`Error::Superseded`] means: stop, change nothing more. After any error it is not known whether the changes
-    /// count ([`Writer::is_uncertain`]); the next call finds out, also one without changes. The same holds when the
-    /// returned future is dropped.
+    /// Writes changes that take effect together. Returns all changes that were written and applied since the last call
+    /// returned: these, preceded by those of earlier calls that seemed to have failed. The caller may act on them.
+    ///
+    /// # Errors
+    ///
+    /// After [`Error::Superseded`] the caller must stop and change nothing more. After any other error, and after the
+    /// returned future was dropped, it is unknown whether the changes were written ([`Writer::is_uncertain`]). The next
+    /// call determines it, even one without changes.
     pub async fn append(&mut self, mut changes: Vec<S::Change>) -> Result<Vec<S::Change>, Error> {
         let record = match changes.pop() {
             None if self.is_uncertain => Record::Group(Vec::new()),
@@ -131,31 +137,31 @@ impl<S: State> Writer<S> {
             match self.compact().await {
                 Ok(()) => {}
                 Err(error @ Error::Superseded(_)) => return Err(error),
-                // What was asked for is done; the next append tries again.
-                Err(error) => tracing::warn!(%error, "the journal could not be shortened"),
+                // The changes are written; the next append retries the base.
+                Err(error) => tracing::warn!(%error, "cannot compact the journal"),
             }
         }
         Ok(std::mem::take(&mut self.unreturned))
     }
 
-    /// Returns whether changes of an earlier call may count that no call has returned.
+    /// Returns true if changes of an earlier call may have been written that no call has returned.
     pub fn is_uncertain(&self) -> bool {
         self.is_uncertain || !self.unreturned.is_empty()
     }
 
-    /// An error if a later epoch was claimed meanwhile.
+    /// Returns [`Error::Superseded`] if a later epoch was claimed.
     pub async fn check(&mut self) -> Result<(), Error> {
         if let Some(reason) = &self.superseded {
             return Err(Error::Superseded(reason.clone()));
         }
-        // Claims are never deleted and have no gaps: one look tells whether there is a successor.
+        // Claims are never deleted and have no gaps, so the next epoch tells.
         if self.log.is_claimed(self.epoch + 1).await? {
             return Err(self.supersede(&format!("epoch {} was claimed", self.epoch + 1)));
         }
         Ok(())
     }
 
-    /// Puts one record at the next place of this epoch, and makes sure that the epoch still holds.
+    /// Puts one record at the next position of this epoch, and checks that no later epoch was claimed.
     async fn put(&mut self, record: Record<S::Base, S::Change>) -> Result<(), Error> {
         if let Some(reason) = &self.superseded {
             return Err(Error::Superseded(reason.clone()));
@@ -177,7 +183,7 @@ impl<S: State> Writer<S> {
                     if found.id == entry.id {
                         break;
                     }
-                    // A record of ours whose put seemed to fail: it counts, this one comes after it.
+                    // An earlier record of this writer whose put seemed to fail: the new one follows it.
                     self.count(found.record, 0);
                 }
                 Err(error) => {
@@ -193,16 +199,22 @@ impl<S: State> Writer<S> {
         self.check().await
     }
 
-    /// Takes the record at the next place into account.
+    /// Applies the record that was written at the next position.
     fn count(&mut self, record: Record<S::Base, S::Change>, bytes: u64) {
         self.is_uncertain = false;
+        debug_assert!(
+            self.places
+                .last()
+                .is_none_or(|last| *last < (self.epoch, self.next_seq)),
+            "records of a log are written at ascending positions"
+        );
         self.places.push((self.epoch, self.next_seq));
         self.next_seq += 1;
         self.bytes_since_base += bytes;
         let changes = match record {
             Record::Change(change) => vec![change],
             Record::Group(changes) => changes,
-            // A base repeats what is known here.
+            // A base repeats the state of this writer.
             Record::Base(_) | Record::Claimed { .. } | Record::Sealed { .. } => Vec::new(),
         };
         for change in &changes {
@@ -211,8 +223,8 @@ impl<S: State> Writer<S> {
         self.unreturned.extend(changes);
     }
 
-    /// Repeats the state and deletes the records before the base before it. Of each epoch the claim and the last record
-    /// (its seal) stay, so that it remains claimed and sealed.
+    /// Writes a base and deletes the records before the previous one. The first and last record of each epoch (its
+    /// claim and its seal) are retained, so that it remains claimed and sealed.
     async fn compact(&mut self) -> Result<(), Error> {
         let base = (self.epoch, self.next_seq);
         let before = self.bytes_since_base;
@@ -228,7 +240,7 @@ impl<S: State> Writer<S> {
         self.places = kept;
         for (epoch, seq) in old {
             if let Err(error) = self.log.storage.delete(&self.log.path(epoch, seq)).await {
-                tracing::warn!(%error, "an old journal record stays");
+                tracing::warn!(%error, "cannot delete an old journal record");
             }
         }
         Ok(())
@@ -254,7 +266,7 @@ fn entry<B, C>(writer: &str, record: Record<B, C>) -> Entry<B, C> {
     }
 }
 
-/// An error if this epoch was claimed for a later leader of the same cluster.
+/// Returns [`Error::Superseded`] if this epoch was claimed for a later leader of the same cluster.
 async fn refuse_deposed<S: State>(log: &Log, epoch: u64, leader: Option<&Leadership>) -> Result<(), Error> {
     let Some(leader) = leader else { return Ok(()) };
     match log.claimant_of::<S>(epoch).await?.and_then(|claimant| claimant.leader) {
@@ -269,7 +281,7 @@ async fn refuse_deposed<S: State>(log: &Log, epoch: u64, leader: Option<&Leaders
     }
 }
 
-/// Writes the next record of every earlier epoch, so that its holder cannot, and reads the log after that.
+/// Seals every earlier epoch by writing its next record, which its holder then cannot write. Returns the sealed log.
 async fn seal_earlier<S: State>(log: &Log, epoch: u64, writer: &str) -> Result<Contents<S>, Error> {
     loop {
         let contents = log.read::<S>().await?;
@@ -280,7 +292,7 @@ async fn seal_earlier<S: State>(log: &Log, epoch: u64, writer: &str) -> Result<C
             }
             all_sealed = false;
             let seal: EntryOf<S> = entry(writer, Record::Sealed { by: epoch });
-            // Refused: its holder was faster; the next round sees what it wrote.
+            // If its holder wrote the position first, the next round reads that record.
             log.storage
                 .put_if_absent(&log.path(*earlier, known.next_seq), seal.encode()?)
                 .await?;

@@ -1,7 +1,7 @@
-//! A local folder as object storage, durable: content is written to a temporary file, fsynced, linked under its name
-//! (which fails if the name exists), and the folder is fsynced.
+//! A local folder as object storage.
 //!
-//! Temporary files are hidden (`.tmp-<uuid>`); what a crash leaves of them is never listed.
+//! Content is written to a temporary file, fsynced, and hard-linked under its name, which fails if the name exists;
+//! then the folder is fsynced. Temporary files (`.tmp-<uuid>`) that a crash leaves behind are never listed.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{ObjectInfo, Written};
+use super::{Digest, ObjectInfo};
 use crate::{Error, disk};
 
 const TEMPORARY_PREFIX: &str = ".tmp-";
 const COPY_BUFFER_BYTES: usize = 1 << 20;
 
+/// A folder, and the objects in it.
 #[derive(Debug, Clone)]
 pub struct Local {
     root: PathBuf,
@@ -31,7 +32,7 @@ impl Local {
 
     pub fn create_root(&self) -> Result<(), Error> {
         create_folder(&self.root)?;
-        // A folder that can be read but not written is found out now, not at the first checkpoint.
+        // A read-only folder is an error now and not at the first checkpoint.
         let probe = self.root.join(temporary_name());
         File::create_new(&probe).map_err(Error::write(
             &self.root,
@@ -47,7 +48,7 @@ impl Local {
         let target = self.target(path)?;
         let folder = folder_of(&target);
         if target.exists() {
-            // Whoever finds its own object there, from a try whose answer was an error, takes it for durable.
+            // The caller takes an object of its own for durable if an earlier try created it and then failed.
             sync_folder(folder)?;
             return Ok(false);
         }
@@ -58,23 +59,23 @@ impl Local {
             file.sync_all()
         });
         if let Err(source) = written {
-            remove_quietly(&temporary);
+            remove_temporary(&temporary);
             return Err(Error::write(folder, context())(source));
         }
         let linked = fs::hard_link(&temporary, &target);
-        remove_quietly(&temporary);
+        remove_temporary(&temporary);
         match linked {
             Ok(()) => {
                 sync_folder(folder)?;
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(error) if no_links(&error) => put_without_links(&target, content),
+            Err(error) if is_link_unsupported(&error) => put_without_links(&target, content),
             Err(source) => Err(Error::write(folder, context())(source)),
         }
     }
 
-    pub fn put_file(&self, path: &str, file: &Path) -> Result<Written, Error> {
+    pub fn put_file(&self, path: &str, file: &Path) -> Result<Digest, Error> {
         let target = self.target(path)?;
         let context = || format!("cannot store {} as {}", file.display(), target.display());
         match fs::hard_link(file, &target) {
@@ -84,7 +85,7 @@ impl Local {
                 sync_folder(folder_of(&target))?;
                 measure(linked).map_err(Error::io(context()))
             }
-            Err(error) if no_links(&error) => {
+            Err(error) if is_link_unsupported(&error) => {
                 let folder = folder_of(&target);
                 let temporary = folder.join(temporary_name());
                 let copied = copy(file, &temporary).and_then(|written| {
@@ -92,7 +93,7 @@ impl Local {
                     Ok(written)
                 });
                 if copied.is_err() {
-                    remove_quietly(&temporary);
+                    remove_temporary(&temporary);
                 }
                 let written = copied.map_err(Error::write(folder, context()))?;
                 sync_folder(folder)?;
@@ -109,16 +110,18 @@ impl Local {
             .map_err(|error| read_error(&target, error))
     }
 
-    pub fn fetch(&self, path: &str, to: &Path) -> Result<Written, Error> {
+    pub fn fetch(&self, path: &str, to: &Path) -> Result<Digest, Error> {
         let source = self.root.join(path);
         match fs::hard_link(&source, to) {
             Ok(()) => self.measure(path),
-            Err(error) if no_links(&error) => copy(&source, to).map_err(|error| fetch_error(&source, to, error)),
+            Err(error) if is_link_unsupported(&error) => {
+                copy(&source, to).map_err(|error| fetch_error(&source, to, error))
+            }
             Err(error) => Err(fetch_error(&source, to, error)),
         }
     }
 
-    pub fn measure(&self, path: &str) -> Result<Written, Error> {
+    pub fn measure(&self, path: &str) -> Result<Digest, Error> {
         let target = self.root.join(path);
         File::open(&target)
             .and_then(measure)
@@ -158,7 +161,7 @@ impl Local {
                         path: format!("{folder}/{name}"),
                         length: metadata.len(),
                     }),
-                    // Deleted between the listing and the look.
+                    // Deleted since the listing.
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(error) => return Err(read_error(&entry.path(), error)),
                 }
@@ -174,14 +177,14 @@ impl Local {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::io(format!("cannot delete {}", target.display()))(error)),
         }
-        // A checkpoint's folder goes with its only file; a folder that is not empty stays, and that is no error.
+        // The folder of a checkpoint is deleted with its last file. Fails as intended if it is not empty.
         if let Err(error) = fs::remove_dir(folder_of(&target)) {
-            tracing::trace!(folder = %folder_of(&target).display(), %error, "folder kept");
+            tracing::trace!(folder = %folder_of(&target).display(), %error, "the folder of a deleted object is not empty");
         }
         Ok(())
     }
 
-    /// The path of an object to be created, with its folder made.
+    /// Returns the path of an object to be created, and creates its folder.
     fn target(&self, path: &str) -> Result<PathBuf, Error> {
         let target = self.root.join(path);
         create_folder(folder_of(&target))?;
@@ -189,7 +192,7 @@ impl Local {
     }
 }
 
-/// Makes a folder and its missing parents, each durable in its own parent.
+/// Creates a folder and its missing parents durably.
 fn create_folder(folder: &Path) -> Result<(), Error> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
@@ -232,22 +235,23 @@ fn temporary_name() -> String {
     format!("{TEMPORARY_PREFIX}{}", uuid::Uuid::new_v4().simple())
 }
 
-fn remove_quietly(path: &Path) {
+/// Removes a temporary file; a failure is only logged.
+fn remove_temporary(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
-        tracing::debug!(path = %path.display(), %error, "a temporary file stays behind");
+        tracing::debug!(path = %path.display(), %error, "cannot delete a temporary file");
     }
 }
 
-/// Links do not work here: another device, or a file system without them.
-fn no_links(error: &std::io::Error) -> bool {
+/// Returns true if an error of linking means that a copy is needed: another device, or a file system without links.
+fn is_link_unsupported(error: &std::io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::CrossesDevices | ErrorKind::Unsupported | ErrorKind::PermissionDenied | ErrorKind::TooManyLinks
     )
 }
 
-/// The fallback where names cannot be linked: create-new decides who wins. A crash may leave a torn object, which its
-/// checksum gives away.
+/// Creates an object on a file system without links. `O_EXCL` makes it put-if-absent; a crash may leave a torn object,
+/// which its checksum reveals.
 fn put_without_links(target: &Path, content: &[u8]) -> Result<bool, Error> {
     let context = || format!("cannot write {}", target.display());
     let mut file = match File::create_new(target) {
@@ -256,27 +260,29 @@ fn put_without_links(target: &Path, content: &[u8]) -> Result<bool, Error> {
         Err(source) => return Err(Error::write(target, context())(source)),
     };
     if let Err(source) = file.write_all(content).and_then(|()| file.sync_all()) {
-        // A torn object would keep the name from the next try.
-        remove_quietly(target);
+        // A torn object would make the next try fail.
+        remove_temporary(target);
         return Err(Error::write(target, context())(source));
     }
     sync_folder(folder_of(target))?;
     Ok(true)
 }
 
-fn copy(from: &Path, to: &Path) -> std::io::Result<Written> {
+fn copy(from: &Path, to: &Path) -> std::io::Result<Digest> {
     let mut source = File::open(from)?;
     let mut target = File::create_new(to)?;
-    let written = pump(&mut source, |bytes| target.write_all(bytes))?;
+    let written = copy_to_sink(&mut source, |bytes| target.write_all(bytes))?;
     target.sync_all()?;
     Ok(written)
 }
 
-pub fn measure(mut file: File) -> std::io::Result<Written> {
-    pump(&mut file, |_| Ok(()))
+/// Reads a file and returns its length and checksum.
+pub fn measure(mut file: File) -> std::io::Result<Digest> {
+    copy_to_sink(&mut file, |_| Ok(()))
 }
 
-fn pump(source: &mut File, mut sink: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<Written> {
+/// Reads a file to its end, passes its content to `sink`, and returns its length and checksum.
+fn copy_to_sink(source: &mut File, mut sink: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<Digest> {
     let mut buffer = vec![0; COPY_BUFFER_BYTES];
     let mut hasher = crc32fast::Hasher::new();
     let mut length = 0;
@@ -291,13 +297,13 @@ fn pump(source: &mut File, mut sink: impl FnMut(&[u8]) -> std::io::Result<()>) -
         sink(&buffer[..count])?;
         length += count as u64;
     }
-    Ok(Written {
+    Ok(Digest {
         length,
         crc32: hasher.finalize(),
     })
 }
 
-/// An error of copying or linking `from` to `to`.
+/// Converts an error of copying or linking `from` to `to`.
 fn fetch_error(from: &Path, to: &Path, source: std::io::Error) -> Error {
     match disk::is_full(&source) {
         true => Error::write(to, format!("cannot write {}", to.display()))(source),

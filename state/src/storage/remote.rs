@@ -13,26 +13,27 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
 
-use super::{ObjectInfo, Written};
+use super::{Digest, ObjectInfo};
 use crate::{Error, threads};
 
 /// Files up to this size are one put; larger ones are multipart uploads in parts of this size.
 const PART_BYTES: usize = 8 << 20;
-/// How long the first request may take, its retries included; later ones have the client's own patience (minutes).
+/// Timeout of the first request, retries included. Later requests have the timeouts of the client (minutes).
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 const PARTS_IN_FLIGHT_MAX: usize = 4;
 
-/// A scheme of URLs and the store behind all of them.
-type Provided = (&'static str, Arc<dyn ObjectStore>);
+/// A URL scheme and the store that serves it.
+type RegisteredScheme = (&'static str, Arc<dyn ObjectStore>);
 
-static PROVIDED: OnceLock<Provided> = OnceLock::new();
+static REGISTERED: OnceLock<RegisteredScheme> = OnceLock::new();
 
-/// Serves URLs of one more scheme, in the whole process, for whoever brings a store along: a simulator. Only the first
-/// call counts.
-pub fn provide(scheme: &'static str, store: Arc<dyn ObjectStore>) {
-    PROVIDED.get_or_init(|| (scheme, store));
+/// Registers a store for the URLs of one more scheme, in the whole process. A simulator uses it. Only the first call
+/// counts.
+pub fn register_scheme(scheme: &'static str, store: Arc<dyn ObjectStore>) {
+    REGISTERED.get_or_init(|| (scheme, store));
 }
 
+/// A prefix in a bucket.
 #[derive(Debug, Clone)]
 pub struct Remote {
     store: Arc<dyn ObjectStore>,
@@ -42,7 +43,7 @@ pub struct Remote {
 
 impl Remote {
     pub fn new(url: &url::Url) -> Result<Self, Error> {
-        if let Some((scheme, store)) = PROVIDED.get()
+        if let Some((scheme, store)) = REGISTERED.get()
             && *scheme == url.scheme()
         {
             return Ok(Self {
@@ -67,7 +68,7 @@ impl Remote {
         &self.url
     }
 
-    /// One cheap request that needs address, credentials and bucket to be right.
+    /// Makes one cheap request, which fails if address, credentials or bucket are wrong.
     pub async fn check(&self) -> Result<(), Error> {
         let mut listing = self.store.list(Some(&self.prefix));
         let Ok(first) = tokio::time::timeout(CHECK_TIMEOUT, listing.next()).await else {
@@ -96,7 +97,7 @@ impl Remote {
         }
     }
 
-    pub async fn put_file(&self, path: &str, file: &Path) -> Result<Written, Error> {
+    pub async fn put_file(&self, path: &str, file: &Path) -> Result<Digest, Error> {
         let unreadable = || format!("cannot read {} for upload to {}/{path}", file.display(), self.url);
         let opened = file.to_path_buf();
         let opened = on_disk(move || File::open(opened)).await;
@@ -131,7 +132,7 @@ impl Remote {
             }
             upload.finish().await.map_err(failed)?;
         }
-        Ok(Written {
+        Ok(Digest {
             length,
             crc32: hasher.finalize(),
         })
@@ -143,7 +144,7 @@ impl Remote {
         found.bytes().await.map_err(failed)
     }
 
-    pub async fn fetch(&self, path: &str, to: &Path) -> Result<Written, Error> {
+    pub async fn fetch(&self, path: &str, to: &Path) -> Result<Digest, Error> {
         let context = || format!("cannot write {}", to.display());
         let created = to.to_path_buf();
         let created = on_disk(move || File::create_new(created)).await;
@@ -160,13 +161,13 @@ impl Remote {
             let written = on_disk(move || (&*target).write_all(&piece)).await;
             written.map_err(Error::write(to, context()))?;
         }
-        Ok(Written {
+        Ok(Digest {
             length,
             crc32: hasher.finalize(),
         })
     }
 
-    pub async fn measure(&self, path: &str) -> Result<Written, Error> {
+    pub async fn measure(&self, path: &str) -> Result<Digest, Error> {
         let failed = |source| self.error("cannot read", path, source);
         let found = self.store.get(&self.object(path)).await.map_err(failed)?;
         let mut content = found.into_stream();
@@ -176,7 +177,7 @@ impl Remote {
             hasher.update(&piece);
             length += piece.len() as u64;
         }
-        Ok(Written {
+        Ok(Digest {
             length,
             crc32: hasher.finalize(),
         })
@@ -234,7 +235,7 @@ impl Remote {
     }
 }
 
-/// Refuses what the environment says of a bucket if every request would fail for it.
+/// Refuses settings in the environment with which every request would fail.
 fn check_environment(url: &url::Url) -> Result<(), Error> {
     if !matches!(url.scheme(), "s3" | "s3a") {
         return Ok(());
@@ -243,7 +244,7 @@ fn check_environment(url: &url::Url) -> Result<(), Error> {
         .map_err(|problem| Error::Invalid(format!("cannot use the storage URL {url}: {problem}")))
 }
 
-/// Up to [`PART_BYTES`] from the file; fewer only at its end.
+/// Reads the next [`PART_BYTES`] of the file; fewer only at its end.
 async fn read_part(file: &Arc<File>) -> std::io::Result<Bytes> {
     let file = file.clone();
     on_disk(move || {
@@ -254,6 +255,7 @@ async fn read_part(file: &Arc<File>) -> std::io::Result<Bytes> {
     .await
 }
 
+/// Runs file I/O beside the asynchronous threads.
 async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
     threads::run_blocking(work).await?
 }

@@ -1,5 +1,5 @@
-//! All kinds of storage promise the same. The bucket is one in memory, and the one at `MILLSTREAM_TEST_S3_URL` if that is
-//! set (with `AWS_ENDPOINT`, `AWS_ALLOW_HTTP`, credentials).
+//! All kinds of storage promise the same. The bucket is one in memory, and the one at `MILLSTREAM_TEST_S3_URL` if that
+//! is set (with `AWS_ENDPOINT`, `AWS_ALLOW_HTTP`, credentials).
 
 use super::*;
 
@@ -70,7 +70,7 @@ fn files_go_up_and_come_back_verified() {
         let file = folder.join("file");
         std::fs::write(&file, &content).unwrap();
         let written = storage.put_file("files/big.sst", &file).await.unwrap();
-        let expected = Written {
+        let expected = Digest {
             length: content.len() as u64,
             crc32: crc32fast::hash(&content),
         };

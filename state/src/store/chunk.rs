@@ -1,67 +1,43 @@
-//! Rows on their way into the database, and the keys they get there.
+//! Rows that a flush writes to the database.
 //!
-//! Key, version 1: `key_group (u16 BE) | namespace (i64 BE, sign bit flipped) | key`. Big-endian and the flipped sign
-//! make byte order the order of (group, namespace, key). Value: version byte 1, then the operator's bytes.
+//! Keys have the layout of [`super::key`]. A value is the version byte 1 and the operator's bytes.
 
 use super::KeyPrefix;
 use crate::Error;
-use crate::key_group::KeyGroup;
 
-/// Bytes before the operator's key.
-pub const PREFIX_BYTES: usize = 10;
 const VALUE_VERSION: u8 = 1;
+/// Marks a deletion in [`WriteChunk::value_ends`].
 const DELETED: u32 = 1 << 31;
 
-impl KeyPrefix {
-    pub(crate) fn bytes(self) -> [u8; PREFIX_BYTES] {
-        let mut prefix = [0; PREFIX_BYTES];
-        prefix[..2].copy_from_slice(&self.group.0.to_be_bytes());
-        prefix[2..].copy_from_slice(&((self.namespace as u64) ^ (1 << 63)).to_be_bytes());
-        prefix
-    }
-
-    /// The smallest key behind all keys of this prefix.
-    pub(crate) fn end(self) -> [u8; PREFIX_BYTES] {
-        match self.namespace.checked_add(1) {
-            Some(namespace) => KeyPrefix { namespace, ..self }.bytes(),
-            None => KeyPrefix {
-                group: KeyGroup(self.group.0 + 1),
-                namespace: i64::MIN,
-            }
-            .bytes(),
-        }
-    }
-
-    pub(crate) fn key(self, key: &[u8]) -> Vec<u8> {
-        [&self.bytes(), key].concat()
-    }
-
-    pub(crate) fn of_key(key: &[u8]) -> Option<KeyPrefix> {
-        let group = u16::from_be_bytes(*key.first_chunk()?);
-        let namespace = u64::from_be_bytes(*key.get(2..)?.first_chunk()?) ^ (1 << 63);
-        Some(KeyPrefix {
-            group: KeyGroup(group),
-            namespace: namespace as i64,
-        })
-    }
+/// A source of the rows that one flush writes: dirty rows of an operator, frozen, and encoded chunk by chunk on a
+/// background thread.
+pub trait FlushSource: Send {
+    /// Returns the next chunk, of about a megabyte; `None` after the last one. Chunks that continue in key order where
+    /// the last one ended are written fastest. Dropping the source frees its memory.
+    ///
+    /// # Errors
+    ///
+    /// An error fails the store: every later call on it, and so its job, returns that error.
+    fn next_chunk(&mut self) -> Result<Option<WriteChunk>, Error>;
 }
 
-/// The operator's bytes of a stored value.
-pub(crate) fn value_of<'a>(stored: &'a [u8], place: &std::path::Path) -> Result<&'a [u8], Error> {
+/// Returns the operator's bytes of a stored value. `path` is the database's folder, for the error.
+pub(crate) fn value_of<'a>(stored: &'a [u8], path: &std::path::Path) -> Result<&'a [u8], Error> {
     match stored.split_first() {
         Some((&VALUE_VERSION, value)) => Ok(value),
         Some((version, _)) => Err(Error::Corrupt(format!(
             "state database {}: a value of layout {version}; this engine reads {VALUE_VERSION}",
-            place.display()
+            path.display()
         ))),
         None => Err(Error::Corrupt(format!(
             "state database {}: an empty value",
-            place.display()
+            path.display()
         ))),
     }
 }
 
-/// Rows to write, already in key order (group, namespace, key): one allocation for all keys, one for all values.
+/// Rows to write: one allocation for all keys, one for all values. Rows in ascending key order (key group, namespace,
+/// key) are written fastest; of rows with the same key the last one counts.
 #[derive(Debug, Default)]
 pub struct WriteChunk {
     keys: Vec<u8>,
@@ -73,26 +49,33 @@ pub struct WriteChunk {
 }
 
 impl WriteChunk {
+    /// Appends a row.
     pub fn put(&mut self, prefix: KeyPrefix, key: &[u8], value: &[u8]) {
         self.push_key(prefix, key);
         self.values.push(VALUE_VERSION);
         self.values.extend_from_slice(value);
-        self.value_ends.push(self.values.len() as u32);
+        let end = self.value_end();
+        self.value_ends.push(end);
     }
 
+    /// Appends the deletion of a row.
     pub fn delete(&mut self, prefix: KeyPrefix, key: &[u8]) {
         self.push_key(prefix, key);
-        self.value_ends.push(self.values.len() as u32 | DELETED);
+        let end = self.value_end();
+        self.value_ends.push(end | DELETED);
     }
 
+    /// Returns the memory of the rows in bytes.
     pub fn bytes(&self) -> usize {
         self.keys.len() + self.values.len() + 8 * self.key_ends.len()
     }
 
+    /// Returns the number of rows, deletions included.
     pub fn len(&self) -> usize {
         self.key_ends.len()
     }
 
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.key_ends.is_empty()
     }
@@ -100,13 +83,31 @@ impl WriteChunk {
     fn push_key(&mut self, prefix: KeyPrefix, key: &[u8]) {
         self.keys.extend_from_slice(&prefix.bytes());
         self.keys.extend_from_slice(key);
-        // Chunks are about a megabyte; one row is far below the 2 GB that the ends can tell.
-        assert!(self.keys.len() < DELETED as usize && self.values.len() < DELETED as usize);
+        // Offsets are 32 bits: a wrapped one would mix up rows.
+        assert!(
+            self.keys.len() < DELETED as usize,
+            "a chunk of state has {} bytes of keys; it holds 2 GB at most",
+            self.keys.len()
+        );
         self.key_ends.push(self.keys.len() as u32);
     }
 
-    /// Each row as the database takes it: key, and value unless deleted.
+    fn value_end(&self) -> u32 {
+        assert!(
+            self.values.len() < DELETED as usize,
+            "a chunk of state has {} bytes of values; it holds 2 GB at most",
+            self.values.len()
+        );
+        self.values.len() as u32
+    }
+
+    /// Iterates over the rows as the database stores them: key, and value unless deleted.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        debug_assert_eq!(
+            self.key_ends.len(),
+            self.value_ends.len(),
+            "every row of a chunk has a key and a value"
+        );
         let mut key_start = 0;
         let mut value_start = 0;
         self.key_ends
@@ -131,9 +132,9 @@ impl WriteChunk {
         Some(&self.keys[start..])
     }
 
-    /// Whether the keys ascend strictly, beginning behind `after`.
-    pub(crate) fn ascends_after(&self, after: Option<&[u8]>) -> bool {
-        let mut last = after;
+    /// Returns true if the keys ascend strictly, the first of them after `last`.
+    pub(crate) fn is_sorted_after(&self, last: Option<&[u8]>) -> bool {
+        let mut last = last;
         self.rows().all(|(key, _)| {
             let ascends = last.is_none_or(|last| last < key);
             last = Some(key);
@@ -145,32 +146,22 @@ impl WriteChunk {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn prefix(group: u16, namespace: i64) -> KeyPrefix {
-        KeyPrefix {
-            group: KeyGroup(group),
-            namespace,
-        }
-    }
-
-    #[test]
-    fn keys_are_golden() {
-        assert_eq!(prefix(0x0102, 0).key(b"k"), [1, 2, 0x80, 0, 0, 0, 0, 0, 0, 0, b'k']);
-        assert_eq!(prefix(0, -1).key(b""), [0, 0, 0x7f, 255, 255, 255, 255, 255, 255, 255]);
-        assert_eq!(prefix(7, i64::MAX).end(), prefix(8, i64::MIN).bytes());
-        assert_eq!(KeyPrefix::of_key(&prefix(9, -5).key(b"abc")), Some(prefix(9, -5)));
-    }
+    use crate::key_group::KeyGroup;
 
     #[test]
     fn rows_read_back_with_their_deletions() {
+        let prefix = KeyPrefix {
+            group: KeyGroup(1),
+            namespace: 2,
+        };
         let mut chunk = WriteChunk::default();
-        chunk.put(prefix(1, 2), b"a", b"x");
-        chunk.delete(prefix(1, 2), b"b");
-        chunk.put(prefix(1, 2), b"c", b"");
+        chunk.put(prefix, b"a", b"x");
+        chunk.delete(prefix, b"b");
+        chunk.put(prefix, b"c", b"");
         let values: Vec<_> = chunk.rows().map(|(_, value)| value.map(<[u8]>::to_vec)).collect();
         assert_eq!(values, [Some(vec![1, b'x']), None, Some(vec![1])]);
-        assert!(chunk.ascends_after(None));
-        assert!(!chunk.ascends_after(Some(&prefix(1, 2).key(b"a"))));
-        assert_eq!(chunk.last_key().unwrap(), prefix(1, 2).key(b"c"));
+        assert!(chunk.is_sorted_after(None));
+        assert!(!chunk.is_sorted_after(Some(&prefix.key(b"a"))));
+        assert_eq!(chunk.last_key().unwrap(), prefix.key(b"c"));
     }
 }

@@ -1,6 +1,6 @@
-//! One RocksDB: how it is configured, written and read. Blocking; knows no queue.
+//! One RocksDB: configuration, writes and reads. All calls block.
 //!
-//! The write-ahead log is off: what makes state durable is the checkpoint. All databases of a process share one block
+//! The write-ahead log is off, because checkpoints make state durable. All databases of a process share one block
 //! cache, and their write buffers are charged to it.
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use rocksdb::{
     Options, ReadOptions, SliceTransform, SstFileWriter, WriteBatch, WriteBufferManager, WriteOptions, properties,
 };
 
-use super::chunk::{PREFIX_BYTES, WriteChunk, value_of};
+use super::chunk::{WriteChunk, value_of};
+use super::key::PREFIX_BYTES;
 use super::{FlushSource, KeyPrefix};
 use crate::{Error, threads};
 
@@ -21,27 +22,30 @@ const MEMORY_BYTES_MIN: usize = 8 << 20;
 const MEMORY_BYTES_MAX: usize = 1 << 30;
 const WRITE_BUFFER_BYTES_MAX: usize = 64 << 20;
 const WRITE_BUFFER_BYTES_MIN: usize = 1 << 20;
-/// A flush with this much in key order goes in as sorted files, past the write buffer.
+/// Bytes in ascending key order from which on a flush is ingested as sorted files, bypassing the write buffer.
 const INGEST_BYTES_MIN: usize = 16 << 20;
 const SORTED_FILE_BYTES_MAX: u64 = 64 << 20;
-const KEYS_PER_READ: usize = 1024;
-/// Bytes of values after which a scan pauses.
+/// Keys of one batched read.
+const READ_KEYS_MAX: usize = 1024;
+/// Bytes of values after which a scan returns.
 const SCAN_BYTES_MAX: usize = 1 << 20;
 const FAMILY: &str = "default";
 
-/// What the databases of a process share.
+/// The memory that the databases of a process share.
 pub struct Resources {
     cache: Cache,
     write_buffers: WriteBufferManager,
     write_buffer_bytes: usize,
+    /// Size of the block cache, write buffers included.
     pub bytes: usize,
 }
 
 impl Resources {
+    /// Creates cache and write buffers, sized as a share of the process's memory budget.
     pub fn new(memory_bytes: usize) -> Self {
         let bytes = (memory_bytes / MEMORY_SHARE).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
         let cache = Cache::new_lru_cache(bytes);
-        // Never stalls: an idle database that holds the memory would block a busy one for good.
+        // Without stalls: an idle database that holds the memory would block a busy one for ever.
         let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 2, false, cache.clone());
         Self {
             cache,
@@ -51,10 +55,12 @@ impl Resources {
         }
     }
 
+    /// Returns the bytes of the cache that are in use.
     pub fn cache_bytes(&self) -> usize {
         self.cache.get_usage()
     }
 
+    /// Returns the options of a database.
     pub fn options(&self) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&self.cache);
@@ -74,8 +80,8 @@ impl Resources {
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_max_background_jobs(2);
-        // What is spilled is written blind and mostly read once, when its window fires: merging files early costs more
-        // than a scan over a few more of them.
+        // Spilled rows are mostly read once, when their window fires: compacting files early costs more than a scan
+        // over a few more of them.
         options.set_level_zero_file_num_compaction_trigger(16);
         options.set_level_zero_slowdown_writes_trigger(48);
         options.set_level_zero_stop_writes_trigger(96);
@@ -85,12 +91,13 @@ impl Resources {
         options.set_max_log_file_size(1 << 20);
         options.set_stats_dump_period_sec(0);
         options.set_skip_stats_update_on_db_open(true);
-        // The database merges in threads of its own, whenever it likes: not where everything is to be in one order.
+        // Compaction runs on RocksDB's own threads at any time, which would make simulations irreproducible.
         options.set_disable_auto_compactions(threads::scheduler().is_some());
         options
     }
 }
 
+/// An open database.
 pub struct Database {
     db: DB,
     options: Options,
@@ -99,6 +106,7 @@ pub struct Database {
 }
 
 impl Database {
+    /// Opens the database in a folder, which is created if missing.
     pub fn open(path: &Path, resources: &Resources) -> Result<Self, Error> {
         std::fs::create_dir_all(path).map_err(Error::write(
             path,
@@ -110,6 +118,7 @@ impl Database {
         Ok(Self::new(db, options, path))
     }
 
+    /// Opens an existing database for reading.
     pub fn open_read_only(path: &Path, resources: &Resources) -> Result<Self, Error> {
         let options = resources.options();
         let families = [ColumnFamilyDescriptor::new(FAMILY, options.clone())];
@@ -128,7 +137,8 @@ impl Database {
         }
     }
 
-    /// Writes the rows of a source: through the write buffer, or as sorted files where much of it is in order.
+    /// Writes the rows of a source: through the write buffer, or by ingesting sorted files where at least
+    /// [`INGEST_BYTES_MIN`] are in ascending key order. Later rows replace earlier ones of the same key either way.
     pub fn write(&self, source: &mut dyn FlushSource, scratch: &Path) -> Result<(), Error> {
         let mut ordered: Vec<WriteChunk> = Vec::new();
         let mut ordered_bytes = 0;
@@ -138,7 +148,7 @@ impl Database {
                 continue;
             }
             if let Some(files) = &mut sorted {
-                if chunk.ascends_after(files.last_key()) {
+                if chunk.is_sorted_after(files.last_key()) {
                     files.write(&chunk)?;
                     continue;
                 }
@@ -147,12 +157,12 @@ impl Database {
                 }
             }
             let last = ordered.last().and_then(WriteChunk::last_key);
-            if !chunk.ascends_after(last) {
+            if !chunk.is_sorted_after(last) {
                 for chunk in ordered.drain(..) {
                     self.write_chunk(&chunk)?;
                 }
                 ordered_bytes = 0;
-                if !chunk.ascends_after(None) {
+                if !chunk.is_sorted_after(None) {
                     self.write_chunk(&chunk)?;
                     continue;
                 }
@@ -190,6 +200,7 @@ impl Database {
             .map_err(Error::database(&self.path))
     }
 
+    /// Adds sorted files to the database.
     pub fn ingest(&self, files: SortedFiles<'_>) -> Result<(), Error> {
         let paths = files.finish()?;
         if paths.is_empty() {
@@ -202,14 +213,16 @@ impl Database {
             .map_err(Error::database(&self.path))
     }
 
+    /// Starts sorted files in `scratch`, for [`Database::ingest`].
     pub fn sorted_files<'a>(&'a self, scratch: &'a Path) -> SortedFiles<'a> {
         SortedFiles::new(scratch, &self.options)
     }
 
-    /// Deletes what lies in these prefixes and between them, the last ones included.
+    /// Deletes all rows from the first to the last prefix (inclusive) of each range.
     pub fn delete_prefixes(&self, ranges: &[(KeyPrefix, KeyPrefix)]) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         for (first, last) in ranges {
+            debug_assert!(first <= last, "range deletion from {first:?} to {last:?}");
             batch.delete_range(first.bytes(), last.end());
         }
         self.db
@@ -217,20 +230,21 @@ impl Database {
             .map_err(Error::database(&self.path))
     }
 
-    /// Flushes and cuts a hard-link copy into a new folder.
-    pub fn cut(&self, to: &Path) -> Result<Cut, Error> {
+    /// Flushes the write buffers and hard-links all files into a new folder.
+    pub fn snapshot(&self, to: &Path) -> Result<LocalSnapshot, Error> {
         let mut flush = FlushOptions::default();
         flush.set_wait(true);
         self.db.flush_opt(&flush).map_err(Error::database(&self.path))?;
         let checkpoint = Checkpoint::new(&self.db).map_err(Error::database(&self.path))?;
         checkpoint.create_checkpoint(to).map_err(Error::database(&self.path))?;
-        Ok(Cut {
+        Ok(LocalSnapshot {
             folder: to.to_path_buf(),
-            // From the tables' properties, in memory: nothing is read for it.
+            // From the files' properties, which are in memory.
             entries: self.db.property_int_value(properties::ESTIMATE_NUM_KEYS).ok().flatten(),
         })
     }
 
+    /// Visits rows of one prefix in key order; see [`super::Store::scan`].
     pub fn scan(
         &self,
         prefix: KeyPrefix,
@@ -241,7 +255,7 @@ impl Database {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(prefix.end().to_vec());
         options.set_prefix_same_as_start(true);
-        // Fired windows are read once: they shall not push out what is read again.
+        // Fired windows are read once, and must not evict blocks that are read again.
         options.fill_cache(false);
         let mut rows = self.db.raw_iterator_opt(options);
         match after {
@@ -269,6 +283,7 @@ impl Database {
         Ok(false)
     }
 
+    /// Reads many keys; see [`super::Store::get_many`].
     pub fn get_many(&self, keys: &[(KeyPrefix, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let family = self
             .db
@@ -278,7 +293,7 @@ impl Database {
         let mut order: Vec<usize> = (0..full.len()).collect();
         order.sort_unstable_by(|a, b| full[*a].cmp(&full[*b]));
         let mut values = vec![None; full.len()];
-        for part in order.chunks(KEYS_PER_READ) {
+        for part in order.chunks(READ_KEYS_MAX) {
             let found = self
                 .db
                 .batched_multi_get_cf(&family, part.iter().map(|index| &full[*index]), true);
@@ -291,6 +306,7 @@ impl Database {
         Ok(values)
     }
 
+    /// Returns the prefixes that have rows, in ascending order.
     pub fn prefixes(&self) -> Result<Vec<KeyPrefix>, Error> {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
@@ -305,6 +321,10 @@ impl Database {
                     key.len()
                 ))
             })?;
+            debug_assert!(
+                prefixes.last().is_none_or(|last| *last < prefix),
+                "the prefixes of a scan ascend"
+            );
             prefixes.push(prefix);
             rows.seek(prefix.end());
         }
@@ -312,7 +332,7 @@ impl Database {
         Ok(prefixes)
     }
 
-    /// Copies all rows whose keys lie in `from..to`, as they are stored.
+    /// Copies all rows with keys in `from..to`, as they are stored.
     pub fn copy_to(&self, from: &[u8], to: &[u8], files: &mut SortedFiles<'_>) -> Result<(), Error> {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
@@ -327,7 +347,7 @@ impl Database {
         rows.status().map_err(Error::database(&self.path))
     }
 
-    /// Files, write buffers, and bytes waiting for compaction.
+    /// Returns the sizes of the database.
     pub fn sizes(&self) -> Sizes {
         let read = |name| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
         Sizes {
@@ -338,14 +358,15 @@ impl Database {
     }
 }
 
-/// A hard-link copy of a database.
+/// A folder of hard links to the files of a database.
 #[derive(Debug)]
-pub struct Cut {
+pub struct LocalSnapshot {
     pub folder: PathBuf,
-    /// About how many rows are in it.
+    /// Estimated number of rows.
     pub entries: Option<u64>,
 }
 
+/// Sizes of a database in bytes.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sizes {
     pub files: u64,
@@ -353,7 +374,7 @@ pub struct Sizes {
     pub pending_compaction: u64,
 }
 
-/// Rows in order, written to files that a database takes over whole.
+/// Sorted files in the making, which a database ingests. Rows must be added in ascending key order.
 pub struct SortedFiles<'a> {
     scratch: &'a Path,
     options: &'a Options,
@@ -409,7 +430,7 @@ impl<'a> SortedFiles<'a> {
         };
         put.map_err(Error::database(self.scratch))?;
         self.rows += 1;
-        // The size is asked for now and then: it crosses into the database's code.
+        // Not at every row: the call into RocksDB has a cost.
         if self.rows.is_multiple_of(4096) && writer.file_size() >= SORTED_FILE_BYTES_MAX {
             self.close()?;
         }

@@ -1,15 +1,15 @@
 //! Local copies of checkpoint files, so that a restart on this machine opens them instead of fetching them.
 //!
-//! A database file that was uploaded, or fetched and verified, is hard-linked to `kept/<job>/<name>` in the data folder.
-//! The name is the last part of the file's path in object storage. It contains a UUID, so one name has one content. A
-//! restore of a checkpoint that names the file links it into the new database. The folder outlives stores, attempts and
-//! the process.
+//! A database file that was uploaded, or fetched and verified, is hard-linked to `kept/<job>/<name>` in the data
+//! folder. The name is the last part of the file's path in object storage. It contains a UUID, so one name has one
+//! content. A restore of a checkpoint that names the file links it into the new database. The folder outlives stores,
+//! attempts and the process.
 //!
 //! A file that this process linked ([`Trust::Verified`]) is used if its length is right: its content was measured then,
 //! nothing has written to it since, and the database verifies the checksum of each block that it reads. A file from an
-//! earlier process ([`Trust::Unverified`]) may be torn by a crash of the machine, because links are not made durable: it
-//! is read through and compared with the checksum in the manifest. Once a database has reported damage, all files of the
-//! job are unverified. A file that is not as the manifest describes it is deleted, and fetched.
+//! earlier process ([`Trust::Unverified`]) may be torn by a crash of the machine, because links are not made durable:
+//! it is read through and compared with the checksum in the manifest. Once a database has reported damage, all files of
+//! the job are unverified. A file that is not as the manifest describes it is deleted, and fetched.
 //!
 //! Retained are the files of the last [`SNAPSHOTS_RETAINED`] snapshots of each store of the job's newest attempt; until
 //! that attempt takes its first snapshot, also those of the attempt before it. Most of them are hard links to the

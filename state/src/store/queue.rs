@@ -1,47 +1,52 @@
 //! The ordered queue of one store's background work, and the threads that carry it out.
 //!
-//! Jobs of one store run one after the other, in the order queued, on whichever thread is free; those of different
-//! stores run side by side. A store is in the channel to the threads at most once, so the channel is bounded by the
-//! number of stores. What a store queues is bounded by the memory its generations hold and by [`JOBS_MAX`].
+//! Jobs of one store run one after the other, in the order queued, on any free thread; jobs of different stores run in
+//! parallel. A store is in the channel to the threads at most once, so the channel is bounded by the number of stores.
+//! The queue of a store is bounded by the memory that its flushes hold and by [`JOBS_MAX`].
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::database::Cut;
-use super::{FlushSource, KeyPrefix, REPORT_INTERVAL, StoreInner};
+use super::database::LocalSnapshot;
+use super::{FlushSource, KeyPrefix, StoreInner};
 use crate::Error;
 
-/// Jobs one store may have queued.
+/// Interval at which a background thread publishes the sizes of all stores as metrics.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Jobs that one store may have queued.
 const JOBS_MAX: usize = 65_536;
 
+/// Queued work of a store.
 pub enum Job {
+    /// A flush. `done` is woken when it has been written or has failed.
     Write {
         source: Box<dyn FlushSource>,
         done: Option<Waker>,
     },
-    /// From the first prefix to the last, of one key group each.
+    /// Range deletions: from the first prefix to the last (inclusive), each range within one key group.
     Delete(Vec<(KeyPrefix, KeyPrefix)>),
-    /// Cut a hard-link copy; answers with its folder, or nothing if the store was never written.
-    Cut {
+    /// A snapshot into a new folder. The reply is `None` if the store was never written.
+    Snapshot {
         folder: PathBuf,
-        reply: oneshot::Sender<Result<Option<Cut>, Error>>,
+        reply: oneshot::Sender<Result<Option<LocalSnapshot>, Error>>,
     },
 }
 
+/// The jobs of one store that have not begun.
 #[derive(Default)]
 pub struct Queue {
     state: Mutex<State>,
 }
 
-/// Why the store takes no more work.
+/// The failure of a job, after which the store accepts no more work.
 #[derive(Clone)]
 struct Failure {
     reason: String,
@@ -60,21 +65,21 @@ impl Failure {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    /// Whether the store is with the threads: in the channel, or being worked on.
+    /// True while the store is in the channel to the threads, or a thread runs its jobs.
     active: bool,
     failed: Option<Failure>,
     wakers: Vec<Waker>,
 }
 
 impl Queue {
-    /// Queues a job; `true` if the store must now be handed to the threads.
+    /// Queues a job. Returns true if the caller must schedule the store.
     pub fn push(&self, job: Job) -> Result<bool, Error> {
         let mut state = self.state.lock();
         if let Some(failure) = &state.failed {
             return Err(failure.error());
         }
         match (state.jobs.back_mut(), job) {
-            // Deletions next to each other become one batch.
+            // Adjacent deletions become one batch.
             (Some(Job::Delete(ranges)), Job::Delete(more)) => ranges.extend(more),
             (_, job) => {
                 if state.jobs.len() == JOBS_MAX {
@@ -88,6 +93,7 @@ impl Queue {
         Ok(!std::mem::replace(&mut state.active, true))
     }
 
+    /// Returns true if all jobs are done; otherwise wakes `waker` when they are.
     pub fn poll_idle(&self, waker: &Waker) -> Result<bool, Error> {
         let mut state = self.state.lock();
         if let Some(failure) = &state.failed {
@@ -102,8 +108,9 @@ impl Queue {
         Ok(false)
     }
 
-    /// Drops what is queued: its store is gone.
-    pub fn abandon(&self) {
+    /// Discards the queued jobs.
+    pub fn clear(&self) {
+        // Dropped after the lock: a flush may have much to drop.
         let jobs = std::mem::take(&mut self.state.lock().jobs);
         drop(jobs);
     }
@@ -135,13 +142,13 @@ impl Queue {
             match job {
                 Job::Write { done: Some(waker), .. } => waker.wake(),
                 Job::Write { .. } | Job::Delete(_) => {}
-                Job::Cut { reply, .. } => answer(reply, Err(failure.error())),
+                Job::Snapshot { reply, .. } => send_reply(reply, Err(failure.error())),
             }
         }
     }
 }
 
-/// A thread of the backend: takes a store, does one of its jobs, puts it back. `report` is called now and then.
+/// Runs a thread of the backend until the backend is dropped. Calls `report` every [`REPORT_INTERVAL`].
 pub fn run_worker(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
     let mut next_report = Instant::now() + REPORT_INTERVAL;
     loop {
@@ -158,7 +165,7 @@ pub fn run_worker(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
     }
 }
 
-/// Does some of a store's work. A job's panic (an operator's source that cannot be encoded) ends its store only.
+/// Runs jobs of a store, and fails the store if one fails or panics (such as a flush source that cannot encode a row).
 pub fn run_store(store: &Arc<StoreInner>) {
     let done = std::panic::catch_unwind(AssertUnwindSafe(|| run_jobs(store)));
     match done {
@@ -172,16 +179,19 @@ pub fn run_store(store: &Arc<StoreInner>) {
             is_disk_full: false,
         }),
         Err(panic) => {
-            let what = panic.downcast_ref::<String>().map(String::as_str);
-            let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message
+                .or(panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
             store.queue.fail(&Failure {
-                reason: format!("background work of state store {} panicked: {what}", store.name),
+                reason: format!("background work of state store {} panicked: {message}", store.name),
                 is_disk_full: false,
             });
         }
     }
 }
 
+/// Runs queued jobs until the store has been scheduled again or its queue is empty.
 fn run_jobs(store: &Arc<StoreInner>) -> Result<(), Error> {
     while let Some(job) = store.queue.next() {
         match job {
@@ -197,13 +207,13 @@ fn run_jobs(store: &Arc<StoreInner>) -> Result<(), Error> {
                     database.delete_prefixes(&ranges)?;
                 }
             }
-            Job::Cut { folder, reply } => {
-                // A cut that fails (a full disk) fails its checkpoint, not the store.
-                let cut = match store.opened() {
-                    Some(database) => database.cut(&folder).map(Some),
+            Job::Snapshot { folder, reply } => {
+                // A failure, such as a full disk, fails the checkpoint but not the store.
+                let local = match store.opened() {
+                    Some(database) => database.snapshot(&folder).map(Some),
                     None => Ok(None),
                 };
-                answer(reply, cut);
+                send_reply(reply, local);
             }
         }
         if store.queue.has_more() && store.schedule() {
@@ -213,8 +223,8 @@ fn run_jobs(store: &Arc<StoreInner>) -> Result<(), Error> {
     Ok(())
 }
 
-fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+fn send_reply<T>(reply: oneshot::Sender<T>, value: T) {
     if reply.send(value).is_err() {
-        tracing::debug!("nobody waits for this snapshot any more");
+        tracing::debug!("the checkpoint of this snapshot was abandoned");
     }
 }

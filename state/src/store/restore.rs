@@ -1,11 +1,11 @@
-//! Opening a store from the files of a checkpoint.
+//! Restores of a store from the files of a checkpoint.
 //!
-//! Files that are kept in the local data folder ([`super::local_recovery`]) are linked, all others fetched and verified: each is
-//! read once.
+//! Files with a local copy ([`super::local_recovery`]) are linked; all others are fetched and verified, so each is read
+//! once.
 //!
-//! With the key groups it had, a store takes over the old one's files as they are. With others, it opens every old
-//! database that had some of its key groups, scans what it owns now, writes that in order to new files, and takes those
-//! over.
+//! A store with the same key groups as before opens the old files as they are. After a rescale, a store opens every old
+//! database that has some of its key groups, copies the rows of those key groups in key order to new files, and ingests
+//! the files.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,18 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::database::{Database, Resources};
-use super::snapshot::Known;
-use super::{FETCHES_IN_FLIGHT_MAX, KeyPrefix, KeyedSnapshot, StoreInner};
+use super::database::Database;
+use super::snapshot::UploadedFiles;
+use super::{KeyPrefix, KeyedSnapshot, StoreInner};
 use crate::Error;
 use crate::job_files::FileReference;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::threads;
 
+/// Files that are fetched at the same time, for all stores of a process together.
+pub const FETCHES_IN_FLIGHT_MAX: usize = 16;
+
+/// Restores the key groups that `store` owns from the snapshots of all old subtasks.
 pub async fn restore(store: &Arc<StoreInner>, snapshots: &[KeyedSnapshot]) -> Result<(), Error> {
     let mut parts: Vec<&KeyedSnapshot> = snapshots
         .iter()
@@ -40,14 +44,15 @@ pub async fn restore(store: &Arc<StoreInner>, snapshots: &[KeyedSnapshot]) -> Re
     }
 }
 
+/// Opens the database of a part with the same key groups as the store.
 async fn take_over(store: &Arc<StoreInner>, part: &KeyedSnapshot) -> Result<(), Error> {
     let folder = store.database_folder();
     fetch(store, part, &folder).await?;
     let sorted = part.files.iter().filter(|file| file.name.ends_with(".sst"));
-    let known: Known = sorted
+    let uploaded: UploadedFiles = sorted
         .map(|file| (file.name.clone(), file.clone()))
         .collect::<HashMap<_, _>>();
-    *store.known.lock().await = known;
+    *store.uploaded.lock().await = uploaded;
     blocking({
         let store = Arc::clone(store);
         move || store.note_damage(store.database().map(|_| ()))
@@ -55,6 +60,7 @@ async fn take_over(store: &Arc<StoreInner>, part: &KeyedSnapshot) -> Result<(), 
     .await
 }
 
+/// Copies the rows of the store's key groups from the databases of several parts.
 async fn copy_owned(store: &Arc<StoreInner>, parts: &[&KeyedSnapshot]) -> Result<(), Error> {
     let scratch = store.scratch()?;
     let mut sources = Vec::new();
@@ -75,8 +81,12 @@ async fn copy_owned(store: &Arc<StoreInner>, parts: &[&KeyedSnapshot]) -> Result
 fn copy_rows(store: &StoreInner, scratch: &Path, sources: &[(PathBuf, KeyGroupRange)]) -> Result<(), Error> {
     let target = store.database()?;
     let mut files = target.sorted_files(scratch);
+    debug_assert!(
+        sources.windows(2).all(|pair| pair[0].1.end <= pair[1].1.start),
+        "the parts of a restore are sorted and disjoint, since their rows are written to sorted files: {sources:?}"
+    );
     for (folder, owned) in sources {
-        let source = open_source(folder, &store.shared.resources)?;
+        let source = Database::open_read_only(folder, &store.shared.resources)?;
         source.copy_to(&group_start(owned.start), &group_start(owned.end), &mut files)?;
     }
     target.ingest(files)?;
@@ -86,10 +96,7 @@ fn copy_rows(store: &StoreInner, scratch: &Path, sources: &[(PathBuf, KeyGroupRa
     Ok(())
 }
 
-fn open_source(folder: &Path, resources: &Resources) -> Result<Database, Error> {
-    Database::open_read_only(folder, resources)
-}
-
+/// Returns the smallest database key of a key group.
 fn group_start(group: u16) -> Vec<u8> {
     let prefix = KeyPrefix {
         group: KeyGroup(group),
@@ -98,7 +105,7 @@ fn group_start(group: u16) -> Vec<u8> {
     prefix.bytes().to_vec()
 }
 
-/// Brings a part's files under the names the database knows, verified, and names its manifest as the current one.
+/// Links or fetches a part's files into `folder`, under their names in the database, and writes `CURRENT`.
 async fn fetch(store: &Arc<StoreInner>, part: &KeyedSnapshot, folder: &Path) -> Result<(), Error> {
     blocking({
         let folder = folder.to_path_buf();
@@ -121,7 +128,7 @@ async fn fetch(store: &Arc<StoreInner>, part: &KeyedSnapshot, folder: &Path) -> 
             file.name
         )));
     }
-    let local = &store.shared.threads.local_recovery;
+    let local = &store.shared.data_folder.local_recovery;
     local.record_restore(&store.shared.files.job, &store.name, &part.files);
     futures::stream::iter(part.files.clone())
         .map(|file| {
@@ -145,27 +152,27 @@ async fn write(file: PathBuf, content: impl AsRef<[u8]> + Send + 'static) -> Res
 
 async fn fetch_one(store: &Arc<StoreInner>, file: FileReference, to: PathBuf) -> Result<(), Error> {
     let job = &store.shared.files;
-    let _turn = store
+    let _permit = store
         .shared
-        .threads
-        .fetches
+        .data_folder
+        .fetch_permits
         .acquire()
         .await
         .map_err(|error| Error::Background(format!("state of {} cannot be fetched: {error}", store.name)))?;
-    // The database appends to its manifest: it must be a copy, never a link.
+    // The database appends to its manifest, so that file must be a copy and not a link.
     let as_copy = is_manifest(&file);
-    let is_here = blocking({
+    let is_local = blocking({
         let (store, file, to) = (Arc::clone(store), file.clone(), to.clone());
         move || {
             Ok(store
                 .shared
-                .threads
+                .data_folder
                 .local_recovery
                 .take(&store.shared.files.job, &file, &to, as_copy))
         }
     });
     let path = job.path(&file.path);
-    let from = match (is_here.await?, as_copy) {
+    let from = match (is_local.await?, as_copy) {
         (true, _) => "local",
         (false, true) => {
             let content = job.storage.read_verified(&path, file.length, file.crc32).await?;
@@ -178,7 +185,7 @@ async fn fetch_one(store: &Arc<StoreInner>, file: FileReference, to: PathBuf) ->
             blocking(move || {
                 store
                     .shared
-                    .threads
+                    .data_folder
                     .local_recovery
                     .add(&store.shared.files.job, &file, &to);
                 Ok(())
@@ -195,6 +202,7 @@ fn is_manifest(file: &FileReference) -> bool {
     file.name.starts_with("MANIFEST-")
 }
 
+/// Returns the key groups that two ranges share.
 fn overlap(a: KeyGroupRange, b: KeyGroupRange) -> Option<KeyGroupRange> {
     let range = KeyGroupRange {
         start: a.start.max(b.start),

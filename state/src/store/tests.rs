@@ -6,6 +6,9 @@ use std::sync::mpsc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::job_files::JobFiles;
+use crate::lock::DataFolderLock;
+use crate::storage::Storage;
 
 type Model = BTreeMap<(u16, i64, Vec<u8>), Vec<u8>>;
 
@@ -72,7 +75,7 @@ fn contents(store: &Store) -> Model {
     contents_by(store, 1_000)
 }
 
-/// What the store has, read a few rows at a time.
+/// Reads all rows of the store, a few at a time.
 fn contents_by(store: &Store, rows_max: usize) -> Model {
     let mut model = Model::new();
     for prefix in store.namespaces().unwrap() {

@@ -91,7 +91,7 @@ pub fn run(seed: u64, scenario: Scenario, mutant: Option<Mutant>, folder: PathBu
     kernel::enter(random.next(), step_ns);
     World::begin(random.next(), mutant, print);
     let store = Arc::new(InMemory::new());
-    storage::provide("sim", Arc::new(SimulatedStore(store.clone())));
+    storage::register_scheme("sim", Arc::new(SimulatedStore(store.clone())));
     millstream_cluster::network::replace(Box::new(SimulatedNetwork));
     registry::register(Box::leak(Box::new(Simulated(store.clone()))));
     threads::simulate(cluster::schedule);

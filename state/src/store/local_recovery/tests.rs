@@ -1,4 +1,4 @@
-//! What a restart finds here, by whether the object storage still has anything.
+//! Restores with local files, and with local files that are damaged.
 
 use super::super::{Backend, BackendOptions, FlushSource, KeyPrefix, KeyedSnapshot, WriteChunk};
 use super::*;
@@ -119,7 +119,7 @@ fn what_another_process_left_damaged_is_fetched() {
     // What was fetched is kept in its place.
     place.empty_storage();
     let manifest = |file: &&FileReference| file.name.starts_with("MANIFEST");
-    let kept = &next.shared.threads.local_recovery;
+    let kept = &next.shared.data_folder.local_recovery;
     for file in &snapshot.files {
         let to = place.folder.path().join("brought");
         assert_eq!(kept.take("job", file, &to, false), !manifest(&file), "{}", file.name);
@@ -177,7 +177,7 @@ fn only_the_newest_snapshots_stay() {
             .collect()
     };
     assert_eq!(kept(), named(&snapshots[2..]));
-    // A new attempt lets everything be until it has cut a snapshot of its own.
+    // A new attempt deletes nothing before it has taken a snapshot of its own.
     drop(store);
     let again = backend.with_files(backend.files().clone());
     assert_eq!(place.restore(&again, &snapshots[3]).unwrap(), 4 * ROWS as usize);
