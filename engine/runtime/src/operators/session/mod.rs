@@ -10,7 +10,7 @@
 //! a session has expired once the watermark has *reached* its end, not already just before it: a row at the end is not
 //! late. The output watermark is one less, because of the session that ends just above it.
 //!
-//! When memory is short, sessions are [`spilled`] as [`fragments`], and reloaded before they expire.
+//! When memory is short, sessions are [`spilled`] as [`fragments`], and reloaded before they expire ([`reload`]).
 //!
 //! State: at a barrier changes are appended to the [`session_log`]. Spilled sessions are in the namespaces of
 //! [`fragments`] and in the [`spill_index`]. Inline state: version byte 3, then bincode of [`Inline`]. (Version 1 had a
@@ -21,6 +21,7 @@ mod fragments;
 mod log_flush;
 mod open_sessions;
 mod persistence;
+mod reload;
 mod session_log;
 mod spill_index;
 mod spilled;
@@ -35,9 +36,10 @@ use millstream_graph::{self as graph, Port, TimeAttribute, Window};
 use millstream_state::BlockCodec;
 
 use self::open_sessions::OpenSessions;
+use self::reload::ReloadProgress;
 use self::session_log::SessionLog;
 use self::spill_index::SpilledFragment;
-use self::spilled::{LateLookup, ReloadProgress, SpilledSessions};
+use self::spilled::{LateLookup, SpilledSessions};
 use super::keyed_state::RowFormat;
 use super::spill::{MemoryGrant, Spill};
 use super::table::TableSpec;

@@ -27,7 +27,7 @@ use self::hash_join::{HashJoin, JoinSpec};
 use super::OperatorContext;
 use super::keyed_state::{BatchFlush, GroupedBatch, RowFormat, SCAN_BLOCKS, StoredRows};
 use super::window_aggregate::{RowTime, SliceAssignment, Slices, conform, emit_late, micros};
-use super::window_panes::{FireBudget, PaneState, ReadProgress, StoredWindow, WindowOperator, WindowPanes};
+use super::window_panes::{FireBudget, Pane, PaneState, ReadProgress, StoredWindow, WindowOperator, WindowPanes};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MAX};
 
@@ -161,26 +161,22 @@ impl WindowJoin {
         let Some(mut pane) = self.panes.get_mut(end) else {
             return Ok(());
         };
+        let Pane { state, key_groups, .. } = &mut *pane;
         let mut flushes = Vec::new();
         for (at, side) in self.sides.iter().enumerate() {
             let mut batches = Vec::new();
             let mut row_count = 0;
-            let written = pane.state.written[at];
-            for batch in pane.state.sides[at][written..].to_vec() {
-                let key: Vec<ArrayRef> = side
-                    .key
-                    .iter()
-                    .map(|column| Arc::clone(batch.column(*column)))
-                    .collect();
-                let key_groups = side.format.key_groups(&key, batch.num_rows())?;
-                pane.key_groups.extend(key_groups.iter().copied());
-                row_count += batch.num_rows() as u64;
+            for rows in &state.sides[at][state.written[at]..] {
+                let key: Vec<ArrayRef> = side.key.iter().map(|column| Arc::clone(rows.column(*column))).collect();
+                let groups = side.format.key_groups(&key, rows.num_rows())?;
+                key_groups.extend(groups.iter().copied());
+                row_count += rows.num_rows() as u64;
                 batches.push(GroupedBatch {
-                    rows: batch,
-                    key_groups,
+                    rows: rows.clone(),
+                    key_groups: groups,
                 });
             }
-            pane.state.written[at] = pane.state.sides[at].len();
+            state.written[at] = state.sides[at].len();
             if row_count > 0 {
                 let number = self.next_number | if at == 0 { 0 } else { RIGHT };
                 self.next_number += row_count;
