@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod ast;
 pub mod catalog;
 pub mod error;
 pub mod explain;

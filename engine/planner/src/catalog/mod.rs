@@ -17,7 +17,6 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, Scalar
 
 use crate::functions::Functions;
 use crate::logical::{CatalogTable, Step, StepReference, Table};
-use crate::sql::{DecimalArithmetic, FlinkTypes, WindowFunctions};
 use crate::{Mode, PlanOptions};
 
 mod declaration;
@@ -25,12 +24,19 @@ mod environment;
 mod validation;
 
 pub(crate) use declaration::{
-    ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause, columns_of, resolve,
+    ColumnDeclaration, ColumnKind, Named, OptionDeclaration, TableDeclaration, WatermarkClause,
 };
 pub(crate) use environment::substitute;
 pub(crate) use validation::{check, check_options, tables_read};
 
-/// What queries refer to.
+/// The parts of the SQL dialect that DataFusion's planner asks the catalog for.
+pub(crate) struct Dialect {
+    pub expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    pub relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    pub type_planner: Arc<dyn TypePlanner>,
+}
+
+/// Tables, steps and functions that queries refer to.
 pub(crate) struct Catalog {
     /// In declared order.
     pub tables: Vec<Arc<Table>>,
@@ -40,10 +46,9 @@ pub(crate) struct Catalog {
     relations: HashMap<String, Relation>,
     broken: HashSet<String>,
     functions: &'static Functions,
-    /// What `NOW()` is for all rows, in a batch job.
+    /// Value of `NOW()` for all rows, in a batch job; microseconds since the epoch.
     pub pinned_now_us: Option<i64>,
-    expr_planners: Vec<Arc<dyn ExprPlanner>>,
-    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    dialect: Dialect,
     config: ConfigOptions,
 }
 
@@ -78,11 +83,10 @@ impl TableSource for StepSource {
 }
 
 impl Catalog {
-    pub(crate) fn new(options: &PlanOptions) -> Self {
+    /// Returns a catalog without tables and steps.
+    pub(crate) fn new(options: &PlanOptions, dialect: Dialect) -> Self {
         let mut config = ConfigOptions::new();
         pin(&mut config);
-        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(DecimalArithmetic)];
-        expr_planners.extend(datafusion::execution::SessionStateDefaults::default_expr_planners());
         Self {
             tables: Vec::new(),
             steps: Vec::new(),
@@ -91,8 +95,7 @@ impl Catalog {
             broken: HashSet::new(),
             functions: Functions::all(),
             pinned_now_us: (options.mode == Mode::Batch).then_some(options.now_us),
-            expr_planners,
-            relation_planners: vec![Arc::new(WindowFunctions)],
+            dialect,
             config,
         }
     }
@@ -105,7 +108,7 @@ impl Catalog {
         self.functions
     }
 
-    /// Whether a table or step of this name exists (or was meant to).
+    /// Returns true if a table or step of this name was declared, even if its declaration failed.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.relations.contains_key(name) || self.broken.contains(name)
     }
@@ -195,15 +198,15 @@ impl ContextProvider for Catalog {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        &self.expr_planners
+        &self.dialect.expr_planners
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
-        &self.relation_planners
+        &self.dialect.relation_planners
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(Arc::new(FlinkTypes))
+        Some(self.dialect.type_planner.clone())
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

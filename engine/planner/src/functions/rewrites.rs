@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use crate::sql::{call, parts, text};
+use crate::ast::{call, call_parts, text};
 
 /// Flink's names for DataFusion's scalar functions.
 pub(super) const ALIASES: &[(&str, &str)] = &[
@@ -96,7 +96,7 @@ pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Exp
     if !is_rewritten(name) || function.over.is_some() {
         return None;
     }
-    let (_, arguments) = parts(function)?;
+    let (_, arguments) = call_parts(function)?;
     let plain = |name: &str, arguments: Vec<Expr>| call(Ident::with_span(span, name), arguments);
     let unit = |unit: &str, arguments: Vec<Expr>| {
         let mut all = vec![text(unit)];
@@ -260,7 +260,9 @@ pub(crate) fn ignore_nulls(function: &mut Function) {
 /// `COUNT(DISTINCT a, b)` counts different pairs, none of which is NULL.
 pub(crate) fn count_as_one(function: &mut Function) {
     use datafusion::sql::sqlparser::ast::{DuplicateTreatment, FunctionArg, FunctionArgExpr, FunctionArguments};
-    let Some((_, arguments)) = parts(function) else { return };
+    let Some((_, arguments)) = call_parts(function) else {
+        return;
+    };
     let FunctionArguments::List(list) = &mut function.args else {
         return;
     };

@@ -12,7 +12,6 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::physical_expr::create_physical_expr;
 
 use crate::PlanOptions;
-use crate::catalog::Catalog;
 use crate::error::Location;
 
 mod decimals;
@@ -20,7 +19,7 @@ mod equality;
 
 /// The value of an expression without columns, as a text.
 fn value(expression: &str) -> String {
-    let catalog = Catalog::new(&PlanOptions::default());
+    let catalog = crate::sql::new_catalog(&PlanOptions::default());
     let schema = DFSchema::empty();
     let expression = match crate::sql::read_expression(expression) {
         Ok(expression) => expression,

@@ -16,21 +16,20 @@ use millstream_proto as proto;
 
 use self::order::{Reads, order};
 use crate::catalog::{
-    self, Catalog, ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause, columns_of,
-    resolve,
+    self, Catalog, ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause,
 };
 use crate::error::{Error, Errors, Location};
 use crate::logical::{
     Insert, InsertInput, JoinSide, LateRows, Pipeline, Step, StepReference, Table, WindowTableFunction,
 };
-use crate::sql::{self, types};
+use crate::sql::{self, columns_of, resolve, types};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
 use millstream_graph::{ErrorPolicy, dead_letter_schema};
 
 /// Plans a resolved spec.
 pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<Pipeline, Errors> {
-    let mut front = ScriptPlanner {
-        catalog: Catalog::new(options),
+    let mut front = SpecPlanner {
+        catalog: sql::new_catalog(options),
         inserts: Vec::new(),
         errors: Vec::new(),
         exactly_once: spec
@@ -75,7 +74,7 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
     })
 }
 
-struct ScriptPlanner {
+struct SpecPlanner {
     catalog: Catalog,
     inserts: Vec<Insert>,
     errors: Vec<Error>,
@@ -83,7 +82,7 @@ struct ScriptPlanner {
     exactly_once: bool,
 }
 
-impl ScriptPlanner {
+impl SpecPlanner {
     fn mistake(&mut self, path: &str, message: String) {
         self.errors.push(Error {
             location: Location::Path(path.to_owned()),

@@ -5,8 +5,9 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::script::{CreateTable, StatementKind, line_column, start, table_name};
-use super::types::{self, eat_word};
+use super::statement::{CreateTable, StatementKind};
+use super::tokens::{eat_word, place, skip_comment, start, string, table_name};
+use super::types;
 use crate::catalog::{ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause};
 use crate::error::Location;
 
@@ -167,22 +168,6 @@ fn options(parser: &mut Parser) -> Result<Vec<OptionDeclaration>, ParserError> {
     Ok(options)
 }
 
-fn string(parser: &mut Parser) -> Result<String, ParserError> {
-    let token = parser.next_token();
-    match token.token {
-        Token::SingleQuotedString(value) => Ok(value),
-        _ => parser.expected("a text in single quotes", token),
-    }
-}
-
-/// `COMMENT 'text'`, if it is there.
-pub(super) fn skip_comment(parser: &mut Parser) -> Result<(), ParserError> {
-    if eat_word(parser, "COMMENT") {
-        string(parser)?;
-    }
-    Ok(())
-}
-
 fn named(identifiers: Vec<Ident>) -> Vec<(String, Location)> {
     identifiers
         .into_iter()
@@ -191,8 +176,4 @@ fn named(identifiers: Vec<Ident>) -> Vec<(String, Location)> {
             (identifier.value, location)
         })
         .collect()
-}
-
-pub(super) fn place(identifier: &Ident) -> Location {
-    line_column(identifier.span.start.line, identifier.span.start.column)
 }

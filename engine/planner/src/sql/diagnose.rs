@@ -4,7 +4,7 @@ use datafusion::common::{SchemaError, Span};
 use datafusion::error::DataFusionError;
 use itertools::Itertools;
 
-use super::script::line_column;
+use super::tokens::line_column;
 use crate::catalog::Broken;
 use crate::error::{Error, Location};
 

@@ -4,14 +4,13 @@
 //!
 //! Statements the stock parser does not know (DDL, `SET`, statement sets) never reach it: [`super::script`] reads them.
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, Value, ValueWithSpan,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Ident};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::ast::call;
 
 /// Name of the function that stands for `TABLE name` in the parsed tree. No user can write it.
 pub(crate) const TABLE_ARGUMENT: &str = "$table";
@@ -209,30 +208,4 @@ fn json_function(parser: &mut Parser) -> Result<Expr, ParserError> {
             format: None,
         },
     })
-}
-
-/// A plain function call.
-pub(crate) fn call(name: Ident, arguments: Vec<Expr>) -> Expr {
-    Expr::Function(Function {
-        name: ObjectName(vec![ObjectNamePart::Identifier(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: arguments
-                .into_iter()
-                .map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)))
-                .collect(),
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
-}
-
-/// A string literal.
-pub(crate) fn text(value: impl Into<String>) -> Expr {
-    Expr::Value(ValueWithSpan::from(Value::SingleQuotedString(value.into())))
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{Expr, Query, Visit, Visitor};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::script::line_column;
+use super::tokens::line_column;
 use crate::error::{Error, Location};
 
 /// First uses of names in a query.

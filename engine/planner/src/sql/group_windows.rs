@@ -14,14 +14,13 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Query, Select, SelectFlavor,
-    SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    Expr, GroupByExpr, Ident, Query, Select, SelectFlavor, SelectItem, SetExpr, Spanned, TableAlias, TableFactor,
+    TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::dialect::call;
 use super::windows::is_window_function;
+use crate::ast::{call, call_parts};
 
 /// A mistake and its place.
 pub(super) type SpannedError = (String, Span);
@@ -45,7 +44,7 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), SpannedError> {
         return Ok(());
     };
     let span = window.span();
-    let (name, arguments) = parts(&window).ok_or_else(|| ("malformed window".to_owned(), span))?;
+    let (name, arguments) = call_parts(&window).ok_or_else(|| ("malformed window".to_owned(), span))?;
     let name = name.to_ascii_uppercase();
     let wanted = if name == "HOP" || name == "CUMULATE" { 3 } else { 2 };
     if arguments.len() < wanted || arguments.len() > wanted + 1 || name == "CUMULATE" {
@@ -194,7 +193,7 @@ fn stray(select: &mut Select) -> Result<(), SpannedError> {
         type Break = ();
         fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
             if let Expr::Function(function) = expr
-                && let Some((name, _)) = parts(function)
+                && let Some((name, _)) = call_parts(function)
                 && let Some((window, _)) = auxiliary(&name)
                 && self.0.is_none()
             {
@@ -241,7 +240,7 @@ impl VisitorMut for Auxiliaries<'_> {
         let Expr::Function(function) = expr else {
             return ControlFlow::Continue(());
         };
-        let Some((name, arguments)) = parts(function) else {
+        let Some((name, arguments)) = call_parts(function) else {
             return ControlFlow::Continue(());
         };
         let Some((window, column)) = auxiliary(&name) else {
@@ -289,28 +288,8 @@ pub(super) fn auxiliary(name: &str) -> Option<(&'static str, &'static str)> {
 
 fn group_call(expr: &Expr) -> Option<()> {
     let Expr::Function(function) = expr else { return None };
-    let (name, _) = parts(function)?;
+    let (name, _) = call_parts(function)?;
     is_window_function(&name).then_some(())
-}
-
-/// Name and plain arguments of a call.
-pub(crate) fn parts(function: &Function) -> Option<(String, Vec<Expr>)> {
-    let [part] = function.name.0.as_slice() else {
-        return None;
-    };
-    let name = part.as_ident()?.value.clone();
-    let FunctionArguments::List(list) = &function.args else {
-        return None;
-    };
-    let arguments = list
-        .args
-        .iter()
-        .map(|argument| match argument {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
-            _ => None,
-        })
-        .collect::<Option<Vec<_>>>()?;
-    Some((name, arguments))
 }
 
 fn identifier(name: &str, span: Span) -> Expr {

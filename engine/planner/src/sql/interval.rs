@@ -95,7 +95,7 @@ pub(crate) fn canonical(span: Span) -> Expr {
         Span::Microseconds(count) => (count, DateTimeField::Microsecond),
     };
     Expr::Interval(Interval {
-        value: Box::new(super::dialect::text(count.to_string())),
+        value: Box::new(crate::ast::text(count.to_string())),
         leading_field: Some(unit),
         leading_precision: None,
         last_field: None,

@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{Column, ScalarValue};
+use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use millstream_connectors::Role;
 use millstream_proto::spec::{did_you_mean, parse_flink_duration};
 
-use crate::catalog::{self, Catalog, TableDeclaration, columns_of, resolve};
+use crate::catalog::{self, Catalog, TableDeclaration};
 use crate::error::{Error, Errors, Location};
 use crate::logical::{DefinitionRef, Insert, InsertInput, Pipeline, Step, Table};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions, Settings};
@@ -37,29 +39,43 @@ mod rewrite;
 mod script;
 pub(crate) mod semantics;
 mod settings;
+mod statement;
+mod table;
+mod tokens;
 pub(crate) mod types;
 mod windows;
 
-pub(crate) use decimals::DecimalArithmetic;
 pub(crate) use diagnose::sql_types;
-pub(crate) use dialect::{call, text};
-pub(crate) use group_windows::parts;
-pub(crate) use query::{inline, plan as plan_query, typed_expressions};
+pub(crate) use query::plan as plan_query;
+#[cfg(test)]
+pub(crate) use query::typed_expressions;
 pub use redact::redacted;
 pub(crate) use relations::relations_read;
 pub use script::EXPRESSION_DEPTH_MAX;
-pub(crate) use script::{read_expression, read_query};
+pub(crate) use script::{identifier, read_expression, read_query};
 pub(crate) use settings::notes;
-pub(crate) use types::FlinkTypes;
-pub(crate) use windows::WindowFunctions;
+pub(crate) use table::{columns_of, resolve};
 
-use script::{CreateTable, Statement, StatementKind};
+use statement::{CreateTable, Statement, StatementKind};
+use tokens::place;
+
+/// Returns a catalog for queries in Flink's dialect.
+pub(crate) fn new_catalog(options: &PlanOptions) -> Catalog {
+    let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(decimals::DecimalArithmetic)];
+    expr_planners.extend(SessionStateDefaults::default_expr_planners());
+    let dialect = catalog::Dialect {
+        expr_planners,
+        relation_planners: vec![Arc::new(windows::WindowFunctions)],
+        type_planner: Arc::new(types::FlinkTypes),
+    };
+    Catalog::new(options, dialect)
+}
 
 /// Plans a script; also returns what its `SET` statements say.
 pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<(Pipeline, Settings), Errors> {
     let (statements, errors) = script::read(text);
     let mut front = ScriptPlanner {
-        catalog: Catalog::new(options),
+        catalog: new_catalog(options),
         options,
         inserts: Vec::new(),
         settings: Settings::default(),
@@ -165,7 +181,7 @@ impl ScriptPlanner<'_> {
                     Ok(())
                 } else {
                     Err(vec![Error {
-                        location: ddl::place(&name),
+                        location: place(&name),
                         message: format!(
                             "`{}` cannot be loaded: functions of one's own are not supported; write it with those of the \
                              SQL reference",
@@ -205,7 +221,7 @@ impl ScriptPlanner<'_> {
                     }
                     let hint = did_you_mean(&like.value, self.catalog.declarations.keys().map(String::as_str));
                     return Err(vec![Error {
-                        location: ddl::place(&like),
+                        location: place(&like),
                         message: format!("unknown table `{}`{hint}", like.value),
                     }]);
                 }
@@ -262,27 +278,27 @@ impl ScriptPlanner<'_> {
         query: Box<datafusion::sql::sqlparser::ast::Query>,
         location: &Location,
     ) -> Result<(), Vec<Error>> {
-        let place = ddl::place(name);
+        let name_place = place(name);
         if self.catalog.contains(&name.value) {
-            return Err(vec![taken(&name.value, &place)]);
+            return Err(vec![taken(&name.value, &name_place)]);
         }
         let mut plan = plan_query(&self.catalog, query, location)?;
         if !columns.is_empty() {
             let names: Vec<String> = columns.into_iter().map(|column| column.value).collect();
-            plan = renamed(plan, &names, &place)?;
+            plan = renamed(plan, &names, &name_place)?;
         }
-        check_names(&plan, &name.value, &place)?;
+        check_names(&plan, &name.value, &name_place)?;
         self.catalog.add_step(Step {
             name: name.value.clone(),
             plan,
             on_error: ErrorPolicy::default(),
-            location: place,
+            location: name_place,
         });
         Ok(())
     }
 
-    fn insert(&mut self, insert: script::Insert, location: &Location) -> Result<(), Vec<Error>> {
-        let script::Insert {
+    fn insert(&mut self, insert: statement::Insert, location: &Location) -> Result<(), Vec<Error>> {
+        let statement::Insert {
             table,
             columns,
             mut query,
@@ -301,7 +317,7 @@ impl ScriptPlanner<'_> {
                     format!("unknown table `{}`{hint}; declare it with CREATE TABLE", name.value)
                 };
                 errors.push(Error {
-                    location: ddl::place(&name),
+                    location: place(&name),
                     message,
                 });
             }
@@ -309,7 +325,7 @@ impl ScriptPlanner<'_> {
         };
         let columns: Vec<(String, Location)> = columns
             .into_iter()
-            .map(|column| (column.value.clone(), ddl::place(&column)))
+            .map(|column| (column.value.clone(), place(&column)))
             .collect();
         self.insert_plan(&table, &columns, planned?, location)
     }
@@ -539,15 +555,6 @@ fn selected(plan: &LogicalPlan, position: usize) -> Option<String> {
     match projection.expr.get(position)? {
         Expr::Column(column) => Some(identifier(&column.name)),
         _ => None,
-    }
-}
-
-/// A name as an expression spells it: quoted where it would be read as something else.
-pub(crate) fn identifier(name: &str) -> String {
-    use datafusion::sql::sqlparser::ast;
-    match read_expression(name) {
-        Ok(ast::Expr::Identifier(found)) if found.quote_style.is_none() && found.value == name => name.to_owned(),
-        _ => format!("`{}`", name.replace('`', "``")),
     }
 }
 

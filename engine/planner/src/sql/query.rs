@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::error_spans::ErrorSpans;
 use super::group_windows::SpannedError;
-use super::script::line_column;
+use super::tokens::line_column;
 use super::{diagnose, rewrite, semantics};
 use crate::catalog::Catalog;
 use crate::error::{Error, Location};

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Query, Visit, Visitor};
 
 use super::dialect::TABLE_ARGUMENT;
-use super::group_windows;
+use crate::ast::call_parts;
 
 /// Names of the tables, views and steps that a query reads. Those it defines itself (`WITH name AS ...`) are not among
 /// them.
@@ -43,7 +43,7 @@ impl Visitor for Found {
     /// `TABLE name` as the argument of a window function is a function to the parser.
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         if let Expr::Function(function) = expr
-            && let Some((name, arguments)) = group_windows::parts(function)
+            && let Some((name, arguments)) = call_parts(function)
             && name == TABLE_ARGUMENT
             && let Some(Expr::CompoundIdentifier(parts)) = arguments.first()
         {

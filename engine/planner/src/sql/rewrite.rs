@@ -11,10 +11,11 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::dialect::{TABLE_ARGUMENT, call, text};
+use super::dialect::TABLE_ARGUMENT;
 use super::group_windows::{self, SpannedError};
 use super::interval;
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
+use crate::ast::{call, call_parts, text};
 use crate::catalog::Catalog;
 use crate::functions::{self, Functions};
 
@@ -558,7 +559,7 @@ fn table_argument_name(argument: &FunctionArg) -> Option<String> {
     else {
         return None;
     };
-    match group_windows::parts(function)? {
+    match call_parts(function)? {
         (name, arguments) if name == TABLE_ARGUMENT => match arguments.first()? {
             Expr::CompoundIdentifier(parts) => parts.last().map(|part| part.value.clone()),
             _ => None,

@@ -4,62 +4,15 @@
 //! one does not hide the mistakes in the next. `EXECUTE STATEMENT SET BEGIN ... END` is only a bracket around its
 //! `INSERT`s: all inserts of a script are one job anyway.
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
+use datafusion::sql::sqlparser::ast::{Expr, Query};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::dialect::FlinkDialect;
-use crate::catalog::TableDeclaration;
-use crate::error::{Error, Location};
-
-/// One statement and where it starts.
-#[derive(Debug)]
-pub(crate) struct Statement {
-    pub location: Location,
-    pub kind: StatementKind,
-}
-
-#[derive(Debug)]
-pub(crate) enum StatementKind {
-    CreateTable(Box<CreateTable>),
-    CreateView {
-        name: Ident,
-        if_not_exists: bool,
-        columns: Vec<Ident>,
-        query: Box<Query>,
-    },
-    Insert(Insert),
-    Set {
-        key: String,
-        value: String,
-    },
-    Explain(Insert),
-    /// `CREATE FUNCTION name AS 'class'`: fine if we have a function of that name.
-    CreateFunction {
-        name: Ident,
-    },
-    /// Nothing to do here: `USE`, `SHOW`, `DROP ... IF EXISTS` before a `CREATE`.
-    Ignored,
-}
-
-#[derive(Debug)]
-pub(crate) struct CreateTable {
-    pub declaration: TableDeclaration,
-    pub if_not_exists: bool,
-    /// `LIKE other`: columns and options that the declaration adds to or overrides.
-    pub like: Option<Ident>,
-    /// `AS SELECT ...`.
-    pub query: Option<Box<Query>>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Insert {
-    /// `None`: the query of an `EXPLAIN SELECT`.
-    pub table: Option<Ident>,
-    pub columns: Vec<Ident>,
-    pub query: Box<Query>,
-}
+use super::statement::{Insert, Statement, StatementKind};
+use super::tokens::{end, line_column, skip_comment, start, syntax_error, table_name};
+use crate::error::Error;
 
 /// Reads a script. Statements that cannot be read are in the errors; the others are returned all the same.
 pub(crate) fn read(text: &str) -> (Vec<Statement>, Vec<Error>) {
@@ -119,6 +72,14 @@ pub(crate) fn read_query(text: &str) -> Result<Box<Query>, Error> {
 /// Reads one expression.
 pub(crate) fn read_expression(text: &str) -> Result<Expr, Error> {
     read_whole(text, |parser| parser.parse_expr())
+}
+
+/// Returns a name as an expression spells it: quoted if it would be read as something else.
+pub(crate) fn identifier(name: &str) -> String {
+    match read_expression(name) {
+        Ok(Expr::Identifier(found)) if found.quote_style.is_none() && found.value == name => name.to_owned(),
+        _ => format!("`{}`", name.replace('`', "``")),
+    }
 }
 
 fn read_whole<T>(text: &str, read: impl Fn(&mut Parser) -> Result<T, ParserError>) -> Result<T, Error> {
@@ -352,12 +313,12 @@ fn create_view(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     if parser.consume_token(&Token::LParen) {
         columns = parser.parse_comma_separated(|parser| {
             let column = parser.parse_identifier()?;
-            super::ddl::skip_comment(parser)?;
+            skip_comment(parser)?;
             Ok(column)
         })?;
         parser.expect_token(&Token::RParen)?;
     }
-    super::ddl::skip_comment(parser)?;
+    skip_comment(parser)?;
     parser.expect_keyword_is(Keyword::AS)?;
     let query = parser.parse_query()?;
     Ok(StatementKind::CreateView {
@@ -445,77 +406,4 @@ fn set(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     let key = side(Token::Eq)?;
     let value = side(Token::EOF)?;
     Ok(StatementKind::Set { key, value })
-}
-
-/// A table's name; of `catalog.database.table` only the last part counts, as there is one catalog.
-pub(crate) fn table_name(parser: &mut Parser) -> Result<Ident, ParserError> {
-    let mut name = parser.parse_identifier()?;
-    for _ in 0..2 {
-        if !parser.consume_token(&Token::Period) {
-            break;
-        }
-        name = parser.parse_identifier()?;
-    }
-    Ok(name)
-}
-
-pub(crate) fn start(token: &TokenWithSpan) -> Location {
-    line_column(token.span.start.line, token.span.start.column)
-}
-
-/// A place, if the parser knew one.
-pub(crate) fn line_column(line: u64, column: u64) -> Location {
-    if line == 0 {
-        Location::Unknown
-    } else {
-        Location::LineColumn { line, column }
-    }
-}
-
-/// Just behind the last token that says something.
-fn end(tokens: &[TokenWithSpan]) -> Location {
-    tokens
-        .iter()
-        .rev()
-        .find(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))
-        .map_or(Location::Unknown, |token| {
-            line_column(token.span.end.line, token.span.end.column)
-        })
-}
-
-/// The parser says where in its text: take it out again. Where it ran out of text, that is at its `end`.
-pub(crate) fn syntax_error(error: ParserError, statement: Location, end: Location) -> Error {
-    let message = match error {
-        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
-        ParserError::RecursionLimitExceeded => {
-            return Error {
-                location: statement,
-                message: "this statement is nested too deeply (more than 50 levels)".into(),
-            };
-        }
-    };
-    let placed = message.rsplit_once(" at Line: ").and_then(|(text, place)| {
-        let (line, column) = place.split_once(", Column: ")?;
-        Some(Error {
-            location: line_column(line.parse().ok()?, column.parse().ok()?),
-            message: lower_first(text),
-        })
-    });
-    placed.unwrap_or_else(|| Error {
-        location: if message.ends_with("found: EOF") {
-            end
-        } else {
-            statement
-        },
-        message: lower_first(&message),
-    })
-}
-
-fn lower_first(text: &str) -> String {
-    let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
-    match text.strip_prefix("Expected") {
-        Some(rest) => format!("expected {}", rest.trim_start_matches(':').trim_start())
-            .replace(", found: EOF", ", found the end of the statement"),
-        None => text.to_owned(),
-    }
 }

@@ -4,7 +4,8 @@
 
 use millstream_proto::spec::{as_hint, closest_within};
 
-use super::script::{self, StatementKind};
+use super::script;
+use super::statement::StatementKind;
 use crate::error::Error;
 
 /// Keys that have an effect, here or in the engine.

@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::dialect::FlinkDialect;
+use super::tokens::eat_word;
 use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
 
 const NAMES: &[&str] = &[
@@ -66,7 +67,7 @@ pub(crate) fn parse(text: &str) -> Result<DataType, String> {
         rest => parser.expected("the end of the type", rest),
     });
     parsed
-        .map_err(|error| super::script::syntax_error(error, crate::Location::Unknown, crate::Location::Unknown).message)
+        .map_err(|error| super::tokens::syntax_error(error, crate::Location::Unknown, crate::Location::Unknown).message)
 }
 
 /// Reads a type with its trailing `NULL`, `NOT NULL`.
@@ -252,15 +253,6 @@ fn zone(parser: &mut Parser) -> Result<bool, ParserError> {
         }
     }
     Ok(with)
-}
-
-pub(crate) fn eat_word(parser: &mut Parser, expected: &str) -> bool {
-    let found = matches!(&parser.peek_token().token,
-        Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected));
-    if found {
-        parser.next_token();
-    }
-    found
 }
 
 /// The types of `CAST(... AS type)`, which the stock parser reads.

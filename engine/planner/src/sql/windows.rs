@@ -143,7 +143,7 @@ fn window(
     let window = with_offset(window, offset)?;
     if let Some(ast::Expr::Function(carrier)) = take(PARTITION_ARGUMENT) {
         partition.extend(
-            super::group_windows::parts(&carrier)
+            crate::ast::call_parts(&carrier)
                 .map(|(_, keys)| keys)
                 .unwrap_or_default(),
         );

@@ -29,7 +29,7 @@ fn check_typed(cases: &[(&str, &str, &str)]) {
 }
 
 fn type_of(expression: &str) -> String {
-    let catalog = Catalog::new(&PlanOptions::default());
+    let catalog = crate::sql::new_catalog(&PlanOptions::default());
     let expression = crate::sql::read_expression(expression).expect("an expression");
     let typed = crate::sql::typed_expressions(&catalog, vec![expression], &DFSchema::empty(), &Location::Unknown);
     match typed {

@@ -1,0 +1,112 @@
+//! Reading of tokens and positions, shared by the parsers of statements, tables and types.
+
+use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use crate::error::{Error, Location};
+
+/// Consumes the next token if it is this unquoted word, in any case; returns true if it was.
+pub(super) fn eat_word(parser: &mut Parser, expected: &str) -> bool {
+    let found = matches!(&parser.peek_token().token,
+        Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected));
+    if found {
+        parser.next_token();
+    }
+    found
+}
+
+/// Reads a string in single quotes.
+pub(super) fn string(parser: &mut Parser) -> Result<String, ParserError> {
+    let token = parser.next_token();
+    match token.token {
+        Token::SingleQuotedString(value) => Ok(value),
+        _ => parser.expected("a text in single quotes", token),
+    }
+}
+
+/// `COMMENT 'text'`, if it is there.
+pub(super) fn skip_comment(parser: &mut Parser) -> Result<(), ParserError> {
+    if eat_word(parser, "COMMENT") {
+        string(parser)?;
+    }
+    Ok(())
+}
+
+/// Returns the position of an identifier.
+pub(super) fn place(identifier: &Ident) -> Location {
+    line_column(identifier.span.start.line, identifier.span.start.column)
+}
+
+/// A table's name; of `catalog.database.table` only the last part counts, as there is one catalog.
+pub(super) fn table_name(parser: &mut Parser) -> Result<Ident, ParserError> {
+    let mut name = parser.parse_identifier()?;
+    for _ in 0..2 {
+        if !parser.consume_token(&Token::Period) {
+            break;
+        }
+        name = parser.parse_identifier()?;
+    }
+    Ok(name)
+}
+
+pub(super) fn start(token: &TokenWithSpan) -> Location {
+    line_column(token.span.start.line, token.span.start.column)
+}
+
+/// A place, if the parser knew one.
+pub(super) fn line_column(line: u64, column: u64) -> Location {
+    if line == 0 {
+        Location::Unknown
+    } else {
+        Location::LineColumn { line, column }
+    }
+}
+
+/// Just behind the last token that says something.
+pub(super) fn end(tokens: &[TokenWithSpan]) -> Location {
+    tokens
+        .iter()
+        .rev()
+        .find(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))
+        .map_or(Location::Unknown, |token| {
+            line_column(token.span.end.line, token.span.end.column)
+        })
+}
+
+/// The parser says where in its text: take it out again. Where it ran out of text, that is at its `end`.
+pub(super) fn syntax_error(error: ParserError, statement: Location, end: Location) -> Error {
+    let message = match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+        ParserError::RecursionLimitExceeded => {
+            return Error {
+                location: statement,
+                message: "this statement is nested too deeply (more than 50 levels)".into(),
+            };
+        }
+    };
+    let placed = message.rsplit_once(" at Line: ").and_then(|(text, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some(Error {
+            location: line_column(line.parse().ok()?, column.parse().ok()?),
+            message: lower_first(text),
+        })
+    });
+    placed.unwrap_or_else(|| Error {
+        location: if message.ends_with("found: EOF") {
+            end
+        } else {
+            statement
+        },
+        message: lower_first(&message),
+    })
+}
+
+fn lower_first(text: &str) -> String {
+    let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
+    match text.strip_prefix("Expected") {
+        Some(rest) => format!("expected {}", rest.trim_start_matches(':').trim_start())
+            .replace(", found: EOF", ", found the end of the statement"),
+        None => text.to_owned(),
+    }
+}
