@@ -1,7 +1,7 @@
 //! Equality of floating-point numbers: -0.0 equals 0.0, and all NaNs are equal and greater than all other numbers.
 //!
-//! Arrow compares floats by their bits. So FLOAT and DOUBLE values are [normalized](normalize) before they are compared,
-//! hashed, sorted or de-duplicated: equal values then have equal bits.
+//! Arrow compares floats by their bits. So FLOAT and DOUBLE values are [normalized](normalize) before they are
+//! compared, hashed, sorted or de-duplicated: equal values then have equal bits.
 
 use std::sync::Arc;
 

@@ -1,14 +1,14 @@
 //! The job graph: the result of planning, executed by every runtime.
 //!
-//! A graph is a list of nodes in topological order and the edges between them. Nodes and edges define *what* is computed,
-//! not where: parallelism belongs to the job and is chosen when it starts, so rescaling never changes the plan.
-//! Expressions are DataFusion physical expressions over the node's input schema and refer to columns by index.
+//! A graph is a list of nodes in topological order and the edges between them. Nodes and edges define *what* is
+//! computed, not where: parallelism belongs to the job and is chosen when it starts, so rescaling never changes the
+//! plan. Expressions are DataFusion physical expressions over the node's input schema and refer to columns by index.
 //!
 //! The event-time column of a stream is an ordinary column ([`Stream::event_time`]). A row that belongs to a window
 //! carries the window's bounds as ordinary columns too ([`Stream::window`]).
 //!
-//! Beside the graph, this crate holds what both planning and execution need of expressions: the [clock] they read, their
-//! [equality of floats](float_equality) and the [SQL names of types](sql_type).
+//! Beside the graph, this crate holds what both planning and execution need of expressions: the [clock] they read,
+//! their [equality of floats](float_equality) and the [SQL names of types](sql_type).
 
 #![warn(missing_docs)]
 

@@ -46,8 +46,8 @@ pub enum ErrorPolicy {
     Null,
 }
 
-/// A source: decodes records, then evaluates `calc` (computed columns, pushed-down filter), then generates watermarks per
-/// split.
+/// A source: decodes records, then evaluates `calc` (computed columns, pushed-down filter), then generates watermarks
+/// per split.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Table that is read.
@@ -97,8 +97,8 @@ pub enum Window {
         /// Shift of all windows against the epoch.
         offset: i64,
     },
-    /// Windows of length `size` that begin every `slide`. `size` is a multiple of `slide`: windows share slices of length
-    /// `slide`.
+    /// Windows of length `size` that begin every `slide`. `size` is a multiple of `slide`: windows share slices of
+    /// length `slide`.
     Hop {
         /// Length of a window.
         size: i64,
@@ -128,8 +128,8 @@ pub enum Window {
 /// Time domain of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimeAttribute {
-    /// Event time in the column of this index, against the watermark. Rows with NULL there are counted and dropped as late
-    /// rows are.
+    /// Event time in the column of this index, against the watermark. Rows with NULL there are counted and dropped as
+    /// late rows are.
     Event(usize),
     /// Processing time: the engine's clock when a row arrives.
     Processing,
@@ -162,8 +162,8 @@ pub struct WindowAggregate {
     pub aggregates: Vec<Aggregate>,
     /// Phase of a two-phase aggregation.
     pub phase: Phase,
-    /// Allowed lateness in microseconds: rows are accepted until the watermark is this far past the end of their window.
-    /// Late firings would be updates, so it is 0 wherever results are append-only.
+    /// Allowed lateness in microseconds: rows are accepted until the watermark is this far past the end of their
+    /// window. Late firings would be updates, so it is 0 wherever results are append-only.
     pub allowed_lateness: i64,
 }
 
@@ -195,7 +195,8 @@ pub enum Phase {
 pub struct WindowJoin {
     /// Type of the join.
     pub join_type: JoinType,
-    /// Number of leading columns of each input that are joined and stored. The columns after them are for late rows only.
+    /// Number of leading columns of each input that are joined and stored. The columns after them are for late rows
+    /// only.
     pub joined_columns: [usize; 2],
     /// Columns that bound the window of a left row.
     pub left: WindowColumns,
@@ -207,8 +208,8 @@ pub struct WindowJoin {
     pub filter: Option<PhysicalExprRef>,
 }
 
-/// Emits the first rows of each window and partition, by order. Output: the input's columns, then, if `emit_rank` is set,
-/// the rank (`Int64` or as the schema says).
+/// Emits the first rows of each window and partition, by order. Output: the input's columns, then, if `emit_rank` is
+/// set, the rank (`Int64` or as the schema says).
 #[derive(Debug, Clone)]
 pub struct WindowTopN {
     /// Columns that bound the window of a row.
@@ -225,8 +226,9 @@ pub struct WindowTopN {
     pub emit_rank: bool,
 }
 
-/// Drops rows that compare worse than an earlier row of the same window and keys, where a downstream join keeps only the
-/// extreme rows. The best values so far are not state: a row that passes twice does no harm. Output: the input's columns.
+/// Drops rows that compare worse than an earlier row of the same window and keys, where a downstream join keeps only
+/// the extreme rows. The best values so far are not state: a row that passes twice does no harm. Output: the input's
+/// columns.
 #[derive(Debug, Clone)]
 pub struct DynamicFilter {
     /// Index of a boolean column. Rows for which it is not true are dropped and are not compared with.

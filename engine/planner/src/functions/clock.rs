@@ -1,63 +1,117 @@
 //! Functions that return the time.
 //!
-//! `PROCTIME()` marks the processing-time attribute. On a stream, `NOW()` and the like read the engine's
-//! [clock](millstream_graph::clock) once per batch of rows. In a batch job they are the job's start, the same for all rows:
-//! the planner replaces the calls by that time (see [`super::rewrites`]).
+//! `PROCTIME()` marks the processing-time attribute. On a stream, `NOW()` and the like read the engine's [clock] once per
+//! batch of rows. In a batch job they are the job's start, the same for all rows: the planner replaces the calls by that
+//! time ([`batch_value`]).
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
-
-use super::Scalar;
-use millstream_graph::clock::now_us;
+use datafusion::sql::sqlparser::ast::{
+    DataType as SqlType, Expr, Function, FunctionArguments, Ident, TimezoneInfo, Value, ValueWithSpan,
+};
+use millstream_graph::clock;
 use millstream_graph::sql_type::{timestamp, timestamp_ltz};
 
+use super::rewrites::cast;
+use super::scalar::{Scalar, bigint};
+use crate::ast::call;
+
+/// Name of the function that marks the processing-time attribute.
 pub(super) const PROCTIME: &str = "proctime";
 
 const DAY_US: i64 = 86_400_000_000;
+const SECOND_US: i64 = 1_000_000;
 
-pub(super) fn all() -> Vec<Scalar> {
-    let ltz = |_: &[DataType]| timestamp_ltz();
+/// The declaration of a function that returns the time.
+struct ClockFunction {
+    /// Lower-case name under which queries call the function without arguments.
+    called: &'static str,
+    /// The function on a stream.
+    scalar: Scalar,
+    /// Returns the expression that stands for a call in a batch job that starts at a time in microseconds since the
+    /// epoch; `None` if the function is the same in a batch job.
+    batch_value: fn(i64) -> Option<Expr>,
+}
+
+impl ClockFunction {
+    fn new(
+        called: &'static str,
+        returns: fn(&[DataType]) -> DataType,
+        body: fn(&ScalarFunctionArgs) -> Result<ColumnarValue>,
+        batch_value: fn(i64) -> Option<Expr>,
+    ) -> Self {
+        Self {
+            called,
+            scalar: Scalar::fallible(called, no_arguments, returns, body).volatile(),
+            batch_value,
+        }
+    }
+}
+
+fn declarations() -> Vec<ClockFunction> {
     vec![
-        Scalar::new(PROCTIME, nothing, ltz, |_| instant()).volatile(),
-        Scalar::new("now", nothing, ltz, |_| instant()).volatile(),
-        Scalar::new("current_timestamp", nothing, ltz, |_| instant()).volatile(),
-        Scalar::new("current_row_timestamp", nothing, ltz, |_| instant()).volatile(),
-        Scalar::new(
+        ClockFunction::new(PROCTIME, instant_type, instant, |_| None),
+        ClockFunction::new("now", instant_type, instant, |now_us| Some(instant_at(now_us))),
+        ClockFunction::new("current_timestamp", instant_type, instant, |now_us| {
+            Some(instant_at(now_us))
+        }),
+        ClockFunction::new("current_row_timestamp", instant_type, instant, |now_us| {
+            Some(instant_at(now_us))
+        }),
+        ClockFunction::new(
             "localtimestamp",
-            nothing,
             |_| timestamp(),
-            |_| {
-                Ok(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(
-                    Some(now_us()?),
-                    None,
-                )))
+            |_| constant(ScalarValue::TimestampMicrosecond(Some(clock::now_us()?), None)),
+            |now_us| {
+                let timestamp = SqlType::Timestamp(None, TimezoneInfo::None);
+                Some(cast(instant_at(now_us), timestamp))
             },
-        )
-        .volatile(),
-        Scalar::new(
+        ),
+        ClockFunction::new(
             "current_date",
-            nothing,
             |_| DataType::Date32,
             |_| {
-                let days = i32::try_from(now_us()?.div_euclid(DAY_US)).unwrap_or(i32::MAX);
-                Ok(ColumnarValue::Scalar(ScalarValue::Date32(Some(days))))
+                let days = i32::try_from(clock::now_us()?.div_euclid(DAY_US)).unwrap_or(i32::MAX);
+                constant(ScalarValue::Date32(Some(days)))
             },
-        )
-        .volatile(),
-        Scalar::new("current_time", nothing, time_of_day, now_time).volatile(),
-        Scalar::new("localtime", nothing, time_of_day, now_time).volatile(),
-        Scalar::new("$unix_now", nothing, super::bigint, |_| {
-            Ok(ColumnarValue::Scalar(ScalarValue::Int64(Some(
-                now_us()?.div_euclid(1_000_000),
-            ))))
-        })
-        .volatile(),
+            |now_us| Some(cast(instant_at(now_us), SqlType::Date)),
+        ),
+        ClockFunction::new("current_time", time_of_day_type, time_of_day, time_of_day_at),
+        ClockFunction::new("localtime", time_of_day_type, time_of_day, time_of_day_at),
+        // `UNIX_TIMESTAMP` with an argument is another function.
+        ClockFunction {
+            called: "unix_timestamp",
+            scalar: Scalar::fallible("$unix_now", no_arguments, bigint, |_| {
+                constant(ScalarValue::Int64(Some(clock::now_us()?.div_euclid(SECOND_US))))
+            })
+            .volatile(),
+            batch_value: |now_us| Some(number(now_us.div_euclid(SECOND_US))),
+        },
     ]
 }
 
-fn nothing(given: &[DataType]) -> Result<Vec<DataType>> {
+pub(super) fn all() -> Vec<Scalar> {
+    declarations().into_iter().map(|function| function.scalar).collect()
+}
+
+/// Returns the expression that stands for a call of a lower-case name in a batch job that starts at `now_us`; `None` if
+/// the call does not read the clock.
+pub(crate) fn batch_value(name: &str, function: &Function, now_us: i64) -> Option<Expr> {
+    let has_arguments = match &function.args {
+        FunctionArguments::None => false,
+        FunctionArguments::List(list) => !list.args.is_empty(),
+        FunctionArguments::Subquery(_) => true,
+    };
+    if has_arguments {
+        return None;
+    }
+    let function = declarations().into_iter().find(|function| function.called == name)?;
+    (function.batch_value)(now_us)
+}
+
+fn no_arguments(given: &[DataType]) -> Result<Vec<DataType>> {
     if given.is_empty() {
         Ok(Vec::new())
     } else {
@@ -65,16 +119,38 @@ fn nothing(given: &[DataType]) -> Result<Vec<DataType>> {
     }
 }
 
-fn instant() -> Result<ColumnarValue> {
-    let now = ScalarValue::TimestampMicrosecond(Some(now_us()?), Some("UTC".into()));
-    Ok(ColumnarValue::Scalar(now))
+fn constant(value: ScalarValue) -> Result<ColumnarValue> {
+    Ok(ColumnarValue::Scalar(value))
 }
 
-fn time_of_day(_: &[DataType]) -> DataType {
-    DataType::Time64(datafusion::arrow::datatypes::TimeUnit::Microsecond)
+fn number(number: i64) -> Expr {
+    Expr::Value(ValueWithSpan::from(Value::Number(number.to_string(), false)))
 }
 
-fn now_time(_: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    let time = now_us()?.rem_euclid(DAY_US);
-    Ok(ColumnarValue::Scalar(ScalarValue::Time64Microsecond(Some(time))))
+fn instant_type(_: &[DataType]) -> DataType {
+    timestamp_ltz()
+}
+
+fn instant(_: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    constant(ScalarValue::TimestampMicrosecond(
+        Some(clock::now_us()?),
+        Some("UTC".into()),
+    ))
+}
+
+fn instant_at(now_us: i64) -> Expr {
+    call(Ident::new("to_timestamp_ltz"), vec![number(now_us), number(6)])
+}
+
+fn time_of_day_type(_: &[DataType]) -> DataType {
+    DataType::Time64(TimeUnit::Microsecond)
+}
+
+fn time_of_day(_: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let time = clock::now_us()?.rem_euclid(DAY_US);
+    constant(ScalarValue::Time64Microsecond(Some(time)))
+}
+
+fn time_of_day_at(now_us: i64) -> Option<Expr> {
+    Some(cast(instant_at(now_us), SqlType::Time(None, TimezoneInfo::None)))
 }

@@ -4,14 +4,14 @@ use datafusion::common::{ScalarValue, plan_err};
 use datafusion::logical_expr::ColumnarValue;
 use millstream_graph::float_equality;
 
-use super::Scalar;
+use super::scalar::{Notation, Scalar};
 
 /// Name of [`function`].
 pub(crate) const NAME: &str = "$comparable";
 
 /// Returns [`float_equality::normalize`] as a function of one argument of any type.
 pub(super) fn function() -> Scalar {
-    Scalar::new(
+    Scalar::infallible(
         NAME,
         |given| match given {
             [_] => Ok(given.to_vec()),
@@ -26,4 +26,5 @@ pub(super) fn function() -> Scalar {
             }
         },
     )
+    .notation(Notation::Argument)
 }

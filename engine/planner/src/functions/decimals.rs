@@ -12,19 +12,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Operator, ScalarFunctionArgs};
 use millstream_graph::sql_type;
 
-use super::{Scalar, array, finished};
-
-/// The name of [`quotient`].
-pub(super) const DIVIDE: &str = "$divide";
-
-/// The names of the functions that stand for operators, and the operators that are shown for them.
-pub(super) const SYMBOLS: &[(&str, &str)] = &[
-    ("$plus", "+"),
-    ("$minus", "-"),
-    ("$times", "*"),
-    ("$modulo", "%"),
-    (DIVIDE, "/"),
-];
+use super::scalar::{Notation, Scalar, array, finished};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![plus(), minus(), times(), modulo(), quotient()]
@@ -43,25 +31,27 @@ pub(super) fn of(operator: Operator) -> Option<Scalar> {
 }
 
 fn plus() -> Scalar {
-    Scalar::new(
+    Scalar::fallible(
         "$plus",
         decimals,
         |given| adjusted(sum_digits(digits(given, 0), digits(given, 1))),
         |arguments| computed(arguments, |left, right| left.aligned(right, i256::checked_add)),
     )
+    .notation(Notation::Operator("+"))
 }
 
 fn minus() -> Scalar {
-    Scalar::new(
+    Scalar::fallible(
         "$minus",
         decimals,
         |given| adjusted(sum_digits(digits(given, 0), digits(given, 1))),
         |arguments| computed(arguments, |left, right| left.aligned(right, i256::checked_sub)),
     )
+    .notation(Notation::Operator("-"))
 }
 
 fn times() -> Scalar {
-    Scalar::new(
+    Scalar::fallible(
         "$times",
         decimals,
         |given| adjusted(product_digits(digits(given, 0), digits(given, 1))),
@@ -74,10 +64,11 @@ fn times() -> Scalar {
             })
         },
     )
+    .notation(Notation::Operator("*"))
 }
 
 fn modulo() -> Scalar {
-    Scalar::new(
+    Scalar::fallible(
         "$modulo",
         decimals,
         |given| adjusted(remainder_digits(digits(given, 0), digits(given, 1))),
@@ -90,11 +81,12 @@ fn modulo() -> Scalar {
             })
         },
     )
+    .notation(Notation::Operator("%"))
 }
 
 /// `a / b` of decimals.
 pub(super) fn quotient() -> Scalar {
-    Scalar::new(DIVIDE, decimals, quotient_type, divide)
+    Scalar::fallible("$divide", decimals, quotient_type, divide).notation(Notation::Operator("/"))
 }
 
 /// Digits in all and behind the point; there may be more than a decimal can have.

@@ -11,11 +11,11 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{Scalar, Texts, boolean, finished, strings, utf8};
+use super::scalar::{Scalar, Texts, boolean, finished, strings, utf8};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
-        Scalar::new("json_value", strings::<2>, utf8, |arguments| {
+        Scalar::infallible("json_value", strings::<2>, utf8, |arguments| {
             texts(arguments, |value| match value {
                 Value::String(text) => Some(text.clone()),
                 Value::Number(number) => Some(number.to_string()),
@@ -23,14 +23,14 @@ pub(super) fn all() -> Vec<Scalar> {
                 Value::Null | Value::Array(_) | Value::Object(_) => None,
             })
         }),
-        Scalar::new("json_query", strings::<2>, utf8, |arguments| {
+        Scalar::fallible("json_query", strings::<2>, utf8, |arguments| {
             texts(arguments, |value| match value {
                 Value::Array(_) | Value::Object(_) => Some(value.to_string()),
                 _ => None,
             })
         }),
-        Scalar::new("json_exists", strings::<2>, boolean, exists),
-        Scalar::new("is_json", strings::<1>, boolean, is_json),
+        Scalar::fallible("json_exists", strings::<2>, boolean, exists),
+        Scalar::fallible("is_json", strings::<1>, boolean, is_json),
     ]
 }
 

@@ -16,39 +16,41 @@ use datafusion::functions::math;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 
-use super::{Scalar, array, finished};
+use super::scalar::{Scalar, array, finished};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
-        Scalar::new(
+        Scalar::fallible(
             "floor",
             |given| whole_or(given, &math::floor()),
             |given| whole_or_result(given, &math::floor()),
             |arguments| itself_or(arguments, &math::floor(), i128::div_euclid),
         ),
-        Scalar::new(
+        Scalar::fallible(
             "ceil",
             |given| whole_or(given, &math::ceil()),
             |given| whole_or_result(given, &math::ceil()),
             |arguments| itself_or(arguments, &math::ceil(), |value, unit| -(-value).div_euclid(unit)),
         ),
-        Scalar::new(
+        Scalar::fallible(
             "signum",
             |given| whole_or(given, &math::signum()),
             |given| whole_or_result(given, &math::signum()),
             signum,
-        ),
-        Scalar::new(
+        )
+        .aliases(&["sign"]),
+        Scalar::fallible(
             "trunc",
             |given| whole_or(given, &math::trunc()),
             |given| whole_or_result(given, &math::trunc()),
             trunc,
-        ),
-        Scalar::new("sqrt", doubles::<1>, double, |arguments| {
+        )
+        .aliases(&["truncate"]),
+        Scalar::fallible("sqrt", doubles::<1>, double, |arguments| {
             let numbers = array(arguments, 0)?;
             finished(numbers.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::sqrt))
         }),
-        Scalar::new("power", doubles::<2>, double, power),
+        Scalar::fallible("power", doubles::<2>, double, power).aliases(&["pow"]),
     ]
 }
 

@@ -17,16 +17,16 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use regex::{CaptureLocations, Regex};
 
-use super::{Scalar, Texts, array, boolean, finished, strings, utf8};
+use super::scalar::{Scalar, Texts, array, boolean, finished, strings, utf8};
 use literal_matcher::LiteralMatcher;
 
 mod literal_matcher;
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
-        Scalar::new("regexp_extract", text_text_maybe_integer, utf8, extract),
-        Scalar::new("regexp_replace", strings::<3>, utf8, replace),
-        Scalar::new("$regexp", strings::<2>, boolean, matches),
+        Scalar::infallible("regexp_extract", text_text_maybe_integer, utf8, extract),
+        Scalar::fallible("regexp_replace", strings::<3>, utf8, replace),
+        Scalar::infallible("$regexp", strings::<2>, boolean, matches),
     ]
 }
 

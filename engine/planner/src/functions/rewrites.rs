@@ -1,39 +1,243 @@
-//! Functions that are another spelling of an expression, or of a function DataFusion has.
+//! Functions that are rewritten into other expressions while the query is a parsed tree, before types are known.
 
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Function, Ident, UnaryOperator, Value, ValueWithSpan,
+    BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, NullTreatment, UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use crate::ast::{call, call_parts, text};
 
-/// Flink's names for DataFusion's scalar functions.
-pub(super) const ALIASES: &[(&str, &str)] = &[
-    ("sign", "signum"),
-    ("rand", "random"),
-    ("ifnull", "nvl"),
-    ("char_length", "character_length"),
-    ("startswith", "starts_with"),
-    ("endswith", "ends_with"),
-    ("array_contains", "array_has"),
-    ("array_join", "array_to_string"),
-    ("truncate", "trunc"),
-    ("pow", "power"),
-    // DataFusion's of the plain name removes the first one only.
-    ("array_remove", "array_remove_all"),
+/// A call of a function as it was written.
+struct Call<'a> {
+    /// Lower-case name.
+    name: &'a str,
+    arguments: Vec<Expr>,
+    span: Span,
+}
+
+impl Call<'_> {
+    /// Returns a call of another function in the place of this one.
+    fn to(&self, name: &str, arguments: Vec<Expr>) -> Expr {
+        call(Ident::with_span(self.span, name), arguments)
+    }
+
+    /// Returns a call that extracts a unit from the argument, a time.
+    fn part(&self, unit: &str) -> Option<Expr> {
+        let [time] = self.arguments.as_slice() else { return None };
+        Some(self.to("$part", vec![text(unit), time.clone()]))
+    }
+}
+
+/// A function that is another spelling of an expression.
+struct Rewrite {
+    /// Lower-case names.
+    names: &'static [&'static str],
+    /// Returns the expression that a call stands for, or `None` if the call stays as it is.
+    apply: fn(&Call<'_>) -> Option<Expr>,
+}
+
+const REWRITES: &[Rewrite] = &[
+    Rewrite {
+        names: &["mod"],
+        apply: |call| match call.arguments.as_slice() {
+            [left, right] => Some(nested(binary(
+                nested(left.clone()),
+                BinaryOperator::Modulo,
+                nested(right.clone()),
+            ))),
+            _ => None,
+        },
+    },
+    Rewrite {
+        names: &["if"],
+        apply: |call| match call.arguments.as_slice() {
+            [condition, yes, no] => Some(case(condition.clone(), yes.clone(), Some(no.clone()))),
+            _ => None,
+        },
+    },
+    // `||` is NULL where a part is, as CONCAT is in Flink.
+    Rewrite {
+        names: &["concat"],
+        apply: |call| {
+            let (first, rest) = call.arguments.split_first()?;
+            let first = call.to("$text", vec![first.clone()]);
+            Some(nested(rest.iter().fold(first, |left, right| {
+                binary(left, BinaryOperator::StringConcat, nested(right.clone()))
+            })))
+        },
+    },
+    // NULL if any argument is, as in Flink; DataFusion's functions ignore NULLs.
+    Rewrite {
+        names: &["greatest", "least"],
+        apply: |call| {
+            let any_null = call
+                .arguments
+                .iter()
+                .map(|argument| Expr::IsNull(Box::new(nested(argument.clone()))))
+                .reduce(|left, right| binary(left, BinaryOperator::Or, right))?;
+            let no_null = Expr::UnaryOp {
+                op: UnaryOperator::Not,
+                expr: Box::new(nested(any_null)),
+            };
+            let function = call.to(&format!("${}", call.name), call.arguments.clone());
+            Some(case(no_null, function, None))
+        },
+    },
+    Rewrite {
+        names: &["locate"],
+        apply: |call| match call.arguments.as_slice() {
+            [needle, text] => Some(call.to("strpos", vec![text.clone(), needle.clone()])),
+            [_, _, _] => Some(call.to("$locate", call.arguments.clone())),
+            _ => None,
+        },
+    },
+    Rewrite {
+        names: &["regexp", "regexp_like"],
+        apply: |call| match call.arguments.as_slice() {
+            [_, _] => Some(call.to("$regexp", call.arguments.clone())),
+            _ => None,
+        },
+    },
+    Rewrite {
+        names: &["sha224", "sha256", "sha384", "sha512"],
+        apply: |call| match call.arguments.as_slice() {
+            [_] => {
+                let digest = call.to(&format!("${}", call.name), call.arguments.clone());
+                Some(call.to("encode", vec![digest, text("hex")]))
+            }
+            _ => None,
+        },
+    },
+    Rewrite {
+        names: &["sha2"],
+        apply: |call| match call.arguments.as_slice() {
+            [
+                value,
+                Expr::Value(ValueWithSpan {
+                    value: Value::Number(bits, _),
+                    ..
+                }),
+            ] if matches!(bits.as_str(), "224" | "256" | "384" | "512") => {
+                let digest = call.to(&format!("$sha{bits}"), vec![value.clone()]);
+                Some(call.to("encode", vec![digest, text("hex")]))
+            }
+            _ => None,
+        },
+    },
+    Rewrite {
+        names: &["rand_integer"],
+        apply: |call| match call.arguments.as_slice() {
+            [bound] => {
+                let random = call.to("random", Vec::new());
+                let product = binary(random, BinaryOperator::Multiply, nested(bound.clone()));
+                Some(cast(call.to("floor", vec![product]), DataType::Int(None)))
+            }
+            _ => None,
+        },
+    },
+    // DataFusion's functions of these names count the elements of nested arrays too.
+    Rewrite {
+        names: &["cardinality", "array_length"],
+        apply: |call| match call.arguments.as_slice() {
+            [_] => Some(call.to("$elements", call.arguments.clone())),
+            _ => None,
+        },
+    },
+    Rewrite {
+        names: &["to_base64"],
+        apply: |call| match call.arguments.as_slice() {
+            [value] => Some(call.to("encode", vec![value.clone(), text("base64pad")])),
+            _ => None,
+        },
+    },
+    Rewrite {
+        names: &["from_base64"],
+        apply: |call| match call.arguments.as_slice() {
+            [value] => {
+                let decoded = call.to("decode", vec![value.clone(), text("base64")]);
+                Some(cast(decoded, DataType::String(None)))
+            }
+            _ => None,
+        },
+    },
+    Rewrite {
+        names: &["unix_timestamp"],
+        apply: |call| {
+            Some(match call.arguments.as_slice() {
+                [] => call.to("$unix_now", Vec::new()),
+                _ => call.to("$unix_timestamp", call.arguments.clone()),
+            })
+        },
+    },
+    Rewrite {
+        names: &["year", "quarter", "month", "week", "hour", "minute", "second"],
+        apply: |call| call.part(&call.name.to_ascii_uppercase()),
+    },
+    Rewrite {
+        names: &["dayofyear"],
+        apply: |call| call.part("DOY"),
+    },
+    Rewrite {
+        names: &["dayofmonth"],
+        apply: |call| call.part("DAY"),
+    },
+    Rewrite {
+        names: &["dayofweek"],
+        apply: |call| call.part("DOW"),
+    },
+    Rewrite {
+        names: &["e"],
+        apply: |call| match call.arguments.as_slice() {
+            [] => {
+                let one = Expr::Value(ValueWithSpan::from(Value::Number("1".into(), false)));
+                Some(call.to("exp", vec![one]))
+            }
+            _ => None,
+        },
+    },
+    // With one argument the natural logarithm; DataFusion's is to base 10.
+    Rewrite {
+        names: &["log"],
+        apply: |call| match call.arguments.as_slice() {
+            [_] => Some(call.to("ln", call.arguments.clone())),
+            _ => None,
+        },
+    },
+    Rewrite {
+        names: &["substr", "substring"],
+        apply: |call| match call.arguments.as_slice() {
+            [_, _] | [_, _, _] => Some(call.to("$substring", call.arguments.clone())),
+            _ => None,
+        },
+    },
 ];
 
-/// Flink's names for DataFusion's aggregates.
-pub(super) const AGGREGATE_ALIASES: &[(&str, &str)] = &[
-    ("listagg", "string_agg"),
-    ("approx_count_distinct", "approx_distinct"),
-    ("stddev_samp", "stddev"),
-    ("variance", "var"),
-    ("collect", "array_agg"),
+/// An aggregate whose calls are completed before they are planned.
+struct Completion {
+    /// Lower-case names.
+    names: &'static [&'static str],
+    apply: fn(&mut Function),
+}
+
+const COMPLETIONS: &[Completion] = &[
+    Completion {
+        names: &["first_value", "last_value"],
+        apply: ignore_nulls,
+    },
+    Completion {
+        names: &["count"],
+        apply: count_as_one,
+    },
+    Completion {
+        names: &["listagg"],
+        apply: list_separator,
+    },
 ];
 
-/// Names of Flink's that are not functions here, and what to write instead.
-pub(super) const REFUSED: &[(&str, &str)] = &[
+/// Names of Flink's functions that are refused, with what to write instead.
+const REFUSED: &[(&str, &str)] = &[
     (
         "current_watermark",
         "is not supported: late rows go to the step's `late` output",
@@ -46,154 +250,44 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("unnest", "is not supported yet: take elements with `array[1]`"),
 ];
 
-/// Names that [`rewrite`] takes.
-const REWRITTEN: &[&str] = &[
-    "mod",
-    "if",
-    "concat",
-    "greatest",
-    "least",
-    "locate",
-    "regexp",
-    "regexp_like",
-    "sha224",
-    "sha256",
-    "sha384",
-    "sha512",
-    "sha2",
-    "rand_integer",
-    "to_base64",
-    "from_base64",
-    "cardinality",
-    "array_length",
-    "unix_timestamp",
-    "year",
-    "quarter",
-    "month",
-    "week",
-    "dayofyear",
-    "dayofmonth",
-    "dayofweek",
-    "hour",
-    "minute",
-    "second",
-    "e",
-    "log",
-    "substr",
-    "substring",
-];
-
-pub(super) fn is_rewritten(name: &str) -> bool {
-    REWRITTEN.contains(&name)
-}
-
+/// Returns the names of all functions that may be rewritten.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    REWRITTEN.iter().copied()
+    REWRITES.iter().flat_map(|rewrite| rewrite.names).copied()
 }
 
-/// What a call stands for; `None`: itself.
+/// Returns the reason why a function of this lower-case name is refused, and what to write instead.
+pub(crate) fn refusal(name: &str) -> Option<&'static str> {
+    let refused = REFUSED.iter().find(|(refused, _)| *refused == name);
+    refused.map(|(_, instead)| *instead)
+}
+
+/// Returns the expression that a call of a function of this lower-case name stands for, or `None` if it is a call of that
+/// function.
 pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Expr> {
-    if !is_rewritten(name) || function.over.is_some() {
+    let rewrite = REWRITES.iter().find(|rewrite| rewrite.names.contains(&name))?;
+    if function.over.is_some() {
         return None;
     }
     let (_, arguments) = call_parts(function)?;
-    let plain = |name: &str, arguments: Vec<Expr>| call(Ident::with_span(span, name), arguments);
-    let unit = |unit: &str, arguments: Vec<Expr>| {
-        let mut all = vec![text(unit)];
-        all.extend(arguments);
-        call(Ident::with_span(span, "$part"), all)
-    };
-    Some(match (name, arguments.as_slice()) {
-        ("mod", [left, right]) => nested(Expr::BinaryOp {
-            left: Box::new(nested(left.clone())),
-            op: BinaryOperator::Modulo,
-            right: Box::new(nested(right.clone())),
-        }),
-        ("if", [condition, yes, no]) => case(condition.clone(), yes.clone(), Some(no.clone())),
-        // `||` is NULL where a part is, as CONCAT is in Flink.
-        ("concat", [first, rest @ ..]) => {
-            let first = plain("$text", vec![first.clone()]);
-            nested(rest.iter().fold(first, |left, right| Expr::BinaryOp {
-                left: Box::new(left),
-                op: BinaryOperator::StringConcat,
-                right: Box::new(nested(right.clone())),
-            }))
-        }
-        // Flink's are NULL where any argument is, DataFusion's leave NULLs out.
-        ("greatest" | "least", [_, ..]) => {
-            let any_null = arguments
-                .iter()
-                .map(|argument| Expr::IsNull(Box::new(nested(argument.clone()))))
-                .reduce(|left, right| Expr::BinaryOp {
-                    left: Box::new(left),
-                    op: BinaryOperator::Or,
-                    right: Box::new(right),
-                })?;
-            case(
-                Expr::UnaryOp {
-                    op: UnaryOperator::Not,
-                    expr: Box::new(nested(any_null)),
-                },
-                plain(&format!("${name}"), arguments),
-                None,
-            )
-        }
-        ("locate", [needle, hay]) => plain("strpos", vec![hay.clone(), needle.clone()]),
-        ("locate", [_, _, _]) => plain("$locate", arguments),
-        ("regexp" | "regexp_like", [_, _]) => plain("$regexp", arguments),
-        ("sha224" | "sha256" | "sha384" | "sha512", [_]) => {
-            plain("encode", vec![plain(&format!("${name}"), arguments), text("hex")])
-        }
-        (
-            "sha2",
-            [
-                value,
-                Expr::Value(ValueWithSpan {
-                    value: Value::Number(bits, _),
-                    ..
-                }),
-            ],
-        ) if matches!(bits.as_str(), "224" | "256" | "384" | "512") => plain(
-            "encode",
-            vec![plain(&format!("$sha{bits}"), vec![value.clone()]), text("hex")],
-        ),
-        ("rand_integer", [bound]) => cast(
-            plain(
-                "floor",
-                vec![Expr::BinaryOp {
-                    left: Box::new(plain("random", Vec::new())),
-                    op: BinaryOperator::Multiply,
-                    right: Box::new(nested(bound.clone())),
-                }],
-            ),
-            datafusion::sql::sqlparser::ast::DataType::Int(None),
-        ),
-        // DataFusion's counts the elements of nested arrays too.
-        ("cardinality" | "array_length", [_]) => plain("$elements", arguments),
-        ("to_base64", [value]) => plain("encode", vec![value.clone(), text("base64pad")]),
-        ("from_base64", [value]) => cast(
-            plain("decode", vec![value.clone(), text("base64")]),
-            datafusion::sql::sqlparser::ast::DataType::String(None),
-        ),
-        ("unix_timestamp", []) => plain("$unix_now", Vec::new()),
-        ("unix_timestamp", _) => plain("$unix_timestamp", arguments),
-        ("year" | "quarter" | "month" | "week" | "hour" | "minute" | "second", [_]) => {
-            unit(&name.to_ascii_uppercase(), arguments)
-        }
-        // DataFusion's is to base 10.
-        ("log", [_]) => plain("ln", arguments),
-        ("substr" | "substring", [_, _] | [_, _, _]) => plain("$substring", arguments),
-        ("dayofyear", [_]) => unit("DOY", arguments),
-        ("dayofmonth", [_]) => unit("DAY", arguments),
-        ("dayofweek", [_]) => unit("DOW", arguments),
-        ("e", []) => plain(
-            "exp",
-            vec![Expr::Value(ValueWithSpan::from(Value::Number("1".into(), false)))],
-        ),
-        _ => return None,
-    })
+    (rewrite.apply)(&Call { name, arguments, span })
 }
 
+/// Completes the call of an aggregate of this lower-case name with Flink's defaults.
+pub(crate) fn complete(name: &str, function: &mut Function) {
+    if let Some(completion) = COMPLETIONS.iter().find(|completion| completion.names.contains(&name)) {
+        (completion.apply)(function);
+    }
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp {
+        left: Box::new(left),
+        op,
+        right: Box::new(right),
+    }
+}
+
+/// Puts an expression in parentheses if it needs them as an operand.
 fn nested(expr: Expr) -> Expr {
     match expr {
         plain @ (Expr::Identifier(_)
@@ -206,7 +300,6 @@ fn nested(expr: Expr) -> Expr {
 }
 
 fn case(condition: Expr, result: Expr, otherwise: Option<Expr>) -> Expr {
-    use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
     Expr::Case {
         case_token: AttachedToken::empty(),
         end_token: AttachedToken::empty(),
@@ -216,9 +309,10 @@ fn case(condition: Expr, result: Expr, otherwise: Option<Expr>) -> Expr {
     }
 }
 
-fn cast(expr: Expr, data_type: datafusion::sql::sqlparser::ast::DataType) -> Expr {
+/// Returns `CAST(expr AS data_type)`.
+pub(super) fn cast(expr: Expr, data_type: DataType) -> Expr {
     Expr::Cast {
-        kind: datafusion::sql::sqlparser::ast::CastKind::Cast,
+        kind: CastKind::Cast,
         expr: Box::new(expr),
         data_type,
         array: false,
@@ -226,40 +320,15 @@ fn cast(expr: Expr, data_type: datafusion::sql::sqlparser::ast::DataType) -> Exp
     }
 }
 
-/// What a function of the clock is for all rows of a batch job.
-pub(crate) fn pinned(name: &str, function: &Function, now_us: i64) -> Option<Expr> {
-    use datafusion::sql::sqlparser::ast::{DataType, FunctionArguments, TimezoneInfo};
-    let empty = match &function.args {
-        FunctionArguments::None => true,
-        FunctionArguments::List(list) => list.args.is_empty(),
-        FunctionArguments::Subquery(_) => false,
-    };
-    if !empty {
-        return None;
-    }
-    let number = |number: i64| Expr::Value(ValueWithSpan::from(Value::Number(number.to_string(), false)));
-    let instant = call(Ident::new("to_timestamp_ltz"), vec![number(now_us), number(6)]);
-    Some(match name {
-        "now" | "current_timestamp" | "current_row_timestamp" => instant,
-        "localtimestamp" => cast(instant, DataType::Timestamp(None, TimezoneInfo::None)),
-        "current_date" => cast(instant, DataType::Date),
-        "current_time" | "localtime" => cast(instant, DataType::Time(None, TimezoneInfo::None)),
-        "unix_timestamp" => number(now_us.div_euclid(1_000_000)),
-        _ => return None,
-    })
-}
-
-/// `FIRST_VALUE` and `LAST_VALUE` leave NULLs out, unless the query says otherwise.
-pub(crate) fn ignore_nulls(function: &mut Function) {
-    use datafusion::sql::sqlparser::ast::NullTreatment;
+/// Makes `FIRST_VALUE` and `LAST_VALUE` ignore NULLs, unless the query says otherwise.
+fn ignore_nulls(function: &mut Function) {
     if function.over.is_none() {
         function.null_treatment.get_or_insert(NullTreatment::IgnoreNulls);
     }
 }
 
-/// `COUNT(DISTINCT a, b)` counts different pairs, none of which is NULL.
-pub(crate) fn count_as_one(function: &mut Function) {
-    use datafusion::sql::sqlparser::ast::{DuplicateTreatment, FunctionArg, FunctionArgExpr, FunctionArguments};
+/// Makes `COUNT(DISTINCT a, b)` count different pairs without NULL.
+fn count_as_one(function: &mut Function) {
     let Some((_, arguments)) = call_parts(function) else {
         return;
     };
@@ -281,9 +350,8 @@ pub(crate) fn count_as_one(function: &mut Function) {
     }
 }
 
-/// `LISTAGG(text)` separates by a comma.
-pub(crate) fn list_separator(function: &mut Function) {
-    use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr, FunctionArguments};
+/// Makes a comma the separator of `LISTAGG(text)`.
+fn list_separator(function: &mut Function) {
     if let FunctionArguments::List(list) = &mut function.args
         && list.args.len() == 1
     {

@@ -27,7 +27,7 @@ pub(crate) fn sum() -> Arc<AggregateUDF> {
 }
 
 /// `AVG`.
-pub(super) fn avg() -> Arc<AggregateUDF> {
+pub(crate) fn avg() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(WithFlinkType {
         inner: avg_udaf(),
         scale_min: 6,

@@ -9,27 +9,27 @@ use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
-use super::{Scalar, Texts, array, bigint, finished, strings, utf8};
+use super::scalar::{Scalar, Texts, array, bigint, finished, strings, utf8};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
-        Scalar::new("split_index", split_arguments, utf8, split_index),
-        Scalar::new("count_char", strings::<2>, bigint, count_char),
-        Scalar::new("parse_url", url_arguments, utf8, parse_url),
-        Scalar::new("url_encode", strings::<1>, utf8, |arguments| {
+        Scalar::infallible("split_index", split_arguments, utf8, split_index),
+        Scalar::fallible("count_char", strings::<2>, bigint, count_char),
+        Scalar::fallible("parse_url", url_arguments, utf8, parse_url),
+        Scalar::fallible("url_encode", strings::<1>, utf8, |arguments| {
             mapped(arguments, |text| Some(percent_encoded(text)))
         }),
-        Scalar::new("url_decode", strings::<1>, utf8, |arguments| {
+        Scalar::fallible("url_decode", strings::<1>, utf8, |arguments| {
             mapped(arguments, percent_decoded)
         }),
-        Scalar::new("$substring", text_integers, utf8, substring),
-        Scalar::new("$locate", text_text_integer, |_| DataType::Int32, locate),
-        Scalar::new("left", text_integer, utf8, |arguments| side(arguments, true)),
-        Scalar::new("right", text_integer, utf8, |arguments| side(arguments, false)),
-        Scalar::new("lpad", padding, utf8, |arguments| padded(arguments, true)),
-        Scalar::new("rpad", padding, utf8, |arguments| padded(arguments, false)),
-        Scalar::new("overlay", overlay_arguments, utf8, overlay),
-        Scalar::new("$elements", one_collection, |_| DataType::Int32, elements),
+        Scalar::infallible("$substring", text_integers, utf8, substring),
+        Scalar::fallible("$locate", text_text_integer, |_| DataType::Int32, locate),
+        Scalar::fallible("left", text_integer, utf8, |arguments| side(arguments, true)),
+        Scalar::fallible("right", text_integer, utf8, |arguments| side(arguments, false)),
+        Scalar::fallible("lpad", padding, utf8, |arguments| padded(arguments, true)),
+        Scalar::fallible("rpad", padding, utf8, |arguments| padded(arguments, false)),
+        Scalar::fallible("overlay", overlay_arguments, utf8, overlay),
+        Scalar::fallible("$elements", one_collection, |_| DataType::Int32, elements),
     ]
 }
 

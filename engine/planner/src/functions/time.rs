@@ -16,36 +16,36 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use super::civil::{
     DAY_US, HOUR_US, MINUTE_US, Pattern, SECOND_US, civil, days, days_in_month, iso_week, iso_weekday, parse_timestamp,
 };
-use super::{Scalar, Texts, array, bigint, finished, utf8};
+use super::scalar::{Scalar, Texts, array, bigint, finished, strings, utf8};
 use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
-        Scalar::new("$part", text_time, bigint, part),
-        Scalar::new("$floor_time", time_text, first, |arguments| rounded(arguments, false)),
-        Scalar::new("$ceil_time", time_text, first, |arguments| rounded(arguments, true)),
-        Scalar::new("date_format", time_or_text_text, utf8, date_format),
-        Scalar::new("to_timestamp", texts, |_| timestamp(), to_timestamp),
-        Scalar::new(
+        Scalar::infallible("$part", text_time, bigint, part),
+        Scalar::infallible("$floor_time", time_text, first, |arguments| rounded(arguments, false)),
+        Scalar::fallible("$ceil_time", time_text, first, |arguments| rounded(arguments, true)),
+        Scalar::infallible("date_format", time_or_text_text, utf8, date_format),
+        Scalar::fallible("to_timestamp", texts, |_| timestamp(), to_timestamp),
+        Scalar::fallible(
             "to_timestamp_ltz",
             number_or_texts,
             |_| timestamp_ltz(),
             to_timestamp_ltz,
         ),
-        Scalar::new("to_date", texts, |_| DataType::Date32, to_date),
-        Scalar::new("$unix_timestamp", time_or_texts, bigint, unix_timestamp),
-        Scalar::new("from_unixtime", number_maybe_text, utf8, from_unixtime),
-        Scalar::new("timestampdiff", text_time_time, |_| DataType::Int32, difference),
-        Scalar::new("timestampadd", text_number_time, |given| given[2].clone(), addition),
-        Scalar::new("$cut_time", time_number, first, cut),
-        Scalar::new("convert_tz", super::strings::<3>, utf8, convert_tz),
+        Scalar::fallible("to_date", texts, |_| DataType::Date32, to_date),
+        Scalar::fallible("$unix_timestamp", time_or_texts, bigint, unix_timestamp),
+        Scalar::fallible("from_unixtime", number_maybe_text, utf8, from_unixtime),
+        Scalar::fallible("timestampdiff", text_time_time, |_| DataType::Int32, difference),
+        Scalar::fallible("timestampadd", text_number_time, |given| given[2].clone(), addition),
+        Scalar::fallible("$cut_time", time_number, first, cut),
+        Scalar::fallible("convert_tz", strings::<3>, utf8, convert_tz),
         to_text(),
     ]
 }
 
 /// `CAST(x AS STRING)`.
 pub(super) fn to_text() -> Scalar {
-    Scalar::new("$text", anything, utf8, as_text)
+    Scalar::infallible("$text", anything, utf8, as_text)
 }
 
 const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";

@@ -330,28 +330,20 @@ impl Rewrite<'_> {
             // One of our own, put there by another rewrite.
             return;
         }
-        if let Some(instead) = Functions::refused(&lower) {
+        if let Some(instead) = functions::refusal(&lower) {
             self.mistakes
                 .push((format!("{} {instead}", ident.value.to_ascii_uppercase()), ident.span));
             return;
         }
         if let Some(now_us) = self.pinned_now_us
-            && let Some(pinned) = functions::pinned(&lower, function, now_us)
+            && let Some(value) = functions::batch_value(&lower, function, now_us)
         {
-            *expr = pinned;
+            *expr = value;
             return;
         }
-        if lower == "first_value" || lower == "last_value" {
-            functions::ignore_nulls(function);
-        }
-        if lower == "count" {
-            functions::count_as_one(function);
-        }
-        if lower == "listagg" {
-            functions::list_separator(function);
-        }
-        if let Some(form) = functions::rewrite(&lower, function, ident.span) {
-            *expr = form;
+        functions::complete(&lower, function);
+        if let Some(rewritten) = functions::rewrite(&lower, function, ident.span) {
+            *expr = rewritten;
             return;
         }
         if !self.functions.contains(&lower) {

@@ -20,6 +20,8 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when}
 
 use millstream_graph::float_equality::{self, contains_floats};
 
+use crate::functions::Functions;
+
 /// Rewrites a plan as it was written, before types are coerced: afterwards an integer under AVG is a DOUBLE.
 pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(averages)?.data;
@@ -84,12 +86,12 @@ fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transform
             }
             (call.args.iter_mut().collect(), true)
         }
-        Expr::ScalarFunction(call) if COMPARING_FUNCTIONS.contains(&call.func.name()) => {
+        Expr::ScalarFunction(call) if Functions::all().scalar_properties(call.func.name()).is_comparing => {
             (call.args.iter_mut().collect(), false)
         }
         Expr::AggregateFunction(call) => {
             let params = &mut call.params;
-            let is_comparing = params.distinct || COMPARING_AGGREGATES.contains(&call.func.name());
+            let is_comparing = params.distinct || Functions::all().aggregate_properties(call.func.name()).is_comparing;
             let args = params.args.iter_mut().filter(|_| is_comparing);
             let order = params.order_by.iter_mut().map(|sort| &mut sort.expr);
             (args.chain(order).collect(), false)
@@ -155,40 +157,6 @@ fn as_double(expr: &mut Expr, schema: &DFSchema) {
         *expr = Expr::Cast(Cast::new(Box::new(decimal), DataType::Float64));
     }
 }
-
-/// Functions whose results depend on which of their arguments, or of the elements of these, are equal or greater.
-const COMPARING_FUNCTIONS: &[&str] = &[
-    "greatest",
-    "least",
-    "array_has",
-    "array_has_all",
-    "array_has_any",
-    "array_position",
-    "array_positions",
-    "array_remove_n",
-    "array_remove_all",
-    "array_replace",
-    "array_replace_n",
-    "array_replace_all",
-    "array_distinct",
-    "array_union",
-    "array_intersect",
-    "array_except",
-    "array_max",
-    "array_min",
-    "array_sort",
-];
-
-/// The same for aggregates and the rows of a group.
-const COMPARING_AGGREGATES: &[&str] = &[
-    "min",
-    "max",
-    "median",
-    "approx_distinct",
-    "approx_median",
-    "approx_percentile_cont",
-    "percentile_cont",
-];
 
 fn is_comparison(operator: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
@@ -330,28 +298,4 @@ fn exact_average(expr: &Expr, schema: &DFSchema) -> Result<Option<(AggregateFunc
     let data_type = call.params.args[0].get_type(schema)?;
     let is_exact = data_type.is_integer() || matches!(data_type, DataType::Decimal128(..));
     Ok(is_exact.then_some((call, data_type)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::functions::Functions;
-
-    #[test]
-    fn functions_that_compare_are_there_under_these_names() {
-        let functions = Functions::all();
-        let scalar = |name: &str| functions.scalar(name).map(|function| function.name().to_owned());
-        let aggregate = |name: &str| functions.aggregate(name).map(|function| function.name().to_owned());
-        let absent: Vec<&str> = COMPARING_FUNCTIONS
-            .iter()
-            .filter(|name| scalar(name).as_deref() != Some(name))
-            .chain(
-                COMPARING_AGGREGATES
-                    .iter()
-                    .filter(|name| aggregate(name).as_deref() != Some(name)),
-            )
-            .copied()
-            .collect();
-        assert_eq!(absent, [""; 0]);
-    }
 }

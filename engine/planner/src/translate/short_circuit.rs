@@ -23,6 +23,7 @@ use datafusion::physical_expr::{PhysicalExprRef, ScalarFunctionExpr};
 
 use super::masked_eval::MaskedExpr;
 use super::specialized_expr::{Specialization, specialized};
+use crate::functions::{Fallibility, Functions};
 
 /// A short-circuit `AND` or `OR`.
 #[derive(Debug)]
@@ -123,7 +124,8 @@ fn is_harmless(expr: &PhysicalExprRef, input: &Schema) -> bool {
         return is_harmless_cast(&type_of(cast.expr()), cast.cast_type());
     }
     if let Some(function) = expr.downcast_ref::<ScalarFunctionExpr>() {
-        return HARMLESS_FUNCTIONS.contains(&function.name());
+        let properties = Functions::all().scalar_properties(function.name());
+        return properties.fallibility == Fallibility::Infallible;
     }
     is_plain(expr)
         || expr.downcast_ref::<LikeExpr>().is_some()
@@ -183,33 +185,6 @@ fn is_harmless_cast(from: &DataType, to: &DataType) -> bool {
         (from, to) => digits(from).zip(digits(to)).is_some_and(|(from, to)| from <= to),
     }
 }
-
-/// Functions that have a value for every row, in those that conditions are made of. Constant arguments that make them
-/// fail are refused before anything runs.
-const HARMLESS_FUNCTIONS: &[&str] = &[
-    "get_field",
-    "lower",
-    "upper",
-    "btrim",
-    "ltrim",
-    "rtrim",
-    "character_length",
-    "strpos",
-    "starts_with",
-    "ends_with",
-    "contains",
-    "nullif",
-    "$substring",
-    "$text",
-    "$part",
-    "$floor_time",
-    "$regexp",
-    "regexp_extract",
-    "split_index",
-    "json_value",
-    "date_format",
-    "array_element",
-];
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ use super::relation::{
     substitute,
 };
 use super::{Result, Translator};
+use crate::functions::{Functions, PartialState};
 use millstream_graph::{NodeIndex, Window};
 
 mod grouping_sets;
@@ -285,7 +286,8 @@ impl Translator<'_> {
         }
         calls.iter().all(|call| {
             let params = &call.function.params;
-            !params.distinct && params.order_by.is_empty() && is_small_partial(call.function.func.name())
+            let properties = Functions::all().aggregate_properties(call.function.func.name());
+            !params.distinct && params.order_by.is_empty() && properties.partial_state == PartialState::Constant
         })
     }
 
@@ -377,29 +379,4 @@ fn window_time(end: &PhysicalExprRef) -> PhysicalExprRef {
         BinaryOperator::Minus,
         Arc::new(Literal::new(millisecond)),
     ))
-}
-
-/// Aggregates whose partial state is a few numbers, whatever they have seen.
-fn is_small_partial(name: &str) -> bool {
-    matches!(
-        name,
-        "count"
-            | "sum"
-            | "min"
-            | "max"
-            | "avg"
-            | "mean"
-            | "stddev"
-            | "stddev_pop"
-            | "var"
-            | "var_pop"
-            | "bool_and"
-            | "bool_or"
-            | "bit_and"
-            | "bit_or"
-            | "bit_xor"
-            | "corr"
-            | "covar_samp"
-            | "covar_pop"
-    ) || name.starts_with("regr_")
 }
