@@ -1,8 +1,8 @@
-//! Collects the nodes and edges of a graph.
+//! Collection of the nodes and edges of a graph.
 //!
-//! A node is added by what it does and what it reads. Asking for the same twice gives the same node: this is how
-//! sub-plans that several inserts share are computed once. Nodes get their stable names here, and nodes that no sink
-//! needs are dropped at the end.
+//! A node is identified by its operator and its inputs: adding an equal node again returns the first one, so sub-plans
+//! that several inserts share are computed once. Nodes get their stable names here. Nodes that no sink needs are
+//! dropped at the end.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,9 +15,9 @@ use millstream_graph::{
 pub(super) struct GraphBuilder {
     pub nodes: Vec<Node>,
     edges: Vec<Edge>,
-    /// Who asked for a node first: a step, an insert or a table.
+    /// Step, insert or table for which each node was added first.
     owners: Vec<String>,
-    /// Canonical text of operator and inputs.
+    /// Nodes by the canonical text of their operator and inputs.
     known: HashMap<String, NodeIndex>,
     names: HashSet<String>,
 }
@@ -32,7 +32,8 @@ pub(super) struct InputEdge {
 }
 
 impl GraphBuilder {
-    /// The node that does this; its id is `owner/kind`, or `owner` alone where `kind` is empty.
+    /// Returns the node with this operator and these inputs, which is added if there is none. Its id is `owner/kind`,
+    /// or `owner` if `kind` is empty.
     pub fn add(
         &mut self,
         owner: &str,
@@ -44,7 +45,7 @@ impl GraphBuilder {
     ) -> NodeIndex {
         let mut key = explain::canonical(&operator, &output, parallelism);
         key.push_str(&explain::shapes(&operator));
-        // Dead letters belong to the step whose rows failed.
+        // Dead letters belong to the step whose rows failed, so steps do not share such a node.
         if let Operator::Calc(calc) = &operator
             && calc.on_error == ErrorPolicy::DeadLetter
         {
@@ -79,7 +80,7 @@ impl GraphBuilder {
         node
     }
 
-    /// How rows of `from` get to a node with this parallelism where no key matters.
+    /// Returns an edge from a node to one of this parallelism, where no key matters.
     pub fn unkeyed_edge(&self, from: NodeIndex, input: usize, parallelism: Parallelism) -> InputEdge {
         InputEdge {
             from,
@@ -93,7 +94,7 @@ impl GraphBuilder {
         }
     }
 
-    /// The first node that feeds an input of a node.
+    /// Returns the first node that feeds an input of a node.
     pub fn input_of(&self, node: NodeIndex, input: usize) -> Option<NodeIndex> {
         let mut edges = self.edges.iter().filter(|edge| edge.to == node && edge.input == input);
         edges.next().map(|edge| edge.from)
@@ -117,7 +118,7 @@ impl GraphBuilder {
         OperatorId(name)
     }
 
-    /// The graph of all nodes that a sink needs.
+    /// Returns the graph of all nodes that a sink needs.
     pub fn finish(self, name: &str, max_parallelism: u16) -> JobGraph {
         let mut needed = vec![false; self.nodes.len()];
         for (index, node) in self.nodes.iter().enumerate() {
@@ -157,5 +158,14 @@ impl GraphBuilder {
         };
         graph.fingerprint = explain::fingerprint(&graph);
         graph
+    }
+}
+
+/// Returns the exchange and the parallelism of a node whose rows are distributed by key: one subtask if there is no key.
+pub(super) fn keyed_exchange(keys: Vec<usize>) -> (Exchange, Parallelism) {
+    if keys.is_empty() {
+        (Exchange::Rebalance, Parallelism::One)
+    } else {
+        (Exchange::Hash(keys), Parallelism::Job)
     }
 }

@@ -3,71 +3,94 @@
 //! A step is shared if it is used more than once and keeps state, or if its error policy, late rows or dead letters need
 //! nodes of its own. Every other step is inlined, so that the optimiser sees through it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow_schema::{Field, FieldRef, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, plan_err};
+use datafusion::common::{DFSchema, DFSchemaRef, plan_err};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::utils::find_aggregate_exprs;
 use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::physical_expr::expressions::cast;
-
-use super::relation::{Attribute, ColumnInfo, Relation, column};
-use super::{Result, Scope, SharedStep, Translator, error_at};
-use crate::error::Error;
-use crate::logical::{CatalogTable, Insert, InsertInput, StepReference, WindowTableFunction};
 use millstream_graph::ErrorPolicy;
 
-impl<'p> Translator<'p> {
-    /// Optimises the plans of the shared steps and of the inserts, with all other steps inlined. Returns those of the
-    /// inserts.
-    pub(super) fn optimize_all(&mut self, errors: &mut Vec<Error>) -> Vec<(&'p Insert, LogicalPlan)> {
-        let shared = self.shared_step_names();
-        for step in &self.pipeline.steps {
-            if !shared.contains(&step.name) {
-                continue;
-            }
-            let plan = self.prepare(&step.plan, &shared, self.steps_with_late_output.contains(&step.name));
-            match plan {
+use super::context::{Context, Result, Scope, error_at};
+use super::optimize::Planning;
+use super::projection::project_physical;
+use super::relation::{Attribute, ColumnInfo, Relation, column};
+use crate::error::Error;
+use crate::logical::{CatalogTable, Insert, InsertInput, Pipeline, StepReference, WindowTableFunction};
+
+/// A step that is translated once.
+pub(super) struct SharedStep {
+    pub plan: LogicalPlan,
+    /// Schema that the step's users were planned against: that of the plan before types were coerced.
+    pub schema: DFSchemaRef,
+    pub scope: Scope,
+    /// Result of the translation, once it is done.
+    pub relation: Option<Relation>,
+}
+
+/// The optimised plans of a pipeline.
+pub(super) struct Subplans<'p> {
+    /// Shared steps by name.
+    pub shared_steps: HashMap<String, SharedStep>,
+    /// Inserts of queries, with their plans.
+    pub inserts: Vec<(&'p Insert, LogicalPlan)>,
+    /// Indices of the columns that the plans read, by table.
+    pub columns_read: BTreeMap<String, BTreeSet<usize>>,
+}
+
+impl<'p> Subplans<'p> {
+    /// Optimises the plans of the shared steps and of the inserts, with all other steps inlined.
+    pub fn optimize(
+        pipeline: &'p Pipeline,
+        planning: &Planning,
+        late_output_steps: &BTreeSet<String>,
+        errors: &mut Vec<Error>,
+    ) -> Self {
+        let shared = shared_step_names(pipeline, late_output_steps);
+        let mut subplans = Self {
+            shared_steps: HashMap::new(),
+            inserts: Vec::new(),
+            columns_read: BTreeMap::new(),
+        };
+        for step in pipeline.steps.iter().filter(|step| shared.contains(&step.name)) {
+            let keep_all_columns = late_output_steps.contains(&step.name);
+            match subplans.prepare(planning, &step.plan, &shared, keep_all_columns) {
                 Ok(plan) => {
-                    let scope = Scope {
-                        owner: step.name.clone(),
-                        location: step.location.clone(),
-                        on_error: step.on_error,
-                    };
-                    let relation = None;
-                    let schema = step.plan.schema().clone();
-                    self.shared_steps.insert(
-                        step.name.clone(),
-                        SharedStep {
-                            plan,
-                            schema,
-                            scope,
-                            relation,
+                    let shared_step = SharedStep {
+                        plan,
+                        schema: step.plan.schema().clone(),
+                        scope: Scope {
+                            owner: step.name.clone(),
+                            location: step.location.clone(),
+                            on_error: step.on_error,
                         },
-                    );
+                        relation: None,
+                    };
+                    subplans.shared_steps.insert(step.name.clone(), shared_step);
                 }
                 Err(error) => errors.push(error_at(error, &step.location)),
             }
         }
-        let mut plans = Vec::new();
-        for insert in &self.pipeline.inserts {
+        for insert in &pipeline.inserts {
             let InsertInput::Plan(plan) = &insert.input else {
                 continue;
             };
-            match self.prepare(plan, &shared, false) {
-                Ok(plan) => plans.push((insert, plan)),
+            match subplans.prepare(planning, plan, &shared, false) {
+                Ok(plan) => subplans.inserts.push((insert, plan)),
                 Err(error) => errors.push(error_at(error, &insert.location)),
             }
         }
-        plans
+        subplans
     }
 
     /// Inlines the steps that are not shared, optimises the plan, and records the columns that it reads of each table.
     fn prepare(
         &mut self,
+        planning: &Planning,
         plan: &LogicalPlan,
         shared: &BTreeSet<String>,
         keep_all_columns: bool,
@@ -75,7 +98,7 @@ impl<'p> Translator<'p> {
         let plan = inline_steps(plan.clone(), shared)?;
         let plan = if keep_all_columns { keep_columns(plan)? } else { plan };
         check_keys(&plan)?;
-        let plan = self.planning.optimize(plan)?;
+        let plan = planning.optimize(plan)?;
         plan.apply_with_subqueries(|plan| {
             if let LogicalPlan::TableScan(scan) = plan
                 && let Some(table) = scan.source.downcast_ref::<CatalogTable>()
@@ -91,91 +114,66 @@ impl<'p> Translator<'p> {
         })?;
         Ok(plan)
     }
+}
 
-    /// Returns the names of the steps that are translated once, apart from their users.
-    fn shared_step_names(&self) -> BTreeSet<String> {
-        let mut uses: BTreeMap<String, usize> = BTreeMap::new();
-        let plans = self.pipeline.steps.iter().map(|step| &step.plan);
-        let inserts = self.pipeline.inserts.iter().filter_map(|insert| match &insert.input {
-            InsertInput::Plan(plan) => Some(plan),
+/// Returns the names of the steps that are translated once, apart from their users.
+fn shared_step_names(pipeline: &Pipeline, late_output_steps: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    let plans = pipeline.steps.iter().map(|step| &step.plan);
+    let inserts = pipeline.inserts.iter().filter_map(|insert| match &insert.input {
+        InsertInput::Plan(plan) => Some(plan),
+        _ => None,
+    });
+    for plan in plans.chain(inserts) {
+        for name in step_references(plan) {
+            *uses.entry(name).or_default() += 1;
+        }
+    }
+    let dead_letter_steps: BTreeSet<&str> = pipeline
+        .inserts
+        .iter()
+        .filter_map(|insert| match &insert.input {
+            InsertInput::DeadLetters { name } => Some(name.as_str()),
             _ => None,
-        });
-        for plan in plans.chain(inserts) {
-            for name in step_references(plan) {
-                *uses.entry(name).or_default() += 1;
-            }
-        }
-        let dead_letters_wanted: BTreeSet<&str> = self
-            .pipeline
-            .inserts
-            .iter()
-            .filter_map(|insert| match &insert.input {
-                InsertInput::DeadLetters { name } => Some(name.as_str()),
-                _ => None,
-            })
-            .collect();
-        self.pipeline
-            .steps
-            .iter()
-            .filter(|step| {
-                let many = uses.get(&step.name).copied().unwrap_or(0) > 1;
-                (many && !is_stateless(&step.plan))
-                    || step.on_error != ErrorPolicy::default()
-                    || self.steps_with_late_output.contains(&step.name)
-                    || dead_letters_wanted.contains(step.name.as_str())
-            })
-            .map(|step| step.name.clone())
-            .collect()
-    }
+        })
+        .collect();
+    pipeline
+        .steps
+        .iter()
+        .filter(|step| {
+            let many = uses.get(&step.name).copied().unwrap_or(0) > 1;
+            (many && !is_stateless(&step.plan))
+                || step.on_error != ErrorPolicy::default()
+                || late_output_steps.contains(&step.name)
+                || dead_letter_steps.contains(step.name.as_str())
+        })
+        .map(|step| step.name.clone())
+        .collect()
+}
 
-    /// Returns the relation of a shared step, which is translated at its first use.
-    pub(super) fn shared_step(&mut self, name: &str) -> Result<Relation> {
-        let Some(step) = self.shared_steps.get(name) else {
-            return Err(self.error(format!("unknown step `{name}`")));
-        };
-        if let Some(relation) = &step.relation {
-            return Ok(relation.clone());
-        }
-        let (plan, schema) = (step.plan.clone(), step.schema.clone());
-        let outer = std::mem::replace(&mut self.scope, step.scope.clone());
-        let relation = self.plan(&plan).and_then(|relation| {
-            // Pending windows and projections become nodes here, under the step's own error policy.
-            let relation = self.resolve(relation)?;
-            let relation = self.cast_to_schema(relation, &schema)?;
-            self.materialize(relation)
-        });
-        self.scope = outer;
-        let relation = relation?;
-        if let Some(step) = self.shared_steps.get_mut(name) {
-            step.relation = Some(relation.clone());
-        }
-        Ok(relation)
+/// Casts columns whose types were coerced to the types that the step's users were planned against.
+pub(super) fn cast_to_schema(cx: &mut Context<'_>, relation: Relation, schema: &DFSchema) -> Result<Relation> {
+    let same = |(column, field): (&ColumnInfo, &FieldRef)| column.data_type == *field.data_type();
+    if relation.columns.iter().zip(schema.fields()).all(same) {
+        return Ok(relation);
     }
-
-    /// Casts columns whose types were coerced to the types that the step's users were planned against.
-    fn cast_to_schema(&mut self, relation: Relation, schema: &DFSchema) -> Result<Relation> {
-        let same = |(column, field): (&ColumnInfo, &FieldRef)| column.data_type == *field.data_type();
-        if relation.columns.iter().zip(schema.fields()).all(same) {
-            return Ok(relation);
+    let fields = relation.columns.iter();
+    let fields: Vec<Field> = fields
+        .map(|column| Field::new(&column.name, column.data_type.clone(), true))
+        .collect();
+    let found = Schema::new(fields);
+    let mut exprs = Vec::with_capacity(relation.columns.len());
+    let mut columns = relation.columns.clone();
+    for (index, (info, field)) in columns.iter_mut().zip(schema.fields()).enumerate() {
+        let mut expr = column(&found, index);
+        if info.data_type != *field.data_type() {
+            expr = cx.located(cast(expr, &found, field.data_type().clone()))?;
+            info.data_type = field.data_type().clone();
+            info.attribute = Attribute::None;
         }
-        let fields = relation.columns.iter();
-        let fields: Vec<Field> = fields
-            .map(|column| Field::new(&column.name, column.data_type.clone(), true))
-            .collect();
-        let found = Schema::new(fields);
-        let mut exprs = Vec::with_capacity(relation.columns.len());
-        let mut columns = relation.columns.clone();
-        for (index, (info, field)) in columns.iter_mut().zip(schema.fields()).enumerate() {
-            let mut expr = column(&found, index);
-            if info.data_type != *field.data_type() {
-                expr = self.located(cast(expr, &found, field.data_type().clone()))?;
-                info.data_type = field.data_type().clone();
-                info.attribute = Attribute::None;
-            }
-            exprs.push(expr);
-        }
-        self.project_physical(relation, &exprs, columns)
+        exprs.push(expr);
     }
+    project_physical(cx, relation, &exprs, columns)
 }
 
 /// Returns the reference to a step, if the plan node is one.

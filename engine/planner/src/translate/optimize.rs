@@ -1,8 +1,9 @@
-//! DataFusion's analyser and logical optimiser, with everything pinned that could differ between two machines.
+//! DataFusion's analyser and logical optimiser, with all settings fixed that could differ between two machines.
 //!
-//! The rules are listed by hand. Left out are those that are wrong for streams or blind to what the translation looks
-//! for: rules that turn a sub-plan into an empty relation (a stream without rows still has watermarks), that rewrite
-//! `DISTINCT` aggregates into two unwindowed ones, that push limits, and that move single struct fields about.
+//! The rules are listed explicitly. Omitted are rules that are wrong for streams or destroy patterns that the
+//! translation recognises: those that replace a sub-plan by an empty relation (a stream without rows still has
+//! watermarks), that rewrite `DISTINCT` aggregates into two unwindowed ones, that push limits down, and that move field
+//! accesses.
 
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ pub(super) struct Planning {
 }
 
 impl Planning {
-    /// `now_us` is what `NOW()` means, in microseconds since the epoch.
+    /// Returns the optimiser for a job that starts at `now_us`, in microseconds since the epoch.
     pub fn new(now_us: i64) -> Self {
         let mut config = ConfigOptions::default();
         config.execution.target_partitions = 1;
@@ -69,10 +70,10 @@ impl Planning {
     }
 }
 
-/// Conditions of a filter that can fail behind those that cannot.
+/// Moves conditions of a filter that can fail after those that cannot.
 ///
-/// As written, `v > 0 AND 10 / v > 2` is safe, and [`super::short_circuit`] keeps it so; but the pushing of filters gathers
-/// conditions from several places and sorts them by what it thinks they cost.
+/// In `v > 0 AND 10 / v > 2`, [`super::short_circuit`] makes the division safe. But filter push-down collects
+/// conditions from several places and sorts them by estimated cost.
 #[derive(Debug)]
 struct InfallibleFirst;
 
@@ -111,8 +112,8 @@ impl OptimizerRule for InfallibleFirst {
     }
 }
 
-/// What can fail under an aggregate's FILTER is computed for the rows alone that the filter lets through; even if
-/// several aggregates have it in common.
+/// Guards fallible arguments of an aggregate with FILTER by that condition, so that they are evaluated only for rows
+/// that pass it, even if several aggregates share an argument.
 #[derive(Debug)]
 struct GuardFilteredArguments;
 
@@ -186,12 +187,12 @@ fn guard_filtered_arguments(expr: Expr, schema: &DFSchema) -> Result<Transformed
     })
 }
 
-/// Whether there may be a row for which an expression has an error instead of a value.
+/// Returns true if an expression can fail for some row.
 fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
-    // With a subquery in it there is no such expression; that is refused later.
+    // An expression with a subquery has no physical form; it is refused later.
     let physical = create_physical_expr(expr, schema, &Default::default(), &Default::default());
     physical.map_or(true, |physical| {
-        super::short_circuit::can_fail(&physical, schema.as_arrow())
+        super::fallibility::can_fail(&physical, schema.as_arrow())
     })
 }
 

@@ -1,9 +1,9 @@
-//! A relation on its way into the graph: nodes that exist already, and what is still to be done to their rows.
+//! Intermediate results of the translation: existing nodes, and the pending operations on their rows.
 //!
-//! Projections and filters cost a node each only where they must: a [`Relation`] carries them as pending expressions
-//! over its nodes' outputs, so that adjacent ones melt into one `Calc`. A window function is pending too, until it is
-//! known whether an aggregate takes it in or whether rows must be marked with their windows. What does not exist yet
-//! (the bounds of a pending window, a pending rank) is spelt as a column with an index from [`VIRTUAL`] on.
+//! A [`Relation`] holds projections and filters as pending expressions over the outputs of its nodes, so that adjacent
+//! ones become one `Calc`. A window function stays pending until it is known whether an aggregate fuses it or the rows
+//! must be assigned to windows by a node. Columns that do not exist yet (the bounds of a pending window, a pending
+//! rank) are virtual: their indices start at [`VIRTUAL`].
 
 use std::sync::Arc;
 
@@ -16,31 +16,31 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 
 use millstream_graph::{NodeIndex, Stream, Window, WindowColumns};
 
-/// First index of columns that no node has made yet: window start, end and time, then the rank.
+/// First index of virtual columns: window start, end and time, then the rank.
 pub(super) const VIRTUAL: usize = usize::MAX - 15;
 pub(super) const VIRTUAL_RANK: usize = VIRTUAL + 3;
 
-/// Index into the translation's list of windows.
+/// Index into the list of windows in the context of the translation.
 pub(super) type WindowId = usize;
 
 #[derive(Debug, Clone)]
 pub(super) struct Relation {
-    /// More than one after `UNION ALL`. All have the same columns.
+    /// Inputs of the relation, several after `UNION ALL`. All have the same columns.
     pub branches: Vec<Branch>,
     pub columns: Vec<ColumnInfo>,
     pub pending: Pending,
 }
 
-/// One node's rows and what is to be done with them.
+/// The rows of one node, with pending operations.
 #[derive(Debug, Clone)]
 pub(super) struct Branch {
     pub node: NodeIndex,
-    /// Over the node's output.
+    /// Pending filter, over the node's output.
     pub filter: Option<PhysicalExprRef>,
-    /// The relation's columns, over the node's output.
+    /// Columns of the relation, over the node's output.
     pub exprs: Vec<PhysicalExprRef>,
-    /// What a pending window needs besides the columns: its time (event time only), the session keys, then the whole
-    /// input row where late rows are wanted. Once rows are marked with their windows: that input row alone.
+    /// Expressions that a pending window needs besides the columns: its time (event time only), the session keys, then
+    /// the whole input row if late rows are written. After the window is assigned: that input row alone.
     pub carried: Vec<PhysicalExprRef>,
 }
 
@@ -49,11 +49,11 @@ pub(super) struct ColumnInfo {
     pub name: String,
     pub data_type: DataType,
     pub attribute: Attribute,
-    /// Table and column it is read from, for messages.
+    /// Table and column that the column is read from, for messages.
     pub origin: Option<(String, String)>,
 }
 
-/// What a column means to time.
+/// The time attribute of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attribute {
     None,
@@ -66,7 +66,7 @@ pub(super) enum Attribute {
 pub(super) enum Bound {
     Start,
     End,
-    /// `window_time`: end - 1 ms.
+    /// `window_time`, which is the end less 1 ms.
     Time,
 }
 
@@ -78,22 +78,22 @@ impl Bound {
     }
 }
 
-/// A window as the translation knows it.
+/// A window that rows belong to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WindowInfo {
     pub window: Window,
-    /// It follows the clock, not the watermark: nothing downstream may wait for its end.
+    /// True for windows of processing time: no operator downstream may wait for their end.
     pub processing_time: bool,
 }
 
 impl WindowInfo {
-    /// Whether rows of equal start (and key) have equal ends.
+    /// Returns true if rows of equal start (and key) have equal ends.
     pub fn start_determines_end(&self) -> bool {
         !matches!(self.window, Window::Cumulate { .. })
     }
 }
 
-/// What is not in the graph yet.
+/// The part of a relation that is not in the graph yet.
 #[derive(Debug, Clone)]
 pub(super) enum Pending {
     Nothing,
@@ -105,17 +105,17 @@ pub(super) enum Pending {
 pub(super) struct PendingWindow {
     pub id: WindowId,
     pub window: Window,
-    /// Event time is carried by the branches; processing time needs no column.
+    /// True if the branches carry an event time. Processing time needs no column.
     pub event_time: bool,
-    /// How many session keys the branches carry.
+    /// Number of session keys that the branches carry.
     pub key_count: usize,
-    /// The function's input columns, carried by the branches, where late rows are wanted; else none.
+    /// Input columns of the function, which the branches carry, if late rows are written; else empty.
     pub late: Vec<ColumnInfo>,
-    /// A condition stands above the function. For sessions that is not the same as one below.
+    /// True if a filter follows the function. For sessions it differs from a filter before the function.
     pub filtered: bool,
 }
 
-/// A `ROW_NUMBER()` whose bounds are still to come. All indices are over the one branch's node.
+/// A `ROW_NUMBER()` whose bounds are not all known yet. All indices refer to the node of the branch.
 #[derive(Debug, Clone)]
 pub(super) struct PendingRank {
     pub window: WindowColumns,
@@ -128,20 +128,20 @@ pub(super) struct PendingRank {
 }
 
 impl Relation {
-    /// The first column with this meaning.
+    /// Returns the index of the first column with this attribute.
     pub fn column_with(&self, attribute: Attribute) -> Option<usize> {
         self.columns.iter().position(|column| column.attribute == attribute)
     }
 }
 
 impl PendingWindow {
-    /// The session keys among what a branch carries.
+    /// Returns the session keys that a branch carries.
     pub fn keys<'b>(&self, branch: &'b Branch) -> &'b [PhysicalExprRef] {
         let first = usize::from(self.event_time);
         branch.carried.get(first..first + self.key_count).unwrap_or_default()
     }
 
-    /// The input row among what a branch carries.
+    /// Returns the input row that a branch carries.
     pub fn late_row<'b>(&self, branch: &'b Branch) -> &'b [PhysicalExprRef] {
         let first = usize::from(self.event_time) + self.key_count;
         branch.carried.get(first..).unwrap_or_default()
@@ -149,12 +149,12 @@ impl PendingWindow {
 }
 
 impl Branch {
-    /// An expression over the relation's columns, as one over the node's.
+    /// Rewrites an expression over the relation's columns into one over the node's output.
     pub fn compose(&self, expr: &PhysicalExprRef) -> Result<PhysicalExprRef> {
         substitute(expr, &|index| self.exprs.get(index).cloned())
     }
 
-    /// Whether `exprs` would compute something again that this branch has yet to compute once.
+    /// Returns true if `exprs` would evaluate an expensive pending column more than once.
     pub fn would_repeat<'e>(&self, exprs: impl IntoIterator<Item = &'e PhysicalExprRef>) -> bool {
         let mut uses = vec![0usize; self.exprs.len()];
         for expr in exprs {
@@ -169,14 +169,14 @@ impl Branch {
             .any(|(&count, expr)| count > 1 && !is_cheap(expr))
     }
 
-    /// Whether `exprs` read what gives another value each time it is computed, beside a column that has its value too.
+    /// Returns true if `exprs` read a volatile pending column, which would have another value in the column itself.
     pub fn reads_volatile<'e>(&self, exprs: impl IntoIterator<Item = &'e PhysicalExprRef>) -> bool {
         let mut read = exprs.into_iter().flat_map(columns_of);
         read.any(|index| self.exprs.get(index).is_some_and(is_volatile))
     }
 }
 
-/// The column of a schema as an expression.
+/// Returns a column of a schema as an expression.
 pub(super) fn column(schema: &Schema, index: usize) -> PhysicalExprRef {
     Arc::new(Column::new(schema.field(index).name(), index))
 }
@@ -185,12 +185,12 @@ pub(super) fn all_columns(schema: &Schema, count: usize) -> Vec<PhysicalExprRef>
     (0..count).map(|index| column(schema, index)).collect()
 }
 
-/// The index of a bare column.
+/// Returns the index of an expression that is a column.
 pub(super) fn bare_column(expr: &PhysicalExprRef) -> Option<usize> {
     expr.downcast_ref::<Column>().map(Column::index)
 }
 
-/// Columns an expression reads, once per occurrence.
+/// Returns the columns that an expression reads, once per occurrence.
 pub(super) fn columns_of(expr: &PhysicalExprRef) -> Vec<usize> {
     let mut found = Vec::new();
     expr.apply(|expr| {
@@ -207,7 +207,7 @@ pub(super) fn is_virtual(expr: &PhysicalExprRef) -> bool {
     columns_of(expr).iter().any(|&index| index >= VIRTUAL)
 }
 
-/// Replaces columns; those for which `replacement` has nothing stay.
+/// Replaces the columns of an expression, except those for which `replacement` returns `None`.
 pub(super) fn substitute(
     expr: &PhysicalExprRef,
     replacement: &dyn Fn(usize) -> Option<PhysicalExprRef>,
@@ -221,7 +221,7 @@ pub(super) fn substitute(
     Ok(transformed.data)
 }
 
-/// Columns, literals and fields of columns: nothing is lost by evaluating them twice.
+/// Returns true for columns, literals and fields of columns, which may be evaluated twice.
 fn is_cheap(expr: &PhysicalExprRef) -> bool {
     if expr.downcast_ref::<Column>().is_some() || expr.downcast_ref::<Literal>().is_some() {
         return true;
@@ -229,7 +229,7 @@ fn is_cheap(expr: &PhysicalExprRef) -> bool {
     is_field_access(expr)
 }
 
-/// A field of a column, or of a field of a column.
+/// Returns true for a field of a column, or of a field of a column.
 pub(super) fn is_field_access(expr: &PhysicalExprRef) -> bool {
     expr.downcast_ref::<ScalarFunctionExpr>()
         .is_some_and(|function| function.name() == "get_field" && function.args().iter().all(is_cheap))
@@ -240,7 +240,7 @@ pub(super) fn has_field_access(expr: &PhysicalExprRef) -> bool {
         .expect("the closure never fails")
 }
 
-/// What a node with these output columns carries.
+/// Returns the stream of a node with these output columns.
 pub(super) fn stream(schema: Arc<Schema>, columns: &[ColumnInfo]) -> Stream {
     let position = |attribute: Attribute| columns.iter().position(|column| column.attribute == attribute);
     let window = columns.iter().find_map(|column| match column.attribute {
@@ -261,4 +261,29 @@ pub(super) fn stream(schema: Arc<Schema>, columns: &[ColumnInfo]) -> Stream {
         event_time: position(Attribute::EventTime).or_else(window_time),
         window,
     }
+}
+
+/// Returns the columns of a union of two relations, with the attributes that both have.
+pub(super) fn common_columns(
+    windows: &[WindowInfo],
+    mut left: Vec<ColumnInfo>,
+    right: &[ColumnInfo],
+) -> Vec<ColumnInfo> {
+    for (column, other) in left.iter_mut().zip(right) {
+        let same = match (column.attribute, other.attribute) {
+            (Attribute::Window(a, bound), Attribute::Window(b, other)) => {
+                bound == other
+                    && windows[a].window == windows[b].window
+                    && windows[a].processing_time == windows[b].processing_time
+            }
+            (a, b) => a == b,
+        };
+        if !same {
+            column.attribute = Attribute::None;
+        }
+        if column.origin != other.origin {
+            column.origin = None;
+        }
+    }
+    left
 }

@@ -21,8 +21,8 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, Literal};
 
+use super::fallibility::{is_comparison, is_plain};
 use super::masked_eval::MaskedExpr;
-use super::short_circuit::{is_comparison, is_plain};
 use super::specialized_expr::{Specialization, specialized};
 
 /// Maximum number of branches: the branch of a row is stored in one byte.

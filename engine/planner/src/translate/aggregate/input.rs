@@ -1,24 +1,25 @@
-//! What stands below an aggregate: a `Calc` that computes keys, arguments and conditions, and the aggregate calls over its
+//! The input of an aggregate: a `Calc` that computes keys, arguments and conditions, and the aggregate calls over its
 //! columns.
 
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::NullTreatment;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 
 use super::{Call, Key};
-use crate::translate::plan::Columns;
+use crate::translate::calc::{Columns, calc};
+use crate::translate::context::{Context, Result};
 use crate::translate::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column,
 };
-use crate::translate::{Result, Translator};
 use millstream_graph::{Aggregate, NodeIndex, TimeAttribute, Window, WindowColumns};
 
-/// One branch's node with what the aggregate does to its columns.
-pub(super) struct Side {
+/// The node that an aggregate reads for one branch, with the aggregate's keys and calls over its columns.
+pub(super) struct AggregateInput {
     pub node: NodeIndex,
     pub keys: Vec<usize>,
     pub aggregates: Vec<Aggregate>,
@@ -26,153 +27,151 @@ pub(super) struct Side {
     pub time: TimeAttribute,
 }
 
-enum Place {
+enum Operand {
     Literal(PhysicalExprRef),
     Column(usize),
 }
 
-impl Translator<'_> {
-    /// The columns an aggregate reads, and the aggregate calls over them.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn below(
-        &mut self,
-        branch: &Branch,
-        input: &Relation,
-        keys: &[&Key],
-        calls: &[Call],
-        id: WindowId,
-        fused: bool,
-        two_phase: bool,
-    ) -> Result<Side> {
-        let schema = self.schema(branch.node);
-        let mut columns = Columns::default();
-        let plain = |name: &str, data_type: DataType| ColumnInfo {
-            name: name.to_owned(),
-            data_type,
-            attribute: Attribute::None,
-            origin: None,
-        };
-        // Late rows are wanted whole: as the window function got them, or as they are.
-        if self.steps_with_late_output.contains(&self.scope.owner) {
-            match &input.pending {
-                Pending::Window(pending) => {
-                    for (expr, info) in pending.late_row(branch).iter().zip(&pending.late) {
-                        columns.exprs.push(expr.clone());
-                        columns.infos.push(info.clone());
-                    }
+/// Makes the node that an aggregate reads for a branch. `is_fused` tells that the aggregate takes a pending window in.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn aggregate_input(
+    cx: &mut Context<'_>,
+    branch: &Branch,
+    input: &Relation,
+    keys: &[&Key],
+    calls: &[Call],
+    id: WindowId,
+    is_fused: bool,
+    two_phase: bool,
+) -> Result<AggregateInput> {
+    let schema = cx.schema(branch.node);
+    let mut columns = Columns::default();
+    let plain = |name: &str, data_type: DataType| ColumnInfo {
+        name: name.to_owned(),
+        data_type,
+        attribute: Attribute::None,
+        origin: None,
+    };
+    // Late rows are written with all columns: those of the window function's input, or those of the relation.
+    if cx.is_late_output_used() {
+        match &input.pending {
+            Pending::Window(pending) => {
+                for (expr, info) in pending.late_row(branch).iter().zip(&pending.late) {
+                    columns.exprs.push(expr.clone());
+                    columns.infos.push(info.clone());
                 }
-                _ => {
-                    for (expr, info) in branch.exprs.iter().zip(&input.columns) {
-                        columns.exprs.push(expr.clone());
-                        columns.infos.push(info.clone());
-                    }
+            }
+            _ => {
+                for (expr, info) in branch.exprs.iter().zip(&input.columns) {
+                    columns.exprs.push(expr.clone());
+                    columns.infos.push(info.clone());
                 }
             }
         }
-        let mut key_columns = Vec::with_capacity(keys.len());
-        for key in keys {
-            let expr = self.located(branch.compose(&key.expr))?;
-            key_columns.push(columns.index_of(&expr, key.info.clone()));
-        }
-        let mut places = Vec::with_capacity(calls.len());
-        let place =
-            |expr: &PhysicalExprRef, columns: &mut Columns| -> Result<Place, datafusion::error::DataFusionError> {
-                let expr = branch.compose(expr)?;
-                if expr.downcast_ref::<Literal>().is_some() {
-                    return Ok(Place::Literal(expr));
-                }
-                let name = match bare_column(&expr) {
-                    Some(index) => schema.field(index).name().clone(),
-                    None => format!("$arg{}", columns.exprs.len()),
-                };
-                let data_type = expr.data_type(&schema)?;
-                Ok(Place::Column(columns.index_of(&expr, plain(&name, data_type))))
-            };
-        for call in calls {
-            let args: Result<Vec<_>, _> = call.args.iter().map(|arg| place(arg, &mut columns)).collect();
-            let filter = call
-                .filter
-                .as_ref()
-                .map(|filter| place(filter, &mut columns))
-                .transpose();
-            let order: Result<Vec<_>, _> = call.order.iter().map(|sort| place(&sort.expr, &mut columns)).collect();
-            places.push((self.located(args)?, self.located(filter)?, self.located(order)?));
-        }
-        let (mut window, mut time) = (self.windows[id].window, TimeAttribute::Processing);
-        if fused {
-            if let Some(expr) = branch.carried.first().filter(|_| !self.windows[id].processing_time) {
-                let name = bare_column(expr).map_or("$time", |index| schema.field(index).name());
-                let mut info = plain(name, self.located(expr.data_type(&schema))?);
-                info.attribute = Attribute::EventTime;
-                time = TimeAttribute::Event(columns.index_of(expr, info));
-            }
-        } else {
-            let mut bound = |bound: Bound| {
-                let index = input.column_with(Attribute::Window(id, bound))?;
-                Some(columns.index_of(&branch.exprs[index], input.columns[index].clone()))
-            };
-            let end = bound(Bound::End);
-            let end = end.ok_or_else(|| self.error("a window's end was lost before the GROUP BY"))?;
-            let mut bound = |bound: Bound| {
-                let index = input.column_with(Attribute::Window(id, bound))?;
-                Some(columns.index_of(&branch.exprs[index], input.columns[index].clone()))
-            };
-            // Where the start was not passed on, the end alone tells windows apart.
-            let start = bound(Bound::Start).unwrap_or(end);
-            window = Window::Attached(WindowColumns { start, end });
-            time = TimeAttribute::Event(end);
-        }
-
-        // Where all are columns that exist, no calculation is needed; but before an exchange rows should be narrow.
-        let direct: Option<Vec<usize>> = columns.exprs.iter().map(bare_column).collect();
-        let direct = direct
-            .filter(|_| branch.filter.is_none() && input.branches.len() == 1)
-            .filter(|direct| two_phase || direct.len() == schema.fields().len());
-        let (node, at): (NodeIndex, Vec<usize>) = match direct {
-            Some(direct) => (branch.node, direct),
-            None => {
-                let node = self.calc(branch, &columns.exprs, &columns.infos, false)?;
-                (node, (0..columns.exprs.len()).collect())
-            }
-        };
-        let schema = self.schema(node);
-        let mut aggregates = Vec::with_capacity(calls.len());
-        for (call, (args, filter, order)) in calls.iter().zip(places) {
-            let real = |place: &Place| match place {
-                Place::Literal(expr) => expr.clone(),
-                Place::Column(index) => column(&schema, at[*index]),
-            };
-            let args = args.iter().map(real).collect();
-            let order: Vec<PhysicalSortExpr> = order
-                .iter()
-                .zip(&call.order)
-                .map(|(place, sort)| PhysicalSortExpr::new(real(place), sort.options))
-                .collect();
-            let filter = filter.as_ref().map(real);
-            let function = self.located(function(call, args, order, &schema))?;
-            aggregates.push(Aggregate {
-                function: Arc::new(function),
-                filter,
-            });
-        }
-        let renumbered = |index: usize| at[index];
-        Ok(Side {
-            node,
-            keys: key_columns.into_iter().map(renumbered).collect(),
-            aggregates,
-            window: match window {
-                Window::Attached(columns) => Window::Attached(WindowColumns {
-                    start: at[columns.start],
-                    end: at[columns.end],
-                }),
-                other => other,
-            },
-            time: match time {
-                TimeAttribute::Event(index) => TimeAttribute::Event(at[index]),
-                TimeAttribute::Processing => TimeAttribute::Processing,
-            },
-        })
     }
+    let mut key_columns = Vec::with_capacity(keys.len());
+    for key in keys {
+        let expr = cx.located(branch.compose(&key.expr))?;
+        key_columns.push(columns.index_of(&expr, key.info.clone()));
+    }
+    let mut places = Vec::with_capacity(calls.len());
+    let place = |expr: &PhysicalExprRef, columns: &mut Columns| -> Result<Operand, DataFusionError> {
+        let expr = branch.compose(expr)?;
+        if expr.downcast_ref::<Literal>().is_some() {
+            return Ok(Operand::Literal(expr));
+        }
+        let name = match bare_column(&expr) {
+            Some(index) => schema.field(index).name().clone(),
+            None => format!("$arg{}", columns.exprs.len()),
+        };
+        let data_type = expr.data_type(&schema)?;
+        Ok(Operand::Column(columns.index_of(&expr, plain(&name, data_type))))
+    };
+    for call in calls {
+        let args: Result<Vec<_>, _> = call.args.iter().map(|arg| place(arg, &mut columns)).collect();
+        let filter = call
+            .filter
+            .as_ref()
+            .map(|filter| place(filter, &mut columns))
+            .transpose();
+        let order: Result<Vec<_>, _> = call.order.iter().map(|sort| place(&sort.expr, &mut columns)).collect();
+        places.push((cx.located(args)?, cx.located(filter)?, cx.located(order)?));
+    }
+    let (mut window, mut time) = (cx.windows[id].window, TimeAttribute::Processing);
+    if is_fused {
+        if let Some(expr) = branch.carried.first().filter(|_| !cx.windows[id].processing_time) {
+            let name = bare_column(expr).map_or("$time", |index| schema.field(index).name());
+            let mut info = plain(name, cx.located(expr.data_type(&schema))?);
+            info.attribute = Attribute::EventTime;
+            time = TimeAttribute::Event(columns.index_of(expr, info));
+        }
+    } else {
+        let mut bound = |bound: Bound| {
+            let index = input.column_with(Attribute::Window(id, bound))?;
+            Some(columns.index_of(&branch.exprs[index], input.columns[index].clone()))
+        };
+        let end = bound(Bound::End);
+        let end = end.ok_or_else(|| cx.error("a window's end was lost before the GROUP BY"))?;
+        let mut bound = |bound: Bound| {
+            let index = input.column_with(Attribute::Window(id, bound))?;
+            Some(columns.index_of(&branch.exprs[index], input.columns[index].clone()))
+        };
+        // If a query between dropped the start, the end alone identifies the window.
+        let start = bound(Bound::Start).unwrap_or(end);
+        window = Window::Attached(WindowColumns { start, end });
+        time = TimeAttribute::Event(end);
+    }
+
+    // If all expressions are existing columns, no `Calc` is needed, unless it makes the rows narrower before an
+    // exchange.
+    let direct: Option<Vec<usize>> = columns.exprs.iter().map(bare_column).collect();
+    let direct = direct
+        .filter(|_| branch.filter.is_none() && input.branches.len() == 1)
+        .filter(|direct| two_phase || direct.len() == schema.fields().len());
+    let (node, at): (NodeIndex, Vec<usize>) = match direct {
+        Some(direct) => (branch.node, direct),
+        None => {
+            let node = calc(cx, branch, &columns.exprs, &columns.infos, false)?;
+            (node, (0..columns.exprs.len()).collect())
+        }
+    };
+    let schema = cx.schema(node);
+    let mut aggregates = Vec::with_capacity(calls.len());
+    for (call, (args, filter, order)) in calls.iter().zip(places) {
+        let real = |place: &Operand| match place {
+            Operand::Literal(expr) => expr.clone(),
+            Operand::Column(index) => column(&schema, at[*index]),
+        };
+        let args = args.iter().map(real).collect();
+        let order: Vec<PhysicalSortExpr> = order
+            .iter()
+            .zip(&call.order)
+            .map(|(place, sort)| PhysicalSortExpr::new(real(place), sort.options))
+            .collect();
+        let filter = filter.as_ref().map(real);
+        let function = cx.located(function(call, args, order, &schema))?;
+        aggregates.push(Aggregate {
+            function: Arc::new(function),
+            filter,
+        });
+    }
+    let renumbered = |index: usize| at[index];
+    Ok(AggregateInput {
+        node,
+        keys: key_columns.into_iter().map(renumbered).collect(),
+        aggregates,
+        window: match window {
+            Window::Attached(columns) => Window::Attached(WindowColumns {
+                start: at[columns.start],
+                end: at[columns.end],
+            }),
+            other => other,
+        },
+        time: match time {
+            TimeAttribute::Event(index) => TimeAttribute::Event(at[index]),
+            TimeAttribute::Processing => TimeAttribute::Processing,
+        },
+    })
 }
 
 fn function(
@@ -180,7 +179,7 @@ fn function(
     args: Vec<PhysicalExprRef>,
     order: Vec<PhysicalSortExpr>,
     schema: &Arc<Schema>,
-) -> Result<AggregateFunctionExpr, datafusion::error::DataFusionError> {
+) -> Result<AggregateFunctionExpr, DataFusionError> {
     let func = &call.function.func;
     let params = &call.function.params;
     let rendered: Vec<String> = args.iter().map(ToString::to_string).collect();

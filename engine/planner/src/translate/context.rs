@@ -1,0 +1,125 @@
+//! State and helpers that the translators of all kinds of plan nodes share.
+
+use std::sync::Arc;
+
+use arrow_schema::Schema;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::{PhysicalExprRef, create_physical_expr};
+use millstream_graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Stream};
+
+use super::builder::{GraphBuilder, InputEdge};
+use super::optimize::Planning;
+use super::relation::WindowInfo;
+use super::side_output::LateOutputs;
+use crate::error::{Error, Location};
+use crate::logical::Pipeline;
+
+/// A result of translation; the error has a position in the text of the pipeline.
+pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// State of the translation of one pipeline.
+pub(super) struct Context<'p> {
+    pub pipeline: &'p Pipeline,
+    pub planning: Planning,
+    pub builder: GraphBuilder,
+    /// All windows so far, by [`WindowId`](super::relation::WindowId).
+    pub windows: Vec<WindowInfo>,
+    pub late: LateOutputs,
+    pub scope: Scope,
+}
+
+/// The step, insert or table for which nodes are being made.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    /// Name of the step or table, the first part of its nodes' names.
+    pub owner: String,
+    /// Position of errors.
+    pub location: Location,
+    /// Error policy of the nodes.
+    pub on_error: ErrorPolicy,
+}
+
+impl Context<'_> {
+    /// Returns the columns of a node's main output.
+    pub fn schema(&self, node: NodeIndex) -> Arc<Schema> {
+        self.builder.nodes[node].output.schema.clone()
+    }
+
+    /// Adds a node of the current scope, named after its kind.
+    pub fn add(
+        &mut self,
+        kind: &str,
+        operator: Operator,
+        inputs: Vec<InputEdge>,
+        output: Stream,
+        parallelism: Parallelism,
+    ) -> NodeIndex {
+        self.builder
+            .add(&self.scope.owner, kind, operator, inputs, output, parallelism)
+    }
+
+    /// Adds a node of the current scope that reads one node, in the same subtasks.
+    pub fn add_after(&mut self, input: NodeIndex, kind: &str, operator: Operator, output: Stream) -> NodeIndex {
+        let parallelism = self.builder.nodes[input].parallelism;
+        let edge = self.builder.unkeyed_edge(input, 0, parallelism);
+        self.add(kind, operator, vec![edge], output, parallelism)
+    }
+
+    /// Returns true if an insert writes the late rows of the current step.
+    pub fn is_late_output_used(&self) -> bool {
+        self.late.steps.contains(&self.scope.owner)
+    }
+
+    /// Returns an error at the position of the current scope.
+    pub fn error(&self, message: impl Into<String>) -> Error {
+        Error {
+            location: self.scope.location.clone(),
+            message: message.into(),
+        }
+    }
+
+    /// Gives an error of DataFusion the position of the current scope.
+    pub fn located<T>(&self, result: Result<T, DataFusionError>) -> Result<T> {
+        result.map_err(|error| error_at(error, &self.scope.location))
+    }
+
+    /// Returns a logical expression over a plan's columns as a physical one, which refers to columns by index.
+    pub fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<PhysicalExprRef> {
+        let has_subquery = expr.exists(|expr| {
+            Ok(matches!(
+                expr,
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)
+            ))
+        });
+        if self.located(has_subquery)? {
+            return Err(self.error(
+                "a subquery inside an expression has no end on a stream: write it as a window join (both sides windowed \
+                 alike, ON window_start and window_end equal)",
+            ));
+        }
+        let context = Default::default();
+        self.located(create_physical_expr(expr, schema, &self.planning.props, &context))
+    }
+}
+
+/// Gives an error of DataFusion a position, and removes the category prefixes of its message.
+pub(super) fn error_at(error: DataFusionError, location: &Location) -> Error {
+    let text = error.strip_backtrace();
+    let mut text = text.as_str();
+    for prefix in [
+        "Error during planning: ",
+        "Schema error: ",
+        "This feature is not implemented: ",
+        "type_coercion\ncaused by\n",
+        "Execution error: ",
+    ] {
+        text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    Error {
+        location: location.clone(),
+        message: text.strip_prefix("Error during planning: ").unwrap_or(text).to_owned(),
+    }
+}

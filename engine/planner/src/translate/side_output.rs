@@ -1,0 +1,78 @@
+//! Side outputs: the ports of late rows and dead letters, and the columns that sinks may take from them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use arrow_schema::Schema;
+use datafusion::physical_expr::PhysicalExprRef;
+use millstream_graph::{NodeIndex, Port};
+
+use super::relation::{ColumnInfo, WindowId, column};
+use crate::logical::{InsertInput, Pipeline};
+
+/// A side output of a node.
+#[derive(Debug, Clone)]
+pub(super) struct SideOutput {
+    pub node: NodeIndex,
+    pub port: Port,
+    /// Names and values of its columns, over the rows of the port.
+    pub columns: Vec<(String, PhysicalExprRef)>,
+}
+
+impl SideOutput {
+    /// Returns the side output of the late rows of an input, with these columns.
+    pub fn late(node: NodeIndex, input: usize, columns: &[ColumnInfo], exprs: &[PhysicalExprRef]) -> Self {
+        let names = columns.iter().map(|column| column.name.clone());
+        Self {
+            node,
+            port: Port::Late(input),
+            columns: names.zip(exprs.iter().cloned()).collect(),
+        }
+    }
+
+    /// Returns the side output with all columns of a port.
+    pub fn whole(node: NodeIndex, port: Port, schema: &Schema) -> Self {
+        let columns = schema.fields().iter().enumerate();
+        Self {
+            node,
+            port,
+            columns: columns
+                .map(|(index, field)| (field.name().clone(), column(schema, index)))
+                .collect(),
+        }
+    }
+
+    /// Returns the value of the column of this name.
+    pub fn column(&self, name: &str) -> Option<&PhysicalExprRef> {
+        let found = self.columns.iter().find(|(column, _)| column == name);
+        found.map(|(_, expr)| expr)
+    }
+}
+
+/// The side outputs of late rows.
+#[derive(Debug)]
+pub(super) struct LateOutputs {
+    /// Steps whose late rows an insert writes.
+    pub steps: BTreeSet<String>,
+    /// Window aggregates with a port for late rows, by step.
+    pub aggregates: HashMap<String, Vec<NodeIndex>>,
+    /// Side outputs of window joins, by step: of the left and the right input of each join.
+    pub joins: HashMap<String, Vec<[Vec<SideOutput>; 2]>>,
+    /// Side outputs of the nodes that assign rows to a window, by window: rows without a time.
+    pub windows: HashMap<WindowId, Vec<SideOutput>>,
+}
+
+impl LateOutputs {
+    /// Returns the steps whose late rows the pipeline writes; there are no side outputs yet.
+    pub fn new(pipeline: &Pipeline) -> Self {
+        let steps = pipeline.inserts.iter().filter_map(|insert| match &insert.input {
+            InsertInput::Late { step, .. } => Some(step.clone()),
+            _ => None,
+        });
+        Self {
+            steps: steps.collect(),
+            aggregates: HashMap::new(),
+            joins: HashMap::new(),
+            windows: HashMap::new(),
+        }
+    }
+}
