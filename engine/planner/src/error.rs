@@ -1,13 +1,13 @@
-//! What is wrong with a pipeline: where, what, and what would be right. All errors of a file are reported at once.
+//! Errors of a pipeline, each with its position in the text. All errors are reported at once.
 
 use std::fmt;
 
-/// Where in the user's text something is wrong.
+/// A position in the user's text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
     /// A path in a spec, such as `steps.per_booth.sql`.
     Path(String),
-    /// 1-based, in a SQL script or a YAML file.
+    /// A line and column, from 1, in a SQL script or a YAML file.
     LineColumn {
         line: u64,
         column: u64,
@@ -21,15 +21,15 @@ pub enum Location {
     Unknown,
 }
 
-/// One mistake.
+/// An error in the text of a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     pub location: Location,
-    /// What is wrong and what would be right ("unknown column `amout`; did you mean `amount`?").
+    /// Description of the error and of the remedy ("unknown column `amout`; did you mean `amount`?").
     pub message: String,
 }
 
-/// All mistakes of one pipeline, in the order of the text.
+/// All errors of a pipeline, in the order of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Errors(pub Vec<Error>);
 

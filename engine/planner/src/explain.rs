@@ -1,7 +1,7 @@
-//! A job graph in words: for people (`--explain`, `EXPLAIN`), for snapshot tests, and for the fingerprint.
+//! Textual form of a job graph: for `EXPLAIN`, for snapshot tests, and for the fingerprint.
 //!
-//! The text depends on what the graph does and on nothing else: no addresses, no hash order. [`canonical`] is the
-//! exact form that tells two operators apart; [`explain`] is the readable one.
+//! The text depends on the content of the graph only: no addresses, no hash order. [`canonical`] is the exact form that
+//! identifies an operator; [`explain`] is the readable form.
 
 mod mermaid;
 
@@ -20,7 +20,8 @@ use millstream_graph::{
 
 pub use mermaid::mermaid;
 
-/// The graph as a tree per sink, inputs below their readers. A node that several others read is written out once.
+/// Returns the graph as a tree per sink, with inputs below their readers. A node that several others read is written
+/// once.
 pub fn explain(graph: &JobGraph) -> String {
     let mut text = format!("job {} ({} key groups)\n", graph.name, graph.max_parallelism);
     let mut seen = HashSet::new();
@@ -60,16 +61,15 @@ fn write_node(
     let words = describe(&node.operator, input_schema.as_deref(), right_schema.as_deref());
     line(text, &format!("{indent}{arrival}{}: {words}{single}", node.id));
     for edge in graph.inputs(index) {
-        let (side, exchange, port) = edge_words(graph, edge);
+        let (side, exchange, port) = describe_edge(graph, edge);
         let of = if port.is_empty() { "" } else { "of " };
         let arrival = format!("{side}<- {exchange}{port}{of}");
         write_node(graph, edge.from, depth + 1, &arrival, seen, text);
     }
 }
 
-/// The input of a join that an edge leads to, the way its rows take, and the rows it has; each empty or with a space
-/// behind.
-fn edge_words(graph: &JobGraph, edge: &Edge) -> (&'static str, String, &'static str) {
+/// Returns the join input of an edge, its exchange and its rows; each is empty or followed by a space.
+fn describe_edge(graph: &JobGraph, edge: &Edge) -> (&'static str, String, &'static str) {
     let several = graph.inputs(edge.to).any(|edge| edge.input > 0);
     let side = match (several, edge.input) {
         (false, _) => "",
@@ -109,16 +109,16 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             let columns = names(&source.table.schema, &source.projection);
             push(&mut words, &format!(" columns [{columns}]"));
             if let Some(calc) = &source.calc {
-                push(&mut words, &format!(" {}", calc_words(calc)));
+                push(&mut words, &format!(" {}", describe_calc(calc)));
             }
             if let Some(watermark) = &source.watermark {
                 push(&mut words, &format!(" watermark {}", expression(&watermark.expression)));
             }
             words + &policy(source.on_error)
         }
-        Operator::Calc(calc) => calc_words(calc),
+        Operator::Calc(calc) => describe_calc(calc),
         Operator::WindowAssign(assign) => {
-            format!("mark windows {}", window_words(&assign.window, &assign.time, input))
+            format!("mark windows {}", describe_window(&assign.window, &assign.time, input))
         }
         Operator::WindowAggregate(aggregate) => {
             let phase = match aggregate.phase {
@@ -126,7 +126,7 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
                 Phase::Local => "pre-aggregate",
                 Phase::Final => "merge",
             };
-            let mut words = format!("{phase} {}", window_words(&aggregate.window, &aggregate.time, input));
+            let mut words = format!("{phase} {}", describe_window(&aggregate.window, &aggregate.time, input));
             if !aggregate.keys.is_empty() {
                 push(&mut words, &format!(" by {}", names(input, &aggregate.keys)));
             }
@@ -174,7 +174,7 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             let mut words = format!(
                 "drop what is {relation} than the {extreme} {} so far of {}",
                 name(input, filter.value),
-                window_words(&filter.window, &TimeAttribute::Event(filter.time), input)
+                describe_window(&filter.window, &TimeAttribute::Event(filter.time), input)
             );
             if !filter.keys.is_empty() {
                 push(&mut words, &format!(" by {}", names(input, &filter.keys)));
@@ -213,7 +213,7 @@ fn push(words: &mut String, more: &str) {
     words.push_str(more);
 }
 
-fn calc_words(calc: &Calc) -> String {
+fn describe_calc(calc: &Calc) -> String {
     let columns: Vec<String> = calc
         .projection
         .iter()
@@ -242,7 +242,7 @@ fn policy(policy: ErrorPolicy) -> String {
     }
 }
 
-fn window_words(shape: &Window, time: &TimeAttribute, input: &Schema) -> String {
+fn describe_window(shape: &Window, time: &TimeAttribute, input: &Schema) -> String {
     if let Window::Attached(columns) = shape {
         return format!("window {}", bounds(columns, input));
     }
@@ -253,7 +253,7 @@ fn window_words(shape: &Window, time: &TimeAttribute, input: &Schema) -> String 
     }
 }
 
-/// A window's kind and lengths.
+/// Returns the kind and the lengths of a window.
 pub(crate) fn window(window: &Window) -> String {
     let offset = |offset: i64| match offset {
         0 => String::new(),
@@ -278,7 +278,7 @@ fn bounds(columns: &WindowColumns, schema: &Schema) -> String {
     format!("[{}, {})", name(schema, columns.start), name(schema, columns.end))
 }
 
-/// An expression as text, its intervals in a person's units.
+/// Returns an expression as text, with readable intervals.
 pub(crate) fn expression(expr: &PhysicalExprRef) -> String {
     const INTERVAL: &str = "IntervalMonthDayNano { months: 0, days: 0, nanoseconds: ";
     let mut text = expr.to_string();
@@ -319,7 +319,7 @@ fn names(schema: &Schema, columns: &[usize]) -> String {
     names.join(", ")
 }
 
-/// Microseconds in the largest unit that divides them: `10s`, `1500ms`.
+/// Returns microseconds in the largest unit that divides them: `10s`, `1500ms`.
 pub(crate) fn duration(microseconds: i64) -> String {
     for (unit, length) in [
         ("d", 86_400_000_000),
@@ -335,7 +335,7 @@ pub(crate) fn duration(microseconds: i64) -> String {
     format!("{microseconds}us")
 }
 
-/// All there is to know about an operator and its output. Two operators with the same text do the same.
+/// Returns the complete text of an operator and its output. Operators with equal texts compute the same.
 pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Parallelism) -> String {
     let mut text = describe(operator, None, None);
     match operator {
@@ -424,7 +424,7 @@ fn calc_literals(calc: &Calc, text: &mut String) {
     }
 }
 
-/// Constants with their types, which an expression's display leaves out.
+/// Returns the constants with their types, which an expression's display omits.
 fn literals(expr: &PhysicalExprRef, text: &mut String) {
     expr.apply(|expr| {
         if let Some(literal) = expr.downcast_ref::<Literal>() {
@@ -436,8 +436,8 @@ fn literals(expr: &PhysicalExprRef, text: &mut String) {
     .expect("the closure never fails");
 }
 
-/// An expression's text with what the display leaves out: the types of constants, and which operators nest in which
-/// (`a - (b - c)` is displayed without its parentheses).
+/// Returns an expression's text with everything that its display omits: the types of constants and the nesting of
+/// operators (`a - (b - c)` is displayed without its parentheses).
 pub(crate) fn exact(expr: &PhysicalExprRef) -> String {
     let mut text = expr.to_string();
     text.push('\n');
@@ -445,7 +445,7 @@ pub(crate) fn exact(expr: &PhysicalExprRef) -> String {
     text
 }
 
-/// The nesting of an operator's expressions, which [`canonical`] does not show.
+/// Returns the nesting of an operator's expressions, which [`canonical`] omits.
 pub(crate) fn shapes(operator: &Operator) -> String {
     let of_calc = |calc: &Calc| -> Vec<PhysicalExprRef> {
         let columns = calc.projection.iter().map(|column| column.expr.clone());
@@ -491,7 +491,7 @@ fn shape(expr: &PhysicalExprRef, text: &mut String) {
     text.push(')');
 }
 
-/// FNV-1a (64 bits) over the canonical text of all nodes and edges.
+/// Returns the FNV-1a hash (64 bits) of the canonical text of all nodes and edges.
 pub(crate) fn fingerprint(graph: &JobGraph) -> u64 {
     let mut hash = Fnv1a::new();
     hash.add(&graph.name);
@@ -500,7 +500,7 @@ pub(crate) fn fingerprint(graph: &JobGraph) -> u64 {
     hash.0
 }
 
-/// As [`fingerprint`], of the nodes and edges alone.
+/// Returns the [`fingerprint`] of the nodes and edges alone.
 pub(crate) fn content_fingerprint(graph: &JobGraph) -> u64 {
     let mut hash = Fnv1a::new();
     add_content(&mut hash, graph);

@@ -1,4 +1,4 @@
-//! From a job spec or a SQL script to a [`JobGraph`]. Pure: no I/O, no clock.
+//! Planner: turns a job spec or a SQL script into a [`JobGraph`]. Pure: no I/O, no clock.
 //!
 //! ```text
 //! SQL script --\                                        (front end: sql, spec, catalog, functions)
@@ -6,8 +6,8 @@
 //! JobSpec -----/                                        (translate)
 //! ```
 //!
-//! Everything that could differ between two machines comes in through [`PlanOptions`]: the same input and options give
-//! the same graph, byte for byte. All mistakes of a pipeline are reported at once ([`Errors`]).
+//! Everything that could differ between two machines is part of [`PlanOptions`]: the same input and options give the
+//! same graph, byte for byte. All errors of a pipeline are reported at once ([`Errors`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use millstream_graph::JobGraph;
 
 pub use error::{Error, Errors, Location};
 
-/// What is to be planned.
+/// The text of a pipeline.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
     Spec(&'a millstream_proto::JobSpec),
@@ -38,7 +38,7 @@ pub enum Input<'a> {
     },
 }
 
-/// Whether sources are followed or read to their end.
+/// Execution mode of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     #[default]
@@ -46,17 +46,17 @@ pub enum Mode {
     Batch,
 }
 
-/// Everything outside the text that planning depends on.
+/// Inputs of planning other than the text.
 #[derive(Debug, Clone, Default)]
 pub struct PlanOptions {
     pub mode: Mode,
-    /// The job's start, microseconds since the epoch: the value of `NOW()` and its like.
+    /// Start of the job in microseconds since the epoch: the value of `NOW()` and the like.
     pub now_us: i64,
     /// Values for `${NAME}` in options.
     pub environment: BTreeMap<String, String>,
 }
 
-/// What a script or spec says about how the job runs, rather than what it computes.
+/// Settings of a script or spec: how the job runs, rather than what it computes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     pub name: Option<String>,
@@ -65,22 +65,22 @@ pub struct Settings {
     pub max_parallelism: Option<u16>,
     pub checkpoint_interval: Option<Duration>,
     pub checkpoint_retention: Option<u32>,
-    /// How long barriers are waited for before they may overtake rows, if the script says it.
+    /// Aligned checkpoint timeout, if the script sets one.
     pub checkpoint_aligned_timeout: Option<Duration>,
-    /// The script consists of `EXPLAIN`: show the plan, run nothing.
+    /// True if the script consists of `EXPLAIN`: its plan is shown and nothing runs.
     pub explain: bool,
-    /// Every other `SET`, for the engine to judge.
+    /// All other `SET` statements, which the engine checks.
     pub other: BTreeMap<String, String>,
 }
 
 /// Default of [`logical::Pipeline::max_parallelism`].
 pub const MAX_PARALLELISM_DEFAULT: u16 = 128;
 
-/// Parsing and planning recurse as deep as the text nests, which is bounded ([`sql::EXPRESSION_DEPTH_MAX`]); this is
-/// enough for it, on whatever thread the caller runs.
+/// Stack for parsing and planning, which recurse as deep as the text nests. The depth is bounded by
+/// [`sql::EXPRESSION_DEPTH_MAX`].
 const STACK_BYTES: usize = 64 << 20;
 
-/// Checks the input and makes its logical plans.
+/// Checks the input and returns its logical plans.
 pub fn front_end(input: Input<'_>, options: &PlanOptions) -> Result<logical::Pipeline, Errors> {
     stacker::grow(STACK_BYTES, || match input {
         Input::Spec(spec) => spec::pipeline(spec, options),
@@ -88,17 +88,17 @@ pub fn front_end(input: Input<'_>, options: &PlanOptions) -> Result<logical::Pip
     })
 }
 
-/// The `SET` statements of a script (and whether it only explains).
+/// Returns the settings of a script, from its `SET` statements.
 pub fn sql_settings(text: &str) -> Result<Settings, Errors> {
     stacker::grow(STACK_BYTES, || sql::settings(text))
 }
 
-/// Returns remarks about a script that are no mistakes: settings without effect, each with its place.
+/// Returns notes about settings of a script that have no effect, each with its position.
 pub fn sql_notes(text: &str) -> Vec<Error> {
     stacker::grow(STACK_BYTES, || sql::notes(text))
 }
 
-/// From the text to the graph that every runtime executes.
+/// Plans a pipeline: returns the graph that every runtime executes.
 pub fn plan(input: Input<'_>, options: &PlanOptions) -> Result<JobGraph, Errors> {
     let pipeline = front_end(input, options)?;
     stacker::grow(STACK_BYTES, || translate::translate(&pipeline, options))

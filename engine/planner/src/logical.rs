@@ -1,5 +1,5 @@
-//! What stands between the two halves of the planner: the front end (SQL, YAML) makes a [`Pipeline`] of DataFusion
-//! logical plans, the translation turns it into a job graph.
+//! The interface between the two halves of the planner: the front end (SQL, YAML) makes a [`Pipeline`] of DataFusion
+//! logical plans, which the translation turns into a job graph.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,7 +14,7 @@ use millstream_connectors::TableDefinition;
 use crate::error::Location;
 use millstream_graph::ErrorPolicy;
 
-/// A pipeline as the front end understood it: tables, named steps and what is inserted where.
+/// A checked pipeline: tables, named steps and inserts.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     pub name: String,
@@ -31,15 +31,15 @@ pub struct Pipeline {
 pub struct Table {
     pub name: String,
     pub definition: DefinitionRef,
-    /// The columns as a query sees them, in declared order: physical, metadata or computed.
+    /// Columns of the table in queries, in declared order: physical, metadata or computed.
     pub columns: Vec<TableColumn>,
     pub watermark: Option<WatermarkDeclaration>,
-    /// What becomes of records that do not decode.
+    /// Handling of records that do not decode.
     pub on_error: ErrorPolicy,
     pub location: Location,
 }
 
-/// A shared definition that compares by name (two tables of one pipeline never share one).
+/// A shared table definition that is compared by name: tables of one pipeline have different names.
 #[derive(Debug, Clone)]
 pub struct DefinitionRef(pub Arc<TableDefinition>);
 
@@ -49,20 +49,20 @@ impl PartialEq for DefinitionRef {
     }
 }
 
-/// A column as queries see it.
+/// A column of a table in queries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableColumn {
     pub field: arrow_schema::FieldRef,
-    /// `None`: read from the column of the same name of the definition's schema. `Some`: computed from those.
+    /// Expression of a computed column, over the stored columns; `None` for a column of the definition's schema.
     pub computed: Option<Expr>,
-    /// `PROCTIME()`: the processing-time attribute.
+    /// True for the processing-time attribute, `PROCTIME()`.
     pub is_proctime: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct WatermarkDeclaration {
     pub column: String,
-    /// Over the table's columns, of timestamp type.
+    /// Watermark that a row allows: an expression of timestamp type over the table's columns.
     pub expression: Expr,
     pub idle_timeout: Duration,
     pub max_future: Option<Duration>,
@@ -77,7 +77,7 @@ pub struct Step {
     pub location: Location,
 }
 
-/// `INSERT INTO table plan`. The plan's columns are matched to the table's and cast already.
+/// Rows of a query. The plan's columns are matched to the table's and cast.
 #[derive(Debug, Clone)]
 pub struct Insert {
     pub table: Arc<Table>,
@@ -94,17 +94,17 @@ pub enum InsertInput {
         step: String,
         of: LateRows,
     },
-    /// The dead letters of a step or source.
+    /// Dead letters of a step or source.
     DeadLetters {
         name: String,
     },
 }
 
-/// The operator of a step that finds rows late.
+/// The operator of a step whose late rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LateRows {
     Aggregate,
-    /// A join, of rows of its left or right input.
+    /// The join; late rows of its left or right input.
     Join(JoinSide),
 }
 
@@ -114,8 +114,7 @@ pub enum JoinSide {
     Right,
 }
 
-/// A table of the catalog inside a plan: the source of DataFusion `TableScan`s is a `TableSource` that downcasts to
-/// this.
+/// A table of the catalog inside a plan: the source of a DataFusion `TableScan` downcasts to this type.
 #[derive(Debug, Clone)]
 pub struct CatalogTable {
     pub table: Arc<Table>,
@@ -138,10 +137,10 @@ impl TableSource for CatalogTable {
     }
 }
 
-/// A named step used as a relation. The translation computes it once however often it is used.
+/// A reference to a step. A shared step is translated once, however often it is referred to.
 ///
-/// A leaf for the optimiser; its schema is the plan's own (qualifiers included), so that the translation may put the
-/// plan in its place. Give it its name as a relation with a `SubqueryAlias` above it.
+/// Returns a leaf node for the optimiser. Its schema is that of the plan, with qualifiers, so that the translation can
+/// replace it by the plan. [`StepReference::relation`] adds the step's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
 pub struct StepReference {
     pub name: String,
@@ -149,7 +148,7 @@ pub struct StepReference {
 }
 
 impl StepReference {
-    /// The relation that a reference to the step stands for: the step, under its name.
+    /// Returns the relation of a reference: the step, under its name.
     pub fn relation(name: &str, plan: Arc<LogicalPlan>) -> Result<LogicalPlan> {
         let reference = LogicalPlan::Extension(Extension {
             node: Arc::new(Self {
@@ -188,25 +187,25 @@ impl UserDefinedLogicalNodeCore for StepReference {
     }
 }
 
-/// A window table function: its input's columns, then `window_start`, `window_end`, `window_time`.
+/// A window table function. Its columns are those of the input, then `window_start`, `window_end`, `window_time`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WindowTableFunction {
     pub input: LogicalPlan,
     pub window: WindowFunction,
-    /// `DESCRIPTOR(column)`.
+    /// Time column: `DESCRIPTOR(column)`.
     pub time_column: Column,
-    /// `SESSION(TABLE t PARTITION BY keys, ...)`: rows of different keys never share a session. Empty for others.
+    /// Keys of sessions, as in `SESSION(TABLE t PARTITION BY keys, ...)`. Empty for other functions.
     pub partition_by: Vec<Column>,
-    /// The input's fields, qualified as there, then the three window columns.
+    /// Fields of the input, with their qualifiers, then the three window columns.
     pub schema: DFSchemaRef,
-    /// Keep every input column through optimisation: the step's late rows are wanted whole.
+    /// True if the optimiser must keep every input column, because the step's late rows are written.
     pub keep_all_columns: bool,
 }
 
 /// Names of the columns a window table function appends.
 pub const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
 
-/// The function and its intervals, in microseconds.
+/// A window function with its intervals, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
 pub enum WindowFunction {
     Tumble {
@@ -230,8 +229,8 @@ pub enum WindowFunction {
 }
 
 impl WindowTableFunction {
-    /// Over `input`; the window columns are unqualified. `window_start` and `window_end` are `TIMESTAMP`,
-    /// `window_time` has the type of the time column, as in Flink.
+    /// Returns the function over `input`. The window columns are unqualified: `window_start` and `window_end` are
+    /// `TIMESTAMP`, `window_time` has the type of the time column, as in Flink.
     pub fn try_new(
         input: LogicalPlan,
         window: WindowFunction,
@@ -305,8 +304,8 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
             .collect()
     }
 
-    /// A condition on the rows themselves may go below the function, one on their window may not. Below a session
-    /// only conditions on its keys may: any other would change which rows meet.
+    /// Conditions on the rows may be pushed below the function, conditions on their window may not. Below a session
+    /// only conditions on its keys may be pushed: others would change which rows form a session.
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
         let names = self.schema.fields().iter().map(|field| field.name().clone());
         match self.window {
@@ -314,7 +313,7 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
                 let keys: HashSet<&str> = self.partition_by.iter().map(|key| key.name.as_str()).collect();
                 names.filter(|name| !keys.contains(name.as_str())).collect()
             }
-            // By place: over windowed rows the names may be numbered.
+            // By position, as the names of nested windows may be numbered.
             _ => names.skip(self.schema.fields().len() - WINDOW_COLUMNS.len()).collect(),
         }
     }

@@ -209,7 +209,7 @@ pub fn verdict(verdict: Verdict) -> v1::diff_response::Verdict {
 pub fn operator_diff(finding: &Finding) -> v1::OperatorDiff {
     let changes = finding.changes.iter().map(|change| v1::MeaningChange {
         operator: change.operator.0.clone(),
-        what: change.what.clone(),
+        what: change.part.clone(),
         old: change.old.clone(),
         new: change.new.clone(),
         edited: change.edited.clone(),

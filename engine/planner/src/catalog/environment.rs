@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Puts the environment's values in. `$${` stands for a literal `${`.
+/// Replaces references by values of the environment. `$${` stands for a literal `${`.
 pub(crate) fn substitute(value: &str, environment: &BTreeMap<String, String>) -> Result<String, String> {
     let mut result = String::with_capacity(value.len());
     let mut rest = value;

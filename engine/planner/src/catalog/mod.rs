@@ -1,7 +1,7 @@
-//! The names a query may use: tables, steps and functions, and their place in DataFusion's planner.
+//! The names that queries may use: tables, steps and functions, as a context of DataFusion's planner.
 //!
-//! A pipeline's tables and steps are entered in the order of the text; a query sees what came before it. A name that
-//! failed to become a table stays known as broken, so that one mistake is not reported again at each use.
+//! Tables and steps are added in the order of the text; a query sees those before it. A table or step that failed stays
+//! known as broken, so that its error is not reported again at each use.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(crate) struct Dialect {
 
 /// Tables, steps and functions that queries refer to.
 pub(crate) struct Catalog {
-    /// In declared order.
+    /// Tables in declared order.
     pub tables: Vec<Arc<Table>>,
     pub steps: Vec<Step>,
     /// Declarations of `tables`, for `LIKE`.
@@ -47,7 +47,7 @@ pub(crate) struct Catalog {
     broken: HashSet<String>,
     functions: &'static Functions,
     /// Value of `NOW()` for all rows, in a batch job; microseconds since the epoch.
-    pub pinned_now_us: Option<i64>,
+    pub batch_now_us: Option<i64>,
     dialect: Dialect,
     config: ConfigOptions,
 }
@@ -57,7 +57,7 @@ enum Relation {
     Step(Arc<StepSource>),
 }
 
-/// A relation that could not be made; its own mistake is reported already.
+/// A reference to a table or step that failed; its own error is reported already.
 #[derive(Debug)]
 pub(crate) struct Broken(String);
 
@@ -69,7 +69,7 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// Stands for a step while DataFusion plans a query; replaced by a [`StepReference`] afterwards.
+/// A step while DataFusion plans a query; replaced by a [`StepReference`] afterwards.
 struct StepSource {
     name: String,
     plan: Arc<LogicalPlan>,
@@ -86,7 +86,7 @@ impl Catalog {
     /// Returns a catalog without tables and steps.
     pub(crate) fn new(options: &PlanOptions, dialect: Dialect) -> Self {
         let mut config = ConfigOptions::new();
-        pin(&mut config);
+        fix_settings(&mut config);
         Self {
             tables: Vec::new(),
             steps: Vec::new(),
@@ -94,7 +94,7 @@ impl Catalog {
             relations: HashMap::new(),
             broken: HashSet::new(),
             functions: Functions::all(),
-            pinned_now_us: (options.mode == Mode::Batch).then_some(options.now_us),
+            batch_now_us: (options.mode == Mode::Batch).then_some(options.now_us),
             dialect,
             config,
         }
@@ -145,17 +145,17 @@ impl Catalog {
         self.steps.push(step);
     }
 
-    /// Remembers that a name has no relation because of a mistake already reported.
+    /// Adds the name of a table or step that failed.
     pub(crate) fn add_broken(&mut self, name: &str) {
         self.broken.insert(name.to_owned());
     }
 
-    /// Names of tables and steps, for suggestions.
+    /// Returns the names of tables and steps, for suggestions.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.relations.keys().chain(&self.broken).map(String::as_str)
     }
 
-    /// Puts [`StepReference`]s where DataFusion planned scans of steps.
+    /// Replaces scans of steps by [`StepReference`]s.
     pub(crate) fn link_steps(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|plan| {
             if let LogicalPlan::TableScan(scan) = &plan
@@ -170,8 +170,8 @@ impl Catalog {
     }
 }
 
-/// Everything in DataFusion's configuration that could differ between machines or change a plan.
-fn pin(config: &mut ConfigOptions) {
+/// Fixes all settings of DataFusion that could differ between machines or change a plan.
+fn fix_settings(config: &mut ConfigOptions) {
     config.sql_parser.enable_ident_normalization = false;
     config.sql_parser.map_string_types_to_utf8view = false;
     config.sql_parser.collect_spans = true;

@@ -1,4 +1,4 @@
-//! What connectors say of a table: whether they know its options, and whether it can be read or written at all.
+//! Validation of tables by their connectors: options, and whether a table can be read or written.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use super::TableDeclaration;
 use crate::error::{Error, Location};
 use crate::logical::{CatalogTable, Table};
 
-/// Everything that is wrong with a table in this role, each at the option or column it is about.
+/// Returns the errors of a table in a role, each at its option or column.
 pub(crate) fn check(table: &Table, declaration: Option<&TableDeclaration>, role: Role) -> Vec<Error> {
     validate(&table.definition.0, role)
         .into_iter()
@@ -28,7 +28,7 @@ fn validate(table: &millstream_connectors::TableDefinition, role: Role) -> Vec<O
     millstream_connectors::registry::validate(table, role)
 }
 
-/// The same for a table that could not be made: only what is wrong with its options.
+/// Returns the errors in the options of a table that could not be resolved.
 pub(crate) fn check_options(declaration: &TableDeclaration, role: Role) -> Vec<Error> {
     let definition = millstream_connectors::TableDefinition {
         name: declaration.name.clone(),
@@ -52,7 +52,7 @@ pub(crate) fn check_options(declaration: &TableDeclaration, role: Role) -> Vec<E
         .collect()
 }
 
-/// Where an option or a column was written.
+/// Returns the position of an option or a column.
 fn place(declaration: &TableDeclaration, subject: &str) -> Option<Location> {
     let option = declaration.option(subject).map(|option| &option.location);
     let column = || {

@@ -1,12 +1,12 @@
 //! A job graph as a Mermaid flowchart, for documents that render it.
 //!
-//! Each node shows the operator's id and what it does in a few words; those with state are drawn as cylinders.
-//! Expressions are left out: [`super::explain`] has them.
+//! A node shows the operator's id and a short description; operators with state are drawn as cylinders. Expressions are
+//! omitted, see [`super::explain`].
 
-use super::{edge_words, names, window, window_words};
+use super::{describe_edge, describe_window, names, window};
 use millstream_graph::{Calc, JobGraph, NodeIndex, Operator, Parallelism, Phase};
 
-/// The flowchart, sources on the left.
+/// Returns the flowchart, with sources on the left.
 pub fn mermaid(graph: &JobGraph) -> String {
     let mut text = "flowchart LR\n".to_owned();
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -26,7 +26,7 @@ pub fn mermaid(graph: &JobGraph) -> String {
         );
     }
     for edge in &graph.edges {
-        let (side, exchange, port) = edge_words(graph, edge);
+        let (side, exchange, port) = describe_edge(graph, edge);
         let words = format!("{side}{exchange}{port}");
         let label = match words.trim_end() {
             "" => String::new(),
@@ -73,10 +73,10 @@ fn title(graph: &JobGraph, index: NodeIndex) -> String {
                 Phase::Final => "merge",
             };
             let window = match &input {
-                Some(schema) => window_words(&aggregate.window, &aggregate.time, schema),
+                Some(schema) => describe_window(&aggregate.window, &aggregate.time, schema),
                 None => window(&aggregate.window),
             };
-            // The time column's index means nothing in a picture.
+            // The index of the time column is omitted.
             let window = window.split(" on ").next().unwrap_or_default();
             format!("{phase} {window}{}", columns(&aggregate.keys))
         }
@@ -92,7 +92,7 @@ fn title(graph: &JobGraph, index: NodeIndex) -> String {
     }
 }
 
-/// Mermaid reads labels as HTML with entities of its own.
+/// Escapes a label: Mermaid reads labels as HTML with entities of its own.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! Days and civil dates, and date patterns in Java's letters (`yyyy-MM-dd HH:mm:ss`).
+//! Civil dates, and date patterns with Java's letters (`yyyy-MM-dd HH:mm:ss`).
 //!
 //! The calendar is the proleptic Gregorian one ([`millstream_proto::civil`]).
 
@@ -11,12 +11,12 @@ pub(super) const MINUTE_US: i64 = 60 * SECOND_US;
 pub(super) const HOUR_US: i64 = 60 * MINUTE_US;
 pub(super) const DAY_US: i64 = 24 * HOUR_US;
 
-/// Monday is 1, Sunday 7.
+/// Returns the day of the week: 1 for Monday, 7 for Sunday.
 pub(super) fn iso_weekday(days: i64) -> i64 {
     (days + 3).rem_euclid(7) + 1
 }
 
-/// The ISO 8601 year and week of a day.
+/// Returns the ISO 8601 year and week of a day.
 pub(super) fn iso_week(day: i64) -> (i64, i64) {
     // The week belongs to the year of its Thursday.
     let thursday = day + 4 - iso_weekday(day);
@@ -24,7 +24,8 @@ pub(super) fn iso_week(day: i64) -> (i64, i64) {
     (year, (thursday - days(year, 1, 1)) / 7 + 1)
 }
 
-/// Writes a number with at least so many digits; the usual two and four without the formatting machinery.
+/// Writes a number with at least `width` digits; two and four digits, the common cases, without the formatting
+/// machinery.
 fn digits(number: i64, count: usize, out: &mut impl Write) -> std::fmt::Result {
     let digit = |value: i64| char::from(b'0' + (value % 10) as u8);
     match (count, number) {
@@ -73,12 +74,12 @@ pub(super) struct Pattern(Vec<Piece>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Literal(String),
-    /// A letter of Java's and how often it is repeated.
+    /// A letter of Java's and its number of repetitions.
     Field(char, usize),
 }
 
 impl Pattern {
-    /// Reads a pattern; an error names the letter that is not known.
+    /// Compiles a pattern. An error names the unknown letter.
     pub(super) fn new(text: &str) -> Result<Self, String> {
         let mut pieces: Vec<Piece> = Vec::new();
         let mut literal = String::new();
@@ -132,7 +133,7 @@ impl Pattern {
         Ok(Self(pieces))
     }
 
-    /// Writes a time, microseconds since the epoch.
+    /// Formats a time in microseconds since the epoch.
     pub(super) fn format(&self, micros: i64, out: &mut impl Write) -> std::fmt::Result {
         let day = micros.div_euclid(DAY_US);
         let time = micros.rem_euclid(DAY_US);
@@ -191,7 +192,7 @@ impl Pattern {
         Ok(())
     }
 
-    /// Reads a whole text, to microseconds since the epoch. `None` if it does not fit the pattern.
+    /// Parses a text into microseconds since the epoch. Returns `None` if it does not match the pattern.
     pub(super) fn parse(&self, text: &str) -> Option<i64> {
         let mut rest = text;
         let (mut year, mut month, mut day, mut day_of_year) = (1970, 1, 1, None);
@@ -205,7 +206,7 @@ impl Pattern {
                 }
                 Piece::Field(letter, count) => (*letter, *count),
             };
-            // Digits that touch the next field's are exactly as many as the letters.
+            // A number that is directly followed by another has exactly as many digits as letters.
             let touches =
                 matches!(self.0.get(index + 1), Some(Piece::Field(next, _)) if !matches!(next, 'a' | 'E' | 'X' | 'Z'));
             match letter {
@@ -299,7 +300,7 @@ fn name(rest: &mut &str, names: &[&str], count: usize) -> Option<usize> {
     None
 }
 
-/// `Z`, `+02`, `+0200`, `+02:00`: microseconds east of UTC.
+/// Parses a zone (`Z`, `+02`, `+0200`, `+02:00`) into microseconds east of UTC.
 fn zone(rest: &mut &str) -> Option<i64> {
     if let Some(after) = rest.strip_prefix('Z') {
         *rest = after;
@@ -321,7 +322,8 @@ fn zone(rest: &mut &str) -> Option<i64> {
     Some(sign * (hours * HOUR_US + minutes * MINUTE_US))
 }
 
-/// `2024-01-31`, `2024-01-31 10:20`, `2024-01-31 10:20:30.123456`, with a blank or a `T`, with or without a zone.
+/// Parses `2024-01-31`, `2024-01-31 10:20`, `2024-01-31 10:20:30.123456`, with a blank or a `T`, with or without a
+/// zone.
 pub(super) fn parse_timestamp(text: &str) -> Option<i64> {
     let text = text.trim();
     let (date, time) = match text.find([' ', 'T']) {

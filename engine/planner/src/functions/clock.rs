@@ -1,8 +1,8 @@
 //! Functions that return the time.
 //!
-//! `PROCTIME()` marks the processing-time attribute. On a stream, `NOW()` and the like read the engine's [clock] once per
-//! batch of rows. In a batch job they are the job's start, the same for all rows: the planner replaces the calls by that
-//! time ([`batch_value`]).
+//! `PROCTIME()` marks the processing-time attribute. On a stream, `NOW()` and the like read the engine's [clock] once
+//! per batch of rows. In a batch job they are the job's start, the same for all rows: the planner replaces the calls by
+//! that time ([`batch_value`]).
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{ScalarValue, plan_err};

@@ -1,8 +1,9 @@
-//! Arithmetic of decimals by Flink's rules (`LogicalTypeMerging`, `DecimalDataUtils`): the digits of a result follow
-//! from those of its operands, and a value that has more digits than its type is NULL.
+//! Arithmetic of decimals by Flink's rules (`LogicalTypeMerging`, `DecimalDataUtils`): precision and scale of a result
+//! follow from those of its operands, and a value with more digits than its type is NULL.
 //!
-//! Where all values of a result fit into 38 digits DataFusion computes it, to the same type; see `sql/decimals.rs`. The
-//! functions here compute with 256 bits, which hold whatever two decimals give, round half up and check the digits.
+//! If all values of a result fit into 38 digits, DataFusion computes it, with the same type (`sql/decimals.rs`). The
+//! functions here compute with 256 bits, which hold any result of two decimals, round half up and check the number of
+//! digits.
 
 use datafusion::arrow::array::{AsArray, Decimal128Array};
 use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, i256};
@@ -12,18 +13,18 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Operator, ScalarFunctionArgs};
 use millstream_graph::sql_type;
 
-use super::scalar::{Notation, Scalar, array, finished};
+use super::scalar::{Notation, Scalar, array, array_result};
 
 pub(super) fn all() -> Vec<Scalar> {
-    vec![plus(), minus(), times(), modulo(), quotient()]
+    vec![plus(), minus(), multiply(), modulo(), quotient()]
 }
 
-/// The function of an operator.
+/// Returns the function of an operator.
 pub(super) fn of(operator: Operator) -> Option<Scalar> {
     match operator {
         Operator::Plus => Some(plus()),
         Operator::Minus => Some(minus()),
-        Operator::Multiply => Some(times()),
+        Operator::Multiply => Some(multiply()),
         Operator::Modulo => Some(modulo()),
         Operator::Divide => Some(quotient()),
         _ => None,
@@ -34,8 +35,8 @@ fn plus() -> Scalar {
     Scalar::fallible(
         "$plus",
         decimals,
-        |given| adjusted(sum_digits(digits(given, 0), digits(given, 1))),
-        |arguments| computed(arguments, |left, right| left.aligned(right, i256::checked_add)),
+        |given| adjust(sum_digits(digits(given, 0), digits(given, 1))),
+        |arguments| compute(arguments, |left, right| left.aligned(right, i256::checked_add)),
     )
     .notation(Notation::Operator("+"))
 }
@@ -44,19 +45,19 @@ fn minus() -> Scalar {
     Scalar::fallible(
         "$minus",
         decimals,
-        |given| adjusted(sum_digits(digits(given, 0), digits(given, 1))),
-        |arguments| computed(arguments, |left, right| left.aligned(right, i256::checked_sub)),
+        |given| adjust(sum_digits(digits(given, 0), digits(given, 1))),
+        |arguments| compute(arguments, |left, right| left.aligned(right, i256::checked_sub)),
     )
     .notation(Notation::Operator("-"))
 }
 
-fn times() -> Scalar {
+fn multiply() -> Scalar {
     Scalar::fallible(
         "$times",
         decimals,
-        |given| adjusted(product_digits(digits(given, 0), digits(given, 1))),
+        |given| adjust(product_digits(digits(given, 0), digits(given, 1))),
         |arguments| {
-            computed(arguments, |left, right| {
+            compute(arguments, |left, right| {
                 Ok(left.value.checked_mul(right.value).map(|value| Exact {
                     value,
                     scale: left.scale + right.scale,
@@ -71,9 +72,9 @@ fn modulo() -> Scalar {
     Scalar::fallible(
         "$modulo",
         decimals,
-        |given| adjusted(remainder_digits(digits(given, 0), digits(given, 1))),
+        |given| adjust(remainder_digits(digits(given, 0), digits(given, 1))),
         |arguments| {
-            computed(arguments, |left, right| {
+            compute(arguments, |left, right| {
                 if right.value == i256::ZERO {
                     return Err(ArrowError::DivideByZero.into());
                 }
@@ -84,15 +85,15 @@ fn modulo() -> Scalar {
     .notation(Notation::Operator("%"))
 }
 
-/// `a / b` of decimals.
+/// Returns the function of `a / b` of decimals.
 pub(super) fn quotient() -> Scalar {
     Scalar::fallible("$divide", decimals, quotient_type, divide).notation(Notation::Operator("/"))
 }
 
-/// Digits in all and behind the point; there may be more than a decimal can have.
+/// Precision and scale, which may exceed those of a decimal.
 pub(crate) type Digits = (i32, i32);
 
-/// The decimal that Flink takes an exact number for in arithmetic with decimals.
+/// Returns the precision and scale that Flink gives an exact number in arithmetic with decimals.
 pub(crate) fn as_decimal(data_type: &DataType) -> Option<(u8, i8)> {
     match data_type {
         DataType::Decimal128(precision, scale) => Some((*precision, *scale)),
@@ -105,8 +106,8 @@ pub(crate) fn as_decimal(data_type: &DataType) -> Option<(u8, i8)> {
     }
 }
 
-/// The digits of a result, before they are cut to 38, and whether its operands with as many digits behind the point as
-/// the result have no more than 38.
+/// Returns the precision and scale of a result before they are limited to 38 digits, and true if its operands have at
+/// most 38 digits when they are scaled to the result's scale.
 pub(crate) fn result_digits(operator: Operator, left: (u8, i8), right: (u8, i8)) -> Option<(Digits, bool)> {
     let [left, right] = [left, right].map(|(precision, scale)| (i32::from(precision), i32::from(scale)));
     let scale = left.1.max(right.1);
@@ -138,8 +139,8 @@ fn remainder_digits((p1, s1): Digits, (p2, s2): Digits) -> Digits {
     ((p1 - s1).min(p2 - s2) + scale, scale)
 }
 
-/// `adjustPrecisionScale`: where there would be more than 38 digits, fewer are behind the point, but six are kept.
-fn adjusted((precision, scale): Digits) -> DataType {
+/// `adjustPrecisionScale`: limits the precision to 38 by reducing the scale, to six at least.
+fn adjust((precision, scale): Digits) -> DataType {
     let most = i32::from(DECIMAL128_MAX_PRECISION);
     let (precision, scale) = if precision <= most {
         (precision, scale)
@@ -154,7 +155,7 @@ fn digits(given: &[DataType], index: usize) -> Digits {
     (i32::from(precision), i32::from(scale))
 }
 
-/// Two numbers, and perhaps one of the type that the result is to have.
+/// Accepts two numbers, and optionally one of the type of the result.
 fn decimals(given: &[DataType]) -> Result<Vec<DataType>> {
     let decimal = |data_type: &DataType| match as_decimal(data_type) {
         Some((precision, scale)) => Ok(DataType::Decimal128(precision, scale)),
@@ -163,17 +164,17 @@ fn decimals(given: &[DataType]) -> Result<Vec<DataType>> {
     given.iter().map(decimal).collect()
 }
 
-/// `findDivisionDecimalType`: digits behind the point for every digit of the divisor, six at least.
+/// `findDivisionDecimalType`: the scale grows by the precision of the divisor, and is six at least.
 fn quotient_type(given: &[DataType]) -> DataType {
     if let Some(wanted) = given.get(2) {
         return wanted.clone();
     }
     let ((p1, s1), (p2, s2)) = (digits(given, 0), digits(given, 1));
     let scale = (s1 + p2 + 1).max(6);
-    adjusted((p1 - s1 + s2 + scale, scale))
+    adjust((p1 - s1 + s2 + scale, scale))
 }
 
-/// A number of so many digits behind the point.
+/// An unscaled value with its scale.
 #[derive(Clone, Copy)]
 struct Exact {
     value: i256,
@@ -181,30 +182,30 @@ struct Exact {
 }
 
 impl Exact {
-    /// Applies an operation to two numbers with equally many digits behind the point.
+    /// Applies an operation to two numbers after scaling them alike.
     fn aligned(self, other: Self, operation: fn(i256, i256) -> Option<i256>) -> Result<Option<Self>> {
         let scale = self.scale.max(other.scale);
-        let at = |number: Self| number.value.checked_mul(ten(scale - number.scale)?);
+        let at = |number: Self| number.value.checked_mul(power_of_ten(scale - number.scale)?);
         let both = at(self).zip(at(other));
         Ok(both
             .and_then(|(left, right)| operation(left, right))
             .map(|value| Self { value, scale }))
     }
 
-    /// The number with no more digits behind the point than `scale`, halves away from zero.
+    /// Rounds the number to a scale, halves away from zero.
     fn rounded(self, scale: i32) -> Option<i128> {
         if scale >= self.scale {
-            return self.value.checked_mul(ten(scale - self.scale)?)?.to_i128();
+            return self.value.checked_mul(power_of_ten(scale - self.scale)?)?.to_i128();
         }
-        half_up(self.value, ten(self.scale - scale)?)?.to_i128()
+        half_up(self.value, power_of_ten(self.scale - scale)?)?.to_i128()
     }
 }
 
-fn ten(digits: i32) -> Option<i256> {
+fn power_of_ten(digits: i32) -> Option<i256> {
     i256::from_i128(10).checked_pow(u32::try_from(digits).ok()?)
 }
 
-/// A quotient, halves away from zero.
+/// Returns a quotient rounded half away from zero.
 fn half_up(dividend: i256, divisor: i256) -> Option<i256> {
     let (whole, rest) = (dividend.checked_div(divisor)?, dividend.checked_rem(divisor)?);
     let is_half = rest.wrapping_abs() >= divisor.wrapping_abs().wrapping_sub(rest.wrapping_abs());
@@ -227,12 +228,12 @@ fn result_type(arguments: &ScalarFunctionArgs) -> Result<(u8, i8)> {
     }
 }
 
-/// Returns whether a decimal of so many digits can have a value, unscaled.
+/// Returns true if a decimal of this precision can have an unscaled value.
 fn fits(value: i128, precision: u8) -> bool {
     value.unsigned_abs() < 10_u128.pow(u32::from(precision))
 }
 
-fn computed(
+fn compute(
     arguments: &ScalarFunctionArgs,
     operation: impl Fn(Exact, Exact) -> Result<Option<Exact>>,
 ) -> Result<ColumnarValue> {
@@ -255,7 +256,7 @@ fn computed(
         let value = value.and_then(|value| value.rounded(i32::from(scale)));
         result.push(value.filter(|value| fits(*value, precision)));
     }
-    finished(Decimal128Array::from(result).with_precision_and_scale(precision, scale)?)
+    array_result(Decimal128Array::from(result).with_precision_and_scale(precision, scale)?)
 }
 
 fn divide(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -277,10 +278,10 @@ fn divide(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         }
         result.push(rounded_quotient(dividend, divisor, shift).filter(|quotient| fits(*quotient, precision)));
     }
-    finished(Decimal128Array::from(result).with_precision_and_scale(precision, scale)?)
+    array_result(Decimal128Array::from(result).with_precision_and_scale(precision, scale)?)
 }
 
-/// `dividend * 10^shift / divisor`, halves away from zero; nothing if it is too large.
+/// Returns `dividend * 10^shift / divisor`, rounded half away from zero, or `None` if it is too large.
 fn rounded_quotient(dividend: i128, divisor: i128, shift: i32) -> Option<i128> {
     if let Some(dividend) = u32::try_from(shift)
         .ok()
@@ -293,9 +294,9 @@ fn rounded_quotient(dividend: i128, divisor: i128, shift: i32) -> Option<i128> {
     }
     let (mut dividend, mut divisor) = (i256::from_i128(dividend), i256::from_i128(divisor));
     if shift >= 0 {
-        dividend = dividend.checked_mul(ten(shift)?)?;
+        dividend = dividend.checked_mul(power_of_ten(shift)?)?;
     } else {
-        divisor = divisor.checked_mul(ten(-shift)?)?;
+        divisor = divisor.checked_mul(power_of_ten(-shift)?)?;
     }
     half_up(dividend, divisor)?.to_i128()
 }

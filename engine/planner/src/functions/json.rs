@@ -1,7 +1,7 @@
 //! `JSON_VALUE`, `JSON_QUERY`, `JSON_EXISTS`, `IS_JSON`.
 //!
-//! Paths are SQL's in their lax mode, the part of it that names one place: `$`, `$.key`, `$['key']`, `$[0]`, and `$[*]`
-//! for `JSON_QUERY`. A text that is not JSON, or a place that is not there, gives NULL (false for `JSON_EXISTS`).
+//! Paths are SQL/JSON paths in lax mode, limited to those that select one value: `$`, `$.key`, `$['key']`, `$[0]`, and
+//! `$[*]` for `JSON_QUERY`. An invalid text and a missing value give NULL (false for `JSON_EXISTS`).
 
 use datafusion::arrow::array::{BooleanArray, StringBuilder};
 use datafusion::common::exec_err;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::scalar::{Scalar, Texts, boolean, finished, strings, utf8};
+use super::scalar::{Scalar, Texts, array_result, boolean, strings, utf8};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
@@ -42,7 +42,7 @@ enum Step {
     All,
 }
 
-/// Reads a path; `None` if it is not one.
+/// Parses a path. Returns `None` if it is invalid.
 fn path(text: &str) -> Option<Vec<Step>> {
     let text = text.trim();
     let text = text.strip_prefix("lax ").unwrap_or(text).trim_start();
@@ -84,7 +84,7 @@ fn path(text: &str) -> Option<Vec<Step>> {
     Some(steps)
 }
 
-/// The value at a place. Lax mode: an index into something that is no array takes it as an array of one.
+/// Returns the value at a path. In lax mode a value that is not an array counts as an array of one element.
 fn find(value: Value, steps: &[Step]) -> Option<Value> {
     let Some((step, rest)) = steps.split_first() else {
         return Some(value);
@@ -112,15 +112,15 @@ fn find(value: Value, steps: &[Step]) -> Option<Value> {
     }
 }
 
-/// What a walk through a text found.
+/// The result of a search in a text.
 enum Found {
     Value(Value),
     Nothing,
-    /// The path meets an array where it has a key, or the like: [`find`] knows the rules.
+    /// The path and the value do not correspond, such as a key and an array; [`find`] implements the rules of lax mode.
     Unusual,
 }
 
-/// Reads a text only as far as a path needs: what lies beside it is skipped, not built.
+/// Deserializes only the value at a path; other values are skipped, not built.
 struct Seek<'a>(&'a [Step]);
 
 impl<'de> DeserializeSeed<'de> for Seek<'_> {
@@ -153,7 +153,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
         };
         while let Some(is_wanted) = map.next_key_seed(Is(wanted.map(String::as_str)))? {
             if is_wanted {
-                // Of several members of one name the last counts.
+                // Of several members of one name the last one counts.
                 found = map.next_value_seed(Seek(&self.0[1..]))?;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -216,7 +216,7 @@ impl Seek<'_> {
     }
 }
 
-/// Whether a member's name is the one wanted, without keeping it.
+/// Compares the name of a member without storing it.
 struct Is<'a>(Option<&'a str>);
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {
@@ -239,7 +239,7 @@ impl Visitor<'_> for Is<'_> {
     }
 }
 
-/// The value at a place of a text.
+/// Returns the value at a path of a text.
 fn seek(document: &str, steps: &[Step]) -> Option<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(document);
     let found = Seek(steps).deserialize(&mut deserializer).ok()?;
@@ -251,7 +251,7 @@ fn seek(document: &str, steps: &[Step]) -> Option<Value> {
     }
 }
 
-/// The paths of an argument, read once while they repeat.
+/// The paths of an argument; a path is parsed again only when it changes.
 struct Paths<'a> {
     texts: Texts<'a>,
     last: Option<(&'a str, Option<Vec<Step>>)>,
@@ -288,7 +288,7 @@ fn texts(arguments: &ScalarFunctionArgs, show: fn(&Value) -> Option<String>) -> 
         };
         result.append_option(found);
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
 fn exists(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -301,7 +301,7 @@ fn exists(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
             Some(seek(document, steps).is_some())
         })
         .collect();
-    finished(result)
+    array_result(result)
 }
 
 fn is_json(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -315,5 +315,5 @@ fn is_json(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
             )
         })
         .collect();
-    finished(result)
+    array_result(result)
 }

@@ -1,9 +1,9 @@
 //! The functions that queries may call, under Flink's names.
 //!
 //! A function is one of DataFusion's, declared in [`builtin`]; one of our own, declared as a [`Scalar`](scalar::Scalar)
-//! beside its body; or another spelling of an expression ([`rewrites`]). Each declaration carries everything that planning
-//! needs to know of the function: its names, types and properties such as fallibility. The [`registry`] collects them.
-//! `docs/sql.md` documents the functions for users.
+//! beside its body; or another spelling of an expression ([`rewrites`]). Each declaration carries everything that
+//! planning needs to know of the function: its names, types and properties such as fallibility. The [`registry`]
+//! collects them. `docs/sql.md` documents the functions for users.
 
 use datafusion::logical_expr::{Expr, Operator, ScalarUDF};
 

@@ -1,8 +1,7 @@
-//! Functions of numbers that DataFusion means otherwise.
+//! Numeric functions whose results differ from DataFusion's.
 //!
-//! `FLOOR`, `CEIL`, `SIGN` and `TRUNCATE` of a whole number are whole numbers of its type; `FLOOR` and `CEIL` of a decimal
-//! have its digits, and none behind the point. What has no real value is NaN or
-//! infinite, as floating-point numbers have it, instead of an error.
+//! `FLOOR`, `CEIL`, `SIGN` and `TRUNCATE` of an integer have its type; `FLOOR` and `CEIL` of a decimal have its
+//! precision and scale 0. A result that is no real number is NaN or infinite instead of an error.
 
 use millstream_graph::sql_type;
 use std::sync::Arc;
@@ -16,39 +15,39 @@ use datafusion::functions::math;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 
-use super::scalar::{Scalar, array, finished};
+use super::scalar::{Scalar, array, array_result};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
         Scalar::fallible(
             "floor",
-            |given| whole_or(given, &math::floor()),
-            |given| whole_or_result(given, &math::floor()),
-            |arguments| itself_or(arguments, &math::floor(), i128::div_euclid),
+            |given| integers_or(given, &math::floor()),
+            |given| integer_type_or(given, &math::floor()),
+            |arguments| round_decimals_or(arguments, &math::floor(), i128::div_euclid),
         ),
         Scalar::fallible(
             "ceil",
-            |given| whole_or(given, &math::ceil()),
-            |given| whole_or_result(given, &math::ceil()),
-            |arguments| itself_or(arguments, &math::ceil(), |value, unit| -(-value).div_euclid(unit)),
+            |given| integers_or(given, &math::ceil()),
+            |given| integer_type_or(given, &math::ceil()),
+            |arguments| round_decimals_or(arguments, &math::ceil(), |value, unit| -(-value).div_euclid(unit)),
         ),
         Scalar::fallible(
             "signum",
-            |given| whole_or(given, &math::signum()),
-            |given| whole_or_result(given, &math::signum()),
+            |given| integers_or(given, &math::signum()),
+            |given| integer_type_or(given, &math::signum()),
             signum,
         )
         .aliases(&["sign"]),
         Scalar::fallible(
             "trunc",
-            |given| whole_or(given, &math::trunc()),
-            |given| whole_or_result(given, &math::trunc()),
+            |given| integers_or(given, &math::trunc()),
+            |given| integer_type_or(given, &math::trunc()),
             trunc,
         )
         .aliases(&["truncate"]),
         Scalar::fallible("sqrt", doubles::<1>, double, |arguments| {
             let numbers = array(arguments, 0)?;
-            finished(numbers.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::sqrt))
+            array_result(numbers.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::sqrt))
         }),
         Scalar::fallible("power", doubles::<2>, double, power).aliases(&["pow"]),
     ]
@@ -58,7 +57,7 @@ fn double(_: &[DataType]) -> DataType {
     DataType::Float64
 }
 
-/// `n` numbers, as DOUBLE.
+/// Accepts `N` numbers, as DOUBLE.
 fn doubles<const N: usize>(given: &[DataType]) -> Result<Vec<DataType>> {
     if given.len() != N {
         return plan_err!("takes {N} numbers, not {} arguments", given.len());
@@ -69,11 +68,11 @@ fn doubles<const N: usize>(given: &[DataType]) -> Result<Vec<DataType>> {
     }
 }
 
-/// Whole numbers as they are (digits, where they are given, as BIGINT), others as DataFusion's function takes them.
-fn whole_or(given: &[DataType], other: &ScalarUDF) -> Result<Vec<DataType>> {
+/// Accepts integers unchanged (with digits as BIGINT), other numbers as DataFusion's function does.
+fn integers_or(given: &[DataType], other: &ScalarUDF) -> Result<Vec<DataType>> {
     match given {
         [number] if number.is_integer() => Ok(given.to_vec()),
-        [DataType::Decimal128(..)] if is_to_whole(other) => Ok(given.to_vec()),
+        [DataType::Decimal128(..)] if is_rounding_function(other) => Ok(given.to_vec()),
         [number, digits] if number.is_integer() && digits.is_integer() && other.name() == "trunc" => {
             Ok(vec![number.clone(), DataType::Int64])
         }
@@ -85,34 +84,35 @@ fn whole_or(given: &[DataType], other: &ScalarUDF) -> Result<Vec<DataType>> {
     }
 }
 
-fn whole_or_result(given: &[DataType], other: &ScalarUDF) -> DataType {
+fn integer_type_or(given: &[DataType], other: &ScalarUDF) -> DataType {
     if given[0].is_integer() {
         return given[0].clone();
     }
     if let DataType::Decimal128(precision, _) = given[0]
-        && is_to_whole(other)
+        && is_rounding_function(other)
     {
         return DataType::Decimal128(precision, 0);
     }
     other.return_type(given).unwrap_or(DataType::Float64)
 }
 
-fn is_whole(arguments: &ScalarFunctionArgs) -> bool {
+fn is_integer_type(arguments: &ScalarFunctionArgs) -> bool {
     arguments.arg_fields[0].data_type().is_integer()
 }
 
-/// Returns whether a function gives a whole number for any.
-fn is_to_whole(function: &ScalarUDF) -> bool {
+/// Returns true if a function has an integer result for any number.
+fn is_rounding_function(function: &ScalarUDF) -> bool {
     matches!(function.name(), "floor" | "ceil")
 }
 
-/// A whole number itself, and of a decimal the `whole` multiple of its unit, which has no more digits than the decimal.
-fn itself_or(
+/// Returns integers unchanged, and decimals as the `whole` multiple of their unit, which has no more digits than the
+/// decimal.
+fn round_decimals_or(
     arguments: &ScalarFunctionArgs,
     other: &ScalarUDF,
     whole: fn(i128, i128) -> i128,
 ) -> Result<ColumnarValue> {
-    if is_whole(arguments) {
+    if is_integer_type(arguments) {
         return Ok(arguments.args[0].clone());
     }
     if let DataType::Decimal128(precision, scale) = *arguments.arg_fields[0].data_type() {
@@ -123,12 +123,12 @@ fn itself_or(
             .and_then(|scale| 10_i128.checked_pow(scale))
             .unwrap_or(1);
         let result = decimals.unary::<_, Decimal128Type>(|value| whole(value, unit));
-        return finished(result.with_precision_and_scale(precision, 0)?);
+        return array_result(result.with_precision_and_scale(precision, 0)?);
     }
     other.invoke_with_args(arguments.clone())
 }
 
-/// A function of whole numbers, in their type.
+/// Applies a function to integers of any type.
 fn whole(arguments: &ScalarFunctionArgs, of: impl Fn(i64, usize) -> Option<i64>) -> Result<ColumnarValue> {
     let numbers: ArrayRef = array(arguments, 0)?;
     let wide = cast(&numbers, &DataType::Int64)?;
@@ -141,15 +141,15 @@ fn whole(arguments: &ScalarFunctionArgs, of: impl Fn(i64, usize) -> Option<i64>)
 }
 
 fn signum(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    if is_whole(arguments) {
+    if is_integer_type(arguments) {
         return whole(arguments, |number, _| Some(number.signum()));
     }
     math::signum().invoke_with_args(arguments.clone())
 }
 
-/// `TRUNCATE(number[, digits])`: of a whole number, zeros for its last digits where `digits` is negative.
+/// `TRUNCATE(number[, digits])`: replaces the last digits of an integer by zeros if `digits` is negative.
 fn trunc(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    if !is_whole(arguments) {
+    if !is_integer_type(arguments) {
         return math::trunc().invoke_with_args(arguments.clone());
     }
     if arguments.args.len() == 1 {
@@ -176,5 +176,5 @@ fn power(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     );
     let rows = bases.iter().zip(exponents);
     let result: Float64Array = rows.map(|(base, exponent)| Some(base?.powf(exponent?))).collect();
-    finished(result)
+    array_result(result)
 }

@@ -1,9 +1,9 @@
 //! Regular expressions: `REGEXP`, `REGEXP_EXTRACT`, `REGEXP_REPLACE`.
 //!
-//! Patterns follow the `regex` crate, which has most of Java's syntax but no look-around and no back-references: it
-//! runs in linear time. A pattern that is not valid gives NULL, as in Flink, where it is not the same for all rows; a
-//! constant one is an error when the pipeline is planned or its first rows are computed. Patterns of the plain kinds that
-//! queries are full of are matched without the automaton ([`literal_matcher`]).
+//! Patterns follow the `regex` crate, which has most of Java's syntax but no look-around and no back-references, and
+//! matches in linear time. An invalid pattern gives NULL, as in Flink; a constant one is an error when the pipeline is
+//! planned or its first rows are computed. Simple patterns, which are common in queries, are matched without the regex
+//! automaton ([`literal_matcher`]).
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -17,7 +17,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use regex::{CaptureLocations, Regex};
 
-use super::scalar::{Scalar, Texts, array, boolean, finished, strings, utf8};
+use super::scalar::{Scalar, Texts, array, array_result, boolean, strings, utf8};
 use literal_matcher::LiteralMatcher;
 
 mod literal_matcher;
@@ -38,7 +38,7 @@ fn text_text_maybe_integer(given: &[DataType]) -> Result<Vec<DataType>> {
     }
 }
 
-/// The patterns of an argument: compiled once if constant, else kept while they repeat.
+/// The patterns of an argument; a pattern is compiled again only when it changes.
 struct Patterns<'a> {
     texts: Texts<'a>,
     last: Option<(&'a str, Option<Rc<Pattern>>)>,
@@ -47,7 +47,7 @@ struct Patterns<'a> {
 /// A compiled pattern.
 struct Pattern {
     regex: Regex,
-    /// The shorter way, for patterns that have one.
+    /// Faster matcher, for patterns that have one.
     matcher: Option<LiteralMatcher>,
 }
 
@@ -66,7 +66,8 @@ impl Pattern {
         }
     }
 
-    /// A group of the leftmost match; `locations` is room for the groups of this pattern, made when it is first needed.
+    /// Returns a group of the leftmost match. `locations` is a buffer for the groups of this pattern, allocated at
+    /// first use.
     #[inline]
     fn group<'t>(&self, text: &'t str, group: usize, locations: &mut Option<CaptureLocations>) -> Option<&'t str> {
         match &self.matcher {
@@ -81,12 +82,12 @@ impl Pattern {
     }
 }
 
-/// Patterns each thread keeps compiled.
+/// Maximum number of compiled patterns per thread.
 const COMPILED_MAX: usize = 64;
 
 thread_local! {
-    /// Compiling a pattern costs more than matching a small batch of rows, and a compiled one is only fast while the
-    /// same thread goes on using it.
+    /// Compiled patterns. Compilation costs more than matching a small batch of rows, and a compiled pattern is fast
+    /// only as long as the same thread uses it.
     static COMPILED: RefCell<HashMap<String, Rc<Pattern>>> = RefCell::new(HashMap::new());
 }
 
@@ -130,7 +131,7 @@ impl<'a> Patterns<'a> {
     }
 }
 
-/// `REGEXP_EXTRACT(text, pattern[, group])`: the group's text, the whole match for 0 or no group; NULL without a match.
+/// `REGEXP_EXTRACT(text, pattern[, group])`: the text of a group, by default 0, the whole match; NULL without a match.
 fn extract(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let texts = Texts::of(arguments, 0)?;
     let mut patterns = Patterns::of(arguments, 1)?;
@@ -142,7 +143,7 @@ fn extract(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         let found = match (texts.get(row), patterns.get(row), groups.get(row)) {
             (Some(text), Some(pattern), Some(group)) => {
                 if !patterns_are_constant {
-                    // The room of one pattern does not fit another.
+                    // A buffer belongs to one pattern.
                     locations = None;
                 }
                 pattern.group(text, group, &mut locations)
@@ -151,7 +152,7 @@ fn extract(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         };
         result.append_option(found);
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
 /// The number of a group: one per row, or one for all.
@@ -161,7 +162,7 @@ enum Groups {
 }
 
 impl Groups {
-    /// The whole match, where the argument is missing.
+    /// Returns group 0, the whole match, if the argument is missing.
     fn of(arguments: &ScalarFunctionArgs, index: usize) -> Result<Self> {
         Ok(match arguments.args.get(index) {
             None => Self::Constant(Some(0)),
@@ -180,7 +181,7 @@ impl Groups {
     }
 }
 
-/// `REGEXP_REPLACE(text, pattern, replacement)`: every match replaced; `$1` stands for a group.
+/// `REGEXP_REPLACE(text, pattern, replacement)`: replaces every match; `$1` stands for a group.
 fn replace(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let (texts, replacements) = (Texts::of(arguments, 0)?, Texts::of(arguments, 2)?);
     let mut patterns = Patterns::of(arguments, 1)?;
@@ -197,10 +198,10 @@ fn replace(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         };
         result.append_option(replaced);
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
-/// Java's `$1x` is group 1 and then `x`; the `regex` crate needs `${1}x` for that.
+/// Converts Java's references to groups: `$1x` is group 1 followed by `x`, which the `regex` crate spells `${1}x`.
 fn braced(replacement: &str) -> Cow<'_, str> {
     if !replacement.contains(['$', '\\']) {
         return Cow::Borrowed(replacement);
@@ -230,7 +231,7 @@ fn braced(replacement: &str) -> Cow<'_, str> {
     Cow::Owned(result)
 }
 
-/// `REGEXP(text, pattern)`: whether a part of the text matches.
+/// `REGEXP(text, pattern)`: true if a part of the text matches.
 fn matches(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let texts = Texts::of(arguments, 0)?;
     let mut patterns = Patterns::of(arguments, 1)?;
@@ -240,5 +241,5 @@ fn matches(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
             Some(patterns.get(row)?.is_match(text))
         })
         .collect();
-    finished(result)
+    array_result(result)
 }

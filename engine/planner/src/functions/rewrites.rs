@@ -261,8 +261,8 @@ pub(crate) fn refusal(name: &str) -> Option<&'static str> {
     refused.map(|(_, instead)| *instead)
 }
 
-/// Returns the expression that a call of a function of this lower-case name stands for, or `None` if it is a call of that
-/// function.
+/// Returns the expression that a call of a function of this lower-case name stands for, or `None` if it is a call of
+/// that function.
 pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Expr> {
     let rewrite = REWRITES.iter().find(|rewrite| rewrite.names.contains(&name))?;
     if function.over.is_some() {

@@ -259,6 +259,6 @@ pub(super) fn bigint(_: &[DataType]) -> DataType {
 }
 
 /// Returns an array as the result of a function.
-pub(super) fn finished(array: impl Array + Any) -> Result<ColumnarValue> {
+pub(super) fn array_result(array: impl Array + Any) -> Result<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(array)))
 }

@@ -1,7 +1,7 @@
-//! `SUM` and `AVG` with Flink's types of decimals (`LogicalTypeMerging.findSumAggType`, `findAvgAggType`): a sum has 38 digits,
-//! an average 38 of which six at least are behind the point.
+//! `SUM` and `AVG` with Flink's types of decimals (`LogicalTypeMerging.findSumAggType`, `findAvgAggType`): results have
+//! precision 38, and an average has scale 6 at least.
 //!
-//! Everything else is as DataFusion has it. An average of decimals is never computed as such: it becomes a quotient.
+//! All else is DataFusion's. An average of decimals is planned as a quotient and never computed here.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, Operator, ReversedUDAF, Signature,
 };
 
-/// `SUM`.
+/// Returns `SUM`.
 pub(crate) fn sum() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(WithFlinkType {
         inner: sum_udaf(),
@@ -26,7 +26,7 @@ pub(crate) fn sum() -> Arc<AggregateUDF> {
     }))
 }
 
-/// `AVG`.
+/// Returns `AVG`.
 pub(crate) fn avg() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(WithFlinkType {
         inner: avg_udaf(),
@@ -34,14 +34,14 @@ pub(crate) fn avg() -> Arc<AggregateUDF> {
     }))
 }
 
-/// An aggregate whose result for decimals has 38 digits, and `scale_min` of them behind the point at least.
+/// An aggregate whose result for decimals has precision 38 and at least the scale `scale_min`.
 #[derive(Debug)]
 struct WithFlinkType {
     inner: Arc<AggregateUDF>,
     scale_min: i8,
 }
 
-// An aggregate is its name: there is one of each.
+// Names are unique, so they identify aggregates.
 impl PartialEq for WithFlinkType {
     fn eq(&self, other: &Self) -> bool {
         self.inner.name() == other.inner.name()
@@ -111,7 +111,8 @@ impl AggregateUDFImpl for WithFlinkType {
         self.inner.default_value(data_type)
     }
 
-    /// `SUM(x + 1)` as `SUM(x) + COUNT(x)`, but for decimals: the count would have to fit the constant's digits.
+    /// Rewrites `SUM(x + 1)` as `SUM(x) + COUNT(x)`, except for decimals: the count would have to fit the constant's
+    /// digits.
     fn simplify_expr_op_literal(
         &self,
         call: &AggregateFunction,

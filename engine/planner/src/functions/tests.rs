@@ -1,4 +1,4 @@
-//! Calls with constant arguments and what they give.
+//! Values of calls with constant arguments.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::error::Location;
 mod decimals;
 mod equality;
 
-/// The value of an expression without columns, as a text.
+/// Returns the value of an expression without columns, as a text.
 fn value(expression: &str) -> String {
     let catalog = crate::sql::new_catalog(&PlanOptions::default());
     let schema = DFSchema::empty();

@@ -1,4 +1,4 @@
-//! String functions that DataFusion lacks or means otherwise.
+//! String functions that DataFusion lacks, or whose results differ from DataFusion's.
 
 use millstream_graph::sql_type;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
-use super::scalar::{Scalar, Texts, array, bigint, finished, strings, utf8};
+use super::scalar::{Scalar, Texts, array, array_result, bigint, strings, utf8};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
@@ -17,17 +17,17 @@ pub(super) fn all() -> Vec<Scalar> {
         Scalar::fallible("count_char", strings::<2>, bigint, count_char),
         Scalar::fallible("parse_url", url_arguments, utf8, parse_url),
         Scalar::fallible("url_encode", strings::<1>, utf8, |arguments| {
-            mapped(arguments, |text| Some(percent_encoded(text)))
+            map_texts(arguments, |text| Some(percent_encoded(text)))
         }),
         Scalar::fallible("url_decode", strings::<1>, utf8, |arguments| {
-            mapped(arguments, percent_decoded)
+            map_texts(arguments, percent_decoded)
         }),
         Scalar::infallible("$substring", text_integers, utf8, substring),
         Scalar::fallible("$locate", text_text_integer, |_| DataType::Int32, locate),
-        Scalar::fallible("left", text_integer, utf8, |arguments| side(arguments, true)),
-        Scalar::fallible("right", text_integer, utf8, |arguments| side(arguments, false)),
-        Scalar::fallible("lpad", padding, utf8, |arguments| padded(arguments, true)),
-        Scalar::fallible("rpad", padding, utf8, |arguments| padded(arguments, false)),
+        Scalar::fallible("left", text_integer, utf8, |arguments| left_or_right(arguments, true)),
+        Scalar::fallible("right", text_integer, utf8, |arguments| left_or_right(arguments, false)),
+        Scalar::fallible("lpad", padding, utf8, |arguments| pad(arguments, true)),
+        Scalar::fallible("rpad", padding, utf8, |arguments| pad(arguments, false)),
         Scalar::fallible("overlay", overlay_arguments, utf8, overlay),
         Scalar::fallible("$elements", one_collection, |_| DataType::Int32, elements),
     ]
@@ -41,7 +41,7 @@ fn text_text_integer(given: &[DataType]) -> Result<Vec<DataType>> {
     }
 }
 
-/// A separator may be given by its character's number.
+/// Accepts a text, a separator (a text or the number of a character) and an index.
 fn split_arguments(given: &[DataType]) -> Result<Vec<DataType>> {
     let mut types = text_text_integer(given)?;
     if given[1].is_integer() {
@@ -95,17 +95,17 @@ fn url_arguments(given: &[DataType]) -> Result<Vec<DataType>> {
     }
 }
 
-/// A function of one text, row by row.
-fn mapped(arguments: &ScalarFunctionArgs, map: impl Fn(&str) -> Option<String>) -> Result<ColumnarValue> {
+/// Applies a function of one text to each row.
+fn map_texts(arguments: &ScalarFunctionArgs, map: impl Fn(&str) -> Option<String>) -> Result<ColumnarValue> {
     let texts = Texts::of(arguments, 0)?;
     let mut result = StringBuilder::with_capacity(arguments.number_rows, 32 * arguments.number_rows);
     for row in 0..arguments.number_rows {
         result.append_option(texts.get(row).and_then(&map));
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
-/// `application/x-www-form-urlencoded`, as Java's `URLEncoder` writes it.
+/// Encodes a text as `application/x-www-form-urlencoded`, like Java's `URLEncoder`.
 fn percent_encoded(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -118,7 +118,7 @@ fn percent_encoded(text: &str) -> String {
     result
 }
 
-/// NULL for a text that was not encoded so.
+/// Decodes a text; returns `None` if it is not encoded correctly.
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -166,7 +166,7 @@ fn parse_url(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         };
         result.append_option(part);
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
 const URL_PARTS: [&str; 8] = [
@@ -242,7 +242,7 @@ fn substring(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         };
         result.append_option(part);
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
 fn characters(text: &str, start: i64, length: i64) -> &str {
@@ -284,7 +284,7 @@ fn split_index(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     if let (Texts::Rows(texts), Some([separator]), ColumnarValue::Scalar(ScalarValue::Int64(Some(index)))) =
         (&texts, separators.constant().map(str::as_bytes), &arguments.args[2])
     {
-        return finished(parts(texts, *separator, *index));
+        return array_result(parts(texts, *separator, *index));
     }
     let indices = array(arguments, 2)?;
     let indices = indices.as_primitive::<Int64Type>();
@@ -296,17 +296,17 @@ fn split_index(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         };
         result.append_option(part);
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
-/// The characters of these numbers, from 1 to 255 as in Flink; no character for others.
+/// Returns the characters of numbers from 1 to 255, as in Flink, and no character for others.
 fn characters_of(numbers: &Int64Array) -> StringArray {
     let character = |number: i64| u8::try_from(number).ok().filter(|number| *number > 0).map(char::from);
     let texts = numbers.iter().map(|number| Some(character(number?)?.to_string()));
     texts.collect()
 }
 
-/// The same part of every text, between bytes.
+/// Returns the same part of every text, for a separator of bytes.
 fn parts(texts: &StringArray, separator: u8, index: i64) -> StringArray {
     let mut result = StringBuilder::with_capacity(texts.len(), 8 * texts.len());
     let index = usize::try_from(index).ok();
@@ -323,14 +323,14 @@ fn part<'a>(text: &'a str, separator: &str, index: i64) -> Option<&'a str> {
     let index = usize::try_from(index).ok()?;
     match separator.as_bytes() {
         [] => (index == 0).then_some(text),
-        // One byte is the usual case, and the fast one.
+        // A separator of one byte, the usual case, has a fast path.
         [byte] => part_between(text.as_bytes(), *byte, index).and_then(|part| text.get(part)),
         _ => text.split(separator).nth(index),
     }
 }
 
-/// Where part `index` is between bytes `separator`. Separators are often close together, so eight bytes at a time are
-/// looked at instead of searching for each.
+/// Returns the range of part `index` between bytes `separator`. Separators are often close together, so eight bytes at
+/// a time are tested instead of searching for each.
 #[inline]
 fn part_between(text: &[u8], separator: u8, index: usize) -> Option<Range<usize>> {
     let mut from = 0;
@@ -358,16 +358,16 @@ fn part_between(text: &[u8], separator: u8, index: usize) -> Option<Range<usize>
     (left == 0).then_some(from..text.len())
 }
 
-/// The highest bit of each byte of `word` that equals `byte`.
+/// Returns the highest bit of each byte of `word` that equals `byte`.
 #[inline]
 fn bytes_equal(word: u64, byte: u8) -> u64 {
     const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     let differing = word ^ (u64::from(byte) * 0x0101_0101_0101_0101);
-    // No carry leaves a byte: what is seven bits wide cannot overflow eight.
+    // The sum of two 7-bit numbers fits 8 bits, so no carry leaves a byte.
     !(((differing & LOW_BITS) + LOW_BITS) | differing | LOW_BITS)
 }
 
-/// `COUNT_CHAR(text, character)`: how often the character occurs.
+/// `COUNT_CHAR(text, character)`: number of occurrences of the character.
 fn count_char(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let (texts, characters) = (Texts::of(arguments, 0)?, Texts::of(arguments, 1)?);
     let count = |text: &str, character: &str| match character.as_bytes() {
@@ -378,7 +378,7 @@ fn count_char(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let result: Int64Array = (0..arguments.number_rows)
         .map(|row| Some(count(texts.get(row)?, characters.get(row)?)))
         .collect();
-    finished(result)
+    array_result(result)
 }
 
 /// `LOCATE(needle, text, from)`: 1-based character position at or after `from`; 0 if there is none.
@@ -394,7 +394,7 @@ fn locate(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         };
         result.append_option(position);
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
 fn locate_from(needle: &str, text: &str, start: i64) -> i32 {
@@ -410,13 +410,13 @@ fn locate_from(needle: &str, text: &str, start: i64) -> i32 {
     found.and_then(|position| i32::try_from(position).ok()).unwrap_or(0)
 }
 
-/// Where character `count` of a text starts; its end, if it has no more than `count`.
+/// Returns the byte offset of character `count` of a text, or its length if it has no more than `count` characters.
 fn byte_of(text: &str, count: usize) -> usize {
     text.char_indices().nth(count).map_or(text.len(), |(at, _)| at)
 }
 
 /// `LEFT(text, n)`, `RIGHT(text, n)`: no characters for a negative `n`.
-fn side(arguments: &ScalarFunctionArgs, is_left: bool) -> Result<ColumnarValue> {
+fn left_or_right(arguments: &ScalarFunctionArgs, is_left: bool) -> Result<ColumnarValue> {
     let texts = Texts::of(arguments, 0)?;
     let lengths = array(arguments, 1)?;
     let lengths = lengths.as_primitive::<Int64Type>();
@@ -434,14 +434,14 @@ fn side(arguments: &ScalarFunctionArgs, is_left: bool) -> Result<ColumnarValue> 
             &text[byte_of(text, skipped)..]
         });
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
-/// Characters that a text may be filled up to.
+/// Maximum length to which a text is padded.
 const PADDED_MAX: i64 = 1 << 20;
 
 /// `LPAD(text, length[, pad])`, `RPAD`: cut or filled; NULL for a negative length or an empty pad.
-fn padded(arguments: &ScalarFunctionArgs, is_left: bool) -> Result<ColumnarValue> {
+fn pad(arguments: &ScalarFunctionArgs, is_left: bool) -> Result<ColumnarValue> {
     let texts = Texts::of(arguments, 0)?;
     let lengths = array(arguments, 1)?;
     let lengths = lengths.as_primitive::<Int64Type>();
@@ -475,7 +475,7 @@ fn padded(arguments: &ScalarFunctionArgs, is_left: bool) -> Result<ColumnarValue
         };
         result.append_value([first, second].concat());
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
 /// `OVERLAY(text PLACING part FROM start [FOR length])`; the text itself for a start outside of it.
@@ -509,14 +509,14 @@ fn overlay(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
             continue;
         }
         let rest = (start - 1).saturating_add(length);
-        // As in Flink, nothing of the rest stays behind a part that takes the place of nothing.
+        // As in Flink, the rest is dropped if the new part replaces nothing.
         let rest = if length == 0 { "" } else { &text[byte_of(text, rest)..] };
         result.append_value([&text[..byte_of(text, start - 1)], part, rest].concat());
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
-/// `CARDINALITY(array or map)`: of an array of arrays, how many arrays.
+/// `CARDINALITY(array or map)`: the number of elements, not counting those of nested arrays.
 fn elements(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let collections = array(arguments, 0)?;
     let offsets: &[i32] = match collections.data_type() {
@@ -524,7 +524,7 @@ fn elements(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         _ => collections.as_list::<i32>().value_offsets(),
     };
     let counts = offsets.windows(2).map(|ends| ends[1] - ends[0]);
-    finished(Int32Array::new(counts.collect(), collections.nulls().cloned()))
+    array_result(Int32Array::new(counts.collect(), collections.nulls().cloned()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Functions of dates and timestamps.
 //!
-//! Timestamps are microseconds since the epoch; parts of them are plain arithmetic on that number, vectorised. There
-//! is one time zone, UTC, so that `TIMESTAMP` and `TIMESTAMP_LTZ` differ in type only.
+//! Timestamps are microseconds since the epoch; their parts are computed by vectorised arithmetic. The only time zone
+//! is UTC, so `TIMESTAMP` and `TIMESTAMP_LTZ` differ in type only.
 
 use std::sync::Arc;
 
@@ -16,14 +16,18 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use super::civil::{
     DAY_US, HOUR_US, MINUTE_US, Pattern, SECOND_US, civil, days, days_in_month, iso_week, iso_weekday, parse_timestamp,
 };
-use super::scalar::{Scalar, Texts, array, bigint, finished, strings, utf8};
+use super::scalar::{Scalar, Texts, array, array_result, bigint, strings, utf8};
 use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
         Scalar::infallible("$part", text_time, bigint, part),
-        Scalar::infallible("$floor_time", time_text, first, |arguments| rounded(arguments, false)),
-        Scalar::fallible("$ceil_time", time_text, first, |arguments| rounded(arguments, true)),
+        Scalar::infallible("$floor_time", time_text, first, |arguments| {
+            round_to_unit(arguments, false)
+        }),
+        Scalar::fallible("$ceil_time", time_text, first, |arguments| {
+            round_to_unit(arguments, true)
+        }),
         Scalar::infallible("date_format", time_or_text_text, utf8, date_format),
         Scalar::fallible("to_timestamp", texts, |_| timestamp(), to_timestamp),
         Scalar::fallible(
@@ -37,15 +41,15 @@ pub(super) fn all() -> Vec<Scalar> {
         Scalar::fallible("from_unixtime", number_maybe_text, utf8, from_unixtime),
         Scalar::fallible("timestampdiff", text_time_time, |_| DataType::Int32, difference),
         Scalar::fallible("timestampadd", text_number_time, |given| given[2].clone(), addition),
-        Scalar::fallible("$cut_time", time_number, first, cut),
+        Scalar::fallible("$cut_time", time_number, first, truncate_fraction),
         Scalar::fallible("convert_tz", strings::<3>, utf8, convert_tz),
         to_text(),
     ]
 }
 
-/// `CAST(x AS STRING)`.
+/// Returns the function of `CAST(x AS STRING)`.
 pub(super) fn to_text() -> Scalar {
-    Scalar::infallible("$text", anything, utf8, as_text)
+    Scalar::infallible("$text", any_type, utf8, as_text)
 }
 
 const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
@@ -54,7 +58,7 @@ fn first(given: &[DataType]) -> DataType {
     given[0].clone()
 }
 
-/// What a time argument becomes: texts are read as timestamps.
+/// Returns the type that a time argument is cast to: strings are parsed as timestamps.
 fn time(given: &DataType) -> Result<DataType> {
     match given {
         DataType::Timestamp(_, zone) => Ok(DataType::Timestamp(TimeUnit::Microsecond, zone.clone())),
@@ -138,7 +142,7 @@ fn text_number_time(given: &[DataType]) -> Result<Vec<DataType>> {
     Ok(vec![DataType::Utf8, DataType::Int64, time(&given[2])?])
 }
 
-fn anything(given: &[DataType]) -> Result<Vec<DataType>> {
+fn any_type(given: &[DataType]) -> Result<Vec<DataType>> {
     arity(given, &[1])?;
     Ok(match &given[0] {
         DataType::Timestamp(..) | DataType::Boolean | DataType::Date32 => given.to_vec(),
@@ -154,7 +158,7 @@ fn micros(arguments: &ScalarFunctionArgs, index: usize) -> Result<PrimitiveArray
     }
 }
 
-/// The unit, which must be the same for all rows.
+/// Returns the unit, which must be the same for all rows.
 fn unit(arguments: &ScalarFunctionArgs, index: usize) -> Result<&str> {
     match Texts::of(arguments, index)?.constant() {
         Some(unit) => Ok(unit.strip_prefix("SQL_TSI_").unwrap_or(unit)),
@@ -190,10 +194,10 @@ fn part(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         "EPOCH" => |us| us.div_euclid(SECOND_US),
         other => return plan_err!("`{other}` is not a part of a time; YEAR, MONTH, DAY, HOUR, MINUTE, SECOND are"),
     };
-    finished(times.unary::<_, Int64Type>(of))
+    array_result(times.unary::<_, Int64Type>(of))
 }
 
-/// The start of the unit that a time lies in.
+/// Returns the start of the unit that contains a time.
 fn floor(us: i64, unit: &str) -> Option<i64> {
     let day = us.div_euclid(DAY_US);
     Some(match unit {
@@ -219,7 +223,7 @@ fn floor(us: i64, unit: &str) -> Option<i64> {
 }
 
 /// `FLOOR(time TO unit)`, `CEIL(time TO unit)`.
-fn rounded(arguments: &ScalarFunctionArgs, up: bool) -> Result<ColumnarValue> {
+fn round_to_unit(arguments: &ScalarFunctionArgs, up: bool) -> Result<ColumnarValue> {
     let times = micros(arguments, 0)?;
     let name = unit(arguments, 1)?.to_ascii_uppercase();
     let name = name.trim_end_matches('S');
@@ -233,7 +237,7 @@ fn rounded(arguments: &ScalarFunctionArgs, up: bool) -> Result<ColumnarValue> {
         if up && start != us { next(start, name) } else { start }
     });
     let zone = times.timezone().map(Arc::from);
-    finished(result.with_timezone_opt::<Arc<str>>(zone))
+    array_result(result.with_timezone_opt::<Arc<str>>(zone))
 }
 
 fn time_number(given: &[DataType]) -> Result<Vec<DataType>> {
@@ -241,8 +245,8 @@ fn time_number(given: &[DataType]) -> Result<Vec<DataType>> {
     Ok(vec![time(&given[0])?, DataType::Int64])
 }
 
-/// `CAST(time AS TIMESTAMP(digits))`: without the digits of its second behind those.
-fn cut(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+/// `CAST(time AS TIMESTAMP(digits))`: truncates the fraction of a second to this many digits.
+fn truncate_fraction(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let times = micros(arguments, 0)?;
     let digits = array(arguments, 1)?;
     let digits = digits.as_primitive::<Int64Type>();
@@ -254,10 +258,10 @@ fn cut(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let step = 10_i64.pow(6 - digits.unwrap_or(6).min(6));
     let result: PrimitiveArray<TimestampMicrosecondType> = times.unary(|us| us - us.rem_euclid(step));
     let zone = times.timezone().map(Arc::from);
-    finished(result.with_timezone_opt::<Arc<str>>(zone))
+    array_result(result.with_timezone_opt::<Arc<str>>(zone))
 }
 
-/// The start of the unit after the one that starts here.
+/// Returns the start of the next unit.
 fn next(start: i64, unit: &str) -> i64 {
     match unit {
         "MILLISECOND" => start + 1000,
@@ -273,7 +277,7 @@ fn next(start: i64, unit: &str) -> i64 {
     }
 }
 
-/// Moves by months, to the last day of the month where the day does not exist.
+/// Adds months; the day becomes the last of the month if it does not exist there.
 fn add_months(us: i64, months: i64) -> i64 {
     let (year, month, day) = civil(us.div_euclid(DAY_US));
     let total = year
@@ -287,7 +291,7 @@ fn add_months(us: i64, months: i64) -> i64 {
         .saturating_add(us.rem_euclid(DAY_US))
 }
 
-/// Compiled patterns of an argument.
+/// The patterns of an argument; a pattern is compiled again only when it changes.
 struct Patterns<'a> {
     texts: Option<Texts<'a>>,
     last: Option<(&'a str, Option<Pattern>)>,
@@ -325,7 +329,7 @@ impl<'a> Patterns<'a> {
     }
 }
 
-/// Writes times by pattern.
+/// Formats times by a pattern.
 fn formatted(rows: usize, times: impl Fn(usize) -> Option<i64>, mut patterns: Patterns<'_>) -> Result<ColumnarValue> {
     let mut result = StringBuilder::with_capacity(rows, 20 * rows);
     for row in 0..rows {
@@ -339,7 +343,7 @@ fn formatted(rows: usize, times: impl Fn(usize) -> Option<i64>, mut patterns: Pa
             _ => result.append_null(),
         }
     }
-    finished(result.finish())
+    array_result(result.finish())
 }
 
 /// `DATE_FORMAT(time, pattern)`.
@@ -357,7 +361,7 @@ fn value(times: &PrimitiveArray<TimestampMicrosecondType>, row: usize) -> Option
     (!times.is_null(row)).then(|| times.value(row))
 }
 
-/// Reads texts as times; those that do not fit are NULL.
+/// Parses texts as times; those that do not match are NULL.
 fn parsed(arguments: &ScalarFunctionArgs) -> Result<TimestampMicrosecondArray> {
     let texts = Texts::of(arguments, 0)?;
     let by_pattern = arguments.args.len() > 1;
@@ -375,19 +379,19 @@ fn parsed(arguments: &ScalarFunctionArgs) -> Result<TimestampMicrosecondArray> {
 }
 
 fn to_timestamp(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    finished(parsed(arguments)?)
+    array_result(parsed(arguments)?)
 }
 
 fn to_date(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let result: Date32Array =
         parsed(arguments)?.unary_opt::<_, Date32Type>(|us| i32::try_from(us.div_euclid(DAY_US)).ok());
-    finished(result)
+    array_result(result)
 }
 
 /// `TO_TIMESTAMP_LTZ(number, precision)`: seconds for 0, milliseconds for 3 (the default).
 fn to_timestamp_ltz(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     if *arguments.arg_fields[0].data_type() != DataType::Int64 {
-        return finished(parsed(arguments)?.with_timezone("UTC"));
+        return array_result(parsed(arguments)?.with_timezone("UTC"));
     }
     let numbers = array(arguments, 0)?;
     let numbers = numbers.as_primitive::<Int64Type>();
@@ -414,7 +418,7 @@ fn to_timestamp_ltz(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
             );
         }
     };
-    finished(result.with_timezone("UTC"))
+    array_result(result.with_timezone("UTC"))
 }
 
 /// `UNIX_TIMESTAMP(text[, pattern])`: seconds since the epoch.
@@ -424,7 +428,7 @@ fn unix_timestamp(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     } else {
         micros(arguments, 0)?
     };
-    finished(times.unary::<_, Int64Type>(|us| us.div_euclid(SECOND_US)))
+    array_result(times.unary::<_, Int64Type>(|us| us.div_euclid(SECOND_US)))
 }
 
 /// `FROM_UNIXTIME(seconds[, pattern])`.
@@ -439,7 +443,7 @@ fn from_unixtime(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     formatted(arguments.number_rows, time, Patterns::of(arguments, 1)?)
 }
 
-/// Microseconds in a unit of fixed length.
+/// Returns the length of a unit in microseconds, if it is fixed.
 fn fixed(unit: &str) -> Option<i64> {
     Some(match unit {
         "MICROSECOND" => 1,
@@ -466,7 +470,7 @@ fn unknown_unit<T>(unit: &str) -> Result<T> {
     plan_err!("`{unit}` is not a unit of time; SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER and YEAR are")
 }
 
-/// `TIMESTAMPDIFF(unit, from, to)`: whole units between.
+/// `TIMESTAMPDIFF(unit, from, to)`: number of whole units.
 fn difference(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let name = unit(arguments, 0)?.to_ascii_uppercase();
     let (from, to) = (micros(arguments, 1)?, micros(arguments, 2)?);
@@ -478,7 +482,7 @@ fn difference(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let result: PrimitiveArray<datafusion::arrow::datatypes::Int32Type> = (0..arguments.number_rows)
         .map(|row| i32::try_from(difference(value(&from, row)?, value(&to, row)?)).ok())
         .collect();
-    finished(result)
+    array_result(result)
 }
 
 fn whole_months(from: i64, to: i64) -> i64 {
@@ -513,10 +517,10 @@ fn addition(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         })
         .collect();
     let zone = times.timezone().map(Arc::from);
-    finished(result.with_timezone_opt::<Arc<str>>(zone))
+    array_result(result.with_timezone_opt::<Arc<str>>(zone))
 }
 
-/// `CONVERT_TZ(text, from, to)`: a local time of one zone as that of another.
+/// `CONVERT_TZ(text, from, to)`: converts a local time from one zone to another.
 fn convert_tz(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     use chrono::{DateTime, TimeZone, offset::LocalResult};
     let (texts, from, to) = (
@@ -537,7 +541,7 @@ fn convert_tz(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     formatted(arguments.number_rows, convert, Patterns::of(arguments, usize::MAX)?)
 }
 
-/// Flink's text of a timestamp, date or boolean; other types were cast already.
+/// Returns Flink's text of a timestamp, date or boolean; other types were cast already.
 fn as_text(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     match arguments.arg_fields[0].data_type() {
         DataType::Timestamp(..) => {
@@ -560,7 +564,7 @@ fn as_text(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
                     None => result.append_null(),
                 }
             }
-            finished(result.finish())
+            array_result(result.finish())
         }
         DataType::Boolean => {
             let values = array(arguments, 0)?;
@@ -568,7 +572,7 @@ fn as_text(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
             let texts = values
                 .iter()
                 .map(|value| value.map(|value| if value { "TRUE" } else { "FALSE" }));
-            finished(texts.collect::<datafusion::arrow::array::StringArray>())
+            array_result(texts.collect::<datafusion::arrow::array::StringArray>())
         }
         DataType::Date32 => {
             let cast: ArrayRef = datafusion::arrow::compute::cast(&array(arguments, 0)?, &DataType::Utf8)?;

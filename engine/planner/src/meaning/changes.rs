@@ -1,4 +1,4 @@
-//! Two pipelines side by side.
+//! Comparison of two pipelines.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +14,9 @@ use millstream_graph::{JobGraph, OperatorId};
 
 type Meanings = BTreeMap<OperatorId, Meaning>;
 
-/// The differences in meaning between a pipeline that state was taken of and one that is to go on with it.
+/// Returns the differences in meaning between the pipeline that wrote a checkpoint and the one that resumes from it.
 pub fn compare(old: &Planned, new: &Planned) -> Differences {
-    // Expressions nest as deep as in planning.
+    // The stack grows as in planning, since expressions nest as deep.
     stacker::grow(crate::STACK_BYTES, || differences(old, new))
 }
 
@@ -37,18 +37,18 @@ fn differences(old: &Planned, new: &Planned) -> Differences {
             }
             continue;
         };
-        // A source's own state is its position: how its records become rows is of no account to that.
+        // The state of a source is its position, which does not depend on the decoding of records.
         let is_source = meaning.reads.is_empty() && other.reads.is_empty();
         let mut changes = own(id, meaning, other);
         changes.retain(|(aspect, _)| !is_source || aspect.selects_records());
         let mut changes: Vec<Change> = changes.into_iter().map(|(_, change)| change).collect();
         for upstream in upstream(id, &before, &now) {
             let (Some(before), Some(now)) = (before.get(&upstream), now.get(&upstream)) else {
-                // The input is another, which is said already.
+                // A changed input is reported already.
                 continue;
             };
             for (_, mut change) in own(&upstream, before, now) {
-                change.what = format!("{} of `{upstream}`", change.what.trim_end_matches(" above it"));
+                change.part = format!("{} of `{upstream}`", change.part.trim_end_matches(" above it"));
                 changes.push(change);
             }
         }
@@ -63,13 +63,13 @@ fn differences(old: &Planned, new: &Planned) -> Differences {
     differences
 }
 
-/// Returns whether two graphs compute and write the same, whatever their names.
+/// Returns true if two graphs compute and write the same, whatever their names.
 fn is_same_plan(old: &JobGraph, new: &JobGraph) -> bool {
     old.max_parallelism == new.max_parallelism && explain::content_fingerprint(old) == explain::content_fingerprint(new)
 }
 
-/// The differences in an operator's own parts. Another input changes whatever is said in terms of it, so then nothing
-/// else is told.
+/// Returns the differences in an operator's own parts. If its input changed, all expressions over it differ, so nothing
+/// else is reported.
 fn own<'m>(id: &OperatorId, before: &'m Meaning, now: &'m Meaning) -> Vec<(&'m Aspect, Change)> {
     let aspects: BTreeSet<&Aspect> = before.parts.keys().chain(now.parts.keys()).collect();
     let changes = aspects
@@ -80,14 +80,14 @@ fn own<'m>(id: &OperatorId, before: &'m Meaning, now: &'m Meaning) -> Vec<(&'m A
     if changes.iter().any(|(aspect, _)| is_input(aspect)) {
         changes.retain(|(aspect, _)| is_input(aspect));
     }
-    // It repeats what is said of each part, unless only the parts are put together otherwise.
+    // Repeats the differences of the parts, unless only their combination differs.
     if changes.iter().any(|(aspect, _)| !matches!(aspect, Aspect::Union(_))) {
         changes.retain(|(aspect, _)| !matches!(aspect, Aspect::Union(_)));
     }
     changes
 }
 
-/// All that an operator reads, directly or not, in either pipeline.
+/// Returns everything upstream of an operator, in either pipeline.
 fn upstream(id: &OperatorId, before: &Meanings, now: &Meanings) -> BTreeSet<OperatorId> {
     let mut found = BTreeSet::new();
     let mut next = vec![id];
@@ -103,7 +103,7 @@ fn upstream(id: &OperatorId, before: &Meanings, now: &Meanings) -> BTreeSet<Oper
     found
 }
 
-/// The difference in one aspect, if there is one.
+/// Returns the difference in one aspect, if there is one.
 fn change(operator: &OperatorId, aspect: &Aspect, before: &Meaning, now: &Meaning) -> Option<Change> {
     let items = |meaning: &Meaning| -> Vec<Item> {
         let mut items = meaning.parts.get(aspect).cloned().unwrap_or_default();
@@ -118,11 +118,11 @@ fn change(operator: &OperatorId, aspect: &Aspect, before: &Meaning, now: &Meanin
     if exact(&before) == exact(&now) {
         return None;
     }
-    // Where the job failed instead, no such row is in its state, or none will be.
+    // If one of the policies fails the job, no failed row is in the state.
     if matches!(aspect, Aspect::Errors(_)) && (before.is_empty() || now.is_empty()) {
         return None;
     }
-    // Columns that only one of them uses are in the expressions that do.
+    // Columns that only one pipeline uses are differences of the expressions that use them.
     let (before, now) = match aspect {
         Aspect::Types => {
             let column = |item: &Item| item.exact.split('\0').next().unwrap_or_default().to_string();
@@ -164,7 +164,7 @@ fn change(operator: &OperatorId, aspect: &Aspect, before: &Meaning, now: &Meanin
     }
     Some(Change {
         operator: operator.clone(),
-        what: aspect.to_string(),
+        part: aspect.to_string(),
         old: old_text,
         new: new_text,
         edited: Vec::new(),
@@ -176,10 +176,10 @@ fn without(items: &[Item], others: &[Item]) -> Vec<Item> {
     items.iter().filter(found).cloned().collect()
 }
 
-/// The edits, for messages: names of steps, tables and inserts.
+/// Names of edited steps, tables and inserts, for messages.
 struct Edits {
     edited: BTreeMap<String, &'static str>,
-    /// The inputs of each, in either pipeline.
+    /// Inputs of each part, in either pipeline.
     reads: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -204,8 +204,8 @@ impl Edits {
         edits
     }
 
-    /// The edited parts that an operator's step is made of, else all that were edited: a condition of a query may be
-    /// evaluated before what the query reads.
+    /// Returns the edited parts that an operator's step consists of, else all edited parts: the optimiser may evaluate
+    /// a condition before the input of its query.
     fn above(&self, id: &OperatorId) -> Vec<String> {
         let owner = id.0.rsplit_once('/').map_or(id.0.as_str(), |(owner, _)| owner);
         let mut above = BTreeSet::new();
@@ -238,10 +238,10 @@ fn described((name, kind): (&String, &&'static str)) -> String {
     format!("{kind} `{name}`")
 }
 
-/// A step, table or insert.
+/// A step, table or insert of a pipeline.
 struct Part {
     kind: &'static str,
-    /// Equal where nothing was edited but spaces and comments.
+    /// Text that is equal unless something other than white space and comments was edited.
     text: String,
     reads: BTreeSet<String>,
 }
@@ -286,7 +286,7 @@ fn parts(pipeline: &Pipeline) -> BTreeMap<String, Part> {
     parts
 }
 
-/// The steps and tables that a plan names.
+/// Returns the steps and tables that a plan names.
 fn reads(plan: &LogicalPlan) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     plan.apply_with_subqueries(|plan| {

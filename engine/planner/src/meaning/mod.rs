@@ -1,15 +1,15 @@
-//! The meaning of state: what an operator's stored state was computed from, and how.
+//! The meaning of state: the definition of the values that an operator stores.
 //!
-//! State of one layout can have many meanings: `SUM(a)` and `SUM(a + 1)` both keep one number. A job that resumes
-//! with the other meaning would add both up in the windows that are open. So both pipelines, the checkpoint's and the
-//! one that is to resume from it, are planned by the same engine, and the operators that keep state are compared with
-//! everything upstream of them ([`compare`]): the expressions over the columns of source tables, not their texts.
-//! What keeps no state has no meaning of its own; it is part of the meaning of what reads it, and what comes after
-//! the last state is free.
+//! State of one layout can have many meanings: `SUM(a)` and `SUM(a + 1)` both store one number. A job that resumed with
+//! the other meaning would add both up in open windows. So the pipeline of the checkpoint and the one that resumes from
+//! it are planned by the same engine, and stateful operators are compared with everything upstream of them
+//! ([`compare`]): by their expressions over the columns of source tables, not by their texts. Stateless operators have
+//! no meaning of their own: they are part of the meaning of the stateful operators downstream. Operators after the last
+//! stateful one may change freely.
 //!
-//! Not compared: watermarks (they decide when windows fire), allowed lateness, parallelism, sinks, the options of
-//! sources that change neither which records are read nor what their rows are, and the choice between failing a job
-//! and anything else for rows that fail, because a job that fails has no such row in its state.
+//! Not compared: watermarks (they determine when windows fire), allowed lateness, parallelism, sinks, options of
+//! sources that change neither the records nor their rows, and a change of the error policy from failing the job to
+//! another, because a job that would have failed has no failed row in its state.
 
 mod changes;
 mod rows;
@@ -35,36 +35,37 @@ pub struct Planned {
     pub graph: JobGraph,
 }
 
-/// Plans a pipeline so that it can be compared. Both of two pipelines must be planned with the same
-/// [`PlanOptions::now_us`], or `NOW()` is a difference.
+/// Plans a pipeline for a comparison. Both pipelines must be planned with the same [`PlanOptions::now_us`], or `NOW()`
+/// is a difference.
 pub fn plan(input: Input<'_>, options: &PlanOptions) -> Result<Planned, Errors> {
     let pipeline = front_end(input, options)?;
     let graph = stacker::grow(crate::STACK_BYTES, || translate::translate(&pipeline, options))?;
     Ok(Planned { pipeline, graph })
 }
 
-/// The differences between two pipelines that matter to state.
+/// Differences between two pipelines that concern state.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// For each operator with state that both have and whose meaning differs: what is different, in it and upstream.
+    /// Differences of each stateful operator that both pipelines have and whose meaning differs, in it and upstream.
     pub changes: BTreeMap<OperatorId, Vec<Change>>,
-    /// Operators that only the old pipeline has, with one of the same meaning that only the new one has.
+    /// Operators that only the old pipeline has, each with one of the same meaning that only the new pipeline has.
     pub renamed: BTreeMap<OperatorId, OperatorId>,
-    /// The plans differ in anything at all: then the steps, tables and inserts that were edited.
+    /// Edited steps, tables and inserts; `None` if the plans are equal.
     pub other_plan: Option<Vec<String>>,
 }
 
-/// One difference.
+/// A difference in one part of the meaning of an operator's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The operator with state that it belongs to: the one asked about, or one upstream of it.
+    /// Stateful operator that differs: the compared one, or one upstream of it.
     pub operator: OperatorId,
-    /// The part of the operator's meaning, such as `the filter above it`.
-    pub what: String,
-    /// Empty: nothing.
+    /// Part of the operator's meaning, such as `the filter above it`.
+    pub part: String,
+    /// Text of the part in the old pipeline; empty if it has none.
     pub old: String,
+    /// Text of the part in the new pipeline; empty if it has none.
     pub new: String,
-    /// The steps, tables and inserts upstream that were edited; where there are none, all that were.
+    /// Edited steps, tables and inserts upstream; all edited ones if there are none upstream.
     pub edited: Vec<String>,
 }
 
@@ -77,7 +78,7 @@ impl fmt::Display for Change {
         write!(
             f,
             "{} changed from {} to {}",
-            self.what,
+            self.part,
             or_none(&self.old),
             or_none(&self.new)
         )?;
@@ -92,12 +93,12 @@ impl fmt::Display for Change {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Meaning {
     parts: BTreeMap<Aspect, Vec<Item>>,
-    /// The sources and operators with state directly upstream.
+    /// Sources and stateful operators directly upstream.
     reads: BTreeSet<OperatorId>,
 }
 
 impl Meaning {
-    /// Adds to an aspect, and the columns that it uses to the types.
+    /// Adds an item to an aspect, and the columns that it uses to the types.
     fn add(&mut self, aspect: Aspect, items: impl IntoIterator<Item = Item>) {
         let items: Vec<Item> = items.into_iter().collect();
         let fields: BTreeSet<&String> = items.iter().flat_map(|item| &item.fields).collect();
@@ -115,7 +116,7 @@ impl Meaning {
 /// A part of an operator's meaning.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Aspect {
-    /// Of a source.
+    /// Records and rows of a source.
     Option {
         name: String,
         selects_records: bool,
@@ -137,11 +138,11 @@ enum Aspect {
     Order,
     Ranks,
     Columns(Side),
-    /// Which conditions go with which columns, where several are united.
+    /// The combination of conditions and columns, where several branches are united.
     Union(Side),
 }
 
-/// Which input of an operator.
+/// An input of an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Side {
     Only,
@@ -150,7 +151,7 @@ enum Side {
 }
 
 impl Aspect {
-    /// The order of its items counts.
+    /// Returns true if the order of the aspect's items is significant.
     fn is_ordered(&self) -> bool {
         match self {
             Self::Keys | Self::Aggregates | Self::Order | Self::On | Self::Columns(_) | Self::PartitionedBy => true,
@@ -170,7 +171,7 @@ impl Aspect {
         }
     }
 
-    /// A source's position belongs to it.
+    /// Returns true if the position of a source depends on the aspect.
     fn selects_records(&self) -> bool {
         matches!(
             self,

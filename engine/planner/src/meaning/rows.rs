@@ -1,4 +1,4 @@
-//! The rows on the edges of a graph, as symbolic expressions.
+//! Symbolic evaluation of a graph: the rows of each edge as expressions over sources and stateful operators.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,26 +17,26 @@ use millstream_graph::{
     dead_letter_schema,
 };
 
-/// The rows of one source or stateful operator, with what was done to them since. A union has several.
+/// Rows of one source or stateful operator, after the stateless operators since. A union has several branches.
 #[derive(Debug, Clone)]
 struct Branch {
     from: Item,
     origin: OperatorId,
-    /// All hold. By their exact text.
+    /// Conditions that all rows meet, by their exact text.
     conditions: BTreeMap<String, Item>,
-    /// Each row is repeated for each of these windows that it belongs to.
+    /// Windows for each of which a row is repeated.
     copies: Vec<Item>,
     /// The error policy, if it is not to fail the job.
     errors: BTreeSet<String>,
     columns: Vec<Symbol>,
-    /// They are partial results, not rows.
+    /// Set if the rows are partial results of a local aggregate.
     partial: Option<Partial>,
 }
 
 /// The result of a local aggregate.
 #[derive(Debug, Clone)]
 struct Partial {
-    /// Number of key columns; the others are the states of the calls.
+    /// Number of key columns; the other columns are partial states of the calls.
     keys: usize,
     window: Item,
     time: Item,
@@ -45,9 +45,9 @@ struct Partial {
 
 type Rows = Vec<Branch>;
 
-/// The meaning of the state of every operator that keeps any, and of the positions of every source.
+/// Returns the meaning of the state of every stateful operator, and of the position of every source.
 pub(super) fn meanings(graph: &JobGraph) -> BTreeMap<OperatorId, Meaning> {
-    let mut walk = Walk {
+    let mut walk = SymbolicEvaluation {
         graph,
         rows: HashMap::new(),
         meanings: BTreeMap::new(),
@@ -58,16 +58,16 @@ pub(super) fn meanings(graph: &JobGraph) -> BTreeMap<OperatorId, Meaning> {
     walk.meanings
 }
 
-struct Walk<'g> {
+struct SymbolicEvaluation<'g> {
     graph: &'g JobGraph,
-    /// Of the main outputs.
+    /// Rows of the main outputs.
     rows: HashMap<NodeIndex, Rows>,
     meanings: BTreeMap<OperatorId, Meaning>,
 }
 
-impl Walk<'_> {
-    /// Every operator says here what its state means, with all of its fields: a new one, or a new field, does not
-    /// compile before it does.
+impl SymbolicEvaluation<'_> {
+    /// Adds the meaning of an operator. Operators are destructured with all fields, so a new operator or field does not
+    /// compile until its meaning is defined.
     fn node(&mut self, node: NodeIndex) {
         let rows = match &self.graph.nodes[node].operator {
             Operator::Source(source) => self.source(node, source),
@@ -82,7 +82,7 @@ impl Walk<'_> {
             Operator::WindowAggregate(aggregate) => self.aggregated(node, aggregate),
             Operator::WindowJoin(join) => self.joined(node, join),
             Operator::WindowTopN(top) => self.first_rows(node, top),
-            // It drops rows that the join above drops anyway; its condition is a filter of the query.
+            // The filter drops only rows that the join drops too; its condition is a filter of the query.
             Operator::DynamicFilter(DynamicFilter {
                 condition,
                 window: _,
@@ -101,7 +101,7 @@ impl Walk<'_> {
                 }
                 rows
             }
-            // What it has prepared is published whatever comes after it.
+            // Prepared output is published whatever the new pipeline is.
             Operator::Sink(Sink { table: _, on_error: _ }) => return,
         };
         self.rows.insert(node, rows);
@@ -145,7 +145,7 @@ impl Walk<'_> {
             table,
             projection,
             calc,
-            // When windows fire, not what is in them.
+            // The watermark determines when windows fire, not their content.
             watermark: _,
             on_error,
         } = source;
@@ -165,7 +165,7 @@ impl Walk<'_> {
         }
         meaning.add(Aspect::PartitionedBy, table.partitioned_by.iter().map(Item::new));
         let id = self.graph.nodes[node].id.clone();
-        // Without names in the records, a field's place is what finds it.
+        // Records without field names are decoded by position.
         let by_place = table.option("format").or(table.option("value.format")) == Some("csv");
         let columns = projection.iter().map(|&index| {
             let field = table.schema.field(index);
@@ -214,7 +214,7 @@ impl Walk<'_> {
             keys,
             aggregates,
             phase,
-            // How late rows may be, not what is made of them.
+            // Lateness determines which rows count, not how.
             allowed_lateness: _,
         } = aggregate;
         let schema = self.input_schema(node, 0);
@@ -341,7 +341,7 @@ impl Walk<'_> {
             order,
             from,
             to,
-            // It is made when the window fires.
+            // The result is computed when the window fires.
             emit_rank: _,
         } = top;
         let schema = self.input_schema(node, 0);
@@ -370,8 +370,8 @@ impl Walk<'_> {
         self.stateful(node, meaning, columns.into_iter().chain([Item::new("rank")]).collect())
     }
 
-    /// The rows of an operator that keeps state. Its columns are known by their places: what they are is its own
-    /// meaning, which is compared where it is.
+    /// Returns the rows of a stateful operator. Its columns are identified by position: their definition is part of the
+    /// operator's own meaning.
     fn stateful(&mut self, node: NodeIndex, meaning: Meaning, columns: Vec<Item>) -> Rows {
         let Node { id, output, .. } = &self.graph.nodes[node];
         let columns = columns.into_iter().zip(output.schema.fields()).enumerate();
@@ -390,7 +390,7 @@ impl Walk<'_> {
     }
 }
 
-/// Sort options in words.
+/// Returns sort options as text.
 trait Words {
     fn to_string_words(&self) -> String;
 }
@@ -444,7 +444,7 @@ fn calculated(rows: Branch, calc: &Calc, schema: &Schema) -> Branch {
     }
 }
 
-/// The error policy where a failed row does not fail the job.
+/// Returns the error policy if a failed row does not fail the job.
 fn on_failure(policy: ErrorPolicy) -> Option<&'static str> {
     match policy {
         ErrorPolicy::Fail => None,
@@ -453,7 +453,7 @@ fn on_failure(policy: ErrorPolicy) -> Option<&'static str> {
     }
 }
 
-/// Adds which rows an operator reads.
+/// Adds the rows that an operator reads.
 fn reads(meaning: &mut Meaning, side: Side, rows: &Rows) {
     meaning.reads.extend(rows.iter().map(|branch| branch.origin.clone()));
     let several = rows.len() > 1;
@@ -504,7 +504,7 @@ fn reads(meaning: &mut Meaning, side: Side, rows: &Rows) {
     meaning.add(Aspect::Errors(side), errors.into_iter().map(Item::new));
 }
 
-/// Joins the descriptions of all branches.
+/// Joins the texts of all branches.
 fn of_all(rows: &Rows, item: impl Fn(&Branch) -> Item) -> Item {
     let mut items: Vec<Item> = rows.iter().map(item).collect();
     items.sort_by(|a, b| a.exact.cmp(&b.exact));
@@ -537,7 +537,7 @@ fn bounds(names: &[&str]) -> Vec<Symbol> {
     names.iter().map(|name| named(name, &time)).collect()
 }
 
-/// The columns of a join's side, told apart from those of the other.
+/// Returns the columns of a side of a join, distinguished from those of the other side.
 fn sided(side: Side, rows: &Rows, schema: &Schema) -> Vec<Symbol> {
     let columns = schema.fields().iter().enumerate().map(|(index, field)| {
         let item = of_all(rows, |branch| column_item(&branch.columns, index));

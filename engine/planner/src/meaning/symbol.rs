@@ -1,9 +1,8 @@
 //! Expressions over named inputs.
 //!
-//! The expressions of a graph refer to columns by position, which unrelated edits move. A [`Symbol`] is such an
-//! expression with each column replaced by what it stands for, down to the columns of source tables and the results
-//! of operators that keep state. Aliases, the division of a query into steps and columns that nobody uses leave no
-//! trace in it.
+//! Expressions of a graph refer to columns by position, which unrelated edits change. A [`Symbol`] is an expression in
+//! which each column is replaced by its definition, down to columns of source tables and results of stateful operators.
+//! Aliases, unused columns and the division of a query into steps do not affect it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,20 +19,20 @@ use datafusion::physical_expr::{PhysicalExpr, PhysicalExprRef, split_conjunction
 
 use crate::explain;
 
-/// Largest expression that is kept as a tree, in nodes. Steps over steps can double an expression with each of them;
-/// beyond this it is represented by the beginning of its text and a hash.
+/// Maximum size of an expression that is represented as a tree, in nodes. Steps over steps can double an expression
+/// each time; larger expressions are represented by the beginning of their text and a hash.
 const SYMBOL_NODES_MAX: usize = 200;
-/// Longest text of a symbol that stands for a larger expression, in characters.
+/// Maximum length of the text of an abbreviated expression, in characters.
 const ABBREVIATED_CHARS_MAX: usize = 120;
 
-/// One thing that an operator's meaning consists of.
+/// A part of an operator's meaning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Item {
-    /// For a person.
+    /// Readable text.
     pub text: String,
-    /// Differs for items that differ, even where a person would read the same.
+    /// Exact text, which differs for different items even if the readable text does not.
     pub exact: String,
-    /// The columns of source tables that it uses, each followed by NUL and its type.
+    /// Columns of source tables that the item uses, each followed by NUL and its type.
     pub fields: BTreeSet<String>,
 }
 
@@ -47,7 +46,7 @@ impl Item {
         }
     }
 
-    /// This text with items in it, in their order.
+    /// Returns a text with items inserted in order.
     pub fn over(text: impl Into<String>, exact: &str, items: &[&Item]) -> Self {
         let exacts: Vec<String> = items.iter().map(|item| format!("<{}>", item.exact)).collect();
         Self {
@@ -61,15 +60,15 @@ impl Item {
 /// An expression over names.
 #[derive(Debug, Clone)]
 pub(super) struct Symbol {
-    /// Over names' texts.
+    /// The expression over readable names.
     shown: PhysicalExprRef,
-    /// Over names' exact texts.
+    /// The expression over exact names.
     exact: PhysicalExprRef,
     nodes: usize,
 }
 
 impl Symbol {
-    /// The expression of this name.
+    /// Returns the symbol of a name.
     pub fn named(item: Item, data_type: DataType) -> Self {
         let name = |text: &str| -> PhysicalExprRef {
             Arc::new(Name {
@@ -85,18 +84,18 @@ impl Symbol {
         }
     }
 
-    /// An expression over columns.
+    /// Returns the symbol of an expression over columns.
     pub fn over(expr: &PhysicalExprRef, columns: &[Symbol], schema: &Schema) -> Self {
         let data_type = || expr.data_type(schema).unwrap_or(DataType::Null);
         let shown = replaced(expr, &|expr| match expr.downcast_ref::<Literal>() {
             Some(literal) => quoted(literal),
             None => column(expr, columns).map(|symbol| symbol.shown.clone()),
         });
-        // Some functions take constants of their own kind only.
+        // Some functions require constant arguments.
         let shown = shown.or_else(|_| replaced(expr, &|expr| Some(column(expr, columns)?.shown.clone())));
         let exact = replaced(expr, &|expr| Some(column(expr, columns)?.exact.clone()));
         let (Ok(shown), Ok(exact)) = (shown, exact) else {
-            // A function that cannot be put over other columns is known by its own text and by what they stand for.
+            // A function whose arguments cannot be replaced is represented by its text and the symbols of its columns.
             let used = columns_of(expr).into_iter().filter_map(|index| columns.get(index));
             let used: Vec<Item> = used.map(Self::item).collect();
             let used: Vec<&Item> = used.iter().collect();
@@ -114,7 +113,7 @@ impl Symbol {
         item(&self.shown, &self.exact)
     }
 
-    /// The conditions that must all hold where this one must.
+    /// Returns the conjuncts of a condition.
     pub fn conjuncts(&self) -> Vec<Item> {
         let shown = split_conjunction(&self.shown);
         let exact = split_conjunction(&self.exact);
@@ -126,7 +125,7 @@ impl Symbol {
     }
 }
 
-/// The expression with other leaves.
+/// Returns the expression with its leaves replaced.
 fn replaced(
     expr: &PhysicalExprRef,
     leaf: &dyn Fn(&PhysicalExprRef) -> Option<PhysicalExprRef>,
@@ -144,7 +143,7 @@ fn column<'c>(expr: &PhysicalExprRef, columns: &'c [Symbol]) -> Option<&'c Symbo
     columns.get(expr.downcast_ref::<Column>()?.index())
 }
 
-/// A string in quotes, which the display of a constant leaves out.
+/// Returns a string constant in quotes, which its display omits.
 fn quoted(literal: &Literal) -> Option<PhysicalExprRef> {
     let ScalarValue::Utf8(Some(text)) = literal.value() else {
         return None;
@@ -182,7 +181,7 @@ fn abbreviated(item: Item) -> Item {
     }
 }
 
-/// Nodes of an expression once its columns are replaced.
+/// Returns the number of nodes of an expression after its columns are replaced.
 fn size(expr: &PhysicalExprRef, columns: &[Symbol]) -> usize {
     let mut nodes: usize = 0;
     walk(expr, |expr| {

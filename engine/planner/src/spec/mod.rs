@@ -1,8 +1,8 @@
-//! The YAML front end: a [`JobSpec`] becomes the same [`Pipeline`] as the script that says the same.
+//! The planner end of specs: turns a [`JobSpec`] into the [`Pipeline`] of the equivalent script.
 //!
-//! Sources and sinks become tables, steps become views. Mistakes are placed by their path in the spec
-//! (`sources.entries.columns.entered`), those inside SQL also by line and column. The spec is resolved: its options
-//! hold no `${NAME}` any more.
+//! Sources and sinks become tables, steps become views. The position of an error is its path in the spec
+//! (`sources.entries.columns.entered`), inside SQL also the line and column. The spec is resolved: its options contain
+//! no `${NAME}`.
 
 mod order;
 
@@ -28,7 +28,7 @@ use millstream_graph::{ErrorPolicy, dead_letter_schema};
 
 /// Plans a resolved spec.
 pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<Pipeline, Errors> {
-    let mut front = SpecPlanner {
+    let mut planner = SpecPlanner {
         catalog: sql::new_catalog(options),
         inserts: Vec::new(),
         errors: Vec::new(),
@@ -38,15 +38,15 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
             .is_some_and(|checkpoints| checkpoints.delivery == Some(proto::Delivery::ExactlyOnce as i32)),
     };
     for source in &spec.sources {
-        front.source(source);
+        planner.source(source);
     }
-    front.steps(&spec.steps);
+    planner.steps(&spec.steps);
     for sink in &spec.sinks {
-        front.sink(sink);
+        planner.sink(sink);
     }
-    front.dead_letters_arrive(spec);
+    planner.dead_letters_arrive(spec);
     if spec.sinks.is_empty() {
-        front.mistake(
+        planner.error(
             "sinks",
             "the pipeline has no sink: add one under `sinks:` with `from: STEP`".into(),
         );
@@ -56,21 +56,21 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
         Some(number) => match u16::try_from(number).ok().filter(|number| (1..=32768).contains(number)) {
             Some(number) => number,
             None => {
-                front.mistake("max_parallelism", format!("{number} is not between 1 and 32768"));
+                planner.error("max_parallelism", format!("{number} is not between 1 and 32768"));
                 MAX_PARALLELISM_DEFAULT
             }
         },
     };
-    if !front.errors.is_empty() {
-        front.errors.dedup();
-        return Err(Errors(front.errors));
+    if !planner.errors.is_empty() {
+        planner.errors.dedup();
+        return Err(Errors(planner.errors));
     }
     Ok(Pipeline {
         name: spec.name.clone(),
         max_parallelism,
-        tables: front.catalog.tables,
-        steps: front.catalog.steps,
-        inserts: front.inserts,
+        tables: planner.catalog.tables,
+        steps: planner.catalog.steps,
+        inserts: planner.inserts,
     })
 }
 
@@ -78,12 +78,12 @@ struct SpecPlanner {
     catalog: Catalog,
     inserts: Vec<Insert>,
     errors: Vec<Error>,
-    /// The job demands it of every sink.
+    /// True if the job requires exactly-once delivery of every sink.
     exactly_once: bool,
 }
 
 impl SpecPlanner {
-    fn mistake(&mut self, path: &str, message: String) {
+    fn error(&mut self, path: &str, message: String) {
         self.errors.push(Error {
             location: Location::Path(path.to_owned()),
             message,
@@ -93,7 +93,7 @@ impl SpecPlanner {
     fn taken(&mut self, path: &str, name: &str) -> bool {
         let taken = self.catalog.contains(name);
         if taken {
-            self.mistake(path, format!("a source or step named `{name}` exists already"));
+            self.error(path, format!("a source or step named `{name}` exists already"));
         }
         taken
     }
@@ -115,7 +115,7 @@ impl SpecPlanner {
             table.watermark = self.watermark(&format!("{path}.event_time"), event_time);
         }
         if source.columns.is_empty() {
-            self.mistake(
+            self.error(
                 &path,
                 "the source has no columns: list them under `columns:` as `name: type`".into(),
             );
@@ -151,13 +151,13 @@ impl SpecPlanner {
             let data_type = match data_type {
                 Ok(data_type) => data_type,
                 Err(message) => {
-                    self.mistake(&path, message);
+                    self.error(&path, message);
                     continue;
                 }
             };
             let kind = match (&column.computed, data_type, &column.metadata) {
                 (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
-                    self.mistake(
+                    self.error(
                         &path,
                         "a computed column has the type of its expression, and no metadata".into(),
                     );
@@ -171,7 +171,7 @@ impl SpecPlanner {
                     }
                 },
                 (None, None, _) => {
-                    self.mistake(&path, "the column needs a type, such as `string` or `bigint`".into());
+                    self.error(&path, "the column needs a type, such as `string` or `bigint`".into());
                     continue;
                 }
                 (None, Some(data_type), Some(key)) => ColumnKind::Metadata {
@@ -193,7 +193,7 @@ impl SpecPlanner {
     fn watermark(&mut self, path: &str, event_time: &proto::EventTime) -> Option<WatermarkClause> {
         let text = match (&event_time.expression, event_time.out_of_orderness_ms) {
             (Some(_), Some(_)) => {
-                self.mistake(path, "give `out_of_orderness` or `expression`, not both".into());
+                self.error(path, "give `out_of_orderness` or `expression`, not both".into());
                 return None;
             }
             (Some(expression), None) => expression.clone(),
@@ -216,7 +216,7 @@ impl SpecPlanner {
         }
     }
 
-    /// Plans steps in the order in which they read one another. Mistakes stay in the order the steps are written in.
+    /// Plans the steps in the order of their dependencies. Errors stay in the order in which the steps are written.
     fn steps(&mut self, steps: &[proto::Step]) {
         let queries: Vec<_> = steps.iter().map(|step| sql::read_query(&step.sql)).collect();
         let reads: Vec<Reads<'_>> = steps
@@ -224,7 +224,7 @@ impl SpecPlanner {
             .zip(&queries)
             .map(|(step, query)| Reads {
                 name: &step.name,
-                // A source of the same name is what is meant; that the step has its name is another mistake.
+                // The name means the source; a step of the same name is reported elsewhere.
                 relations: query
                     .as_ref()
                     .map(|query| sql::relations_read(query))
@@ -236,7 +236,7 @@ impl SpecPlanner {
             .collect();
         let (ordered, circles) = order(&reads);
         let mut queries: Vec<_> = queries.into_iter().map(Some).collect();
-        let mut mistakes: Vec<Vec<Error>> = vec![Vec::new(); steps.len()];
+        let mut step_errors: Vec<Vec<Error>> = vec![Vec::new(); steps.len()];
         for circle in circles {
             let names: Vec<&str> = circle.iter().map(|step| steps[*step].name.as_str()).collect();
             for step in &circle {
@@ -244,7 +244,7 @@ impl SpecPlanner {
                 queries[*step] = None;
             }
             let first = circle.iter().copied().min().unwrap_or_default();
-            mistakes[first].push(Error {
+            step_errors[first].push(Error {
                 location: Location::Path(format!("steps.{}.sql", steps[first].name)),
                 message: format!(
                     "these steps read one another in a circle, so none can be first: {}",
@@ -257,9 +257,9 @@ impl SpecPlanner {
             if let Some(query) = queries[index].take() {
                 self.step(&steps[index], query);
             }
-            mistakes[index].append(&mut self.errors);
+            step_errors[index].append(&mut self.errors);
         }
-        self.errors = earlier.into_iter().chain(mistakes.into_iter().flatten()).collect();
+        self.errors = earlier.into_iter().chain(step_errors.into_iter().flatten()).collect();
     }
 
     fn step(&mut self, step: &proto::Step, query: Result<Box<Query>, Error>) {
@@ -291,7 +291,7 @@ impl SpecPlanner {
         let path = format!("sinks.{}", sink.name);
         if self.catalog.contains(&sink.name) {
             let message = format!("`{}` is taken: sources, steps and sinks share their names", sink.name);
-            self.mistake(&path, message);
+            self.error(&path, message);
             return;
         }
         let Some(input) = self.input(sink) else { return };
@@ -341,7 +341,7 @@ impl SpecPlanner {
         });
     }
 
-    /// The plan's columns that the sink names, in the sink's order and types.
+    /// Returns the plan's columns that the sink names, in the sink's order and types.
     fn by_name(&self, sink: &Table, plan: LogicalPlan, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
         let given: Vec<String> = plan
             .schema()
@@ -363,7 +363,7 @@ impl SpecPlanner {
         if !errors.is_empty() {
             return Err(errors);
         }
-        // The sink may leave columns out: project first, then match.
+        // Project first, as the sink may omit columns.
         let wanted: Vec<_> = sink
             .columns
             .iter()
@@ -382,10 +382,10 @@ impl SpecPlanner {
                     message: error.strip_backtrace(),
                 }]
             })?;
-        sql::matched(sink, &[], plan, location, &self.catalog)
+        sql::project_to_sink(sink, &[], plan, location, &self.catalog)
     }
 
-    /// What `from:` names.
+    /// The target of `from:`.
     fn input(&mut self, sink: &proto::Sink) -> Option<Input> {
         let path = format!("sinks.{}.from", sink.name);
         let location = Location::Path(path.clone());
@@ -403,7 +403,7 @@ impl SpecPlanner {
             } else {
                 format!("unknown step or source `{name}`{hint}")
             };
-            self.mistake(&path, message);
+            self.error(&path, message);
             return None;
         }
         match port {
@@ -431,7 +431,7 @@ impl SpecPlanner {
                 };
                 let step = self.catalog.steps.iter().find(|step| step.name == name);
                 let Some(columns) = step.and_then(|step| late_columns(&step.plan, of, &location)) else {
-                    self.mistake(
+                    self.error(
                         &path,
                         match of {
                             LateRows::Aggregate => format!("`{name}` has no late rows: only steps with a window have"),
@@ -467,7 +467,7 @@ impl SpecPlanner {
             }
             Some(other) => {
                 let hint = proto::spec::did_you_mean(other, ["late", "late_left", "late_right", "dead_letters"]);
-                self.mistake(
+                self.error(
                     &path,
                     format!(
                         "`{name}` has no output `{other}`{hint}; there are `late` (of joins: `late_left` and \
@@ -479,7 +479,7 @@ impl SpecPlanner {
         }
     }
 
-    /// Dead letters that no sink takes would be dropped, which `skip` says plainly.
+    /// Checks that a sink reads the dead letters of every `dead_letter` policy; `skip` drops rows explicitly.
     fn dead_letters_arrive(&mut self, spec: &proto::JobSpec) {
         let keeps = |on_error: Option<i32>| on_error == Some(proto::ErrorPolicy::DeadLetter as i32);
         let sources = spec
@@ -490,7 +490,7 @@ impl SpecPlanner {
         for (kind, name, _) in sources.chain(steps).filter(|(_, _, on_error)| keeps(*on_error)) {
             let letters = format!("{name}.dead_letters");
             if !spec.sinks.iter().any(|sink| sink.from == letters) {
-                self.mistake(
+                self.error(
                     &format!("{kind}.{name}.on_error"),
                     format!(
                         "nobody takes the dead letters: add a sink with `from: {letters}`, or write `on_error: skip`"
@@ -499,7 +499,7 @@ impl SpecPlanner {
             }
         }
         for sink in spec.sinks.iter().filter(|sink| keeps(sink.on_error)) {
-            self.mistake(
+            self.error(
                 &format!("sinks.{}.on_error", sink.name),
                 "a sink has no dead letters: write `fail` or `skip`, or set `dead_letter` on the step that makes the rows"
                     .into(),
@@ -512,7 +512,7 @@ impl SpecPlanner {
     }
 }
 
-/// What a sink is fed, and the columns it has if it declares none.
+/// The input of a sink, and the columns that it has if it declares none.
 struct Input {
     columns: Vec<ColumnDeclaration>,
     plan: Planned,
@@ -524,7 +524,7 @@ enum Planned {
     Aside(InsertInput),
 }
 
-/// The columns of the rows that the step's window may find late: those of its window function's input.
+/// Returns the columns of the step's late rows: those of the input of its window function.
 fn late_columns(plan: &LogicalPlan, of: LateRows, location: &Location) -> Option<Vec<ColumnDeclaration>> {
     match of {
         LateRows::Aggregate => {
@@ -544,13 +544,13 @@ fn late_columns(plan: &LogicalPlan, of: LateRows, location: &Location) -> Option
                 JoinSide::Right => &join.right,
             };
             let columns = late_columns(input, LateRows::Aggregate, location);
-            // Rows that an aggregate has given their windows come as they are.
+            // Rows that carry their window already are written as they are.
             Some(columns.unwrap_or_else(|| columns_of(input.schema(), location)))
         }
     }
 }
 
-/// The first node of a plan, steps that it refers to included, that is wanted.
+/// Returns the first node of a plan, including the steps that it refers to, for which `wanted` returns a value.
 fn find<'p, T>(plan: &'p LogicalPlan, wanted: &dyn Fn(&'p LogicalPlan) -> Option<T>) -> Option<T> {
     if let Some(found) = wanted(plan) {
         return Some(found);
@@ -563,7 +563,7 @@ fn find<'p, T>(plan: &'p LogicalPlan, wanted: &dyn Fn(&'p LogicalPlan) -> Option
     plan.inputs().into_iter().find_map(|input| find(input, wanted))
 }
 
-/// Short names that a spec may use for Flink's, by connector.
+/// Short names of options in specs for Flink's names, by connector.
 const SHORT_NAMES: &[(&str, &str, &str)] = &[
     ("kafka", "brokers", "properties.bootstrap.servers"),
     ("kafka", "group", "properties.group.id"),
@@ -602,7 +602,7 @@ fn options(
 
 const DELIVERY_GUARANTEE: &str = "sink.delivery-guarantee";
 
-/// Where a connector leaves the choice to the sink and the sink does not make it, the job's word counts.
+/// Applies the job's delivery guarantee to a sink that sets none, if its connector has the choice.
 fn demand_exactly_once(options: &mut Vec<OptionDeclaration>, path: &str, connector: &str) {
     let offers_choice = millstream_connectors::registry::find(connector).is_some_and(|connector| {
         let described = connector.options(Role::Sink);
@@ -633,7 +633,7 @@ fn policy(policy: Option<i32>) -> ErrorPolicy {
     }
 }
 
-/// Errors whose lines and columns are inside the text at `path`.
+/// Prefixes errors inside an embedded SQL text with the path of the text.
 fn within(errors: Vec<Error>, path: &str) -> Vec<Error> {
     errors
         .into_iter()

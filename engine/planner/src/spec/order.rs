@@ -1,20 +1,20 @@
-//! In which order steps are planned: each after those it reads, whatever the order they are written in.
+//! Topological order of steps: each step is planned after the steps it reads.
 
 use std::collections::{BTreeSet, HashMap};
 
-/// A step as far as its order goes.
+/// A step with its dependencies.
 pub(super) struct Reads<'a> {
     pub name: &'a str,
-    /// Names of the relations it reads; those that are no steps do not matter.
+    /// Names of the relations that the step reads; names that are not steps are ignored.
     pub relations: BTreeSet<String>,
 }
 
-/// The steps' indices, each after those it reads, else in the order given; and each circle of steps that read one
-/// another, as a path that ends where it began. Steps of a circle are in the order, too.
+/// Returns the indices of the steps, each after those it reads, else in the given order; and each cycle of steps as a
+/// path that ends with its first step. Steps of a cycle are part of the order too.
 pub(super) fn order(steps: &[Reads<'_>]) -> (Vec<usize>, Vec<Vec<usize>>) {
     let mut by_name = HashMap::new();
     for (index, step) in steps.iter().enumerate() {
-        // Of two steps of one name the second is a mistake, which is reported elsewhere.
+        // A second step of the same name is reported elsewhere.
         by_name.entry(step.name).or_insert(index);
     }
     let reads: Vec<Vec<usize>> = steps
@@ -32,7 +32,7 @@ pub(super) fn order(steps: &[Reads<'_>]) -> (Vec<usize>, Vec<Vec<usize>>) {
             continue;
         }
         state[start] = State::OnPath;
-        // The way down from `start`: a step, and which of those it reads comes next.
+        // Path of the depth-first search: a step, and the index of its next dependency.
         let mut path = vec![(start, 0)];
         while let Some((step, next)) = path.last_mut() {
             let step = *step;

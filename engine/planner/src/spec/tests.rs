@@ -1,4 +1,4 @@
-//! Specs and what is said of them.
+//! Specs, and the errors of invalid ones.
 
 use expect_test::{Expect, expect};
 
@@ -209,7 +209,7 @@ sinks:
     );
 }
 
-/// The hint is followed to the letter: the source that it describes is planned.
+/// Follows a hint literally: the source that it describes is planned.
 #[test]
 fn event_time_of_another_type_is_put_on_a_computed_column() {
     let script = |columns: &str, event_time: &str| {

@@ -1,4 +1,4 @@
-//! `CREATE TABLE` as Flink writes it: physical, metadata and computed columns, a watermark, options.
+//! Parser of Flink's `CREATE TABLE`: physical, metadata and computed columns, a watermark, options.
 
 use datafusion::sql::sqlparser::ast::Ident;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -11,7 +11,7 @@ use super::types;
 use crate::catalog::{ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause};
 use crate::error::Location;
 
-/// After `CREATE [TEMPORARY] TABLE`.
+/// Parses the rest of a statement after `CREATE [TEMPORARY] TABLE`.
 pub(super) fn create_table(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let name = table_name(parser)?;
@@ -57,7 +57,7 @@ pub(super) fn create_table(parser: &mut Parser) -> Result<StatementKind, ParserE
     })))
 }
 
-/// One element between the table's parentheses.
+/// Parses one element of the table: a column, the watermark or a constraint.
 fn element(parser: &mut Parser, table: &mut TableDeclaration) -> Result<(), ParserError> {
     let token = parser.peek_token();
     let next = parser.peek_nth_token(1).token;
@@ -146,7 +146,7 @@ fn not_enforced(parser: &mut Parser) -> Result<(), ParserError> {
     Ok(())
 }
 
-/// `('name' = 'value', ...)`.
+/// Parses options: `('name' = 'value', ...)`.
 fn options(parser: &mut Parser) -> Result<Vec<OptionDeclaration>, ParserError> {
     parser.expect_token(&Token::LParen)?;
     let mut options = Vec::new();

@@ -1,6 +1,7 @@
-//! Arithmetic of decimals, which have other digits in Flink than in DataFusion, and are rounded and checked.
+//! Planning of arithmetic with decimals, whose results have other types in Flink than in DataFusion, and are rounded
+//! and checked.
 //!
-//! It has to be known where an operation is planned: what stands above it is planned with its type.
+//! Types must be right when an operation is planned, because the expressions around it are planned with its type.
 
 use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -24,7 +25,7 @@ impl ExprPlanner for DecimalArithmetic {
             BinaryOperator::Modulo => Operator::Modulo,
             _ => return Ok(PlannerResult::Original(expr)),
         };
-        // A side without a type is a mistake that is reported by who looks for it.
+        // An operand without a type is reported elsewhere.
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(expr));
         };
@@ -42,7 +43,7 @@ impl ExprPlanner for DecimalArithmetic {
             .0
             .zip(types.1)
             .and_then(|(left, right)| result_digits(operator, left, right));
-        // No value is too large, and DataFusion has the same digits.
+        // No value can be too large, and DataFusion has the same result type.
         let is_sound = |((precision, _), is_sound): &((i32, i32), bool)| {
             *is_sound && *precision <= i32::from(DECIMAL128_MAX_PRECISION)
         };
@@ -57,7 +58,7 @@ impl ExprPlanner for DecimalArithmetic {
     }
 }
 
-/// A whole number as the decimal of its type.
+/// Casts an integer to the decimal of its type.
 fn decimal(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     let data_type = expr.get_type(schema)?;
     Ok(match as_decimal(&data_type) {
@@ -66,7 +67,7 @@ fn decimal(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     })
 }
 
-/// Whole numbers that are written out are INT in Flink, if they fit.
+/// Integer literals are INT in Flink, if they fit.
 fn as_int(expr: Expr) -> Expr {
     match &expr {
         Expr::Literal(ScalarValue::Int64(Some(number)), metadata) => match i32::try_from(*number) {

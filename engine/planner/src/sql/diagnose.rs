@@ -1,4 +1,4 @@
-//! DataFusion's errors in our words, with their places.
+//! DataFusion's errors as errors of the pipeline, with plain messages and positions.
 
 use datafusion::common::{SchemaError, Span};
 use datafusion::error::DataFusionError;
@@ -8,7 +8,8 @@ use super::tokens::line_column;
 use crate::catalog::Broken;
 use crate::error::{Error, Location};
 
-/// Everything an error says, each with the best place known; `fallback` is where the statement starts.
+/// Returns the errors that an error of DataFusion consists of, each with the best known position; `fallback` is the
+/// start of the statement.
 pub(crate) fn errors(error: DataFusionError, fallback: &Location) -> Vec<Error> {
     let mut found = Vec::new();
     collect(error, None, fallback, &mut found);
@@ -98,7 +99,7 @@ fn schema_message(error: &SchemaError) -> String {
     }
 }
 
-/// Arrow's names of types as SQL's.
+/// Replaces Arrow's names of types by SQL's.
 pub(crate) fn sql_types(text: &str) -> String {
     const NAMES: &[(&str, &str)] = &[
         ("Utf8View", "STRING"),
@@ -122,7 +123,7 @@ pub(crate) fn sql_types(text: &str) -> String {
         .fold(text.to_owned(), |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
-/// The parts of DataFusion's texts that speak to its developers, left out.
+/// Removes parts of DataFusion's messages that are for its developers.
 fn plain(message: &str) -> String {
     let mut text = message.split("\n\nbacktrace").next().unwrap_or(message).trim();
     for prefix in [
@@ -154,7 +155,7 @@ fn plain(message: &str) -> String {
         let data_type = sql_types(data_type);
         return format!("a condition is true or false, but `{predicate}` is {data_type}");
     }
-    // A function of ours said why it does not take its arguments.
+    // One of our own functions refused its arguments, with a reason.
     if let Some((function, reason)) = text.split_once("user-defined coercion failed with: ") {
         let reason = reason.strip_prefix("Error during planning: ").unwrap_or(reason);
         let reason = reason

@@ -1,8 +1,8 @@
-//! Flink's SQL as the stock parser needs to be told: which characters start identifiers, the two expressions it does
-//! not know, `TABLE name [PARTITION BY ...]` as a function's argument and `JSON_VALUE(... RETURNING type ...)`, and one
-//! that it reads wrongly, `IS DISTINCT FROM`.
+//! Flink's dialect for the stock parser: characters of identifiers, two additional expressions (`TABLE name [PARTITION
+//! BY ...]` as a function's argument and `JSON_VALUE(... RETURNING type ...)`), and one that the stock parser reads
+//! differently (`IS DISTINCT FROM`).
 //!
-//! Statements the stock parser does not know (DDL, `SET`, statement sets) never reach it: [`super::script`] reads them.
+//! Statements that the stock parser does not know (DDL, `SET`, statement sets) are read by [`super::script`].
 
 use datafusion::sql::sqlparser::ast::{Expr, Ident};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::ast::call;
 
-/// Name of the function that stands for `TABLE name` in the parsed tree. No user can write it.
+/// Name of the function that represents `TABLE name` in the parsed tree. Users cannot write it.
 pub(crate) const TABLE_ARGUMENT: &str = "$table";
 
 #[derive(Debug)]
@@ -89,8 +89,8 @@ impl Dialect for FlinkDialect {
         None
     }
 
-    /// The stock parser takes everything that follows `IS [NOT] DISTINCT FROM` as its right side, `AND` and `OR`
-    /// included.
+    /// Parses `IS [NOT] DISTINCT FROM`. The stock parser would take everything that follows as the right side,
+    /// including `AND` and `OR`.
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
         let distinct = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
             Expr::IsDistinctFrom
@@ -104,7 +104,7 @@ impl Dialect for FlinkDialect {
     }
 }
 
-/// `TABLE name [PARTITION BY column, ...]`.
+/// Parses `TABLE name [PARTITION BY column, ...]`.
 fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     let span = parser.next_token().span;
     let name = parser.parse_object_name(false)?;
@@ -113,8 +113,8 @@ fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     )];
     if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
         let parenthesised = parser.consume_token(&Token::LParen);
-        // Not a plain comma-separated list: the next argument of the function follows after a comma too. As in Flink,
-        // several columns need parentheses unless what follows is no plain column.
+        // The list ends at the next argument of the function, which also follows a comma. As in Flink, several columns
+        // need parentheses unless a plain column cannot follow.
         loop {
             arguments.push(column(parser)?);
             if parenthesised {
@@ -132,7 +132,7 @@ fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     Ok(call(Ident::with_span(span, TABLE_ARGUMENT), arguments))
 }
 
-/// Whether the tokens after the comma are a column name and then a comma, rather than `DESCRIPTOR(...)` or `NAME => ...`.
+/// Returns true if a column name and another comma follow the comma, rather than `DESCRIPTOR(...)` or `NAME => ...`.
 fn is_plain_column_next(parser: &Parser) -> bool {
     matches!(parser.peek_nth_token(1).token, Token::Word(_))
         && matches!(parser.peek_nth_token(2).token, Token::Comma | Token::Period)
@@ -150,10 +150,10 @@ fn column(parser: &mut Parser) -> Result<Expr, ParserError> {
     })
 }
 
-/// `JSON_VALUE(json, path [RETURNING type] [... ON EMPTY] [... ON ERROR])` and `JSON_QUERY` with its wrapper words.
+/// Parses `JSON_VALUE(json, path [RETURNING type] [... ON EMPTY] [... ON ERROR])` and `JSON_QUERY`.
 ///
-/// Only behaviours that equal the default are understood (`NULL ON EMPTY`, `NULL ON ERROR`, `WITHOUT WRAPPER`), and
-/// `RETURNING`, which becomes a cast that yields NULL on failure.
+/// Supported are the default behaviours (`NULL ON EMPTY`, `NULL ON ERROR`, `WITHOUT WRAPPER`) and `RETURNING`, which
+/// becomes a cast that yields NULL on failure.
 fn json_function(parser: &mut Parser) -> Result<Expr, ParserError> {
     let name = parser.parse_identifier()?;
     parser.expect_token(&Token::LParen)?;

@@ -1,7 +1,6 @@
-//! Where a query says what: for mistakes that DataFusion reports without a place.
+//! Positions for errors that DataFusion reports without one.
 //!
-//! Such a message names the function or the field it is about; the first time the query uses that name is the best
-//! place there is.
+//! The message of such an error names a function or a field. Its position is the first use of that name in the query.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -12,11 +11,11 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::tokens::line_column;
 use crate::error::{Error, Location};
 
-/// First uses of names in a query.
+/// Spans of the first uses of names in a query.
 pub(super) struct ErrorSpans {
-    /// By lower-case name.
+    /// Functions, by lower-case name.
     functions: HashMap<String, Span>,
-    /// Parts of `row.field`.
+    /// Fields, by name: the parts of `row.field`.
     fields: HashMap<String, Span>,
 }
 
@@ -31,7 +30,7 @@ impl ErrorSpans {
         }
     }
 
-    /// Moves errors that are only known to be in the statement to what they name.
+    /// Replaces the position of errors at the start of the statement by that of the name in their message.
     pub(super) fn locate(&self, errors: Vec<Error>, statement: &Location) -> Vec<Error> {
         errors
             .into_iter()

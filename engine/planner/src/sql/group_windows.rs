@@ -1,7 +1,8 @@
-//! The older group windows, `GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), key`, rewritten as window table functions:
+//! Rewrite of legacy group windows, `GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), key`, as window table functions:
 //!
 //! ```sql
-//! SELECT key, TUMBLE_START(ts, INTERVAL '1' MINUTE), COUNT(*) FROM t WHERE c GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), key
+//! SELECT key, TUMBLE_START(ts, INTERVAL '1' MINUTE), COUNT(*)
+//! FROM t WHERE c GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), key
 //! -- becomes
 //! SELECT key, window_start AS ..., COUNT(*)
 //! FROM TABLE(TUMBLE((SELECT * FROM t WHERE c), DESCRIPTOR(ts), INTERVAL '1' MINUTE)) AS t
@@ -22,10 +23,10 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::windows::is_window_function;
 use crate::ast::{call, call_parts};
 
-/// A mistake and its place.
+/// The message of an error and its position.
 pub(super) type SpannedError = (String, Span);
 
-/// Rewrites one `SELECT`, if it groups by a window function.
+/// Rewrites a `SELECT` that groups by a window function; leaves others unchanged.
 pub(super) fn rewrite(select: &mut Select) -> Result<(), SpannedError> {
     let GroupByExpr::Expressions(expressions, _) = &mut select.group_by else {
         return Ok(());
@@ -35,7 +36,7 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), SpannedError> {
         .collect();
     let [at] = calls.as_slice() else {
         return match calls.as_slice() {
-            [] => stray(select),
+            [] => check_auxiliaries(select),
             [_, second, ..] => Err(("a query groups by one window".into(), expressions[*second].span())),
             [_] => Ok(()),
         };
@@ -73,11 +74,11 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), SpannedError> {
         name: &name,
         arguments: &arguments,
         uses_time: false,
-        mistake: None,
+        error: None,
     };
     visit_outputs(select, &mut auxiliaries);
-    if let Some(mistake) = auxiliaries.mistake {
-        return Err(mistake);
+    if let Some(error) = auxiliaries.error {
+        return Err(error);
     }
     let uses_time = auxiliaries.uses_time;
     let GroupByExpr::Expressions(expressions, _) = &mut select.group_by else {
@@ -88,7 +89,7 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), SpannedError> {
         bounds.push(identifier("window_time", span));
     }
     expressions.splice(0..0, bounds);
-    // Keys that are plain columns of the input divide sessions; a key computed after it cannot.
+    // Keys that are plain columns of the input are the keys of sessions; computed keys cannot be.
     let partition = if name == "SESSION" {
         let computed = keys
             .iter()
@@ -108,7 +109,7 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), SpannedError> {
     Ok(())
 }
 
-/// `TABLE(name((SELECT * FROM ... WHERE ...), DESCRIPTOR(time), ...)) AS alias`.
+/// Returns `TABLE(name((SELECT * FROM ... WHERE ...), DESCRIPTOR(time), ...)) AS alias`.
 fn windowed(select: &mut Select, name: &str, arguments: Vec<Expr>, partition: Vec<Expr>, span: Span) -> TableWithJoins {
     let from = std::mem::take(&mut select.from);
     let selection = select.selection.take();
@@ -166,7 +167,7 @@ fn windowed(select: &mut Select, name: &str, arguments: Vec<Expr>, partition: Ve
     call_arguments.extend(time.map(|time| call(Ident::with_span(span, "DESCRIPTOR"), vec![time])));
     call_arguments.extend(arguments);
     if !partition.is_empty() {
-        // Carried behind the gap: `windows` knows the name.
+        // The keys follow the gap, as an argument that `windows` recognises.
         call_arguments.push(call(
             Ident::with_span(span, super::windows::PARTITION_ARGUMENT),
             partition,
@@ -186,10 +187,10 @@ fn windowed(select: &mut Select, name: &str, arguments: Vec<Expr>, partition: Ve
     }
 }
 
-/// `TUMBLE_START` and the like need a window in GROUP BY.
-fn stray(select: &mut Select) -> Result<(), SpannedError> {
-    struct Stray(Option<SpannedError>);
-    impl VisitorMut for Stray {
+/// Refuses `TUMBLE_START` and the like without a window in GROUP BY.
+fn check_auxiliaries(select: &mut Select) -> Result<(), SpannedError> {
+    struct AuxiliaryFinder(Option<SpannedError>);
+    impl VisitorMut for AuxiliaryFinder {
         type Break = ();
         fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
             if let Expr::Function(function) = expr
@@ -205,12 +206,12 @@ fn stray(select: &mut Select) -> Result<(), SpannedError> {
             ControlFlow::Continue(())
         }
     }
-    let mut visitor = Stray(None);
+    let mut visitor = AuxiliaryFinder(None);
     visit_outputs(select, &mut visitor);
     visitor.0.map_or(Ok(()), Err)
 }
 
-/// Visits what a SELECT computes after grouping.
+/// Visits the parts of a SELECT that are evaluated after grouping.
 fn visit_outputs<V: VisitorMut<Break = ()>>(select: &mut Select, visitor: &mut V) {
     let mut flow = ControlFlow::Continue(());
     for item in &mut select.projection {
@@ -230,7 +231,7 @@ struct Auxiliaries<'a> {
     name: &'a str,
     arguments: &'a [Expr],
     uses_time: bool,
-    mistake: Option<SpannedError>,
+    error: Option<SpannedError>,
 }
 
 impl VisitorMut for Auxiliaries<'_> {
@@ -254,7 +255,7 @@ impl VisitorMut for Auxiliaries<'_> {
                 .all(|(left, right)| left.to_string() == right.to_string());
         if window != self.name || !alike {
             let grouped: Vec<String> = self.arguments.iter().map(ToString::to_string).collect();
-            self.mistake.get_or_insert((
+            self.error.get_or_insert((
                 format!(
                     "`{expr}` does not belong to the window in GROUP BY, {}({})",
                     self.name,
@@ -270,7 +271,7 @@ impl VisitorMut for Auxiliaries<'_> {
     }
 }
 
-/// The window and the column that an auxiliary function stands for.
+/// Returns the window and the column that an auxiliary function refers to.
 pub(super) fn auxiliary(name: &str) -> Option<(&'static str, &'static str)> {
     let upper = name.to_ascii_uppercase();
     let (window, kind) = upper.split_once('_')?;

@@ -1,8 +1,8 @@
-//! `INTERVAL '...' unit [TO unit]`, as Flink reads it: the text is one number per unit, with the separators of a clock.
+//! `INTERVAL '...' unit [TO unit]` in Flink's form: the text has one number per unit, with the separators of a clock.
 
 use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Interval, Value, ValueWithSpan};
 
-/// What an interval literal spans.
+/// The length of an interval literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Span {
     Months(i64),
@@ -14,7 +14,7 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// The span of a literal, or why it has none.
+/// Returns the length of a literal, or the reason why it is invalid.
 pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
     let text = match interval.value.as_ref() {
         Expr::Value(ValueWithSpan {
@@ -48,7 +48,7 @@ pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
             .filter(|last| *last > first && *last <= LAST_OF_RANGE)
             .ok_or_else(wrong)?,
     };
-    // Each part of the text belongs to one unit; months and days do not mix.
+    // Each part of the text belongs to one unit; months and days cannot be combined.
     let units = &UNITS[first..=last];
     let parts: Vec<&str> = if units.len() == 1 {
         vec![digits]
@@ -87,7 +87,7 @@ pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
     })
 }
 
-/// The literal rewritten so that any parser reads it alike.
+/// Returns a literal of this length that every parser reads alike.
 pub(crate) fn canonical(span: Span) -> Expr {
     let (count, unit) = match span {
         Span::Months(count) => (count, DateTimeField::Month),
@@ -103,8 +103,8 @@ pub(crate) fn canonical(span: Span) -> Expr {
     })
 }
 
-/// The literal that was probably meant by a text that is none, in a form that [`span`] reads. `units` are the units
-/// that were given, the second one `usize::MAX` where there is one only.
+/// Returns the literal that an invalid text was probably meant to be, in a form that [`span`] accepts. `units` are the
+/// given units; the second is `usize::MAX` if there is one only.
 fn meant(text: &str, units: Option<(usize, usize)>) -> String {
     if let Some((number, unit)) = counted(text) {
         return format!("INTERVAL '{number}' {}", NAMES[unit]);
@@ -114,7 +114,7 @@ fn meant(text: &str, units: Option<(usize, usize)>) -> String {
         .skip_while(|c| !c.is_ascii_digit())
         .take_while(char::is_ascii_digit)
         .collect();
-    // A longer one would not be read.
+    // A longer number would be refused.
     let number = if (1..=9).contains(&number.len()) {
         number.as_str()
     } else {
@@ -134,12 +134,12 @@ fn meant(text: &str, units: Option<(usize, usize)>) -> String {
             }
             format!("INTERVAL '{value}' {} TO {}", NAMES[first], NAMES[last])
         }
-        // Months and days do not mix, and a range goes from the coarser unit to the finer.
+        // Months and days cannot be combined, and a range goes from the coarser unit to the finer.
         Some((first, _)) => format!("INTERVAL '{number}' {}", NAMES[first]),
     }
 }
 
-/// `10 seconds`, `1 day 2 hours`, `10s`: the sum in the finest unit that is named.
+/// Reads `10 seconds`, `1 day 2 hours`, `10s`: the sum, in the finest unit that is named.
 fn counted(text: &str) -> Option<(i64, usize)> {
     let mut rest = text.trim();
     let mut parts = Vec::new();
@@ -169,7 +169,7 @@ fn counted(text: &str) -> Option<(i64, usize)> {
     Some((sum, finest))
 }
 
-/// A unit as people write it inside the quotes.
+/// Returns the unit that a word inside the quotes names.
 fn word(word: &str) -> Option<usize> {
     Some(match word.to_ascii_lowercase().as_str() {
         "y" | "yr" | "yrs" | "year" | "years" => 0,
@@ -186,7 +186,7 @@ fn word(word: &str) -> Option<usize> {
     })
 }
 
-/// `3`, `3.5`: microseconds.
+/// Reads seconds such as `3` or `3.5` as microseconds.
 fn seconds(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -202,7 +202,8 @@ enum Unit {
     Seconds,
 }
 
-/// From the coarsest to the finest: `A TO B` spans all units between them. The last ones stand alone.
+/// Units from the coarsest to the finest: `A TO B` comprises all units between them. The last ones cannot be part of a
+/// range.
 const UNITS: &[Unit] = &[
     Unit::Months(12),
     Unit::Months(1),
@@ -216,7 +217,7 @@ const UNITS: &[Unit] = &[
     Unit::Months(3),
 ];
 
-/// The words for [`UNITS`].
+/// Keywords of [`UNITS`].
 const NAMES: [&str; UNITS.len()] = [
     "YEAR",
     "MONTH",
@@ -230,7 +231,7 @@ const NAMES: [&str; UNITS.len()] = [
     "QUARTER",
 ];
 
-/// Seconds: no range ends with a finer unit.
+/// Index of seconds, the finest unit of a range.
 const LAST_OF_RANGE: usize = 5;
 
 /// Index into [`UNITS`].

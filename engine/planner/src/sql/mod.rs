@@ -1,9 +1,9 @@
-//! The SQL front end: a script in Flink's dialect becomes a [`Pipeline`].
+//! The SQL planner end: a script in Flink's dialect becomes a [`Pipeline`].
 //!
-//! [`script`] splits the text into statements and reads each; DDL is read by [`ddl`] and [`types`], queries by the
+//! [`script`] splits the text into statements and parses each; DDL is parsed by [`ddl`] and [`types`], queries by the
 //! stock parser with our [`dialect`]. A query is then [rewritten](rewrite) where Flink and DataFusion differ, planned
-//! by DataFusion against the [`Catalog`], and [checked](semantics). Statements are taken in their order; one that fails
-//! does not hide the mistakes of the next.
+//! by DataFusion against the [`Catalog`], and adapted to [Flink's semantics](semantics). Statements are processed in
+//! order; an error in one does not hide the errors of the next.
 
 use millstream_graph::sql_type;
 use std::collections::HashSet;
@@ -71,10 +71,10 @@ pub(crate) fn new_catalog(options: &PlanOptions) -> Catalog {
     Catalog::new(options, dialect)
 }
 
-/// Plans a script; also returns what its `SET` statements say.
+/// Plans a script. Also returns its settings.
 pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<(Pipeline, Settings), Errors> {
     let (statements, errors) = script::read(text);
-    let mut front = ScriptPlanner {
+    let mut planner = ScriptPlanner {
         catalog: new_catalog(options),
         options,
         inserts: Vec::new(),
@@ -85,34 +85,34 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
     let only_explains = statements
         .iter()
         .any(|statement| matches!(statement.kind, StatementKind::Explain(_)));
-    front.settings.explain = only_explains;
+    planner.settings.explain = only_explains;
     for statement in statements {
-        front.statement(statement);
+        planner.statement(statement);
     }
-    if front.errors.is_empty() && front.inserts.is_empty() && !only_explains {
-        front.errors.push(Error {
+    if planner.errors.is_empty() && planner.inserts.is_empty() && !only_explains {
+        planner.errors.push(Error {
             location: Location::Unknown,
             message: "the script inserts nothing: add `INSERT INTO table SELECT ...`".into(),
         });
     }
-    front.check_sources();
-    if !front.errors.is_empty() {
-        let mut errors = front.errors;
+    planner.check_sources();
+    if !planner.errors.is_empty() {
+        let mut errors = planner.errors;
         errors.sort_by(|left, right| left.location.cmp(&right.location));
         errors.dedup();
         return Err(Errors(errors));
     }
     let pipeline = Pipeline {
-        name: front.settings.name.clone().unwrap_or_else(|| name.to_owned()),
-        max_parallelism: front.settings.max_parallelism.unwrap_or(MAX_PARALLELISM_DEFAULT),
-        tables: front.catalog.tables,
-        steps: front.catalog.steps,
-        inserts: front.inserts,
+        name: planner.settings.name.clone().unwrap_or_else(|| name.to_owned()),
+        max_parallelism: planner.settings.max_parallelism.unwrap_or(MAX_PARALLELISM_DEFAULT),
+        tables: planner.catalog.tables,
+        steps: planner.catalog.steps,
+        inserts: planner.inserts,
     };
-    Ok((pipeline, front.settings))
+    Ok((pipeline, planner.settings))
 }
 
-/// What the `SET` statements of a script say. Mistakes elsewhere in the script are not looked for.
+/// Returns the settings of a script, from its `SET` statements. Other errors of the script are not reported.
 pub(crate) fn settings(text: &str) -> Result<Settings, Errors> {
     let (statements, _) = script::read(text);
     let mut settings = Settings::default();
@@ -138,7 +138,7 @@ pub(crate) fn settings(text: &str) -> Result<Settings, Errors> {
     }
 }
 
-/// Where a script's statements are taken one after the other.
+/// State of the planning of a script, statement by statement.
 struct ScriptPlanner<'a> {
     catalog: Catalog,
     options: &'a PlanOptions,
@@ -209,11 +209,11 @@ impl ScriptPlanner<'_> {
             if if_not_exists {
                 return Ok(());
             }
-            return Err(vec![taken(&declaration.name, &location)]);
+            return Err(vec![name_exists(&declaration.name, &location)]);
         }
         if let Some(like) = like {
             match self.catalog.declarations.get(&like.value) {
-                Some(other) => declaration = merged(other, declaration),
+                Some(other) => declaration = apply_like(other, declaration),
                 None => {
                     self.catalog.add_broken(&declaration.name);
                     if self.catalog.is_broken(&like.value) {
@@ -250,7 +250,7 @@ impl ScriptPlanner<'_> {
         Ok(())
     }
 
-    /// Enters a table into the catalog, or its name as broken.
+    /// Adds a table to the catalog, or its name as broken.
     fn declare(&mut self, declaration: TableDeclaration) -> Result<Arc<Table>, Vec<Error>> {
         match resolve(
             &self.catalog,
@@ -280,12 +280,12 @@ impl ScriptPlanner<'_> {
     ) -> Result<(), Vec<Error>> {
         let name_place = place(name);
         if self.catalog.contains(&name.value) {
-            return Err(vec![taken(&name.value, &name_place)]);
+            return Err(vec![name_exists(&name.value, &name_place)]);
         }
         let mut plan = plan_query(&self.catalog, query, location)?;
         if !columns.is_empty() {
             let names: Vec<String> = columns.into_iter().map(|column| column.value).collect();
-            plan = renamed(plan, &names, &name_place)?;
+            plan = rename_columns(plan, &names, &name_place)?;
         }
         check_names(&plan, &name.value, &name_place)?;
         self.catalog.add_step(Step {
@@ -339,7 +339,7 @@ impl ScriptPlanner<'_> {
     ) -> Result<(), Vec<Error>> {
         let sink = Arc::new(sink_table(table));
         let mut errors = catalog::check(&sink, self.catalog.declarations.get(&table.name), Role::Sink);
-        match matched(&sink, columns, plan, location, &self.catalog) {
+        match project_to_sink(&sink, columns, plan, location, &self.catalog) {
             Ok(plan) if errors.is_empty() => {
                 self.inserts.push(Insert {
                     table: sink,
@@ -355,7 +355,7 @@ impl ScriptPlanner<'_> {
         Err(errors)
     }
 
-    /// `EXPLAIN SELECT`: as if the rows went nowhere.
+    /// Plans an `EXPLAIN SELECT` as an insert into a table that discards its rows.
     fn explain(&mut self, plan: LogicalPlan, location: &Location) {
         let mut declaration = TableDeclaration::new("explained".into(), location.clone());
         declaration.columns = columns_of(plan.schema(), location);
@@ -372,17 +372,17 @@ impl ScriptPlanner<'_> {
     }
 
     fn set(&mut self, key: &str, value: &str, location: &Location) -> Result<(), Vec<Error>> {
-        let wrong = |message| {
+        let located = |message| {
             vec![Error {
                 location: location.clone(),
                 message,
             }]
         };
         if key == "table.exec.source.idle-timeout" {
-            self.idle_timeout = Some(parse_flink_duration(value).map_err(wrong)?);
+            self.idle_timeout = Some(parse_flink_duration(value).map_err(located)?);
             return Ok(());
         }
-        set(&mut self.settings, key, value).map_err(wrong)
+        set(&mut self.settings, key, value).map_err(located)
     }
 
     /// Checks the tables that queries read.
@@ -405,15 +405,15 @@ impl ScriptPlanner<'_> {
     }
 }
 
-fn taken(name: &str, location: &Location) -> Error {
+fn name_exists(name: &str, location: &Location) -> Error {
     Error {
         location: location.clone(),
         message: format!("a table or view named `{name}` exists already"),
     }
 }
 
-/// `LIKE`: what the new declaration does not say itself comes from the other.
-fn merged(other: &TableDeclaration, mut new: TableDeclaration) -> TableDeclaration {
+/// Applies `LIKE`: everything that the new declaration does not define comes from the other.
+fn apply_like(other: &TableDeclaration, mut new: TableDeclaration) -> TableDeclaration {
     let mut columns = other.columns.clone();
     columns.append(&mut new.columns);
     new.columns = columns;
@@ -432,7 +432,7 @@ fn merged(other: &TableDeclaration, mut new: TableDeclaration) -> TableDeclarati
     new
 }
 
-/// The table as rows are written to it: without computed columns and metadata that is only read.
+/// Returns the table without the columns that are never written: computed columns and read-only metadata.
 pub(crate) fn sink_table(table: &Table) -> Table {
     let mut definition = table.definition.0.as_ref().clone();
     let read_only: HashSet<String> = definition
@@ -457,8 +457,8 @@ pub(crate) fn sink_table(table: &Table) -> Table {
     sink
 }
 
-/// The plan with the columns of the sink's schema, in its order and types.
-pub(crate) fn matched(
+/// Projects a plan to the columns of a sink's schema, in its order and types.
+pub(crate) fn project_to_sink(
     sink: &Table,
     columns: &[(String, Location)],
     plan: LogicalPlan,
@@ -466,7 +466,7 @@ pub(crate) fn matched(
     catalog: &Catalog,
 ) -> Result<LogicalPlan, Vec<Error>> {
     let mut errors = Vec::new();
-    let mistake = |location: &Location, message: String| Error {
+    let error_at = |location: &Location, message: String| Error {
         location: location.clone(),
         message,
     };
@@ -475,12 +475,12 @@ pub(crate) fn matched(
     for (index, (name, place)) in columns.iter().enumerate() {
         if !declared.contains(&name.as_str()) {
             let hint = did_you_mean(name, declared.iter().copied());
-            errors.push(mistake(
+            errors.push(error_at(
                 place,
                 format!("table `{}` has no column `{name}` to write{hint}", sink.name),
             ));
         } else if columns[..index].iter().any(|(other, _)| other == name) {
-            errors.push(mistake(place, format!("column `{name}` is given twice")));
+            errors.push(error_at(place, format!("column `{name}` is given twice")));
         }
     }
     if !errors.is_empty() {
@@ -495,7 +495,7 @@ pub(crate) fn matched(
     if fields.len() != targets.len() {
         let list = |names: Vec<&str>| names.join(", ");
         let given = list(fields.iter().map(|(_, field)| field.name().as_str()).collect());
-        return Err(vec![mistake(
+        return Err(vec![error_at(
             location,
             format!(
                 "the query has {} columns ({given}), but table `{}` takes {} ({})",
@@ -523,8 +523,8 @@ pub(crate) fn matched(
             outputs.push(Expr::Cast(Cast::new(Box::new(column), expected.clone())).alias(field.name()));
         } else {
             let (given_type, expected_type) = (sql_type::name(found), sql_type::name(expected));
-            let written = selected(&plan, position).unwrap_or_else(|| "...".into());
-            errors.push(mistake(
+            let written = written_column(&plan, position).unwrap_or_else(|| "...".into());
+            errors.push(error_at(
                 location,
                 format!(
                     "column `{}` of table `{}` is {expected_type}, but the query's column {} (`{}`) is {given_type}: {}",
@@ -547,8 +547,8 @@ pub(crate) fn matched(
         .map_err(|error| diagnose::errors(error, location))
 }
 
-/// A column of the query as it is written there, if it is a column of what the query reads.
-fn selected(plan: &LogicalPlan, position: usize) -> Option<String> {
+/// Returns a column of the query as it is written, if it is a column of the query's input.
+fn written_column(plan: &LogicalPlan, position: usize) -> Option<String> {
     let LogicalPlan::Projection(projection) = plan else {
         return None;
     };
@@ -558,8 +558,8 @@ fn selected(plan: &LogicalPlan, position: usize) -> Option<String> {
     }
 }
 
-/// The plan with other names for its columns, as `CREATE VIEW v (a, b)` gives them.
-fn renamed(plan: LogicalPlan, names: &[String], location: &Location) -> Result<LogicalPlan, Vec<Error>> {
+/// Renames the columns of a plan, as in `CREATE VIEW v (a, b)`.
+fn rename_columns(plan: LogicalPlan, names: &[String], location: &Location) -> Result<LogicalPlan, Vec<Error>> {
     let width = plan.schema().fields().len();
     if width != names.len() {
         return Err(vec![Error {
@@ -579,7 +579,7 @@ fn renamed(plan: LogicalPlan, names: &[String], location: &Location) -> Result<L
         .map_err(|error| diagnose::errors(error, location))
 }
 
-/// A relation's columns need different names.
+/// Checks that the columns of a relation have different names.
 pub(crate) fn check_names(plan: &LogicalPlan, name: &str, location: &Location) -> Result<(), Vec<Error>> {
     let mut seen = HashSet::new();
     let mut errors = Vec::new();
@@ -597,7 +597,7 @@ pub(crate) fn check_names(plan: &LogicalPlan, name: &str, location: &Location) -
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// Enters one `SET 'key' = 'value'`.
+/// Applies one `SET 'key' = 'value'`.
 fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(), String> {
     let number = || value.trim().parse::<u16>().ok().filter(|number| *number > 0);
     let wrong = |expected: &str| format!("'{key}' must be {expected}, not '{value}'");

@@ -1,4 +1,4 @@
-//! From a parsed query or expression to a checked logical plan: rewritten, planned, linked to steps, coerced.
+//! Planning of parsed queries and expressions: rewriting, planning, linking to steps, type coercion.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use super::{diagnose, rewrite, semantics};
 use crate::catalog::Catalog;
 use crate::error::{Error, Location};
 
-/// Plans a query against what the catalog knows so far.
+/// Plans a query against the current state of the catalog.
 pub(crate) fn plan(catalog: &Catalog, mut query: Box<Query>, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
-    let mistakes = rewrite::query(&mut query, catalog);
-    if !mistakes.is_empty() {
-        return Err(placed(mistakes, location));
+    let refused = rewrite::query(&mut query, catalog);
+    if !refused.is_empty() {
+        return Err(located(refused, location));
     }
     let spans = ErrorSpans::new(&query);
     let found = |error| spans.locate(diagnose::errors(error, location), location);
@@ -35,7 +35,7 @@ pub(crate) fn plan(catalog: &Catalog, mut query: Box<Query>, location: &Location
     analyze(catalog, plan).map_err(found)
 }
 
-/// Expressions over columns, with their types.
+/// Plans expressions over columns. Returns each with its type.
 pub(crate) fn typed_expressions(
     catalog: &Catalog,
     expressions: Vec<ast::Expr>,
@@ -45,9 +45,9 @@ pub(crate) fn typed_expressions(
     let mut errors = Vec::new();
     let mut planned = Vec::new();
     for mut expression in expressions {
-        let mistakes = rewrite::expression(&mut expression, catalog);
-        if !mistakes.is_empty() {
-            errors.extend(placed(mistakes, location));
+        let refused = rewrite::expression(&mut expression, catalog);
+        if !refused.is_empty() {
+            errors.extend(located(refused, location));
             continue;
         }
         let planner = SqlToRel::new(catalog);
@@ -59,10 +59,10 @@ pub(crate) fn typed_expressions(
     if !errors.is_empty() {
         return Err(errors);
     }
-    coerced(catalog, planned, schema).map_err(|error| diagnose::errors(error, location))
+    coerce(catalog, planned, schema).map_err(|error| diagnose::errors(error, location))
 }
 
-fn coerced(
+fn coerce(
     catalog: &Catalog,
     expressions: Vec<Expr>,
     schema: &DFSchema,
@@ -81,7 +81,7 @@ fn coerced(
         .map(|(index, expression)| expression.alias(format!("${index}")))
         .collect();
     let plan = LogicalPlan::Projection(Projection::try_new(aliased, Arc::new(input))?);
-    // Some functions, such as COALESCE, exist only to be simplified into others.
+    // Some functions, such as COALESCE, have no implementation and must be simplified into others.
     let plan = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]).optimize(
         analyze(catalog, plan)?,
         &OptimizerContext::new().with_max_passes(1),
@@ -102,14 +102,14 @@ fn coerced(
         .collect()
 }
 
-/// Checks and coerces types, the way Flink means them.
+/// Checks and coerces types with Flink's semantics.
 pub(crate) fn analyze(catalog: &Catalog, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let plan = semantics::before_coercion(plan)?;
     let plan = Analyzer::new().execute_and_check(plan, catalog.config(), |_, _| {})?;
     semantics::after_coercion(plan)
 }
 
-/// Puts the expressions of columns in the place of their names.
+/// Replaces names of columns by the columns' expressions.
 pub(crate) fn inline(mut expression: ast::Expr, columns: &[(String, ast::Expr)]) -> ast::Expr {
     struct Inline<'a>(&'a [(String, ast::Expr)]);
     impl VisitorMut for Inline<'_> {
@@ -128,8 +128,8 @@ pub(crate) fn inline(mut expression: ast::Expr, columns: &[(String, ast::Expr)])
     }
 }
 
-pub(super) fn placed(mistakes: Vec<SpannedError>, fallback: &Location) -> Vec<Error> {
-    mistakes
+pub(super) fn located(errors: Vec<SpannedError>, fallback: &Location) -> Vec<Error> {
+    errors
         .into_iter()
         .map(|(message, span)| Error {
             location: location(span, fallback),

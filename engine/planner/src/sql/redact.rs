@@ -1,11 +1,11 @@
-//! A script without its secrets, to be stored.
+//! Removal of secrets from scripts before they are stored.
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespace};
 
 use super::dialect::FlinkDialect;
 
-/// The script with `mask` in place of the values of secret options (`'key' = 'value'`), and without comments. `None`:
-/// the text does not consist of SQL tokens.
+/// Replaces the values of secret options (`'key' = 'value'`) by `mask` and removes comments. Returns `None` if the text
+/// does not consist of SQL tokens.
 pub fn redacted(text: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
     let all = Tokenizer::new(&FlinkDialect, text).tokenize_with_location().ok()?;
     let is_comment = |token: &Token| {
@@ -45,7 +45,7 @@ pub fn redacted(text: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Opt
     Some(result)
 }
 
-/// The offsets at which lines begin.
+/// Byte offsets of the lines of a text.
 struct LineOffsets<'t> {
     text: &'t str,
     lines: Vec<usize>,
@@ -60,7 +60,7 @@ impl<'t> LineOffsets<'t> {
         }
     }
 
-    /// Lines and columns count from 1, columns in characters.
+    /// Returns the byte offset of a position. Lines and columns count from 1, columns in characters.
     fn offset(&self, place: Location) -> Option<usize> {
         let line = usize::try_from(place.line).ok()?.checked_sub(1)?;
         let begin = *self.lines.get(line)?;

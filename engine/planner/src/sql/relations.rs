@@ -1,4 +1,4 @@
-//! Which relations a parsed query reads, by name, before anything of it is planned.
+//! Names of the relations that a parsed query reads, before it is planned.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -8,11 +8,11 @@ use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Query, Visit, Visitor};
 use super::dialect::TABLE_ARGUMENT;
 use crate::ast::call_parts;
 
-/// Names of the tables, views and steps that a query reads. Those it defines itself (`WITH name AS ...`) are not among
-/// them.
+/// Returns the names of the tables, views and steps that a query reads, without those that it defines itself (`WITH
+/// name AS ...`).
 pub(crate) fn relations_read(query: &Query) -> BTreeSet<String> {
     let mut found = Found::default();
-    // The visitor never breaks off.
+    // The visitor never stops early.
     let walked = query.visit(&mut found);
     debug_assert!(walked.is_continue());
     &found.read - &found.defined
@@ -40,7 +40,7 @@ impl Visitor for Found {
         ControlFlow::Continue(())
     }
 
-    /// `TABLE name` as the argument of a window function is a function to the parser.
+    /// `TABLE name` as the argument of a window function is parsed as a function.
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         if let Expr::Function(function) = expr
             && let Some((name, arguments)) = call_parts(function)

@@ -1,5 +1,5 @@
-//! What Flink's SQL says otherwise than DataFusion's, put right in the parsed tree; and what cannot be answered on a
-//! stream, refused while its place in the text is known.
+//! Rewrite of parsed queries from Flink's SQL to DataFusion's. Constructs that a stream cannot evaluate are refused
+//! here, while their position is known.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -19,12 +19,12 @@ use crate::ast::{call, call_parts, text};
 use crate::catalog::Catalog;
 use crate::functions::{self, Functions};
 
-/// Rewrites a query in place and says everything that is wrong with it.
+/// Rewrites a query in place and returns its errors.
 pub(super) fn query(query: &mut Query, catalog: &Catalog) -> Vec<SpannedError> {
     run(query, catalog)
 }
 
-/// Rewrites a single expression.
+/// Rewrites an expression in place and returns its errors.
 pub(super) fn expression(expression: &mut Expr, catalog: &Catalog) -> Vec<SpannedError> {
     run(expression, catalog)
 }
@@ -32,19 +32,19 @@ pub(super) fn expression(expression: &mut Expr, catalog: &Catalog) -> Vec<Spanne
 fn run<T: VisitMut>(target: &mut T, catalog: &Catalog) -> Vec<SpannedError> {
     let mut rewrite = Rewrite {
         functions: catalog.functions(),
-        pinned_now_us: catalog.pinned_now_us,
-        mistakes: Vec::new(),
+        batch_now_us: catalog.batch_now_us,
+        errors: Vec::new(),
     };
     match target.visit(&mut rewrite) {
-        ControlFlow::Continue(()) | ControlFlow::Break(()) => rewrite.mistakes,
+        ControlFlow::Continue(()) | ControlFlow::Break(()) => rewrite.errors,
     }
 }
 
 struct Rewrite<'a> {
     functions: &'a Functions,
-    /// The time that `NOW()` and its like stand for, if it is one for all rows.
-    pinned_now_us: Option<i64>,
-    mistakes: Vec<SpannedError>,
+    /// Value of `NOW()` and the like if it is the same for all rows, in microseconds since the epoch.
+    batch_now_us: Option<i64>,
+    errors: Vec<SpannedError>,
 }
 
 impl VisitorMut for Rewrite<'_> {
@@ -52,7 +52,7 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         if let Some(order) = &query.order_by {
-            self.mistakes.push((
+            self.errors.push((
                 "ORDER BY needs the end of its input, which a stream does not have: leave it out, or keep the first \
                  rows of each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...)"
                     .into(),
@@ -64,7 +64,7 @@ impl VisitorMut for Rewrite<'_> {
                 .limit_clause
                 .as_ref()
                 .map_or_else(|| query.body.span(), Spanned::span);
-            self.mistakes.push((
+            self.errors.push((
                 "LIMIT, OFFSET and FETCH are not supported on a stream: filter with WHERE, or keep the first rows of \
                  each window with ROW_NUMBER()"
                     .into(),
@@ -80,11 +80,11 @@ impl VisitorMut for Rewrite<'_> {
         name_outputs(select, false);
         name_fields(select);
         name_outputs(select, false);
-        if let Err(mistake) = group_windows::rewrite(select) {
-            self.mistakes.push(mistake);
+        if let Err(error) = group_windows::rewrite(select) {
+            self.errors.push(error);
         }
         if let Some(top) = &select.top {
-            self.mistakes.push((
+            self.errors.push((
                 format!("`{top}` is not supported: filter with WHERE"),
                 select.select_token.0.span,
             ));
@@ -95,13 +95,13 @@ impl VisitorMut for Rewrite<'_> {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let span = factor.span();
         match factor {
-            TableFactor::MatchRecognize { .. } => self.mistakes.push((
+            TableFactor::MatchRecognize { .. } => self.errors.push((
                 "MATCH_RECOGNIZE is not supported yet: use a session window or a window join".into(),
                 span,
             )),
             TableFactor::Table {
                 version: Some(_), name, ..
-            } => self.mistakes.push((
+            } => self.errors.push((
                 format!(
                     "lookup and temporal joins (`{name} FOR SYSTEM_TIME AS OF ...`) are not supported yet: use a window \
                      join of two windowed tables"
@@ -109,7 +109,7 @@ impl VisitorMut for Rewrite<'_> {
                 span,
             )),
             TableFactor::UNNEST { .. } => self
-                .mistakes
+                .errors
                 .push(("UNNEST is not supported yet: take elements with `array[1]`".into(), span)),
             _ => {}
         }
@@ -119,7 +119,7 @@ impl VisitorMut for Rewrite<'_> {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::Function(function) = expr {
             let name = function.name.to_string();
-            // Its units are words, not columns: before anything looks at them as expressions.
+            // The unit is a word, not a column, so it is replaced before its expression is visited.
             if name.eq_ignore_ascii_case("TIMESTAMPDIFF") || name.eq_ignore_ascii_case("TIMESTAMPADD") {
                 self.unit_argument(function);
             }
@@ -132,7 +132,7 @@ impl VisitorMut for Rewrite<'_> {
         match expr {
             Expr::Interval(interval) => match interval::span(interval) {
                 Ok(span) => *expr = interval::canonical(span),
-                Err(message) => self.mistakes.push((message, span)),
+                Err(message) => self.errors.push((message, span)),
             },
             Expr::Floor { expr: inner, field } | Expr::Ceil { expr: inner, field } => {
                 let CeilFloorKind::DateTimeField(unit) = field else {
@@ -196,18 +196,18 @@ impl VisitorMut for Rewrite<'_> {
                 if escape_char.is_none() {
                     plain_backslash(pattern);
                 } else if let Err(message) = backslash_escaped(pattern, escape_char) {
-                    self.mistakes.push((message, span));
+                    self.errors.push((message, span));
                 }
             }
             Expr::TypedString(literal) => {
                 if let Some(digits) = lost_digits(literal) {
-                    self.mistakes.push((
+                    self.errors.push((
                         format!("times have microseconds, but `{digits}` has more digits: write six of them at most"),
                         span,
                     ));
                 }
             }
-            Expr::SimilarTo { .. } => self.mistakes.push((
+            Expr::SimilarTo { .. } => self.errors.push((
                 "SIMILAR TO is not supported: use LIKE, or REGEXP(text, pattern)".into(),
                 span,
             )),
@@ -217,8 +217,8 @@ impl VisitorMut for Rewrite<'_> {
     }
 }
 
-/// What cuts a cast value to the precision or length that the type names, which the type itself does not have here: a
-/// function, and its arguments behind the value.
+/// Returns the function that truncates a cast value to the precision or length of the type, which the Arrow type does
+/// not have, and its arguments after the value.
 fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
     let number = |number: u64| Expr::value(Value::Number(number.to_string(), false));
     let digits = match data_type {
@@ -235,7 +235,7 @@ fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
         DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
         | DataType::CharacterVarying(Some(CharacterLength::IntegerLength { length, .. }))
         | DataType::CharVarying(Some(CharacterLength::IntegerLength { length, .. })) => {
-            // The longest that Flink knows, its way to say STRING.
+            // The greatest length means STRING in Flink.
             (*length < 2_147_483_647).then(|| ("left", vec![number(*length)]))
         }
         DataType::Char(Some(CharacterLength::IntegerLength { length, .. }))
@@ -266,7 +266,7 @@ impl Rewrite<'_> {
                 (SetOperator::Union, _) => "UNION without ALL".to_owned(),
                 (other, _) => other.to_string(),
             };
-            self.mistakes.push((
+            self.errors.push((
                 format!("{what} must remember every row for ever, which is not supported: use UNION ALL"),
                 right.span(),
             ));
@@ -275,7 +275,7 @@ impl Rewrite<'_> {
         self.set_operations(right);
     }
 
-    /// `1e3` is a DOUBLE, where DataFusion would make a DECIMAL of it.
+    /// Makes `1e3` a DOUBLE, which is a DECIMAL to DataFusion.
     fn approximate(&mut self, expr: &mut Expr, span: Span) {
         let digits = expr.to_string();
         if digits.parse().is_ok_and(f64::is_finite) {
@@ -288,11 +288,11 @@ impl Rewrite<'_> {
             };
         } else {
             let message = format!("`{digits}` is too large for a DOUBLE, which ends at 1.7976931348623157e308");
-            self.mistakes.push((message, span));
+            self.errors.push((message, span));
         }
     }
 
-    /// Makes the first argument of `TIMESTAMPDIFF(SECOND, a, b)` a text.
+    /// Makes the first argument of `TIMESTAMPDIFF(SECOND, a, b)` a string.
     fn unit_argument(&mut self, function: &mut Function) {
         let FunctionArguments::List(list) = &mut function.args else {
             return;
@@ -304,12 +304,12 @@ impl Rewrite<'_> {
         }
     }
 
-    /// Checks a call's name, and gives Flink's functions the form or the name that DataFusion knows.
+    /// Checks the name of a call, and rewrites calls of Flink's functions to DataFusion's.
     fn function(&mut self, expr: &mut Expr, span: Span) {
         let Expr::Function(function) = expr else { return };
         let [part] = function.name.0.as_slice() else {
             let name = function.name.to_string();
-            self.mistakes
+            self.errors
                 .push((format!("unknown function `{name}`: functions have plain names"), span));
             return;
         };
@@ -318,24 +318,24 @@ impl Rewrite<'_> {
         if lower == TABLE_ARGUMENT || lower == PARTITION_ARGUMENT || lower == "descriptor" {
             return;
         }
-        if group_windows::auxiliary(&lower).is_some() && !self.mistakes.is_empty() {
-            // Its mistake was found where the SELECT was rewritten.
+        if group_windows::auxiliary(&lower).is_some() && !self.errors.is_empty() {
+            // The error was reported when the SELECT was rewritten.
             return;
         }
         if is_window_function(&lower) {
-            // In FROM, where the relation planner takes it; anywhere else DataFusion would not know it.
+            // The relation planner takes window functions in FROM; elsewhere DataFusion refuses them.
             return;
         }
         if ident.value.starts_with('$') && self.functions.contains(&lower) {
-            // One of our own, put there by another rewrite.
+            // An internal function, inserted by another rewrite.
             return;
         }
         if let Some(instead) = functions::refusal(&lower) {
-            self.mistakes
+            self.errors
                 .push((format!("{} {instead}", ident.value.to_ascii_uppercase()), ident.span));
             return;
         }
-        if let Some(now_us) = self.pinned_now_us
+        if let Some(now_us) = self.batch_now_us
             && let Some(value) = functions::batch_value(&lower, function, now_us)
         {
             *expr = value;
@@ -350,13 +350,13 @@ impl Rewrite<'_> {
             let windows = ["tumble", "hop", "cumulate", "session"];
             let hint = millstream_proto::spec::did_you_mean(&lower, self.functions.public_names().chain(windows));
             let hint = hint.to_ascii_uppercase().replace("; DID YOU MEAN", "; did you mean");
-            self.mistakes
+            self.errors
                 .push((format!("unknown function `{}`{hint}", ident.value), ident.span));
         }
     }
 }
 
-/// `LIKE pattern`, where a backslash stands for itself, with the backslash as the escape character.
+/// Escapes backslashes of a `LIKE` pattern without ESCAPE, where a backslash is an ordinary character.
 fn plain_backslash(pattern: &mut Expr) {
     let is_text = |value: &Value| matches!(value, Value::SingleQuotedString(_));
     match pattern {
@@ -373,7 +373,7 @@ fn plain_backslash(pattern: &mut Expr) {
     }
 }
 
-/// The text of a `TIMESTAMP '...'` or `TIME '...'` that would lose digits behind the sixth.
+/// Returns the text of a `TIMESTAMP '...'` or `TIME '...'` literal that has more than six digits in the fraction.
 fn lost_digits(literal: &TypedString) -> Option<&str> {
     if !matches!(literal.data_type, DataType::Timestamp(..) | DataType::Time(..)) {
         return None;
@@ -386,7 +386,7 @@ fn lost_digits(literal: &TypedString) -> Option<&str> {
     beyond.into_iter().any(|digit| digit != b'0').then_some(text)
 }
 
-/// `LIKE pattern ESCAPE '!'` with the backslash as the escape character, the only one DataFusion knows.
+/// Rewrites `LIKE pattern ESCAPE '!'` with the backslash as the escape character, the only one DataFusion supports.
 fn backslash_escaped(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) -> Result<(), String> {
     let character = match escape.as_ref().map(|escape| &escape.value) {
         Some(Value::SingleQuotedString(text)) => text.clone(),
@@ -421,7 +421,7 @@ fn backslash_escaped(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) -> 
     Ok(())
 }
 
-/// Gives `SELECT nested.field` the name `field`, as Flink does; DataFusion would name it by the whole path.
+/// Names the output of `SELECT nested.field` `field`, as Flink does; DataFusion would use the whole path.
 fn name_fields(select: &mut Select) {
     let mut relations = HashSet::new();
     for from in &select.from {
@@ -444,7 +444,7 @@ fn name_fields(select: &mut Select) {
     }
 }
 
-/// Gives names to the outputs of a query whose names do not matter, as those of an `INSERT`.
+/// Names all outputs of a query whose names do not matter, such as that of an `INSERT`.
 pub(super) fn name_all_outputs(body: &mut SetExpr) {
     match body {
         SetExpr::Select(select) => {
@@ -460,8 +460,8 @@ pub(super) fn name_all_outputs(body: &mut SetExpr) {
     }
 }
 
-/// Gives outputs different names, as Flink does: DataFusion refuses two of one name, and to it `x` and `CAST(x AS t)`
-/// are of one name.
+/// Gives outputs different names, as Flink does. DataFusion refuses equal names, and gives `x` and `CAST(x AS t)` the
+/// same name.
 fn name_outputs(select: &mut Select, all: bool) {
     let mut seen = HashSet::new();
     for (index, item) in select.projection.iter_mut().enumerate() {
@@ -478,7 +478,7 @@ fn name_outputs(select: &mut Select, all: bool) {
             SelectItem::UnnamedExpr(expr) => {
                 let span = expr.span();
                 let name = match &*expr {
-                    // With its table, or of one of several tables: the same name again is no mistake yet.
+                    // Columns of different tables may have the same name.
                     Expr::CompoundIdentifier(parts) => parts.last().filter(|_| all).map(|part| part.value.clone()),
                     Expr::Identifier(name) => (all || seen.contains(&name.value)).then(|| name.value.clone()),
                     other => {
@@ -521,7 +521,7 @@ fn relation_names(from: &TableWithJoins, names: &mut HashSet<String>) {
                         .map(|part| part.value.clone()),
                 );
             }
-            // Without an alias, columns keep the name of the table inside.
+            // Without an alias, columns keep the name of the inner table.
             TableFactor::Table {
                 args: Some(arguments), ..
             } => {
@@ -541,7 +541,7 @@ fn relation_names(from: &TableWithJoins, names: &mut HashSet<String>) {
     }
 }
 
-/// The name in `TABLE name`.
+/// Returns the name in `TABLE name`.
 fn table_argument_name(argument: &FunctionArg) -> Option<String> {
     let (FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(function)))
     | FunctionArg::Named {

@@ -1,8 +1,8 @@
-//! A SQL script as a list of statements, each with its place in the text.
+//! Parser of SQL scripts: a list of statements, each with its position.
 //!
-//! The text becomes tokens once; a `;` ends a statement. Every statement is then read by itself, so that a mistake in
-//! one does not hide the mistakes in the next. `EXECUTE STATEMENT SET BEGIN ... END` is only a bracket around its
-//! `INSERT`s: all inserts of a script are one job anyway.
+//! The text is tokenized once; a `;` ends a statement. Every statement is parsed by itself, so that an error in one
+//! does not hide the errors of the next. `EXECUTE STATEMENT SET BEGIN ... END` only groups its `INSERT`s: all inserts
+//! of a script are one job anyway.
 
 use datafusion::sql::sqlparser::ast::{Expr, Query};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -14,7 +14,7 @@ use super::statement::{Insert, Statement, StatementKind};
 use super::tokens::{end, line_column, skip_comment, start, syntax_error, table_name};
 use crate::error::Error;
 
-/// Reads a script. Statements that cannot be read are in the errors; the others are returned all the same.
+/// Parses a script. Returns the valid statements, and the errors of the others.
 pub(crate) fn read(text: &str) -> (Vec<Statement>, Vec<Error>) {
     let tokens = match Tokenizer::new(&FlinkDialect, text).tokenize_with_location() {
         Ok(tokens) => tokens,
@@ -47,7 +47,7 @@ pub(crate) fn read(text: &str) -> (Vec<Statement>, Vec<Error>) {
     (statements, errors)
 }
 
-/// `/*+ OPTIONS('key' = 'value') */` would change a table: it is refused rather than read as a comment.
+/// Refuses `/*+ OPTIONS('key' = 'value') */`, which would change a table in Flink, instead of ignoring it as a comment.
 fn hints(tokens: &[TokenWithSpan]) -> Vec<Error> {
     let is_hint = |token: &&TokenWithSpan| {
         matches!(&token.token, Token::Whitespace(Whitespace::MultiLineComment(text))
@@ -64,12 +64,12 @@ fn hints(tokens: &[TokenWithSpan]) -> Vec<Error> {
         .collect()
 }
 
-/// Reads one query, such as a step's; a `;` may follow it.
+/// Parses one query, such as a step's; a `;` may follow it.
 pub(crate) fn read_query(text: &str) -> Result<Box<Query>, Error> {
     read_whole(text, |parser| parser.parse_query())
 }
 
-/// Reads one expression.
+/// Parses one expression.
 pub(crate) fn read_expression(text: &str) -> Result<Expr, Error> {
     read_whole(text, |parser| parser.parse_expr())
 }
@@ -105,12 +105,12 @@ fn read_whole<T>(text: &str, read: impl Fn(&mut Parser) -> Result<T, ParserError
         .map_err(|error| syntax_error(error, line_column(1, 1), end))
 }
 
-/// Operators that may nest in one expression, and `UNION`s and `JOIN`s in one statement: what is deeper would overflow
-/// the stack of whoever computes it.
+/// Maximum depth of operators in one expression, and maximum number of `UNION`s and `JOIN`s in one statement: deeper
+/// ones would overflow the stack during evaluation.
 pub const EXPRESSION_DEPTH_MAX: usize = 500;
 
-/// Says where a statement nests too deeply. The parser itself bounds parentheses; chains such as `a + a + a ...` nest
-/// too, without any.
+/// Returns an error if a statement nests too deeply. The parser itself limits parentheses; chains such as `a + a + a
+/// ...` nest without any.
 fn too_deep(tokens: &[TokenWithSpan]) -> Option<ParserError> {
     let mut open: Vec<usize> = vec![0];
     let mut nested = 0;
@@ -167,14 +167,14 @@ fn too_deep(tokens: &[TokenWithSpan]) -> Option<ParserError> {
     None
 }
 
-/// Tokens of each statement, without white space, comments and the brackets of statement sets.
+/// Returns the tokens of each statement, without white space, comments and the delimiters of statement sets.
 fn split(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
     let mut statements = vec![Vec::new()];
     for token in tokens {
         match token.token {
             Token::SemiColon => statements.push(Vec::new()),
             Token::Whitespace(_) | Token::EOF => {}
-            // `ROW<a ROW<b INT>>` ends with two brackets, not with a shift.
+            // `>>` in `ROW<a ROW<b INT>>` is two brackets, not a shift.
             Token::ShiftRight => {
                 for offset in 0..2 {
                     let mut half = token.clone();
@@ -206,7 +206,8 @@ fn last(statements: &mut [Vec<TokenWithSpan>]) -> &mut Vec<TokenWithSpan> {
     statements.last_mut().expect("there is always a statement being read")
 }
 
-/// Length of `[EXPLAIN] [EXECUTE] [BEGIN] STATEMENT SET [BEGIN]` at the start of a statement, 0 if it is not there.
+/// Returns the number of tokens of `[EXPLAIN] [EXECUTE] [BEGIN] STATEMENT SET [BEGIN]` at the start of a statement, 0
+/// if it has no such prefix.
 fn set_prefix(tokens: &[TokenWithSpan]) -> usize {
     let mut at = 0;
     for optional in ["EXPLAIN", "EXECUTE", "BEGIN"] {
@@ -230,7 +231,7 @@ fn is_word(token: &TokenWithSpan, expected: &str) -> bool {
     matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected))
 }
 
-/// Reads one statement.
+/// Parses one statement.
 fn statement(tokens: Vec<TokenWithSpan>) -> Result<StatementKind, ParserError> {
     let words: Vec<String> = tokens
         .iter()
@@ -305,7 +306,7 @@ fn refuse(parser: &Parser, message: &str) -> Result<StatementKind, ParserError> 
     Err(ParserError::ParserError(format!("{message}{at}")))
 }
 
-/// After `CREATE VIEW`.
+/// Parses the rest of a statement after `CREATE VIEW`.
 fn create_view(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let name = table_name(parser)?;
@@ -329,7 +330,7 @@ fn create_view(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     })
 }
 
-/// After `CREATE FUNCTION`.
+/// Parses the rest of a statement after `CREATE FUNCTION`.
 fn create_function(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     while [Keyword::IF, Keyword::NOT, Keyword::EXISTS]
         .iter()
@@ -340,7 +341,7 @@ fn create_function(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     Ok(StatementKind::CreateFunction { name })
 }
 
-/// At `INSERT`.
+/// Parses an `INSERT`.
 fn insert(parser: &mut Parser) -> Result<Insert, ParserError> {
     parser.expect_keyword_is(Keyword::INSERT)?;
     if parser.parse_keyword(Keyword::OVERWRITE) {
@@ -367,10 +368,10 @@ fn insert(parser: &mut Parser) -> Result<Insert, ParserError> {
     })
 }
 
-/// After `EXPLAIN`.
+/// Parses the rest of a statement after `EXPLAIN`.
 fn explain(parser: &mut Parser) -> Result<Insert, ParserError> {
     if !parser.parse_keywords(&[Keyword::PLAN, Keyword::FOR]) {
-        // `EXPLAIN ESTIMATED_COST, JSON_EXECUTION_PLAN INSERT ...`: details we show anyway or not at all.
+        // `EXPLAIN ESTIMATED_COST, JSON_EXECUTION_PLAN INSERT ...`: the details are ignored.
         while matches!(&parser.peek_token().token, Token::Word(word)
             if !matches!(word.keyword, Keyword::INSERT | Keyword::SELECT | Keyword::WITH))
         {
@@ -389,7 +390,7 @@ fn explain(parser: &mut Parser) -> Result<Insert, ParserError> {
     }
 }
 
-/// After `SET`: `'key' = 'value'`, or `key = value` with dotted words.
+/// Parses the rest of a statement after `SET`: `'key' = 'value'`, or `key = value` with dotted words.
 fn set(parser: &mut Parser) -> Result<StatementKind, ParserError> {
     let mut side = |end: Token| {
         let mut text = String::new();

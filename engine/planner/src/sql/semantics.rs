@@ -1,8 +1,8 @@
-//! Where Flink's expressions mean something else than DataFusion's of the same name, once types are known.
+//! Flink's semantics of expressions, where they differ from DataFusion's and depend on types.
 //!
-//! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`. That of decimals is rounded half up.
-//! * A DOUBLE and a DECIMAL are compared as DOUBLEs: DataFusion makes a DECIMAL of the DOUBLE, which one of 1e15 is not.
-//! * Floating-point numbers have one equality wherever values are compared ([`float_equality`]).
+//! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`. `AVG` of decimals is rounded half up.
+//! * A DOUBLE and a DECIMAL are compared as DOUBLEs. DataFusion casts the DOUBLE to a DECIMAL, which fails for 1e15.
+//! * All comparisons of floating-point numbers use the same equality ([`float_equality`]).
 //! * `CAST(timestamp AS STRING)` is `2024-01-01 00:00:00.000`, without the `T`; booleans are `TRUE` and `FALSE`.
 
 use std::sync::Arc;
@@ -22,36 +22,35 @@ use millstream_graph::float_equality::{self, contains_floats};
 
 use crate::functions::Functions;
 
-/// Rewrites a plan as it was written, before types are coerced: afterwards an integer under AVG is a DOUBLE.
+/// Rewrites a plan before types are coerced, which makes an integer argument of AVG a DOUBLE.
 pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(averages)?.data;
-    plan.transform_up_with_subqueries(|plan| comparisons(plan, Stage::Written))
+    let plan = plan.transform_up_with_subqueries(rewrite_averages)?.data;
+    plan.transform_up_with_subqueries(|plan| rewrite_comparisons(plan, Pass::BeforeCoercion))
         .map(|transformed| transformed.data)
 }
 
 /// Rewrites a coerced plan.
 pub(super) fn after_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(casts)
+    plan.transform_up_with_subqueries(rewrite_casts)
         .map(|transformed| transformed.data)
 }
 
 /// Rewrites an optimised plan.
 pub(crate) fn after_optimization(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(|plan| comparisons(plan, Stage::Optimised))
+    plan.transform_up_with_subqueries(|plan| rewrite_comparisons(plan, Pass::AfterOptimization))
         .map(|transformed| transformed.data)
 }
 
-/// The pass in which comparisons are rewritten. Those by `=`, `<` and their like get their operands in the end only:
-/// the optimiser knows them as they are, and that they are not true of NULL.
+/// A pass that rewrites comparisons. Operands of `=`, `<` and the like are wrapped after optimisation: the optimiser
+/// recognises plain comparisons, and knows that they are not true for NULL.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Written,
-    Optimised,
+enum Pass {
+    BeforeCoercion,
+    AfterOptimization,
 }
 
-/// Comparisons of floating-point numbers: with DECIMALs they are comparisons of DOUBLEs, and zeros are equal, as NaNs
-/// are.
-fn comparisons(plan: LogicalPlan, stage: Stage) -> Result<Transformed<LogicalPlan>> {
+/// Rewrites comparisons of floating-point numbers: operands are DOUBLEs if one is, and normalised.
+fn rewrite_comparisons(plan: LogicalPlan, pass: Pass) -> Result<Transformed<LogicalPlan>> {
     let mut schema = DFSchema::empty();
     for input in plan.inputs() {
         schema.merge(input.schema());
@@ -59,18 +58,18 @@ fn comparisons(plan: LogicalPlan, stage: Stage) -> Result<Transformed<LogicalPla
     let preserver = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = preserver.save(&expr);
-        let expr = expr.transform_up(|expr| compared(expr, &schema, stage))?;
+        let expr = expr.transform_up(|expr| normalize_operands(expr, &schema, pass))?;
         Ok(expr.update_data(|expr| name.restore(expr)))
     })
 }
 
-/// An expression that compares, with what it compares as [`float_equality`] has it.
-fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transformed<Expr>> {
+/// Rewrites the operands of one expression that compares, see [`float_equality`].
+fn normalize_operands(mut expr: Expr, schema: &DFSchema, pass: Pass) -> Result<Transformed<Expr>> {
     let is_operator = matches!(expr, Expr::BinaryExpr(_) | Expr::Between(_));
-    // One of constants is gone in the end.
-    let is_later = stage == Stage::Written && is_operator && expr.any_column_refs();
+    // The optimiser folds comparisons of constants, so they are rewritten now.
+    let is_later = pass == Pass::BeforeCoercion && is_operator && expr.any_column_refs();
     let (sides, are_operands): (Vec<&mut Expr>, bool) = match &mut expr {
-        // NULLIF gives its first argument as it is.
+        // The result of NULLIF is its first argument, unchanged.
         Expr::ScalarFunction(call) if call.func.name() == "nullif" && call.args.len() == 2 => {
             let [left, right] = &call.args[..] else {
                 return Ok(Transformed::no(expr));
@@ -80,7 +79,7 @@ fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transform
                 return Ok(Transformed::no(expr));
             }
             if !left.is_volatile() {
-                let equal = compared(left.clone().eq(right.clone()), schema, stage)?.data;
+                let equal = normalize_operands(left.clone().eq(right.clone()), schema, pass)?.data;
                 let nothing = Expr::Literal(ScalarValue::try_from(&types[0])?, None);
                 return Ok(Transformed::yes(when(equal, nothing).otherwise(left.clone())?));
             }
@@ -121,7 +120,7 @@ fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transform
             is_changed = true;
         }
         let holds_floats = side.get_type(schema).is_ok_and(|data_type| contains_floats(&data_type));
-        if holds_floats && !is_later && !is_comparable(side) {
+        if holds_floats && !is_later && !is_normalized(side) {
             let value = std::mem::replace(side, Expr::Literal(ScalarValue::Null, None));
             *side = match value {
                 Expr::Literal(value, metadata) => {
@@ -140,8 +139,8 @@ fn compared(mut expr: Expr, schema: &DFSchema, stage: Stage) -> Result<Transform
     })
 }
 
-/// Returns whether an expression was made by [`compared`], as in a plan that is rewritten with the one above it.
-fn is_comparable(expr: &Expr) -> bool {
+/// Returns true if an expression was wrapped by [`normalize_operands`] already, as happens in subqueries.
+fn is_normalized(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(call) if call.func.name() == crate::functions::COMPARABLE)
 }
 
@@ -149,7 +148,7 @@ fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|data_type| data_type.is_floating())
 }
 
-/// Makes a DECIMAL a DOUBLE.
+/// Casts a DECIMAL to DOUBLE.
 fn as_double(expr: &mut Expr, schema: &DFSchema) {
     let is_decimal = |found: DataType| matches!(found, DataType::Decimal128(..));
     if expr.get_type(schema).is_ok_and(is_decimal) {
@@ -166,8 +165,8 @@ fn is_comparison(operator: Operator) -> bool {
     )
 }
 
-/// Casts to STRING where Flink's text differs.
-fn casts(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+/// Rewrites casts to STRING whose text differs in Flink.
+fn rewrite_casts(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let mut schema = DFSchema::empty();
     for input in plan.inputs() {
         schema.merge(input.schema());
@@ -175,7 +174,7 @@ fn casts(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let preserver = NamePreserver::new(&plan);
     let transformed = plan.map_expressions(|expr| {
         let name = preserver.save(&expr);
-        let expr = expr.transform_up(|expr| match checked(expr, &schema)? {
+        let expr = expr.transform_up(|expr| match check_cast(expr, &schema)? {
             Expr::ScalarFunction(call) => {
                 crate::functions::check_constants(&call, &schema)?;
                 Ok(Transformed::no(Expr::ScalarFunction(call)))
@@ -199,8 +198,8 @@ fn casts(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
 }
 
-/// Refuses casts between times and numbers: whether those were seconds or microseconds would be a guess.
-fn checked(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+/// Refuses casts between times and numbers, whose unit would be ambiguous.
+fn check_cast(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     let (Expr::Cast(Cast { expr: inner, field }) | Expr::TryCast(TryCast { expr: inner, field })) = &expr else {
         return Ok(expr);
     };
@@ -215,8 +214,8 @@ fn checked(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     }
 }
 
-/// `AVG` of integers and decimals as `SUM / COUNT`.
-fn averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+/// Rewrites `AVG` of integers and decimals as `SUM / COUNT`.
+fn rewrite_averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Aggregate(aggregate) = plan else {
         return Ok(Transformed::no(plan));
     };
@@ -242,8 +241,7 @@ fn averages(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             outputs.push(Expr::Column(Column::new(qualifier.cloned(), field.name())));
             continue;
         };
-        // Over the argument as it is, so that a SUM or COUNT of the same in the query is the same call: SUM widens by
-        // itself.
+        // The argument is not cast, so that a SUM or COUNT of it in the query is the same call; SUM widens by itself.
         let mut summed = average.clone();
         summed.func = crate::functions::sum();
         let mut counted = average;
@@ -273,8 +271,8 @@ fn push(calls: &mut Vec<Expr>, call: Expr) {
     }
 }
 
-/// The column of a call that is added to `calls`, unless it is there. Names leave casts out, so that another call of
-/// the query may have the name already.
+/// Returns the column of a call, which is added to `calls` if necessary. Names omit casts, so another call of the query
+/// may have the same name.
 fn shared(calls: &mut Vec<Expr>, written: &[Expr], call: Expr) -> Expr {
     let name = call.schema_name().to_string();
     let taken = |other: &Expr| *other != call && other.schema_name().to_string() == name;
@@ -287,7 +285,7 @@ fn shared(calls: &mut Vec<Expr>, written: &[Expr], call: Expr) -> Expr {
     Expr::Column(Column::new_unqualified(name))
 }
 
-/// The average and the type of its argument, if that is an exact number.
+/// Returns the call of an average and the type of its argument, if that is an exact number.
 fn exact_average(expr: &Expr, schema: &DFSchema) -> Result<Option<(AggregateFunction, DataType)>> {
     let Expr::AggregateFunction(call) = expr.clone().unalias() else {
         return Ok(None);

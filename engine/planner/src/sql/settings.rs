@@ -1,6 +1,6 @@
-//! Notes about `SET` statements that change nothing: keys that are misspelt, and keys that only Flink has.
+//! Notes about `SET` statements without effect: misspelt keys, and keys that only Flink has.
 //!
-//! They are not errors, as scripts written for Flink bring such keys along.
+//! They are not errors, because scripts written for Flink contain such keys.
 
 use millstream_proto::spec::{as_hint, closest_within};
 
@@ -8,7 +8,7 @@ use super::script;
 use super::statement::StatementKind;
 use crate::error::Error;
 
-/// Keys that have an effect, here or in the engine.
+/// Keys that have an effect, in the planner or in the engine.
 const KNOWN: &[&str] = &[
     "pipeline.name",
     "pipeline.max-parallelism",
@@ -27,7 +27,7 @@ const KNOWN: &[&str] = &[
     "table.local-time-zone",
 ];
 
-/// Keys of Flink that look like a known one, but are not meant to be it.
+/// Keys of Flink that resemble a supported key.
 const FLINK: &[&str] = &[
     "execution.checkpointing.timeout",
     "execution.checkpointing.mode",
@@ -40,7 +40,7 @@ const FLINK: &[&str] = &[
     "table.exec.sink.upsert-materialize",
 ];
 
-/// Beginnings of Flink's keys.
+/// Prefixes of Flink's keys.
 const FLINK_PREFIXES: &[&str] = &[
     "akka.",
     "blob.",
@@ -82,10 +82,10 @@ const FLINK_PREFIXES: &[&str] = &[
     "zookeeper.",
 ];
 
-/// Letters in which a misspelt key may differ from the one that is meant.
+/// Maximum edit distance of a misspelt key.
 const MISSPELT_MAX: usize = 3;
 
-/// Returns remarks about the settings of a script, each with its place. Mistakes are not looked for.
+/// Returns notes about the settings of a script, each with its position. Errors are not reported.
 pub(crate) fn notes(text: &str) -> Vec<Error> {
     let (statements, _) = script::read(text);
     let notes = statements.into_iter().filter_map(|statement| match statement.kind {
@@ -162,7 +162,7 @@ mod tests {
         );
     }
 
-    /// The suggestion put in the key's place leaves nothing to be told, and the script plans.
+    /// Checks that the suggested key causes no note, and that the script plans.
     #[test]
     fn the_suggested_key_is_one_that_has_an_effect() {
         for key in KNOWN {

@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::ast::{Ident, Query};
 use crate::catalog::TableDeclaration;
 use crate::error::Location;
 
-/// One statement and where it starts.
+/// A statement and its position.
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub location: Location,
@@ -27,11 +27,11 @@ pub(crate) enum StatementKind {
         value: String,
     },
     Explain(Insert),
-    /// `CREATE FUNCTION name AS 'class'`: fine if we have a function of that name.
+    /// `CREATE FUNCTION name AS 'class'`: ignored if there is a function of that name, else an error.
     CreateFunction {
         name: Ident,
     },
-    /// Nothing to do here: `USE`, `SHOW`, `DROP ... IF EXISTS` before a `CREATE`.
+    /// A statement without effect here: `USE`, `SHOW`, `DROP ... IF EXISTS` before a `CREATE`.
     Ignored,
 }
 
@@ -39,7 +39,7 @@ pub(crate) enum StatementKind {
 pub(crate) struct CreateTable {
     pub declaration: TableDeclaration,
     pub if_not_exists: bool,
-    /// `LIKE other`: columns and options that the declaration adds to or overrides.
+    /// `LIKE other`: a table whose columns and options the declaration extends or overrides.
     pub like: Option<Ident>,
     /// `AS SELECT ...`.
     pub query: Option<Box<Query>>,
@@ -47,7 +47,7 @@ pub(crate) struct CreateTable {
 
 #[derive(Debug)]
 pub(crate) struct Insert {
-    /// `None`: the query of an `EXPLAIN SELECT`.
+    /// Target table; `None` for the query of an `EXPLAIN SELECT`.
     pub table: Option<Ident>,
     pub columns: Vec<Ident>,
     pub query: Box<Query>,

@@ -17,12 +17,12 @@ use crate::catalog::{self, Catalog, ColumnDeclaration, ColumnKind, Named, TableD
 use crate::error::{Error, Location};
 use crate::logical::{DefinitionRef, Table, TableColumn, WatermarkDeclaration};
 
-/// A caught-up split without rows for this long no longer holds the watermark back.
+/// Default idle timeout: a caught-up split without rows for this long no longer holds the watermark back.
 const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// Rows further ahead of the clock than this do not advance the watermark.
+/// Default limit of future event times: rows further ahead of the clock do not advance the watermark.
 const MAX_FUTURE_DEFAULT: Duration = Duration::from_secs(3600);
 
-/// Physical columns for the fields of a query's result, for tables declared without columns.
+/// Returns physical columns for the fields of a query's result, for tables declared without columns.
 pub(crate) fn columns_of(schema: &DFSchema, location: &Location) -> Vec<ColumnDeclaration> {
     schema
         .fields()
@@ -35,8 +35,8 @@ pub(crate) fn columns_of(schema: &DFSchema, location: &Location) -> Vec<ColumnDe
         .collect()
 }
 
-/// Makes the table: environment put into options (`None`: that is done already), expressions typed, everything checked
-/// that needs no role.
+/// Resolves a declaration: replaces references to the environment in options (unless `environment` is `None`), types
+/// expressions, and checks everything that does not depend on the role of the table.
 pub(crate) fn resolve(
     catalog: &Catalog,
     declaration: &TableDeclaration,
@@ -117,7 +117,7 @@ fn option_values(
     values
 }
 
-/// What the connector sees: physical columns, then metadata.
+/// Returns the table as the connector sees it: physical columns, then metadata.
 fn definition(declaration: &TableDeclaration, options: BTreeMap<String, String>) -> TableDefinition {
     let mut fields = Vec::new();
     let mut metadata_fields = Vec::new();
@@ -152,7 +152,7 @@ fn definition(declaration: &TableDeclaration, options: BTreeMap<String, String>)
     }
 }
 
-/// The columns as queries see them. A computed column may use those computed before it.
+/// Returns the columns of the table in queries. A computed column may use those computed before it.
 fn columns(
     catalog: &Catalog,
     declaration: &TableDeclaration,
@@ -162,7 +162,7 @@ fn columns(
     let stored = DFSchema::try_from(definition.schema.as_ref().clone());
     let stored = match stored {
         Ok(schema) => schema,
-        // Two columns of one name: reported by the caller.
+        // Two columns of one name are reported by the caller.
         Err(_) => return Vec::new(),
     };
     let mut computed: Vec<(String, ast::Expr)> = Vec::new();
@@ -195,13 +195,14 @@ fn columns(
     columns
 }
 
-/// A generator makes its event time faster than the clock runs: none of it is in the future.
+/// Returns true for generators, whose event time advances faster than the clock, so that no row is too far in the
+/// future.
 fn is_generator(declaration: &TableDeclaration) -> bool {
     let connector = declaration.option("connector").map(|option| option.value.as_str());
     matches!(connector, Some("nexmark" | "datagen"))
 }
 
-/// Says how event time is computed from a column of another type; empty where there is no way.
+/// Returns a hint how to compute an event time from a column of another type; empty if that is impossible.
 fn computed_event_time(declaration: &TableDeclaration, data_type: &DataType, column: &str) -> String {
     let given = identifier(column);
     let computed = match data_type {
@@ -219,7 +220,7 @@ fn computed_event_time(declaration: &TableDeclaration, data_type: &DataType, col
     let free = ["ts", "event_time", "row_time"].into_iter().find(is_free);
     let new = free.map_or_else(|| identifier(&format!("{column}_ts")), str::to_owned);
     match declaration.location {
-        // A table of a spec.
+        // The table is part of a spec.
         Location::Path(_) => format!(
             ": add a computed column `{new}: {{ as: \"{computed}\" }}`{unit} under `columns`, and name it in `event_time: \
              {{ column: {new} }}`"
@@ -238,7 +239,7 @@ fn watermark(
     columns: &[TableColumn],
     idle_timeout: Option<Duration>,
 ) -> Result<WatermarkDeclaration, Vec<Error>> {
-    let mistake = |message: String| {
+    let error = |message: String| {
         vec![Error {
             location: clause.location.clone(),
             message,
@@ -249,13 +250,13 @@ fn watermark(
             &clause.column,
             columns.iter().map(|column| column.field.name().as_str()),
         );
-        return Err(mistake(format!(
+        return Err(error(format!(
             "the watermark is for `{}`, which table `{}` does not have{hint}",
             clause.column, declaration.name
         )));
     };
     if !matches!(column.field.data_type(), DataType::Timestamp(..)) {
-        return Err(mistake(format!(
+        return Err(error(format!(
             "the watermark's column `{}` is of type {}; event time must be TIMESTAMP or TIMESTAMP_LTZ{}",
             clause.column,
             sql_type::name(column.field.data_type()),
@@ -263,16 +264,16 @@ fn watermark(
         )));
     }
     if column.is_proctime {
-        return Err(mistake(
+        return Err(error(
             "a PROCTIME() column is the engine's clock: it takes no watermark".into(),
         ));
     }
     let fields: Vec<_> = columns.iter().map(|column| column.field.as_ref().clone()).collect();
-    let schema = DFSchema::try_from(Schema::new(fields)).map_err(|error| mistake(error.to_string()))?;
+    let schema = DFSchema::try_from(Schema::new(fields)).map_err(|found| error(found.to_string()))?;
     let mut typed = typed_expressions(catalog, vec![clause.expression.clone()], &schema, &clause.location)?;
     let (expression, data_type) = typed.remove(0);
     if !matches!(data_type, DataType::Timestamp(..)) {
-        return Err(mistake(format!(
+        return Err(error(format!(
             "a watermark is a timestamp such as `{} - INTERVAL '5' SECOND`; this expression is of type {}",
             clause.column,
             sql_type::name(&data_type)

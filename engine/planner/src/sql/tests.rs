@@ -1,7 +1,7 @@
-//! Scripts and what is said of them.
+//! Planning of scripts, and errors of invalid ones.
 
+mod errors;
 mod hints;
-mod mistakes;
 mod random_sql;
 
 use expect_test::{Expect, expect};
@@ -18,7 +18,7 @@ CREATE TABLE bid (
 CREATE TABLE out1 (n BIGINT, t TIMESTAMP(3)) WITH ('connector' = 'print');
 ";
 
-/// Plans of the steps and inserts, or the errors.
+/// Returns the plans of the steps and inserts, or the errors.
 fn planned(script: &str) -> String {
     match pipeline("test", script, &PlanOptions::default()) {
         Ok((pipeline, _)) => {
@@ -153,7 +153,7 @@ DELETE FROM out1;",
     );
 }
 
-/// What `docs/sql.md` promises is planned to the end.
+/// Plans everything that `docs/sql.md` documents.
 #[test]
 fn promised_functions_are_there() {
     let windowed =
@@ -420,7 +420,7 @@ fn graphs_of_unusual_queries() {
                     <- bid: read bid (filesystem) columns [bidder, ts] watermark ts@1 - interval 4s
         "#]],
     );
-    // A CAST of the clock is a value, in a table as in a query.
+    // A CAST of PROCTIME() is an ordinary value, in a table as in a query.
     check_graph(
         "CREATE TABLE clocked (id BIGINT, p AS CAST(PROCTIME() AS TIMESTAMP(3))) WITH ('connector' = 'datagen');
 INSERT INTO out1 SELECT count(*), window_start FROM TABLE(TUMBLE(TABLE clocked, DESCRIPTOR(p), INTERVAL '10' SECOND)) GROUP BY window_start, window_end;
@@ -451,7 +451,7 @@ INSERT INTO out1 SELECT count(*), TUMBLE_START(B.p, INTERVAL '10' SECOND) FROM (
     );
 }
 
-/// Every script of the repository is planned as it stands.
+/// Plans every script of the repository.
 #[test]
 fn scripts_of_the_repository_are_understood() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

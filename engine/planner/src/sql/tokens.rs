@@ -25,7 +25,7 @@ pub(super) fn string(parser: &mut Parser) -> Result<String, ParserError> {
     }
 }
 
-/// `COMMENT 'text'`, if it is there.
+/// Skips `COMMENT 'text'`, if it follows.
 pub(super) fn skip_comment(parser: &mut Parser) -> Result<(), ParserError> {
     if eat_word(parser, "COMMENT") {
         string(parser)?;
@@ -38,7 +38,7 @@ pub(super) fn place(identifier: &Ident) -> Location {
     line_column(identifier.span.start.line, identifier.span.start.column)
 }
 
-/// A table's name; of `catalog.database.table` only the last part counts, as there is one catalog.
+/// Parses the name of a table. Of `catalog.database.table` only the last part is used, as there is one catalog.
 pub(super) fn table_name(parser: &mut Parser) -> Result<Ident, ParserError> {
     let mut name = parser.parse_identifier()?;
     for _ in 0..2 {
@@ -54,7 +54,7 @@ pub(super) fn start(token: &TokenWithSpan) -> Location {
     line_column(token.span.start.line, token.span.start.column)
 }
 
-/// A place, if the parser knew one.
+/// Returns a position; line 0 is an unknown one.
 pub(super) fn line_column(line: u64, column: u64) -> Location {
     if line == 0 {
         Location::Unknown
@@ -63,7 +63,7 @@ pub(super) fn line_column(line: u64, column: u64) -> Location {
     }
 }
 
-/// Just behind the last token that says something.
+/// Returns the position after the last token that is not white space.
 pub(super) fn end(tokens: &[TokenWithSpan]) -> Location {
     tokens
         .iter()
@@ -74,7 +74,8 @@ pub(super) fn end(tokens: &[TokenWithSpan]) -> Location {
         })
 }
 
-/// The parser says where in its text: take it out again. Where it ran out of text, that is at its `end`.
+/// Converts a parser error: its position is part of the message. An error at the end of the text has the position
+/// `end`.
 pub(super) fn syntax_error(error: ParserError, statement: Location, end: Location) -> Error {
     let message = match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,

@@ -1,8 +1,8 @@
-//! Flink's type names and what they are in Arrow.
+//! Flink's SQL types: parsing, and conversion to Arrow types.
 //!
-//! Strings are `Utf8`, timestamps are microseconds: without a zone for `TIMESTAMP`, in UTC for `TIMESTAMP_LTZ`.
-//! Lengths and precisions are read and not enforced, except that of `DECIMAL`; times with more digits than microseconds
-//! have are refused. Columns may always hold NULL: `NOT NULL` is read as a comment.
+//! The Arrow types are those of [`sql_type`]. Lengths and precisions are accepted but not enforced, except those of
+//! `DECIMAL`; times with more digits than microseconds are refused. All columns are nullable: `NOT NULL` is accepted
+//! and ignored.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ const NAMES: &[&str] = &[
     "ROW",
 ];
 
-/// The type that `text` spells, as in a spec's `columns:`.
+/// Parses a type, as in a spec's `columns:`.
 pub(crate) fn parse(text: &str) -> Result<DataType, String> {
     let tokens = Tokenizer::new(&FlinkDialect, text)
         .tokenize_with_location()
@@ -70,7 +70,7 @@ pub(crate) fn parse(text: &str) -> Result<DataType, String> {
         .map_err(|error| super::tokens::syntax_error(error, crate::Location::Unknown, crate::Location::Unknown).message)
 }
 
-/// Reads a type with its trailing `NULL`, `NOT NULL`.
+/// Parses a type with a trailing `NULL` or `NOT NULL`.
 pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, ParserError> {
     if depth > 32 {
         return Err(ParserError::RecursionLimitExceeded);
@@ -153,7 +153,7 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
     Ok(data_type)
 }
 
-/// `<name type ['comment'], ...>` or the same in parentheses.
+/// Parses the fields of a ROW: `<name type ['comment'], ...>`, or the same in parentheses.
 fn row_fields(parser: &mut Parser, depth: usize) -> Result<Fields, ParserError> {
     let close = if parser.consume_token(&Token::LParen) {
         Token::RParen
@@ -177,7 +177,7 @@ fn row_fields(parser: &mut Parser, depth: usize) -> Result<Fields, ParserError> 
     Ok(Fields::from(fields))
 }
 
-/// `(number, ...)`, if it is there.
+/// Parses `(number, ...)`, if it follows.
 fn arguments(parser: &mut Parser) -> Result<Vec<u64>, ParserError> {
     if !parser.consume_token(&Token::LParen) {
         return Ok(Vec::new());
@@ -195,10 +195,11 @@ fn arguments(parser: &mut Parser) -> Result<Vec<u64>, ParserError> {
     Ok(numbers)
 }
 
-/// Digits behind the second, which microseconds have; as many as a type without a precision has, as in Flink.
+/// Maximum number of digits of the fraction of a second (microseconds), and the default of a type without a precision,
+/// as in Flink.
 const TIME_DIGITS_MAX: u64 = 6;
 
-/// Returns why a type of times with so many digits is refused, if it is.
+/// Returns the error for a time type with too many digits.
 fn too_fine(name: &str, digits: u64) -> Option<String> {
     (digits > TIME_DIGITS_MAX).then(|| {
         format!(
@@ -207,7 +208,7 @@ fn too_fine(name: &str, digits: u64) -> Option<String> {
     })
 }
 
-/// The precision of a time, if it is there.
+/// Parses the precision of a time type, if it follows.
 fn time_digits(
     parser: &mut Parser,
     name: &str,
@@ -237,7 +238,7 @@ fn decimal(
     }
 }
 
-/// `WITH [LOCAL] TIME ZONE` (true) or `WITHOUT TIME ZONE` (false) or nothing (false).
+/// Parses `WITH [LOCAL] TIME ZONE` (true), `WITHOUT TIME ZONE` (false) or nothing (false).
 fn zone(parser: &mut Parser) -> Result<bool, ParserError> {
     let with = match &parser.peek_token().token {
         Token::Word(word) if word.value.eq_ignore_ascii_case("WITH") => true,
@@ -255,7 +256,7 @@ fn zone(parser: &mut Parser) -> Result<bool, ParserError> {
     Ok(with)
 }
 
-/// The types of `CAST(... AS type)`, which the stock parser reads.
+/// Converts the types of `CAST(... AS type)`, which the stock parser reads.
 #[derive(Debug)]
 pub(crate) struct FlinkTypes;
 
@@ -272,7 +273,7 @@ impl TypePlanner for FlinkTypes {
             return datafusion::common::plan_err!("{message}");
         }
         let data_type = match sql_type {
-            // Types with parts and those the stock parser does not know go through our own reading.
+            // Nested types, and those that the stock parser does not know, are parsed again by [`parse`].
             Sql::Timestamp(_, ast::TimezoneInfo::WithTimeZone) | Sql::TimestampNtz(_) => timestamp_ltz(),
             Sql::Timestamp(..) | Sql::Datetime(_) => timestamp(),
             Sql::Time(..) => DataType::Time64(TimeUnit::Microsecond),
@@ -294,7 +295,7 @@ impl TypePlanner for FlinkTypes {
     }
 }
 
-/// The nearest type that tables can have, for columns taken from a query's result.
+/// Returns the nearest type that tables can have, for columns taken from a query's result.
 pub(crate) fn storable(data_type: &DataType) -> DataType {
     match data_type {
         DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => DataType::Utf8,
@@ -311,9 +312,9 @@ pub(crate) fn storable(data_type: &DataType) -> DataType {
     }
 }
 
-/// Whether `INSERT` may convert by itself: never from text, and never to a narrower type, but for whole numbers. Those
-/// are widened here where Flink leaves them as they are (`i + 1` and `SUM(i)` are BIGINT), and one that does not fit is
-/// an error of the row.
+/// Returns true if `INSERT` converts implicitly: never from strings, and never to a narrower type except for integers.
+/// Integers are widened here where Flink leaves them unchanged (`i + 1` and `SUM(i)` are BIGINT); one that does not fit
+/// is an error of the row.
 pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     use DataType::{Binary, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Null, Timestamp};
     if storable(from) == *to {
@@ -330,7 +331,7 @@ pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     };
     match (from, to) {
         (Null, _) => true,
-        // A decimal is rounded to the column's scale; one too large for it is an error of the row.
+        // A decimal is rounded to the column's scale; one that is too large is an error of the row.
         (Decimal128(..), Decimal128(..)) => true,
         (Decimal128(..), Float32 | Float64) => true,
         (_, Decimal128(..)) => rank(from).is_some_and(|rank| rank <= 4),
@@ -353,7 +354,7 @@ pub(crate) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Says how a value of one type is made one of the other, for a message about an `INSERT`.
+/// Returns a hint how to convert a value from one type to another, for an error of an `INSERT`.
 pub(crate) fn conversion(from: &DataType, to: &DataType, expression: &str) -> String {
     use DataType::{Date32, Timestamp};
     const SINCE: &str = "for milliseconds since 1970 (0 stands for seconds, 6 for microseconds)";
@@ -362,7 +363,7 @@ pub(crate) fn conversion(from: &DataType, to: &DataType, expression: &str) -> St
         _ => format!("CAST({expression} AS BIGINT)"),
     };
     match (from, to) {
-        // Casts between times and numbers are refused: the unit would be a guess.
+        // Casts between times and numbers are refused, as the unit would be ambiguous.
         (from, Timestamp(..)) if from.is_numeric() => format!("write TO_TIMESTAMP_LTZ({whole}, 3) {SINCE}"),
         (from, Date32) if from.is_numeric() => {
             format!("write CAST(TO_TIMESTAMP_LTZ({whole}, 3) AS DATE) {SINCE}")
@@ -381,7 +382,7 @@ pub(crate) fn conversion(from: &DataType, to: &DataType, expression: &str) -> St
     }
 }
 
-/// The type Flink would give a column of a plan: there, whole numbers that are written out are INT, not BIGINT.
+/// Returns the type that Flink would give a column of a plan: integer literals are INT there, not BIGINT.
 pub(crate) fn as_flink_types(plan: &LogicalPlan, column: usize, data_type: &DataType) -> DataType {
     let width = if *data_type == DataType::Int64 {
         integer_width(plan, column)
@@ -407,7 +408,7 @@ fn integer_width(plan: &LogicalPlan, column: usize) -> Option<DataType> {
     }
 }
 
-/// INT where an expression is made of whole numbers that are written out and of columns no wider.
+/// Returns INT for an expression of integer literals and of columns that are no wider.
 fn narrow(expr: &Expr, input: &LogicalPlan) -> Option<DataType> {
     match expr {
         Expr::Alias(alias) => narrow(&alias.expr, input),
@@ -438,6 +439,6 @@ fn narrow(expr: &Expr, input: &LogicalPlan) -> Option<DataType> {
 }
 
 fn widest(widths: Vec<DataType>) -> Option<DataType> {
-    // `narrow` knows one width only.
+    // The only width that `narrow` returns is INT.
     widths.into_iter().next()
 }

@@ -1,7 +1,7 @@
-//! Window table functions in `FROM`: `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))` and its kin.
+//! Window table functions in `FROM`, such as `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))`.
 //!
-//! They become [`WindowTableFunction`] nodes over whatever relation they are given: a table, a view, a `WITH` name or a
-//! subquery. The outer `TABLE(...)` may be left out, arguments may be named (`DATA => TABLE t, TIMECOL => ...`).
+//! They become [`WindowTableFunction`] nodes over any relation: a table, a view, a `WITH` name or a subquery. The outer
+//! `TABLE(...)` is optional, and arguments may be named (`DATA => TABLE t, TIMECOL => ...`).
 
 use millstream_graph::sql_type;
 use std::sync::Arc;
@@ -25,17 +25,17 @@ use crate::logical::{WindowFunction, WindowTableFunction};
 #[derive(Debug)]
 pub(crate) struct WindowFunctions;
 
-/// Name of the function that carries the partition columns of a rewritten `GROUP BY SESSION(...)`. No user can write
+/// Name of the function that carries the partition columns of a rewritten `GROUP BY SESSION(...)`. Users cannot write
 /// it.
 pub(crate) const PARTITION_ARGUMENT: &str = "$partition";
 
-/// Names of a function's parameters, in order.
+/// Returns the names of a function's parameters, in order.
 fn parameters(function: &str) -> Option<&'static [&'static str]> {
     Some(match function {
         "TUMBLE" => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
         "HOP" => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
         "CUMULATE" => &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
-        // The last one is ours: see `PARTITION_ARGUMENT`.
+        // The last parameter is internal: see `PARTITION_ARGUMENT`.
         "SESSION" => &["DATA", "TIMECOL", "GAP", "$partition"],
         _ => return None,
     })
@@ -43,7 +43,7 @@ fn parameters(function: &str) -> Option<&'static [&'static str]> {
 
 const NAMES: &[&str] = &["TUMBLE", "HOP", "CUMULATE", "SESSION"];
 
-/// Whether a name is one of the window table functions'.
+/// Returns true for the names of window table functions.
 pub(crate) fn is_window_function(name: &str) -> bool {
     NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
@@ -84,7 +84,7 @@ impl RelationPlanner for WindowFunctions {
     }
 }
 
-/// Says where, unless something further in did.
+/// Adds a position to an error that has none.
 fn placed(error: DataFusionError, span: datafusion::sql::sqlparser::tokenizer::Span) -> DataFusionError {
     match error {
         error @ DataFusionError::Diagnostic(..) => error,
@@ -160,7 +160,7 @@ fn window(
     node(input, window, time_column, partition_by)
 }
 
-/// Arguments in the order of the parameters.
+/// Returns the arguments in the order of the parameters.
 fn by_name(function: &str, names: &[&str], arguments: Vec<FunctionArg>) -> Result<Vec<Option<ast::Expr>>> {
     let mut values: Vec<Option<ast::Expr>> = vec![None; names.len()];
     for (position, argument) in arguments.into_iter().enumerate() {
@@ -200,7 +200,7 @@ fn by_name(function: &str, names: &[&str], arguments: Vec<FunctionArg>) -> Resul
     Ok(values)
 }
 
-/// The relation given as `TABLE name [PARTITION BY ...]` or as a subquery, and its partition columns.
+/// Plans the relation given as `TABLE name [PARTITION BY ...]` or as a subquery. Also returns its partition columns.
 fn data(argument: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result<(LogicalPlan, Vec<ast::Expr>)> {
     match argument {
         ast::Expr::Function(Function {
@@ -228,7 +228,7 @@ fn data(argument: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result
             })?;
             Ok((plan, Vec::new()))
         }
-        // What people write first; Flink wants the word TABLE.
+        // A name without the word TABLE, which Flink requires.
         ast::Expr::Identifier(name) => Ok((context.plan(named_table(vec![name]))?, Vec::new())),
         other => Err(plan_datafusion_err!(
             "the first argument of a window table function is `TABLE name`, not `{other}`"
@@ -251,7 +251,7 @@ fn named_table(parts: Vec<Ident>) -> TableFactor {
     }
 }
 
-/// The column of `DESCRIPTOR(column)`.
+/// Returns the column of `DESCRIPTOR(column)`.
 fn descriptor(function: &str, argument: ast::Expr) -> Result<ast::Expr> {
     if let ast::Expr::Function(Function {
         name,
@@ -278,7 +278,7 @@ fn column(expr: ast::Expr, schema: &DFSchema, context: &mut dyn RelationPlannerC
     }
 }
 
-/// A length in microseconds: more than nothing.
+/// Returns a positive length in microseconds.
 fn length(function: &str, parameter: &str, value: ast::Expr) -> Result<i64> {
     let text = value.to_string();
     let length = microseconds(function, parameter, value)?;
@@ -304,7 +304,7 @@ fn microseconds(function: &str, parameter: &str, value: ast::Expr) -> Result<i64
     }
 }
 
-/// Puts the offset into the window and checks that lengths fit each other.
+/// Applies the offset to the window and checks that its lengths are compatible.
 pub(crate) fn with_offset(window: WindowFunction, offset: i64) -> Result<WindowFunction> {
     let offset_in = |length: i64| offset.rem_euclid(length);
     Ok(match window {
@@ -344,7 +344,7 @@ pub(crate) fn with_offset(window: WindowFunction, offset: i64) -> Result<WindowF
     })
 }
 
-/// The node, with its three columns after those of its input.
+/// Returns the node, with its three columns after those of its input.
 pub(crate) fn node(
     input: LogicalPlan,
     window: WindowFunction,
@@ -369,7 +369,7 @@ pub(crate) fn node(
         ("window_end", sql_type::timestamp()),
         ("window_time", time_type),
     ] {
-        // A window over windowed rows: Flink numbers the names that are taken.
+        // A window over windowed rows: Flink numbers duplicate names.
         let mut unique = name.to_owned();
         let mut number = 0;
         while fields.iter().any(|(_, field)| field.name() == &unique) {

@@ -161,7 +161,8 @@ impl GraphBuilder {
     }
 }
 
-/// Returns the exchange and the parallelism of a node whose rows are distributed by key: one subtask if there is no key.
+/// Returns the exchange and the parallelism of a node whose rows are distributed by key: one subtask if there is no
+/// key.
 pub(super) fn keyed_exchange(keys: Vec<usize>) -> (Exchange, Parallelism) {
     if keys.is_empty() {
         (Exchange::Rebalance, Parallelism::One)

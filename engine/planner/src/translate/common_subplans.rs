@@ -1,7 +1,7 @@
 //! Common subplans: steps that are translated once and shared by their users, and steps that are inlined into them.
 //!
-//! A step is shared if it is used more than once and keeps state, or if its error policy, late rows or dead letters need
-//! nodes of its own. Every other step is inlined, so that the optimiser sees through it.
+//! A step is shared if it is used more than once and keeps state, or if its error policy, late rows or dead letters
+//! need nodes of its own. Every other step is inlined, so that the optimiser sees through it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -219,7 +219,8 @@ fn check_keys(plan: &LogicalPlan) -> Result<(), DataFusionError> {
     Ok(())
 }
 
-/// Returns true for projections and filters over one table or over such steps: they are cheaper to repeat than to share.
+/// Returns true for projections and filters over one table or over such steps: they are cheaper to repeat than to
+/// share.
 #[recursive::recursive]
 fn is_stateless(plan: &LogicalPlan) -> bool {
     match plan {

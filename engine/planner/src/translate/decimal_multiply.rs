@@ -1,8 +1,8 @@
 //! Multiplication of an integer by a decimal constant in one pass.
 //!
-//! DataFusion evaluates `0.908 * price` as a cast of the integer to a decimal, a multiplication checked for overflow, and
-//! often a cast of the result: several passes over 128-bit numbers. If the types rule out an overflow, no check is needed
-//! and each product is a multiplication of two 64-bit integers.
+//! DataFusion evaluates `0.908 * price` as a cast of the integer to a decimal, a multiplication checked for overflow,
+//! and often a cast of the result: several passes over 128-bit numbers. If the types rule out an overflow, no check is
+//! needed and each product is a multiplication of two 64-bit integers.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Hoisting of field accesses out of `CASE`.
 //!
 //! DataFusion evaluates each branch of a `CASE` over the rows that take it, and copies those rows of every column the
-//! branch reads: if the branch reads a field of a ROW, the whole ROW is copied. Here the fields are extracted first, which
-//! copies nothing, and the `CASE` is evaluated over the extracted fields.
+//! branch reads: if the branch reads a field of a ROW, the whole ROW is copied. Here the fields are extracted first,
+//! which copies nothing, and the `CASE` is evaluated over the extracted fields.
 
 use std::sync::Arc;
 

@@ -29,12 +29,12 @@ struct PreparedSide {
     columns: Vec<ColumnInfo>,
     schema: Arc<Schema>,
     /// Position of each plan column.
-    at: Vec<usize>,
+    plan_positions: Vec<usize>,
     /// Position of each equality's expression.
     keys: Vec<usize>,
     attributes: Vec<Attribute>,
     /// Number of leading columns that are joined; the columns after them are for late rows only.
-    joined: usize,
+    joined_width: usize,
     /// Columns of late rows with their positions, if late rows are written.
     late: Vec<(ColumnInfo, usize)>,
     /// Window that the rows were assigned to for this join.
@@ -44,7 +44,7 @@ struct PreparedSide {
 impl PreparedSide {
     /// Returns the joined columns. All are nullable, as an outer join fills them with NULL.
     fn nullable(&self) -> Vec<Field> {
-        let fields = self.schema.fields().iter().take(self.joined);
+        let fields = self.schema.fields().iter().take(self.joined_width);
         fields.map(|field| field.as_ref().clone().with_nullable(true)).collect()
     }
 }
@@ -92,18 +92,18 @@ pub(super) fn join(
         }
     }
 
-    let width = left.joined;
+    let width = left.joined_width;
     let filter = match &join.filter {
         None => None,
         Some(filter) => {
             let both = cx.located(join.left.schema().join(join.right.schema()))?;
             let filter = cx.physical(filter, &both)?;
-            let left_count = left.at.len();
+            let left_count = left.plan_positions.len();
             let moved = substitute(&filter, &|index| {
                 Some(if index < left_count {
-                    column(&left.schema, left.at[index])
+                    column(&left.schema, left.plan_positions[index])
                 } else {
-                    let position = right.at[index - left_count];
+                    let position = right.plan_positions[index - left_count];
                     Arc::new(datafusion::physical_expr::expressions::Column::new(
                         right.schema.field(position).name(),
                         width + position,
@@ -128,17 +128,17 @@ pub(super) fn join(
         }));
     }
     let mut fields: Vec<Field> = left.nullable();
-    let mut infos = left.columns[..left.joined].to_vec();
+    let mut infos = left.columns[..left.joined_width].to_vec();
     if !one_sided {
         fields.extend(right.nullable());
-        infos.extend_from_slice(&right.columns[..right.joined]);
+        infos.extend_from_slice(&right.columns[..right.joined_width]);
     }
     joined_attributes(&mut infos, width, join.join_type, left_id, right_id);
     let schema = Arc::new(Schema::new(fields));
     let output = stream(schema.clone(), &infos);
     let operator = Operator::WindowJoin(WindowJoin {
         join_type: join.join_type,
-        joined_columns: [left.joined, right.joined],
+        joined_columns: [left.joined_width, right.joined_width],
         left: left_window,
         right: right_window,
         on,
@@ -151,9 +151,9 @@ pub(super) fn join(
     }
 
     // The plan's columns: left, then right, without the keys' expressions.
-    let mut positions: Vec<usize> = left.at.clone();
+    let mut positions: Vec<usize> = left.plan_positions.clone();
     if !one_sided {
-        positions.extend(right.at.iter().map(|position| width + position));
+        positions.extend(right.plan_positions.iter().map(|position| width + position));
     }
     let mut columns = Vec::with_capacity(positions.len());
     for (&position, field) in positions.iter().zip(join.schema.fields()) {
@@ -279,13 +279,13 @@ fn join_side(cx: &mut Context<'_>, side: JoinInput) -> Result<PreparedSide> {
         true => Vec::new(),
     };
     Ok(PreparedSide {
-        joined,
+        joined_width: joined,
         late,
         window,
         schema: cx.schema(nodes[0]),
         nodes,
         columns: columns.infos,
-        at,
+        plan_positions: at,
         keys: key_positions,
         attributes: keys.into_iter().map(|(_, attribute)| attribute).collect(),
     })

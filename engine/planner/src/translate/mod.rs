@@ -1,10 +1,11 @@
 //! Translation of logical plans into the job graph.
 //!
-//! First every insert's plan is optimised ([`optimize`]); steps are inlined into it or shared ([`common_subplans`]). Then
-//! each plan becomes nodes, bottom up ([`plan`]): [`source`], [`projection`], [`window`], [`aggregate`], [`join`]
-//! ([`dynamic_filter`]), [`row_number`], [`union`], and at last [`sinks`]. A [`relation`] is the result of each step: nodes
-//! with pending projections, filters, windows or ranks, which become nodes where they must ([`pending`], [`calc`],
-//! [`window_assign`], [`top_n`]). Queries that a stream cannot answer are refused here, with what to write instead.
+//! First every insert's plan is optimised ([`optimize`]); steps are inlined into it or shared ([`common_subplans`]).
+//! Then each plan becomes nodes, bottom up ([`plan`]): [`source`], [`projection`], [`window`], [`aggregate`], [`join`]
+//! ([`dynamic_filter`]), [`row_number`], [`union`], and at last [`sinks`]. A [`relation`] is the result of each step:
+//! nodes with pending projections, filters, windows or ranks, which become nodes where they must ([`pending`],
+//! [`calc`], [`window_assign`], [`top_n`]). Queries that a stream cannot answer are refused here, with what to write
+//! instead.
 
 use datafusion::logical_expr::LogicalPlan;
 use millstream_graph::{ErrorPolicy, JobGraph};

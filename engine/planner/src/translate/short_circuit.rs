@@ -1,8 +1,8 @@
 //! Short-circuit evaluation of `AND` and `OR` whose right side can fail.
 //!
 //! DataFusion evaluates both sides over all rows unless the left side decides most of them, which it treats as an
-//! optimisation. Here it is a matter of correctness: in `v <> 0 AND 10 / v > 2` an error of the right side fails the row
-//! and by default the job. So a right side that can fail is evaluated only over the rows that the left side leaves
+//! optimisation. Here it is a matter of correctness: in `v <> 0 AND 10 / v > 2` an error of the right side fails the
+//! row and by default the job. So a right side that can fail is evaluated only over the rows that the left side leaves
 //! undecided. All other conjunctions and disjunctions are left to DataFusion.
 
 use std::sync::Arc;

@@ -2,12 +2,12 @@
 //!
 //! DataFusion evaluates the conditions of a `CASE` one after the other, each over the rows that no earlier condition
 //! selected, and for that copies the remaining rows of every column that any branch reads. This is necessary where a
-//! condition can fail for rows that an earlier one selects. Comparisons of columns and constants cannot fail: here they are
-//! evaluated over all rows, without copies. Copies remain for computed results only: each copies, once, its own rows of the
-//! columns that it reads. Constant results are appended to the output directly.
+//! condition can fail for rows that an earlier one selects. Comparisons of columns and constants cannot fail: here they
+//! are evaluated over all rows, without copies. Copies remain for computed results only: each copies, once, its own
+//! rows of the columns that it reads. Constant results are appended to the output directly.
 //!
-//! A result is evaluated for its own rows only, as in DataFusion. Values of types other than strings are cheap to copy and
-//! left to DataFusion.
+//! A result is evaluated for its own rows only, as in DataFusion. Values of types other than strings are cheap to copy
+//! and left to DataFusion.
 
 use std::sync::Arc;
 
@@ -150,7 +150,8 @@ impl Texts<'_> {
     }
 }
 
-/// Returns true if an expression can be evaluated over all rows: it is cheap and, for operands of any type, cannot fail.
+/// Returns true if an expression can be evaluated over all rows: it is cheap and, for operands of any type, cannot
+/// fail.
 fn is_cheap_and_infallible(expr: &PhysicalExprRef) -> bool {
     let is_infallible = match expr.downcast_ref::<BinaryExpr>() {
         Some(binary) => is_comparison(*binary.op()),

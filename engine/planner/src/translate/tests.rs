@@ -1,5 +1,5 @@
-//! Scripts and the graphs they become: every `cases/NAME.sql` with its plan (or its refusal) in `cases/NAME.plan`, and
-//! the benchmark's Nexmark queries with their plans in `cases/nexmark/`. `UPDATE_EXPECT=1` writes what is found.
+//! Snapshots of graphs: every `cases/NAME.sql` with its plan (or its errors) in `cases/NAME.plan`, and the benchmark's
+//! Nexmark queries with their plans in `cases/nexmark/`. `UPDATE_EXPECT=1` updates the snapshots.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ fn rendered_plan(plan: Result<JobGraph, Errors>) -> String {
     }
 }
 
-/// What every graph must be: sorted, named apart, its columns within its schemas.
+/// Checks the invariants of a graph: topological order, unique names, columns within their schemas.
 fn check_graph(graph: &JobGraph) {
     assert_eq!(graph.by_id().len(), graph.nodes.len(), "ids are unique");
     for edge in &graph.edges {
@@ -85,7 +85,7 @@ fn files(folder: &Path, wanted: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Compares with the file, or writes it; returns what differs.
+/// Compares with the file and returns the difference, or updates the file.
 fn compare(found: &str, path: &Path) -> Option<String> {
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(path, found).expect("the plan can be written");
@@ -246,8 +246,8 @@ fn expressions_that_only_nest_differently_are_two_nodes() {
     assert_ne!(inputs[0], inputs[1], "{}", explain::explain(&graph));
 }
 
-/// Queries put together at random from parts that fit and parts that do not: each is planned or refused, none panics,
-/// and none is refused for a reason that is ours.
+/// Random queries from valid and invalid parts: each is planned or refused, none panics, and none is refused because of
+/// an internal error.
 #[test]
 fn queries_of_random_parts_are_planned_or_refused() {
     const RELATIONS: [&str; 9] = [

@@ -1,40 +1,40 @@
-//! Patterns that can be matched matcher on, without an automaton: one way to go at each byte, never a way back.
+//! Matcher for patterns around a literal that need no automaton and no backtracking.
 //!
-//! Such a pattern is a literal that must occur, perhaps with one byte out of a set or the start of the text before it,
-//! and then literals and greedy runs of characters (`(&|^)id=([^&]*)`, `id=(\d+)`, `^https`). A run takes all it can.
-//! That is only right because nothing after a run may begin with a character of the run: giving characters back could
-//! never help. The literal is searched as a substring, and what follows it is compared in place.
+//! Such a pattern is a literal, optionally preceded by one byte of a set or the start of the text, and followed by
+//! literals and greedy runs of characters (`(&|^)id=([^&]*)`, `id=(\d+)`, `^https`). A run takes as many characters as
+//! it can. This is correct because what follows a run cannot begin with a character of the run, so giving characters
+//! back never helps. The literal is searched as a substring, and the rest is compared in place.
 //!
-//! Everything else is not for this module: [`LiteralMatcher::of`] says so, and the automaton does it.
+//! [`LiteralMatcher::new`] returns `None` for all other patterns, which the regex automaton matches.
 
 use memchr::memmem::Finder;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
-/// A pattern of the matcher kind.
+/// A compiled pattern around a literal.
 pub(super) struct LiteralMatcher {
     before: Before,
-    /// Not empty.
+    /// The literal, which is not empty.
     literal: Finder<'static>,
-    /// What follows the literal.
+    /// Steps after the literal.
     steps: Vec<Step>,
-    /// Capture groups that begin at the literal, and the one around what is before it.
+    /// Number of capture groups.
     groups: u32,
-    /// Texts with other characters than ASCII go to the automaton: some run of this pattern tells such characters apart.
+    /// True if a run distinguishes characters outside ASCII; then only ASCII texts are supported.
     ascii_only: bool,
 }
 
-/// What must be just before the literal.
+/// The part of a pattern before the literal.
 struct Before {
     kind: BeforeKind,
-    /// The group around it.
+    /// Capture group around the part.
     group: Option<u32>,
 }
 
 enum BeforeKind {
-    /// Whatever there is.
+    /// No condition.
     Anything,
-    /// One of these bytes, or the start of the text if `or_start`. No byte is the literal's first one, so that of two
-    /// ways to match from the same place there is never a choice.
+    /// One of these bytes, or the start of the text if `or_start`. The first byte of the literal is not one of them, so
+    /// a match from a given position is unambiguous.
     OneOf { bytes: ByteSet, or_start: bool },
 }
 
@@ -46,7 +46,7 @@ enum Step {
     Close(u32),
 }
 
-/// Bytes of characters: an ASCII character is its byte; all others are in or out together.
+/// A set of bytes: an ASCII character is its byte; all other characters are members together or not at all.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct ByteSet([u64; 4]);
 
@@ -80,7 +80,7 @@ impl ByteSet {
 }
 
 impl LiteralMatcher {
-    /// `None`: the pattern is of another kind, or not valid.
+    /// Compiles a pattern. Returns `None` if it is not supported or invalid.
     pub fn new(pattern: &str) -> Option<Self> {
         let hir = regex_syntax::parse(pattern).ok()?;
         let mut reader = Reader::default();
@@ -88,7 +88,7 @@ impl LiteralMatcher {
         reader.finish()
     }
 
-    /// Whether this text can be matched here.
+    /// Returns true if the text can be matched here.
     #[inline]
     pub fn supports(&self, text: &str) -> bool {
         !self.ascii_only || text.is_ascii()
@@ -98,7 +98,8 @@ impl LiteralMatcher {
         self.group(text, 0).is_some()
     }
 
-    /// The text of a group of the leftmost match, 0 being the whole of it. `None`: no match, or no such group.
+    /// Returns the text of a group of the leftmost match; group 0 is the whole match. Returns `None` without a match or
+    /// such a group.
     pub fn group<'t>(&self, text: &'t str, group: u32) -> Option<&'t str> {
         if group > self.groups {
             return None;
@@ -108,7 +109,7 @@ impl LiteralMatcher {
         let mut from = 0;
         loop {
             let at = match &self.before.kind {
-                // Nothing but the start of the text: no search.
+                // Only the start of the text matches, so no search is needed.
                 BeforeKind::OneOf { bytes: set, or_start } if set.is_empty() => {
                     (*or_start && from == 0 && bytes.starts_with(self.literal.needle())).then_some(0)?
                 }
@@ -123,7 +124,7 @@ impl LiteralMatcher {
         }
     }
 
-    /// Where a match begins whose literal is at `at`.
+    /// Returns the start of a match whose literal is at `at`.
     #[inline]
     fn start(&self, bytes: &[u8], at: usize) -> Option<usize> {
         match &self.before.kind {
@@ -135,7 +136,7 @@ impl LiteralMatcher {
         }
     }
 
-    /// Goes on from the end of the literal, `at`; the place of `group`.
+    /// Matches the steps from the end of the literal, `at`, and returns the range of `group`.
     #[inline]
     fn rest(&self, bytes: &[u8], start: usize, literal: usize, mut at: usize, group: u32) -> Option<(usize, usize)> {
         let mut place = (start, at);
@@ -165,7 +166,7 @@ impl LiteralMatcher {
     }
 }
 
-/// Reads a pattern piece by piece.
+/// Compiler of patterns.
 #[derive(Default)]
 struct Reader {
     before: Option<Before>,
@@ -220,7 +221,7 @@ impl Reader {
     }
 
     fn run_of(&mut self, bytes: ByteSet, min: u32, max: Option<u32>) -> Option<()> {
-        // Lengths count characters, and here bytes are counted.
+        // Lengths count characters, but runs are measured in bytes.
         self.ascii_only |= bytes.has_others() && (min > 1 || max.is_some());
         self.steps.push(Step::Run {
             bytes,
@@ -230,7 +231,7 @@ impl Reader {
         Some(())
     }
 
-    /// What stands before the literal: at most one of these.
+    /// Compiles the part before the literal: at most one byte.
     fn read_before(&mut self, hir: &Hir) -> Option<()> {
         let (inner, group) = match hir.kind() {
             HirKind::Capture(capture) => {
@@ -308,7 +309,7 @@ impl ByteSet {
     }
 }
 
-/// The bytes that can come first where these steps match.
+/// Returns the bytes with which a match of these steps can begin.
 fn first_of(steps: &[Step]) -> ByteSet {
     let mut first = ByteSet::default();
     for step in steps {
@@ -330,8 +331,8 @@ fn first_of(steps: &[Step]) -> ByteSet {
     first
 }
 
-/// The bytes of a class, and whether they say it exactly: for a class with some characters beyond ASCII but not all, only
-/// what it has of ASCII is right.
+/// Returns the bytes of a class, and true if they represent it exactly. If a class has some characters outside ASCII
+/// but not all, only its ASCII part is represented.
 fn characters(class: &Class) -> Option<(ByteSet, bool)> {
     let Class::Unicode(class) = class else {
         return None;
@@ -342,7 +343,7 @@ fn characters(class: &Class) -> Option<(ByteSet, bool)> {
         for character in range.start()..=range.end().min('\x7f') {
             bytes.insert(character as u8);
         }
-        // Counted without the surrogates, which are no characters.
+        // The range excludes surrogates, which are no characters.
         beyond += (range.start().max('\u{80}')..=range.end()).count();
     }
     let all = ('\u{80}'..=char::MAX).count();
@@ -359,7 +360,7 @@ mod tests {
 
     use super::*;
 
-    /// Which groups a text has, by either way.
+    /// Checks that the matcher and the regex crate find the same groups.
     #[track_caller]
     fn same(pattern: &str, text: &str) {
         let matcher = LiteralMatcher::new(pattern).expect(pattern);

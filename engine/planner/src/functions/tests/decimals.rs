@@ -3,7 +3,7 @@
 use super::*;
 use millstream_graph::sql_type;
 
-/// The type and the value.
+/// Returns the type and the value of an expression.
 #[track_caller]
 fn check_typed(cases: &[(&str, &str, &str)]) {
     let typed: Vec<(&str, String)> = cases

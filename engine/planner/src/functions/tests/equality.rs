@@ -1,12 +1,12 @@
-//! The one equality of floating-point numbers.
+//! Equality of floating-point numbers.
 
 use super::*;
 
-/// Whatever compares takes 0.0 and -0.0 for equal, and all NaNs, which are greater than all else.
+/// All comparisons treat 0.0 and -0.0 as equal, and all NaNs as equal and greater than all other numbers.
 #[test]
 fn zeros_are_equal_and_so_are_nans() {
     const ZERO: &str = "CAST('-0.0' AS DOUBLE)";
-    // The one has its sign set on some machines.
+    // The sign of these NaNs differs between machines.
     const NANS: [&str; 3] = ["CAST('NaN' AS DOUBLE)", "SQRT(-1)", "(0e0 / 0e0)"];
     let mut cases: Vec<(String, &str)> = Vec::new();
     for (template, expected) in [

@@ -1,4 +1,5 @@
-//! Pipelines other than the script of the edits: the planner's own cases, deep expressions, specs with unions and sessions.
+//! Pipelines other than the script of the edits: the planner's own cases, deep expressions, specs with unions and
+//! sessions.
 
 use expect_test::{Expect, expect};
 

@@ -1,4 +1,4 @@
-//! Hints that are followed to the letter: what a message proposes is put into the script, which must plan then.
+//! Hints in messages: each proposed change is applied to the script, which must then be planned.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn message(script: &str) -> String {
     }
 }
 
-/// Plans the whole script, to the job graph.
+/// Plans a script up to the job graph.
 #[track_caller]
 fn plans(script: &str) {
     let input = crate::Input::Sql {
@@ -25,7 +25,7 @@ fn plans(script: &str) {
     }
 }
 
-/// The part of a message between two others.
+/// Returns the part of a message between two others.
 #[track_caller]
 fn between<'a>(message: &'a str, before: &str, after: &str) -> &'a str {
     let (_, rest) = message.split_once(before).unwrap_or_else(|| panic!("{message}"));
@@ -64,7 +64,7 @@ fn an_interval_is_proposed_that_can_be_read() {
     check("INTERVAL '99999999999999999999' DAY", "INTERVAL '10' DAY");
 }
 
-/// Spellings that are no mistakes need no hint.
+/// Valid spellings need no hint.
 #[test]
 fn intervals_without_quotes_and_with_plural_units_are_read() {
     for written in [
@@ -79,7 +79,7 @@ fn intervals_without_quotes_and_with_plural_units_are_read() {
     }
 }
 
-/// Every pair of types: `INSERT` converts, or its hint does, or there is no way.
+/// For every pair of types, `INSERT` converts, or its hint does, or no conversion exists.
 #[test]
 fn a_conversion_is_proposed_that_insert_accepts() {
     const TYPES: [&str; 16] = [
@@ -126,7 +126,7 @@ INSERT INTO dst SELECT {expression} FROM src;"
             }
         }
     }
-    // The cases that people are likely to need are always there.
+    // The most common cases always have a hint.
     for wanted in [
         "BIGINT -> TIMESTAMP(3)",
         "STRING -> TIMESTAMP(3)",
@@ -152,7 +152,7 @@ INSERT INTO dst SELECT {selected} FROM src;"
         "column `t` of table `dst` is TIMESTAMP, but the query's column 1 (`millis`) is BIGINT: write \
          TO_TIMESTAMP_LTZ(millis, 3) for milliseconds since 1970 (0 stands for seconds, 6 for microseconds)"
     );
-    // A name that is a keyword stays quoted, and an expression stands where the dots are.
+    // A name that is a keyword stays quoted; the dots stand for an expression.
     for (column, selected, written) in [
         ("`interval`", "`interval`", "`interval`"),
         ("`a b`", "`a b`", "`a b`"),
@@ -197,7 +197,7 @@ FROM TABLE(TUMBLE(TABLE src, DESCRIPTOR({}), INTERVAL '1' MINUTE)) GROUP BY wind
         "declare a computed column `ts AS TO_TIMESTAMP_LTZ(at, 3)` (for milliseconds since 1970; 0 stands for seconds, 6 for \
          microseconds) and put the watermark on it: `WATERMARK FOR ts AS ts - INTERVAL '5' SECOND`",
     );
-    // The usual name is taken.
+    // The usual name exists already.
     check(
         "ts BIGINT",
         "ts AS ts - INTERVAL '5' SECOND",

@@ -1,4 +1,4 @@
-//! No text makes the front end panic.
+//! Random texts, none of which makes the front end panic.
 
 use proptest::prelude::*;
 

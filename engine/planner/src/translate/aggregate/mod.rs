@@ -1,9 +1,9 @@
 //! `GROUP BY` over windows.
 //!
-//! A `Calc` below the aggregate computes group keys, arguments and conditions, so the aggregate refers to columns only. A
-//! pending window is fused into the aggregate: no `WindowAssign` node is made, and windows share slices. Rows that carry
-//! window bounds already are grouped by these. If all functions can merge partial results, a `Local` aggregate runs before
-//! the exchange, so that a hot key costs its subtask one row per slice and flush.
+//! A `Calc` below the aggregate computes group keys, arguments and conditions, so the aggregate refers to columns only.
+//! A pending window is fused into the aggregate: no `WindowAssign` node is made, and windows share slices. Rows that
+//! carry window bounds already are grouped by these. If all functions can merge partial results, a `Local` aggregate
+//! runs before the exchange, so that a hot key costs its subtask one row per slice and flush.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is refused, and how that is said.
+//! Errors of invalid scripts: messages and positions.
 
 use super::*;
 
