@@ -1,12 +1,13 @@
-//! What a client can ask of a cluster, without the wire: one method per call of the client API.
+//! The client API of a cluster, independent of the transport: one method per call.
 //!
-//! gRPC and REST are two spellings of [`Api`]; the coordinator is its implementation. Requests and answers are the
-//! messages of the protocol, so that there is one vocabulary.
+//! gRPC and REST are two transports of [`Api`]; the coordinator implements it. Requests and answers are the messages
+//! of the protocol.
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use millstream_proto::v1;
 
+/// The calls of the client API.
 #[async_trait]
 pub trait Api: Send + Sync {
     async fn submit(&self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Error>;
@@ -50,23 +51,26 @@ pub trait Api: Send + Sync {
     async fn info(&self, request: v1::ClusterInfoRequest) -> Result<v1::ClusterInfo, Error>;
 }
 
-/// Why a call was refused. The code is stable, the message is for people.
+/// The reason why a call was refused. The code is stable, the message is for people.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
+    /// The code.
     pub code: Code,
+    /// The message.
     pub message: String,
-    /// Of a pipeline that does not plan.
+    /// Mistakes of a pipeline that does not plan.
     pub mistakes: Vec<v1::Mistake>,
-    /// Where to go instead, for [`Code::NotLeader`].
+    /// Address of the leader, for [`Code::NotLeader`].
     pub leader: Option<String>,
 }
 
+/// The stable code of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The request itself makes no sense.
+    /// The request is invalid.
     InvalidRequest,
-    /// The pipeline does not plan; see the mistakes.
+    /// The pipeline does not plan; see [`Error::mistakes`].
     InvalidPipeline,
     JobNotFound,
     CheckpointNotFound,
@@ -80,13 +84,13 @@ pub enum Code {
     LimitReached,
     /// Another coordinator leads.
     NotLeader,
-    /// The storage or something else outside cannot be reached; trying again may help.
+    /// The storage or another external system cannot be reached; trying again may help.
     Unavailable,
     Internal,
 }
 
 impl Code {
-    /// As it stands on the wire.
+    /// Returns the code on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid-request",
@@ -106,6 +110,7 @@ impl Code {
 }
 
 impl Error {
+    /// Creates an error without mistakes.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,

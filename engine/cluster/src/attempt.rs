@@ -1,13 +1,13 @@
-//! One attempt at running a job: from a checkpoint (or nothing) until it ends, fails or is stopped.
+//! One attempt at running a job: from a checkpoint (or from nothing) until it ends, fails or is stopped.
 //!
-//! The order at the start matters ([`prepare`]): splits are found, slots too, and the state is brought there and
-//! verified; then the committables of the restored checkpoint are published (they are part of it, whether or not the
-//! last attempt came to it; but nothing of a checkpoint is, that turns out to be damaged), then sinks clean up what no
-//! checkpoint names, then tasks start. From there one loop ([`driver`]) turns what happens into events of the
-//! checkpoint coordinator and carries out its commands; a region that fails alone begins again alone ([`region_failover`]);
-//! what follows a checkpoint that all have answered is in [`completion`]. Tasks that run already are looked after from
-//! where they are ([`takeover`]). Whatever was begun in the background (a manifest being written, a sink committing) is
-//! awaited before the attempt ends: a later attempt must not race it.
+//! The order of the steps at the start matters ([`prepare`]). Splits are listed, slots are allocated, and the state
+//! is downloaded and verified. Then the committables of the restored checkpoint are published, even if the last
+//! attempt published them already; none is if the checkpoint turns out to be damaged. Then sinks remove what no
+//! checkpoint names, and the tasks start. From there one loop ([`driver`]) handles the events of the tasks. An
+//! attempt whose tasks run already is taken over as it is ([`takeover`]).
+//!
+//! Work in the background (a manifest being written, a sink committing) is awaited before the attempt ends, because a
+//! later attempt must not race it.
 
 mod background;
 mod checkpoints;
@@ -42,40 +42,54 @@ use crate::restart::RestartStrategy;
 use crate::snapshot::Snapshot;
 use crate::{Error, spans};
 
+/// The parameters of an attempt.
 pub struct Attempt<'a> {
+    /// The job to run.
     pub job: &'a Job,
+    /// Starts the tasks.
     pub deployer: &'a dyn Deployer,
+    /// The checkpoints of the job.
     pub history: &'a History,
+    /// The checkpoint to restore; `None`: the job starts without state.
     pub base: Option<&'a Snapshot>,
+    /// Where the attempt reports to.
     pub progress: &'a Progress,
-    /// The span of what asked for this attempt, if it was asked for.
+    /// The W3C trace parent of the request that started this attempt; empty if there was none.
     pub trace_parent: &'a str,
+    /// Requests to stop.
     pub stop: watch::Receiver<StopRequest>,
 }
 
+/// The result of an attempt.
 pub enum AttemptResult {
+    /// The job has ended, or was stopped.
     Ended(Outcome),
+    /// The attempt failed; another one may succeed.
     Failed(Failure),
 }
 
+/// The failure of an attempt.
 pub struct Failure {
+    /// The cause.
     pub error: Error,
+    /// The retryability of the cause.
     pub retry: Retry,
-    /// The checkpoint to start from is not as it was written.
+    /// True if the restored checkpoint is damaged.
     pub is_damage: bool,
-    /// The tasks were running.
+    /// True if the tasks had started.
     pub started: bool,
-    /// The newest checkpoint of this attempt.
+    /// Number of the newest checkpoint that this attempt stored.
     pub last_checkpoint: Option<u64>,
 }
 
-/// `adopted`: its tasks run already.
+/// Runs an attempt to its end. `adopted`: its tasks, if they run already.
 pub async fn run<'a>(
     mut attempt: Attempt<'a>,
     adopted: Option<AdoptedTasks>,
     restarts: &'a mut RestartStrategy,
 ) -> Result<AttemptResult, Error> {
-    // Tasks that run take a last checkpoint when they are to stop; where none do there is nothing to wait for.
+    // Tasks that run take a last checkpoint when they are stopped. Before there are any, a stop ends the attempt at
+    // once.
     let cut_off_by = match adopted {
         Some(_) => StopRequest::Abort,
         None => StopRequest::Stop,
@@ -123,14 +137,15 @@ pub async fn run<'a>(
     driver.drive(&mut attempt.stop).await
 }
 
-/// Resolves when someone asks for at least this.
+/// Waits for a request that asks for at least `wanted`.
 pub async fn stop_requested(mut stop: watch::Receiver<StopRequest>, wanted: StopRequest) {
     if stop.wait_for(|request| *request >= wanted).await.is_err() {
-        // Nobody is left who could ask.
+        // No sender is left.
         std::future::pending::<()>().await;
     }
 }
 
+/// Returns the committables of all subtasks of a sink.
 fn committables_of(states: Option<&Vec<SubtaskState>>) -> Vec<Committable> {
     states
         .into_iter()

@@ -1,22 +1,24 @@
-//! The checkpoint coordinator: when to cut a checkpoint, who has answered, when it exists, when sinks may publish.
+//! The checkpoint coordinator: decides when to trigger a checkpoint, when it is complete, and when sinks may publish.
 //!
 //! A pure state machine: events and the time go in, commands come out. One checkpoint is under way at a time:
 //!
 //! ```text
-//! idle --trigger--> collecting --all acknowledged--> storing --manifest written--> publishing --sinks committed--> idle
+//! idle --trigger--> collecting --all acknowledged--> storing --manifest written--> publishing --sinks committed-->
+//! idle
 //!                       |  declined, timed out           |  not written
 //!                       +--------> failed <--------------+      (idle again, until too many failed in a row)
 //! ```
 //!
-//! A checkpoint that would say the same as the one before is not stored: that one is as good, and the machine is told so.
+//! A checkpoint with the same content as the one before is not stored ([`Event::Unchanged`]): the earlier one stands
+//! for it.
 //!
-//! A sink hands over with each checkpoint all that it has prepared and that is not published: what a failed checkpoint
-//! held is in the next. A sink that cannot prepare has lost rows, so that fails the attempt at once.
+//! A sink includes in each checkpoint everything that it has prepared and that is not published, so the output of a
+//! failed checkpoint is in the next one. A sink that cannot prepare has lost rows, which fails the attempt at once.
 //!
-//! While a part of the job begins again ([`Event::Suspend`]) no checkpoint can be complete: one whose answers are waited for is
-//! given up, which is no failure that counts, and none is triggered until it goes on.
+//! While a region restarts ([`Event::Suspend`]) no checkpoint can complete: one that waits for acknowledgements is
+//! aborted, which does not count as a failure, and none is triggered until [`Event::Resume`].
 //!
-//! The machine stores nothing, calls nobody and reads no clock: the driver does.
+//! The state machine stores nothing, calls nobody and reads no clock; the driver does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,18 +26,18 @@ use std::sync::Arc;
 use millstream_graph::OperatorId;
 use millstream_runtime::subtask_state::SubtaskState;
 
-/// When checkpoints are taken. Times in milliseconds.
+/// Configuration of checkpoints, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// From the start of one checkpoint to the start of the next.
+    /// Interval between the triggers of two checkpoints.
     pub interval_ms: u64,
-    /// At least this long from the end of one to the start of the next.
+    /// Smallest pause between the end of a checkpoint and the next trigger.
     pub min_pause_ms: u64,
-    /// A checkpoint whose answers take longer is given up.
+    /// A checkpoint that is not acknowledged within this time is aborted.
     pub timeout_ms: u64,
-    /// Failures in a row that the attempt survives.
+    /// Number of failed checkpoints in a row that the attempt survives.
     pub tolerable_failures: u32,
-    /// How long tasks wait for a checkpoint's barriers; `None`: as long as it takes.
+    /// Time after which barriers overtake rows (unaligned checkpoint); `None`: never.
     pub aligned_timeout_ms: Option<u64>,
 }
 
@@ -54,94 +56,84 @@ impl Default for Config {
 /// One subtask of one operator.
 pub type Participant = (OperatorId, usize);
 
+/// An event of the attempt.
 #[derive(Debug)]
 pub enum Event {
     /// Time has passed.
     Tick,
-    /// Someone wants a checkpoint now.
+    /// A client requests a checkpoint now.
     Requested,
+    /// A subtask has finished its part of a checkpoint.
     Acknowledged {
         checkpoint: u64,
         operator: OperatorId,
         state: SubtaskState,
     },
+    /// A subtask cannot take part in a checkpoint.
     Declined {
         checkpoint: u64,
         operator: OperatorId,
         subtask: usize,
         reason: String,
-        /// A sink has lost what it was given.
+        /// True if a sink has lost rows.
         rows_lost: bool,
     },
-    /// The manifest is written: the checkpoint exists.
-    Stored {
-        checkpoint: u64,
-    },
-    NotStored {
-        checkpoint: u64,
-        reason: String,
-    },
-    /// It would say the same as the checkpoint before, so that one stands for it.
-    Unchanged {
-        checkpoint: u64,
-    },
-    /// All sinks have published what the checkpoint contains.
-    Published {
-        checkpoint: u64,
-    },
-    NotPublished {
-        checkpoint: u64,
-        reason: String,
-    },
-    /// Some subtasks will not answer until [`Event::Resume`].
-    Suspend {
-        reason: String,
-    },
+    /// The manifest is written: the checkpoint is complete.
+    Stored { checkpoint: u64 },
+    /// The manifest could not be written.
+    NotStored { checkpoint: u64, reason: String },
+    /// The checkpoint has the same content as the one before, which stands for it.
+    Unchanged { checkpoint: u64 },
+    /// All sinks have published their output.
+    Published { checkpoint: u64 },
+    /// A sink could not publish.
+    NotPublished { checkpoint: u64, reason: String },
+    /// Some subtasks will not acknowledge until [`Event::Resume`].
+    Suspend { reason: String },
+    /// All subtasks run again.
     Resume,
-    /// Someone asked the job to stop: one last checkpoint, then done.
+    /// A client stops the job: take a last checkpoint, then end.
     Stop,
-    /// All input has been processed: one last checkpoint, then done.
+    /// All input is processed: take a last checkpoint, then end.
     InputEnded,
 }
 
+/// A command to the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    Trigger {
-        checkpoint: u64,
-        last: bool,
-    },
+    /// Trigger a checkpoint at all sources.
+    Trigger { checkpoint: u64, last: bool },
     /// Write the manifest.
     Store(Arc<Completed>),
-    /// Let the sinks commit.
+    /// Let the sinks publish.
     Publish(Arc<Completed>),
-    /// A checkpoint came to nothing; the job goes on.
-    Warn {
-        checkpoint: u64,
-        reason: String,
-    },
-    /// The attempt cannot go on.
-    Fail {
-        reason: String,
-    },
+    /// A checkpoint has failed; the job goes on.
+    Warn { checkpoint: u64, reason: String },
+    /// The attempt has failed.
+    Fail { reason: String },
     /// The last checkpoint is complete and published.
     Done,
 }
 
-/// Everything that all subtasks contributed.
+/// A checkpoint that all subtasks have acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completed {
+    /// Its number.
     pub checkpoint: u64,
-    /// No later checkpoint of this attempt will follow.
+    /// True if it is the last one of this attempt.
     pub last: bool,
-    /// All input had ended before: the job has nothing left to do.
+    /// True if all input was processed before it.
     pub finished: bool,
+    /// The contributions of the subtasks, by operator.
     pub states: BTreeMap<OperatorId, Vec<SubtaskState>>,
+    /// Time of the trigger.
     pub triggered_ms: u64,
+    /// Time of the last acknowledgement.
     pub acknowledged_ms: u64,
 }
 
 impl Completed {
-    /// Whether barriers have overtaken rows, which are part of it.
+    /// Returns true if barriers have overtaken rows, which are part of it.
     pub fn has_rows_in_flight(&self) -> bool {
         self.states
             .values()
@@ -150,12 +142,13 @@ impl Completed {
     }
 }
 
+/// The checkpoint coordinator of one attempt.
 pub struct Coordinator {
     config: Config,
     participants: BTreeSet<Participant>,
     next_id: u64,
     phase: Phase,
-    /// When the next periodic checkpoint is due.
+    /// Time of the next periodic checkpoint.
     due_ms: u64,
     failures_in_row: u32,
     ending: Ending,
@@ -168,7 +161,7 @@ enum Phase {
     Collecting(Collecting),
     Storing(Arc<Completed>),
     Publishing(Arc<Completed>),
-    /// `Done` or `Fail` was said.
+    /// `Done` or `Fail` was returned.
     Ended,
 }
 
@@ -190,7 +183,8 @@ enum Ending {
 }
 
 impl Coordinator {
-    /// `first_id` is larger than the id of every checkpoint that exists, so that replays never reuse one.
+    /// Creates the coordinator of an attempt. `first_id` is larger than the id of every checkpoint that exists, so
+    /// that no id is used twice.
     pub fn new(config: Config, participants: BTreeSet<Participant>, first_id: u64, now_ms: u64) -> Self {
         Self {
             due_ms: now_ms + config.interval_ms,
@@ -204,7 +198,7 @@ impl Coordinator {
         }
     }
 
-    /// When `Event::Tick` is next of use.
+    /// Returns the time at which the next [`Event::Tick`] is needed.
     pub fn next_tick_ms(&self) -> Option<u64> {
         match &self.phase {
             Phase::Idle if self.is_suspended => None,
@@ -214,26 +208,27 @@ impl Coordinator {
         }
     }
 
-    /// Failures since the last checkpoint that was stored.
+    /// Returns the number of failures since the last checkpoint that was stored.
     pub fn failures_in_row(&self) -> u32 {
         self.failures_in_row
     }
 
-    /// Whether no checkpoint is under way.
+    /// Returns true if no checkpoint is under way.
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle)
     }
 
-    /// Whether the last checkpoint is due or under way.
+    /// Returns true if the last checkpoint is due or under way.
     pub fn is_ending(&self) -> bool {
         self.ending != Ending::Running
     }
 
+    /// Handles an event. Returns the commands to carry out in order.
     pub fn on_event(&mut self, event: Event, now_ms: u64) -> Vec<Command> {
         let mut commands = Vec::new();
         match event {
             Event::Tick => self.check_timeout(now_ms, &mut commands),
-            // One under way is as good.
+            // A checkpoint under way satisfies the request.
             Event::Requested => self.due_ms = now_ms,
             Event::Acknowledged {
                 checkpoint,
@@ -387,7 +382,7 @@ impl Coordinator {
         self.failed(collecting.checkpoint, collecting.last, reason, now_ms, commands);
     }
 
-    /// Counts a failed checkpoint; the last one of an attempt must not fail.
+    /// Counts a failed checkpoint. The last one of an attempt must not fail.
     fn failed(&mut self, checkpoint: u64, last: bool, reason: String, now_ms: u64, commands: &mut Vec<Command>) {
         self.phase = Phase::Idle;
         self.due_ms = now_ms + self.config.min_pause_ms.max(self.config.interval_ms);

@@ -1,30 +1,33 @@
-//! The wall clock, for what people and other machines read: durations are measured otherwise.
+//! The wall clock, for times that people and other machines read. Durations are measured with the monotonic clock.
 //!
-//! Clocks of two processes are compared by what one says of its clock in a message. The message was on its way for an
-//! unknown part of the round trip, so that much of a difference says nothing about the clocks ([`min_offset_us`]).
+//! Clocks of two processes are compared by the time that one states in a message. The message travels for an unknown
+//! part of the round trip, so that much of a difference is not attributed to the clocks ([`min_offset_us`]).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Clocks of a coordinator and a worker that differ more are warned of.
+/// Difference of the clocks of a coordinator and a worker above which a warning is logged.
 const SKEW_US_MAX: i64 = 30_000_000;
 
-/// A step of this process's wall clock that is taken for one; what is less is the clock being slewed, and measuring.
+/// Smallest step of the wall clock that is reported; smaller ones are slewing and measurement errors.
 const STEP_US_MIN: i64 = 500_000;
 
-/// Notices that somebody has set the wall clock of this machine: it has moved otherwise than the monotonic clock.
+/// Detects that the wall clock of this machine was set: it has advanced differently than the monotonic clock.
 #[derive(Debug)]
 pub struct StepDetector {
+    /// The monotonic clock at the start.
     began: Instant,
-    /// The wall clock when the monotonic one was at `began`.
+    /// The wall clock at `began`, corrected by the steps that were reported.
     began_us: i64,
 }
 
 impl StepDetector {
+    /// Starts at these times of the monotonic and the wall clock.
     pub fn new(began: Instant, began_us: i64) -> Self {
         Self { began, began_us }
     }
 
-    /// By how much the wall clock, which shows `now_us`, was set since this was last asked; 0: not at all.
+    /// Returns the microseconds by which the wall clock, which shows `now_us`, was set since the last call; 0: it was
+    /// not.
     pub fn take(&mut self, now: Instant, now_us: i64) -> i64 {
         let elapsed_us = i64::try_from(now.duration_since(self.began).as_micros()).unwrap_or(i64::MAX);
         let step_us = now_us.saturating_sub(self.began_us.saturating_add(elapsed_us));
@@ -36,8 +39,8 @@ impl StepDetector {
     }
 }
 
-/// Microseconds that another clock is ahead of this one (negative: behind), as far as that is certain: it showed
-/// `theirs_us` at some moment of a round trip that ended here at `ours_us`.
+/// Returns the smallest difference in microseconds by which another clock must be ahead of this one (negative:
+/// behind). It showed `theirs_us` at some moment of a round trip that ended here at `ours_us`.
 pub fn min_offset_us(theirs_us: i64, ours_us: i64, round_trip: Duration) -> i64 {
     let round_trip_us = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
     let least_us = theirs_us.saturating_sub(ours_us);
@@ -49,7 +52,7 @@ pub fn min_offset_us(theirs_us: i64, ours_us: i64, round_trip: Duration) -> i64 
     }
 }
 
-/// The warning about a clock that is so much ahead of this one, if that is much.
+/// Returns a warning if a clock is too far ahead of this one, or behind.
 pub fn skew_warning(whose: &str, ahead_us: i64) -> Option<String> {
     let (seconds, word) = match ahead_us {
         ahead if ahead > SKEW_US_MAX => (ahead / 1_000_000, "ahead of"),
@@ -62,7 +65,7 @@ pub fn skew_warning(whose: &str, ahead_us: i64) -> Option<String> {
     ))
 }
 
-/// Microseconds since the epoch, UTC.
+/// Returns the microseconds since the epoch, UTC.
 pub fn now_us() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,10 +1,10 @@
-//! Compares a checkpoint with a plan: state that can be restored as it is, starts empty, would be lost or mean
-//! something else.
+//! Compares a checkpoint with a plan: which state can be restored as it is, starts empty, would be lost, or would
+//! have another meaning.
 //!
-//! Operators are found by their stable ids. State that no operator of the plan would take, or that another kind of
-//! operator would take, is a refusal, and so is state of the right kind that was computed from other rows or by other
-//! expressions ([`millstream_planner::meaning`]), unless it is accepted: results would silently be wrong. An operator
-//! without state in the checkpoint starts empty, and that is said.
+//! Operators are found by their stable ids. A restore is refused if no operator of the plan would restore some state,
+//! if another kind of operator would, or if state of the right kind was computed from other rows or by other
+//! expressions ([`millstream_planner::meaning`]) and the user does not accept that: results would silently be wrong.
+//! An operator without state in the checkpoint starts empty, and a note says so.
 
 use std::fmt;
 
@@ -19,25 +19,28 @@ use crate::stored_pipeline::PipelineComparison;
 /// The outcome of a restore for one operator's state, from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
+    /// The state can be restored as it is.
     SameMeaning,
-    /// It could be read, but was computed from other rows or by other expressions.
+    /// The state is readable, but was computed from other rows or by other expressions.
     ChangedMeaning,
-    /// It is laid out in another way than the operator now keeps it.
+    /// The layout of the state differs from the one the operator has now.
     NeedsMigration,
-    /// No operator would take it.
+    /// No operator would restore the state.
     LosesState,
 }
 
 /// The verdict about one operator that has state in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// Id of the operator.
     pub operator: OperatorId,
+    /// The verdict.
     pub verdict: Verdict,
-    /// A clause that says what is the matter; empty where nothing is.
+    /// The problem as a clause; empty if there is none.
     problem: String,
     /// The remedy.
     pub remedy: String,
-    /// In it and upstream of it.
+    /// Changes of the operator and upstream of it.
     pub changes: Vec<Change>,
 }
 
@@ -53,19 +56,19 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a restore has to say to the user.
+/// The result of the comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Why the checkpoint as a whole cannot be restored.
+    /// Reasons why the checkpoint as a whole cannot be restored.
     pub general: Vec<String>,
-    /// Of every operator that has state in the checkpoint.
+    /// The findings about every operator that has state in the checkpoint.
     pub operators: Vec<Finding>,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 impl Findings {
-    /// Why the checkpoint cannot be restored.
+    /// Returns the reasons why the checkpoint cannot be restored.
     pub fn refusals(&self, accept_changed_meaning: bool) -> Vec<String> {
         let accepted = match accept_changed_meaning {
             true => Verdict::ChangedMeaning,
@@ -76,7 +79,7 @@ impl Findings {
         self.general.iter().cloned().chain(operators).collect()
     }
 
-    /// Notes for the user: changes that were accepted, and everything else.
+    /// Returns the notes for the user: accepted changes, and everything else.
     pub fn notes(&self) -> Vec<String> {
         let changed = self
             .operators
@@ -89,7 +92,7 @@ impl Findings {
         accepted.chain(self.notes.iter().cloned()).collect()
     }
 
-    /// Accepts that the state is dropped which nobody would take. Returns its operators.
+    /// Accepts that state is dropped which no operator would restore. Returns the operators it belongs to.
     pub fn drop_lost(&mut self) -> Vec<OperatorId> {
         let is_lost = |finding: &Finding| finding.verdict == Verdict::LosesState;
         let lost = self.operators.extract_if(.., |finding| is_lost(finding));
@@ -101,7 +104,7 @@ impl Findings {
         lost
     }
 
-    /// The worst verdict of all.
+    /// Returns the worst verdict.
     pub fn verdict(&self) -> Verdict {
         let general = (!self.general.is_empty()).then_some(Verdict::NeedsMigration);
         let operators = self.operators.iter().map(|finding| finding.verdict);
@@ -143,9 +146,9 @@ pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &PipelineCompariso
                     .get(operator)
                     .map(String::as_str)
                     .unwrap_or_default();
-                kept(graph, *node, before, compared)
+                finding_of_present(graph, *node, before, compared)
             }
-            None => lost(operator, compared),
+            None => finding_of_removed(operator, compared),
         });
     }
     for node in &graph.nodes {
@@ -168,8 +171,8 @@ pub fn check(graph: &JobGraph, snapshot: &Snapshot, compared: &PipelineCompariso
     findings
 }
 
-/// The verdict about an operator that both have.
-fn kept(graph: &JobGraph, node: NodeIndex, before: &str, compared: &PipelineComparison) -> Finding {
+/// Returns the finding about an operator that both have.
+fn finding_of_present(graph: &JobGraph, node: NodeIndex, before: &str, compared: &PipelineComparison) -> Finding {
     let operator = &graph.nodes[node].id;
     let changes = match compared {
         PipelineComparison::Known(differences) => differences.changes.get(operator).cloned().unwrap_or_default(),
@@ -215,8 +218,8 @@ fn kept(graph: &JobGraph, node: NodeIndex, before: &str, compared: &PipelineComp
     finding
 }
 
-/// The verdict about an operator that the pipeline does not have.
-fn lost(operator: &OperatorId, compared: &PipelineComparison) -> Finding {
+/// Returns the finding about an operator that the pipeline does not have.
+fn finding_of_removed(operator: &OperatorId, compared: &PipelineComparison) -> Finding {
     let renamed = match compared {
         PipelineComparison::Known(differences) => differences.renamed.get(operator),
         PipelineComparison::NotStored | PipelineComparison::NotPlannable(_) => None,

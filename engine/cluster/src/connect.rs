@@ -1,4 +1,4 @@
-//! Connections of this process to others: the one place where a client is built.
+//! Outgoing connections: the one place where gRPC clients are built.
 
 use std::time::Duration;
 
@@ -11,42 +11,43 @@ use tower::service_fn;
 
 use crate::{Error, network};
 
+/// Limit of the time to connect to a worker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// There may be others to try.
+/// The same for a coordinator; there may be others to try.
 const COORDINATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A peer that does not answer pings for this long is gone.
+/// Interval of pings; a peer that does not answer one within the timeout is gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a coordinator may take to say whether it leads, unless whoever asks has more patience.
+/// Limit of the time in which a coordinator states whether it leads, unless the caller has another limit.
 pub const PING_TIMEOUT: Duration = Duration::from_millis(800);
-/// How long a worker may take to say that it is there.
+/// Limit of the time in which a worker states its identity.
 const WHO_TIMEOUT: Duration = Duration::from_secs(3);
-/// What may be on its way on one connection, so that a fast network is not kept waiting for acknowledgements.
+/// Bytes in flight on one connection, enough for a fast network with high latency.
 const WINDOW_BYTES: u32 = 16 << 20;
 
-/// To a worker's data port.
+/// Connects to a worker's data port.
 pub async fn worker(address: &str) -> Result<Channel, Error> {
     connect(address, "worker", CONNECT_TIMEOUT).await
 }
 
-/// To a coordinator.
+/// Connects to a coordinator.
 pub async fn coordinator(address: &str) -> Result<Channel, Error> {
     connect(address, "coordinator", COORDINATOR_CONNECT_TIMEOUT).await
 }
 
-/// Why a coordinator did not say whether it leads.
+/// The reason why a coordinator did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PingError {
-    /// Nothing came in time: the host is gone or cut off, or the process has not run.
+    /// No answer in time: the host is unreachable, or the process has not run.
     #[error("not within {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// Nobody listens there who would answer.
+    /// The connection or the call was refused.
     #[error("{0}")]
     Refused(String),
 }
 
-/// What a coordinator says of itself; an answer that takes longer than `timeout` is none. The connection is one of its own:
-/// one that hangs says nothing about who leads.
+/// Asks a coordinator for its information. The connection is a new one, because one that hangs does not show which
+/// coordinator leads.
 pub async fn coordinator_info(address: &str, timeout: Duration) -> Result<v1::ClusterInfo, PingError> {
     let asked = async {
         let channel = coordinator(address).await.map_err(|error| error.to_string())?;
@@ -63,7 +64,7 @@ pub async fn coordinator_info(address: &str, timeout: Duration) -> Result<v1::Cl
     }
 }
 
-/// Which worker listens at a data port. The connection is one of its own, as another worker's would be.
+/// Asks for the identity of the worker at a data port. The connection is a new one, like that of another worker.
 pub async fn worker_identity(address: &str) -> Result<v1::WhoResponse, String> {
     let asked = async {
         let channel = worker(address).await.map_err(|error| error.to_string())?;
@@ -77,7 +78,7 @@ pub async fn worker_identity(address: &str) -> Result<v1::WhoResponse, String> {
         .map_err(|_| format!("{address} does not answer within {} s", WHO_TIMEOUT.as_secs()))?
 }
 
-/// An error says why nobody can connect to such an address, whatever the network is like.
+/// Checks the form of an address; an error states why no network can reach it.
 pub fn check_address(address: &str) -> Result<(), String> {
     let refused = |why: &str| Err(format!("not an address{why}; write one like http://host:7070"));
     let Ok(uri) = address.parse::<tonic::codegen::http::Uri>() else {
@@ -128,7 +129,7 @@ async fn connect(address: &str, what: &str, timeout: Duration) -> Result<Channel
     connected.map_err(|error| Error::Failed(format!("the {what} at {address} cannot be reached: {}", cause(&error))))
 }
 
-/// What is at the bottom of an error: the top says no more than "transport error".
+/// Returns the innermost cause of an error: the outermost one is no more than "transport error".
 fn cause(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

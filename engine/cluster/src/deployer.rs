@@ -1,8 +1,8 @@
-//! Where an attempt's tasks run: in this process ([`Embedded`]), or on the workers of a cluster.
+//! Deployment of an attempt's tasks: in this process ([`Embedded`]) or on the workers of a cluster.
 //!
-//! The driver of an attempt decides about checkpoints and recovery and does not know which it is. It asks for an
-//! [`Allocation`] first, because the parallelism decides which subtask reads which split, then has the tasks deployed
-//! and talks to them through [`Tasks`].
+//! The driver of an attempt decides about checkpoints and recovery and does not depend on the place. It asks for an
+//! [`Allocation`] first, because the parallelism determines which subtask reads which split; then it has the tasks
+//! deployed and talks to them through [`Tasks`].
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,157 +27,170 @@ use tracing::Span;
 use crate::publish::{Publishing, SubtaskOutput};
 use crate::{Error, Job, spans};
 
-/// Finds a place for the tasks of an attempt and starts them there.
+/// Allocates slots for the tasks of an attempt and starts them there.
 #[async_trait]
 pub trait Deployer: Send + Sync {
-    /// Finds slots for one attempt; waits until there are some. The wait is given up by dropping the future.
+    /// Allocates the slots of an attempt, and waits until there are enough. Dropping the future cancels the wait.
     async fn allocate(&self, job: &Job) -> Result<Allocation, Error>;
 
-    /// The tasks of an attempt of this job that has never stopped, if there is one: whoever looked after it is gone.
-    /// Waits until it is known.
+    /// Returns the tasks of an attempt of this job whose coordinator has failed, if there is one. Waits until that is
+    /// known.
     async fn adopt(&self, _job: &Job) -> Result<Option<AdoptedTasks>, Error> {
         Ok(None)
     }
 
-    /// The right to checkpoint the job is another's. Asked before the tasks are ended: they may be another's, too, and
-    /// then this does not return.
+    /// Called before the tasks are stopped when another process has claimed the job's checkpoints. Does not return if
+    /// the tasks belong to that process, too.
     async fn on_superseded(&self) {}
 
-    /// Brings and verifies the state of all tasks, does what is to be done before they start
-    /// ([`DeployRequest::before_start`]), and starts them. When this returns they run, or none does. An error that [is
-    /// damage](Error::is_damage) says that the checkpoint cannot be restored.
+    /// Restores and verifies the state of all tasks, runs [`DeployRequest::before_start`], and starts the tasks. All
+    /// tasks run when this returns, or none after an error. An error that [is damage](Error::is_damage) means that
+    /// the checkpoint cannot be restored.
     async fn deploy(&self, job: &Job, allocation: &Allocation, request: DeployRequest)
     -> Result<Box<dyn Tasks>, Error>;
 
-    /// Finds slots for a region of running tasks that is to begin again as this attempt, in place of those whose
-    /// workers are gone; waits until there are some. Answers the worker of each of the job's slots, when whoever may
-    /// come to look after the job knows where it runs.
+    /// Finds slots for the tasks of a region that restarts as this attempt, in place of those whose workers are gone,
+    /// and waits until there are enough. Returns the worker of each of the job's slots, after the journal has
+    /// recorded them.
     async fn relocate(&self, _region: Vec<usize>, _attempt: String) -> Result<Vec<String>, Error> {
-        Err(Error::Failed("its tasks begin again together only".into()))
+        Err(Error::Failed("the tasks can only restart together".into()))
     }
 }
 
-/// The slots that one attempt has.
+/// The slots of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allocation {
+    /// Subtasks of each operator.
     pub parallelism: usize,
-    /// The worker of each slot, by name; subtask `i` of every node runs in slot `i` modulo their number.
+    /// The name of the worker of each slot. Subtask `i` of every node runs in slot `i` modulo their number.
     pub slots: Vec<String>,
 }
 
-/// Tasks of an attempt that were running before.
+/// Running tasks of an attempt whose coordinator has failed.
 pub struct AdoptedTasks {
+    /// The tasks.
     pub tasks: Box<dyn Tasks>,
+    /// Subtasks of each operator.
     pub parallelism: usize,
-    /// The newest checkpoint that they were asked for: the next must have a higher number.
+    /// Number of the newest checkpoint that was triggered at them. The next one must have a higher number.
     pub newest_checkpoint: u64,
 }
 
+/// Work between restoring state and starting tasks.
 pub type BeforeStart = BoxFuture<'static, Result<(), Error>>;
 
-/// What an attempt starts with.
+/// The parameters of a deployment.
 pub struct DeployRequest {
+    /// The job and the attempt.
     pub identity: JobIdentity,
-    /// For tasks that run in this process; a worker makes its own.
+    /// The sources, for tasks in this process. Workers create their own.
     pub sources: HashMap<NodeIndex, Arc<dyn Source>>,
+    /// The sinks, for tasks in this process.
     pub sinks: HashMap<NodeIndex, Arc<dyn Sink>>,
-    /// Of each source node, per subtask.
+    /// The splits by source node and subtask.
     pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
+    /// True if no source will discover more splits.
     pub splits_are_final: bool,
+    /// The state to restore, by operator.
     pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
-    /// To be done once all state is there and verified, and before any task is made: what the restored checkpoint holds
-    /// is published, and sinks clean up.
+    /// Work to be done once all state is restored and verified, and before any task starts: the output of the
+    /// restored checkpoint is published, and sinks clean up.
     pub before_start: BeforeStart,
-    /// The claim on the job's checkpoints, and where keyed state keeps its files under it.
+    /// Epoch of the claim on the job's checkpoints.
     pub epoch: u64,
+    /// Storage of keyed state under that claim.
     pub files: JobFiles,
 }
 
 /// The running tasks of one attempt. Dropping them cancels the attempt.
 ///
-/// Where they are in several regions ([`crate::region`]), one that has failed can be ended and begin again while the
-/// others run on. What the tasks say that ran in it before is not heard any more.
+/// If the tasks form several regions ([`crate::region`]), a region that has failed can be stopped and restarted while
+/// the others run on. Events of its old tasks are not delivered after that.
 #[async_trait]
 pub trait Tasks: Send {
-    /// Hands a command to every task it concerns. An error means that some do not respond: the attempt is to be failed.
+    /// Sends a command to every task it concerns. An error means that some tasks do not respond: the attempt must
+    /// fail.
     fn send(&mut self, command: Command) -> Result<(), Error>;
 
-    /// Whether they run in other processes.
+    /// Returns true if the tasks run in other processes.
     fn are_remote(&self) -> bool;
 
-    /// Has the processes that run them publish what their sinks have prepared for a complete checkpoint, as part of
-    /// this span. The answer comes while events are asked for. To be called only if they are elsewhere.
+    /// Asks the processes that run the tasks to publish what their sinks have prepared for a complete checkpoint, as
+    /// part of this span. The answer arrives while events are awaited. Only for remote tasks.
     fn publish(&mut self, checkpoint: u64, outputs: Vec<SubtaskOutput>, span: &Span) -> Publishing;
 
-    /// What happens next; `None` after [`TaskEvent::Stopped`].
+    /// Waits for the next event; `None` after [`TaskEvent::Stopped`].
     async fn next_event(&mut self) -> Option<DeploymentEvent>;
 
+    /// Returns the counters of all tasks.
     fn counters(&self) -> Arc<JobCounters>;
 
-    /// What processes elsewhere that run them say they cannot reach.
+    /// Returns the outages that remote processes report.
     fn outages(&self) -> Vec<Outage> {
         Vec::new()
     }
 
-    /// The fields of what the sources of processes elsewhere have read.
+    /// Returns the fields of the records that sources in remote processes have read.
     fn input_fields(&self) -> Vec<InputFields> {
         Vec::new()
     }
 
-    /// The slots of each region; empty where there is only one.
+    /// Returns the slots of each region; empty if there is only one.
     fn regions(&self) -> Vec<Vec<usize>> {
         Vec::new()
     }
 
-    /// Ends what runs of a region. [`DeploymentEvent::RegionStopped`] follows.
+    /// Stops the tasks of a region. [`DeploymentEvent::RegionStopped`] follows.
     fn stop_region(&mut self, _region: usize) {}
 
-    /// Brings a region that has ended to its state again, and starts it. [`DeploymentEvent::RegionRunning`] follows, or
+    /// Restores the state of a stopped region and starts it. [`DeploymentEvent::RegionRunning`] follows, or
     /// [`DeploymentEvent::RegionFailed`].
     fn restart_region(&mut self, _restart: RegionRestart) -> Result<RestartedRegion, Error> {
-        Err(Error::Failed("its tasks begin again together only".into()))
+        Err(Error::Failed("the tasks can only restart together".into()))
     }
 }
 
-/// What running tasks say.
+/// An event of running tasks.
 #[derive(Debug)]
 pub enum DeploymentEvent {
+    /// An event of one task, or of all.
     Task(TaskEvent),
-    /// Tasks of this region have failed; those of the others know nothing of it.
+    /// Tasks of a region have failed; the others run on.
     RegionFailed {
         region: usize,
         operator: OperatorId,
         subtask: usize,
         error: millstream_runtime::Error,
     },
-    /// Nothing of the region runs any more, as far as it can be reached.
-    RegionStopped {
-        region: usize,
-    },
-    RegionRunning {
-        region: usize,
-    },
+    /// The tasks of a region have stopped, as far as their workers can be reached.
+    RegionStopped { region: usize },
+    /// A restarted region runs.
+    RegionRunning { region: usize },
 }
 
-/// How a region begins again.
+/// The parameters of the restart of a region.
 pub struct RegionRestart {
+    /// Number of the region.
     pub region: usize,
-    /// Its new id.
+    /// Its new attempt id.
     pub attempt: String,
-    /// The worker of each of the job's slots.
+    /// The name of the worker of each of the job's slots.
     pub slots: Vec<String>,
-    /// Of each source node, per subtask of the job.
+    /// The splits by source node and subtask of the job.
     pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
+    /// True if no source will discover more splits.
     pub splits_are_final: bool,
+    /// The state to restore, by operator.
     pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
+    /// Epoch of the claim on the job's checkpoints.
     pub epoch: u64,
 }
 
-/// What was counted, when a region begins again.
+/// The counters after the restart of a region.
 pub struct RestartedRegion {
-    /// Of the region's tasks so far.
+    /// Counters of the region's stopped tasks.
     pub stopped: Arc<JobCounters>,
-    /// Of all tasks from now on.
+    /// Counters of all tasks from now on.
     pub counters: Arc<JobCounters>,
 }
 
@@ -192,7 +205,7 @@ impl Tasks for RunningJob {
     }
 
     fn publish(&mut self, _checkpoint: u64, _outputs: Vec<SubtaskOutput>, _span: &Span) -> Publishing {
-        let wrong = Error::Failed("the tasks run in this process: whoever asks can publish".into());
+        let wrong = Error::Failed("the tasks run in this process, so the caller publishes".into());
         Box::pin(std::future::ready(Err(wrong)))
     }
 
@@ -205,14 +218,14 @@ impl Tasks for RunningJob {
     }
 }
 
-/// Tasks run in this process, over a data folder that this process has to itself.
+/// Deployment in this process, with a data folder of its own.
 pub struct Embedded {
     folder: PathBuf,
     slots: usize,
     memory_bytes: usize,
-    /// Made for the first attempt.
+    /// Created for the first attempt.
     backend: Mutex<Option<Backend>>,
-    /// Held as long as anything of the run lives.
+    /// Held as long as the deployer exists.
     _lock: DataFolderLock,
 }
 
@@ -233,7 +246,7 @@ impl Embedded {
         })
     }
 
-    /// One for all attempts: it knows what it has kept of earlier ones.
+    /// Returns the backend, the same for all attempts: it caches the files of earlier ones.
     fn backend(&self) -> Result<Backend, Error> {
         let mut made = self.backend.lock();
         if let Some(backend) = &*made {

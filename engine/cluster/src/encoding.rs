@@ -1,19 +1,20 @@
-//! The engine's own structures on the wire between processes of the same version.
+//! Encoding of the engine's own structures between processes of the same version.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
 
-/// A length in damaged bytes that says more is not believed.
+/// Largest message; decoding refuses encoded lengths above it.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
+/// Encodes a value.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     bincode::serde::encode_to_vec(value, bincode::config::standard())
         .map_err(|error| Error::Failed(format!("a message could not be encoded: {error}")))
 }
 
-/// `what` names the message in the error.
+/// Decodes a value. `what` names the message in the error.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {
     let (value, length) =
         bincode::serde::decode_from_slice(bytes, bincode::config::standard().with_limit::<MESSAGE_BYTES_MAX>())

@@ -2,19 +2,22 @@
 
 use millstream_store_errors::Retry;
 
-/// An error of a whole job. Messages say what, where and what to do instead.
+/// An error of a whole job. Messages state the cause, the place and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was asked for cannot work: trying again changes nothing.
+    /// A request that cannot work: repeating it does not help.
     #[error("{0}")]
     Invalid(String),
-    /// The job failed while it ran.
+    /// A failure of the running job.
     #[error("{0}")]
     Failed(String),
+    /// A failure of the tasks.
     #[error(transparent)]
     Runtime(#[from] millstream_runtime::Error),
+    /// A failure of a source or sink.
     #[error(transparent)]
     Connector(#[from] millstream_connectors::Error),
+    /// A failure of a state store or of the checkpoint storage.
     #[error(transparent)]
     State(#[from] millstream_state::Error),
 }

@@ -1,43 +1,46 @@
-//! Falling back to an older checkpoint when newer ones are damaged, and what that would write a second time.
+//! Fallback to an older checkpoint when newer ones are damaged, and the duplicates that it causes.
 //!
-//! Output is published when its checkpoint is complete. A job that goes on from an older checkpoint reads the input
-//! after it again and produces that output again: under exactly-once delivery the rows would occur twice, and nobody
-//! would be told. So such a fallback is refused unless a person accepts it. It is harmless where no checkpoint that is
-//! passed over has output, and it is what at-least-once delivery promises anyway.
+//! Output is published when its checkpoint is complete. A job that restores an older checkpoint reads the later input
+//! again and produces its output again: under exactly-once delivery the rows would occur twice without notice. Such a
+//! fallback is refused unless the user accepts it. It is harmless if no skipped checkpoint has output, and it is
+//! within the guarantee of at-least-once delivery.
 
 use crate::Error;
 
-/// Output of a checkpoint that cannot be restored.
+/// The output of a checkpoint that cannot be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Its manifest can be read, and names none.
+    /// The manifest is readable and lists none.
     None,
-    /// Its manifest names some.
+    /// The manifest lists some.
     Present,
-    /// Its manifest cannot be read.
+    /// The manifest is not readable.
     Unknown,
 }
 
 /// A complete checkpoint that cannot be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedCheckpoint {
+    /// Its number.
     pub checkpoint: u64,
-    /// Names the object and what is wrong with it.
+    /// The damaged object and the damage.
     pub reason: String,
+    /// Its output.
     pub output: Output,
 }
 
-/// The rules for a fallback.
+/// The policy for fallbacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Sinks whose rows must not occur twice.
+    /// Sinks that deliver exactly once.
     pub exactly_once_sinks: Vec<String>,
-    /// A person accepts duplicates of checkpoints up to this one.
+    /// The user accepts duplicates of checkpoints up to this one.
     pub duplicates_allowed_to: u64,
 }
 
 impl Policy {
-    /// Refuses to go on from checkpoint `base` instead of those passed over if rows could be published twice by it.
+    /// Checks that `base` may be restored instead of the newer checkpoints that are damaged. Refused if rows would be
+    /// published twice.
     pub fn check(&self, base: u64, passed_over: &[SkippedCheckpoint]) -> Result<(), Error> {
         let with_output = || passed_over.iter().filter(|passed| passed.output != Output::None);
         let Some(newest) = with_output().map(|passed| passed.checkpoint).max() else {

@@ -1,9 +1,9 @@
-//! The checkpoints of a job: which there are, which one a run begins with, and how one is added.
+//! The checkpoints of a job: claim, list, select and add them.
 //!
-//! A run claims the job first: the claim in the checkpoints' journal fences whoever ran it before. Starting anew and
-//! replaying never delete: both add a first checkpoint of their own (an empty one, a copy) with the next number, so
-//! that whatever happens then, "the latest checkpoint" is the one the user meant; older ones go by retention. A
-//! savepoint is a copy, too: another manifest over the same files, which stays until it is deleted.
+//! A run claims the job's checkpoints first; the claim in their journal fences the process that ran the job before. A
+//! fresh start and a replay never delete: both add a first checkpoint of their own (an empty one, a copy) with the
+//! next number, so that "the latest checkpoint" is the one the user meant; retention removes older ones. A savepoint
+//! is a copy, too: another manifest over the same files, retained until it is deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::job::Job;
 use crate::progress::Progress;
 use crate::snapshot::{BODY_VERSION, Snapshot, in_flight_bytes, output_of};
 
-/// The right to run a job, and its checkpoints. Cheap to clone.
+/// The claim on the checkpoints of a job. Cheap to clone.
 #[derive(Clone)]
 pub struct History {
     inner: Arc<Inner>,
@@ -33,11 +33,11 @@ struct Inner {
     claim: Claim,
     retain: usize,
     swept: AtomicBool,
-    /// Checkpoints that somebody reads, with how many do: retention lets them be.
+    /// Checkpoints that are being read, with the number of readers; retention does not remove them.
     pinned: Mutex<BTreeMap<u64, usize>>,
 }
 
-/// Keeps a checkpoint from being removed while this lives.
+/// A guard that keeps a checkpoint from being removed while it exists.
 pub struct Pin {
     inner: Arc<Inner>,
     checkpoint: u64,
@@ -62,7 +62,8 @@ impl History {
         Ok(Self::from_claim(store.claim(&owner()).await?, retain))
     }
 
-    /// As [`History::open`], for the leader of a cluster: refused as superseded if a later leader has claimed them.
+    /// Claims the checkpoints of a job for the leader of a cluster. Refused as superseded if a later leader has
+    /// claimed them.
     pub async fn open_as_leader(leader: Leadership, storage: &str, name: &str, retain: usize) -> Result<Self, Error> {
         let store = CheckpointStore::open(storage, name).await?;
         Ok(Self::from_claim(store.claim_for(&owner(), leader).await?, retain))
@@ -79,8 +80,8 @@ impl History {
         }
     }
 
-    /// Removes what crashes and failed checkpoints left behind, at the first call. To be called while no task of the
-    /// job is to go on: files of a checkpoint under way look the same.
+    /// Removes files that crashes and failed checkpoints have left, at the first call. No task of the job may run:
+    /// files of a checkpoint under way look the same.
     pub async fn sweep_once(&self) -> Result<(), Error> {
         if !self.inner.swept.load(Ordering::Relaxed) {
             self.inner.claim.sweep().await?;
@@ -89,23 +90,24 @@ impl History {
         Ok(())
     }
 
-    /// Where keyed state keeps its files.
+    /// Returns the storage of keyed state.
     pub fn files(&self) -> JobFiles {
         self.inner.claim.store().files(self.inner.claim.epoch())
     }
 
-    /// The claim that fences all before it.
+    /// Returns the epoch of the claim.
     pub fn epoch(&self) -> u64 {
         self.inner.claim.epoch()
     }
 
+    /// Returns the number of the next checkpoint.
     pub async fn next_id(&self) -> u64 {
         self.inner.claim.next_checkpoint().await
     }
 
-    /// The latest checkpoint that is whole, as far as that is known before its state is restored; damaged ones after it
-    /// are reported. `unrestorable` have failed to be restored. Refused where going on from an older one would publish
-    /// rows twice ([`Policy`]).
+    /// Returns the latest intact checkpoint, as far as that is known before its state is restored, and reports
+    /// damaged ones after it. `unrestorable` have failed to be restored. Refused if a fallback would publish rows
+    /// twice ([`Policy`]).
     pub async fn latest(
         &self,
         progress: &Progress,
@@ -122,14 +124,14 @@ impl History {
             return match damaged.len() {
                 0 => Ok(None),
                 count => Err(Error::Failed(format!(
-                    "none of the {count} checkpoints in {} is whole; repair the storage, or start anew with --fresh",
+                    "none of the {count} checkpoints in {} is intact; repair the storage, or start without state with --fresh",
                     store.url()
                 ))),
             };
         };
         let base = manifest.header.checkpoint;
         let mut passed_over = Vec::new();
-        // A record of the journal that cannot be read may be older than what was found.
+        // A journal record that cannot be read may be older than the checkpoint found.
         for damaged in damaged.into_iter().filter(|damaged| damaged.checkpoint > base) {
             passed_over.push(SkippedCheckpoint {
                 checkpoint: damaged.checkpoint,
@@ -140,7 +142,7 @@ impl History {
         policy.check(base, &passed_over)?;
         for damaged in &recovery.damaged {
             progress.warn(format!(
-                "checkpoint {} is damaged and passed over: {}",
+                "checkpoint {} is damaged and skipped: {}",
                 damaged.checkpoint, damaged.reason
             ));
         }
@@ -156,8 +158,8 @@ impl History {
         Ok(self.inner.claim.record_published(checkpoint).await?)
     }
 
-    /// The latest checkpoint, for tasks that run and read nothing of it. `Err`: what is damaged; they cannot go on from
-    /// an older one.
+    /// Returns the latest checkpoint for running tasks, which restore nothing of it. The inner error names the
+    /// damage; running tasks cannot continue from an older one.
     pub async fn latest_for_running_tasks(&self) -> Result<Result<Option<Snapshot>, String>, Error> {
         let store = self.inner.claim.store();
         let recovery = store
@@ -175,6 +177,7 @@ impl History {
         })
     }
 
+    /// Loads and verifies a checkpoint.
     pub async fn load(&self, checkpoint: u64) -> Result<Snapshot, Error> {
         let store = self.inner.claim.store();
         let manifest = store
@@ -183,7 +186,7 @@ impl History {
         self.read(manifest).await
     }
 
-    /// Makes nothing the latest checkpoint, if there is one at all.
+    /// Adds an empty checkpoint as the latest, if there are any checkpoints.
     pub async fn start_fresh(&self, job: &Job, progress: &Progress) -> Result<(), Error> {
         let checkpoints = self.inner.claim.checkpoints().await;
         let Some(latest) = checkpoints.last() else {
@@ -199,7 +202,7 @@ impl History {
         Ok(())
     }
 
-    /// Makes a copy of a checkpoint that was loaded the latest, unless it is.
+    /// Adds a copy of a loaded checkpoint as the latest, unless it is the latest.
     pub async fn replay(&self, mut snapshot: Snapshot) -> Result<Snapshot, Error> {
         let checkpoint = snapshot.checkpoint;
         let latest = self.inner.claim.checkpoints().await.last().map(|info| info.checkpoint);
@@ -211,7 +214,7 @@ impl History {
         Ok(snapshot)
     }
 
-    /// Writes a checkpoint; when this returns, it exists.
+    /// Writes a checkpoint, which exists when this returns.
     pub async fn save(&self, snapshot: &Snapshot) -> Result<(), Error> {
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -219,7 +222,7 @@ impl History {
         let claim = &self.inner.claim;
         let mut manifest = snapshot.to_manifest(claim.epoch(), now_ms);
         if manifest.header.savepoint.is_some() {
-            // A put that seemed to fail may have made the savepoint, and no name is given twice.
+            // A put whose answer was lost may have created the savepoint, and names are unique.
             claim.resolve_uncertain_append().await?;
             let made = |info: &CheckpointInfo| info.savepoint == manifest.header.savepoint;
             if self.checkpoints().await.iter().any(made) {
@@ -230,7 +233,7 @@ impl History {
         Ok(())
     }
 
-    /// Removes what retention no longer keeps.
+    /// Removes checkpoints that exceed retention.
     pub async fn apply_retention(&self) -> Result<(), Error> {
         let pinned: Vec<u64> = self.inner.pinned.lock().keys().copied().collect();
         self.inner.claim.retain(self.inner.retain, &pinned).await?;
@@ -246,14 +249,14 @@ impl History {
         }
     }
 
-    /// All complete checkpoints, oldest first.
+    /// Returns all complete checkpoints, oldest first.
     pub async fn checkpoints(&self) -> Vec<CheckpointInfo> {
         self.inner.claim.checkpoints().await
     }
 
-    /// A copy of the latest checkpoint that is kept under a name, for a job that does not run. Returns its number. A
-    /// savepoint of this name that is the latest checkpoint is returned as it is: an earlier call has made it, and its
-    /// caller did not come to say so.
+    /// Creates a savepoint from the latest checkpoint of a job that does not run, and returns its number. If the
+    /// latest checkpoint is a savepoint of this name, it is returned: an earlier call whose answer was lost has
+    /// created it.
     pub async fn create_savepoint(&self, name: &str) -> Result<u64, Error> {
         let checkpoints = self.checkpoints().await;
         if let Some(taken) = checkpoints.iter().find(|info| info.savepoint.as_deref() == Some(name)) {
@@ -278,7 +281,7 @@ impl History {
         Ok(snapshot.checkpoint)
     }
 
-    /// Keeps the state of a job that has no checkpoint, the empty one, under a name. Returns its number.
+    /// Creates a savepoint of a job that has no checkpoint, with empty state, and returns its number.
     pub async fn create_empty_savepoint(&self, job: &Job, name: &str) -> Result<u64, Error> {
         let mut snapshot = Snapshot::empty(job, self.next_id().await);
         snapshot.savepoint = Some(name.to_string());
@@ -287,7 +290,7 @@ impl History {
         Ok(snapshot.checkpoint)
     }
 
-    /// Removes a savepoint. `false`: there is none of this name.
+    /// Removes a savepoint. Returns false if there is none of this name.
     pub async fn delete_savepoint(&self, name: &str) -> Result<bool, Error> {
         let checkpoints = self.checkpoints().await;
         let found = checkpoints.iter().find(|info| info.savepoint.as_deref() == Some(name));
@@ -296,7 +299,7 @@ impl History {
         Ok(true)
     }
 
-    /// Removes a checkpoint that nobody needs. `Err`: why it stays.
+    /// Removes a checkpoint. The inner error is the reason to retain it.
     pub async fn delete(&self, checkpoint: u64) -> Result<Result<(), DeleteRefusal>, Error> {
         let pinned: Vec<u64> = self.inner.pinned.lock().keys().copied().collect();
         match delete_refusal(&self.checkpoints().await, &pinned, checkpoint) {
@@ -318,9 +321,8 @@ impl History {
         Ok(())
     }
 
-    /// Makes a copy of another job's checkpoint the latest of this one, files included. Output that the checkpoint
-    /// holds comes along: the other job may have ended before it was published, and publishing it again changes
-    /// nothing.
+    /// Adds a copy of another job's checkpoint as the latest, with its files. Its output is included: the other job
+    /// may have ended before that was published, and publishing again changes nothing.
     pub async fn adopt(&self, origin: &CheckpointStore, mut snapshot: Snapshot) -> Result<u64, Error> {
         self.inner.claim.store().copy_files(origin, &snapshot.files()).await?;
         snapshot.origin = Some(format!("{}/{}", origin.job(), snapshot.checkpoint));
@@ -331,12 +333,12 @@ impl History {
     }
 }
 
-/// For people who read a claim.
+/// Returns the owner of a claim, for people who read it.
 fn owner() -> String {
     format!("process {}", std::process::id())
 }
 
-/// The checkpoint of this manifest, without output that is known to be published.
+/// Returns the checkpoint of a manifest, without output that is known to be published.
 pub async fn read(store: &CheckpointStore, manifest: Manifest<SubtaskState>) -> Result<Snapshot, Error> {
     let snapshot = Snapshot::from_manifest(manifest);
     Ok(match snapshot.checkpoint <= store.published_to().await? {
@@ -345,20 +347,21 @@ pub async fn read(store: &CheckpointStore, manifest: Manifest<SubtaskState>) -> 
     })
 }
 
-/// Why a checkpoint is not removed.
+/// The reason why a checkpoint is not removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeleteRefusal {
-    /// The job would go on from it.
+    /// The job would resume from it.
     Newest,
+    /// It is the savepoint of this name.
     Savepoint(String),
-    /// Another job is being made of it.
+    /// It is being copied for another job.
     Read,
 }
 
-/// `None`: it may go. `infos` are in the order of their numbers.
+/// Returns the reason to retain a checkpoint; `None`: it may be removed. `infos` are in the order of their numbers.
 fn delete_refusal(infos: &[CheckpointInfo], pinned: &[u64], checkpoint: u64) -> Option<DeleteRefusal> {
     let newest = infos.last();
-    // What the job goes on from once savepoints after it are deleted.
+    // The checkpoint to resume from once later savepoints are deleted.
     let newest_plain = infos.iter().rfind(|info| info.savepoint.is_none());
     if [newest, newest_plain]
         .into_iter()
@@ -374,7 +377,7 @@ fn delete_refusal(infos: &[CheckpointInfo], pinned: &[u64], checkpoint: u64) -> 
     pinned.contains(&checkpoint).then_some(DeleteRefusal::Read)
 }
 
-/// A checkpoint, for a person.
+/// A checkpoint in a list for people.
 #[derive(Debug)]
 pub struct CheckpointSummary {
     pub id: u64,
@@ -382,26 +385,27 @@ pub struct CheckpointSummary {
     pub taken_us: i64,
     pub state_bytes: u64,
     pub savepoint: Option<String>,
-    /// `Err`: what is damaged.
+    /// The content of its manifest, or the damage.
     pub detail: Result<Detail, String>,
 }
 
+/// The content of a manifest.
 #[derive(Debug)]
 pub struct Detail {
     pub parallelism: usize,
     pub finished: bool,
     pub origin: Option<String>,
     pub took_ms: Option<u64>,
-    /// Of rows that barriers have overtaken.
+    /// Bytes of rows that barriers have overtaken.
     pub in_flight_bytes: u64,
 }
 
-/// The complete checkpoints of a job below this URL or folder, newest first. Changes nothing.
+/// Lists the complete checkpoints of a job below this URL or folder, newest first. Changes nothing.
 pub async fn list(name: &str, storage: &str) -> Result<Vec<CheckpointSummary>, Error> {
     list_in(&CheckpointStore::open(storage, name).await?).await
 }
 
-/// As [`list`].
+/// Lists the complete checkpoints of a job, newest first.
 pub async fn list_in(store: &CheckpointStore) -> Result<Vec<CheckpointSummary>, Error> {
     let mut listed = Vec::new();
     for info in store.list().await?.into_iter().rev() {
@@ -457,7 +461,7 @@ mod tests {
         let history = History::open(&storage, "job", 3).await.unwrap();
         history.save(&snapshot(1, None)).await.unwrap();
         assert_eq!(history.create_savepoint("s").await.unwrap(), 2);
-        // Whoever made it did not come to say so.
+        // As if the answer of the first call was lost.
         let history = History::open(&storage, "job", 3).await.unwrap();
         assert_eq!(history.create_savepoint("s").await.unwrap(), 2);
         history.save(&snapshot(3, Some("s"))).await.unwrap();

@@ -1,7 +1,7 @@
-//! Columns that no record of a source has: a misspelt column is NULL everywhere, which no error says.
+//! Columns that no record of a source has. A misspelt column is NULL everywhere, which is no error.
 //!
-//! Sources know which fields their own readers have seen. Workers' heartbeats carry that to the driver, which takes it
-//! together: a column is absent if it is absent wherever records were read.
+//! Sources know which fields their own readers have seen. Workers' heartbeats carry them to the driver, which merges
+//! them: a column is absent if it is absent in every process that has read records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use millstream_proto::report::{count, listed};
 use millstream_proto::spec::closest;
 use millstream_proto::v1::InputFields;
 
-/// Records that are enough to say that a column is absent while the job goes on.
+/// Records after which an absent column is reported while the job runs.
 pub const WARN_RECORDS_MIN: u64 = 1_000;
-/// Absent columns and unknown fields that are named for one source.
+/// Largest number of absent columns and of unknown fields named for one source.
 const NAMED_MAX: usize = 10;
-/// Unknown fields that are kept for one source.
+/// Largest number of unknown fields stored for one source.
 const UNKNOWN_FIELDS_MAX: usize = 64;
 
-/// One for each source, in the order of their ids.
+/// Merges what several processes have read: one for each source, in the order of their ids.
 pub fn merge(found: impl IntoIterator<Item = InputFields>) -> Vec<InputFields> {
     let mut by_operator: BTreeMap<String, InputFields> = BTreeMap::new();
     for fields in found.into_iter().filter(|fields| fields.records > 0) {
@@ -37,7 +37,7 @@ pub fn merge(found: impl IntoIterator<Item = InputFields>) -> Vec<InputFields> {
     by_operator.into_values().collect()
 }
 
-/// A sentence for each absent column.
+/// Returns a warning for each absent column.
 pub fn warnings(fields: &InputFields) -> Vec<String> {
     let mut sentences: Vec<String> = fields
         .absent_columns
@@ -63,7 +63,7 @@ pub fn warnings(fields: &InputFields) -> Vec<String> {
     sentences
 }
 
-/// Returns whether an absent column is probably a misspelling of a field that records have.
+/// Returns true if an absent column is probably a misspelling of a field that records have.
 pub fn is_probably_misspelt(fields: &InputFields) -> bool {
     fields
         .absent_columns

@@ -1,9 +1,9 @@
-//! Running a job with checkpoints and recovery, in one process or over the workers of a cluster.
+//! Runs a job with checkpoints and recovery, in one process or on the workers of a cluster.
 //!
-//! [`run`] takes a planned job and carries it to its end: it restores the latest checkpoint that is whole, makes
-//! sources and sinks, deploys the tasks, cuts checkpoints, lets sinks publish what is complete, restarts after
-//! failures that may pass, and stops cleanly when asked. What it decides is in plain state machines
-//! ([`checkpoint`], [`restart`], [`splits`], [`compatibility`]); what it does is in `attempt` and [`run`](mod@run).
+//! [`run`](fn@run) runs a planned job to its end: it restores the latest intact checkpoint, creates sources and
+//! sinks, deploys the tasks, triggers checkpoints, lets sinks publish what is complete, restarts after retryable
+//! failures, and stops when asked. Decisions are in plain state machines ([`checkpoint`], [`restart`], [`splits`],
+//! [`compatibility`]); effects are in `attempt` and [`mod@run`].
 //!
 //! This crate knows no command line and no terminal: it reports through [`Progress`].
 

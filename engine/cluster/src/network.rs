@@ -1,7 +1,7 @@
-//! Streams of bytes between processes: TCP, unless something else was put in its place.
+//! Streams of bytes between processes: TCP, or a replacement.
 //!
-//! Everything that is said between processes goes through here: clients are built in [`connect`](crate::connect),
-//! servers take what [`listen`] lets in. A simulator brings a [`Network`] of its own, with [`replace`].
+//! All communication between processes goes through this module: clients are built in [`connect`](crate::connect),
+//! servers take connections from [`listen`]. A simulator installs a [`Network`] of its own with [`replace`].
 
 mod accept;
 
@@ -23,57 +23,58 @@ use tonic::transport::server::Connected;
 
 pub use accept::{Acceptor, ConnectionLimit, ConnectionPermit};
 
-/// Connections of a gRPC port at once: each worker has one with the coordinator and one with each other worker, each
+/// Limit of connections to a gRPC port: each worker has one to the coordinator and one to each other worker, each
 /// client one or two for a moment.
 const GRPC_LIMIT: ConnectionLimit = ConnectionLimit {
     name: "GRPC_CONNECTIONS_MAX",
     connections_max: 4096,
-    // HTTP/2 has no words for it.
+    // HTTP/2 has no refusal.
     refusal: b"",
 };
-/// At most a half of the files that a process may have open.
+/// Part of the open-file limit that a port may use: a half.
 const GRPC_FILES_DIVISOR: usize = 2;
-/// Time for a connection to send the preface of HTTP/2 (so many bytes, RFC 9113 section 3.4). From then on it is
+/// Limit of the time in which a connection sends the preface of HTTP/2 (RFC 9113, section 3.4). After that it is
 /// pinged.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Length of the preface.
 const PREFACE_BYTES: usize = 24;
 
-/// A connection, both ways.
+/// A bidirectional connection.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
 
-/// What stands in for TCP.
+/// A replacement for TCP.
 #[async_trait]
 pub trait Network: Send + Sync {
-    /// To an address such as `http://10.0.0.1:7070`.
+    /// Connects to an address such as `http://10.0.0.1:7070`.
     async fn connect(&self, address: &str) -> io::Result<Box<dyn Duplex>>;
 
-    /// Whoever connects to the address from now on.
+    /// Opens a port and returns its connections.
     async fn listen(&self, address: SocketAddr) -> io::Result<BoxStream<'static, io::Result<Box<dyn Duplex>>>>;
 }
 
 static REPLACEMENT: OnceLock<Box<dyn Network>> = OnceLock::new();
 
-/// Puts another network in place of TCP, for the whole process. Only the first call counts.
+/// Replaces TCP for the whole process. Only the first call has an effect.
 pub fn replace(network: Box<dyn Network>) {
     REPLACEMENT.get_or_init(|| network);
 }
 
-/// The network in place of TCP, if there is one.
+/// Returns the network that replaces TCP, if there is one.
 pub fn replacement() -> Option<&'static dyn Network> {
     REPLACEMENT.get().map(AsRef::as_ref)
 }
 
 /// An open port.
 pub struct Listener {
-    /// What it really listens at.
+    /// The address, with the port that the system has chosen if 0 was asked for.
     pub address: SocketAddr,
-    /// For a gRPC server.
+    /// The connections, for a gRPC server.
     pub incoming: BoxStream<'static, io::Result<Accepted>>,
 }
 
-/// Opens a port. 0: any that is free.
+/// Opens a port; port 0 lets the system choose one.
 pub async fn listen(address: SocketAddr) -> io::Result<Listener> {
     if let Some(network) = replacement() {
         let incoming = network.listen(address).await?.map(|accepted| {
@@ -106,16 +107,16 @@ pub async fn listen(address: SocketAddr) -> io::Result<Listener> {
     })
 }
 
-/// A connection that somebody else has opened.
+/// An accepted connection.
 pub struct Accepted {
     stream: Box<dyn Duplex>,
-    /// The bytes that are still to come of the preface, and until when.
+    /// The missing bytes of the preface, and its timeout.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
     _permit: Option<ConnectionPermit>,
 }
 
 impl Accepted {
-    /// Notes what came of the preface. An error says that it does not come.
+    /// Counts the bytes of the preface that were read. An error means that it is late.
     fn await_preface(&mut self, context: &mut Context<'_>, read_bytes: usize) -> io::Result<()> {
         let Some((missing_bytes, timeout)) = &mut self.preface else {
             return Ok(());

@@ -1,8 +1,8 @@
-//! What the sources and sinks of a job cannot reach, wherever their tasks run.
+//! Outages: external systems that the sources and sinks of a job cannot reach.
 //!
-//! Connectors go on trying by themselves, so an outage is no failure: it is the reason why nothing is read, or why a
-//! checkpoint does not end. Each process that has sources or sinks of a job looks at its own; a worker's heartbeats
-//! carry what it finds to the driver, which tells people when one begins and when it is over.
+//! Connectors retry by themselves, so an outage is no failure: it is the reason why nothing is read, or why a
+//! checkpoint does not complete. Each process that has sources or sinks of a job monitors its own; a worker's
+//! heartbeats carry the outages to the driver, which reports when one begins and when it ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use millstream_graph::{JobGraph, NodeIndex};
 use millstream_proto::report::time;
 use millstream_proto::v1::{InputFields, Outage};
 
+/// Kind of an outage of a source.
 pub const SOURCE: &str = "source";
+/// Kind of an outage of a sink.
 pub const SINK: &str = "sink";
 
 /// The sources and sinks of a job in this process.
@@ -23,6 +25,7 @@ pub struct ConnectorMonitor {
 }
 
 impl ConnectorMonitor {
+    /// Monitors these sources and sinks.
     pub fn new(
         graph: &JobGraph,
         sources: &HashMap<NodeIndex, Arc<dyn Source>>,
@@ -38,7 +41,7 @@ impl ConnectorMonitor {
         }
     }
 
-    /// What cannot be reached now.
+    /// Returns the present outages.
     pub fn outages(&self) -> Vec<Outage> {
         let of = |operator: &String, kind: &str, found: millstream_connectors::Outage| Outage {
             operator: operator.clone(),
@@ -54,7 +57,7 @@ impl ConnectorMonitor {
         merge(sources.chain(sinks))
     }
 
-    /// The fields of what the sources have read.
+    /// Returns the fields of the records that the sources have read.
     pub fn input_fields(&self) -> Vec<InputFields> {
         let sources = self.sources.iter();
         let found = sources.filter_map(|(id, source)| {
@@ -70,7 +73,8 @@ impl ConnectorMonitor {
     }
 }
 
-/// One for each operator, since it began anywhere; in the order of their ids, so that the same reads the same.
+/// Merges the outages that several processes report: one for each operator, from the earliest start, in the order of
+/// their ids.
 pub fn merge(found: impl IntoIterator<Item = Outage>) -> Vec<Outage> {
     let mut by_operator: BTreeMap<String, Outage> = BTreeMap::new();
     for outage in found {
@@ -84,7 +88,7 @@ pub fn merge(found: impl IntoIterator<Item = Outage>) -> Vec<Outage> {
     by_operator.into_values().collect()
 }
 
-/// As part of a job's reason.
+/// Describes an outage, as part of a job's reason.
 pub fn describe(outage: &Outage) -> String {
     format!(
         "the {} `{}` cannot reach {} since {} ({})",
@@ -96,7 +100,7 @@ pub fn describe(outage: &Outage) -> String {
     )
 }
 
-/// A job's reason together with what it waits for.
+/// Returns a job's reason with the outages added.
 pub fn describe_reason(reason: &str, outages: &[Outage]) -> String {
     let words = outages.iter().map(describe);
     let parts: Vec<String> = std::iter::once(reason.to_string())

@@ -4,9 +4,10 @@ use millstream_graph::JobGraph;
 use millstream_planner::{Errors, Input, Mode, PlanOptions, meaning};
 use millstream_proto::v1::{self, resolved_job};
 
-/// A resolved job that this engine cannot plan.
+/// The reason why this engine cannot plan a resolved job.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The job has no pipeline.
     #[error("there is no pipeline")]
     NoPipeline,
     /// The mistakes of its pipeline.

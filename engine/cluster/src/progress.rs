@@ -1,4 +1,4 @@
-//! What a running job tells an onlooker: the status line, the log, the summary and the metrics read it.
+//! The progress of a running job, for the status line, the log, the summary and the metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,51 +13,61 @@ use crate::{input_fields, outage};
 /// A checkpoint that is complete and published.
 #[derive(Debug, Clone)]
 pub struct CheckpointReport {
+    /// Its number.
     pub id: u64,
     /// From the trigger to the last acknowledgement.
     pub acknowledged_in: Duration,
     /// From the trigger to the end of publishing.
     pub took: Duration,
-    /// Keyed state it refers to.
+    /// Bytes of keyed state that it refers to.
     pub state_bytes: u64,
-    /// Rows that barriers have overtaken, which are part of it.
+    /// Bytes of rows that barriers have overtaken.
     pub in_flight_bytes: u64,
+    /// Time of its completion.
     pub at: Instant,
-    /// When it was last known to say all there is to say: then or later, if nothing has changed since.
+    /// Time at which its content was last known to be current: when it was completed, or later if nothing has changed
+    /// since.
     pub current_at: Instant,
 }
 
-/// The job as of now.
+/// The present state of a job.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
+    /// The phase.
     pub phase: Phase,
-    /// Why the job is restarting.
+    /// The reason of a restart.
     pub reason: String,
-    /// The job's checkpoints were looked at: without `restored_from` the run starts from the beginning.
+    /// True once the start of the run is known: without `restored_from` it starts without state.
     pub start_is_known: bool,
-    /// The checkpoint this attempt started from.
+    /// Number of the checkpoint that this attempt has restored.
     pub restored_from: Option<u64>,
+    /// The newest published checkpoint.
     pub last_checkpoint: Option<CheckpointReport>,
+    /// Published checkpoints.
     pub checkpoints: u64,
+    /// Failed checkpoints.
     pub checkpoints_failed: u64,
-    /// Those that would have said the same as the one before, and were not stored.
+    /// Checkpoints that were not stored because nothing had changed.
     pub checkpoints_unchanged: u64,
-    /// Those with rows that barriers have overtaken.
+    /// Checkpoints with rows that barriers have overtaken.
     pub checkpoints_unaligned: u64,
     /// The longest time between trigger and last acknowledgement.
     pub acknowledged_in_max: Duration,
+    /// Largest keyed state of a checkpoint.
     pub state_bytes_max: u64,
+    /// Restarts of the job, or of a region.
     pub restarts: u32,
-    /// What its sources and sinks cannot reach at present.
+    /// The present outages of its sources and sinks.
     pub outages: Vec<Outage>,
-    /// The fields of what the sources of the last attempt have read.
+    /// The fields of the records that the sources of the last attempt have read.
     pub input_fields: Vec<InputFields>,
     /// Rows, bytes, watermarks of each attempt; the last is the current one.
     pub counters: Vec<Arc<JobCounters>>,
-    /// What the user should be told, in order; taken by the onlooker.
+    /// Notes for the user, in order, until an observer takes them.
     pub notes: Vec<Note>,
 }
 
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
     #[default]
@@ -69,27 +79,29 @@ pub enum Phase {
     Ended,
 }
 
+/// A message for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     Info(String),
     Warning(String),
 }
 
-/// What an observer is told when it happens.
+/// An event for an observer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgressEvent {
-    /// With the reason, for [`Phase::Restarting`].
+    /// The phase has changed; with the reason, for [`Phase::Restarting`].
     Phase(Phase, String),
+    /// A message for the user.
     Note(Note),
     /// A checkpoint is complete and published.
     Checkpoint(u64),
-    /// Something outside can no longer be reached, or can be again.
+    /// The outages have changed.
     Outages,
 }
 
 type Observer = Box<dyn Fn(ProgressEvent) + Send + Sync>;
 
-/// Shared between the driver, which writes, and onlookers. Cheap to clone.
+/// The progress of a run, written by the driver and read by observers. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Progress(Arc<Inner>);
 
@@ -100,7 +112,7 @@ struct Inner {
 }
 
 impl Progress {
-    /// With someone who is told what happens instead of having to look; notes go there and are not kept.
+    /// Creates a progress that calls an observer at each event. Notes go to the observer and are not stored.
     pub fn with_observer(observer: impl Fn(ProgressEvent) + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner {
             report: Mutex::default(),
@@ -108,6 +120,7 @@ impl Progress {
         }))
     }
 
+    /// Returns a copy of the report, without notes.
     pub fn report(&self) -> Report {
         let mut report = self.0.report.lock();
         let notes = std::mem::take(&mut report.notes);
@@ -116,11 +129,12 @@ impl Progress {
         copy
     }
 
-    /// Looks without copying.
+    /// Reads the report without copying it.
     pub fn with<T>(&self, look: impl FnOnce(&Report) -> T) -> T {
         look(&self.0.report.lock())
     }
 
+    /// Takes the notes that no observer has taken.
     pub fn take_notes(&self) -> Vec<Note> {
         std::mem::take(&mut self.0.report.lock().notes)
     }
@@ -148,7 +162,7 @@ impl Progress {
         if report.phase != before.0 || is_new_reason {
             observed.push(ProgressEvent::Phase(report.phase, report.reason.clone()));
         }
-        // An observer may look at the report.
+        // The observer may read the report.
         drop(report);
         observed.into_iter().for_each(observer);
     }
@@ -163,12 +177,12 @@ impl Progress {
 }
 
 impl Report {
-    /// A sentence for each column that no record of its source had.
+    /// Returns a warning for each column that no record of its source has.
     pub fn absent_columns(&self) -> Vec<String> {
         self.input_fields.iter().flat_map(input_fields::warnings).collect()
     }
 
-    /// Publishes what concerns the job as a whole through the `metrics` facade; its tasks publish their own numbers.
+    /// Publishes the metrics of the job as a whole through the `metrics` facade; tasks publish their own.
     pub fn publish(&self, job: &str) {
         let labels = [("job", job.to_string())];
         if let Some(last) = &self.last_checkpoint {
@@ -177,7 +191,7 @@ impl Report {
             metrics::gauge!("millstream_checkpoint_state_bytes", &labels).set(last.state_bytes as f64);
             metrics::gauge!("millstream_checkpoint_in_flight_bytes", &labels).set(last.in_flight_bytes as f64);
         }
-        // There from the first moment, and for as long as the job runs, whether or not there is a new one.
+        // Counters exist from the start and as long as the job runs.
         for counter in ["millstream_checkpoints_total", "millstream_checkpoints_unchanged_total"] {
             metrics::counter!(counter, &labels).increment(0);
         }
@@ -186,7 +200,7 @@ impl Report {
         metrics::gauge!("millstream_checkpoints_unaligned", &labels).set(self.checkpoints_unaligned as f64);
     }
 
-    /// All attempts together: rows that were read again after a restart count again.
+    /// Returns the sum over all attempts: rows that were read again after a restart count again.
     pub fn numbers(&self) -> Numbers {
         let mut all = Numbers::default();
         for counters in &self.counters {
@@ -205,7 +219,7 @@ impl Report {
             all.checkpoint_pause_sum += attempt.checkpoint_pause_sum;
             all.lag = attempt.lag;
         }
-        // The last that was heard is not how far behind it is.
+        // A lag reported before an outage is stale.
         if self.outages.iter().any(|outage| outage.kind == outage::SOURCE) {
             all.lag = None;
         }
@@ -213,7 +227,7 @@ impl Report {
     }
 }
 
-/// Notes nobody has taken yet, at most.
+/// Largest number of stored notes.
 const NOTES_MAX: usize = 1000;
 
 impl Report {

@@ -1,9 +1,9 @@
-//! Publishing what a complete checkpoint contains: sinks' output becomes visible.
+//! Publishing the output of a complete checkpoint: the commits of sinks.
 //!
-//! Most sinks are told by the process that coordinates the job: their commit is a rename, or one request. Where output itself
-//! is moved by it ([`Sink::commits_on_writer_process`]), each worker publishes what its own subtasks have written and
-//! still has in memory, so that a wide job's output never passes through one process. After a failure whoever restores
-//! the checkpoint publishes it, wherever it was written.
+//! Most sinks commit in the process that coordinates the job, because their commit is a rename or one request. If the
+//! commit moves the output itself ([`Sink::commits_on_writer_process`]), each worker commits the output of its own
+//! subtasks, which it still has in memory, so that the output of a job does not pass through one process. After a
+//! failure the process that restores the checkpoint publishes the output, wherever it was written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +14,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Commits of one checkpoint are tried this often before the attempt fails (and the next one commits).
+/// Largest number of tries of a commit; after that the attempt fails, and the next one commits.
 const COMMIT_TRIES_MAX: u32 = 5;
 
-/// What one subtask of a sink has to publish.
+/// The output of one subtask of a sink.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SubtaskOutput {
-    /// The operator's id.
+    /// Id of the sink's operator.
     pub operator: String,
+    /// Number of the subtask.
     pub subtask: usize,
+    /// The output to commit.
     pub committables: Vec<Committable>,
 }
 
-/// Resolves when all is published, or with why it is not.
+/// A publication by workers. Resolves when all output is published, or to the error.
 pub type Publishing = BoxFuture<'static, Result<(), Error>>;
 
-/// Lets a sink publish, again where that may help.
+/// Commits the output of a sink, and retries after retryable errors.
 pub async fn commit_with_retries(
     sink: &Arc<dyn Sink>,
     committables: Vec<Committable>,

@@ -1,15 +1,15 @@
-//! Regions: which slots of a job stand and fall together.
+//! Regions: sets of slots whose tasks fail and restart together.
 //!
-//! Rows that go from one subtask to another tie both together: when one begins again from a checkpoint, the other must,
-//! or rows are missing or doubled between them. Subtasks that no edge connects need nothing of one another. So a region
-//! is a connected component of slots: by the edges between their subtasks, and because tasks of one slot share its
-//! thread. Slots on one worker are one region, too: the worker runs them as one part, and they are lost together.
+//! Rows that go from one subtask to another tie both together: when one restarts from a checkpoint, the other must,
+//! or rows are missing or duplicated between them. A region is therefore a connected component of slots: connected by
+//! the edges between their subtasks, and because tasks of one slot share its thread. Slots on one worker are one
+//! region, too: the worker runs them as one part, and they are lost together.
 //!
-//! A job whose rows never change their subtask has a region per worker; one with an exchange by key has only one.
+//! A job whose rows never change their subtask has one region per worker; a job with an exchange by key has only one.
 
 use millstream_graph::{Exchange, JobGraph, Parallelism};
 
-/// The slots of each region, both in ascending order. `slots` names the worker of each slot; there are as many as
+/// Divides slots into regions, both in ascending order. `slots` names the worker of each slot; there are as many as
 /// subtasks.
 pub fn divide(graph: &JobGraph, slots: &[String]) -> Vec<Vec<usize>> {
     let mut region_of: Vec<usize> = (0..slots.len()).collect();
@@ -43,6 +43,7 @@ pub fn divide(graph: &JobGraph, slots: &[String]) -> Vec<Vec<usize>> {
     regions
 }
 
+/// Merges the regions of two slots.
 fn join(region_of: &mut [usize], one: usize, other: usize) {
     let (kept, gone) = (region_of[one], region_of[other]);
     for region in region_of {
@@ -52,7 +53,7 @@ fn join(region_of: &mut [usize], one: usize, other: usize) {
     }
 }
 
-/// Under which id the workers know the tasks of each region, by slot.
+/// Returns the attempt id of each slot: workers know the tasks of each region by an id of its own.
 pub fn attempt_ids(attempt: &str, regions: &[Vec<usize>], slots: usize) -> Vec<String> {
     let mut attempts = vec![attempt.to_string(); slots];
     if regions.len() > 1 {
@@ -65,7 +66,7 @@ pub fn attempt_ids(attempt: &str, regions: &[Vec<usize>], slots: usize) -> Vec<S
     attempts
 }
 
-/// The regions of tasks that are known by these ids, by slot.
+/// Returns the regions of tasks whose slots have these attempt ids.
 pub fn regions_of_attempts(attempts: &[String]) -> Vec<Vec<usize>> {
     let mut regions: Vec<Vec<usize>> = Vec::new();
     for (slot, attempt) in attempts.iter().enumerate() {

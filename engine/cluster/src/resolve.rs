@@ -1,10 +1,11 @@
-//! From a pipeline's text to a resolved job: everything that the outside world decides is asked once, here.
+//! Resolves the text of a pipeline to a job: everything that depends on the environment is determined once, here.
 //!
-//! What comes in is the text (YAML, JSON or SQL) or a spec, the values of the variables it names, the time and what the
-//! caller wants otherwise; nothing is read from the process or the clock. What comes out is a [`v1::ResolvedJob`], of
-//! which everything else is a pure function: [`planning::plan`] makes the same graph of it on every machine, [`settings`] says
-//! how it is to run. All mistakes are found at once, with their place in the text. Whether what the pipeline reads and
-//! writes exists is asked apart ([`look_up`]), by whoever is about to start it: a plan needs nobody who answers.
+//! The input is the text (YAML, JSON or SQL) or a spec, the values of the variables it names, the time, and what
+//! overrides the text; nothing is read from the process or the clock. The output is a [`v1::ResolvedJob`], and
+//! everything else is a pure function of it: [`planning::plan`] makes the same graph of it on every machine,
+//! [`settings`] says how it is to run. All mistakes are found at once, with their positions in the text. The
+//! existence of what the pipeline reads and writes is checked separately ([`look_up`]) before a job starts, because a
+//! plan does not need the external systems.
 
 mod look_up;
 
@@ -22,53 +23,60 @@ pub use self::look_up::{NotFound, look_up};
 use crate::job::{Job, Start};
 use crate::{Error, checkpoint, planning, restart, stored_pipeline};
 
-/// Completed checkpoints to keep, unless the pipeline says otherwise.
+/// Default of the number of completed checkpoints that retention keeps.
 const RETAIN_DEFAULT: usize = 3;
-/// Flink's newer and older word for it.
+/// The newer and the older name of the option in Flink.
 const UNALIGNED_KEYS: [&str; 2] = [
     "execution.checkpointing.unaligned.enabled",
     "execution.checkpointing.unaligned",
 ];
-/// Longest name of a job: it becomes a folder's.
+/// Longest name of a job, which becomes the name of a folder.
 const NAME_BYTES_MAX: usize = 200;
 
-/// What the caller wants otherwise than the pipeline says.
+/// Settings that override those of the text.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
+    /// Name of the job.
     pub name: Option<String>,
+    /// Batch or streaming.
     pub mode: Option<Mode>,
 }
 
-/// A job that can be planned anywhere, its plan, and how it is to run.
+/// A resolved job, its plan, and its settings.
 #[derive(Debug)]
 pub struct Resolved {
+    /// The job.
     pub resolved: v1::ResolvedJob,
+    /// Its plan.
     pub graph: Arc<JobGraph>,
+    /// Its settings.
     pub settings: Settings,
-    /// Remarks to its author although nothing is wrong, such as settings without effect.
+    /// Notes for the author that are no mistakes, such as settings without effect.
     pub notes: Vec<String>,
-    /// Of the text, for mistakes that show later.
+    /// Positions in the text, for mistakes that are found later.
     positions: Positions,
 }
 
-/// What the pipeline says about how it runs, with defaults where it says nothing.
+/// The settings of a pipeline, with defaults.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Batch or streaming.
     pub mode: Mode,
-    /// Subtasks per operator; `None`: as many as there are slots.
+    /// Subtasks per operator; `None`: one per slot.
     pub parallelism: Option<usize>,
+    /// Configuration of checkpoints.
     pub checkpoints: checkpoint::Config,
-    /// Completed checkpoints to keep.
+    /// Number of completed checkpoints that retention keeps.
     pub retain: usize,
-    /// URL of the folder for checkpoints, if not the usual one.
+    /// URL of the folder for checkpoints, if not the default.
     pub storage: Option<String>,
-    /// Refuse sinks that cannot publish exactly once.
+    /// True to refuse sinks that cannot deliver exactly once.
     pub exactly_once_required: bool,
-    /// The text asks for its plan only (`EXPLAIN`).
+    /// True if the text asks for its plan only (`EXPLAIN`).
     pub explain: bool,
 }
 
-/// Answers every outside question of a pipeline, or says all that is wrong with it.
+/// Resolves a pipeline, or lists all its mistakes.
 pub fn resolve(pipeline: &v1::Pipeline, overrides: &Overrides, now_us: i64) -> Result<Resolved, Vec<v1::Mistake>> {
     match &pipeline.pipeline {
         Some(pipeline::Pipeline::Yaml(text)) => {
@@ -89,7 +97,7 @@ pub fn resolve(pipeline: &v1::Pipeline, overrides: &Overrides, now_us: i64) -> R
     }
 }
 
-/// How a resolved job is to run. Pure.
+/// Returns the settings of a resolved job. Pure.
 pub fn settings(resolved: &v1::ResolvedJob) -> Result<Settings, Error> {
     let mode = planning::mode_of(resolved);
     match &resolved.pipeline {
@@ -103,7 +111,7 @@ pub fn settings(resolved: &v1::ResolvedJob) -> Result<Settings, Error> {
     }
 }
 
-/// The job's name according to its text, without planning it.
+/// Returns the name of the job in its text, without planning it.
 pub fn name(pipeline: &v1::Pipeline) -> Result<String, Vec<v1::Mistake>> {
     match &pipeline.pipeline {
         Some(pipeline::Pipeline::Yaml(text)) => {
@@ -119,7 +127,7 @@ pub fn name(pipeline: &v1::Pipeline) -> Result<String, Vec<v1::Mistake>> {
     }
 }
 
-/// The name becomes a folder's.
+/// Checks the name of a job, which becomes the name of a folder.
 pub fn check_name(name: &str) -> Result<(), String> {
     let good = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && name
@@ -136,7 +144,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
 }
 
 impl Resolved {
-    /// A job ready to run. `storage` is where checkpoints go.
+    /// Returns a job that can run. `storage` is the folder for checkpoints.
     pub fn job(&self, parallelism: usize, storage: String, start: Start) -> Job {
         let resolved = Arc::new(self.resolved.clone());
         self.settings
@@ -145,6 +153,7 @@ impl Resolved {
 }
 
 impl Settings {
+    /// Returns a job that can run. `storage` is the folder for checkpoints.
     pub fn job(
         &self,
         graph: Arc<JobGraph>,
@@ -197,7 +206,7 @@ fn resolve_spec(
         name: spec.name.clone(),
         mode: wire_mode(mode) as i32,
         now_us,
-        // Replaced already: values are never looked at twice.
+        // Variables are replaced already; values are never expanded again.
         environment: HashMap::new(),
         fingerprint: 0,
         pipeline: Some(resolved_job::Pipeline::Spec(spec)),
@@ -301,8 +310,8 @@ fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Setti
     }
 }
 
-/// Where a script says whether checkpoints are unaligned, it is as in Flink: enabled, the timeout is none unless it is
-/// given; not enabled, all align.
+/// Returns the aligned timeout of a script. As in Flink, unaligned checkpoints that are enabled have no aligned
+/// timeout unless one is given; if they are disabled, all align.
 fn aligned_timeout_ms(settings: &millstream_planner::Settings, defaults: &checkpoint::Config) -> Option<u64> {
     let given = settings
         .checkpoint_aligned_timeout
@@ -315,7 +324,7 @@ fn aligned_timeout_ms(settings: &millstream_planner::Settings, defaults: &checkp
     }
 }
 
-/// A script that gives no name is called after its file.
+/// Returns the default name of a script: that of its file.
 fn stem(file: &str) -> String {
     let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str());
     stem.unwrap_or("job").to_string()
@@ -351,7 +360,7 @@ fn of_planning(error: &planning::Error, positions: &Positions) -> Vec<v1::Mistak
     }
 }
 
-/// Paths of a spec are looked up in its text.
+/// Returns the mistakes with their positions. Paths of a spec are looked up in its text.
 fn of_plan(errors: &millstream_planner::Errors, positions: &Positions) -> Vec<v1::Mistake> {
     let placed = errors.0.iter().map(|error| {
         let message = &error.message;

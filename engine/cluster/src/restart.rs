@@ -1,20 +1,23 @@
 //! The restart strategy of a job: the delay before the next attempt after a failure, and when to give up.
 //!
-//! The retryability of an error ([`Retry`]) decides. After an outage (a broker that is down, a broken connection) the job
-//! restarts from its latest complete checkpoint, after a delay that doubles each time, a limited number of times. An error
-//! that would occur again in the same way (a row that does not decode, a panic, an invalid definition) ends the job at
-//! once. Restarts because a disk is full are unlimited and counted apart. A checkpoint completed after a restart resets
-//! the counts.
+//! The retryability of an error ([`Retry`]) decides. After an outage (a broker that is down, a broken connection) the
+//! job restarts from its latest complete checkpoint, after a delay that doubles each time, a limited number of times.
+//! An error that would occur again in the same way (a row that does not decode, a panic, an invalid definition) ends
+//! the job at once. Restarts because a disk is full are unlimited and counted apart. A checkpoint completed after a
+//! restart resets the counts.
 
 use std::time::Duration;
 
 use millstream_store_errors::Retry;
 
+/// Configuration of the restart strategy.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Delay before the first restart.
     pub delay_first: Duration,
+    /// Longest delay.
     pub delay_max: Duration,
-    /// Restarts without a completed checkpoint in between.
+    /// Restarts in a row without a completed checkpoint.
     pub attempts_max: u32,
 }
 
@@ -28,18 +31,20 @@ impl Default for Config {
     }
 }
 
-/// The restarts of one job so far.
+/// The restart strategy of one job, with the restarts so far.
 #[derive(Debug)]
 pub struct RestartStrategy {
     config: Config,
-    /// Without a completed checkpoint in between, those for want of space not counted.
+    /// Restarts without a completed checkpoint in between, except those because of a full disk.
     failures_in_row: u32,
-    /// For want of space, without anything else in between.
+    /// Restarts because of a full disk, without another one in between.
     disk_full_in_row: u32,
+    /// All restarts.
     pub total: u32,
 }
 
 impl RestartStrategy {
+    /// Creates the strategy of a job that has not failed.
     pub fn new(config: Config) -> Self {
         Self {
             config,
@@ -49,11 +54,12 @@ impl RestartStrategy {
         }
     }
 
+    /// Returns the limit of restarts in a row.
     pub fn attempts_max(&self) -> u32 {
         self.config.attempts_max
     }
 
-    /// How long to wait before the next attempt; `None`: give up.
+    /// Counts a failure and returns the delay before the next attempt; `None`: give up.
     pub fn next_delay(&mut self, retry: Retry) -> Option<Duration> {
         let so_far = match retry {
             Retry::Never => return None,
@@ -70,6 +76,7 @@ impl RestartStrategy {
         Some(delay.min(self.config.delay_max))
     }
 
+    /// Resets the counts after a completed checkpoint.
     pub fn reset(&mut self) {
         self.failures_in_row = 0;
         self.disk_full_in_row = 0;

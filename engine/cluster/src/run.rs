@@ -15,10 +15,10 @@ use crate::restart::RestartStrategy;
 use crate::snapshot::Snapshot;
 use crate::{Error, fallback, restart};
 
-/// Timeout for publishing the latest checkpoint's output when a job is stopped whose tasks do not run.
+/// Timeout for publishing the output of the latest checkpoint when a job is stopped whose tasks do not run.
 const PUBLISH_AT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs the job to its end.
+/// Claims the checkpoints of a job and runs it to its end.
 pub async fn run(
     job: &Job,
     deployer: &dyn Deployer,
@@ -32,7 +32,7 @@ pub async fn run(
     run_claimed(job, &history, deployer, stop, progress).await
 }
 
-/// As [`run`], with the job's checkpoints claimed already.
+/// Runs a job to its end whose checkpoints are claimed already.
 pub async fn run_claimed(
     job: &Job,
     history: &History,
@@ -54,7 +54,7 @@ pub async fn run_claimed(
         }) => {
             let newest = history.checkpoints().await.last().map(|info| info.checkpoint);
             *last_checkpoint = last_checkpoint.or(newest);
-            // A stop promises that everything up to the last checkpoint is visible; tasks that did not run took none.
+            // After a stop everything up to the last checkpoint is visible; without running tasks none was taken.
             if *asked.borrow() == StopRequest::Stop {
                 *unpublished = publish_at_stop(job, history, asked).await;
                 newest.filter(|_| unpublished.is_none())
@@ -67,14 +67,14 @@ pub async fn run_claimed(
     if let Some(checkpoint) = published
         && let Err(error) = history.record_published(checkpoint).await
     {
-        // Whoever goes on from the checkpoint publishes its output again, which changes nothing.
+        // The next restore of the checkpoint publishes its output again, which changes nothing.
         tracing::warn!(job = job.graph.name, checkpoint, "not recorded as published: {error}");
     }
     progress.update(|report| report.phase = Phase::Ended);
     outcome
 }
 
-/// Publishes the latest checkpoint's output. `Some`: why it may not be published.
+/// Publishes the output of the latest checkpoint. Returns the reason if it may not be published.
 async fn publish_at_stop(job: &Job, history: &History, stop: watch::Receiver<StopRequest>) -> Option<String> {
     let publishing = tokio::time::timeout(PUBLISH_AT_STOP_TIMEOUT, attempt::publish_latest(job, history));
     tokio::select! {
@@ -115,7 +115,7 @@ async fn run_attempts(
         Some((adopted, base)) => (base, Some(adopted)),
         None => {
             if job.allow_duplicates {
-                // Accepted for what is damaged now, not for what will be.
+                // Duplicates are accepted for present damage, not for damage that occurs later.
                 policy.duplicates_allowed_to = history.next_id().await;
             }
             let begin = || async {
@@ -139,7 +139,7 @@ async fn run_attempts(
     progress.update(|report| report.start_is_known = true);
     // Checkpoints that could not be restored.
     let mut damaged = Vec::new();
-    // What a person chose is not replaced by what nobody did.
+    // A checkpoint that the user has chosen is not replaced by an older one.
     let chosen = match job.start {
         Start::FromCheckpoint(_) => base.as_ref().map(|snapshot| snapshot.checkpoint),
         Start::Fresh | Start::Resume => None,
@@ -180,7 +180,7 @@ async fn run_attempts(
             && chosen != Some(snapshot.checkpoint)
         {
             progress.warn(format!(
-                "checkpoint {} is damaged and passed over: {}",
+                "checkpoint {} is damaged and skipped: {}",
                 snapshot.checkpoint, failure.error
             ));
             damaged.push(DamagedCheckpoint {
@@ -226,7 +226,7 @@ async fn run_attempts(
     }
 }
 
-/// The checkpoint that a run begins with when no tasks of the job run.
+/// Returns the checkpoint that a run without running tasks starts from.
 async fn initial_checkpoint(
     job: &Job,
     history: &History,
@@ -242,14 +242,14 @@ async fn initial_checkpoint(
         Start::Resume => history.latest(progress, &[], policy).await,
         Start::FromCheckpoint(id) => {
             let chosen = history.load(id).await?;
-            // What is refused leaves the job where it was.
+            // A refusal must leave the job as it was.
             attempt::check_compatibility(job, &chosen).await?;
             history.replay(chosen).await.map(Some)
         }
     }
 }
 
-/// Tasks of the job that were running before, with the latest checkpoint. When they cannot go on, a new attempt can.
+/// Returns running tasks of the job, with the latest checkpoint. If they cannot be adopted, the job restarts.
 async fn adopt_running_tasks(
     job: &Job,
     history: &History,
@@ -282,8 +282,8 @@ async fn adopt_running_tasks(
     }
 }
 
-/// The least retryability that leads to another try: a failure before anything ever ran is more likely a wrong address
-/// than an outage, unless a disk is full.
+/// Returns the least retryability that leads to another try: a failure before the job ever started is more likely a
+/// wrong address than an outage, unless a disk is full.
 fn retry_threshold(ever_started: bool) -> Retry {
     match ever_started {
         true => Retry::Limited,
@@ -291,7 +291,7 @@ fn retry_threshold(ever_started: bool) -> Retry {
     }
 }
 
-/// Does something on a local disk, again as long as that is full. `None`: someone asked to stop meanwhile.
+/// Runs an operation on a local disk, and retries it while the disk is full. Returns `None` after a request to stop.
 pub async fn retry_while_disk_full<T, Doing: Future<Output = Result<T, Error>>>(
     mut stop: watch::Receiver<StopRequest>,
     progress: &Progress,
@@ -301,8 +301,8 @@ pub async fn retry_while_disk_full<T, Doing: Future<Output = Result<T, Error>>>(
     retry_with_backoff(&mut restarts, &mut stop, progress, Retry::Unlimited, doing).await
 }
 
-/// Reads something of earlier checkpoints, again while the storage cannot be reached: an outage must not end the job
-/// for good. Errors that are less than `retry_threshold` are final. `None`: someone asked to stop meanwhile.
+/// Runs an operation on the checkpoint storage and retries it during outages, which must not end the job. Errors
+/// below `retry_threshold` are final. Returns `None` after a request to stop.
 async fn retry_with_backoff<T, Reading: Future<Output = Result<T, Error>>>(
     restarts: &mut RestartStrategy,
     stop: &mut watch::Receiver<StopRequest>,
@@ -335,11 +335,11 @@ async fn retry_with_backoff<T, Reading: Future<Output = Result<T, Error>>>(
     }
 }
 
-/// Waits; whether someone asked to stop meanwhile.
+/// Waits for this time. Returns true if a request to stop came meanwhile.
 async fn stop_requested_within(stop: &mut watch::Receiver<StopRequest>, delay: Duration) -> bool {
     let asked = async {
         if stop.wait_for(|request| *request != StopRequest::None).await.is_err() {
-            // Nobody is left who could ask.
+            // No sender is left.
             std::future::pending::<()>().await;
         }
     };

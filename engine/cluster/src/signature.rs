@@ -1,15 +1,15 @@
-//! Signatures of operators' state: lines that tell two layouts of state apart, and their description in words.
+//! Signatures of operators' state: lines that tell two layouts of state apart, and their descriptions.
 //!
-//! A signature is compared as a whole and stands in checkpoints, so its spelling cannot change. What a person wants to
-//! know is picked out of it here. One of which the form is not known, as an older or newer engine may have written it,
-//! stays as it is.
+//! A signature is compared as a whole and is stored in checkpoints, so its form cannot change. Descriptions are
+//! derived from it. A signature of unknown form, as an older or newer engine may have written it, is its own
+//! description.
 
 use arrow_schema::DataType;
 use millstream_graph::{JobGraph, NodeIndex, Operator, sql_type};
 use millstream_proto::spec::format_duration_ms;
 
-/// A line that changes exactly when an operator's stored state could no longer be read by it; empty for operators
-/// whose state does not depend on their definition.
+/// Returns the signature of an operator's state: a line that changes exactly when the operator could no longer read
+/// its stored state; empty for operators whose state does not depend on their definition.
 pub fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
     let input_types = |input: usize, columns: &[usize]| -> Vec<String> {
         let edge = graph.inputs(node).find(|edge| edge.input == input);
@@ -67,21 +67,21 @@ pub fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
     }
 }
 
-/// The level of detail in which a signature is told.
+/// The level of detail of a description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Detail {
     /// The kind of state.
     Kind,
-    /// Offsets of windows, types of accumulators, and positions of columns, too.
+    /// In addition offsets of windows, types of accumulators, and positions of columns.
     Everything,
 }
 
-/// The kind of state in words, such as `window of 1min by BIGINT: count, sum`.
+/// Describes the kind of state, such as `window of 1min by BIGINT: count, sum`.
 pub fn describe(signature: &str) -> String {
     words(signature, Detail::Kind)
 }
 
-/// Two signatures in words that tell them apart.
+/// Describes two signatures with enough detail to tell them apart.
 pub fn describe_difference(before: &str, now: &str) -> (String, String) {
     for detail in [Detail::Kind, Detail::Everything] {
         let words = (words(before, detail), words(now, detail));
@@ -148,7 +148,7 @@ fn window_in_words(window: &str, detail: Detail) -> Option<String> {
     })
 }
 
-/// The functions, with the types of their accumulators where everything is told.
+/// Describes the aggregate functions; in full detail with the types of their accumulators.
 fn calls_in_words(calls: &str, detail: Detail) -> String {
     let is_name = |name: &str| {
         name.chars()
@@ -217,24 +217,24 @@ fn top(rest: &str, detail: Detail) -> Option<String> {
     ))
 }
 
-/// The position of a column, counted from 1.
+/// Returns the position of a column, counted from 1.
 fn number(index: &str) -> Option<String> {
     Some((index.parse::<u64>().ok()?.checked_add(1)?).to_string())
 }
 
-/// `Int64, Decimal128(20, 2)` as `BIGINT, DECIMAL(20, 2)`.
+/// Returns types by their names in SQL: `Int64, Decimal128(20, 2)` becomes `BIGINT, DECIMAL(20, 2)`.
 fn types_in_words(types: &str) -> String {
     let types: Vec<String> = split_outside(types, ", ").into_iter().map(type_in_words).collect();
     types.join(", ")
 }
 
-/// A type by its name in SQL; one that has none stays as it is.
+/// Returns the name of a type in SQL; an unknown type as it is.
 fn type_in_words(name: &str) -> String {
     name.parse::<DataType>()
         .map_or_else(|_| name.to_string(), |data_type| sql_type::name(&data_type))
 }
 
-/// Splits where no bracket and no quote is open.
+/// Splits a text where no bracket and no quote is open.
 fn split_outside<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     let mut parts = Vec::new();
     let (mut start, mut depth, mut quoted) = (0, 0_usize, false);
@@ -334,7 +334,7 @@ mod tests {
             "top 1..=3 by [1, 0] of [Int64]",
             ("first 3 of (BIGINT) by column 1", "first 3 of (BIGINT) by column 2, 1"),
         );
-        // The same in words.
+        // Both have the same description.
         let (single, last) = (
             "aggregate Tumble { size: 60000000, offset: 0 } Single keys [] calls []",
             "aggregate Tumble { size: 60000000, offset: 0 } Final keys [] calls []",

@@ -1,18 +1,18 @@
-//! What a checkpoint says about a job: its shape, and every subtask's contribution.
+//! The content of a complete checkpoint: the shape of the job, and the contribution of every subtask.
 //!
-//! [`Snapshot`] is the engine's view; the state crate stores it as a manifest with a checksum. The contributions are the
-//! manifest's body (version [`BODY_VERSION`]); what the engine knows beside them is in the header's properties:
+//! [`Snapshot`] is the engine's view; the state crate stores it as a manifest with a checksum. The contributions are
+//! the body of the manifest (version [`BODY_VERSION`]); the rest is in the properties of the header:
 //!
 //! | property | meaning |
 //! |---|---|
-//! | `finished` | `true`: all input had been processed, the job has nothing left to do |
-//! | `origin` | `checkpoint N`: a copy of N, the first of a replay; `JOB/N`: of another job; `fresh`: nothing, the first of a new start |
-//! | `state/OPERATOR` | the kind of state the operator kept ([`crate::signature::of_state`]) |
-//! | `took_ms` | from the trigger to the last subtask's answer, for one that a run took |
-//! | `entries/OPERATOR` | about how many rows its keyed state has, where all subtasks knew |
-//! | `engine` | the version that wrote it |
-//! | `output_pipeline` | the pipeline that its output was written by, if that is another one |
-//! | `pipeline` | the pipeline that the state belongs to ([`crate::stored_pipeline`]); absent: an older engine took it |
+//! | `finished` | `true`: all input had been processed |
+//! | `origin` | of a copy: `checkpoint N` for a replay, `JOB/N` of another job, `fresh` for an empty one |
+//! | `state/OPERATOR` | the kind of state of the operator ([`crate::signature::of_state`]) |
+//! | `took_ms` | time from the trigger to the last acknowledgement; absent for copies |
+//! | `entries/OPERATOR` | approximate number of rows of its keyed state; absent if a subtask does not know it |
+//! | `engine` | the version of the engine that wrote it |
+//! | `output_pipeline` | the pipeline that wrote the output, if it is another one |
+//! | `pipeline` | the pipeline of the state ([`crate::stored_pipeline`]); absent in checkpoints of old engines |
 
 use std::collections::BTreeMap;
 
@@ -33,13 +33,13 @@ pub const BODY_VERSION: u16 = 3;
 const SIGNATURE: &str = "state/";
 const ENTRIES: &str = "entries/";
 
-/// Bytes of the rows that barriers have overtaken on their way to these subtasks.
+/// Returns the bytes of the rows that barriers have overtaken on their way to these subtasks.
 pub fn in_flight_bytes<'a>(states: impl IntoIterator<Item = &'a SubtaskState>) -> u64 {
     let files = states.into_iter().filter_map(|state| state.channel_state.as_ref());
     files.map(|file| file.length).sum()
 }
 
-/// The rows of each operator that has keyed state, if all its subtasks know theirs.
+/// Returns the number of rows of each operator that has keyed state, if all its subtasks know it.
 fn entries(operators: &BTreeMap<OperatorId, Vec<SubtaskState>>) -> BTreeMap<OperatorId, u64> {
     let counted = operators.iter().filter_map(|(operator, states)| {
         let mut keyed = states.iter().filter_map(|state| state.keyed.as_ref()).peekable();
@@ -49,7 +49,7 @@ fn entries(operators: &BTreeMap<OperatorId, Vec<SubtaskState>>) -> BTreeMap<Oper
     counted.collect()
 }
 
-/// The output of a checkpoint that cannot be restored, as far as its manifest tells.
+/// Returns the output of a checkpoint that cannot be restored, as far as its manifest is readable.
 pub async fn output_of(store: &CheckpointStore, checkpoint: u64) -> Result<Output, Error> {
     let manifest = store
         .load::<SubtaskState>(checkpoint, BODY_VERSION, VerificationDepth::Manifest)
@@ -69,29 +69,36 @@ pub async fn output_of(store: &CheckpointStore, checkpoint: u64) -> Result<Outpu
 /// A complete checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
+    /// Its number.
     pub checkpoint: u64,
+    /// True if all input had been processed.
     pub finished: bool,
-    /// Where a checkpoint that no run took came from.
+    /// The origin of a copy; `None` for a checkpoint of running tasks.
     pub origin: Option<String>,
-    /// Its name if it is kept until a person deletes it.
+    /// The name of a savepoint.
     pub savepoint: Option<String>,
-    /// From the trigger to the last subtask's answer, where a run took it.
+    /// Milliseconds from the trigger to the last acknowledgement; `None` for a copy.
     pub took_ms: Option<u64>,
+    /// Subtasks per operator.
     pub parallelism: usize,
+    /// Number of key groups.
     pub max_parallelism: u16,
+    /// Fingerprint of the job graph.
     pub fingerprint: String,
-    /// The pipeline that the state belongs to ([`crate::stored_pipeline`]), where that is known.
+    /// The pipeline of the state ([`crate::stored_pipeline`]), if it is known.
     pub pipeline: Option<String>,
-    /// The pipeline whose sinks publish the output, if that is another one.
+    /// The pipeline whose sinks publish the output, if it is another one.
     pub output_pipeline: Option<String>,
+    /// The contribution of every subtask, by operator.
     pub operators: BTreeMap<OperatorId, Vec<SubtaskState>>,
-    /// What kind of state each operator kept.
+    /// The kind of state of each operator.
     pub signatures: BTreeMap<OperatorId, String>,
-    /// About how many rows the keyed state of each has, where that is known.
+    /// Approximate number of rows of keyed state by operator, where it is known.
     pub entries: BTreeMap<OperatorId, u64>,
 }
 
 impl Snapshot {
+    /// Creates the snapshot of a checkpoint that all subtasks have acknowledged.
     pub fn new(job: &Job, parallelism: usize, completed: &Completed) -> Self {
         Self {
             finished: completed.finished,
@@ -103,7 +110,7 @@ impl Snapshot {
         }
     }
 
-    /// The beginning: nothing was read yet.
+    /// Creates a snapshot without state.
     pub fn empty(job: &Job, checkpoint: u64) -> Self {
         let nodes = job.graph.nodes.iter().enumerate();
         Self {
@@ -125,7 +132,7 @@ impl Snapshot {
         }
     }
 
-    /// Gives the state to another pipeline. Output stays that of the pipeline that wrote it.
+    /// Assigns the state to another pipeline. Output remains that of the pipeline that wrote it.
     pub fn reassign_to(&mut self, pipeline: Option<String>) {
         let mut states = self.operators.values().flatten();
         let has_output = states.any(|state| !state.committables.is_empty());
@@ -135,7 +142,7 @@ impl Snapshot {
         self.pipeline = pipeline;
     }
 
-    /// Forgets output that is published.
+    /// Removes the output, because it is published.
     pub fn without_output(mut self) -> Self {
         self.output_pipeline = None;
         for state in self.operators.values_mut().flatten() {
@@ -144,7 +151,7 @@ impl Snapshot {
         self
     }
 
-    /// Every file that the checkpoint refers to: keyed state, output that is not published yet, channel state.
+    /// Returns every file that the checkpoint refers to: keyed state, unpublished output, channel state.
     pub fn files(&self) -> Vec<FileReference> {
         let states = || self.operators.values().flatten();
         let keyed = states().filter_map(|state| state.keyed.as_ref());
@@ -161,6 +168,7 @@ impl Snapshot {
         keyed.chain(output).chain(in_flight).collect()
     }
 
+    /// Returns the manifest.
     pub fn to_manifest(&self, attempt: u64, created_ms: i64) -> Manifest<SubtaskState> {
         let mut properties = BTreeMap::from([("engine".to_string(), env!("CARGO_PKG_VERSION").to_string())]);
         if self.finished {
@@ -209,6 +217,7 @@ impl Snapshot {
         }
     }
 
+    /// Reads a manifest.
     pub fn from_manifest(manifest: Manifest<SubtaskState>) -> Self {
         let header = manifest.header;
         let property = |name: &str| header.properties.get(name).cloned();
@@ -290,7 +299,7 @@ mod tests {
         let bytes = manifest.encode().expect("it can be written");
         let read = Manifest::decode(&bytes, "manifest", BODY_VERSION).expect("it can be read");
         assert_eq!(Snapshot::from_manifest(read).entries, snapshot.entries);
-        // As an engine wrote it that did not count.
+        // A manifest of an engine without this count.
         manifest.header.properties.retain(|name, _| !name.starts_with(ENTRIES));
         assert!(Snapshot::from_manifest(manifest).entries.is_empty());
     }

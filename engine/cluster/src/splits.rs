@@ -1,9 +1,9 @@
-//! Which subtask reads which split.
+//! Assignment of splits to the subtasks of a source.
 //!
-//! Splits are divided by their weight: the heaviest first, each to the subtask with the least so far. Ordered sources
-//! deal theirs out in turn instead, so that all subtasks move through time together. Splits that a checkpoint lists
-//! keep their position; those that discovery finds and nobody knows yet start at their beginning; those that are read
-//! to the end are remembered, so that discovery never hands them out again.
+//! Splits are assigned by weight: the heaviest first, each to the subtask with the least total weight so far. Splits
+//! of ordered sources are assigned round-robin instead, so that all subtasks advance through time together. Splits
+//! that a checkpoint lists keep their positions; new ones start at their beginning; those that are read to the end
+//! are remembered, so that discovery never assigns them again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,23 +11,25 @@ use millstream_connectors::Split;
 use millstream_graph::OperatorId;
 use millstream_runtime::subtask_state::{SplitState, SubtaskState};
 
-/// What is known of the splits of one source over the life of one attempt.
+/// Assigns the splits of one source during one attempt.
 #[derive(Debug, Default)]
 pub struct SplitAssigner {
+    /// Ids of all splits that are known.
     ids: BTreeSet<String>,
-    /// Read to the end before this attempt, or before its subtask began again: no subtask knows them, so the driver
-    /// keeps them in every checkpoint.
+    /// Splits that were read to the end before this attempt, or before their subtask restarted. No subtask knows
+    /// them, so the driver adds them to every checkpoint.
     finished: Vec<SplitState>,
-    /// Whose each split is, as it was handed out and in that order.
-    given: Vec<(usize, Split)>,
-    /// Weight assigned so far, per subtask.
+    /// The assigned splits with their subtasks, in the order of assignment.
+    assigned: Vec<(usize, Split)>,
+    /// Assigned weight of each subtask.
     loads: Vec<u64>,
-    /// Whose turn it is, for ordered sources.
-    next: usize,
+    /// The next subtask of the round-robin assignment.
+    next_subtask: usize,
     ordered: bool,
 }
 
 impl SplitAssigner {
+    /// Creates the assignment of a source without splits.
     pub fn new(subtasks: usize, ordered: bool) -> Self {
         Self {
             loads: vec![0; subtasks],
@@ -36,7 +38,8 @@ impl SplitAssigner {
         }
     }
 
-    /// The splits of a checkpoint: finished ones are set aside, the others returned at their positions.
+    /// Takes over the splits of a checkpoint. Finished ones are remembered, the others are returned with their
+    /// positions.
     pub fn restore(&mut self, states: &[SubtaskState]) -> Vec<Split> {
         let mut splits = Vec::new();
         for split in states.iter().flat_map(|state| &state.splits) {
@@ -52,7 +55,7 @@ impl SplitAssigner {
         splits
     }
 
-    /// What subtasks that were running before say that they read.
+    /// Takes over the splits that running subtasks read.
     pub fn add_running(&mut self, states: &[SubtaskState]) {
         for state in states {
             for split in &state.splits {
@@ -61,14 +64,14 @@ impl SplitAssigner {
                     && let Some(load) = self.loads.get_mut(state.subtask)
                 {
                     *load += split.weight.max(1);
-                    self.given.push((state.subtask, open(split)));
+                    self.assigned.push((state.subtask, open(split)));
                 }
             }
         }
-        self.next = self.ids.len() % self.loads.len();
+        self.next_subtask = self.ids.len() % self.loads.len();
     }
 
-    /// Those of the discovered splits that nobody knows yet.
+    /// Returns the splits that are not known yet.
     pub fn take_new(&mut self, discovered: Vec<Split>) -> Vec<Split> {
         discovered
             .into_iter()
@@ -76,18 +79,18 @@ impl SplitAssigner {
             .collect()
     }
 
-    /// Divides splits among the subtasks; each keeps the given order.
+    /// Assigns splits to the subtasks; each subtask gets its splits in the given order.
     pub fn assign(&mut self, splits: Vec<Split>) -> Vec<Vec<Split>> {
         let mut owners = vec![0; splits.len()];
         let mut order: Vec<usize> = (0..splits.len()).collect();
         if !self.ordered {
-            // Stable: equal weights stay in order.
+            // A stable sort: equal weights stay in order.
             order.sort_by_key(|index| std::cmp::Reverse(splits[*index].weight));
         }
         for index in order {
             let subtask = if self.ordered {
-                let subtask = self.next;
-                self.next = (self.next + 1) % self.loads.len();
+                let subtask = self.next_subtask;
+                self.next_subtask = (self.next_subtask + 1) % self.loads.len();
                 subtask
             } else {
                 (0..self.loads.len())
@@ -99,22 +102,22 @@ impl SplitAssigner {
         }
         let mut assigned = vec![Vec::new(); self.loads.len()];
         for (split, owner) in splits.into_iter().zip(owners) {
-            self.given.push((owner, split.clone()));
+            self.assigned.push((owner, split.clone()));
             assigned[owner].push(split);
         }
         assigned
     }
 
-    /// The splits of those subtasks that begin again at a checkpoint of this attempt, each its own: at the positions
-    /// that the checkpoint has; those that were handed out later, or before the first checkpoint, as they were. Those
-    /// that are finished there are set aside, as those of earlier attempts are.
-    pub fn reassign(&mut self, states: &[SubtaskState], begins_again: impl Fn(usize) -> bool) -> Vec<Vec<Split>> {
+    /// Returns the splits of the subtasks that restart from a checkpoint of this attempt, by subtask: at their
+    /// positions in the checkpoint, or as they were assigned if the checkpoint does not list them. Splits that are
+    /// finished in the checkpoint are remembered.
+    pub fn reassign(&mut self, states: &[SubtaskState], is_restarted: impl Fn(usize) -> bool) -> Vec<Vec<Split>> {
         let listed = states.iter().flat_map(|state| &state.splits);
         let listed: HashMap<&str, &SplitState> = listed.map(|split| (split.id.as_str(), split)).collect();
         let mut assigned = vec![Vec::new(); self.loads.len()];
         let finished = &mut self.finished;
-        self.given.retain(|(subtask, split)| {
-            if !begins_again(*subtask) {
+        self.assigned.retain(|(subtask, split)| {
+            if !is_restarted(*subtask) {
                 return true;
             }
             match listed.get(split.id.as_str()) {
@@ -131,7 +134,7 @@ impl SplitAssigner {
     }
 }
 
-/// A split to be read on from where it is.
+/// Returns a split that continues at its position.
 pub fn open(split: &SplitState) -> Split {
     Split {
         id: split.id.clone(),
@@ -141,7 +144,7 @@ pub fn open(split: &SplitState) -> Split {
     }
 }
 
-/// Adds to a checkpoint's states the splits that were finished before the attempt began.
+/// Adds to the states of a checkpoint the splits that were finished before the attempt began.
 pub fn add_finished_splits(
     known: &BTreeMap<OperatorId, SplitAssigner>,
     states: &mut BTreeMap<OperatorId, Vec<SubtaskState>>,
@@ -254,7 +257,7 @@ mod tests {
             })
             .collect();
         assert_eq!(given, [vec![("a", 1), ("e", 0)], vec![]]);
-        // The finished one is nobody's any more, and not forgotten: neither now nor when it happens again.
+        // The finished one is assigned to no subtask, and is remembered over several restarts.
         known.reassign(&states, |subtask| subtask == 0);
         let source = OperatorId("s".into());
         let mut states = BTreeMap::from([(source.clone(), vec![SubtaskState::default()])]);

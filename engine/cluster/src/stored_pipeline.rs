@@ -1,12 +1,12 @@
-//! The pipeline that a checkpoint was taken of, as it stands in the manifest, and its differences from a later one.
+//! The pipeline of a checkpoint as stored in its manifest, and its differences from a later one.
 //!
-//! Stored is the resolved job, so that the engine that restores can plan it: the expressions of a plan change with
-//! every version of the planner, and only two plans of one engine can be compared. Its text in the manifest (property
+//! The resolved job is stored, so that the engine that restores can plan it: the expressions of a plan change with
+//! every version of the planner, and only two plans of one engine are comparable. The text in the manifest (property
 //! `pipeline`) is `1:`, the version, then the job as a protobuf message ([`v1::ResolvedJob`]), compressed with zstd,
 //! in base64.
 //!
-//! Secrets are not in it: the values of options that a connector or their name declares to be secret are masked, in a
-//! script as in a spec; comments and the values of variables that only secrets used are left out. None of them
+//! Secrets are not stored: the values of options that a connector or their name declares to be secret are masked, in
+//! a script as in a spec; comments and the values of variables that only secrets use are left out. None of them
 //! changes the meaning of a row.
 
 use std::io::Read;
@@ -26,10 +26,10 @@ use crate::{Error, planning};
 
 const VERSION: &str = "1:";
 const COMPRESSION_LEVEL: i32 = 3;
-/// Largest stored pipeline; a longer text is not believed. Above what a pipeline's text may have.
+/// Largest stored pipeline, above the limit of the text of a pipeline. Decoding refuses longer ones.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// The text for a manifest. `None`: the pipeline cannot be stored without its secrets.
+/// Returns the text for a manifest; `None` if the pipeline cannot be stored without its secrets.
 pub fn encode(resolved: &v1::ResolvedJob) -> Option<String> {
     let bytes = without_secrets(resolved)?.encode_to_vec();
     let compressed = zstd::bulk::compress(&bytes, COMPRESSION_LEVEL).ok()?;
@@ -49,14 +49,14 @@ pub(crate) fn decode(text: &str) -> Result<v1::ResolvedJob, String> {
     v1::ResolvedJob::decode(bytes.as_slice()).map_err(|error| damaged(&error))
 }
 
-/// The differences between the pipeline of a checkpoint and the one that is to resume from it, as far as they are
-/// known.
+/// The result of comparing the pipeline of a checkpoint with the one that is to resume from it.
 #[derive(Debug)]
 pub enum PipelineComparison {
+    /// The differences.
     Known(Differences),
-    /// The checkpoint does not have its pipeline: an older engine took it.
+    /// The checkpoint has no pipeline: an older engine took it.
     NotStored,
-    /// Why the checkpoint's pipeline cannot be planned any more.
+    /// This engine cannot plan the pipeline of the checkpoint; the reason.
     NotPlannable(String),
 }
 
@@ -82,7 +82,7 @@ pub async fn compare(
     })
 }
 
-/// The differences in meaning between two pipelines. `Err`: why they cannot be compared.
+/// Returns the differences in meaning between two pipelines; an error is the reason why they cannot be compared.
 fn differences(stored: &str, now: &v1::ResolvedJob) -> Result<Differences, String> {
     let mut old = decode(stored)?;
     // `NOW()` is the start of the job, whichever it is.
@@ -96,19 +96,20 @@ fn differences(stored: &str, now: &v1::ResolvedJob) -> Result<Differences, Strin
     Ok(meaning::compare(&old, &new))
 }
 
-/// The job graph of a stored pipeline, in which secrets are masked. `Err`: why this engine cannot plan it.
+/// Returns the job graph of a stored pipeline, in which secrets are masked; an error is the reason why this engine
+/// cannot plan it.
 pub(crate) fn plan(stored: &str) -> Result<JobGraph, String> {
     let planned = planning::plan_to_compare(&decode(stored)?).map_err(|error| error.to_string())?;
     Ok(planned.graph)
 }
 
-/// Returns whether two jobs have the same pipeline, whenever they were resolved.
+/// Returns true if two jobs have the same pipeline, whenever they were resolved.
 pub fn is_same(old: &v1::ResolvedJob, now: &v1::ResolvedJob) -> bool {
     let planned = |job: &v1::ResolvedJob| (job.pipeline.clone(), job.environment.clone(), job.mode);
     planned(old) == planned(now)
 }
 
-/// The job as it is stored.
+/// Returns the job without its secrets.
 fn without_secrets(resolved: &v1::ResolvedJob) -> Option<v1::ResolvedJob> {
     let mut stored = resolved.clone();
     match &mut stored.pipeline {

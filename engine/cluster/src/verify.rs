@@ -1,8 +1,8 @@
-//! Reads through all that a job's checkpoints consist of, tells what is damaged, and what a restore would do about it.
+//! Verifies the checkpoints of a job: reads all their objects, lists damage, and describes the effect on a restore.
 //!
-//! Its findings are sent as events, one per damaged object and per checkpoint, so that neither side holds more than one
-//! checkpoint's damage in memory. Reading needs no claim and disturbs nobody. A checkpoint that a running job deletes
-//! meanwhile is left out, not called damaged.
+//! Findings are sent as events, one per damaged object and per checkpoint, so that neither side holds more than one
+//! checkpoint's damage in memory. Verification needs no claim and does not disturb a running job. A checkpoint that a
+//! running job deletes meanwhile is left out, not reported as damaged.
 
 use std::time::Instant;
 
@@ -16,28 +16,29 @@ use crate::Error;
 use crate::fallback::Output;
 use crate::snapshot::{BODY_VERSION, output_of};
 
-/// Events that may wait for whoever reads them.
+/// Largest number of events that wait for the receiver.
 pub const EVENTS_MAX: usize = 64;
 /// Interval of progress events.
 const PROGRESS_MS: u128 = 500;
 
-/// Nobody wants to know any more.
-struct Gone;
+/// The receiver of the events is gone.
+struct ReceiverGone;
 
-struct Telling {
+/// Sends the events of a verification and sums up its result.
+struct EventSender {
     events: mpsc::Sender<v1::VerifyEvent>,
     result: v1::VerifyResult,
 }
 
-impl Telling {
-    async fn tell(&self, event: v1::VerifyEvent) -> Result<(), Gone> {
-        self.events.send(event).await.map_err(|_| Gone)
+impl EventSender {
+    async fn send(&self, event: v1::VerifyEvent) -> Result<(), ReceiverGone> {
+        self.events.send(event).await.map_err(|_| ReceiverGone)
     }
 
-    async fn damages(&mut self, checkpoint: Option<u64>, damages: Vec<Damage>) -> Result<(), Gone> {
+    async fn damages(&mut self, checkpoint: Option<u64>, damages: Vec<Damage>) -> Result<(), ReceiverGone> {
         self.result.damaged += damages.len() as u64;
         for damage in damages {
-            self.tell(v1::VerifyEvent {
+            self.send(v1::VerifyEvent {
                 damage: Some(v1::DamagedObject {
                     checkpoint,
                     kind: damage.kind.as_str().to_string(),
@@ -52,25 +53,25 @@ impl Telling {
     }
 }
 
-/// Verifies one checkpoint of a job, or all, newest first. The last event is the result; it is missing only if nobody
-/// reads the events to their end.
+/// Verifies one checkpoint of a job, or all, newest first. The last event is the result; it is missing only if the
+/// receiver is dropped.
 pub async fn verify(store: CheckpointStore, wanted: Option<u64>, events: mpsc::Sender<v1::VerifyEvent>) {
-    let mut telling = Telling {
+    let mut sender = EventSender {
         events,
         result: v1::VerifyResult::default(),
     };
-    let verified = verify_all(&store, wanted, &mut telling).await;
-    let mut result = std::mem::take(&mut telling.result);
+    let verified = verify_all(&store, wanted, &mut sender).await;
+    let mut result = std::mem::take(&mut sender.result);
     match verified {
         Ok(Ok(())) => result.is_whole = result.damaged == 0,
-        Ok(Err(Gone)) => return,
+        Ok(Err(ReceiverGone)) => return,
         Err(error) => result.error = error.to_string(),
     }
     let last = v1::VerifyEvent {
         result: Some(result),
         ..v1::VerifyEvent::default()
     };
-    if telling.tell(last).await.is_err() {
+    if sender.send(last).await.is_err() {
         tracing::debug!(job = store.job(), "nobody waits for the result any more");
     }
 }
@@ -78,15 +79,15 @@ pub async fn verify(store: CheckpointStore, wanted: Option<u64>, events: mpsc::S
 async fn verify_all(
     store: &CheckpointStore,
     wanted: Option<u64>,
-    telling: &mut Telling,
-) -> Result<Result<(), Gone>, Error> {
+    sender: &mut EventSender,
+) -> Result<Result<(), ReceiverGone>, Error> {
     let mut verifier = Verifier::new(store.clone());
     let journal = verifier.journal().await?;
-    if telling.damages(None, journal.damages).await.is_err() {
-        return Ok(Err(Gone));
+    if sender.damages(None, journal.damages).await.is_err() {
+        return Ok(Err(ReceiverGone));
     }
     let newest = journal.checkpoints.last().map(|info| info.checkpoint);
-    // The newest that is whole, as long as all newer ones were read.
+    // The newest intact checkpoint, as long as all newer ones were verified.
     let mut restored = Restored::Searching(Vec::new());
     for info in journal.checkpoints.iter().rev() {
         let is_wanted = wanted.is_none_or(|wanted| wanted == info.checkpoint);
@@ -98,9 +99,9 @@ async fn verify_all(
             }
             continue;
         }
-        let is_whole = match checkpoint(&mut verifier, store, info, telling).await? {
+        let is_whole = match checkpoint(&mut verifier, store, info, sender).await? {
             Ok(is_whole) => is_whole,
-            Err(Gone) => return Ok(Err(Gone)),
+            Err(ReceiverGone) => return Ok(Err(ReceiverGone)),
         };
         match (&mut restored, is_whole) {
             (Restored::Searching(_), Some(true)) => {
@@ -113,41 +114,41 @@ async fn verify_all(
             _ => {}
         }
     }
-    telling.result.restored_from = match (&journal.refused, &restored) {
+    sender.result.restored_from = match (&journal.refused, &restored) {
         (None, Restored::Found(checkpoint, _)) => Some(*checkpoint),
         _ => None,
     };
-    telling.result.restore = match journal.refused {
+    sender.result.restore = match journal.refused {
         Some(problem) => format!("a restore is refused: {problem}"),
-        None => in_words(store, newest, &restored).await?,
+        None => describe_restore(store, newest, &restored).await?,
     };
     Ok(Ok(()))
 }
 
-/// The checkpoint that a restore begins with if nobody chooses another.
+/// The checkpoint that a restore selects if the user chooses none.
 enum Restored {
-    /// Newer ones are damaged.
+    /// All checkpoints so far are damaged.
     Searching(Vec<CheckpointInfo>),
-    /// With those that it passes over.
+    /// A checkpoint, with the newer damaged ones that are skipped.
     Found(u64, Vec<CheckpointInfo>),
-    /// A newer one was not read.
+    /// A newer one was not verified.
     NotRead,
 }
 
-/// Returns true if a checkpoint is whole; `None`: it was deleted meanwhile.
+/// Verifies a checkpoint. Returns true if it is intact; `None` if it was deleted meanwhile.
 async fn checkpoint(
     verifier: &mut Verifier,
     store: &CheckpointStore,
     info: &CheckpointInfo,
-    telling: &mut Telling,
-) -> Result<Result<Option<bool>, Gone>, Error> {
-    let mut told = Instant::now();
-    let events = telling.events.clone();
-    let mut tell = |progress: Progress| {
-        if told.elapsed().as_millis() < PROGRESS_MS {
+    sender: &mut EventSender,
+) -> Result<Result<Option<bool>, ReceiverGone>, Error> {
+    let mut reported_at = Instant::now();
+    let events = sender.events.clone();
+    let mut report = |progress: Progress| {
+        if reported_at.elapsed().as_millis() < PROGRESS_MS {
             return;
         }
-        told = Instant::now();
+        reported_at = Instant::now();
         let event = v1::VerifyEvent {
             progress: Some(v1::VerifyProgress {
                 checkpoint: info.checkpoint,
@@ -158,13 +159,13 @@ async fn checkpoint(
             }),
             ..v1::VerifyEvent::default()
         };
-        // Whoever does not keep up is told the next time.
+        // A slow receiver gets the next one.
         if events.try_send(event).is_err() {
             tracing::trace!("nobody follows the progress");
         }
     };
     let verified = verifier
-        .checkpoint::<SubtaskState>(info, BODY_VERSION, &mut tell)
+        .checkpoint::<SubtaskState>(info, BODY_VERSION, &mut report)
         .await?;
     if !verified.damages.is_empty() {
         let now = store.list().await?;
@@ -174,11 +175,11 @@ async fn checkpoint(
     }
     let is_whole = verified.damages.is_empty();
     let damaged = verified.damages.len() as u64;
-    telling.result.checkpoints += 1;
-    telling.result.files += verified.files;
-    telling.result.bytes += verified.bytes;
-    if telling.damages(Some(info.checkpoint), verified.damages).await.is_err() {
-        return Ok(Err(Gone));
+    sender.result.checkpoints += 1;
+    sender.result.files += verified.files;
+    sender.result.bytes += verified.bytes;
+    if sender.damages(Some(info.checkpoint), verified.damages).await.is_err() {
+        return Ok(Err(ReceiverGone));
     }
     let event = v1::VerifyEvent {
         checkpoint: Some(v1::VerifiedCheckpoint {
@@ -191,10 +192,11 @@ async fn checkpoint(
         }),
         ..v1::VerifyEvent::default()
     };
-    Ok(telling.tell(event).await.map(|()| Some(is_whole)))
+    Ok(sender.send(event).await.map(|()| Some(is_whole)))
 }
 
-async fn in_words(store: &CheckpointStore, newest: Option<u64>, restored: &Restored) -> Result<String, Error> {
+/// Describes the checkpoint that a restore selects.
+async fn describe_restore(store: &CheckpointStore, newest: Option<u64>, restored: &Restored) -> Result<String, Error> {
     let Some(newest) = newest else {
         return Ok("there is no checkpoint: the job begins anew".into());
     };

@@ -241,7 +241,7 @@ fn a_damaged_checkpoint_is_passed_over_only_if_duplicates_are_accepted() {
         assert_eq!(folder.lines("out"), published);
     }
     let output = folder.run(&["run", "job.yaml", "--allow-duplicates"], 0);
-    says(&output, "is damaged and passed over");
+    says(&output, "is damaged and skipped");
     says(&output, "finished");
     let mut lines = folder.lines("out");
     lines.dedup();

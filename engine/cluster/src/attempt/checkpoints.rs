@@ -1,8 +1,8 @@
 //! The checkpoints of an attempt whose tasks run.
 //!
-//! [`Checkpoints`] is a state machine around the checkpoint coordinator ([`Coordinator`]): it adds the callers that wait
-//! for a checkpoint, the spans, and the newest checkpoint that is stored. Events go in; the actions that come out are
-//! for the driver to carry out in their order.
+//! [`Checkpoints`] is a state machine around the checkpoint coordinator ([`Coordinator`]): it adds the callers that
+//! wait for a checkpoint, the spans, and the newest checkpoint that is stored. Events go in; the actions that come out
+//! are for the driver to carry out in their order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -115,8 +115,8 @@ impl<'a> Checkpoints<'a> {
         self.spans.get(&checkpoint).cloned().unwrap_or_else(Span::none)
     }
 
-    /// Returns true if a checkpoint would have the same content as the newest one stored: nothing was read, no watermark
-    /// has moved, and no sink has anything to publish.
+    /// Returns true if a checkpoint would have the same content as the newest one stored: nothing was read, no
+    /// watermark has moved, and no sink has anything to publish.
     pub fn is_unchanged(&self, completed: &Completed) -> bool {
         let Some(stored) = &self.stored else { return false };
         let mut states = completed.states.values().flatten();

@@ -44,7 +44,8 @@ pub(super) struct Discovery {
 }
 
 impl Discovery {
-    /// Creates the discovery for tasks that were given these splits or, with `awaits_running_splits`, that were adopted.
+    /// Creates the discovery for tasks that were given these splits or, with `awaits_running_splits`, that were
+    /// adopted.
     pub fn new(
         graph: &JobGraph,
         is_batch: bool,

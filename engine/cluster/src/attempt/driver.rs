@@ -1,8 +1,8 @@
 //! The loop of an attempt whose tasks run.
 //!
-//! The driver waits for events and passes each to the part that it concerns: the checkpoints ([`Checkpoints`]), the splits
-//! ([`Discovery`]), the failover of a region ([`RegionFailover`]) or the [`Monitor`]. It carries out their answers with
-//! the tasks, the background work and the deployer.
+//! The driver waits for events and passes each to the part that it concerns: the checkpoints ([`Checkpoints`]), the
+//! splits ([`Discovery`]), the failover of a region ([`RegionFailover`]) or the [`Monitor`]. It carries out their
+//! answers with the tasks, the background work and the deployer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -208,7 +208,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Sends a command. A slot that takes none would lose splits or barriers, so the attempt fails; another may succeed.
+    /// Sends a command. A slot that takes none would lose splits or barriers, so the attempt fails; another may
+    /// succeed.
     fn send(&mut self, command: TaskCommand) {
         if let Err(error) = self.tasks.send(command) {
             self.fail(error, Retry::Limited);

@@ -1,11 +1,11 @@
-//! Output of earlier runs, where a job starts from nothing: readers would read its rows beside the new ones.
+//! Output of earlier runs where a job starts without state: readers would read its rows beside the new ones.
 
 use super::connectors::create_connectors;
 use crate::Error;
 use crate::job::Job;
 use crate::progress::Progress;
 
-/// Removes the earlier output of every sink that has some, if the job wants that, and names it otherwise.
+/// Removes the earlier output of every sink if the job asks for that ([`Job::remove_output`]); otherwise warns of it.
 pub(crate) async fn earlier_output(job: &Job, progress: &Progress) -> Result<(), Error> {
     let connectors = create_connectors(job)?;
     let mut sinks: Vec<_> = connectors.sinks.iter().collect();

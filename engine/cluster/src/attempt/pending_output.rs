@@ -1,10 +1,10 @@
-//! Output that a complete checkpoint holds and that may not be published yet.
+//! Output of a complete checkpoint that may not be published yet.
 //!
-//! A checkpoint's rows count as written from the moment the checkpoint exists, so its output must become visible,
-//! whoever goes on from it: the next attempt, another parallelism, an edited pipeline, or another job that begins
-//! with a copy. Publishing is idempotent (markers in Kafka, names of files), so nobody has to know whether it was
-//! published before. It is published to where it was written for: by the sinks of the pipeline that the checkpoint
-//! was taken of, with the credentials of the present one.
+//! The rows of a checkpoint count as written from the moment it is complete, so its output must become visible
+//! whatever restores it: the next attempt, another parallelism, an edited pipeline, or another job that starts from a
+//! copy. Publishing is idempotent (markers in Kafka, names of files), so it is repeated without knowing whether it
+//! happened before. The output is published by the sinks of the pipeline that the checkpoint was taken of, with the
+//! credentials of the present pipeline.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::job::Job;
 use crate::snapshot::Snapshot;
 use crate::{Error, publish, stored_pipeline};
 
-/// The output of one checkpoint, by the sink that publishes it.
+/// The output of one checkpoint by the sink that publishes it.
 #[derive(Default)]
 pub(super) struct PendingOutput {
     outputs: Vec<(Arc<dyn Sink>, Vec<Committable>)>,
 }
 
 impl PendingOutput {
-    /// The output of `base`. `ends` are the job's own; other sinks are given `storage`.
+    /// Collects the output of `base`. `connectors` are those of the job; other sinks get `storage`.
     pub(super) async fn of(
         job: &Job,
         connectors: &Connectors,
@@ -50,7 +50,7 @@ impl PendingOutput {
                 .iter()
                 .find(|(node, _)| job.graph.nodes[**node].id == *operator)
         };
-        // Most often it is the same pipeline.
+        // Most often the pipeline has not changed.
         let pipeline = base.output_pipeline.as_ref().or(base.pipeline.as_ref());
         let is_same = pipeline.map(String::as_str) == job.stored_pipeline.as_deref();
         let written_by = match pipeline {
@@ -80,7 +80,7 @@ impl PendingOutput {
         Ok(Self { outputs })
     }
 
-    /// Publishes all of it.
+    /// Publishes the output.
     pub(super) async fn publish(self) -> Result<(), Error> {
         for (sink, committables) in self.outputs {
             publish::commit_with_retries(&sink, committables).await?;
@@ -96,7 +96,8 @@ fn table_of(graph: &JobGraph, node: usize) -> Option<&TableDefinition> {
     }
 }
 
-/// The tables that a stored pipeline writes, their secrets masked. None, if this engine cannot plan it.
+/// Returns the tables of a stored pipeline's sinks, with masked secrets. Returns none if this engine cannot plan the
+/// pipeline.
 async fn tables_of(pipeline: String) -> Result<BTreeMap<OperatorId, TableDefinition>, Error> {
     let planned = threads::run_blocking(move || stored_pipeline::plan(&pipeline)).await;
     let planned = planned.map_err(|error| Error::Failed(format!("planning was aborted: {error}")))?;
@@ -108,7 +109,7 @@ async fn tables_of(pipeline: String) -> Result<BTreeMap<OperatorId, TableDefinit
     Ok(tables.collect())
 }
 
-/// The sink that output was written for: `before` with the secrets of `present`.
+/// Creates the sink that output was written for: `before` with the secrets of `present`.
 fn written_for(
     operator: &OperatorId,
     before: &TableDefinition,
@@ -168,7 +169,8 @@ mod tests {
         }
     }
 
-    /// `before` and `present` as options of a Kafka table; what is wrong, if anything.
+    /// `before` and `present` are options of a Kafka table; `problem` is part of the expected error, empty if there
+    /// is none.
     #[track_caller]
     fn check(before: &[(&str, &str)], present: Option<&[(&str, &str)]>, problem: &str) {
         let usual = [

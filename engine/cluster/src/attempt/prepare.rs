@@ -1,4 +1,4 @@
-//! From a restored checkpoint to running tasks.
+//! Prepares an attempt: from a restored checkpoint to running tasks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,18 +29,18 @@ pub(super) struct Prepared {
     pub newest_checkpoint: u64,
 }
 
-/// The start of an attempt.
+/// The result of the preparation.
 pub(super) enum Start {
     Running(Prepared),
-    /// The restored checkpoint says that the job is finished.
+    /// All input was processed when the restored checkpoint was taken.
     AlreadyFinished {
         checkpoint: u64,
-        /// Input that exists now and that the job has not read.
+        /// Input that the job has not read, one text for each source that has some.
         unread: Vec<String>,
     },
 }
 
-/// Everything up to running tasks.
+/// Deploys the tasks of an attempt.
 pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
     let job = attempt.job;
     let connectors = create_connectors(job)?;
@@ -106,10 +106,12 @@ pub(super) async fn prepare(attempt: &Attempt<'_>) -> Result<Start, Error> {
     }))
 }
 
+/// Returns the storage of output that is part of checkpoints.
 pub(super) fn output_storage(attempt: &Attempt<'_>) -> Arc<dyn OutputStorage> {
     Arc::new(SinkFiles::new(attempt.history.files()))
 }
 
+/// Checks that the job can restore a checkpoint, and reports the notes.
 pub(super) async fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Result<(), Error> {
     for note in check_compatibility(attempt.job, base).await? {
         attempt.progress.info(note);
@@ -117,7 +119,7 @@ pub(super) async fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Res
     Ok(())
 }
 
-/// Whether a job can go on from a checkpoint; if so, what a person should know about it.
+/// Checks that a job can restore a checkpoint. Returns notes for the user; an error lists what does not fit.
 pub async fn check_compatibility(job: &Job, base: &Snapshot) -> Result<Vec<String>, Error> {
     let compared = stored_pipeline::compare(base, &job.resolved, job.stored_pipeline.as_deref()).await?;
     let mut findings = compatibility::check(&job.graph, base, &compared);
@@ -135,6 +137,7 @@ pub async fn check_compatibility(job: &Job, base: &Snapshot) -> Result<Vec<Strin
     )))
 }
 
+/// Splits by source node and subtask.
 type Assigned = HashMap<NodeIndex, Vec<Vec<Split>>>;
 
 async fn find_splits(

@@ -1,16 +1,17 @@
 //! Failover of one region: it restarts from the newest complete checkpoint while the other regions run on.
 //!
-//! No row goes from one region to another, so each may be ahead of the checkpoint by its own amount. Checkpoints are what
-//! they have in common: one that waits for acknowledgements of the failed region is aborted, and none is triggered until
-//! the region runs again; one that all have acknowledged is waited for, until it is stored and published or has failed,
-//! because it decides where the region restarts. Output that the region's sinks have prepared since is lost and produced
-//! again; output that other regions' sinks have prepared is part of the next checkpoint.
+//! No row goes from one region to another, so each may be ahead of the checkpoint by its own amount. Checkpoints are
+//! what they have in common: one that waits for acknowledgements of the failed region is aborted, and none is triggered
+//! until the region runs again; one that all have acknowledged is waited for, until it is stored and published or has
+//! failed, because it decides where the region restarts. Output that the region's sinks have prepared since is lost and
+//! produced again; output that other regions' sinks have prepared is part of the next checkpoint.
 //!
-//! The steps: the remaining tasks of the region are stopped; after the back-off, slots are found in place of those whose
-//! workers are gone, and the journal records the region's next attempt id, so that a later coordinator does not adopt the
-//! old tasks; then the new tasks restore their state and start. A retryable failure of these steps begins them again,
-//! counted with the restarts of the whole job. The whole job restarts instead when two regions have failed, the last
-//! checkpoint is due, the splits of adopted tasks are not known yet, the checkpoint is damaged, or a step times out.
+//! The steps: the remaining tasks of the region are stopped; after the back-off, slots are found in place of those
+//! whose workers are gone, and the journal records the region's next attempt id, so that a later coordinator does not
+//! adopt the old tasks; then the new tasks restore their state and start. A retryable failure of these steps begins
+//! them again, counted with the restarts of the whole job. The whole job restarts instead when two regions have failed,
+//! the last checkpoint is due, the splits of adopted tasks are not known yet, the checkpoint is damaged, or a step
+//! times out.
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,10 @@
-//! Taking an attempt over as it runs, when whoever looked after it is gone.
+//! Takes an attempt over whose tasks run, after its coordinator has failed.
 //!
-//! The tasks have gone on by themselves; what they reported meanwhile is lost. Nothing of it is needed: a first
-//! checkpoint is cut at once. It holds all that sinks have prepared and have not been told is published (some of it may
-//! be: publishing again changes nothing), whatever became of the checkpoint that was under way, and it says which
-//! splits the tasks read. Only then are new splits looked for: one that was handed out just before must not be handed
-//! out again. Sinks are not started: that would clean up behind an attempt that lives.
+//! Snapshots that the tasks reported meanwhile are lost, and none of them is needed: a first checkpoint is triggered
+//! at once. It contains everything that sinks have prepared and that was not confirmed as published (publishing again
+//! changes nothing), and it lists the splits that the tasks read. Discovery starts only after it: a split that was
+//! handed out just before the failure must not be handed out again. Sinks are not started, since that would remove
+//! output of the running attempt.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::Error;
 use crate::deployer::AdoptedTasks;
 use crate::splits::SplitAssigner;
 
-/// Everything up to tasks that are looked after.
+/// Prepares the driver of adopted tasks.
 pub(super) async fn prepare(attempt: &Attempt<'_>, adopted: AdoptedTasks) -> Result<Start, Error> {
     let job = attempt.job;
     let connectors = create_connectors(job)?;
@@ -39,13 +39,13 @@ pub(super) async fn prepare(attempt: &Attempt<'_>, adopted: AdoptedTasks) -> Res
             pending.publish().await?;
             return Ok(Start::AlreadyFinished {
                 checkpoint: base.checkpoint,
-                // It ran until just now: nobody has asked for newer input.
+                // The job ran until now, so newer input is not looked for.
                 unread: Vec::new(),
             });
         }
         for (id, known) in &mut known {
             if let Some(states) = base.operators.get(id) {
-                // The open ones are being read; those that are finished are nobody's any more.
+                // Open splits are being read; finished ones are remembered.
                 known.restore(states);
             }
         }

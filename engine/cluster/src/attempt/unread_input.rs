@@ -1,8 +1,8 @@
-//! A run whose checkpoint says that all input had been processed: nothing is left to do, unless there is more input
-//! now.
+//! Input that exists beside what a finished job has read.
 //!
-//! The windows of such a checkpoint have fired and its last watermark is the end of time, so rows that came later
-//! cannot be added to it. They are named instead, so that nobody takes "nothing to do" for "your input was processed".
+//! The checkpoint of a finished job says that all input was processed. Its windows have fired and its last watermark
+//! is the end of time, so rows that came later cannot be added. They are listed, so that "nothing to do" is not taken
+//! for "all input was processed".
 
 use millstream_connectors::{Source, Split};
 use millstream_graph::OperatorId;
@@ -14,10 +14,10 @@ use super::connectors::Connectors;
 use crate::snapshot::Snapshot;
 use crate::splits;
 
-/// Most splits named of one source.
+/// Largest number of splits named of one source.
 const NAMED_MAX: usize = 5;
 
-/// The input that the finished job has not read, one text for each source that has some.
+/// Returns the input that the finished job has not read, one text for each source that has some.
 pub(super) async fn unread_input(attempt: &Attempt<'_>, connectors: &Connectors, base: &Snapshot) -> Vec<String> {
     let mut unread = Vec::new();
     let nodes = &attempt.job.graph.nodes;
@@ -31,9 +31,9 @@ pub(super) async fn unread_input(attempt: &Attempt<'_>, connectors: &Connectors,
                 let states = base.operators.get(id).map(Vec::as_slice).unwrap_or_default();
                 unread.extend(unread_splits(id, source.as_ref(), states, &found));
             }
-            // The job needs none of it.
+            // The job needs no input, so this is no failure.
             Err(error) => attempt.progress.info(format!(
-                "`{id}`: whether there is new input is not known, because the source cannot be listed: {error}"
+                "`{id}`: new input cannot be detected, because the source cannot be listed: {error}"
             )),
         }
     }

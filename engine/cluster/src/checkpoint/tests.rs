@@ -1,4 +1,4 @@
-//! Events in, commands out: each row of a table is one step of a story.
+//! Events in, commands out: each row of a table is one step.
 
 use millstream_connectors::Committable;
 
@@ -8,7 +8,7 @@ fn operator(name: &str) -> OperatorId {
     OperatorId(name.to_string())
 }
 
-/// A source and a sink of two subtasks each; checkpoints every 100 ms, given up after 50.
+/// A source and a sink of two subtasks each. Checkpoints are triggered every 100 ms and time out after 50.
 fn coordinator() -> Coordinator {
     let participants = ["in", "out"]
         .iter()
@@ -50,7 +50,8 @@ fn declined(checkpoint: u64, name: &str, subtask: usize) -> Event {
     }
 }
 
-/// Commands in short: `trigger 1`, `trigger-last 1`, `store 1 [committables of out]`, `publish 1`, `warn 1`, `fail`, `done`.
+/// Commands in short: `trigger 1`, `trigger-last 1`, `store 1 [committables of out]`, `publish 1`, `warn 1`, `fail`,
+/// `done`.
 fn short(commands: &[Command]) -> String {
     let texts: Vec<_> = commands
         .iter()
@@ -78,9 +79,9 @@ fn short(commands: &[Command]) -> String {
 }
 
 #[track_caller]
-fn check(story: Vec<(u64, Event, &str)>) {
+fn check(steps: Vec<(u64, Event, &str)>) {
     let mut coordinator = coordinator();
-    for (step, (now_ms, event, expected)) in story.into_iter().enumerate() {
+    for (step, (now_ms, event, expected)) in steps.into_iter().enumerate() {
         let text = format!("{event:?}");
         assert_eq!(
             short(&coordinator.on_event(event, now_ms)),
@@ -117,7 +118,7 @@ fn a_checkpoint_exists_when_all_answered_and_is_published_after_it_is_stored() {
 }
 
 #[test]
-fn a_checkpoint_that_says_nothing_new_is_as_good_as_one_that_is_stored() {
+fn an_unchanged_checkpoint_counts_as_a_stored_one() {
     check(vec![
         (100, Event::Tick, "trigger 1"),
         (101, ack(1, "in", 0), ""),
@@ -264,14 +265,14 @@ fn answers_for_other_checkpoints_change_nothing() {
 }
 
 #[test]
-fn while_a_part_begins_again_no_checkpoint_is_triggered_and_one_under_way_is_given_up() {
-    let halt = || Event::Suspend {
+fn while_a_region_restarts_no_checkpoint_is_triggered_and_one_under_way_is_aborted() {
+    let suspend = || Event::Suspend {
         reason: "a region failed".into(),
     };
-    let mut story = vec![
+    let mut steps = vec![
         (100, Event::Tick, "trigger 1"),
         (101, ack(1, "in", 0), ""),
-        (102, halt(), "warn 1"),
+        (102, suspend(), "warn 1"),
         (103, ack(1, "in", 1), ""),
         (103, ack(1, "out", 0), ""),
         (103, ack(1, "out", 1), ""),
@@ -279,15 +280,15 @@ fn while_a_part_begins_again_no_checkpoint_is_triggered_and_one_under_way_is_giv
         (300, Event::Requested, ""),
         (301, Event::Resume, "trigger 2"),
     ];
-    story.extend([("in", 0), ("in", 1), ("out", 0)].map(|(id, subtask)| (302, ack(2, id, subtask), "")));
-    story.extend([
+    steps.extend([("in", 0), ("in", 1), ("out", 0)].map(|(id, subtask)| (302, ack(2, id, subtask), "")));
+    steps.extend([
         (303, ack(2, "out", 1), "store 2 [[2, 0], [2, 1]]"),
-        // What all have answered is not given up.
-        (304, halt(), ""),
+        // A checkpoint that all have acknowledged is not aborted.
+        (304, suspend(), ""),
         (305, stored(2), "publish 2"),
         (306, published(2), ""),
         (900, Event::Tick, ""),
         (901, Event::Resume, "trigger 3"),
     ]);
-    check(story);
+    check(steps);
 }

@@ -1,4 +1,4 @@
-//! A batch on the wire, back to rows.
+//! Decoding of frames to batches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,14 +7,14 @@ use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use millstream_proto::v1;
 
-/// What one channel's batches have told of themselves so far: Arrow IPC says the schema once.
+/// The decoder of one channel: an Arrow IPC stream states the schema only once.
 #[derive(Default)]
 pub struct FrameDecoder {
     stream: StreamDecoder,
 }
 
 impl FrameDecoder {
-    /// The rows of a frame. Whatever the bytes are, what is wrong with them is an error; then the stream is over.
+    /// Decodes a frame. Invalid bytes are an error, after which the stream cannot be used.
     pub fn decode(&mut self, batch: v1::Batch) -> Result<RecordBatch, String> {
         if batch.starts_stream {
             self.stream = StreamDecoder::new();

@@ -1,4 +1,5 @@
-//! The receiving side of a stream: every frame goes at once to the task it is for; credit goes back as tasks take.
+//! The receiving side of a stream: every frame goes at once to the channel of its task; credit is returned as the
+//! task takes elements.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::ready::{ReadyFlag, ReadyList};
 use super::{Attempt, CLOSED, Exchange, FRAME_BYTES_MAX, ready_list};
 
 impl Exchange {
-    /// The gRPC service that lets the other workers' streams in.
+    /// Returns the gRPC service that accepts streams of other workers.
     pub fn service(&self) -> ExchangeServiceServer<Exchange> {
         ExchangeServiceServer::new(self.clone()).max_decoding_message_size(FRAME_BYTES_MAX * 2)
     }
@@ -33,7 +34,7 @@ impl ExchangeService for Exchange {
         let first = frames.message().await?;
         let Some(open) = first.and_then(|frame| frame.open) else {
             return Err(Status::invalid_argument(
-                "the first frame of an exchange says which it is",
+                "the first frame of an exchange must identify it",
             ));
         };
         let Some(attempt) = self.find(&open.attempt).await else {
@@ -70,10 +71,10 @@ struct Channel {
     account: Mutex<Account>,
 }
 
-/// What has come, and how much of it the task has taken.
+/// The received elements, and how many of them the task has taken.
 #[derive(Default)]
 struct Account {
-    /// Bytes of each element that was put into the channel and not known to be taken; 0 for controls.
+    /// Bytes of each element in the channel that is not known to be taken; 0 for control elements.
     lengths: VecDeque<u64>,
     bytes_taken: u64,
     controls_taken: u64,
@@ -91,12 +92,12 @@ impl Channel {
     }
 
     fn put(&self, element: Element, length: u64) {
-        // Before the task can take it.
+        // Must precede the task taking it.
         self.account.lock().lengths.push_back(length);
         self.incoming.sender.send(element);
     }
 
-    /// How much has been taken, if the sender should hear of it now.
+    /// Returns the credit of a channel if it is due.
     fn credit(&self) -> Option<v1::CreditFrame> {
         self.incoming.sender.watch();
         let mut account = self.account.lock();
@@ -136,7 +137,7 @@ fn credits(channels: Arc<Vec<Channel>>, list: Arc<ReadyList>) -> impl Stream<Ite
     })
 }
 
-/// Puts everything that comes into the channels, until the attempt is closed.
+/// Puts all received elements into the channels, until the attempt is closed.
 async fn drain(attempt: Arc<Attempt>, peer: usize, channels: Arc<Vec<Channel>>, frames: Streaming<v1::DataFrame>) {
     let closed = attempt.closed.clone();
     tokio::select! {

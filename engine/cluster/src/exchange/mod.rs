@@ -1,13 +1,14 @@
 //! Rows between workers: Arrow IPC on one gRPC stream per attempt and pair of workers, with credit per channel.
 //!
-//! An [`Attempt`] is one job's carrier in one worker: it collects the ends of the channels that lead elsewhere
-//! (`millstream_runtime::remote_channel`) and groups them by the worker at the other side. The sending worker opens the
-//! stream ([`outgoing`]); the receiving one ([`incoming`]) puts every element at once into the channel of the task it is
-//! for, and says from time to time how much that task has taken. A sender is never more than a channel's capacity ahead
-//! of that, so a slow task holds back its own channel and no other, and no connection ever waits for one of them.
-//! Batches are counted in bytes before compression, watermarks, barriers and the like by their number.
+//! An [`Attempt`] carries the rows of one job in one worker: it collects the ends of the channels to and from other
+//! workers (`millstream_runtime::remote_channel`) and groups them by the worker at the other side. The sending worker
+//! opens the stream ([`outgoing`]). The receiving worker ([`incoming`]) puts every element at once into the channel
+//! of its task, and reports from time to time how much that task has taken. A sender is never ahead of that by more
+//! than the capacity of the channel, so a slow task holds back its own channel only, and no connection waits for one
+//! of them. Batches count by their bytes before compression, watermarks, barriers and other control elements by their
+//! number.
 //!
-//! Frames may be compressed ([`Compression`]): the sender decides, the Arrow message says how.
+//! Frames may be compressed ([`Compression`]): the sender decides, and the Arrow message names the method.
 //!
 //! A stream that breaks before its attempt is closed fails the attempt, not the process.
 
@@ -29,56 +30,57 @@ use tokio_util::sync::CancellationToken;
 
 use self::ready::{ReadyFlag, ReadyList};
 
-/// A batch is cut so that the rows of one frame have about so many bytes.
+/// Target size of a frame; larger batches are divided.
 const FRAME_BYTES: usize = 4 << 20;
-/// One row larger than this cannot travel.
+/// Largest frame: a single larger row cannot be sent.
 const FRAME_BYTES_MAX: usize = 64 << 20;
-/// How long a stream waits for its attempt to be deployed at the receiving worker.
+/// Limit of the time that a stream waits for the deployment of its attempt at the receiving worker.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(30);
 /// BrokenStream streams of one attempt that may wait to be reported: the first is what counts.
 const FAILURES_MAX: usize = 16;
 
-/// Whether what a worker sends to others is made smaller.
+/// Compression of the frames that a worker sends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Fastest where the network is.
+    /// No compression: fastest on a fast network.
     #[default]
     None,
-    /// Each buffer of a batch as an LZ4 frame, where that is smaller.
+    /// Each buffer of a batch as an LZ4 frame, if that is smaller.
     Lz4,
 }
 
-/// The attempts of a worker, for streams that come in.
+/// The exchange of a worker: its attempts, for incoming streams.
 #[derive(Clone, Default)]
 pub struct Exchange {
     compression: Compression,
-    /// The worker's, for those who look whether they have found it.
+    /// Name and incarnation of the worker, for clients that check its identity.
     name: String,
     incarnation: String,
     attempts: Arc<DashMap<String, Arc<Attempt>>>,
     added: Arc<Notify>,
 }
 
-/// A stream that broke.
+/// A stream that has broken.
 #[derive(Debug)]
 pub struct BrokenStream {
-    /// The worker at the other side.
+    /// Name of the worker at the other side.
     pub peer: String,
+    /// The reason.
     pub reason: String,
 }
 
-/// The other side ended its part in good order.
+/// The reason of a stream that the other side closed.
 const CLOSED: &str = "it closed the stream";
 
 impl BrokenStream {
-    /// The attempt ends at the other side, which says itself why, if it was not asked to.
+    /// Returns true if the other side has closed its attempt; it reports the cause itself, unless it was asked to.
     pub fn is_orderly(&self) -> bool {
         self.reason == CLOSED
     }
 }
 
 impl Exchange {
-    /// One of this worker that sends what it sends in this way.
+    /// Creates the exchange of a worker.
     pub fn new(name: &str, incarnation: &str, compression: Compression) -> Self {
         Self {
             compression,
@@ -88,8 +90,8 @@ impl Exchange {
         }
     }
 
-    /// A carrier for one attempt. `workers` has name and address of each worker, `slots` the worker of each slot, `own`
-    /// says which worker this is.
+    /// Creates the exchange of one attempt, and the receiver of its broken streams. `workers` has name and address of
+    /// each worker, `slots` the worker of each slot, `own` the index of this worker.
     pub fn attempt(
         &self,
         job: &str,
@@ -115,7 +117,7 @@ impl Exchange {
         (attempt, failures)
     }
 
-    /// Lets streams of the other workers in, and opens those of this one. Called when all channels are known.
+    /// Accepts streams of the other workers and opens those of this one, once all channels are known.
     pub fn open(&self, attempt: &Arc<Attempt>) {
         self.attempts.insert(attempt.id.clone(), Arc::clone(attempt));
         self.added.notify_waiters();
@@ -125,7 +127,7 @@ impl Exchange {
         }
     }
 
-    /// Ends all streams of an attempt.
+    /// Closes all streams of an attempt.
     pub fn close(&self, attempt: &Attempt) {
         self.attempts.remove(&attempt.id);
         attempt.closed.cancel();
@@ -147,10 +149,10 @@ impl Exchange {
     }
 }
 
-/// Ends of channels, by the worker at the other side.
+/// Ends of channels by the worker at the other side.
 type ByPeer<T> = BTreeMap<usize, Vec<(T, Arc<ReadyFlag>)>>;
 
-/// One job's carrier in one worker.
+/// The exchange of one attempt in one worker.
 pub struct Attempt {
     job: String,
     id: String,
@@ -158,7 +160,7 @@ pub struct Attempt {
     slots: Vec<usize>,
     own: usize,
     compression: Compression,
-    /// Of channels whose end has not been handed over yet.
+    /// Flags of channels whose end is not known yet.
     marks: Mutex<HashMap<ChannelId, Arc<ReadyFlag>>>,
     outgoing: Mutex<ByPeer<OutgoingChannel>>,
     incoming: Mutex<ByPeer<IncomingChannel>>,
@@ -211,7 +213,7 @@ impl RemoteTransport for Attempt {
     }
 }
 
-/// The channels of one stream, and which of them have something to do.
+/// Creates the list of the channels of one stream that have work.
 fn ready_list<T>(channels: &[(T, Arc<ReadyFlag>)]) -> Arc<ReadyList> {
     let list = Arc::new(ReadyList::default());
     for (index, (_, mark)) in channels.iter().enumerate() {

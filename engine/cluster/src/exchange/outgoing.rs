@@ -1,4 +1,4 @@
-//! The sending side of a stream: elements leave their channels as frames, as far as credit goes.
+//! The sending side of a stream: elements leave their channels as frames, within their credit.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::ready::{ReadyFlag, ReadyList};
 use super::{Attempt, CLOSED, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};
 use crate::connect;
 
-/// Carries everything to one peer until the attempt is closed.
+/// Sends all elements for one peer until the attempt is closed.
 pub async fn run(attempt: Arc<Attempt>, peer: usize, channels: Vec<(OutgoingChannel, Arc<ReadyFlag>)>) {
     let closed = attempt.closed.clone();
     tokio::select! {
@@ -70,7 +70,7 @@ async fn stream(
         credits: Arc::clone(&credits),
         failed,
     };
-    // The transport holds on to the frames until they end, even when nobody waits for the answer any more.
+    // The transport keeps the stream of frames until it ends, even if the answer is no longer awaited.
     let frames = frames(source).take_until(attempt.closed.clone().cancelled_owned());
     let mut answers = client
         .open(frames)
@@ -93,7 +93,7 @@ async fn stream(
     }
 }
 
-/// How much of a channel the receiving task has taken.
+/// Credit of a channel: how much of it the receiving task has taken.
 struct Credit {
     bytes_taken: AtomicU64,
     controls_taken: AtomicU64,
@@ -127,14 +127,14 @@ struct FrameSource {
 struct Channel {
     outgoing: OutgoingChannel,
     compression: Compression,
-    /// The rest of a batch that was cut.
+    /// The remaining pieces of a divided batch.
     pieces: VecDeque<RecordBatch>,
     encoder: Option<(SchemaRef, StreamEncoder)>,
     bytes_sent: u64,
     controls_sent: u64,
 }
 
-/// Frames as the transport asks for them: nothing is taken from a channel before it can leave.
+/// Returns frames as the transport asks for them: nothing is taken from a channel before it can be sent.
 fn frames(source: FrameSource) -> impl Stream<Item = v1::DataFrame> {
     futures::stream::unfold(source, |mut source| async move {
         if let Some(open) = source.open.take() {
@@ -143,7 +143,7 @@ fn frames(source: FrameSource) -> impl Stream<Item = v1::DataFrame> {
         loop {
             let index = source.list.next().await;
             let credit = &source.credits[index];
-            // Down before the channel is read: what comes meanwhile puts it up again.
+            // Clear before the channel is read: a later element sets it again.
             credit.mark.clear();
             let channel = &mut source.channels[index];
             if !channel.has_credit(credit) {
@@ -151,7 +151,7 @@ fn frames(source: FrameSource) -> impl Stream<Item = v1::DataFrame> {
             }
             match channel.next_frame() {
                 Ok(Some(frame)) => {
-                    // Again, after the others have had their turn.
+                    // Continue after the other channels had their turn.
                     credit.mark.set();
                     return Some((frame, source));
                 }
@@ -160,7 +160,7 @@ fn frames(source: FrameSource) -> impl Stream<Item = v1::DataFrame> {
                     if source.failed.try_send(error).is_err() {
                         tracing::debug!("the stream had failed before");
                     }
-                    // Its receiver must not take this for the end.
+                    // The receiver must not take the failure for the end.
                     std::future::pending::<()>().await;
                 }
             }
@@ -211,7 +211,7 @@ impl Channel {
         }))
     }
 
-    /// Into pieces of about [`FRAME_BYTES`].
+    /// Divides a batch into pieces of about [`FRAME_BYTES`].
     fn cut(&mut self, batch: RecordBatch) {
         let rows = batch.num_rows();
         let pieces = batch_bytes(&batch).div_ceil(FRAME_BYTES).clamp(1, rows.max(1));

@@ -1,8 +1,8 @@
-//! Which of a stream's channels have something to do.
+//! The channels of a stream that have work.
 //!
-//! Tasks wake a channel's [`ReadyFlag`] from their slot threads; the first wake-up since the channel was last looked at puts
-//! it on its stream's list and wakes the stream. Looking takes the mark down before the channel is read, so no wake-up
-//! is lost.
+//! Tasks wake the [`ReadyFlag`] of a channel from their slot threads. The first wake-up since the flag was cleared
+//! puts the channel on the list of its stream and wakes the stream. The flag is cleared before the channel is read,
+//! so no wake-up is lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,15 +11,16 @@ use std::task::Wake;
 use crossbeam::queue::SegQueue;
 use tokio::sync::Notify;
 
+/// The channels of one stream that have work.
 #[derive(Default)]
 pub struct ReadyList {
-    /// Places of channels; at most one entry each, and one more for a wake-up while the list was being joined.
+    /// Indexes of channels: at most one entry each, and one more for a wake-up while the flag joined the list.
     queue: SegQueue<usize>,
     notify: Notify,
 }
 
 impl ReadyList {
-    /// The next channel with something to do.
+    /// Waits for the next channel with work.
     pub async fn next(&self) -> usize {
         loop {
             if let Some(index) = self.queue.pop() {
@@ -30,7 +31,7 @@ impl ReadyList {
     }
 }
 
-/// A channel's index on the list of its stream.
+/// The flag of a channel that has work, with its index on the list of its stream.
 #[derive(Default)]
 pub struct ReadyFlag {
     is_set: AtomicBool,
@@ -38,17 +39,20 @@ pub struct ReadyFlag {
 }
 
 impl ReadyFlag {
+    /// Adds the flag to the list of a stream.
     pub fn join(&self, list: &Arc<ReadyList>, index: usize) {
         if self.list.set((Arc::clone(list), index)).is_ok() && self.is_set.load(Ordering::Acquire) {
             self.enqueue();
         }
     }
 
+    /// Clears the flag, before the channel is read.
     pub fn clear(&self) {
         self.is_set.store(false, Ordering::Release);
         std::sync::atomic::fence(Ordering::SeqCst);
     }
 
+    /// Sets the flag: the channel has work.
     pub fn set(&self) {
         if !self.is_set.swap(true, Ordering::AcqRel) {
             self.enqueue();

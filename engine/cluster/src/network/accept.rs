@@ -1,8 +1,8 @@
-//! Accepting connections, without letting whoever connects use up what the process has.
+//! Accepts connections within limits, so that clients cannot exhaust the file descriptors of the process.
 //!
-//! Each port has a limit of connections of its own, so that one cannot starve the others; connections beyond it are
-//! closed at once. Where the process or the machine is out of file descriptors nothing can be accepted: that passes,
-//! so it is tried again after a pause.
+//! Each port has its own limit of connections, so that one port cannot starve the others; connections beyond it are
+//! closed at once. While the process or the machine is out of file descriptors nothing can be accepted; accepting is
+//! retried after a pause.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,23 +12,24 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Before accepting is tried again after an error.
+/// Pause before accepting is retried after an error.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// Between two warnings about the same port.
+/// Interval of warnings about the same port.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The most connections that a port may have at once.
+/// The limit of connections to a port.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimit {
-    /// The limit's name, for messages.
+    /// Name of the limit, for messages.
     pub name: &'static str,
+    /// Largest number of connections.
     pub connections_max: usize,
-    /// Bytes that a connection beyond the limit is sent before it is closed.
+    /// Bytes that a refused connection is sent before it is closed.
     pub refusal: &'static [u8],
 }
 
 impl ConnectionLimit {
-    /// The same, but no more than this part of the files that this process may have open.
+    /// Returns this limit, but no more than a part of the open-file limit of this process.
     pub fn within_open_files(self, divisor: usize) -> Self {
         let connections_max = match open_files_max() {
             Some(files) => self.connections_max.min(files / divisor).max(1),
@@ -41,14 +42,14 @@ impl ConnectionLimit {
     }
 }
 
-/// The soft limit of open files of this process (`ulimit -n`); `None` where it cannot be told.
+/// Returns the soft limit of open files of this process (`ulimit -n`); `None` if it cannot be read.
 fn open_files_max() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// A connection counts against the limit of its port until it is dropped.
+/// The permit of a connection, which counts against the limit of its port until it is dropped.
 pub type ConnectionPermit = OwnedSemaphorePermit;
 
 /// An open TCP port.
@@ -60,6 +61,7 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
+    /// Accepts connections at a port within a limit.
     pub fn new(listener: TcpListener, limit: ConnectionLimit) -> Self {
         Self {
             listener,
@@ -69,7 +71,7 @@ impl Acceptor {
         }
     }
 
-    /// The next connection. Errors do not end it.
+    /// Accepts the next connection. Errors are retried.
     pub async fn accept(&mut self) -> (TcpStream, ConnectionPermit) {
         loop {
             let (stream, peer) = match self.listener.accept().await {
@@ -90,15 +92,15 @@ impl Acceptor {
                 self.warn(|port| {
                     format!("{port} has {connections_max} connections, the most it may have ({name}); another, from {peer}, was closed")
                 });
-                // If it is not read, it is not: the connection is closed in any case.
+                // A client that does not read the refusal sees the closed connection.
                 if let Err(error) = stream.try_write(refusal) {
-                    tracing::debug!("{peer} was not told that it is refused: {error}");
+                    tracing::debug!("the refusal could not be sent to {peer}: {error}");
                 }
                 continue;
             };
-            // A small frame must not wait until the one before it is acknowledged. The servers do not see to it.
+            // Small frames must not wait for acknowledgements (Nagle); servers do not set this.
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!("{peer} has gone already: {error}");
+                tracing::debug!("{peer} has disconnected already: {error}");
                 continue;
             }
             return (stream, permit);
@@ -118,7 +120,7 @@ impl Acceptor {
     }
 }
 
-/// It says something about the one connection only.
+/// Returns true for errors of one connection, not of the port.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)

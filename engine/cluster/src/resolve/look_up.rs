@@ -1,5 +1,5 @@
-//! Whether what a pipeline reads and writes exists: asked when it is submitted, so that a wrong name is a mistake in the
-//! pipeline and not a job that fails, or waits, once it runs.
+//! Checks that what a pipeline reads and writes exists. The check at submission makes a wrong name a mistake in the
+//! pipeline instead of a job that fails or waits when it runs.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use millstream_proto::v1::{self, resolved_job};
 
 use super::{Resolved, at};
 
-/// Why a pipeline cannot be started as it stands.
+/// The reason why a pipeline cannot start.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NotFound {
-    /// What it names does not exist.
+    /// It names something that does not exist.
     Mistakes(Vec<v1::Mistake>),
-    /// Nobody answers; trying again may help.
+    /// An external system does not answer; trying again may help.
     Unavailable(String),
 }
 
-/// Asks the systems outside, all at once, and as often only as connectors must.
+/// Asks the external systems, concurrently and with as few requests as connectors allow.
 pub async fn look_up(resolved: &Resolved) -> Result<(), NotFound> {
     let operators = resolved.graph.nodes.iter().map(|node| &node.operator);
     let tables: Vec<(Role, Arc<TableDefinition>)> = operators
@@ -36,7 +36,7 @@ pub async fn look_up(resolved: &Resolved) -> Result<(), NotFound> {
             Err(millstream_connectors::Error::Unavailable(reason)) => unavailable.push(reason),
             Err(error) => {
                 let mistake = mistake(resolved, *role, table, &error.to_string());
-                // A table may be read in several places.
+                // A table may be read several times.
                 if !mistakes.contains(&mistake) {
                     mistakes.push(mistake);
                 }

@@ -1,6 +1,6 @@
-//! What must hold at every moment, and at the end.
+//! Invariants that are checked during a run and at its end.
 //!
-//! The checks look at the store as it is, past the simulated network: only what its journal says exists.
+//! The checks read the store directly, past the simulated network: a checkpoint exists only if its journal says so.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,20 +17,21 @@ use crate::shapes::Workload;
 use crate::world::{ProcessId, World, world};
 
 pub const CHECKPOINTS: &str = "sim://store/cluster/checkpoints";
-/// Where that is in the store.
+/// The path of the checkpoints in the store.
 const PREFIX: &str = "cluster/checkpoints";
 
-static LOOKING: AtomicBool = AtomicBool::new(false);
+static CHECKING: AtomicBool = AtomicBool::new(false);
 
-/// The store answers a check at once, and without fail.
-pub fn is_looking() -> bool {
-    LOOKING.load(Ordering::Relaxed)
+/// Returns true while a check reads the store: it is answered at once and without failures.
+pub fn is_checking() -> bool {
+    CHECKING.load(Ordering::Relaxed)
 }
 
+/// Runs a read of the store that does not wait.
 fn look<T>(at: impl Future<Output = T>) -> Option<T> {
-    LOOKING.store(true, Ordering::Relaxed);
+    CHECKING.store(true, Ordering::Relaxed);
     let found = at.now_or_never();
-    LOOKING.store(false, Ordering::Relaxed);
+    CHECKING.store(false, Ordering::Relaxed);
     found
 }
 
@@ -38,7 +39,7 @@ fn look<T>(at: impl Future<Output = T>) -> Option<T> {
 struct Existing {
     job: String,
     info: CheckpointInfo,
-    /// Its manifest's path, and what that says.
+    /// Path and content of its manifest.
     path: String,
     manifest: Vec<u8>,
 }
@@ -49,7 +50,7 @@ impl Existing {
     }
 }
 
-/// The checkpoints that exist of all jobs.
+/// Returns the existing checkpoints of all jobs.
 fn existing(store: &InMemory) -> Result<Vec<Existing>, String> {
     let jobs: Vec<String> = world().workloads.iter().map(Workload::job).collect();
     let mut existing = Vec::new();
@@ -84,7 +85,7 @@ fn names(manifest: &[u8], what: &str) -> bool {
     String::from_utf8_lossy(manifest).contains(what)
 }
 
-/// No file goes while a retained checkpoint needs it.
+/// Checks that no file is deleted while a retained checkpoint needs it.
 pub fn before_delete(path: &Path, store: &InMemory) {
     let path = path.as_ref();
     if !path.starts_with(PREFIX) || path.contains("/journal/") {
@@ -108,8 +109,8 @@ pub fn before_delete(path: &Path, store: &InMemory) {
     }
 }
 
-/// Nothing becomes visible before the journal says that a checkpoint with it is complete. What is visible may be published
-/// again at any time, by a worker that stood still for one.
+/// Checks that nothing becomes visible before the journal lists a complete checkpoint with it. Visible output may be
+/// published again at any time, by a worker that was paused meanwhile.
 pub fn before_publish(id: &str, store: &InMemory) {
     if world().published.epochs.contains_key(id) {
         return;
@@ -125,14 +126,14 @@ pub fn before_publish(id: &str, store: &InMemory) {
     }
 }
 
-/// A process is lost. If it is the only one, and the job runs without trouble, what runs elsewhere is to go on.
+/// Takes note of the loss of a process, if it is the only fault of the run and output has been published.
 pub fn before_loss(world: &mut World, process: ProcessId) {
     if world.expects_one_loss && world.only_loss.is_none() && !world.published.epochs.is_empty() {
         world.only_loss = Some((process, world.readers.len()));
     }
 }
 
-/// Only what ran in the lost process was made anew.
+/// Checks that only tasks of the lost process were restarted.
 fn regions() -> Result<(), String> {
     let world = world();
     let Some((lost, made)) = world.only_loss else {
@@ -150,7 +151,7 @@ fn regions() -> Result<(), String> {
     Ok(())
 }
 
-/// When all faults are over and the jobs have come to their end.
+/// Checks the output, the restarted tasks and the files after the jobs have ended.
 pub fn at_the_end(store: &InMemory) {
     let submissions = world().submissions;
     let output = match submissions {
@@ -162,6 +163,7 @@ pub fn at_the_end(store: &InMemory) {
     }
 }
 
+/// Checks that the output equals that of a run without faults.
 fn output() -> Result<(), String> {
     let (found, wanted) = {
         let world = world();
@@ -193,7 +195,7 @@ fn output() -> Result<(), String> {
     ))
 }
 
-/// Every file that a checkpoint names is there, as long as it was.
+/// Checks that every file that a checkpoint lists exists with its length.
 fn files(store: &InMemory) -> Result<(), String> {
     for one in existing(store)? {
         let header = Header::decode(&one.manifest, &one.path).map_err(|error| error.to_string())?;

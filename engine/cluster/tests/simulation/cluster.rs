@@ -1,8 +1,8 @@
-//! The simulated cluster: real coordinators and workers, each in a runtime of its own, all in this thread.
+//! The simulated cluster: real coordinators and workers, each in a tokio runtime of its own, all in this thread.
 //!
-//! A process is a runtime. Its turn lasts until it has nothing to do; then it is known when its next timer is due. The
-//! loop gives turns to those that were woken, lets happen what is due, and when nothing is left to do moves the time to
-//! whatever comes next. To kill a process is to drop its runtime with every task in it, wherever they were.
+//! A process is a runtime. Its turn lasts until it has no work; then the time of its next timer is known. The loop
+//! gives turns to processes that were woken, runs due events, and when no work is left advances the time to the next
+//! event or timer. A process is killed by dropping its runtime with every task in it.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::checks;
 use crate::commands;
-use crate::faults::{Fault, Trouble};
+use crate::faults::{Degradation, Fault};
 use crate::job::{self, ClientPlan};
 use crate::kernel::{self, Turn};
 use crate::world::{
@@ -28,7 +28,7 @@ use crate::world::{
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 const MEMORY_BYTES: usize = 64 << 20;
-/// Nothing takes so many turns.
+/// Limit of turns of one run.
 const TURNS_MAX: u64 = 3_000_000;
 
 pub struct Cluster {
@@ -36,9 +36,9 @@ pub struct Cluster {
     workers: usize,
     slots: u32,
     clients: Vec<Client>,
-    /// By number; `None`: it has ended.
+    /// The processes by number; `None` after their end.
     processes: Vec<Option<Process>>,
-    /// Whom a machine runs.
+    /// The process of each machine.
     running: [Option<ProcessId>; MACHINES],
     touched: BTreeSet<ProcessId>,
     wall_ahead_ns: [i64; MACHINES],
@@ -50,14 +50,14 @@ pub struct Cluster {
 pub enum Client {
     /// Runs a job to its end.
     Job(ClientPlan),
-    /// Commands about a job, drawn from a seed.
+    /// Sends commands about a job, drawn from a seed.
     Commands(ClientPlan, u64),
 }
 
 struct Process {
     runtime: Runtime,
     until_ns: Option<u64>,
-    /// It stands still until then.
+    /// Time until which the process is paused.
     frozen_until_ns: u64,
 }
 
@@ -92,7 +92,7 @@ impl Cluster {
                 world().violated(format!("{TURNS_MAX} turns were not enough for {now_s} s"));
                 return;
             }
-            self.obey();
+            self.apply_faults();
             let due: Vec<ProcessId> = self.due();
             if !due.is_empty() {
                 let chosen = world().random.below(due.len() as u64) as usize;
@@ -101,13 +101,13 @@ impl Cluster {
             }
             let next_ns = self.next_ns().unwrap_or(end_ns).min(end_ns);
             kernel::advance_to(next_ns);
-            world().happen();
+            world().run_due_events();
             let late = std::mem::take(&mut world().late_changes);
             late.into_iter().for_each(|change| change());
         }
     }
 
-    /// Those that were woken, or whose timer is due.
+    /// Returns the processes that were woken or whose timer is due.
     fn due(&mut self) -> Vec<ProcessId> {
         let wake = world().take_wake();
         for (process, waker) in wake {
@@ -144,17 +144,17 @@ impl Cluster {
         kernel::set_wall_clock_ahead(self.wall_ahead_ns[machine]);
         process.until_ns = match kernel::turn(&process.runtime) {
             Turn::Idle { until_ns } => until_ns,
-            Turn::Paused | Turn::GoesOn => Some(kernel::now_ns()),
+            Turn::Paused | Turn::Running => Some(kernel::now_ns()),
         };
-        world().has_had_turn(machine);
+        world().on_turn_end(machine);
         let pipe_bytes = world().fullest_pipe_bytes();
         if pipe_bytes > crate::network::PIPE_BYTES_MAX {
             world().violated(format!("a connection holds {pipe_bytes} bytes"));
         }
     }
 
-    /// Carries out what the faults say.
-    fn obey(&mut self) {
+    /// Applies due faults and restarts processes that have ended.
+    fn apply_faults(&mut self) {
         let exited = std::mem::take(&mut world().exited);
         for (process, said) in exited {
             let machine = world().machine_of(process);
@@ -166,11 +166,11 @@ impl Cluster {
         }
         let faults = std::mem::take(&mut world().faults);
         for fault in faults {
-            self.carry_out(fault);
+            self.apply(fault);
         }
     }
 
-    fn carry_out(&mut self, fault: Fault) {
+    fn apply(&mut self, fault: Fault) {
         world().note(&fault.to_string());
         let now_ns = kernel::now_ns();
         match fault {
@@ -209,19 +209,19 @@ impl Cluster {
                     world().reset_connections(MS / 10, 100 * MS, move |from, _| from == process);
                 }
             }
-            Fault::Trouble {
-                trouble,
+            Fault::Degradation {
+                degradation,
                 machine,
                 for_ns,
             } => {
-                world().troubles.insert((trouble, machine), now_ns + for_ns);
+                world().degradations.insert((degradation, machine), now_ns + for_ns);
             }
-            Fault::DeadlyPut { in_puts, after } => {
+            Fault::KillAtPut { in_puts, after } => {
                 let mut world = world();
                 let number = world.objects.puts + in_puts;
-                world.objects.deadly_put = Some((number, after));
+                world.objects.kill_at_put = Some((number, after));
             }
-            Fault::Strike { strike, next } => world().arm(strike, next),
+            Fault::LeaderFault { leader_fault, next } => world().schedule_leader_fault(leader_fault, next),
             Fault::Pause { machine } => {
                 if let Some(number) = self.running[machine]
                     && let Some(process) = &mut self.processes[number]
@@ -263,7 +263,7 @@ impl Cluster {
             checks::before_loss(&mut world, number);
         }
         set_current(number);
-        // Everything in it is dropped where it stands; what that says to others is said, unless nobody hears it.
+        // All its tasks are dropped; their connections are closed unless the machine is off.
         self.processes[number] = None;
         if !is_silent {
             self.touched.remove(&number);
@@ -335,7 +335,7 @@ impl Drop for Cluster {
     }
 }
 
-/// As `engine worker` does it.
+/// Runs a worker as `engine worker` does.
 async fn work(options: worker::Options, listen: SocketAddr, process: ProcessId) {
     let (leave, asked) = watch::channel(false);
     let end = match network::listen(listen).await {
@@ -348,7 +348,7 @@ async fn work(options: worker::Options, listen: SocketAddr, process: ProcessId) 
     world().exited.push((process, format!("{end:?}")));
 }
 
-/// As `engine coordinator` does it.
+/// Runs a coordinator as `engine coordinator` does.
 async fn coordinator(machine: Machine, process: ProcessId) {
     let end = lead(machine).await;
     world().exited.push((process, format!("{end:?}")));
@@ -380,11 +380,11 @@ async fn lead(machine: Machine) -> Result<(), String> {
 /// Returns the wait before a piece of work that has a thread outside a simulation.
 pub fn schedule(work: millstream_state::threads::WorkKind) -> futures::future::BoxFuture<'static, ()> {
     use millstream_state::threads::WorkKind;
-    kernel::take_time();
+    kernel::advance_by_step();
     let wait = {
         let mut world = world();
         let machine = world.machine_of(current());
-        let slow = world.has_trouble(Trouble::SlowDisk, machine);
+        let slow = world.is_degraded(Degradation::SlowDisk, machine);
         match work {
             WorkKind::Blocking | WorkKind::State => {
                 let most_us = if slow { 900_000 } else { 4_000 };

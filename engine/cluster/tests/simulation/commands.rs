@@ -1,10 +1,10 @@
-//! Commands of the client API while the leader dies or stands still.
+//! Commands of the client API while the leader fails.
 //!
-//! A client gives some commands, one after the other. What happens to the leader meanwhile is drawn from the seed: it
-//! dies or stands still at one of its next puts, before or after that takes effect, or some milliseconds later, or
-//! after some turns. Then what the client was told (that it is done, that it is refused, or that this is not known)
-//! is held against what the cluster comes to by itself: in a bounded time it has to be what was done, or one of the
-//! two if that is not known. At last the job runs to its end, with the rows of a run without faults.
+//! A client sends some commands, one after the other. The fault of the leader is drawn from the seed: it is killed or
+//! paused at one of its next puts, before or after that takes effect, or some milliseconds later, or after some
+//! turns. Then the answer to the client (done, refused, or not known) is compared with the state that the cluster
+//! reaches by itself: within a bounded time it has to be the state after the command or, if the outcome is not known,
+//! that before it. At the end the job runs to completion, with the rows of a run without faults.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -19,27 +19,27 @@ use millstream_proto::{status, v1};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use crate::faults::Strike;
+use crate::faults::LeaderFault;
 use crate::job::{ClientPlan, sent_pipeline, submission};
 use crate::kernel;
 use crate::random::Random;
 use crate::shapes::Variant;
 use crate::world::{COORDINATORS, WORKERS, name_of, url_of, world};
 
-/// An answer that takes longer is none.
+/// Timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Timeout of a client's search for the leader.
-const LEADER_PATIENCE_NS: u64 = 60_000_000_000;
+/// Timeout of the search for the leader.
+const LEADER_TIMEOUT_NS: u64 = 60_000_000_000;
 const PAUSE: Duration = Duration::from_millis(300);
-/// So long after the answer the leader may still be struck.
-const ECHO: Duration = Duration::from_millis(1_000);
-/// In which the cluster has to come to what was asked for, without help.
-const SETTLE_NS: u64 = 120_000_000_000;
-/// The final state must last this long.
-const LASTING: Duration = Duration::from_secs(5);
+/// Time after the answer in which the leader may still fail.
+const FAULT_AFTER_ANSWER: Duration = Duration::from_millis(1_000);
+/// Time in which the cluster has to reach the requested state.
+const CONVERGENCE_NS: u64 = 120_000_000_000;
+/// Time for which the final state must last.
+const STABLE_TIME: Duration = Duration::from_secs(5);
 const END_NS: u64 = 300_000_000_000;
-/// Commands that a person needs at the end.
+/// Largest number of commands that are needed at the end.
 const FINAL_TRIES_MAX: u32 = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +63,7 @@ enum Command {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Life {
+enum JobStatus {
     Absent,
     Running,
     Stopped,
@@ -72,31 +72,31 @@ enum Life {
     Failed,
 }
 
-/// The states that the cluster may be in.
+/// The expected state of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Model {
-    life: Life,
+    status: JobStatus,
     parallelism: u32,
     /// The job's pipeline.
     variant: Variant,
     /// The outcome of the latest update.
     update: Option<v1::job_update::State>,
     savepoints: BTreeSet<String>,
-    /// Checkpoints that must not be there.
-    gone: BTreeSet<u64>,
+    /// Deleted checkpoints.
+    deleted_checkpoints: BTreeSet<u64>,
     drained: BTreeSet<String>,
 }
 
 /// The answer to a command.
 #[derive(Debug, Clone)]
-enum Told {
-    /// With the checkpoint that was made, if one was.
+enum Answer {
+    /// The command was carried out; with the checkpoint that was created.
     Done(Option<u64>),
     Refused(String),
     Unknown(String),
 }
 
-impl std::fmt::Display for Told {
+impl std::fmt::Display for Answer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Done(None) => out.write_str("done"),
@@ -109,7 +109,7 @@ impl std::fmt::Display for Told {
 
 /// The observable state of the cluster.
 #[derive(Debug)]
-struct Seen {
+struct Observation {
     job: Option<v1::Job>,
     savepoints: BTreeSet<String>,
     checkpoints: Vec<u64>,
@@ -118,13 +118,13 @@ struct Seen {
 }
 
 impl Model {
-    /// A command that makes sense now.
+    /// Draws a command that is valid in this state.
     fn draw(&self, random: &mut Random, checkpoints: &[u64], number: u64) -> Command {
         let name = || format!("s{number}");
         let some_savepoint = self.savepoints.first().cloned();
         let some_drained = self.drained.first().cloned();
         let worker = |random: &mut Random| name_of(WORKERS[random.below(2) as usize]);
-        if self.life == Life::Absent {
+        if self.status == JobStatus::Absent {
             return Command::Submit;
         }
         loop {
@@ -150,8 +150,8 @@ impl Model {
                 _ => some_drained.clone().map(Command::Undrain),
             };
             let makes_sense = |command: &Command| match command {
-                Command::Stop(_) | Command::Cancel | Command::CreateCheckpoint => self.life == Life::Running,
-                Command::Delete => self.life != Life::Running,
+                Command::Stop(_) | Command::Cancel | Command::CreateCheckpoint => self.status == JobStatus::Running,
+                Command::Delete => self.status != JobStatus::Running,
                 _ => true,
             };
             if let Some(command) = drawn.filter(makes_sense) {
@@ -165,66 +165,65 @@ impl Model {
         let mut next = self.clone();
         match command {
             Command::Submit => {
-                next.life = Life::Running;
+                next.status = JobStatus::Running;
                 next.variant = Variant::Working(0);
                 next.update = None;
             }
             Command::Stop(savepoint) => {
-                next.life = Life::Stopped;
+                next.status = JobStatus::Stopped;
                 next.savepoints.extend(savepoint.clone());
             }
-            Command::Cancel => next.life = Life::Cancelled,
-            Command::Restart => next.life = Life::Running,
+            Command::Cancel => next.status = JobStatus::Cancelled,
+            Command::Restart => next.status = JobStatus::Running,
             Command::Rescale(parallelism) => next.parallelism = *parallelism,
             Command::Update { variant, savepoint } => {
                 next.savepoints.extend(savepoint.clone());
                 match variant {
                     Variant::Working(_) => {
-                        next.life = Life::Running;
+                        next.status = JobStatus::Running;
                         next.variant = *variant;
                         next.update = Some(v1::job_update::State::Confirmed);
                     }
                     Variant::Failing(_) => {
-                        if self.life != Life::Running {
-                            next.life = Life::Failed;
+                        if self.status != JobStatus::Running {
+                            next.status = JobStatus::Failed;
                         }
                         next.update = Some(v1::job_update::State::Reverted);
                     }
                 }
             }
-            Command::Delete => next.life = Life::Absent,
+            Command::Delete => next.status = JobStatus::Absent,
             Command::CreateSavepoint(name) => drop(next.savepoints.insert(name.clone())),
             Command::DeleteSavepoint(name) => drop(next.savepoints.remove(name)),
             Command::CreateCheckpoint => {}
-            Command::DeleteCheckpoint(checkpoint) => drop(next.gone.insert(*checkpoint)),
+            Command::DeleteCheckpoint(checkpoint) => drop(next.deleted_checkpoints.insert(*checkpoint)),
             Command::Drain(worker) => drop(next.drained.insert(worker.clone())),
             Command::Undrain(worker) => drop(next.drained.remove(worker)),
         }
         next
     }
 
-    /// The commands still to be given until the job runs on all workers. An answer may be lost to what has happened
-    /// before.
+    /// Returns a command that is still needed until the job runs on all workers.
     fn missing(&self) -> Option<Command> {
         if let Some(worker) = self.drained.first() {
             return Some(Command::Undrain(worker.clone()));
         }
-        match self.life {
-            Life::Absent => Some(Command::Submit),
-            Life::Stopped | Life::Cancelled | Life::Failed => Some(Command::Restart),
-            Life::Running => None,
+        match self.status {
+            JobStatus::Absent => Some(Command::Submit),
+            JobStatus::Stopped | JobStatus::Cancelled | JobStatus::Failed => Some(Command::Restart),
+            JobStatus::Running => None,
         }
     }
 
-    /// Compares this with what is observed; an error names the difference.
-    fn differs(&self, plan: &ClientPlan, seen: &Seen) -> Option<String> {
+    /// Compares the model with an observation. Returns the difference.
+    fn difference(&self, plan: &ClientPlan, seen: &Observation) -> Option<String> {
         let state = seen.job.as_ref().map(v1::Job::state);
-        let wanted = match self.life {
-            Life::Absent => None,
-            Life::Running => Some(v1::JobState::Running),
-            Life::Stopped => Some(v1::JobState::Stopped),
-            Life::Cancelled => Some(v1::JobState::Cancelled),
-            Life::Failed => Some(v1::JobState::Failed),
+        let wanted = match self.status {
+            JobStatus::Absent => None,
+            JobStatus::Running => Some(v1::JobState::Running),
+            JobStatus::Stopped => Some(v1::JobState::Stopped),
+            JobStatus::Cancelled => Some(v1::JobState::Cancelled),
+            JobStatus::Failed => Some(v1::JobState::Failed),
         };
         if seen
             .job
@@ -260,7 +259,7 @@ impl Model {
         if let Some(kept) = seen
             .checkpoints
             .iter()
-            .find(|checkpoint| self.gone.contains(checkpoint))
+            .find(|checkpoint| self.deleted_checkpoints.contains(checkpoint))
         {
             return Some(format!("checkpoint {kept} is still there"));
         }
@@ -287,23 +286,23 @@ fn fingerprint(plan: &ClientPlan, variant: Variant) -> String {
     format!("{:016x}", resolved.resolved.fingerprint)
 }
 
-/// Gives commands and looks what becomes of them.
+/// Runs a client that sends commands and checks their effects.
 pub async fn client(plan: ClientPlan, seed: u64) {
     let mut random = Random(seed);
-    if let Err(violation) = play(&plan, &mut random).await {
+    if let Err(violation) = run_commands(&plan, &mut random).await {
         world().violated(violation);
     }
     world().unfinished = 0;
 }
 
-async fn play(plan: &ClientPlan, random: &mut Random) -> Result<(), String> {
+async fn run_commands(plan: &ClientPlan, random: &mut Random) -> Result<(), String> {
     let mut model = Model {
-        life: Life::Absent,
+        status: JobStatus::Absent,
         parallelism: plan.parallelism as u32,
         variant: plan.variant,
         update: None,
         savepoints: BTreeSet::new(),
-        gone: BTreeSet::new(),
+        deleted_checkpoints: BTreeSet::new(),
         drained: BTreeSet::new(),
     };
     let mut checkpoints = Vec::new();
@@ -313,12 +312,12 @@ async fn play(plan: &ClientPlan, random: &mut Random) -> Result<(), String> {
             plan,
             model,
             &command,
-            Some((Strike::draw(random), Strike::draw_next(random))),
+            Some((LeaderFault::draw(random), LeaderFault::draw_next(random))),
         )
         .await?;
     }
-    // Nothing more happens, and a person who wants the job done has nothing to repair first.
-    world().calm();
+    // There are no more faults, and the client has nothing to repair before its commands succeed.
+    world().clear_faults();
     let mut tries = 0;
     while let Some(command) = model.missing() {
         tries += 1;
@@ -332,42 +331,42 @@ async fn play(plan: &ClientPlan, random: &mut Random) -> Result<(), String> {
     world().is_endless = false;
     let end_ns = kernel::now_ns() + END_NS;
     loop {
-        match look(plan).await {
-            Some(Seen { job: Some(job), .. }) if job.state() == v1::JobState::Finished => return Ok(()),
+        match observe(plan).await {
+            Some(Observation { job: Some(job), .. }) if job.state() == v1::JobState::Finished => return Ok(()),
             seen if kernel::now_ns() > end_ns => return Err(format!("the job has not finished: {seen:?}")),
             _ => tokio::time::sleep(PAUSE).await,
         }
     }
 }
 
-/// Gives a command, and returns what the cluster has come to.
+/// Sends a command, and returns the state that the cluster reaches.
 async fn step(
     plan: &ClientPlan,
     model: Model,
     command: &Command,
-    strike: Option<(Strike, Option<Strike>)>,
+    leader_fault: Option<(LeaderFault, Option<LeaderFault>)>,
 ) -> Result<(Model, Vec<u64>), String> {
-    let struck = match &strike {
-        Some((strike, None)) => format!("{strike:?}"),
-        Some((strike, Some(next))) => format!("{strike:?}, then {next:?}"),
+    let struck = match &leader_fault {
+        Some((leader_fault, None)) => format!("{leader_fault:?}"),
+        Some((leader_fault, Some(next))) => format!("{leader_fault:?}, then {next:?}"),
         None => "nothing".into(),
     };
     world().note(&format!("client: {command:?}, while {struck} happens to the leader"));
-    if let Some((strike, next)) = strike {
-        world().arm(strike, next);
+    if let Some((leader_fault, next)) = leader_fault {
+        world().schedule_leader_fault(leader_fault, next);
     }
-    let told = give(plan, command).await;
-    world().note(&format!("client: {command:?}: {told}"));
-    tokio::time::sleep(ECHO).await;
-    world().disarm();
+    let answer = send(plan, command).await;
+    world().note(&format!("client: {command:?}: {answer}"));
+    tokio::time::sleep(FAULT_AFTER_ANSWER).await;
+    world().clear_leader_fault();
     let mut done = model.after(command);
     if *command == Command::Submit {
         done.parallelism = plan.parallelism as u32;
     }
-    let possible: Vec<Model> = match &told {
-        Told::Done(_) => vec![done],
-        Told::Refused(_) => vec![model.clone()],
-        Told::Unknown(_) => {
+    let possible: Vec<Model> = match &answer {
+        Answer::Done(_) => vec![done],
+        Answer::Refused(_) => vec![model.clone()],
+        Answer::Unknown(_) => {
             let mut possible = vec![done, model.clone()];
             // The savepoint comes before the update.
             if let Command::Update {
@@ -382,18 +381,18 @@ async fn step(
             possible
         }
     };
-    if *command == Command::Submit && possible.iter().any(|model| model.life == Life::Running) {
+    if *command == Command::Submit && possible.iter().any(|model| model.status == JobStatus::Running) {
         world().submissions += 1;
     }
-    let during = format!("{command:?} ({told}; {struck})");
-    let found = settled(plan, &possible).await;
+    let during = format!("{command:?} ({answer}; {struck})");
+    let found = wait_for_model(plan, &possible).await;
     let found = found.map_err(|why| format!("after {during}: {why}; before it was {model:?}"))?;
-    tokio::time::sleep(LASTING).await;
-    let lasts = settled(plan, &[found]).await;
+    tokio::time::sleep(STABLE_TIME).await;
+    let lasts = wait_for_model(plan, &[found]).await;
     let model = lasts.map_err(|why| format!("some time after {during}: {why}"))?;
     let mut checkpoints = Vec::new();
-    if let Some(seen) = look(plan).await {
-        if let Told::Done(Some(made)) = told
+    if let Some(seen) = observe(plan).await {
+        if let Answer::Done(Some(made)) = answer
             && seen.checkpoints.first().is_some_and(|newest| *newest < made)
         {
             return Err(format!(
@@ -401,21 +400,21 @@ async fn step(
                 seen.checkpoints
             ));
         }
-        // Those that somebody might remove: neither savepoints nor the newest.
+        // Checkpoints that may be deleted: neither savepoints nor the newest.
         checkpoints = seen.checkpoints.iter().rev().copied().collect();
         checkpoints.truncate(checkpoints.len().saturating_sub(1));
     }
     Ok((model, checkpoints))
 }
 
-/// Which of these the cluster comes to.
-async fn settled(plan: &ClientPlan, possible: &[Model]) -> Result<Model, String> {
-    let end_ns = kernel::now_ns() + SETTLE_NS;
+/// Waits until the cluster is in one of these states, and returns it.
+async fn wait_for_model(plan: &ClientPlan, possible: &[Model]) -> Result<Model, String> {
+    let end_ns = kernel::now_ns() + CONVERGENCE_NS;
     let mut why = String::new();
     while kernel::now_ns() < end_ns {
-        if let Some(seen) = look(plan).await {
+        if let Some(seen) = observe(plan).await {
             for model in possible {
-                match model.differs(plan, &seen) {
+                match model.difference(plan, &seen) {
                     None => return Ok(model.clone()),
                     Some(differs) => why = differs,
                 }
@@ -425,35 +424,35 @@ async fn settled(plan: &ClientPlan, possible: &[Model]) -> Result<Model, String>
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(format!("{why}, {} s later", SETTLE_NS / 1_000_000_000))
+    Err(format!("{why}, {} s later", CONVERGENCE_NS / 1_000_000_000))
 }
 
-/// Asks whoever leads, as `engine-cli` does: what another coordinator refuses has had no effect.
-async fn give(plan: &ClientPlan, command: &Command) -> Told {
-    let end_ns = kernel::now_ns() + LEADER_PATIENCE_NS;
+/// Sends a command to the leader, as `engine-cli` does: a call that another coordinator refuses has no effect.
+async fn send(plan: &ClientPlan, command: &Command) -> Answer {
+    let end_ns = kernel::now_ns() + LEADER_TIMEOUT_NS;
     while kernel::now_ns() < end_ns {
         for coordinator in COORDINATORS {
             let Some(channel) = reach(&url_of(coordinator)).await else {
                 continue;
             };
             let refused = match tokio::time::timeout(CALL_TIMEOUT, call(plan, command, channel)).await {
-                Err(_) => return Told::Unknown("no answer".into()),
-                Ok(Ok(made)) => return Told::Done(made),
+                Err(_) => return Answer::Unknown("no answer".into()),
+                Ok(Ok(made)) => return Answer::Done(made),
                 Ok(Err(refused)) => refused,
             };
             let message = refused.message().to_string();
             match status::detail(&refused).map(|detail| detail.code).as_deref() {
                 Some("not-leader") => {}
-                // Nothing that happens to a leader is a mistake of the engine.
+                // An internal error is a violation: faults of a leader are no bugs.
                 Some("internal") => world().violated(format!("{command:?}: {message}")),
-                Some("unavailable") if !message.contains("so nothing was changed") => return Told::Unknown(message),
-                Some(_) => return Told::Refused(message),
-                None => return Told::Unknown(message),
+                Some("unavailable") if !message.contains("so nothing was changed") => return Answer::Unknown(message),
+                Some(_) => return Answer::Refused(message),
+                None => return Answer::Unknown(message),
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Told::Refused("nobody leads".into())
+    Answer::Refused("nobody leads".into())
 }
 
 async fn reach(address: &str) -> Option<Channel> {
@@ -531,20 +530,20 @@ async fn call(plan: &ClientPlan, command: &Command, channel: Channel) -> Result<
     }
 }
 
-/// The leader's view; `None`: no leader answers.
-async fn look(plan: &ClientPlan) -> Option<Seen> {
+/// Observes the cluster through the leader; `None`: no leader answers.
+async fn observe(plan: &ClientPlan) -> Option<Observation> {
     for coordinator in COORDINATORS {
         let Some(channel) = reach(&url_of(coordinator)).await else {
             continue;
         };
-        if let Ok(Ok(seen)) = tokio::time::timeout(CALL_TIMEOUT, look_at(plan, channel)).await {
+        if let Ok(Ok(seen)) = tokio::time::timeout(CALL_TIMEOUT, observe_at(plan, channel)).await {
             return Some(seen);
         }
     }
     None
 }
 
-async fn look_at(plan: &ClientPlan, channel: Channel) -> Result<Seen, Status> {
+async fn observe_at(plan: &ClientPlan, channel: Channel) -> Result<Observation, Status> {
     let name = plan.workload.job();
     let job = found(JobServiceClient::new(channel.clone()).get(v1::GetJobRequest { name: name.clone() })).await?;
     let listed = v1::ListCheckpointsRequest {
@@ -561,7 +560,7 @@ async fn look_at(plan: &ClientPlan, channel: Channel) -> Result<Seen, Status> {
         .filter_map(|listed| listed.savepoint.clone())
         .collect();
     let workers = workers.into_inner().workers.into_iter();
-    Ok(Seen {
+    Ok(Observation {
         job,
         savepoints,
         checkpoints: checkpoints.iter().map(|listed| listed.checkpoint).collect(),
@@ -569,7 +568,7 @@ async fn look_at(plan: &ClientPlan, channel: Channel) -> Result<Seen, Status> {
     })
 }
 
-/// `None`: there is no such thing.
+/// Awaits a call; `None` if the object does not exist.
 async fn found<T>(asked: impl Future<Output = Result<Response<T>, Status>>) -> Result<Option<T>, Status> {
     match asked.await {
         Ok(answer) => Ok(Some(answer.into_inner())),

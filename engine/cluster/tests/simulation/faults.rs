@@ -1,4 +1,4 @@
-//! What goes wrong, and when: drawn from the seed before the run begins.
+//! The faults of a run, drawn from the seed before it begins.
 
 use crate::random::Random;
 use crate::world::{COORDINATORS, Machine, ProcessId, STORE, WORKERS, name_of};
@@ -6,17 +6,17 @@ use crate::world::{COORDINATORS, Machine, ProcessId, STORE, WORKERS, name_of};
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 
-/// No fault begins before the job had a moment.
+/// Time before which no fault begins.
 pub const BEGIN_NS: u64 = SECOND;
-/// No fault lasts longer: from then on the job has to come to its end.
+/// Time after which no fault lasts: from then on the job has to complete.
 pub const END_NS: u64 = 30 * SECOND;
-/// Runs in which clocks are set beside all other faults.
+/// Share of runs in which clocks are set beside all other faults.
 const CLOCKS_PER_MILLE: u64 = 250;
 const HOUR_S: u64 = 3_600;
 const FAR_S: u64 = 400 * 24 * HOUR_S;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trouble {
+pub enum Degradation {
     SlowNetwork,
     SlowStore,
     FailingStore,
@@ -27,56 +27,59 @@ pub enum Trouble {
 
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// The process ends at once; its connections end or are reset. It is started again soon.
+    /// The process is killed; its connections are closed or reset. It is started again soon.
     Kill { machine: Machine },
-    /// The machine is gone, and nobody is told. With a new disk or the old one, it is back later.
+    /// The machine loses power without notice to others. It is started again later, with its disk or an empty one.
     PowerOff { machine: Machine },
-    /// The process stands still, and then goes on as if nothing had been.
+    /// The process is paused for a while.
     Freeze { machine: Machine, for_ns: u64 },
-    /// Nothing comes through from one machine to another, or both ways.
+    /// The network from one machine to another is cut, or both ways.
     Cut {
         from: Machine,
         to: Machine,
         both: bool,
         for_ns: u64,
     },
-    /// The machine's connections are reset.
+    /// The connections of the machine are reset.
     Reset { machine: Machine },
-    Trouble {
-        trouble: Trouble,
+    Degradation {
+        degradation: Degradation,
         machine: Machine,
         for_ns: u64,
     },
-    /// One of the next puts is the last thing that its process does, whichever it is.
-    DeadlyPut { in_puts: u64, after: bool },
-    /// The wall clock jumps.
+    /// The process of one of the next puts is killed before or after the put takes effect.
+    KillAtPut { in_puts: u64, after: bool },
+    /// The wall clock is set.
     Clock { machine: Machine, by_ns: i64 },
-    /// Something is to happen to whoever leads, at a moment that comes, and perhaps to whoever leads next.
-    Strike { strike: Strike, next: Option<Strike> },
-    /// The process stands still until another coordinator has led for a while.
+    /// The leader gets a fault, and perhaps the next leader, too.
+    LeaderFault {
+        leader_fault: LeaderFault,
+        next: Option<LeaderFault>,
+    },
+    /// The process is paused until another coordinator has led for a while.
     Pause { machine: Machine },
-    /// Not a fault: it goes on.
+    /// No fault: a paused process continues.
     Resume { process: ProcessId },
-    /// Not a fault: a machine is back, with an empty disk or its own.
+    /// No fault: a machine starts, with its disk or an empty one.
     Start { machine: Machine, wipe: bool },
 }
 
-/// A fault of a leader, and its time.
+/// A fault of the leader, and its time.
 #[derive(Debug, Clone, Copy)]
-pub struct Strike {
-    pub blow: Blow,
-    pub moment: Moment,
+pub struct LeaderFault {
+    pub kind: FaultKind,
+    pub trigger: Trigger,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blow {
-    Dies,
-    /// It goes on when another has led for a while.
-    StandsStill,
+pub enum FaultKind {
+    Kill,
+    /// It continues when another coordinator has led for a while.
+    Pause,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub enum Moment {
+pub enum Trigger {
     /// At one of its next puts, before or after that takes effect.
     Put {
         puts: u64,
@@ -85,38 +88,38 @@ pub enum Moment {
     Later {
         ms: u64,
     },
-    /// Wherever its tasks wait then.
+    /// After some turns.
     Turn {
         turns: u64,
     },
 }
 
-impl Strike {
+impl LeaderFault {
     pub fn draw(random: &mut Random) -> Self {
-        let blow = match random.per_mille(500) {
-            true => Blow::Dies,
-            false => Blow::StandsStill,
+        let kind = match random.per_mille(500) {
+            true => FaultKind::Kill,
+            false => FaultKind::Pause,
         };
-        let moment = match random.below(8) {
-            0..=3 => Moment::Put {
+        let trigger = match random.below(8) {
+            0..=3 => Trigger::Put {
                 puts: random.between(1, 6),
                 after: random.per_mille(500),
             },
-            4..=5 => Moment::Later {
+            4..=5 => Trigger::Later {
                 ms: random.between(0, 400),
             },
-            _ => Moment::Turn {
+            _ => Trigger::Turn {
                 turns: random.between(1, 120),
             },
         };
-        Self { blow, moment }
+        Self { kind, trigger }
     }
 
-    /// For whoever leads next, perhaps: while it takes over.
+    /// Draws a fault of the next leader while it takes over, if there is one.
     pub fn draw_next(random: &mut Random) -> Option<Self> {
         random.per_mille(400).then(|| Self {
-            blow: Blow::StandsStill,
-            moment: Moment::Put {
+            kind: FaultKind::Pause,
+            trigger: Trigger::Put {
                 puts: random.between(1, 12),
                 after: random.per_mille(500),
             },
@@ -124,7 +127,7 @@ impl Strike {
     }
 }
 
-/// Faults and when they begin, in order.
+/// Draws faults with their times, in order.
 pub fn draw(random: &mut Random) -> Vec<(u64, Fault)> {
     let count = random.between(1, 7);
     let mut faults: Vec<(u64, Fault)> = (0..count)
@@ -134,7 +137,7 @@ pub fn draw(random: &mut Random) -> Vec<(u64, Fault)> {
             (at_ns, one(random, longest_ns))
         })
         .collect();
-    // Clocks that are set, whatever else happens.
+    // Clocks are set beside all other faults.
     let steps = if random.per_mille(CLOCKS_PER_MILLE) {
         random.between(1, 4)
     } else {
@@ -147,7 +150,7 @@ pub fn draw(random: &mut Random) -> Vec<(u64, Fault)> {
     faults
 }
 
-/// The clock of every machine is set back while the job runs, and nothing else happens.
+/// Draws the faults of a run in which the clock of every machine is set back, and nothing else happens.
 pub fn draw_clocks(random: &mut Random, workers: usize) -> Vec<(u64, Fault)> {
     let machines = COORDINATORS.into_iter().chain(WORKERS.into_iter().take(workers));
     let by_s = if random.per_mille(500) { HOUR_S } else { FAR_S };
@@ -162,7 +165,7 @@ pub fn draw_clocks(random: &mut Random, workers: usize) -> Vec<(u64, Fault)> {
     faults
 }
 
-/// By up to an hour, or by 400 days, forward or back.
+/// Draws a step of a clock: up to an hour or 400 days, forward or back.
 fn clock(random: &mut Random) -> Fault {
     let machine = any(random);
     let by_s = match random.below(3) {
@@ -177,7 +180,7 @@ fn clock(random: &mut Random) -> Fault {
     }
 }
 
-/// A single worker is lost while the job runs, and nothing else happens.
+/// Draws the fault of a run in which one worker is lost, and nothing else happens.
 pub fn draw_loss(random: &mut Random, workers: usize) -> Vec<(u64, Fault)> {
     let machine = WORKERS[random.below(workers as u64) as usize];
     let fault = match random.per_mille(500) {
@@ -212,27 +215,27 @@ fn one(random: &mut Random, longest_ns: u64) -> Fault {
         }
         12 => Fault::Reset { machine },
         13..=15 => {
-            let troubles = [
-                Trouble::SlowNetwork,
-                Trouble::SlowStore,
-                Trouble::FailingStore,
-                Trouble::SlowSink,
-                Trouble::FailingSink,
-                Trouble::SlowDisk,
+            let degradations = [
+                Degradation::SlowNetwork,
+                Degradation::SlowStore,
+                Degradation::FailingStore,
+                Degradation::SlowSink,
+                Degradation::FailingSink,
+                Degradation::SlowDisk,
             ];
-            Fault::Trouble {
-                trouble: troubles[random.below(troubles.len() as u64) as usize],
+            Fault::Degradation {
+                degradation: degradations[random.below(degradations.len() as u64) as usize],
                 machine,
                 for_ns: long_ns,
             }
         }
-        16..=18 => Fault::DeadlyPut {
+        16..=18 => Fault::KillAtPut {
             in_puts: random.between(1, 40),
             after: random.per_mille(500),
         },
-        19..=20 => Fault::Strike {
-            strike: Strike::draw(random),
-            next: Strike::draw_next(random),
+        19..=20 => Fault::LeaderFault {
+            leader_fault: LeaderFault::draw(random),
+            next: LeaderFault::draw_next(random),
         },
         _ => clock(random),
     }
@@ -262,14 +265,19 @@ impl std::fmt::Display for Fault {
                 )
             }
             Self::Reset { machine } => write!(out, "the connections of {} are reset", name_of(*machine)),
-            Self::Trouble {
-                trouble,
+            Self::Degradation {
+                degradation,
                 machine,
                 for_ns,
             } => {
-                write!(out, "{trouble:?} at {} for {:.1} s", name_of(*machine), seconds(for_ns))
+                write!(
+                    out,
+                    "{degradation:?} at {} for {:.1} s",
+                    name_of(*machine),
+                    seconds(for_ns)
+                )
             }
-            Self::DeadlyPut { in_puts, after } => {
+            Self::KillAtPut { in_puts, after } => {
                 let when = if *after { "after" } else { "before" };
                 write!(out, "a process will die {when} put {in_puts} from now takes effect")
             }
@@ -281,7 +289,9 @@ impl std::fmt::Display for Fault {
                     by_ns / SECOND as i64
                 )
             }
-            Self::Strike { strike, next } => write!(out, "whoever leads: {strike:?}; whoever leads next: {next:?}"),
+            Self::LeaderFault { leader_fault, next } => {
+                write!(out, "whoever leads: {leader_fault:?}; whoever leads next: {next:?}")
+            }
             Self::Pause { machine } => write!(out, "{} stands still until another leads", name_of(*machine)),
             Self::Resume { process } => write!(out, "process {process} goes on, if it stands still"),
             Self::Start { machine, wipe } => {

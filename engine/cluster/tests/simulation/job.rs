@@ -1,4 +1,4 @@
-//! The jobs that are simulated, and the clients that want them done. What they compute is in [`crate::shapes`].
+//! The clients that run the simulated jobs. The queries are in [`crate::shapes`].
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use crate::shapes::{Variant, Workload};
 use crate::world::{COORDINATORS, url_of, world};
 
-/// An answer that takes longer is none.
+/// Timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -34,7 +34,7 @@ fn pipeline(plan: &ClientPlan) -> String {
     )
 }
 
-/// Submits the job to whoever leads, and looks until it has ended. Requests whose answer is lost are repeated.
+/// Submits the job to the leader and polls it until it has ended. Requests without an answer are repeated.
 pub async fn client(plan: ClientPlan) {
     let mut turn = 0;
     let mut submitted = false;
@@ -67,15 +67,15 @@ pub async fn client(plan: ClientPlan) {
     }
 }
 
-/// What the client asks for beside the job itself.
+/// The plan of a client.
 #[derive(Debug, Clone)]
 pub struct ClientPlan {
     pub workload: Workload,
     pub variant: Variant,
     pub parallelism: u64,
-    /// After so many looks at the running job, let it run at another parallelism.
+    /// Number of polls after which the running job is rescaled, and the new parallelism.
     pub rescale: Option<(u32, u32)>,
-    /// After which barriers overtake rows.
+    /// Time after which barriers overtake rows.
     pub aligned_timeout_ms: Option<u64>,
 }
 

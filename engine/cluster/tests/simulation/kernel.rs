@@ -1,12 +1,12 @@
-//! What a simulated process asks the operating system for: the time, chance, and to be woken when there is work.
+//! The system calls of simulated processes: time, random numbers, and waiting for events.
 //!
 //! The engine reads the clock, draws random numbers and sleeps through the C library, like every program. This binary
 //! defines those functions itself, so that the whole real code (with its runtime, its timers, its random ids and the
-//! order of its hash maps) lives in simulated time, without knowing it. Only the one thread that called [`enter`] is
-//! simulated; all others, such as those of the database, pass through to the real system.
+//! order of its hash maps) lives in simulated time. Only the thread that called [`enter`] is simulated; all others,
+//! such as those of the database, use the real system.
 //!
-//! Time stands still but for two things: the simulation moves it to the next event, and whatever a process does takes it
-//! a little ([`take_time`]).
+//! Time advances in two ways only: the simulation moves it to the next event, and each action of a process advances
+//! it a little ([`advance_by_step`]).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -22,37 +22,37 @@ use crate::random::Random;
 const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
 /// Monotonic clock at the start: not 0, so that code may subtract.
 const BOOT_NS: u64 = 1_000_000_000_000;
-/// Looks for work that one turn of a process may take; then the others have theirs.
-const LOOKS_MAX: u32 = 64;
-/// What the kernel expects as the size of its set of signals.
+/// Number of polls for work in one turn of a process.
+const POLLS_MAX: u32 = 64;
+/// Size of a signal set, as the kernel expects it.
 const SIGNAL_SET_BYTES: usize = 8;
 
 static NOW_NS: AtomicU64 = AtomicU64::new(0);
 static STEP_NS: AtomicU64 = AtomicU64::new(0);
-/// How far the wall clock of the process that has its turn is ahead.
+/// Offset of the wall clock of the process that has its turn.
 static AHEAD_NS: AtomicI64 = AtomicI64::new(0);
 static CHANCE: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
-    static TURN: Cell<Turn> = const { Cell::new(Turn::GoesOn) };
-    static LOOKS: Cell<u32> = const { Cell::new(0) };
+    static TURN: Cell<Turn> = const { Cell::new(Turn::Running) };
+    static POLLS: Cell<u32> = const { Cell::new(0) };
     static ROOT: RefCell<Option<Waker>> = const { RefCell::new(None) };
 }
 
-/// How a process's turn ended.
+/// The state of a process's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    GoesOn,
-    /// It has more to do, but others are next.
+    Running,
+    /// It has more work, but its turn has ended.
     Paused,
-    /// Nothing to do, but at this time, if any.
+    /// It has no work until this time, if any.
     Idle {
         until_ns: Option<u64>,
     },
 }
 
-/// From now on this thread is simulated.
+/// Makes this thread the simulated one.
 pub fn enter(seed: u64, step_ns: u64) {
     CHANCE.store(seed, Ordering::Relaxed);
     STEP_NS.store(step_ns, Ordering::Relaxed);
@@ -67,26 +67,26 @@ pub fn advance_to(at_ns: u64) {
     NOW_NS.fetch_max(at_ns, Ordering::Relaxed);
 }
 
-/// Something was done.
-pub fn take_time() {
+/// Advances the time by the step of an action.
+pub fn advance_by_step() {
     NOW_NS.fetch_add(STEP_NS.load(Ordering::Relaxed), Ordering::Relaxed);
 }
 
-/// Whether this thread is the simulated one.
+/// Returns true if this thread is the simulated one.
 pub fn is_simulated() -> bool {
     IS_SIMULATED.get()
 }
 
-/// For the process that has its turn next.
+/// Sets the offset of the wall clock for the process that has its turn next.
 pub fn set_wall_clock_ahead(ahead_ns: i64) {
     AHEAD_NS.store(ahead_ns, Ordering::Relaxed);
 }
 
-/// Lets a runtime run until it has nothing to do or its turn is over.
+/// Runs a runtime until it has no work or its turn ends.
 pub fn turn(runtime: &tokio::runtime::Runtime) -> Turn {
-    TURN.set(Turn::GoesOn);
-    LOOKS.set(0);
-    runtime.block_on(UntilOver);
+    TURN.set(Turn::Running);
+    POLLS.set(0);
+    runtime.block_on(UntilTurnEnds);
     ROOT.take();
     TURN.get()
 }
@@ -105,13 +105,13 @@ fn wake_root() {
     });
 }
 
-struct UntilOver;
+struct UntilTurnEnds;
 
-impl Future for UntilOver {
+impl Future for UntilTurnEnds {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if TURN.get() != Turn::GoesOn {
+        if TURN.get() != Turn::Running {
             return Poll::Ready(());
         }
         ROOT.set(Some(context.waker().clone()));
@@ -119,10 +119,7 @@ impl Future for UntilOver {
     }
 }
 
-/// Waiting for events, as the runtime does when no task is ready: there are none but those of the simulation.
-///
-/// # Safety
-/// As the function of the same name in the C library.
+/// Waits for events, as the runtime does when no task is ready: there are none but those of the simulation.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn epoll_wait(
     epoll: c_int,
@@ -149,14 +146,14 @@ pub unsafe extern "C" fn epoll_wait(
     if !IS_SIMULATED.get() {
         return look(timeout_ms);
     }
-    take_time();
+    advance_by_step();
     let found = look(0);
     if found != 0 {
         return found;
     }
     if timeout_ms == 0 {
-        LOOKS.set(LOOKS.get() + 1);
-        if LOOKS.get() > LOOKS_MAX {
+        POLLS.set(POLLS.get() + 1);
+        if POLLS.get() > POLLS_MAX {
             end_turn();
         }
         return 0;

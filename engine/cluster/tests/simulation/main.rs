@@ -1,28 +1,27 @@
-//! Whole clusters in one thread: the real coordinators, workers, planner, tasks and state, under a simulated network,
-//! clock and object store, with every choice drawn from a seed.
+//! Whole clusters in one thread: the real coordinators, workers, planner, tasks and state, with a simulated network,
+//! clock and object store. Every choice is drawn from a seed.
 //!
-//! Each seed is run in a process of its own, so that nothing of an earlier one is left over, and a hanging one can be
-//! ended. What a seed means:
+//! Each seed runs in a process of its own, so that no state of an earlier one remains, and one that hangs can be
+//! killed. The run of a seed:
 //!
-//! 1. Two coordinators and two or three workers start; a client submits a job ([`job`]) of one of several
-//!    shapes ([`shapes`]), whose sinks publish exactly once; with some seeds another client another job, beside it. With
-//!    some seeds sinks halt, and barriers overtake rows.
-//! 2. Faults drawn from the seed happen to them ([`faults`]), at random moments or at a certain put.
-//! 3. The faults end, and the job has to finish within a bounded time.
+//! 1. Two coordinators and two or three workers start; a client submits a job ([`job`]) of one of several shapes
+//!   ([`shapes`]), whose sinks deliver exactly once; with some seeds another client submits another job. With some
+//!   seeds sinks halt, and barriers overtake rows.
+//! 2. Faults drawn from the seed occur ([`faults`]), at random times or at a certain put.
+//! 3. The faults end, and the job has to complete within a bounded time.
 //! 4. Meanwhile and at the end the invariants are checked ([`checks`]).
 //!
-//! With some seeds nothing happens but that one worker is lost, while a job runs whose rows never change their subtask:
-//! what runs elsewhere must not be restarted. With some others all that happens is that clocks are set back: the job
-//! must not take longer for it.
+//! With some seeds the only fault is the loss of one worker, while a job runs whose rows never change their subtask:
+//! tasks on other workers must not be restarted. With some others the only faults are clocks that are set back: the
+//! job must not take longer for it.
 //!
-//! `make simulate SEEDS=1000` runs many, `make simulate SEED=17` one again, with everything that happened.
+//! `make simulate SEEDS=1000` runs many seeds, `make simulate SEED=17` one again, with a log of all events.
 
 #![cfg(target_os = "linux")]
 
 mod checks;
 mod cluster;
 mod commands;
-mod ends;
 mod faults;
 mod job;
 mod kernel;
@@ -33,6 +32,7 @@ mod published;
 mod random;
 mod seeds;
 mod shapes;
+mod test_connectors;
 mod world;
 
 use std::path::PathBuf;
@@ -44,29 +44,29 @@ use millstream_state::{storage, threads};
 use object_store::memory::InMemory;
 
 use crate::cluster::{Client, Cluster};
-use crate::ends::Simulated;
 use crate::job::ClientPlan;
 use crate::mutants::Mutant;
 use crate::network::SimulatedNetwork;
 use crate::objects::SimulatedStore;
 use crate::random::Random;
 use crate::shapes::{Shape, Variant, Workload};
+use crate::test_connectors::SimulatedConnector;
 use crate::world::{World, world};
 
 const SECOND: u64 = 1_000_000_000;
-/// By then, at the latest, jobs without faults have finished.
+/// Time by which jobs have completed.
 const FINISH_NS: u64 = faults::END_NS + 240 * SECOND;
 
-/// By then, at the latest, a client has given its commands and seen what became of them.
+/// Time by which a client has sent its commands and seen their effects.
 const COMMANDS_END_NS: u64 = 3_600 * SECOND;
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
-/// The same where only clocks are set: the one reader of [`draw_clocks`](faults::draw_clocks) runs takes about 28 s
-/// for its rows, and more than twice as long if it is read only when there is a checkpoint.
+/// Time by which jobs have completed if only clocks are set: the one reader of [`draw_clocks`](faults::draw_clocks)
+/// runs takes about 28 s for its rows, and more than twice as long if it is read only when there is a checkpoint.
 const FINISH_DESPITE_CLOCKS_NS: u64 = 55 * SECOND;
 
-/// What came of a seed.
+/// The result of a seed.
 #[derive(Debug)]
 pub struct Report {
     pub violations: Vec<String>,
@@ -78,13 +78,13 @@ pub struct Report {
 /// The kind of run that a seed is drawn for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
-    /// Jobs, and faults of all kinds.
+    /// Jobs and faults of all kinds.
     Faults,
-    /// A job and commands, while leaders die or stand still ([`commands`]).
+    /// A job and commands, while leaders fail ([`commands`]).
     Commands,
 }
 
-/// Runs one seed in this thread. Once in a process: what it puts in place stays.
+/// Runs one seed in this thread. Only once in a process, because what it installs remains.
 pub fn run(seed: u64, scenario: Scenario, mutant: Option<Mutant>, folder: PathBuf, print: bool) -> Report {
     let mut random = Random(seed);
     let step_ns = [20, 100, 1_000, 10_000][random.below(4) as usize];
@@ -93,12 +93,12 @@ pub fn run(seed: u64, scenario: Scenario, mutant: Option<Mutant>, folder: PathBu
     let store = Arc::new(InMemory::new());
     storage::register_scheme("sim", Arc::new(SimulatedStore(store.clone())));
     millstream_cluster::network::replace(Box::new(SimulatedNetwork));
-    registry::register(Box::leak(Box::new(Simulated(store.clone()))));
+    registry::register(Box::leak(Box::new(SimulatedConnector(store.clone()))));
     threads::simulate(cluster::schedule);
     watch_panics();
     if print && std::env::var_os("RUST_LOG").is_some() {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        // When it was is in the world's notes around it.
+        // The simulated time is in the surrounding notes.
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(false)
@@ -113,7 +113,7 @@ pub fn run(seed: u64, scenario: Scenario, mutant: Option<Mutant>, folder: PathBu
     finish(cluster, end_ns, &store)
 }
 
-/// One job, and a client that gives commands.
+/// Creates a cluster with one job and a client that sends commands.
 fn commanded(seed: u64, random: &mut Random, folder: PathBuf) -> Cluster {
     let shape = Shape::ALL[random.below(Shape::ALL.len() as u64) as usize];
     let plan = ClientPlan {
@@ -138,10 +138,10 @@ fn commanded(seed: u64, random: &mut Random, folder: PathBuf) -> Cluster {
     Cluster::new(folder, 2, 2, vec![Client::Commands(plan, random.next())])
 }
 
-/// Jobs, and what goes wrong while they run; by when they must have finished.
+/// Creates a cluster with jobs and faults. Returns it with the time by which the jobs have completed.
 fn faulty(seed: u64, random: &mut Random, folder: PathBuf) -> (Cluster, u64) {
     let workers = random.between(2, 3) as usize;
-    // Some runs show that the loss of one worker is felt only where rows have to do with it.
+    // Some runs show that the loss of one worker affects only tasks that exchange rows with it.
     let one_loss = seed > 0 && random.per_mille(100);
     let only_clocks = seed > 0 && !one_loss && random.per_mille(50);
     let shape = match one_loss || only_clocks {
@@ -171,7 +171,7 @@ fn faulty(seed: u64, random: &mut Random, folder: PathBuf) -> (Cluster, u64) {
         _ if only_clocks => faults::draw_clocks(random, workers),
         _ => faults::draw(random),
     };
-    // Barriers that overtake rows, mostly where there are some, since the sink takes none for a while now and then.
+    // Barriers that overtake rows, mostly if there are some because the sink halts.
     let plan = ClientPlan {
         aligned_timeout_ms: random.per_mille(500).then(|| random.between(0, 400)),
         ..plan
@@ -233,7 +233,7 @@ fn finish(mut cluster: Cluster, end_ns: u64, store: &InMemory) -> Report {
     }
 }
 
-/// Nothing of the engine may panic, whatever happens to it.
+/// Records panics: no fault may make the engine panic.
 fn watch_panics() {
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("{panic}");

@@ -1,21 +1,21 @@
-//! Rules that are broken on purpose, to see that the simulation notices.
+//! Rules that are broken on purpose, to verify that the simulation detects it.
 //!
-//! A mutant lies to the engine, or lets the engine's connector do what it must not: if no seed fails then, the checks
-//! are worth nothing.
+//! A mutant makes the environment violate its contract with the engine, or the connector its contract: if no seed
+//! fails then, the checks are useless.
 
 use crate::Scenario;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
-    /// The sink publishes what it prepares at once: before the checkpoint's manifest is recorded.
+    /// The sink publishes prepared output at once, before the manifest of the checkpoint is written.
     PublishWhenPrepared,
-    /// The store's conditional put is none: whoever was superseded can still write.
+    /// Conditional puts of the store are unconditional: a superseded process can still write.
     UnconditionalPuts,
     /// The source's snapshot is one batch ahead of what it delivered.
     SnapshotAhead,
-    /// A commit that is repeated publishes again.
+    /// A repeated commit publishes again.
     RepeatedCommitCounts,
-    /// Claims of a job's checkpoints do not say for which leader they are made: one that was deposed is not refused.
+    /// Claims of a job's checkpoints do not name their leader: one of a deposed leader is not refused.
     LeaderlessClaims,
     /// Journal records lose the pipeline that a job has after an update: the next leader does not know of it.
     ForgottenPipelines,
@@ -31,7 +31,7 @@ impl Mutant {
         Self::ForgottenPipelines,
     ];
 
-    /// In which it shows.
+    /// Returns the scenario that detects it.
     pub fn scenario(self) -> Scenario {
         match self {
             Self::LeaderlessClaims | Self::ForgottenPipelines => Scenario::Commands,

@@ -1,10 +1,9 @@
 //! The simulated network: connections that keep the order of their bytes, and nothing else.
 //!
-//! Each direction of a connection is a pipe. What is written arrives in pieces, each after a delay of its own but never
-//! before the piece before it. Pieces of different connections overtake one another as they like. While two machines are
-//! cut off from each other pieces wait, as a transport repeats them until they come through. The end of a process
-//! closes its connections behind what is under way, or resets them; the end of a machine's power is noticed by nobody
-//! for a while.
+//! Each direction of a connection is a pipe. Written bytes arrive in pieces, each after a delay of its own but never
+//! before the piece before it. Pieces of different connections overtake one another. While two machines are cut off
+//! from each other pieces wait, as a transport repeats them until they arrive. The end of a process closes its
+//! connections after what is in flight, or resets them; the loss of power of a machine is not noticed for a while.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -22,11 +21,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use crate::faults::Trouble;
+use crate::faults::Degradation;
 use crate::kernel;
 use crate::world::{Machine, ProcessId, World, current, name_of, world};
 
-/// What one direction of a connection holds at most.
+/// Capacity of one direction of a connection.
 pub const PIPE_BYTES_MAX: usize = 256 << 10;
 const PIECE_BYTES_MAX: usize = 16 << 10;
 
@@ -62,7 +61,7 @@ struct Pipe {
 
 impl World {
     fn delay_ns(&mut self, from: Machine, to: Machine) -> u64 {
-        let slow = self.has_trouble(Trouble::SlowNetwork, from) || self.has_trouble(Trouble::SlowNetwork, to);
+        let slow = self.is_degraded(Degradation::SlowNetwork, from) || self.is_degraded(Degradation::SlowNetwork, to);
         let (least_us, most_us) = match slow {
             true => (1_000, 800_000),
             false if self.random.per_mille(5) => (1_000, 60_000),
@@ -100,7 +99,7 @@ impl World {
         self.at(at_ns, move |world| world.arrive(number));
     }
 
-    /// The next piece arrives, whichever it is: so the order is kept.
+    /// Delivers the next piece, which keeps the order.
     fn arrive(&mut self, number: usize) {
         let (from, to) = (self.pipes.pipes[number].from, self.pipes.pipes[number].to);
         if self.silent.contains(&from) {
@@ -128,7 +127,7 @@ impl World {
         self.wake(from, writer);
     }
 
-    /// Resets what matches, each connection at a moment of its own.
+    /// Resets the connections that match, each at a time of its own.
     pub fn reset_connections(&mut self, least_ns: u64, most_ns: u64, matches: impl Fn(ProcessId, ProcessId) -> bool) {
         let open: Vec<usize> = (0..self.pipes.pipes.len())
             .filter(|number| {
@@ -142,12 +141,12 @@ impl World {
         }
     }
 
-    /// Nobody listens there any more.
+    /// Closes the ports of a process.
     pub fn close_ports(&mut self, process: ProcessId) {
         self.pipes.listeners.retain(|_, listener| listener.process != process);
     }
 
-    /// The most that any pipe holds.
+    /// Returns the bytes of the fullest pipe.
     pub fn fullest_pipe_bytes(&self) -> usize {
         self.pipes.pipes.iter().map(|pipe| pipe.bytes).max().unwrap_or(0)
     }
@@ -200,7 +199,7 @@ impl Network for SimulatedNetwork {
                 reads: back,
                 writes: out,
             };
-            // Wakes the server; it is given a turn below.
+            // Wakes the server, which gets its turn below.
             if opened.send(Ok(Box::new(theirs))).is_err() {
                 return Err(refused("nobody listens there any more"));
             }

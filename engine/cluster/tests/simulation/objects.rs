@@ -1,9 +1,8 @@
-//! The simulated object store: a real one in memory, behind a network that delays, fails and lies.
+//! The simulated object store: a store in memory behind a network that delays and fails.
 //!
-//! A request reaches the store after a while, takes effect at one moment, and its answer arrives later still. When
-//! things go wrong it fails before it took effect, or after: then the caller is told of an error although the put has
-//! happened. A request whose caller has died, or has lost patience, may be on its way all the same and take effect
-//! whenever it likes.
+//! A request reaches the store after a while, takes effect at one time, and its answer arrives later. With faults it
+//! fails before it takes effect, or after: then the caller gets an error although the put has happened. A request
+//! whose caller was killed, or has timed out, may still take effect later.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,26 +18,26 @@ use object_store::{
 };
 
 use crate::checks;
-use crate::faults::{Blow, Trouble};
+use crate::faults::{Degradation, FaultKind};
 use crate::mutants::Mutant;
 use crate::world::{ProcessId, STORE, World, current, name_of, world};
 
-/// What a client of a store waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// Timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Path of the cluster's journal, and the suffix of a claim's name.
 const JOURNAL: &str = "cluster/journal/";
 const CLAIM: &str = "/0000000000";
 
-/// What is known of the store from above.
+/// The state of the store that faults need.
 #[derive(Default)]
 pub struct Objects {
     pub puts: u64,
-    /// A put that its process does not survive: its number, and whether it takes effect before.
-    pub deadly_put: Option<(u64, bool)>,
+    /// A put that kills its process: its number, and whether it takes effect before.
+    pub kill_at_put: Option<(u64, bool)>,
 }
 
-/// The store as every process sees it.
+/// The store as processes see it.
 #[derive(Debug)]
 pub struct SimulatedStore(pub std::sync::Arc<InMemory>);
 
@@ -58,7 +57,7 @@ fn failed(what: &str) -> Error {
 impl World {
     fn store_delay(&mut self, process: ProcessId) -> Duration {
         let machine = self.machine_of(process);
-        let slow = self.has_trouble(Trouble::SlowStore, machine);
+        let slow = self.is_degraded(Degradation::SlowStore, machine);
         let (least_ms, most_ms) = match slow {
             true => (50, 3_000),
             false if self.random.per_mille(10) => (20, 300),
@@ -69,11 +68,11 @@ impl World {
 
     fn store_fails(&mut self, process: ProcessId) -> bool {
         let machine = self.machine_of(process);
-        self.has_trouble(Trouble::FailingStore, machine) && self.random.per_mille(350)
+        self.is_degraded(Degradation::FailingStore, machine) && self.random.per_mille(350)
     }
 }
 
-/// To the store, or back: takes its time, and fails when nothing comes through for too long.
+/// Delays a request or an answer; fails if the network is cut for too long.
 async fn travel() -> Result<()> {
     let process = current();
     let (cut_ns, delay) = {
@@ -84,8 +83,8 @@ async fn travel() -> Result<()> {
     };
     if let Some(until_ns) = cut_ns {
         let wait = Duration::from_nanos(until_ns.saturating_sub(crate::kernel::now_ns()));
-        tokio::time::sleep(wait.min(PATIENCE)).await;
-        if wait > PATIENCE {
+        tokio::time::sleep(wait.min(REQUEST_TIMEOUT)).await;
+        if wait > REQUEST_TIMEOUT {
             return Err(failed("no answer"));
         }
     }
@@ -93,8 +92,8 @@ async fn travel() -> Result<()> {
     Ok(())
 }
 
-/// A change on its way. Dropped before it took effect, it may do so later.
-struct UnderWay {
+/// A change in flight. If it is dropped before it took effect, it may take effect later.
+struct PendingChange {
     change: Option<Change>,
     process: ProcessId,
     store: std::sync::Arc<InMemory>,
@@ -146,7 +145,7 @@ impl Change {
     }
 }
 
-/// The claim of a log without the leader that it is made for.
+/// Returns the claim of a log without the leader that it is for.
 fn leaderless(claim: &PutPayload) -> PutPayload {
     let bytes: Vec<u8> = claim.iter().flat_map(|part| part.to_vec()).collect();
     let text = String::from_utf8_lossy(&bytes);
@@ -191,14 +190,14 @@ fn without_pipelines(unchanged: &PutPayload) -> PutPayload {
     PutPayload::from(format!("MSJ1 {checksum:08x} {json}\n"))
 }
 
-impl Drop for UnderWay {
+impl Drop for PendingChange {
     fn drop(&mut self) {
         let Some(change) = self.change.take() else { return };
         let (process, store) = (self.process, self.store.clone());
         let mut world = world();
         if world.random.per_mille(500) {
             let delay_ns = world.random.between(1, 4_000) * 1_000_000;
-            // The world is not to be held while the change takes effect.
+            // The lock of the world must not be held while the change takes effect.
             let late = move |world: &mut World| {
                 world.late_changes.push(Box::new(move || {
                     if let Err(error) = change.apply(process, &store) {
@@ -215,15 +214,15 @@ impl SimulatedStore {
     async fn change(&self, change: Change) -> Result<()> {
         let process = current();
         let is_put = matches!(change, Change::Put(..));
-        let mut under_way = UnderWay {
+        let mut under_way = PendingChange {
             change: Some(change),
             process,
             store: self.0.clone(),
         };
         let struck = is_put.then(|| world().count_put(process)).flatten();
         travel().await?;
-        if let Some((false, blow)) = struck {
-            strike(process, blow).await;
+        if let Some((false, kind)) = struck {
+            inject_fault(process, kind).await;
         }
         if world().store_fails(process) {
             under_way.change = None;
@@ -233,8 +232,8 @@ impl SimulatedStore {
             return Err(failed("there is nothing to change"));
         };
         let done = change.apply(process, &self.0);
-        if let Some((true, blow)) = struck {
-            strike(process, blow).await;
+        if let Some((true, kind)) = struck {
+            inject_fault(process, kind).await;
         }
         travel().await?;
         if world().store_fails(process) {
@@ -246,28 +245,28 @@ impl SimulatedStore {
 
 impl World {
     /// Returns the fault of the process at its next put, if any, and whether it comes after the put took effect.
-    fn count_put(&mut self, process: ProcessId) -> Option<(bool, Blow)> {
+    fn count_put(&mut self, process: ProcessId) -> Option<(bool, FaultKind)> {
         self.objects.puts += 1;
         let machine = self.machine_of(process);
-        if let Some(struck) = self.struck_at_put(machine) {
+        if let Some(struck) = self.fault_at_put(machine) {
             return Some(struck);
         }
-        let (number, after) = self.objects.deadly_put?;
-        (number == self.objects.puts).then_some((after, Blow::Dies))
+        let (number, after) = self.objects.kill_at_put?;
+        (number == self.objects.puts).then_some((after, FaultKind::Kill))
     }
 }
 
-/// The process ends here, or stands still.
-async fn strike(process: ProcessId, blow: Blow) {
+/// Kills or pauses the process at this point.
+async fn inject_fault(process: ProcessId, kind: FaultKind) {
     {
         let mut world = world();
         let machine = world.machine_of(process);
-        world.strike_now(machine, blow);
+        world.fault_now(machine, kind);
     }
     crate::kernel::end_turn();
-    match blow {
-        Blow::Dies => std::future::pending().await,
-        Blow::StandsStill => tokio::task::yield_now().await,
+    match kind {
+        FaultKind::Kill => std::future::pending().await,
+        FaultKind::Pause => tokio::task::yield_now().await,
     }
 }
 
@@ -291,7 +290,7 @@ impl ObjectStore for SimulatedStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        if !checks::is_looking() {
+        if !checks::is_checking() {
             travel().await?;
             if world().store_fails(current()) {
                 return Err(failed("the read was refused for no reason"));
@@ -314,7 +313,7 @@ impl ObjectStore for SimulatedStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        if checks::is_looking() {
+        if checks::is_checking() {
             return self.0.list(prefix);
         }
         let (store, prefix) = (self.0.clone(), prefix.cloned());

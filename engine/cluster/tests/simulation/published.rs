@@ -1,22 +1,22 @@
-//! The outside system that the job writes to: rows become visible when what was prepared is committed.
+//! The external system that the jobs write to: rows become visible when their committable is committed.
 
 use std::collections::BTreeMap;
 
 use crate::world::World;
 
-/// One row of the answer; the second number is a time.
+/// A row of the output; the second number is a time.
 pub type Row = (i64, i64, i64, i64);
-/// A row and the table that it was written to.
+/// A row and the table it was written to.
 pub type Written = (String, Row);
 
 #[derive(Default)]
 pub struct Published {
-    /// By what was prepared together: the table's name, a slash, and more.
+    /// Rows by committable: the name of the table, a slash, and a unique id.
     pub epochs: BTreeMap<String, Vec<Row>>,
 }
 
 impl Published {
-    /// Everything that is visible, in order.
+    /// Returns all visible rows, in order.
     pub fn rows(&self) -> Vec<Written> {
         let table = |id: &str| id.split('/').next().unwrap_or_default().to_string();
         let epochs = self.epochs.iter();
@@ -29,7 +29,7 @@ impl Published {
 }
 
 impl World {
-    /// Doing it again makes no difference.
+    /// Makes rows visible. Repeating it has no effect.
     pub fn publish(&mut self, id: &str, rows: Vec<Row>) {
         let count = rows.len();
         let first = self.published.epochs.insert(id.to_string(), rows).is_none();

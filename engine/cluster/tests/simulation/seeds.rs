@@ -1,4 +1,4 @@
-//! Runs seeds, each in a process of its own, and says how to run one that failed again.
+//! Runs seeds, each in a process of its own, and reports how to repeat one that failed.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::mutants::Mutant;
 use crate::{Report, Scenario};
 
-/// Real time for one seed; the slowest take a few seconds.
+/// Limit of the real time of one seed; the slowest take a few seconds.
 const DEADLINE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
-/// For a quick look; `scripts/test.sh` asks for more.
+/// Number of seeds by default; `scripts/test.sh` runs more.
 const SEEDS_DEFAULT: u64 = 40;
 const COMMAND_SEEDS_DEFAULT: u64 = 20;
 /// Seeds that a mutant may survive before it counts as not found.
@@ -27,14 +27,14 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.trim().parse().ok()
 }
 
-/// What the process of one seed said, and whether it was content.
-struct Said {
+/// The result of the process of one seed.
+struct SeedRun {
     seed: u64,
     is_fine: bool,
     text: String,
 }
 
-impl Said {
+impl SeedRun {
     fn trace(&self) -> &str {
         self.text
             .lines()
@@ -44,7 +44,7 @@ impl Said {
 }
 
 /// Runs a seed in a process of its own.
-fn run_apart(seed: u64, scenario: Scenario, mutant: Option<Mutant>, print: bool) -> Said {
+fn run_in_process(seed: u64, scenario: Scenario, mutant: Option<Mutant>, print: bool) -> SeedRun {
     let folder = tempfile::tempdir().expect("a folder for the simulation");
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command
@@ -67,7 +67,7 @@ fn run_apart(seed: u64, scenario: Scenario, mutant: Option<Mutant>, print: bool)
     };
     let child = command.spawn().expect("this program can be started");
     let (is_fine, text) = wait(child);
-    Said { seed, is_fine, text }
+    SeedRun { seed, is_fine, text }
 }
 
 fn wait(mut child: Child) -> (bool, String) {
@@ -104,14 +104,14 @@ fn read(mut from: Box<dyn Read + Send>) -> std::thread::JoinHandle<String> {
     })
 }
 
-/// Runs seeds on all cores until one is refused by `go_on`.
+/// Runs seeds on all cores until `go_on` returns false.
 fn run_many(
     first: u64,
     count: u64,
     scenario: Scenario,
     mutant: Option<Mutant>,
-    go_on: impl Fn(&Said) -> bool + Sync,
-) -> Vec<Said> {
+    go_on: impl Fn(&SeedRun) -> bool + Sync,
+) -> Vec<SeedRun> {
     let next = Mutex::new(first);
     let all = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -128,7 +128,7 @@ fn run_many(
                     if seed >= first + count {
                         return;
                     }
-                    let said = run_apart(seed, scenario, mutant, false);
+                    let said = run_in_process(seed, scenario, mutant, false);
                     let goes_on = go_on(&said);
                     all.lock().expect("nobody panics with it").push(said);
                     if !goes_on {
@@ -153,7 +153,7 @@ fn no_seed_breaks_what_a_client_was_told() {
 
 fn check(scenario: Scenario) {
     if let Some(seed) = number("SEED") {
-        let said = run_apart(seed, scenario, None, true);
+        let said = run_in_process(seed, scenario, None, true);
         println!("{}", said.text);
         assert!(said.is_fine, "seed {seed} fails");
         return;
@@ -170,7 +170,7 @@ fn check(scenario: Scenario) {
     let (first, count) = (number("FIRST").unwrap_or(0), asked.unwrap_or(default));
     let began = Instant::now();
     let said = run_many(first, count, scenario, None, |_| true);
-    let failed: Vec<&Said> = said.iter().filter(|said| !said.is_fine).collect();
+    let failed: Vec<&SeedRun> = said.iter().filter(|said| !said.is_fine).collect();
     println!("{count} seeds in {:.1} s", began.elapsed().as_secs_f64());
     for said in failed.iter().take(10) {
         let tail: Vec<&str> = said.text.lines().filter(|line| !line.starts_with("running")).collect();
@@ -184,7 +184,7 @@ fn check(scenario: Scenario) {
 #[test]
 fn a_seed_is_the_same_twice() {
     for (seed, scenario) in [(3, Scenario::Faults), (5, Scenario::Faults), (3, Scenario::Commands)] {
-        let [first, second] = [0, 0].map(|_| run_apart(seed, scenario, None, false));
+        let [first, second] = [0, 0].map(|_| run_in_process(seed, scenario, None, false));
         assert_eq!(
             first.trace(),
             second.trace(),
@@ -215,7 +215,7 @@ fn one() {
     let mutant = std::env::var(MUTANT).ok().and_then(|name| Mutant::named(&name));
     let print = std::env::var(PRINT).is_ok();
     let folder = std::env::var(FOLDER).expect("a folder in the environment");
-    // A thread of its own: nothing has asked for the time or for chance there yet.
+    // A new thread, which has not read the clock or random numbers yet.
     let scenario = match std::env::var(COMMANDS) {
         Ok(_) => Scenario::Commands,
         Err(_) => Scenario::Faults,

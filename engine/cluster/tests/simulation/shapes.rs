@@ -1,6 +1,6 @@
-//! What the simulated jobs may look like, and the answer to each: every shape exercises other parts of the engine.
+//! The shapes of the simulated jobs, with their expected output: every shape tests other parts of the engine.
 //!
-//! Answers are computed from the sources' rows alone, by loops that know nothing of the engine.
+//! The expected output is computed from the rows of the sources alone, by loops that do not use the engine.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use crate::world::world;
 pub const VARIANT_OPTION: &str = "variant";
 /// Prefix of that option's value in pipelines whose sinks cannot be opened.
 pub const FAILING_PREFIX: &str = "failing-";
-/// Of each source.
+/// Splits of each source.
 pub const SPLITS: i64 = 3;
 /// Event time between two rows of one split.
 const STEP_US: i64 = 100_000;
 const WINDOW_US: i64 = 2_000_000;
 const KEYS: i64 = 5;
-/// Rows of `others` are so much later than those of `numbers`: some belong to another window.
+/// Rows of `others` are later than those of `numbers` by this much: some belong to another window.
 const OTHERS_LATER_US: i64 = 313_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub enum Shape {
     Counted,
     /// Two sources, both exchanged by key, that meet in a window join.
     Joined,
-    /// Two pipelines that have nothing to do with one another: one with a window and an exchange, one that only filters.
+    /// Two independent pipelines: one with a window and an exchange, one that only filters.
     Apart,
-    /// From a source through a filter into a sink; no row ever changes its subtask.
+    /// A source, a filter and a sink; no row ever changes its subtask.
     Filtered,
-    /// Two sources as one, before a window.
+    /// Two sources, united before a window.
     United,
 }
 
@@ -65,12 +65,13 @@ impl Variant {
     }
 }
 
-/// What one of the jobs does. Its tables have its number in their names, so that all jobs together can be looked at.
+/// The query of one job. The names of its tables contain its number, so that the output of all jobs can be checked
+/// together.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
     pub number: usize,
     pub shape: Shape,
-    /// It reads so many times the rows of its shape.
+    /// Factor of the number of rows of its shape.
     pub times: i64,
 }
 
@@ -160,7 +161,7 @@ impl Workload {
         parts.join("\n")
     }
 
-    /// What the job must have written at its end, whatever happened.
+    /// Returns the output of the job, whatever the faults.
     pub fn expected(&self) -> Vec<Written> {
         let numbers = || all("numbers", self.rows());
         let others = || all("others", self.rows());

@@ -1,8 +1,8 @@
-//! What lies between and beneath the simulated processes: events in time, machines, and what is watched about them.
+//! The environment of the simulated processes: timed events, machines, and observations of the run.
 //!
-//! The world is one value behind one lock, as everything happens in one thread: parts of it are called from inside a
-//! process's turn (a socket, the object store), others between turns (an event that is due). It never calls back into
-//! the engine: whom it wants to wake it notes in [`World::wake`], and the loop does it when the lock is free.
+//! The world is one value behind one lock, as everything runs in one thread: parts of it are called during a turn of
+//! a process (a socket, the object store), others between turns (a due event). It never calls the engine: it notes
+//! the processes to wake in [`World::wake`], and the loop wakes them when the lock is free.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
-use crate::faults::{Blow, Fault, Moment, Strike, Trouble};
+use crate::faults::{Degradation, Fault, FaultKind, LeaderFault, Trigger};
 use crate::kernel;
 use crate::mutants::Mutant;
 use crate::network::Pipes;
@@ -19,20 +19,20 @@ use crate::published::Published;
 use crate::random::Random;
 use crate::shapes::Workload;
 
-/// A process, from its start to its end: one that is started anew on the same machine is another.
+/// A process. One that is restarted on the same machine is another.
 pub type ProcessId = usize;
-/// A place for one process at a time, with an address and a disk.
+/// A machine, which runs one process at a time, with an address and a disk.
 pub type Machine = usize;
 
-/// Something that happens at its time.
+/// An event with a time.
 pub type Event = Box<dyn FnOnce(&mut World) + Send>;
 
-/// A coordinator that stands still goes on at the latest after so long.
+/// Longest pause of a coordinator.
 const PAUSE_NS_MAX: u64 = 20_000_000_000;
-/// Longest time that another coordinator has led by then.
+/// Longest time that another coordinator has led before a paused one continues.
 const OVERLAP_NS_MAX: u64 = 8_000_000_000;
 
-/// The object store, as far as the network is concerned.
+/// The object store, as a machine of the network.
 pub const STORE: Machine = 0;
 pub const CLIENT: Machine = 1;
 pub const COORDINATORS: [Machine; 2] = [2, 3];
@@ -49,53 +49,53 @@ pub struct World {
     wake: Vec<(ProcessId, Waker)>,
     /// The machine of every process there ever was.
     pub machines: Vec<Machine>,
-    /// Processes whose machine is off: nothing they still do is seen by anybody.
+    /// Processes whose machine is off: their actions have no effect.
     pub silent: BTreeSet<ProcessId>,
-    /// What the loop is to do to machines.
+    /// Faults that the loop is to apply.
     pub faults: Vec<Fault>,
-    /// Processes that have ended by themselves, and what they said.
+    /// Processes that have ended by themselves, with their results.
     pub exited: Vec<(ProcessId, String)>,
-    /// From one machine to another nothing comes through until then.
+    /// Times until which the network from one machine to another is cut.
     cuts: BTreeMap<(Machine, Machine), u64>,
-    /// What goes wrong for how long, by machine.
-    pub troubles: BTreeMap<(Trouble, Machine), u64>,
+    /// Times until which machines are degraded.
+    pub degradations: BTreeMap<(Degradation, Machine), u64>,
     pub pipes: Pipes,
     pub objects: Objects,
     pub published: Published,
     pub mutant: Option<Mutant>,
-    /// Changes of the store whose callers are gone, due now.
+    /// Changes of the store whose callers are gone and that are due.
     pub late_changes: Vec<Box<dyn FnOnce() + Send>>,
-    /// What each job does.
+    /// The query of each job.
     pub workloads: Vec<Workload>,
-    /// Every reader of a source that was made: the table, the subtask, and the process.
+    /// Every reader of a source that was created: the table, the subtask, and the process.
     pub readers: Vec<(String, usize, ProcessId)>,
-    /// Nothing happens in this run but that a worker is lost, and no row changes its subtask.
+    /// True if the only fault of the run is the loss of a worker, and no row changes its subtask.
     pub expects_one_loss: bool,
-    /// That worker, once the job was running, and how many readers had been made by then.
+    /// The process of the lost worker, and the number of readers created by then.
     pub only_loss: Option<(ProcessId, usize)>,
-    /// The coordinator that has claimed the cluster's journal last.
-    pub leads: Option<Machine>,
-    /// The fault of a leader at one of its next puts or turns.
-    strike: Option<(Machine, Strike)>,
+    /// The coordinator that last claimed the journal of the cluster.
+    pub leader: Option<Machine>,
+    /// The pending fault of the leader, at one of its next puts or turns.
+    leader_fault: Option<(Machine, LeaderFault)>,
     /// The fault of the coordinator that claims next.
-    next_strike: Option<Strike>,
-    /// Coordinators that stand still until another leads.
+    next_leader_fault: Option<LeaderFault>,
+    /// Paused coordinators.
     paused: Vec<(Machine, ProcessId)>,
-    /// Sources keep back their last rows.
+    /// True while sources hold back their last rows.
     pub is_endless: bool,
-    /// Number of starts without a checkpoint: with more than one, rows occur more than once.
+    /// Number of starts without a checkpoint: after more than one, rows occur more than once.
     pub submissions: u32,
-    /// Sinks take no rows for a while after some.
+    /// True if sinks halt for a while now and then.
     pub halting_sink: bool,
-    /// Whether output is published by the workers that wrote it.
+    /// True if the workers that wrote output publish it.
     pub published_by_workers: bool,
-    /// Jobs whose end their client has not seen yet.
+    /// Number of jobs whose end their client has not seen yet.
     pub unfinished: usize,
     pub violations: Vec<String>,
     pub trace: Trace,
 }
 
-/// Everything that happened, as one number: two runs are the same if theirs are.
+/// A hash of all events: two runs are the same if their hashes are.
 pub struct Trace {
     pub hash: u64,
     pub events: u64,
@@ -114,7 +114,7 @@ impl World {
             faults: Vec::new(),
             exited: Vec::new(),
             cuts: BTreeMap::new(),
-            troubles: BTreeMap::new(),
+            degradations: BTreeMap::new(),
             pipes: Pipes::default(),
             objects: Objects::default(),
             published: Published::default(),
@@ -124,9 +124,9 @@ impl World {
             readers: Vec::new(),
             expects_one_loss: false,
             only_loss: None,
-            leads: None,
-            strike: None,
-            next_strike: None,
+            leader: None,
+            leader_fault: None,
+            next_leader_fault: None,
             paused: Vec::new(),
             is_endless: false,
             submissions: 0,
@@ -148,7 +148,7 @@ impl World {
         at_ns
     }
 
-    /// Events of one time happen in the order in which they were made.
+    /// Schedules an event. Events with the same time run in the order of their creation.
     pub fn at(&mut self, at_ns: u64, event: impl FnOnce(&mut World) + Send + 'static) {
         self.events_made += 1;
         self.events.insert((at_ns, self.events_made), Box::new(event));
@@ -158,8 +158,8 @@ impl World {
         self.events.first_key_value().map(|((at_ns, _), _)| *at_ns)
     }
 
-    /// Lets everything happen that is due.
-    pub fn happen(&mut self) {
+    /// Runs all due events.
+    pub fn run_due_events(&mut self) {
         while let Some(((at_ns, number), event)) = self.events.pop_first() {
             if at_ns > kernel::now_ns() {
                 self.events.insert((at_ns, number), event);
@@ -186,70 +186,71 @@ impl World {
         *cut = until_ns.max(*cut);
     }
 
-    /// Until when nothing comes through; `None`: it does.
+    /// Returns the time until which the network is cut, if it is.
     pub fn is_cut(&self, from: Machine, to: Machine) -> Option<u64> {
         let until_ns = self.cuts.get(&(from, to)).copied()?;
         (until_ns > kernel::now_ns()).then_some(until_ns)
     }
 
-    pub fn has_trouble(&self, trouble: Trouble, machine: Machine) -> bool {
-        let until_ns = self.troubles.get(&(trouble, machine));
+    pub fn is_degraded(&self, degradation: Degradation, machine: Machine) -> bool {
+        let until_ns = self.degradations.get(&(degradation, machine));
         until_ns.is_some_and(|until_ns| *until_ns > kernel::now_ns())
     }
 
-    /// Something is to happen to whoever leads now, if anybody does, and to whoever leads next.
-    pub fn arm(&mut self, strike: Strike, next: Option<Strike>) {
-        self.next_strike = next;
-        self.strike = self.leads.map(|machine| (machine, strike));
-        if let Some((machine, strike)) = self.strike
-            && let Moment::Later { ms } = strike.moment
+    /// Schedules a fault of the present leader, if there is one, and of the next.
+    pub fn schedule_leader_fault(&mut self, leader_fault: LeaderFault, next: Option<LeaderFault>) {
+        self.next_leader_fault = next;
+        self.leader_fault = self.leader.map(|machine| (machine, leader_fault));
+        if let Some((machine, leader_fault)) = self.leader_fault
+            && let Trigger::Later { ms } = leader_fault.trigger
         {
-            self.strike = None;
-            self.after(ms * 1_000_000, move |world| world.strike_now(machine, strike.blow));
+            self.leader_fault = None;
+            self.after(ms * 1_000_000, move |world| world.fault_now(machine, leader_fault.kind));
         }
     }
 
-    /// Nothing is to happen any more to whoever leads now.
-    pub fn disarm(&mut self) {
-        self.strike = None;
+    /// Clears the fault of the present leader.
+    pub fn clear_leader_fault(&mut self) {
+        self.leader_fault = None;
     }
 
-    /// Nor to whoever leads next.
-    pub fn calm(&mut self) {
-        self.strike = None;
-        self.next_strike = None;
+    /// Clears the faults of the present and the next leader.
+    pub fn clear_faults(&mut self) {
+        self.leader_fault = None;
+        self.next_leader_fault = None;
     }
 
-    /// A coordinator puts something: what is to happen to it, and whether after that.
-    pub fn struck_at_put(&mut self, machine: Machine) -> Option<(bool, Blow)> {
-        let (_, strike) = self.strike.as_mut().filter(|(leader, _)| *leader == machine)?;
-        let Moment::Put { puts, after } = &mut strike.moment else {
+    /// Counts a put of a coordinator. Returns the fault that is due at it, and whether it comes after the put takes
+    /// effect.
+    pub fn fault_at_put(&mut self, machine: Machine) -> Option<(bool, FaultKind)> {
+        let (_, leader_fault) = self.leader_fault.as_mut().filter(|(leader, _)| *leader == machine)?;
+        let Trigger::Put { puts, after } = &mut leader_fault.trigger else {
             return None;
         };
         *puts -= 1;
-        let (is_due, after, blow) = (*puts == 0, *after, strike.blow);
-        self.strike.take_if(|_| is_due).map(|_| (after, blow))
+        let (is_due, after, kind) = (*puts == 0, *after, leader_fault.kind);
+        self.leader_fault.take_if(|_| is_due).map(|_| (after, kind))
     }
 
-    /// A process has had its turn.
-    pub fn has_had_turn(&mut self, machine: Machine) {
-        if let Some((leader, strike)) = &mut self.strike
+    /// Counts a turn of a process.
+    pub fn on_turn_end(&mut self, machine: Machine) {
+        if let Some((leader, leader_fault)) = &mut self.leader_fault
             && *leader == machine
-            && let Moment::Turn { turns } = &mut strike.moment
+            && let Trigger::Turn { turns } = &mut leader_fault.trigger
         {
             *turns -= 1;
             if *turns == 0 {
-                let blow = strike.blow;
-                self.strike = None;
-                self.strike_now(machine, blow);
+                let kind = leader_fault.kind;
+                self.leader_fault = None;
+                self.fault_now(machine, kind);
             }
         }
     }
 
-    pub fn strike_now(&mut self, machine: Machine, blow: Blow) {
-        self.faults.push(match blow {
-            Blow::Dies => Fault::Kill { machine },
-            Blow::StandsStill => Fault::Pause { machine },
+    pub fn fault_now(&mut self, machine: Machine, kind: FaultKind) {
+        self.faults.push(match kind {
+            FaultKind::Kill => Fault::Kill { machine },
+            FaultKind::Pause => Fault::Pause { machine },
         });
     }
 
@@ -258,11 +259,11 @@ impl World {
         self.after(PAUSE_NS_MAX, move |world| world.faults.push(Fault::Resume { process }));
     }
 
-    /// A coordinator has claimed the cluster's journal.
+    /// Takes note that a coordinator has claimed the journal of the cluster.
     pub fn has_claimed(&mut self, machine: Machine) {
-        self.leads = Some(machine);
-        if let Some(next) = self.next_strike.take() {
-            self.strike = Some((machine, next));
+        self.leader = Some(machine);
+        if let Some(next) = self.next_leader_fault.take() {
+            self.leader_fault = Some((machine, next));
         }
         for (_, process) in self
             .paused
@@ -279,7 +280,7 @@ impl World {
         self.violations.push(what);
     }
 
-    /// For the trace.
+    /// Adds an event to the trace.
     pub fn note(&mut self, text: &str) {
         let now_ns = kernel::now_ns();
         self.trace.events += 1;
@@ -291,12 +292,12 @@ impl World {
     }
 }
 
-/// The world. Never held while anything of the engine runs.
+/// Locks the world. Not held while the engine runs.
 pub fn world() -> MappedMutexGuard<'static, World> {
     MutexGuard::map(WORLD.lock(), |world| world.as_mut().expect("it has begun"))
 }
 
-/// The process that has its turn.
+/// Returns the process that has its turn.
 pub fn current() -> ProcessId {
     CURRENT.load(Ordering::Relaxed)
 }

@@ -1,4 +1,4 @@
-//! The simulated job's source and sink: numbers at a halting pace, and a system that publishes in two steps.
+//! The source and the sink of the simulated jobs: numbers at a varying pace, and a sink with a two-phase commit.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::checks;
-use crate::faults::Trouble;
+use crate::faults::Degradation;
 use crate::mutants::Mutant;
 use crate::published::Row;
 use crate::random::Random;
@@ -31,13 +31,13 @@ use crate::world::{current, world};
 const BATCH_ROWS_MAX: u64 = 6;
 const PAUSE_MS_MAX: u64 = 500;
 const HALT_MS_MAX: u64 = 4_000;
-/// Rows that each split keeps back while the job is not to end.
+/// Rows that each split holds back until the job may end.
 const ENDLESS_ROWS: i64 = 20;
 
-/// The connector `simulated`. The store is looked at by checks.
-pub struct Simulated(pub Arc<InMemory>);
+/// The connector `simulated`. Checks read the store.
+pub struct SimulatedConnector(pub Arc<InMemory>);
 
-impl Connector for Simulated {
+impl Connector for SimulatedConnector {
     fn name(&self) -> &'static str {
         "simulated"
     }
@@ -75,7 +75,7 @@ impl Connector for Simulated {
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
-        Ok(Arc::new(Numbers {
+        Ok(Arc::new(SimulatedSource {
             table: table.name.clone(),
             rows: rows_of(&table.name),
             schema: table.schema.clone(),
@@ -84,7 +84,7 @@ impl Connector for Simulated {
 
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
         let variant = table.options.get(VARIANT_OPTION);
-        Ok(Arc::new(Visible {
+        Ok(Arc::new(SimulatedSink {
             table: table.name.clone(),
             is_failing: variant.is_some_and(|variant| variant.starts_with(FAILING_PREFIX)),
             store: self.0.clone(),
@@ -92,7 +92,7 @@ impl Connector for Simulated {
     }
 }
 
-struct Numbers {
+struct SimulatedSource {
     table: String,
     /// Of each split.
     rows: i64,
@@ -100,7 +100,7 @@ struct Numbers {
 }
 
 #[async_trait]
-impl Source for Numbers {
+impl Source for SimulatedSource {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
@@ -121,7 +121,7 @@ impl Source for Numbers {
             world.readers.push((self.table.clone(), context.subtask, current()));
             world.random.next()
         };
-        Ok(Box::new(NumbersReader {
+        Ok(Box::new(SimulatedReader {
             table: self.table.clone(),
             rows: self.rows,
             schema: self.schema.clone(),
@@ -152,7 +152,7 @@ impl Reading {
     }
 }
 
-struct NumbersReader {
+struct SimulatedReader {
     table: String,
     rows: i64,
     schema: SchemaRef,
@@ -165,7 +165,7 @@ struct NumbersReader {
     random: Random,
 }
 
-impl SourceReader for NumbersReader {
+impl SourceReader for SimulatedReader {
     fn add_splits(&mut self, splits: Vec<Split>) -> Result<(), Error> {
         for split in splits {
             let wrong = || Error::Invalid(format!("split {} is not one of these", split.id));
@@ -258,7 +258,7 @@ impl SourceReader for NumbersReader {
 }
 
 /// Rows that are prepared travel in the checkpoint; committed, they are visible.
-struct Visible {
+struct SimulatedSink {
     table: String,
     /// No writer can be opened.
     is_failing: bool,
@@ -266,7 +266,7 @@ struct Visible {
 }
 
 #[async_trait]
-impl Sink for Visible {
+impl Sink for SimulatedSink {
     fn delivery(&self) -> Delivery {
         Delivery::ExactlyOnce
     }
@@ -283,7 +283,7 @@ impl Sink for Visible {
         if self.is_failing {
             return Err(Error::Invalid("this pipeline cannot write".into()));
         }
-        Ok(Box::new(VisibleWriter {
+        Ok(Box::new(SimulatedWriter {
             table: self.table.clone(),
             subtask: context.subtask,
             rows: Vec::new(),
@@ -294,7 +294,7 @@ impl Sink for Visible {
 
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error> {
         for committable in committables {
-            outside().await?;
+            external_call().await?;
             let (mut id, rows) = decode(&committable.content)?;
             checks::before_publish(&id, &self.store);
             let mut world = world();
@@ -303,41 +303,41 @@ impl Sink for Visible {
             }
             world.publish(&id, rows);
         }
-        // Its answer may be lost.
-        outside().await
+        // The answer may be lost.
+        external_call().await
     }
 }
 
-/// A call of the outside system.
-async fn outside() -> Result<(), Error> {
+/// Simulates a call of the external system.
+async fn external_call() -> Result<(), Error> {
     let (wait, fails) = {
         let mut world = world();
         let machine = world.machine_of(current());
-        let most_ms = if world.has_trouble(Trouble::SlowSink, machine) {
+        let most_ms = if world.is_degraded(Degradation::SlowSink, machine) {
             4_000
         } else {
             30
         };
-        let fails = world.has_trouble(Trouble::FailingSink, machine) && world.random.per_mille(300);
+        let fails = world.is_degraded(Degradation::FailingSink, machine) && world.random.per_mille(300);
         (Duration::from_millis(world.random.between(1, most_ms)), fails)
     };
     tokio::time::sleep(wait).await;
     match fails {
-        true => Err(Error::Unavailable("the outside system does not answer".into())),
+        true => Err(Error::Unavailable("the external system does not answer".into())),
         false => Ok(()),
     }
 }
 
-struct VisibleWriter {
+struct SimulatedWriter {
     table: String,
     subtask: usize,
     rows: Vec<Row>,
     runtime: Handle,
-    /// Until when nothing is taken, and who says so then.
+    /// Time until which no rows are taken, and the task that wakes the writer then.
     halt: Option<(Instant, Option<JoinHandle<()>>)>,
 }
 
-impl SinkWriter for VisibleWriter {
+impl SinkWriter for SimulatedWriter {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let Some((until, told)) = &mut self.halt else {
             return Poll::Ready(Ok(()));
@@ -383,13 +383,13 @@ impl SinkWriter for VisibleWriter {
             if world().mutant == Some(Mutant::PublishWhenPrepared) {
                 world().publish(&id, rows.clone());
             }
-            outside().await?;
+            external_call().await?;
             Ok(vec![Committable::new(encode(&id, &rows))])
         })
     }
 }
 
-/// The id, a line break, and the rows as JSON.
+/// Encodes a committable: the id, a line break, and the rows as JSON.
 fn encode(id: &str, rows: &[Row]) -> Vec<u8> {
     let rows = serde_json::to_string(rows).expect("numbers are JSON");
     format!("{id}\n{rows}").into_bytes()
