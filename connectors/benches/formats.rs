@@ -1,4 +1,4 @@
-//! How many rows per second the formats of records decode and encode on one core.
+//! Benchmark of the formats of records: rows per second decoded and encoded on one core.
 //!
 //! `cargo bench -p millstream-connectors`
 

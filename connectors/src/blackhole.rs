@@ -1,4 +1,4 @@
-//! The sink that takes everything and keeps nothing: for benchmarks, and to run a pipeline for its side outputs.
+//! A sink that discards all rows, for benchmarks and for pipelines with side outputs only.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +12,7 @@ use crate::{
     WriterContext,
 };
 
+/// The connector `blackhole`.
 pub struct Blackhole;
 
 impl Connector for Blackhole {
@@ -46,7 +47,7 @@ impl Connector for Blackhole {
 
 #[async_trait]
 impl Sink for Blackhole {
-    /// Nothing becomes visible, so nothing is visible twice.
+    /// No row becomes visible, so none becomes visible twice.
     fn delivery(&self) -> Delivery {
         Delivery::ExactlyOnce
     }

@@ -6,6 +6,8 @@
 //!
 //! This crate knows nothing of the engine.
 
+#![warn(missing_docs)]
+
 #[cfg(feature = "blackhole")]
 pub mod blackhole;
 mod clock;

@@ -222,8 +222,8 @@ pub trait SinkWriter: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] if a row cannot be encoded; no row of the batch was written, and the engine writes the rows again
-    /// in smaller batches to find the row. After any other error the writer is not used again.
+    /// [`Error::Data`] if a row cannot be encoded; no row of the batch was written, and the engine writes the rows
+    /// again in smaller batches to find the row. After any other error the writer is not used again.
     fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error>;
 
     /// Makes all rows written before this call durable. Rows written while the future runs belong to the next

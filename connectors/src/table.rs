@@ -148,8 +148,8 @@ pub trait Connector: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the object does not exist and will not be created automatically; [`Error::Unavailable`] if the
-    /// external system does not answer.
+    /// [`Error::Invalid`] if the object does not exist and will not be created automatically; [`Error::Unavailable`] if
+    /// the external system does not answer.
     fn check_external_objects(
         &self,
         tables: Vec<(Role, Arc<TableDefinition>)>,

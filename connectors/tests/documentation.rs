@@ -1,5 +1,5 @@
-//! `docs/connectors.md` says what the code says: its example is compiled and run here, and its tables of options are
-//! made from the registry. After a change, `UPDATE_DOCS=1 cargo test -p millstream-connectors` writes them anew.
+//! The comparison of `docs/connectors.md` with the code: its example is compiled and run here, and its tables of options
+//! are generated from the registry. `UPDATE_DOCS=1 cargo test -p millstream-connectors` updates the page.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn page() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/connectors.md")
 }
 
-/// Replaces what stands between two markers; panics if the page lacks them.
+/// Replaces the text between two markers; panics if the page does not have them.
 fn replaced(page: &str, marker: &str, content: &str) -> String {
     let (begin, end) = (format!("<!-- begin: {marker} -->\n"), format!("<!-- end: {marker} -->"));
     let start = page

@@ -15,7 +15,7 @@ use millstream_connectors::format::{EncodedRecords, Encoder, FormatSpec, Framing
 use millstream_connectors::options::Options;
 use millstream_connectors::*;
 
-/// What is registered. It holds nothing: everything comes from the table's definition.
+/// The connector. It has no state: everything is in the table's definition.
 pub struct Sequence;
 
 const SOURCE_OPTIONS: &[OptionDescription] = &[

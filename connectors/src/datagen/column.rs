@@ -1,4 +1,4 @@
-//! One column: how its value follows from the row's number.
+//! The generator of one column, whose values are functions of the row's number.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ const LENGTH_MAX: u64 = 1 << 20;
 pub struct Column {
     data_type: DataType,
     kind: Kind,
-    /// Keeps columns of one table apart.
+    /// Seed of the column, which differs between the columns of a table.
     salt: u64,
-    /// Share of NULLs, as a bound on 32 random bits; 0: none.
+    /// Share of NULLs, as a bound on 32 random bits; 0 for none.
     null_below: u64,
 }
 
@@ -43,14 +43,14 @@ enum Kind {
         length: usize,
     },
     Boolean,
-    /// The clock, less a random span.
+    /// The time of the clock minus a random duration.
     Clock {
         max_past_us: i64,
     },
 }
 
 impl Column {
-    /// How the table's options describe a column.
+    /// Creates the generator of a column from the table's options.
     pub fn new(table: &TableDefinition, field: &FieldRef) -> Result<Self, Error> {
         let options = Options::of(table);
         let name = |part: &str| format!("fields.{}.{part}", field.name());
@@ -151,7 +151,7 @@ impl Column {
         })
     }
 
-    /// Rows until the column's sequence ends.
+    /// Returns the number of rows until the column's sequence ends.
     pub fn length(&self) -> Option<u64> {
         match self.kind {
             Kind::Sequence { start, end } => Some(end.wrapping_sub(start) as u64).map(|span| span.saturating_add(1)),
@@ -159,7 +159,7 @@ impl Column {
         }
     }
 
-    /// The values of `rows` consecutive rows from `first`.
+    /// Generates the values of `rows` consecutive rows from `first`.
     pub fn values(&self, seed: u64, first: u64, rows: usize) -> ArrayRef {
         let now_us = now_us();
         let numbers = first..first + rows as u64;
@@ -210,7 +210,7 @@ impl Column {
                 }
                 Arc::new(builder.finish())
             }
-            // `new` lets no other type through.
+            // `new` refuses all other types.
             _ if self.null_below == 0 => Arc::new(Int64Array::from_iter_values(
                 numbers.map(|n| self.integer(seed, n, now_us)),
             )),
@@ -260,7 +260,7 @@ impl Column {
     }
 }
 
-/// Evenly distributed over `min..=max`.
+/// Returns a number evenly distributed over `min..=max`.
 fn between(min: i64, max: i64, random: u64) -> i64 {
     let span = max.wrapping_sub(min) as u64;
     match span.checked_add(1) {
@@ -269,7 +269,7 @@ fn between(min: i64, max: i64, random: u64) -> i64 {
     }
 }
 
-/// SplitMix64 of a counter: value `n` of the stream `seed`.
+/// Returns value `n` of the stream `seed`: SplitMix64 of a counter.
 fn draw(seed: u64, n: u64) -> u64 {
     let mut z = seed.wrapping_add((n.wrapping_add(1)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -277,7 +277,7 @@ fn draw(seed: u64, n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The whole numbers a type can hold; decimals are counted in their smallest unit.
+/// Returns the range of whole numbers of a type; decimals are counted in their smallest unit.
 fn integers_of(data_type: &DataType) -> Option<(i64, i64)> {
     match data_type {
         DataType::Int8 => Some((i8::MIN.into(), i8::MAX.into())),

@@ -1,7 +1,7 @@
-//! A seeded source of made-up rows, with the options of Flink's `datagen`: each column a sequence or random.
+//! A seeded source of generated rows, with the options of Flink's `datagen`: each column is a sequence or random.
 //!
-//! Row `n` is a pure function of the seed and `n` (but for random timestamps, which follow the clock), whatever the
-//! parallelism. Rows are dealt out in blocks to a fixed number of splits, which readers take in turn.
+//! Row `n` is a pure function of the seed and `n` at any parallelism, except for random timestamps, which follow the
+//! clock. Rows are assigned in blocks to a fixed number of splits, which readers read round-robin.
 
 mod column;
 mod source;
@@ -17,6 +17,7 @@ use crate::{
 use self::column::Column;
 use self::source::DatagenSource;
 
+/// The connector `datagen`.
 pub struct Datagen;
 
 const OPTIONS: &[OptionDescription] = &[
@@ -48,7 +49,7 @@ const OPTIONS: &[OptionDescription] = &[
     ),
 ];
 
-/// What may follow `fields.COLUMN.`.
+/// Suffixes of `fields.COLUMN.`.
 const FIELD_OPTIONS: [&str; 8] = ["kind", "start", "end", "min", "max", "length", "null-rate", "max-past"];
 
 impl Connector for Datagen {
@@ -113,7 +114,7 @@ impl Connector for Datagen {
     }
 }
 
-/// Options of columns that do not exist, and parts that do not either.
+/// Returns the mistakes in options of unknown columns and with unknown suffixes.
 fn field_names(table: &TableDefinition) -> Vec<OptionError> {
     let mut errors = Vec::new();
     for option in table.options.keys().filter(|option| option.starts_with("fields.")) {
@@ -146,7 +147,7 @@ fn field_names(table: &TableDefinition) -> Vec<OptionError> {
 
 struct Settings {
     columns: Vec<Column>,
-    /// `None`: without end.
+    /// `None` for a source that never ends.
     rows: Option<u64>,
     rows_per_second: f64,
     seed: u64,

@@ -1,6 +1,6 @@
-//! Rows in blocks, blocks dealt out to splits.
+//! The generator as a source: rows in blocks, and blocks in splits.
 //!
-//! Split `s` of [`SPLITS`] is made of the blocks `s, s + SPLITS, ...`. All splits have their turn several times a
+//! Split `s` of [`SPLITS`] consists of the blocks `s, s + SPLITS, ...`. All splits have their turn several times a
 //! second, if rows come slowly: a watermark is as far as the slowest of them. A position, version 2, is a version byte,
 //! the split's number, how many of its rows have been delivered and the rows of a block (u64 BE each): whatever the
 //! rate is later, a split goes on with the blocks it began with.
@@ -17,7 +17,7 @@ use crate::{Boundedness, Error, ReaderContext, Source, SourceBatch, SourceEvent,
 
 const SPLITS: u64 = 16;
 const BLOCK_ROWS_MAX: u64 = 8192;
-/// How often per second each split has its turn, at least, unless rows are fewer.
+/// Fewest blocks per second of each split, unless there are fewer rows.
 const ROUNDS_PER_SECOND: u64 = 4;
 const VERSION: u8 = 2;
 
@@ -61,7 +61,7 @@ impl Source for DatagenSource {
             taken: 0,
             block_rows: self.block_rows,
         };
-        // Always all: one that came later could have blocks of another size.
+        // All splits are listed at once, because a split listed later could have blocks of another size.
         Ok((0..SPLITS).map(|number| begin(number).split(false)).collect())
     }
 
@@ -82,13 +82,13 @@ impl Source for DatagenSource {
     }
 }
 
-/// How far a split of a checkpoint was read, if it is one of datagen's.
+/// Describes the position of a checkpoint's split; `None` if the split is not one of this connector.
 pub fn describe_position(split: &Split) -> Option<String> {
     let progress = Progress::of(split).ok()?;
     (progress.id() == split.id).then(|| format!("{} rows", progress.taken))
 }
 
-/// How far one split has been read.
+/// The position in a split.
 struct Progress {
     number: u64,
     taken: u64,
@@ -134,7 +134,7 @@ impl Progress {
         }
     }
 
-    /// The next row's number, and how many rows are left in its block.
+    /// Returns the number of the next row, and the number of rows left in its block.
     fn next(&self) -> (u64, u64) {
         let (block, offset) = (self.taken / self.block_rows, self.taken % self.block_rows);
         let first = block.saturating_mul(SPLITS).saturating_add(self.number);
@@ -150,7 +150,7 @@ struct DatagenReader {
     rows: u64,
     seed: u64,
     batch_rows_max: u64,
-    /// Read in turn.
+    /// Splits, read round-robin.
     active: VecDeque<(Arc<str>, Progress)>,
     finished: Vec<Progress>,
     no_more_splits: bool,
@@ -189,7 +189,7 @@ impl SourceReader for DatagenReader {
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(count as usize));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), arrays.collect(), &options)?;
         progress.taken += count;
-        // A block is read to its end before the next split has its turn: rows come as near to their order as can be.
+        // A block is read to its end before the next split, so that rows are as close to their order as possible.
         if count < left {
             self.active.push_front((split.clone(), progress));
         } else {

@@ -1,24 +1,34 @@
-//! Kafka: partitions are splits, assigned by the engine and not by a consumer group; positions are offsets kept in
-//! checkpoints. Group offsets are only reported back, for lag tools.
+//! Kafka: partitions are splits, assigned by the engine rather than by a consumer group, and positions are offsets
+//! stored in checkpoints. Group offsets are only committed for monitoring of the lag.
 //!
-//! Built on librdkafka. Its names are those of the Java client for most `properties.*`; see [`client`] for those that
-//! are translated. Records are fetched by librdkafka's threads into one bounded queue per partition, drained by the
-//! slot without blocking ([`queue`], [`reader`]), and decoded many at a time ([`records`]). Whether topics exist is
-//! looked up when a job is submitted ([`look_up`]), whether brokers can be reached when a client doubts it ([`reach`]).
-//! The sink produces whole batches and counts deliveries ([`sink`]), or leaves them to the checkpoint
-//! ([`transaction`]).
+//! Built on librdkafka, whose property names are those of the Java client for most `properties.*`; see
+//! [`client_config`] for the others. Threads of librdkafka fetch records into one bounded queue per partition
+//! ([`partition_queue`]), which the slot drains without blocking ([`reader`]) and decodes in batches
+//! ([`record_decoder`]). The existence of topics is checked when a job is submitted ([`topic_check`]); outages of
+//! brokers are detected when a client reports a lost connection ([`broker_health`]). The sink either produces batches
+//! and counts deliveries ([`at_least_once_writer`]), or stores records in the checkpoint and produces them when it is
+//! complete ([`transaction`]).
 
+mod at_least_once_writer;
+mod broker_health;
 mod client;
-mod explain;
-mod look_up;
+mod client_config;
+mod client_context;
+mod error_causes;
+mod error_code;
+mod metadata_columns;
+mod option_descriptions;
 mod options;
-mod queue;
-mod reach;
+mod partition_queue;
 mod reader;
-mod records;
+mod record_decoder;
+mod record_encoder;
+mod record_layout;
 mod sink;
 mod source;
-mod topic;
+mod split;
+mod topic_check;
+mod topic_producer;
 pub mod transaction;
 
 use std::sync::Arc;
@@ -26,11 +36,13 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
 use futures::future::{BoxFuture, FutureExt};
 
-use self::options::{OPTIONS_SINK, OPTIONS_SOURCE, SinkOptions, SourceOptions};
+use self::option_descriptions::{OPTIONS_SINK, OPTIONS_SOURCE};
+use self::options::{SinkOptions, SourceOptions};
 use crate::{
     Connector, Error, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source, Split, TableDefinition,
 };
 
+/// The connector `kafka`.
 pub struct Kafka;
 
 impl Connector for Kafka {
@@ -93,12 +105,12 @@ impl Connector for Kafka {
         &self,
         tables: Vec<(Role, Arc<TableDefinition>)>,
     ) -> BoxFuture<'static, Vec<Result<(), Error>>> {
-        look_up::topics(tables).boxed()
+        topic_check::check_topics(tables).boxed()
     }
 
     fn describe_position(&self, split: &Split) -> Option<String> {
-        let (topic, partition) = source::split_name(&split.id).ok()?;
-        let position = source::Position::decode(split).ok()?;
+        let (topic, partition) = split::parse_id(&split.id).ok()?;
+        let position = split::Position::decode(split).ok()?;
         let end = position
             .end
             .map_or(String::new(), |end| format!(", to be read to {end}"));
@@ -106,22 +118,23 @@ impl Connector for Kafka {
     }
 
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
-        let options = SourceOptions::of(table).map_err(|errors| first(table, errors))?;
+        let options = SourceOptions::of(table).map_err(|errors| first_mistake(table, errors))?;
         Ok(Arc::new(source::KafkaSource::new(table, options)?))
     }
 
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
-        let options = SinkOptions::of(table).map_err(|errors| first(table, errors))?;
+        let options = SinkOptions::of(table).map_err(|errors| first_mistake(table, errors))?;
         Ok(Arc::new(sink::KafkaSink::new(table, options)))
     }
 }
 
-fn first(table: &TableDefinition, errors: Vec<OptionError>) -> Error {
+/// Returns the first mistake of a table as an error.
+fn first_mistake(table: &TableDefinition, errors: Vec<OptionError>) -> Error {
     let message = errors.into_iter().map(|error| error.message).next().unwrap_or_default();
     Error::Invalid(format!("table `{}`: {message}", table.name))
 }
 
-/// `MAP<STRING, BYTES>`, as the table's schema spells it where planned from SQL.
+/// Returns `MAP<STRING, BYTES>`, with the field names of a schema that is planned from SQL.
 fn headers_type() -> DataType {
     let entries = Fields::from(vec![
         Field::new("key", DataType::Utf8, false),

@@ -1,4 +1,4 @@
-//! The options of a Kafka table, checked, in typed form.
+//! The options of a Kafka table, validated and typed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,284 +7,116 @@ use arrow_schema::DataType;
 use rdkafka::ClientConfig;
 use regex::Regex;
 
-use super::client;
-use super::transaction::publisher::TRANSACTION_TIMEOUT_DEFAULT;
+use super::client_config;
+use super::record_layout::{KeyLayout, RecordLayout, value_schema};
 use crate::format::FormatSpec;
 use crate::options::Options;
-use crate::{Error, OptionDescription, OptionEffect, OptionError, OptionKind, Role, TableDefinition};
+use crate::{Error, OptionError, Role, TableDefinition};
 
-const fn option(name: &'static str, kind: OptionKind, help: &'static str) -> OptionDescription {
-    OptionDescription {
-        name,
-        kind,
-        required: false,
-        default: None,
-        secret: false,
-        effect: OptionEffect::Nothing,
-        help,
-    }
-}
-
-/// An option that decides which records are read.
-const fn selecting(name: &'static str, kind: OptionKind, help: &'static str) -> OptionDescription {
-    option(name, kind, help).with_effect(OptionEffect::Records)
-}
-
-/// An option that decides how records become rows.
-const fn decoding(name: &'static str, kind: OptionKind, help: &'static str) -> OptionDescription {
-    option(name, kind, help).with_effect(OptionEffect::Rows)
-}
-
-const fn with_default(description: OptionDescription, default: &'static str) -> OptionDescription {
-    OptionDescription {
-        default: Some(default),
-        ..description
-    }
-}
-
-const STARTUP_MODES: &[&str] = &[
-    "earliest-offset",
-    "latest-offset",
-    "group-offsets",
-    "timestamp",
-    "specific-offsets",
-];
-const BOUNDED_MODES: &[&str] = &[
-    "unbounded",
-    "latest-offset",
-    "group-offsets",
-    "timestamp",
-    "specific-offsets",
-];
-const FIELDS_INCLUDE: &[&str] = &["ALL", "EXCEPT_KEY"];
-
-/// Less might not be enough for the rows of one transaction, which would then be begun again and again.
+/// Default timeout of a transaction.
+pub const TRANSACTION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Shortest timeout. The rows of one transaction may take longer than a shorter one, and would be retried for ever.
 const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(10);
-/// The brokers' own limit, unless they are told another.
+/// Longest timeout: the brokers' default limit.
 const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(900);
 
-const BROKERS: OptionDescription = option("brokers", OptionKind::Text, "Short for properties.bootstrap.servers.");
-const PROPERTIES: OptionDescription = option(
-    "properties.*",
-    OptionKind::Text,
-    "A property of the Kafka client, e.g. properties.bootstrap.servers (required), properties.group.id.",
-);
-const TOPIC: OptionDescription = selecting("topic", OptionKind::Text, "The topic; several to read from: 'a;b'.");
-const KEY_FORMAT: OptionDescription = decoding(
-    "key.format",
-    OptionKind::Text,
-    "Format of record keys; needs key.fields.",
-);
-const VALUE_FORMAT: OptionDescription = decoding("value.format", OptionKind::Text, "The same as format.");
-const KEY_FIELDS: OptionDescription = decoding("key.fields", OptionKind::Text, "Columns in the record's key: 'a;b'.");
-const KEY_PREFIX: OptionDescription = decoding(
-    "key.fields-prefix",
-    OptionKind::Text,
-    "What the names of key columns start with in the table, but not in the key itself.",
-);
-const VALUE_INCLUDE: OptionDescription = with_default(
-    decoding(
-        "value.fields-include",
-        OptionKind::OneOf(FIELDS_INCLUDE),
-        "Whether the key's columns are in the value as well.",
-    ),
-    "ALL",
-);
-
-pub const OPTIONS_SOURCE: &[OptionDescription] = &[
-    PROPERTIES,
-    BROKERS,
-    TOPIC,
-    KEY_FORMAT,
-    VALUE_FORMAT,
-    KEY_FIELDS,
-    KEY_PREFIX,
-    VALUE_INCLUDE,
-    selecting(
-        "topic-pattern",
-        OptionKind::Text,
-        "Read all topics whose whole name matches this regular expression.",
-    ),
-    option(
-        "scan.startup.mode",
-        OptionKind::OneOf(STARTUP_MODES),
-        "Where a job without a checkpoint starts to read. Default: group-offsets if properties.group.id is set, else \
-         earliest-offset.",
-    ),
-    option(
-        "scan.startup.timestamp-millis",
-        OptionKind::Integer,
-        "For the mode timestamp: milliseconds since 1970.",
-    ),
-    option(
-        "scan.startup.specific-offsets",
-        OptionKind::Text,
-        "For the mode specific-offsets: 'partition:0,offset:42;partition:1,offset:300'.",
-    ),
-    with_default(
-        option(
-            "scan.bounded.mode",
-            OptionKind::OneOf(BOUNDED_MODES),
-            "Where reading ends, fixed when the job starts.",
-        ),
-        "unbounded",
-    ),
-    option(
-        "scan.bounded.timestamp-millis",
-        OptionKind::Integer,
-        "For the mode timestamp: milliseconds since 1970.",
-    ),
-    option(
-        "scan.bounded.specific-offsets",
-        OptionKind::Text,
-        "For the mode specific-offsets; each offset is not read.",
-    ),
-    with_default(
-        option(
-            "scan.topic-partition-discovery.interval",
-            OptionKind::Duration,
-            "How often to look for new partitions and topics; 0 never does.",
-        ),
-        "5 min",
-    ),
-    // Sink options of a table that is also written: harmless here.
-    SINK_PARTITIONER,
-    SINK_GUARANTEE,
-    SINK_ID_PREFIX,
-    SINK_MARKERS,
-];
-
-const SINK_PARTITIONER: OptionDescription = with_default(
-    option(
-        "sink.partitioner",
-        OptionKind::OneOf(&["default", "fixed", "round-robin"]),
-        "Which partition a row goes to. default: by the key's hash, as the Java client does (any, without a key); \
-         fixed: each subtask writes to one; round-robin: one after the other.",
-    ),
-    "default",
-);
-const SINK_GUARANTEE: OptionDescription = with_default(
-    option(
-        "sink.delivery-guarantee",
-        OptionKind::OneOf(&["at-least-once", "exactly-once", "none"]),
-        "exactly-once: rows appear once, when a checkpoint is complete; at-least-once (none is the same): at once, and \
-         again after a failure. Default: exactly-once where the job says `delivery: exactly-once`.",
-    ),
-    "at-least-once",
-);
-const SINK_ID_PREFIX: OptionDescription = with_default(
-    option(
-        "sink.transactional-id-prefix",
-        OptionKind::Text,
-        "For exactly-once: what transactional ids start with. Jobs of one name that share a cluster need different ones.",
-    ),
-    "millstream",
-);
-const SINK_MARKERS: OptionDescription = with_default(
-    option(
-        "sink.markers-topic",
-        OptionKind::Text,
-        "For exactly-once: the compacted topic that remembers what was published; made if it does not exist.",
-    ),
-    "__millstream_markers",
-);
-
-pub const OPTIONS_SINK: &[OptionDescription] = &[
-    PROPERTIES,
-    BROKERS,
-    TOPIC,
-    KEY_FORMAT,
-    VALUE_FORMAT,
-    KEY_FIELDS,
-    KEY_PREFIX,
-    VALUE_INCLUDE,
-    SINK_PARTITIONER,
-    SINK_GUARANTEE,
-    SINK_ID_PREFIX,
-    SINK_MARKERS,
-];
-
+/// The topics of a source.
 #[derive(Debug, Clone)]
 pub enum Topics {
+    /// Topics by name.
     Names(Vec<String>),
+    /// All topics whose whole name matches.
     Pattern(Regex),
 }
 
-/// A place in every partition of a topic.
+/// The rule for the offset in each partition at which reading starts or ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum OffsetsInitializer {
+    /// The first record.
     Earliest,
+    /// The end of the partition.
     Latest,
-    /// What the consumer group committed; the earliest or latest record where it committed nothing.
+    /// The offset that the consumer group committed.
     Group {
+        /// Without a committed offset: true for the end of the partition, false for its first record.
         else_latest: bool,
     },
+    /// The first record with this timestamp or a later one, in milliseconds since 1970.
     TimestampMs(i64),
-    /// By partition; partitions not named begin at the earliest and have no end.
+    /// Offsets by partition. Other partitions start at the first record and have no end.
     Offsets(BTreeMap<i32, i64>),
 }
 
+/// The options of a source.
 #[derive(Debug, Clone)]
 pub struct SourceOptions {
+    /// Configuration of clients.
     pub client: ClientConfig,
+    /// Addresses of the brokers.
     pub brokers: String,
+    /// Consumer group, to which offsets are committed.
     pub group: Option<String>,
+    /// Topics to read.
     pub topics: Topics,
-    pub startup: Place,
-    pub bounded: Option<Place>,
+    /// Start of a job without a checkpoint.
+    pub startup: OffsetsInitializer,
+    /// End of a bounded source.
+    pub bounded: Option<OffsetsInitializer>,
+    /// Interval of the discovery of new partitions; `None` for no discovery.
     pub discovery_interval: Option<Duration>,
-    pub layout: Layout,
+    /// Layout of records.
+    pub layout: RecordLayout,
 }
 
+/// The options of a sink.
 #[derive(Debug, Clone)]
 pub struct SinkOptions {
+    /// Configuration of clients.
     pub client: ClientConfig,
+    /// Addresses of the brokers.
     pub brokers: String,
+    /// Topic to write to.
     pub topic: String,
+    /// Assignment of records to partitions.
     pub partitioner: Partitioner,
-    pub layout: Layout,
-    /// Only under exactly-once delivery.
+    /// Layout of records.
+    pub layout: RecordLayout,
+    /// Options of exactly-once delivery; `None` under at-least-once delivery.
     pub transactions: Option<TransactionOptions>,
 }
 
+/// The options of exactly-once delivery.
 #[derive(Debug, Clone)]
 pub struct TransactionOptions {
+    /// Prefix of transactional ids.
     pub prefix: String,
+    /// Topic of markers.
     pub markers_topic: String,
+    /// Timeout of transactions.
     pub timeout: Duration,
 }
 
+/// The assignment of records to partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Partitioner {
+    /// By the hash of the key; any partition without a key.
     ByKey,
+    /// One partition per subtask.
     Fixed,
+    /// One partition after the other.
     RoundRobin,
 }
 
-/// Which of the table's columns are in a record's key and value. Indices into the table's schema.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    pub value_format: FormatSpec,
-    pub value: Vec<usize>,
-    pub key: Option<KeyLayout>,
-}
-
-#[derive(Debug, Clone)]
-pub struct KeyLayout {
-    pub format: FormatSpec,
-    pub columns: Vec<usize>,
-    pub prefix: String,
-}
-
 impl SourceOptions {
+    /// Reads the options of a table. Returns all mistakes.
     pub fn of(table: &TableDefinition) -> Result<Self, Vec<OptionError>> {
-        let mut reader = Reader::new(table);
+        let mut reader = OptionsReader::new(table);
         let group = reader.options.text("properties.group.id").map(String::from);
         let topics = reader.topics();
         let startup = reader.startup(group.is_some());
         let bounded = reader.bounded(group.is_some());
         let interval = reader.options.duration("scan.topic-partition-discovery.interval");
-        let interval = reader.note(interval).flatten().unwrap_or(Duration::from_secs(300));
+        let interval = reader.collect(interval).flatten().unwrap_or(Duration::from_secs(300));
         let (client, brokers) = reader.client(Role::Source);
         let layout = reader.layout();
         reader.finish(|| {
@@ -302,14 +134,16 @@ impl SourceOptions {
         })
     }
 
+    /// Returns true if the source ends by itself.
     pub fn is_bounded(&self) -> bool {
         self.bounded.is_some()
     }
 }
 
 impl SinkOptions {
+    /// Reads the options of a table. Returns all mistakes.
     pub fn of(table: &TableDefinition) -> Result<Self, Vec<OptionError>> {
-        let mut reader = Reader::new(table);
+        let mut reader = OptionsReader::new(table);
         let topic = reader
             .options
             .text("topic")
@@ -317,7 +151,7 @@ impl SinkOptions {
             .unwrap_or_default()
             .to_string();
         if topic.is_empty() || topic.contains(';') {
-            reader.wrong("topic", "a Kafka sink needs exactly one topic: 'topic' = 'NAME'".into());
+            reader.add_error("topic", "a Kafka sink needs exactly one topic: 'topic' = 'NAME'".into());
         }
         let exactly_once = reader.word("sink.delivery-guarantee") == "exactly-once";
         let transactions = if exactly_once {
@@ -336,7 +170,7 @@ impl SinkOptions {
             exactly_once,
             reader.options.text("properties.queue.buffering.max.kbytes"),
         ) {
-            // Parts wait in the checkpoint storage, not in librdkafka.
+            // Records are buffered in the checkpoint storage rather than in librdkafka.
             client.set("queue.buffering.max.kbytes", "65536");
         }
         let layout = reader.layout();
@@ -353,14 +187,14 @@ impl SinkOptions {
     }
 }
 
-/// Collects every mistake instead of stopping at the first.
-struct Reader<'a> {
+/// Reads options and collects all mistakes.
+struct OptionsReader<'a> {
     table: &'a TableDefinition,
     options: Options<'a>,
     errors: Vec<OptionError>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> OptionsReader<'a> {
     fn new(table: &'a TableDefinition) -> Self {
         Self {
             table,
@@ -381,14 +215,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn wrong(&mut self, option: &str, message: String) {
+    fn add_error(&mut self, option: &str, message: String) {
         self.errors.push(OptionError {
             subject: Some(option.to_string()),
             message,
         });
     }
 
-    fn note<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+    fn collect<T>(&mut self, result: Result<T, Error>) -> Option<T> {
         result
             .map_err(|error| {
                 self.errors.push(OptionError {
@@ -413,21 +247,22 @@ impl<'a> Reader<'a> {
             .text("properties.bootstrap.servers")
             .or(self.options.text("brokers"));
         let Some(brokers) = brokers.map(str::trim).filter(|brokers| !brokers.is_empty()) else {
-            let message = "where is the cluster? write e.g. 'properties.bootstrap.servers' = 'localhost:9092'";
-            self.wrong("properties.bootstrap.servers", message.into());
+            let message =
+                "the address of the cluster is missing; write e.g. 'properties.bootstrap.servers' = 'localhost:9092'";
+            self.add_error("properties.bootstrap.servers", message.into());
             return (None, None);
         };
-        let config = match client::config(brokers, &self.options.with_prefix("properties."), role) {
+        let config = match client_config::from_properties(brokers, &self.options.with_prefix("properties."), role) {
             Ok(config) => Some(config),
             Err((property, message)) => {
-                self.wrong(&format!("properties.{property}"), message);
+                self.add_error(&format!("properties.{property}"), message);
                 None
             }
         };
         (config, Some(brokers.to_string()))
     }
 
-    /// What exactly-once delivery needs, and what would break it.
+    /// Reads the options of exactly-once delivery, and refuses properties that would break it.
     fn transactions(&mut self) -> TransactionOptions {
         let word = |name: &str, default: &str| {
             let value = self.options.text(name).map(str::trim).unwrap_or_default();
@@ -439,13 +274,13 @@ impl<'a> Reader<'a> {
         );
         let timeout_ms = self.options.integer("properties.transaction.timeout.ms");
         let timeout = self
-            .note(timeout_ms)
+            .collect(timeout_ms)
             .flatten()
             .map_or(TRANSACTION_TIMEOUT_DEFAULT, |ms| {
                 Duration::from_millis(u64::try_from(ms).unwrap_or(0))
             });
         if !(TRANSACTION_TIMEOUT_MIN..=TRANSACTION_TIMEOUT_MAX).contains(&timeout) {
-            self.wrong(
+            self.add_error(
                 "properties.transaction.timeout.ms",
                 format!(
                     "a transaction's timeout is {} s to {} s; it is open only while one epoch's rows are produced, so the \
@@ -464,8 +299,9 @@ impl<'a> Reader<'a> {
             let option = format!("properties.{property}");
             let value = self.word(&option);
             if !value.is_empty() && !safe.contains(&value.as_str()) {
-                let message = format!("exactly-once delivery would lose or double rows with `{value}`; leave it out");
-                self.wrong(&option, message);
+                let message =
+                    format!("exactly-once delivery would lose or duplicate rows with `{value}`; remove the option");
+                self.add_error(&option, message);
             }
         }
         TransactionOptions {
@@ -483,7 +319,7 @@ impl<'a> Reader<'a> {
             (None, Some(pattern)) => match Regex::new(&format!("^(?:{pattern})$")) {
                 Ok(pattern) => Some(Topics::Pattern(pattern)),
                 Err(error) => {
-                    self.wrong(
+                    self.add_error(
                         "topic-pattern",
                         format!("`{pattern}` is not a regular expression: {error}"),
                     );
@@ -491,85 +327,85 @@ impl<'a> Reader<'a> {
                 }
             },
             (Some(_), Some(_)) => {
-                self.wrong(
+                self.add_error(
                     "topic-pattern",
                     "give either 'topic' or 'topic-pattern', not both".into(),
                 );
                 None
             }
             _ => {
-                self.wrong(
+                self.add_error(
                     "topic",
-                    "which topic? write 'topic' = 'NAME', or 'topic-pattern' = 'REGEX'".into(),
+                    "the topic is missing; write 'topic' = 'NAME', or 'topic-pattern' = 'REGEX'".into(),
                 );
                 None
             }
         }
     }
 
-    fn startup(&mut self, has_group: bool) -> Option<Place> {
+    fn startup(&mut self, has_group: bool) -> Option<OffsetsInitializer> {
         let default = if has_group { "group-offsets" } else { "earliest-offset" };
         let mode = self.word("scan.startup.mode");
-        self.place("scan.startup", if mode.is_empty() { default } else { &mode }, has_group)
+        self.initializer("scan.startup", if mode.is_empty() { default } else { &mode }, has_group)
     }
 
-    /// The outer `None`: something is wrong; the inner one: unbounded.
-    fn bounded(&mut self, has_group: bool) -> Option<Option<Place>> {
+    /// Returns the end of the source: the outer `None` for a mistake, the inner one for an unbounded source.
+    fn bounded(&mut self, has_group: bool) -> Option<Option<OffsetsInitializer>> {
         match self.word("scan.bounded.mode").as_str() {
             "" | "unbounded" => Some(None),
-            mode => self.place("scan.bounded", mode, has_group).map(Some),
+            mode => self.initializer("scan.bounded", mode, has_group).map(Some),
         }
     }
 
-    fn place(&mut self, prefix: &str, mode: &str, has_group: bool) -> Option<Place> {
+    fn initializer(&mut self, prefix: &str, mode: &str, has_group: bool) -> Option<OffsetsInitializer> {
         match mode {
-            "earliest-offset" => Some(Place::Earliest),
-            "latest-offset" => Some(Place::Latest),
+            "earliest-offset" => Some(OffsetsInitializer::Earliest),
+            "latest-offset" => Some(OffsetsInitializer::Latest),
             "group-offsets" if has_group => {
                 let reset = self.word("properties.auto.offset.reset");
-                Some(Place::Group {
+                Some(OffsetsInitializer::Group {
                     else_latest: reset == "latest" || reset == "largest",
                 })
             }
             "group-offsets" => {
                 let message = format!("'{prefix}.mode' = 'group-offsets' needs 'properties.group.id'");
-                self.wrong(&format!("{prefix}.mode"), message);
+                self.add_error(&format!("{prefix}.mode"), message);
                 None
             }
             "timestamp" => {
                 let option = format!("{prefix}.timestamp-millis");
                 let value = self.options.integer(&option);
-                let value = self.note(value)?;
+                let value = self.collect(value)?;
                 if value.is_none() {
                     let message = format!("'{prefix}.mode' = 'timestamp' needs '{option}', in milliseconds since 1970");
-                    self.wrong(&option, message);
+                    self.add_error(&option, message);
                 }
-                value.map(Place::TimestampMs)
+                value.map(OffsetsInitializer::TimestampMs)
             }
             "specific-offsets" => {
                 let option = format!("{prefix}.specific-offsets");
                 let offsets = self.options.text(&option).and_then(parse_offsets);
                 if offsets.is_none() {
                     let form = "'partition:0,offset:42;partition:1,offset:300'";
-                    self.wrong(
+                    self.add_error(
                         &option,
                         format!("'{prefix}.mode' = 'specific-offsets' needs '{option}' = {form}"),
                     );
                 }
-                offsets.map(Place::Offsets)
+                offsets.map(OffsetsInitializer::Offsets)
             }
             other => {
-                self.wrong(&format!("{prefix}.mode"), format!("unknown mode `{other}`"));
+                self.add_error(&format!("{prefix}.mode"), format!("unknown mode `{other}`"));
                 None
             }
         }
     }
 
-    fn layout(&mut self) -> Option<Layout> {
+    fn layout(&mut self) -> Option<RecordLayout> {
         let value_format = FormatSpec::of_value(self.table);
-        let value_format = self.note(value_format);
+        let value_format = self.collect(value_format);
         let key_format = FormatSpec::of(self.table, "key.");
-        let key_format = self.note(key_format)?;
+        let key_format = self.collect(key_format)?;
         let fields = self.options.list("key.fields").unwrap_or_default();
         let prefix = self.options.text("key.fields-prefix").unwrap_or_default().to_string();
         let mut columns = Vec::new();
@@ -577,12 +413,12 @@ impl<'a> Reader<'a> {
             match self.physical().position(|column| column == *name) {
                 Some(_) if !name.starts_with(&prefix) => {
                     let message = format!("the key column `{name}` does not start with the prefix '{prefix}'");
-                    self.wrong("key.fields-prefix", message);
+                    self.add_error("key.fields-prefix", message);
                 }
                 Some(index) => columns.push(index),
                 None => {
                     let near = millstream_proto::spec::did_you_mean(name, self.physical());
-                    self.wrong("key.fields", format!("the table has no column `{name}`{near}"));
+                    self.add_error("key.fields", format!("the table has no column `{name}`{near}"));
                 }
             }
         }
@@ -594,14 +430,14 @@ impl<'a> Reader<'a> {
             }),
             (None, true) => None,
             (Some(_), true) => {
-                self.wrong(
+                self.add_error(
                     "key.fields",
-                    "'key.format' needs 'key.fields': which columns are the key?".into(),
+                    "'key.format' needs 'key.fields', the columns of the key".into(),
                 );
                 None
             }
             (None, false) => {
-                self.wrong(
+                self.add_error(
                     "key.format",
                     "'key.fields' needs 'key.format', e.g. 'raw' or 'json'".into(),
                 );
@@ -615,30 +451,30 @@ impl<'a> Reader<'a> {
             .collect();
         let value_format = value_format?;
         self.check_formats(&value_format, &value, key.as_ref());
-        Some(Layout {
+        Some(RecordLayout {
             value_format,
             value,
             key,
         })
     }
 
-    /// Making a decoder shows whether the format can hold the columns.
+    /// Checks that the formats support the columns, by creating decoders, and the types of metadata columns.
     fn check_formats(&mut self, value_format: &FormatSpec, value: &[usize], key: Option<&KeyLayout>) {
-        let schema = super::records::value_schema(self.table, value);
+        let schema = value_schema(self.table, value);
         let all: Vec<usize> = (0..schema.fields().len()).collect();
-        self.note(value_format.decoder(&schema, &all).map(drop));
+        self.collect(value_format.decoder(&schema, &all).map(drop));
         for format in [Some(value_format), key.map(|key| &key.format)].into_iter().flatten() {
             if matches!(format.header(), Ok(Some(_))) {
-                let message = "records of Kafka have no header line: the header belongs to files (connector `filesystem`), \
-                               and columns of records are matched by position; take the option away, and declare the \
-                               columns in the order of the fields";
-                self.wrong("csv.header", message.into());
+                let message = "Kafka records have no header line: only files have one (connector `filesystem`), and columns \
+                               of records are matched by position; remove the option, and declare the columns in the \
+                               order of the fields";
+                self.add_error("csv.header", message.into());
             }
         }
         if let Some(key) = key {
-            let schema = super::records::key_schema(self.table, key);
+            let schema = key.schema(self.table);
             let all: Vec<usize> = (0..schema.fields().len()).collect();
-            self.note(key.format.decoder(&schema, &all).map(drop));
+            self.collect(key.format.decoder(&schema, &all).map(drop));
         }
         let time = DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, None);
         for column in &self.table.metadata {
@@ -685,6 +521,7 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Parses `partition:0,offset:42;partition:1,offset:300`.
 fn parse_offsets(text: &str) -> Option<BTreeMap<i32, i64>> {
     text.split(';')
         .map(str::trim)

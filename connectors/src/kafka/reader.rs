@@ -1,7 +1,7 @@
-//! Reads partitions for one subtask.
+//! The reader of one subtask's partitions.
 //!
-//! librdkafka's own threads fetch into one bounded queue per partition. A poll takes what waits in one partition's
-//! queue, up to a batch, and never blocks; an empty queue wakes the slot when it fills.
+//! Threads of librdkafka fetch records into one bounded queue per partition. A poll takes at most one batch from the
+//! queue of one partition, and never blocks; a queue that is no longer empty wakes the slot.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,57 +10,62 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::client::{self, Context};
-use super::queue::{FetchedMessage, PartitionQueue};
-use super::reach::Reach;
-use super::records::RecordDecoder;
-use super::source::{Position, split_name};
+use super::broker_health::BrokerHealth;
+use super::client_config::creation_error;
+use super::client_context::Context;
+use super::partition_queue::{FetchedMessage, PartitionQueue};
+use super::record_decoder::RecordDecoder;
+use super::split::{self, Position};
 use crate::{Error, ReaderContext, SourceBatch, SourceEvent, SourceReader, Split};
 
+/// The reader of one subtask.
 pub struct KafkaReader {
     config: ClientConfig,
     brokers: String,
-    reach: Arc<Reach>,
+    broker_health: Arc<BrokerHealth>,
     decoder: RecordDecoder,
     context: ReaderContext,
-    /// Made with the first split. Before it in drop order are the queues that belong to it.
-    partitions: Vec<Partition>,
+    /// Dropped before `consumer`, which their queues belong to.
+    partitions: Vec<PartitionReader>,
+    /// Created with the first split.
     consumer: Option<Arc<BaseConsumer<Context>>>,
-    /// Index of the partition whose turn it is.
+    /// Index of the partition to poll next.
     next: usize,
     no_more_splits: bool,
-    /// The records of the batch being made.
+    /// Records of the next batch.
     batch: Vec<FetchedMessage>,
 }
 
-struct Partition {
+/// The state of one partition.
+struct PartitionReader {
     id: Arc<str>,
     topic: String,
     number: i32,
     position: Position,
     weight: u64,
-    /// `None` once its end is reached.
+    /// `None` once the end of the split is reached.
     queue: Option<PartitionQueue>,
-    /// Taken from the queue, not yet delivered.
+    /// Records taken from the queue and not yet delivered.
     fetched: VecDeque<FetchedMessage>,
-    /// The end of the partition was seen, and not yet told.
+    /// True if the end of the partition was reached and not yet reported.
     is_caught_up: bool,
-    /// Its end was told.
+    /// True once the end of the split was reported.
     finished: bool,
 }
 
 impl KafkaReader {
+    /// Creates a reader without splits.
     pub fn new(
         config: ClientConfig,
         brokers: String,
-        reach: Arc<Reach>,
+        broker_health: Arc<BrokerHealth>,
         decoder: RecordDecoder,
         context: ReaderContext,
     ) -> Self {
         Self {
             config,
             brokers,
-            reach,
+            broker_health,
             decoder,
             context,
             partitions: Vec::new(),
@@ -71,14 +76,15 @@ impl KafkaReader {
         }
     }
 
+    /// Returns the consumer, and creates it at the first call.
     fn consumer(&mut self) -> Result<Arc<BaseConsumer<Context>>, Error> {
         if let Some(consumer) = &self.consumer {
             return Ok(consumer.clone());
         }
         let mut consumer: BaseConsumer<Context> = self
             .config
-            .create_with_context(Context::reaching(self.reach.clone()))
-            .map_err(|error| client::refused(&self.config, &error))?;
+            .create_with_context(self.broker_health.client_context())
+            .map_err(|error| creation_error(&self.config, &error))?;
         let waker = self.context.waker.clone();
         consumer.set_nonempty_callback(move || waker.wake_by_ref());
         let consumer = Arc::new(consumer);
@@ -92,7 +98,7 @@ impl SourceReader for KafkaReader {
         let mut added = TopicPartitionList::new();
         for split in splits {
             let position = Position::decode(&split)?;
-            let (topic, number) = split_name(&split.id)?;
+            let (topic, number) = split::parse_id(&split.id)?;
             let is_read = split.finished || position.end.is_some_and(|end| position.next >= end);
             let queue = if is_read {
                 None
@@ -108,7 +114,7 @@ impl SourceReader for KafkaReader {
                     self.context.waker.clone(),
                 )?)
             };
-            self.partitions.push(Partition {
+            self.partitions.push(PartitionReader {
                 topic: topic.to_string(),
                 number,
                 id: split.id.as_str().into(),
@@ -172,7 +178,7 @@ impl KafkaReader {
             return Ok(None);
         }
         self.batch.clear();
-        let bytes = partition.gather(
+        let bytes = partition.fill_batch(
             &mut self.batch,
             self.context.batch_rows_max,
             self.context.batch_bytes_max,
@@ -219,7 +225,7 @@ impl KafkaReader {
         list.add_partition(&partition.topic, partition.number);
         match consumer.incremental_unassign(&list) {
             Ok(()) => Ok(()),
-            // It was at its end when it was added and never assigned.
+            // A split that was added at its end was never assigned.
             Err(error) => {
                 tracing::debug!(target: "kafka", "{}: {error}", partition.id);
                 Ok(())
@@ -228,10 +234,10 @@ impl KafkaReader {
     }
 }
 
-impl Partition {
-    /// Moves records to `batch` until it is full, the queue is empty or the partition's end is seen, and the position
-    /// behind them. Returns their size in bytes.
-    fn gather(
+impl PartitionReader {
+    /// Moves records to `batch` until it is full, the queue is empty or the end of the partition is reached, and
+    /// advances the position. Returns the size of the records in bytes.
+    fn fill_batch(
         &mut self,
         batch: &mut Vec<FetchedMessage>,
         rows_max: usize,
@@ -253,7 +259,7 @@ impl Partition {
             match message.error() {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
                     if self.position.end.is_some_and(|end| message.offset() >= end) {
-                        // The offsets before the end hold no records any more (compaction, transaction markers).
+                        // The remaining offsets before the end have no records (compaction, transaction markers).
                         self.position.next = message.offset();
                         break;
                     }
@@ -264,7 +270,7 @@ impl Partition {
                             bytes += payload.len() + message.key().map_or(0, <[u8]>::len);
                             batch.push(message);
                         }
-                        // A tombstone: it deletes a key and, but for raw bytes, holds no row.
+                        // A tombstone, which deletes a key and is a row in the format raw only.
                         None => {
                             metrics::counter!("millstream_kafka_tombstones_total").increment(1);
                             if keeps_tombstones {
@@ -274,7 +280,7 @@ impl Partition {
                     }
                 }
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
-                    // Offsets that hold no records to read count as read.
+                    // Offsets without records count as read.
                     self.position.next = self.position.next.max(message.offset());
                     self.is_caught_up = true;
                     break;
@@ -285,32 +291,34 @@ impl Partition {
         Ok(bytes as u64)
     }
 
+    /// Returns an error for a permanent problem; librdkafka retries the others.
     fn on_error(&self, code: RDKafkaRespErr, text: &str) -> Result<(), Error> {
         use RDKafkaRespErr as Code;
         match code {
             Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => {
                 let known = self.queue.as_ref().and_then(PartitionQueue::known_offsets);
-                let there_is = match known {
+                let available = match known {
                     Some((low, high)) => format!("it has {low} to {high}"),
                     None => text.to_string(),
                 };
-                Err(Error::Unavailable(format!(
-                    "{}: the offset {} to read from is not in the partition ({there_is}): its records were deleted by \
-                     retention, or the topic was made anew. What is lost is lost; to go on, start from another place: \
-                     without the old checkpoints, with 'scan.startup.mode'",
+                Err(Error::Invalid(format!(
+                    "{}: the offset {} to read from is not in the partition ({available}): its records were deleted by \
+                     retention, or the topic was created again. The records are lost; to continue, start from another \
+                     offset: without the old checkpoints, with 'scan.startup.mode'",
                     self.id, self.position.next
                 )))
             }
             Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
             | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
-            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => Err(Error::Unavailable(format!(
-                "the partition {} does not exist any more: was the topic deleted? ({text})",
+            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => Err(Error::Invalid(format!(
+                "the partition {} does not exist any more ({text}): the topic was deleted, or created again with fewer \
+                 partitions; create it, or start without the old checkpoints",
                 self.id
             ))),
-            Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
-                Err(Error::Unavailable(format!("not allowed to read {}: {text}", self.id)))
-            }
-            // librdkafka tries again by itself.
+            Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => Err(Error::Invalid(format!(
+                "not allowed to read {} ({text}): grant READ on the topic to the user of 'properties.sasl.username'",
+                self.id
+            ))),
             _ => {
                 tracing::warn!(target: "kafka", "{}: {text}", self.id);
                 Ok(())
@@ -318,6 +326,7 @@ impl Partition {
         }
     }
 
+    /// Returns the number of records after the position, as of the last fetch.
     fn lag(&self) -> Option<u64> {
         let (_, high) = self.queue.as_ref()?.known_offsets()?;
         u64::try_from(high - self.position.next).ok()
@@ -325,7 +334,7 @@ impl Partition {
 }
 
 impl Drop for KafkaReader {
-    /// Closing a consumer waits for its threads: not on the slot's.
+    /// Closes the consumer on a blocking thread, because that waits for the consumer's threads.
     fn drop(&mut self) {
         self.batch.clear();
         let partitions = std::mem::take(&mut self.partitions);

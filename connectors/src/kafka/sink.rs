@@ -1,9 +1,9 @@
-//! A Kafka table as a sink.
+//! The sink of a Kafka table.
 //!
-//! Under at-least-once delivery a writer hands records to librdkafka as soon as they are encoded ([`direct`]); a
-//! checkpoint waits until everything before it has arrived. The producer is idempotent: a retry inside it neither
-//! doubles nor reorders records. Under exactly-once delivery records travel in the checkpoint and are produced when it
-//! is complete ([`super::transaction`]).
+//! Under at-least-once delivery records are produced as soon as they are encoded
+//! ([`at_least_once_writer`](super::at_least_once_writer)); a checkpoint waits until all earlier records are delivered.
+//! The producer is idempotent: its retries neither duplicate nor reorder records. Under exactly-once delivery records
+//! are stored in the checkpoint and produced when it is complete ([`transaction`](super::transaction)).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,79 +13,79 @@ use parking_lot::Mutex;
 use rdkafka::producer::{Producer, ThreadedProducer};
 use rdkafka::types::RDKafkaRespErr;
 
-use self::direct::DirectWriter;
-use self::rows::{RowEncoder, Target};
-use super::client::{self, Context, REQUEST_TIMEOUT, blocking};
-use super::options::{Partitioner, SinkOptions, TransactionOptions};
-use super::reach::Reach;
-use super::transaction::admin::Transactions;
-use super::transaction::epoch::MarkerPlace;
+use super::at_least_once_writer::AtLeastOnceWriter;
+use super::broker_health::BrokerHealth;
+use super::client::{self, REQUEST_TIMEOUT, run_blocking};
+use super::client_config::creation_error;
+use super::client_context::Context;
+use super::options::{Partitioner, SinkOptions, TRANSACTION_TIMEOUT_DEFAULT, TransactionOptions};
+use super::record_encoder::{RecordEncoder, TopicLimits};
+use super::transaction::admin::TransactionAdmin;
+use super::transaction::epoch::MarkerPartition;
 use super::transaction::markers;
-use super::transaction::publisher::{Publisher, TRANSACTION_TIMEOUT_DEFAULT, is_of_base, subtask_id};
-use super::transaction::writer::{EpochWriter, Label};
+use super::transaction::publisher::{Publisher, is_of_base, subtask_id};
+use super::transaction::writer::{EpochTarget, ExactlyOnceWriter};
 use crate::{
     Committable, Delivery, Error, JobIdentity, Outage, OutputStorage, Sink, SinkWriter, TableDefinition,
     TransactionReport, TransactionalId, WriterContext,
 };
 
-mod direct;
-mod extras;
-pub mod rows;
-
-/// How long a producer may take to learn that its topic exists, where the broker makes topics by itself.
+/// Time within which a topic must exist that the brokers create automatically.
 const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(5);
-/// What Kafka adds to the bytes of a record that is alone in its batch, at most, headers not counted.
+/// Largest overhead of a batch with one record, headers not counted.
 const RECORD_OVERHEAD_BYTES: usize = 512;
 
+/// The sink of a Kafka table.
 pub struct KafkaSink {
     table: TableDefinition,
     options: SinkOptions,
-    /// Idle under at-least-once delivery, unless a checkpoint was taken before that was chosen.
+    /// Unused under at-least-once delivery, unless the job is restored from a checkpoint under exactly-once delivery.
     publisher: Publisher,
-    /// Of its writers and its publisher.
-    reach: Arc<Reach>,
-    /// Known after `start`.
-    target: Mutex<Option<Target>>,
+    /// Health of the brokers, as reported by the writers and the publisher.
+    broker_health: Arc<BrokerHealth>,
+    /// Set by `start`.
+    limits: Mutex<Option<TopicLimits>>,
 }
 
 impl KafkaSink {
     pub fn new(table: &TableDefinition, options: SinkOptions) -> Self {
         let timeout = options.transactions.as_ref().map(|transactions| transactions.timeout);
-        let reach = Reach::new(&options.client, &options.brokers);
+        let broker_health = BrokerHealth::new(&options.client, &options.brokers);
         let timeout = timeout.unwrap_or(TRANSACTION_TIMEOUT_DEFAULT);
         Self {
             table: table.clone(),
-            publisher: Publisher::new(options.client.clone(), timeout, reach.clone()),
-            reach,
+            publisher: Publisher::new(options.client.clone(), timeout, broker_health.clone()),
+            broker_health,
             options,
-            target: Mutex::new(None),
+            limits: Mutex::new(None),
         }
     }
 
-    /// What this sink's transactional ids start with in this job, and where their markers are.
-    fn ids(&self, transactions: &TransactionOptions, job: &str) -> (String, MarkerPlace) {
+    /// Returns the common prefix of the sink's transactional ids in a job, and the partition of their markers.
+    fn ids(&self, transactions: &TransactionOptions, job: &str) -> (String, MarkerPartition) {
         let base = format!("{}-{job}-{}", transactions.prefix, self.table.name);
-        let place = markers::place(&transactions.markers_topic, &base);
+        let place = markers::marker_partition(&transactions.markers_topic, &base);
         (base, place)
     }
 
-    /// Where `start` was not called, as on a worker of a cluster, only what a writer cannot do without is looked up.
-    fn target(&self) -> Result<Target, Error> {
-        if let Some(target) = *self.target.lock() {
-            return Ok(target);
+    /// Returns the limits of the topic. On a worker of a cluster, where `start` is not called, the number of partitions
+    /// is requested only if the partitioner needs it.
+    fn limits(&self) -> Result<TopicLimits, Error> {
+        if let Some(limits) = *self.limits.lock() {
+            return Ok(limits);
         }
         let partitions = match self.options.partitioner {
             Partitioner::ByKey => 1,
             Partitioner::Fixed | Partitioner::RoundRobin => count_partitions(&self.options, &self.table.name)?,
         };
-        Ok(Target {
+        Ok(TopicLimits {
             partitions,
             record_bytes_max: record_bytes_max(&self.options, None),
         })
     }
 }
 
-/// The largest record that neither the client nor the topic refuses.
+/// Returns the size of the largest record that neither the client nor the topic refuses.
 fn record_bytes_max(options: &SinkOptions, of_topic: Option<String>) -> usize {
     let of_client = options.client.get("message.max.bytes");
     let limits = [of_client, of_topic.as_deref()].into_iter().flatten();
@@ -108,9 +108,9 @@ impl Sink for KafkaSink {
 
     async fn start(&self, job: &JobIdentity) -> Result<(), Error> {
         let (options, table) = (self.options.clone(), self.table.name.clone());
-        let found = blocking(move || count_partitions(&options, &table)).await;
+        let found = run_blocking(move || count_partitions(&options, &table)).await;
         let of_topic = markers::topic_config(&self.options.client, &self.options.topic, "max.message.bytes").await;
-        *self.target.lock() = Some(Target {
+        *self.limits.lock() = Some(TopicLimits {
             partitions: found?,
             record_bytes_max: record_bytes_max(&self.options, of_topic),
         });
@@ -122,26 +122,26 @@ impl Sink for KafkaSink {
     }
 
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>, Error> {
-        let rows = RowEncoder::new(&self.table, &self.options, self.target()?, context.subtask)?;
+        let rows = RecordEncoder::new(&self.table, &self.options, self.limits()?, context.subtask)?;
         Ok(match &self.options.transactions {
             Some(transactions) => {
                 let (base, markers) = self.ids(transactions, &context.job.job);
-                let label = Label {
+                let target = EpochTarget {
                     transactional_id: subtask_id(&base, context.subtask),
                     topic: self.options.topic.clone(),
                     markers,
                 };
-                Box::new(EpochWriter::new(rows, label, context, self.publisher.recent()))
+                Box::new(ExactlyOnceWriter::new(rows, target, context, self.publisher.recent()))
             }
             None => {
                 let client = &self.options.client;
-                let reach = self.reach.clone();
-                Box::new(DirectWriter::new(
+                let broker_health = self.broker_health.clone();
+                Box::new(AtLeastOnceWriter::new(
                     client,
                     &self.options.topic,
                     rows,
                     context.runtime,
-                    reach,
+                    broker_health,
                 )?)
             }
         })
@@ -156,7 +156,7 @@ impl Sink for KafkaSink {
     }
 
     fn outage(&self) -> Option<Outage> {
-        self.reach.outage()
+        self.broker_health.outage()
     }
 
     async fn transactions(&self, job: &str) -> Result<Option<TransactionReport>, Error> {
@@ -165,10 +165,10 @@ impl Sink for KafkaSink {
         };
         let (base, place) = self.ids(transactions, job);
         let (known, topic) = (
-            Transactions::with_client(&self.options.client, &place.topic),
+            TransactionAdmin::with_client(&self.options.client, &place.topic),
             self.options.topic.clone(),
         );
-        let report = blocking(move || {
+        let report = run_blocking(move || {
             Ok(TransactionReport {
                 ids: known_ids(&known, &base, &place)?,
                 blocked: known.open_partitions(&topic)?,
@@ -182,10 +182,10 @@ impl Sink for KafkaSink {
             return Ok(Vec::new());
         };
         let (base, place) = self.ids(transactions, job);
-        let known = Transactions::with_client(&self.options.client, &place.topic);
+        let known = TransactionAdmin::with_client(&self.options.client, &place.topic);
         let wanted: Vec<String> = ids.iter().filter(|id| is_of_base(id, &base)).cloned().collect();
         let all = ids.is_empty();
-        blocking(move || {
+        run_blocking(move || {
             let ended = match all {
                 true => known_ids(&known, &base, &place)?
                     .into_iter()
@@ -200,16 +200,16 @@ impl Sink for KafkaSink {
     }
 }
 
-/// The ids of one sink, in order of subtasks.
-fn known_ids(known: &Transactions, base: &str, place: &MarkerPlace) -> Result<Vec<TransactionalId>, Error> {
+/// Returns the transactional ids of one sink, in the order of subtasks.
+fn known_ids(known: &TransactionAdmin, base: &str, place: &MarkerPartition) -> Result<Vec<TransactionalId>, Error> {
     let mut ids = known.list_in(place.partition, base)?;
     ids.retain(|known| is_of_base(&known.id, base));
     ids.sort_by_key(|known| (known.id.len(), known.id.clone()));
     Ok(ids)
 }
 
-/// What brokers say of a topic that they may be making.
-fn may_come_to_be(code: RDKafkaRespErr) -> bool {
+/// Returns true for codes that brokers report of a topic that is being created.
+fn is_being_created(code: RDKafkaRespErr) -> bool {
     matches!(
         code,
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
@@ -217,20 +217,20 @@ fn may_come_to_be(code: RDKafkaRespErr) -> bool {
     )
 }
 
-/// How many partitions the topic has; an error if it does not exist, unless the broker makes it now. Blocks.
+/// Returns the number of partitions of the topic, which the brokers may create automatically. Blocks.
 fn count_partitions(options: &SinkOptions, table: &str) -> Result<i32, Error> {
     let producer: ThreadedProducer<Context> = options
         .client
         .create_with_context(Context::new())
-        .map_err(|error| Error::Invalid(format!("table `{table}`: {}", client::refused(&options.client, &error))))?;
+        .map_err(|error| Error::Invalid(format!("table `{table}`: {}", creation_error(&options.client, &error))))?;
     let client = producer.client();
     let unreachable = |error: rdkafka::error::KafkaError| {
         let problem = client.context().last_problem().unwrap_or_else(|| error.to_string());
-        client::cannot_reach(&options.brokers, &problem, REQUEST_TIMEOUT)
+        client::unreachable_error(client.context(), &options.brokers, &problem, REQUEST_TIMEOUT)
     };
     let deadline = std::time::Instant::now() + TOPIC_CREATION_TIMEOUT;
     let all = client.fetch_metadata(None, REQUEST_TIMEOUT).map_err(unreachable)?;
-    let is_there = |metadata: &rdkafka::metadata::Metadata| {
+    let partitions_of = |metadata: &rdkafka::metadata::Metadata| {
         metadata
             .topics()
             .iter()
@@ -238,23 +238,23 @@ fn count_partitions(options: &SinkOptions, table: &str) -> Result<i32, Error> {
             .map(|topic| topic.partitions().len())
             .filter(|partitions| *partitions > 0)
     };
-    if let Some(partitions) = is_there(&all) {
+    if let Some(partitions) = partitions_of(&all) {
         return Ok(i32::try_from(partitions).unwrap_or(i32::MAX));
     }
-    // Asking for one topic makes the broker create it, where that is allowed.
+    // A request for one topic makes the brokers create it, if they are allowed to.
     loop {
         let one = client
             .fetch_metadata(Some(&options.topic), REQUEST_TIMEOUT)
             .map_err(unreachable)?;
-        if let Some(partitions) = is_there(&one) {
+        if let Some(partitions) = partitions_of(&one) {
             return Ok(i32::try_from(partitions).unwrap_or(i32::MAX));
         }
         let is_final = one
             .topics()
             .iter()
-            .any(|topic| topic.name() == options.topic && topic.error().is_some_and(|code| !may_come_to_be(code)));
+            .any(|topic| topic.name() == options.topic && topic.error().is_some_and(|code| !is_being_created(code)));
         if is_final || std::time::Instant::now() >= deadline {
-            return Err(client::missing_topic(
+            return Err(client::missing_topic_error(
                 &options.topic,
                 &options.brokers,
                 &client::topic_names(&all),

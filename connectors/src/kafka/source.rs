@@ -1,7 +1,7 @@
-//! A Kafka table as a source: which partitions there are, and where each begins and ends.
+//! The source of a Kafka table: lists partitions with the offsets at which they start and end.
 //!
-//! Starting and ending places are looked up when a partition is first listed and are plain offsets from then on, in the
-//! split's position: a restart never looks them up again.
+//! The offsets are requested when a partition is first listed and are stored in the position of its split, so that a
+//! restart does not request them again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,41 +14,47 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, Context, REQUEST_TIMEOUT, blocking};
-use super::options::{Place, SourceOptions, Topics};
-use super::reach::Reach;
+use super::broker_health::BrokerHealth;
+use super::client::{self, REQUEST_TIMEOUT, run_blocking};
+use super::client_config::creation_error;
+use super::client_context::Context;
+use super::error_code;
+use super::options::{OffsetsInitializer, SourceOptions, Topics};
 use super::reader::KafkaReader;
-use super::records::RecordDecoder;
+use super::record_decoder::RecordDecoder;
+use super::split::{self, Position};
 use crate::{
     Boundedness, Error, InputFields, Outage, ReaderContext, Source, SourceFields, SourceReader, Split, TableDefinition,
 };
 
+/// The source of a Kafka table.
 pub struct KafkaSource {
     table: TableDefinition,
     shared: Arc<Shared>,
-    /// Of its readers.
-    reach: Arc<Reach>,
+    /// Health of the brokers, as reported by the readers.
+    broker_health: Arc<BrokerHealth>,
     fields: Arc<SourceFields>,
 }
 
-/// What blocking requests need, on whatever thread they run.
+/// The state of requests, which run on blocking threads.
 struct Shared {
     options: SourceOptions,
-    /// For requests only; it reads nothing.
+    /// Consumer for requests, which reads no records.
     consumer: BaseConsumer<Context>,
-    /// Partitions were listed before, by this attempt or by the one it resumes: one that is new now is read from its
-    /// beginning, or its first records were lost.
+    /// True if partitions were listed before, by this attempt or by the one that it was restored from. New partitions
+    /// are then read from their first record, so that none is lost.
     was_listed: AtomicBool,
 }
 
 impl KafkaSource {
+    /// Creates the source of a table.
     pub fn new(table: &TableDefinition, options: SourceOptions) -> Result<Self, Error> {
         let consumer = options.client.create_with_context(Context::new()).map_err(|error| {
-            let error = client::refused(&options.client, &error);
+            let error = creation_error(&options.client, &error);
             Error::Invalid(format!("table `{}`: {error}", table.name))
         })?;
-        let reach = Reach::new(&options.client, &options.brokers);
-        let schema = super::records::value_schema(table, &options.layout.value);
+        let broker_health = BrokerHealth::new(&options.client, &options.brokers);
+        let schema = options.layout.value_schema(table);
         let fields = Arc::new(SourceFields::new(&table.name, &schema));
         let shared = Arc::new(Shared {
             options,
@@ -58,7 +64,7 @@ impl KafkaSource {
         Ok(Self {
             table: table.clone(),
             shared,
-            reach,
+            broker_health,
             fields,
         })
     }
@@ -84,7 +90,7 @@ impl Source for KafkaSource {
 
     async fn splits(&self) -> Result<Vec<Split>, Error> {
         let shared = self.shared.clone();
-        blocking(move || shared.list()).await
+        run_blocking(move || shared.list()).await
     }
 
     fn discovery_interval(&self) -> Option<Duration> {
@@ -108,14 +114,14 @@ impl Source for KafkaSource {
         Ok(Box::new(KafkaReader::new(
             options.client.clone(),
             options.brokers.clone(),
-            self.reach.clone(),
+            self.broker_health.clone(),
             decoder,
             context,
         )))
     }
 
     fn outage(&self) -> Option<Outage> {
-        self.reach.outage()
+        self.broker_health.outage()
     }
 
     fn input_fields(&self) -> Option<InputFields> {
@@ -128,34 +134,35 @@ impl Source for KafkaSource {
         }
         let mut offsets = TopicPartitionList::new();
         for split in splits {
-            let (topic, partition) = split_name(&split.id)?;
+            let (topic, partition) = split::parse_id(&split.id)?;
             let position = Position::decode(split)?;
             offsets
                 .add_partition_offset(topic, partition, Offset::Offset(position.next))
                 .map_err(|error| Error::Invalid(error.to_string()))?;
         }
         let shared = self.shared.clone();
-        blocking(move || {
-            shared
-                .consumer
-                .commit(&offsets, CommitMode::Sync)
-                .map_err(|error| Error::Unavailable(format!("Kafka: cannot commit the group's offsets: {error}")))
+        run_blocking(move || {
+            shared.consumer.commit(&offsets, CommitMode::Sync).map_err(|error| {
+                let message = format!("Kafka: cannot commit the offsets of the consumer group: {error}");
+                error_code::error(error.rdkafka_error_code(), message)
+            })
         })
         .await
     }
 }
 
 impl Shared {
+    /// Lists all partitions as splits. Blocks.
     fn list(&self) -> Result<Vec<Split>, Error> {
         let metadata = client::metadata(&self.consumer, &self.options.brokers, REQUEST_TIMEOUT)?;
         let partitions = self.partitions(&metadata)?;
         let starts = if self.was_listed.load(Ordering::Acquire) {
-            self.offsets(&Place::Earliest, &partitions)?
+            self.offsets(&OffsetsInitializer::Earliest, &partitions)?
         } else {
             self.offsets(&self.options.startup, &partitions)?
         };
         let ends = match &self.options.bounded {
-            Some(place) => self.offsets(place, &partitions)?,
+            Some(initializer) => self.offsets(initializer, &partitions)?,
             None => BTreeMap::new(),
         };
         self.was_listed.store(true, Ordering::Release);
@@ -178,6 +185,7 @@ impl Shared {
             .collect())
     }
 
+    /// Returns the partitions of the topics in `metadata`, sorted.
     fn partitions(&self, metadata: &Metadata) -> Result<Vec<(String, i32)>, Error> {
         let find = |name: &str| {
             metadata
@@ -190,7 +198,7 @@ impl Shared {
                 .iter()
                 .map(|name| {
                     let known = || client::topic_names(metadata);
-                    find(name).ok_or_else(|| client::missing_topic(name, &self.options.brokers, &known()))
+                    find(name).ok_or_else(|| client::missing_topic_error(name, &self.options.brokers, &known()))
                 })
                 .collect::<Result<_, _>>()?,
             Topics::Pattern(pattern) => metadata
@@ -215,7 +223,12 @@ impl Shared {
         Ok(partitions)
     }
 
-    fn offsets(&self, place: &Place, partitions: &[(String, i32)]) -> Result<BTreeMap<(String, i32), i64>, Error> {
+    /// Returns the offset of each partition by a rule; none for partitions that the rule does not name. Blocks.
+    fn offsets(
+        &self,
+        initializer: &OffsetsInitializer,
+        partitions: &[(String, i32)],
+    ) -> Result<BTreeMap<(String, i32), i64>, Error> {
         let list = |offset: Offset| {
             let mut list = TopicPartitionList::with_capacity(partitions.len());
             for (topic, partition) in partitions {
@@ -224,16 +237,18 @@ impl Shared {
             }
             Ok::<_, Error>(list)
         };
-        let found = match place {
-            Place::TimestampMs(milliseconds) => self
+        let found = match initializer {
+            OffsetsInitializer::TimestampMs(milliseconds) => self
                 .consumer
                 .offsets_for_times(list(Offset::Offset(*milliseconds))?, REQUEST_TIMEOUT)
-                .map_err(|error| client::unreachable(&self.consumer, &self.options.brokers, &error))?,
-            Place::Group { .. } => self
+                .map_err(|error| client::request_error(&self.consumer, &self.options.brokers, &error))?,
+            OffsetsInitializer::Group { .. } => self
                 .consumer
                 .committed_offsets(list(Offset::Invalid)?, REQUEST_TIMEOUT)
-                .map_err(|error| client::unreachable(&self.consumer, &self.options.brokers, &error))?,
-            Place::Earliest | Place::Latest | Place::Offsets(_) => TopicPartitionList::new(),
+                .map_err(|error| client::request_error(&self.consumer, &self.options.brokers, &error))?,
+            OffsetsInitializer::Earliest | OffsetsInitializer::Latest | OffsetsInitializer::Offsets(_) => {
+                TopicPartitionList::new()
+            }
         };
         let mut offsets = BTreeMap::new();
         for partition in partitions {
@@ -241,26 +256,26 @@ impl Shared {
             let watermarks = || {
                 self.consumer
                     .fetch_watermarks(topic, *number, REQUEST_TIMEOUT)
-                    .map_err(|error| client::unreachable(&self.consumer, &self.options.brokers, &error))
+                    .map_err(|error| client::request_error(&self.consumer, &self.options.brokers, &error))
             };
             let known = match found.find_partition(topic, *number).map(|element| element.offset()) {
                 Some(Offset::Offset(offset)) => Some(offset),
                 _ => None,
             };
-            let offset = match place {
-                Place::Earliest => watermarks()?.0,
-                Place::Latest => watermarks()?.1,
-                Place::Group { else_latest } => match known {
+            let offset = match initializer {
+                OffsetsInitializer::Earliest => watermarks()?.0,
+                OffsetsInitializer::Latest => watermarks()?.1,
+                OffsetsInitializer::Group { else_latest } => match known {
                     Some(offset) => offset,
                     None if *else_latest => watermarks()?.1,
                     None => watermarks()?.0,
                 },
-                // Nothing is as late as that: the end.
-                Place::TimestampMs(_) => match known {
+                // No record has that timestamp or a later one: the end.
+                OffsetsInitializer::TimestampMs(_) => match known {
                     Some(offset) => offset,
                     None => watermarks()?.1,
                 },
-                Place::Offsets(offsets) => match offsets.get(number) {
+                OffsetsInitializer::Offsets(offsets) => match offsets.get(number) {
                     Some(offset) => *offset,
                     None => continue,
                 },
@@ -268,54 +283,5 @@ impl Shared {
             offsets.insert(partition.clone(), offset);
         }
         Ok(offsets)
-    }
-}
-
-/// `topic-3` to topic and partition.
-pub fn split_name(id: &str) -> Result<(&str, i32), Error> {
-    id.rsplit_once('-')
-        .and_then(|(topic, partition)| Some((topic, partition.parse().ok()?)))
-        .ok_or_else(|| Error::Invalid(format!("`{id}` is not a split of a Kafka source")))
-}
-
-/// Where a partition is to be read from, and where to stop.
-///
-/// Encoded as: version 1 (u8) | next offset (i64 LE) | offset not to be read any more (i64 LE), -1 for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    pub next: i64,
-    pub end: Option<i64>,
-}
-
-const POSITION_VERSION: u8 = 1;
-
-impl Position {
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![POSITION_VERSION];
-        bytes.extend(self.next.to_le_bytes());
-        bytes.extend(self.end.unwrap_or(-1).to_le_bytes());
-        bytes
-    }
-
-    pub fn decode(split: &Split) -> Result<Self, Error> {
-        let wrong = || {
-            Error::Invalid(format!(
-                "the position of the split `{}` is not one of Kafka's",
-                split.id
-            ))
-        };
-        let bytes: &[u8; 17] = split.position.as_slice().try_into().map_err(|_| wrong())?;
-        if bytes[0] != POSITION_VERSION {
-            return Err(wrong());
-        }
-        let number = |at: usize| {
-            let mut number = [0; 8];
-            number.copy_from_slice(&bytes[at..at + 8]);
-            i64::from_le_bytes(number)
-        };
-        Ok(Self {
-            next: number(1),
-            end: Some(number(9)).filter(|end| *end >= 0),
-        })
     }
 }

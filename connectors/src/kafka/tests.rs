@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema};
 
-use super::options::{Place, SinkOptions, SourceOptions};
-use super::source::{Position, split_name};
+use super::options::{OffsetsInitializer, SinkOptions, SourceOptions};
+use super::split::{self, Position};
 use super::{Kafka, headers_type};
 use crate::{Connector, MetadataColumn, Role, Split, TableDefinition};
 
@@ -126,8 +126,8 @@ fn what_would_break_exactly_once_is_refused() {
         ]
     };
     for (option, expected) in [
-        (("properties.enable.idempotence", "false"), "lose or double"),
-        (("properties.acks", "1"), "lose or double"),
+        (("properties.enable.idempotence", "false"), "lose or duplicate"),
+        (("properties.acks", "1"), "lose or duplicate"),
         (("properties.transaction.timeout.ms", "500"), "10 s to 900 s"),
         (("properties.transaction.timeout.ms", "3600000"), "10 s to 900 s"),
     ] {
@@ -175,7 +175,7 @@ fn properties_of_the_java_client_are_understood() {
     let options = SourceOptions::of(&table(&options)).expect("all are known");
     assert_eq!(options.client.get("sasl.username"), Some("me"));
     assert_eq!(options.client.get("sasl.password"), Some("x y"));
-    assert_eq!(options.startup, Place::Group { else_latest: true });
+    assert_eq!(options.startup, OffsetsInitializer::Group { else_latest: true });
     assert!(options.discovery_interval.is_some());
 }
 
@@ -202,7 +202,7 @@ fn positions_come_back_as_they_were() {
             finished: false,
         };
         assert_eq!(Position::decode(&split).expect("own encoding"), position);
-        assert_eq!(split_name(&split.id).expect("a partition"), ("a-b", 3));
+        assert_eq!(split::parse_id(&split.id).expect("a partition"), ("a-b", 3));
     }
     let foreign = Split {
         id: "x".into(),
@@ -210,7 +210,7 @@ fn positions_come_back_as_they_were() {
         weight: 0,
         finished: false,
     };
-    assert!(Position::decode(&foreign).is_err() && split_name("x").is_err());
+    assert!(Position::decode(&foreign).is_err() && split::parse_id("x").is_err());
 }
 
 #[test]

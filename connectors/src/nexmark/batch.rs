@@ -1,4 +1,4 @@
-//! Events to columns: fills whole batches, one kind of event at a time.
+//! Generation of batches of events, one kind of event at a time.
 //!
 //! A batch is a list of [`Segment`]s, pieces of epochs. Inside an epoch the kinds follow one another (people,
 //! auctions, bids), so each kind is a loop without branches on the kind. An event is a row in which one of the three
@@ -20,13 +20,13 @@ const FIRST_PERSON_ID: i64 = 1000;
 const FIRST_AUCTION_ID: i64 = 1000;
 const FIRST_CATEGORY_ID: i64 = 10;
 const CATEGORIES: u32 = 5;
-/// One in this many people is hot; the same for auctions.
+/// One in this many people is hot; likewise for auctions.
 const HOT_EVERY: i64 = 100;
-/// How many of the latest people bid and sell.
+/// Number of the latest people who bid and sell.
 const ACTIVE_PEOPLE: i64 = 1000;
-/// Some bidders and sellers, and some auctions bid on, are not there yet.
+/// Number of ids ahead of the latest: some bidders, sellers and auctions are generated later.
 const ID_LEAD: i64 = 10;
-/// How many auctions are open at a time.
+/// Number of auctions that are open at a time.
 const AUCTIONS_IN_FLIGHT: i64 = 100;
 
 /// The events `from..to` of one epoch.
@@ -42,7 +42,8 @@ impl Segment {
         (self.to - self.from) as usize
     }
 
-    /// The part of this segment within `range` of the epoch; where there is none, an empty range inside the segment.
+    /// Returns the part of this segment within `range` of the epoch; an empty range inside the segment if they are
+    /// disjoint.
     fn part(&self, range: std::ops::Range<u64>) -> std::ops::Range<u64> {
         let from = range.start.clamp(self.from, self.to);
         from..range.end.clamp(from, self.to)
@@ -68,8 +69,8 @@ impl Generator {
         &self.config
     }
 
-    /// The events of these segments, as the columns that `columns` delivers. Columns in `generate` are made whether
-    /// they are delivered or not. Also returns the bytes of the events.
+    /// Generates the events of these segments, as the columns that `columns` delivers. Columns in `generate` are
+    /// generated even if they are not delivered. Returns the size of the events too.
     pub fn batch(
         &self,
         segments: &[Segment],
@@ -123,7 +124,7 @@ impl Generator {
         Arc::new(Int32Array::new(values.into(), None))
     }
 
-    /// The struct array of the fields that the table declares, of all that were made.
+    /// Returns the struct array of the declared fields, out of all generated ones.
     fn rows_of(&self, column: &Column, (children, nulls): (Vec<ArrayRef>, NullBuffer)) -> ArrayRef {
         let arrays = column
             .fields
@@ -152,7 +153,7 @@ impl Generator {
         }
     }
 
-    /// Event time of the event the clock is at, in whole milliseconds, and the clock moves on.
+    /// Returns the event time of the present event in whole milliseconds, and advances to the next event.
     #[inline]
     fn tick(&self, clock: &mut Clock) -> i64 {
         let us = match self.config.out_of_order_group {
@@ -311,7 +312,7 @@ impl Generator {
         (children, nulls)
     }
 
-    /// Auctions last a random time up to twice as long as it takes until `AUCTIONS_IN_FLIGHT` others have begun.
+    /// Returns the duration of an auction: random, up to twice the time in which `AUCTIONS_IN_FLIGHT` others start.
     fn auction_horizon_ms(&self) -> u32 {
         let config = &self.config;
         let events = AUCTIONS_IN_FLIGHT as u64 * config.epoch_events() / config.auctions;
@@ -399,7 +400,7 @@ impl Generator {
 /// The exact event time of consecutive events, without a division for each.
 struct Clock {
     us: i64,
-    /// What is left of the division by `rate`.
+    /// Remainder of the division by `rate`.
     rest: u64,
     step_us: i64,
     step_rest: u64,
@@ -421,7 +422,7 @@ impl Clock {
     }
 }
 
-/// In which rows an event of one kind is.
+/// The rows that have an event of one kind.
 struct Presence {
     bits: BooleanBufferBuilder,
     count: usize,
@@ -435,7 +436,7 @@ impl Presence {
         }
     }
 
-    /// Notes a segment of which `part` is of this kind; returns the row where that part begins.
+    /// Adds a segment of which `part` is of this kind. Returns the first row of that part.
     fn skip_to(&mut self, segment: &Segment, part: &std::ops::Range<u64>) -> usize {
         self.bits.append_n((part.start - segment.from) as usize, false);
         let row = self.bits.len();
@@ -455,7 +456,7 @@ fn expected_rows(rows: usize, share: u64, whole: u64) -> usize {
     (rows as u64 * share / whole) as usize + share as usize
 }
 
-/// One of the latest people, or one who is about to come.
+/// Returns one of the latest people, or one who is generated soon.
 #[inline]
 fn active_person(bits: u32, last_person: i64) -> i64 {
     let people = last_person + 1;
@@ -467,7 +468,7 @@ fn padding(draws: &mut Draws, size: usize, average: usize) -> usize {
     padding_of(draws.next() as u32, size, average)
 }
 
-/// How much padding brings an event of `size` bytes to `average`, give or take a fifth.
+/// Returns the padding that brings an event of `size` bytes to `average`, plus or minus a fifth.
 #[inline]
 fn padding_of(bits: u32, size: usize, average: usize) -> usize {
     let Some(missing) = average.checked_sub(size) else {

@@ -1,4 +1,4 @@
-//! What the options say, checked, in the units the generator counts in.
+//! The options of the generator, validated and converted to its units.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
@@ -7,8 +7,8 @@ use crate::{Error, OptionError, TableDefinition};
 
 const START_TIME_DEFAULT_US: i64 = 1_436_918_400_000_000;
 const SPLITS_DEFAULT: u64 = 16;
-/// Paced splits are made so few that each gets an epoch about every millisecond: with more, each split's own watermark
-/// would lag behind the clock.
+/// Interval of the epochs of a paced split, about a millisecond, which bounds the number of splits: with more splits
+/// the watermark of each would lag behind the clock.
 const PACED_RATE_PER_SPLIT: u64 = 50_000;
 pub const EPOCH_EVENTS_MAX: u64 = 10_000;
 const AVERAGE_SIZE_MAX: u64 = 60_000;
@@ -74,7 +74,7 @@ impl Config {
     }
 }
 
-/// Collects every mistake instead of stopping at the first.
+/// Reads options and collects all mistakes.
 struct Reader<'a> {
     options: Options<'a>,
     errors: Vec<OptionError>,

@@ -1,12 +1,12 @@
-//! The event generator of the Nexmark benchmark: people, their auctions and the bids on them, in the proportions, with
-//! the hot keys, texts and sizes of the official generator, made column by column.
+//! The event generator of the Nexmark benchmark: people, their auctions and the bids on them, with the proportions, hot
+//! keys, texts and sizes of the official generator. Events are generated column by column.
 //!
 //! Event number `n` is a pure function of the options and `n`: same seed, same events, at any parallelism and after
-//! any restart. The sequence of events is cut into epochs (one round of the proportions: by default 1 person, 3
-//! auctions, 46 bids), and the epochs are dealt out to a fixed number of splits in turn, so that all subtasks stay
-//! near one another in event time.
+//! any restart. The sequence of events is divided into epochs (one round of the proportions: by default 1 person, 3
+//! auctions, 46 bids), and the epochs are assigned round-robin to a fixed number of splits, so that all subtasks stay
+//! close in event time.
 //!
-//! Options carry the official connector's names; what it does not have is called `nexmark.*`.
+//! Options have the names of the official connector; options that it does not have start with `nexmark.`.
 
 mod batch;
 mod config;
@@ -25,6 +25,7 @@ use self::config::Config;
 use self::schema::Columns;
 use self::source::NexmarkSource;
 
+/// The connector `nexmark`.
 pub struct Nexmark;
 
 const OPTIONS: &[OptionDescription] = &[

@@ -1,7 +1,7 @@
-//! Random numbers by position instead of by history: the numbers of event `n` follow from the seed and `n` alone.
+//! Counter-based random numbers: the numbers of event `n` are a function of the seed and `n`.
 //!
-//! SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014), started anew for
-//! every event. It is part of what "same seed, same events" means: changing it changes every benchmark's data.
+//! SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014), with a state of its
+//! own for every event. A change of it changes the data of every benchmark.
 
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -11,7 +11,7 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The random numbers of one event, one after the other.
+/// The sequence of random numbers of one event.
 pub struct Draws {
     state: u64,
 }
@@ -30,7 +30,7 @@ impl Draws {
         mix(self.state)
     }
 
-    /// A number below `bound`, of equal chances as far as 32 bits allow.
+    /// Returns a number below `bound`, evenly distributed as far as 32 bits allow.
     #[inline]
     pub fn below(&mut self, bound: u32) -> u32 {
         scale(self.next() as u32, bound)
@@ -61,7 +61,7 @@ impl Prices {
         }
     }
 
-    /// The price for the lowest 24 of these bits.
+    /// Returns the price for the lowest 24 of these bits.
     #[inline]
     pub fn price(&self, bits: u32) -> i64 {
         let [fine, middle, coarse, _] = bits.to_le_bytes();

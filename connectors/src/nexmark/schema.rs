@@ -1,10 +1,10 @@
-//! Which columns a table asks for: the user names them, in any order, and may leave some out.
+//! The columns of a table: a subset of those of the generator, in any order.
 
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 
 use crate::OptionError;
 
-/// The four columns there are.
+/// The four columns of the generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     EventType,
@@ -13,7 +13,7 @@ pub enum Kind {
     Bid,
 }
 
-/// Fields of a person, in the order [`super::batch`] makes them; likewise for the others.
+/// Fields of a person, in the order in which [`super::batch`] generates them; likewise for the others.
 pub const PERSON: [(&str, Leaf); 8] = [
     ("id", Leaf::BigInt),
     ("name", Leaf::Text),
@@ -82,12 +82,12 @@ pub struct Column {
     pub kind: Kind,
     /// The row type's fields; empty for the event type.
     pub fields: Fields,
-    /// For each of `fields`, its index among the fields there are.
+    /// For each of `fields`, its index in the fields of the generator.
     pub members: Vec<usize>,
 }
 
 impl Columns {
-    /// Everything wrong with a table's columns.
+    /// Returns all mistakes in a table's columns.
     pub fn check(schema: &Schema) -> Vec<OptionError> {
         Self::resolve(schema).err().unwrap_or_default()
     }

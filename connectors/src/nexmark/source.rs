@@ -1,7 +1,7 @@
-//! The generator as a source: epochs dealt out to splits, splits read in turn.
+//! The generator as a source: epochs are assigned to splits, and splits are read round-robin.
 //!
-//! Split `s` of `S` is made of the epochs `s, s + S, s + 2S, ...`. A reader takes one batch from each of its splits in
-//! turn, so they advance together and the watermark with them.
+//! Split `s` of `S` consists of the epochs `s, s + S, s + 2S, ...`. A reader takes one batch from each of its splits in
+//! turn, so that they advance together and the watermark with them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::{Boundedness, Error, ReaderContext, Source, SourceBatch, SourceEvent,
 pub struct NexmarkSource {
     generator: Arc<Generator>,
     schema: SchemaRef,
-    /// Event time of event 0, for a job that starts afresh.
+    /// Event time of event 0, for a job without a checkpoint.
     start_us: i64,
 }
 
@@ -102,7 +102,7 @@ impl Source for NexmarkSource {
     }
 }
 
-/// How far a split of a checkpoint was read, if it is one of nexmark's.
+/// Describes the position of a checkpoint's split; `None` if the split is not one of this connector.
 pub fn describe_position(split: &Split) -> Option<String> {
     let position = Position::decode(split).ok()?;
     split.id.starts_with("nexmark-").then(|| {
@@ -113,7 +113,7 @@ pub fn describe_position(split: &Split) -> Option<String> {
     })
 }
 
-/// Where a split is to be read from.
+/// The position in a split.
 ///
 /// Encoded as: version 1 (u8) | stride (u64 LE) | epoch (u64 LE) | offset in the epoch (u64 LE) | event time of event 0
 /// in microseconds (i64 LE).
@@ -169,7 +169,7 @@ impl Position {
         config.events_max.is_some_and(|events| self.event(config) >= events)
     }
 
-    /// Moves over the next events, at most `rows` and none at or after `limit`, noting them as segments.
+    /// Advances over the next events, at most `rows` and none at or after `limit`, and adds them as segments.
     fn advance(&mut self, config: &Config, rows: usize, limit: u64, segments: &mut Vec<Segment>) {
         let epoch_events = config.epoch_events();
         let mut room = rows as u64;
@@ -202,7 +202,7 @@ struct Reader {
     generate: Vec<Column>,
     pace: Option<Pace>,
     splits: Vec<ReaderSplit>,
-    /// Index of the split whose turn it is.
+    /// Index of the split to read next.
     next: usize,
     no_more_splits: bool,
     segments: Vec<Segment>,
@@ -212,25 +212,25 @@ struct ReaderSplit {
     id: Arc<str>,
     position: Position,
     weight: u64,
-    /// Its end was reached and told.
+    /// True once the end of the split was reported.
     finished: bool,
 }
 
-/// Events that are due are delivered this often at most: one by one they would cost more than they are worth.
+/// Shortest interval between two batches of due events, which bounds the overhead of small batches.
 const PACE_INTERVAL_US: i64 = 1_000;
-/// An event is asked for so much after it is due, lest the question come a moment too early.
+/// Delay of a poll after an event is due, so that the poll is not too early.
 const PACE_SLACK_US: i64 = 50;
 
-/// The most that a reader which follows the wall clock catches up with when it begins.
+/// Longest time that a reader paced by the wall clock catches up with when it starts.
 const CATCH_UP_US_MAX: i64 = 3_600_000_000;
 
-/// Keeps events back until they are due. The wall clock is looked at when the reader begins, and never again: setting
-/// it neither holds events back nor makes them all due at once.
+/// Delays events until they are due. The wall clock is read only when the reader starts, so that setting the clock
+/// neither delays events nor makes many due at once.
 #[derive(Default)]
 struct Pace {
-    /// The begin of the reader, and its distance from event 0 in microseconds.
+    /// Start of the reader, and its distance from event 0 in microseconds.
     began: Option<(Instant, i64)>,
-    /// From the last poll that found nothing due to the next one that may find something.
+    /// Time from the last poll without a due event to the next event.
     wait: Option<Duration>,
 }
 
@@ -332,7 +332,7 @@ impl SourceReader for Reader {
 }
 
 impl Reader {
-    /// When paced: the first event that is not due yet.
+    /// If paced: the first event that is not due yet.
     fn due_before(&mut self) -> Option<u64> {
         let pace = self.pace.as_mut()?;
         pace.wait = None;
@@ -346,7 +346,7 @@ impl Reader {
         Some((elapsed_us * u128::from(config.rate) / 1_000_000) as u64 + 1)
     }
 
-    /// All that was due is delivered: how long until the next event is?
+    /// Returns the time until the next event, after all due events were delivered.
     fn wait_until_due(&mut self) {
         let config = self.generator.config();
         let open = self.splits.iter().filter(|split| !split.finished);
@@ -361,7 +361,7 @@ impl Reader {
 }
 
 impl Pace {
-    /// Microseconds since event 0 was due.
+    /// Returns the microseconds since event 0 was due.
     fn elapsed_us(&self) -> Option<i64> {
         let (began, after_us) = self.began?;
         let elapsed_us = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
@@ -369,7 +369,7 @@ impl Pace {
     }
 }
 
-/// Microseconds after event 0 at which a reader begins whose next event is at this position.
+/// Returns the microseconds after event 0 at which a reader at this position starts.
 fn begins_after(config: &Config, next: &Position, now_us: i64) -> i64 {
     let due_us = config.elapsed(next.event(config)).0;
     match config.start {

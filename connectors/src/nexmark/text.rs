@@ -1,5 +1,4 @@
-//! The words of the events, and how a column of them is put together: slices of a pool of random text that is made
-//! once, copied end to end.
+//! The texts of events: slices of a pool of random text that is generated once, copied end to end into a column.
 
 use arrow_array::StringArray;
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
@@ -30,25 +29,25 @@ const CHANNELS: u32 = 10_000;
 
 /// Length of the pools of random letters; a power of two.
 const POOL_BYTES: usize = 1 << 17;
-/// The longest slice that is taken from a pool at once.
+/// Longest slice of a pool.
 const SLICE_BYTES_MAX: usize = 1 << 16;
 
-/// Short texts are copied in one piece of this fixed size, and what was too much is overwritten by the next: a copy
-/// of a size known beforehand is a few instructions.
+/// Fixed size in which short texts are copied; the excess is overwritten by the next text. A copy of a constant size
+/// takes a few instructions.
 const PIECE_BYTES: usize = 96;
 
-/// All text that events are cut from. Every pool ends in [`PIECE_BYTES`] of slack.
+/// The pools that the texts of events are slices of. Every pool ends with [`PIECE_BYTES`] of padding.
 pub struct Texts {
     /// Letters only.
     letters: Vec<u8>,
-    /// Letters, and a space now and then.
+    /// Letters and occasional spaces.
     words: Vec<u8>,
     channels: Vec<u8>,
     hot_channels: [Channel; 4],
     cold_channels: Vec<Channel>,
 }
 
-/// Where a channel's name and address are in the pool of channels.
+/// The position of a channel's name and address in the pool of channels.
 #[derive(Clone, Copy)]
 pub struct Channel {
     name: Slice,
@@ -131,7 +130,7 @@ impl ChannelPool {
         url + "item.htm?query=1"
     }
 
-    /// Channel names and ids are the bits of their number reversed, so that they look unlike a sequence.
+    /// Returns the name and id of a channel: the reversed bits of its number, so that they are not a sequence.
     fn cold(&mut self, number: u32) -> Channel {
         let id = number.reverse_bits().cast_signed().unsigned_abs();
         let mut url = self.base_url();
@@ -158,9 +157,9 @@ impl ChannelPool {
     }
 }
 
-/// A text column that is being filled, row by row.
+/// A text column under construction.
 pub struct TextColumn {
-    /// `offsets[row]` is where the row's text starts.
+    /// `offsets[row]` is the start of the row's text.
     offsets: Vec<i32>,
     bytes: Vec<u8>,
 }
@@ -175,13 +174,13 @@ impl TextColumn {
         }
     }
 
-    /// Closes the row with what was appended since the last one.
+    /// Ends the row that consists of the bytes appended since the last one.
     #[inline]
     pub fn end_row(&mut self) {
         self.offsets.push(self.bytes.len() as i32);
     }
 
-    /// Rows without text.
+    /// Appends rows without text.
     pub fn skip_rows(&mut self, rows: usize) {
         self.offsets.resize(self.offsets.len() + rows, self.bytes.len() as i32);
     }
@@ -221,13 +220,13 @@ impl TextColumn {
         self.append(&texts.channels, channel.url.start as usize, channel.url.length as usize);
     }
 
-    /// Exactly `length` letters, from the place in the pool that `bits` say.
+    /// Appends exactly `length` letters, from the position in the pool that `bits` select.
     #[inline]
     pub fn letters(&mut self, texts: &Texts, bits: u32, length: usize) {
         self.append(&texts.letters, bits as usize % POOL_BYTES, length.min(SLICE_BYTES_MAX));
     }
 
-    /// Three to `length_max` letters and spaces, no space first or last.
+    /// Appends three to `length_max` letters and spaces, without a space at the ends.
     pub fn words(&mut self, texts: &Texts, draws: &mut Draws, length_max: u32) {
         let start = draws.next() as usize % POOL_BYTES;
         let length = 3 + draws.below(length_max - 3) as usize;

@@ -3,7 +3,7 @@
 //! subtask's number in front: `stats:2> +I[7, toll, null]`.
 //!
 //! All subtasks share one [`queue::LineQueue`], which writes whole lines from a blocking thread: lines of several
-//! subtasks never mix, and a terminal that has stopped reading never stops a slot, only the rows behind it.
+//! subtasks are never mixed, and a terminal that does not read blocks no slot, only the rows of this sink.
 
 mod queue;
 pub(crate) mod row;
@@ -23,6 +23,7 @@ use crate::{
     TableDefinition, WriterContext,
 };
 
+/// The connector `print`.
 pub struct Print;
 
 const OPTIONS: &[OptionDescription] = &[
@@ -114,7 +115,7 @@ impl Sink for PrintSink {
     }
 }
 
-/// Rows of a batch that are handed over at once: the first are on their way while the next are being written out.
+/// Rows of a batch that are queued at once, so that the first are written while the next are formatted.
 const PIECE_ROWS: usize = 1_024;
 const LINE_BYTES_EXPECTED: usize = 64;
 

@@ -1,4 +1,4 @@
-//! Lines on their way to a stream that may be slow: all subtasks append, one blocking task at a time writes.
+//! The queue of lines to a stream that may be slow. All subtasks append; one blocking task at a time writes.
 
 use std::io::Write;
 use std::mem;
@@ -11,24 +11,24 @@ use tokio::sync::watch;
 
 use crate::Error;
 
-/// Above this much text that waits to be written, writers are told to wait.
+/// Bytes in the queue at which writers wait.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
 pub struct LineQueue {
     state: Mutex<State>,
-    /// The stream itself; locked only by the one task that writes.
+    /// The stream, which only the task that writes locks.
     target: Mutex<Box<dyn Write + Send>>,
-    /// What the stream is called in errors.
+    /// Name of the stream in errors.
     name: &'static str,
-    /// How many bytes were written so far, or why no more will be.
+    /// Number of bytes written so far, or the reason why writing has ended.
     progress: watch::Sender<Progress>,
 }
 
 struct State {
     waiting: Vec<u8>,
-    /// Bytes ever pushed.
+    /// Number of bytes pushed so far.
     pushed: u64,
-    /// A task is writing and will look at `waiting` again before it ends.
+    /// True while a task writes, which checks `waiting` again before it ends.
     is_writing: bool,
     blocked: Vec<Waker>,
 }
@@ -39,10 +39,10 @@ struct Progress {
     failure: Option<Failure>,
 }
 
-/// The reason why nothing more is written.
+/// The reason why writing has ended.
 #[derive(Debug, Clone)]
 enum Failure {
-    /// Nobody reads any more, and nobody will.
+    /// The reader has closed the stream.
     Closed(&'static str),
     Refused(String),
 }
@@ -101,7 +101,7 @@ impl LineQueue {
         }
     }
 
-    /// Resolves when everything pushed until now is written.
+    /// Waits until everything pushed so far is written.
     pub fn written(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
         let target = self.state.lock().pushed;
         let mut progress = self.progress.subscribe();
@@ -119,7 +119,7 @@ impl LineQueue {
         }
     }
 
-    /// Writes what waits until nothing does.
+    /// Writes until the queue is empty.
     fn write_all(&self) {
         let mut target = self.target.lock();
         loop {

@@ -1,4 +1,5 @@
-//! One row as Flink's `Row.toString` writes it: `+I[a, b]`, nested rows alike, `null` for nulls, times in ISO form.
+//! Formatting of rows as by Flink's `Row.toString`: `+I[a, b]`, nested rows likewise, `null` for NULL, times in ISO
+//! format.
 
 use std::fmt::Write;
 
@@ -34,7 +35,7 @@ fn append_value(out: &mut String, array: &dyn Array, row: usize) {
         out.push_str("null");
         return;
     }
-    // Writing into a String cannot fail; the results are joined so that none is ignored.
+    // Writing to a String cannot fail; the results are combined so that none is ignored.
     let result = match array.data_type() {
         DataType::Boolean => write!(out, "{}", array.as_boolean().value(row)),
         DataType::Int8 => write!(out, "{}", array.as_primitive::<Int8Type>().value(row)),
@@ -109,7 +110,7 @@ fn append_value(out: &mut String, array: &dyn Array, row: usize) {
     debug_assert!(result.is_ok());
 }
 
-/// As Java: plain between 0.001 and ten million, `1.0E10` beyond.
+/// Appends a number as in Java: plain between 0.001 and ten million, `1.0E10` otherwise.
 fn append_float(out: &mut String, value: f64, plain: &str, scientific: &str) -> std::fmt::Result {
     if value.is_nan() {
         return out.write_str("NaN");
@@ -189,7 +190,8 @@ fn append_time_of_day(out: &mut String, time: Option<NaiveTime>) -> std::fmt::Re
     Ok(())
 }
 
-/// `10:15`, `10:15:30`, `10:15:30.123`: seconds and fractions only where they are not zero, fractions in threes.
+/// Appends `10:15`, `10:15:30` or `10:15:30.123`: seconds and fractions only if they are not zero, fractions in groups
+/// of three digits.
 fn append_time(out: &mut String, time: NaiveTime, always_seconds: bool) {
     append_digits(out, time.hour(), 2);
     out.push(':');
@@ -210,7 +212,7 @@ fn append_time(out: &mut String, time: NaiveTime, always_seconds: bool) {
     }
 }
 
-/// Decimal digits with leading zeroes: most of a row of times, and far cheaper than `write!`.
+/// Appends decimal digits with leading zeros. Much cheaper than `write!`.
 fn append_digits(out: &mut String, mut value: u32, width: usize) {
     let mut digits = [b'0'; 10];
     for digit in digits[..width].iter_mut().rev() {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use millstream_cluster::exchange::frame::FrameDecoder;
 use millstream_connectors::TableDefinition;
 use millstream_connectors::format::{EncodedRecords, FormatSpec, Framing, Records, parquet};
-use millstream_connectors::kafka::transaction::epoch::{Epoch, MarkerPlace, Pending, RecordReader};
+use millstream_connectors::kafka::transaction::epoch::{Epoch, MarkerPartition, PendingEpoch, RecordReader};
 use millstream_planner::{Input, PlanOptions};
 use millstream_proto::v1;
 use millstream_runtime::subtask_state::{SplitState, SubtaskState};
@@ -588,7 +588,7 @@ fn kafka_epoch_seeds() -> Vec<Vec<u8>> {
         checkpoint: 3,
         prepared_ms: 1_700_000_000_000,
         topic: "topic".into(),
-        markers: MarkerPlace {
+        markers: MarkerPartition {
             topic: "markers".into(),
             partition: 2,
         },
@@ -596,7 +596,7 @@ fn kafka_epoch_seeds() -> Vec<Vec<u8>> {
         inline: part.clone(),
     };
     let files = Vec::new();
-    let pending = Pending { epoch, files }.encode().expect("an epoch");
+    let pending = PendingEpoch { epoch, files }.encode().expect("an epoch");
     vec![part, pending.content]
 }
 
@@ -606,5 +606,7 @@ fn kafka_epoch(input: &[u8]) {
     while let Ok(Some(_)) = records.next_any() {}
     let mut records = RecordReader::new(input);
     while let Ok(Some(_)) = records.next_plain() {}
-    drop(Pending::decode(millstream_connectors::Committable::new(input.to_vec())));
+    drop(PendingEpoch::decode(millstream_connectors::Committable::new(
+        input.to_vec(),
+    )));
 }

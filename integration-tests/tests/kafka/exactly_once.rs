@@ -8,7 +8,7 @@ use arrow_array::{Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use async_trait::async_trait;
 use bytes::Bytes;
-use millstream_connectors::kafka::transaction::admin::Transactions;
+use millstream_connectors::kafka::transaction::admin::TransactionAdmin;
 use millstream_connectors::{
     Committable, Delivery, Error, JobIdentity, OutputFile, OutputStorage, Role, Sink, SinkWriter, TableDefinition,
     WriterContext, registry,
@@ -320,7 +320,8 @@ fn what_a_dead_process_left_open_is_ended() {
         producer.flush(Duration::from_secs(20)).expect("delivered");
         producer
     };
-    let transactions = Transactions::new(KafkaBroker::shared().address(), &BTreeMap::new(), MARKERS).expect("a client");
+    let transactions =
+        TransactionAdmin::new(KafkaBroker::shared().address(), &BTreeMap::new(), MARKERS).expect("a client");
     let open = || transactions.open_partitions("eo-left-open").expect("an answer");
     let dead = leave_open(0..5);
     assert_eq!(open().len(), 1);

@@ -1,32 +1,37 @@
-//! For people: which transactional ids there are, what they hold open, and how to end it.
+//! Administration of transactions: lists transactional ids and open transactions, and aborts them.
 //!
-//! librdkafka offers neither ListTransactions, DescribeTransactions nor WriteTxnMarkers. So ids are listed from the
-//! markers (an id that has never published anything is not there); what is open is seen by partition, not by id (the
-//! records after the last stable offset); and a transaction is ended by initialising its id, as its next owner would.
-//! What this cannot end is a *hanging* transaction, one that the transaction coordinator has forgotten: brokers before
-//! KIP-890 could make such; Kafka's own `kafka-transactions.sh find-hanging` and `abort` end them.
+//! librdkafka supports neither ListTransactions, DescribeTransactions nor WriteTxnMarkers. Ids are therefore listed
+//! from the markers, which leaves out ids that have never published anything; open transactions are found by partition
+//! rather than by id (records after the last stable offset); and a transaction is aborted by initialising its id, as
+//! its next owner would. A *hanging* transaction, which the transaction coordinator no longer knows, cannot be aborted
+//! this way: brokers before KIP-890 could leave one; Kafka's `kafka-transactions.sh find-hanging` and `abort` end it.
 
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 
-use super::epoch::MarkerPlace;
-use super::markers::{self, PARTITIONS, Until};
-use super::publisher::{self, TRANSACTION_TIMEOUT_DEFAULT};
-use crate::kafka::client::{self, Context, REQUEST_TIMEOUT};
+use super::epoch::MarkerPartition;
+use super::markers::{self, PARTITIONS, ReadUntil};
+use super::publisher;
+use crate::kafka::client::{self, REQUEST_TIMEOUT};
+use crate::kafka::client_config::{self, connection_config, creation_error};
+use crate::kafka::client_context::Context;
+use crate::kafka::error_code;
+use crate::kafka::options::TRANSACTION_TIMEOUT_DEFAULT;
 use crate::{BlockedPartition, Error, Role, TransactionalId};
 
-/// Looks at, and ends, transactions in one cluster. All its methods block.
-pub struct Transactions {
+/// Lists and aborts transactions in one cluster. All methods block.
+pub struct TransactionAdmin {
     client: ClientConfig,
     markers_topic: String,
 }
 
-impl Transactions {
-    /// `properties` as in a table, without their prefix.
+impl TransactionAdmin {
+    /// Creates the administration of a cluster. `properties` are those of a table, without their prefix.
     pub fn new(brokers: &str, properties: &BTreeMap<&str, &str>, markers_topic: &str) -> Result<Self, Error> {
-        let client = client::config(brokers, properties, Role::Sink)
+        let client = client_config::from_properties(brokers, properties, Role::Sink)
             .map_err(|(property, message)| Error::Invalid(format!("properties.{property}: {message}")))?;
         Ok(Self {
             client,
@@ -34,7 +39,7 @@ impl Transactions {
         })
     }
 
-    /// With a client's configuration that is complete already.
+    /// Creates the administration of a cluster with the configuration of a client.
     pub fn with_client(client: &ClientConfig, markers_topic: &str) -> Self {
         Self {
             client: client.clone(),
@@ -42,7 +47,7 @@ impl Transactions {
         }
     }
 
-    /// The ids that start with `prefix`, in order.
+    /// Returns the ids that start with `prefix`, in order.
     pub fn list(&self, prefix: &str) -> Result<Vec<TransactionalId>, Error> {
         let mut found = Vec::new();
         for partition in 0..PARTITIONS {
@@ -52,10 +57,10 @@ impl Transactions {
         Ok(found)
     }
 
-    /// Those of one partition of the markers.
+    /// Returns the ids that start with `prefix` and have their markers in one partition.
     pub fn list_in(&self, partition: i32, prefix: &str) -> Result<Vec<TransactionalId>, Error> {
-        let connection = client::connection(&self.client);
-        let place = MarkerPlace {
+        let connection = connection_config(&self.client);
+        let place = MarkerPartition {
             topic: self.markers_topic.clone(),
             partition,
         };
@@ -63,7 +68,7 @@ impl Transactions {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
-        for (id, published) in markers::read(&connection, &place, Until::Committed, REQUEST_TIMEOUT)? {
+        for (id, published) in markers::read(&connection, &place, ReadUntil::Committed, REQUEST_TIMEOUT)? {
             let last = published.attempts.values().max_by_key(|marker| marker.prepared_ms);
             if let (true, Some(last)) = (id.starts_with(prefix), last) {
                 found.push(TransactionalId {
@@ -77,30 +82,32 @@ impl Transactions {
         Ok(found)
     }
 
-    /// The partitions of a topic that have a transaction open, whoever's it is.
+    /// Returns the partitions of a topic that have an open transaction, of any owner.
     pub fn open_partitions(&self, topic: &str) -> Result<Vec<BlockedPartition>, Error> {
         let consumer = |isolation: &str| -> Result<BaseConsumer<Context>, Error> {
-            client::connection(&self.client)
+            connection_config(&self.client)
                 .set("group.id", "millstream")
                 .set("isolation.level", isolation)
                 .create_with_context(Context::new())
-                .map_err(|error| client::refused(&self.client, &error))
+                .map_err(|error| creation_error(&self.client, &error))
         };
         let (committed, all) = (consumer("read_committed")?, consumer("read_uncommitted")?);
-        let unavailable = |error| Error::Unavailable(format!("Kafka topic `{topic}`: {error}"));
-        let metadata = all.fetch_metadata(None, REQUEST_TIMEOUT).map_err(unavailable)?;
+        let failed = |error: KafkaError| {
+            error_code::error(error.rdkafka_error_code(), format!("Kafka topic `{topic}`: {error}"))
+        };
+        let metadata = all.fetch_metadata(None, REQUEST_TIMEOUT).map_err(failed)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let found = found.ok_or_else(|| {
             let brokers = self.client.get("bootstrap.servers").unwrap_or_default();
-            client::missing_topic(topic, brokers, &client::topic_names(&metadata))
+            client::missing_topic_error(topic, brokers, &client::topic_names(&metadata))
         })?;
         let mut open = Vec::new();
         for partition in found.partitions() {
             let end = |consumer: &BaseConsumer<Context>| {
                 let watermarks = consumer.fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT);
-                watermarks.map(|(_, end)| end).map_err(unavailable)
+                watermarks.map(|(_, end)| end).map_err(failed)
             };
-            // In this order: what ends in between does not look open.
+            // In this order, so that a transaction that ends in between does not look open.
             let (end_offset, stable_offset) = (end(&all)?, end(&committed)?);
             if stable_offset < end_offset {
                 open.push(BlockedPartition {
@@ -114,13 +121,13 @@ impl Transactions {
         Ok(open)
     }
 
-    /// Ends what the id holds open, and fences whoever holds it: a job that still runs takes it back and repeats the
-    /// epoch. Nothing is lost by it.
+    /// Aborts the open transaction of an id and fences its owner. No output is lost: a job that is running initialises
+    /// the id again and repeats the epoch.
     pub fn abort(&self, transactional_id: &str) -> Result<(), Error> {
         publisher::fence_id(&self.client, transactional_id, TRANSACTION_TIMEOUT_DEFAULT)
     }
 
-    /// [`Transactions::abort`] for every listed id that starts with `prefix`; the ids.
+    /// Aborts the open transactions of all listed ids that start with `prefix`. Returns the ids.
     pub fn abort_all(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let ids: Vec<String> = self.list(prefix)?.into_iter().map(|listed| listed.id).collect();
         for id in &ids {

@@ -1,6 +1,6 @@
-//! What travels in a checkpoint: the records of an epoch in parts, and who they belong to.
+//! The encoding of an epoch's output in a checkpoint: records in parts, and the target they are published to.
 //!
-//! A part is a run of records, at most [`PART_BYTES_MAX`] and one record long. All numbers are little-endian:
+//! A part is a sequence of records, at most [`PART_BYTES_MAX`] and one record long. All numbers are little-endian:
 //!
 //! ```text
 //! flags u8: 1 key, 2 value, 4 timestamp, 8 headers | partition i32 (-1: the partitioner decides)
@@ -13,17 +13,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kafka::topic::{Header, Record};
+use crate::kafka::topic_producer::{Header, Record};
 use crate::sink::STORED_BYTES_MAX;
 use crate::{Committable, Error, OutputFile};
 
-/// A part that reaches this size goes to the checkpoint storage.
+/// Size at which a part is written to the checkpoint storage.
 pub const PART_BYTES_MAX: usize = 4 << 20;
-/// A last part up to this size travels in the checkpoint's manifest: not worth a file.
+/// Largest size of a last part that is stored in the committable rather than in a file.
 pub const INLINE_BYTES_MAX: usize = 128 << 10;
-/// Files of one epoch of one subtask; with [`PART_BYTES_MAX`] this is 16 GiB.
+/// Most files of one epoch of one subtask; 16 GiB of parts.
 pub const EPOCH_FILES_MAX: usize = 4096;
 
+/// Version of the encoding.
 pub const VERSION: u8 = 1;
 
 const HAS_KEY: u8 = 1;
@@ -35,42 +36,53 @@ const NO_VALUE: u32 = u32::MAX;
 /// One subtask's output between two checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch {
-    /// The id it is to be published under.
+    /// Transactional id to publish under.
     pub transactional_id: String,
-    /// The attempt that wrote it. Within one, checkpoints are published in order.
+    /// Attempt that wrote the epoch. The checkpoints of an attempt are published in order.
     pub attempt: String,
+    /// Id of the checkpoint.
     pub checkpoint: u64,
-    /// Milliseconds since 1970.
+    /// Time at which the epoch was prepared, milliseconds since 1970.
     pub prepared_ms: i64,
+    /// Topic of the records.
     pub topic: String,
-    pub markers: MarkerPlace,
+    /// Partition of the markers.
+    pub markers: MarkerPartition,
+    /// Number of records.
     pub records: u64,
-    /// The last part, if it is small.
+    /// Last part, if it is small; empty otherwise.
     pub inline: Vec<u8>,
 }
 
-/// Where an epoch's markers are.
+/// The partition of a sink's markers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct MarkerPlace {
+pub struct MarkerPartition {
+    /// Name of the topic.
     pub topic: String,
+    /// Number of the partition.
     pub partition: i32,
 }
 
-/// An epoch as it came out of a checkpoint.
+/// An epoch to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
+pub struct PendingEpoch {
+    /// The epoch.
     pub epoch: Epoch,
+    /// Files of its parts, in order.
     pub files: Vec<OutputFile>,
 }
 
-/// Where a part's bytes are.
+/// A part of an epoch.
 #[derive(Debug, Clone, Copy)]
 pub enum Part<'a> {
+    /// A file in the checkpoint storage.
     File(&'a OutputFile),
+    /// The bytes themselves.
     Inline(&'a [u8]),
 }
 
 impl Part<'_> {
+    /// Returns the size in bytes.
     pub fn bytes(&self) -> u64 {
         match self {
             Self::File(file) => file.length,
@@ -79,7 +91,8 @@ impl Part<'_> {
     }
 }
 
-impl Pending {
+impl PendingEpoch {
+    /// Encodes the epoch as a committable.
     pub fn encode(self) -> Result<Committable, Error> {
         let mut content = vec![VERSION];
         let epoch = bincode::serde::encode_to_vec(&self.epoch, bincode::config::standard())
@@ -91,6 +104,7 @@ impl Pending {
         })
     }
 
+    /// Decodes the epoch of a committable.
     pub fn decode(committable: Committable) -> Result<Self, Error> {
         let damaged =
             |problem: String| Error::Data(format!("the record of an epoch's output is not readable: {problem}"));
@@ -113,6 +127,7 @@ impl Pending {
         }
     }
 
+    /// Returns all parts, in order.
     pub fn parts(&self) -> Vec<Part<'_>> {
         let inline = (!self.epoch.inline.is_empty()).then_some(Part::Inline(&self.epoch.inline));
         self.files.iter().map(Part::File).chain(inline).collect()
@@ -160,13 +175,14 @@ fn length(length: usize) -> Result<u32, Error> {
         .ok_or_else(|| Error::Data(format!("{length} bytes in one record: Kafka takes less than 4 GiB")))
 }
 
-/// Reads the records of a part one after the other.
+/// Decodes the records of a part.
 pub struct RecordReader<'a> {
     rest: &'a [u8],
     headers: Vec<Header>,
 }
 
 impl<'a> RecordReader<'a> {
+    /// Creates a reader of all records of a part.
     pub fn new(part: &'a [u8]) -> Self {
         Self {
             rest: part,
@@ -174,8 +190,8 @@ impl<'a> RecordReader<'a> {
         }
     }
 
-    /// The next record without headers of its own, for as long as they come; `None` at the end of the part or before a
-    /// record that has a timestamp or headers.
+    /// Returns the next record if it has neither a timestamp nor headers; `None` at the end of the part or before a
+    /// record that has.
     pub fn next_plain(&mut self) -> Result<Option<Record<'a>>, Error> {
         match self.rest.first() {
             Some(flags) if flags & (HAS_TIMESTAMP | HAS_HEADERS) == 0 => {
@@ -186,7 +202,7 @@ impl<'a> RecordReader<'a> {
         }
     }
 
-    /// The next record, whatever it has.
+    /// Returns the next record; `None` at the end of the part.
     pub fn next_any(&mut self) -> Result<Option<Record<'_>>, Error> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -196,8 +212,8 @@ impl<'a> RecordReader<'a> {
         if has_headers {
             let count = self.number()?;
             for _ in 0..count {
-                let name = self.bytes()?.ok_or_else(cut_off)?;
-                let name = std::str::from_utf8(name).map_err(|_| cut_off())?.to_string();
+                let name = self.bytes()?.ok_or_else(truncated)?;
+                let name = std::str::from_utf8(name).map_err(|_| truncated())?.to_string();
                 let value = self.bytes()?.map(<[u8]>::to_vec);
                 self.headers.push((name, value));
             }
@@ -232,7 +248,7 @@ impl<'a> RecordReader<'a> {
         if length == NO_VALUE {
             return Ok(None);
         }
-        let (bytes, rest) = self.rest.split_at_checked(length as usize).ok_or_else(cut_off)?;
+        let (bytes, rest) = self.rest.split_at_checked(length as usize).ok_or_else(truncated)?;
         self.rest = rest;
         Ok(Some(bytes))
     }
@@ -242,12 +258,12 @@ impl<'a> RecordReader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let (array, rest) = self.rest.split_first_chunk().ok_or_else(cut_off)?;
+        let (array, rest) = self.rest.split_first_chunk().ok_or_else(truncated)?;
         self.rest = rest;
         Ok(*array)
     }
 }
 
-fn cut_off() -> Error {
-    Error::Data("an epoch's output in the checkpoint is not readable: a record is cut off".into())
+fn truncated() -> Error {
+    Error::Data("an epoch's output in the checkpoint is not readable: a record is truncated".into())
 }

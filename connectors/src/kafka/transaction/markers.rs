@@ -1,12 +1,12 @@
-//! The compacted topic that remembers what was published.
+//! The compacted topic of markers, which record the published epochs.
 //!
 //! A marker is a record with the key `<transactional id>/<attempt>` and a [`Marker`] in JSON as its value, produced in
-//! the transaction that it speaks of. Compaction keeps the last one of each key, so the topic holds one record for each
-//! attempt of each subtask that ever published. The oldest are forgotten ([`KEPT_MAX`], [`KEPT_AGE_MAX_MS`]): a floor
-//! (`<transactional id>/floor`) then says that whatever was prepared before it was published.
+//! the transaction that it describes. Compaction retains the last marker of each key, so the topic has one record for
+//! each attempt of each subtask that ever published. The oldest are deleted ([`ATTEMPTS_MAX`], [`ATTEMPT_AGE_MAX_MS`]):
+//! a floor (`<transactional id>/floor`) then records the time up to which all prepared epochs are published.
 //!
-//! All markers of one sink are in one partition: reading them "to the end" must wait for transactions that others have
-//! open there, and few sinks should ever wait for one another.
+//! All markers of one sink are in one partition, because reading them to the end has to wait for the open transactions
+//! of other sinks in the same partition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,57 +22,65 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::epoch::{MarkerPlace, Pending};
+use super::epoch::{MarkerPartition, PendingEpoch};
 use crate::Error;
-use crate::kafka::client::{self, Context, REQUEST_TIMEOUT};
-use crate::kafka::queue::PartitionQueue;
+use crate::kafka::client::REQUEST_TIMEOUT;
+use crate::kafka::client_config::{connection_config, creation_error};
+use crate::kafka::client_context::Context;
+use crate::kafka::error_code;
+use crate::kafka::partition_queue::PartitionQueue;
 
-/// Markers are in partitions 0 to 15, for ever: more partitions would be left empty, fewer are refused.
+/// Number of partitions with markers. A topic may have more, which stay empty; fewer are refused. Never changes.
 pub const PARTITIONS: i32 = 16;
-/// Attempts remembered of one transactional id.
-pub const KEPT_MAX: usize = 1000;
-/// Older markers are forgotten when their id publishes something.
-pub const KEPT_AGE_MAX_MS: i64 = 90 * 24 * 3600 * 1000;
-/// Settings of the topic when this connector makes it: small segments, so that compaction comes to them.
+/// Most attempts of one transactional id with a marker.
+pub const ATTEMPTS_MAX: usize = 1000;
+/// Age at which markers are deleted when their id publishes, in milliseconds.
+pub const ATTEMPT_AGE_MAX_MS: i64 = 90 * 24 * 3600 * 1000;
+/// Settings of a topic that this connector creates, with small segments, because only closed segments are compacted.
 const TOPIC_CONFIG: [(&str, &str); 4] = [
     ("cleanup.policy", "compact"),
     ("segment.bytes", "16777216"),
     ("segment.ms", "86400000"),
     ("min.cleanable.dirty.ratio", "0.1"),
 ];
+/// Most records taken from the queue at once.
 const FETCHED_MAX: usize = 1024;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const VERSION: u8 = 1;
 const FLOOR: &str = "floor";
 
-/// How far the epochs of one attempt are out.
+/// The progress of publishing the epochs of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
+    /// Version of the encoding.
     pub version: u8,
-    /// All earlier checkpoints of the attempt are out; of this one the first `parts` parts.
+    /// Id of the last checkpoint; all earlier ones of the attempt are published.
     pub checkpoint: u64,
+    /// Number of parts of this checkpoint that are published.
     pub parts: usize,
-    /// When the epoch was prepared, milliseconds since 1970.
+    /// Time at which the epoch was prepared, milliseconds since 1970.
     pub prepared_ms: i64,
 }
 
-/// What is known of one transactional id.
+/// The published epochs of one transactional id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Published {
+    /// Markers by attempt.
     pub attempts: BTreeMap<String, Marker>,
-    /// Epochs of attempts that are not listed are out if they were prepared up to then.
+    /// Time up to which the epochs of all other attempts are published, by the time they were prepared.
     pub floor_ms: Option<i64>,
 }
 
 impl Marker {
+    /// Encodes the marker as JSON.
     pub fn encode(&self) -> String {
         serde_json::to_string(self).expect("numbers can be written")
     }
 }
 
 impl Published {
-    /// How many of the epoch's parts are out.
-    pub fn parts(&self, pending: &Pending) -> usize {
+    /// Returns the number of an epoch's parts that are published.
+    pub fn parts(&self, pending: &PendingEpoch) -> usize {
         let epoch = &pending.epoch;
         let all = pending.parts().len();
         match self.attempts.get(&epoch.attempt) {
@@ -84,22 +92,23 @@ impl Published {
         }
     }
 
-    pub fn is_out(&self, pending: &Pending) -> bool {
+    /// Returns true if all parts of an epoch are published.
+    pub fn is_published(&self, pending: &PendingEpoch) -> bool {
         self.parts(pending) == pending.parts().len()
     }
 
-    /// Takes out the attempts that need not be remembered any more; the floor rises over them.
-    pub fn forget_old(&mut self, now_ms: i64, kept_max: usize) -> Vec<String> {
+    /// Removes the oldest attempts, and raises the floor to them. Returns the removed attempts.
+    pub fn expire(&mut self, now_ms: i64, attempts_max: usize) -> Vec<String> {
         let mut by_age: Vec<(i64, String)> = self
             .attempts
             .iter()
             .map(|(attempt, marker)| (marker.prepared_ms, attempt.clone()))
             .collect();
         by_age.sort();
-        let too_many = by_age.len().saturating_sub(kept_max);
+        let too_many = by_age.len().saturating_sub(attempts_max);
         let mut forgotten = Vec::new();
         for (index, (prepared_ms, attempt)) in by_age.into_iter().enumerate() {
-            if index < too_many || prepared_ms < now_ms - KEPT_AGE_MAX_MS {
+            if index < too_many || prepared_ms < now_ms - ATTEMPT_AGE_MAX_MS {
                 self.attempts.remove(&attempt);
                 self.floor_ms = self.floor_ms.max(Some(prepared_ms));
                 forgotten.push(attempt);
@@ -109,17 +118,17 @@ impl Published {
     }
 }
 
-/// Which partition the markers of a sink's ids are in.
-pub fn place(topic: &str, base: &str) -> MarkerPlace {
+/// Returns the partition of a sink's markers, by the common prefix of its ids.
+pub fn marker_partition(topic: &str, base: &str) -> MarkerPartition {
     let partition = xxh3_64(base.as_bytes()) % PARTITIONS as u64;
-    MarkerPlace {
+    MarkerPartition {
         topic: topic.to_string(),
         partition: i32::try_from(partition).expect("less than 16"),
     }
 }
 
-/// What to write when so many parts of an epoch are out.
-pub fn of(pending: &Pending, parts: usize) -> Marker {
+/// Returns the marker of an epoch of which `parts` parts are published.
+pub fn marker_of(pending: &PendingEpoch, parts: usize) -> Marker {
     Marker {
         version: VERSION,
         checkpoint: pending.epoch.checkpoint,
@@ -128,28 +137,30 @@ pub fn of(pending: &Pending, parts: usize) -> Marker {
     }
 }
 
+/// Returns the key of a marker.
 pub fn key(transactional_id: &str, attempt: &str) -> String {
     format!("{transactional_id}/{attempt}")
 }
 
+/// Returns the key and value of a floor.
 pub fn floor_record(transactional_id: &str, floor_ms: i64) -> (String, Option<String>) {
     (key(transactional_id, FLOOR), Some(floor_ms.to_string()))
 }
 
-/// How far markers are read.
+/// The end of reading markers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// To the first transaction that is open: what is listed is out, what is not may be.
+pub enum ReadUntil {
+    /// The first open transaction: parts that are not listed may be published.
     Committed,
-    /// To the end, waiting for transactions that are open: what is not listed is not out.
+    /// The end of the partition, after all open transactions have ended: parts that are not listed are not published.
     End,
 }
 
-/// All markers of one partition, by transactional id. Blocks.
+/// Reads all markers of one partition, by transactional id. Blocks.
 pub fn read(
     connection: &ClientConfig,
-    place: &MarkerPlace,
-    until: Until,
+    partition: &MarkerPartition,
+    until: ReadUntil,
     timeout: Duration,
 ) -> Result<BTreeMap<String, Published>, Error> {
     let deadline = Instant::now() + timeout;
@@ -162,26 +173,29 @@ pub fn read(
             .set("auto.offset.reset", "error")
             .set("isolation.level", isolation)
             .create_with_context(Context::new())
-            .map_err(|error| client::refused(connection, &error))
+            .map_err(|error| creation_error(connection, &error))
     };
-    let MarkerPlace { topic, partition } = place;
-    // A consumer asks for the end as it sees it.
-    let of_end = consumer(match until {
-        Until::Committed => "read_committed",
-        Until::End => "read_uncommitted",
+    let MarkerPartition {
+        topic,
+        partition: number,
+    } = partition;
+    // The end offset depends on the isolation level of the consumer.
+    let end_consumer = consumer(match until {
+        ReadUntil::Committed => "read_committed",
+        ReadUntil::End => "read_uncommitted",
     })?;
-    let (low, high) = ends(&of_end, place, deadline.min(Instant::now() + REQUEST_TIMEOUT))?;
+    let (low, high) = ends(&end_consumer, partition, deadline.min(Instant::now() + REQUEST_TIMEOUT))?;
     let mut markers = BTreeMap::new();
     if high <= low {
         return Ok(markers);
     }
     let committed = Arc::new(consumer("read_committed")?);
-    let mut queue = PartitionQueue::new(committed.clone(), topic, *partition, Waker::noop().clone())?;
+    let mut queue = PartitionQueue::new(committed.clone(), topic, *number, Waker::noop().clone())?;
     let mut assignment = TopicPartitionList::new();
     assignment
-        .add_partition_offset(topic, *partition, Offset::Offset(low))
+        .add_partition_offset(topic, *number, Offset::Offset(low))
         .and_then(|()| committed.assign(&assignment))
-        .map_err(|error| not_readable(place, &committed, &error))?;
+        .map_err(|error| not_readable(partition, &committed, &error))?;
     let mut next = low;
     let mut fetched = Vec::new();
     while next < high {
@@ -193,15 +207,15 @@ pub fn read(
                     next = message.offset() + 1;
                     apply(&mut markers, message.key(), message.payload())?;
                 }
-                // Offsets of aborted records and of transactions' ends hold nothing to read.
+                // Offsets of aborted records and of transaction markers have no records.
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => next = next.max(message.offset()),
-                // librdkafka tries again by itself, up to the deadline.
-                _ => tracing::debug!(target: "kafka", "{topic}-{partition}: {}", message.error_text()),
+                // librdkafka retries, up to the deadline.
+                _ => tracing::debug!(target: "kafka", "{topic}-{number}: {}", message.error_text()),
             }
         }
         if next < high && Instant::now() >= deadline {
             return Err(Error::Unavailable(format!(
-                "Kafka topic `{topic}`: partition {partition} cannot be read further than offset {next} of {high} within \
+                "Kafka topic `{topic}`: partition {number} cannot be read further than offset {next} of {high} within \
                  {} s: a transaction may be open there. It ends by its timeout at the latest; if it does not, it hangs: \
                  end it with Kafka's `kafka-transactions.sh find-hanging` and `abort`",
                 timeout.as_secs()
@@ -211,39 +225,43 @@ pub fn read(
     Ok(markers)
 }
 
-/// First offset and end. A topic that was made a moment ago has leaders that do not know of it yet.
-fn ends(consumer: &BaseConsumer<Context>, place: &MarkerPlace, deadline: Instant) -> Result<(i64, i64), Error> {
+/// Returns the first offset and the end offset. Retries while the leaders of a new topic do not know it yet.
+fn ends(consumer: &BaseConsumer<Context>, partition: &MarkerPartition, deadline: Instant) -> Result<(i64, i64), Error> {
     use RDKafkaErrorCode as Code;
     loop {
-        let error = match consumer.fetch_watermarks(&place.topic, place.partition, REQUEST_TIMEOUT) {
+        let error = match consumer.fetch_watermarks(&partition.topic, partition.partition, REQUEST_TIMEOUT) {
             Ok(ends) => return Ok(ends),
             Err(error) => error,
         };
-        let may_pass = matches!(
+        let is_temporary = matches!(
             error.rdkafka_error_code(),
             Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition)
         );
-        if !may_pass || Instant::now() >= deadline {
-            return Err(not_readable(place, consumer, &error));
+        if !is_temporary || Instant::now() >= deadline {
+            return Err(not_readable(partition, consumer, &error));
         }
         std::thread::sleep(RETRY_PAUSE);
     }
 }
 
-fn not_readable(place: &MarkerPlace, consumer: &BaseConsumer<Context>, error: &KafkaError) -> Error {
+fn not_readable(partition: &MarkerPartition, consumer: &BaseConsumer<Context>, error: &KafkaError) -> Error {
     let problem = consumer.context().last_problem().unwrap_or_else(|| error.to_string());
-    Error::Unavailable(format!(
-        "Kafka topic `{}`: what was published before cannot be read from partition {}: {problem}",
-        place.topic, place.partition
-    ))
+    error_code::error(
+        error.rdkafka_error_code(),
+        format!(
+            "Kafka topic `{}`: the markers of published epochs cannot be read from partition {}: {problem}",
+            partition.topic, partition.partition
+        ),
+    )
 }
 
+/// Applies one record to the markers.
 fn apply(markers: &mut BTreeMap<String, Published>, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), Error> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let foreign = || {
         Error::Invalid(format!(
-            "the topic of markers holds a record that is none (key `{}`): nothing else may write to it; give another \
-             with 'sink.markers-topic'",
+            "the topic of markers has a record that is not a marker (key `{}`): nothing else may write to it; name \
+             another topic with 'sink.markers-topic'",
             key.map(text).unwrap_or_default()
         ))
     };
@@ -259,8 +277,8 @@ fn apply(markers: &mut BTreeMap<String, Published>, key: Option<&[u8]>, value: O
             let marker: Marker = serde_json::from_slice(value).map_err(|_| foreign())?;
             if marker.version != VERSION {
                 return Err(Error::Invalid(format!(
-                    "the topic of markers holds one of version {}, this engine reads {VERSION}: a newer one has written \
-                     it",
+                    "the topic of markers has a marker of version {}, this engine reads {VERSION}: a newer engine has \
+                     written it",
                     marker.version
                 )));
             }
@@ -270,60 +288,63 @@ fn apply(markers: &mut BTreeMap<String, Published>, key: Option<&[u8]>, value: O
     Ok(())
 }
 
-/// Makes sure that the topic is there and compacted.
+/// Creates the topic if it does not exist, and checks that it is compacted.
 pub async fn ensure_topic(connection: &ClientConfig, topic: &str) -> Result<(), Error> {
     let admin: AdminClient<DefaultClientContext> = connection
         .create()
-        .map_err(|error| client::refused(connection, &error))?;
+        .map_err(|error| creation_error(connection, &error))?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     if partitions_of(&admin, topic)? == 0 {
         let new = TOPIC_CONFIG.iter().fold(
             NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1)),
             |new, (name, value)| new.set(name, value),
         );
-        let made = admin.create_topics([&new], &options).await;
-        let made =
-            made.map_err(|error| Error::Unavailable(format!("Kafka topic `{topic}` cannot be made: {error}")))?;
-        for result in made {
+        let created = admin.create_topics([&new], &options).await;
+        let created = created.map_err(|error| {
+            let message = format!("Kafka topic `{topic}` cannot be created: {error}");
+            error_code::error(error.rdkafka_error_code(), message)
+        })?;
+        for result in created {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((_, code)) => {
-                    return Err(Error::Unavailable(format!(
-                        "Kafka topic `{topic}` cannot be made: {code}. Exactly-once delivery keeps there what was \
-                         published: make it by hand, with {PARTITIONS} partitions and cleanup.policy=compact"
-                    )));
+                    let message = format!(
+                        "Kafka topic `{topic}` cannot be created: {code}. Exactly-once delivery needs it for the markers \
+                         of published epochs: create it by hand, with {PARTITIONS} partitions and cleanup.policy=compact"
+                    );
+                    return Err(error_code::error(Some(code), message));
                 }
             }
         }
-        wait_for(&admin, topic).await?;
+        wait_for_leaders(&admin, topic).await?;
     }
     let partitions = partitions_of(&admin, topic)?;
     if partitions < PARTITIONS {
         return Err(Error::Invalid(format!(
-            "Kafka topic `{topic}` has {partitions} partitions; exactly-once delivery keeps its markers in {PARTITIONS}: \
-             make it with so many, or name another with 'sink.markers-topic'"
+            "Kafka topic `{topic}` has {partitions} partitions; exactly-once delivery needs {PARTITIONS} for its \
+             markers: create it with that many, or name another with 'sink.markers-topic'"
         )));
     }
     match topic_config(connection, topic, "cleanup.policy").await {
         Some(policy) if policy != "compact" => Err(Error::Invalid(format!(
-            "Kafka topic `{topic}` has cleanup.policy={policy}: what was published would be forgotten, and rows written \
-             twice; set it to compact, or name another topic with 'sink.markers-topic'"
+            "Kafka topic `{topic}` has cleanup.policy={policy}: the markers of published epochs would be deleted, and \
+             rows written twice; set it to compact, or name another topic with 'sink.markers-topic'"
         ))),
         _ => Ok(()),
     }
 }
 
-/// Whether anything was ever published with markers there.
+/// Returns true if the topic of markers exists. Blocks.
 pub fn has_topic(connection: &ClientConfig, topic: &str) -> Result<bool, Error> {
     let admin: AdminClient<DefaultClientContext> = connection
         .create()
-        .map_err(|error| client::refused(connection, &error))?;
+        .map_err(|error| creation_error(connection, &error))?;
     Ok(partitions_of(&admin, topic)? > 0)
 }
 
-/// One setting of a topic, if it may be seen.
+/// Returns one setting of a topic; `None` if it cannot be read.
 pub async fn topic_config(client: &ClientConfig, topic: &str, setting: &str) -> Option<String> {
-    let admin: Result<AdminClient<DefaultClientContext>, KafkaError> = client::connection(client).create();
+    let admin: Result<AdminClient<DefaultClientContext>, KafkaError> = connection_config(client).create();
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let found = match admin {
         Ok(admin) => {
@@ -333,28 +354,30 @@ pub async fn topic_config(client: &ClientConfig, topic: &str, setting: &str) -> 
         }
         Err(error) => Err(error),
     };
-    let hidden = |why: String| tracing::debug!(target: "kafka", "settings of {topic} cannot be seen: {why}");
+    let log = |reason: String| tracing::debug!(target: "kafka", "settings of {topic} cannot be read: {reason}");
     match found.map(|found| found.into_iter().next()) {
         Ok(Some(Ok(resource))) => resource.get(setting)?.value.clone(),
         Ok(Some(Err(code))) => {
-            hidden(code.to_string());
+            log(code.to_string());
             None
         }
         Ok(None) => None,
         Err(error) => {
-            hidden(error.to_string());
+            log(error.to_string());
             None
         }
     }
 }
 
-/// 0: there is no such topic.
+/// Returns the number of partitions that have a leader; 0 if the topic does not exist.
 fn partitions_of(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<i32, Error> {
-    // All topics: asking for one would make the broker create it, with settings of its own.
-    let metadata = admin
-        .inner()
-        .fetch_metadata(None, REQUEST_TIMEOUT)
-        .map_err(|error| Error::Unavailable(format!("Kafka: the topics cannot be listed: {error}")))?;
+    // All topics are requested, because a request for one would make the brokers create it with other settings.
+    let metadata = admin.inner().fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| {
+        error_code::error(
+            error.rdkafka_error_code(),
+            format!("Kafka: the topics cannot be listed: {error}"),
+        )
+    })?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let ready = found.map_or(0, |topic| {
         topic
@@ -366,12 +389,13 @@ fn partitions_of(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Resu
     Ok(i32::try_from(ready).unwrap_or(i32::MAX))
 }
 
-async fn wait_for(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<(), Error> {
+/// Waits until all partitions of a new topic have leaders.
+async fn wait_for_leaders(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<(), Error> {
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     while partitions_of(admin, topic)? < PARTITIONS {
         if Instant::now() >= deadline {
             return Err(Error::Unavailable(format!(
-                "Kafka topic `{topic}` was made, but its partitions have no leaders after {} s",
+                "Kafka topic `{topic}` was created, but its partitions have no leaders after {} s",
                 REQUEST_TIMEOUT.as_secs()
             )));
         }

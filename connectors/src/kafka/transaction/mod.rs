@@ -1,24 +1,24 @@
-//! Writing exactly once: an epoch's output travels in the checkpoint and is produced after it, in one transaction with
-//! a marker that says so.
+//! Exactly-once delivery: the output of an epoch, the time between two checkpoints, is stored in the checkpoint and
+//! produced after it, in transactions with a marker.
 //!
-//! The usual two-phase commit (produce in an open transaction, commit it after the checkpoint) cannot be used: a client
-//! that starts anew with a transactional id aborts what its predecessor left open, and librdkafka has no way to go on
-//! with it. A process that dies between the checkpoint and the commit would lose the epoch. So nothing is produced
-//! before the checkpoint is complete:
+//! The usual two-phase commit (produce in an open transaction, commit it after the checkpoint) is not possible: a
+//! client that initialises a transactional id aborts the transaction that its predecessor left open, and librdkafka
+//! cannot resume one. A process that fails between the checkpoint and the commit would lose the epoch. Nothing is
+//! therefore produced before the checkpoint is complete:
 //!
-//! * [`writer`] encodes rows into *parts* of a bounded size; what is more than a little goes to the checkpoint storage.
-//!   At the barrier it hands over an [`epoch::Epoch`] that names them.
+//! * [`writer`] encodes rows into *parts* of a bounded size, and writes all but small ones to the checkpoint storage.
+//!   At the barrier it returns an [`epoch::Epoch`] with the list of its parts.
 //! * [`publisher`] produces the parts once the checkpoint is complete, in transactions of a bounded size, each with a
-//!   marker record: "of this attempt, this checkpoint, so many parts are out".
-//! * [`markers`] is the compacted topic of these records. Whoever opens a transactional id initialises it first (which
-//!   fences everybody before him and ends what they left open), then reads the markers to the end, and produces only
-//!   what they do not list. A commit may therefore be repeated at any time, by anybody, however often.
+//!   marker record: the number of parts of this checkpoint of this attempt that are published.
+//! * [`markers`] is the compacted topic of these records. A process first initialises the transactional id, which
+//!   fences all others and aborts their open transactions, then reads the markers to the end, and produces only the
+//!   parts that they do not list. A commit may therefore be repeated at any time, by any process.
 //!
-//! An epoch is published under the transactional id it was prepared with, whoever publishes it: after a rescale, or in
-//! a job that replays the checkpoint under another name. So each epoch has one id that guards it. Ids are
+//! An epoch is published under the transactional id it was prepared with, whichever process publishes it: after a
+//! rescale, or in a job that replays the checkpoint under another name. Each epoch is thus guarded by one id. Ids are
 //! `<prefix>-<job>-<table>-<subtask>`.
 //!
-//! [`admin`] is for people: which ids there are, and how to end what they hold open.
+//! [`admin`] lists transactional ids and aborts their open transactions, for operators.
 
 pub mod admin;
 pub mod epoch;

@@ -1,9 +1,9 @@
-//! Produces what complete checkpoints contain, each part once.
+//! The publisher of exactly-once delivery: produces each part of complete checkpoints once.
 //!
-//! A *session* is one producer that holds one transactional id, with what is known to be published under it. Opening
-//! one initialises the id, then reads the markers; as long as its transactions succeed nobody else has had the id, so
-//! what it knows stays true. After any failure the session is thrown away and the next call opens another: whether the
-//! failed transaction counts is then read from the markers, never guessed.
+//! A *session* is a producer with one transactional id, and the epochs that are published under the id. Opening a
+//! session initialises the id and then reads the markers. As long as its transactions succeed, no other process has
+//! used the id, so the known epochs are complete. After any failure the session is dropped and the next call opens
+//! another, which reads from the markers if the failed transaction was committed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,66 +17,70 @@ use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
 
-use super::epoch::{MarkerPlace, Part, Pending, RecordReader};
-use super::markers::{self, Published, Until};
+use super::epoch::{MarkerPartition, Part, PendingEpoch, RecordReader};
+use super::markers::{self, Published, ReadUntil};
 use crate::clock::now_us;
-use crate::kafka::client::{self, Context, blocking};
-use crate::kafka::reach::Reach;
-use crate::kafka::topic::{Batch, Record, Topic, WhenFull};
+use crate::kafka::broker_health::BrokerHealth;
+use crate::kafka::client::run_blocking;
+use crate::kafka::client_config::{connection_config, creation_error};
+use crate::kafka::client_context::Context;
+use crate::kafka::topic_producer::{Batch, QueueFullPolicy, Record, TopicProducer};
 use crate::{Committable, Error, OutputFile, OutputStorage};
 
-pub const TRANSACTION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-/// Parts that one transaction takes: it must be done well within its timeout.
+/// Most bytes of parts in one transaction, which has to end well within its timeout.
 const TRANSACTION_BYTES_MAX: u64 = 32 << 20;
-/// Subtasks that publish at the same time, each with a producer of its own.
+/// Most subtasks that publish at the same time, each with a producer of its own.
 const SESSIONS_AT_ONCE_MAX: usize = 16;
-/// Records handed to librdkafka in one call.
+/// Most records produced in one call of librdkafka.
 const BATCH_RECORDS_MAX: usize = 8192;
-/// How long a failed transaction's abort may take; if it takes longer, the next session's start ends it.
+/// Timeout of the abort of a failed transaction. After it the transaction is ended by the next session.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// When publishing takes longer it is asked whether the brokers can be reached.
+/// Duration of publishing after which the brokers are probed.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
-/// Publishes epochs of one sink.
+/// Publishes the epochs of one sink.
 pub struct Publisher {
-    /// Without a transactional id.
+    /// Configuration without a transactional id.
     client: ClientConfig,
-    /// Of one transaction.
+    /// Timeout of a transaction.
     timeout: Duration,
-    reach: Arc<Reach>,
+    broker_health: Arc<BrokerHealth>,
     storage: Mutex<Option<Arc<dyn OutputStorage>>>,
     recent: Arc<RecentParts>,
     sessions: Mutex<HashMap<String, Session>>,
-    /// One call publishes at a time: two would fence one another.
-    turn: tokio::sync::Mutex<()>,
-    /// Topics of markers that are known to be fit.
+    /// Held by the call that publishes, because two would fence one another.
+    publishing: tokio::sync::Mutex<()>,
+    /// Topics of markers that were checked.
     checked: tokio::sync::Mutex<BTreeSet<String>>,
 }
 
 impl Publisher {
-    pub fn new(client: ClientConfig, timeout: Duration, reach: Arc<Reach>) -> Self {
+    /// Creates a publisher without sessions.
+    pub fn new(client: ClientConfig, timeout: Duration, broker_health: Arc<BrokerHealth>) -> Self {
         Self {
             client,
             timeout,
-            reach,
+            broker_health,
             storage: Mutex::new(None),
             recent: Arc::new(RecentParts::default()),
             sessions: Mutex::new(HashMap::new()),
-            turn: tokio::sync::Mutex::new(()),
+            publishing: tokio::sync::Mutex::new(()),
             checked: tokio::sync::Mutex::new(BTreeSet::new()),
         }
     }
 
+    /// Sets the storage of the parts.
     pub fn use_storage(&self, storage: Arc<dyn OutputStorage>) {
         *self.storage.lock() = Some(storage);
     }
 
+    /// Returns the cache of parts written by this process.
     pub fn recent(&self) -> Arc<RecentParts> {
         self.recent.clone()
     }
 
-    /// Makes sure that all of it is out. May be repeated at any time, by anybody.
+    /// Publishes all epochs that are not published yet. May be repeated at any time, by any process.
     pub async fn publish(&self, committables: Vec<Committable>) -> Result<(), Error> {
         if committables.is_empty() {
             return Ok(());
@@ -85,43 +89,43 @@ impl Publisher {
         tokio::pin!(publishing);
         let published = match tokio::time::timeout(SLOW_AFTER, &mut publishing).await {
             Ok(published) => published,
-            // Requests to brokers that are down take their time to fail.
+            // Requests to brokers that are down fail late.
             Err(_) => {
-                self.reach.suspect();
+                self.broker_health.probe();
                 publishing.await
             }
         };
         if let Err(Error::Unavailable(_)) = &published {
-            self.reach.suspect();
+            self.broker_health.probe();
         }
         published
     }
 
     async fn publish_all(&self, committables: Vec<Committable>) -> Result<(), Error> {
-        let mut by_id: BTreeMap<String, Vec<Pending>> = BTreeMap::new();
+        let mut by_id: BTreeMap<String, Vec<PendingEpoch>> = BTreeMap::new();
         for committable in committables {
-            let pending = Pending::decode(committable)?;
+            let pending = PendingEpoch::decode(committable)?;
             by_id
                 .entry(pending.epoch.transactional_id.clone())
                 .or_default()
                 .push(pending);
         }
-        let _turn = self.turn.lock().await;
+        let _publishing = self.publishing.lock().await;
         self.open_sessions(&by_id).await?;
-        let sessions: Vec<(Session, Vec<Pending>)> = {
+        let sessions: Vec<(Session, Vec<PendingEpoch>)> = {
             let mut open = self.sessions.lock();
-            let of_id = |(id, pending): (String, Vec<Pending>)| Some((open.remove(&id)?, pending));
+            let of_id = |(id, pending): (String, Vec<PendingEpoch>)| Some((open.remove(&id)?, pending));
             by_id.into_iter().filter_map(of_id).collect()
         };
         let storage = self.storage.lock().clone();
         let results: Vec<Result<Session, Error>> = futures::stream::iter(sessions)
             .map(|(mut session, pending)| {
-                let parts = Parts {
+                let parts = PartSources {
                     storage: storage.clone(),
                     recent: self.recent.clone(),
                     runtime: tokio::runtime::Handle::current(),
                 };
-                blocking(move || session.publish_all(&pending, &parts).map(|()| session))
+                run_blocking(move || session.publish_all(&pending, &parts).map(|()| session))
             })
             .buffer_unordered(SESSIONS_AT_ONCE_MAX)
             .collect()
@@ -138,29 +142,30 @@ impl Publisher {
         failure
     }
 
-    /// Opens a session for every id that has something to publish and none yet.
-    async fn open_sessions(&self, by_id: &BTreeMap<String, Vec<Pending>>) -> Result<(), Error> {
-        let new: Vec<(&String, &Vec<Pending>)> = {
+    /// Opens a session for every id that has epochs to publish and no session yet.
+    async fn open_sessions(&self, by_id: &BTreeMap<String, Vec<PendingEpoch>>) -> Result<(), Error> {
+        let new: Vec<(&String, &Vec<PendingEpoch>)> = {
             let open = self.sessions.lock();
             by_id.iter().filter(|(id, _)| !open.contains_key(*id)).collect()
         };
         if new.is_empty() {
             return Ok(());
         }
-        let places: BTreeSet<MarkerPlace> = new
+        let places: BTreeSet<MarkerPartition> = new
             .iter()
             .flat_map(|(_, pending)| pending.iter().map(|pending| pending.epoch.markers.clone()))
             .collect();
         for place in &places {
             self.ensure_markers(&place.topic).await?;
         }
-        // What is out already needs no session, and opening one would disturb whoever holds the id.
-        let published = self.read_markers(&places, Until::Committed).await?;
+        // Published epochs need no session, and opening one would fence the present owner of the id.
+        let published = self.read_markers(&places, ReadUntil::Committed).await?;
         let none = Published::default();
-        let is_out = |id: &String, pending: &Pending| published.get(id).unwrap_or(&none).is_out(pending);
+        let is_published =
+            |id: &String, pending: &PendingEpoch| published.get(id).unwrap_or(&none).is_published(pending);
         let missing: Vec<String> = new
             .into_iter()
-            .filter(|(id, pending)| !pending.iter().all(|pending| is_out(id, pending)))
+            .filter(|(id, pending)| !pending.iter().all(|pending| is_published(id, pending)))
             .map(|(id, _)| id.clone())
             .collect();
         if missing.is_empty() {
@@ -171,8 +176,8 @@ impl Publisher {
             .buffer_unordered(SESSIONS_AT_ONCE_MAX)
             .try_collect()
             .await?;
-        // Only now: what a predecessor had under way has ended with the opening, one way or the other.
-        let mut published = self.read_markers(&places, Until::End).await?;
+        // Read after the opening, which has ended all transactions of predecessors.
+        let mut published = self.read_markers(&places, ReadUntil::End).await?;
         for session in &mut opened {
             session.published = published.remove(&session.transactional_id).unwrap_or_default();
         }
@@ -185,16 +190,16 @@ impl Publisher {
         Ok(())
     }
 
-    /// Ends what earlier attempts of this sink left open, and keeps them from going on; of `first` in any case, which
-    /// also shows whether the cluster takes such transactions at all.
-    pub async fn fence(&self, base: &str, place: &MarkerPlace) -> Result<(), Error> {
+    /// Fences earlier attempts of this sink and aborts their open transactions. The id of the first subtask is always
+    /// initialised, which checks that the cluster supports transactions.
+    pub async fn fence(&self, base: &str, place: &MarkerPartition) -> Result<(), Error> {
         self.ensure_markers(&place.topic).await?;
         let mut ids = BTreeSet::from([subtask_id(base, 0)]);
         let known = self
-            .read_markers(&BTreeSet::from([place.clone()]), Until::Committed)
+            .read_markers(&BTreeSet::from([place.clone()]), ReadUntil::Committed)
             .await?;
         ids.extend(known.into_keys().filter(|id| is_of_base(id, base)));
-        // Those were opened a moment ago by this process, for what the restored checkpoint had pending.
+        // Sessions that this process has opened, to publish the restored checkpoint, are not fenced.
         ids.retain(|id| !self.sessions.lock().contains_key(id));
         futures::stream::iter(ids)
             .map(|id| async move { self.open(id).await.map(drop) })
@@ -205,16 +210,17 @@ impl Publisher {
 
     async fn open(&self, transactional_id: String) -> Result<Session, Error> {
         let (client, timeout) = (self.client.clone(), self.timeout);
-        let context = Context::reaching(self.reach.clone());
-        blocking(move || Session::open(&client, transactional_id, timeout, context)).await
+        let context = self.broker_health.client_context();
+        run_blocking(move || Session::open(&client, transactional_id, timeout, context)).await
     }
 
+    /// Checks the topic of markers once.
     async fn ensure_markers(&self, topic: &str) -> Result<(), Error> {
         let mut checked = self.checked.lock().await;
         if !checked.contains(topic) {
-            let (connection, name) = (client::connection(&self.client), topic.to_string());
+            let (connection, name) = (connection_config(&self.client), topic.to_string());
             let handle = tokio::runtime::Handle::current();
-            blocking(move || handle.block_on(markers::ensure_topic(&connection, &name))).await?;
+            run_blocking(move || handle.block_on(markers::ensure_topic(&connection, &name))).await?;
             checked.insert(topic.to_string());
         }
         Ok(())
@@ -222,47 +228,48 @@ impl Publisher {
 
     async fn read_markers(
         &self,
-        places: &BTreeSet<MarkerPlace>,
-        until: Until,
+        places: &BTreeSet<MarkerPartition>,
+        until: ReadUntil,
     ) -> Result<BTreeMap<String, Published>, Error> {
         let mut all = BTreeMap::new();
         for place in places {
-            let (connection, place) = (client::connection(&self.client), place.clone());
-            // Somebody else's open transaction ends by its timeout, which may be longer than ours.
+            let (connection, place) = (connection_config(&self.client), place.clone());
+            // Open transactions of other owners may have a longer timeout.
             let timeout = self.timeout + Duration::from_secs(30);
-            all.extend(blocking(move || markers::read(&connection, &place, until, timeout)).await?);
+            all.extend(run_blocking(move || markers::read(&connection, &place, until, timeout)).await?);
         }
         Ok(all)
     }
 }
 
-/// Ends what the id holds open, and fences whoever holds it. Blocks.
+/// Fences the owner of an id and aborts its open transaction. Blocks.
 pub fn fence_id(client: &ClientConfig, transactional_id: &str, timeout: Duration) -> Result<(), Error> {
     Session::open(client, transactional_id.to_string(), timeout, Context::new()).map(drop)
 }
 
+/// Returns the transactional id of a subtask.
 pub fn subtask_id(base: &str, subtask: usize) -> String {
     format!("{base}-{subtask}")
 }
 
-/// Whether it is an id of a subtask of the sink whose ids start so.
+/// Returns true if an id is that of a subtask of the sink whose ids have the prefix `base`.
 pub fn is_of_base(id: &str, base: &str) -> bool {
     let subtask = id.strip_prefix(base).and_then(|rest| rest.strip_prefix('-'));
     subtask.is_some_and(|subtask| !subtask.is_empty() && subtask.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// A producer that holds a transactional id. All its methods block.
+/// A producer with a transactional id. All methods block.
 struct Session {
     transactional_id: String,
     published: Published,
-    topics: HashMap<String, Topic>,
+    topics: HashMap<String, TopicProducer>,
     batch: Batch,
     producer: ThreadedProducer<Context>,
     timeout: Duration,
 }
 
 impl Session {
-    /// Fences whoever held the id and ends what they left open.
+    /// Initialises the id, which fences its owner and aborts its open transaction.
     fn open(
         client: &ClientConfig,
         transactional_id: String,
@@ -274,7 +281,7 @@ impl Session {
             .set("transactional.id", &transactional_id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .create_with_context(context)
-            .map_err(|error| client::refused(client, &error))?;
+            .map_err(|error| creation_error(client, &error))?;
         producer
             .init_transactions(timeout)
             .map_err(|error| failed("be opened", &transactional_id, &producer, &error))?;
@@ -288,7 +295,7 @@ impl Session {
         })
     }
 
-    fn publish_all(&mut self, pending: &[Pending], parts: &Parts) -> Result<(), Error> {
+    fn publish_all(&mut self, pending: &[PendingEpoch], parts: &PartSources) -> Result<(), Error> {
         for pending in pending {
             let all = pending.parts();
             let mut done = self.published.parts(pending);
@@ -299,20 +306,26 @@ impl Session {
                     bytes <= TRANSACTION_BYTES_MAX
                 };
                 let count = all[done..].iter().take_while(fits).count().max(1);
-                self.transaction(pending, &all[done..done + count], done + count, parts)?;
+                self.publish(pending, &all[done..done + count], done + count, parts)?;
                 done += count;
             }
-            parts.recent.forget(&pending.files);
+            parts.recent.remove(&pending.files);
         }
         Ok(())
     }
 
-    /// Produces these parts, after which `done` parts of the epoch are out.
-    fn transaction(&mut self, pending: &Pending, now: &[Part<'_>], done: usize, parts: &Parts) -> Result<(), Error> {
+    /// Publishes parts in one transaction, after which `done` parts of the epoch are published.
+    fn publish(
+        &mut self,
+        pending: &PendingEpoch,
+        now: &[Part<'_>],
+        done: usize,
+        parts: &PartSources,
+    ) -> Result<(), Error> {
         let mut after = self.published.clone();
         let produced = self.produce(pending, now, done, parts, &mut after);
         if let Err(error) = produced {
-            // Ends it for readers at once rather than by its timeout. If this fails, the next session's start does it.
+            // Ends the transaction for consumers before its timeout. If this fails, the next session aborts it.
             if let Err(error) = self.producer.abort_transaction(ABORT_TIMEOUT) {
                 tracing::debug!(target: "kafka", "{}: aborting: {error}", self.transactional_id);
             }
@@ -324,14 +337,14 @@ impl Session {
 
     fn produce(
         &mut self,
-        pending: &Pending,
+        pending: &PendingEpoch,
         now: &[Part<'_>],
         done: usize,
-        parts: &Parts,
+        parts: &PartSources,
         after: &mut Published,
     ) -> Result<(), Error> {
         let id = self.transactional_id.clone();
-        let failed = |what: &str, session: &Self, error: &KafkaError| failed(what, &id, &session.producer, error);
+        let failed = |action: &str, session: &Self, error: &KafkaError| failed(action, &id, &session.producer, error);
         self.producer
             .begin_transaction()
             .map_err(|error| failed("begin", self, &error))?;
@@ -348,10 +361,10 @@ impl Session {
         Ok(())
     }
 
-    fn topic(&mut self, name: &str) -> Result<(&Topic, &mut Batch), Error> {
+    fn topic(&mut self, name: &str) -> Result<(&TopicProducer, &mut Batch), Error> {
         if !self.topics.contains_key(name) {
             self.topics
-                .insert(name.to_string(), Topic::new(self.producer.clone(), name)?);
+                .insert(name.to_string(), TopicProducer::new(self.producer.clone(), name)?);
         }
         Ok((&self.topics[name], &mut self.batch))
     }
@@ -367,28 +380,28 @@ impl Session {
                 plain.push(record);
             }
             if !plain.is_empty() {
-                topic.produce_batch(batch, plain.drain(..), 0, WhenFull::Wait)?;
+                topic.produce_batch(batch, plain.drain(..), 0, QueueFullPolicy::Wait)?;
                 continue;
             }
             match records.next_any()? {
-                Some(record) => topic.produce(&record, 0, WhenFull::Wait)?,
+                Some(record) => topic.produce(&record, 0, QueueFullPolicy::Wait)?,
                 None => return Ok(()),
             }
         }
     }
 
-    fn produce_markers(&mut self, pending: &Pending, done: usize, after: &mut Published) -> Result<(), Error> {
+    fn produce_markers(&mut self, pending: &PendingEpoch, done: usize, after: &mut Published) -> Result<(), Error> {
         let (id, epoch) = (self.transactional_id.clone(), &pending.epoch);
-        let marker = markers::of(pending, done);
+        let marker = markers::marker_of(pending, done);
         after.attempts.insert(epoch.attempt.clone(), marker);
-        // By the clock of whoever prepared it, too: one that runs ahead must not have fresh markers forgotten.
+        // Limited by the time of preparation, because a clock that is ahead would expire recent markers.
         let now_ms = epoch.prepared_ms.min(now_us() / 1_000);
         let mut records = vec![(markers::key(&id, &epoch.attempt), Some(marker.encode()))];
-        let forgotten = after.forget_old(now_ms, markers::KEPT_MAX);
-        if let Some(floor_ms) = after.floor_ms.filter(|_| !forgotten.is_empty()) {
+        let expired = after.expire(now_ms, markers::ATTEMPTS_MAX);
+        if let Some(floor_ms) = after.floor_ms.filter(|_| !expired.is_empty()) {
             records.push(markers::floor_record(&id, floor_ms));
         }
-        records.extend(forgotten.iter().map(|attempt| (markers::key(&id, attempt), None)));
+        records.extend(expired.iter().map(|attempt| (markers::key(&id, attempt), None)));
         let (topic, _) = self.topic(&epoch.markers.topic)?;
         for (key, value) in &records {
             let record = Record {
@@ -398,13 +411,14 @@ impl Session {
                 timestamp_ms: 0,
                 headers: &[],
             };
-            topic.produce(&record, 0, WhenFull::Wait)?;
+            topic.produce(&record, 0, QueueFullPolicy::Wait)?;
         }
         Ok(())
     }
 }
 
-fn failed(what: &str, id: &str, producer: &ThreadedProducer<Context>, error: &KafkaError) -> Error {
+/// Returns the error of a transaction. `action` is what failed: "begin", "be committed".
+fn failed(action: &str, id: &str, producer: &ThreadedProducer<Context>, error: &KafkaError) -> Error {
     let code = match error {
         KafkaError::Transaction(error) => Some(error.code()),
         error => error.rdkafka_error_code(),
@@ -428,21 +442,21 @@ fn failed(what: &str, id: &str, producer: &ThreadedProducer<Context>, error: &Ka
             "Kafka: the brokers do not know transactions: exactly-once delivery needs Kafka 2.5 or newer ({error})"
         )),
         _ => {
-            let why = producer.client().context().last_problem();
-            let why = why.map_or(String::new(), |why| format!("; {why}"));
-            Error::Unavailable(format!("Kafka: the transaction of `{id}` cannot {what}: {error}{why}"))
+            let problem = producer.client().context().last_problem();
+            let reason = problem.map_or(String::new(), |problem| format!("; {problem}"));
+            Error::Unavailable(format!("Kafka: the transaction of `{id}` cannot {action}: {error}{reason}"))
         }
     }
 }
 
-/// Where the bytes of parts come from.
-struct Parts {
+/// The sources of the bytes of parts.
+struct PartSources {
     storage: Option<Arc<dyn OutputStorage>>,
     recent: Arc<RecentParts>,
     runtime: tokio::runtime::Handle,
 }
 
-impl Parts {
+impl PartSources {
     fn read(&self, part: &Part<'_>) -> Result<Bytes, Error> {
         match part {
             Part::Inline(bytes) => Ok(Bytes::copy_from_slice(bytes)),
@@ -458,43 +472,45 @@ impl Parts {
     }
 }
 
-/// Parts written a moment ago by this process: publishing them needs no reading.
+/// A cache of parts written by this process, which need not be read to publish them.
 #[derive(Default)]
 pub struct RecentParts {
-    kept: Mutex<Kept>,
+    cache: Mutex<PartCache>,
 }
 
-/// Above it the oldest go.
+/// Size of the cache at which the oldest parts are evicted.
 const RECENT_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Default)]
-struct Kept {
+struct PartCache {
     parts: VecDeque<(String, Bytes)>,
     bytes: usize,
 }
 
 impl RecentParts {
-    pub fn keep(&self, file: &OutputFile, part: Bytes) {
-        let mut kept = self.kept.lock();
-        kept.bytes += part.len();
-        kept.parts.push_back((file.path.clone(), part));
-        while kept.bytes > RECENT_BYTES_MAX
-            && let Some((_, oldest)) = kept.parts.pop_front()
+    /// Adds a part.
+    pub fn insert(&self, file: &OutputFile, part: Bytes) {
+        let mut cache = self.cache.lock();
+        cache.bytes += part.len();
+        cache.parts.push_back((file.path.clone(), part));
+        while cache.bytes > RECENT_BYTES_MAX
+            && let Some((_, oldest)) = cache.parts.pop_front()
         {
-            kept.bytes -= oldest.len();
+            cache.bytes -= oldest.len();
         }
     }
 
     fn get(&self, file: &OutputFile) -> Option<Bytes> {
-        let kept = self.kept.lock();
-        let (_, part) = kept.parts.iter().find(|(path, _)| *path == file.path)?;
+        let cache = self.cache.lock();
+        let (_, part) = cache.parts.iter().find(|(path, _)| *path == file.path)?;
         Some(part.clone())
     }
 
-    fn forget(&self, files: &[OutputFile]) {
-        let mut kept = self.kept.lock();
-        kept.parts
+    fn remove(&self, files: &[OutputFile]) {
+        let mut cache = self.cache.lock();
+        cache
+            .parts
             .retain(|(path, _)| !files.iter().any(|file| file.path == *path));
-        kept.bytes = kept.parts.iter().map(|(_, part)| part.len()).sum();
+        cache.bytes = cache.parts.iter().map(|(_, part)| part.len()).sum();
     }
 }

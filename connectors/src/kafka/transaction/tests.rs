@@ -3,25 +3,25 @@
 
 use proptest::prelude::*;
 
-use super::epoch::{Epoch, MarkerPlace, Pending, RecordReader, push_record};
-use super::markers::{KEPT_AGE_MAX_MS, Marker, PARTITIONS, Published, place};
-use crate::kafka::topic::{Header, Record};
+use super::epoch::{Epoch, MarkerPartition, PendingEpoch, RecordReader, push_record};
+use super::markers::{ATTEMPT_AGE_MAX_MS, Marker, PARTITIONS, Published, marker_partition};
+use crate::kafka::topic_producer::{Header, Record};
 use crate::{Committable, OutputFile};
 
-fn pending(attempt: &str, checkpoint: u64, files: usize) -> Pending {
+fn pending(attempt: &str, checkpoint: u64, files: usize) -> PendingEpoch {
     let file = |index: usize| OutputFile {
         path: format!("files/{index}.out"),
         length: 10,
         crc32: 0,
     };
-    Pending {
+    PendingEpoch {
         epoch: Epoch {
             transactional_id: "p-job-t-0".into(),
             attempt: attempt.into(),
             checkpoint,
             prepared_ms: 1_000,
             topic: "out".into(),
-            markers: MarkerPlace {
+            markers: MarkerPartition {
                 topic: "m".into(),
                 partition: 3,
             },
@@ -38,11 +38,11 @@ fn an_epoch_comes_back_as_it_was() {
         let before = pending("a", 7, files);
         let committable = before.clone().encode().expect("it can be written");
         assert_eq!(committable.files.len(), files);
-        assert_eq!(Pending::decode(committable).expect("own encoding"), before);
+        assert_eq!(PendingEpoch::decode(committable).expect("own encoding"), before);
         assert_eq!(before.parts().len(), files + 1);
     }
     for content in [vec![], vec![9, 1, 2], vec![1, 255]] {
-        assert!(Pending::decode(Committable::new(content)).is_err());
+        assert!(PendingEpoch::decode(Committable::new(content)).is_err());
     }
 }
 
@@ -121,7 +121,7 @@ fn marker(checkpoint: u64, parts: usize, prepared_ms: i64) -> Marker {
 }
 
 #[track_caller]
-fn check_published(attempts: &[(&str, Marker)], floor_ms: Option<i64>, of: &Pending, expected: usize) {
+fn check_published(attempts: &[(&str, Marker)], floor_ms: Option<i64>, of: &PendingEpoch, expected: usize) {
     let published = Published {
         attempts: attempts
             .iter()
@@ -130,7 +130,7 @@ fn check_published(attempts: &[(&str, Marker)], floor_ms: Option<i64>, of: &Pend
         floor_ms,
     };
     assert_eq!(published.parts(of), expected);
-    assert_eq!(published.is_out(of), expected == of.parts().len());
+    assert_eq!(published.is_published(of), expected == of.parts().len());
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn the_oldest_attempts_are_forgotten_and_the_floor_rises_over_them() {
     for (name, at_ms) in [("a", 30), ("b", 10), ("c", 20)] {
         published.attempts.insert(name.into(), marker(1, 1, at_ms));
     }
-    assert!(published.forget_old(40, 3).is_empty());
-    assert_eq!(published.forget_old(40, 2), ["b"]);
+    assert!(published.expire(40, 3).is_empty());
+    assert_eq!(published.expire(40, 2), ["b"]);
     assert_eq!(published.floor_ms, Some(10));
-    assert_eq!(published.forget_old(KEPT_AGE_MAX_MS + 25, 2), ["c"]);
+    assert_eq!(published.expire(ATTEMPT_AGE_MAX_MS + 25, 2), ["c"]);
     assert_eq!(published.floor_ms, Some(20));
     assert_eq!(published.attempts.len(), 1);
 }
@@ -166,7 +166,7 @@ fn the_oldest_attempts_are_forgotten_and_the_floor_rises_over_them() {
 /// They are on disk in the cluster of whoever uses them: another place would not find them again.
 #[test]
 fn the_place_of_markers_never_changes() {
-    let partitions = ["millstream-toll-booth-stats", "p-job-t", ""].map(|base| place("m", base).partition);
+    let partitions = ["millstream-toll-booth-stats", "p-job-t", ""].map(|base| marker_partition("m", base).partition);
     assert_eq!(partitions, [1, 9, 2]);
     assert!(partitions.iter().all(|partition| *partition < PARTITIONS));
 }

@@ -1,4 +1,5 @@
-//! Gathers an epoch's records into parts, on the slot thread; full parts go to the checkpoint storage meanwhile.
+//! The writer of exactly-once delivery: collects the records of an epoch in parts, and writes full parts to the
+//! checkpoint storage.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,41 +10,47 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::epoch::{EPOCH_FILES_MAX, Epoch, INLINE_BYTES_MAX, MarkerPlace, PART_BYTES_MAX, Pending, push_record};
+use super::epoch::{
+    EPOCH_FILES_MAX, Epoch, INLINE_BYTES_MAX, MarkerPartition, PART_BYTES_MAX, PendingEpoch, push_record,
+};
 use super::publisher::RecentParts;
 use crate::clock::now_us;
-use crate::kafka::sink::rows::RowEncoder;
+use crate::kafka::record_encoder::RecordEncoder;
 use crate::{Committable, Error, OutputFile, OutputStorage, SinkWriter, WriterContext};
 
-/// Parts on their way to the storage at a time; above it the writer says that it is not ready.
+/// Number of parts being written at which the writer applies backpressure.
 const PARTS_IN_FLIGHT_MAX: usize = 4;
 
-/// What an epoch's output is to be published as.
+/// The target of an epoch's output.
 #[derive(Debug, Clone)]
-pub struct Label {
+pub struct EpochTarget {
+    /// Transactional id to publish under.
     pub transactional_id: String,
+    /// Topic of the records.
     pub topic: String,
-    pub markers: MarkerPlace,
+    /// Partition of the markers.
+    pub markers: MarkerPartition,
 }
 
-pub struct EpochWriter {
-    rows: RowEncoder,
-    label: Label,
+/// The writer of a subtask under exactly-once delivery.
+pub struct ExactlyOnceWriter {
+    rows: RecordEncoder,
+    target: EpochTarget,
     attempt: String,
-    /// The part being made.
+    /// Part under construction.
     part: Vec<u8>,
-    /// Records of the present epoch.
+    /// Number of records of the present epoch.
     records: u64,
-    /// The present epoch's full parts, in order.
-    writes: Vec<Write>,
-    storing: Arc<Storing>,
+    /// Writes of the full parts of the present epoch, in order.
+    writes: Vec<PartWrite>,
+    uploads: Arc<PartUploads>,
     runtime: tokio::runtime::Handle,
 }
 
-type Write = JoinHandle<Result<OutputFile, Error>>;
+type PartWrite = JoinHandle<Result<OutputFile, Error>>;
 
-/// What the writer and its parts on their way both know.
-struct Storing {
+/// The state shared by the writer and the writes of its parts.
+struct PartUploads {
     storage: Arc<dyn OutputStorage>,
     recent: Arc<RecentParts>,
     state: Mutex<State>,
@@ -56,7 +63,7 @@ struct State {
     failure: Option<String>,
 }
 
-impl Storing {
+impl PartUploads {
     async fn store(&self, part: Bytes) -> Result<OutputFile, Error> {
         let stored = self.storage.write(part.clone()).await;
         let waker = {
@@ -71,21 +78,22 @@ impl Storing {
             waker.wake();
         }
         let file = stored?;
-        self.recent.keep(&file, part);
+        self.recent.insert(&file, part);
         Ok(file)
     }
 }
 
-impl EpochWriter {
-    pub fn new(rows: RowEncoder, label: Label, context: WriterContext, recent: Arc<RecentParts>) -> Self {
+impl ExactlyOnceWriter {
+    /// Creates a writer without records.
+    pub fn new(rows: RecordEncoder, target: EpochTarget, context: WriterContext, recent: Arc<RecentParts>) -> Self {
         Self {
             rows,
-            label,
+            target,
             attempt: context.job.attempt,
             part: Vec::new(),
             records: 0,
             writes: Vec::new(),
-            storing: Arc::new(Storing {
+            uploads: Arc::new(PartUploads {
                 storage: context.storage,
                 recent,
                 state: Mutex::new(State::default()),
@@ -94,19 +102,19 @@ impl EpochWriter {
         }
     }
 
-    /// Sends the part being made to the storage.
+    /// Starts to write the part under construction to the storage.
     fn store_part(&mut self) {
         let part = Bytes::from(std::mem::take(&mut self.part));
-        self.storing.state.lock().in_flight += 1;
-        let storing = self.storing.clone();
+        self.uploads.state.lock().in_flight += 1;
+        let uploads = self.uploads.clone();
         self.writes
-            .push(self.runtime.spawn(async move { storing.store(part).await }));
+            .push(self.runtime.spawn(async move { uploads.store(part).await }));
     }
 }
 
-impl SinkWriter for EpochWriter {
+impl SinkWriter for ExactlyOnceWriter {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut state = self.storing.state.lock();
+        let mut state = self.uploads.state.lock();
         if let Some(failure) = &state.failure {
             return Poll::Ready(Err(Error::Unavailable(failure.clone())));
         }
@@ -122,7 +130,7 @@ impl SinkWriter for EpochWriter {
             return Err(Error::Invalid(format!(
                 "Kafka topic `{}`: more than {EPOCH_FILES_MAX} parts of {PART_BYTES_MAX} bytes since the last checkpoint \
                  (EPOCH_FILES_MAX): under exactly-once delivery, take checkpoints more often",
-                self.label.topic
+                self.target.topic
             )));
         }
         self.rows.encode(rows)?;
@@ -143,12 +151,12 @@ impl SinkWriter for EpochWriter {
             self.store_part();
         }
         let epoch = Epoch {
-            transactional_id: self.label.transactional_id.clone(),
+            transactional_id: self.target.transactional_id.clone(),
             attempt: self.attempt.clone(),
             checkpoint,
             prepared_ms: now_us() / 1_000,
-            topic: self.label.topic.clone(),
-            markers: self.label.markers.clone(),
+            topic: self.target.topic.clone(),
+            markers: self.target.markers.clone(),
             records: std::mem::take(&mut self.records),
             inline: std::mem::take(&mut self.part),
         };
@@ -159,7 +167,7 @@ impl SinkWriter for EpochWriter {
                 let written = write.await;
                 files.push(written.map_err(|error| Error::Unavailable(format!("a part was not written: {error}")))??);
             }
-            Ok(vec![Pending { epoch, files }.encode()?])
+            Ok(vec![PendingEpoch { epoch, files }.encode()?])
         })
     }
 }

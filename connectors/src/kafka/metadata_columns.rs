@@ -1,21 +1,22 @@
-//! Metadata columns of a sink: a record's timestamp, headers and raw key, written beside the encoded row.
+//! Metadata columns of a sink: the timestamp, headers and raw key of a record.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, ArrayRef, BinaryArray, MapArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, TimeUnit};
 
-use crate::kafka::topic::{Header, zero_in_name};
+use super::topic_producer::{Header, header_name_error};
 use crate::{Error, TableDefinition};
 
-/// Indices of the columns to write, in the rows that a writer is given.
-pub struct Extras {
+/// Indices of the metadata columns in the rows of a writer.
+pub struct MetadataColumns {
     timestamp: Option<usize>,
     headers: Option<usize>,
     key: Option<usize>,
 }
 
-impl Extras {
+impl MetadataColumns {
+    /// Returns the columns that a table writes.
     pub fn of(table: &TableDefinition) -> Self {
         let column = |key: &str| {
             let metadata = table
@@ -31,11 +32,13 @@ impl Extras {
         }
     }
 
+    /// Returns true if the table writes no metadata.
     pub fn is_empty(&self) -> bool {
         self.timestamp.is_none() && self.headers.is_none() && self.key.is_none()
     }
 
-    pub fn columns(&self, rows: &RecordBatch) -> Result<Columns, Error> {
+    /// Returns the metadata of a batch.
+    pub fn of_batch(&self, rows: &RecordBatch) -> Result<BatchMetadata, Error> {
         let column = |index: Option<usize>| index.and_then(|index| rows.columns().get(index));
         let times = column(self.timestamp)
             .map(|times| arrow_cast::cast(times, &DataType::Timestamp(TimeUnit::Microsecond, None)))
@@ -43,7 +46,7 @@ impl Extras {
         let keys = column(self.key)
             .map(|keys| arrow_cast::cast(keys, &DataType::Binary))
             .transpose()?;
-        Ok(Columns {
+        Ok(BatchMetadata {
             times: times.map(|times| times.as_primitive::<TimestampMicrosecondType>().clone()),
             keys: keys.map(|keys| keys.as_binary::<i32>().clone()),
             headers: column(self.headers).map(HeaderColumn::of).transpose()?,
@@ -51,15 +54,15 @@ impl Extras {
     }
 }
 
-/// The metadata columns of one batch.
-pub struct Columns {
+/// The metadata of the records of one batch.
+pub struct BatchMetadata {
     times: Option<TimestampMicrosecondArray>,
     keys: Option<BinaryArray>,
     headers: Option<HeaderColumn>,
 }
 
-impl Columns {
-    /// Milliseconds since 1970; 0: none is given.
+impl BatchMetadata {
+    /// Returns the timestamp of a record in milliseconds since 1970; 0 if it has none.
     pub fn timestamp_ms(&self, row: usize) -> i64 {
         self.times
             .as_ref()
@@ -67,11 +70,13 @@ impl Columns {
             .map_or(0, |times| times.value(row).div_euclid(1000))
     }
 
+    /// Returns the key of a record.
     pub fn key(&self, row: usize) -> Option<&[u8]> {
         let keys = self.keys.as_ref()?;
         keys.is_valid(row).then(|| keys.value(row))
     }
 
+    /// Returns the headers of a record.
     pub fn headers(&self, row: usize) -> Vec<Header> {
         self.headers
             .as_ref()
@@ -93,9 +98,9 @@ impl HeaderColumn {
         let names = arrow_cast::cast(maps.keys(), &DataType::Utf8)?;
         let values = arrow_cast::cast(maps.values(), &DataType::Binary)?;
         let names = names.as_string::<i32>().clone();
-        // Before any record of the batch leaves: it is written whole or not at all.
+        // Checked before any record is produced, because a batch is written as a whole or not at all.
         if let Some(name) = names.iter().flatten().find(|name| name.contains('\0')) {
-            return Err(zero_in_name(name));
+            return Err(header_name_error(name));
         }
         Ok(Self {
             maps: maps.clone(),

@@ -1,7 +1,7 @@
-//! One partition's queue of fetched records, and the records in it, as librdkafka keeps them.
+//! The queue of one partition's fetched records.
 //!
-//! All unsafe code of the Kafka source is here. A queue belongs to a client and is used while the client lives, which
-//! the `Arc` in it sees to; a message is ours until it is dropped.
+//! All unsafe code of the Kafka source is in this module. A queue belongs to a client and must not outlive it, which
+//! the `Arc` in it ensures. A message is owned until it is dropped.
 
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::{self, NonNull};
@@ -12,18 +12,18 @@ use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::client::Context;
+use super::client_context::Context;
 use crate::Error;
 
-/// The records of one partition, apart from the consumer's common queue.
+/// The queue of one partition, separate from the consumer's common queue.
 pub struct PartitionQueue {
     queue: NonNull<sys::rd_kafka_queue_t>,
     topic: CString,
     partition: i32,
-    /// Called from librdkafka's threads until the queue is dropped; boxed, so that its address stays.
+    /// Called by threads of librdkafka until the queue is dropped; boxed for a stable address.
     _waker: Box<Waker>,
     consumer: Arc<BaseConsumer<Context>>,
-    /// Room for what one call fetches.
+    /// Buffer for the messages of one call.
     scratch: Vec<*mut sys::rd_kafka_message_t>,
 }
 
@@ -31,7 +31,7 @@ pub struct PartitionQueue {
 unsafe impl Send for PartitionQueue {}
 
 impl PartitionQueue {
-    /// Takes the partition's records off the common queue, before it is assigned. `waker` is woken when some arrive.
+    /// Opens the queue of a partition that is not assigned yet. `waker` is woken when records arrive.
     pub fn new(consumer: Arc<BaseConsumer<Context>>, topic: &str, partition: i32, waker: Waker) -> Result<Self, Error> {
         let name = CString::new(topic).map_err(|_| Error::Invalid(format!("`{topic}` is not a topic's name")))?;
         // SAFETY: the client and the name live during the call.
@@ -56,12 +56,12 @@ impl PartitionQueue {
         })
     }
 
-    /// Moves up to `max` waiting records to `messages`. Never blocks.
+    /// Moves up to `max` records from the queue to `messages`. Never blocks.
     pub fn take(&mut self, max: usize, messages: &mut Vec<FetchedMessage>) -> Result<(), Error> {
         self.take_within(max, 0, messages)
     }
 
-    /// The same, waiting for the first so long.
+    /// Moves up to `max` records from the queue to `messages`, and waits for the first for `timeout_ms` at most.
     pub fn take_within(
         &mut self,
         max: usize,
@@ -94,7 +94,7 @@ impl PartitionQueue {
         Ok(())
     }
 
-    /// First and next offset of the partition as of the last fetch, if there was one.
+    /// Returns the first offset and the end offset of the partition as of the last fetch; `None` before it.
     pub fn known_offsets(&self) -> Option<(i64, i64)> {
         let (mut low, mut high) = (-1i64, -1i64);
         // SAFETY: the client lives; the name and both numbers live during the call.
@@ -126,7 +126,7 @@ unsafe extern "C" fn wake(_client: *mut sys::rd_kafka_t, opaque: *mut c_void) {
     unsafe { &*opaque.cast::<Waker>() }.wake_by_ref();
 }
 
-/// A record, or what librdkafka has to say about the partition instead.
+/// A record or an event of a partition.
 pub struct FetchedMessage(NonNull<sys::rd_kafka_message_t>);
 
 // SAFETY: a message is not tied to a thread.
@@ -138,11 +138,12 @@ impl FetchedMessage {
         unsafe { self.0.as_ref() }
     }
 
+    /// Returns the code of an event; `NO_ERROR` for a record.
     pub fn error(&self) -> RDKafkaRespErr {
         self.raw().err
     }
 
-    /// The error in words.
+    /// Returns the description of an event.
     pub fn error_text(&self) -> String {
         // SAFETY: the text belongs to the message or is static.
         let text = unsafe { sys::rd_kafka_message_errstr(self.0.as_ptr()) };
@@ -153,23 +154,26 @@ impl FetchedMessage {
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     }
 
+    /// Returns the offset of a record.
     pub fn offset(&self) -> i64 {
         self.raw().offset
     }
 
+    /// Returns the value of a record; `None` for a tombstone.
     pub fn payload(&self) -> Option<&[u8]> {
         let raw = self.raw();
         // SAFETY: librdkafka keeps `len` bytes there as long as the message lives.
         (!raw.payload.is_null()).then(|| unsafe { std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.len) })
     }
 
+    /// Returns the key of a record.
     pub fn key(&self) -> Option<&[u8]> {
         let raw = self.raw();
         // SAFETY: as for the payload.
         (!raw.key.is_null()).then(|| unsafe { std::slice::from_raw_parts(raw.key.cast::<u8>(), raw.key_len) })
     }
 
-    /// Milliseconds since 1970 and Flink's name for what they mean.
+    /// Returns the timestamp of a record in milliseconds since 1970, and Flink's name of its type.
     pub fn timestamp(&self) -> (Option<i64>, &'static str) {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message lives, `kind` lives during the call.

@@ -1,4 +1,5 @@
-//! Writing at least once: records leave as soon as they are encoded, and a checkpoint waits until all have arrived.
+//! The writer of at-least-once delivery: records are produced as soon as they are encoded, and a checkpoint waits until
+//! all of them are delivered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,48 +10,52 @@ use arrow_array::RecordBatch;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{Producer, ThreadedProducer};
 use tokio::sync::watch;
 
-use super::rows::RowEncoder;
-use crate::kafka::client::Context;
-use crate::kafka::reach::Reach;
-use crate::kafka::topic::{Batch, Topic, WhenFull};
+use super::broker_health::BrokerHealth;
+use super::client_context::Context;
+use super::error_code;
+use super::record_encoder::RecordEncoder;
+use super::topic_producer::{Batch, QueueFullPolicy, TopicProducer};
 use crate::{Committable, Error, SinkWriter};
 
-/// What may be on its way at a time; above it the writer says that it is not ready.
+/// Number of records in flight at which the writer applies backpressure.
 const IN_FLIGHT_RECORDS_MAX: u64 = 400_000;
+/// Bytes in flight at which the writer applies backpressure.
 const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
 
-/// What the writer and librdkafka's polling thread both know.
+/// The state shared by the writer and librdkafka's polling thread.
 struct Shared {
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
 }
 
-/// Records are counted by epoch, the time between two checkpoints: partitions deliver in any order, so a total would
-/// not tell whether those that still miss are from before or after the barrier.
+/// Records in flight, counted by epoch, the time between two checkpoints. Partitions deliver in any order, so a total
+/// would not tell how many records in flight precede the barrier.
 #[derive(Default)]
 struct State {
     records_in_flight: u64,
     bytes_in_flight: u64,
-    /// The oldest epoch of which records may still be on their way.
+    /// Oldest epoch with records in flight.
     first_epoch: usize,
-    /// Records on their way of `first_epoch` and each epoch after it, up to the present one.
+    /// Number of records in flight of each epoch from `first_epoch` to the present one.
     in_flight: VecDeque<u64>,
     blocked: Option<Waker>,
 }
 
 #[derive(Debug, Default, Clone)]
 struct Progress {
-    /// All records of earlier epochs were delivered.
+    /// Oldest epoch with records in flight.
     first_epoch: usize,
-    failure: Option<String>,
+    /// First error of a record that was not delivered.
+    failure: Option<KafkaError>,
 }
 
 impl State {
-    /// The present epoch, of which `records` more are about to leave.
-    fn leave(&mut self, records: u64, bytes: u64) -> usize {
+    /// Counts records that are about to be produced. Returns the present epoch.
+    fn add(&mut self, records: u64, bytes: u64) -> usize {
         self.records_in_flight += records;
         self.bytes_in_flight += bytes;
         match self.in_flight.back_mut() {
@@ -60,7 +65,8 @@ impl State {
         self.first_epoch + self.in_flight.len() - 1
     }
 
-    fn settle(&mut self) {
+    /// Ends the oldest epochs that have no records in flight.
+    fn advance(&mut self) {
         while self.in_flight.len() > 1 && self.in_flight.front() == Some(&0) {
             self.in_flight.pop_front();
             self.first_epoch += 1;
@@ -69,7 +75,7 @@ impl State {
 }
 
 impl Shared {
-    fn delivered(&self, epoch: usize, bytes: usize, error: Option<String>) {
+    fn delivered(&self, epoch: usize, bytes: usize, error: Option<KafkaError>) {
         let mut state = self.state.lock();
         state.records_in_flight = state.records_in_flight.saturating_sub(1);
         state.bytes_in_flight = state.bytes_in_flight.saturating_sub(bytes as u64);
@@ -80,11 +86,11 @@ impl Shared {
         {
             *count = count.saturating_sub(1);
         }
-        state.settle();
+        state.advance();
         let first_epoch = state.first_epoch;
-        let has_room =
+        let has_capacity =
             state.records_in_flight < IN_FLIGHT_RECORDS_MAX / 2 && state.bytes_in_flight < IN_FLIGHT_BYTES_MAX / 2;
-        let waker = if has_room || error.is_some() {
+        let waker = if has_capacity || error.is_some() {
             state.blocked.take()
         } else {
             None
@@ -103,39 +109,44 @@ impl Shared {
         }
     }
 
-    fn failure(&self) -> Option<String> {
+    fn failure(&self) -> Option<KafkaError> {
         self.progress.borrow().failure.clone()
     }
 }
 
-pub struct DirectWriter {
-    topic: Topic,
+/// The writer of a subtask under at-least-once delivery.
+pub struct AtLeastOnceWriter {
+    topic: TopicProducer,
     shared: Arc<Shared>,
-    rows: RowEncoder,
+    rows: RecordEncoder,
     batch: Batch,
     runtime: tokio::runtime::Handle,
 }
 
-impl DirectWriter {
+impl AtLeastOnceWriter {
+    /// Creates a writer with a producer of its own.
     pub fn new(
         client: &ClientConfig,
         topic: &str,
-        rows: RowEncoder,
+        rows: RecordEncoder,
         runtime: tokio::runtime::Handle,
-        reach: Arc<Reach>,
+        broker_health: Arc<BrokerHealth>,
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::default()),
             progress: watch::Sender::new(Progress::default()),
         });
-        let of_context = shared.clone();
-        let producer: ThreadedProducer<Context> = client
-            .create_with_context(Context::reaching(reach).with_deliveries(move |epoch, bytes, error| {
-                of_context.delivered(epoch, bytes, error);
-            }))
-            .map_err(|error| Error::Invalid(format!("Kafka topic `{topic}`: client: {error}")))?;
+        let reported = shared.clone();
+        let producer: ThreadedProducer<Context> =
+            client
+                .create_with_context(broker_health.client_context().with_delivery_callback(
+                    move |epoch, bytes, error| {
+                        reported.delivered(epoch, bytes, error);
+                    },
+                ))
+                .map_err(|error| Error::Invalid(format!("Kafka topic `{topic}`: client: {error}")))?;
         Ok(Self {
-            topic: Topic::new(producer, topic)?,
+            topic: TopicProducer::new(producer, topic)?,
             shared,
             rows,
             batch: Batch::default(),
@@ -144,7 +155,7 @@ impl DirectWriter {
     }
 }
 
-impl SinkWriter for DirectWriter {
+impl SinkWriter for AtLeastOnceWriter {
     fn poll_ready(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<(), Error>> {
         if let Some(failure) = self.shared.failure() {
             return Poll::Ready(Err(delivery_error(&self.topic.name, &failure)));
@@ -166,16 +177,16 @@ impl SinkWriter for DirectWriter {
         }
         self.rows.encode(rows)?;
         let (count, values) = (self.rows.len() as u64, self.rows.value_bytes());
-        // Before the records leave, since their deliveries subtract them.
-        let epoch = self.shared.state.lock().leave(count, values);
+        // Counted before the records are produced, because their delivery reports subtract them.
+        let epoch = self.shared.state.lock().add(count, values);
         if self.rows.is_plain() {
             let records = self.rows.plain_records();
             self.topic
-                .produce_batch(&mut self.batch, records, epoch, WhenFull::Refuse)?;
+                .produce_batch(&mut self.batch, records, epoch, QueueFullPolicy::Refuse)?;
         } else {
             let topic = &self.topic;
             self.rows
-                .each_record(rows, |record| topic.produce(record, epoch, WhenFull::Refuse))?;
+                .each_record(rows, |record| topic.produce(record, epoch, QueueFullPolicy::Refuse))?;
         }
         Ok(values + self.rows.key_bytes())
     }
@@ -189,7 +200,7 @@ impl SinkWriter for DirectWriter {
             }
             state.in_flight.push_back(0);
             let next_epoch = state.first_epoch + state.in_flight.len() - 1;
-            state.settle();
+            state.advance();
             let first_epoch = state.first_epoch;
             drop(state);
             self.shared
@@ -211,12 +222,15 @@ impl SinkWriter for DirectWriter {
     }
 }
 
-fn delivery_error(topic: &str, failure: &str) -> Error {
-    Error::Unavailable(format!("Kafka topic `{topic}`: rows were not delivered: {failure}"))
+fn delivery_error(topic: &str, failure: &KafkaError) -> Error {
+    error_code::error(
+        failure.rdkafka_error_code(),
+        format!("Kafka topic `{topic}`: rows were not delivered: {failure}"),
+    )
 }
 
-impl Drop for DirectWriter {
-    /// Rows that no checkpoint waits for any more are still given the chance to leave, off the slot's thread.
+impl Drop for AtLeastOnceWriter {
+    /// Gives records in flight a last chance to be delivered, on a blocking thread.
     fn drop(&mut self) {
         let producer = self.topic.producer.clone();
         drop(self.runtime.spawn_blocking(move || {

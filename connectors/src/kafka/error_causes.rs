@@ -1,34 +1,34 @@
-//! Errors of librdkafka in terms of a table's options: the cause, the option and the remedy, with its own words at the
-//! end.
+//! Explanations of librdkafka's errors in terms of a table's options: the cause, the option and the remedy, followed by
+//! librdkafka's own text.
 
 use std::path::Path;
 
 use rdkafka::ClientConfig;
 
-/// Mechanisms that this build of librdkafka has.
+/// SASL mechanisms that this build of librdkafka supports.
 const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 
-/// Says why a SASL mechanism cannot be used, if it cannot.
-pub fn wrong_mechanism(value: &str) -> Option<String> {
+/// Explains why a SASL mechanism cannot be used; `None` if it can.
+pub fn explain_unknown_mechanism(value: &str) -> Option<String> {
     let is_known = MECHANISMS.iter().any(|known| known.eq_ignore_ascii_case(value.trim()));
     (!is_known).then(|| {
         let near = millstream_proto::spec::did_you_mean(value, MECHANISMS);
         format!(
-            "`{value}` is no SASL mechanism of this client; write {}{near}",
+            "`{value}` is not a SASL mechanism of this client; write {}{near}",
             MECHANISMS.join(", ")
         )
     })
 }
 
-/// Explains why a client could not be made of this configuration.
-pub fn refused(config: &ClientConfig, said: &str) -> String {
+/// Explains why a client cannot be created with this configuration.
+pub fn explain_refused_config(config: &ClientConfig, text: &str) -> String {
     const FILES: [(&str, &str); 3] = [
         ("ssl.ca.location", "the CA's certificates"),
         ("ssl.certificate.location", "the client's certificate"),
         ("ssl.key.location", "the client's private key"),
     ];
     for (name, content) in FILES {
-        if said.contains(&format!("{name} failed")) {
+        if text.contains(&format!("{name} failed")) {
             let value = config.get(name).unwrap_or_default();
             let cause = match Path::new(value).exists() {
                 false => {
@@ -36,23 +36,23 @@ pub fn refused(config: &ClientConfig, said: &str) -> String {
                 }
                 true => "the file is not readable as PEM: convert it, or name another one",
             };
-            return format!("option 'properties.{name}' = '{value}' ({content}): {cause} ({said})");
+            return format!("option 'properties.{name}' = '{value}' ({content}): {cause} ({text})");
         }
     }
-    format!("the Kafka client cannot be made of the options 'properties.*': correct what it speaks of ({said})")
+    format!("the Kafka client cannot be created with the options 'properties.*': correct the one it names ({text})")
 }
 
-/// Explains why the brokers cannot be used, as far as librdkafka's words say it, with its words. `brokers` is the value
-/// of the option.
-pub fn connection(brokers: &str, said: &str) -> Option<String> {
-    Some(format!("{} ({said})", cause(brokers, said)?))
+/// Explains why the brokers cannot be used, followed by librdkafka's text; `None` if the cause is not known. `brokers`
+/// is the value of the option.
+pub fn explain_connection(brokers: &str, text: &str) -> Option<String> {
+    Some(format!("{} ({text})", connection_cause(brokers, text)?))
 }
 
-/// The same without its words.
-pub fn cause(brokers: &str, said: &str) -> Option<String> {
+/// Explains like [`explain_connection`], without librdkafka's text.
+pub fn connection_cause(brokers: &str, text: &str) -> Option<String> {
     let is_closed_at_once =
-        said.contains("Disconnected") && (said.contains("APIVERSION_QUERY") || said.contains("requesting ApiVersion"));
-    let cause = if let Some(host) = between(said, "Failed to resolve '", "'") {
+        text.contains("Disconnected") && (text.contains("APIVERSION_QUERY") || text.contains("requesting ApiVersion"));
+    let cause = if let Some(host) = between(text, "Failed to resolve '", "'") {
         match brokers.contains(host) {
             true => format!("no host `{host}` is known here: correct 'properties.bootstrap.servers'"),
             false => format!(
@@ -60,18 +60,18 @@ pub fn cause(brokers: &str, said: &str) -> Option<String> {
                  brokers, or make the name known on this machine"
             ),
         }
-    } else if said.contains("certificate verify failed") || said.contains("certificate could not be verified") {
+    } else if text.contains("certificate verify failed") || text.contains("certificate could not be verified") {
         "the brokers' certificate is not signed by an authority that is known here: name the CA's file (PEM) in \
          'properties.ssl.ca.location'"
             .to_string()
-    } else if said.contains("SSL handshake failed") || said.contains("in state SSL_HANDSHAKE") {
+    } else if text.contains("SSL handshake failed") || text.contains("in state SSL_HANDSHAKE") {
         "there is no TLS at this port of the brokers: name the port of their TLS listener in \
          'properties.bootstrap.servers', or write 'properties.security.protocol' = 'PLAINTEXT' (with a password: \
          'SASL_PLAINTEXT')"
             .to_string()
-    } else if said.contains("nsupported SASL mechanism") {
+    } else if text.contains("nsupported SASL mechanism") {
         "the brokers do not offer this SASL mechanism: set 'properties.sasl.mechanism' to one that they do".to_string()
-    } else if said.contains("SASL authentication error") || said.contains("uthentication failed") {
+    } else if text.contains("SASL authentication error") || text.contains("uthentication failed") {
         "the brokers refuse the credentials: check 'properties.sasl.username' and 'properties.sasl.password', and that \
          'properties.sasl.mechanism' is the one that the user was made for"
             .to_string()
@@ -79,7 +79,7 @@ pub fn cause(brokers: &str, said: &str) -> Option<String> {
         "the brokers close the connection at once, as they do where they want TLS or a password: set \
          'properties.security.protocol' to 'SSL', 'SASL_SSL' or 'SASL_PLAINTEXT', whichever their listener has"
             .to_string()
-    } else if said.contains("Connection refused") {
+    } else if text.contains("Connection refused") {
         "nothing listens at this address: check host and port in 'properties.bootstrap.servers', and that the cluster is up"
             .to_string()
     } else {
@@ -94,5 +94,5 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-#[path = "explain_tests.rs"]
+#[path = "error_causes_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Fetched records to rows: values and keys through their formats, metadata beside them.
+//! Decoding of records to rows: values and keys by their formats, and metadata.
 
 use std::sync::Arc;
 
@@ -6,66 +6,44 @@ use arrow_array::builder::{BinaryBuilder, Int64Builder, MapBuilder, MapFieldName
 use arrow_array::{
     Array, ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
 };
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use arrow_select::filter::filter;
 use arrow_select::take::take;
 
-use super::options::{KeyLayout, Layout};
-use super::queue::FetchedMessage;
+use super::partition_queue::FetchedMessage;
+use super::record_layout::RecordLayout;
 use crate::format::{Decoded, Decoder, Records, Rejection, map_keys};
 use crate::{Error, RejectedRecord, SourceFields, TableDefinition};
 
-/// The columns that a record's value holds.
-pub fn value_schema(table: &TableDefinition, columns: &[usize]) -> SchemaRef {
-    Arc::new(Schema::new(
-        columns
-            .iter()
-            .map(|&index| table.schema.fields()[index].clone())
-            .collect::<Vec<_>>(),
-    ))
-}
-
-/// The columns that a record's key holds, under the names they have there.
-pub fn key_schema(table: &TableDefinition, key: &KeyLayout) -> SchemaRef {
-    let fields: Vec<Field> = key
-        .columns
-        .iter()
-        .map(|&index| {
-            let field = table.schema.field(index);
-            let name = field.name().strip_prefix(&key.prefix).unwrap_or(field.name());
-            field.clone().with_name(name)
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
-}
-
-/// Where a delivered column comes from.
-enum Origin {
-    /// Index among the columns that the value's decoder delivers.
+/// The origin of a delivered column.
+enum ColumnOrigin {
+    /// Index of the column in the rows of the value's decoder.
     Value(usize),
+    /// Index of the column in the rows of the key's decoder.
     Key(usize),
+    /// Metadata key, and type of the column.
     Metadata(String, DataType),
 }
 
 /// Decodes records of one table into the columns that a reader delivers.
 pub struct RecordDecoder {
     schema: SchemaRef,
-    origins: Vec<Origin>,
+    origins: Vec<ColumnOrigin>,
     value: Box<dyn Decoder>,
-    /// Only where a key column is delivered.
+    /// `None` if no key column is delivered.
     key: Option<Box<dyn Decoder>>,
-    /// Records without a value are rows: a column that is NULL. Only the format raw has such.
+    /// True if records without a value are rows with a NULL column, as in the format raw.
     keeps_tombstones: bool,
     data: Vec<u8>,
     ranges: Vec<(usize, usize)>,
 }
 
 impl RecordDecoder {
-    /// `projection`: indices into the table's schema, in the order of delivery.
-    /// `fields` is told which columns values have.
+    /// Creates a decoder of the columns at `projection` of the table's schema, in that order. Reports the fields of
+    /// values to `fields`.
     pub fn new(
         table: &TableDefinition,
-        layout: &Layout,
+        layout: &RecordLayout,
         projection: &[usize],
         fields: &Arc<SourceFields>,
     ) -> Result<Self, Error> {
@@ -74,30 +52,30 @@ impl RecordDecoder {
         for &column in projection {
             if let Some(metadata) = column.checked_sub(table.physical_columns()) {
                 let data_type = table.schema.field(column).data_type().clone();
-                origins.push(Origin::Metadata(table.metadata[metadata].key.clone(), data_type));
+                origins.push(ColumnOrigin::Metadata(table.metadata[metadata].key.clone(), data_type));
             } else if let Some(index) = layout.value.iter().position(|index| *index == column) {
-                origins.push(Origin::Value(of_value.len()));
+                origins.push(ColumnOrigin::Value(of_value.len()));
                 of_value.push(index);
             } else if let Some(index) = layout
                 .key
                 .as_ref()
                 .and_then(|key| key.columns.iter().position(|index| *index == column))
             {
-                origins.push(Origin::Key(of_key.len()));
+                origins.push(ColumnOrigin::Key(of_key.len()));
                 of_key.push(index);
             } else {
                 let name = table.schema.field(column).name();
                 return Err(Error::Invalid(format!(
-                    "table `{}`: no part of a record holds `{name}`",
+                    "table `{}`: neither the key nor the value of a record has the column `{name}`",
                     table.name
                 )));
             }
         }
         let value = layout
             .value_format
-            .tracked_decoder(&value_schema(table, &layout.value), &of_value, fields)?;
+            .tracked_decoder(&layout.value_schema(table), &of_value, fields)?;
         let key = match &layout.key {
-            Some(key) if !of_key.is_empty() => Some(key.format.decoder(&key_schema(table, key), &of_key)?),
+            Some(key) if !of_key.is_empty() => Some(key.format.decoder(&key.schema(table), &of_key)?),
             _ => None,
         };
         let schema = Arc::new(table.schema.project(projection)?);
@@ -112,12 +90,13 @@ impl RecordDecoder {
         })
     }
 
-    /// Whether a record without a value becomes a row.
+    /// Returns true if records without a value become rows.
     pub fn keeps_tombstones(&self) -> bool {
         self.keeps_tombstones
     }
 
-    /// Decodes records, which all have a value unless tombstones are kept. `split` is `topic-partition`.
+    /// Decodes records of a partition; those without a value only if [`RecordDecoder::keeps_tombstones`]. `split` is
+    /// the id of the split.
     pub fn decode(
         &mut self,
         messages: &[FetchedMessage],
@@ -164,12 +143,12 @@ impl RecordDecoder {
         let mut columns = Vec::with_capacity(self.origins.len());
         for origin in &self.origins {
             columns.push(match origin {
-                Origin::Value(index) => values.rows.column(*index).clone(),
-                Origin::Key(index) => match &mut keys {
+                ColumnOrigin::Value(index) => values.rows.column(*index).clone(),
+                ColumnOrigin::Key(index) => match &mut keys {
                     Some(keys) => only_accepted(keys[*index].clone())?,
                     None => return Err(Error::Invalid("a key column without a key".into())),
                 },
-                Origin::Metadata(key, data_type) => {
+                ColumnOrigin::Metadata(key, data_type) => {
                     only_accepted(metadata(key, data_type, messages, topic, partition)?)?
                 }
             });
@@ -182,7 +161,7 @@ impl RecordDecoder {
     }
 }
 
-/// What was decoded of the messages that have a value, with a row of NULLs for each that has none.
+/// Adds a row of NULLs to `decoded` for each message without a value.
 fn with_tombstones(decoded: Decoded, messages: &[FetchedMessage]) -> Result<Decoded, Error> {
     let with_value: Vec<usize> = (0..messages.len())
         .filter(|index| messages[*index].payload().is_some())
@@ -230,8 +209,8 @@ fn with_tombstones(decoded: Decoded, messages: &[FetchedMessage]) -> Result<Deco
     })
 }
 
-/// The key columns, one row for each message (nulls where there is no key). A record whose key does not decode is
-/// taken out of `values` and rejected there.
+/// Decodes the keys. Returns the key columns with one row per message, NULL without a key. A record whose key cannot be
+/// decoded is removed from `values` and rejected there.
 fn decode_keys(
     decoder: &mut dyn Decoder,
     messages: &[FetchedMessage],
@@ -291,6 +270,7 @@ fn decode_keys(
     Ok(columns.collect::<Result<_, _>>()?)
 }
 
+/// Returns a metadata column of the messages.
 fn metadata(
     key: &str,
     data_type: &DataType,
@@ -341,13 +321,14 @@ fn metadata(
     if matches!(data_type, DataType::Int64)
         && matches!(array.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _))
     {
-        // Kafka's own unit.
+        // Kafka's unit of timestamps is the millisecond.
         let millis = arrow_cast::cast(&array, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
         return Ok(arrow_cast::cast(&millis, data_type)?);
     }
     Ok(arrow_cast::cast(&array, data_type)?)
 }
 
+/// Returns the headers of the messages.
 fn headers(data_type: &DataType, messages: &[FetchedMessage]) -> Result<ArrayRef, Error> {
     let names = match data_type {
         DataType::Map(entries, _) => match entries.data_type() {

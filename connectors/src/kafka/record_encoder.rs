@@ -1,36 +1,37 @@
-//! Rows to records: what both kinds of writer do before they part.
+//! Encoding of rows to records, for both kinds of writer.
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
-use super::extras::Extras;
+use super::metadata_columns::MetadataColumns;
+use super::options::{Partitioner, SinkOptions};
+use super::topic_producer::{PARTITION_UNASSIGNED, Record};
 use crate::format::{EncodedRecords, Encoder, Framing};
-use crate::kafka::options::{Partitioner, SinkOptions};
-use crate::kafka::records::{key_schema, value_schema};
-use crate::kafka::topic::{PARTITION_UNASSIGNED, Record};
 use crate::{Error, TableDefinition};
 
-pub struct RowEncoder {
+/// Encodes batches of rows to records of one topic.
+pub struct RecordEncoder {
     value: Part,
     key: Option<Part>,
-    /// Metadata columns to be written.
-    extras: Extras,
+    metadata: MetadataColumns,
     partitioner: Partitioner,
     partitions: i32,
     next_partition: i32,
-    /// Of key and value together.
+    /// Largest size of a key and its value together.
     record_bytes_max: usize,
     topic: String,
 }
 
-/// What a topic takes.
+/// The limits of a topic.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub struct TopicLimits {
+    /// Number of partitions.
     pub partitions: i32,
+    /// Largest size of a key and its value together.
     pub record_bytes_max: usize,
 }
 
-/// The encoder of a record's value or key, and what it made of the present batch.
+/// The encoder of the keys or the values of records, with the result of the present batch.
 struct Part {
     encoder: Box<dyn Encoder>,
     columns: Vec<usize>,
@@ -47,10 +48,16 @@ impl Part {
     }
 }
 
-impl RowEncoder {
-    pub fn new(table: &TableDefinition, options: &SinkOptions, target: Target, subtask: usize) -> Result<Self, Error> {
+impl RecordEncoder {
+    /// Creates the encoder of a subtask.
+    pub fn new(
+        table: &TableDefinition,
+        options: &SinkOptions,
+        limits: TopicLimits,
+        subtask: usize,
+    ) -> Result<Self, Error> {
         let layout = &options.layout;
-        let schema = value_schema(table, &layout.value);
+        let schema = layout.value_schema(table);
         let value = Part {
             encoder: layout.value_format.encoder(&schema, Framing::Bare)?,
             columns: layout.value.clone(),
@@ -59,7 +66,7 @@ impl RowEncoder {
         };
         let key = match &layout.key {
             Some(key) => {
-                let schema = key_schema(table, key);
+                let schema = key.schema(table);
                 Some(Part {
                     encoder: key.format.encoder(&schema, Framing::Bare)?,
                     columns: key.columns.clone(),
@@ -72,17 +79,17 @@ impl RowEncoder {
         Ok(Self {
             value,
             key,
-            extras: Extras::of(table),
+            metadata: MetadataColumns::of(table),
             partitioner: options.partitioner,
-            partitions: target.partitions.max(1),
+            partitions: limits.partitions.max(1),
             next_partition: i32::try_from(subtask).unwrap_or(0),
-            record_bytes_max: target.record_bytes_max,
+            record_bytes_max: limits.record_bytes_max,
             topic: options.topic.clone(),
         })
     }
 
-    /// Encodes a batch; its records are there until the next call. One that the topic would refuse is an error here,
-    /// before any of them leaves.
+    /// Encodes a batch, whose records are available until the next call. A record that is too large for the topic is an
+    /// error, before any record of the batch is produced.
     pub fn encode(&mut self, rows: &RecordBatch) -> Result<(), Error> {
         self.value.encode(rows)?;
         if let Some(key) = &mut self.key {
@@ -95,36 +102,39 @@ impl RowEncoder {
         match (0..self.len()).map(size).find(|size| *size > self.record_bytes_max) {
             Some(size) => Err(Error::Data(format!(
                 "Kafka topic `{}`: a row of {size} bytes is larger than the {} bytes that 'properties.message.max.bytes' \
-                 and the topic's own `max.message.bytes` leave for one",
+                 and the topic's `max.message.bytes` allow",
                 self.topic, self.record_bytes_max
             ))),
             None => Ok(()),
         }
     }
 
+    /// Returns the number of records of the present batch.
     pub fn len(&self) -> usize {
         self.value.encoded.len()
     }
 
+    /// Returns the size of all values of the present batch.
     pub fn value_bytes(&self) -> u64 {
         self.value.encoded.data.len() as u64
     }
 
+    /// Returns the size of all keys of the present batch.
     pub fn key_bytes(&self) -> u64 {
         self.key.as_ref().map_or(0, |key| key.encoded.data.len() as u64)
     }
 
-    /// Records have neither timestamps nor headers nor raw keys.
+    /// Returns true if records have neither timestamps nor headers nor raw keys.
     pub fn is_plain(&self) -> bool {
-        self.extras.is_empty()
+        self.metadata.is_empty()
     }
 
-    /// The records of the present batch, where they are plain.
+    /// Returns the records of the present batch, which must be plain.
     pub fn plain_records(&mut self) -> impl Iterator<Item = Record<'_>> {
-        let (partitioner, partitions, next_partition) = (self.partitioner, self.partitions, &mut self.next_partition);
+        let (partitioner, partitions, next) = (self.partitioner, self.partitions, &mut self.next_partition);
         let (values, keys) = (&self.value.encoded, self.key.as_ref().map(|key| &key.encoded));
         (0..values.len()).map(move |index| Record {
-            partition: next(partitioner, next_partition, partitions),
+            partition: next_partition(partitioner, next, partitions),
             key: keys.map(|keys| keys.record(index)),
             value: Some(values.record(index)),
             timestamp_ms: 0,
@@ -132,7 +142,7 @@ impl RowEncoder {
         })
     }
 
-    /// Calls `each` with every record of the present batch, which is that of `rows`.
+    /// Calls `each` with every record of the present batch, whose rows are `rows`.
     pub fn each_record(
         &mut self,
         rows: &RecordBatch,
@@ -141,17 +151,17 @@ impl RowEncoder {
         if self.is_plain() {
             return self.plain_records().try_for_each(|record| each(&record));
         }
-        let extras = self.extras.columns(rows)?;
+        let metadata = self.metadata.of_batch(rows)?;
         for index in 0..self.len() {
-            let headers = extras.headers(index);
+            let headers = metadata.headers(index);
             each(&Record {
-                partition: next(self.partitioner, &mut self.next_partition, self.partitions),
+                partition: next_partition(self.partitioner, &mut self.next_partition, self.partitions),
                 key: match &self.key {
                     Some(key) => Some(key.encoded.record(index)),
-                    None => extras.key(index),
+                    None => metadata.key(index),
                 },
                 value: Some(self.value.encoded.record(index)),
-                timestamp_ms: extras.timestamp_ms(index),
+                timestamp_ms: metadata.timestamp_ms(index),
                 headers: &headers,
             })?;
         }
@@ -159,8 +169,8 @@ impl RowEncoder {
     }
 }
 
-/// The partition of the next record, where it is not the key that decides.
-fn next(partitioner: Partitioner, next: &mut i32, partitions: i32) -> i32 {
+/// Returns the partition of the next record; unassigned if the key decides.
+fn next_partition(partitioner: Partitioner, next: &mut i32, partitions: i32) -> i32 {
     match partitioner {
         Partitioner::ByKey => PARTITION_UNASSIGNED,
         Partitioner::Fixed => *next % partitions,

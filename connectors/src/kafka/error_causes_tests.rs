@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 
 use super::super::Kafka;
-use super::super::look_up;
 use super::super::tests::table;
-use super::{connection, refused};
+use super::super::topic_check;
+use super::{explain_connection, explain_refused_config};
 use crate::{Connector, Error, Role};
 
 /// Brokers, more options, and what is said of them.
@@ -69,7 +69,7 @@ fn brokers_that_cannot_be_used_are_told_with_the_option() {
         .enable_all()
         .build()
         .unwrap();
-    let answers = runtime.block_on(look_up::topics(tables.collect()));
+    let answers = runtime.block_on(topic_check::check_topics(tables.collect()));
     for (answer, (brokers, _, expected)) in answers.into_iter().zip(&cases) {
         let error = answer.unwrap_err();
         assert!(matches!(error, Error::Unavailable(_)), "{brokers}: {error:?}");
@@ -78,7 +78,7 @@ fn brokers_that_cannot_be_used_are_told_with_the_option() {
 }
 
 #[test]
-fn files_of_certificates_that_cannot_be_read_are_told_with_the_option() {
+fn certificate_files_that_cannot_be_read_are_reported_with_the_option() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     std::fs::write(path("no.pem"), "this is nothing").unwrap();
@@ -102,7 +102,10 @@ fn files_of_certificates_that_cannot_be_read_are_told_with_the_option() {
                 .enable_all()
                 .build()
                 .unwrap();
-            let error = runtime.block_on(look_up::topics(tables)).remove(0).unwrap_err();
+            let error = runtime
+                .block_on(topic_check::check_topics(tables))
+                .remove(0)
+                .unwrap_err();
             assert!(matches!(error, Error::Invalid(_)), "{error:?}");
             let error = error.to_string();
             assert!(
@@ -123,7 +126,7 @@ fn an_unknown_sasl_mechanism_is_refused_when_the_job_is_planned() {
         ])
     };
     let errors = Kafka.validate(&options("SCRAM-SHA-265"), Role::Source);
-    let expected = "`SCRAM-SHA-265` is no SASL mechanism of this client; write PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, \
+    let expected = "`SCRAM-SHA-265` is not a SASL mechanism of this client; write PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, \
                     OAUTHBEARER; did you mean `SCRAM-SHA-256`?";
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(errors[0].message, expected);
@@ -131,10 +134,10 @@ fn an_unknown_sasl_mechanism_is_refused_when_the_job_is_planned() {
 }
 
 #[test]
-fn what_needs_a_cluster_with_passwords_is_recognised_by_its_words() {
+fn authentication_errors_are_recognised_by_their_text() {
     #[track_caller]
     fn check(said: &str, expected: &str) {
-        let found = connection("kafka.example:9092", said).unwrap();
+        let found = explain_connection("kafka.example:9092", said).unwrap();
         assert!(
             found.starts_with(expected) && found.ends_with(&format!(" ({said})")),
             "{found}"
@@ -154,7 +157,7 @@ fn what_needs_a_cluster_with_passwords_is_recognised_by_its_words() {
         "kafka-0.internal:9092/0: Failed to resolve 'kafka-0.internal:9092': Name or service not known",
         "the brokers advertise the address `kafka-0.internal:9092`, which is not known here",
     );
-    assert_eq!(connection("a:1", "no words for it"), None);
+    assert_eq!(explain_connection("a:1", "no words for it"), None);
     let config = ClientConfig::new();
-    assert!(refused(&config, "other").ends_with("correct what it speaks of (other)"));
+    assert!(explain_refused_config(&config, "other").ends_with("correct the one it names (other)"));
 }

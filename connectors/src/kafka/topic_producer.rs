@@ -1,6 +1,6 @@
-//! A topic as librdkafka's producer knows it, and records on their way into it.
+//! Production of records to one topic.
 //!
-//! All unsafe code of writing is here.
+//! All unsafe code of the Kafka sink is in this module.
 
 use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
@@ -9,37 +9,41 @@ use rdkafka::bindings as sys;
 use rdkafka::producer::{Producer, ThreadedProducer};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::client::Context;
+use super::client_context::Context;
+use super::error_code;
 use crate::Error;
 
-/// The partitioner decides.
+/// The partition of records for which the partitioner decides.
 pub const PARTITION_UNASSIGNED: i32 = -1;
 
-/// One record to be written.
+/// A record to produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
+    /// Partition, or [`PARTITION_UNASSIGNED`].
     pub partition: i32,
+    /// Key.
     pub key: Option<&'a [u8]>,
-    /// `None` is a tombstone.
+    /// Value; `None` for a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Milliseconds since 1970; 0: the time of sending.
+    /// Milliseconds since 1970; 0 for the time of production.
     pub timestamp_ms: i64,
+    /// Headers.
     pub headers: &'a [Header],
 }
 
 /// A header's name and value.
 pub type Header = (String, Option<Vec<u8>>);
 
-/// What to do when librdkafka's queue is full.
+/// Policy for a full queue of librdkafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// For slot threads, which see to it that it never is.
+pub enum QueueFullPolicy {
+    /// Return an error. For slot threads, which bound the records in flight.
     Refuse,
-    /// Until there is room: at the latest when what is in it times out.
+    /// Wait for space, which there is at the latest when records in the queue time out.
     Wait,
 }
 
-impl WhenFull {
+impl QueueFullPolicy {
     fn flag(self) -> i32 {
         match self {
             Self::Refuse => 0,
@@ -48,7 +52,7 @@ impl WhenFull {
     }
 }
 
-/// Room for the messages of one call, kept from call to call.
+/// A buffer for the messages of one call, for reuse.
 #[derive(Default)]
 pub struct Batch {
     messages: Vec<sys::rd_kafka_message_t>,
@@ -57,18 +61,20 @@ pub struct Batch {
 // SAFETY: the messages, which hold pointers, are there only during a call.
 unsafe impl Send for Batch {}
 
-/// A topic of a producer, by librdkafka's handle: whole batches are produced through it.
-pub struct Topic {
+/// A producer of records to one topic, by librdkafka's handle.
+pub struct TopicProducer {
     handle: NonNull<sys::rd_kafka_topic_t>,
+    /// Name of the topic.
     pub name: String,
-    /// Lives longer than the handle: fields drop after `Topic::drop`.
+    /// The producer. Outlives the handle, because fields are dropped after `TopicProducer::drop`.
     pub producer: ThreadedProducer<Context>,
 }
 
 // SAFETY: librdkafka's handles may be used from any thread.
-unsafe impl Send for Topic {}
+unsafe impl Send for TopicProducer {}
 
-impl Topic {
+impl TopicProducer {
+    /// Opens a topic.
     pub fn new(producer: ThreadedProducer<Context>, name: &str) -> Result<Self, Error> {
         let text = CString::new(name).map_err(|_| Error::Invalid(format!("`{name}` is not a topic's name")))?;
         // SAFETY: the client and the name live during the call; a null configuration means the client's.
@@ -82,14 +88,14 @@ impl Topic {
         })
     }
 
-    /// Queues records without timestamps and headers in one go; their bytes are copied. An error is that of the first
+    /// Queues records without timestamps and headers in one call. Their bytes are copied. An error is that of the first
     /// record refused.
     pub fn produce_batch<'r>(
         &self,
         batch: &mut Batch,
         records: impl Iterator<Item = Record<'r>>,
         epoch: usize,
-        when_full: WhenFull,
+        queue_full: QueueFullPolicy,
     ) -> Result<(), Error> {
         batch.messages.clear();
         batch.messages.extend(records.map(|record| sys::rd_kafka_message_t {
@@ -103,15 +109,19 @@ impl Topic {
             offset: 0,
             _private: ptr::without_provenance_mut(epoch),
         }));
-        let result = self.produce_messages(&mut batch.messages, when_full);
+        let result = self.produce_messages(&mut batch.messages, queue_full);
         batch.messages.clear();
         result
     }
 
-    fn produce_messages(&self, messages: &mut [sys::rd_kafka_message_t], when_full: WhenFull) -> Result<(), Error> {
+    fn produce_messages(
+        &self,
+        messages: &mut [sys::rd_kafka_message_t],
+        queue_full: QueueFullPolicy,
+    ) -> Result<(), Error> {
         let count = i32::try_from(messages.len())
             .map_err(|_| Error::Invalid("Kafka: more than 2^31 records in one batch".into()))?;
-        let flags = sys::RD_KAFKA_MSG_F_COPY | sys::RD_KAFKA_MSG_F_PARTITION | when_full.flag();
+        let flags = sys::RD_KAFKA_MSG_F_COPY | sys::RD_KAFKA_MSG_F_PARTITION | queue_full.flag();
         // SAFETY: payloads and keys live during the call, which copies them.
         let queued = unsafe {
             sys::rd_kafka_produce_batch(
@@ -135,7 +145,7 @@ impl Topic {
     }
 
     /// Queues one record; its bytes are copied.
-    pub fn produce(&self, record: &Record<'_>, epoch: usize, when_full: WhenFull) -> Result<(), Error> {
+    pub fn produce(&self, record: &Record<'_>, epoch: usize, queue_full: QueueFullPolicy) -> Result<(), Error> {
         use sys::rd_kafka_vtype_t as Kind;
         let memory = |bytes: &[u8]| sys::rd_kafka_vu_s__bindgen_ty_1 {
             mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
@@ -168,7 +178,7 @@ impl Topic {
             argument(
                 Kind::RD_KAFKA_VTYPE_MSGFLAGS,
                 sys::rd_kafka_vu_s__bindgen_ty_1 {
-                    i: sys::RD_KAFKA_MSG_F_COPY | when_full.flag(),
+                    i: sys::RD_KAFKA_MSG_F_COPY | queue_full.flag(),
                 },
             ),
             argument(Kind::RD_KAFKA_VTYPE_VALUE, record.value.map_or_else(nothing, memory)),
@@ -212,6 +222,7 @@ impl Topic {
         Err(self.refused(code, record.value.map_or(0, <[u8]>::len)))
     }
 
+    /// Returns the error of a record that librdkafka does not accept.
     fn refused(&self, code: RDKafkaRespErr, bytes: usize) -> Error {
         if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE {
             return Error::Data(format!(
@@ -220,11 +231,14 @@ impl Topic {
             ));
         }
         let error = rdkafka::error::RDKafkaErrorCode::from(code);
-        Error::Unavailable(format!("Kafka topic `{}`: a row was not accepted: {error}", self.name))
+        error_code::error(
+            Some(error),
+            format!("Kafka topic `{}`: a row was not accepted: {error}", self.name),
+        )
     }
 }
 
-impl Drop for Topic {
+impl Drop for TopicProducer {
     fn drop(&mut self) {
         // SAFETY: the handle is ours, and the client still lives.
         unsafe { sys::rd_kafka_topic_destroy(self.handle.as_ptr()) }
@@ -235,7 +249,7 @@ fn as_pointer(bytes: &[u8]) -> *mut c_void {
     bytes.as_ptr().cast_mut().cast::<c_void>()
 }
 
-/// librdkafka's list of headers, ours until it is handed over.
+/// A list of headers, owned until librdkafka takes it over.
 struct Headers(*mut sys::rd_kafka_headers_t);
 
 impl Headers {
@@ -243,7 +257,7 @@ impl Headers {
         // SAFETY: no argument is a pointer.
         let list = Self(unsafe { sys::rd_kafka_headers_new(headers.len()) });
         for (name, value) in headers {
-            let text = CString::new(name.as_str()).map_err(|_| zero_in_name(name))?;
+            let text = CString::new(name.as_str()).map_err(|_| header_name_error(name))?;
             let (value, size) = match value {
                 Some(value) => (
                     value.as_ptr().cast::<c_void>(),
@@ -268,7 +282,7 @@ impl Drop for Headers {
     }
 }
 
-/// librdkafka's names end in zero.
-pub fn zero_in_name(name: &str) -> Error {
-    Error::Data(format!("the header's name `{name}` holds a zero byte"))
+/// Returns the error of a header whose name librdkafka cannot represent, because its strings end with a zero byte.
+pub fn header_name_error(name: &str) -> Error {
+    Error::Data(format!("the name of the header `{name}` contains a zero byte"))
 }
