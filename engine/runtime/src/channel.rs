@@ -1,13 +1,13 @@
 //! A channel between two subtasks: a queue bounded by the bytes of the batches in it.
 //!
-//! The sender asks for credit before it works, not while it sends: a task runs only when all of its channels have
-//! credit, and what one call then emits may overdraw. There is credit while the bytes in the channel are below its
-//! capacity, so an element larger than the channel passes once the channel is empty. Watermarks, barriers and the like
-//! count against a limit of their own, not against the bytes.
+//! A sender checks for credit before it works, not while it sends: a task runs only when all of its output channels have
+//! credit, and the output of one call may exceed it. A channel has credit while the bytes in it are below its capacity,
+//! so an element larger than the capacity passes once the channel is empty. Elements other than batches (watermarks,
+//! barriers) count against a limit of their own, not against the bytes.
 //!
-//! The queue is a crossbeam queue; both ends carry a waker of the task at the other end, which does nothing if that
-//! task is about to run anyway. A sender without credit is woken when half of the capacity is free again, so that the
-//! two do not alternate batch by batch.
+//! The queue is a crossbeam queue. Each end holds a waker of the task at the other end; waking a task that is about to run
+//! does nothing. A sender without credit is woken when half of the capacity is free again, so that sender and receiver do
+//! not alternate batch by batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -17,11 +17,13 @@ use crossbeam::queue::SegQueue;
 
 use crate::element::{Element, batch_bytes};
 
-/// Elements other than batches that may wait in one channel.
+/// Number of elements other than batches that may wait in one channel.
 pub const CONTROL_MAX: usize = 256;
 
+/// The sending end of a channel.
 pub struct Sender(Arc<Shared>);
 
+/// The receiving end of a channel.
 pub struct Receiver(Arc<Shared>);
 
 struct Shared {
@@ -29,13 +31,13 @@ struct Shared {
     bytes: AtomicUsize,
     control: AtomicUsize,
     bytes_max: usize,
-    /// The sender found no credit and waits to be woken.
+    /// True while the sender waits to be woken for lack of credit.
     sender_waits: AtomicBool,
     sender: Waker,
     receiver: Waker,
 }
 
-/// A channel of the given capacity, between the tasks that these wakers wake.
+/// Makes a channel of the given capacity. The wakers wake the tasks at its two ends.
 pub fn channel(bytes_max: usize, sender: Waker, receiver: Waker) -> (Sender, Receiver) {
     let shared = Arc::new(Shared {
         queue: SegQueue::new(),
@@ -50,29 +52,32 @@ pub fn channel(bytes_max: usize, sender: Waker, receiver: Waker) -> (Sender, Rec
 }
 
 impl Sender {
-    /// Whether the sending task may run. If not, its waker is called when it may.
+    /// Returns true if the channel has credit, so the sending task may run. If not, the waker of the sending task is called
+    /// when there is credit again.
     pub fn has_credit(&self) -> bool {
         if self.0.has_credit() {
             return true;
         }
         self.0.sender_waits.store(true, Ordering::Relaxed);
-        // Against the fence in `Receiver::pop`: either we see what was taken, or the receiver sees that we wait.
+        // Pairs with the fence in `Receiver::pop`: either this thread sees that an element was taken, or the receiver sees
+        // `sender_waits`.
         fence(Ordering::SeqCst);
         self.0.has_credit()
     }
 
-    /// Asks for the sending side's waker to be called when the receiver takes something and half of the capacity is
-    /// free then, although there is credit now. Once; ask again after each call.
+    /// Requests one call of the sender's waker once the receiver has taken an element and half of the capacity is free,
+    /// even if there is credit now.
     pub fn watch(&self) {
         self.0.sender_waits.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Elements that were sent and not yet taken.
+    /// Returns the number of elements that were sent and not yet taken.
     pub fn waiting(&self) -> usize {
         self.0.queue.len()
     }
 
+    /// Sends an element, with or without credit, and wakes the receiver.
     pub fn send(&self, element: Element) {
         let bytes = match &element {
             Element::Batch(batch) => {
@@ -91,12 +96,13 @@ impl Sender {
 }
 
 impl Receiver {
-    /// The capacity.
+    /// Returns the capacity in bytes.
     pub fn bytes_max(&self) -> usize {
         self.0.bytes_max
     }
 
-    /// The next element; `None` if there is none now: the receiver's waker is called when there is.
+    /// Takes the next element. Returns `None` if the channel is empty; the waker of the receiving task is called when an
+    /// element arrives.
     pub fn pop(&self) -> Option<Element> {
         let (element, bytes) = self.0.queue.pop()?;
         match element {

@@ -8,59 +8,80 @@ use millstream_graph::{NodeIndex, OperatorId};
 use crate::Error;
 use crate::subtask_state::SubtaskState;
 
-/// What the caller tells a running job.
+/// A command to the tasks of a running job.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Cut a checkpoint: sources snapshot and inject the barrier. After one that is the `last`, sources read no
-    /// further. A task that the barrier has not reached after `aligned_timeout` cuts its part without waiting for it;
-    /// `None`: all wait for as long as it takes.
+    /// Takes a checkpoint: sources snapshot their positions and inject the barrier.
     Checkpoint {
+        /// Id of the checkpoint. A checkpoint with a lower id that is still incomplete is aborted.
         id: u64,
+        /// True for the last checkpoint of this run: sources read nothing after it.
         last: bool,
+        /// Duration after which a task that the barrier has not reached takes its part of the checkpoint without
+        /// waiting for it (unaligned). `None`: the checkpoint is aligned, however long that takes.
         aligned_timeout: Option<Duration>,
     },
-    /// More splits for a source node's subtask.
+    /// Assigns more splits to a subtask of a source.
     AssignSplits {
+        /// The source.
         node: NodeIndex,
+        /// The subtask that reads them.
         subtask: usize,
+        /// The splits.
         splits: Vec<Split>,
     },
-    /// No further splits will come for this source node.
-    NoMoreSplits { node: NodeIndex },
-    /// A checkpoint is complete and published: sinks need not hand over again what they prepared for it.
-    Confirm { checkpoint: u64 },
-    /// Stop at once without emitting anything more.
+    /// Announces that no further splits will be assigned to a source.
+    NoMoreSplits {
+        /// The source.
+        node: NodeIndex,
+    },
+    /// Announces that a checkpoint is complete and published: sinks need not hand over again what they prepared for it.
+    Confirm {
+        /// Id of the checkpoint.
+        checkpoint: u64,
+    },
+    /// Stops the tasks at once; they emit nothing more.
     Cancel,
 }
 
-/// What a running job tells the caller.
+/// An event of a running job.
 #[derive(Debug)]
 pub enum TaskEvent {
     /// One subtask of one operator has finished its part of a checkpoint, uploads included.
     Snapshot {
+        /// Id of the checkpoint.
         checkpoint: u64,
+        /// The operator.
         operator: OperatorId,
+        /// Its state in the checkpoint.
         state: SubtaskState,
     },
-    /// A subtask's part failed (a full disk, an unreachable store); the job itself goes on.
+    /// One subtask's part of a checkpoint failed (a full disk, an unreachable store). The job itself goes on.
     SnapshotFailed {
+        /// Id of the checkpoint.
         checkpoint: u64,
+        /// The operator.
         operator: OperatorId,
+        /// Its subtask.
         subtask: usize,
+        /// The cause.
         error: Error,
-        /// What the sink had been given is neither written nor in the checkpoint.
+        /// True if rows that a sink was given are neither written nor part of any checkpoint.
         rows_lost: bool,
     },
-    /// All subtasks of all tasks have processed the end of their input. Sinks hold what they were given: a last
-    /// checkpoint (`Command::Checkpoint { last: true }`, which ended subtasks answer at once) makes it durable, then
-    /// `Command::Cancel` ends the slots.
+    /// All subtasks of all tasks have processed the end of their input. Sinks still hold what they were given: a last
+    /// checkpoint (`Command::Checkpoint { last: true, .. }`, which ended subtasks answer at once) makes it durable, then
+    /// [`Command::Cancel`] ends the slots.
     Finished,
-    /// A task failed (or panicked); all others are being stopped.
+    /// A task failed or panicked; all others are being stopped.
     Failed {
+        /// The operator.
         operator: OperatorId,
+        /// Its subtask.
         subtask: usize,
+        /// The cause.
         error: Error,
     },
-    /// All slot threads have ended after `Cancel`, failure or finish.
+    /// All slot threads have ended after [`Command::Cancel`], a failure or [`TaskEvent::Finished`].
     Stopped,
 }

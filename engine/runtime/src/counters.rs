@@ -1,7 +1,7 @@
-//! What a running job counts: plain atomics per operator and source split, cheap enough to touch once per batch.
+//! Counters of a running job: plain atomics per operator and source split, cheap enough to update once per batch.
 //!
-//! Tasks write them from their slot threads; the status line reads [`JobProgress`]; a background task publishes the same
-//! numbers through the `metrics` facade ([`JobCounters::publish`]), so that the hot path never looks a metric up.
+//! Tasks update them from their slot threads; the status line reads [`JobProgress`]; a background task publishes the same
+//! numbers through the `metrics` facade ([`JobCounters::publish`]), so the hot path never looks up a metric.
 
 mod publish;
 
@@ -16,50 +16,64 @@ use parking_lot::Mutex;
 use crate::chain::parallelism_of;
 use crate::operator::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 
-/// Lag of a split whose source does not know it.
+/// Stands for the lag of a split whose source does not know it.
 const LAG_UNKNOWN: u64 = u64::MAX;
 
-/// What one operator is, as far as counting goes.
+/// The kind of an operator, which decides which of its counters count for the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Its input counts as the input of the job.
     Source,
+    /// It counts for itself only.
     Operator,
+    /// Its output counts as the output of the job.
     Sink,
 }
 
 /// Counters of one subtask of one operator.
 #[derive(Debug)]
 pub struct OperatorCounters {
+    /// The operator.
     pub operator: OperatorId,
+    /// Its subtask.
     pub subtask: usize,
+    /// The kind of the operator.
     pub kind: Kind,
+    /// Number of rows processed.
     pub rows_in: AtomicU64,
+    /// Number of rows emitted.
     pub rows_out: AtomicU64,
+    /// Bytes of the rows processed; of a source, bytes read.
     pub bytes_in: AtomicU64,
+    /// Bytes of the rows emitted; of a sink, bytes written.
     pub bytes_out: AtomicU64,
     /// Nanoseconds spent inside the operator.
     pub busy_ns: AtomicU64,
-    /// Microseconds spent waiting for room downstream.
+    /// Microseconds of back-pressure: the task waited for credit of its output channels.
     pub blocked_us: AtomicU64,
+    /// Number of late events.
     pub late_rows: AtomicU64,
+    /// Number of rows emitted as dead letters.
     pub dead_letters: AtomicU64,
-    /// Records that did not decode, rows an expression failed for, or that did not encode, whatever became of them.
+    /// Number of records that did not decode, and of rows that an expression failed for or that did not encode, whatever
+    /// the error policy.
     pub bad_rows: AtomicU64,
-    /// Rows too far ahead of the clock to advance the watermark.
+    /// Number of rows too far ahead of the clock to advance the watermark.
     pub future_rows: AtomicU64,
     /// Microseconds between the first and the last barrier of checkpoints, summed.
     pub alignment_us: AtomicU64,
     /// Nanoseconds of the slot thread that cutting checkpoints took, summed.
     pub checkpoint_pause_ns: AtomicU64,
-    /// The watermark the operator has processed; the one that says "no more will come" is not kept here.
+    /// The watermark that the operator has processed, the final one left out.
     pub watermark: AtomicI64,
-    /// The final watermark was processed.
+    /// True once the final watermark was processed.
     pub is_complete: AtomicBool,
-    /// What the metrics have been told, in the order of [`publish::metrics`].
+    /// The values published so far, in the order of [`publish::metrics`].
     published: [AtomicU64; publish::METRICS],
 }
 
 impl OperatorCounters {
+    /// Makes counters that are zero.
     pub fn new(operator: OperatorId, subtask: usize, kind: Kind) -> Self {
         Self {
             operator,
@@ -91,19 +105,22 @@ impl OperatorCounters {
     }
 }
 
-/// Adds to a counter that only its own slot thread writes: no locked instruction is needed.
+/// Adds to a counter that only its own slot thread writes, without a locked instruction.
 pub(crate) fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }
 
-/// What is known of one split.
+/// Watermark and lag of one source split.
 #[derive(Debug)]
 pub struct SplitCounters {
+    /// The source.
     pub source: OperatorId,
+    /// Id of the split.
     pub split: Arc<str>,
+    /// Watermark of the split.
     pub watermark: AtomicI64,
     lag: AtomicU64,
-    /// The metrics have been told of a lag.
+    /// True once a lag was published.
     lag_is_published: AtomicBool,
 }
 
@@ -112,6 +129,7 @@ impl SplitCounters {
         self.lag.store(lag.unwrap_or(LAG_UNKNOWN), Ordering::Relaxed);
     }
 
+    /// Returns the number of records that wait to be read, if the source knows it.
     pub fn lag(&self) -> Option<u64> {
         Some(self.lag.load(Ordering::Relaxed)).filter(|lag| *lag != LAG_UNKNOWN)
     }
@@ -120,45 +138,53 @@ impl SplitCounters {
 /// All counters of a running job.
 #[derive(Debug, Default)]
 pub struct JobCounters {
+    /// Name of the job.
     pub job: String,
+    /// Counters of the subtasks of all operators.
     pub operators: Vec<Arc<OperatorCounters>>,
-    /// The longest time for which one checkpoint has held up one task.
+    /// The longest pause of one task for one checkpoint.
     checkpoint_pause_ns_max: AtomicU64,
-    /// How often the metrics have been told.
+    /// Number of publications so far.
     published: AtomicU64,
     splits: Mutex<Vec<Arc<SplitCounters>>>,
-    /// Its tasks here have ended. Written and read under the lock of `splits`, so that nothing older is published later.
+    /// True once the tasks have ended. Written and read under the lock of `splits`, so that no older value is published after
+    /// the end.
     ended: AtomicBool,
 }
 
-/// A job's numbers as of now, for a person.
+/// The numbers of a job at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobProgress {
-    /// Rows that sources have delivered (after decoding).
+    /// Number of rows that sources have decoded.
     pub rows_in: u64,
     /// Bytes that sources have read.
     pub bytes_in: u64,
-    /// Rows handed to sinks.
+    /// Number of rows that sinks have written.
     pub rows_out: u64,
     /// Bytes that sinks have encoded.
     pub bytes_out: u64,
+    /// Number of late events.
     pub late_rows: u64,
+    /// Number of dead letters.
     pub dead_letters: u64,
+    /// Number of bad rows; see [`OperatorCounters::bad_rows`].
     pub bad_rows: u64,
+    /// Number of rows too far ahead of the clock to advance a watermark.
     pub future_rows: u64,
-    /// The watermark all sinks have reached, of those that still wait for rows; `None` before the first.
+    /// The watermark that all sinks have reached that have not ended; `None` before the first.
     pub watermark: Option<Timestamp>,
-    /// All sinks have processed the end of their input.
+    /// True once all sinks have processed the end of their input.
     pub is_complete: bool,
-    /// The longest time for which one checkpoint has kept one task from processing.
+    /// The longest pause of one task for one checkpoint.
     pub checkpoint_pause_max: Duration,
-    /// The same, of all checkpoints and tasks together.
+    /// The sum of the pauses of all tasks for all checkpoints.
     pub checkpoint_pause_sum: Duration,
-    /// Records waiting in the sources, where they know it.
+    /// Number of records that wait to be read, of the sources that know it.
     pub lag: Option<u64>,
 }
 
 impl JobCounters {
+    /// Makes the counters of a job from those of its subtasks.
     pub fn new(job: String, operators: Vec<Arc<OperatorCounters>>) -> Self {
         Self {
             job,
@@ -187,12 +213,12 @@ impl JobCounters {
         Self::new(job, operators)
     }
 
-    /// Some subtasks begin again, the others go on: what the former have counted so far, and counters for all from now on.
-    /// Splits stay as they are, until whoever reads them next says more.
+    /// Returns the counters of the subtasks that are restarted, and counters for all subtasks from now on, in which those
+    /// are zero. Splits keep their watermark and lag until they are read again.
     pub fn restart_subtasks(&self, is_restarted: impl Fn(usize) -> bool) -> (Self, Self) {
-        let concerned = self.operators.iter().filter(|counters| is_restarted(counters.subtask));
-        let before = Self::new(self.job.clone(), concerned.cloned().collect());
-        let anew = |counters: &Arc<OperatorCounters>| match is_restarted(counters.subtask) {
+        let restarted = self.operators.iter().filter(|counters| is_restarted(counters.subtask));
+        let before = Self::new(self.job.clone(), restarted.cloned().collect());
+        let renew = |counters: &Arc<OperatorCounters>| match is_restarted(counters.subtask) {
             true => Arc::new(OperatorCounters::new(
                 counters.operator.clone(),
                 counters.subtask,
@@ -200,13 +226,13 @@ impl JobCounters {
             )),
             false => Arc::clone(counters),
         };
-        let now = Self::new(self.job.clone(), self.operators.iter().map(anew).collect());
+        let now = Self::new(self.job.clone(), self.operators.iter().map(renew).collect());
         now.checkpoint_paused(self.checkpoint_pause_ns_max.load(Ordering::Relaxed));
         now.splits.lock().extend(self.splits());
         (before, now)
     }
 
-    /// Counters for a split that a subtask was given.
+    /// Makes counters for a split that was assigned to a subtask.
     pub(crate) fn split(&self, source: &OperatorId, split: &Arc<str>) -> Arc<SplitCounters> {
         let counters = Arc::new(SplitCounters {
             source: source.clone(),
@@ -219,16 +245,17 @@ impl JobCounters {
         counters
     }
 
-    /// A checkpoint has held up a task for so long.
+    /// Records that one checkpoint paused one task for `pause_ns` nanoseconds in all.
     pub(crate) fn checkpoint_paused(&self, pause_ns: u64) {
         self.checkpoint_pause_ns_max.fetch_max(pause_ns, Ordering::Relaxed);
     }
 
-    /// The splits that were assigned so far.
+    /// Returns the counters of all splits assigned so far.
     pub fn splits(&self) -> Vec<Arc<SplitCounters>> {
         self.splits.lock().clone()
     }
 
+    /// Returns the numbers of the job as of now.
     pub fn progress(&self) -> JobProgress {
         let mut progress = JobProgress {
             is_complete: true,
@@ -274,7 +301,7 @@ impl JobCounters {
     }
 }
 
-/// What one process knows of a job's numbers, for a process elsewhere.
+/// The counters of a job in one process, to be sent to another process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Sample {
     operators: Vec<OperatorSample>,
@@ -317,6 +344,7 @@ impl OperatorCounters {
 }
 
 impl JobCounters {
+    /// Returns the counters as of now, to be sent to another process.
     pub fn sample(&self) -> Sample {
         let operators = self.operators.iter().map(|counters| OperatorSample {
             operator: counters.operator.0.clone(),
@@ -337,7 +365,7 @@ impl JobCounters {
         }
     }
 
-    /// Takes over the numbers of the subtasks that a sample speaks of.
+    /// Sets the counters of the subtasks and splits in a sample from another process.
     pub fn apply(&self, sample: &Sample) {
         let key =
             |counters: &Arc<OperatorCounters>| ((counters.operator.0.clone(), counters.subtask), counters.clone());

@@ -39,3 +39,21 @@ pub fn dead_letters<'a>(
         ],
     )?)
 }
+
+/// Returns one row as a JSON object without a line end, or as plain text if JSON cannot express a type of it.
+pub fn row_as_json(row: &RecordBatch) -> Result<Vec<u8>, Error> {
+    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+    let written = writer.write(row).and_then(|()| writer.finish());
+    match written {
+        Ok(()) => {
+            let mut bytes = writer.into_inner();
+            while bytes.last() == Some(&b'\n') {
+                bytes.pop();
+            }
+            Ok(bytes)
+        }
+        Err(_) => Ok(arrow::util::pretty::pretty_format_batches(std::slice::from_ref(row))?
+            .to_string()
+            .into_bytes()),
+    }
+}

@@ -36,27 +36,33 @@ const EVENTS_MAX: usize = 1_024;
 /// Interval at which counters are published as metrics.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Everything a job needs to start.
+/// A job to be run: its graph, its connectors, and the state to start from.
 pub struct Deployment {
+    /// The job graph.
     pub graph: Arc<JobGraph>,
+    /// Name and attempt of the job.
     pub identity: JobIdentity,
+    /// Number of subtasks of every node that does not have exactly one.
     pub parallelism: usize,
-    /// Slot threads. Subtask `i` of every node runs in slot `i % slots`.
+    /// Number of slot threads. Subtask `i` of every node runs in slot `i % slots`.
     pub slots: usize,
-    /// Absent: all slots run in this process.
+    /// The slots that run in this process; `None` if all do.
     pub local_slots: Option<LocalSlots>,
-    /// One per source node.
+    /// The source of each source node.
     pub sources: HashMap<NodeIndex, Arc<dyn Source>>,
-    /// One per sink node.
+    /// The sink of each sink node.
     pub sinks: HashMap<NodeIndex, Arc<dyn Sink>>,
     /// Splits of each source node, per subtask.
     pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
-    /// Source nodes for which no further splits will ever be assigned.
+    /// True if no further splits will ever be assigned.
     pub splits_are_final: bool,
-    /// State of the checkpoint to resume from, by operator; every old subtask's part.
+    /// State of the checkpoint to resume from: of every operator, the parts of all its subtasks.
     pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
+    /// The backend of keyed state.
     pub backend: Backend,
+    /// The runtime for I/O and uploads.
     pub runtime: tokio::runtime::Handle,
+    /// Limits and modes.
     pub options: Options,
 }
 
@@ -77,11 +83,13 @@ impl Deployment {
 /// Limits and modes of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Batch mode: no watermark before the end of input; clock-driven features are off.
+    /// True in batch mode: no watermark before the end of input, and no clock-driven features.
     pub batch: bool,
-    /// Capacity of one channel between two subtasks.
+    /// Capacity of one channel between two subtasks, in bytes.
     pub channel_bytes_max: usize,
+    /// Number of rows of a batch that a source reads, at most.
     pub batch_rows_max: usize,
+    /// Bytes of a batch that a source reads, at most.
     pub batch_bytes_max: usize,
 }
 

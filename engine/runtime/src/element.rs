@@ -1,4 +1,4 @@
-//! What flows between tasks, and how many bytes it counts for.
+//! The elements that flow between tasks, and their size.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
@@ -6,28 +6,31 @@ use arrow_array::RecordBatch;
 
 use crate::operator::Timestamp;
 
-/// The unit that flows on an edge.
+/// The unit of data flow on an edge.
 #[derive(Debug, Clone)]
 pub enum Element {
+    /// Rows.
     Batch(RecordBatch),
+    /// The event time up to which no further rows are expected.
     Watermark(Timestamp),
-    /// No rows are to be expected from here for now: do not wait for its watermark. The next batch or watermark
-    /// revokes it.
+    /// The sender is idle: the receiver must not wait for its watermark. Ends with the next batch or watermark.
     Idle,
+    /// The barrier of a checkpoint.
     Barrier(Barrier),
-    /// Nothing follows.
+    /// The end of input: nothing follows.
     End,
 }
 
-/// What separates the rows before a checkpoint from those after it.
+/// The barrier of a checkpoint: separates the rows before the checkpoint from those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Barrier {
+    /// Id of the checkpoint.
     pub checkpoint: u64,
-    /// No rows follow in this run of the job.
+    /// True for the last checkpoint of this run of the job: no rows follow.
     pub last: bool,
 }
 
-/// Bytes of the rows themselves, whatever larger buffers they are slices of.
+/// Returns the bytes of the rows themselves, not of the larger buffers that they may be slices of.
 pub fn batch_bytes(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(column_bytes).sum::<usize>().max(1)
 }

@@ -23,8 +23,12 @@ pub struct RunningJob {
 }
 
 impl RunningJob {
-    /// Hands a command to the slots it concerns. An error means that a slot is so far behind that its bounded command
-    /// queue is full; the command then reached no further slot and should be given up (a checkpoint) or repeated.
+    /// Sends a command to all slots.
+    ///
+    /// # Errors
+    ///
+    /// If the bounded command queue of a slot is full. Some slots may not have got the command then: a checkpoint should
+    /// be aborted, other commands repeated.
     pub fn send(&self, command: Command) -> Result<(), Error> {
         for slot in &self.slots {
             match slot.send(command.clone()) {
@@ -41,7 +45,7 @@ impl RunningJob {
         Ok(())
     }
 
-    /// What happens next; `None` after [`TaskEvent::Stopped`].
+    /// Returns the next event, or `None` after [`TaskEvent::Stopped`].
     pub async fn next_event(&mut self) -> Option<TaskEvent> {
         if self.stopped {
             return None;
@@ -51,12 +55,12 @@ impl RunningJob {
         event
     }
 
-    /// Rows, watermark and lag as of now. Cheap: reads plain atomics.
+    /// Returns rows, watermark and lag as of now. Cheap: it reads plain atomics.
     pub fn progress(&self) -> JobProgress {
         self.counters.progress()
     }
 
-    /// The counters behind [`RunningJob::progress`], which stay readable after the job has ended.
+    /// Returns the counters behind [`RunningJob::progress`]. They stay readable after the job has ended.
     pub fn counters(&self) -> Arc<JobCounters> {
         Arc::clone(&self.counters)
     }

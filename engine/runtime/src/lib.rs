@@ -1,12 +1,14 @@
-//! Operators, tasks, slots and channels: how a job graph runs.
+//! The runtime of job graphs: operators, tasks, slots and channels.
 //!
-//! From the outside in: [`job`] deploys a graph and is how its driver talks to it; `deployment` makes `task`s of it,
-//! connected by `channel`s, and gives them to `slot` threads. A task is a `chain` of `stage`s (a source, operators, a
-//! sink) between its `inputs` and its `exchange`s. [`operator`] is the contract of one step, [`operators`] has them all.
+//! From the outside in: [`deployment`] turns a graph into tasks that are connected by channels, and gives them to slot
+//! threads; [`job::RunningJob`] takes commands for the tasks and hands out their events. A task is a chain of stages (a
+//! source, operators, a sink) between its inputs and its output edges. [`operator`] is the contract of an operator.
+
+#![warn(missing_docs)]
 
 mod alignment;
 mod chain;
-mod channel;
+pub mod channel;
 mod channel_state;
 pub mod command;
 pub mod counters;
@@ -18,7 +20,7 @@ mod exchange;
 mod inputs;
 pub mod job;
 pub mod operator;
-pub mod operators;
+mod operators;
 pub mod remote_channel;
 #[cfg(test)]
 mod simulator;

@@ -1,111 +1,120 @@
 //! The contract of an operator: synchronous, without I/O of its own, one bounded step per call.
 //!
-//! A task calls its operators from one thread. Elements come in by `process` (rows) and `on_watermark` (time); what an
-//! operator has to say it pushes into its [`Collector`]. One call emits a bounded amount (about
-//! [`EMIT_ROWS_MAX`] rows): an operator with more to say answers [`Progress::More`] and is called again by
-//! [`Operator::resume`] when there is room downstream, and nothing else is delivered to it until it answers
-//! [`Progress::Done`]. What it holds back in between (its cursor) is state.
+//! A task calls its operators from one thread. Rows arrive by [`Operator::process`], event time by
+//! [`Operator::on_watermark`]; an operator pushes its output into the [`Collector`] it is given. One call emits a bounded
+//! number of rows (about [`EMIT_ROWS_MAX`]): an operator with more output returns [`Progress::More`] and is called again
+//! by [`Operator::resume`] once its consumer has credit. Until it returns [`Progress::Done`], nothing else is delivered to
+//! it. Whatever it needs to continue (its cursor) is part of its state.
 //!
-//! Snapshots: at a barrier the task calls [`Operator::snapshot`]; what must happen off the slot thread (writing the
-//! frozen generation, cutting and uploading files) is in the [`Snapshot`] it returns.
+//! At a barrier the task calls [`Operator::snapshot`]. The work that must happen off the slot thread (writing the frozen
+//! generation, uploading files) is in the [`Snapshot`] that it returns.
+//!
+//! In debug builds every operator runs inside checks of this contract ([`crate::operators`], `checked.rs`).
 
 use arrow_array::RecordBatch;
 use millstream_graph::Port;
 
 use crate::Error;
 
-/// Event time or clock time, in microseconds since the epoch, UTC.
+/// Event time or processing time, in microseconds since the epoch, UTC.
 pub type Timestamp = i64;
 
-/// The watermark before any row: nothing is known to be complete.
+/// The watermark before any row: no event time is complete.
 pub const WATERMARK_MIN: Timestamp = i64::MIN;
-/// The watermark after the last row of bounded input: everything is complete.
+/// The watermark after the last row of bounded input: all event times are complete.
 pub const WATERMARK_MAX: Timestamp = i64::MAX;
 
-/// Rows that one call of an operator may emit before it answers `More`. One call may overdraw by one batch.
+/// Number of rows that one call of an operator may emit before it returns [`Progress::More`]. The last batch of a call may
+/// exceed it.
 pub const EMIT_ROWS_MAX: usize = 8192;
 
-/// Whether an operator is through with what it was given.
+/// The progress of an operator with the call it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
+    /// The call is complete; the operator takes the next one.
     Done,
-    /// More output is ready: call `resume` when there is room.
+    /// More output is ready: call [`Operator::resume`] once the consumer has credit.
     More,
-    /// Waits for its background work (a scan behind a write): call `resume` after its waker was called.
+    /// The operator waits for background work of its own, such as reading state: call [`Operator::resume`] after its waker
+    /// was called.
     Pending,
 }
 
-/// Takes what an operator emits. Implemented by the task: the next operator of the chain, or an edge.
+/// Takes the rows that an operator emits. Implemented by the task, which passes them to the next operator of the chain or
+/// to an output edge.
 pub trait Collector {
+    /// Takes a batch for all consumers of a port. Empty batches are ignored.
     fn emit(&mut self, port: Port, batch: RecordBatch);
 
-    /// Counts rows that failed, whatever became of them.
+    /// Counts rows that an expression failed for, independently of the error policy.
     fn count_bad(&mut self, rows: u64);
 }
 
-/// One step of a chain.
+/// One step of a chain that processes rows.
 pub trait Operator: Send {
-    /// Rows of one input (0, or 1 for the right side of a join). Never an empty batch.
+    /// Processes rows of one input: 0, or 1 for the right side of a join. The batch is never empty.
     fn process(&mut self, input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error>;
 
-    /// All inputs together have reached this event time: no later row is at or below it, unless late. The task forwards
-    /// the watermark downstream after the operator answered `Done`; what it emits before is ahead of the watermark.
+    /// Advances event time: no later row of any input is at or below the watermark, except late events. The task forwards
+    /// the watermark downstream after the operator has returned [`Progress::Done`], so rows that the call emits are ahead of
+    /// it.
     fn on_watermark(&mut self, _watermark: Timestamp, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }
 
-    /// The watermark to forward for a merged input watermark; the default forwards it as is. Operators that may still emit
-    /// rows at or below it (session windows) hold it back by so much.
+    /// Returns the watermark to forward for a watermark of the merged inputs; by default the same. An operator that may
+    /// still emit rows at or below the watermark (session windows) returns a lower one.
     fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
         watermark
     }
 
-    /// Processing time, which never goes back. Called before rows are processed, when it has advanced, and at
+    /// Advances processing time, which never goes back. Called before rows are processed, if it has advanced, and at
     /// [`Operator::next_timer`].
     fn on_time(&mut self, _now: Timestamp, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }
 
-    /// When the operator next needs `on_time`, if ever (processing-time windows).
+    /// Returns the processing time of the next [`Operator::on_time`] call that the operator needs, if any.
     fn next_timer(&self) -> Option<Timestamp> {
         None
     }
 
-    /// Processing time as far as restored state has seen it, where that matters: what the machine's clock shows may be
-    /// earlier.
+    /// Returns the processing time that the restored state had reached, for operators whose state depends on it: the clock
+    /// of this machine may be behind it.
     fn processing_time(&self) -> Option<Timestamp> {
         None
     }
 
-    /// Goes on after `More` or `Pending`.
+    /// Continues the call that returned [`Progress::More`] or [`Progress::Pending`].
     fn resume(&mut self, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }
 
-    /// A barrier is about to pass, or no input waits: emit what is held back for batching only (local pre-aggregates).
-    /// Not called before a watermark: an operator that holds rows back emits in `on_watermark` those that must be ahead
-    /// of it.
+    /// Emits rows that are buffered for batching only, such as local pre-aggregates. Called before a barrier, and when no
+    /// input waits. Not called before a watermark: `on_watermark` emits the buffered rows that must be ahead of it.
     fn flush(&mut self, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }
 
-    /// The state as of all elements processed so far. Only called when the last call answered `Done`, after `flush`.
-    /// Stateless operators return the default. An error ends the job's attempt: what was marked as changed may be marked
-    /// no more, so later checkpoints could lack it.
+    /// Returns the state as of all elements processed so far. Called only after `flush`, when the last call has returned
+    /// [`Progress::Done`]. Stateless operators return the default.
+    ///
+    /// An error ends the attempt of the job: parts of the state may no longer be marked as changed, so later checkpoints
+    /// could lack them.
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error>;
 
-    /// All inputs have ended and the final watermark was processed.
+    /// Emits the remaining rows at the end of all inputs, after the final watermark was processed.
     fn finish(&mut self, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }
 }
 
-/// What an operator contributes to a checkpoint.
+/// The state of an operator in a checkpoint.
 #[derive(Default)]
 pub struct Snapshot {
-    /// Small state kept in the manifest itself, versioned by the operator: timers, cursors, offsets.
+    /// Small state (timers, cursors, offsets), stored in the manifest itself. The operator versions its encoding.
     pub inline: Vec<u8>,
-    /// Keyed state: finishes off the slot thread with the files that hold it.
+    /// Keyed state; its files are written and uploaded off the slot thread.
     pub keyed: Option<millstream_state::SnapshotTicket>,
 }

@@ -1,17 +1,19 @@
-//! What sinks keep in the job's checkpoint storage: the seam between connectors, which know no storage, and state,
-//! which knows no sinks.
+//! Files of sinks in the job's checkpoint storage.
+//!
+//! Connects the `connectors` crate, which knows no checkpoint storage, with the `state` crate, which knows no sinks.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use millstream_connectors::{Error, OutputFile, OutputStorage};
 use millstream_state::job_files::JobFiles;
 
-/// The files of one attempt of a job, as its sinks see them.
+/// The checkpoint storage of one attempt of a job, for its sinks.
 pub struct SinkFiles {
     files: JobFiles,
 }
 
 impl SinkFiles {
+    /// Makes the storage on the files of an attempt.
     pub fn new(files: JobFiles) -> Self {
         Self { files }
     }
@@ -20,7 +22,7 @@ impl SinkFiles {
 #[async_trait]
 impl OutputStorage for SinkFiles {
     async fn write(&self, content: Bytes) -> Result<OutputFile, Error> {
-        let written = self.files.write("output", "out", content).await.map_err(of_state)?;
+        let written = self.files.write("output", "out", content).await.map_err(state_error)?;
         Ok(OutputFile {
             path: written.path,
             length: written.length,
@@ -32,11 +34,11 @@ impl OutputStorage for SinkFiles {
         self.files
             .read(&file.path, file.length, file.crc32)
             .await
-            .map_err(of_state)
+            .map_err(state_error)
     }
 }
 
-fn of_state(error: millstream_state::Error) -> Error {
+fn state_error(error: millstream_state::Error) -> Error {
     if error.is_damage() {
         Error::Data(error.to_string())
     } else {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use arrow::json::LineDelimitedWriter;
 use arrow_array::RecordBatch;
 use futures::future::BoxFuture;
 use millstream_connectors::sink::{Committable, SinkWriter};
@@ -21,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::counters::{OperatorCounters, add};
-use crate::dead_letters::{DeadLetter, dead_letters};
+use crate::dead_letters::{DeadLetter, dead_letters, row_as_json};
 use crate::element::{Barrier, batch_bytes};
 use crate::operator::{Collector, Timestamp};
 
@@ -95,7 +94,7 @@ impl SinkStage {
         }
         add(&counters.bad_rows, 1);
         if self.on_error == ErrorPolicy::DeadLetter {
-            let payload = json(rows)?;
+            let payload = row_as_json(rows)?;
             let letter = DeadLetter {
                 position: None,
                 error: &error.to_string(),
@@ -143,17 +142,4 @@ impl SinkStage {
     pub fn confirm(&self, checkpoint: u64) {
         self.confirmed.fetch_max(checkpoint, Ordering::AcqRel);
     }
-}
-
-/// A row as one JSON object: what a person finds in the dead letter of a row that could not be written.
-fn json(row: &RecordBatch) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let mut writer = LineDelimitedWriter::new(&mut bytes);
-    writer.write(row)?;
-    writer.finish()?;
-    drop(writer);
-    while bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    Ok(bytes)
 }

@@ -9,8 +9,9 @@ use futures::{Stream, StreamExt};
 use millstream_proto::v1;
 use millstream_proto::v1::data_frame::Content;
 use millstream_proto::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
+use millstream_runtime::channel::CONTROL_MAX;
 use millstream_runtime::element::{Barrier, Element};
-use millstream_runtime::remote_channel::{CONTROL_MAX, IncomingChannel};
+use millstream_runtime::remote_channel::IncomingChannel;
 use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 

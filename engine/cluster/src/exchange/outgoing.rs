@@ -13,8 +13,9 @@ use futures::{Stream, StreamExt};
 use millstream_proto::v1;
 use millstream_proto::v1::data_frame::Content;
 use millstream_proto::v1::exchange_service_client::ExchangeServiceClient;
+use millstream_runtime::channel::CONTROL_MAX;
 use millstream_runtime::element::{Element, batch_bytes};
-use millstream_runtime::remote_channel::{CONTROL_MAX, OutgoingChannel};
+use millstream_runtime::remote_channel::OutgoingChannel;
 
 use super::ready::{ReadyFlag, ReadyList};
 use super::{Attempt, CLOSED, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};

@@ -5,8 +5,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
+use millstream_runtime::channel::{Receiver, Sender, channel};
 use millstream_runtime::element::{Barrier, Element, batch_bytes};
-use millstream_runtime::remote_channel::{Receiver, Sender, channel};
 
 use super::*;
 

@@ -1,23 +1,23 @@
-//! A job's numbers as metrics.
+//! Publishes the counters of a job as metrics.
 //!
-//! A process outlives attempts of a job, and its metrics outlive both: the next attempt counts from zero again, and its
-//! splits may be read elsewhere. So counters are told what has been *added* since they were told last, and when the tasks
-//! have ended, the gauges of their splits are taken back: nothing waits to be read here any more.
+//! A process outlives attempts of a job: the next attempt counts from zero again, and its splits may be read in another
+//! process. So a metric is incremented by the difference to the last publication, and when the tasks have ended, the gauges
+//! of their splits are reset.
 //!
-//! Metrics that nobody speaks of for minutes are forgotten (a process outlives its jobs, too). So what does not change is
-//! said again now and then, for as long as the tasks run.
+//! The exporter forgets metrics that were not touched for minutes, because a process outlives its jobs, too. So unchanged
+//! metrics are published again at intervals, for as long as the tasks run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{JobCounters, OperatorCounters};
 use crate::operator::WATERMARK_MIN;
 
-/// One publication in so many says everything, the first among them.
-const SAY_AGAIN_EVERY: u64 = 30;
-/// How many metrics a subtask has.
+/// One of this many publications, beginning with the first, includes the metrics that have not changed.
+const FULL_PUBLICATION_EVERY: u64 = 30;
+/// Number of metrics of a subtask.
 pub(super) const METRICS: usize = 12;
 
-/// Names and numbers of a subtask's metrics, with how many of what is counted make one of the metric.
+/// Returns the metrics of a subtask: name, counter, and the number of counted units per unit of the metric.
 pub(super) fn metrics(of: &OperatorCounters) -> [(&'static str, &AtomicU64, u64); METRICS] {
     [
         ("millstream_rows_in_total", &of.rows_in, 1),
@@ -40,19 +40,19 @@ pub(super) fn metrics(of: &OperatorCounters) -> [(&'static str, &AtomicU64, u64)
 }
 
 impl JobCounters {
-    /// Publishes everything through the `metrics` facade; to be called once a second or so.
+    /// Publishes all counters through the `metrics` facade; to be called about once a second.
     pub fn publish(&self) {
-        // A process may have thousands of operators that do nothing: they are not looked up each second.
-        let is_said_again = self
+        // A process may have thousands of operators without input: their metrics are not looked up each second.
+        let is_full = self
             .published
             .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(SAY_AGAIN_EVERY);
+            .is_multiple_of(FULL_PUBLICATION_EVERY);
         for counters in &self.operators {
             for ((name, number, unit), published) in metrics(counters).into_iter().zip(&counters.published) {
                 let value = number.load(Ordering::Relaxed) / unit;
-                // Several threads may publish at once: each adds what no other has.
+                // Several threads may publish at once: each adds only its own increment.
                 let before = published.fetch_max(value, Ordering::Relaxed);
-                if value > before || is_said_again {
+                if value > before || is_full {
                     let labels = [
                         ("job", self.job.clone()),
                         ("operator", counters.operator.0.clone()),
@@ -68,7 +68,7 @@ impl JobCounters {
         self.publish_splits(|| self.ended.load(Ordering::Relaxed));
     }
 
-    /// The same for the last time: the tasks have ended.
+    /// Publishes all counters for the last time, after the tasks have ended, and resets the gauges of splits.
     pub fn publish_end(&self) {
         self.publish_splits(|| {
             self.ended.store(true, Ordering::Relaxed);
@@ -92,7 +92,7 @@ impl JobCounters {
                 metrics::gauge!("millstream_split_watermark_seconds", &labels).set(seconds);
             }
             let lag = split.lag();
-            // A lag that is not known any more is not the last that was: the brokers may be away.
+            // An unknown lag is published as NaN, not as the last known one: the brokers may be unreachable.
             if lag.is_some() || split.lag_is_published.load(Ordering::Relaxed) {
                 split.lag_is_published.store(true, Ordering::Relaxed);
                 let records = if ended {
@@ -118,11 +118,11 @@ mod tests {
     use super::*;
     use crate::counters::{Kind, add};
 
-    /// Keeps every metric by name; gauges as the bits of their value.
+    /// Records every metric by name; gauges as the bits of their value.
     #[derive(Default)]
-    struct Kept(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+    struct TestRecorder(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
-    impl Kept {
+    impl TestRecorder {
         fn of(&self, name: &str) -> Arc<AtomicU64> {
             Arc::clone(self.0.lock().entry(name.to_string()).or_default())
         }
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    impl Recorder for Kept {
+    impl Recorder for TestRecorder {
         fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
         fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
         fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_counter_goes_on_where_an_earlier_attempt_left_it() {
-        let kept = Kept::default();
+        let kept = TestRecorder::default();
         metrics::with_local_recorder(&kept, || {
             let first = attempt();
             add(&first.operators[0].rows_in, 100);
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_lag_that_is_not_known_any_more_is_taken_back() {
-        let kept = Kept::default();
+        let kept = TestRecorder::default();
         metrics::with_local_recorder(&kept, || {
             let attempt = attempt();
             let split = attempt.split(&OperatorId("cars".into()), &"cars-0".into());
@@ -194,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_change_is_said_again() {
-        let kept = Kept::default();
+    fn what_does_not_change_is_full() {
+        let kept = TestRecorder::default();
         metrics::with_local_recorder(&kept, || {
             let attempt = attempt();
             attempt.publish();
             kept.0.lock().clear();
-            (1..SAY_AGAIN_EVERY).for_each(|_| attempt.publish());
+            (1..FULL_PUBLICATION_EVERY).for_each(|_| attempt.publish());
             assert!(!kept.0.lock().contains_key("millstream_rows_in_total"));
             attempt.publish();
             assert!(kept.0.lock().contains_key("millstream_rows_in_total"));
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn splits_of_tasks_that_have_ended_neither_lag_nor_hold_a_watermark() {
-        let kept = Kept::default();
+        let kept = TestRecorder::default();
         metrics::with_local_recorder(&kept, || {
             let attempt = attempt();
             let split = attempt.split(&OperatorId("cars".into()), &"cars-0".into());

@@ -48,8 +48,6 @@ pub(super) async fn make(
             let states = deployment.restore.get(&node.id).map_or(&[][..], Vec::as_slice);
             let inline = states.iter().map(|state| state.inline.clone());
             let context = OperatorContext {
-                subtask,
-                parallelism,
                 max_parallelism: graph.max_parallelism,
                 key_groups,
                 store: store.unwrap_or_else(|| deployment.backend.store(&name, key_groups)),

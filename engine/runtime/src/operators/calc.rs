@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{ArrayRef, new_null_array};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_select::concat::concat_batches;
@@ -18,9 +18,10 @@ use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::utils::collect_columns;
 use millstream_graph::sql_type;
-use millstream_graph::{self as graph, ErrorPolicy, Port, dead_letter_schema};
+use millstream_graph::{self as graph, ErrorPolicy, Port};
 
 use crate::Error;
+use crate::dead_letters::{DeadLetter, dead_letters, row_as_json};
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
 
 /// The remedy for rows that fail, in either language: the graph does not say in which one its step was written.
@@ -227,14 +228,12 @@ impl Calc {
             .iter()
             .map(|(row, _)| row_as_json(&batch.slice(*row, 1)))
             .collect::<Result<Vec<_>, _>>()?;
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from_iter_values(failed.iter().map(|_| &self.step))),
-            Arc::new(StringArray::from_iter(failed.iter().map(|_| position))),
-            Arc::new(StringArray::from_iter_values(failed.iter().map(|(_, error)| error))),
-            Arc::new(TimestampMicrosecondArray::from(vec![now; failed.len()]).with_timezone("UTC")),
-            Arc::new(BinaryArray::from_iter_values(payloads)),
-        ];
-        Ok(RecordBatch::try_new(dead_letter_schema(), columns)?)
+        let letters = failed.iter().zip(&payloads).map(|((_, error), payload)| DeadLetter {
+            position,
+            error,
+            payload: Some(payload),
+        });
+        dead_letters(&self.step, now, letters)
     }
 
     /// The error of a batch under [`ErrorPolicy::Fail`], with the row that caused it.
@@ -322,25 +321,6 @@ fn rebase(expression: &PhysicalExprRef, read: &[usize], schema: &SchemaRef) -> R
             Ok(Transformed::yes(moved))
         })?
         .data)
-}
-
-/// One row as a JSON object, without a line end.
-pub(super) fn row_as_json(row: &RecordBatch) -> Result<Vec<u8>, Error> {
-    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
-    let written = writer.write(row).and_then(|()| writer.finish());
-    match written {
-        Ok(()) => {
-            let mut bytes = writer.into_inner();
-            while bytes.last() == Some(&b'\n') {
-                bytes.pop();
-            }
-            Ok(bytes)
-        }
-        // A type that JSON cannot spell: readable text instead.
-        Err(_) => Ok(arrow::util::pretty::pretty_format_batches(std::slice::from_ref(row))?
-            .to_string()
-            .into_bytes()),
-    }
 }
 
 /// The operator.

@@ -1,7 +1,9 @@
 //! The operators of a job graph, one per file, and [`build`], which makes one from its node.
 
 mod adaptive_bypass;
-pub mod calc;
+mod calc;
+#[cfg(debug_assertions)]
+mod checked;
 mod dynamic_filter;
 mod inline;
 mod keyed_state;
@@ -25,8 +27,8 @@ use millstream_state::key_group::KeyGroupRange;
 use millstream_state::memory::MemoryBudget;
 use millstream_state::store::Store;
 
+pub use self::calc::Calc;
 use self::calc::CalcOperator;
-pub use self::calc::{Calc, Calculated};
 use self::dynamic_filter::dynamic_filter;
 use self::session::SessionAggregate;
 use self::window_aggregate::{LocalAggregate, WindowAggregate};
@@ -36,25 +38,35 @@ use self::window_top_n::WindowTopN;
 use crate::Error;
 use crate::operator::Operator;
 
-/// What an operator gets besides its node.
+/// The state and resources of one subtask of an operator.
 pub struct OperatorContext {
-    pub subtask: usize,
-    pub parallelism: usize,
     pub max_parallelism: u16,
     pub key_groups: KeyGroupRange,
     /// The subtask's keyed state, restored if the job resumes.
     pub store: Store,
-    /// Inline state of every subtask of the checkpoint the job resumes from; the operator takes what belongs to its
-    /// key groups.
+    /// Inline state of every subtask of the checkpoint that the job resumes from. The operator takes the part that belongs
+    /// to its key groups.
     pub restored_inline: Vec<Vec<u8>>,
     pub memory: MemoryBudget,
-    /// Wakes the slot after `Progress::Pending`.
+    /// Wakes the task after [`Progress::Pending`](crate::operator::Progress::Pending).
     pub waker: Waker,
 }
 
-/// Makes the operator of one node's subtask. Sources and sinks are not operators: tasks drive them.
-/// `inputs` are the schemas of the node's inputs.
+/// Makes the operator of one subtask of a node. `inputs` are the schemas of the node's inputs.
+///
+/// # Errors
+///
+/// If the node is a source or a sink, which tasks drive themselves, or a plan that no operator can run.
+///
+/// In debug builds the operator checks its contract.
 pub fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<Box<dyn Operator>, Error> {
+    let operator = make(node, inputs, context)?;
+    #[cfg(debug_assertions)]
+    let operator = Box::new(checked::CheckedOperator::new(node, inputs, operator));
+    Ok(operator)
+}
+
+fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<Box<dyn Operator>, Error> {
     let name = node.id.0.as_str();
     let invalid = |message: &str| Error::Operator {
         operator: name.to_owned(),
@@ -75,10 +87,10 @@ pub fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Res
                 name, aggregate, input, output, context,
             )?)),
             (Window::Session { .. }, Phase::Local | Phase::Final) => Err(invalid(
-                "sessions are aggregated in one phase: where they end is not known before all rows of a key meet",
+                "session windows are aggregated in one phase only: their bounds depend on all rows of a key",
             )),
             (_, Phase::Local | Phase::Final) if aggregate.time == TimeAttribute::Processing => Err(invalid(
-                "windows of the clock cannot be aggregated in two phases: what a subtask sends may arrive after its window",
+                "processing-time windows are aggregated in one phase only: partial states may arrive after their window",
             )),
             (_, Phase::Local) => Ok(Box::new(LocalAggregate::new(aggregate, input, output)?)),
             (_, Phase::Single | Phase::Final) => {

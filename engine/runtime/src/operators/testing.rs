@@ -141,8 +141,6 @@ fn context_of(
     restored_inline: Vec<Vec<u8>>,
 ) -> OperatorContext {
     OperatorContext {
-        subtask,
-        parallelism,
         max_parallelism: MAX_PARALLELISM,
         key_groups: KeyGroupRange::of_subtask(MAX_PARALLELISM, parallelism, subtask),
         store,

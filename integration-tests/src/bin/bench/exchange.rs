@@ -14,8 +14,9 @@ use anyhow::{Context, Result};
 use arrow_array::{Array, Float64Array, Int64Array, RecordBatch, StringArray};
 use millstream_cluster::exchange::{Compression, Exchange};
 use millstream_cluster::network;
+use millstream_runtime::channel::channel;
 use millstream_runtime::element::{Element, batch_bytes};
-use millstream_runtime::remote_channel::{IncomingChannel, OutgoingChannel, RemoteTransport, channel};
+use millstream_runtime::remote_channel::{IncomingChannel, OutgoingChannel, RemoteTransport};
 use serde_json::{Map, Value, json};
 
 const CHANNEL_BYTES: usize = 4 << 20;
